@@ -1,0 +1,2 @@
+//! The control API's program; see ARCHITECTURE.md.
+fn main() {}

@@ -1,0 +1,293 @@
+//! The control API: HTTP/1.1 with JSON over the application's control socket, `/v1`.
+//!
+//! | method and path | what it does | reply |
+//! |---|---|---|
+//! | GET /v1/status | the whole application | [`Status`] |
+//! | GET /v1/services/{service} | one service, with its effective configuration | [`Inspect`] |
+//! | POST /v1/start, /v1/stop, /v1/restart | with [`Selection`]; returns when done | [`Outcome`] |
+//! | POST /v1/shutdown | with [`Shutdown`]; returns when everything but the supervisor has ended | [`Outcome`] |
+//! | GET /v1/events?since=N&follow=true | the event stream, one JSON object a line | [`Event`]s |
+//! | GET /v1/logs?service=A&service=B&since=T&tail=N&follow=true | output, one JSON object a line | [`LogLine`]s |
+//! | GET /v1/openapi.json | this, as OpenAPI 3.1 | |
+//!
+//! Errors are [`Problem`]s with a 4xx or 5xx status. Times are RFC 3339 in UTC with milliseconds.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The application as it is now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Status {
+    /// Its name.
+    pub app: String,
+    /// The configuration file.
+    pub file: PathBuf,
+    /// The version of the running supervisor.
+    pub version: String,
+    /// When the application was started.
+    pub started_at: String,
+    /// Where clients come in: `http://127.0.0.1:3042`.
+    pub gateway: Option<String>,
+    /// Its three own processes.
+    pub supervisor: Supervisor,
+    /// Its services in the order of the configuration's names.
+    pub services: Vec<Service>,
+    /// What this host cannot enforce or offer, in words; empty on a complete host.
+    pub warnings: Vec<String>,
+}
+
+/// watt's own processes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Supervisor {
+    /// The spawner.
+    pub spawner_pid: u32,
+    /// The daemon.
+    pub daemon_pid: u32,
+    /// The mesh proxy; `None` while it is being replaced.
+    pub proxy_pid: Option<u32>,
+    /// How often the daemon was replaced.
+    pub daemon_restarts: u64,
+    /// How often the proxy was replaced.
+    pub proxy_restarts: u64,
+    /// Private memory of the three together, in bytes.
+    pub memory: u64,
+}
+
+/// One service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Service {
+    /// Its name.
+    pub id: String,
+    /// The worst state among its workers, in the order failed, backoff, stopping, starting, ready.
+    pub state: WorkerState,
+    /// How many are ready.
+    pub ready: u16,
+    /// How many are wanted.
+    pub wanted: u16,
+    /// Its workers.
+    pub workers: Vec<Worker>,
+    /// What the proxy counted.
+    pub requests: Requests,
+    /// Limits that are configured but not enforced on this host, with the reason.
+    pub unenforced: Vec<String>,
+}
+
+/// What the proxy counted for a service since the proxy started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Requests {
+    /// All.
+    pub total: u64,
+    /// Those answered 500–599.
+    pub failures: u64,
+    /// Those being answered now.
+    pub in_flight: u64,
+    /// Those waiting for a worker now.
+    pub held: u64,
+}
+
+/// The state of a worker in one word; the numbers are beside it in [`Worker`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "watt_core::worker::State is their documentation")]
+pub enum WorkerState {
+    Ready,
+    Completed,
+    Down,
+    Waiting,
+    Starting,
+    Draining,
+    Stopping,
+    Backoff,
+    Failed,
+}
+
+/// One worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Worker {
+    /// Counts from 0 within the service.
+    pub index: u16,
+    /// What it is doing.
+    pub state: WorkerState,
+    /// The run, while there is one.
+    pub run: Option<u64>,
+    /// Its main process.
+    pub pid: Option<u32>,
+    /// When this run was started.
+    pub started_at: Option<String>,
+    /// When the state was entered.
+    pub since: String,
+    /// Where it accepts: `unix:/run/…`, `tcp:127.0.0.1:3000`, `private:127.0.0.1:3000`.
+    pub endpoint: Option<String>,
+    /// Milliseconds until the next retry, kill or start timeout, whichever the state has.
+    pub deadline_ms: Option<u64>,
+    /// Restarts after an exit, without the operator's.
+    pub restarts: u64,
+    /// How the last run ended: `exit 3`, `signal 9 (KILL)`, `oom (limit 512M)`, `start timeout (30 s)`,
+    /// `exec: cwd /srv/x: no such file or directory`.
+    pub last_exit: Option<Exit>,
+    /// Memory of the worker with all its processes, in bytes.
+    pub memory: Option<u64>,
+    /// CPU time used by this run, in microseconds.
+    pub cpu_us: Option<u64>,
+    /// CPU use over the last second or more, in thousandths of one CPU.
+    pub cpu_millis: Option<u32>,
+    /// Processes and threads.
+    pub pids: Option<u32>,
+    /// The last lines it wrote, oldest first; filled when it failed to start or has failed.
+    pub last_output: Vec<String>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Exit {
+    /// One of `exit`, `signal`, `oom`, `stopped`, `start_timeout`, `exec_failed`, `unknown`.
+    pub cause: String,
+    /// The exit status, the signal's number or the error number, where the cause has one.
+    pub code: Option<i32>,
+    /// In words, as people read it.
+    pub text: String,
+    /// When.
+    pub at: String,
+}
+
+/// A service in full.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Inspect {
+    /// What it is doing.
+    pub service: Service,
+    /// Its effective configuration, with every default; secrets left out.
+    pub config: serde_json::Value,
+    /// The folder of its log files.
+    pub log_dir: PathBuf,
+    /// Its workers' cgroups.
+    pub cgroups: Vec<PathBuf>,
+}
+
+/// Which services an operation is for.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Selection {
+    /// By name; empty is all of them.
+    #[serde(default)]
+    pub services: Vec<String>,
+}
+
+/// How to end the application.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Shutdown {
+    /// Kill at once in place of draining.
+    #[serde(default)]
+    pub now: bool,
+}
+
+/// What an operation came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Outcome {
+    /// Whether everything asked for was reached.
+    pub ok: bool,
+    /// By service: `ready`, `down`, or why not.
+    pub services: BTreeMap<String, String>,
+}
+
+/// An error reply.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Problem {
+    /// One word for programs: `unknown_service`, `bad_request`, `forbidden`, `busy`, `internal`.
+    pub code: String,
+    /// What was wrong.
+    pub message: String,
+    /// What to do, when we know.
+    pub hint: Option<String>,
+}
+
+/// Something that happened. Each is self-contained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Event {
+    /// Grows by one; `since` of the stream resumes after it.
+    pub seq: u64,
+    /// When.
+    pub at: String,
+    /// What: `worker_state`, `oom`, `refused`, `proxy_replaced`, `daemon_replaced`, `app_ready`, `app_stopping`.
+    pub kind: String,
+    /// The service it is about.
+    pub service: Option<String>,
+    /// The worker it is about.
+    pub worker: Option<u16>,
+    /// The run it is about.
+    pub run: Option<u64>,
+    /// In words.
+    pub text: String,
+    /// For `worker_state`: the state entered.
+    pub state: Option<WorkerState>,
+    /// For a run that ended: how.
+    pub exit: Option<Exit>,
+    /// Further facts, by name.
+    #[serde(default)]
+    pub data: BTreeMap<String, serde_json::Value>,
+}
+
+/// One line of a worker's output.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LogLine {
+    /// When it was read.
+    pub at: String,
+    /// The service.
+    pub service: String,
+    /// The worker.
+    pub worker: u16,
+    /// The run.
+    pub run: u64,
+    /// `stdout` or `stderr`.
+    pub stream: Stream,
+    /// The line, when it was not a JSON object; bytes that are not UTF-8 are replaced.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub text: Option<String>,
+    /// The line, when it was a JSON object.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub json: Option<serde_json::Value>,
+    /// Set on all but the last part of a line that was longer than 8 KiB.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub partial: bool,
+}
+
+/// Which of its streams a worker wrote to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "they say it themselves")]
+pub enum Stream {
+    Stdout,
+    Stderr,
+}
+
+/// What this host offers, one line a feature; `wattctl doctor` prints it and `up` warns from it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Doctor {
+    /// The features.
+    pub features: Vec<Feature>,
+}
+
+/// One feature of the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Feature {
+    /// Its name: `cgroup memory limit`, `private network`, `names in /etc/hosts`.
+    pub name: String,
+    /// Whether it works.
+    pub state: FeatureState,
+    /// How it works, or why it does not.
+    pub detail: String,
+    /// The command or setting that would turn it on.
+    pub fix: Option<String>,
+}
+
+/// Whether a feature works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "they say it themselves")]
+pub enum FeatureState {
+    On,
+    Degraded,
+    Off,
+}

@@ -1,0 +1,264 @@
+//! The link between the daemon and the mesh proxy.
+//!
+//! The proxy listens on `proxy.sock`, a listener held by the spawner, so that either end may be replaced. The
+//! daemon connects, and sends [`ToProxy`] messages; the proxy answers with [`FromProxy`]. Each message is a
+//! little-endian `u32` length and that many bytes of JSON; descriptors travel by SCM_RIGHTS with the first byte
+//! of the message that names them (at most 253, unix(7)). After connecting, the daemon sends every listener and
+//! a full snapshot; what the proxy had from an earlier daemon and does not hear of again is dropped.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// The largest message either side accepts, in bytes.
+pub const MESSAGE_SIZE_MAX: u32 = 64 << 20;
+
+/// From the daemon to the proxy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ToProxy {
+    /// First message of a connection: forget the listeners that are not added again before the next `Snapshot`.
+    Hello,
+    /// Accept on the descriptor that comes with this message. A listener with a known id replaces nothing: the
+    /// proxy keeps what it has and closes the new descriptor.
+    AddListener {
+        /// Names it from now on.
+        id: ListenerId,
+        /// What comes in there.
+        kind: ListenerKind,
+    },
+    /// Accept there no longer; connections that were accepted live on.
+    RemoveListener {
+        /// Which.
+        id: ListenerId,
+    },
+    /// Unconnected TCP sockets, made in the network namespace of this run, to reach its worker with. The
+    /// descriptors come with this message.
+    Sockets {
+        /// Whose.
+        run: u64,
+    },
+    /// Everything else the proxy has to know. Replaces the last one as a whole.
+    Snapshot(Box<Snapshot>),
+}
+
+/// From the proxy to the daemon.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum FromProxy {
+    /// Every thread uses the snapshot with this version.
+    Applied {
+        /// Of the snapshot.
+        version: u64,
+    },
+    /// A run that is draining has no request left. Sent once per run and connection, also when it never had one.
+    Drained {
+        /// Which.
+        run: u64,
+    },
+    /// More sockets are wanted for this run.
+    NeedSockets {
+        /// Whose.
+        run: u64,
+    },
+    /// Counts since the proxy started, sent once a second when they changed.
+    Counts {
+        /// By service.
+        services: BTreeMap<String, Counts>,
+    },
+    /// A call was refused by a policy, or a connection to the outside failed; for the event stream.
+    Refused {
+        /// The calling service, when known.
+        caller: Option<String>,
+        /// What it wanted to reach.
+        target: String,
+        /// The rule, in words.
+        reason: String,
+    },
+}
+
+/// A listener's name, unique among those of one application: `gateway/0`, `mesh/17`, `egress/17`, `dns/17`.
+pub type ListenerId = String;
+
+/// What comes in at a listener.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ListenerKind {
+    /// Clients from outside, over TCP. One per thread, with SO_REUSEPORT.
+    Gateway {
+        /// Which thread accepts.
+        thread: u32,
+    },
+    /// Calls to services over TCP, made in a worker's network namespace. The destination of a connection is
+    /// where the client wanted to go: SO_ORIGINAL_DST when redirected, else the local address. Port 80 is HTTP,
+    /// with the target named by Host; another port of a service's address is a byte stream to that port.
+    Mesh {
+        /// The calling service.
+        caller: String,
+    },
+    /// Calls to services over a Unix socket inside a directory that only this service can reach.
+    MeshUnix {
+        /// The calling service.
+        caller: String,
+    },
+    /// Calls to services on the host's network, and by operators over the application's own `mesh.sock`: the
+    /// caller is known by SO_PEERCRED (Unix) or the connection's cgroup (TCP), see [`Worker::cgroup`].
+    MeshHost,
+    /// Other outgoing TCP of a private worker, redirected; the wanted address is SO_ORIGINAL_DST.
+    Egress {
+        /// The calling service.
+        caller: String,
+    },
+    /// The host's own localhost: connections are passed on to this port of it.
+    HostPort {
+        /// The calling service.
+        caller: String,
+        /// The port.
+        port: u16,
+    },
+    /// Name questions of a private worker over UDP (RFC 1035). The names of the mesh are answered, others asked
+    /// of the host's resolvers.
+    DnsUdp {
+        /// The calling service.
+        caller: String,
+    },
+    /// The same over TCP (RFC 7766).
+    DnsTcp {
+        /// The calling service.
+        caller: String,
+    },
+}
+
+/// What the proxy has to know.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Grows with each snapshot of one daemon.
+    pub version: u64,
+    /// The application's name, for `Via` and error bodies.
+    pub app: String,
+    /// Every service by name.
+    pub services: BTreeMap<String, Service>,
+    /// Gateway routes.
+    pub routes: Vec<Route>,
+    /// Name servers of the host for names outside the mesh.
+    pub resolvers: Vec<SocketAddr>,
+}
+
+/// A service as callers see it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Service {
+    /// Its loopback address in private networks, of 127.77.0.0/16.
+    pub address: Option<std::net::Ipv4Addr>,
+    /// Its workers that run.
+    pub workers: Vec<Worker>,
+    /// What a request may hope for when none of them is ready.
+    pub outlook: Outlook,
+    /// Who may call it; `None` is everybody. The gateway may call what a route names.
+    pub callers: Option<Vec<String>>,
+    /// To reach a worker, in milliseconds.
+    pub connect_timeout_ms: u64,
+    /// From the whole request head sent to the response head, in milliseconds.
+    pub first_byte_timeout_ms: u64,
+    /// With no byte in either direction, in milliseconds.
+    pub idle_timeout_ms: u64,
+    /// How long a request waits for a worker, in milliseconds.
+    pub hold_timeout_ms: u64,
+    /// How many requests may wait at a time.
+    pub hold_requests_max: usize,
+}
+
+/// Why a service has no ready worker, and what to do with its requests meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Outlook {
+    /// One starts or will start by itself: requests wait.
+    #[default]
+    Coming,
+    /// It failed too often: requests are answered 503 at once.
+    Failed {
+        /// In words, as `status` says it: `exit 1, 5 times in a minute`.
+        reason: String,
+        /// Seconds until it is tried again, when it is.
+        retry_after_s: Option<u64>,
+    },
+    /// The operator stopped it: 503 at once.
+    Stopped,
+    /// It does not listen: 502 at once.
+    NotListening,
+}
+
+/// A worker that runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Worker {
+    /// Its run.
+    pub run: u64,
+    /// Counts from 0 within the service.
+    pub index: u16,
+    /// Where it accepts; `None` while that is not known.
+    pub endpoint: Option<Endpoint>,
+    /// Whether it takes new requests.
+    pub state: WorkerState,
+    /// Its cgroup's id (the inode of its directory in the v2 hierarchy), to know a caller on the host network.
+    pub cgroup: Option<u64>,
+    /// Its main process, to know a caller by SO_PEERCRED where there is no cgroup.
+    pub pid: Option<u32>,
+}
+
+/// Whether a worker takes new requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkerState {
+    /// Not yet.
+    Starting,
+    /// Yes.
+    Ready,
+    /// No longer; `Drained` is expected.
+    Draining,
+}
+
+/// Where a worker accepts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Endpoint {
+    /// A Unix socket.
+    Unix {
+        /// Its path, reachable for the proxy.
+        path: PathBuf,
+    },
+    /// TCP on the host's network.
+    Tcp {
+        /// Where.
+        address: SocketAddr,
+    },
+    /// TCP in the run's own network namespace, reached with sockets that were made there.
+    PrivateTcp {
+        /// Where, as seen inside.
+        address: SocketAddr,
+    },
+}
+
+/// One rule of the gateway; the meaning is that of `watt_core::plan::Route`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Route {
+    /// The path prefix.
+    pub path: String,
+    /// The host, lower case; `*.` in front matches every name below.
+    pub host: Option<String>,
+    /// The service.
+    pub service: String,
+    /// What the prefix becomes; `None` leaves it.
+    pub rewrite: Option<String>,
+}
+
+/// What the proxy counted for one service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Counts {
+    /// Requests that were sent to it.
+    pub requests: u64,
+    /// Those answered 500–599 by it, or by the proxy on its behalf.
+    pub failures: u64,
+    /// Those being answered now.
+    pub in_flight: u64,
+    /// Those waiting for a worker now.
+    pub held: u64,
+}

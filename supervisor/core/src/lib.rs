@@ -1,0 +1,11 @@
+//! The model and the decisions of watt: names, the plan, states, events and effects.
+//!
+//! Nothing here reads a clock, a file, a socket or the environment, and nothing here starts anything. Time and
+//! events come in, effects go out; the daemon performs them (ARCHITECTURE.md, "watt-core").
+
+pub mod fleet;
+pub mod names;
+pub mod plan;
+pub mod worker;
+
+pub use names::{AppName, NameError, RunId, ServiceId, WorkerId};

@@ -1,0 +1,139 @@
+//! Names and ids. Each is its own type, so that one cannot be passed for another.
+
+use std::{fmt, sync::Arc};
+
+/// The longest service or application name: a DNS label (RFC 1035 §2.3.4), because the name becomes one.
+pub const NAME_LEN_MAX: usize = 63;
+
+/// Why a name was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NameError {
+    /// The name has no characters.
+    Empty,
+    /// The name has more than [`NAME_LEN_MAX`] bytes.
+    TooLong,
+    /// The first character is not a lower-case letter or a digit, or the last one is a dash.
+    BadEdge,
+    /// This character is not a lower-case letter, a digit, `-` or `_`.
+    BadCharacter(char),
+}
+
+impl fmt::Display for NameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NameError::Empty => write!(f, "a name cannot be empty"),
+            NameError::TooLong => write!(f, "a name has at most {NAME_LEN_MAX} characters"),
+            NameError::BadEdge => write!(f, "a name starts with a letter or digit and does not end with '-'"),
+            NameError::BadCharacter(c) => {
+                write!(f, "{c:?} is not allowed: a name is made of a-z, 0-9, '-' and '_'")
+            }
+        }
+    }
+}
+
+impl std::error::Error for NameError {}
+
+fn checked(name: &str) -> Result<Arc<str>, NameError> {
+    let (Some(first), Some(last)) = (name.chars().next(), name.chars().last()) else {
+        return Err(NameError::Empty);
+    };
+    if name.len() > NAME_LEN_MAX {
+        return Err(NameError::TooLong);
+    }
+    if let Some(c) = name.chars().find(|c| !matches!(c, 'a'..='z' | '0'..='9' | '-' | '_')) {
+        return Err(NameError::BadCharacter(c));
+    }
+    if !first.is_ascii_alphanumeric() || last == '-' {
+        return Err(NameError::BadEdge);
+    }
+    Ok(name.into())
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $type:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $type(Arc<str>);
+
+        impl $type {
+            /// Checks and takes a name.
+            pub fn new(name: &str) -> Result<Self, NameError> {
+                checked(name).map($type)
+            }
+
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+    };
+}
+
+name! {
+    /// The name of an application: `shop`.
+    AppName
+}
+
+name! {
+    /// The name of a service, which is also its host name in the mesh: `api` is `http://api.plt.local/`.
+    ServiceId
+}
+
+/// One of the places a service's processes may take: `api/0`. A worker outlives its runs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkerId {
+    /// The service this is a worker of.
+    pub service: ServiceId,
+    /// Counts from 0 within the service.
+    pub index: u16,
+}
+
+impl fmt::Display for WorkerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.service, self.index)
+    }
+}
+
+/// One process tree started for a worker. Our own number, never reused within an application's life, because
+/// the kernel reuses pids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RunId(pub u64);
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_dns_labels() {
+        let check = |name: &str, expected: Result<&str, NameError>| {
+            assert_eq!(ServiceId::new(name).as_ref().map(ServiceId::as_str), expected.as_ref().copied(), "{name:?}");
+        };
+        check("api", Ok("api"));
+        check("api-v2_beta", Ok("api-v2_beta"));
+        check("0", Ok("0"));
+        check("", Err(NameError::Empty));
+        check("-api", Err(NameError::BadEdge));
+        check("api-", Err(NameError::BadEdge));
+        check("Api", Err(NameError::BadCharacter('A')));
+        check("a/b", Err(NameError::BadCharacter('/')));
+        check(&"a".repeat(64), Err(NameError::TooLong));
+    }
+}

@@ -1,0 +1,332 @@
+//! What an application is meant to be: the validated configuration, with every default applied and every path
+//! absolute. `watt-config` makes it, everything else reads it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    num::NonZeroU16,
+    path::PathBuf,
+    time::Duration,
+};
+
+use crate::{AppName, ServiceId};
+
+/// A whole application.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// The application's name.
+    pub name: AppName,
+    /// The configuration file this came from.
+    pub file: PathBuf,
+    /// The folder of that file; relative paths start there.
+    pub root: PathBuf,
+    /// Where clients come in; `None` when no gateway is configured.
+    pub server: Option<Server>,
+    /// Every service by name.
+    pub services: BTreeMap<ServiceId, Service>,
+    /// Gateway routes, in the order they were written. Which one wins is decided by length, not by order.
+    pub routes: Vec<Route>,
+    /// Who may call whom. Empty means that every service may call every other one.
+    pub policies: Vec<Policy>,
+    /// How long a request may wait for a service that has no ready worker at the moment.
+    pub hold: Hold,
+    /// Where and how much output is kept.
+    pub logs: Logs,
+}
+
+/// The public listener.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Server {
+    /// The address to bind.
+    pub hostname: IpAddr,
+    /// The port to bind; 0 asks the kernel for a free one.
+    pub port: u16,
+}
+
+/// Bounds on requests that wait for a worker.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hold {
+    /// How long one request waits.
+    pub timeout: Duration,
+    /// How many may wait for one service at a time.
+    pub requests_max: usize,
+}
+
+/// Bounds on kept output.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Logs {
+    /// Folder of the log files; `None` lets the daemon choose the host's usual place.
+    pub dir: Option<PathBuf>,
+    /// A file is rotated when it reaches this many bytes.
+    pub file_size_max: u64,
+    /// How many files, the current one included, are kept for one service.
+    pub files_max: u32,
+}
+
+/// One service.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Service {
+    /// Its name.
+    pub id: ServiceId,
+    /// The working directory.
+    pub path: PathBuf,
+    /// Program and arguments; never empty. `{socket}` and `{port}` in an argument or an environment value are
+    /// replaced for each worker.
+    pub command: Vec<String>,
+    /// Variables added to the service's environment. The environment of a worker is a pure function of the
+    /// plan: these, watt's own, and the few inherited ones listed in docs/environment.md.
+    pub env: BTreeMap<String, String>,
+    /// How many workers run.
+    pub workers: NonZeroU16,
+    /// How the program accepts connections.
+    pub listen: Listen,
+    /// Which network it sees.
+    pub network: Network,
+    /// Which ports of the host's own localhost a private service may reach.
+    pub host_ports: BTreeSet<u16>,
+    /// What has to be true before this service starts.
+    pub depends_on: BTreeMap<ServiceId, Condition>,
+    /// When a worker counts as ready.
+    pub ready: Ready,
+    /// What follows an exit.
+    pub restart: Restart,
+    /// How a worker is stopped.
+    pub stop: Stop,
+    /// What the kernel enforces.
+    pub limits: Limits,
+    /// Timeouts of requests sent to this service.
+    pub timeouts: Timeouts,
+}
+
+/// How a program accepts connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listen {
+    /// Whatever the kernel shows it listening on.
+    Auto,
+    /// On the Unix socket named by `$WATT_SOCKET` and `{socket}`.
+    Unix,
+    /// On an inherited descriptor, by systemd's protocol (sd_listen_fds(3)).
+    Fd,
+    /// On TCP port `$PORT` and `{port}`. `None` lets watt choose the number.
+    Port(Option<NonZeroU16>),
+    /// Not at all.
+    None,
+}
+
+/// Which network a worker sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// Its own network namespace.
+    Private,
+    /// The host's.
+    Host,
+}
+
+/// What a dependency has to reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// Every worker's program was executed.
+    Started,
+    /// Every worker is ready.
+    Ready,
+    /// Every worker ended with exit status 0.
+    Completed,
+}
+
+/// When a worker counts as ready, and how long it may take.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ready {
+    /// The sign to wait for.
+    pub when: ReadyWhen,
+    /// A worker that has not shown it after this time is stopped and counts as failed.
+    pub timeout: Duration,
+}
+
+/// The sign of readiness.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ReadyWhen {
+    /// The program was executed; for services that do not listen.
+    Started,
+    /// The kernel shows it listening where requests will be sent.
+    Listening,
+    /// A GET of this path is answered with 200–399.
+    Http {
+        /// The path and query, starting with `/`.
+        path: String,
+    },
+    /// A connection is accepted.
+    Tcp,
+    /// A line of output contains a match of this regular expression.
+    Log {
+        /// The pattern, already checked.
+        pattern: String,
+    },
+    /// The program sends `READY=1` (sd_notify(3)).
+    Notify,
+}
+
+/// What follows an exit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Restart {
+    /// Which exits are followed by a restart.
+    pub policy: RestartPolicy,
+    /// The wait before the first retry.
+    pub backoff_first: Duration,
+    /// The longest wait. Waits double from the first to this one, with jitter of ±20 %.
+    pub backoff_max: Duration,
+    /// A worker that was ready for this long starts with a clean record, and restarts at once.
+    pub healthy_after: Duration,
+    /// This many failures …
+    pub give_up_failures: u32,
+    /// … within this time make the worker `Failed`.
+    pub give_up_within: Duration,
+    /// A `Failed` worker is tried again after this time; `None` leaves it to the operator.
+    pub retry_failed_after: Option<Duration>,
+}
+
+/// Which exits are followed by a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestartPolicy {
+    /// Every one.
+    Always,
+    /// Those that were not exit status 0.
+    OnFailure,
+    /// None: the service runs to completion.
+    Never,
+}
+
+/// How a worker is stopped: leave the table, drain, signal, grace, kill.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stop {
+    /// The signal the main process gets first; a number of signal(7).
+    pub signal: i32,
+    /// How long requests in flight may take before the signal is sent anyway.
+    pub drain: Duration,
+    /// How long the processes may take after the signal before they are killed.
+    pub grace: Duration,
+}
+
+/// What the kernel enforces for each worker. `None` leaves the kernel's or the host's own limit.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Limits {
+    /// Bytes of memory; more is an out-of-memory kill of the worker.
+    pub memory: Option<u64>,
+    /// Bytes of memory above which the kernel slows the worker down and reclaims (`memory.high`).
+    pub memory_high: Option<u64>,
+    /// CPU time in thousandths of one CPU: 1500 is one and a half.
+    pub cpu_millis: Option<u32>,
+    /// Processes and threads.
+    pub pids: Option<u32>,
+    /// Whether an out-of-memory kill takes every process of the worker (`memory.oom.group`). On by default: half
+    /// a worker is worse than none.
+    pub oom_group: bool,
+    /// Resource limits by their setrlimit(2) name.
+    pub rlimits: BTreeMap<Rlimit, RlimitValue>,
+}
+
+/// A resource of setrlimit(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "setrlimit(2) is their documentation")]
+pub enum Rlimit {
+    As,
+    Core,
+    Cpu,
+    Data,
+    Fsize,
+    Locks,
+    Memlock,
+    Msgqueue,
+    Nice,
+    Nofile,
+    Nproc,
+    Rss,
+    Rtprio,
+    Rttime,
+    Sigpending,
+    Stack,
+}
+
+/// The soft and hard value of a resource limit; `u64::MAX` is unlimited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RlimitValue {
+    /// What the process meets; it may raise it up to `hard`.
+    pub soft: u64,
+    /// What the process cannot pass.
+    pub hard: u64,
+}
+
+/// Timeouts of requests that the mesh sends to a service.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Timeouts {
+    /// To reach a worker.
+    pub connect: Duration,
+    /// From the whole request head sent to the response head.
+    pub first_byte: Duration,
+    /// With no byte in either direction while a body is on its way.
+    pub idle: Duration,
+}
+
+/// One rule of the gateway.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Route {
+    /// A path prefix that starts with `/`; it matches whole segments: `/api` matches `/api` and `/api/x`, not
+    /// `/apix`.
+    pub path: String,
+    /// The host it is for, lower case, `*.example.org` for every name below; `None` for all.
+    pub host: Option<String>,
+    /// Where requests go.
+    pub service: ServiceId,
+    /// What the prefix becomes: `None` leaves the path as it is, `Some("")` strips the prefix.
+    pub rewrite: Option<String>,
+}
+
+/// A permission: `from` may call `to`. When any policy names a service as `to`, only those named may call it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    /// The caller.
+    pub from: ServiceId,
+    /// The one called.
+    pub to: ServiceId,
+}
+
+impl Default for Hold {
+    fn default() -> Self {
+        Hold { timeout: Duration::from_secs(10), requests_max: 1000 }
+    }
+}
+
+impl Default for Logs {
+    fn default() -> Self {
+        Logs { dir: None, file_size_max: 10 << 20, files_max: 10 }
+    }
+}
+
+impl Default for Restart {
+    fn default() -> Self {
+        Restart {
+            policy: RestartPolicy::Always,
+            backoff_first: Duration::from_millis(200),
+            backoff_max: Duration::from_secs(30),
+            healthy_after: Duration::from_secs(30),
+            give_up_failures: 5,
+            give_up_within: Duration::from_secs(60),
+            retry_failed_after: Some(Duration::from_secs(300)),
+        }
+    }
+}
+
+impl Default for Stop {
+    fn default() -> Self {
+        Stop { signal: 15, drain: Duration::from_secs(5), grace: Duration::from_secs(10) }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Timeouts {
+            connect: Duration::from_secs(5),
+            first_byte: Duration::from_secs(60),
+            idle: Duration::from_secs(60),
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The spawner process, and the daemon's handle to it.
+
+pub mod protocol;

@@ -1,0 +1,261 @@
+//! The messages between daemon and spawner: postcard over a seqpacket socketpair, one message a packet, with
+//! descriptors by SCM_RIGHTS (unix(7)).
+//!
+//! The spawner answers every request and, between answers, says what happened by itself. It decides nothing: how
+//! often to restart, what to pass and when to stop are the daemon's. The one exception is the daemon itself,
+//! which it starts again when it dies.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// The largest message in bytes. Larger things travel as memfds.
+pub const MESSAGE_SIZE_MAX: usize = 64 << 10;
+
+/// From the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// Tell everything: [`Message::Info`], then a [`Message::Run`] for each run, a [`Message::Listener`] for each
+    /// listener, a [`Message::Value`] for each value, a [`Message::Kept`] for each kept descriptor, then
+    /// [`Message::ListEnd`].
+    List,
+    /// Start a process. Descriptors: the exec stage's task in a sealed memfd; then, if `cgroup`, the directory of
+    /// the v2 cgroup to start in. Answered by [`Message::Spawned`] or [`Message::SpawnFailed`].
+    Spawn {
+        /// The daemon's number for it.
+        run: u64,
+        /// The daemon's own note, given back by `List`.
+        tag: Vec<u8>,
+        /// Whether a cgroup comes with it.
+        cgroup: bool,
+        /// Names of listeners or kept descriptors to pass on, in order.
+        pass: Vec<String>,
+    },
+    /// Replace a run's tag. Not answered.
+    Tag {
+        /// Which.
+        run: u64,
+        /// The new note.
+        tag: Vec<u8>,
+    },
+    /// The run's exit was noted: close what is kept of it. Not answered.
+    Forget {
+        /// Which.
+        run: u64,
+    },
+    /// Make unconnected sockets in a run's network namespace. Answered by [`Message::Sockets`].
+    MakeSockets {
+        /// Whose network.
+        run: u64,
+        /// How many, at most 250.
+        count: u16,
+    },
+    /// Try what the host allows. Answered by [`Message::Probe`].
+    Probe,
+    /// Bind a listener and keep it under this name. Answered by [`Message::Listener`] or
+    /// [`Message::ListenFailed`]. A name that exists is given as it is.
+    Listen {
+        /// Its name.
+        name: String,
+        /// Where.
+        address: Address,
+    },
+    /// Close a listener or kept descriptor (and unlink its socket file). Not answered.
+    Close {
+        /// Its name.
+        name: String,
+    },
+    /// Keep a descriptor under this name, in place of an earlier one. Not answered. Comes with one descriptor.
+    Keep {
+        /// Its name.
+        name: String,
+    },
+    /// Keep a small value. Not answered. An empty value deletes it.
+    Put {
+        /// Its key.
+        key: String,
+        /// At most 32 KiB.
+        value: Vec<u8>,
+    },
+    /// The end: close everything, do this in order, ignoring what fails, and exit with this status. Runs still
+    /// there are killed first.
+    Exit {
+        /// The status to exit with.
+        status: i32,
+        /// `cgroup.procs` files to join by writing "0", to leave our own cgroup.
+        join_cgroups: Vec<PathBuf>,
+        /// Directories to remove with everything in them (cgroups: rmdir from the leaves up; others: files too).
+        remove: Vec<PathBuf>,
+    },
+}
+
+/// What to bind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Address {
+    /// TCP; with SO_REUSEPORT when there will be several of it.
+    Tcp {
+        /// Where.
+        address: SocketAddr,
+        /// Whether to set SO_REUSEPORT.
+        reuse_port: bool,
+    },
+    /// A Unix stream socket.
+    Unix {
+        /// Its path, at most 107 bytes. A stale file there is removed first.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+        /// Its owner, when it is to be changed.
+        owner: Option<(u32, u32)>,
+    },
+    /// A Unix datagram socket, for sd_notify(3).
+    UnixDatagram {
+        /// Its path.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+}
+
+/// From the spawner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    /// About the spawner itself.
+    Info {
+        /// How often the daemon was started again.
+        daemon_restarts: u64,
+        /// When the spawner started: milliseconds since the Unix epoch.
+        started_at_ms: u64,
+    },
+    /// A run. Descriptors: pidfd, read end of stdout, read end of stderr, then those named.
+    Run {
+        /// The daemon's number.
+        run: u64,
+        /// The daemon's note.
+        tag: Vec<u8>,
+        /// Its main process.
+        pid: u32,
+        /// Whether its program was executed, failed to be, or neither yet.
+        stage: Stage,
+        /// How it ended, when it has.
+        exit: Option<WaitStatus>,
+        /// Of the descriptors after the first three, as in the exec stage's report. Sockets are not repeated.
+        names: Vec<String>,
+    },
+    /// A listener, with its descriptor.
+    Listener {
+        /// Its name.
+        name: String,
+        /// Where it is bound, with the kernel's choice of port.
+        address: Address,
+    },
+    /// A kept descriptor.
+    Kept {
+        /// Its name.
+        name: String,
+    },
+    /// A kept value.
+    Value {
+        /// Its key.
+        key: String,
+        /// The value.
+        value: Vec<u8>,
+    },
+    /// The list is complete.
+    ListEnd,
+    /// A process was cloned. Descriptors: pidfd, read end of stdout, read end of stderr.
+    Spawned {
+        /// Which.
+        run: u64,
+        /// Its process.
+        pid: u32,
+    },
+    /// No process could be cloned.
+    SpawnFailed {
+        /// Which.
+        run: u64,
+        /// What was tried: `clone3`, `pipe` …
+        step: String,
+        /// The error number.
+        errno: i32,
+    },
+    /// The exec stage ended in the program. Descriptors: those named.
+    Executed {
+        /// Which.
+        run: u64,
+        /// As in the exec stage's report.
+        names: Vec<String>,
+    },
+    /// A step of the exec stage failed; `Exited` follows.
+    ExecFailed {
+        /// Which.
+        run: u64,
+        /// The step.
+        step: String,
+        /// What it was about.
+        object: String,
+        /// The error number.
+        errno: i32,
+    },
+    /// The main process ended.
+    Exited {
+        /// Which.
+        run: u64,
+        /// How.
+        exit: WaitStatus,
+    },
+    /// Sockets, as many as could be made.
+    Sockets {
+        /// Whose.
+        run: u64,
+        /// The error number, when there are none.
+        errno: i32,
+    },
+    /// What the host allows: a postcard `watt_exec::plan::Probe`, empty when it could not be found out.
+    Probe {
+        /// The encoded probe.
+        probe: Vec<u8>,
+    },
+    /// A listener could not be bound.
+    ListenFailed {
+        /// Its name.
+        name: String,
+        /// The error number.
+        errno: i32,
+    },
+}
+
+/// How far a run has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stage {
+    /// In the exec stage.
+    Preparing,
+    /// In its program.
+    Executed,
+    /// The exec stage failed.
+    Failed {
+        /// The step.
+        step: String,
+        /// What it was about.
+        object: String,
+        /// The error number.
+        errno: i32,
+    },
+}
+
+/// What waitid(2) said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitStatus {
+    /// The exit status, or the signal's number.
+    pub code: i32,
+    /// Whether a signal ended it.
+    pub signaled: bool,
+    /// Whether a core was dumped.
+    pub core_dumped: bool,
+    /// When it was reaped: milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// CPU time of the process and its waited-for children, in microseconds.
+    pub cpu_us: u64,
+    /// Peak resident memory in bytes (ru_maxrss of getrusage(2)).
+    pub rss_max: u64,
+}
