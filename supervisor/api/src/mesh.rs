@@ -6,12 +6,82 @@
 //! of the message that names them (at most 253, unix(7)). After connecting, the daemon sends every listener and
 //! a full snapshot; what the proxy had from an earlier daemon and does not hear of again is dropped.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeMap, error, fmt, net::SocketAddr, path::PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// The largest message either side accepts, in bytes.
 pub const MESSAGE_SIZE_MAX: u32 = 64 << 20;
+
+/// How many descriptors one message may carry (SCM_MAX_FD, unix(7)).
+pub const MESSAGE_DESCRIPTORS_MAX: usize = 253;
+
+/// The size of the length in front of each message, in bytes.
+const LENGTH_SIZE: usize = size_of::<u32>();
+
+/// Appends a message, with its length in front, to `buffer`. After an error `buffer` is as it was.
+pub fn encode<M: Serialize>(message: &M, buffer: &mut Vec<u8>) -> Result<(), CodecError> {
+    let start = buffer.len();
+    let written = append(message, buffer);
+    if written.is_err() {
+        buffer.truncate(start);
+    }
+    written
+}
+
+fn append<M: Serialize>(message: &M, buffer: &mut Vec<u8>) -> Result<(), CodecError> {
+    let start = buffer.len();
+    buffer.extend([0; LENGTH_SIZE]);
+    serde_json::to_writer(&mut *buffer, message).map_err(CodecError::Content)?;
+    let size = buffer.len() - start - LENGTH_SIZE;
+    let length = u32::try_from(size).ok().filter(|length| *length <= MESSAGE_SIZE_MAX);
+    let length = length.ok_or(CodecError::Size { size })?;
+    buffer[start..start + LENGTH_SIZE].copy_from_slice(&length.to_le_bytes());
+    Ok(())
+}
+
+/// Reads the message at the start of `buffer`, and says how many bytes it took. `None` when it is not all there.
+pub fn decode<M: DeserializeOwned>(buffer: &[u8]) -> Result<Option<(M, usize)>, CodecError> {
+    let Some((length, rest)) = buffer.split_first_chunk::<LENGTH_SIZE>() else { return Ok(None) };
+    let length = u32::from_le_bytes(*length);
+    let size = usize::try_from(length).unwrap_or(usize::MAX);
+    if length > MESSAGE_SIZE_MAX {
+        return Err(CodecError::Size { size });
+    }
+    let Some(content) = rest.get(..size) else { return Ok(None) };
+    let message = serde_json::from_slice(content).map_err(CodecError::Content)?;
+    Ok(Some((message, LENGTH_SIZE + size)))
+}
+
+/// Why a message could not be written or read. The connection it came from is of no further use.
+#[derive(Debug)]
+pub enum CodecError {
+    /// It is larger than [`MESSAGE_SIZE_MAX`].
+    Size {
+        /// Its size in bytes.
+        size: usize,
+    },
+    /// It is not the JSON of a message.
+    Content(serde_json::Error),
+}
+
+impl fmt::Display for CodecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Size { size } => write!(f, "a message has {size} bytes; {MESSAGE_SIZE_MAX} are allowed"),
+            Self::Content(_) => write!(f, "a message is not understood"),
+        }
+    }
+}
+
+impl error::Error for CodecError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::Size { .. } => None,
+            Self::Content(cause) => Some(cause),
+        }
+    }
+}
 
 /// From the daemon to the proxy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -261,4 +331,59 @@ pub struct Counts {
     pub in_flight: u64,
     /// Those waiting for a worker now.
     pub held: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_come_out_as_they_went_in() {
+        let sent = [FromProxy::Applied { version: 7 }, FromProxy::Drained { run: u64::MAX }];
+        let mut buffer = Vec::new();
+        for message in &sent {
+            encode(message, &mut buffer).unwrap();
+        }
+        let (first, taken) = decode::<FromProxy>(&buffer).unwrap().unwrap();
+        let (second, rest) = decode::<FromProxy>(&buffer[taken..]).unwrap().unwrap();
+        assert_eq!([first, second], sent);
+        assert_eq!(taken + rest, buffer.len());
+    }
+
+    #[test]
+    fn every_part_of_a_message_is_incomplete() {
+        let mut buffer = Vec::new();
+        encode(&ToProxy::Hello, &mut buffer).unwrap();
+        for end in 0..buffer.len() {
+            assert!(decode::<ToProxy>(&buffer[..end]).unwrap().is_none(), "{end} bytes");
+        }
+    }
+
+    #[test]
+    fn a_length_is_refused_before_the_bytes_are_there() {
+        let length = (MESSAGE_SIZE_MAX + 1).to_le_bytes();
+        assert!(matches!(decode::<ToProxy>(&length), Err(CodecError::Size { .. })));
+        assert!(decode::<ToProxy>(&MESSAGE_SIZE_MAX.to_le_bytes()).unwrap().is_none());
+    }
+
+    #[test]
+    fn nonsense_and_unknown_types_are_errors() {
+        for content in [&b"{"[..], b"\xff", br#"{"type":"surprise"}"#] {
+            let mut buffer = u32::try_from(content.len()).unwrap().to_le_bytes().to_vec();
+            buffer.extend(content);
+            assert!(matches!(decode::<ToProxy>(&buffer), Err(CodecError::Content(_))), "{content:?}");
+        }
+    }
+
+    #[test]
+    fn a_message_that_cannot_be_written_leaves_the_buffer_alone() {
+        let mut buffer = b"before".to_vec();
+        let too_large = FromProxy::Refused {
+            caller: None,
+            target: "x".repeat(MESSAGE_SIZE_MAX as usize),
+            reason: String::new(),
+        };
+        assert!(matches!(encode(&too_large, &mut buffer), Err(CodecError::Size { .. })));
+        assert_eq!(buffer, b"before");
+    }
 }
