@@ -99,6 +99,9 @@ pub enum Report {
         /// One for each.
         names: Vec<String>,
     },
+    /// All steps are done and execve(2) is next. The end of the socket alone does not tell success from a stage that
+    /// was killed: both close it. An execve that fails is still a [`Report::Failed`].
+    Executing,
     /// A step failed; nothing of the program was executed.
     Failed(Failure),
     /// The answer to [`Task::Probe`].
