@@ -124,7 +124,11 @@ mod tests {
     #[test]
     fn names_are_dns_labels() {
         let check = |name: &str, expected: Result<&str, NameError>| {
-            assert_eq!(ServiceId::new(name).as_ref().map(ServiceId::as_str), expected.as_ref().copied(), "{name:?}");
+            assert_eq!(
+                ServiceId::new(name).as_ref().map(ServiceId::as_str),
+                expected.as_ref().copied(),
+                "{name:?}"
+            );
         };
         check("api", Ok("api"));
         check("api-v2_beta", Ok("api-v2_beta"));

@@ -1,8 +1,15 @@
 //! One worker: its states, what may happen to it, and what has to be done then.
+//!
+//! The transitions are in `transitions.rs`, the restart policy's arithmetic is in `policy.rs`.
 
-use std::{num::NonZeroU32, time::{Duration, Instant}};
+mod policy;
+mod transitions;
 
-use crate::RunId;
+use std::{num::NonZeroU32, time::Instant};
+
+use crate::{RunId, plan};
+
+pub use policy::{backoff, will_restart};
 
 /// What the operator wants of a worker. Nobody can ask for "starting".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +27,9 @@ pub enum Wanted {
 ///                 ↑               │exit, late     │exit            (kill after grace)
 ///                 └── Backoff ←───┴───────────────┘ ; too many: Failed
 /// ```
+///
+/// `wanted` is `Down` exactly in `Down` and in `Draining` and `Stopping` with [`AfterStop::Down`]. Every start, a
+/// restart after a failure included, goes through `Waiting`, so that a dependency that is away is waited for.
 #[derive(Debug, Clone, PartialEq)]
 pub enum State {
     /// Nothing runs and nothing is planned.
@@ -32,6 +42,8 @@ pub enum State {
         run: RunId,
         /// When it counts as too late.
         ready_by: Instant,
+        /// Whether the exec stage has ended in the program.
+        executed: bool,
     },
     /// It serves.
     Ready {
@@ -53,10 +65,14 @@ pub enum State {
     Stopping {
         /// The run.
         run: RunId,
-        /// When everything left is killed.
+        /// When everything left is killed, and killed again.
         kill_at: Instant,
         /// What follows.
         then: AfterStop,
+        /// Which of its processes may be there.
+        left: Left,
+        /// Why it ends: our decision, or how its main process ended.
+        cause: ExitCause,
     },
     /// Waiting to be started again.
     Backoff {
@@ -67,7 +83,7 @@ pub enum State {
     },
     /// It failed too often; only the operator or the slow retry starts it again.
     Failed {
-        /// Failures in a row.
+        /// Failures within the window of the restart policy.
         failures: NonZeroU32,
         /// The next slow retry, when there is one.
         retry_at: Option<Instant>,
@@ -77,6 +93,15 @@ pub enum State {
         /// How it ended.
         exit: ExitCause,
     },
+}
+
+/// Which processes of a run that ends may be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// All of them, the main process included.
+    All,
+    /// The main process has ended; others may be left.
+    Rest,
 }
 
 /// What follows a stop.
@@ -132,13 +157,13 @@ pub struct ExecFailure {
 /// What may happen to a worker.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// The operator wants it up. From `Failed` and `Completed` too, with a clean record.
+    /// The operator wants it up. From `Backoff`, `Failed` and `Completed` too, at once and with a clean record.
     Start,
     /// The operator wants it down.
     Stop,
     /// The operator wants a new run.
     Restart,
-    /// End it now: no drain, no grace.
+    /// The operator wants it down now: no drain, no grace.
     Kill,
     /// Everything it depends on is there.
     DependenciesMet,
@@ -172,8 +197,44 @@ pub enum Effect {
     Release(RunId),
 }
 
-/// One worker's state and record.
+/// What a decision draws on besides the worker itself.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// The time.
+    pub now: Instant,
+    /// The worker's service.
+    pub plan: &'a plan::Service,
+    /// Where new runs get their numbers.
+    pub ids: &'a mut RunIds,
+    /// A random number of 0..1, for the jitter of a backoff.
+    pub jitter: f64,
+}
+
+/// The numbers of runs, counting up.
 #[derive(Debug, Clone)]
+pub struct RunIds(RunId);
+
+impl RunIds {
+    /// Numbers from `first` on.
+    pub fn starting_at(first: RunId) -> RunIds {
+        RunIds(first)
+    }
+
+    /// A number that was not given out before.
+    pub fn next_id(&mut self) -> RunId {
+        let id = self.0;
+        self.0 = RunId(id.0 + 1);
+        id
+    }
+
+    /// Leaves out every number up to and including this one, because a predecessor gave it out.
+    pub fn skip(&mut self, used: RunId) {
+        self.0 = self.0.max(RunId(used.0.saturating_add(1)));
+    }
+}
+
+/// One worker's state and record.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Worker {
     /// What is wanted.
     pub wanted: Wanted,
@@ -194,10 +255,4 @@ pub struct Record {
     pub recent_failures: Vec<Instant>,
     /// Failures since the worker was last healthy for long enough; the exponent of the backoff.
     pub failures_in_row: u32,
-}
-
-/// The wait before retry number `failures` (1 is the first), before jitter: doubles from first to max.
-pub fn backoff(first: Duration, max: Duration, failures: NonZeroU32) -> Duration {
-    let doublings = failures.get().saturating_sub(1).min(31);
-    first.checked_mul(1 << doublings).map_or(max, |wait| wait.min(max))
 }

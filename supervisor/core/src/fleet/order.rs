@@ -1,0 +1,1 @@
+//! The order among services: who depends on whom.
