@@ -7,10 +7,14 @@
 //! | POST /v1/start, /v1/stop, /v1/restart | with [`Selection`]; returns when done | [`Outcome`] |
 //! | POST /v1/shutdown | with [`Shutdown`]; returns when everything but the supervisor has ended | [`Outcome`] |
 //! | GET /v1/events?since=N&follow=true | the event stream, one JSON object a line | [`Event`]s |
-//! | GET /v1/logs?service=A&service=B&since=T&tail=N&follow=true | output, one JSON object a line | [`LogLine`]s |
+//! | GET /v1/logs?service=A&service=B&since=T&after=S&tail=N&follow=true | output, one JSON object a line | [`LogLine`]s |
 //! | GET /v1/openapi.json | this, as OpenAPI 3.1 | |
 //!
 //! Errors are [`Problem`]s with a 4xx or 5xx status. Times are RFC 3339 in UTC with milliseconds.
+//!
+//! Of events, `since` leaves out those up to this number; a stream that cannot give all that followed begins with an
+//! event of kind `skipped`. Of logs, `since` is a time, `after` the `seq` of the last line that is known already, and
+//! `tail` how many lines of the past at most (10,000 at most and when it is left out).
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -248,9 +252,18 @@ pub struct LogLine {
     /// The line, when it was a JSON object.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub json: Option<serde_json::Value>,
-    /// Set on all but the last part of a line that was longer than 8 KiB.
+    /// Set on all but the last part of a line that was longer than 8 KiB, or that stood unfinished for a second (a
+    /// prompt). The last part may be empty.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub partial: bool,
+    /// Orders the lines of all workers: microseconds since the Unix epoch, made unique by counting up. A stream
+    /// resumes after it with `after=`.
+    #[serde(default)]
+    pub seq: u64,
+    /// In place of `text` and `json`: so many lines of this service are missing here, because the reader was slower
+    /// than the writer. They are in the log files.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub skipped: Option<u64>,
 }
 
 /// Which of its streams a worker wrote to.
