@@ -1,0 +1,101 @@
+//! The mesh's loopback addresses and the files that give them names (ARCHITECTURE.md, "The mesh's addresses").
+
+use std::{collections::BTreeMap, fmt::Write as _, net::Ipv4Addr};
+
+use watt_core::{AppName, ServiceId, plan::Plan};
+
+/// Ends every name of the mesh: `api.plt.local`.
+pub const DOMAIN: &str = "plt.local";
+
+/// The first service's address; 127.77.0.x is left for addresses that do not belong to one service.
+const FIRST: u32 = u32::from_be_bytes([127, 77, 1, 0]);
+/// The end of 127.77.0.0/16.
+const END: u32 = u32::from_be_bytes([127, 78, 0, 0]);
+
+/// Each service's own address in private networks, in the order of names. A plan with more services than the
+/// range has addresses (65 280) leaves the last ones without.
+pub fn of_services(plan: &Plan) -> BTreeMap<ServiceId, Ipv4Addr> {
+    plan.services.keys().cloned().zip((FIRST..END).map(Ipv4Addr::from_bits)).collect()
+}
+
+/// The one address of all names on the host's network: 127.78.x.y, from the application's name, so that it stays
+/// the same and applications rarely meet.
+pub fn of_app(app: &AppName) -> Ipv4Addr {
+    let hash = fnv1a(app.as_str().as_bytes());
+    // x.0 and x.255 would be allowed on loopback, but look like mistakes.
+    Ipv4Addr::new(127, 78, (hash >> 8) as u8, (hash % 254) as u8 + 1)
+}
+
+/// User and group id of an application's unprivileged processes when root runs it: from systemd's range of
+/// dynamic users (61184–65519, systemd's UIDS-GIDS.md), of which the first 4096 are used.
+pub fn unprivileged_id(app: &AppName) -> u32 {
+    61184 + (fnv1a(app.as_str().as_bytes()) % 4096) as u32
+}
+
+/// `/etc/hosts` for workers: the host's own with the mesh's names added, which win because they come first.
+pub fn hosts<'a>(host: &str, names: impl IntoIterator<Item = (&'a ServiceId, Ipv4Addr)>) -> String {
+    let mut text =
+        String::from("# Made by watt: the services of this application, then the host's own names.\n");
+    for (service, address) in names {
+        // Writing into a String cannot fail.
+        let _ = writeln!(text, "{address} {service}.{DOMAIN}");
+    }
+    text.push_str(host);
+    text
+}
+
+/// `/etc/resolv.conf` for private workers: the proxy answers on their own loopback. The host's search list and
+/// options stay.
+pub fn resolv_conf(host: &str) -> String {
+    let keep = |line: &&str| line.starts_with("search ") || line.starts_with("options ");
+    let kept: String = host.lines().filter(keep).flat_map(|line| [line, "\n"]).collect();
+    format!("# Made by watt.\nnameserver 127.0.0.1\n{kept}")
+}
+
+/// `/etc/nsswitch.conf` for private workers: names come from the hosts file, then from DNS. Modules that ask a
+/// daemon of the host (mDNS, systemd-resolved) would look past the mesh.
+pub fn nsswitch_conf(host: &str) -> String {
+    let ours = "hosts: files dns\n";
+    let others = host.lines().filter(|line| !line.trim_start().starts_with("hosts:"));
+    let others: String = others.flat_map(|line| [line, "\n"]).collect();
+    format!("# Made by watt.\n{ours}{others}")
+}
+
+/// FNV-1a in 64 bits: small, and the same on every machine and in every version (RFC draft eastlake-fnv §2).
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_applications_ids_stay_in_their_range_and_do_not_change() {
+        let shop = AppName::new("shop").unwrap();
+        // Another version must find the sockets of this one: these values may not change.
+        assert_eq!(of_app(&shop), Ipv4Addr::new(127, 78, 36, 188));
+        assert_eq!(unprivileged_id(&shop), 62217);
+        for name in ["a", "b", "hello", "x-1", "0"] {
+            let app = AppName::new(name).unwrap();
+            assert_eq!(of_app(&app).octets()[..2], [127, 78]);
+            assert!((1..=254).contains(&of_app(&app).octets()[3]), "{}", of_app(&app));
+            assert!((61184..65280).contains(&unprivileged_id(&app)));
+        }
+    }
+
+    #[test]
+    fn files_for_workers_keep_what_the_host_says() {
+        let api = ServiceId::new("api").unwrap();
+        let text = hosts("127.0.0.1 localhost\n", [(&api, Ipv4Addr::new(127, 77, 1, 0))]);
+        assert!(text.ends_with("127.77.1.0 api.plt.local\n127.0.0.1 localhost\n"), "{text}");
+
+        let text = resolv_conf("nameserver 10.0.0.2\nsearch corp.example\noptions ndots:2\n");
+        assert_eq!(text, "# Made by watt.\nnameserver 127.0.0.1\nsearch corp.example\noptions ndots:2\n");
+
+        let text = nsswitch_conf("passwd: files\nhosts: files mdns4_minimal [NOTFOUND=return] resolve dns\n");
+        assert_eq!(text, "# Made by watt.\nhosts: files dns\npasswd: files\n");
+    }
+}
