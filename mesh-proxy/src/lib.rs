@@ -1,4 +1,5 @@
 //! See ARCHITECTURE.md.
 
+mod dns;
 pub mod http;
 pub mod thread;

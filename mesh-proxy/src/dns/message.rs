@@ -208,7 +208,8 @@ impl<'a> Query<'a> {
     fn reply(&self, rcode: Rcode, answer: Option<(u16, &[u8])>, zone: Option<&Name>) -> Vec<u8> {
         let authoritative = if answer.is_some() || zone.is_some() { FLAG_AUTHORITATIVE } else { 0 };
         let flags = reply_flags(self.bytes, rcode) | authoritative;
-        let counts = [1, u16::from(answer.is_some()), u16::from(zone.is_some()), u16::from(self.edns.is_some())];
+        let counts =
+            [1, u16::from(answer.is_some()), u16::from(zone.is_some()), u16::from(self.edns.is_some())];
         let mut reply = header(self.bytes, flags, counts);
         reply.extend(&self.bytes[HEADER_SIZE..self.question_end]);
         if let Some((kind, data)) = answer {

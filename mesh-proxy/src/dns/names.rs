@@ -39,7 +39,10 @@ impl Names {
         let mut names = BTreeMap::new();
         for (service, settings) in &snapshot.services {
             let Some(name) = Name::new(&format!("{service}.plt.local")) else { continue };
-            addresses.insert(service.to_ascii_lowercase().into_bytes(), settings.address.unwrap_or(SHARED_ADDRESS));
+            addresses.insert(
+                service.to_ascii_lowercase().into_bytes(),
+                settings.address.unwrap_or(SHARED_ADDRESS),
+            );
             names.extend(settings.address.map(|address| (address, name)));
         }
         let known = |text| Name::new(text).expect("a short name");

@@ -1,0 +1,290 @@
+//! Name questions of private workers: the mesh's names are answered, others are asked of the host's resolvers.
+//!
+//! Every question is answered, with SERVFAIL when nothing better is known in time, because a client that hears
+//! nothing waits for seconds.
+
+mod forward;
+mod message;
+mod names;
+
+use std::{io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpStream, UdpSocket},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task,
+    time::timeout,
+};
+
+use self::{
+    forward::{Transport, forward, framed},
+    message::{HEADER_SIZE, Malformed, Query, Rcode, truncate},
+    names::Verdict,
+};
+
+pub(crate) use names::Names;
+
+/// Questions of one listener that may wait for a resolver at a time. More are answered SERVFAIL.
+const WAITING_MAX: usize = 128;
+/// How long a client may be silent on a connection (RFC 7766 §6.2.3 asks for seconds), or slow in taking an answer.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The largest question that is read over UDP. Names have 255 bytes at most, EDNS options of clients are short.
+const QUESTION_SIZE_MAX: usize = 4096;
+
+/// What the answers come from: read again for each question, so that a new snapshot counts at once.
+#[derive(Debug)]
+pub(crate) struct Zone {
+    /// Answered here.
+    pub(crate) names: Names,
+    /// Asked for everything else.
+    pub(crate) resolvers: Vec<SocketAddr>,
+}
+
+/// Answers for one listener.
+pub(crate) struct Answerer {
+    zone: Box<dyn Fn() -> Arc<Zone>>,
+    waiting: Arc<Semaphore>,
+}
+
+impl Answerer {
+    /// `zone` gives the present one.
+    pub(crate) fn new(zone: impl Fn() -> Arc<Zone> + 'static) -> Rc<Self> {
+        Rc::new(Self { zone: Box::new(zone), waiting: Arc::new(Semaphore::new(WAITING_MAX)) })
+    }
+
+    /// Answers over UDP until the socket fails.
+    pub(crate) async fn serve_udp(self: &Rc<Self>, socket: Rc<UdpSocket>) -> io::Error {
+        let mut bytes = vec![0; QUESTION_SIZE_MAX];
+        loop {
+            let (size, client) = match socket.recv_from(&mut bytes).await {
+                Ok(received) => received,
+                Err(error) => return error,
+            };
+            match self.decide(&bytes[..size]) {
+                Step::Drop => {}
+                Step::Answer(reply) => send(&socket, &reply, client),
+                Step::Ask(permit) => {
+                    let (zone, socket, question) =
+                        ((self.zone)(), Rc::clone(&socket), bytes[..size].to_vec());
+                    task::spawn_local(async move {
+                        if let Some(reply) = ask(&question, &zone, Transport::Udp).await {
+                            send(&socket, &reply, client);
+                        }
+                        drop(permit);
+                    });
+                }
+            }
+        }
+    }
+
+    /// Answers on one TCP connection, one question after the other, until the client ends it or is too slow.
+    pub(crate) async fn serve_tcp(&self, mut stream: TcpStream) {
+        // A connection that ends badly is the client's affair.
+        while let Ok(Some(question)) = read_question(&mut stream).await {
+            let reply = match self.decide(&question) {
+                Step::Drop => return,
+                Step::Answer(reply) => Some(reply),
+                Step::Ask(_permit) => ask(&question, &(self.zone)(), Transport::Tcp).await,
+            };
+            let Some(Ok(reply)) = reply.map(|reply| framed(&reply)) else { return };
+            if !matches!(timeout(IDLE_TIMEOUT, stream.write_all(&reply)).await, Ok(Ok(()))) {
+                return;
+            }
+        }
+    }
+
+    fn decide(&self, question: &[u8]) -> Step {
+        let query = match Query::parse(question) {
+            Ok(query) => query,
+            Err(Malformed::Silent) => return Step::Drop,
+            Err(Malformed::Reply(reply)) => return Step::Answer(reply),
+        };
+        match (self.zone)().names.answer(&query) {
+            Verdict::Answer(reply) => Step::Answer(reply),
+            Verdict::Outside => match Arc::clone(&self.waiting).try_acquire_owned() {
+                Ok(permit) => Step::Ask(permit),
+                Err(_) => Step::Answer(query.reply_error(Rcode::ServerFailure)),
+            },
+        }
+    }
+}
+
+/// What is to be done with a message.
+enum Step {
+    Drop,
+    Answer(Vec<u8>),
+    /// Ask the resolvers, holding this.
+    Ask(OwnedSemaphorePermit),
+}
+
+/// The answer to a question that was parsed before.
+async fn ask(question: &[u8], zone: &Zone, transport: Transport) -> Option<Vec<u8>> {
+    let query = Query::parse(question).ok()?;
+    let reply = forward(&query, &zone.resolvers, transport).await;
+    let reply = reply.unwrap_or_else(|| query.reply_error(Rcode::ServerFailure));
+    let fits = transport == Transport::Tcp || reply.len() <= query.udp_size();
+    Some(if fits { reply } else { truncate(&query, &reply) })
+}
+
+/// Sends what fits into the socket's buffer; UDP promises no more.
+fn send(socket: &UdpSocket, reply: &[u8], client: SocketAddr) {
+    if let Err(error) = socket.try_send_to(reply, client) {
+        tracing::debug!(%client, %error, "an answer to a name question was not sent");
+    }
+}
+
+/// `None` at the end of the connection.
+async fn read_question(stream: &mut TcpStream) -> io::Result<Option<Vec<u8>>> {
+    let read = async {
+        let size = match stream.read_u16().await {
+            Ok(size) => usize::from(size),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if !(HEADER_SIZE..=QUESTION_SIZE_MAX).contains(&size) {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let mut question = vec![0; size];
+        stream.read_exact(&mut question).await?;
+        Ok(Some(question))
+    };
+    timeout(IDLE_TIMEOUT, read).await?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::net::TcpListener;
+    use watt_api::mesh::{Service, Snapshot};
+
+    use super::{
+        message::{kind, tests::*},
+        *,
+    };
+
+    fn answerer(resolvers: Vec<SocketAddr>) -> Rc<Answerer> {
+        let address = Some(Ipv4Addr::new(127, 77, 1, 0));
+        let services = [("api".to_owned(), Service { address, ..Service::default() })].into();
+        let names = Names::new(&Snapshot { services, ..Snapshot::default() });
+        let zone = Arc::new(Zone { names, resolvers });
+        Answerer::new(move || Arc::clone(&zone))
+    }
+
+    async fn udp_pair(answerer: Rc<Answerer>) -> UdpSocket {
+        let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        client.connect(server.local_addr().unwrap()).await.unwrap();
+        task::spawn_local(async move { answerer.serve_udp(Rc::new(server)).await });
+        client
+    }
+
+    async fn tcp_pair(answerer: Rc<Answerer>) -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        task::spawn_local(async move { answerer.serve_tcp(server).await });
+        client
+    }
+
+    async fn exchange(client: &UdpSocket, question: &[u8]) -> Vec<u8> {
+        client.send(question).await.unwrap();
+        let mut reply = vec![0; 4096];
+        let size =
+            timeout(Duration::from_secs(20), client.recv(&mut reply)).await.expect("an answer").unwrap();
+        reply.truncate(size);
+        reply
+    }
+
+    fn local(test: impl Future<Output = ()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(task::LocalSet::new().run_until(test));
+    }
+
+    #[test]
+    fn both_ways_know_the_services() {
+        local(async {
+            let client = udp_pair(answerer(vec![])).await;
+            assert!(exchange(&client, &question("api.plt.local", kind::A)).await.ends_with(&[127, 77, 1, 0]));
+
+            let mut client = tcp_pair(answerer(vec![])).await;
+            for _ in 0..2 {
+                client.write_all(&framed(&question("api.plt.local", kind::A)).unwrap()).await.unwrap();
+                let mut reply = vec![0; usize::from(client.read_u16().await.unwrap())];
+                client.read_exact(&mut reply).await.unwrap();
+                assert!(reply.ends_with(&[127, 77, 1, 0]));
+            }
+        });
+    }
+
+    #[test]
+    fn nonsense_does_not_end_the_listener() {
+        local(async {
+            let client = udp_pair(answerer(vec![])).await;
+            for nonsense in [&b""[..], b"x", &[0xff; 600]] {
+                client.send(nonsense).await.unwrap();
+            }
+            assert_eq!(exchange(&client, &[1; 12]).await[..2], [1, 1]);
+            assert!(exchange(&client, &question("api.plt.local", kind::A)).await.ends_with(&[127, 77, 1, 0]));
+        });
+    }
+
+    #[test]
+    fn nobody_to_ask_is_a_server_failure_at_once() {
+        local(async {
+            let client = udp_pair(answerer(vec![])).await;
+            let reply = exchange(&client, &question("example.com", kind::A)).await;
+            assert_eq!(reply[3] & 0x0f, Rcode::ServerFailure as u8);
+        });
+    }
+
+    #[test]
+    fn a_flood_of_outside_questions_is_bounded() {
+        local(async {
+            let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            let answerer = answerer(vec![silent.local_addr().unwrap()]);
+            let _waiting: Vec<_> = (0..WAITING_MAX)
+                .map(|_| Arc::clone(&answerer.waiting).try_acquire_owned().unwrap())
+                .collect();
+            let client = udp_pair(answerer).await;
+            let reply = exchange(&client, &question("example.com", kind::A)).await;
+            assert_eq!(reply[3] & 0x0f, Rcode::ServerFailure as u8);
+            assert!(exchange(&client, &question("api.plt.local", kind::A)).await.ends_with(&[127, 77, 1, 0]));
+        });
+    }
+
+    #[test]
+    fn what_is_cut_over_udp_is_whole_over_tcp() {
+        local(async {
+            // A resolver that cuts over UDP, and has 600 bytes to say over TCP on the same port.
+            let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = tcp.local_addr().unwrap();
+            let udp = UdpSocket::bind(address).await.unwrap();
+            task::spawn_local(async move {
+                let mut bytes = [0; 512];
+                let (size, from) = udp.recv_from(&mut bytes).await.unwrap();
+                bytes[2] |= 0x82;
+                udp.send_to(&bytes[..size], from).await.unwrap();
+            });
+            task::spawn_local(async move {
+                let (mut stream, _) = tcp.accept().await.unwrap();
+                let mut message = vec![0; usize::from(stream.read_u16().await.unwrap())];
+                stream.read_exact(&mut message).await.unwrap();
+                message[2] |= 0x80;
+                message.resize(600, 7);
+                stream.write_all(&framed(&message).unwrap()).await.unwrap();
+            });
+
+            let answerer = answerer(vec![address]);
+            let cut = exchange(&udp_pair(Rc::clone(&answerer)).await, &question("example.com", 16)).await;
+            assert_eq!(cut[2] & 0x02, 0x02);
+            let mut client = tcp_pair(answerer).await;
+            client.write_all(&framed(&question("example.com", 16)).unwrap()).await.unwrap();
+            assert_eq!(client.read_u16().await.unwrap(), 600);
+            let mut whole = [0; 600];
+            client.read_exact(&mut whole).await.unwrap();
+            assert_eq!((whole[..2].to_vec(), whole[599]), (vec![0xab, 0xcd], 7));
+        });
+    }
+}
