@@ -21,8 +21,10 @@ use std::{
 use crate::{
     RunId, ServiceId, WorkerId,
     plan::{self, Condition, Plan},
-    worker::{Effect, Event, RunIds, Worker},
+    worker::{Context, Effect, Event, ExitCause, RunIds, State, Worker},
 };
+
+use order::Order;
 
 pub use saved::{Saved, SavedState};
 pub use verdict::{Goal, Verdict};
@@ -71,8 +73,15 @@ pub type FleetEffects = Vec<(WorkerId, Effect)>;
 #[derive(Debug, Clone)]
 pub struct Fleet {
     services: BTreeMap<ServiceId, Member>,
+    order: Order,
     ids: RunIds,
+    jitter: Jitter,
     shutting_down: bool,
+    /// Services that were asked to stop and have not been told yet, with those that have to be gone before.
+    stops: BTreeMap<ServiceId, BTreeSet<ServiceId>>,
+    /// Services with a worker that may be able to start now.
+    startable: BTreeSet<ServiceId>,
+    changed: BTreeSet<WorkerId>,
 }
 
 /// One service of the fleet.
@@ -82,22 +91,51 @@ struct Member {
     workers: Vec<Worker>,
 }
 
+/// What a worker is told.
+enum Input {
+    Event(Event),
+    Tick,
+}
+
 impl Fleet {
-    /// A fleet in which everything is down. Runs are numbered from `first_run` on; `seed` is for the jitter of backoffs.
+    /// A fleet in which everything is down. Runs are numbered from `first_run` on; `seed` is for the jitter of
+    /// backoffs.
     pub fn new(plan: &Plan, first_run: RunId, seed: u64) -> Fleet {
-        let _ = (plan, first_run, seed);
-        todo!()
+        let member = |service: &plan::Service| Member {
+            plan: service.clone(),
+            workers: vec![Worker::new(); usize::from(service.workers.get())],
+        };
+        Fleet {
+            services: plan.services.iter().map(|(id, service)| (id.clone(), member(service))).collect(),
+            order: Order::new(plan),
+            ids: RunIds::starting_at(first_run),
+            jitter: Jitter(seed),
+            shutting_down: false,
+            stops: BTreeMap::new(),
+            startable: BTreeSet::new(),
+            changed: BTreeSet::new(),
+        }
     }
 
     /// Takes an event: changes states and says what has to be done, in order.
     pub fn handle(&mut self, now: Instant, event: FleetEvent, effects: &mut FleetEffects) {
-        let _ = (now, event, effects);
-        todo!()
+        match event {
+            FleetEvent::Request(request) => self.request(now, request, effects),
+            FleetEvent::Worker(id, event) => self.tell(now, &id, Input::Event(event), effects),
+            FleetEvent::Tick => {
+                let due: Vec<WorkerId> = self.ids().filter(|id| self.is_due(now, id)).collect();
+                for id in due {
+                    self.tell(now, &id, Input::Tick, effects);
+                }
+            }
+        }
+        self.stop_what_may_stop(now, effects);
+        self.start_what_may_start(now, effects);
     }
 
     /// When to call [`Fleet::handle`] with [`FleetEvent::Tick`], if nothing happens before.
     pub fn deadline(&self) -> Option<Instant> {
-        todo!()
+        self.services.values().flat_map(|member| &member.workers).filter_map(Worker::deadline).min()
     }
 
     /// Takes over what a predecessor saved, `passed` before now. Saved workers that this plan does not have are given back; their
@@ -109,24 +147,48 @@ impl Fleet {
         passed: Duration,
         effects: &mut FleetEffects,
     ) -> Vec<(WorkerId, Saved)> {
-        let _ = (now, saved, passed, effects);
-        todo!()
+        let mut unknown = Vec::new();
+        let mut stops = BTreeSet::new();
+        for (id, saved) in saved {
+            let Some(worker) = self.worker_mut(&id) else {
+                unknown.push((id, saved));
+                continue;
+            };
+            if saved.stop_pending {
+                stops.insert(id.service.clone());
+            }
+            let (restored, again) = saved::restore(now, saved, passed);
+            let run = restored.run();
+            *worker = restored;
+            effects.extend(again.into_iter().map(|effect| (id.clone(), effect)));
+            if let Some(run) = run {
+                self.ids.skip(run);
+            }
+            self.startable.insert(id.service.clone());
+            self.changed.insert(id);
+        }
+        self.stops = self.order.stop_after(&stops);
+        unknown
     }
 
     /// What a successor has to know of a worker. Worth saving whenever [`Fleet::take_changed`] names it.
     pub fn save(&self, now: Instant, worker: &WorkerId) -> Option<Saved> {
-        let _ = (now, worker);
-        todo!()
+        Some(saved::save(now, self.worker(worker)?, self.stops.contains_key(&worker.service)))
     }
 
     /// The workers whose state or record changed since the last call, in order.
     pub fn take_changed(&mut self) -> BTreeSet<WorkerId> {
-        todo!()
+        std::mem::take(&mut self.changed)
     }
 
     /// A service's plan.
     pub fn plan(&self, service: &ServiceId) -> Option<&plan::Service> {
         self.services.get(service).map(|member| &member.plan)
+    }
+
+    /// Every worker with its name, in order.
+    pub fn workers(&self) -> impl Iterator<Item = (WorkerId, &Worker)> {
+        self.ids().filter_map(|id| self.worker(&id).map(|worker| (id, worker)))
     }
 
     /// Every service's plan, in the order of names.
@@ -146,14 +208,16 @@ impl Fleet {
 
     /// Which dependencies of a service have not reached their condition.
     pub fn waiting_for(&self, service: &ServiceId) -> Vec<(ServiceId, Condition)> {
-        let _ = service;
-        todo!()
+        let Some(member) = self.services.get(service) else { return Vec::new() };
+        let unmet = |(on, condition): (&ServiceId, &Condition)| {
+            (!self.has_reached(on, *condition)).then(|| (on.clone(), *condition))
+        };
+        member.plan.depends_on.iter().filter_map(unmet).collect()
     }
 
     /// How far each of these services is on the way to a goal. An operation is done when no verdict is [`Verdict::Pending`].
     pub fn verdicts(&self, selection: &Selection, goal: Goal) -> BTreeMap<ServiceId, Verdict> {
-        let _ = (selection, goal);
-        todo!()
+        verdict::verdicts(self, &self.selected(selection), goal)
     }
 
     /// Whether a shutdown was asked for.
@@ -164,5 +228,191 @@ impl Fleet {
     /// Whether no worker has a run, so that after a shutdown nothing is left to be done.
     pub fn is_idle(&self) -> bool {
         self.services.values().flat_map(|member| &member.workers).all(|worker| worker.run().is_none())
+    }
+
+    /// Whether every worker of a service has reached a condition.
+    ///
+    /// A worker that completed well has reached all of them: there is nothing more to wait for.
+    fn has_reached(&self, service: &ServiceId, condition: Condition) -> bool {
+        let Some(member) = self.services.get(service) else { return false };
+        member.workers.iter().all(|worker| match (&worker.state, condition) {
+            (State::Completed { exit }, _) => *exit == ExitCause::Exited(0),
+            (State::Ready { .. }, Condition::Started | Condition::Ready) => true,
+            (State::Starting { executed, .. }, Condition::Started) => *executed,
+            (State::Ready { .. }, Condition::Completed)
+            | (State::Starting { .. }, Condition::Ready | Condition::Completed)
+            | (
+                State::Down
+                | State::Waiting
+                | State::Draining { .. }
+                | State::Stopping { .. }
+                | State::Backoff { .. }
+                | State::Failed { .. },
+                Condition::Started | Condition::Ready | Condition::Completed,
+            ) => false,
+        })
+    }
+
+    fn request(&mut self, now: Instant, request: Request, effects: &mut FleetEffects) {
+        match request {
+            Request::Start(_) | Request::Restart(_) if self.shutting_down => {}
+            Request::Start(selection) => {
+                let named = self.selected(&selection);
+                for id in self.start_of(&named) {
+                    let again = matches!(selection, Selection::Services(_)) && named.contains(&id.service);
+                    if again || !self.has_completed_well(&id) {
+                        self.tell(now, &id, Input::Event(Event::Start), effects);
+                    }
+                }
+            }
+            Request::Restart(selection) => {
+                let named = self.selected(&selection);
+                for id in self.start_of(&named) {
+                    if named.contains(&id.service) {
+                        self.tell(now, &id, Input::Event(Event::Restart), effects);
+                    } else if !self.has_completed_well(&id) {
+                        self.tell(now, &id, Input::Event(Event::Start), effects);
+                    }
+                }
+            }
+            Request::Stop(selection) => self.stop(&selection),
+            Request::Shutdown { now: false } => {
+                self.shutting_down = true;
+                self.stop(&Selection::All);
+            }
+            Request::Shutdown { now: true } => {
+                self.shutting_down = true;
+                self.stops.clear();
+                let all: Vec<WorkerId> = self.ids().collect();
+                for id in all {
+                    self.tell(now, &id, Input::Event(Event::Kill), effects);
+                }
+            }
+        }
+    }
+
+    /// The workers that a start of these services concerns: theirs, and those of what they depend on. None of them is to be
+    /// stopped any more.
+    fn start_of(&mut self, named: &BTreeSet<ServiceId>) -> Vec<WorkerId> {
+        let services = self.order.with_dependencies(named);
+        self.stops.retain(|id, _| !services.contains(id));
+        self.ids().filter(|id| services.contains(&id.service)).collect()
+    }
+
+    /// Notes services to be stopped, in one order with those that are to be stopped already.
+    fn stop(&mut self, selection: &Selection) {
+        let mut services = self.selected(selection);
+        services.extend(self.stops.keys().cloned());
+        self.stops = self.order.stop_after(&services);
+    }
+
+    /// Stops what was asked to stop and whose dependents have gone. Workers that have no run at the moment are stopped ahead of their
+    /// turn, or one that crashes while it waits for its turn would be started again. Dependents
+    /// come first, so one pass is enough.
+    fn stop_what_may_stop(&mut self, now: Instant, effects: &mut FleetEffects) {
+        if self.stops.is_empty() {
+            return;
+        }
+        let turns: Vec<ServiceId> = self.order.starts().iter().rev().cloned().collect();
+        for service in turns {
+            let Some(before) = self.stops.get(&service) else { continue };
+            let is_its_turn = before.iter().all(|dependent| !self.has_run(dependent));
+            for index in 0..self.count(&service) {
+                let id = WorkerId { service: service.clone(), index };
+                if is_its_turn || self.worker(&id).is_some_and(|worker| worker.run().is_none()) {
+                    self.tell(now, &id, Input::Event(Event::Stop), effects);
+                }
+            }
+            if is_its_turn {
+                self.stops.remove(&service);
+            }
+        }
+    }
+
+    /// Starts the waiting workers whose dependencies are there.
+    fn start_what_may_start(&mut self, now: Instant, effects: &mut FleetEffects) {
+        while let Some(service) = self.startable.pop_first() {
+            let waits = self.workers_of(&service).iter().any(|worker| worker.state == State::Waiting);
+            if !waits || !self.waiting_for(&service).is_empty() {
+                continue;
+            }
+            for index in 0..self.count(&service) {
+                let id = WorkerId { service: service.clone(), index };
+                self.tell(now, &id, Input::Event(Event::DependenciesMet), effects);
+            }
+        }
+    }
+
+    /// Hands one worker its input, and notes what may follow from a change.
+    fn tell(&mut self, now: Instant, id: &WorkerId, input: Input, effects: &mut FleetEffects) {
+        let Some(member) = self.services.get_mut(&id.service) else { return };
+        let Some(worker) = member.workers.get_mut(usize::from(id.index)) else { return };
+        let mut context =
+            Context { now, plan: &member.plan, ids: &mut self.ids, jitter: self.jitter.next_unit() };
+        let before = (worker.wanted, worker.state.clone());
+        let mut own = Vec::new();
+        match input {
+            Input::Event(event) => worker.handle(event, &mut context, &mut own),
+            Input::Tick => worker.tick(&mut context, &mut own),
+        }
+        if before != (worker.wanted, worker.state.clone()) {
+            self.changed.insert(id.clone());
+            self.startable.insert(id.service.clone());
+            self.startable.extend(self.order.dependents(&id.service).iter().cloned());
+        }
+        effects.extend(own.into_iter().map(|effect| (id.clone(), effect)));
+    }
+
+    /// Every worker, in order.
+    fn ids(&self) -> impl Iterator<Item = WorkerId> {
+        self.services.iter().flat_map(|(service, member)| {
+            (0..member.plan.workers.get()).map(|index| WorkerId { service: service.clone(), index })
+        })
+    }
+
+    fn worker_mut(&mut self, id: &WorkerId) -> Option<&mut Worker> {
+        self.services.get_mut(&id.service)?.workers.get_mut(usize::from(id.index))
+    }
+
+    fn count(&self, service: &ServiceId) -> u16 {
+        self.plan(service).map_or(0, |plan| plan.workers.get())
+    }
+
+    fn selected(&self, selection: &Selection) -> BTreeSet<ServiceId> {
+        match selection {
+            Selection::All => self.services.keys().cloned().collect(),
+            Selection::Services(named) => {
+                named.iter().filter(|id| self.services.contains_key(*id)).cloned().collect()
+            }
+        }
+    }
+
+    fn is_due(&self, now: Instant, id: &WorkerId) -> bool {
+        self.worker(id).and_then(Worker::deadline).is_some_and(|deadline| deadline <= now)
+    }
+
+    fn has_run(&self, service: &ServiceId) -> bool {
+        self.workers_of(service).iter().any(|worker| worker.run().is_some())
+    }
+
+    fn has_completed_well(&self, id: &WorkerId) -> bool {
+        self.worker(id).is_some_and(|worker| worker.state == State::Completed { exit: ExitCause::Exited(0) })
+    }
+}
+
+/// Random numbers for jitter: SplitMix64, which is enough to spread retries and needs nothing but its seed.
+#[derive(Debug, Clone)]
+struct Jitter(u64);
+
+impl Jitter {
+    /// The next number of 0..1.
+    fn next_unit(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^= z >> 31;
+        // The 53 bits that a double holds exactly.
+        (z >> 11) as f64 / (1u64 << 53) as f64
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! The transitions are in `transitions.rs`, the restart policy's arithmetic is in `policy.rs`.
 
+mod cause;
 mod policy;
 mod transitions;
 
@@ -9,7 +10,11 @@ use std::{num::NonZeroU32, time::Instant};
 
 use crate::{RunId, plan};
 
+pub use cause::signal_name;
 pub use policy::{backoff, will_restart};
+pub use transitions::KILL_AGAIN;
+
+pub(crate) use policy::later;
 
 /// What the operator wants of a worker. Nobody can ask for "starting".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,1 +1,125 @@
 //! The order among services: who depends on whom.
+//!
+//! Everything is settled here once, iteratively, so that acting on it later needs no recursion. A cycle is refused by
+//! `watt-config`; should one come through, its services wait for ever when started, and are stopped in the order of their names.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{ServiceId, plan::Plan};
+
+/// The dependencies of a plan.
+#[derive(Debug, Clone)]
+pub(super) struct Order {
+    /// Every service, dependencies before dependents.
+    starts: Vec<ServiceId>,
+    /// The place of a service in `starts`, and its neighbours.
+    nodes: BTreeMap<ServiceId, Node>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Node {
+    place: usize,
+    dependencies: Vec<ServiceId>,
+    dependents: Vec<ServiceId>,
+}
+
+impl Order {
+    pub(super) fn new(plan: &Plan) -> Order {
+        let mut nodes: BTreeMap<ServiceId, Node> =
+            plan.services.keys().map(|id| (id.clone(), Node::default())).collect();
+        for (id, service) in &plan.services {
+            for dependency in service.depends_on.keys() {
+                if let Some(node) = nodes.get_mut(dependency) {
+                    node.dependents.push(id.clone());
+                }
+            }
+            if let Some(node) = nodes.get_mut(id) {
+                node.dependencies = service.depends_on.keys().cloned().collect();
+            }
+        }
+        let starts = sorted(&nodes);
+        for (place, id) in starts.iter().enumerate() {
+            if let Some(node) = nodes.get_mut(id) {
+                node.place = place;
+            }
+        }
+        Order { starts, nodes }
+    }
+
+    /// Every service, dependencies before dependents.
+    pub(super) fn starts(&self) -> &[ServiceId] {
+        &self.starts
+    }
+
+    /// The services that name this one in their `depends_on`.
+    pub(super) fn dependents(&self, id: &ServiceId) -> &[ServiceId] {
+        self.nodes.get(id).map_or(&[], |node| &node.dependents)
+    }
+
+    /// These services and everything they depend on, over any number of steps.
+    pub(super) fn with_dependencies(&self, services: &BTreeSet<ServiceId>) -> BTreeSet<ServiceId> {
+        let mut found = services.clone();
+        let mut open: Vec<&ServiceId> = services.iter().collect();
+        while let Some(node) = open.pop().and_then(|id| self.nodes.get(id)) {
+            for dependency in &node.dependencies {
+                if self.nodes.contains_key(dependency) && found.insert(dependency.clone()) {
+                    open.push(dependency);
+                }
+            }
+        }
+        found
+    }
+
+    /// For each of these services, those of them that have to be stopped before it: the nearest dependents among
+    /// them, over any number of services that are not.
+    pub(super) fn stop_after(
+        &self,
+        services: &BTreeSet<ServiceId>,
+    ) -> BTreeMap<ServiceId, BTreeSet<ServiceId>> {
+        let mut nearest: BTreeMap<ServiceId, BTreeSet<ServiceId>> = BTreeMap::new();
+        for id in self.starts.iter().rev() {
+            let mut before = BTreeSet::new();
+            for dependent in self.later_dependents(id) {
+                match nearest.get(dependent) {
+                    Some(_) if services.contains(dependent) => {
+                        before.insert(dependent.clone());
+                    }
+                    Some(further) => before.extend(further.iter().cloned()),
+                    None => {}
+                }
+            }
+            nearest.insert(id.clone(), before);
+        }
+        nearest.retain(|id, _| services.contains(id));
+        nearest
+    }
+
+    /// The dependents that come later in the order: all of them, except within a cycle, which is cut open here.
+    fn later_dependents(&self, id: &ServiceId) -> impl Iterator<Item = &ServiceId> {
+        let place = |id: &ServiceId| self.nodes.get(id).map_or(0, |node| node.place);
+        self.dependents(id).iter().filter(move |dependent| place(dependent) > place(id))
+    }
+}
+
+/// Kahn's algorithm, with ties in the order of names. What is left over is in cycles or depends on one.
+fn sorted(nodes: &BTreeMap<ServiceId, Node>) -> Vec<ServiceId> {
+    let known = |node: &Node| node.dependencies.iter().filter(|id| nodes.contains_key(*id)).count();
+    let mut missing: BTreeMap<&ServiceId, usize> = nodes.iter().map(|(id, node)| (id, known(node))).collect();
+    let mut free: BTreeSet<&ServiceId> =
+        missing.iter().filter(|(_, count)| **count == 0).map(|(id, _)| *id).collect();
+    let mut starts = Vec::with_capacity(nodes.len());
+    while let Some(id) = free.pop_first() {
+        missing.remove(id);
+        starts.push(id.clone());
+        for dependent in nodes.get(id).map_or(&[][..], |node| &node.dependents) {
+            if let Some(count) = missing.get_mut(dependent) {
+                *count -= 1;
+                if *count == 0 {
+                    free.insert(dependent);
+                }
+            }
+        }
+    }
+    starts.extend(missing.into_keys().cloned());
+    starts
+}

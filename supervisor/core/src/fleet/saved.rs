@@ -1,11 +1,14 @@
 //! What a daemon leaves to its successor, as plain data. Times are relative, because an `Instant` means nothing in
 //! another process.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{
+    num::NonZeroU32,
+    time::{Duration, Instant},
+};
 
 use crate::{
     RunId,
-    worker::{AfterStop, ExitCause, Left, Wanted},
+    worker::{AfterStop, Effect, ExitCause, Left, Record, State, Wanted, Worker, later},
 };
 
 /// A worker's state and record at the time it was saved.
@@ -40,4 +43,74 @@ pub enum SavedState {
     Backoff { retry_in: Duration, failures: NonZeroU32 },
     Failed { failures: NonZeroU32, retry_in: Option<Duration> },
     Completed { exit: ExitCause },
+}
+
+/// Takes down a worker as it is at `now`.
+pub(super) fn save(now: Instant, worker: &Worker, stop_pending: bool) -> Saved {
+    let until = |at: Instant| at.saturating_duration_since(now);
+    let since = |at: Instant| now.saturating_duration_since(at);
+    let state = match worker.state.clone() {
+        State::Down => SavedState::Down,
+        State::Waiting => SavedState::Waiting,
+        State::Starting { run, ready_by, executed } => {
+            SavedState::Starting { run, ready_in: until(ready_by), executed }
+        }
+        State::Ready { run, since: at } => SavedState::Ready { run, ready_for: since(at) },
+        State::Draining { run, until: at, then } => SavedState::Draining { run, signal_in: until(at), then },
+        State::Stopping { run, kill_at, then, left, cause } => {
+            SavedState::Stopping { run, kill_in: until(kill_at), then, left, cause }
+        }
+        State::Backoff { until: at, failures } => SavedState::Backoff { retry_in: until(at), failures },
+        State::Failed { failures, retry_at } => {
+            SavedState::Failed { failures, retry_in: retry_at.map(until) }
+        }
+        State::Completed { exit } => SavedState::Completed { exit },
+    };
+    let record = &worker.record;
+    Saved {
+        wanted: worker.wanted,
+        state,
+        stop_pending,
+        restarts: record.restarts,
+        last_exit: record.last_exit.clone(),
+        recent_failures: record.recent_failures.iter().map(|at| since(*at)).collect(),
+        failures_in_row: record.failures_in_row,
+    }
+}
+
+/// Puts a worker back that was saved `passed` before `now`, with the effects that nobody may have performed or be waiting on any more:
+/// the predecessor may have died between saving a state and acting on it.
+pub(super) fn restore(now: Instant, saved: Saved, passed: Duration) -> (Worker, Vec<Effect>) {
+    let at = |left: Duration| later(now, left.saturating_sub(passed));
+    let ago = |time: Duration| time.checked_add(passed).and_then(|time| now.checked_sub(time));
+    let mut effects = Vec::new();
+    let state = match saved.state {
+        SavedState::Down => State::Down,
+        SavedState::Waiting => State::Waiting,
+        SavedState::Starting { run, ready_in, executed } => {
+            State::Starting { run, ready_by: at(ready_in), executed }
+        }
+        SavedState::Ready { run, ready_for } => State::Ready { run, since: ago(ready_for).unwrap_or(now) },
+        SavedState::Draining { run, signal_in, then } => {
+            effects.push(Effect::Drain(run));
+            State::Draining { run, until: at(signal_in), then }
+        }
+        SavedState::Stopping { run, kill_in, then, left, cause } => {
+            match left {
+                Left::All => effects.push(Effect::Signal(run)),
+                Left::Rest => effects.extend([Effect::TerminateRest(run), Effect::Release(run)]),
+            }
+            State::Stopping { run, kill_at: at(kill_in), then, left, cause }
+        }
+        SavedState::Backoff { retry_in, failures } => State::Backoff { until: at(retry_in), failures },
+        SavedState::Failed { failures, retry_in } => State::Failed { failures, retry_at: retry_in.map(at) },
+        SavedState::Completed { exit } => State::Completed { exit },
+    };
+    let record = Record {
+        restarts: saved.restarts,
+        last_exit: saved.last_exit,
+        recent_failures: saved.recent_failures.into_iter().filter_map(ago).collect(),
+        failures_in_row: saved.failures_in_row,
+    };
+    (Worker { wanted: saved.wanted, state, record }, effects)
 }

@@ -1,6 +1,13 @@
 //! How far a service is on the way to what an operator asked for.
 
-use crate::{ServiceId, plan::Condition, worker::ExitCause};
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Fleet;
+use crate::{
+    ServiceId,
+    plan::{Condition, RestartPolicy, Service},
+    worker::{AfterStop, ExitCause, State, Wanted, Worker},
+};
 
 /// What an operation waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,4 +60,114 @@ impl Verdict {
             ) => false,
         }
     }
+}
+
+/// The verdicts of these services.
+pub(super) fn verdicts(
+    fleet: &Fleet,
+    services: &BTreeSet<ServiceId>,
+    goal: Goal,
+) -> BTreeMap<ServiceId, Verdict> {
+    let mut all = match goal {
+        Goal::Up => up(fleet),
+        Goal::Down => services.iter().map(|id| (id.clone(), down(fleet, id))).collect(),
+    };
+    all.retain(|id, _| services.contains(id));
+    all
+}
+
+/// How far every service is on the way up. Whether a waiting one may still hope depends on what it waits for, so they are judged
+/// in the order of starts.
+fn up(fleet: &Fleet) -> BTreeMap<ServiceId, Verdict> {
+    let mut verdicts = BTreeMap::new();
+    for id in fleet.order.starts() {
+        let Some(plan) = fleet.plan(id) else { continue };
+        let verdict = (fleet.workers_of(id).iter())
+            .map(|worker| worker_up(fleet, plan, worker, &verdicts))
+            .reduce(worse)
+            .unwrap_or(Verdict::Ready);
+        verdicts.insert(id.clone(), verdict);
+    }
+    verdicts
+}
+
+fn worker_up(
+    fleet: &Fleet,
+    plan: &Service,
+    worker: &Worker,
+    verdicts: &BTreeMap<ServiceId, Verdict>,
+) -> Verdict {
+    let failed = || Verdict::Failed { exit: worker.record.last_exit.clone() };
+    match &worker.state {
+        State::Ready { .. } => Verdict::Ready,
+        State::Completed { exit: ExitCause::Exited(0) } => Verdict::Completed,
+        State::Completed { .. } | State::Failed { .. } => failed(),
+        State::Down
+        | State::Draining { then: AfterStop::Down, .. }
+        | State::Stopping { then: AfterStop::Down, .. } => Verdict::Overruled,
+        State::Waiting | State::Starting { .. } | State::Stopping { .. } | State::Backoff { .. }
+            if has_had_its_chance(plan, worker) =>
+        {
+            failed()
+        }
+        State::Waiting => {
+            blocked(fleet, plan, verdicts).map_or(Verdict::Pending, |on| Verdict::Blocked { on })
+        }
+        State::Starting { .. } | State::Draining { .. } | State::Stopping { .. } | State::Backoff { .. } => {
+            Verdict::Pending
+        }
+    }
+}
+
+/// Whether the operator need not wait for this worker any longer although it is tried again. Slow failures, as of a worker
+/// that is stopped because it does not get ready, may never fill the window that makes it `Failed`.
+fn has_had_its_chance(plan: &Service, worker: &Worker) -> bool {
+    let record = &worker.record;
+    let was_too_slow = record.last_exit == Some(ExitCause::StartTimeout);
+    record.failures_in_row > 0
+        && (was_too_slow || record.failures_in_row >= plan.restart.give_up_failures.max(1))
+}
+
+/// A dependency that has not reached its condition and will not by itself.
+fn blocked(
+    fleet: &Fleet,
+    plan: &Service,
+    verdicts: &BTreeMap<ServiceId, Verdict>,
+) -> Option<(ServiceId, Condition)> {
+    fleet.waiting_for(&plan.id).into_iter().find(|(on, condition)| match verdicts.get(on) {
+        Some(Verdict::Pending) => false,
+        // A service that runs may still complete, unless it is started again whenever it ends.
+        Some(Verdict::Ready | Verdict::Completed | Verdict::Down) => {
+            let policy = fleet.plan(on).map(|plan| plan.restart.policy);
+            *condition == Condition::Completed && policy == Some(RestartPolicy::Always)
+        }
+        Some(Verdict::Failed { .. } | Verdict::Blocked { .. } | Verdict::Overruled) => true,
+        // Judged later, so they wait for each other; or there is no such service.
+        None => true,
+    })
+}
+
+/// How far a service is on the way down.
+fn down(fleet: &Fleet, id: &ServiceId) -> Verdict {
+    let has_to_wait = fleet.stops.contains_key(id);
+    let verdict = |worker: &Worker| match (worker.wanted, &worker.state) {
+        (Wanted::Down, State::Down) => Verdict::Down,
+        (Wanted::Up, _) if !has_to_wait => Verdict::Overruled,
+        (Wanted::Down | Wanted::Up, _) => Verdict::Pending,
+    };
+    fleet.workers_of(id).iter().map(verdict).reduce(worse).unwrap_or(Verdict::Down)
+}
+
+/// The verdict of two workers together: as long as one is on its way, so is the service; then the worse one counts.
+fn worse(a: Verdict, b: Verdict) -> Verdict {
+    let badness = |verdict: &Verdict| match verdict {
+        Verdict::Pending => 6,
+        Verdict::Overruled => 5,
+        Verdict::Failed { .. } => 4,
+        Verdict::Blocked { .. } => 3,
+        Verdict::Ready => 2,
+        Verdict::Completed => 1,
+        Verdict::Down => 0,
+    };
+    if badness(&b) > badness(&a) { b } else { a }
 }

@@ -327,13 +327,14 @@ impl Worker {
     fn emptied(&mut self, context: &Context<'_>) {
         let now = context.now;
         match self.state {
-            // Starting, Ready => (Waiting, Backoff, Failed, Completed): its end was not seen. That happens to a run taken over from
-            // a predecessor that did not pass the news on.
-            State::Starting { .. } | State::Ready { .. } => {
-                let ready_for = match self.state {
-                    State::Ready { since, .. } => Some(now.saturating_duration_since(since)),
-                    _ => None,
-                };
+            // Starting, Ready => (Waiting, Backoff, Failed, Completed): its end was not seen. That happens to a run
+            // taken over from a predecessor that did not pass the news on.
+            State::Starting { .. } => {
+                self.record.note_end(now, &ExitCause::Unknown, None, &context.plan.restart);
+                self.settle(AfterStop::Policy, ExitCause::Unknown, context);
+            }
+            State::Ready { since, .. } => {
+                let ready_for = Some(now.saturating_duration_since(since));
                 self.record.note_end(now, &ExitCause::Unknown, ready_for, &context.plan.restart);
                 self.settle(AfterStop::Policy, ExitCause::Unknown, context);
             }
