@@ -1,0 +1,301 @@
+//! Starting, watching and reaping processes without fork(2).
+//!
+//! The problem: between fork and exec a child may only make async-signal-safe calls, and fork costs time in
+//! proportion to the parent's memory. [`spawn`] therefore prepares everything in the parent. The child runs on a stack
+//! of its own in the parent's memory while the parent is suspended (CLONE_VM|CLONE_VFORK of clone(2)) and makes a
+//! fixed list of system calls that ends in execveat(2). It allocates nothing, takes no lock and cannot panic.
+//!
+//! The program starts with every signal blocked and with ignored signals still ignored: no handler of the parent may
+//! run in the child. Resetting both is the program's own first act (`watt-exec` does it).
+
+mod clone;
+mod reap;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    error::Error,
+    ffi::{CString, c_char, c_int, c_uint, c_void},
+    fmt,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    ptr,
+    sync::atomic::{AtomicI32, Ordering},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{FcntlArg, fcntl},
+};
+
+use clone::{Stack, with_signals_blocked};
+pub use reap::{Reap, Reaped, become_subreaper, children, reap};
+
+/// A program to start and what it starts with.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// The open executable: a file or a memfd.
+    pub program: BorrowedFd<'a>,
+    /// Its arguments, its own name included.
+    pub argv: &'a [CString],
+    /// Its whole environment.
+    pub env: &'a [CString],
+    /// What becomes its descriptors 0, 1, 2 and so on. It gets no others.
+    pub descriptors: &'a [BorrowedFd<'a>],
+    /// The directory of the cgroup v2 to start in.
+    pub cgroup: Option<BorrowedFd<'a>>,
+    /// Soft and hard RLIMIT_NOFILE to set (setrlimit(2)).
+    pub nofile: Option<(u64, u64)>,
+}
+
+/// A started process.
+#[derive(Debug)]
+pub struct Child {
+    /// Its number, which is ours until it is reaped.
+    pub pid: u32,
+    /// Becomes readable when it ends (pidfd_open(2)).
+    pub pidfd: OwnedFd,
+}
+
+/// No program was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpawnError {
+    /// What failed, by the name of its system call; `cgroup` for starting in the given one.
+    pub step: &'static str,
+    /// Why.
+    pub errno: Errno,
+}
+
+impl fmt::Display for SpawnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot start a process: {} failed", self.step)
+    }
+}
+
+impl Error for SpawnError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.errno)
+    }
+}
+
+/// Starts a program as a child of the calling thread's process, and returns when it was executed.
+///
+/// # Errors
+/// When a system call of the parent or of the child before execveat(2), or that itself, fails. No process is left
+/// then. A cgroup that refuses is an error, never passed over.
+pub fn spawn(launch: &Launch<'_>) -> Result<Child, SpawnError> {
+    match spawn_by(Way::Clone3, launch) {
+        // A kernel before 5.3, or a container whose seccomp list does not know clone3.
+        Err(SpawnError { step: "clone", errno: Errno::ENOSYS | Errno::EPERM }) => {
+            spawn_by(Way::Clone, launch)
+        }
+        result => result,
+    }
+}
+
+/// How to make the child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// clone3(2), straight into the cgroup.
+    Clone3,
+    /// clone(2); the child joins the cgroup itself.
+    Clone,
+}
+
+fn spawn_by(way: Way, launch: &Launch<'_>) -> Result<Child, SpawnError> {
+    let prepared = Prepared::new(launch)?;
+    let stack = Stack::new().map_err(at("mmap"))?;
+    let job = prepared.job(way, launch);
+    let cloned = with_signals_blocked(|| match way {
+        Way::Clone3 => clone::clone3(&stack, &job),
+        Way::Clone => clone::clone(&stack, &job),
+    });
+    match cloned.map_err(at("rt_sigprocmask"))? {
+        Ok(child) => job.outcome(child),
+        // The errors of clone3(2) that only CLONE_INTO_CGROUP has.
+        Err(errno @ (Errno::EACCES | Errno::EBADF | Errno::EBUSY | Errno::ENODEV | Errno::EOPNOTSUPP))
+            if launch.cgroup.is_some() =>
+        {
+            Err(SpawnError { step: "cgroup", errno })
+        }
+        Err(errno) => Err(SpawnError { step: "clone", errno }),
+    }
+}
+
+fn at(step: &'static str) -> impl Fn(Errno) -> SpawnError {
+    move |errno| SpawnError { step, errno }
+}
+
+/// Everything the child needs, allocated before there is a child.
+struct Prepared<'a> {
+    argv: Vec<*const c_char>,
+    env: Vec<*const c_char>,
+    program: Above<'a>,
+    cgroup: Option<Above<'a>>,
+    descriptors: Vec<Above<'a>>,
+    raw_descriptors: Vec<RawFd>,
+}
+
+impl<'a> Prepared<'a> {
+    fn new(launch: &Launch<'a>) -> Result<Self, SpawnError> {
+        // The child puts descriptors at 0 to count-1 in turn, so nothing it still needs may be there.
+        let count =
+            RawFd::try_from(launch.descriptors.len()).map_err(|_| at("descriptors")(Errno::EINVAL))?;
+        let above = |fd| Above::new(fd, count).map_err(at("fcntl"));
+        let descriptors = launch.descriptors.iter().map(|fd| above(*fd)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self {
+            argv: pointers(launch.argv),
+            env: pointers(launch.env),
+            program: above(launch.program)?,
+            cgroup: launch.cgroup.map(above).transpose()?,
+            raw_descriptors: descriptors.iter().map(|fd| fd.as_fd().as_raw_fd()).collect(),
+            descriptors,
+        })
+    }
+
+    fn job(&self, way: Way, launch: &Launch<'_>) -> Job<'_> {
+        debug_assert_eq!(self.descriptors.len(), self.raw_descriptors.len());
+        Job {
+            argv: &self.argv,
+            env: &self.env,
+            program: self.program.as_fd().as_raw_fd(),
+            cgroup: self.cgroup.as_ref().map(|fd| fd.as_fd().as_raw_fd()),
+            join: way == Way::Clone,
+            descriptors: &self.raw_descriptors,
+            nofile: launch.nofile.map(|(soft, hard)| libc::rlimit64 { rlim_cur: soft, rlim_max: hard }),
+            failed_step: AtomicI32::new(0),
+            failed_errno: AtomicI32::new(0),
+        }
+    }
+}
+
+/// The null-terminated array that execveat(2) takes. Valid as long as the strings are.
+fn pointers(strings: &[CString]) -> Vec<*const c_char> {
+    strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
+}
+
+/// A descriptor with a number of at least a given one: itself, or a copy.
+enum Above<'a> {
+    Itself(BorrowedFd<'a>),
+    Copy(OwnedFd),
+}
+
+impl<'a> Above<'a> {
+    fn new(fd: BorrowedFd<'a>, least: RawFd) -> nix::Result<Self> {
+        if fd.as_raw_fd() >= least {
+            return Ok(Self::Itself(fd));
+        }
+        let raw = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(least))?;
+        // SAFETY: fcntl just made this descriptor and nothing else knows its number.
+        Ok(Self::Copy(unsafe { OwnedFd::from_raw_fd(raw) }))
+    }
+}
+
+impl AsFd for Above<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Itself(fd) => *fd,
+            Self::Copy(fd) => fd.as_fd(),
+        }
+    }
+}
+
+/// What the child does, and where it says what failed. Shared with the suspended parent.
+struct Job<'a> {
+    argv: &'a [*const c_char],
+    env: &'a [*const c_char],
+    program: RawFd,
+    cgroup: Option<RawFd>,
+    /// Whether the child has to join the cgroup itself.
+    join: bool,
+    descriptors: &'a [RawFd],
+    nofile: Option<libc::rlimit64>,
+    /// Index into [`STEPS`]; 0 while nothing failed.
+    failed_step: AtomicI32,
+    failed_errno: AtomicI32,
+}
+
+/// The child's system calls, in order.
+const STEPS: [&str; 6] = ["", "cgroup", "dup3", "prlimit", "close_range", "execveat"];
+
+impl Job<'_> {
+    /// What became of a cloned child, once the parent runs again: it has executed its program, or it is ending.
+    fn outcome(&self, child: Child) -> Result<Child, SpawnError> {
+        let step = self.failed_step.load(Ordering::Acquire);
+        if step == 0 {
+            return Ok(child);
+        }
+        reap::forget(child.pid);
+        let step = usize::try_from(step).ok().and_then(|step| STEPS.get(step)).copied().unwrap_or("execveat");
+        Err(SpawnError { step, errno: Errno::from_raw(self.failed_errno.load(Ordering::Acquire)) })
+    }
+
+    /// The child's part. Only system calls from here on.
+    fn execute(&self) -> (c_int, Errno) {
+        if self.join
+            && let Some(cgroup) = self.cgroup
+            && let Err(errno) = join_cgroup(cgroup)
+        {
+            return (1, errno);
+        }
+        let mut target = 0;
+        for source in self.descriptors {
+            // SAFETY: dup3 only replaces descriptors of the child, whose table is its own (no CLONE_FILES). Every
+            // number still needed is above the targets.
+            if unsafe { libc::dup3(*source, target, 0) } < 0 {
+                return (2, Errno::last());
+            }
+            target += 1;
+        }
+        if let Some(limit) = &self.nofile {
+            // SAFETY: prlimit64 reads the live structure and changes the child only (pid 0); no old value is asked for.
+            let result = unsafe { libc::prlimit64(0, libc::RLIMIT_NOFILE, limit, ptr::null_mut()) };
+            if result < 0 {
+                return (3, Errno::last());
+            }
+        }
+        // SAFETY: marks descriptors of the child's own table close-on-exec; closes nothing.
+        let result = unsafe {
+            libc::syscall(libc::SYS_close_range, target as c_uint, c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
+        };
+        // Kernels before 5.11 do not know the flag; all descriptors of ours are close-on-exec anyway.
+        if result < 0 && !matches!(Errno::last(), Errno::EINVAL | Errno::ENOSYS) {
+            return (4, Errno::last());
+        }
+        // SAFETY: both arrays end in null and their strings live in the suspended parent's frames.
+        unsafe {
+            libc::syscall(
+                libc::SYS_execveat,
+                self.program,
+                c"".as_ptr(),
+                self.argv.as_ptr(),
+                self.env.as_ptr(),
+                libc::AT_EMPTY_PATH,
+            )
+        };
+        (5, Errno::last())
+    }
+}
+
+/// Writes the caller into a cgroup, for kernels whose clone cannot. It has not executed anything yet, so nothing of
+/// its program can escape.
+fn join_cgroup(directory: RawFd) -> Result<(), Errno> {
+    // SAFETY: openat reads a constant string and makes a new descriptor, which close-on-exec ends.
+    let file = unsafe { libc::openat(directory, c"cgroup.procs".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC) };
+    if file < 0 {
+        return Err(Errno::last());
+    }
+    // SAFETY: write reads one byte of a constant.
+    if unsafe { libc::write(file, c"0".as_ptr().cast(), 1) } < 0 { Err(Errno::last()) } else { Ok(()) }
+}
+
+/// Where a clone starts. Never returns; `job` is the parent's [`Job`].
+extern "C" fn child_main(job: *mut c_void) -> c_int {
+    // SAFETY: both ways of cloning pass a pointer to a live Job of the parent, which is suspended until we are gone
+    // (CLONE_VFORK), so nothing else touches or frees it.
+    let job = unsafe { &*job.cast::<Job<'_>>() };
+    let (step, errno) = job.execute();
+    job.failed_errno.store(errno as i32, Ordering::Release);
+    job.failed_step.store(step, Ordering::Release);
+    // SAFETY: _exit ends this process without running anything of the parent's (atexit handlers, destructors).
+    unsafe { libc::_exit(127) }
+}

@@ -1,0 +1,130 @@
+//! Children of the test process. Each is waited for by its pidfd, because other tests have children too.
+
+use std::{
+    fs::File,
+    io::Read,
+    os::fd::{AsFd, OwnedFd},
+};
+
+use nix::{
+    sys::wait::{Id, WaitPidFlag, WaitStatus, waitid},
+    unistd::pipe,
+};
+
+use super::*;
+
+/// Runs `/bin/sh -c script` with the given descriptors after standard input, which is /dev/null.
+fn sh(
+    way: Way,
+    script: &str,
+    descriptors: &[&OwnedFd],
+    nofile: Option<(u64, u64)>,
+) -> Result<Child, SpawnError> {
+    let shell = File::open("/bin/sh").unwrap();
+    let null = File::open("/dev/null").unwrap();
+    let all: Vec<BorrowedFd<'_>> =
+        [null.as_fd()].into_iter().chain(descriptors.iter().map(|fd| fd.as_fd())).collect();
+    let argv = [c"sh".into(), c"-c".into(), CString::new(script).unwrap()];
+    spawn_by(
+        way,
+        &Launch {
+            program: shell.as_fd(),
+            argv: &argv,
+            env: &[c"PATH=/usr/bin:/bin".into()],
+            descriptors: &all,
+            cgroup: None,
+            nofile,
+        },
+    )
+}
+
+fn wait(child: &Child) -> WaitStatus {
+    waitid(Id::PIDFd(child.pidfd.as_fd()), WaitPidFlag::WEXITED).unwrap()
+}
+
+fn output(way: Way, script: &str, nofile: Option<(u64, u64)>) -> String {
+    let (read, write) = pipe().unwrap();
+    let child = sh(way, script, &[&write, &write], nofile).unwrap();
+    drop(write);
+    let mut text = String::new();
+    File::from(read).read_to_string(&mut text).unwrap();
+    wait(&child);
+    text
+}
+
+#[test]
+fn exit_statuses_and_signals_are_the_childs() {
+    for way in [Way::Clone3, Way::Clone] {
+        let child = sh(way, "exit 7", &[], None).unwrap();
+        assert!(matches!(wait(&child), WaitStatus::Exited(pid, 7) if pid.as_raw() as u32 == child.pid));
+        let child = sh(way, "read -r line", &[], None).unwrap();
+        assert!(matches!(wait(&child), WaitStatus::Exited(_, 1)), "standard input is at its end");
+    }
+}
+
+#[test]
+fn descriptors_arrive_in_order_and_no_others_do() {
+    // Open without close-on-exec and with a number that is not the child's: it must not arrive.
+    let stray = fcntl(File::open("/dev/zero").unwrap(), FcntlArg::F_DUPFD(40)).unwrap();
+    for way in [Way::Clone3, Way::Clone] {
+        let text = output(way, "for fd in /proc/self/fd/*; do readlink $fd; done", None);
+        assert!(!text.contains("/dev/zero"), "{text}");
+        assert_eq!(text.lines().next(), Some("/dev/null"), "{text}");
+        assert_eq!(text.matches("pipe:").count(), 2, "{text}");
+    }
+    nix::unistd::close(stray).unwrap();
+}
+
+#[test]
+fn low_descriptors_are_not_overwritten_before_they_are_placed() {
+    let (read, write) = pipe().unwrap();
+    // Each is wanted at the other's number: descriptors 1 to 60 cover both.
+    let filler: Vec<OwnedFd> = (0..28).map(|_| write.try_clone().unwrap()).collect();
+    let mut list: Vec<&OwnedFd> = filler.iter().collect();
+    list.extend(filler.iter().rev());
+    list.push(&read);
+    for way in [Way::Clone3, Way::Clone] {
+        let child = sh(
+            way,
+            "i=1; while [ $i -le 56 ]; do [ -w /proc/self/fd/$i ] || exit 3; i=$((i+1)); done",
+            &list,
+            None,
+        );
+        assert!(matches!(wait(&child.unwrap()), WaitStatus::Exited(_, 0)));
+    }
+}
+
+#[test]
+fn the_limit_of_descriptors_is_set() {
+    for way in [Way::Clone3, Way::Clone] {
+        assert_eq!(output(way, "ulimit -Sn; ulimit -Hn", Some((123, 456))), "123\n456\n");
+    }
+}
+
+#[test]
+fn what_cannot_be_executed_is_named_and_leaves_no_process() {
+    let text = File::open("/etc/passwd").unwrap();
+    let launch =
+        Launch { program: text.as_fd(), argv: &[], env: &[], descriptors: &[], cgroup: None, nofile: None };
+    for way in [Way::Clone3, Way::Clone] {
+        let error = spawn_by(way, &launch).unwrap_err();
+        assert_eq!((error.step, error.errno), ("execveat", Errno::EACCES));
+    }
+}
+
+#[test]
+fn a_directory_that_is_no_cgroup_is_refused() {
+    let shell = File::open("/bin/sh").unwrap();
+    let directory = File::open("/etc").unwrap();
+    let launch = Launch {
+        program: shell.as_fd(),
+        argv: &[],
+        env: &[],
+        descriptors: &[],
+        cgroup: Some(directory.as_fd()),
+        nofile: None,
+    };
+    let error = spawn_by(Way::Clone3, &launch).unwrap_err();
+    assert_eq!((error.step, error.errno), ("cgroup", Errno::EBADF));
+    assert_eq!(spawn_by(Way::Clone, &launch).unwrap_err().step, "cgroup");
+}
