@@ -16,3 +16,6 @@ pub mod places;
 
 #[cfg(test)]
 mod testing;
+pub mod words;
+mod holder;
+mod record;

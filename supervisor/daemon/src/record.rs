@@ -1,0 +1,398 @@
+//! What a daemon leaves to its successor: a note on each run (the spawner keeps it as the run's tag) and one on each
+//! worker (kept as a value), in JSON, because the successor may be another version.
+//!
+//! `watt-core` has no serializable types, so that file, wire and model change separately; the exhaustive matches
+//! here join them. Times are milliseconds since the Unix epoch. A clock that is set while a daemon is being replaced
+//! moves deadlines by as much and nothing else.
+
+use std::{collections::BTreeMap, num::NonZeroU32, path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use watt_api::mesh::Endpoint;
+use watt_core::{
+    RunId, ServiceId, WorkerId,
+    fleet::{Saved, SavedState},
+    worker::{AfterStop, ExecFailure, ExitCause, Left, Wanted},
+};
+
+use crate::launch::Accepts;
+
+/// The note on a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunNote {
+    /// Whose run it is.
+    pub of: RunOf,
+    /// When it was started.
+    pub started_at_ms: u64,
+}
+
+/// Whose run it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunOf {
+    /// The mesh proxy.
+    Proxy,
+    /// A worker.
+    Worker {
+        /// Its service.
+        service: String,
+        /// Its index.
+        index: u16,
+        /// How it accepts.
+        accepts: AcceptsNote,
+        /// Where it was found accepting.
+        endpoint: Option<Endpoint>,
+        /// Out-of-memory kills its cgroup had seen when it started.
+        oom_kills: u64,
+    },
+}
+
+/// [`Accepts`] on the wire.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "launch::Accepts is their documentation")]
+pub enum AcceptsNote {
+    Unix(PathBuf),
+    Inherited(PathBuf),
+    Port(u16),
+    Found(u16),
+    Nowhere,
+}
+
+impl From<&Accepts> for AcceptsNote {
+    fn from(accepts: &Accepts) -> Self {
+        match accepts {
+            Accepts::Unix(path) => AcceptsNote::Unix(path.clone()),
+            Accepts::Inherited(path) => AcceptsNote::Inherited(path.clone()),
+            Accepts::Port(port) => AcceptsNote::Port(*port),
+            Accepts::Found(port) => AcceptsNote::Found(*port),
+            Accepts::Nowhere => AcceptsNote::Nowhere,
+        }
+    }
+}
+
+impl From<AcceptsNote> for Accepts {
+    fn from(note: AcceptsNote) -> Self {
+        match note {
+            AcceptsNote::Unix(path) => Accepts::Unix(path),
+            AcceptsNote::Inherited(path) => Accepts::Inherited(path),
+            AcceptsNote::Port(port) => Accepts::Port(port),
+            AcceptsNote::Found(port) => Accepts::Found(port),
+            AcceptsNote::Nowhere => Accepts::Nowhere,
+        }
+    }
+}
+
+/// What is worth knowing of a worker besides what `watt-core` saves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Times {
+    /// When it entered its state.
+    pub since_ms: u64,
+    /// When its last run ended.
+    pub exited_at_ms: u64,
+}
+
+/// The note on a worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkerNote {
+    /// See [`Times`].
+    pub times: Times,
+    wanted_up: bool,
+    state: StateNote,
+    stop_pending: bool,
+    restarts: u64,
+    last_exit: Option<CauseNote>,
+    failures_at_ms: Vec<u64>,
+    failures_in_row: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum StateNote {
+    Down,
+    Waiting,
+    Starting { run: u64, ready_by_ms: u64, executed: bool },
+    Ready { run: u64, since_ms: u64 },
+    Draining { run: u64, signal_at_ms: u64, then: ThenNote },
+    Stopping { run: u64, kill_at_ms: u64, then: ThenNote, main_ended: bool, cause: CauseNote },
+    Backoff { retry_at_ms: u64, failures: NonZeroU32 },
+    Failed { failures: NonZeroU32, retry_at_ms: Option<u64> },
+    Completed { exit: CauseNote },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ThenNote {
+    Down,
+    Restart,
+    Policy,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum CauseNote {
+    Exited(i32),
+    Signaled { signal: i32, core_dumped: bool },
+    OutOfMemory { limit: Option<u64> },
+    Stopped,
+    StartTimeout,
+    ExecFailed { step: String, object: String, errno: i32 },
+    Unknown,
+}
+
+impl WorkerNote {
+    /// Notes what `watt-core` says of a worker at `now_ms`.
+    pub fn new(saved: &Saved, times: Times, now_ms: u64) -> WorkerNote {
+        WorkerNote {
+            times,
+            wanted_up: match saved.wanted {
+                Wanted::Up => true,
+                Wanted::Down => false,
+            },
+            state: StateNote::new(&saved.state, now_ms),
+            stop_pending: saved.stop_pending,
+            restarts: saved.restarts,
+            last_exit: saved.last_exit.as_ref().map(CauseNote::from),
+            failures_at_ms: saved.recent_failures.iter().map(|ago| before(now_ms, *ago)).collect(),
+            failures_in_row: saved.failures_in_row,
+        }
+    }
+
+    /// What `watt-core` is to take over at `now_ms`.
+    pub fn restore(self, now_ms: u64) -> Saved {
+        Saved {
+            wanted: if self.wanted_up { Wanted::Up } else { Wanted::Down },
+            state: self.state.restore(now_ms),
+            stop_pending: self.stop_pending,
+            restarts: self.restarts,
+            last_exit: self.last_exit.map(ExitCause::from),
+            recent_failures: self.failures_at_ms.into_iter().map(|at| since(now_ms, at)).collect(),
+            failures_in_row: self.failures_in_row,
+        }
+    }
+}
+
+impl StateNote {
+    fn new(state: &SavedState, now_ms: u64) -> StateNote {
+        let at = |wait: Duration| after(now_ms, wait);
+        match state {
+            SavedState::Down => StateNote::Down,
+            SavedState::Waiting => StateNote::Waiting,
+            SavedState::Starting { run, ready_in, executed } => {
+                StateNote::Starting { run: run.0, ready_by_ms: at(*ready_in), executed: *executed }
+            }
+            SavedState::Ready { run, ready_for } => {
+                StateNote::Ready { run: run.0, since_ms: before(now_ms, *ready_for) }
+            }
+            SavedState::Draining { run, signal_in, then } => {
+                StateNote::Draining { run: run.0, signal_at_ms: at(*signal_in), then: ThenNote::from(*then) }
+            }
+            SavedState::Stopping { run, kill_in, then, left, cause } => StateNote::Stopping {
+                run: run.0,
+                kill_at_ms: at(*kill_in),
+                then: ThenNote::from(*then),
+                main_ended: match left {
+                    Left::All => false,
+                    Left::Rest => true,
+                },
+                cause: CauseNote::from(cause),
+            },
+            SavedState::Backoff { retry_in, failures } => {
+                StateNote::Backoff { retry_at_ms: at(*retry_in), failures: *failures }
+            }
+            SavedState::Failed { failures, retry_in } => {
+                StateNote::Failed { failures: *failures, retry_at_ms: retry_in.map(at) }
+            }
+            SavedState::Completed { exit } => StateNote::Completed { exit: CauseNote::from(exit) },
+        }
+    }
+
+    fn restore(self, now_ms: u64) -> SavedState {
+        let until = |at_ms: u64| Duration::from_millis(at_ms.saturating_sub(now_ms));
+        match self {
+            StateNote::Down => SavedState::Down,
+            StateNote::Waiting => SavedState::Waiting,
+            StateNote::Starting { run, ready_by_ms, executed } => {
+                SavedState::Starting { run: RunId(run), ready_in: until(ready_by_ms), executed }
+            }
+            StateNote::Ready { run, since_ms } => {
+                SavedState::Ready { run: RunId(run), ready_for: since(now_ms, since_ms) }
+            }
+            StateNote::Draining { run, signal_at_ms, then } => {
+                SavedState::Draining { run: RunId(run), signal_in: until(signal_at_ms), then: then.into() }
+            }
+            StateNote::Stopping { run, kill_at_ms, then, main_ended, cause } => SavedState::Stopping {
+                run: RunId(run),
+                kill_in: until(kill_at_ms),
+                then: then.into(),
+                left: if main_ended { Left::Rest } else { Left::All },
+                cause: cause.into(),
+            },
+            StateNote::Backoff { retry_at_ms, failures } => {
+                SavedState::Backoff { retry_in: until(retry_at_ms), failures }
+            }
+            StateNote::Failed { failures, retry_at_ms } => {
+                SavedState::Failed { failures, retry_in: retry_at_ms.map(until) }
+            }
+            StateNote::Completed { exit } => SavedState::Completed { exit: exit.into() },
+        }
+    }
+}
+
+impl From<AfterStop> for ThenNote {
+    fn from(then: AfterStop) -> Self {
+        match then {
+            AfterStop::Down => ThenNote::Down,
+            AfterStop::Restart => ThenNote::Restart,
+            AfterStop::Policy => ThenNote::Policy,
+        }
+    }
+}
+
+impl From<ThenNote> for AfterStop {
+    fn from(note: ThenNote) -> Self {
+        match note {
+            ThenNote::Down => AfterStop::Down,
+            ThenNote::Restart => AfterStop::Restart,
+            ThenNote::Policy => AfterStop::Policy,
+        }
+    }
+}
+
+impl From<&ExitCause> for CauseNote {
+    fn from(cause: &ExitCause) -> Self {
+        match cause {
+            ExitCause::Exited(status) => CauseNote::Exited(*status),
+            ExitCause::Signaled { signal, core_dumped } => {
+                CauseNote::Signaled { signal: *signal, core_dumped: *core_dumped }
+            }
+            ExitCause::OutOfMemory { limit } => CauseNote::OutOfMemory { limit: *limit },
+            ExitCause::Stopped => CauseNote::Stopped,
+            ExitCause::StartTimeout => CauseNote::StartTimeout,
+            ExitCause::ExecFailed(failure) => CauseNote::ExecFailed {
+                step: failure.step.clone(),
+                object: failure.object.clone(),
+                errno: failure.errno,
+            },
+            ExitCause::Unknown => CauseNote::Unknown,
+        }
+    }
+}
+
+impl From<CauseNote> for ExitCause {
+    fn from(note: CauseNote) -> Self {
+        match note {
+            CauseNote::Exited(status) => ExitCause::Exited(status),
+            CauseNote::Signaled { signal, core_dumped } => ExitCause::Signaled { signal, core_dumped },
+            CauseNote::OutOfMemory { limit } => ExitCause::OutOfMemory { limit },
+            CauseNote::Stopped => ExitCause::Stopped,
+            CauseNote::StartTimeout => ExitCause::StartTimeout,
+            CauseNote::ExecFailed { step, object, errno } => {
+                ExitCause::ExecFailed(ExecFailure { step, object, errno })
+            }
+            CauseNote::Unknown => ExitCause::Unknown,
+        }
+    }
+}
+
+/// The key of a worker's note among the spawner's values.
+pub fn key(worker: &WorkerId) -> String {
+    format!("worker/{worker}")
+}
+
+/// The worker of a key; `None` when the key is for something else.
+pub fn worker_of(key: &str) -> Option<WorkerId> {
+    let (service, index) = key.strip_prefix("worker/")?.split_once('/')?;
+    Some(WorkerId { service: ServiceId::new(service).ok()?, index: index.parse().ok()? })
+}
+
+/// The workers among the values a predecessor left. What cannot be read is left out: its worker starts afresh, and
+/// its run, if any, is nobody's.
+pub fn workers(values: &[(String, Vec<u8>)]) -> BTreeMap<WorkerId, WorkerNote> {
+    let note = |(key, value): &(String, Vec<u8>)| Some((worker_of(key)?, serde_json::from_slice(value).ok()?));
+    values.iter().filter_map(note).collect()
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn after(now_ms: u64, wait: Duration) -> u64 {
+    now_ms.saturating_add(millis(wait))
+}
+
+fn before(now_ms: u64, ago: Duration) -> u64 {
+    now_ms.saturating_sub(millis(ago))
+}
+
+fn since(now_ms: u64, at_ms: u64) -> Duration {
+    Duration::from_millis(now_ms.saturating_sub(at_ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workers_record_comes_back_older_by_the_time_that_passed() {
+        let seconds = Duration::from_secs;
+        let check = |state: SavedState, later: SavedState| {
+            let saved = |state, failure| Saved {
+                wanted: Wanted::Up,
+                state,
+                stop_pending: true,
+                restarts: 7,
+                last_exit: Some(ExitCause::Signaled { signal: 9, core_dumped: false }),
+                recent_failures: vec![failure],
+                failures_in_row: 2,
+            };
+            let note = WorkerNote::new(&saved(state, seconds(1)), Times::default(), 1_000_000);
+            let bytes = serde_json::to_vec(&note).unwrap();
+            let note: WorkerNote = serde_json::from_slice(&bytes).unwrap();
+            assert_eq!(note.restore(1_005_000), saved(later, seconds(6)));
+        };
+        let (run, three) = (RunId(3), NonZeroU32::new(3).unwrap());
+        let exec = ExitCause::ExecFailed(ExecFailure { step: "cwd".into(), object: "/x".into(), errno: 2 });
+        check(SavedState::Down, SavedState::Down);
+        check(SavedState::Waiting, SavedState::Waiting);
+        check(
+            SavedState::Starting { run, ready_in: seconds(30), executed: true },
+            SavedState::Starting { run, ready_in: seconds(25), executed: true },
+        );
+        check(
+            SavedState::Ready { run, ready_for: seconds(10) },
+            SavedState::Ready { run, ready_for: seconds(15) },
+        );
+        check(
+            SavedState::Draining { run, signal_in: seconds(2), then: AfterStop::Restart },
+            SavedState::Draining { run, signal_in: seconds(0), then: AfterStop::Restart },
+        );
+        let stopping = |kill_in, left| SavedState::Stopping {
+            run,
+            kill_in,
+            then: AfterStop::Policy,
+            left,
+            cause: ExitCause::StartTimeout,
+        };
+        check(stopping(seconds(9), Left::Rest), stopping(seconds(4), Left::Rest));
+        check(stopping(seconds(9), Left::All), stopping(seconds(4), Left::All));
+        check(
+            SavedState::Backoff { retry_in: seconds(6), failures: three },
+            SavedState::Backoff { retry_in: seconds(1), failures: three },
+        );
+        check(
+            SavedState::Failed { failures: three, retry_in: None },
+            SavedState::Failed { failures: three, retry_in: None },
+        );
+        check(SavedState::Completed { exit: exec.clone() }, SavedState::Completed { exit: exec });
+    }
+
+    #[test]
+    fn notes_that_make_no_sense_are_left_out() {
+        let values = [("worker/api/0", "{"), ("worker/api", "{}"), ("worker/../0", "{}"), ("cgroups", "{}")];
+        let values = values.map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec()));
+        assert_eq!(workers(&values), BTreeMap::new());
+        let worker = WorkerId { service: ServiceId::new("api").unwrap(), index: 4 };
+        assert_eq!(worker_of(&key(&worker)), Some(worker));
+    }
+}
