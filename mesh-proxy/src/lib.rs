@@ -3,3 +3,4 @@
 mod dns;
 pub mod http;
 pub mod thread;
+mod link;
