@@ -42,6 +42,10 @@ pub enum Task {
 pub struct LaunchPlan {
     /// Program and arguments. The program is looked up in the plan's own `PATH` when it has no slash.
     pub argv: Vec<Vec<u8>>,
+    /// The file to execute when it is not what `argv` begins with. The mesh proxy is `/proc/self/fd/4`, a passed
+    /// descriptor of our own program: its path may lead to another version by now, or through folders that the
+    /// proxy's user cannot enter.
+    pub program: Option<PathBuf>,
     /// The whole environment, `NAME=value`. `LISTEN_PID` is added by the stage when listeners are passed.
     pub env: Vec<Vec<u8>>,
     /// The working directory.
