@@ -261,3 +261,6 @@ pub struct Record {
     /// Failures since the worker was last healthy for long enough; the exponent of the backoff.
     pub failures_in_row: u32,
 }
+
+#[cfg(test)]
+mod tests;

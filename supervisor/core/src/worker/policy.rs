@@ -103,5 +103,6 @@ pub(crate) fn later(now: Instant, wait: Duration) -> Instant {
 
 /// `wait`, changed by up to ±20 %: workers that failed together should not all come back together.
 fn with_jitter(wait: Duration, jitter: f64) -> Duration {
-    wait.mul_f64(1.0 - JITTER + 2.0 * JITTER * jitter.clamp(0.0, 1.0))
+    let factor = 1.0 - JITTER + 2.0 * JITTER * jitter.clamp(0.0, 1.0);
+    Duration::try_from_secs_f64(wait.as_secs_f64() * factor).unwrap_or(Duration::MAX)
 }

@@ -1,0 +1,606 @@
+//! Every state and every event: what is listed changes the state as listed, everything else changes nothing.
+
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::{ServiceId, plan::*};
+
+/// The present run, and a run of the past.
+const RUN: RunId = RunId(7);
+const OTHER: RunId = RunId(6);
+
+const STATES: [&str; 17] = [
+    "down",
+    "waiting",
+    "starting",
+    "executed",
+    "ready",
+    "healthy",
+    "draining>down",
+    "draining>restart",
+    "stopping>down",
+    "stopping>restart",
+    "stopping>policy",
+    "rest>down",
+    "rest>restart",
+    "rest>policy",
+    "backoff",
+    "failed",
+    "completed",
+];
+
+const EVENTS: [&str; 11] = [
+    "start", "stop", "restart", "kill", "deps", "executed", "ready", "drained", "exited", "emptied",
+    "deadline",
+];
+
+/// `state event -> state: effects`. `stopping` still has its main process, `rest` has not.
+const TABLE: &str = "
+    down start -> waiting
+    down restart -> waiting
+
+    waiting stop -> down
+    waiting kill -> down
+    waiting deps -> starting: spawn
+
+    starting stop -> stopping>down: signal
+    starting restart -> stopping>restart: signal
+    starting kill -> stopping>down: kill
+    starting executed -> executed
+    starting ready -> ready
+    starting exited -> rest>policy: terminate-rest release
+    starting emptied -> backoff
+    starting deadline -> stopping>policy: signal
+
+    executed stop -> stopping>down: signal
+    executed restart -> stopping>restart: signal
+    executed kill -> stopping>down: kill
+    executed ready -> ready
+    executed exited -> rest>policy: terminate-rest release
+    executed emptied -> backoff
+    executed deadline -> stopping>policy: signal
+
+    ready stop -> draining>down: drain
+    ready restart -> draining>restart: drain
+    ready kill -> stopping>down: kill
+    ready exited -> rest>policy: terminate-rest release
+    ready emptied -> backoff
+
+    healthy stop -> draining>down: drain
+    healthy restart -> draining>restart: drain
+    healthy kill -> stopping>down: kill
+    healthy exited -> rest>policy: terminate-rest release
+    healthy emptied -> waiting
+
+    draining>down start -> draining>restart
+    draining>down restart -> draining>restart
+    draining>down kill -> stopping>down: kill
+    draining>down drained -> stopping>down: signal
+    draining>down exited -> rest>down: terminate-rest release
+    draining>down emptied -> down
+    draining>down deadline -> stopping>down: signal
+
+    draining>restart stop -> draining>down
+    draining>restart kill -> stopping>down: kill
+    draining>restart drained -> stopping>restart: signal
+    draining>restart exited -> rest>restart: terminate-rest release
+    draining>restart emptied -> waiting
+    draining>restart deadline -> stopping>restart: signal
+
+    stopping>down start -> stopping>restart
+    stopping>down restart -> stopping>restart
+    stopping>down kill -> stopping>down: kill
+    stopping>down exited -> rest>down: terminate-rest release
+    stopping>down emptied -> down
+    stopping>down deadline -> stopping>down: kill
+
+    stopping>restart stop -> stopping>down
+    stopping>restart kill -> stopping>down: kill
+    stopping>restart exited -> rest>restart: terminate-rest release
+    stopping>restart emptied -> waiting
+    stopping>restart deadline -> stopping>restart: kill
+
+    stopping>policy start -> stopping>restart
+    stopping>policy stop -> stopping>down
+    stopping>policy restart -> stopping>restart
+    stopping>policy kill -> stopping>down: kill
+    stopping>policy exited -> rest>policy: terminate-rest release
+    stopping>policy emptied -> backoff
+    stopping>policy deadline -> stopping>policy: kill
+
+    rest>down start -> rest>restart
+    rest>down restart -> rest>restart
+    rest>down kill -> rest>down: kill
+    rest>down emptied -> down
+    rest>down deadline -> rest>down: kill
+
+    rest>restart stop -> rest>down
+    rest>restart kill -> rest>down: kill
+    rest>restart emptied -> waiting
+    rest>restart deadline -> rest>restart: kill
+
+    rest>policy start -> rest>restart
+    rest>policy stop -> rest>down
+    rest>policy restart -> rest>restart
+    rest>policy kill -> rest>down: kill
+    rest>policy emptied -> backoff
+    rest>policy deadline -> rest>policy: kill
+
+    backoff start -> waiting
+    backoff stop -> down
+    backoff restart -> waiting
+    backoff kill -> down
+    backoff deadline -> waiting
+
+    failed start -> waiting
+    failed stop -> down
+    failed restart -> waiting
+    failed kill -> down
+    failed deadline -> waiting
+
+    completed start -> waiting
+    completed stop -> down
+    completed restart -> waiting
+    completed kill -> down
+";
+
+#[test]
+fn every_state_answers_every_event() {
+    let expected = |state: &str, event: &str| -> (String, String) {
+        let head = format!("{state} {event} -> ");
+        let Some(line) = TABLE.lines().find_map(|line| line.trim().strip_prefix(&head)) else {
+            return (state.to_owned(), String::new());
+        };
+        let (state, effects) = line.split_once(": ").unwrap_or((line, ""));
+        (state.to_owned(), effects.to_owned())
+    };
+    for state in STATES {
+        for event in EVENTS {
+            let mut bench = Bench::new(state);
+            let effects = bench.feed(event, RUN);
+            let (state_expected, effects_expected) = expected(state, event);
+            assert_eq!(bench.describe(), state_expected, "state after {state}, {event}");
+            assert_eq!(effects, effects_expected, "effects after {state}, {event}");
+            bench.check_wanted(event);
+        }
+    }
+}
+
+#[test]
+fn every_line_of_the_table_is_about_a_state_and_an_event() {
+    for line in TABLE.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let mut words = line.split(' ');
+        let (state, event) = (words.next().unwrap(), words.next().unwrap());
+        assert!(STATES.contains(&state) && EVENTS.contains(&event), "{line}");
+    }
+}
+
+#[test]
+fn news_of_another_run_change_nothing() {
+    for state in STATES {
+        for event in ["executed", "ready", "drained", "exited", "emptied"] {
+            let mut bench = Bench::new(state);
+            let before = bench.worker.clone();
+            assert_eq!(bench.feed(event, OTHER), "", "{state}, {event}");
+            assert_eq!(bench.worker, before, "{state}, {event}");
+        }
+    }
+}
+
+#[test]
+fn states_that_wait_for_time_have_a_deadline_and_others_have_none() {
+    for state in STATES {
+        let waits = !["down", "waiting", "ready", "healthy", "completed"].contains(&state);
+        assert_eq!(Bench::new(state).worker.deadline().is_some(), waits, "{state}");
+    }
+}
+
+#[test]
+fn a_tick_before_the_deadline_changes_nothing() {
+    for state in STATES {
+        let mut bench = Bench::new(state);
+        let before = bench.worker.clone();
+        if let Some(deadline) = before.deadline() {
+            bench.now = deadline - Duration::from_nanos(1);
+        }
+        assert_eq!(bench.tick(), "", "{state}");
+        assert_eq!(bench.worker, before, "{state}");
+    }
+}
+
+#[test]
+fn a_service_that_does_not_listen_or_has_no_drain_is_signalled_at_once() {
+    let mut bench = Bench::new("ready");
+    bench.plan.listen = Listen::None;
+    assert_eq!((bench.feed("stop", RUN), bench.describe()), ("signal".into(), "stopping>down".into()));
+    let mut bench = Bench::new("ready");
+    bench.plan.stop.drain = Duration::ZERO;
+    assert_eq!((bench.feed("restart", RUN), bench.describe()), ("signal".into(), "stopping>restart".into()));
+}
+
+#[test]
+fn execution_is_readiness_where_the_plan_says_so() {
+    let mut bench = Bench::new("starting");
+    bench.plan.ready.when = ReadyWhen::Started;
+    assert_eq!((bench.feed("executed", RUN), bench.describe()), (String::new(), "ready".into()));
+}
+
+#[test]
+fn what_follows_an_end_is_the_policys() {
+    let check = |policy, cause: ExitCause, expected: &str| {
+        let mut bench = Bench::new("ready");
+        bench.plan.restart.policy = policy;
+        bench.event(Event::Exited(RUN, cause.clone()));
+        bench.event(Event::Emptied(RUN));
+        assert_eq!(bench.describe(), expected, "{policy:?} {cause}");
+        assert_eq!(bench.worker.record.last_exit, Some(cause));
+    };
+    let oom = ExitCause::OutOfMemory { limit: None };
+    check(RestartPolicy::Always, ExitCause::Exited(0), "backoff");
+    check(RestartPolicy::Always, ExitCause::Exited(1), "backoff");
+    check(RestartPolicy::OnFailure, ExitCause::Exited(0), "completed");
+    check(RestartPolicy::OnFailure, ExitCause::Exited(1), "backoff");
+    check(RestartPolicy::OnFailure, oom.clone(), "backoff");
+    check(RestartPolicy::Never, ExitCause::Exited(0), "completed");
+    check(RestartPolicy::Never, ExitCause::Exited(1), "completed");
+    check(RestartPolicy::Never, oom, "completed");
+}
+
+#[test]
+fn an_end_is_named_by_what_caused_it() {
+    let check = |state: &str, cause: ExitCause, expected: ExitCause| {
+        let mut bench = Bench::new(state);
+        bench.event(Event::Exited(RUN, cause.clone()));
+        assert_eq!(bench.worker.record.last_exit, Some(expected.clone()), "{state}, {cause} at the exit");
+        bench.event(Event::Emptied(RUN));
+        assert_eq!(bench.worker.record.last_exit, Some(expected), "{state}, {cause} in the end");
+    };
+    let signal = |signal| ExitCause::Signaled { signal, core_dumped: false };
+    let oom = || ExitCause::OutOfMemory { limit: Some(1) };
+    check("ready", signal(15), signal(15));
+    check("starting", signal(9), signal(9));
+    check("draining>down", ExitCause::Exited(0), ExitCause::Exited(0));
+    check("stopping>down", signal(15), ExitCause::Stopped);
+    check("stopping>down", signal(9), ExitCause::Stopped);
+    check("stopping>down", ExitCause::Exited(143), ExitCause::Stopped);
+    check("stopping>down", signal(11), signal(11));
+    check("stopping>restart", oom(), oom());
+    check("stopping>policy", signal(15), ExitCause::StartTimeout);
+    check("stopping>policy", oom(), oom());
+    check("ready", ExitCause::Unknown, ExitCause::Unknown);
+}
+
+#[test]
+fn retries_wait_longer_and_longer_until_the_worker_has_failed_too_often() {
+    let mut bench = Bench::new("waiting");
+    for expected_ms in [200, 400, 800, 1600] {
+        bench.fail();
+        let State::Backoff { until, .. } = bench.worker.state else { panic!("{:?}", bench.worker.state) };
+        // Jitter 0.5 is the middle: no change.
+        assert_eq!(until - bench.now, Duration::from_millis(expected_ms));
+        bench.now = until;
+        bench.tick();
+    }
+    bench.fail();
+    let State::Failed { failures, retry_at } = bench.worker.state else { panic!("{:?}", bench.worker.state) };
+    assert_eq!((failures.get(), retry_at), (5, Some(bench.now + Duration::from_secs(300))));
+    assert_eq!(bench.worker.record.restarts, 4);
+
+    // The slow retry has as many tries as the first start.
+    bench.now += Duration::from_secs(300);
+    bench.tick();
+    assert_eq!(bench.describe(), "waiting");
+    bench.fail();
+    assert_eq!(bench.describe(), "backoff");
+    assert_eq!((bench.worker.record.restarts, bench.worker.record.failures_in_row), (5, 1));
+}
+
+#[test]
+fn failures_that_are_far_apart_never_make_it_failed() {
+    let mut bench = Bench::new("waiting");
+    for _ in 0..50 {
+        bench.fail();
+        assert_eq!(bench.describe(), "backoff");
+        bench.now = bench.worker.deadline().unwrap();
+        bench.tick();
+        bench.now += Duration::from_secs(15);
+        assert!(bench.worker.record.recent_failures.len() <= 5);
+    }
+}
+
+#[test]
+fn a_worker_that_was_healthy_starts_again_at_once_with_a_clean_record() {
+    let mut bench = Bench::new("waiting");
+    for _ in 0..4 {
+        bench.fail();
+        bench.now = bench.worker.deadline().unwrap();
+        bench.tick();
+    }
+    bench.live(Duration::from_secs(30));
+    assert_eq!(bench.describe(), "waiting");
+    let record = &bench.worker.record;
+    assert_eq!((record.failures_in_row, record.recent_failures.len(), record.restarts), (0, 1, 5));
+    bench.live(Duration::from_millis(29_999));
+    assert_eq!(bench.describe(), "backoff");
+}
+
+#[test]
+fn a_service_that_counts_as_healthy_at_once_is_not_restarted_for_ever() {
+    // Supervisor/supervisor #1285: with `startsecs=0` its retries have no limit.
+    let mut bench = Bench::new("waiting");
+    bench.plan.restart.healthy_after = Duration::ZERO;
+    for _ in 0..4 {
+        bench.live(Duration::from_millis(10));
+        assert_eq!(bench.describe(), "waiting");
+    }
+    bench.live(Duration::from_millis(10));
+    assert_eq!(bench.describe(), "failed");
+}
+
+#[test]
+fn a_policy_without_a_number_of_failures_never_gives_up() {
+    let mut bench = Bench::new("waiting");
+    bench.plan.restart.give_up_failures = 0;
+    bench.plan.restart.give_up_within = Duration::MAX;
+    for _ in 0..2000 {
+        bench.fail();
+        assert_eq!(bench.describe(), "backoff");
+        bench.now = bench.worker.deadline().unwrap();
+        bench.tick();
+    }
+    assert!(bench.worker.record.recent_failures.len() <= 1024, "a record has to stay small");
+}
+
+#[test]
+fn an_operators_word_cleans_the_record_and_counts_no_restart() {
+    for (state, word) in
+        [("backoff", "start"), ("failed", "start"), ("ready", "restart"), ("rest>policy", "start")]
+    {
+        let mut bench = Bench::new(state);
+        bench.worker.record.failures_in_row = 3;
+        bench.worker.record.recent_failures = vec![bench.now; 3];
+        bench.feed(word, RUN);
+        bench.feed("drained", RUN);
+        bench.feed("exited", RUN);
+        bench.feed("emptied", RUN);
+        let record = &bench.worker.record;
+        assert_eq!(bench.describe(), "waiting", "{state}");
+        assert_eq!(
+            (record.failures_in_row, record.recent_failures.len(), record.restarts),
+            (0, 0, 0),
+            "{state}"
+        );
+    }
+}
+
+#[test]
+fn jitter_spreads_a_wait_by_a_fifth() {
+    let wait = |jitter: f64| {
+        let mut bench = Bench::new("waiting");
+        bench.jitter = jitter;
+        bench.fail();
+        bench.worker.deadline().unwrap() - bench.now
+    };
+    assert_eq!(wait(0.0), Duration::from_millis(160));
+    assert_eq!(wait(0.5), Duration::from_millis(200));
+    assert_eq!(wait(1.0), Duration::from_millis(240));
+    // A source that gives nonsense must not make a wait endless or negative.
+    assert_eq!(wait(7.0), Duration::from_millis(240));
+    assert_eq!(wait(-7.0), Duration::from_millis(160));
+}
+
+#[test]
+fn a_backoff_doubles_up_to_its_longest() {
+    let check = |failures: u32, expected: u64| {
+        let failures = NonZeroU32::new(failures).unwrap();
+        let wait = backoff(Duration::from_millis(200), Duration::from_secs(30), failures);
+        assert_eq!(wait, Duration::from_millis(expected));
+    };
+    check(1, 200);
+    check(2, 400);
+    check(8, 25_600);
+    check(9, 30_000);
+    check(u32::MAX, 30_000);
+    let huge = backoff(Duration::MAX, Duration::MAX, NonZeroU32::MAX);
+    assert_eq!(huge, Duration::MAX);
+}
+
+#[test]
+fn waits_too_long_for_the_clock_are_no_panic() {
+    let mut bench = Bench::new("waiting");
+    bench.plan.ready.timeout = Duration::MAX;
+    bench.plan.stop = Stop { signal: 15, drain: Duration::MAX, grace: Duration::MAX };
+    bench.plan.restart.backoff_first = Duration::MAX;
+    bench.plan.restart.backoff_max = Duration::MAX;
+    bench.plan.restart.retry_failed_after = Some(Duration::MAX);
+    bench.jitter = 1.0;
+    for _ in 0..6 {
+        for event in ["deps", "ready", "restart", "drained", "exited", "emptied", "deps", "exited", "emptied"]
+        {
+            bench.feed(event, bench.worker.run().unwrap_or(RUN));
+        }
+        bench.feed("start", RUN);
+    }
+}
+
+/// A worker on a bench.
+struct Bench {
+    worker: Worker,
+    plan: Service,
+    ids: RunIds,
+    jitter: f64,
+    now: Instant,
+}
+
+impl Bench {
+    fn new(state: &str) -> Bench {
+        // Tests look back in time.
+        let now = Instant::now() + Duration::from_secs(1_000_000);
+        let later = now + Duration::from_secs(10);
+        let stopping = |left, then| State::Stopping {
+            run: RUN,
+            kill_at: later,
+            then,
+            left,
+            cause: match (left, then) {
+                (Left::All, AfterStop::Policy) => ExitCause::StartTimeout,
+                (Left::All, AfterStop::Down | AfterStop::Restart) => ExitCause::Stopped,
+                (Left::Rest, _) => ExitCause::Exited(1),
+            },
+        };
+        let then = match state.split_once('>') {
+            Some((_, "down")) => AfterStop::Down,
+            Some((_, "restart")) => AfterStop::Restart,
+            Some(_) | None => AfterStop::Policy,
+        };
+        let four = NonZeroU32::new(4).unwrap();
+        let mut worker = Worker::new();
+        worker.state = match state.split('>').next().unwrap() {
+            "down" => State::Down,
+            "waiting" => State::Waiting,
+            "starting" => State::Starting { run: RUN, ready_by: later, executed: false },
+            "executed" => State::Starting { run: RUN, ready_by: later, executed: true },
+            "ready" => State::Ready { run: RUN, since: now },
+            "healthy" => State::Ready { run: RUN, since: now - Duration::from_secs(30) },
+            "draining" => State::Draining { run: RUN, until: later, then },
+            "stopping" => stopping(Left::All, then),
+            "rest" => stopping(Left::Rest, then),
+            "backoff" => State::Backoff { until: later, failures: four },
+            "failed" => State::Failed { failures: four, retry_at: Some(later) },
+            "completed" => State::Completed { exit: ExitCause::Exited(0) },
+            other => panic!("no state {other}"),
+        };
+        if then == AfterStop::Policy && ["stopping", "rest"].contains(&state.split('>').next().unwrap()) {
+            // The failure was noted when the stop began.
+            worker.record.failures_in_row = 1;
+            worker.record.recent_failures = vec![now];
+        }
+        worker.wanted = if state == "down" || then == AfterStop::Down { Wanted::Down } else { Wanted::Up };
+        let ids = RunIds::starting_at(RunId(RUN.0 + 1));
+        Bench { worker, plan: service(), ids, jitter: 0.5, now }
+    }
+
+    fn feed(&mut self, event: &str, run: RunId) -> String {
+        match event {
+            "start" => self.event(Event::Start),
+            "stop" => self.event(Event::Stop),
+            "restart" => self.event(Event::Restart),
+            "kill" => self.event(Event::Kill),
+            "deps" => self.event(Event::DependenciesMet),
+            "executed" => self.event(Event::Executed(run)),
+            "ready" => self.event(Event::Ready(run)),
+            "drained" => self.event(Event::Drained(run)),
+            "exited" => self.event(Event::Exited(run, ExitCause::Exited(1))),
+            "emptied" => self.event(Event::Emptied(run)),
+            "deadline" => {
+                self.now = self.worker.deadline().unwrap_or(self.now);
+                self.tick()
+            }
+            other => panic!("no event {other}"),
+        }
+    }
+
+    fn event(&mut self, event: Event) -> String {
+        let mut effects = Vec::new();
+        let mut context =
+            Context { now: self.now, plan: &self.plan, ids: &mut self.ids, jitter: self.jitter };
+        self.worker.handle(event, &mut context, &mut effects);
+        words(&effects)
+    }
+
+    fn tick(&mut self) -> String {
+        let mut effects = Vec::new();
+        let mut context =
+            Context { now: self.now, plan: &self.plan, ids: &mut self.ids, jitter: self.jitter };
+        self.worker.tick(&mut context, &mut effects);
+        words(&effects)
+    }
+
+    /// From `Waiting` through a run that never gets ready.
+    fn fail(&mut self) {
+        self.feed("deps", RUN);
+        let run = self.worker.run().unwrap();
+        self.feed("exited", run);
+        self.feed("emptied", run);
+    }
+
+    /// From `Waiting` through a run that is ready for a while.
+    fn live(&mut self, time: Duration) {
+        if let State::Backoff { until, .. } = self.worker.state {
+            self.now = until;
+            self.tick();
+        }
+        self.feed("deps", RUN);
+        let run = self.worker.run().unwrap();
+        self.feed("ready", run);
+        self.now += time;
+        self.feed("exited", run);
+        self.feed("emptied", run);
+    }
+
+    fn describe(&self) -> String {
+        let then = |then| match then {
+            AfterStop::Down => "down",
+            AfterStop::Restart => "restart",
+            AfterStop::Policy => "policy",
+        };
+        match &self.worker.state {
+            State::Down => "down".into(),
+            State::Waiting => "waiting".into(),
+            State::Starting { executed: false, .. } => "starting".into(),
+            State::Starting { executed: true, .. } => "executed".into(),
+            State::Ready { since, .. } if self.now - *since >= self.plan.restart.healthy_after => {
+                "healthy".into()
+            }
+            State::Ready { .. } => "ready".into(),
+            State::Draining { then: after, .. } => format!("draining>{}", then(*after)),
+            State::Stopping { left: Left::All, then: after, .. } => format!("stopping>{}", then(*after)),
+            State::Stopping { left: Left::Rest, then: after, .. } => format!("rest>{}", then(*after)),
+            State::Backoff { .. } => "backoff".into(),
+            State::Failed { .. } => "failed".into(),
+            State::Completed { .. } => "completed".into(),
+        }
+    }
+
+    fn check_wanted(&self, event: &str) {
+        let state = self.describe();
+        let down = state == "down" || state.ends_with(">down");
+        assert_eq!(
+            self.worker.wanted == Wanted::Down,
+            down,
+            "wanted {:?} in {state} after {event}",
+            self.worker.wanted
+        );
+    }
+}
+
+fn words(effects: &[Effect]) -> String {
+    let word = |effect: &Effect| match effect {
+        Effect::Spawn(_) => "spawn",
+        Effect::Drain(_) => "drain",
+        Effect::Signal(_) => "signal",
+        Effect::TerminateRest(_) => "terminate-rest",
+        Effect::Kill(_) => "kill",
+        Effect::Release(_) => "release",
+    };
+    effects.iter().map(word).collect::<Vec<_>>().join(" ")
+}
+
+fn service() -> Service {
+    Service {
+        id: ServiceId::new("api").unwrap(),
+        path: "/".into(),
+        command: vec!["api".into()],
+        env: Default::default(),
+        workers: std::num::NonZeroU16::MIN,
+        listen: Listen::Auto,
+        network: Network::Private,
+        host_ports: Default::default(),
+        depends_on: Default::default(),
+        ready: Ready { when: ReadyWhen::Listening, timeout: Duration::from_secs(30) },
+        restart: Restart::default(),
+        stop: Stop::default(),
+        limits: Limits::default(),
+        timeouts: Timeouts::default(),
+    }
+}

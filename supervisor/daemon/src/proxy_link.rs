@@ -1,0 +1,269 @@
+//! The daemon's end of the link to the mesh proxy (`watt_api::mesh`).
+//!
+//! The loop says what the proxy should know; a task beside it makes that so, again from the start whenever the connection is a
+//! new one. What is kept is a state and not a queue of messages: a proxy that is slow or away costs the
+//! daemon no memory, and never makes it wait.
+//!
+//! The listener of `proxy.sock` is held by the spawner, so that a connection made while the proxy is replaced waits for the new
+//! one and is not refused.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    io::Interest,
+    net::UnixStream,
+    sync::{Notify, mpsc},
+    task::JoinHandle,
+};
+use watt_api::mesh::{self, FromProxy, ListenerId, ListenerKind, Snapshot, ToProxy};
+use watt_core::RunId;
+
+/// The most descriptors in one message: SCM_MAX_FD of unix(7) is 253.
+const SOCKETS_PER_MESSAGE_MAX: usize = 250;
+
+/// Batches of sockets kept for a proxy that does not take them. It asks again for what it misses.
+const SOCKETS_WAITING_MAX: usize = 64;
+
+/// The largest message from the proxy. The counts of a thousand services take a tenth of it.
+const FROM_PROXY_SIZE_MAX: usize = 4 << 20;
+
+/// The wait before the first attempt to connect again, and the longest one.
+const RECONNECT: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
+
+/// What the link tells the loop.
+#[derive(Debug)]
+pub enum LinkEvent {
+    /// Connected, perhaps to a proxy that is still starting.
+    Connected,
+    /// The connection ended. Another one is on its way.
+    Lost {
+        /// Why, when it was not just closed.
+        error: Option<io::Error>,
+    },
+    /// A message.
+    Message(FromProxy),
+}
+
+/// The loop's handle. The task ends when it is dropped.
+#[derive(Debug)]
+pub struct ProxyLink {
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    desired: Mutex<Desired>,
+    changed: Notify,
+}
+
+/// What the proxy should know.
+#[derive(Debug, Default)]
+struct Desired {
+    listeners: BTreeMap<ListenerId, (ListenerKind, Arc<OwnedFd>)>,
+    snapshot: Option<Arc<Snapshot>>,
+    /// To be given away once; the oldest are dropped when there are too many.
+    sockets: VecDeque<(RunId, Vec<OwnedFd>)>,
+}
+
+/// What it was told on the present connection.
+#[derive(Debug, Default)]
+struct Told {
+    listeners: BTreeSet<ListenerId>,
+    version: Option<u64>,
+}
+
+/// The next thing to tell.
+enum Next {
+    Add(ListenerId, ListenerKind, Arc<OwnedFd>),
+    Remove(ListenerId),
+    Snapshot(Arc<Snapshot>),
+    Sockets(RunId, Vec<OwnedFd>),
+}
+
+impl ProxyLink {
+    /// Starts to connect to the proxy at `socket`.
+    pub fn start(socket: PathBuf, events: mpsc::Sender<LinkEvent>) -> ProxyLink {
+        let shared = Arc::new(Shared::default());
+        let task = tokio::spawn(run(socket, Arc::clone(&shared), events));
+        ProxyLink { shared, task }
+    }
+
+    /// Has the proxy accept on this listener.
+    pub fn add_listener(&self, id: ListenerId, kind: ListenerKind, listener: Arc<OwnedFd>) {
+        self.change(|desired| {
+            desired.listeners.insert(id, (kind, listener));
+        });
+    }
+
+    /// Has it accept there no longer.
+    pub fn remove_listener(&self, id: &str) {
+        self.change(|desired| {
+            desired.listeners.remove(id);
+        });
+    }
+
+    /// Gives sockets made in a run's network to it. They reach one proxy only: a new one asks for its own.
+    pub fn give_sockets(&self, run: RunId, mut sockets: Vec<OwnedFd>) {
+        self.change(|desired| {
+            while !sockets.is_empty() {
+                let rest = sockets.split_off(sockets.len().min(SOCKETS_PER_MESSAGE_MAX));
+                desired.sockets.push_back((run, sockets));
+                sockets = rest;
+            }
+            while desired.sockets.len() > SOCKETS_WAITING_MAX {
+                desired.sockets.pop_front();
+            }
+        });
+    }
+
+    /// Replaces what it knows of services and routes. Its version must be larger than the last one's.
+    pub fn publish(&self, snapshot: Snapshot) {
+        self.change(|desired| desired.snapshot = Some(Arc::new(snapshot)));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Desired)) {
+        change(&mut self.shared.lock());
+        self.shared.changed.notify_one();
+    }
+}
+
+impl Drop for ProxyLink {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Desired> {
+        // Nothing panics while it holds the lock, and the state would be whole if it did.
+        self.desired.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next thing the proxy was not told yet on this connection. A snapshot waits for the listeners, because the proxy drops
+    /// those it has not heard of by then; sockets wait for the snapshot that names their run.
+    fn next(&self, told: &mut Told) -> Option<Next> {
+        let mut desired = self.lock();
+        let gone = told.listeners.iter().find(|id| !desired.listeners.contains_key(*id)).cloned();
+        if let Some(id) = gone {
+            told.listeners.remove(&id);
+            return Some(Next::Remove(id));
+        }
+        let new = desired.listeners.iter().find(|(id, _)| !told.listeners.contains(*id));
+        if let Some((id, (kind, listener))) = new {
+            told.listeners.insert(id.clone());
+            return Some(Next::Add(id.clone(), kind.clone(), Arc::clone(listener)));
+        }
+        let snapshot = desired.snapshot.as_ref()?;
+        if told.version != Some(snapshot.version) {
+            told.version = Some(snapshot.version);
+            return Some(Next::Snapshot(Arc::clone(snapshot)));
+        }
+        desired.sockets.pop_front().map(|(run, sockets)| Next::Sockets(run, sockets))
+    }
+}
+
+/// Connects, serves the connection until it ends, and again.
+async fn run(socket: PathBuf, shared: Arc<Shared>, events: mpsc::Sender<LinkEvent>) {
+    let mut wait = RECONNECT.0;
+    while !events.is_closed() {
+        let error = match UnixStream::connect(&socket).await {
+            Ok(stream) => {
+                wait = RECONNECT.0;
+                let _ = events.send(LinkEvent::Connected).await;
+                serve(&stream, &shared, &events).await.err()
+            }
+            Err(error) => Some(error),
+        };
+        let _ = events.send(LinkEvent::Lost { error }).await;
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(RECONNECT.1);
+    }
+}
+
+/// Both directions at once: a proxy that waits for us to read must not keep us from writing, or both would wait for ever.
+async fn serve(stream: &UnixStream, shared: &Shared, events: &mpsc::Sender<LinkEvent>) -> io::Result<()> {
+    tokio::select! {
+        ended = tell(stream, shared) => ended,
+        ended = listen(stream, events) => ended,
+    }
+}
+
+/// Tells the proxy whatever it does not know yet, for ever.
+async fn tell(stream: &UnixStream, shared: &Shared) -> io::Result<()> {
+    let mut told = Told::default();
+    send(stream, &ToProxy::Hello, &[]).await?;
+    loop {
+        let changed = shared.changed.notified();
+        while let Some(next) = shared.next(&mut told) {
+            match next {
+                Next::Add(id, kind, listener) => {
+                    send(stream, &ToProxy::AddListener { id, kind }, &[listener.as_fd()]).await?;
+                }
+                Next::Remove(id) => send(stream, &ToProxy::RemoveListener { id }, &[]).await?,
+                Next::Snapshot(snapshot) => {
+                    send(stream, &ToProxy::Snapshot(Box::new(Snapshot::clone(&snapshot))), &[]).await?;
+                }
+                Next::Sockets(run, sockets) => {
+                    let descriptors: Vec<BorrowedFd<'_>> = sockets.iter().map(AsFd::as_fd).collect();
+                    send(stream, &ToProxy::Sockets { run: run.0 }, &descriptors).await?;
+                }
+            }
+        }
+        changed.await;
+    }
+}
+
+/// Sends one message. Descriptors go with its first byte alone, because a longer part may be taken by the kernel in pieces.
+async fn send(stream: &UnixStream, message: &ToProxy, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    mesh::encode(message, &mut bytes).map_err(io::Error::other)?;
+    let mut rest = &bytes[..];
+    if let Some((first, others)) = bytes.split_first()
+        && !descriptors.is_empty()
+    {
+        let first = std::slice::from_ref(first);
+        let send = || watt_os::fdpass::send(stream.as_fd(), first, descriptors);
+        stream.async_io(Interest::WRITABLE, send).await?;
+        rest = others;
+    }
+    while !rest.is_empty() {
+        stream.writable().await?;
+        match stream.try_write(rest) {
+            Ok(sent) => rest = &rest[sent..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Hands the proxy's messages to the loop until the connection ends.
+async fn listen(stream: &UnixStream, events: &mpsc::Sender<LinkEvent>) -> io::Result<()> {
+    let mut buffer = Vec::new();
+    loop {
+        stream.readable().await?;
+        match stream.try_read_buf(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(error) => return Err(error),
+        }
+        while let Some((message, length)) = mesh::decode(&buffer).map_err(io::Error::other)? {
+            buffer.drain(..length);
+            if events.send(LinkEvent::Message(message)).await.is_err() {
+                return Ok(());
+            }
+        }
+        if buffer.len() > FROM_PROXY_SIZE_MAX {
+            return Err(io::Error::other("the proxy sent a message that is too large"));
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! What the mesh proxy has to know, from the plan and the fleet's state. Pure.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use watt_api::mesh::{self, Endpoint, Outlook, Snapshot, WorkerState};
+use watt_core::{
+    RunId, ServiceId,
+    fleet::{Fleet, Goal, Selection, Verdict},
+    plan::{Condition, Listen, Plan, Policy, Service},
+    worker::{AfterStop, State, Wanted, Worker},
+};
+
+use crate::addresses;
+
+/// The port of DNS (RFC 1035 §4.2).
+const DNS_PORT: u16 = 53;
+
+/// The most name servers a resolver looks at: MAXNS of resolv.conf(5).
+const RESOLVERS_MAX: usize = 3;
+
+/// What is known of a run besides its state.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RunFacts {
+    /// Where it accepts, once that is known.
+    pub endpoint: Option<Endpoint>,
+    /// The id of its cgroup in the v2 hierarchy.
+    pub cgroup: Option<u64>,
+    /// Its main process, while there is one.
+    pub pid: Option<u32>,
+}
+
+/// What a snapshot is made of.
+pub struct Sources<'a> {
+    /// The application.
+    pub plan: &'a Plan,
+    /// The state of its workers.
+    pub fleet: &'a Fleet,
+    /// What is known of a run.
+    pub facts: &'a dyn Fn(RunId) -> RunFacts,
+    /// Name servers of the host, see [`resolvers`].
+    pub resolvers: &'a [SocketAddr],
+    /// The time, for how long a failed service stays so.
+    pub now: Instant,
+}
+
+/// The snapshot with this version.
+pub fn snapshot(sources: &Sources<'_>, version: u64) -> Snapshot {
+    let addresses = addresses::of_services(sources.plan);
+    let verdicts = sources.fleet.verdicts(&Selection::All, Goal::Up);
+    let service = |(id, plan): (&ServiceId, &Service)| {
+        let service = mesh::Service {
+            address: addresses.get(id).copied(),
+            workers: workers(sources, id),
+            outlook: outlook(sources, plan, verdicts.get(id)),
+            callers: callers(&sources.plan.policies, id),
+            connect_timeout_ms: millis(plan.timeouts.connect),
+            first_byte_timeout_ms: millis(plan.timeouts.first_byte),
+            idle_timeout_ms: millis(plan.timeouts.idle),
+            hold_timeout_ms: millis(sources.plan.hold.timeout),
+            hold_requests_max: sources.plan.hold.requests_max,
+        };
+        (id.to_string(), service)
+    };
+    Snapshot {
+        version,
+        app: sources.plan.name.to_string(),
+        services: sources.plan.services.iter().map(service).collect(),
+        routes: sources.plan.routes.iter().map(route).collect(),
+        resolvers: sources.resolvers.to_vec(),
+    }
+}
+
+/// The host's name servers, from the text of its `/etc/resolv.conf`. resolv.conf(5): no entry means the local machine. Addresses
+/// with the name of an interface in them are left out; only the host could say what they mean.
+pub fn resolvers(resolv_conf: &str) -> Vec<SocketAddr> {
+    let server = |line: &str| {
+        let mut words = line.split_ascii_whitespace();
+        let is_server = words.next() == Some("nameserver");
+        let address = words.next().filter(|_| is_server)?.parse::<IpAddr>().ok()?;
+        Some(SocketAddr::new(address, DNS_PORT))
+    };
+    let found: Vec<SocketAddr> = resolv_conf.lines().filter_map(server).take(RESOLVERS_MAX).collect();
+    match found.is_empty() {
+        true => vec![(Ipv4Addr::LOCALHOST, DNS_PORT).into()],
+        false => found,
+    }
+}
+
+/// The workers of a service that have processes. One that is stopping takes no requests, but may make some: it stays in the
+/// table, so that it is known as a caller.
+fn workers(sources: &Sources<'_>, id: &ServiceId) -> Vec<mesh::Worker> {
+    let worker = |(index, worker): (u16, &Worker)| {
+        let (run, state) = match worker.state {
+            State::Starting { run, .. } => (run, WorkerState::Starting),
+            State::Ready { run, .. } => (run, WorkerState::Ready),
+            State::Draining { run, .. } | State::Stopping { run, .. } => (run, WorkerState::Draining),
+            State::Down
+            | State::Waiting
+            | State::Backoff { .. }
+            | State::Failed { .. }
+            | State::Completed { .. } => return None,
+        };
+        let RunFacts { endpoint, cgroup, pid } = (sources.facts)(run);
+        Some(mesh::Worker { run: run.0, index, endpoint, state, cgroup, pid })
+    };
+    (0..).zip(sources.fleet.workers_of(id)).filter_map(worker).collect()
+}
+
+/// What a request may hope for when no worker is ready.
+fn outlook(sources: &Sources<'_>, plan: &Service, verdict: Option<&Verdict>) -> Outlook {
+    let workers = sources.fleet.workers_of(&plan.id);
+    if plan.listen == Listen::None {
+        return Outlook::NotListening;
+    }
+    if workers.iter().all(|worker| worker.wanted == Wanted::Down) {
+        return Outlook::Stopped;
+    }
+    if workers.iter().any(will_serve) {
+        return Outlook::Coming;
+    }
+    if let Some(Verdict::Blocked { on: (service, condition) }) = verdict {
+        let reason = format!("waits for {service} to be {}", condition_text(*condition));
+        return Outlook::Failed { reason, retry_after_s: None };
+    }
+    // What is left has failed, has completed, or is waiting and may still hope.
+    workers.iter().find_map(|worker| ended(sources.now, plan, worker)).unwrap_or(Outlook::Coming)
+}
+
+/// Whether a worker serves or will by itself, whatever becomes of others.
+fn will_serve(worker: &Worker) -> bool {
+    match &worker.state {
+        State::Starting { .. } | State::Ready { .. } | State::Backoff { .. } => true,
+        State::Draining { then, .. } | State::Stopping { then, .. } => *then != AfterStop::Down,
+        State::Down | State::Waiting | State::Failed { .. } | State::Completed { .. } => false,
+    }
+}
+
+/// Why a worker does not serve any more, when that is so.
+fn ended(now: Instant, plan: &Service, worker: &Worker) -> Option<Outlook> {
+    match &worker.state {
+        State::Failed { failures, retry_at } => {
+            let exit = worker.record.last_exit.as_ref().map_or("failed".to_owned(), ToString::to_string);
+            let reason = format!("{exit}, {failures} times within {:?}", plan.restart.give_up_within);
+            let wait = retry_at.map(|at| at.saturating_duration_since(now));
+            // Rounded up: a client that comes back exactly then must not be too early.
+            let retry_after_s = wait.map(|wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
+            Some(Outlook::Failed { reason, retry_after_s })
+        }
+        State::Completed { exit } => {
+            Some(Outlook::Failed { reason: format!("completed: {exit}"), retry_after_s: None })
+        }
+        State::Down
+        | State::Waiting
+        | State::Starting { .. }
+        | State::Ready { .. }
+        | State::Draining { .. }
+        | State::Stopping { .. }
+        | State::Backoff { .. } => None,
+    }
+}
+
+/// Who may call a service: everybody, unless a policy names it.
+fn callers(policies: &[Policy], id: &ServiceId) -> Option<Vec<String>> {
+    let named: Vec<String> =
+        policies.iter().filter(|policy| policy.to == *id).map(|policy| policy.from.to_string()).collect();
+    (!named.is_empty()).then_some(named)
+}
+
+fn route(route: &watt_core::plan::Route) -> mesh::Route {
+    mesh::Route {
+        path: route.path.clone(),
+        host: route.host.clone(),
+        service: route.service.to_string(),
+        rewrite: route.rewrite.clone(),
+    }
+}
+
+fn condition_text(condition: Condition) -> &'static str {
+    match condition {
+        Condition::Started => "started",
+        Condition::Ready => "ready",
+        Condition::Completed => "completed",
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
