@@ -1,6 +1,20 @@
 //! A thin safe layer over the kernel. All `unsafe` of the workspace is here.
 
+pub mod cgroup;
+pub mod credentials;
+pub mod descendants;
 pub mod fdpass;
+pub mod inherited;
 pub mod memfd;
+pub mod mount;
+pub mod namespace;
+pub mod netlink;
+pub mod pidfd;
+pub mod prctl;
 pub mod process;
+pub mod process_info;
+pub mod rlimit;
 pub mod signalfd;
+pub mod signals;
+pub mod sock_diag;
+pub mod xattr;

@@ -1,0 +1,115 @@
+//! One worker's cgroup: the directories it has in the hierarchies of the host.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File, OpenOptions},
+    io,
+    os::{
+        fd::OwnedFd,
+        unix::fs::{MetadataExt, OpenOptionsExt},
+    },
+    path::{Path, PathBuf},
+};
+
+use super::{Controller, file};
+
+/// The directories of one cgroup. It is a set of paths: dropping it changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Group {
+    pub(super) unified: Option<PathBuf>,
+    pub(super) legacy: BTreeMap<Controller, PathBuf>,
+}
+
+impl Group {
+    /// Whether any hierarchy holds it. Without one, members can only be found by [`crate::descendants`].
+    pub fn is_usable(&self) -> bool {
+        self.unified.is_some() || !self.legacy.is_empty()
+    }
+
+    /// The v2 directory, for `CLONE_INTO_CGROUP` of clone3(2). `None` without v2.
+    pub fn open_unified(&self) -> io::Result<Option<OwnedFd>> {
+        let Some(path) = &self.unified else { return Ok(None) };
+        let open = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_PATH).open(path)?;
+        Ok(Some(open.into()))
+    }
+
+    /// The `cgroup.procs` files a process joins by writing "0": one for each v1 hierarchy.
+    pub fn legacy_procs(&self) -> Vec<PathBuf> {
+        // Controllers that are mounted together share a directory.
+        let dirs: BTreeSet<&PathBuf> = self.legacy.values().collect();
+        dirs.into_iter().map(|dir| dir.join("cgroup.procs")).collect()
+    }
+
+    /// The kernel's number of the v2 cgroup, as sock_diag(7) gives it for a socket. `None` without v2.
+    pub fn id(&self) -> Option<u64> {
+        // The file handle of a cgroup2 directory is its inode number (kernfs).
+        Some(fs::metadata(self.unified.as_ref()?).ok()?.ino())
+    }
+
+    /// Opens `cgroup.events`, which becomes ready for POLLPRI when the last process has gone (or the first come). It has
+    /// to be read with [`Group::is_populated`] after each such event. `None` without v2: look at times.
+    pub fn open_events(&self) -> io::Result<Option<File>> {
+        let Some(path) = &self.unified else { return Ok(None) };
+        File::open(path.join("cgroup.events")).map(Some)
+    }
+
+    /// Whether a process is left in it or below. A zombie does not count.
+    pub fn is_populated(&self) -> bool {
+        let by_kernel = self.unified.as_ref().is_some_and(|path| {
+            file::read(&path.join("cgroup.events"))
+                .is_ok_and(|text| file::keyed(&text, "populated") == Some(1))
+        });
+        // A service that runs as root may have moved itself out of one hierarchy, but hardly out of all.
+        by_kernel || self.legacy.values().any(|dir| !members_below(dir).is_empty())
+    }
+
+    /// The processes in it and below, in any hierarchy.
+    pub fn members(&self) -> BTreeSet<u32> {
+        self.directories().flat_map(|dir| members_below(dir)).collect()
+    }
+
+    /// Moves a process into it, in every hierarchy.
+    ///
+    /// # Errors
+    /// What the first hierarchy that refuses says; the others are still tried.
+    pub fn join(&self, pid: u32) -> io::Result<()> {
+        let mut result = Ok(());
+        for dir in self.directories() {
+            let joined = file::write(&dir.join("cgroup.procs"), &pid.to_string());
+            result = result.and(joined);
+        }
+        result
+    }
+
+    /// Removes it, with those the service made below, in every hierarchy. The service's directory above goes as
+    /// well when this was its last worker.
+    ///
+    /// # Errors
+    /// EBUSY while a process is left.
+    pub fn remove(&self) -> io::Result<()> {
+        let mut result = Ok(());
+        for dir in self.directories() {
+            result = result.and(file::remove_tree(dir));
+            if let Some(service) = dir.parent() {
+                // Refused as long as another worker is in it, which is right.
+                let _ = fs::remove_dir(service);
+            }
+        }
+        result
+    }
+
+    /// Every directory, each once.
+    pub(super) fn directories(&self) -> impl Iterator<Item = &PathBuf> {
+        let legacy: BTreeSet<&PathBuf> = self.legacy.values().collect();
+        self.unified.iter().chain(legacy)
+    }
+}
+
+/// The processes of a cgroup and of all below it.
+fn members_below(dir: &Path) -> Vec<u32> {
+    let mut members = file::processes(dir);
+    for child in file::subdirectories(dir) {
+        members.extend(members_below(&dir.join(child)));
+    }
+    members
+}

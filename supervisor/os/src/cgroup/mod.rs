@@ -1,0 +1,29 @@
+//! Control groups: who is in a worker, what it may use, what it has used, and how all of it is ended.
+//!
+//! Three kinds of host exist. With cgroup v2 alone one directory per worker does everything. On a *hybrid* host
+//! the v2 hierarchy has no controllers: it still gives membership, `cgroup.kill`, `cgroup.events` and entry by
+//! clone3(2), while limits and figures live in one v1 hierarchy for each controller. With v1 alone the freezer
+//! helps to kill. A process may sit at a different place in every hierarchy, so a [`Group`] is a set of directories.
+//!
+//! ```text
+//! <base>/supervisor            spawner and daemon
+//! <base>/app/<service>/<worker>  one worker
+//! ```
+//!
+//! The base is the delegated cgroup on pure v2 (systemd's `Delegate=yes`), `/sys/fs/cgroup/watt/<app>` for root
+//! outside of one, and `watt-<app>` below the own cgroup on hybrid and v1 hosts. The rules are those of the kernel's
+//! Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/, and of systemd's CGROUP_DELEGATION.
+
+mod file;
+mod group;
+mod host;
+mod kill;
+mod limits;
+mod tree;
+mod usage;
+
+pub use group::Group;
+pub use host::{Controller, Host, Mode};
+pub use limits::{LimitName, Limits, Reason, Unenforced};
+pub use tree::{Refusal, Tree, WayOut};
+pub use usage::{Events, Usage};

@@ -1,0 +1,119 @@
+//! What a worker uses, and what its limits did to it.
+
+use std::path::Path;
+
+use super::{Controller, Group, file};
+
+/// What the processes of a group use now. `None` where the host does not count it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Bytes of memory, the page cache of its files included.
+    pub memory: Option<u64>,
+    /// The highest of those bytes so far.
+    pub memory_peak: Option<u64>,
+    /// CPU time so far, in microseconds, of processes that have ended too.
+    pub cpu_us: Option<u64>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
+}
+
+/// How often the limits of a group acted, since it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Events {
+    /// Processes killed for memory.
+    pub oom_kills: u64,
+    /// Times the memory limit was met, by reclaim too.
+    pub memory_limit_hits: u64,
+    /// Forks refused for the limit of processes.
+    pub pids_limit_hits: u64,
+}
+
+impl Group {
+    /// Reads what it uses.
+    pub fn usage(&self) -> Usage {
+        let v1 = |controller, name: &str| file::number(&self.legacy.get(&controller)?.join(name));
+        let v2 = |name: &str| file::number(&self.unified.as_ref()?.join(name));
+        Usage {
+            memory: v1(Controller::Memory, "memory.usage_in_bytes").or_else(|| v2("memory.current")),
+            memory_peak: v1(Controller::Memory, "memory.max_usage_in_bytes").or_else(|| v2("memory.peak")),
+            // v2 counts CPU time without its controller as well, so hybrid hosts have it.
+            cpu_us: self.unified.as_deref().and_then(unified_cpu_us).or_else(|| {
+                let nanoseconds = v1(Controller::Cpuacct, "cpuacct.usage")?;
+                Some(nanoseconds / 1000)
+            }),
+            pids: v1(Controller::Pids, "pids.current").or_else(|| v2("pids.current")),
+        }
+    }
+
+    /// Reads what its limits did. Has to happen before the group is removed.
+    pub fn events(&self) -> Events {
+        let memory = match (self.legacy.get(&Controller::Memory), &self.unified) {
+            (Some(dir), _) => legacy_memory_events(dir),
+            (None, Some(dir)) => unified_memory_events(dir),
+            (None, None) => Events::default(),
+        };
+        let pids = self.legacy.get(&Controller::Pids).or(self.unified.as_ref());
+        let pids_limit_hits = pids.and_then(|dir| value(dir, "pids.events", "max"));
+        Events { pids_limit_hits: pids_limit_hits.unwrap_or(0), ..memory }
+    }
+}
+
+fn unified_cpu_us(dir: &Path) -> Option<u64> {
+    value(dir, "cpu.stat", "usage_usec")
+}
+
+fn legacy_memory_events(dir: &Path) -> Events {
+    Events {
+        // Counted since Linux 4.13.
+        oom_kills: value(dir, "memory.oom_control", "oom_kill").unwrap_or(0),
+        memory_limit_hits: file::number(&dir.join("memory.failcnt")).unwrap_or(0),
+        pids_limit_hits: 0,
+    }
+}
+
+fn unified_memory_events(dir: &Path) -> Events {
+    let text = file::read(&dir.join("memory.events")).unwrap_or_default();
+    Events {
+        oom_kills: file::keyed(&text, "oom_kill").unwrap_or(0),
+        memory_limit_hits: file::keyed(&text, "max").unwrap_or(0),
+        pids_limit_hits: 0,
+    }
+}
+
+fn value(dir: &Path, name: &str, key: &str) -> Option<u64> {
+    file::keyed(&file::read(&dir.join(name)).ok()?, key)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, fs};
+
+    use super::*;
+
+    #[test]
+    fn v2_files_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+        put("memory.current", "1048576\n");
+        put("memory.peak", "2097152\n");
+        put("cpu.stat", "usage_usec 77\nuser_usec 70\nsystem_usec 7\n");
+        put("pids.current", "3\n");
+        put("memory.events", "low 0\nhigh 0\nmax 9\noom 2\noom_kill 1\noom_group_kill 1\n");
+        put("pids.events", "max 4\n");
+        let group = Group { unified: Some(dir.path().into()), legacy: BTreeMap::new() };
+        let expected =
+            Usage { memory: Some(1 << 20), memory_peak: Some(2 << 20), cpu_us: Some(77), pids: Some(3) };
+        assert_eq!(group.usage(), expected);
+        assert_eq!(group.events(), Events { oom_kills: 1, memory_limit_hits: 9, pids_limit_hits: 4 });
+    }
+
+    #[test]
+    fn what_is_not_counted_is_absent() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("pids.current"), "nonsense").unwrap();
+        let group = Group { unified: Some(dir.path().into()), legacy: BTreeMap::new() };
+        assert_eq!(group.usage(), Usage::default());
+        assert_eq!(group.events(), Events::default());
+        assert_eq!(Group::default().usage(), Usage::default());
+    }
+}
