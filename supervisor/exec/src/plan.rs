@@ -82,9 +82,10 @@ pub struct LaunchPlan {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PrivateNetwork {
     /// Redirect with nftables. With it, TCP to 127.77.0.0/16 on any port reaches `mesh`, and TCP to any address
-    /// outside 127.0.0.0/8 reaches `egress`, wherever the program itself listens. Without it, `mesh` is bound to
-    /// [`MESH_ADDRESS`]:80, and `egress` to 0.0.0.0:443 and other well-known ports is not available: the AnyIP
-    /// route with plain binds catches what it can (see the step's file).
+    /// outside 127.0.0.0/8 reaches `egress`, wherever the program itself listens; SO_ORIGINAL_DST has the address that
+    /// was called. Without it, `mesh` is bound to [`MESH_ADDRESS`]:80, and instead of `egress` there are `egress:80` and
+    /// `egress:443`, where the address that was called is the connection's local one; the program cannot listen on
+    /// these ports, and no other port of the outside can be reached.
     pub redirect: bool,
     /// Make the `egress` listener and the AnyIP route.
     pub egress: bool,
@@ -96,9 +97,10 @@ pub struct PrivateNetwork {
 
 /// What the stage says on its report socket, one message each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::large_enum_variant, reason = "made, sent and dropped, one at a time")]
 pub enum Report {
-    /// Descriptors, in the order of these names: `mesh`, `egress`, `dns_udp`, `dns_tcp`, `host_port:N`,
-    /// `diag` (a NETLINK_SOCK_DIAG socket), `netns`, `userns`, `socket`. At most 250 a message.
+    /// Descriptors, in the order of these names: `mesh`, `egress` (or `egress:80` and `egress:443`), `dns_udp`, `dns_tcp`,
+    /// `host_port:N`, `diag` (a NETLINK_SOCK_DIAG socket), `netns`, `userns`, `socket`. At most 250 a message.
     Descriptors {
         /// One for each.
         names: Vec<String>,

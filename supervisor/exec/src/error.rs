@@ -1,0 +1,52 @@
+//! How a step fails: on what, and with which error number.
+
+use std::io;
+
+use crate::plan::Failure;
+
+/// The error number for what is wrong with the plan itself, and for errors the standard library makes up.
+const EINVAL: i32 = 22;
+
+/// A step that failed, before the list adds its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StepError {
+    /// What it was about.
+    pub(crate) object: String,
+    /// An error number of errno(3).
+    pub(crate) errno: i32,
+}
+
+impl StepError {
+    pub(crate) fn new(object: &str, error: &io::Error) -> StepError {
+        StepError { object: object.to_owned(), errno: error.raw_os_error().unwrap_or(EINVAL) }
+    }
+
+    /// The plan asks for something that does not exist.
+    pub(crate) fn invalid(object: String) -> StepError {
+        StepError { object, errno: EINVAL }
+    }
+}
+
+/// The failure of the whole stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed(pub(crate) Failure);
+
+impl Failed {
+    pub(crate) fn new(step: &str, error: &StepError) -> Failed {
+        Failed(Failure { step: step.to_owned(), object: error.object.clone(), errno: error.errno })
+    }
+}
+
+impl std::error::Error for Failed {}
+
+/// Says what an operation was about.
+pub(crate) trait About<T> {
+    /// Names the object of a failure.
+    fn about(self, object: &str) -> Result<T, StepError>;
+}
+
+impl<T, E: Into<io::Error>> About<T> for Result<T, E> {
+    fn about(self, object: &str) -> Result<T, StepError> {
+        self.map_err(|error| StepError::new(object, &error.into()))
+    }
+}

@@ -1,0 +1,72 @@
+//! The socket to the spawner.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use watt_os::{fdpass, inherited};
+
+use crate::{
+    error::{About, StepError},
+    plan::{LISTEN_FDS_START, REPORT_FD, Report},
+};
+
+/// How many descriptors travel in one message: the kernel allows 253 (SCM_MAX_FD).
+const DESCRIPTORS_MAX: usize = 250;
+
+/// Where the socket is moved to, so that listeners can take its number. Listeners may be many, but the limit of open files is
+/// often 1024, and a number beyond it is none.
+const OUT_OF_THE_WAY: i32 = LISTEN_FDS_START + 256;
+
+/// How often a full queue is tried again, a millisecond apart. The spawner is single-threaded and may be starting others.
+const RETRIES_MAX: usize = 10_000;
+
+/// The socket to the spawner. execve(2) closes it.
+#[derive(Debug)]
+pub(crate) struct ReportSocket(OwnedFd);
+
+impl ReportSocket {
+    /// Takes the one at [`REPORT_FD`].
+    pub(crate) fn inherited() -> io::Result<ReportSocket> {
+        inherited::move_above(inherited::take(REPORT_FD)?, OUT_OF_THE_WAY).map(ReportSocket)
+    }
+
+    /// Sends a report.
+    pub(crate) fn send(&self, report: &Report, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let bytes = postcard::to_stdvec(report).map_err(io::Error::other)?;
+        for _ in 0..RETRIES_MAX {
+            match fdpass::send(self.0.as_fd(), &bytes, descriptors) {
+                Err(error) if passes(&error) => {}
+                result => return result,
+            }
+            // Not a wait for room in the socket: ETOOMANYREFS is about all sockets of the user.
+            poll(&mut [], PollTimeout::from(1u8))?;
+        }
+        Err(io::ErrorKind::TimedOut.into())
+    }
+
+    /// Sends descriptors with their names, in as many messages as it takes.
+    pub(crate) fn send_descriptors(&self, named: &[(String, OwnedFd)]) -> Result<(), StepError> {
+        for some in named.chunks(DESCRIPTORS_MAX) {
+            let names = some.iter().map(|(name, _)| name.clone()).collect();
+            let descriptors: Vec<BorrowedFd<'_>> = some.iter().map(|(_, fd)| fd.as_fd()).collect();
+            self.send(&Report::Descriptors { names }, &descriptors).about("report")?;
+        }
+        Ok(())
+    }
+
+    /// Whether the spawner has gone.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::empty())];
+        poll(&mut fds, PollTimeout::ZERO).is_ok()
+            && fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLHUP))
+    }
+}
+
+/// Whether an error of sending goes away when the spawner has read more.
+fn passes(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+        || error.raw_os_error() == Some(nix::errno::Errno::ETOOMANYREFS as i32)
+}

@@ -1,0 +1,33 @@
+//! Another user, and fewer rights (credentials(7), capabilities(7)).
+
+use nix::errno::Errno;
+use watt_os::credentials;
+
+use crate::{
+    error::{About, StepError},
+    launch::Stage,
+};
+
+pub(crate) fn give_up(stage: &mut Stage<'_>) -> Result<(), StepError> {
+    let plan = &stage.plan;
+    if plan.drop_capabilities {
+        // Before the user changes, which takes the capability that is needed here.
+        clear_bounding_set(plan.no_new_privs)?;
+    }
+    if let Some((uid, gid)) = plan.identity {
+        credentials::change_to(uid, gid).about(&format!("uid {uid}, gid {gid}"))?;
+    }
+    if plan.drop_capabilities {
+        credentials::clear_capabilities().about("capabilities")?;
+    }
+    Ok(())
+}
+
+/// An ordinary user outside of a user namespace has no capability, CAP_SETPCAP included, and so cannot empty the
+/// bounding set. With no_new_privs that is no loss: what the set allows can only be gained by execve(2), which then gives nothing.
+fn clear_bounding_set(no_new_privs: bool) -> Result<(), StepError> {
+    match credentials::clear_bounding_set() {
+        Err(error) if no_new_privs && error.raw_os_error() == Some(Errno::EPERM as i32) => Ok(()),
+        result => result.about("bounding set"),
+    }
+}

@@ -1,0 +1,15 @@
+//! The steps of a launch, one file each. `launch.rs` has their order and the reasons for it.
+
+pub(crate) mod cgroups;
+pub(crate) mod credentials;
+pub(crate) mod cwd;
+pub(crate) mod exec;
+pub(crate) mod listeners;
+pub(crate) mod mounts;
+pub(crate) mod network;
+pub(crate) mod no_new_privs;
+pub(crate) mod oom_score;
+pub(crate) mod parent_death;
+pub(crate) mod rlimits;
+pub(crate) mod session;
+pub(crate) mod user_namespace;

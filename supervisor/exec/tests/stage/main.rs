@@ -1,0 +1,7 @@
+//! The exec stage end to end: the real program, started with a plan as the spawner starts it, on the real kernel.
+
+mod failures;
+mod harness;
+mod network;
+mod probe;
+mod steps;
