@@ -1,0 +1,250 @@
+//! Services looked at together: names that do not exist, circles, collisions.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+};
+
+use watt_core::{
+    ServiceId,
+    plan::{Condition, Listen, Network, RestartPolicy},
+};
+
+use crate::{
+    decode::{PolicyDraft, RouteDraft, ServerDraft, ServiceDraft},
+    report::{Problem, Problems, did_you_mean},
+    scalar::quote,
+    source::Span,
+};
+
+/// What services do to each other.
+pub(crate) fn services(services: &[ServiceDraft], server: Option<&ServerDraft>, problems: &mut Problems) {
+    duplicates(services, problems);
+    circles(services, problems);
+    completions(services, problems);
+    ports(services, server, problems);
+}
+
+/// Names that are used have to exist.
+pub(crate) fn references(
+    services: &[ServiceDraft],
+    routes: &[RouteDraft],
+    policies: &[PolicyDraft],
+    problems: &mut Problems,
+) {
+    let known: BTreeSet<&ServiceId> = services.iter().map(|draft| &draft.service.id).collect();
+    let mut check = |id: &ServiceId, at: Span| {
+        if !known.contains(id) {
+            let names = || known.iter().map(|id| id.as_str());
+            let hint = did_you_mean(id.as_str(), names()).unwrap_or_else(|| {
+                let shown: Vec<_> = names().take(10).map(quote).collect();
+                format!("the services are {}{}", shown.join(", "), if known.len() > 10 { ", …" } else { "" })
+            });
+            problems.push(Problem::new(at, format!("there is no service {}", quote(id.as_str()))).hint(hint));
+        }
+    };
+    for (id, _, at) in services.iter().flat_map(|draft| &draft.dependencies) {
+        check(id, *at);
+    }
+    for draft in routes {
+        check(&draft.route.service, draft.service_at);
+    }
+    for draft in policies {
+        check(&draft.policy.from, draft.from_at);
+        check(&draft.policy.to, draft.to_at);
+    }
+}
+
+/// Routes that exclude each other or lead nowhere, and a gateway without any.
+pub(crate) fn gateway(
+    services: &[ServiceDraft],
+    routes: &[RouteDraft],
+    server: Option<&ServerDraft>,
+    problems: &mut Problems,
+) {
+    let listens: HashMap<&ServiceId, &ServiceDraft> =
+        services.iter().map(|draft| (&draft.service.id, draft)).collect();
+    let mut first: HashMap<(&str, Option<&str>), Span> = HashMap::new();
+    for draft in routes {
+        let key = (draft.route.path.as_str(), draft.route.host.as_deref());
+        match first.get(&key) {
+            Some(place) => {
+                let host = key.1.map_or(String::new(), |host| format!(" for {}", quote(host)));
+                let problem = Problem::new(draft.at, format!("two routes for {}{host}", quote(key.0)));
+                problems.push(
+                    problem
+                        .related(*place, "the first one is here")
+                        .hint("keep one of them, or give them different paths or hosts"),
+                );
+            }
+            None => {
+                first.insert(key, draft.at);
+            }
+        }
+        if let Some(target) =
+            listens.get(&draft.route.service).filter(|target| target.service.listen == Listen::None)
+        {
+            let message = format!(
+                "{} accepts no connections, so no request can be sent to it",
+                quote(draft.route.service.as_str())
+            );
+            let problem = Problem::new(draft.service_at, message);
+            problems.push(problem.related(target.listen_at.unwrap_or(target.at), "its `listen` is `none`"));
+        }
+    }
+    if let (Some(ServerDraft { at: Some(at), .. }), []) = (server, routes) {
+        // A wrong route is no route here, and was noted.
+        if problems.is_empty() {
+            let listening: Vec<_> =
+                services.iter().filter(|draft| draft.service.listen != Listen::None).collect();
+            let service = listening.first().map_or("web", |draft| draft.service.id.as_str());
+            problems.push(Problem::new(*at, "a server without a route: no request could be answered").hint(
+                format!(
+                    "add `gateway: {{ routes: [{{ path: /, service: {service} }}] }}`, or remove `server`"
+                ),
+            ));
+        }
+    }
+}
+
+/// Only the list form can have two services of one name; in a table the second is a duplicate key.
+fn duplicates(services: &[ServiceDraft], problems: &mut Problems) {
+    let mut first: BTreeMap<&ServiceId, Span> = BTreeMap::new();
+    for draft in services {
+        match first.get(&draft.service.id) {
+            Some(place) => problems.push(
+                Problem::new(
+                    draft.at,
+                    format!("two services are called {}", quote(draft.service.id.as_str())),
+                )
+                .related(*place, "the first one is here")
+                .hint("give one of them another name"),
+            ),
+            None => {
+                first.insert(&draft.service.id, draft.at);
+            }
+        }
+    }
+}
+
+/// Where the walk along dependencies has been.
+#[derive(Clone, Copy, PartialEq)]
+enum Mark {
+    New,
+    /// On the way from the start to where the walk is.
+    OnPath,
+    Done,
+}
+
+/// Notes each circle of dependencies once, with its path. Walks with a stack of its own: a chain may be as long as
+/// there are services.
+fn circles(services: &[ServiceDraft], problems: &mut Problems) {
+    let index: HashMap<&ServiceId, usize> =
+        services.iter().enumerate().map(|(index, draft)| (&draft.service.id, index)).collect();
+    let mut marks = vec![Mark::New; services.len()];
+    for start in 0..services.len() {
+        if marks[start] != Mark::New {
+            continue;
+        }
+        // Each service on the path, and which of its dependencies is looked at next.
+        let mut path = vec![(start, 0)];
+        marks[start] = Mark::OnPath;
+        while let Some((at, next)) = path.last_mut() {
+            let at = *at;
+            let Some((id, _, span)) = services[at].dependencies.get(*next) else {
+                marks[at] = Mark::Done;
+                path.pop();
+                continue;
+            };
+            *next += 1;
+            let Some(&to) = index.get(id) else { continue };
+            match marks[to] {
+                Mark::Done => {}
+                Mark::New => {
+                    marks[to] = Mark::OnPath;
+                    path.push((to, 0));
+                }
+                Mark::OnPath => {
+                    let members = path.iter().map(|(member, _)| *member).skip_while(|member| *member != to);
+                    problems.push(circle(services, &members.collect::<Vec<_>>(), *span));
+                }
+            }
+        }
+    }
+}
+
+fn circle(services: &[ServiceDraft], members: &[usize], at: Span) -> Problem {
+    const SHOWN_MAX: usize = 20;
+    let name = |member: &usize| services[*member].service.id.as_str();
+    let mut names: Vec<&str> = members.iter().take(SHOWN_MAX).map(name).collect();
+    if members.len() > SHOWN_MAX {
+        names.push("…");
+    }
+    names.extend(members.first().map(name));
+    let message = match members {
+        [_] => format!("{} depends on itself", quote(names[0])),
+        _ => format!("services depend on each other in a circle: {}", names.join(" -> ")),
+    };
+    Problem::new(at, message).hint("none of them could ever start; remove one of the dependencies")
+}
+
+/// Who waits for the completion of a service that is started again whenever it ends waits for ever.
+fn completions(services: &[ServiceDraft], problems: &mut Problems) {
+    let by_name: HashMap<&ServiceId, &ServiceDraft> =
+        services.iter().map(|draft| (&draft.service.id, draft)).collect();
+    for (id, condition, at) in services.iter().flat_map(|draft| &draft.dependencies) {
+        let Some(target) = by_name.get(id) else { continue };
+        if *condition == Condition::Completed && target.service.restart.policy == RestartPolicy::Always {
+            let problem = Problem::new(
+                *at,
+                format!("{} never completes: it is restarted after every exit", quote(id.as_str())),
+            );
+            problems.push(
+                problem
+                    .related(target.restart_at.unwrap_or(target.at), "its restart policy is `always`")
+                    .hint(format!("give {} `restart: on-failure` or `restart: never`", quote(id.as_str()))),
+            );
+        }
+    }
+}
+
+/// On the host's network a port can be listened on once.
+fn ports(services: &[ServiceDraft], server: Option<&ServerDraft>, problems: &mut Problems) {
+    let mut first: HashMap<u16, (&ServiceId, Span)> = HashMap::new();
+    for draft in services.iter().filter(|draft| draft.service.network == Network::Host) {
+        let Listen::Port(Some(port)) = draft.service.listen else { continue };
+        let at = draft.listen_at.unwrap_or(draft.at);
+        if draft.service.workers.get() > 1 {
+            let message =
+                format!("{} workers cannot all listen on port {port} of the host", draft.service.workers);
+            problems.push(
+                Problem::new(at, message).hint("write `network: private`, `listen: port`, or `workers: 1`"),
+            );
+        }
+        if let Some((other, place)) = first.get(&port.get()) {
+            let problem =
+                Problem::new(at, format!("port {port} of the host is taken by {}", quote(other.as_str())));
+            problems.push(
+                problem.related(*place, "it listens there").hint("write `network: private` or another port"),
+            );
+        } else {
+            first.insert(port.get(), (&draft.service.id, at));
+        }
+        if let Some(server) =
+            server.filter(|draft| draft.server.port == port.get() && meets_localhost(draft.server.hostname))
+        {
+            let problem = Problem::new(at, format!("port {port} of the host is taken by the gateway"));
+            let place = server.port_at.or(server.at);
+            let problem = match place {
+                Some(place) => problem.related(place, "it listens there"),
+                None => problem,
+            };
+            problems.push(problem.hint("write `network: private` or another port"));
+        }
+    }
+}
+
+/// Whether a listener here is in the way of a program that listens on localhost or on all addresses.
+fn meets_localhost(address: IpAddr) -> bool {
+    address.is_loopback() || address.is_unspecified()
+}

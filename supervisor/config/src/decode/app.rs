@@ -1,0 +1,243 @@
+//! The top of the file.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use watt_core::{
+    AppName, ServiceId,
+    plan::{Logs, Plan, Server},
+};
+
+use super::{
+    Decoder,
+    fields::{Field, Fields, Written},
+    gateway::{self, Gateway, ServerDraft},
+    service::{self, ServiceDraft},
+};
+use crate::{
+    Sources, check,
+    keys::{LOGS, ROOT},
+    report::Problem,
+    scalar::{Bad, Bytes, Scalar, Whole, quote},
+    show::Shown,
+    source::Span,
+    tree::{Entry, Node, Value},
+};
+
+/// How many services an application may have.
+const SERVICES_MAX: usize = 10_000;
+
+/// How much the variables of all services may take together: `.env` is part of each one's environment.
+const ENVIRONMENTS_BYTES_MAX: usize = 256 << 20;
+
+/// Decodes the whole file.
+pub(super) fn decode(d: &mut Decoder<'_>, sources: &Sources, tree: &Node) -> Option<(Plan, Shown)> {
+    if let Value::Null = tree.value {
+        d.problem(
+            Problem::new(tree.span, "the file is empty")
+                .hint("the smallest one is `services: { web: { command: ./web } }`"),
+        );
+        return None;
+    }
+    // Keys that start with `x-` hold anchors for others.
+    let kept = match &tree.value {
+        Value::Map(entries) => {
+            Some(entries.iter().filter(|entry| !entry.key.text.starts_with("x-")).cloned().collect())
+        }
+        Value::Null | Value::Scalar { .. } | Value::List(_) => None,
+    };
+    let kept = kept.map(|entries: Vec<Entry>| Node::table(tree.span, entries));
+    let first_line = Span { start: tree.span.start, end: tree.span.start };
+    let root = Field { key_span: first_line, node: kept.as_ref().unwrap_or(tree) };
+
+    let mut fields = Fields::open(d, &ROOT, Some(root), None);
+    let name = name(&mut fields);
+    let server_field = fields.field("server");
+    let services_field = fields.field("services");
+    let gateway_field = fields.field("gateway");
+
+    let Gateway { routes, hold, shown: shown_gateway } = gateway::decode(fields.d, gateway_field);
+    let server = server(&mut fields, server_field, gateway::has_routes(gateway_field));
+    let (services, shown_services) = match services_field {
+        Some(field) => decode_services(fields.d, field),
+        None => {
+            fields.missing("services");
+            (Vec::new(), Shown::Map(Vec::new()))
+        }
+    };
+    fields.show("services", shown_services);
+    fields.show("gateway", shown_gateway);
+    let items = fields.list("policies");
+    let (policies, shown_policies) = gateway::policies(fields.d, items);
+    fields.show("policies", shown_policies);
+    let logs = logs(&mut fields);
+    let shown = fields.close();
+
+    check::services(&services, server.as_ref(), d.problems);
+    check::references(&services, &routes, &policies, d.problems);
+    check::gateway(&services, &routes, server.as_ref(), d.problems);
+    if services.is_empty() {
+        return None;
+    }
+    let plan = Plan {
+        name: name?,
+        file: sources.file.clone(),
+        root: d.root.clone(),
+        server: server.map(|draft| draft.server),
+        services: services.into_iter().map(|draft| (draft.service.id.clone(), draft.service)).collect(),
+        routes: routes.into_iter().map(|draft| draft.route).collect(),
+        policies: policies.into_iter().map(|draft| draft.policy).collect(),
+        hold,
+        logs,
+    };
+    Some((plan, shown))
+}
+
+fn name(fields: &mut Fields<'_, '_, '_>) -> Option<AppName> {
+    let parse = |text: &str| match AppName::new(text) {
+        Ok(name) => Ok(name),
+        Err(error) => {
+            let hint = suggest_name(text).map(|name| format!("did you mean {}?", quote(&name)));
+            Err(Bad { message: format!("{} cannot be an application's name: {error}", quote(text)), hint })
+        }
+    };
+    let written = fields.parsed("name", parse, |name| json!(name.as_str()));
+    if written.is_some() || fields.is_written("name") {
+        return written.map(|written| written.value);
+    }
+    let folder = fields.d.root.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = AppName::new(&suggest_name(&folder).unwrap_or_else(|| "app".to_owned())).ok()?;
+    fields.show(
+        "name",
+        Shown::Leaf { value: json!(name.as_str()), from: "default, from the folder".into(), span: None },
+    );
+    Some(name)
+}
+
+/// The valid name nearest to a text: `My App` becomes `my-app`.
+pub(super) fn suggest_name(text: &str) -> Option<String> {
+    let mut name = String::new();
+    for c in text.chars() {
+        match c.to_ascii_lowercase() {
+            c @ ('a'..='z' | '0'..='9' | '_') => name.push(c),
+            _ if name.ends_with('-') => {}
+            _ => name.push('-'),
+        }
+    }
+    let name = name.trim_start_matches(['-', '_']);
+    let name = name[..name.len().min(watt_core::names::NAME_LEN_MAX)].trim_end_matches('-');
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+/// The gateway's listener: as written, or the default one when there are routes.
+fn server(
+    fields: &mut Fields<'_, '_, '_>,
+    field: Option<Field<'_>>,
+    has_routes: bool,
+) -> Option<ServerDraft> {
+    if field.is_none() && !has_routes {
+        return None;
+    }
+    let mut inner = Fields::open(fields.d, &crate::keys::SERVER, field, None);
+    let hostname: Written<std::net::IpAddr> = inner.value("hostname");
+    let port: Written<Whole<0, 65535>> = inner.value("port");
+    let shown = inner.close();
+    fields.show("server", shown);
+    let server = Server { hostname: hostname.value, port: port_of(port.value) };
+    Some(ServerDraft { server, at: field.map(|field| field.key_span), port_at: port.span })
+}
+
+fn port_of(port: Whole<0, 65535>) -> u16 {
+    u16::try_from(port.0).expect("the kind's largest value is the type's")
+}
+
+fn decode_services(d: &mut Decoder<'_>, field: Field<'_>) -> (Vec<ServiceDraft>, Shown) {
+    let named = match &field.node.value {
+        Value::Map(entries) => entries.iter().filter_map(|entry| named(d, entry)).collect(),
+        Value::List(items) => items.iter().filter_map(|item| service::listed(d, item)).collect(),
+        Value::Null | Value::Scalar { .. } => {
+            let problem = Problem::new(
+                field.at(),
+                format!("`services` is a table of services, and this is {}", field.node.kind()),
+            );
+            d.problem(problem.hint("for example `services: { web: { command: ./web } }`"));
+            return (Vec::new(), Shown::Map(Vec::new()));
+        }
+    };
+    let named: Vec<(ServiceId, Field<'_>)> = named;
+    if named.is_empty() && d.problems.is_empty() {
+        d.problem(
+            Problem::new(field.at(), "there is no service")
+                .hint("for example `services: { web: { command: ./web } }`"),
+        );
+    }
+    if named.len() > SERVICES_MAX {
+        d.problem(Problem::new(
+            field.key_span,
+            format!("{} services; at most {SERVICES_MAX} are supported", named.len()),
+        ));
+        return (Vec::new(), Shown::Map(Vec::new()));
+    }
+    let base = base_environment(d);
+    let base_bytes: usize = base.iter().map(|(name, text)| name.len() + text.text.len()).sum();
+    if base_bytes.saturating_mul(named.len()) > ENVIRONMENTS_BYTES_MAX {
+        let message = format!("{base_bytes} bytes of `.env` for {} services are too much", named.len());
+        d.problem(
+            Problem::new(field.key_span, message).hint("write variables of single services into their `env`"),
+        );
+        return (Vec::new(), Shown::Map(Vec::new()));
+    }
+    let mut drafts = Vec::with_capacity(named.len());
+    let mut shown = Vec::with_capacity(named.len());
+    for (id, field) in named {
+        let (draft, shown_service) = service::decode(d, id, field, &base);
+        shown.push((draft.service.id.as_str().to_owned(), shown_service));
+        drafts.push(draft);
+    }
+    (drafts, Shown::Map(shown))
+}
+
+fn named<'n>(d: &mut Decoder<'_>, entry: &'n Entry) -> Option<(ServiceId, Field<'n>)> {
+    let id = service::id(d, &entry.key.text, entry.key.span)?;
+    Some((id, Field::from(entry)))
+}
+
+/// `.env` as each service gets it. The environment wins for a variable that is in both, as it does in placeholders.
+fn base_environment(d: &Decoder<'_>) -> BTreeMap<String, super::Text> {
+    let entries = d.variables.dotenv.iter().map(|(name, variable)| {
+        let place = d.files.short(crate::report::Place::dotenv(variable.span));
+        let (text, from) = match d.variables.env.get(name) {
+            Some(value) => {
+                (value.clone(), format!("variable {name} of the environment, which wins over {place}"))
+            }
+            None => (variable.value.clone(), place),
+        };
+        (name.clone(), super::Text { text, span: variable.span, from, variables: String::new() })
+    });
+    entries.collect()
+}
+
+fn logs(fields: &mut Fields<'_, '_, '_>) -> Logs {
+    let field = fields.field("logs");
+    let mut inner = Fields::open(fields.d, &LOGS, field, None);
+    let dir = inner.path("dir").map(|written| written.value);
+    let size: Written<Bytes> = inner.value("file_size");
+    let files: Written<Whole<1, 1000>> = inner.value("files");
+    /// Smaller files would be rotated with every few lines.
+    const FILE_BYTES_MIN: u64 = 64 << 10;
+    if let (Some(span), true) = (size.span, size.value.0 < FILE_BYTES_MIN) {
+        let problem = Problem::new(span, "a log file has at least 64K").hint(unit_hint(size.value));
+        inner.d.problem(problem);
+    }
+    let shown = inner.close();
+    fields.show("logs", shown);
+    Logs { dir, file_size_max: size.value.0, files_max: u32::try_from(files.value.0).unwrap_or(u32::MAX) }
+}
+
+/// For a number of bytes that is so small that its unit was forgotten.
+pub(super) fn unit_hint(bytes: Bytes) -> String {
+    match bytes.show() {
+        serde_json::Value::Number(number) => format!("did you mean `{number}M`?"),
+        other => format!("{} is very little", other.as_str().unwrap_or_default()),
+    }
+}

@@ -1,0 +1,341 @@
+//! A table of the file, opened with the table of `keys` that says what may be in it.
+
+use std::{
+    collections::HashMap,
+    path::{Component, Path, PathBuf},
+};
+
+use super::{Decoder, Text};
+use crate::{
+    keys::{Kind, Preset, Table, Words},
+    report::{Problem, did_you_mean},
+    scalar::{Bad, Scalar, quote},
+    show::Shown,
+    source::Span,
+    tree::{Entry, Node, Value},
+};
+
+/// A key that was written: where, and with what.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Field<'n> {
+    pub(crate) key_span: Span,
+    pub(crate) node: &'n Node,
+}
+
+impl Field<'_> {
+    /// Where to point for the value: the key, when there is nothing behind it.
+    pub(crate) fn at(&self) -> Span {
+        match self.node.value {
+            Value::Null => self.key_span,
+            Value::Scalar { .. } | Value::List(_) | Value::Map(_) => self.node.span,
+        }
+    }
+}
+
+impl<'n> From<&'n Entry> for Field<'n> {
+    fn from(entry: &'n Entry) -> Self {
+        Field { key_span: entry.key.span, node: &entry.node }
+    }
+}
+
+/// A value and where it was written; nowhere, when it is a default.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Written<T> {
+    pub(crate) value: T,
+    pub(crate) span: Option<Span>,
+}
+
+/// An opened table. Each key of its definition has to be asked for once; [`Fields::close`] gives what was found for
+/// `config show`.
+pub(crate) struct Fields<'d, 'a, 'n> {
+    pub(crate) d: &'d mut Decoder<'a>,
+    table: &'static Table,
+    written: HashMap<&'static str, Field<'n>>,
+    /// Where the table is, for what is missing in it.
+    at: Span,
+    shown: Vec<(String, Shown)>,
+    asked: Vec<&'static str>,
+}
+
+impl<'d, 'a, 'n> Fields<'d, 'a, 'n> {
+    /// Opens a table. `field` is `None` when it was not written, and its keys have their defaults. Where a table has a
+    /// short form, a scalar stands for the key `short`.
+    pub(crate) fn open(
+        d: &'d mut Decoder<'a>,
+        table: &'static Table,
+        field: Option<Field<'n>>,
+        short: Option<&'static str>,
+    ) -> Self {
+        let mut written = HashMap::new();
+        match field {
+            None => {}
+            Some(field) => match (&field.node.value, short) {
+                (Value::Null, _) => {}
+                (Value::Map(entries), _) => {
+                    for entry in entries {
+                        match table.key(&entry.key.text) {
+                            Some(key) => {
+                                written.insert(key.name, Field::from(entry));
+                            }
+                            None => d.problem(unknown_key(table, entry)),
+                        }
+                    }
+                }
+                (Value::Scalar { .. }, Some(short)) => {
+                    written.insert(short, field);
+                }
+                (Value::Scalar { .. } | Value::List(_), _) => {
+                    let name = if table.title.is_empty() { "the file" } else { table.title };
+                    let problem = Problem::new(
+                        field.at(),
+                        format!("{} is a table of keys, and this is {}", quote(name), field.node.kind()),
+                    );
+                    d.problem(problem.maybe_hint(table_hint(table)));
+                }
+            },
+        }
+        let at = field.map_or(Span::default(), |field| field.key_span);
+        Fields { d, table, written, at, shown: Vec::new(), asked: Vec::new() }
+    }
+
+    /// What was written for a key, for kinds of their own. Marks the key as asked for.
+    pub(crate) fn field(&mut self, key: &'static str) -> Option<Field<'n>> {
+        debug_assert!(self.table.key(key).is_some(), "{key} is not in the table {}", self.table.title);
+        self.asked.push(key);
+        self.written.get(key).copied()
+    }
+
+    /// Whether a key was written, right or wrong.
+    pub(crate) fn is_written(&self, key: &str) -> bool {
+        self.written.contains_key(key)
+    }
+
+    /// A path, from the file's folder.
+    pub(crate) fn path(&mut self, key: &'static str) -> Option<Written<PathBuf>> {
+        let root = self.d.root.clone();
+        let parse = |text: &str| match text {
+            "" => Err(Bad {
+                message: "an empty path".into(),
+                hint: Some("write `.` for the file's folder".into()),
+            }),
+            text => Ok(absolute(&root, text)),
+        };
+        self.parsed(key, parse, |path| path.to_string_lossy().into())
+    }
+
+    /// Adds to what `config show` prints.
+    pub(crate) fn show(&mut self, key: &str, shown: Shown) {
+        self.shown.push((key.to_owned(), shown));
+    }
+
+    /// The text of a key: as written, with its default, or nothing. A key that has to be there and is not is noted.
+    fn text(&mut self, key: &'static str) -> Option<Result<Text, &'static str>> {
+        let field = self.field(key);
+        let definition = self.table.key(key)?;
+        match (field, definition.default) {
+            (Some(field), _) => {
+                let noun = definition.kind.noun();
+                self.d.scalar(field.node, field.at(), key, &noun, &[]).map(Ok)
+            }
+            (None, Preset::Value(default)) => Some(Err(default)),
+            (None, Preset::Required) => {
+                self.missing(key);
+                None
+            }
+            (None, Preset::Derived(_) | Preset::Unset(_) | Preset::Inner) => None,
+        }
+    }
+
+    /// Notes that a key has to be written.
+    pub(crate) fn missing(&mut self, key: &'static str) {
+        let example = self.table.key(key).map_or("", |definition| definition.example);
+        let problem = Problem::new(self.at, format!("{} is missing", quote(key)))
+            .hint(format!("for example `{key}: {example}`"));
+        self.d.problem(problem);
+    }
+
+    /// A scalar: as written, or its default. `None` when there is neither, or when it is wrong, which is noted.
+    pub(crate) fn scalar<T: Scalar>(&mut self, key: &'static str) -> Option<Written<T>> {
+        self.parsed(key, T::parse, T::show)
+    }
+
+    /// A scalar of a key that has a default, which stands in for a wrong one.
+    pub(crate) fn value<T: Scalar>(&mut self, key: &'static str) -> Written<T> {
+        self.scalar(key).unwrap_or_else(|| {
+            let value = self.default_of(key).and_then(|text| T::parse(text).ok());
+            Written { value: value.expect("the default of a key is of its kind"), span: None }
+        })
+    }
+
+    /// One of some words.
+    pub(crate) fn word<T: Copy + PartialEq>(
+        &mut self,
+        key: &'static str,
+        words: &'static Words<T>,
+    ) -> Option<Written<T>> {
+        self.parsed(key, |text| word_of(text, words), |value| show_word(*value, words))
+    }
+
+    /// A word of a key that has a default.
+    pub(crate) fn word_or_default<T: Copy + PartialEq>(
+        &mut self,
+        key: &'static str,
+        words: &'static Words<T>,
+    ) -> Written<T> {
+        self.word(key, words).unwrap_or_else(|| {
+            let value = self.default_of(key).and_then(|text| word_of(text, words).ok());
+            Written { value: value.expect("the default of a key is one of its words"), span: None }
+        })
+    }
+
+    fn default_of(&self, key: &str) -> Option<&'static str> {
+        match self.table.key(key)?.default {
+            Preset::Value(text) => Some(text),
+            Preset::Derived(_) | Preset::Unset(_) | Preset::Required | Preset::Inner => None,
+        }
+    }
+
+    /// A value by any reading.
+    pub(crate) fn parsed<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&str) -> Result<T, Bad>,
+        show: impl Fn(&T) -> serde_json::Value,
+    ) -> Option<Written<T>> {
+        match self.text(key)? {
+            Ok(text) => {
+                let value = self.d.parse(&text, parse)?;
+                let shown = Shown::Leaf { value: show(&value), from: text.from, span: Some(text.span) };
+                self.show(key, shown);
+                Some(Written { value, span: Some(text.span) })
+            }
+            Err(default) => {
+                let value = parse(default).expect("the default of a key is of its kind");
+                self.show(key, Shown::default_value(show(&value)));
+                Some(Written { value, span: None })
+            }
+        }
+    }
+
+    /// The items of a list. A single scalar is not taken for a list of one.
+    pub(crate) fn list(&mut self, key: &'static str) -> &'n [std::rc::Rc<Node>] {
+        match self.field(key) {
+            None => &[],
+            Some(field) => match &field.node.value {
+                Value::List(items) => items,
+                Value::Null => &[],
+                Value::Scalar { .. } | Value::Map(_) => {
+                    let problem = Problem::new(
+                        field.node.span,
+                        format!("{} is a list, and this is {}", quote(key), field.node.kind()),
+                    );
+                    self.d.problem(problem.hint("write `[…]`, or a line with `-` for each item"));
+                    &[]
+                }
+            },
+        }
+    }
+
+    /// Ends with the table; what `config show` prints of it.
+    pub(crate) fn close(self) -> Shown {
+        debug_assert!(
+            self.table.keys.iter().all(|key| self.asked.contains(&key.name)),
+            "not every key of {:?} was asked for: {:?}",
+            self.table.title,
+            self.asked
+        );
+        Shown::Map(self.shown)
+    }
+}
+
+/// An absolute path, without `.` in it. `..` stays: where it leads depends on links.
+fn absolute(root: &Path, written: &str) -> PathBuf {
+    root.join(written).components().filter(|part| *part != Component::CurDir).collect()
+}
+
+impl Decoder<'_> {
+    /// Reads a text as a value; what is wrong is noted with the variables it came from.
+    pub(crate) fn parse<T>(&mut self, text: &Text, parse: impl Fn(&str) -> Result<T, Bad>) -> Option<T> {
+        match parse(&text.text) {
+            Ok(value) => Some(value),
+            Err(bad) => {
+                let from = if text.variables.is_empty() {
+                    String::new()
+                } else {
+                    format!(" (from {})", text.variables)
+                };
+                self.problem(Problem::new(text.span, format!("{}{from}", bad.message)).maybe_hint(bad.hint));
+                None
+            }
+        }
+    }
+}
+
+/// Reads a word.
+pub(crate) fn word_of<T: Copy>(text: &str, words: &Words<T>) -> Result<T, Bad> {
+    let names = || words.0.iter().map(|(word, ..)| *word);
+    match words.0.iter().find(|(word, ..)| *word == text) {
+        Some((_, value, _)) => Ok(*value),
+        None => {
+            let list = names().map(quote).collect::<Vec<_>>().join(", ");
+            let hint = did_you_mean(text, names()).unwrap_or_else(|| format!("one of {list}"));
+            Err(Bad { message: format!("{} is not understood here", quote(text)), hint: Some(hint) })
+        }
+    }
+}
+
+/// The first word for a value.
+pub(crate) fn show_word<T: PartialEq>(value: T, words: &Words<T>) -> serde_json::Value {
+    words
+        .0
+        .iter()
+        .find(|(_, known, _)| *known == value)
+        .map_or(serde_json::Value::Null, |(word, ..)| (*word).into())
+}
+
+fn unknown_key(table: &Table, entry: &Entry) -> Problem {
+    let name = &entry.key.text;
+    let within = if table.title.is_empty() { String::new() } else { format!(" in {}", quote(table.title)) };
+    let foreign = table.foreign.iter().find(|(word, _)| word == name).map(|(_, advice)| (*advice).to_owned());
+    let near = || did_you_mean(name, table.keys.iter().map(|key| key.name));
+    let all = || {
+        let keys = table.keys.iter().map(|key| quote(key.name)).collect::<Vec<_>>().join(", ");
+        format!("known here: {keys}")
+    };
+    Problem::new(entry.key.span, format!("unknown key {}{within}", quote(name)))
+        .hint(foreign.or_else(near).unwrap_or_else(all))
+}
+
+fn table_hint(table: &Table) -> Option<String> {
+    let key = table.keys.iter().find(|key| key.default == Preset::Required).or(table.keys.first())?;
+    Some(format!("for example `{}: {}`", key.name, key.example))
+}
+
+impl Kind {
+    /// What a value of this kind is, with its article.
+    pub(crate) fn noun(&self) -> String {
+        match self {
+            Kind::Command => "text".into(),
+            Kind::Name | Kind::ServiceName => "a name".into(),
+            Kind::FilePath => "a path".into(),
+            Kind::Bool => "`true` or `false`".into(),
+            Kind::Whole { min, max } => format!("a whole number from {min} to {max}"),
+            Kind::Duration => "a time such as `30s`".into(),
+            Kind::Size => "a size such as `512M`".into(),
+            Kind::Cpu => "an amount of CPU such as `1.5`".into(),
+            Kind::Signal => "a signal such as `TERM`".into(),
+            Kind::IpAddress => "an IP address".into(),
+            Kind::UrlPath => "a path such as `/api`".into(),
+            Kind::HostName => "a host name".into(),
+            Kind::Pattern => "a regular expression".into(),
+            Kind::Words(words) => {
+                let words: Vec<_> = words.words().iter().map(|(word, _)| quote(word)).collect();
+                format!("one of {}", words.join(", "))
+            }
+            Kind::Rlimit => "a number, a size or `unlimited`".into(),
+            Kind::Variables | Kind::Table(_) | Kind::Named(_) => "a table".into(),
+            Kind::List(_) => "a list".into(),
+            Kind::Either(kinds) => kinds.iter().map(Kind::noun).collect::<Vec<_>>().join(", or "),
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The gateway's rules, and who may call whom.
+
+use std::rc::Rc;
+
+use serde_json::json;
+use watt_core::{
+    ServiceId,
+    plan::{Hold, Policy, Route, Server},
+};
+
+use super::{
+    Decoder,
+    fields::{Field, Fields, Written},
+    service,
+};
+use crate::{
+    keys::{GATEWAY, HOLD, POLICIES, ROUTE},
+    report::Problem,
+    scalar::{HostName, UrlPath, Whole},
+    show::Shown,
+    source::Span,
+    tree::{Node, Value},
+};
+
+/// The listener with its places.
+#[derive(Debug)]
+pub(crate) struct ServerDraft {
+    pub(crate) server: Server,
+    /// Where `server` was written; `None` when it is there because of the routes.
+    pub(crate) at: Option<Span>,
+    /// Where its port was written.
+    pub(crate) port_at: Option<Span>,
+}
+
+/// A route with its places.
+#[derive(Debug)]
+pub(crate) struct RouteDraft {
+    pub(crate) route: Route,
+    /// Where it starts.
+    pub(crate) at: Span,
+    /// Where its service is named.
+    pub(crate) service_at: Span,
+}
+
+/// A policy with its places.
+#[derive(Debug)]
+pub(crate) struct PolicyDraft {
+    pub(crate) policy: Policy,
+    pub(crate) from_at: Span,
+    pub(crate) to_at: Span,
+}
+
+/// What the key `gateway` holds.
+pub(super) struct Gateway {
+    pub(super) routes: Vec<RouteDraft>,
+    pub(super) hold: Hold,
+    pub(super) shown: Shown,
+}
+
+/// Whether any route was written, right or wrong: a wrong one must not look as if there were no gateway.
+pub(super) fn has_routes(field: Option<Field<'_>>) -> bool {
+    let Some(Value::Map(entries)) = field.map(|field| &field.node.value) else { return false };
+    entries.iter().any(|entry| {
+        entry.key.text == "routes" && matches!(&entry.node.value, Value::List(items) if !items.is_empty())
+    })
+}
+
+/// Decodes `gateway`.
+pub(super) fn decode(d: &mut Decoder<'_>, field: Option<Field<'_>>) -> Gateway {
+    let mut f = Fields::open(d, &GATEWAY, field, None);
+    let mut routes = Vec::new();
+    let mut shown = Vec::new();
+    for item in f.list("routes") {
+        let (route, shown_route) = route(f.d, item);
+        routes.extend(route);
+        shown.push(shown_route);
+    }
+    f.show("routes", Shown::List(shown));
+    let hold = hold(&mut f);
+    Gateway { routes, hold, shown: f.close() }
+}
+
+fn route(d: &mut Decoder<'_>, node: &Rc<Node>) -> (Option<RouteDraft>, Shown) {
+    let at = start_of(node);
+    let mut f = Fields::open(d, &ROUTE, Some(Field { key_span: at, node }), None);
+    let path: Written<UrlPath<false>> = f.value("path");
+    let host: Option<Written<HostName>> = f.scalar("host");
+    let service = service_name(&mut f, "service");
+    let strip: Written<bool> = f.value("strip");
+    let rewrite: Option<Written<UrlPath<false>>> = f.scalar("rewrite");
+    if let (true, Some(Written { span: Some(span), .. })) = (strip.value, &rewrite) {
+        let problem =
+            Problem::new(*span, "`strip` and `rewrite` together").hint("`rewrite` alone replaces the path");
+        f.d.problem(match strip.span {
+            Some(strip) => problem.related(strip, "`strip` is here"),
+            None => problem,
+        });
+    }
+    let shown = f.close();
+    let route = service.map(|(service, service_at)| RouteDraft {
+        route: Route {
+            path: without_slash(&path.value.0, "/"),
+            host: host.map(|written| written.value.0),
+            service,
+            rewrite: match rewrite {
+                Some(rewrite) => Some(without_slash(&rewrite.value.0, "")),
+                None => strip.value.then(String::new),
+            },
+        },
+        at: path.span.unwrap_or(at),
+        service_at,
+    });
+    (route, shown)
+}
+
+/// A path without the slash at its end: `/api/` is a prefix of the same segments as `/api`. `root` is what `/` becomes.
+fn without_slash(path: &str, root: &str) -> String {
+    match path.trim_end_matches('/') {
+        "" => root.to_owned(),
+        path => path.to_owned(),
+    }
+}
+
+/// Where to point for a whole item of a list: its first key.
+fn start_of(node: &Node) -> Span {
+    match &node.value {
+        Value::Map(entries) => entries.first().map_or(node.span, |entry| entry.key.span),
+        Value::Null | Value::Scalar { .. } | Value::List(_) => node.span,
+    }
+}
+
+/// A key that names a service.
+fn service_name(f: &mut Fields<'_, '_, '_>, key: &'static str) -> Option<(ServiceId, Span)> {
+    let Some(field) = f.field(key) else {
+        f.missing(key);
+        return None;
+    };
+    let text = f.d.scalar(field.node, field.at(), key, "a service's name", &[])?;
+    let id = service::id(f.d, &text.text, text.span)?;
+    f.show(key, Shown::Leaf { value: json!(id.as_str()), from: text.from, span: Some(text.span) });
+    Some((id, text.span))
+}
+
+fn hold(f: &mut Fields<'_, '_, '_>) -> Hold {
+    let field = f.field("hold");
+    let mut inner = Fields::open(f.d, &HOLD, field, None);
+    let timeout: Written<std::time::Duration> = inner.value("timeout");
+    let requests: Written<Whole<0, 1_000_000>> = inner.value("requests");
+    let shown = inner.close();
+    f.show("hold", shown);
+    Hold { timeout: timeout.value, requests_max: usize::try_from(requests.value.0).unwrap_or(usize::MAX) }
+}
+
+/// Decodes `policies`.
+pub(super) fn policies(d: &mut Decoder<'_>, items: &[Rc<Node>]) -> (Vec<PolicyDraft>, Shown) {
+    let mut policies: Vec<PolicyDraft> = Vec::new();
+    let mut shown = Vec::new();
+    for item in items {
+        let mut f = Fields::open(d, &POLICIES, Some(Field { key_span: start_of(item), node: item }), None);
+        let from = service_name(&mut f, "from");
+        let to = service_name(&mut f, "to");
+        shown.push(f.close());
+        if let (Some((from, from_at)), Some((to, to_at))) = (from, to) {
+            policies.push(PolicyDraft { policy: Policy { from, to }, from_at, to_at });
+        }
+    }
+    (policies, Shown::List(shown))
+}

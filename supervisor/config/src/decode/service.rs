@@ -1,0 +1,475 @@
+//! One service.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU16,
+    time::Duration,
+};
+
+use serde_json::json;
+use watt_core::{
+    ServiceId,
+    plan::{Condition, Listen, Ready, ReadyWhen, Restart, Service, Stop, Timeouts},
+};
+
+use super::{
+    Decoder, Text,
+    app::suggest_name,
+    command,
+    fields::{Field, Fields, Written, show_word, word_of},
+    limits,
+};
+use crate::{
+    keys::{
+        BACKOFF, CONDITION, DEPENDENCY, EGRESS, GIVE_UP, LISTEN, ListenWord, NETWORK, NEVER, POLICY,
+        READINESS, READY, RESTART, ReadyWord, SERVICE, STOP, TIMEOUTS, WORKERS_MAX,
+    },
+    placeholder::PER_WORKER,
+    report::Problem,
+    scalar::{Bad, Pattern, Scalar, Signal, UrlPath, Whole, quote},
+    show::Shown,
+    source::Span,
+    tree::{Node, Value},
+};
+
+/// A service with the places that looking at all services together needs.
+#[derive(Debug)]
+pub(crate) struct ServiceDraft {
+    pub(crate) service: Service,
+    /// Where its name is.
+    pub(crate) at: Span,
+    /// Each dependency's place.
+    pub(crate) dependencies: Vec<(ServiceId, Condition, Span)>,
+    /// Where `listen` was written.
+    pub(crate) listen_at: Option<Span>,
+    /// Where `restart` was written.
+    pub(crate) restart_at: Option<Span>,
+}
+
+/// Reads a service's name.
+pub(super) fn id(d: &mut Decoder<'_>, text: &str, span: Span) -> Option<ServiceId> {
+    match ServiceId::new(text) {
+        Ok(id) => Some(id),
+        Err(error) => {
+            let hint = suggest_name(text).map(|name| format!("did you mean {}?", quote(&name)));
+            let message = format!("{} cannot be a service's name: {error}", quote(text));
+            d.problem(Problem::new(span, message).maybe_hint(hint));
+            None
+        }
+    }
+}
+
+/// A service of a list: its name is in `id`.
+pub(super) fn listed<'n>(d: &mut Decoder<'_>, node: &'n Node) -> Option<(ServiceId, Field<'n>)> {
+    let entries = match &node.value {
+        Value::Map(entries) => entries,
+        Value::Null | Value::Scalar { .. } | Value::List(_) => {
+            let problem =
+                Problem::new(node.span, format!("a service is a table of keys, and this is {}", node.kind()));
+            d.problem(problem.hint("for example `- { id: web, command: ./web }`"));
+            return None;
+        }
+    };
+    let Some(entry) = entries.iter().find(|entry| entry.key.text == "id") else {
+        let at = entries.first().map_or(node.span, |entry| entry.key.span);
+        d.problem(Problem::new(at, "a service in a list needs an `id`").hint("for example `id: web`"));
+        return None;
+    };
+    let field = Field::from(entry);
+    let text = d.scalar(field.node, field.at(), "id", "a name", &[])?;
+    let id = id(d, &text.text, text.span)?;
+    Some((id, Field { key_span: text.span, node }))
+}
+
+/// Decodes a service. `base` is what every service has in its environment.
+pub(super) fn decode(
+    d: &mut Decoder<'_>,
+    id: ServiceId,
+    field: Field<'_>,
+    base: &BTreeMap<String, Text>,
+) -> (ServiceDraft, Shown) {
+    let mut f = Fields::open(d, &SERVICE, Some(field), None);
+    check_id(&mut f, &id);
+    let path = f.path("path").map(|written| written.value).unwrap_or_default();
+    let command = match f.field("command") {
+        Some(field) => command::decode(&mut f, field),
+        None => {
+            f.missing("command");
+            Vec::new()
+        }
+    };
+    let listen = listen(&mut f);
+    let env_field = f.field("env");
+    let env = environment(&mut f, env_field, base, listen.value);
+    let workers: Written<Whole<1, WORKERS_MAX>> = f.value("workers");
+    let network = f.word_or_default("network", &NETWORK).value;
+    let host_ports = host_ports(&mut f);
+    let dependencies = dependencies(&mut f);
+    let ready = ready(&mut f, listen.value);
+    let restart_field = f.field("restart");
+    let restart = restart(&mut f, restart_field);
+    let stop = stop(&mut f);
+    let limits_field = f.field("limits");
+    let (limits, shown_limits) = limits::decode(f.d, limits_field);
+    f.show("limits", shown_limits);
+    let timeouts = timeouts(&mut f);
+    let shown = f.close();
+
+    let service = Service {
+        id,
+        path,
+        command,
+        env,
+        workers: NonZeroU16::new(u16::try_from(workers.value.0).unwrap_or(u16::MAX))
+            .unwrap_or(NonZeroU16::MIN),
+        listen: listen.value,
+        network,
+        host_ports,
+        depends_on: dependencies.iter().map(|(id, condition, _)| (id.clone(), *condition)).collect(),
+        ready,
+        restart,
+        stop,
+        limits,
+        timeouts,
+    };
+    (
+        ServiceDraft {
+            service,
+            at: field.key_span,
+            dependencies,
+            listen_at: listen.span,
+            restart_at: restart_field.map(|field| field.key_span),
+        },
+        shown,
+    )
+}
+
+/// `id` inside a service is for lists. In a table it could only repeat the key.
+fn check_id(f: &mut Fields<'_, '_, '_>, id: &ServiceId) {
+    if let Some(field) = f.field("id")
+        && let Value::Scalar { text, .. } = &field.node.value
+        && ServiceId::new(text).is_ok_and(|written| written != *id)
+        && !text.contains('{')
+    {
+        let message =
+            format!("this service is called {} by its key and {} here", quote(id.as_str()), quote(text));
+        f.d.problem(Problem::new(field.node.span, message).hint("remove `id`"));
+    }
+}
+
+fn listen(f: &mut Fields<'_, '_, '_>) -> Written<Listen> {
+    let parse = |text: &str| match Whole::<1, 65535>::parse(text) {
+        Ok(Whole(number)) => Ok(Listen::Port(u16::try_from(number).ok().and_then(NonZeroU16::new))),
+        Err(_) if text.bytes().all(|byte| byte.is_ascii_digit()) => Err(Bad {
+            message: format!("{} is not a port", quote(text)),
+            hint: Some("between 1 and 65535".into()),
+        }),
+        Err(_) => word_of(text, &LISTEN).map(|word| match word {
+            ListenWord::Auto => Listen::Auto,
+            ListenWord::Unix => Listen::Unix,
+            ListenWord::Fd => Listen::Fd,
+            ListenWord::Port => Listen::Port(None),
+            ListenWord::None => Listen::None,
+        }),
+    };
+    let show = |listen: &Listen| match listen {
+        Listen::Auto => show_word(ListenWord::Auto, &LISTEN),
+        Listen::Unix => show_word(ListenWord::Unix, &LISTEN),
+        Listen::Fd => show_word(ListenWord::Fd, &LISTEN),
+        Listen::Port(None) => show_word(ListenWord::Port, &LISTEN),
+        Listen::Port(Some(port)) => json!(port.get()),
+        Listen::None => show_word(ListenWord::None, &LISTEN),
+    };
+    f.parsed("listen", parse, show).unwrap_or(Written { value: Listen::Auto, span: None })
+}
+
+/// Variables that watt sets itself, after everything else (ARCHITECTURE.md, "A worker's environment").
+const OURS: [&str; 10] = [
+    "WATT_APP",
+    "WATT_SERVICE",
+    "WATT_WORKER",
+    "WATT_MESH_SOCKET",
+    "WATT_ROOT",
+    "WATT_SOCKET",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "LISTEN_PID",
+    "NOTIFY_SOCKET",
+];
+
+fn environment(
+    f: &mut Fields<'_, '_, '_>,
+    field: Option<Field<'_>>,
+    base: &BTreeMap<String, Text>,
+    listen: Listen,
+) -> BTreeMap<String, String> {
+    // A place in `.env` is none in this file.
+    let mut all: BTreeMap<String, (String, String, Option<Span>)> = base
+        .iter()
+        .map(|(name, text)| (name.clone(), (text.text.clone(), text.from.clone(), None)))
+        .collect();
+    match field.map(|field| (field, &field.node.value)) {
+        None | Some((_, Value::Null)) => {}
+        Some((_, Value::Map(entries))) => {
+            for entry in entries {
+                let name = &entry.key.text;
+                let field = Field::from(entry);
+                let Some(text) = f.d.scalar(field.node, field.at(), name, "text", PER_WORKER) else {
+                    continue;
+                };
+                if let Some(problem) = refused_variable(name, entry.key.span, &text, listen) {
+                    f.d.problem(problem);
+                }
+                all.insert(name.clone(), (text.text, text.from, Some(text.span)));
+            }
+        }
+        Some((field, Value::Scalar { .. } | Value::List(_))) => {
+            let message = format!("`env` is a table of names and texts, and this is {}", field.node.kind());
+            f.d.problem(Problem::new(field.node.span, message).hint("write `NAME: value` for each variable"));
+        }
+    }
+    let shown = all.iter().map(|(name, (text, from, span))| {
+        (name.clone(), Shown::Leaf { value: json!(text), from: from.clone(), span: *span })
+    });
+    f.show("env", Shown::Map(shown.collect()));
+    all.into_iter().map(|(name, (text, ..))| (name, text)).collect()
+}
+
+fn refused_variable(name: &str, span: Span, text: &Text, listen: Listen) -> Option<Problem> {
+    if name.is_empty() || name.contains(['=', '\0']) {
+        let problem = Problem::new(span, format!("{} is not a variable's name", quote(name)));
+        return Some(problem.hint("a name has no `=` and no NUL character, and is not empty"));
+    }
+    if OURS.contains(&name) {
+        return Some(Problem::new(span, format!("watt sets {} itself", quote(name))).hint("remove it"));
+    }
+    let sets_port = matches!(listen, Listen::Auto | Listen::Port(_));
+    if name == "PORT" && sets_port && text.text != "{port}" {
+        let hint = format!("remove it, or write `listen: {}`", text.text);
+        return Some(Problem::new(span, "watt sets `PORT` itself").hint(hint));
+    }
+    None
+}
+
+fn host_ports(f: &mut Fields<'_, '_, '_>) -> BTreeSet<u16> {
+    let field = f.field("egress");
+    let mut inner = Fields::open(f.d, &EGRESS, field, None);
+    let mut ports = BTreeSet::new();
+    let mut shown = Vec::new();
+    for item in inner.list("host_ports") {
+        let Some(text) = inner.d.scalar(item, item.span, "host_ports", "a port", &[]) else { continue };
+        let Some(Whole(port)) = inner.d.parse(&text, Whole::<1, 65535>::parse) else { continue };
+        ports.insert(u16::try_from(port).expect("the kind's largest value is the type's"));
+        shown.push(Shown::Leaf { value: json!(port), from: text.from, span: Some(text.span) });
+    }
+    inner.show("host_ports", Shown::List(shown));
+    let shown = inner.close();
+    f.show("egress", shown);
+    ports
+}
+
+fn dependencies(f: &mut Fields<'_, '_, '_>) -> Vec<(ServiceId, Condition, Span)> {
+    let Some(field) = f.field("depends_on") else { return Vec::new() };
+    let mut found: Vec<(ServiceId, Condition, Span)> = Vec::new();
+    let mut shown = Vec::new();
+    match &field.node.value {
+        Value::Null => {}
+        Value::List(items) => {
+            for item in items {
+                let Some(text) = f.d.scalar(item, item.span, "depends_on", "a service's name", &[]) else {
+                    continue;
+                };
+                let Some(id) = id(f.d, &text.text, text.span) else { continue };
+                if let Some((_, _, first)) = found.iter().find(|(known, ..)| *known == id) {
+                    let problem = Problem::new(text.span, format!("{} is written twice", quote(id.as_str())));
+                    f.d.problem(
+                        problem.related(*first, "it was first written here").hint("keep one of them"),
+                    );
+                }
+                let leaf = Shown::Leaf { value: json!("ready"), from: text.from, span: Some(text.span) };
+                shown.push((id.as_str().to_owned(), leaf));
+                found.push((id, Condition::Ready, text.span));
+            }
+        }
+        Value::Map(entries) => {
+            for entry in entries {
+                let Some(id) = id(f.d, &entry.key.text, entry.key.span) else { continue };
+                let mut inner = Fields::open(f.d, &DEPENDENCY, Some(Field::from(entry)), Some("condition"));
+                let condition = inner.word_or_default("condition", &CONDITION).value;
+                // Shown in its short form.
+                if let Shown::Map(parts) = inner.close() {
+                    shown.extend(parts.into_iter().map(|(_, leaf)| (id.as_str().to_owned(), leaf)));
+                }
+                found.push((id, condition, entry.key.span));
+            }
+        }
+        Value::Scalar { .. } => {
+            let message =
+                format!("`depends_on` is a list or a table of services, and this is {}", field.node.kind());
+            f.d.problem(Problem::new(field.node.span, message).hint("for example `depends_on: [db]`"));
+        }
+    }
+    f.show("depends_on", Shown::Map(shown));
+    found
+}
+
+fn ready(f: &mut Fields<'_, '_, '_>, listen: Listen) -> Ready {
+    let field = f.field("ready");
+    // A word alone is a sign with the default timeout.
+    let (word, table) = match field {
+        Some(field) if matches!(field.node.value, Value::Scalar { .. }) => (Some(field), None),
+        other => (None, other),
+    };
+    let by_default = if listen == Listen::None { ReadyWhen::Started } else { ReadyWhen::Listening };
+    let mut inner = Fields::open(f.d, &READINESS, table, None);
+    let mut signs: Vec<(ReadyWhen, Option<Span>)> = Vec::new();
+    if let Some(http) = inner.scalar::<UrlPath<true>>("http") {
+        signs.push((ReadyWhen::Http { path: http.value.0 }, http.span));
+    }
+    if let Some(log) = inner.scalar::<Pattern>("log") {
+        signs.push((ReadyWhen::Log { pattern: log.value.0 }, log.span));
+    }
+    for (key, when) in [
+        ("tcp", ReadyWhen::Tcp),
+        ("notify", ReadyWhen::Notify),
+        ("listening", ReadyWhen::Listening),
+        ("started", ReadyWhen::Started),
+    ] {
+        if let Some(Written { value: true, span }) = inner.scalar::<bool>(key) {
+            signs.push((when, span));
+        }
+    }
+    if let [(_, first), (_, Some(second)), ..] = &signs[..] {
+        let problem = Problem::new(*second, "two signs of readiness").hint("keep one of them");
+        inner.d.problem(match first {
+            Some(first) => problem.related(*first, "this is the first one"),
+            None => problem,
+        });
+    }
+    if let Some(field) = word
+        && let Some(text) = inner.d.scalar(field.node, field.at(), "ready", "a word or a table", &[])
+        && let Some(word) = inner.d.parse(&text, ready_word)
+    {
+        let key = show_word(word, &READY);
+        let leaf = Shown::Leaf { value: json!(true), from: text.from, span: Some(text.span) };
+        inner.show(key.as_str().unwrap_or_default(), leaf);
+        let when = match word {
+            ReadyWord::Started => ReadyWhen::Started,
+            ReadyWord::Listening => ReadyWhen::Listening,
+            ReadyWord::Tcp => ReadyWhen::Tcp,
+            ReadyWord::Notify => ReadyWhen::Notify,
+        };
+        signs.push((when, Some(text.span)));
+    }
+    let timeout: Duration = inner.value("timeout").value;
+    let (when, span) = signs.into_iter().next().unwrap_or_else(|| {
+        let key = if by_default == ReadyWhen::Started { "started" } else { "listening" };
+        inner.show(key, Shown::default_value(json!(true)));
+        (by_default, None)
+    });
+    let needs_listener = matches!(when, ReadyWhen::Listening | ReadyWhen::Http { .. } | ReadyWhen::Tcp);
+    if let (Listen::None, true, Some(span)) = (listen, needs_listener, span) {
+        let problem = Problem::new(
+            span,
+            "this sign needs a service that accepts connections, and its `listen` is `none`",
+        );
+        inner
+            .d
+            .problem(problem.hint("wait for `started`, `notify` or a `log` line, or remove `listen: none`"));
+    }
+    let shown = inner.close();
+    f.show("ready", shown);
+    Ready { when, timeout }
+}
+
+fn ready_word(text: &str) -> Result<ReadyWord, Bad> {
+    if text.starts_with('/') {
+        let hint = format!("did you mean `ready: {{ http: {text} }}`?");
+        return Err(Bad { message: format!("{} is not understood here", quote(text)), hint: Some(hint) });
+    }
+    word_of(text, &READY)
+}
+
+fn restart(f: &mut Fields<'_, '_, '_>, field: Option<Field<'_>>) -> Restart {
+    let mut inner = Fields::open(f.d, &RESTART, field, Some("policy"));
+    let policy = inner.word_or_default("policy", &POLICY).value;
+
+    let backoff_field = inner.field("backoff");
+    let mut backoff = Fields::open(inner.d, &BACKOFF, backoff_field, None);
+    let first: Written<Duration> = backoff.value("first");
+    let max: Written<Duration> = backoff.value("max");
+    if let (true, Some(span)) = (first.value > max.value, first.span.or(max.span)) {
+        let message = format!(
+            "the first wait, {}, is longer than the longest, {}",
+            plain(&first.value),
+            plain(&max.value)
+        );
+        backoff.d.problem(Problem::new(span, message).hint("`first` is at most `max`"));
+    }
+    let shown = backoff.close();
+    inner.show("backoff", shown);
+
+    let give_up_field = inner.field("give_up");
+    let mut give_up = Fields::open(inner.d, &GIVE_UP, give_up_field, None);
+    let failures: Written<Whole<1, 1000>> = give_up.value("failures");
+    let within: Written<Duration> = give_up.value("within");
+    let shown = give_up.close();
+    inner.show("give_up", shown);
+
+    let healthy_after: Written<Duration> = inner.value("healthy_after");
+    let retry = inner.parsed(
+        "retry_failed_after",
+        |text| match word_of(text, &NEVER) {
+            Ok(_) => Ok(None),
+            Err(_) => Duration::parse(text).map(Some),
+        },
+        |after| after.map_or(json!("never"), |after| after.show()),
+    );
+    let shown = inner.close();
+    f.show("restart", shown);
+    Restart {
+        policy,
+        backoff_first: first.value,
+        backoff_max: max.value,
+        healthy_after: healthy_after.value,
+        give_up_failures: u32::try_from(failures.value.0).unwrap_or(u32::MAX),
+        give_up_within: within.value,
+        retry_failed_after: retry.and_then(|written| written.value),
+    }
+}
+
+/// A value as it would be written.
+fn plain(value: &impl Scalar) -> String {
+    match value.show() {
+        serde_json::Value::String(text) => text,
+        other => other.to_string(),
+    }
+}
+
+fn stop(f: &mut Fields<'_, '_, '_>) -> Stop {
+    let field = f.field("stop");
+    let mut inner = Fields::open(f.d, &STOP, field, None);
+    let signal: Written<Signal> = inner.value("signal");
+    let drain: Written<Duration> = inner.value("drain");
+    let grace: Written<Duration> = inner.value("grace");
+    let shown = inner.close();
+    f.show("stop", shown);
+    Stop { signal: signal.value.0, drain: drain.value, grace: grace.value }
+}
+
+fn timeouts(f: &mut Fields<'_, '_, '_>) -> Timeouts {
+    let field = f.field("timeouts");
+    let mut inner = Fields::open(f.d, &TIMEOUTS, field, None);
+    let connect: Written<Duration> = inner.value("connect");
+    let first_byte: Written<Duration> = inner.value("first_byte");
+    let idle: Written<Duration> = inner.value("idle");
+    for (name, timeout) in [("connect", connect), ("first_byte", first_byte), ("idle", idle)] {
+        if let (true, Some(span)) = (timeout.value.is_zero(), timeout.span) {
+            let problem = Problem::new(span, format!("with {} of no time, no request succeeds", quote(name)));
+            inner.d.problem(problem.hint("write a longer time, or remove it"));
+        }
+    }
+    let shown = inner.close();
+    f.show("timeouts", shown);
+    Timeouts { connect: connect.value, first_byte: first_byte.value, idle: idle.value }
+}

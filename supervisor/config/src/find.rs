@@ -1,0 +1,95 @@
+//! Finding the configuration file upward from a folder.
+
+use std::path::{Path, PathBuf};
+
+/// The names a configuration file may have, in the order they are looked for.
+pub const FILE_NAMES: [&str; 4] = ["watt.yaml", "watt.yml", "watt.json", "watt.toml"];
+
+/// Why no configuration file was found.
+#[derive(Debug)]
+pub enum FindError {
+    /// Nothing is at this path.
+    Missing(PathBuf),
+    /// The path could not be looked at.
+    Unreadable {
+        /// What was looked at.
+        path: PathBuf,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// Two of the names are in one folder, and neither is more right than the other.
+    Ambiguous {
+        /// The folder.
+        folder: PathBuf,
+        /// The names in it.
+        names: Vec<&'static str>,
+    },
+    /// None of the names is in this folder or any folder above it.
+    NotFound {
+        /// Where the search started.
+        start: PathBuf,
+    },
+}
+
+impl std::fmt::Display for FindError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            FindError::Missing(path) => write!(f, "{} does not exist", path.display()),
+            FindError::Unreadable { path, .. } => write!(f, "cannot look at {}", path.display()),
+            FindError::Ambiguous { folder, names } => {
+                writeln!(
+                    f,
+                    "{} has more than one configuration file: {}",
+                    folder.display(),
+                    names.join(", ")
+                )?;
+                write!(f, "hint: name one of them, or remove the others")
+            }
+            FindError::NotFound { start } => {
+                let names = FILE_NAMES.join(", ");
+                writeln!(f, "no configuration file ({names}) in {} or a folder above it", start.display())?;
+                write!(f, "hint: make a watt.yaml there, or name the folder or file of the application")
+            }
+        }
+    }
+}
+
+impl std::error::Error for FindError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            FindError::Unreadable { source, .. } => Some(source),
+            FindError::Missing(_) | FindError::Ambiguous { .. } | FindError::NotFound { .. } => None,
+        }
+    }
+}
+
+/// Finds the configuration file for `start`: the file itself, or one of [`FILE_NAMES`] in that folder or the nearest
+/// folder above it.
+///
+/// # Errors
+/// See [`FindError`].
+pub fn find(start: &Path) -> Result<PathBuf, FindError> {
+    let unreadable = |path: &Path, source| FindError::Unreadable { path: path.to_path_buf(), source };
+    let start = std::path::absolute(start).map_err(|error| unreadable(start, error))?;
+    match std::fs::metadata(&start) {
+        Ok(kind) if !kind.is_dir() => return Ok(start),
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(FindError::Missing(start)),
+        Err(error) => return Err(unreadable(&start, error)),
+    }
+    for folder in start.ancestors() {
+        let mut names = Vec::new();
+        for name in FILE_NAMES {
+            let path = folder.join(name);
+            if path.try_exists().map_err(|error| unreadable(&path, error))? {
+                names.push(name);
+            }
+        }
+        match names[..] {
+            [] => {}
+            [name] => return Ok(folder.join(name)),
+            _ => return Err(FindError::Ambiguous { folder: folder.to_path_buf(), names }),
+        }
+    }
+    Err(FindError::NotFound { start })
+}

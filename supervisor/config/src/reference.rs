@@ -1,0 +1,89 @@
+//! docs/configuration.md, printed from the tables of `keys`.
+
+use crate::keys::{KeyDef, Kind, Preset, TABLES, Table, WordList};
+
+/// What stands before the tables.
+const INTRODUCTION: &str = include_str!("reference.md");
+
+/// The reference of the configuration file, as Markdown. docs/configuration.md is this text; a test holds them together.
+pub fn reference() -> String {
+    let mut text = INTRODUCTION.to_owned();
+    for table in TABLES {
+        text += &section(table);
+    }
+    text
+}
+
+fn section(table: &Table) -> String {
+    let title = if table.title.is_empty() { "The file".to_owned() } else { format!("`{}`", table.title) };
+    let mut text = format!("\n## {title}\n\n{}\n\n", table.doc);
+    text += "| key | value | default | meaning | example |\n|---|---|---|---|---|\n";
+    for key in table.keys {
+        text += &row(key);
+    }
+    for key in table.keys {
+        for words in word_lists(&key.kind) {
+            text += &format!("\n`{}` knows these words:\n\n", key.name);
+            for (word, meaning) in words.words() {
+                text += &format!("- `{word}`: {meaning}\n");
+            }
+        }
+    }
+    text
+}
+
+fn row(key: &KeyDef) -> String {
+    let default = match key.default {
+        Preset::Value(text) => format!("`{text}`"),
+        Preset::Derived(words) => words.to_owned(),
+        Preset::Unset(words) => words.to_owned(),
+        Preset::Required => "has to be written".to_owned(),
+        Preset::Inner => "see below".to_owned(),
+    };
+    let example = key.example.replace('|', "\\|");
+    format!("| `{}` | {} | {default} | {} | `{example}` |\n", key.name, value_of(&key.kind), key.doc)
+}
+
+fn value_of(kind: &Kind) -> String {
+    match kind {
+        Kind::Name | Kind::ServiceName => "name".into(),
+        Kind::FilePath => "path".into(),
+        Kind::Bool => "`true` or `false`".into(),
+        Kind::Whole { min, max } => format!("{min}–{max}"),
+        Kind::Duration => "time".into(),
+        Kind::Size => "size".into(),
+        Kind::Cpu => "CPUs or `%`".into(),
+        Kind::Signal => "signal".into(),
+        Kind::IpAddress => "IP address".into(),
+        Kind::UrlPath => "URL path".into(),
+        Kind::HostName => "host name".into(),
+        Kind::Pattern => "regular expression".into(),
+        Kind::Words(_) => "a word".into(),
+        Kind::Command => "text or list".into(),
+        Kind::Variables => "table of names and texts".into(),
+        Kind::Rlimit => "number, size, `unlimited`, or [two](#servicesnamelimitslimit)".into(),
+        Kind::Table(table) => format!("[table](#{})", anchor(table.title)),
+        Kind::List(item) => format!("list: {}", value_of(item)),
+        Kind::Named(value) => format!("by name: {}", value_of(value)),
+        Kind::Either(kinds) => kinds.iter().map(value_of).collect::<Vec<_>>().join(", or "),
+    }
+}
+
+/// The anchor that Markdown gives a heading.
+fn anchor(title: &str) -> String {
+    title
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+        .collect::<String>()
+        .to_lowercase()
+}
+
+/// The words in a kind, but not those of tables, which have sections of their own.
+fn word_lists(kind: &Kind) -> Vec<&'static dyn WordList> {
+    match kind {
+        Kind::Words(words) => vec![*words],
+        Kind::List(inner) | Kind::Named(inner) => word_lists(inner),
+        Kind::Either(kinds) => kinds.iter().flat_map(word_lists).collect(),
+        _ => Vec::new(),
+    }
+}
