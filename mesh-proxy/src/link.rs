@@ -65,7 +65,7 @@ pub(crate) async fn accept(listener: &UnixListener) -> io::Result<Link> {
         let peer = stream.peer_cred()?;
         // The daemon runs as the proxy's own user, or as root when it gave the proxy another one.
         if peer.uid() == rustix::process::geteuid().as_raw() || peer.uid() == 0 {
-            return Ok(Link::new(stream));
+            return Ok(Link::new(stream, peer.uid()));
         }
         tracing::warn!(uid = peer.uid(), pid = peer.pid(), "a foreign user tried to command the proxy");
     }
@@ -74,6 +74,7 @@ pub(crate) async fn accept(listener: &UnixListener) -> io::Result<Link> {
 /// One connection.
 pub(crate) struct Link {
     stream: UnixStream,
+    peer_uid: u32,
     /// Received and not yet understood.
     incoming: Vec<u8>,
     /// What came with it. The kernel never joins the descriptors of two messages in one read (unix(7)), so that
@@ -84,8 +85,13 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    fn new(stream: UnixStream) -> Self {
-        Self { stream, incoming: Vec::new(), descriptors: VecDeque::new(), outgoing: Vec::new() }
+    fn new(stream: UnixStream, peer_uid: u32) -> Self {
+        Self { stream, peer_uid, incoming: Vec::new(), descriptors: VecDeque::new(), outgoing: Vec::new() }
+    }
+
+    /// The user at the other end.
+    pub(crate) fn peer_uid(&self) -> u32 {
+        self.peer_uid
     }
 
     /// Puts a message into the queue; [`Link::next`] sends it.
@@ -205,7 +211,7 @@ mod tests {
     fn pair() -> (Link, StdUnixStream) {
         let (ours, theirs) = StdUnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
-        (Link::new(UnixStream::from_std(ours).unwrap()), theirs)
+        (Link::new(UnixStream::from_std(ours).unwrap(), 0), theirs)
     }
 
     fn frame(message: &ToProxy) -> Vec<u8> {

@@ -163,6 +163,7 @@ mod tests {
         message::{kind, tests::*},
         *,
     };
+    use crate::testing::local;
 
     fn answerer(resolvers: Vec<SocketAddr>) -> Rc<Answerer> {
         let address = Some(Ipv4Addr::new(127, 77, 1, 0));
@@ -195,11 +196,6 @@ mod tests {
             timeout(Duration::from_secs(20), client.recv(&mut reply)).await.expect("an answer").unwrap();
         reply.truncate(size);
         reply
-    }
-
-    fn local(test: impl Future<Output = ()>) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(task::LocalSet::new().run_until(test));
     }
 
     #[test]

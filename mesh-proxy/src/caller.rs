@@ -1,0 +1,138 @@
+//! Who calls? Asked of the kernel, for callers whose listener does not tell: those on the host's network and on
+//! the application's own `mesh.sock`.
+//!
+//! | over | service known by | operator |
+//! |---|---|---|
+//! | TCP | the cgroup the client's socket was made in | never |
+//! | Unix | the client's cgroup; without one, its descent from a worker's main process | root and the supervisor's user |
+//!
+//! A program on the host that is none of these is unknown. It may call services that everybody may call, and no
+//! others.
+
+use std::{collections::BTreeMap, net::SocketAddr, rc::Rc};
+
+use tokio::net::UnixStream;
+use watt_api::mesh::Snapshot;
+
+use crate::{diag, process};
+
+/// Who is at the other end, as far as policies care.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// This service.
+    Service(Rc<str>),
+    /// Somebody who may do to the application what he likes anyway.
+    Operator,
+    /// None of them.
+    Unknown,
+}
+
+/// To what the callers of one snapshot are matched.
+#[derive(Debug, Default)]
+pub(crate) struct Callers {
+    by_cgroup: BTreeMap<u64, String>,
+    by_pid: BTreeMap<u32, String>,
+    supervisor_uid: Option<u32>,
+}
+
+impl Callers {
+    /// The workers of this snapshot. `supervisor_uid` is the user the daemon's connection came from.
+    pub(crate) fn new(snapshot: &Snapshot, supervisor_uid: Option<u32>) -> Self {
+        let mut callers = Self { supervisor_uid, ..Self::default() };
+        for (name, service) in &snapshot.services {
+            for worker in &service.workers {
+                match (worker.cgroup, worker.pid) {
+                    (Some(cgroup), _) => drop(callers.by_cgroup.insert(cgroup, name.clone())),
+                    (None, Some(pid)) => drop(callers.by_pid.insert(pid, name.clone())),
+                    (None, None) => {}
+                }
+            }
+        }
+        callers
+    }
+
+    /// Of a TCP connection from this host, with these ends as the client sees them.
+    pub(crate) fn over_tcp(&self, client: SocketAddr, listener: SocketAddr) -> Caller {
+        let cgroup = match diag::cgroup_of_socket(client, listener) {
+            Ok(cgroup) => cgroup,
+            Err(error) => {
+                tracing::debug!(%client, %error, "cannot ask whose connection it is");
+                None
+            }
+        };
+        match cgroup.and_then(|cgroup| self.by_cgroup.get(&cgroup)) {
+            Some(service) => Caller::Service(service.as_str().into()),
+            None => Caller::Unknown,
+        }
+    }
+
+    /// Of a connection over a Unix socket.
+    pub(crate) fn over_unix(&self, stream: &UnixStream) -> Caller {
+        if let Some(service) = process::ask_about_peer(stream, |pid| self.service_of(pid)) {
+            return Caller::Service(service.into());
+        }
+        match stream.peer_cred() {
+            Ok(peer) if peer.uid() == 0 || Some(peer.uid()) == self.supervisor_uid => Caller::Operator,
+            Ok(_) | Err(_) => Caller::Unknown,
+        }
+    }
+
+    fn service_of(&self, pid: u32) -> Option<&str> {
+        let in_cgroup = || process::cgroup_ids(pid).iter().find_map(|cgroup| self.by_cgroup.get(cgroup));
+        let by_descent = || process::ancestors(pid).find_map(|pid| self.by_pid.get(&pid));
+        let found = if self.by_cgroup.is_empty() { None } else { in_cgroup() };
+        found.or_else(|| if self.by_pid.is_empty() { None } else { by_descent() }).map(String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use watt_api::mesh::{Service, Worker, WorkerState};
+
+    use super::*;
+
+    fn callers(cgroup: Option<u64>, pid: Option<u32>, supervisor_uid: Option<u32>) -> Callers {
+        let worker = Worker { run: 1, index: 0, endpoint: None, state: WorkerState::Ready, cgroup, pid };
+        let service = Service { workers: vec![worker], ..Service::default() };
+        let services = [("api".to_owned(), service)].into();
+        Callers::new(&Snapshot { services, ..Snapshot::default() }, supervisor_uid)
+    }
+
+    fn own_cgroup() -> u64 {
+        process::cgroup_ids(std::process::id())[0]
+    }
+
+    fn api() -> Caller {
+        Caller::Service("api".into())
+    }
+
+    #[tokio::test]
+    async fn a_worker_is_known_by_its_cgroup_or_its_descent() {
+        let (here, _there) = UnixStream::pair().unwrap();
+        assert_eq!(callers(Some(own_cgroup()), None, None).over_unix(&here), api());
+        assert_eq!(callers(None, Some(std::process::id()), None).over_unix(&here), api());
+        let parent = std::os::unix::process::parent_id();
+        assert_eq!(callers(None, Some(parent), None).over_unix(&here), api());
+    }
+
+    #[tokio::test]
+    async fn others_are_operators_by_their_user() {
+        let (here, _there) = UnixStream::pair().unwrap();
+        let uid = rustix::process::geteuid().as_raw();
+        assert_eq!(callers(Some(u64::MAX), Some(u32::MAX), Some(uid)).over_unix(&here), Caller::Operator);
+        let expected = if uid == 0 { Caller::Operator } else { Caller::Unknown };
+        assert_eq!(callers(Some(u64::MAX), None, None).over_unix(&here), expected);
+    }
+
+    #[test]
+    fn a_connection_is_known_by_the_cgroup_of_its_socket() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let ends = (client.local_addr().unwrap(), client.peer_addr().unwrap());
+        assert_eq!(callers(Some(own_cgroup()), None, None).over_tcp(ends.0, ends.1), api());
+        // Root on the host is nobody special here: any service may reach the host's network as root.
+        assert_eq!(callers(Some(u64::MAX), None, Some(0)).over_tcp(ends.0, ends.1), Caller::Unknown);
+    }
+}

@@ -1,0 +1,328 @@
+//! The control thread: the daemon's orders go out to the threads, and their news goes back to the daemon.
+//!
+//! A daemon that goes away changes nothing for traffic. The next one, or one that connects while the last one hangs,
+//! says [`Order::Hello`], names every listener and sends a snapshot; what it did not name is then dropped.
+
+use std::{collections::BTreeSet, io, num::NonZeroUsize, os::fd::OwnedFd, sync::Arc, time::Duration};
+
+use tokio::{
+    net::UnixListener,
+    signal::unix::Signal,
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
+};
+use watt_api::mesh::{FromProxy, ListenerId, ListenerKind, Snapshot};
+
+use crate::{
+    counts::Totals,
+    drains::Drains,
+    link::{self, Link, LinkError, Order},
+    refusals::Refusal,
+    registry::Registry,
+    sockets::Sockets,
+    threads::{ThreadEvent, ThreadOrder},
+    view::View,
+};
+
+/// How often the daemon is told what changed.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+/// The wait after the link's listener could not accept, for lack of descriptors for example.
+const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(200);
+
+/// How the process's service ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Everything was finished after a signal.
+    Finished,
+    /// Some connections were left when the time was over, or a second signal came.
+    CutOff,
+    /// A thread died. What it accepted is lost and nobody accepts in its place.
+    ThreadDied(usize),
+}
+
+/// What the control thread knows.
+pub(crate) struct Control {
+    threads: Vec<mpsc::Sender<ThreadOrder>>,
+    link: Option<Link>,
+    registry: Registry,
+    drains: Drains,
+    sockets: Sockets,
+    totals: Totals,
+    applying: Applying,
+    life: Life,
+}
+
+/// The newest snapshot on its way to the threads.
+#[derive(Debug, Default)]
+struct Applying {
+    /// Counts snapshots of all daemons, whose own versions may repeat.
+    number: u64,
+    version: u64,
+    /// Threads that do not use it yet.
+    left: usize,
+}
+
+/// serving → (finishing): a signal.
+#[derive(Debug)]
+enum Life {
+    Serving,
+    /// Until everything is done, or the deadline.
+    Finishing {
+        deadline: Instant,
+        left: BTreeSet<usize>,
+    },
+}
+
+/// The process's signals to end.
+pub(crate) struct Signals {
+    pub(crate) terminate: Signal,
+    pub(crate) interrupt: Signal,
+}
+
+impl Signals {
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+impl Control {
+    /// Commands these threads.
+    pub(crate) fn new(threads: Vec<mpsc::Sender<ThreadOrder>>) -> Self {
+        let count = threads.len();
+        Self {
+            registry: Registry::new(NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN)),
+            drains: Drains::new(count),
+            sockets: Sockets::new(count),
+            totals: Totals::new(count),
+            threads,
+            link: None,
+            applying: Applying::default(),
+            life: Life::Serving,
+        }
+    }
+
+    /// Serves until a signal, and then until all is finished or `drain_timeout` is over.
+    pub(crate) async fn run(
+        mut self,
+        listener: &UnixListener,
+        mut events: mpsc::UnboundedReceiver<(usize, ThreadEvent)>,
+        mut signals: Signals,
+        drain_timeout: Duration,
+    ) -> End {
+        let mut tick = interval(TELL_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                link = accept(listener) => self.link = Some(link),
+                order = next_order(&mut self.link) => self.obey(order).await,
+                Some((thread, event)) = events.recv() => {
+                    if let Some(end) = self.hear(thread, event) {
+                        return end;
+                    }
+                }
+                _ = tick.tick() => self.tell_news(),
+                () = signals.next() => match self.life {
+                    Life::Serving => self.finish(Instant::now() + drain_timeout).await,
+                    Life::Finishing { .. } => return End::CutOff,
+                },
+                () = deadline(&self.life) => return End::CutOff,
+            }
+        }
+    }
+
+    async fn obey(&mut self, order: Result<Option<Order>, LinkError>) {
+        match order {
+            Ok(Some(Order::Hello)) => self.hello(),
+            Ok(Some(Order::AddListener { id, kind, listener })) => {
+                self.add_listener(id, kind, listener).await
+            }
+            Ok(Some(Order::RemoveListener { id })) => {
+                if let Some(threads) = self.registry.remove(&id) {
+                    self.remove_listener(&id, threads).await;
+                }
+            }
+            Ok(Some(Order::Sockets { run, sockets })) => {
+                for (thread, sockets) in self.sockets.deal(run, sockets) {
+                    self.order(thread, ThreadOrder::Sockets { run, sockets }).await;
+                }
+            }
+            Ok(Some(Order::Snapshot(snapshot))) => self.apply(*snapshot).await,
+            Ok(None) => {
+                tracing::info!("the daemon has gone; serving what is known");
+                self.link = None;
+            }
+            Err(error) => self.drop_link(&error),
+        }
+    }
+
+    /// What an earlier daemon was told or asked, this one was not.
+    fn hello(&mut self) {
+        tracing::info!("a daemon has come");
+        self.registry.hello();
+        self.drains.hello();
+        self.sockets.hello();
+        self.totals.hello();
+        self.applying.left = 0;
+    }
+
+    async fn add_listener(&mut self, id: ListenerId, kind: ListenerKind, listener: OwnedFd) {
+        if matches!(self.life, Life::Finishing { .. }) {
+            return;
+        }
+        let Some(threads) = self.registry.add(&id, &kind) else { return };
+        for thread in threads {
+            match listener.try_clone() {
+                Ok(listener) => {
+                    let (id, kind) = (id.clone(), kind.clone());
+                    self.order(thread, ThreadOrder::Add { id, kind, listener }).await;
+                }
+                Err(error) => tracing::error!(%id, %error, "a listener cannot be used"),
+            }
+        }
+    }
+
+    async fn remove_listener(&mut self, id: &ListenerId, threads: std::ops::Range<usize>) {
+        for thread in threads {
+            self.order(thread, ThreadOrder::Remove { id: id.clone() }).await;
+        }
+    }
+
+    async fn apply(&mut self, snapshot: Snapshot) {
+        for (id, threads) in self.registry.settle() {
+            self.remove_listener(&id, threads).await;
+        }
+        self.sockets.apply(&snapshot);
+        for run in self.drains.apply(&snapshot) {
+            self.tell(&FromProxy::Drained { run });
+        }
+        let number = self.applying.number + 1;
+        self.applying = Applying { number, version: snapshot.version, left: self.threads.len() };
+        let view = Arc::new(View::new(snapshot, self.link.as_ref().map(Link::peer_uid)));
+        for thread in 0..self.threads.len() {
+            self.order(thread, ThreadOrder::Apply { number, view: Arc::clone(&view) }).await;
+        }
+    }
+
+    /// Threads never wait for anything but orders, so this does not wait long. One that died reports that.
+    async fn order(&self, thread: usize, order: ThreadOrder) {
+        if let Some(orders) = self.threads.get(thread) {
+            let _ = orders.send(order).await;
+        }
+    }
+
+    fn hear(&mut self, thread: usize, event: ThreadEvent) -> Option<End> {
+        match event {
+            ThreadEvent::Applied { number } => self.applied(number),
+            ThreadEvent::Drained { run } => {
+                if self.drains.drained(run, thread) {
+                    self.tell(&FromProxy::Drained { run });
+                }
+            }
+            ThreadEvent::NeedSockets { run } => {
+                self.sockets.want(run, thread);
+                self.ask_for_sockets();
+            }
+            ThreadEvent::Counts(counts) => self.totals.update(thread, counts),
+            ThreadEvent::Refused(Refusal { caller, target, reason }) => {
+                self.tell(&FromProxy::Refused { caller, target, reason });
+            }
+            ThreadEvent::Ended => return self.ended(thread),
+        }
+        None
+    }
+
+    fn applied(&mut self, number: u64) {
+        if number != self.applying.number || self.applying.left == 0 {
+            return;
+        }
+        self.applying.left -= 1;
+        if self.applying.left == 0 {
+            self.tell(&FromProxy::Applied { version: self.applying.version });
+        }
+    }
+
+    fn ended(&mut self, thread: usize) -> Option<End> {
+        match &mut self.life {
+            Life::Serving => Some(End::ThreadDied(thread)),
+            Life::Finishing { left, .. } => {
+                left.remove(&thread);
+                left.is_empty().then_some(End::Finished)
+            }
+        }
+    }
+
+    async fn finish(&mut self, deadline: Instant) {
+        tracing::info!("finishing what is in flight");
+        self.life = Life::Finishing { deadline, left: (0..self.threads.len()).collect() };
+        for thread in 0..self.threads.len() {
+            self.order(thread, ThreadOrder::Finish).await;
+        }
+    }
+
+    fn tell_news(&mut self) {
+        self.ask_for_sockets();
+        if self.link.is_some()
+            && let Some(services) = self.totals.news()
+        {
+            self.tell(&FromProxy::Counts { services });
+        }
+    }
+
+    fn ask_for_sockets(&mut self) {
+        if self.link.is_some() {
+            for run in self.sockets.due(Instant::now()) {
+                self.tell(&FromProxy::NeedSockets { run });
+            }
+        }
+    }
+
+    /// News for nobody is dropped: a new daemon is told again what it must know.
+    fn tell(&mut self, message: &FromProxy) {
+        if let Some(link) = &mut self.link
+            && let Err(error) = link.send(message)
+        {
+            self.drop_link(&error);
+        }
+    }
+
+    fn drop_link(&mut self, error: &LinkError) {
+        let cause = std::error::Error::source(error).map(ToString::to_string);
+        tracing::warn!(%error, cause, "the link to the daemon broke; serving what is known");
+        self.link = None;
+    }
+}
+
+async fn next_order(link: &mut Option<Link>) -> Result<Option<Order>, LinkError> {
+    match link {
+        Some(link) => link.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn accept(listener: &UnixListener) -> Link {
+    loop {
+        match link::accept(listener).await {
+            Ok(link) => return link,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a daemon's connection");
+                sleep(ACCEPT_AGAIN_AFTER).await;
+            }
+        }
+    }
+}
+
+async fn deadline(life: &Life) {
+    match life {
+        Life::Serving => std::future::pending().await,
+        Life::Finishing { deadline, .. } => sleep_until(*deadline).await,
+    }
+}
+
+/// Makes a listener that std accepted blocking calls on into one of the runtime's.
+pub(crate) fn listener(listener: std::os::unix::net::UnixListener) -> io::Result<UnixListener> {
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
+}

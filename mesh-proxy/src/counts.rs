@@ -1,0 +1,78 @@
+//! The sum of what the threads count.
+
+use std::collections::BTreeMap;
+
+use watt_api::mesh::Counts;
+
+/// Counts by service.
+pub(crate) type ByService = BTreeMap<String, Counts>;
+
+/// The last counts of each thread, and what the daemon knows.
+#[derive(Debug)]
+pub(crate) struct Totals {
+    threads: Vec<ByService>,
+    told: Option<ByService>,
+}
+
+impl Totals {
+    /// Nothing counted yet, for so many threads.
+    pub(crate) fn new(threads: usize) -> Self {
+        Self { threads: vec![ByService::new(); threads], told: None }
+    }
+
+    /// A daemon has come that was told nothing.
+    pub(crate) fn hello(&mut self) {
+        self.told = None;
+    }
+
+    /// What this thread counted since it started.
+    pub(crate) fn update(&mut self, thread: usize, counts: ByService) {
+        if let Some(known) = self.threads.get_mut(thread) {
+            *known = counts;
+        }
+    }
+
+    /// The sum, when it is not what the daemon was told last.
+    pub(crate) fn news(&mut self) -> Option<ByService> {
+        let mut sum = ByService::new();
+        for (service, counts) in self.threads.iter().flatten() {
+            add(sum.entry(service.clone()).or_default(), counts);
+        }
+        if self.told.as_ref() == Some(&sum) {
+            return None;
+        }
+        self.told = Some(sum.clone());
+        Some(sum)
+    }
+}
+
+fn add(sum: &mut Counts, counts: &Counts) {
+    let Counts { requests, failures, in_flight, held } = counts;
+    sum.requests = sum.requests.saturating_add(*requests);
+    sum.failures = sum.failures.saturating_add(*failures);
+    sum.in_flight = sum.in_flight.saturating_add(*in_flight);
+    sum.held = sum.held.saturating_add(*held);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counted(requests: u64) -> ByService {
+        [("api".to_owned(), Counts { requests, failures: 1, in_flight: 2, held: 3 })].into()
+    }
+
+    #[test]
+    fn threads_are_added_up_and_news_told_once() {
+        let mut totals = Totals::new(2);
+        totals.update(0, counted(5));
+        totals.update(1, counted(7));
+        let sum = Counts { requests: 12, failures: 2, in_flight: 4, held: 6 };
+        assert_eq!(totals.news(), Some([("api".to_owned(), sum)].into()));
+        assert_eq!(totals.news(), None);
+        totals.update(1, counted(8));
+        assert_eq!(totals.news().unwrap()["api"].requests, 13);
+        totals.hello();
+        assert!(totals.news().is_some());
+    }
+}

@@ -1,0 +1,314 @@
+//! What one thread accepts: a task for each listener, and one for each connection.
+//!
+//! A listener holds a bounded number of connections. When it has them all it stops accepting, and further clients
+//! wait in the kernel's queue: a service that opens connections without end takes its own share of the proxy's
+//! descriptors, and nobody else's.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{TcpListener as StdTcpListener, UdpSocket as StdUdpSocket},
+    os::{fd::OwnedFd, unix::net::UnixListener as StdUnixListener},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use nix::errno::Errno;
+use socket2::{Domain, SockRef};
+use tokio::{
+    net::{TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream},
+    sync::Semaphore,
+    task::{self, AbortHandle},
+    time::sleep,
+};
+use watt_api::mesh::{ListenerId, ListenerKind};
+
+use crate::{
+    caller::Caller,
+    context::Context,
+    dns::Answerer,
+    egress, host_port,
+    http::{self, Client, Side},
+    mesh_port,
+};
+
+/// The wait after an error that means "not now", and what it grows to.
+const BACKOFF_FIRST: Duration = Duration::from_millis(5);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// How a caller is called that is neither a service nor an operator. It is no possible service's name, so that no
+/// list of callers has it.
+pub(crate) const UNKNOWN_CALLER: &str = "(unknown)";
+
+/// The listeners of one thread.
+pub(crate) struct Listeners {
+    context: Rc<Context>,
+    connections_max: ConnectionsMax,
+    open: HashMap<ListenerId, AbortHandle>,
+}
+
+/// How many connections one listener may have at a time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ConnectionsMax {
+    /// From outside.
+    pub(crate) gateway: usize,
+    /// From one worker, of one kind.
+    pub(crate) caller: usize,
+}
+
+impl ConnectionsMax {
+    /// Shares of the descriptors this process may open: half for clients from outside, of which each takes a second
+    /// one at a worker, and for each caller a small part.
+    pub(crate) fn new(descriptors_max: u64, threads: usize) -> Self {
+        let descriptors_max = usize::try_from(descriptors_max).unwrap_or(usize::MAX);
+        let gateway = (descriptors_max / 4 / threads.max(1)).clamp(64, 1 << 20);
+        Self { gateway, caller: (descriptors_max / 32).clamp(32, 4096) }
+    }
+}
+
+impl Listeners {
+    /// None yet.
+    pub(crate) fn new(context: Rc<Context>, connections_max: ConnectionsMax) -> Self {
+        Self { context, connections_max, open: HashMap::new() }
+    }
+
+    /// Accepts there from now on.
+    pub(crate) fn add(&mut self, id: ListenerId, kind: ListenerKind, listener: OwnedFd) {
+        match self.start(&id, kind, listener) {
+            Ok(task) => drop(self.open.insert(id, task)),
+            Err(error) => tracing::error!(%id, %error, "a listener cannot be used"),
+        }
+    }
+
+    /// Accepts there no longer. Its connections live on.
+    pub(crate) fn remove(&mut self, id: &str) {
+        if let Some(task) = self.open.remove(id) {
+            task.abort();
+        }
+    }
+
+    /// Accepts nowhere any longer.
+    pub(crate) fn remove_all(&mut self) {
+        self.open.drain().for_each(|(_, task)| task.abort());
+    }
+
+    fn start(&self, id: &ListenerId, kind: ListenerKind, listener: OwnedFd) -> io::Result<AbortHandle> {
+        let context = Rc::clone(&self.context);
+        let caller_max = self.connections_max.caller;
+        let task = match kind {
+            ListenerKind::Gateway { thread: _ } => {
+                let serve = async |context: Rc<Context>, stream| gateway(&context, stream).await;
+                spawn(id, tcp(listener)?, self.connections_max.gateway, context, serve)
+            }
+            ListenerKind::Mesh { caller } => {
+                let caller: Rc<str> = caller.into();
+                let serve = async move |context: Rc<Context>, stream| {
+                    mesh_port::serve(&context, Rc::clone(&caller), stream).await;
+                };
+                spawn(id, tcp(listener)?, caller_max, context, serve)
+            }
+            ListenerKind::MeshUnix { caller } => {
+                let caller: Rc<str> = caller.into();
+                let serve = async move |context: Rc<Context>, stream| {
+                    mesh_unix(&context, Some(Rc::clone(&caller)), stream).await;
+                };
+                spawn(id, unix(listener)?, caller_max, context, serve)
+            }
+            ListenerKind::MeshHost if is_unix(&listener)? => {
+                let serve = async |context: Rc<Context>, stream| mesh_host_unix(&context, stream).await;
+                spawn(id, unix(listener)?, caller_max, context, serve)
+            }
+            ListenerKind::MeshHost => {
+                let serve = async |context: Rc<Context>, stream| mesh_host_tcp(&context, stream).await;
+                spawn(id, tcp(listener)?, caller_max, context, serve)
+            }
+            ListenerKind::Egress { caller } => {
+                let caller: Rc<str> = caller.into();
+                let serve = async move |context: Rc<Context>, stream| {
+                    let _tunnel = context.tunnel();
+                    egress::serve(&context, &caller, stream).await;
+                };
+                spawn(id, tcp(listener)?, caller_max, context, serve)
+            }
+            ListenerKind::HostPort { caller, port } => {
+                let caller: Rc<str> = caller.into();
+                let serve = async move |context: Rc<Context>, stream| {
+                    let _tunnel = context.tunnel();
+                    host_port::serve(&context, &caller, port, stream).await;
+                };
+                spawn(id, tcp(listener)?, caller_max, context, serve)
+            }
+            ListenerKind::DnsUdp { caller: _ } => {
+                let socket = StdUdpSocket::from(listener);
+                socket.set_nonblocking(true)?;
+                let socket = Rc::new(UdpSocket::from_std(socket)?);
+                let answerer = answerer(context);
+                task::spawn_local(dns_udp(id.clone(), answerer, socket)).abort_handle()
+            }
+            ListenerKind::DnsTcp { caller: _ } => {
+                let answerer = answerer(Rc::clone(&context));
+                let serve = async move |_: Rc<Context>, stream| answerer.serve_tcp(stream).await;
+                spawn(id, tcp(listener)?, caller_max, context, serve)
+            }
+        };
+        Ok(task)
+    }
+}
+
+fn answerer(context: Rc<Context>) -> Rc<Answerer> {
+    Answerer::new(move || Arc::clone(&context.view().zone))
+}
+
+fn tcp(listener: OwnedFd) -> io::Result<TcpListener> {
+    let listener = StdTcpListener::from(listener);
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
+fn unix(listener: OwnedFd) -> io::Result<UnixListener> {
+    let listener = StdUnixListener::from(listener);
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
+}
+
+fn is_unix(listener: &OwnedFd) -> io::Result<bool> {
+    Ok(SockRef::from(listener).domain()? == Domain::UNIX)
+}
+
+/// A listener of either kind.
+trait Accept: 'static {
+    type Stream: 'static;
+    async fn accept(&self) -> io::Result<Self::Stream>;
+}
+
+impl Accept for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> io::Result<TcpStream> {
+        Ok(TcpListener::accept(self).await?.0)
+    }
+}
+
+impl Accept for UnixListener {
+    type Stream = UnixStream;
+
+    async fn accept(&self) -> io::Result<UnixStream> {
+        Ok(UnixListener::accept(self).await?.0)
+    }
+}
+
+/// Accepts in a task and serves each connection in one of its own, so that a panic costs one connection.
+fn spawn<L: Accept>(
+    id: &ListenerId,
+    listener: L,
+    connections_max: usize,
+    context: Rc<Context>,
+    serve: impl AsyncFn(Rc<Context>, L::Stream) + 'static,
+) -> AbortHandle {
+    let (id, serve) = (id.clone(), Rc::new(serve));
+    let connections = Arc::new(Semaphore::new(connections_max));
+    let accepting = async move {
+        let mut patience = Patience::default();
+        // The semaphore is never closed.
+        while let Ok(connection) = Arc::clone(&connections).acquire_owned().await {
+            let stream = match listener.accept().await {
+                Ok(stream) => stream,
+                Err(error) => match patience.after(&id, &error) {
+                    Some(wait) => {
+                        sleep(wait).await;
+                        continue;
+                    }
+                    None => return,
+                },
+            };
+            patience = Patience::default();
+            let (context, serve) = (Rc::clone(&context), Rc::clone(&serve));
+            task::spawn_local(async move {
+                serve(context, stream).await;
+                drop(connection);
+            });
+        }
+    };
+    task::spawn_local(accepting).abort_handle()
+}
+
+/// UDP has no connections; the socket's errors are treated like those of accept.
+async fn dns_udp(id: ListenerId, answerer: Rc<Answerer>, socket: Rc<UdpSocket>) {
+    let mut patience = Patience::default();
+    loop {
+        let error = answerer.serve_udp(Rc::clone(&socket)).await;
+        match patience.after(&id, &error) {
+            Some(wait) => sleep(wait).await,
+            None => return,
+        }
+    }
+}
+
+/// Errors in a row, to wait longer each time and to be told once.
+#[derive(Debug, Default)]
+struct Patience {
+    wait: Option<Duration>,
+}
+
+impl Patience {
+    /// How long to wait before the next try; `None` when there is no use in trying.
+    fn after(&mut self, id: &str, error: &io::Error) -> Option<Duration> {
+        let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
+        match errno {
+            Errno::EBADF | Errno::EINVAL | Errno::ENOTSOCK | Errno::EOPNOTSUPP => {
+                tracing::error!(%id, %error, "a listener is no longer of use");
+                return None;
+            }
+            // The affair of one client, which is gone (accept(2)): the next one may be there already.
+            Errno::ECONNABORTED | Errno::EPERM | Errno::ECONNREFUSED => return Some(Duration::ZERO),
+            _ => {}
+        }
+        if self.wait.is_none() {
+            tracing::warn!(%id, %error, "cannot accept for the moment");
+        }
+        let wait = self.wait.map_or(BACKOFF_FIRST, |wait| BACKOFF_MAX.min(wait * 2));
+        self.wait = Some(wait);
+        Some(wait)
+    }
+}
+
+async fn gateway(context: &Context, stream: TcpStream) {
+    let client = tcp_client(Side::Gateway, &stream);
+    http::serve(&context.thread, stream, client).await;
+}
+
+async fn mesh_host_tcp(context: &Context, stream: TcpStream) {
+    let ends = (stream.peer_addr(), stream.local_addr());
+    let caller = match ends {
+        (Ok(peer), Ok(local)) => context.view().callers.over_tcp(peer, local),
+        // It ended before it was accepted.
+        _ => return,
+    };
+    let client = tcp_client(Side::Mesh { caller: caller_name(caller) }, &stream);
+    http::serve(&context.thread, stream, client).await;
+}
+
+async fn mesh_host_unix(context: &Context, stream: UnixStream) {
+    let caller = context.view().callers.over_unix(&stream);
+    mesh_unix(context, caller_name(caller), stream).await;
+}
+
+async fn mesh_unix(context: &Context, caller: Option<Rc<str>>, stream: UnixStream) {
+    let client = Client { side: Side::Mesh { caller }, peer: None, local: None, tls: false };
+    http::serve(&context.thread, stream, client).await;
+}
+
+fn caller_name(caller: Caller) -> Option<Rc<str>> {
+    match caller {
+        Caller::Service(name) => Some(name),
+        Caller::Operator => None,
+        Caller::Unknown => Some(UNKNOWN_CALLER.into()),
+    }
+}
+
+/// What is known of a client over TCP. Its addresses are missing when it is gone already, which its first read
+/// will show.
+pub(crate) fn tcp_client(side: Side, stream: &TcpStream) -> Client {
+    Client { side, peer: stream.peer_addr().ok(), local: stream.local_addr().ok(), tls: false }
+}

@@ -1,0 +1,132 @@
+//! Where a process belongs: its cgroup, and its parents.
+//!
+//! Nothing is remembered between two questions: a pid that was looked up before may be another process by now.
+
+use std::{
+    fs,
+    os::{
+        fd::{AsFd, AsRawFd},
+        unix::fs::MetadataExt,
+    },
+    path::{Component, Path, PathBuf},
+    sync::LazyLock,
+};
+
+use nix::{
+    errno::Errno,
+    sys::socket::{getsockopt, sockopt::PeerPidfd},
+};
+use tokio::net::UnixStream;
+
+/// How many cgroups or parents are looked at.
+const DEPTH_MAX: usize = 64;
+
+/// Answers `question` about the process at the other end of a Unix socket; `None` when it is gone. The process is
+/// held by a pidfd meanwhile (unix(7), SO_PEERPIDFD, since Linux 6.5), so that the answer cannot be about a later
+/// one with the same pid. Older kernels leave that gap.
+pub(crate) fn ask_about_peer<T>(stream: &UnixStream, question: impl FnOnce(u32) -> Option<T>) -> Option<T> {
+    match getsockopt(stream, PeerPidfd) {
+        Ok(pidfd) => {
+            let pid = pid_of(&pidfd)?;
+            let answer = question(pid);
+            // A process that is not reaped keeps its pid. If it was reaped, the answer may be another one's.
+            answer.filter(|_| pid_of(&pidfd) == Some(pid))
+        }
+        Err(Errno::ENOPROTOOPT) => question(u32::try_from(stream.peer_cred().ok()?.pid()?).ok()?),
+        // The process was reaped before we asked.
+        Err(_) => None,
+    }
+}
+
+/// The pid of a pidfd, `None` when the process was reaped (proc_pid_fdinfo(5)).
+fn pid_of(pidfd: &impl AsFd) -> Option<u32> {
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_fd().as_raw_fd())).ok()?;
+    // -1 does not parse.
+    info.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok()
+}
+
+/// The ids of the process's cgroup and of those above it, innermost first: a service may make cgroups below its
+/// own. Empty when there is no cgroup v2 or the process is gone.
+pub(crate) fn cgroup_ids(pid: u32) -> Vec<u64> {
+    let Some(root) = CGROUP_ROOT.as_deref() else { return Vec::new() };
+    let Ok(cgroups) = fs::read_to_string(format!("/proc/{pid}/cgroup")) else { return Vec::new() };
+    let Some(path) = cgroups.lines().find_map(|line| line.strip_prefix("0::/")) else { return Vec::new() };
+    // A cgroup outside of our cgroup namespace is shown as /../x (cgroup_namespaces(7)) and is nobody's we know.
+    let path = Path::new(path);
+    if path.components().any(|component| component == Component::ParentDir) {
+        return Vec::new();
+    }
+    path.ancestors()
+        .take(DEPTH_MAX)
+        .filter_map(|path| Some(fs::metadata(root.join(path)).ok()?.ino()))
+        .collect()
+}
+
+/// The process and its parents, nearest first.
+pub(crate) fn ancestors(pid: u32) -> impl Iterator<Item = u32> {
+    std::iter::successors(Some(pid), |pid| parent(*pid)).take(DEPTH_MAX)
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The program's name, in parentheses, may itself hold spaces and parentheses (proc_pid_stat(5)).
+    let (_, after_name) = stat.rsplit_once(')')?;
+    after_name.split_ascii_whitespace().nth(1)?.parse().ok().filter(|parent| *parent > 0)
+}
+
+/// Where the whole v2 hierarchy is mounted. Mounts do not change under a proxy.
+static CGROUP_ROOT: LazyLock<Option<PathBuf>> =
+    LazyLock::new(|| cgroup_root(&fs::read_to_string("/proc/self/mountinfo").ok()?));
+
+/// Finds `ID PARENT DEVICE ROOT MOUNTPOINT OPTIONS … - TYPE …` of cgroup2 (proc_pid_mountinfo(5)).
+fn cgroup_root(mountinfo: &str) -> Option<PathBuf> {
+    mountinfo.lines().find_map(|line| {
+        let (mount, file_system) = line.split_once(" - ")?;
+        let mut fields = mount.split(' ').skip(3);
+        let (root, point) = (fields.next()?, fields.next()?);
+        (file_system.starts_with("cgroup2 ") && root == "/").then(|| PathBuf::from(point))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_v2_hierarchy_is_found_among_others() {
+        let mountinfo = "\
+            24 30 0:22 / /proc rw,relatime - proc proc rw\n\
+            40 31 0:37 / /sys/fs/cgroup/cpu rw shared:9 - cgroup cgroup rw,cpu\n\
+            41 31 0:38 /user.slice /mnt/part rw - cgroup2 cgroup2 rw\n\
+            42 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n";
+        assert_eq!(cgroup_root(mountinfo), Some(PathBuf::from("/sys/fs/cgroup/unified")));
+        assert_eq!(cgroup_root("nonsense\n\n - \n"), None);
+    }
+
+    #[test]
+    fn parents_lead_to_the_first_process() {
+        let ours: Vec<u32> = ancestors(std::process::id()).collect();
+        assert_eq!(ours[..2], [std::process::id(), std::os::unix::process::parent_id()]);
+        assert!(ours.len() < DEPTH_MAX);
+        assert_eq!(ancestors(u32::MAX).count(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_peer_is_asked_about_while_it_lives() {
+        let (here, _there) = UnixStream::pair().unwrap();
+        assert_eq!(ask_about_peer(&here, Some), Some(std::process::id()));
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_is_gone_is_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mesh.sock");
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        // Python is everywhere the tests run, and exits with its connection in the queue.
+        let connect = format!("import socket; socket.socket(socket.AF_UNIX).connect({path:?})");
+        let status = std::process::Command::new("python3").args(["-c", &connect]).status().unwrap();
+        assert!(status.success());
+        let (stream, _) = listener.accept().await.unwrap();
+        assert_eq!(ask_about_peer(&stream, Some), None);
+    }
+}

@@ -1,0 +1,144 @@
+//! Which listeners there are, and which thread accepts where.
+
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    num::NonZeroUsize,
+    ops::Range,
+};
+
+use watt_api::mesh::{ListenerId, ListenerKind};
+
+/// The listeners of the whole process.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    threads: NonZeroUsize,
+    known: BTreeMap<ListenerId, Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    threads: Range<usize>,
+    /// Whether the present daemon spoke of it.
+    confirmed: bool,
+}
+
+impl Registry {
+    /// No listener yet, for so many threads.
+    pub(crate) fn new(threads: NonZeroUsize) -> Self {
+        Self { threads, known: BTreeMap::new() }
+    }
+
+    /// A daemon has come, and is going to name every listener it wants.
+    pub(crate) fn hello(&mut self) {
+        self.known.values_mut().for_each(|known| known.confirmed = false);
+    }
+
+    /// The threads that are to accept there; `None` when they do already.
+    pub(crate) fn add(&mut self, id: &ListenerId, kind: &ListenerKind) -> Option<Range<usize>> {
+        if let Some(known) = self.known.get_mut(id) {
+            known.confirmed = true;
+            return None;
+        }
+        let threads = self.threads_for(id, kind);
+        self.known.insert(id.clone(), Known { threads: threads.clone(), confirmed: true });
+        Some(threads)
+    }
+
+    /// The threads that are to stop accepting there.
+    pub(crate) fn remove(&mut self, id: &ListenerId) -> Option<Range<usize>> {
+        self.known.remove(id).map(|known| known.threads)
+    }
+
+    /// The daemon has named all it wants: the others are to go.
+    pub(crate) fn settle(&mut self) -> Vec<(ListenerId, Range<usize>)> {
+        let gone = self.known.extract_if(.., |_, known| !known.confirmed);
+        gone.map(|(id, known)| (id, known.threads)).collect()
+    }
+
+    fn threads_for(&self, id: &str, kind: &ListenerKind) -> Range<usize> {
+        let thread = match kind {
+            ListenerKind::Gateway { thread } => usize::try_from(*thread).unwrap_or(0) % self.threads,
+            // The listener of all services on the host's network: the thread that is free takes the next one.
+            ListenerKind::MeshHost => return 0..self.threads.get(),
+            // What one worker does stays on one thread, so that its calls find the connections they left.
+            ListenerKind::Mesh { .. }
+            | ListenerKind::MeshUnix { .. }
+            | ListenerKind::Egress { .. }
+            | ListenerKind::HostPort { .. }
+            | ListenerKind::DnsUdp { .. }
+            | ListenerKind::DnsTcp { .. } => self.thread_of_worker(id),
+        };
+        thread..thread + 1
+    }
+
+    /// By what follows the kind in `mesh/17`, which is the same for all listeners of a worker.
+    fn thread_of_worker(&self, id: &str) -> usize {
+        let worker = id.split('/').nth(1).unwrap_or(id);
+        let mut hasher = DefaultHasher::new();
+        worker.hash(&mut hasher);
+        // The remainder is smaller than a usize.
+        (hasher.finish() % self.threads.get() as u64) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registry(threads: usize) -> Registry {
+        Registry::new(NonZeroUsize::new(threads).unwrap())
+    }
+
+    fn mesh() -> ListenerKind {
+        ListenerKind::Mesh { caller: "api".to_owned() }
+    }
+
+    #[test]
+    fn a_known_listener_is_not_added_again() {
+        let mut registry = registry(2);
+        let id = "mesh/1".to_owned();
+        assert!(registry.add(&id, &mesh()).is_some());
+        assert!(registry.add(&id, &mesh()).is_none());
+        assert!(registry.remove(&id).is_some());
+        assert!(registry.remove(&id).is_none());
+        assert!(registry.add(&id, &mesh()).is_some());
+    }
+
+    #[test]
+    fn what_the_next_daemon_does_not_name_goes() {
+        let mut registry = registry(2);
+        let [kept, dropped] = ["mesh/1", "mesh/2"].map(str::to_owned);
+        registry.add(&kept, &mesh());
+        registry.add(&dropped, &mesh());
+        assert!(registry.settle().is_empty(), "both were named");
+        registry.hello();
+        registry.add(&kept, &mesh());
+        assert_eq!(registry.settle().into_iter().map(|(id, _)| id).collect::<Vec<_>>(), [dropped]);
+        assert!(registry.settle().is_empty());
+    }
+
+    #[test]
+    fn one_workers_listeners_are_one_threads() {
+        let mut registry = registry(8);
+        let mut used = std::collections::BTreeSet::new();
+        for worker in 0..100 {
+            let mesh = registry.add(&format!("mesh/{worker}"), &mesh()).unwrap();
+            let dns = registry.add(&format!("dns_udp/{worker}"), &ListenerKind::DnsUdp { caller: String::new() });
+            assert_eq!(Some(&mesh), dns.as_ref());
+            assert_eq!(mesh.len(), 1);
+            used.insert(mesh.start);
+        }
+        assert_eq!(used, (0..8).collect());
+    }
+
+    #[test]
+    fn gateways_have_their_thread_and_the_hosts_network_has_all() {
+        let mut registry = registry(2);
+        for (thread, expected) in [(0, 0..1), (1, 1..2), (2, 0..1), (u32::MAX, 1..2)] {
+            let id = format!("gateway/{thread}");
+            assert_eq!(registry.add(&id, &ListenerKind::Gateway { thread }), Some(expected));
+        }
+        assert_eq!(registry.add(&"mesh_host".to_owned(), &ListenerKind::MeshHost), Some(0..2));
+    }
+}

@@ -1,0 +1,108 @@
+//! The process `wattctl mesh-proxy`: one thread that talks with the daemon, and one for each core that serves.
+
+use std::{io, num::NonZeroUsize, os::unix::net::UnixListener, thread, time::Duration};
+
+use listenfd::ListenFd;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::{
+    runtime::Builder,
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
+
+use crate::{
+    control::{self, Control, End, Signals},
+    listeners::ConnectionsMax,
+    threads,
+};
+
+/// What an operator may choose.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How many threads serve; `None` is one for each core this process may use.
+    pub threads: Option<NonZeroUsize>,
+    /// How long requests and tunnels may go on after SIGTERM or SIGINT. A second signal ends them at once.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { threads: None, drain_timeout: Duration::from_secs(10) }
+    }
+}
+
+/// Why the proxy could not start or go on. The daemon starts another one.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// It was started by something else than the daemon.
+    #[error("no Unix listener was passed as descriptor 3 (sd_listen_fds(3)); `wattctl up` starts the proxy")]
+    NoListener(#[source] Option<io::Error>),
+    /// No thread, or no event queue.
+    #[error("cannot start thread {index}")]
+    StartThread {
+        /// Which, from 0.
+        index: usize,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The control thread could not be set up.
+    #[error("cannot prepare to serve: {what}")]
+    Prepare {
+        /// What failed.
+        what: &'static str,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A bug of ours: what a thread accepted is lost, and nobody accepts in its place.
+    #[error("thread {index} died")]
+    ThreadDied {
+        /// Which, from 0.
+        index: usize,
+    },
+}
+
+/// Serves on the listener that was inherited, until a signal. Call it before any thread is started: it takes
+/// `LISTEN_FDS` out of the environment.
+pub fn run(settings: &Settings) -> Result<(), RunError> {
+    let inherited = ListenFd::from_env().take_unix_listener(0).map_err(|error| RunError::NoListener(Some(error)))?;
+    serve(inherited.ok_or(RunError::NoListener(None))?, settings)
+}
+
+fn serve(listener: UnixListener, settings: &Settings) -> Result<(), RunError> {
+    let count = settings.threads.or_else(|| thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
+    let connections_max = ConnectionsMax::new(raise_descriptors_max(), count.get());
+    let (events, queue) = mpsc::unbounded_channel();
+    let mut threads = Vec::new();
+    for index in 0..count.get() {
+        let orders = threads::start(index, count, connections_max, events.clone());
+        threads.push(orders.map_err(|source| RunError::StartThread { index, source })?);
+    }
+
+    let prepare = |what| move |source| RunError::Prepare { what, source };
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(prepare("event queue"))?;
+    let end = runtime.block_on(async {
+        let listener = control::listener(listener).map_err(prepare("inherited listener"))?;
+        let signals = Signals {
+            terminate: signal(SignalKind::terminate()).map_err(prepare("SIGTERM"))?,
+            interrupt: signal(SignalKind::interrupt()).map_err(prepare("SIGINT"))?,
+        };
+        tracing::info!(threads = count, "the proxy serves");
+        Ok(Control::new(threads).run(&listener, queue, signals, settings.drain_timeout).await)
+    })?;
+    match end {
+        End::Finished => tracing::info!("everything is finished"),
+        End::CutOff => tracing::warn!("connections were cut off"),
+        End::ThreadDied(index) => return Err(RunError::ThreadDied { index }),
+    }
+    Ok(())
+}
+
+/// Raises the limit on open descriptors as far as it goes, and returns it. Every connection takes one.
+fn raise_descriptors_max() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        tracing::warn!(%error, "cannot raise the limit on open files");
+    }
+    // `None` is no limit.
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}

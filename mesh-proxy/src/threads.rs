@@ -1,0 +1,169 @@
+//! The threads that serve: each has its own runtime, its own state, and a queue of orders.
+
+use std::{
+    io,
+    num::NonZeroUsize,
+    os::fd::OwnedFd,
+    rc::Rc,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use tokio::{
+    runtime::Builder,
+    sync::mpsc,
+    task::{self, LocalSet},
+    time::{MissedTickBehavior, interval},
+};
+use watt_api::mesh::{ListenerId, ListenerKind};
+
+use crate::{
+    context::Context,
+    counts::ByService,
+    listeners::{ConnectionsMax, Listeners},
+    refusals::Refusal,
+    thread::{Report, Thread},
+    view::View,
+};
+
+/// Orders that wait for a thread. It takes them between two requests, so there are hardly ever several.
+const ORDERS_MAX: usize = 256;
+/// How often counts are told.
+const COUNTS_EVERY: Duration = Duration::from_secs(1);
+
+/// To a thread.
+#[derive(Debug)]
+pub(crate) enum ThreadOrder {
+    /// Accept there.
+    Add { id: ListenerId, kind: ListenerKind, listener: OwnedFd },
+    /// Accept there no longer.
+    Remove { id: ListenerId },
+    /// Use these to reach the run's worker.
+    Sockets { run: u64, sockets: Vec<OwnedFd> },
+    /// Use this snapshot, and say so with its number.
+    Apply { number: u64, view: Arc<View> },
+    /// Accept nothing more, finish what there is, and say so.
+    Finish,
+}
+
+/// From a thread.
+#[derive(Debug)]
+pub(crate) enum ThreadEvent {
+    /// It uses this snapshot.
+    Applied { number: u64 },
+    /// It has no request at this draining run.
+    Drained { run: u64 },
+    /// It wants sockets for this run.
+    NeedSockets { run: u64 },
+    /// What it counted, when that changed.
+    Counts(ByService),
+    /// It refused something.
+    Refused(Refusal),
+    /// It has nothing to do any more, or it died.
+    Ended,
+}
+
+/// Where threads report, with their number. What they report is bounded by what they are asked, by time, or by
+/// [`crate::refusals`], so the queue needs no limit of its own.
+pub(crate) type Events = mpsc::UnboundedSender<(usize, ThreadEvent)>;
+
+/// Starts thread number `index` of `threads`. It ends when its orders do.
+pub(crate) fn start(
+    index: usize,
+    threads: NonZeroUsize,
+    connections_max: ConnectionsMax,
+    events: Events,
+) -> io::Result<mpsc::Sender<ThreadOrder>> {
+    let (orders, queue) = mpsc::channel(ORDERS_MAX);
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let reporter = Reporter { index, events };
+    thread::Builder::new().name(format!("proxy-{index}")).spawn(move || {
+        // Dropped last, and also when this thread panics.
+        let reporter = Rc::new(reporter);
+        let serving = serve(threads, connections_max, queue, Rc::clone(&reporter));
+        LocalSet::new().block_on(&runtime, serving);
+    })?;
+    Ok(orders)
+}
+
+/// Speaks for one thread, last when it ends.
+struct Reporter {
+    index: usize,
+    events: Events,
+}
+
+impl Reporter {
+    fn report(&self, event: ThreadEvent) {
+        // Nobody listens any more when the process is about to end.
+        let _ = self.events.send((self.index, event));
+    }
+}
+
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        self.report(ThreadEvent::Ended);
+    }
+}
+
+async fn serve(
+    threads: NonZeroUsize,
+    connections_max: ConnectionsMax,
+    mut orders: mpsc::Receiver<ThreadOrder>,
+    reporter: Rc<Reporter>,
+) {
+    let context = context(threads, &reporter);
+    let mut listeners = Listeners::new(Rc::clone(&context), connections_max);
+    let mut counted = ByService::new();
+    let mut tick = interval(COUNTS_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            order = orders.recv() => match order {
+                None => return,
+                Some(ThreadOrder::Add { id, kind, listener }) => listeners.add(id, kind, listener),
+                Some(ThreadOrder::Remove { id }) => listeners.remove(&id),
+                Some(ThreadOrder::Sockets { run, sockets }) => context.thread.add_sockets(run, sockets),
+                Some(ThreadOrder::Apply { number, view }) => {
+                    context.apply(view);
+                    reporter.report(ThreadEvent::Applied { number });
+                }
+                Some(ThreadOrder::Finish) => {
+                    listeners.remove_all();
+                    task::spawn_local(finish(Rc::clone(&context), Rc::clone(&reporter)));
+                }
+            },
+            _ = tick.tick() => {
+                let counts = context.thread.counts();
+                if counts != counted {
+                    counted.clone_from(&counts);
+                    reporter.report(ThreadEvent::Counts(counts));
+                }
+            }
+        }
+    }
+}
+
+async fn finish(context: Rc<Context>, reporter: Rc<Reporter>) {
+    context.thread.shut_down();
+    tokio::join!(context.thread.connections_ended(), context.tunnels_ended());
+    reporter.report(ThreadEvent::Ended);
+}
+
+fn context(threads: NonZeroUsize, reporter: &Rc<Reporter>) -> Rc<Context> {
+    // The context is reached from its own thread's reports, to have all refusals in one place.
+    Rc::new_cyclic(|context: &std::rc::Weak<Context>| {
+        let (context, from_thread) = (context.clone(), Rc::clone(reporter));
+        let thread = Thread::new(threads, move |report| match report {
+            Report::NeedSockets { run } => from_thread.report(ThreadEvent::NeedSockets { run }),
+            Report::Drained { run } => from_thread.report(ThreadEvent::Drained { run }),
+            Report::Refused { caller, target, reason } => {
+                if let Some(context) = context.upgrade() {
+                    context.tell(Refusal { caller, target, reason });
+                }
+            }
+        });
+        let from_context = Rc::clone(reporter);
+        Context::new(thread, move |refusal| from_context.report(ThreadEvent::Refused(refusal)))
+    })
+}
