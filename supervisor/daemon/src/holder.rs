@@ -7,7 +7,7 @@ use std::{
 
 /// Who listens on a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Holder {
+pub(crate) enum Holder {
     /// This process.
     Process {
         /// Its pid.
@@ -32,7 +32,7 @@ impl std::fmt::Display for Holder {
 }
 
 /// Finds the process that listens where `address` would have to be bound.
-pub fn of_port(address: SocketAddr) -> Holder {
+pub(crate) fn of_port(address: SocketAddr) -> Holder {
     let inodes: Vec<u64> = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()
         .filter_map(|table| fs::read_to_string(table).ok())
@@ -111,7 +111,11 @@ mod tests {
     #[test]
     fn lines_that_are_not_listeners_are_left_out() {
         let wanted = "127.0.0.1:80".parse().unwrap();
-        let line = |state| format!("   0: 0100007F:0050 00000000:0000 {state} 00000000:00000000 00:00000000 00000000     0        0 4711 1");
+        let line = |state| {
+            format!(
+                "   0: 0100007F:0050 00000000:0000 {state} 00000000:00000000 00:00000000 00000000     0        0 4711 1"
+            )
+        };
         assert_eq!(listener(&line("0A"), wanted), Some(4711));
         assert_eq!(listener(&line("01"), wanted), None);
         assert_eq!(listener("  sl  local_address rem_address   st", wanted), None);

@@ -51,8 +51,6 @@ pub struct Host {
     pub name_files: Vec<PathBuf>,
     /// A supervisor that is spared by the OOM killer must not pass this on: the adjustment for workers.
     pub oom_score_adj: Option<i32>,
-    /// Soft and hard RLIMIT_NOFILE that workers start with, when the supervisor raised its own.
-    pub nofile: Option<(u64, u64)>,
     /// Group of the proxy's process, when it is not our own.
     pub proxy_group: Option<u32>,
 }
@@ -143,11 +141,12 @@ impl Launcher<'_> {
 
         let launch = LaunchPlan {
             argv: service.command.iter().map(|argument| substitute(argument).into_bytes()).collect(),
+            program: None,
             env: env.into_iter().map(|(name, value)| format!("{name}={value}").into_bytes()).collect(),
             cwd: service.path.clone(),
             join_cgroups,
             listeners: pass.len() as u16,
-            rlimits: rlimits(&service.limits, host.nofile),
+            rlimits: rlimits(&service.limits),
             umask: UMASK,
             user_namespace: host.user_namespace && (network == Network::Private || host.bind_files),
             network: (network == Network::Private).then(|| private_network(service, &accepts, host)),
@@ -283,13 +282,8 @@ fn substitute(text: &str, socket: &Path, accepts: &Accepts) -> String {
     }
 }
 
-fn rlimits(limits: &Limits, nofile: Option<(u64, u64)>) -> Vec<(u32, u64, u64)> {
-    let mut rlimits: Vec<_> =
-        limits.rlimits.iter().map(|(rlimit, value)| (number(*rlimit), value.soft, value.hard)).collect();
-    if let Some((soft, hard)) = nofile.filter(|_| !limits.rlimits.contains_key(&Rlimit::Nofile)) {
-        rlimits.push((number(Rlimit::Nofile), soft, hard));
-    }
-    rlimits
+fn rlimits(limits: &Limits) -> Vec<(u32, u64, u64)> {
+    limits.rlimits.iter().map(|(rlimit, value)| (number(*rlimit), value.soft, value.hard)).collect()
 }
 
 /// The kernel's number of a resource (include/uapi/asm-generic/resource.h).
@@ -326,7 +320,6 @@ mod tests {
         bind_files: true,
         name_files: Vec::new(),
         oom_score_adj: None,
-        nofile: None,
         proxy_group: None,
     };
 
@@ -403,13 +396,11 @@ mod tests {
     }
 
     #[test]
-    fn limits_that_the_supervisor_raised_for_itself_are_not_passed_on() {
-        let host = Host { nofile: Some((1024, 4096)), ..HOST };
-        assert_eq!(launched(&host, |_| ()).plan.rlimits, [(7, 1024, 4096)]);
-        let value = watt_core::plan::RlimitValue { soft: 9, hard: 10 };
-        let launch = launched(&host, |service| {
-            service.limits.rlimits.insert(Rlimit::Nofile, value);
+    fn resource_limits_have_the_kernels_numbers() {
+        let launch = launched(&HOST, |service| {
+            let value = watt_core::plan::RlimitValue { soft: 9, hard: 10 };
+            service.limits.rlimits = [(Rlimit::Nofile, value), (Rlimit::As, value)].into();
         });
-        assert_eq!(launch.plan.rlimits, [(7, 9, 10)]);
+        assert_eq!(launch.plan.rlimits, [(9, 9, 10), (7, 9, 10)]);
     }
 }

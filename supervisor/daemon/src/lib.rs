@@ -9,13 +9,134 @@
 //! ```
 //!
 //! Handling an event never waits. Tasks beside the loop wait, read and serve, and talk to it by message.
+//!
+//! - [`run`] is the whole life of a daemon. `start` does everything up to the first event, `adopt` takes over what an
+//!   earlier daemon left.
+//! - `app` is the loop; `news` (what others say), `operate` (what operators ask) and `perform` (what `watt-core` wants) are
+//!   its hands.
+//! - `launch`, `addresses`, `places`, `snapshot`, `status`, `record` are pure: the same facts give the same answer.
+
+#![forbid(unsafe_code)]
+
+mod adopt;
+mod app;
+mod cgroups;
+mod containment;
+mod holder;
+mod host_probe;
+mod news;
+mod operate;
+mod perform;
+mod proxy;
+mod record;
+mod runs;
+mod settings;
+mod spawner_link;
+mod start;
+mod status;
+mod usage;
 
 pub mod addresses;
+pub mod control;
+pub mod events;
 pub mod launch;
+pub mod listening;
+pub mod logs;
 pub mod places;
+pub mod proxy_link;
+pub mod readiness;
+pub mod snapshot;
+pub mod timestamp;
+pub mod title;
+pub mod words;
 
 #[cfg(test)]
 mod testing;
-pub mod words;
-mod holder;
-mod record;
+
+use std::{io, process::ExitCode};
+
+use app::{App, Signals};
+use places::Places;
+use settings::StartError;
+use spawner_link::SpawnerLink;
+use start::{Connection, Held};
+use watt_spawner::DAEMON_REFUSED;
+
+pub use settings::Settings;
+
+/// Threads for work that waits for files: figures, kills, old log lines. Bounded, so that a thousand kills at once do
+/// not make a thousand threads.
+const BLOCKING_THREADS_MAX: usize = 4;
+
+/// Runs the daemon until its application is over. Needs the spawner's socket ([`watt_spawner::Handle::from_env`]).
+///
+/// A start that fails leaves its reason in [`Places::error`], ends the spawner, and returns
+/// [`DAEMON_REFUSED`]. Whatever ends a daemon later is a crash, after which the spawner starts a successor.
+pub fn run(settings: Settings) -> ExitCode {
+    title::set("daemon", &settings.app);
+    // Each worker takes some descriptors. A lower limit is met later, with an error that says so.
+    if let Err(error) = watt_os::rlimit::raise_nofile() {
+        tracing::warn!("the limit of open files cannot be raised: {error}");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .build();
+    let places = Places { runtime: settings.runtime.clone(), state: settings.state.clone() };
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(serve(&settings, &places)),
+        Err(source) => Err(Failure::Start(StartError::Runtime { what: "start a runtime", source })),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Start(error)) => {
+            error.leave(&places);
+            ExitCode::from(u8::try_from(DAEMON_REFUSED).unwrap_or(1))
+        }
+        Err(Failure::Successor(error)) => {
+            tracing::error!("cannot take over: {}", words::chain(&error));
+            ExitCode::FAILURE
+        }
+        Err(Failure::Spawner(error)) => {
+            tracing::error!("the connection to the spawner failed: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// How a daemon failed.
+enum Failure {
+    /// The application cannot be started: for its user to read.
+    Start(StartError),
+    /// A running application cannot be taken over. The spawner tries again with another one.
+    Successor(StartError),
+    /// The spawner has gone, and everything else with it.
+    Spawner(io::Error),
+}
+
+async fn serve(settings: &Settings, places: &Places) -> Result<(), Failure> {
+    // Before the first message to the spawner, which passes signals on from then on.
+    let signals = Signals::catch();
+    let signals = signals.map_err(|source| Failure::Start(StartError::Runtime { what: "catch signals", source }))?;
+    let link = SpawnerLink::from_env();
+    let link = link.map_err(|source| Failure::Start(StartError::Spawner { doing: "taking it over", source }))?;
+    let mut connection = Connection::new(link);
+    let held = connection.list().await.map_err(Failure::Start)?;
+    let failed = match held.has_predecessor() {
+        true => Failure::Successor,
+        false => Failure::Start,
+    };
+    let mut app = begin(settings, places, connection, held, signals).await.map_err(failed)?;
+    app.run().await.map_err(Failure::Spawner)
+}
+
+async fn begin(
+    settings: &Settings,
+    places: &Places,
+    mut connection: Connection,
+    held: Held,
+    signals: Signals,
+) -> Result<App, StartError> {
+    let start = start::start(settings, places, &mut connection, &held).await?;
+    App::begin(start, connection, held, signals)
+}

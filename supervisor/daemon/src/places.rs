@@ -176,6 +176,11 @@ impl Places {
         self.runtime.join("nsswitch.conf")
     }
 
+    /// How far each pipe of output was read.
+    pub fn bookmarks(&self) -> PathBuf {
+        self.runtime.join("bookmarks")
+    }
+
     /// The folder of all workers' folders.
     pub fn workers(&self) -> PathBuf {
         self.runtime.join("workers")

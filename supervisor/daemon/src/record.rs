@@ -19,17 +19,17 @@ use crate::launch::Accepts;
 
 /// The note on a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct RunNote {
+pub(crate) struct RunNote {
     /// Whose run it is.
-    pub of: RunOf,
+    pub(crate) of: RunOf,
     /// When it was started.
-    pub started_at_ms: u64,
+    pub(crate) started_at_ms: u64,
 }
 
 /// Whose run it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum RunOf {
+pub(crate) enum RunOf {
     /// The mesh proxy.
     Proxy,
     /// A worker.
@@ -42,16 +42,15 @@ pub enum RunOf {
         accepts: AcceptsNote,
         /// Where it was found accepting.
         endpoint: Option<Endpoint>,
-        /// Out-of-memory kills its cgroup had seen when it started.
-        oom_kills: u64,
+        /// Out-of-memory kills its cgroup had counted when it was started.
+        oom_kills_before: u64,
     },
 }
 
-/// [`Accepts`] on the wire.
+/// [`Accepts`] on the wire, where the variants are documented.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "launch::Accepts is their documentation")]
-pub enum AcceptsNote {
+pub(crate) enum AcceptsNote {
     Unix(PathBuf),
     Inherited(PathBuf),
     Port(u16),
@@ -85,18 +84,18 @@ impl From<AcceptsNote> for Accepts {
 
 /// What is worth knowing of a worker besides what `watt-core` saves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Times {
+pub(crate) struct Times {
     /// When it entered its state.
-    pub since_ms: u64,
+    pub(crate) since_ms: u64,
     /// When its last run ended.
-    pub exited_at_ms: u64,
+    pub(crate) exited_at_ms: u64,
 }
 
 /// The note on a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct WorkerNote {
+pub(crate) struct WorkerNote {
     /// See [`Times`].
-    pub times: Times,
+    pub(crate) times: Times,
     wanted_up: bool,
     state: StateNote,
     stop_pending: bool,
@@ -142,7 +141,7 @@ enum CauseNote {
 
 impl WorkerNote {
     /// Notes what `watt-core` says of a worker at `now_ms`.
-    pub fn new(saved: &Saved, times: Times, now_ms: u64) -> WorkerNote {
+    pub(crate) fn new(saved: &Saved, times: Times, now_ms: u64) -> WorkerNote {
         WorkerNote {
             times,
             wanted_up: match saved.wanted {
@@ -159,7 +158,7 @@ impl WorkerNote {
     }
 
     /// What `watt-core` is to take over at `now_ms`.
-    pub fn restore(self, now_ms: u64) -> Saved {
+    pub(crate) fn restore(self, now_ms: u64) -> Saved {
         Saved {
             wanted: if self.wanted_up { Wanted::Up } else { Wanted::Down },
             state: self.state.restore(now_ms),
@@ -296,20 +295,21 @@ impl From<CauseNote> for ExitCause {
 }
 
 /// The key of a worker's note among the spawner's values.
-pub fn key(worker: &WorkerId) -> String {
+pub(crate) fn key(worker: &WorkerId) -> String {
     format!("worker/{worker}")
 }
 
 /// The worker of a key; `None` when the key is for something else.
-pub fn worker_of(key: &str) -> Option<WorkerId> {
+pub(crate) fn worker_of(key: &str) -> Option<WorkerId> {
     let (service, index) = key.strip_prefix("worker/")?.split_once('/')?;
     Some(WorkerId { service: ServiceId::new(service).ok()?, index: index.parse().ok()? })
 }
 
 /// The workers among the values a predecessor left. What cannot be read is left out: its worker starts afresh, and
 /// its run, if any, is nobody's.
-pub fn workers(values: &[(String, Vec<u8>)]) -> BTreeMap<WorkerId, WorkerNote> {
-    let note = |(key, value): &(String, Vec<u8>)| Some((worker_of(key)?, serde_json::from_slice(value).ok()?));
+pub(crate) fn workers(values: &[(String, Vec<u8>)]) -> BTreeMap<WorkerId, WorkerNote> {
+    let note =
+        |(key, value): &(String, Vec<u8>)| Some((worker_of(key)?, serde_json::from_slice(value).ok()?));
     values.iter().filter_map(note).collect()
 }
 

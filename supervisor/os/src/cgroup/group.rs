@@ -99,7 +99,7 @@ impl Group {
     }
 
     /// Every directory, each once.
-    pub(super) fn directories(&self) -> impl Iterator<Item = &PathBuf> {
+    pub fn directories(&self) -> impl Iterator<Item = &PathBuf> {
         let legacy: BTreeSet<&PathBuf> = self.legacy.values().collect();
         self.unified.iter().chain(legacy)
     }

@@ -1,0 +1,420 @@
+//! The loop: it owns all state of the application, and everything else talks to it by message.
+//!
+//! An event is handled at once and to its end: it goes to `watt-core` when it is about a worker, what comes out is
+//! performed, and what that brings about goes back, until nothing is left. Work that is done for all workers together
+//! (a new snapshot for the proxy, answers to operators) waits for the moment when no further event is there, so that a
+//! thousand services that start at once cost one snapshot and not a thousand.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io,
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+};
+use watt_api::{control::WorkerState, mesh::Counts};
+use watt_config::Config;
+use watt_core::{
+    RunId, WorkerId,
+    fleet::{Fleet, FleetEvent, Goal, Request, Selection},
+    plan::Plan,
+    worker,
+};
+use watt_spawner::protocol;
+
+use crate::{
+    cgroups::Cgroups,
+    control::Command,
+    events::{Events, happenings},
+    launch::Host,
+    logs::Logs,
+    operate::Operation,
+    places::Places,
+    proxy::Proxy,
+    proxy_link::{LinkEvent, ProxyLink},
+    readiness,
+    record::{self, Times, WorkerNote},
+    runs::Run,
+    snapshot,
+    spawner_link::{News, SpawnerLink},
+    status,
+    usage::Meter,
+};
+
+/// How many messages of each kind may wait for the loop. Senders wait for room.
+const INBOX_SIZE: usize = 256;
+
+/// The longest time that work for all workers together waits for a quiet moment.
+const SETTLE_AFTER_MAX: Duration = Duration::from_millis(10);
+
+/// The key under which a shutdown that was asked for is kept for a successor: `drain` or `now`.
+pub(crate) const SHUTDOWN: &str = "shutdown";
+/// The key that says that the application was told to start.
+pub(crate) const STARTED: &str = "started";
+/// The key of the proxy's record.
+pub(crate) const PROXY: &str = "proxy";
+
+/// An application that runs.
+pub(crate) struct App {
+    pub(crate) plan: Plan,
+    pub(crate) config: Config,
+    pub(crate) places: Places,
+    pub(crate) host: Host,
+    pub(crate) inherited: BTreeMap<String, String>,
+    pub(crate) cgroups: Cgroups,
+    pub(crate) threads: usize,
+    pub(crate) gateway: Option<SocketAddr>,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) resolvers: Vec<SocketAddr>,
+    pub(crate) started_at_ms: u64,
+    pub(crate) daemon_restarts: u64,
+
+    pub(crate) fleet: Fleet,
+    pub(crate) runs: BTreeMap<RunId, Run>,
+    pub(crate) times: BTreeMap<WorkerId, Times>,
+    /// The last state of each worker that was told.
+    pub(crate) told: BTreeMap<WorkerId, WorkerState>,
+    /// What is configured and not enforced, by service.
+    pub(crate) unenforced: BTreeMap<String, Vec<String>>,
+    pub(crate) counts: BTreeMap<String, Counts>,
+    /// Sockets of workers that the spawner holds, by their names there.
+    pub(crate) bound: BTreeMap<String, Arc<OwnedFd>>,
+    /// Ports of the host that runs were told to use.
+    pub(crate) ports: BTreeMap<u16, RunId>,
+    pub(crate) proxy: Proxy,
+    pub(crate) operations: Vec<Operation>,
+    pub(crate) meter: Meter,
+
+    pub(crate) link: SpawnerLink,
+    pub(crate) proxy_link: ProxyLink,
+    pub(crate) logs: Logs,
+    pub(crate) events: Events,
+    pub(crate) senders: Senders,
+    pub(crate) inbox: Inbox,
+
+    /// News of workers that `watt-core` has not heard yet.
+    pub(crate) pending: VecDeque<(WorkerId, worker::Event)>,
+    /// Runs that are over as soon as their worker's note is with the spawner.
+    pub(crate) forgettable: Vec<RunId>,
+    /// Since when work for all workers together waits.
+    pub(crate) unsettled_since: Option<Instant>,
+    pub(crate) version: u64,
+    pub(crate) said_ready: bool,
+    pub(crate) ending: Ending,
+}
+
+/// How far the end of the application has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Not asked for.
+    No,
+    /// Services are being drained and stopped.
+    Draining,
+    /// Everything is being killed.
+    Killing,
+    /// No run is left, and the spawner was told to end.
+    Over,
+}
+
+/// Something that happens.
+pub(crate) enum Event {
+    /// From the spawner.
+    Spawner(News),
+    /// From the link to the proxy.
+    Proxy(LinkEvent),
+    /// From a run that is watched.
+    Readiness(readiness::News),
+    /// No process of a run is left.
+    Emptied(RunId),
+    /// An operator's request.
+    Command(Command),
+    /// SIGTERM or SIGINT.
+    Terminate,
+    /// A deadline of the fleet or the proxy.
+    Tick,
+    /// Nothing else is there to be done.
+    Quiet,
+}
+
+/// Where tasks beside the loop send to.
+#[derive(Debug, Clone)]
+pub(crate) struct Senders {
+    pub(crate) readiness: mpsc::Sender<readiness::News>,
+    pub(crate) emptied: mpsc::Sender<RunId>,
+    pub(crate) proxy: mpsc::Sender<LinkEvent>,
+    pub(crate) commands: mpsc::Sender<Command>,
+}
+
+/// What waits for the loop.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    readiness: mpsc::Receiver<readiness::News>,
+    emptied: mpsc::Receiver<RunId>,
+    proxy: mpsc::Receiver<LinkEvent>,
+    commands: mpsc::Receiver<Command>,
+    signals: Signals,
+    pub(crate) backlog: VecDeque<News>,
+}
+
+/// The signals that end the application.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    /// Caught so that it does not end us: there is nothing to reload yet.
+    hangup: Signal,
+}
+
+impl Signals {
+    /// Catches them from now on. The spawner passes signals on after our first message, so this comes before.
+    pub(crate) fn catch() -> io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => {}
+            }
+        }
+    }
+}
+
+/// The channels to the loop.
+pub(crate) fn channels(signals: Signals, backlog: VecDeque<News>) -> (Senders, Inbox) {
+    let (readiness_sender, readiness) = mpsc::channel(INBOX_SIZE);
+    let (emptied_sender, emptied) = mpsc::channel(INBOX_SIZE);
+    let (proxy_sender, proxy) = mpsc::channel(INBOX_SIZE);
+    let (commands_sender, commands) = mpsc::channel(INBOX_SIZE);
+    let senders = Senders {
+        readiness: readiness_sender,
+        emptied: emptied_sender,
+        proxy: proxy_sender,
+        commands: commands_sender,
+    };
+    (senders, Inbox { readiness, emptied, proxy, commands, signals, backlog })
+}
+
+impl App {
+    /// Handles events until the application is over, or the spawner has gone.
+    pub(crate) async fn run(&mut self) -> io::Result<()> {
+        while self.ending != Ending::Over {
+            let event = self.next().await?;
+            self.handle(event);
+        }
+        Ok(())
+    }
+
+    /// Waits for something to happen. What matters most is looked at first; each source is bounded by what runs do,
+    /// so that none can keep the others from their turn for long.
+    async fn next(&mut self) -> io::Result<Event> {
+        if let Some(news) = self.inbox.backlog.pop_front() {
+            return Ok(Event::Spawner(news));
+        }
+        if self.unsettled_since.is_some_and(|since| since.elapsed() >= SETTLE_AFTER_MAX) {
+            return Ok(Event::Quiet);
+        }
+        let deadline = [self.fleet.deadline(), self.proxy.deadline()].into_iter().flatten().min();
+        let unsettled = self.unsettled_since.is_some();
+        let Inbox { readiness, emptied, proxy, commands, signals, backlog: _ } = &mut self.inbox;
+        let event = tokio::select! {
+            biased;
+            () = signals.next() => Event::Terminate,
+            news = self.link.next() => Event::Spawner(news?),
+            Some(run) = emptied.recv() => Event::Emptied(run),
+            Some(news) = readiness.recv() => Event::Readiness(news),
+            Some(news) = proxy.recv() => Event::Proxy(news),
+            Some(command) = commands.recv() => Event::Command(command),
+            () = until(deadline) => Event::Tick,
+            () = std::future::ready(()), if unsettled => Event::Quiet,
+        };
+        Ok(event)
+    }
+
+    /// Handles one event to its end.
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Spawner((message, descriptors)) => self.spawner_says(message, descriptors),
+            Event::Proxy(news) => self.proxy_says(news),
+            Event::Readiness(news) => self.readiness_says(news),
+            Event::Emptied(run) => self.emptied(run),
+            Event::Command(command) => self.command(command),
+            Event::Terminate => self.terminate(),
+            Event::Tick => {
+                self.tell(FleetEvent::Tick);
+                self.revive_proxy();
+            }
+            Event::Quiet => self.settle(),
+        }
+        self.drain_pending();
+    }
+
+    /// News of a worker for `watt-core`, which hears it when the present event has been handled.
+    pub(crate) fn push(&mut self, worker: WorkerId, event: worker::Event) {
+        self.pending.push_back((worker, event));
+    }
+
+    pub(crate) fn drain_pending(&mut self) {
+        while let Some((worker, event)) = self.pending.pop_front() {
+            self.tell(FleetEvent::Worker(worker, event));
+        }
+        for run in std::mem::take(&mut self.forgettable) {
+            self.link.request(protocol::Request::Forget { run: run.0 }, Vec::new());
+        }
+    }
+
+    /// Tells `watt-core`, notes what changed where a successor finds it, and then performs what it wants: a run that is
+    /// not in the notes would be nobody's to a successor.
+    pub(crate) fn tell(&mut self, event: FleetEvent) {
+        let mut effects = Vec::new();
+        self.fleet.handle(Instant::now(), event, &mut effects);
+        self.note_changes();
+        self.perform(effects);
+    }
+
+    pub(crate) fn note_changes(&mut self) {
+        let changed = self.fleet.take_changed();
+        if !changed.is_empty() {
+            self.unsettle();
+        }
+        let (now, now_ms) = (Instant::now(), status::now_ms());
+        for worker in changed {
+            self.announce(&worker, now, now_ms);
+            let Some(saved) = self.fleet.save(now, &worker) else { continue };
+            let times = self.times.get(&worker).copied().unwrap_or_default();
+            let note = WorkerNote::new(&saved, times, now_ms);
+            // A note is strings and numbers, which always have a JSON form.
+            if let Ok(value) = serde_json::to_vec(&note) {
+                self.put(&record::key(&worker), value);
+            }
+        }
+    }
+
+    /// Makes an event of a worker's new state.
+    fn announce(&mut self, id: &WorkerId, now: Instant, now_ms: u64) {
+        let (Some(worker), Some(plan)) = (self.fleet.worker(id), self.fleet.plan(&id.service)) else {
+            return;
+        };
+        let state = status::state(&worker.state);
+        if self.told.insert(id.clone(), state) == Some(state) {
+            return;
+        }
+        let times = self.times.entry(id.clone()).or_default();
+        times.since_ms = now_ms;
+        let ended = matches!(
+            state,
+            WorkerState::Backoff | WorkerState::Failed | WorkerState::Completed | WorkerState::Down
+        );
+        let exit = worker.record.last_exit.as_ref().filter(|_| ended);
+        let waiting_for = self.fleet.waiting_for(&id.service);
+        let waiting_for: Vec<String> = waiting_for.iter().map(|(service, _)| service.to_string()).collect();
+        self.events.emit(happenings::WorkerEntered {
+            worker: id.clone(),
+            run: worker.run(),
+            state,
+            exit: exit.map(|cause| status::exit(cause, plan, times.exited_at_ms)),
+            text: status::describe(worker, plan, now, &waiting_for.join(", ")),
+        });
+    }
+
+    /// Keeps a value for a successor.
+    pub(crate) fn put(&mut self, key: &str, value: Vec<u8>) {
+        self.link.request(protocol::Request::Put { key: key.to_owned(), value }, Vec::new());
+    }
+
+    /// Something changed that the proxy or an operator waits for.
+    pub(crate) fn unsettle(&mut self) {
+        self.unsettled_since.get_or_insert_with(Instant::now);
+    }
+
+    /// Does what waits for a quiet moment.
+    fn settle(&mut self) {
+        self.unsettled_since = None;
+        self.publish();
+        self.announce_ready();
+        self.answer_operations();
+        if self.fleet.is_shutting_down() && self.fleet.is_idle() {
+            self.end();
+        }
+    }
+
+    /// Gives the proxy a new snapshot.
+    fn publish(&mut self) {
+        self.version += 1;
+        let runs = &self.runs;
+        let facts = |run: RunId| runs.get(&run).map(Run::facts).unwrap_or_default();
+        let sources = snapshot::Sources {
+            plan: &self.plan,
+            fleet: &self.fleet,
+            facts: &facts,
+            resolvers: &self.resolvers,
+            now: Instant::now(),
+        };
+        self.proxy_link.publish(snapshot::snapshot(&sources, self.version));
+    }
+
+    fn announce_ready(&mut self) {
+        if self.said_ready {
+            return;
+        }
+        let verdicts = self.fleet.verdicts(&Selection::All, Goal::Up);
+        if verdicts.values().all(|verdict| verdict.is_ok(Goal::Up)) {
+            self.said_ready = true;
+            self.events.emit(happenings::AppReady { services: verdicts.len() });
+        }
+    }
+
+    /// SIGTERM: the first one drains, the second one kills.
+    fn terminate(&mut self) {
+        let now = self.ending != Ending::No;
+        self.shut_down(now);
+    }
+
+    /// Begins the end, or cuts it short.
+    pub(crate) fn shut_down(&mut self, now: bool) {
+        let next = if now { Ending::Killing } else { Ending::Draining };
+        if self.ending == Ending::Over || (self.ending == Ending::Killing && !now) {
+            return;
+        }
+        if self.ending != next {
+            self.ending = next;
+            self.events.emit(happenings::AppStopping { now });
+            self.put(SHUTDOWN, if now { b"now".to_vec() } else { b"drain".to_vec() });
+        }
+        self.unsettle();
+        self.tell(FleetEvent::Request(Request::Shutdown { now }));
+    }
+
+    /// Everything has ended: the spawner ends the rest and removes what is ours.
+    fn end(&mut self) {
+        if self.ending == Ending::Over {
+            return;
+        }
+        self.ending = Ending::Over;
+        self.proxy.retire();
+        let way_out = self.cgroups.way_out();
+        let mut remove = way_out.remove;
+        remove.push(self.places.runtime.clone());
+        let exit = protocol::Request::Exit { status: 0, join_cgroups: way_out.join, remove };
+        self.link.request(exit, Vec::new());
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,445 @@
+//! What others tell the loop: the spawner, the proxy, and the watches for readiness.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    },
+    path::Path,
+    sync::Arc,
+    time::Instant,
+};
+
+use nix::fcntl::OFlag;
+use tokio::sync::{mpsc, oneshot};
+use watt_api::mesh::{Endpoint, FromProxy, ListenerKind};
+use watt_core::{
+    RunId,
+    plan::ReadyWhen,
+    worker::{Event, ExecFailure, ExitCause},
+};
+use watt_spawner::protocol::{Message, Request, WaitStatus};
+
+use crate::{
+    app::{App, Ending, PROXY},
+    events::happenings,
+    launch::{Accepts, listener_name},
+    listening::{Listening, Network, Owner},
+    logs, proxy,
+    proxy_link::LinkEvent,
+    readiness::{self, Sign, Watch, notify::NotifySocket},
+    runs::{Main, Run, Task},
+    status, words,
+};
+
+/// Sockets made at a time when the proxy or a probe has none left in a run's network.
+const SOCKETS_AT_A_TIME: u16 = 32;
+
+/// Sockets kept for the probes of a run.
+const PROBE_SOCKETS: usize = 2;
+
+impl App {
+    /// A message of the spawner.
+    pub(crate) fn spawner_says(&mut self, message: Message, descriptors: Vec<OwnedFd>) {
+        match message {
+            Message::Spawned { run, pid } => self.spawned(run, pid, descriptors),
+            Message::SpawnFailed { run, step, errno } => {
+                self.start_failed(run, ExecFailure { step, object: String::new(), errno });
+            }
+            Message::Executed { run, names } => self.executed(RunId(run), names.into_iter().zip(descriptors)),
+            Message::ExecFailed { run, step, object, errno } => {
+                // Its exit follows, and tells `watt-core`.
+                if let Some(run) = self.runs.get_mut(&RunId(run)) {
+                    run.exec_failure = Some(ExecFailure { step, object, errno });
+                } else {
+                    tracing::error!("the mesh proxy cannot be started: {step} {object}: error {errno}");
+                }
+            }
+            Message::Exited { run, exit } => self.exited(run, exit),
+            Message::Listener { name, .. } => self.bound(name, descriptors),
+            Message::ListenFailed { name, errno } => {
+                let error = io::Error::from_raw_os_error(errno);
+                tracing::warn!("cannot listen on {name}: {error}");
+            }
+            Message::Sockets { run, errno } => self.sockets(RunId(run), descriptors, errno),
+            // Of a list or a probe that was asked for before there was a loop.
+            Message::Info { .. }
+            | Message::Run { .. }
+            | Message::Kept { .. }
+            | Message::Value { .. }
+            | Message::ListEnd
+            | Message::Probe { .. } => {}
+        }
+    }
+
+    fn spawned(&mut self, run: u64, pid: u32, descriptors: Vec<OwnedFd>) {
+        let Ok([pidfd, stdout, stderr]) = <[OwnedFd; 3]>::try_from(descriptors) else {
+            return tracing::error!("the spawner sent a process without its descriptors");
+        };
+        let id = RunId(run);
+        if run >= proxy::FIRST_RUN {
+            self.proxy.spawned(run, Main::new(pid, pidfd));
+            return self.attach(id, logs::Source::Proxy, false, stdout, stderr);
+        }
+        let Some(known) = self.runs.get_mut(&id) else { return };
+        known.spawned(pid, pidfd);
+        let source = logs::Source::Worker(known.worker.clone());
+        self.attach(id, source, false, stdout, stderr);
+        self.unsettle();
+    }
+
+    /// No process could be started.
+    fn start_failed(&mut self, run: u64, failure: ExecFailure) {
+        if run >= proxy::FIRST_RUN {
+            tracing::error!("the mesh proxy cannot be started: {}", failure.step);
+            return self.proxy_ended(run, "it could not be started".to_owned());
+        }
+        let Some(worker) = self.runs.get(&RunId(run)).map(|run| run.worker.clone()) else { return };
+        self.exec_failed(&worker, RunId(run), failure);
+    }
+
+    /// The program runs. Its listeners go to the proxy, and it is watched from now on.
+    fn executed(&mut self, id: RunId, descriptors: impl Iterator<Item = (String, OwnedFd)>) {
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        let worker = run.worker.clone();
+        let mut sockets = Vec::new();
+        for (name, descriptor) in descriptors {
+            match name.as_str() {
+                "socket" => sockets.push(descriptor),
+                _ => drop(run.descriptors.insert(name, Arc::new(descriptor))),
+            }
+        }
+        self.give_listeners(id);
+        self.watch(id, &mut sockets);
+        if !sockets.is_empty() {
+            self.proxy_link.give_sockets(id, sockets);
+        }
+        self.push(worker, Event::Executed(id));
+    }
+
+    /// Has the proxy serve what the exec stage made in a private network.
+    pub(crate) fn give_listeners(&mut self, id: RunId) {
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        let caller = run.worker.service.to_string();
+        for (name, descriptor) in &run.descriptors {
+            let Some((kind, label)) = listener_kind(name, &caller) else { continue };
+            let listener = format!("{label}/{id}");
+            self.proxy_link.add_listener(listener.clone(), kind, Arc::clone(descriptor));
+            run.listeners.push(listener);
+        }
+    }
+
+    /// Starts to watch a run for its sign of readiness.
+    pub(crate) fn watch(&mut self, id: RunId, sockets: &mut Vec<OwnedFd>) {
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        let Some(service) = self.plan.services.get(&run.worker.service) else { return };
+        let notify = self.bound.get(&listener_name("notify", &run.worker)).map(Arc::clone);
+        let pid = run.main.as_ref().map_or(0, |main| main.pid);
+        let sign = match &service.ready.when {
+            ReadyWhen::Started => Ok(Sign::Started),
+            ReadyWhen::Listening => Ok(Sign::Listening),
+            ReadyWhen::Http { path } => Ok(Sign::Http { path: path.clone() }),
+            ReadyWhen::Tcp => Ok(Sign::Tcp),
+            ReadyWhen::Log { pattern } => log_sign(&self.logs, run, id, pattern),
+            ReadyWhen::Notify => notify_sign(notify.as_deref(), pid),
+        };
+        let sign = match sign {
+            Ok(sign) => sign,
+            // Without a sign the start timeout ends it, and says so.
+            Err(error) => return tracing::error!("{} cannot be watched for its sign: {error}", run.worker),
+        };
+        let listening = network(run).map(|network| Listening::new(run.accepts.clone(), network));
+        let listening = listening.inspect_err(|error| {
+            tracing::warn!("cannot find out where {} listens: {error}", run.worker);
+        });
+        let private = run.descriptors.contains_key("diag");
+        let probe_sockets = (private && readiness::needs_sockets(&service.ready.when)).then(|| {
+            let (sender, receiver) = mpsc::channel(usize::from(SOCKETS_AT_A_TIME));
+            for socket in sockets.drain(..sockets.len().min(PROBE_SOCKETS)) {
+                // There is room: the channel is new.
+                let _ = sender.try_send(socket);
+            }
+            run.probe_sockets = Some(sender);
+            receiver
+        });
+        let host = format!("{}.{}", run.worker.service, crate::addresses::DOMAIN);
+        let watch = Watch { run: id, host, sign, listening: listening.ok(), sockets: probe_sockets };
+        run.watching = Some(watch.start(self.senders.readiness.clone()));
+    }
+
+    /// A main process ended. What its cgroup counted is read before anything can remove it.
+    pub(crate) fn exited(&mut self, run: u64, exit: WaitStatus) {
+        let id = RunId(run);
+        if run >= proxy::FIRST_RUN {
+            drop(self.logs.ended(id));
+            self.forgettable.push(id);
+            return self.proxy_ended(run, exit_words(exit));
+        }
+        let Some(known) = self.runs.get_mut(&id) else {
+            // A run that was nobody's.
+            return self.forgettable.push(id);
+        };
+        if let Some(main) = &mut known.main {
+            main.exit = Some(exit);
+        }
+        let worker = known.worker.clone();
+        let limits =
+            self.plan.services.get(&worker.service).map(|service| service.limits.clone()).unwrap_or_default();
+        let cause = known.cause(exit, known.group.events().oom_kills, limits.memory);
+        if let ExitCause::OutOfMemory { limit } = &cause {
+            self.events.emit(happenings::OutOfMemory { worker: worker.clone(), run: id, limit: *limit });
+            if limits.oom_group {
+                // cgroup v1 kills one process alone; half a worker is worse than none.
+                self.kill(id);
+            }
+        }
+        self.exited_now(&worker);
+        self.push(worker, Event::Exited(id, cause));
+    }
+
+    /// A socket of a worker is bound.
+    fn bound(&mut self, name: String, descriptors: Vec<OwnedFd>) {
+        let Some(socket) = descriptors.into_iter().next() else { return };
+        self.adopt_bound(name, socket);
+    }
+
+    /// Puts a worker's socket to its use.
+    pub(crate) fn adopt_bound(&mut self, name: String, socket: OwnedFd) {
+        let socket = Arc::new(socket);
+        let Some((kind, rest)) = name.split_once('/') else { return };
+        match kind {
+            "mesh" => {
+                let caller = rest.split('/').next().unwrap_or_default().to_owned();
+                let kind = ListenerKind::MeshUnix { caller };
+                self.proxy_link.add_listener(format!("mesh-unix/{rest}"), kind, Arc::clone(&socket));
+            }
+            "notify" => {
+                if let Err(error) = readiness::notify::prepare(&socket) {
+                    tracing::warn!("{name} cannot be made ready: {error}");
+                }
+            }
+            // The worker's own; it is passed to the program by the spawner.
+            _ => {}
+        }
+        self.bound.insert(name, socket);
+    }
+
+    /// Sockets that were made in a run's network.
+    fn sockets(&mut self, id: RunId, mut sockets: Vec<OwnedFd>, errno: i32) {
+        if sockets.is_empty() {
+            let error = io::Error::from_raw_os_error(errno);
+            return tracing::warn!("no sockets can be made in the network of run {id}: {error}");
+        }
+        let Some(run) = self.runs.get(&id) else { return };
+        if let Some(probes) = &run.probe_sockets {
+            while probes.capacity() > 0 && sockets.len() > usize::from(SOCKETS_AT_A_TIME) - PROBE_SOCKETS {
+                let Some(socket) = sockets.pop() else { break };
+                if probes.try_send(socket).is_err() {
+                    break;
+                }
+            }
+        }
+        self.proxy_link.give_sockets(id, sockets);
+    }
+
+    fn need_sockets(&mut self, run: RunId) {
+        if self.runs.contains_key(&run) {
+            self.link.request(Request::MakeSockets { run: run.0, count: SOCKETS_AT_A_TIME }, Vec::new());
+        }
+    }
+
+    /// News of a watched run.
+    pub(crate) fn readiness_says(&mut self, news: readiness::News) {
+        match news {
+            readiness::News::Ready { run, endpoint } => {
+                self.accepts_at(run, endpoint);
+                if let Some(worker) = self.runs.get(&run).map(|run| run.worker.clone()) {
+                    self.push(worker, Event::Ready(run));
+                }
+            }
+            readiness::News::Endpoint { run, endpoint } => self.accepts_at(run, Some(endpoint)),
+            readiness::News::NeedSockets { run } => self.need_sockets(run),
+        }
+    }
+
+    /// It is known where a run accepts: for the proxy, and for a successor.
+    fn accepts_at(&mut self, id: RunId, endpoint: Option<Endpoint>) {
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        let Some(endpoint) = endpoint else { return };
+        if let (Endpoint::Unix { path }, Accepts::Unix(_), Some(_)) =
+            (&endpoint, &run.accepts, self.host.proxy_group)
+            && let Err(error) = open_to_group(path)
+        {
+            tracing::warn!("the mesh proxy cannot be let into {}: {error}", path.display());
+        }
+        run.endpoint = Some(endpoint);
+        if let Ok(tag) = serde_json::to_vec(&run.note()) {
+            self.link.request(Request::Tag { run: id.0, tag }, Vec::new());
+        }
+        self.unsettle();
+    }
+
+    /// News of the link to the proxy.
+    pub(crate) fn proxy_says(&mut self, news: LinkEvent) {
+        match news {
+            LinkEvent::Connected => tracing::info!("connected to the mesh proxy"),
+            LinkEvent::Lost { error } => {
+                tracing::info!(
+                    error = error.map(|error| error.to_string()),
+                    "the connection to the mesh proxy ended"
+                );
+            }
+            LinkEvent::Message(FromProxy::Applied { version }) => {
+                tracing::debug!(version, "snapshot applied")
+            }
+            LinkEvent::Message(FromProxy::Drained { run }) => {
+                if let Some(worker) = self.runs.get(&RunId(run)).map(|run| run.worker.clone()) {
+                    self.push(worker, Event::Drained(RunId(run)));
+                }
+            }
+            LinkEvent::Message(FromProxy::NeedSockets { run }) => self.need_sockets(RunId(run)),
+            LinkEvent::Message(FromProxy::Counts { services }) => self.counts = services,
+            LinkEvent::Message(FromProxy::Refused { caller, target, reason }) => {
+                self.events.emit(happenings::CallRefused { caller, target, reason });
+            }
+        }
+    }
+
+    /// The proxy's process has gone.
+    fn proxy_ended(&mut self, run: u64, exit: String) {
+        if self.ending == Ending::Over {
+            return;
+        }
+        self.proxy.ended(Instant::now(), run);
+        self.events.emit(happenings::ProxyReplaced { exit, restarts: self.proxy.record().restarts });
+        if let Ok(record) = serde_json::to_vec(&self.proxy.record()) {
+            self.put(PROXY, record);
+        }
+        self.revive_proxy();
+    }
+
+    /// Starts the proxy when it is time to.
+    pub(crate) fn revive_proxy(&mut self) {
+        if self.proxy.is_wanted(Instant::now()) {
+            self.start_proxy();
+        }
+    }
+
+    /// Asks for a proxy.
+    pub(crate) fn start_proxy(&mut self) {
+        let run = self.proxy.starting(Instant::now());
+        let plan = proxy::launch(&self.plan.name, self.threads, &self.host, &self.inherited);
+        let task =
+            postcard::to_stdvec(&watt_exec::plan::Task::Launch(Box::new(plan))).map_err(io::Error::other);
+        let task = match task.and_then(|task| watt_os::memfd::sealed(c"watt-launch", &task)) {
+            Ok(task) => task,
+            Err(error) => {
+                tracing::error!("the mesh proxy cannot be started: {error}");
+                return self.proxy.ended(Instant::now(), run);
+            }
+        };
+        let note =
+            crate::record::RunNote { of: crate::record::RunOf::Proxy, started_at_ms: status::now_ms() };
+        let request = Request::Spawn {
+            run,
+            tag: serde_json::to_vec(&note).unwrap_or_default(),
+            cgroup: false,
+            pass: vec![proxy::LISTENER.to_owned(), proxy::PROGRAM.to_owned()],
+        };
+        self.link.request(request, vec![task]);
+    }
+}
+
+/// What comes in at a listener that the exec stage made, and how it is called at the proxy.
+fn listener_kind(name: &str, caller: &str) -> Option<(ListenerKind, String)> {
+    let caller = caller.to_owned();
+    let kind = match name {
+        "mesh" => ListenerKind::Mesh { caller },
+        "egress" => ListenerKind::Egress { caller },
+        "dns_udp" => ListenerKind::DnsUdp { caller },
+        "dns_tcp" => ListenerKind::DnsTcp { caller },
+        other => ListenerKind::HostPort { caller, port: other.strip_prefix("host_port:")?.parse().ok()? },
+    };
+    Some((kind, name.replace(':', "/")))
+}
+
+/// The network in which a run listens.
+fn network(run: &Run) -> io::Result<Network> {
+    match run.descriptors.get("diag") {
+        Some(diag) => {
+            let own: BTreeMap<&String, &Arc<OwnedFd>> =
+                run.descriptors.iter().filter(|(name, _)| listener_kind(name, "").is_some()).collect();
+            Network::private(diag.try_clone()?, own.into_values().map(Arc::as_ref))
+        }
+        None => Network::host(Owner { cgroup: run.cgroup_id, marks: run.marks() }),
+    }
+}
+
+/// A line of output that matches.
+fn log_sign(logs: &logs::Logs, run: &mut Run, id: RunId, pattern: &str) -> io::Result<Sign> {
+    let pattern = regex::Regex::new(pattern).map_err(io::Error::other)?;
+    let found = logs.wait_for_line(run.worker.clone(), id, pattern);
+    let (sender, seen) = oneshot::channel();
+    run.tasks.push(Task(tokio::spawn(async move {
+        if found.await {
+            // Nobody listens any more when the run has ended.
+            let _ = sender.send(());
+        }
+    })));
+    Ok(Sign::Log(seen))
+}
+
+/// `READY=1` on the worker's notify socket.
+fn notify_sign(socket: Option<&OwnedFd>, main: u32) -> io::Result<Sign> {
+    let socket = socket.ok_or_else(|| io::Error::other("its notify socket could not be bound"))?;
+    NotifySocket::new(socket.try_clone()?, main).map(Sign::Notify)
+}
+
+/// Lets the proxy, which has its group, connect to a socket that a program made. Connecting takes the right to write
+/// (unix(7)), which most umasks take away.
+fn open_to_group(path: &Path) -> io::Result<()> {
+    // Held by descriptor, so that what was looked at is what is changed; chmod(2) of a link would lead elsewhere.
+    let socket = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags((OFlag::O_PATH | OFlag::O_NOFOLLOW).bits())
+        .open(path)?;
+    let found = socket.metadata()?;
+    if !found.file_type().is_socket() {
+        return Err(io::Error::other("it is not a socket"));
+    }
+    let mode = found.mode() & 0o7777 | 0o060;
+    fs::set_permissions(format!("/proc/self/fd/{}", socket.as_raw_fd()), fs::Permissions::from_mode(mode))
+}
+
+fn exit_words(exit: WaitStatus) -> String {
+    let WaitStatus { code, signaled, core_dumped, .. } = exit;
+    let cause = match signaled {
+        true => ExitCause::Signaled { signal: code, core_dumped },
+        false => ExitCause::Exited(code),
+    };
+    words::exit(&cause, std::time::Duration::ZERO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_are_called_by_what_comes_in_there() {
+        let check = |name, expected: Option<(ListenerKind, &str)>| {
+            let expected = expected.map(|(kind, label)| (kind, label.to_owned()));
+            assert_eq!(listener_kind(name, "api"), expected, "{name}");
+        };
+        let caller = || "api".to_owned();
+        check("mesh", Some((ListenerKind::Mesh { caller: caller() }, "mesh")));
+        check(
+            "host_port:5432",
+            Some((ListenerKind::HostPort { caller: caller(), port: 5432 }, "host_port/5432")),
+        );
+        check("host_port:x", None);
+        check("diag", None);
+        check("netns", None);
+    }
+}

@@ -1,0 +1,225 @@
+//! What operators ask for over the control socket: questions are answered at once, operations when they are done.
+
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
+
+use watt_api::control::{self, Outcome};
+use watt_core::{
+    RunId, ServiceId, WorkerId,
+    fleet::{FleetEvent, Goal, Request, Selection, Verdict},
+};
+
+use crate::{
+    app::{App, Ending},
+    control::{Command, Refusal, Reply, Services},
+    logs::{self, Logs},
+    status, timestamp,
+    usage::{Figures, Subject},
+    words,
+};
+
+/// How many of its last lines a failed start is told with.
+const LAST_LINES: usize = 10;
+
+/// An operation that is under way.
+#[derive(Debug)]
+pub(crate) struct Operation {
+    selection: Selection,
+    goal: Goal,
+    reply: Reply<Outcome>,
+}
+
+impl App {
+    /// Takes a command. Each says when it is legal.
+    pub(crate) fn command(&mut self, command: Command) {
+        match command {
+            Command::Names { reply } => answer(reply, Ok(self.plan.services.keys().cloned().collect())),
+            Command::Status { reply } => self.status(reply),
+            Command::Inspect { service, reply } => self.inspect(&service, reply),
+            Command::Start { services, reply } => self.operate(services, Goal::Up, Request::Start, reply),
+            Command::Restart { services, reply } => self.operate(services, Goal::Up, Request::Restart, reply),
+            Command::Stop { services, reply } => self.operate(services, Goal::Down, Request::Stop, reply),
+            Command::Shutdown { now, reply } => {
+                self.operations.push(Operation { selection: Selection::All, goal: Goal::Down, reply });
+                self.shut_down(now);
+            }
+        }
+    }
+
+    fn operate(
+        &mut self,
+        services: Services,
+        goal: Goal,
+        request: impl FnOnce(Selection) -> Request,
+        reply: Reply<Outcome>,
+    ) {
+        let selection = match self.select(services) {
+            Ok(_) if goal == Goal::Up && self.ending != Ending::No => {
+                return answer(reply, Err(Refusal::ShuttingDown));
+            }
+            Ok(selection) => selection,
+            Err(refusal) => return answer(reply, Err(refusal)),
+        };
+        self.tell(FleetEvent::Request(request(selection.clone())));
+        self.operations.push(Operation { selection, goal, reply });
+        self.unsettle();
+    }
+
+    fn select(&self, services: Services) -> Result<Selection, Refusal> {
+        let named = match services {
+            Services::All => return Ok(Selection::All),
+            Services::Named(named) => named,
+        };
+        match named.iter().find(|service| !self.plan.services.contains_key(*service)) {
+            Some(unknown) => Err(self.unknown(unknown)),
+            None => Ok(Selection::Services(named.into_iter().collect())),
+        }
+    }
+
+    fn unknown(&self, service: &ServiceId) -> Refusal {
+        Refusal::UnknownService {
+            name: service.to_string(),
+            known: self.plan.services.keys().cloned().collect(),
+        }
+    }
+
+    /// Answers the operations that are done.
+    pub(crate) fn answer_operations(&mut self) {
+        for operation in std::mem::take(&mut self.operations) {
+            let verdicts = self.fleet.verdicts(&operation.selection, operation.goal);
+            if verdicts.values().any(|verdict| *verdict == Verdict::Pending) {
+                self.operations.push(operation);
+                continue;
+            }
+            let services = verdicts
+                .iter()
+                .map(|(service, verdict)| (service.to_string(), self.in_words(service, verdict)));
+            let outcome = Outcome {
+                ok: verdicts.values().all(|verdict| verdict.is_ok(operation.goal)),
+                services: services.collect(),
+            };
+            answer(operation.reply, Ok(outcome));
+        }
+    }
+
+    fn in_words(&self, service: &ServiceId, verdict: &Verdict) -> String {
+        match verdict {
+            Verdict::Pending => "on its way".to_owned(),
+            Verdict::Ready => "ready".to_owned(),
+            Verdict::Completed => "completed".to_owned(),
+            Verdict::Down => "down".to_owned(),
+            Verdict::Failed { exit: Some(cause) } => {
+                let timeout = self.fleet.plan(service).map(|plan| plan.ready.timeout).unwrap_or_default();
+                words::exit(cause, timeout)
+            }
+            Verdict::Failed { exit: None } => "failed".to_owned(),
+            Verdict::Blocked { on: (service, condition) } => {
+                format!("waits for {service} to be {}", words::condition(*condition))
+            }
+            Verdict::Overruled => "another request came in between".to_owned(),
+        }
+    }
+
+    /// Puts together what is in memory, and has the rest read beside the loop.
+    fn status(&self, reply: Reply<Box<control::Status>>) {
+        let sources = self.sources();
+        let status = control::Status {
+            app: self.plan.name.to_string(),
+            file: self.plan.file.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: timestamp::from_ms(self.started_at_ms),
+            gateway: self.gateway.map(|address| format!("http://{address}")),
+            supervisor: control::Supervisor {
+                spawner_pid: std::os::unix::process::parent_id(),
+                daemon_pid: std::process::id(),
+                proxy_pid: self.proxy.pid(),
+                daemon_restarts: self.daemon_restarts,
+                proxy_restarts: self.proxy.record().restarts,
+                memory: 0,
+            },
+            services: sources.services(),
+            warnings: self.warnings.clone(),
+        };
+        let rest = self.rest(&status.services);
+        tokio::spawn(async move {
+            let mut status = status;
+            let own = [status.supervisor.spawner_pid, status.supervisor.daemon_pid];
+            let own: Vec<u32> = own.into_iter().chain(status.supervisor.proxy_pid).collect();
+            let memory = tokio::task::spawn_blocking(move || own.into_iter().map(private_memory).sum());
+            rest.fill(&mut status.services).await;
+            status.supervisor.memory = memory.await.unwrap_or(0);
+            answer(reply, Ok(Box::new(status)));
+        });
+    }
+
+    fn inspect(&self, service: &ServiceId, reply: Reply<Box<control::Inspect>>) {
+        let Some(plan) = self.fleet.plan(service) else { return answer(reply, Err(self.unknown(service))) };
+        let found = self.sources().service(plan);
+        let groups = found.workers.iter().filter_map(|worker| self.runs.get(&RunId(worker.run?)));
+        let cgroups = groups.flat_map(|run| run.group.directories().cloned()).collect();
+        let rest = self.rest(std::slice::from_ref(&found));
+        let config = self.config.service_json(service);
+        let log_dir = self.places.logs(&self.plan);
+        tokio::spawn(async move {
+            let mut services = [found];
+            rest.fill(&mut services).await;
+            let [service] = services;
+            answer(reply, Ok(Box::new(control::Inspect { service, config, log_dir, cgroups })));
+        });
+    }
+
+    fn sources(&self) -> status::Sources<'_> {
+        status::Sources {
+            fleet: &self.fleet,
+            runs: &self.runs,
+            times: &self.times,
+            counts: &self.counts,
+            unenforced: &self.unenforced,
+            now: Instant::now(),
+        }
+    }
+
+    /// What has to be read from elsewhere for these services.
+    fn rest(&self, services: &[control::Service]) -> Rest {
+        let running = services.iter().flat_map(|service| &service.workers).filter_map(|worker| worker.run);
+        let subjects = running.filter_map(|run| {
+            let known = self.runs.get(&RunId(run))?;
+            Some(Subject { run: RunId(run), pid: known.live_pid(), group: known.group.clone() })
+        });
+        Rest { subjects: subjects.collect(), meter: self.meter.clone(), logs: self.logs.clone() }
+    }
+}
+
+/// Sending fails when the client has gone, which is no business of ours.
+fn answer<T>(reply: Reply<T>, answer: Result<T, Refusal>) {
+    let _ = reply.send(answer);
+}
+
+/// 0 for a process that has gone.
+fn private_memory(pid: u32) -> u64 {
+    watt_os::process_info::private_memory(pid).unwrap_or(0)
+}
+
+/// What `status` has to read from files and from the logs.
+struct Rest {
+    subjects: Vec<Subject>,
+    meter: crate::usage::Meter,
+    logs: Logs,
+}
+
+impl Rest {
+    async fn fill(self, services: &mut [control::Service]) {
+        let Rest { subjects, meter, logs } = self;
+        let figures = tokio::task::spawn_blocking(move || meter.read(&subjects));
+        // A panic there would leave the figures out and nothing else.
+        let figures: Arc<BTreeMap<RunId, Figures>> = Arc::new(figures.await.unwrap_or_default());
+        for service in services {
+            status::fill(service, &figures);
+            let Ok(id) = ServiceId::new(&service.id) else { continue };
+            for worker in service.workers.iter_mut().filter(|worker| status::explains(worker.state)) {
+                let source = logs::Source::Worker(WorkerId { service: id.clone(), index: worker.index });
+                let lines = logs.last_lines(source, LAST_LINES).await;
+                worker.last_output = lines.iter().filter_map(|line| line.text()).map(Into::into).collect();
+            }
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! The effects that `watt-core` asks for, performed: one function each. None of them waits; what takes time runs
+//! beside the loop, and what comes of it returns as an event.
+
+use std::{
+    fs, io,
+    net::{Ipv4Addr, TcpListener},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{DirBuilderExt, PermissionsExt},
+    },
+    path::Path,
+};
+
+use watt_core::{
+    RunId, WorkerId,
+    fleet::FleetEffects,
+    worker::{Effect, Event, ExecFailure, ExitCause},
+};
+use watt_exec::plan::Task as ExecTask;
+use watt_os::{cgroup::Group, memfd};
+use watt_spawner::protocol::{Address, Request};
+
+use crate::{
+    app::App,
+    launch::{self, Accepts, Launch, Launcher},
+    logs,
+    places::WorkerPlaces,
+    runs::{Run, SIGCONT, SIGKILL, SIGTERM, Task},
+    status,
+};
+
+/// How often a free port of the host is asked for before it is taken although another run was told the same.
+const PORT_ATTEMPTS: usize = 16;
+
+impl App {
+    /// Performs effects in order.
+    pub(crate) fn perform(&mut self, effects: FleetEffects) {
+        for (worker, effect) in effects {
+            match effect {
+                Effect::Spawn(run) => self.spawn(&worker, run),
+                Effect::Drain(run) => self.drain(&worker, run),
+                Effect::Signal(run) => self.signal(&worker, run),
+                Effect::TerminateRest(run) => self.terminate_rest(run),
+                Effect::Kill(run) => self.kill(run),
+                Effect::Release(run) => self.release(&worker, run),
+            }
+        }
+    }
+
+    /// Asks for a process. A step that fails here is a failed start like one of the exec stage's.
+    fn spawn(&mut self, worker: &WorkerId, run: RunId) {
+        if let Err((step, object, error)) = self.try_spawn(worker, run) {
+            let failure =
+                ExecFailure { step: step.to_owned(), object, errno: error.raw_os_error().unwrap_or(0) };
+            self.exec_failed(worker, run, failure);
+        }
+    }
+
+    fn try_spawn(&mut self, worker: &WorkerId, run: RunId) -> Result<(), (&'static str, String, io::Error)> {
+        let Some(service) = self.plan.services.get(&worker.service).cloned() else { return Ok(()) };
+        let places = self.places.worker(worker);
+        let (group, unenforced) = self
+            .cgroups
+            .create(worker, &service.limits)
+            .map_err(|error| ("cgroup", worker.to_string(), error))?;
+        self.note_unenforced(&service, &unenforced);
+        // A run exists from here on, even if what follows fails: its cgroup is released like any other's.
+        self.runs.insert(run, Run::new(worker.clone(), group.clone(), &places, status::now_ms()));
+
+        make_folder(&places, self.host.proxy_group)
+            .map_err(|error| ("folder", places.dir.display().to_string(), error))?;
+        let port = launch::needs_host_port(&service, &self.host).then(|| self.free_port(run)).flatten();
+        let launcher =
+            Launcher { plan: &self.plan, places: &self.places, host: &self.host, inherited: &self.inherited };
+        let launch = launcher.launch(&service, worker, port, group.legacy_procs());
+        self.request_spawn(run, &group, launch)
+    }
+
+    fn request_spawn(
+        &mut self,
+        run: RunId,
+        group: &Group,
+        launch: Launch,
+    ) -> Result<(), (&'static str, String, io::Error)> {
+        let Launch { plan, listeners, pass, accepts } = launch;
+        let task = postcard::to_stdvec(&ExecTask::Launch(Box::new(plan))).map_err(io::Error::other);
+        let task = task.and_then(|task| memfd::sealed(c"watt-launch", &task));
+        let mut descriptors: Vec<OwnedFd> = vec![task.map_err(|error| ("plan", String::new(), error))?];
+        let cgroup = group.open_unified().map_err(|error| ("cgroup", String::new(), error))?;
+        let has_cgroup = cgroup.is_some();
+        descriptors.extend(cgroup);
+        for (name, address) in listeners {
+            self.bind(name, address);
+        }
+        remove_socket(&accepts);
+        let tag = self.runs.get_mut(&run).and_then(|run| {
+            run.accepts = accepts;
+            serde_json::to_vec(&run.note()).ok()
+        });
+        let request = Request::Spawn { run: run.0, tag: tag.unwrap_or_default(), cgroup: has_cgroup, pass };
+        self.link.request(request, descriptors);
+        Ok(())
+    }
+
+    /// Has the spawner bind a worker's socket, once. It answers in order, so that the run that follows finds it.
+    fn bind(&mut self, name: String, address: Address) {
+        match self.bound.get(&name) {
+            // Messages that were meant for an earlier run are of no use to the next one.
+            Some(socket) if name.starts_with("notify/") => {
+                if let Err(error) = crate::readiness::notify::prepare(socket) {
+                    tracing::warn!("{name} cannot be made ready for its next run: {error}");
+                }
+            }
+            Some(_) => {}
+            None => self.link.request(Request::Listen { name, address }, Vec::new()),
+        }
+    }
+
+    /// A step before the program failed.
+    pub(crate) fn exec_failed(&mut self, worker: &WorkerId, id: RunId, failure: ExecFailure) {
+        let cause = ExitCause::ExecFailed(failure.clone());
+        if let Some(run) = self.runs.get_mut(&id) {
+            run.exec_failure = Some(failure);
+        }
+        self.exited_now(worker);
+        self.push(worker.clone(), Event::Exited(id, cause));
+    }
+
+    /// Notes when a worker's run ended.
+    pub(crate) fn exited_now(&mut self, worker: &WorkerId) {
+        self.times.entry(worker.clone()).or_default().exited_at_ms = status::now_ms();
+    }
+
+    /// Takes a run out of the table. The proxy answers when it has no request of it left; one that was never in the
+    /// table has none.
+    fn drain(&mut self, worker: &WorkerId, run: RunId) {
+        self.unsettle();
+        if self.runs.get(&run).is_none_or(|run| run.endpoint.is_none()) {
+            self.push(worker.clone(), Event::Drained(run));
+        }
+    }
+
+    fn signal(&mut self, worker: &WorkerId, run: RunId) {
+        let Some(signal) = self.plan.services.get(&worker.service).map(|service| service.stop.signal) else {
+            return;
+        };
+        if let Some(run) = self.runs.get_mut(&run) {
+            run.signal_main(signal);
+            run.signal_main(SIGCONT);
+        }
+    }
+
+    fn terminate_rest(&mut self, run: RunId) {
+        if let Some(run) = self.runs.get(&run) {
+            tokio::spawn(run.containment().signal(&[SIGTERM, SIGCONT]));
+        }
+    }
+
+    /// Kills every process of a run; the main one at once, so that nothing depends on what else succeeds.
+    pub(crate) fn kill(&mut self, run: RunId) {
+        if let Some(run) = self.runs.get_mut(&run) {
+            run.signal_main(SIGKILL);
+            tokio::spawn(run.containment().kill());
+        }
+    }
+
+    /// The main process has gone. When the others have too, the run is over.
+    fn release(&mut self, worker: &WorkerId, id: RunId) {
+        let Some(run) = self.runs.get_mut(&id) else {
+            // A run that a predecessor had let go of.
+            return self.push(worker.clone(), Event::Emptied(id));
+        };
+        // What it was watched for cannot come any more.
+        run.watching = None;
+        let containment = run.containment();
+        let emptied = self.senders.emptied.clone();
+        if containment.is_known_empty() {
+            return self.emptied(id);
+        }
+        let task = tokio::spawn(async move {
+            containment.emptied().await;
+            // Fails when the loop has ended, and with it everything else.
+            let _ = emptied.send(id).await;
+        });
+        run.tasks.push(Task(task));
+    }
+
+    /// No process of a run is left: its cgroup, its listeners and its pipes go.
+    pub(crate) fn emptied(&mut self, id: RunId) {
+        let Some(run) = self.runs.remove(&id) else { return };
+        for listener in &run.listeners {
+            self.proxy_link.remove_listener(listener);
+        }
+        if let Err(error) = run.group.remove() {
+            tracing::warn!("the cgroup of {} cannot be removed: {error}", run.worker);
+        }
+        self.ports.retain(|_, holder| *holder != id);
+        // Done in its own time: the last lines are read by the logs' thread.
+        drop(self.logs.ended(id));
+        if run.main.is_some() {
+            self.forgettable.push(id);
+        }
+        self.push(run.worker.clone(), Event::Emptied(id));
+        self.unsettle();
+    }
+
+    /// A port of the host that is free now and that no other run was told.
+    fn free_port(&mut self, run: RunId) -> Option<u16> {
+        let free =
+            || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr()).ok();
+        let mut found = None;
+        for _ in 0..PORT_ATTEMPTS {
+            found = free().map(|address| address.port());
+            if found.is_none_or(|port| !self.ports.contains_key(&port)) {
+                break;
+            }
+        }
+        self.ports.extend(found.map(|port| (port, run)));
+        found
+    }
+
+    fn note_unenforced(
+        &mut self,
+        service: &watt_core::plan::Service,
+        unenforced: &[watt_os::cgroup::Unenforced],
+    ) {
+        let mut missing: Vec<String> = unenforced.iter().map(ToString::to_string).collect();
+        if launch::network(service, &self.host) != service.network {
+            missing.push("network: private is not available on this host".to_owned());
+        }
+        self.unenforced.insert(service.id.to_string(), missing);
+    }
+
+    /// Gives the logs a run's pipes.
+    pub(crate) fn attach(
+        &self,
+        id: RunId,
+        source: logs::Source,
+        adopted: bool,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    ) {
+        self.logs.attach(logs::RunInfo { run: id, source, adopted }, stdout, stderr);
+    }
+}
+
+/// The folder of a worker: for itself, and for the proxy, which connects to the worker's socket. The set-group-ID bit
+/// gives what the worker creates the proxy's group.
+fn make_folder(places: &WorkerPlaces, proxy_group: Option<u32>) -> io::Result<()> {
+    let service = places.dir.parent().unwrap_or(&places.dir);
+    for (folder, mode) in [(service.parent().unwrap_or(service), 0o711), (service, 0o711)] {
+        make_dir(folder, mode)?;
+    }
+    make_dir(&places.dir, 0o700)?;
+    if let Some(group) = proxy_group {
+        std::os::unix::fs::chown(&places.dir, None, Some(group))?;
+        fs::set_permissions(&places.dir, fs::Permissions::from_mode(0o2710))?;
+    }
+    Ok(())
+}
+
+fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(mode).create(path) {
+        Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(mode)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes the socket that an earlier run made: bind(2) does not replace it.
+fn remove_socket(accepts: &Accepts) {
+    if let Accepts::Unix(path) = accepts {
+        // It is not there before the first run.
+        let _ = fs::remove_file(path);
+    }
+}

@@ -1,0 +1,252 @@
+//! What is known of each run: its process, its descriptors, its cgroup, and where it accepts.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::process::parent_id,
+    },
+    sync::Arc,
+};
+
+use tokio::{sync::mpsc, task::JoinHandle};
+use watt_api::mesh::Endpoint;
+use watt_core::{
+    WorkerId,
+    worker::{ExecFailure, ExitCause},
+};
+use watt_os::{
+    cgroup::Group,
+    descendants::Marks,
+    namespace::{self, Kind},
+    pidfd, process_info,
+};
+use watt_spawner::protocol::WaitStatus;
+
+use crate::{
+    containment::Containment,
+    launch::Accepts,
+    places::WorkerPlaces,
+    readiness::Watching,
+    record::{RunNote, RunOf},
+    snapshot::RunFacts,
+};
+
+/// Signals of signal(7) that are sent here.
+pub(crate) const SIGKILL: i32 = 9;
+pub(crate) const SIGTERM: i32 = 15;
+/// Wakes a stopped process, which could not act on any other signal but KILL.
+pub(crate) const SIGCONT: i32 = 18;
+
+/// One run of a worker.
+#[derive(Debug)]
+pub(crate) struct Run {
+    /// Whose run it is.
+    pub(crate) worker: WorkerId,
+    /// When it was started: milliseconds since the Unix epoch.
+    pub(crate) started_at_ms: u64,
+    /// How it accepts.
+    pub(crate) accepts: Accepts,
+    /// Where it was found accepting.
+    pub(crate) endpoint: Option<Endpoint>,
+    /// Its cgroup; unusable where there is none.
+    pub(crate) group: Group,
+    /// The id of its cgroup in the v2 hierarchy.
+    pub(crate) cgroup_id: Option<u64>,
+    /// Out-of-memory kills its cgroup had counted when the run was started: a cgroup that could not be removed is used
+    /// again.
+    pub(crate) oom_kills_before: u64,
+    /// The entry of the environment by which its processes can be told without a cgroup.
+    pub(crate) environment: Vec<u8>,
+    /// Its main process, from the moment it was cloned.
+    pub(crate) main: Option<Main>,
+    /// Signals that could not be sent because the process was not there yet.
+    pub(crate) owed_signals: Vec<i32>,
+    /// The step that failed before its program was executed.
+    pub(crate) exec_failure: Option<ExecFailure>,
+    /// Descriptors the exec stage made, by name: listeners, `diag`, namespaces.
+    pub(crate) descriptors: BTreeMap<String, Arc<OwnedFd>>,
+    /// Ids of the listeners that the proxy was given for it.
+    pub(crate) listeners: Vec<String>,
+    /// The watch for its sign of readiness and its endpoint.
+    pub(crate) watching: Option<Watching>,
+    /// Where sockets for that watch's probes go.
+    pub(crate) probe_sockets: Option<mpsc::Sender<OwnedFd>>,
+    /// Tasks that end with it.
+    pub(crate) tasks: Vec<Task>,
+}
+
+/// The main process of a run.
+#[derive(Debug)]
+pub(crate) struct Main {
+    pub(crate) pid: u32,
+    pub(crate) pidfd: OwnedFd,
+    /// When it started, as the kernel counts ([`process_info::start_time`]); 0 when it had ended before one could look.
+    pub(crate) started: u64,
+    /// How it ended, when it has.
+    pub(crate) exit: Option<WaitStatus>,
+}
+
+/// A task that is aborted when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Task(pub(crate) JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Run {
+    /// A run whose process is asked for.
+    pub(crate) fn new(worker: WorkerId, group: Group, places: &WorkerPlaces, started_at_ms: u64) -> Run {
+        Run {
+            worker,
+            started_at_ms,
+            accepts: Accepts::Nowhere,
+            endpoint: None,
+            cgroup_id: group.id(),
+            oom_kills_before: group.events().oom_kills,
+            group,
+            environment: format!("WATT_MESH_SOCKET={}", places.mesh.display()).into_bytes(),
+            main: None,
+            owed_signals: Vec::new(),
+            exec_failure: None,
+            descriptors: BTreeMap::new(),
+            listeners: Vec::new(),
+            watching: None,
+            probe_sockets: None,
+            tasks: Vec::new(),
+        }
+    }
+
+    /// The note for a successor.
+    pub(crate) fn note(&self) -> RunNote {
+        RunNote {
+            of: RunOf::Worker {
+                service: self.worker.service.to_string(),
+                index: self.worker.index,
+                accepts: (&self.accepts).into(),
+                endpoint: self.endpoint.clone(),
+                oom_kills_before: self.oom_kills_before,
+            },
+            started_at_ms: self.started_at_ms,
+        }
+    }
+
+    /// What the proxy is told of it.
+    pub(crate) fn facts(&self) -> RunFacts {
+        RunFacts { endpoint: self.endpoint.clone(), cgroup: self.cgroup_id, pid: self.live_pid() }
+    }
+
+    /// What holds its processes.
+    pub(crate) fn containment(&self) -> Containment {
+        match &self.main {
+            _ if self.group.is_usable() => Containment::Group(self.group.clone()),
+            Some(_) => Containment::Marks(self.marks()),
+            None => Containment::Nothing,
+        }
+    }
+
+    /// What its processes can be told by, besides a cgroup.
+    pub(crate) fn marks(&self) -> Marks {
+        let (main, main_started) = self.main.as_ref().map_or((0, 0), |main| (main.pid, main.started));
+        let namespaces =
+            [("netns", Kind::Network), ("userns", Kind::User)].into_iter().filter_map(|(name, kind)| {
+                namespace::Id::of_descriptor(self.descriptors.get(name)?.as_fd(), kind).ok()
+            });
+        Marks {
+            main,
+            main_started,
+            namespaces: namespaces.collect(),
+            environment: Some(self.environment.clone()),
+            ancestor: Some(parent_id()),
+        }
+    }
+
+    /// The pid while the main process lives.
+    pub(crate) fn live_pid(&self) -> Option<u32> {
+        self.main.as_ref().filter(|main| main.exit.is_none()).map(|main| main.pid)
+    }
+
+    /// Sends a signal to the main process, by its pidfd alone: a pid may mean another process by now.
+    pub(crate) fn signal_main(&mut self, signal: i32) {
+        match &self.main {
+            Some(main) if main.exit.is_none() => main.signal(signal),
+            Some(_) => {}
+            None => self.owed_signals.push(signal),
+        }
+    }
+
+    /// The main process is there.
+    pub(crate) fn spawned(&mut self, pid: u32, pidfd: OwnedFd) {
+        let main = Main::new(pid, pidfd);
+        for signal in self.owed_signals.drain(..) {
+            main.signal(signal);
+        }
+        self.main = Some(main);
+    }
+
+    /// Why the run ended. `oom_kills` is what its cgroup counts now, `limit` its memory limit.
+    pub(crate) fn cause(&self, exit: WaitStatus, oom_kills: u64, limit: Option<u64>) -> ExitCause {
+        if let Some(failure) = &self.exec_failure {
+            return ExitCause::ExecFailed(failure.clone());
+        }
+        match exit {
+            WaitStatus { signaled: true, code: SIGKILL, .. } if oom_kills > self.oom_kills_before => {
+                ExitCause::OutOfMemory { limit }
+            }
+            WaitStatus { signaled: true, code, core_dumped, .. } => {
+                ExitCause::Signaled { signal: code, core_dumped }
+            }
+            WaitStatus { signaled: false, code, .. } => ExitCause::Exited(code),
+        }
+    }
+}
+
+impl Main {
+    pub(crate) fn new(pid: u32, pidfd: OwnedFd) -> Main {
+        Main { pid, pidfd, started: process_info::start_time(pid).unwrap_or(0), exit: None }
+    }
+
+    fn signal(&self, signal: i32) {
+        match pidfd::send_signal(self.pidfd.as_fd(), signal) {
+            Ok(()) => {}
+            // It has been reaped; the news of it is on its way.
+            Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(3) => {}
+            Err(error) => tracing::warn!("cannot send signal {signal} to process {}: {error}", self.pid),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::places::Places;
+    use watt_core::ServiceId;
+
+    #[test]
+    fn a_kill_is_out_of_memory_only_when_the_kernel_counted_one() {
+        let worker = WorkerId { service: ServiceId::new("api").unwrap(), index: 0 };
+        let places = Places { runtime: "/run/x".into(), state: "/".into() }.worker(&worker);
+        let mut run = Run::new(worker, Group::default(), &places, 0);
+        let exit = |code, signaled| WaitStatus {
+            code,
+            signaled,
+            core_dumped: false,
+            at_ms: 0,
+            cpu_us: 0,
+            rss_max: 0,
+        };
+        let killed = ExitCause::Signaled { signal: 9, core_dumped: false };
+        assert_eq!(run.cause(exit(9, true), 0, Some(1)), killed);
+        assert_eq!(run.cause(exit(9, true), 1, Some(1)), ExitCause::OutOfMemory { limit: Some(1) });
+        assert_eq!(run.cause(exit(9, true), 1, None), ExitCause::OutOfMemory { limit: None });
+        assert_eq!(run.cause(exit(9, false), 1, Some(1)), ExitCause::Exited(9));
+        assert_eq!(run.cause(exit(137, false), 1, Some(1)), ExitCause::Exited(137));
+        let failure = ExecFailure { step: "cwd".into(), object: "/x".into(), errno: 2 };
+        run.exec_failure = Some(failure.clone());
+        assert_eq!(run.cause(exit(1, false), 0, None), ExitCause::ExecFailed(failure));
+    }
+}

@@ -1,0 +1,102 @@
+//! What a daemon is told at its start, and how it tells that it could not start.
+
+use std::{fs, io, net::SocketAddr, path::PathBuf};
+
+use watt_api::control::Problem;
+
+use crate::{
+    holder::Holder,
+    places::{PlaceError, Places},
+    words,
+};
+
+/// The arguments of `wattctl daemon`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The application's name, which may be another one than the configuration's.
+    pub app: String,
+    /// The configuration file.
+    pub file: PathBuf,
+    /// Its runtime folder.
+    pub runtime: PathBuf,
+    /// Its state folder.
+    pub state: PathBuf,
+}
+
+/// Why an application cannot be started (or taken over).
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    #[error("{0}")]
+    Name(watt_core::NameError),
+    #[error("{0}")]
+    Config(watt_config::Report),
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    #[error("the connection to the spawner failed while {doing}")]
+    Spawner { doing: &'static str, source: io::Error },
+    #[error("cannot write {}", .path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error("cannot listen on {address}: {reason}")]
+    Gateway { address: SocketAddr, reason: GatewayRefusal },
+    #[error("cannot listen on {what}")]
+    Listen { what: String, source: io::Error },
+    #[error("cannot {what}")]
+    Runtime { what: &'static str, source: io::Error },
+}
+
+/// Why the gateway's address cannot be bound.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GatewayRefusal {
+    #[error("the port is taken by {0}")]
+    Taken(Holder),
+    #[error("{0}")]
+    Other(String),
+}
+
+impl StartError {
+    /// One word for `wattctl up`, which makes an exit code of it.
+    fn code(&self) -> &'static str {
+        match self {
+            StartError::Name(_) | StartError::Config(_) => "config",
+            StartError::Gateway { reason: GatewayRefusal::Taken(_), .. } => "port_taken",
+            StartError::Gateway { .. }
+            | StartError::Place(_)
+            | StartError::Spawner { .. }
+            | StartError::Write { .. }
+            | StartError::Listen { .. }
+            | StartError::Runtime { .. } => "host",
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            StartError::Place(error) => Some(error.hint().to_owned()),
+            StartError::Gateway { reason: GatewayRefusal::Taken(_), .. } => {
+                Some("stop that process, or set another `server.port`".to_owned())
+            }
+            StartError::Gateway { address, reason: GatewayRefusal::Other(_) } if address.port() < 1024 => Some(
+                "ports below 1024 are for root, unless the sysctl net.ipv4.ip_unprivileged_port_start allows them"
+                    .to_owned(),
+            ),
+            StartError::Gateway { .. }
+            | StartError::Name(_)
+            | StartError::Config(_)
+            | StartError::Spawner { .. }
+            | StartError::Write { .. }
+            | StartError::Listen { .. }
+            | StartError::Runtime { .. } => None,
+        }
+    }
+
+    /// Leaves the reason for `wattctl up`, which prints it and removes it. The log has it as well.
+    pub(crate) fn leave(&self, places: &Places) {
+        let problem =
+            Problem { code: self.code().to_owned(), message: words::chain(self), hint: self.hint() };
+        tracing::error!(code = problem.code, "{}", problem.message);
+        // Problems are strings, which always have a JSON form; and when nothing can be written the log has to do.
+        let written = serde_json::to_vec(&problem).map(|json| fs::write(places.error(), json));
+        if let Ok(Err(error)) = written {
+            tracing::error!("cannot write {}: {error}", places.error().display());
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The daemon's end of the connection to the spawner: requests out, messages in, without ever waiting for room.
+
+use std::{
+    collections::VecDeque,
+    io,
+    os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
+};
+
+use tokio::io::{Interest, Ready, unix::AsyncFd};
+use watt_spawner::{
+    Handle,
+    protocol::{Message, Request},
+};
+
+/// A message with the descriptors that came with it.
+pub(crate) type News = (Message, Vec<OwnedFd>);
+
+/// The connection. Requests that do not fit into the socket wait here: the fleet's size bounds them, because each
+/// run has one spawn under way.
+#[derive(Debug)]
+pub(crate) struct SpawnerLink {
+    handle: AsyncFd<Socket>,
+    waiting: VecDeque<(Request, Vec<OwnedFd>)>,
+}
+
+/// The handle as the runtime wants it.
+#[derive(Debug)]
+struct Socket(Handle);
+
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+impl SpawnerLink {
+    /// Takes over the socket this process was started with. Needs a runtime.
+    pub(crate) fn from_env() -> io::Result<SpawnerLink> {
+        let socket = Socket(Handle::from_env()?);
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe; the handle owns its descriptor until it is dropped"
+        )]
+        let handle = AsyncFd::with_interest(socket, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(SpawnerLink { handle, waiting: VecDeque::new() })
+    }
+
+    /// Sends a request, now or as soon as there is room. A connection that has failed shows in [`next`](Self::next).
+    pub(crate) fn request(&mut self, request: Request, descriptors: Vec<OwnedFd>) {
+        self.waiting.push_back((request, descriptors));
+        self.flush();
+    }
+
+    /// Waits for the next message, and sends meanwhile what has to wait. Dropping the future loses nothing.
+    pub(crate) async fn next(&mut self) -> io::Result<News> {
+        loop {
+            self.flush();
+            let interest = match self.waiting.is_empty() {
+                true => Interest::READABLE,
+                false => Interest::READABLE | Interest::WRITABLE,
+            };
+            let mut guard = self.handle.ready(interest).await?;
+            if guard.ready().is_writable() && !self.waiting.is_empty() {
+                // Whatever did not fit before is tried again above, and waits here when it still does not fit.
+                guard.clear_ready_matching(Ready::WRITABLE);
+            }
+            match guard.get_inner().0.recv() {
+                Ok(Some(news)) => return Ok(news),
+                Ok(None) => guard.clear_ready_matching(Ready::READABLE),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Sends what waits, until the socket is full.
+    fn flush(&mut self) {
+        while let Some((request, descriptors)) = self.waiting.front() {
+            let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+            match self.handle.get_ref().0.send(request, &borrowed) {
+                Ok(()) => {}
+                Err(error) if must_wait(&error) => return,
+                // A request that cannot be sent at all: said, and left out, so that the others are not stuck behind it.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                    tracing::error!("a request to the spawner is too large and was left out: {request:?}");
+                }
+                // The spawner has gone. The next receive says so, and this process ends.
+                Err(_) => return,
+            }
+            self.waiting.pop_front();
+        }
+    }
+}
+
+/// No room at the moment. Descriptors under way are limited too (ETOOMANYREFS, unix(7)), which passes when the
+/// spawner reads.
+fn must_wait(error: &io::Error) -> bool {
+    /// ETOOMANYREFS of errno(3) on Linux.
+    const TOO_MANY_REFERENCES: i32 = 109;
+    error.kind() == io::ErrorKind::WouldBlock || error.raw_os_error() == Some(TOO_MANY_REFERENCES)
+}

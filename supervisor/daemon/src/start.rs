@@ -1,0 +1,420 @@
+//! From a spawner and a configuration to a running loop: what a first daemon makes, and what a successor finds.
+//!
+//! Every step finds what an earlier daemon had already done (a listener that is bound, a cgroup that is there), so
+//! that a daemon which is killed in the middle of its start is continued by the next one.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fs, io,
+    net::{IpAddr, SocketAddr},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::process::parent_id,
+    },
+    path::PathBuf,
+    sync::Arc,
+};
+
+use watt_config::{Config, Sources};
+use watt_core::{AppName, plan::Plan};
+use watt_exec::plan::Probe;
+use watt_os::memfd;
+use watt_spawner::protocol::{Address, Message, Request, Stage, WaitStatus};
+
+use crate::{
+    addresses,
+    cgroups::Cgroups,
+    holder, host_probe,
+    launch::Host,
+    places::Places,
+    proxy,
+    settings::{GatewayRefusal, Settings, StartError},
+    spawner_link::{News, SpawnerLink},
+};
+
+/// The configuration an application was started with, as text; kept by the spawner.
+const PLAN: &str = "plan";
+/// What the host allows, found out once.
+const PROBE: &str = "probe";
+
+/// The largest kept configuration: the file, `.env` and the environment.
+const SOURCES_SIZE_MAX: usize = 16 << 20;
+
+/// Everything the loop begins with, besides its connection and what that holds.
+#[derive(Debug)]
+pub(crate) struct Start {
+    pub(crate) config: Config,
+    pub(crate) plan: Plan,
+    pub(crate) inherited: BTreeMap<String, String>,
+    pub(crate) places: Places,
+    pub(crate) host: Host,
+    pub(crate) cgroups: Cgroups,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) listeners: Listeners,
+}
+
+/// The application's own listeners.
+#[derive(Debug)]
+pub(crate) struct Listeners {
+    pub(crate) control: OwnedFd,
+    /// Operators' calls into the mesh.
+    pub(crate) mesh: Arc<OwnedFd>,
+    /// One for each thread of the proxy; none without a gateway.
+    pub(crate) gateway: Vec<Arc<OwnedFd>>,
+    /// Where clients come in.
+    pub(crate) gateway_address: Option<SocketAddr>,
+    /// The names' address on the host's network, where it can be bound.
+    pub(crate) mesh_host: Option<Arc<OwnedFd>>,
+    /// How many threads the proxy has.
+    pub(crate) threads: usize,
+}
+
+/// What the spawner holds: everything a predecessor left, or nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    pub(crate) daemon_restarts: u64,
+    pub(crate) started_at_ms: u64,
+    pub(crate) runs: Vec<HeldRun>,
+    pub(crate) listeners: BTreeMap<String, (Address, OwnedFd)>,
+    pub(crate) values: Vec<(String, Vec<u8>)>,
+    pub(crate) kept: BTreeMap<String, OwnedFd>,
+}
+
+/// A run as the spawner tells it.
+#[derive(Debug)]
+pub(crate) struct HeldRun {
+    pub(crate) run: u64,
+    pub(crate) tag: Vec<u8>,
+    pub(crate) pid: u32,
+    pub(crate) stage: Stage,
+    pub(crate) exit: Option<WaitStatus>,
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) stdout: OwnedFd,
+    pub(crate) stderr: OwnedFd,
+    pub(crate) descriptors: Vec<(String, OwnedFd)>,
+}
+
+impl Held {
+    /// Whether an earlier daemon had come so far that its configuration is in force.
+    pub(crate) fn has_predecessor(&self) -> bool {
+        self.kept.contains_key(PLAN)
+    }
+
+    /// A kept value.
+    pub(crate) fn value(&self, key: &str) -> Option<&[u8]> {
+        self.values.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_slice())
+    }
+}
+
+/// Does everything up to the first event. Cgroups come late, so that a start which fails before, for a reason that
+/// the user can do something about, leaves none.
+pub(crate) async fn start(
+    settings: &Settings,
+    places: &Places,
+    connection: &mut Connection,
+    held: &Held,
+) -> Result<Start, StartError> {
+    let uid = own_uid();
+    places.create(uid)?;
+    let app = AppName::new(&settings.app).map_err(StartError::Name)?;
+    let (sources, config) = configuration(settings, held)?;
+    let plan = Plan { name: app.clone(), ..config.plan.clone() };
+    places.check(&plan)?;
+    if !held.has_predecessor() {
+        remove_stale(places);
+        let program = proxy::program();
+        let program =
+            program.map_err(|source| StartError::Runtime { what: "open our own program", source })?;
+        connection.keep(proxy::PROGRAM, program);
+        connection.keep(PLAN, sealed_sources(&sources)?);
+    }
+    write_name_files(places, &plan)?;
+    let mut warnings = Vec::new();
+    let listeners = connection.listeners(places, &plan, held, &mut warnings).await?;
+    let probe = connection.probe(held).await?;
+    let findings = host_probe::findings(probe.as_ref(), &plan, uid);
+    warnings.extend(findings.warnings);
+
+    let cgroups = Cgroups::prepare(app.as_str(), &[parent_id(), std::process::id()]);
+    if held.runs.is_empty() {
+        cgroups.remove_leftovers().await;
+    }
+    warnings.extend(cgroups.warnings().iter().cloned());
+    let (inherited, host) = (sources.env, findings.host);
+    Ok(Start { config, plan, inherited, places: places.clone(), host, cgroups, warnings, listeners })
+}
+
+/// The configuration an earlier daemon kept, else the files'.
+fn configuration(settings: &Settings, held: &Held) -> Result<(Sources, Config), StartError> {
+    let kept = held.kept.get(PLAN).and_then(|fd| memfd::read_sealed(fd.as_fd(), SOURCES_SIZE_MAX).ok());
+    let kept: Option<Sources> = kept.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let sources = match kept {
+        Some(sources) => sources,
+        None => {
+            // Variables that are not UTF-8 cannot be written in a configuration either.
+            let env = std::env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+            Sources::read(&settings.file, env.collect()).map_err(StartError::Config)?
+        }
+    };
+    let config = watt_config::parse(&sources).map_err(StartError::Config)?;
+    Ok((sources, config))
+}
+
+fn sealed_sources(sources: &Sources) -> Result<OwnedFd, StartError> {
+    let failed = |source| StartError::Runtime { what: "keep the configuration", source };
+    let bytes = serde_json::to_vec(sources).map_err(|error| failed(error.into()))?;
+    memfd::sealed(c"watt-plan", &bytes).map_err(failed)
+}
+
+/// Removes what a killed spawner left in the runtime folder. Sockets that are bound anew are unlinked by that.
+fn remove_stale(places: &Places) {
+    let gone = |result: io::Result<()>| match result {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(
+                "what an earlier start left in {} cannot be removed: {error}",
+                places.runtime.display()
+            );
+        }
+        Ok(()) | Err(_) => {}
+    };
+    gone(fs::remove_dir_all(places.workers()));
+    gone(fs::remove_file(places.error()));
+}
+
+/// The files that are bound over a worker's own.
+fn write_name_files(places: &Places, plan: &Plan) -> Result<(), StartError> {
+    let host = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let own = addresses::of_services(plan);
+    let shared = addresses::of_app(&plan.name);
+    let files = [
+        (places.hosts(), addresses::hosts(&host("/etc/hosts"), own.iter().map(|(id, at)| (id, *at)))),
+        (places.hosts_shared(), addresses::hosts(&host("/etc/hosts"), own.keys().map(|id| (id, shared)))),
+        (places.resolv_conf(), addresses::resolv_conf(&host("/etc/resolv.conf"))),
+        (places.nsswitch_conf(), addresses::nsswitch_conf(&host("/etc/nsswitch.conf"))),
+    ];
+    for (path, text) in files {
+        fs::write(&path, text).map_err(|source| StartError::Write { path, source })?;
+    }
+    Ok(())
+}
+
+/// The effective user: the owner of our own folder in /proc (proc(5)).
+pub(crate) fn own_uid() -> u32 {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata("/proc/self").map_or(u32::MAX, |own| own.uid())
+}
+
+/// The connection to the spawner. Before there is a loop, questions are asked one by one, and other news wait.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) link: SpawnerLink,
+    /// News that came while something else was waited for, in order.
+    pub(crate) backlog: VecDeque<News>,
+}
+
+impl Connection {
+    pub(crate) fn new(link: SpawnerLink) -> Connection {
+        Connection { link, backlog: VecDeque::new() }
+    }
+
+    /// Everything the spawner holds.
+    pub(crate) async fn list(&mut self) -> Result<Held, StartError> {
+        self.link.request(Request::List, Vec::new());
+        let mut held = Held::default();
+        loop {
+            let doing = "asking for what it holds";
+            let news = self.link.next().await.map_err(|source| StartError::Spawner { doing, source })?;
+            match held.take(news) {
+                Listed::Part => {}
+                Listed::End => return Ok(held),
+                Listed::Other(news) => self.backlog.push_back(news),
+            }
+        }
+    }
+
+    /// Waits for the message that `pick` accepts. What it gives back waits for the loop.
+    async fn wait<T>(
+        &mut self,
+        doing: &'static str,
+        mut pick: impl FnMut(News) -> Result<T, News>,
+    ) -> Result<T, StartError> {
+        loop {
+            let news = self.link.next().await.map_err(|source| StartError::Spawner { doing, source })?;
+            match pick(news) {
+                Ok(answer) => return Ok(answer),
+                Err(news) => self.backlog.push_back(news),
+            }
+        }
+    }
+
+    fn keep(&mut self, name: &str, descriptor: OwnedFd) {
+        self.link.request(Request::Keep { name: name.to_owned() }, vec![descriptor]);
+    }
+
+    /// What the host allows: as an earlier daemon found out, else by trying.
+    async fn probe(&mut self, held: &Held) -> Result<Option<Probe>, StartError> {
+        if let Some(bytes) = held.value(PROBE) {
+            return Ok(postcard::from_bytes(bytes).ok());
+        }
+        self.link.request(Request::Probe, Vec::new());
+        let probe = self.wait("asking what the host allows", |news| match news {
+            (Message::Probe { probe }, _) => Ok(probe),
+            other => Err(other),
+        });
+        let bytes = probe.await?;
+        let probe = postcard::from_bytes(&bytes).ok();
+        self.link.request(Request::Put { key: PROBE.to_owned(), value: bytes }, Vec::new());
+        Ok(probe)
+    }
+
+    /// Binds a listener, or gets the one that is bound.
+    async fn listen(&mut self, name: &str, address: Address) -> Result<(Address, OwnedFd), io::Error> {
+        self.link.request(Request::Listen { name: name.to_owned(), address }, Vec::new());
+        let answer = self.wait("binding a listener", |(message, mut descriptors)| match message {
+            Message::Listener { name: of, address } if of == name => match descriptors.pop() {
+                Some(descriptor) => Ok(Ok((address, descriptor))),
+                None => Ok(Err(io::ErrorKind::InvalidData.into())),
+            },
+            Message::ListenFailed { name: of, errno } if of == name => {
+                Ok(Err(io::Error::from_raw_os_error(errno)))
+            }
+            other => Err((other, descriptors)),
+        });
+        answer.await.map_err(io::Error::other)?
+    }
+
+    async fn listeners(
+        &mut self,
+        places: &Places,
+        plan: &Plan,
+        held: &Held,
+        warnings: &mut Vec<String>,
+    ) -> Result<Listeners, StartError> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        // First what most probably fails, and what the user can do something about.
+        let (gateway, gateway_address) = self.gateway(plan, held, threads).await?;
+        let control = self.unix("control.sock", places.control_socket(), 0o600).await?;
+        // Held for the proxy; it is reached by its path.
+        drop(self.unix(proxy::LISTENER, places.proxy_socket(), 0o600).await?);
+        let mesh = self.unix("mesh.sock", places.mesh_socket(), 0o600).await?.into();
+        let mesh_host = self.mesh_host(plan, warnings).await;
+        Ok(Listeners { control, mesh, gateway, gateway_address, mesh_host, threads })
+    }
+
+    async fn unix(&mut self, name: &str, path: PathBuf, mode: u32) -> Result<OwnedFd, StartError> {
+        let what = path.display().to_string();
+        let bound = self.listen(name, Address::Unix { path, mode, owner: None }).await;
+        bound.map(|(_, descriptor)| descriptor).map_err(|source| StartError::Listen { what, source })
+    }
+
+    /// One listener for each thread, so that the kernel spreads connections over them.
+    async fn gateway(
+        &mut self,
+        plan: &Plan,
+        held: &Held,
+        threads: usize,
+    ) -> Result<(Vec<Arc<OwnedFd>>, Option<SocketAddr>), StartError> {
+        let Some(server) = &plan.server else { return Ok((Vec::new(), None)) };
+        let mut address = SocketAddr::new(server.hostname, server.port);
+        if !held.listeners.contains_key("gateway/0") {
+            // With SO_REUSEPORT the kernel lets a second application of the same user share the port in silence, so
+            // it is bound once without.
+            std::net::TcpListener::bind(address).map_err(|error| refused(address, &error))?;
+        }
+        let mut listeners = Vec::with_capacity(threads);
+        for thread in 0..threads {
+            let name = format!("gateway/{thread}");
+            let wanted = Address::Tcp { address, reuse_port: threads > 1 };
+            let bound = self.listen(&name, wanted).await.map_err(|error| refused(address, &error))?;
+            if let (Address::Tcp { address: found, .. }, descriptor) = bound {
+                // Port 0 is chosen by the kernel for the first, and the others follow it.
+                address = found;
+                listeners.push(Arc::new(descriptor));
+            }
+        }
+        Ok((listeners, Some(address)))
+    }
+
+    /// Port 80 of the application's own loopback address, for services on the host's network. An ordinary user may
+    /// not bind it on most hosts, and those services call by `$WATT_MESH_SOCKET`.
+    async fn mesh_host(&mut self, plan: &Plan, warnings: &mut Vec<String>) -> Option<Arc<OwnedFd>> {
+        let address = SocketAddr::new(IpAddr::V4(addresses::of_app(&plan.name)), 80);
+        match self.listen("mesh/host", Address::Tcp { address, reuse_port: false }).await {
+            Ok((_, descriptor)) => Some(Arc::new(descriptor)),
+            Err(error) => {
+                if plan.services.values().any(|service| service.network == watt_core::plan::Network::Host) {
+                    warnings.push(format!(
+                        "services on the host's network reach the mesh by $WATT_MESH_SOCKET alone: cannot listen on \
+                         {address}: {error}"
+                    ));
+                }
+                None
+            }
+        }
+    }
+}
+
+/// Why the gateway's address cannot be bound.
+fn refused(address: SocketAddr, error: &io::Error) -> StartError {
+    let reason = match error.kind() {
+        io::ErrorKind::AddrInUse => GatewayRefusal::Taken(holder::of_port(address)),
+        _ => GatewayRefusal::Other(error.to_string()),
+    };
+    StartError::Gateway { address, reason }
+}
+
+/// What a message was to the list.
+enum Listed {
+    Part,
+    End,
+    /// It is none of the list.
+    Other(News),
+}
+
+impl Held {
+    fn take(&mut self, (message, descriptors): News) -> Listed {
+        match message {
+            Message::ListEnd => return Listed::End,
+            Message::Info { daemon_restarts, started_at_ms } => {
+                (self.daemon_restarts, self.started_at_ms) = (daemon_restarts, started_at_ms);
+            }
+            Message::Run { run, tag, pid, stage, exit, names } => {
+                let mut descriptors = descriptors.into_iter();
+                if let (Some(pidfd), Some(stdout), Some(stderr)) =
+                    (descriptors.next(), descriptors.next(), descriptors.next())
+                {
+                    let descriptors = names.into_iter().zip(descriptors).collect();
+                    self.runs.push(HeldRun {
+                        run,
+                        tag,
+                        pid,
+                        stage,
+                        exit,
+                        pidfd,
+                        stdout,
+                        stderr,
+                        descriptors,
+                    });
+                }
+            }
+            Message::Listener { name, address } => {
+                let descriptor = descriptors.into_iter().next();
+                self.listeners.extend(descriptor.map(|descriptor| (name, (address, descriptor))));
+            }
+            Message::Value { key, value } => self.values.push((key, value)),
+            Message::Kept { name } => {
+                self.kept.extend(descriptors.into_iter().next().map(|descriptor| (name, descriptor)));
+            }
+            other @ (Message::Spawned { .. }
+            | Message::SpawnFailed { .. }
+            | Message::Executed { .. }
+            | Message::ExecFailed { .. }
+            | Message::Exited { .. }
+            | Message::Sockets { .. }
+            | Message::Probe { .. }
+            | Message::ListenFailed { .. }) => return Listed::Other((other, descriptors)),
+        }
+        Listed::Part
+    }
+}

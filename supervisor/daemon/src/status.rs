@@ -1,0 +1,198 @@
+//! `status` and `inspect`: fleet, runs and counts as the control API says them.
+//!
+//! What is in memory is put together in the loop; figures that have to be read from many files are filled in
+//! afterwards, beside it.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use watt_api::{
+    control::{self, Exit, Requests, WorkerState},
+    mesh::{Counts, Endpoint},
+};
+use watt_core::{
+    RunId, WorkerId,
+    fleet::Fleet,
+    plan,
+    worker::{ExitCause, State, Worker},
+};
+
+use crate::{record::Times, runs::Run, timestamp, usage::Figures, words};
+
+/// What `status` is made of.
+pub(crate) struct Sources<'a> {
+    pub(crate) fleet: &'a Fleet,
+    pub(crate) runs: &'a BTreeMap<RunId, Run>,
+    pub(crate) times: &'a BTreeMap<WorkerId, Times>,
+    pub(crate) counts: &'a BTreeMap<String, Counts>,
+    pub(crate) unenforced: &'a BTreeMap<String, Vec<String>>,
+    pub(crate) now: Instant,
+}
+
+impl Sources<'_> {
+    /// Every service, without figures.
+    pub(crate) fn services(&self) -> Vec<control::Service> {
+        self.fleet.plans().map(|plan| self.service(plan)).collect()
+    }
+
+    /// One service, without figures.
+    pub(crate) fn service(&self, plan: &plan::Service) -> control::Service {
+        let workers: Vec<control::Worker> = (0..)
+            .zip(self.fleet.workers_of(&plan.id))
+            .map(|(index, worker)| self.worker(plan, index, worker))
+            .collect();
+        control::Service {
+            id: plan.id.to_string(),
+            state: workers.iter().map(|worker| worker.state).max().unwrap_or(WorkerState::Down),
+            ready: count(workers.iter().filter(|worker| worker.state == WorkerState::Ready)),
+            wanted: plan.workers.get(),
+            requests: self.counts.get(plan.id.as_str()).map(requests).unwrap_or_default(),
+            unenforced: self.unenforced.get(plan.id.as_str()).cloned().unwrap_or_default(),
+            workers,
+        }
+    }
+
+    fn worker(&self, plan: &plan::Service, index: u16, worker: &Worker) -> control::Worker {
+        let id = WorkerId { service: plan.id.clone(), index };
+        let times = self.times.get(&id).copied().unwrap_or_default();
+        let run = worker.run();
+        let details = run.and_then(|run| self.runs.get(&run));
+        let deadline = deadline(&worker.state).map(|at| at.saturating_duration_since(self.now));
+        control::Worker {
+            index,
+            state: state(&worker.state),
+            run: run.map(|run| run.0),
+            pid: details.and_then(Run::live_pid),
+            started_at: details.map(|run| timestamp::from_ms(run.started_at_ms)),
+            since: timestamp::from_ms(times.since_ms),
+            endpoint: details.and_then(|run| run.endpoint.as_ref()).map(endpoint),
+            deadline_ms: deadline.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+            restarts: worker.record.restarts,
+            last_exit: worker.record.last_exit.as_ref().map(|cause| exit(cause, plan, times.exited_at_ms)),
+            memory: None,
+            cpu_us: None,
+            cpu_millis: None,
+            pids: None,
+            last_output: Vec::new(),
+        }
+    }
+}
+
+/// Puts figures where they belong.
+pub(crate) fn fill(service: &mut control::Service, figures: &BTreeMap<RunId, Figures>) {
+    for worker in &mut service.workers {
+        let Some(figures) = worker.run.and_then(|run| figures.get(&RunId(run))) else { continue };
+        worker.memory = figures.memory;
+        worker.cpu_us = figures.cpu_us;
+        worker.cpu_millis = figures.cpu_millis;
+        worker.pids = figures.pids;
+    }
+}
+
+/// A worker's state in one word.
+pub(crate) fn state(state: &State) -> WorkerState {
+    match state {
+        State::Down => WorkerState::Down,
+        State::Waiting => WorkerState::Waiting,
+        State::Starting { .. } => WorkerState::Starting,
+        State::Ready { .. } => WorkerState::Ready,
+        State::Draining { .. } => WorkerState::Draining,
+        State::Stopping { .. } => WorkerState::Stopping,
+        State::Backoff { .. } => WorkerState::Backoff,
+        State::Failed { .. } => WorkerState::Failed,
+        State::Completed { .. } => WorkerState::Completed,
+    }
+}
+
+/// What an exit is to the API.
+pub(crate) fn exit(cause: &ExitCause, plan: &plan::Service, at_ms: u64) -> Exit {
+    Exit {
+        cause: words::exit_cause(cause).to_owned(),
+        code: words::exit_code(cause),
+        text: words::exit(cause, plan.ready.timeout),
+        at: timestamp::from_ms(at_ms),
+    }
+}
+
+/// A state in words, with its numbers: what an event says.
+pub(crate) fn describe(worker: &Worker, plan: &plan::Service, now: Instant, waiting_for: &str) -> String {
+    let last = || match &worker.record.last_exit {
+        Some(cause) => words::exit(cause, plan.ready.timeout),
+        None => "nothing has run yet".to_owned(),
+    };
+    let wait = |at: Instant| words::duration(at.saturating_duration_since(now));
+    match &worker.state {
+        State::Down => "down".to_owned(),
+        State::Waiting if waiting_for.is_empty() => "about to start".to_owned(),
+        State::Waiting => format!("waits for {waiting_for}"),
+        State::Starting { executed: false, .. } => "starting".to_owned(),
+        State::Starting { executed: true, .. } => "started, not ready yet".to_owned(),
+        State::Ready { .. } => "ready".to_owned(),
+        State::Draining { .. } => "its last requests are being answered".to_owned(),
+        State::Stopping { cause: ExitCause::Stopped, .. } => "stopping".to_owned(),
+        State::Stopping { cause, .. } => format!("ends: {}", words::exit(cause, plan.ready.timeout)),
+        State::Backoff { until, failures } => {
+            format!("{}; start {} in {}", last(), failures.get().saturating_add(1), wait(*until))
+        }
+        State::Failed { failures, retry_at } => {
+            let within = words::duration(plan.restart.give_up_within);
+            let next = match retry_at {
+                Some(at) => format!("next try in {}", wait(*at)),
+                None => "`wattctl start` tries again".to_owned(),
+            };
+            format!("{}, {failures} times within {within}; {next}", last())
+        }
+        State::Completed { exit } => format!("completed: {}", words::exit(exit, plan.ready.timeout)),
+    }
+}
+
+/// An endpoint in one word.
+pub(crate) fn endpoint(endpoint: &Endpoint) -> String {
+    match endpoint {
+        Endpoint::Unix { path } => format!("unix:{}", path.display()),
+        Endpoint::Tcp { address } => format!("tcp:{address}"),
+        Endpoint::PrivateTcp { address } => format!("private:{address}"),
+    }
+}
+
+/// When a state ends by itself.
+fn deadline(state: &State) -> Option<Instant> {
+    match state {
+        State::Starting { ready_by, .. } => Some(*ready_by),
+        State::Draining { until, .. } | State::Backoff { until, .. } => Some(*until),
+        State::Stopping { kill_at, .. } => Some(*kill_at),
+        State::Failed { retry_at, .. } => *retry_at,
+        State::Down | State::Waiting | State::Ready { .. } | State::Completed { .. } => None,
+    }
+}
+
+/// Whether a worker's last lines of output are part of the answer to "why?".
+pub(crate) fn explains(state: WorkerState) -> bool {
+    match state {
+        WorkerState::Backoff | WorkerState::Failed => true,
+        WorkerState::Ready
+        | WorkerState::Completed
+        | WorkerState::Down
+        | WorkerState::Waiting
+        | WorkerState::Starting
+        | WorkerState::Draining
+        | WorkerState::Stopping => false,
+    }
+}
+
+fn requests(counts: &Counts) -> Requests {
+    let Counts { requests, failures, in_flight, held } = *counts;
+    Requests { total: requests, failures, in_flight, held }
+}
+
+fn count(items: impl Iterator) -> u16 {
+    u16::try_from(items.count()).unwrap_or(u16::MAX)
+}
+
+/// Milliseconds since the Unix epoch.
+pub(crate) fn now_ms() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
