@@ -21,7 +21,7 @@ use std::{
 use crate::{
     RunId, ServiceId, WorkerId,
     plan::{self, Condition, Plan},
-    worker::{Context, Effect, Event, ExitCause, RunIds, State, Worker},
+    worker::{Context, Effect, Event, ExitCause, RunIds, State, Wanted, Worker},
 };
 
 use order::Order;
@@ -167,8 +167,14 @@ impl Fleet {
             self.startable.insert(id.service.clone());
             self.changed.insert(id);
         }
-        self.stops = self.order.stop_after(&stops);
+        self.order_stops(stops);
         unknown
+    }
+
+    /// Gives out no run number up to and including this one: a predecessor did. [`Fleet::adopt`] knows of the runs that are there;
+    /// this is for the last one that has gone.
+    pub fn skip_runs(&mut self, used: RunId) {
+        self.ids.skip(used);
     }
 
     /// What a successor has to know of a worker. Worth saving whenever [`Fleet::take_changed`] names it.
@@ -299,11 +305,20 @@ impl Fleet {
         self.ids().filter(|id| services.contains(&id.service)).collect()
     }
 
-    /// Notes services to be stopped, in one order with those that are to be stopped already.
+    /// Notes services to be stopped besides those that are to be stopped already.
     fn stop(&mut self, selection: &Selection) {
         let mut services = self.selected(selection);
         services.extend(self.stops.keys().cloned());
-        self.stops = self.order.stop_after(&services);
+        self.order_stops(services);
+    }
+
+    /// Puts the services that are to be stopped in order, after those that are being stopped.
+    fn order_stops(&mut self, services: BTreeSet<ServiceId>) {
+        let is_leaving = |worker: &Worker| worker.wanted == Wanted::Down && worker.run().is_some();
+        let leaving = self.services.iter().filter(|(_, member)| member.workers.iter().any(is_leaving));
+        let ordered = services.iter().chain(leaving.map(|(id, _)| id)).cloned().collect();
+        self.stops = self.order.stop_after(&ordered);
+        self.stops.retain(|id, _| services.contains(id));
     }
 
     /// Stops what was asked to stop and whose dependents have gone. Workers that have no run at the moment are stopped ahead of their
@@ -316,7 +331,9 @@ impl Fleet {
         let turns: Vec<ServiceId> = self.order.starts().iter().rev().cloned().collect();
         for service in turns {
             let Some(before) = self.stops.get(&service) else { continue };
-            let is_its_turn = before.iter().all(|dependent| !self.has_run(dependent));
+            // One that has no run may still have its turn to come, and those that depend on it as well.
+            let is_gone = |id: &ServiceId| !self.has_run(id) && !self.stops.contains_key(id);
+            let is_its_turn = before.iter().all(is_gone);
             for index in 0..self.count(&service) {
                 let id = WorkerId { service: service.clone(), index };
                 if is_its_turn || self.worker(&id).is_some_and(|worker| worker.run().is_none()) {
@@ -349,13 +366,13 @@ impl Fleet {
         let Some(worker) = member.workers.get_mut(usize::from(id.index)) else { return };
         let mut context =
             Context { now, plan: &member.plan, ids: &mut self.ids, jitter: self.jitter.next_unit() };
-        let before = (worker.wanted, worker.state.clone());
+        let before = worker.clone();
         let mut own = Vec::new();
         match input {
             Input::Event(event) => worker.handle(event, &mut context, &mut own),
             Input::Tick => worker.tick(&mut context, &mut own),
         }
-        if before != (worker.wanted, worker.state.clone()) {
+        if before != *worker {
             self.changed.insert(id.clone());
             self.startable.insert(id.service.clone());
             self.startable.extend(self.order.dependents(&id.service).iter().cloned());

@@ -1,0 +1,9 @@
+//! The fleet: all workers of an application together.
+
+mod adoption;
+mod plans;
+mod random;
+mod requests;
+mod script;
+mod verdicts;
+mod world;

@@ -1,0 +1,95 @@
+//! Random sequences of events: whatever happens in whatever order, what must always be true stays true, and everything can
+//! be ended. A failing sequence is kept by proptest beside this file.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use proptest::prelude::*;
+use watt_core::{
+    ServiceId,
+    fleet::{Request, Selection},
+};
+
+use crate::{plans::plan, world::World};
+
+const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+
+#[derive(Debug, Clone)]
+enum Step {
+    Start(u8),
+    Stop(u8),
+    Restart(u8),
+    Shutdown(bool),
+    Happen(usize),
+    Stale(usize),
+    Pass(u64),
+    Deadline,
+    Succeed,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => any::<u8>().prop_map(Step::Start),
+        2 => any::<u8>().prop_map(Step::Stop),
+        2 => any::<u8>().prop_map(Step::Restart),
+        1 => prop::bool::weighted(0.2).prop_map(Step::Shutdown),
+        20 => any::<usize>().prop_map(Step::Happen),
+        2 => any::<usize>().prop_map(Step::Stale),
+        4 => (0u64..40_000).prop_map(Step::Pass),
+        4 => Just(Step::Deadline),
+        1 => Just(Step::Succeed),
+    ]
+}
+
+/// A plan in which each service may depend on those before it.
+fn services() -> impl Strategy<Value = String> {
+    let service = (1u8..3, any::<bool>(), prop::collection::vec(0usize..4, 3));
+    prop::collection::vec(service, NAMES.len()).prop_map(|services| {
+        let text = services.iter().enumerate().map(|(index, (workers, job, conditions))| {
+            let dependency = |(other, condition): (usize, &usize)| {
+                let condition = ["started", "ready", "completed"].get(*condition)?;
+                Some(format!("{}={condition}", NAMES[other]))
+            };
+            let dependencies: Vec<String> =
+                conditions.iter().enumerate().take(index).filter_map(dependency).collect();
+            let job = if *job { "!" } else { "" };
+            format!("{}{job}*{workers}: {}", NAMES[index], dependencies.join(" "))
+        });
+        text.collect::<Vec<_>>().join(";")
+    })
+}
+
+/// Bit 4 is "all"; otherwise the services whose bits are set.
+fn selection(bits: u8) -> Selection {
+    if bits & 16 != 0 {
+        return Selection::All;
+    }
+    let chosen = NAMES.iter().enumerate().filter(|(index, _)| bits & (1 << index) != 0);
+    Selection::Services(chosen.map(|(_, name)| ServiceId::new(name).unwrap()).collect::<BTreeSet<_>>())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_the_invariants_hold_and_everything_can_be_ended(
+        services in services(),
+        steps in prop::collection::vec(step(), 0..150),
+        now: bool,
+    ) {
+        let mut world = World::new(plan(&services));
+        for step in steps {
+            match step {
+                Step::Start(bits) => world.request(Request::Start(selection(bits))),
+                Step::Stop(bits) => world.request(Request::Stop(selection(bits))),
+                Step::Restart(bits) => world.request(Request::Restart(selection(bits))),
+                Step::Shutdown(now) => world.request(Request::Shutdown { now }),
+                Step::Happen(choice) => world.happen(choice),
+                Step::Stale(choice) => world.stale(choice),
+                Step::Pass(ms) => world.pass(Duration::from_millis(ms)),
+                Step::Deadline => world.pass_until_deadline(),
+                Step::Succeed => world.succeed(),
+            }
+        }
+        world.end(now);
+    }
+}

@@ -1,0 +1,309 @@
+//! A simulated daemon and kernel: performs effects, and checks after each step what must always be true.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use watt_core::{
+    RunId, ServiceId, WorkerId,
+    fleet::{Fleet, FleetEvent, Request},
+    plan::Plan,
+    worker::{AfterStop, Effect, Event, ExitCause, State, Wanted, Worker},
+};
+
+/// What the kernel has of a run.
+#[derive(Debug, Clone)]
+struct Run {
+    worker: WorkerId,
+    /// The main process lives.
+    main: bool,
+    /// Others live.
+    rest: bool,
+    executed: bool,
+    draining: bool,
+    signalled: bool,
+    released: bool,
+}
+
+pub(crate) struct World {
+    pub(crate) fleet: Fleet,
+    plan: Plan,
+    pub(crate) now: Instant,
+    runs: BTreeMap<RunId, Run>,
+    gone: BTreeSet<RunId>,
+    shutdown: bool,
+}
+
+impl World {
+    pub(crate) fn new(plan: Plan) -> World {
+        let fleet = Fleet::new(&plan, RunId(1), 42);
+        let now = Instant::now();
+        World { fleet, plan, now, runs: BTreeMap::new(), gone: BTreeSet::new(), shutdown: false }
+    }
+
+    pub(crate) fn request(&mut self, request: Request) {
+        self.shutdown |= matches!(request, Request::Shutdown { .. });
+        self.event(FleetEvent::Request(request));
+    }
+
+    /// One of the things that may happen now, by number: the program is executed, gets ready, is drained, ends as told or by itself,
+    /// leaves processes behind, is emptied.
+    pub(crate) fn happen(&mut self, choice: usize) {
+        let possible: Vec<(RunId, Event)> =
+            self.runs.iter().flat_map(|(id, run)| possible(*id, run)).collect();
+        if let Some((run, event)) = possible.get(choice.checked_rem(possible.len()).unwrap_or(0)) {
+            self.apply(*run, event.clone());
+        }
+    }
+
+    /// Whatever has to happen some time if every process does as it is told.
+    fn happen_fairly(&mut self) -> bool {
+        let due = self.runs.iter().find_map(|(id, run)| due(*id, run));
+        if let Some((run, event)) = due.clone() {
+            self.apply(run, event);
+        }
+        due.is_some()
+    }
+
+    fn apply(&mut self, id: RunId, event: Event) {
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        let worker = run.worker.clone();
+        match event {
+            Event::Executed(_) => run.executed = true,
+            Event::Drained(_) => run.draining = false,
+            Event::Exited(..) => run.main = false,
+            Event::Emptied(_) => {
+                self.runs.remove(&id);
+                self.gone.insert(id);
+            }
+            Event::Ready(_)
+            | Event::Start
+            | Event::Stop
+            | Event::Restart
+            | Event::Kill
+            | Event::DependenciesMet => {}
+        }
+        self.event(FleetEvent::Worker(worker, event));
+    }
+
+    /// News of a run that has gone long ago.
+    pub(crate) fn stale(&mut self, choice: usize) {
+        let Some(worker) = self.fleet.workers().map(|(id, _)| id).nth(choice % 4) else { return };
+        let Some(run) = self.gone.iter().copied().nth(choice.checked_rem(self.gone.len()).unwrap_or(0))
+        else {
+            return;
+        };
+        let events = [
+            Event::Executed(run),
+            Event::Ready(run),
+            Event::Drained(run),
+            Event::Exited(run, ExitCause::Exited(0)),
+            Event::Emptied(run),
+        ];
+        let before = self.fleet.worker(&worker).cloned();
+        self.event(FleetEvent::Worker(worker.clone(), events[choice % events.len()].clone()));
+        assert_eq!(self.fleet.worker(&worker).cloned(), before, "a run that has gone changed its worker");
+    }
+
+    pub(crate) fn pass(&mut self, time: Duration) {
+        self.now += time;
+        self.event(FleetEvent::Tick);
+    }
+
+    pub(crate) fn pass_until_deadline(&mut self) {
+        if let Some(deadline) = self.fleet.deadline() {
+            self.now = self.now.max(deadline);
+            self.event(FleetEvent::Tick);
+        }
+    }
+
+    /// Replaces the daemon by a successor.
+    pub(crate) fn succeed(&mut self) {
+        if self.shutdown {
+            // Its successor is told of a shutdown by the request itself.
+            return;
+        }
+        let ids: Vec<WorkerId> = self.fleet.workers().map(|(id, _)| id).collect();
+        let saved = ids.iter().map(|id| (id.clone(), self.fleet.save(self.now, id).unwrap())).collect();
+        self.fleet = Fleet::new(&self.plan, RunId(1), 43);
+        let mut effects = Vec::new();
+        self.fleet.adopt(self.now, saved, Duration::ZERO, &mut effects);
+        self.perform(effects);
+        // A number that was given out and whose run has gone is known from the list of runs in the real one.
+        if let Some(last) = self.gone.last().max(self.runs.keys().last()) {
+            self.fleet.skip_runs(*last);
+        }
+        self.event(FleetEvent::Tick);
+    }
+
+    fn event(&mut self, event: FleetEvent) {
+        let before: BTreeMap<WorkerId, Worker> =
+            self.fleet.workers().map(|(id, worker)| (id, worker.clone())).collect();
+        let is_request = matches!(event, FleetEvent::Request(_));
+        let is_tick = matches!(event, FleetEvent::Tick);
+        let mut effects = Vec::new();
+        self.fleet.handle(self.now, event, &mut effects);
+        for (id, effect) in &effects {
+            self.check_order(id, effect, &before[id], is_request, is_tick);
+        }
+        self.perform(effects);
+        self.check();
+        let changed = self.fleet.take_changed();
+        for (id, worker) in self.fleet.workers() {
+            let differs = before[&id] != *worker;
+            assert!(!differs || changed.contains(&id), "{id} changed and nobody was told");
+        }
+    }
+
+    fn perform(&mut self, effects: Vec<(WorkerId, Effect)>) {
+        for (worker, effect) in effects {
+            if let Effect::Spawn(run) = effect {
+                let others = self.runs.values().filter(|run| run.worker == worker).count();
+                assert_eq!(others, 0, "{worker} has a second run");
+                assert!(!self.gone.contains(&run) && !self.runs.contains_key(&run), "run {run} is not new");
+                let new = Run {
+                    worker,
+                    main: true,
+                    rest: false,
+                    executed: false,
+                    draining: false,
+                    signalled: false,
+                    released: false,
+                };
+                self.runs.insert(run, new);
+                continue;
+            }
+            let (Effect::Spawn(id)
+            | Effect::Drain(id)
+            | Effect::Signal(id)
+            | Effect::TerminateRest(id)
+            | Effect::Kill(id)
+            | Effect::Release(id)) = effect;
+            let run = self.runs.get_mut(&id).unwrap_or_else(|| panic!("{effect:?} for a run that has gone"));
+            assert_eq!(run.worker, worker);
+            match effect {
+                Effect::Spawn(_) => {}
+                Effect::Drain(_) => run.draining = true,
+                Effect::Signal(_) => run.signalled = true,
+                Effect::TerminateRest(_) => {
+                    assert!(!run.main, "the rest of a run is ended while its main process lives");
+                    run.signalled = true;
+                }
+                Effect::Kill(_) => {
+                    run.signalled = true;
+                    run.rest = false;
+                }
+                Effect::Release(_) => {
+                    assert!(!run.main, "released while its main process lives");
+                    run.released = true;
+                }
+            }
+        }
+    }
+
+    /// At a shutdown, what runs is told to stop only when nothing that depends on it runs any more.
+    fn check_order(&self, id: &WorkerId, effect: &Effect, before: &Worker, is_request: bool, is_tick: bool) {
+        let stops = matches!(effect, Effect::Drain(_) | Effect::Signal(_));
+        let ran = matches!(before.state, State::Starting { .. } | State::Ready { .. });
+        if !(self.shutdown && stops && ran) || (is_tick && !is_request) {
+            return;
+        }
+        for (other, worker) in self.fleet.workers() {
+            let depends = other.service != id.service && depends(&self.plan, &other.service, &id.service);
+            assert!(
+                !(depends && worker.run().is_some()),
+                "{id} is stopped before {other}, which depends on it"
+            );
+        }
+    }
+
+    fn check(&self) {
+        for (id, worker) in self.fleet.workers() {
+            let own: Vec<&RunId> =
+                self.runs.iter().filter(|(_, run)| run.worker == id).map(|(run, _)| run).collect();
+            assert_eq!(worker.run().iter().collect::<Vec<_>>(), own, "{id}: state and kernel disagree");
+            let down = matches!(
+                worker.state,
+                State::Down
+                    | State::Draining { then: AfterStop::Down, .. }
+                    | State::Stopping { then: AfterStop::Down, .. }
+            );
+            assert_eq!(
+                worker.wanted == Wanted::Down,
+                down,
+                "{id}: wanted {:?} in {:?}",
+                worker.wanted,
+                worker.state
+            );
+            let waits_for_time = match worker.state {
+                State::Starting { .. }
+                | State::Draining { .. }
+                | State::Stopping { .. }
+                | State::Backoff { .. } => true,
+                State::Failed { retry_at, .. } => retry_at.is_some(),
+                State::Down | State::Waiting | State::Ready { .. } | State::Completed { .. } => false,
+            };
+            assert_eq!(worker.deadline().is_some(), waits_for_time, "{id}: {:?}", worker.state);
+            if worker.state == State::Waiting {
+                assert!(!self.fleet.waiting_for(&id.service).is_empty(), "{id} waits for nothing");
+            }
+            let least = |at: &Instant| *at <= self.now;
+            assert!(worker.record.recent_failures.iter().all(least));
+        }
+    }
+
+    /// Ends everything and expects that it ends, if processes do as they are told or are killed.
+    pub(crate) fn end(&mut self, now: bool) {
+        self.request(Request::Shutdown { now });
+        for _ in 0..10_000 {
+            if self.fleet.is_idle() && self.runs.is_empty() {
+                break;
+            }
+            if !self.happen_fairly() {
+                self.pass_until_deadline();
+            }
+        }
+        for (id, worker) in self.fleet.workers() {
+            assert_eq!((worker.wanted, &worker.state), (Wanted::Down, &State::Down), "{id} is not down");
+        }
+        assert!(self.runs.is_empty(), "left behind: {:?}", self.runs);
+        assert_eq!(self.fleet.deadline(), None);
+    }
+}
+
+fn possible(id: RunId, run: &Run) -> Vec<(RunId, Event)> {
+    let mut events = Vec::new();
+    if run.main {
+        if !run.executed {
+            events.push(Event::Executed(id));
+        }
+        events.push(Event::Ready(id));
+        events.push(Event::Exited(id, ExitCause::Exited(1)));
+        events.push(Event::Exited(id, ExitCause::Exited(0)));
+        events.push(Event::Exited(id, ExitCause::Signaled { signal: 9, core_dumped: false }));
+    }
+    if run.draining {
+        events.push(Event::Drained(id));
+    }
+    if run.released && !run.rest {
+        events.push(Event::Emptied(id));
+    }
+    events.into_iter().map(|event| (id, event)).collect()
+}
+
+fn due(id: RunId, run: &Run) -> Option<(RunId, Event)> {
+    if run.draining {
+        return Some((id, Event::Drained(id)));
+    }
+    if run.main && run.signalled {
+        return Some((id, Event::Exited(id, ExitCause::Exited(0))));
+    }
+    (run.released && !run.main).then_some((id, Event::Emptied(id)))
+}
+
+/// Whether `from` depends on `on`, over any number of steps.
+fn depends(plan: &Plan, from: &ServiceId, on: &ServiceId) -> bool {
+    let direct = &plan.services[from].depends_on;
+    direct.contains_key(on) || direct.keys().any(|middle| depends(plan, middle, on))
+}
