@@ -4,6 +4,11 @@
 //! The spawner answers every request and, between answers, says what happened by itself. It decides nothing: how
 //! often to restart, what to pass and when to stop are the daemon's. The one exception is the daemon itself,
 //! which it starts again when it dies.
+//!
+//! A daemon is told nothing before its first request, which should be [`Request::List`] and must come when its handlers
+//! for SIGTERM and SIGHUP are there: signals are passed on to it from then on. Of each run it is told
+//! [`Message::Spawned`], then [`Message::Executed`] or [`Message::ExecFailed`], then [`Message::Exited`], in this order and
+//! once, by message or by list.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -20,11 +25,12 @@ pub enum Request {
     /// [`Message::ListEnd`].
     List,
     /// Start a process. Descriptors: the exec stage's task in a sealed memfd; then, if `cgroup`, the directory of
-    /// the v2 cgroup to start in. Answered by [`Message::Spawned`] or [`Message::SpawnFailed`].
+    /// the v2 cgroup to start in. Its limit of descriptors is the one the spawner was started with, unless the plan has
+    /// another; its input is empty. Answered by [`Message::Spawned`] or [`Message::SpawnFailed`].
     Spawn {
         /// The daemon's number for it.
         run: u64,
-        /// The daemon's own note, given back by `List`.
+        /// The daemon's own note, at most 32 KiB, given back by `List`.
         tag: Vec<u8>,
         /// Whether a cgroup comes with it.
         cgroup: bool,
@@ -35,10 +41,10 @@ pub enum Request {
     Tag {
         /// Which.
         run: u64,
-        /// The new note.
+        /// The new note, at most 32 KiB.
         tag: Vec<u8>,
     },
-    /// The run's exit was noted: close what is kept of it. Not answered.
+    /// The run's exit was noted: close what is kept of it. Not answered, and without effect before its exit.
     Forget {
         /// Which.
         run: u64,
@@ -70,7 +76,7 @@ pub enum Request {
         /// Its name.
         name: String,
     },
-    /// Keep a small value. Not answered. An empty value deletes it.
+    /// Keep a small value. Not answered. An empty value deletes it. All of them together may have 1 MiB.
     Put {
         /// Its key.
         key: String,
@@ -89,7 +95,8 @@ pub enum Request {
     },
 }
 
-/// What to bind.
+/// What to bind. TCP listeners and datagram sockets are non-blocking. Unix stream listeners are blocking, because that is what
+/// a program expects of one that it inherits, and the setting is shared by all who hold the socket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Address {
     /// TCP; with SO_REUSEPORT when there will be several of it.
@@ -174,19 +181,21 @@ pub enum Message {
     SpawnFailed {
         /// Which.
         run: u64,
-        /// What was tried: `clone3`, `pipe` …
+        /// What was tried: a system call such as `clone` or `pipe`; or what was wrong with the request: `cgroup`,
+        /// `descriptors`, `pass`, `run`, `tag`.
         step: String,
         /// The error number.
         errno: i32,
     },
-    /// The exec stage ended in the program. Descriptors: those named.
+    /// The exec stage ended in the program. Descriptors: those named, at most 253. Sockets are not kept by the spawner.
     Executed {
         /// Which.
         run: u64,
         /// As in the exec stage's report.
         names: Vec<String>,
     },
-    /// A step of the exec stage failed; `Exited` follows.
+    /// A step of the exec stage failed; `Exited` follows. The step is `stage` when the stage itself was killed or ended
+    /// without a word.
     ExecFailed {
         /// Which.
         run: u64,

@@ -1,0 +1,291 @@
+//! The daemon: the one process that the spawner starts again by itself.
+
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::ffi::{OsStrExt, OsStringExt},
+    },
+    time::{Duration, Instant},
+};
+
+use nix::sys::{
+    signal::Signal,
+    stat::{Mode, umask},
+};
+use watt_exec::plan::{Failure, LISTEN_FDS_START, LaunchPlan, Task};
+use watt_os::{fdpass, memfd, pidfd, process::SpawnError};
+
+use crate::{
+    launch::{Launcher, Reports, Start, at},
+    spawner::note,
+};
+
+/// The variable that tells the daemon which descriptor is its socket.
+pub const SPAWNER_FD_VARIABLE: &str = "WATT_SPAWNER_FD";
+
+/// The status of a daemon that will never be able to start: the configuration was refused, a place is taken
+/// (EX_CONFIG of sysexits.h). While there is no run, the spawner ends with it, as it does with 0. Any other end, or one
+/// while there are runs, is a crash, and the daemon is started again.
+pub const DAEMON_REFUSED: i32 = 78;
+
+/// How long a daemon may leave messages unread before it counts as stuck and is killed.
+pub(crate) const STALL_MAX: Duration = Duration::from_secs(30);
+
+/// How long a daemon may live on without its socket, which it cannot do anything without. Enough to end by itself: a
+/// status of its own says more than our signal.
+const DEAF_MAX: Duration = Duration::from_secs(2);
+
+/// How to start it, and what it is to be told.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    task: OwnedFd,
+    pub(crate) state: State,
+    backoff: Backoff,
+    /// How often it was started again.
+    pub(crate) restarts: u64,
+    /// We were asked to stop. Every daemon is told, until one ends it all.
+    stop: bool,
+    /// We were asked to reload, and no daemon was told yet.
+    reload: bool,
+}
+
+/// What is.
+#[derive(Debug)]
+pub(crate) enum State {
+    /// It is not running.
+    Down {
+        /// When it is started.
+        start_at: Instant,
+    },
+    /// It is.
+    Up(Up),
+}
+
+/// A running daemon.
+#[derive(Debug)]
+pub(crate) struct Up {
+    pub(crate) pid: u32,
+    pidfd: OwnedFd,
+    /// Our end of its socket.
+    pub(crate) socket: OwnedFd,
+    since: Instant,
+    /// Whether it has sent a request, so that its signal handlers are there.
+    heard: bool,
+    /// Whether it can still be talked to.
+    deaf: Deaf,
+    /// Why its program could not be executed.
+    pub(crate) failure: Option<Failure>,
+}
+
+/// Whether a daemon has closed its socket.
+#[derive(Debug)]
+enum Deaf {
+    No,
+    Since(Instant),
+    /// And was killed for it.
+    Killed,
+}
+
+impl Daemon {
+    /// A daemon that is due now. It gets our environment and working directory.
+    pub(crate) fn new(argv: &[OsString]) -> io::Result<Self> {
+        let task = memfd::sealed(c"watt-daemon", &encode_plan(argv)?)?;
+        Ok(Self {
+            task,
+            state: State::Down { start_at: Instant::now() },
+            backoff: Backoff::default(),
+            restarts: 0,
+            stop: false,
+            reload: false,
+        })
+    }
+
+    /// The running one.
+    pub(crate) fn up(&mut self) -> Option<&mut Up> {
+        match &mut self.state {
+            State::Up(up) => Some(up),
+            State::Down { .. } => None,
+        }
+    }
+
+    /// When it is to be started.
+    pub(crate) fn start_at(&self) -> Option<Instant> {
+        match self.state {
+            State::Down { start_at } => Some(start_at),
+            State::Up(_) => None,
+        }
+    }
+
+    /// Whether we were asked to stop.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stop
+    }
+
+    /// Down => Up, or Down again for a while when nothing can be started now.
+    pub(crate) fn start(&mut self, launcher: &Launcher) -> Result<Reports, SpawnError> {
+        self.try_start(launcher).inspect_err(|_| {
+            self.state = State::Down { start_at: Instant::now() + self.backoff.next(Duration::ZERO) };
+        })
+    }
+
+    fn try_start(&mut self, launcher: &Launcher) -> Result<Reports, SpawnError> {
+        let (socket, theirs) = fdpass::seqpacket_pair().map_err(at("socketpair"))?;
+        let (child, reports) = launcher.start(&Start {
+            task: self.task.as_fd(),
+            streams: [io::stdout().as_fd(), io::stderr().as_fd()],
+            passed: &[theirs.as_fd()],
+            cgroup: None,
+            raised_limit: true,
+        })?;
+        let since = Instant::now();
+        self.state = State::Up(Up {
+            pid: child.pid,
+            pidfd: child.pidfd,
+            socket,
+            since,
+            heard: false,
+            deaf: Deaf::No,
+            failure: None,
+        });
+        Ok(reports)
+    }
+
+    /// Up => Down: it has been reaped. Started again at once the first time, then with growing delays.
+    pub(crate) fn died(&mut self) {
+        if let State::Up(up) = &self.state {
+            let delay = self.backoff.next(up.since.elapsed());
+            self.state = State::Down { start_at: Instant::now() + delay };
+            self.restarts += 1;
+        }
+    }
+
+    /// It has sent a request. With the first one, it is told what it missed.
+    pub(crate) fn heard(&mut self) {
+        let (stop, reload) = (self.stop, self.reload);
+        let Some(up) = self.up().filter(|up| !up.heard) else { return };
+        up.heard = true;
+        if reload {
+            self.pass_reload();
+        }
+        if stop {
+            self.pass_stop();
+        }
+    }
+
+    /// We were asked to stop, once more perhaps.
+    pub(crate) fn pass_stop(&mut self) {
+        self.stop = true;
+        self.signal_heard(Signal::SIGTERM);
+    }
+
+    /// We were asked to reload.
+    pub(crate) fn pass_reload(&mut self) {
+        self.reload = !self.signal_heard(Signal::SIGHUP);
+    }
+
+    /// It has closed its socket.
+    pub(crate) fn became_deaf(&mut self) {
+        if let Some(up) = self.up()
+            && matches!(up.deaf, Deaf::No)
+        {
+            up.deaf = Deaf::Since(Instant::now());
+        }
+    }
+
+    /// When a daemon without a socket is killed.
+    pub(crate) fn kill_at(&self) -> Option<Instant> {
+        match &self.state {
+            State::Up(Up { deaf: Deaf::Since(since), .. }) => Some(*since + DEAF_MAX),
+            State::Up(_) | State::Down { .. } => None,
+        }
+    }
+
+    /// Kills a daemon without a socket whose time is over.
+    pub(crate) fn kill_deaf(&mut self, now: Instant) {
+        if self.kill_at().is_some_and(|at| at <= now) {
+            self.kill("has closed its socket and lives on");
+            if let Some(up) = self.up() {
+                up.deaf = Deaf::Killed;
+            }
+        }
+    }
+
+    /// Ends a daemon that is of no use. Its exit follows.
+    pub(crate) fn kill(&mut self, why: &str) {
+        if let Some(up) = self.up() {
+            note(format_args!("the daemon (pid {}) {why}: killing it", up.pid));
+            let _ = pidfd::send_signal(&up.pidfd, Signal::SIGKILL as i32);
+        }
+    }
+
+    fn signal_heard(&mut self, signal: Signal) -> bool {
+        self.up().is_some_and(|up| up.heard && pidfd::send_signal(&up.pidfd, signal as i32).is_ok())
+    }
+}
+
+/// The delay before a start: none for the first, then 100 ms doubling up to 5 s; from the beginning again after a
+/// daemon that lived for 30 s.
+#[derive(Debug, Default)]
+struct Backoff {
+    next: Duration,
+}
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_millis(100);
+    const MAX: Duration = Duration::from_secs(5);
+    const RESET: Duration = Duration::from_secs(30);
+
+    fn next(&mut self, lived: Duration) -> Duration {
+        if lived >= Self::RESET {
+            self.next = Duration::ZERO;
+        }
+        let delay = self.next;
+        self.next = (delay * 2).clamp(Self::FIRST, Self::MAX);
+        delay
+    }
+}
+
+fn encode_plan(argv: &[OsString]) -> io::Result<Vec<u8>> {
+    // Reading the mask is setting it. One thread: nothing else makes files meanwhile.
+    let mask = umask(Mode::empty());
+    umask(mask);
+    let plan = LaunchPlan {
+        argv: argv.iter().map(|argument| argument.as_bytes().to_vec()).collect(),
+        env: environment(),
+        cwd: env::current_dir()?,
+        listeners: 1,
+        umask: mask.bits(),
+        // Without a spawner nobody reaps, and the next `up` would meet a daemon that still acts.
+        parent_death_signal: Some(Signal::SIGKILL as i32),
+        ..LaunchPlan::default()
+    };
+    postcard::to_stdvec(&Task::Launch(Box::new(plan))).map_err(io::Error::other)
+}
+
+fn environment() -> Vec<Vec<u8>> {
+    let ours =
+        env::vars_os().filter(|(name, _)| name != OsStr::new(SPAWNER_FD_VARIABLE)).map(|(name, value)| {
+            let mut variable = name.into_vec();
+            variable.push(b'=');
+            variable.extend(value.as_bytes());
+            variable
+        });
+    ours.chain([format!("{SPAWNER_FD_VARIABLE}={LISTEN_FDS_START}").into_bytes()]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_delay_grows_to_its_bound_and_starts_again_after_a_long_life() {
+        let mut backoff = Backoff::default();
+        let short: Vec<u128> = (0..9).map(|_| backoff.next(Duration::from_secs(1)).as_millis()).collect();
+        assert_eq!(short, [0, 100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+        assert_eq!(backoff.next(Duration::from_secs(30)), Duration::ZERO);
+        assert_eq!(backoff.next(Duration::from_secs(29)), Duration::from_millis(100));
+    }
+}

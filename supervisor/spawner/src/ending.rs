@@ -1,0 +1,149 @@
+//! The end of an application.
+
+use std::{
+    fs, io,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        signal::{Signal, kill},
+        statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, statfs},
+    },
+    unistd::Pid,
+};
+use watt_os::{
+    pidfd,
+    process::{self, Reap},
+};
+
+use crate::{
+    Error,
+    spawner::{Spawner, note},
+};
+
+/// How it is to end.
+#[derive(Debug)]
+pub(crate) struct End {
+    /// What to exit with.
+    pub(crate) status: Result<i32, Error>,
+    /// `cgroup.procs` files to join.
+    pub(crate) join_cgroups: Vec<PathBuf>,
+    /// Directories to remove.
+    pub(crate) remove: Vec<PathBuf>,
+}
+
+/// How long a daemon that has said its last word may take to end by itself.
+const DAEMON_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long killed processes may take to be gone. More than this is a process the kernel itself is stuck in.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
+
+impl End {
+    /// Ends with this status and nothing else to do.
+    pub(crate) fn with(status: i32) -> Self {
+        Self { status: Ok(status), join_cgroups: Vec::new(), remove: Vec::new() }
+    }
+
+    /// Ends with an error.
+    pub(crate) fn failed(error: Error) -> Self {
+        Self { status: Err(error), join_cgroups: Vec::new(), remove: Vec::new() }
+    }
+}
+
+impl Spawner {
+    /// Ends every process, closes everything, and clears up.
+    pub(crate) fn finish(mut self, end: End) -> Result<i32, Error> {
+        for run in self.holdings.runs.values().filter(|run| run.exit.is_none()) {
+            let _ = pidfd::send_signal(&*run.pidfd, Signal::SIGKILL as i32);
+        }
+        self.wait_for_children();
+        self.holdings.listeners.values().for_each(|listener| listener.unlink());
+        drop(self);
+        for procs in &end.join_cgroups {
+            if let Err(error) = fs::write(procs, "0") {
+                note(format_args!("cannot join {}: {error}", procs.display()));
+            }
+        }
+        for directory in &end.remove {
+            if let Err(error) = remove(directory) {
+                note(format_args!("cannot remove {}: {error}", directory.display()));
+            }
+        }
+        end.status
+    }
+
+    /// Kills and reaps until there is no child. Orphans of the killed ones come to us, which is why the children are
+    /// listed anew each time.
+    fn wait_for_children(&mut self) {
+        let begin = Instant::now();
+        loop {
+            loop {
+                match process::reap() {
+                    Reap::Child(reaped) => self.reaped(&reaped),
+                    Reap::NoneEnded => break,
+                    Reap::NoChildren => return,
+                }
+            }
+            if begin.elapsed() > KILL_PATIENCE {
+                return note(format_args!("processes do not end although they were killed"));
+            }
+            self.kill_children(begin.elapsed() > DAEMON_PATIENCE);
+            self.wait_for_signal();
+        }
+    }
+
+    fn kill_children(&mut self, daemon_too: bool) {
+        let daemon = self.daemon.up().map(|up| up.pid);
+        for pid in process::children() {
+            // A child's number stays its own until we reap it.
+            if let (true, Ok(raw)) = (daemon_too || daemon != Some(pid), i32::try_from(pid)) {
+                let _ = kill(Pid::from_raw(raw), Signal::SIGKILL);
+            }
+        }
+        if daemon_too {
+            // Where the kernel does not list children.
+            self.daemon.kill("does not end");
+        }
+    }
+
+    fn wait_for_signal(&self) {
+        let mut fds = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        let _ = poll(&mut fds, PollTimeout::from(50u8));
+        while let Ok(Some(_)) = self.signals.next() {}
+    }
+}
+
+/// Removes a directory with everything in it.
+fn remove(directory: &Path) -> io::Result<()> {
+    let kind = statfs(directory)?.filesystem_type();
+    if kind == CGROUP2_SUPER_MAGIC || kind == CGROUP_SUPER_MAGIC {
+        remove_cgroup(directory)
+    } else {
+        fs::remove_dir_all(directory)
+    }
+}
+
+/// A cgroup's files go with it; only groups below it are in the way.
+fn remove_cgroup(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_cgroup(&entry.path())?;
+        }
+    }
+    // The kernel takes a moment to see that the last process is gone.
+    for _ in 0..100 {
+        match fs::remove_dir(directory) {
+            Err(error) if error.raw_os_error() == Some(Errno::EBUSY as i32) => {
+                let _ = poll(&mut [], PollTimeout::from(10u8));
+            }
+            result => return result,
+        }
+    }
+    Err(Errno::EBUSY.into())
+}

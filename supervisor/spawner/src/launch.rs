@@ -1,0 +1,189 @@
+//! Starting processes in the exec stage, and listening to what it reports.
+
+use std::{
+    ffi::CString,
+    fs::File,
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{FcntlArg, OFlag, fcntl},
+    sys::resource::{Resource, getrlimit, setrlimit},
+    unistd::{Uid, pipe2},
+};
+use watt_exec::plan::{Failure, Probe, Report};
+use watt_os::{
+    fdpass,
+    process::{self, Child, SpawnError},
+};
+
+use crate::{stage::exec_stage, wire};
+
+/// What every start needs.
+#[derive(Debug)]
+pub(crate) struct Launcher {
+    stage: OwnedFd,
+    argv: [CString; 1],
+    null: File,
+    /// The limit of descriptors that this process was started with.
+    nofile: (u64, u64),
+}
+
+/// What a process in the exec stage starts with.
+#[derive(Debug)]
+pub(crate) struct Start<'a> {
+    /// The sealed task.
+    pub(crate) task: BorrowedFd<'a>,
+    /// Standard output and error.
+    pub(crate) streams: [BorrowedFd<'a>; 2],
+    /// Descriptors from `LISTEN_FDS_START + 2` on.
+    pub(crate) passed: &'a [BorrowedFd<'a>],
+    /// The v2 cgroup to start in.
+    pub(crate) cgroup: Option<BorrowedFd<'a>>,
+    /// Whether it keeps our own raised limit of descriptors.
+    pub(crate) raised_limit: bool,
+}
+
+impl Launcher {
+    /// Raises this process's own limit of descriptors as far as it goes: it holds those of all runs. Programs get the
+    /// limit that was there before, because some of them cannot deal with a larger one (select(2)).
+    pub(crate) fn new() -> io::Result<Self> {
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+        Ok(Self {
+            stage: exec_stage()?,
+            argv: [c"watt-exec".into()],
+            null: File::options().read(true).write(true).open("/dev/null")?,
+            nofile: (soft, hard),
+        })
+    }
+
+    /// Nothing to read from, nowhere to write to.
+    pub(crate) fn null(&self) -> BorrowedFd<'_> {
+        self.null.as_fd()
+    }
+
+    /// Starts a process in the exec stage.
+    pub(crate) fn start(&self, start: &Start<'_>) -> Result<(Child, Reports), SpawnError> {
+        let (ours, theirs) = report_sockets().map_err(at("socketpair"))?;
+        let [output, error] = start.streams;
+        let mut descriptors = vec![self.null(), output, error, start.task, theirs.as_fd()];
+        descriptors.extend(start.passed);
+        let child = process::spawn(&process::Launch {
+            program: self.stage.as_fd(),
+            argv: &self.argv,
+            // The stage takes nothing from its environment; the program's comes with its plan.
+            env: &[],
+            descriptors: &descriptors,
+            cgroup: start.cgroup,
+            nofile: (!start.raised_limit).then_some(self.nofile),
+        })?;
+        Ok((child, Reports::new(ours)))
+    }
+}
+
+/// Our end does not block; the stage's does, because we always read.
+fn report_sockets() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (ours, theirs) = fdpass::seqpacket_pair()?;
+    fcntl(&theirs, FcntlArg::F_SETFL(OFlag::empty()))?;
+    Ok((ours, theirs))
+}
+
+/// A pipe for a program's output: the read end does not block, the write end does. The larger its buffer, the longer a
+/// program can go on while nobody reads.
+///
+/// `pipes` is how many there are already: the buffers of one ordinary user count against `fs.pipe-user-pages-soft`
+/// (pipe(7), 64 MiB by default), beyond which further pipes get one page. And even an empty large buffer costs the
+/// kernel 10 kB. So the first ones are large and the rest have the usual 64 KiB.
+pub(crate) fn output_pipe(pipes: usize) -> nix::Result<(OwnedFd, OwnedFd)> {
+    const SIZE: i32 = 1 << 20;
+    const LARGE_MAX: usize = 128;
+    const LARGE_MAX_UNPRIVILEGED: usize = 32;
+    let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
+    fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    let large = if Uid::effective().is_root() { LARGE_MAX } else { LARGE_MAX_UNPRIVILEGED };
+    if pipes < large {
+        // Refused above the limits; the pipe works as well with a smaller buffer.
+        let _ = fcntl(&write, FcntlArg::F_SETPIPE_SZ(SIZE));
+    }
+    Ok((read, write))
+}
+
+/// What one process in the exec stage has said so far.
+#[derive(Debug)]
+pub(crate) struct Reports {
+    socket: OwnedFd,
+    /// What there was besides descriptors.
+    pub(crate) said: Said,
+    /// The descriptors it made, with their names.
+    pub(crate) descriptors: Vec<(String, OwnedFd)>,
+}
+
+/// The last thing the stage said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// Nothing yet. When it ends like that, it was killed or it crashed.
+    Nothing,
+    /// That execve(2) is next.
+    Executing,
+    /// That a step failed.
+    Failed(Failure),
+    /// What the host allows.
+    Probe(Box<Probe>),
+}
+
+/// The most descriptors taken from one stage: two messages full.
+const DESCRIPTORS_MAX: usize = 506;
+
+impl Reports {
+    fn new(socket: OwnedFd) -> Self {
+        Self { socket, said: Said::Nothing, descriptors: Vec::new() }
+    }
+
+    /// Takes in what has arrived. Returns whether that was all: the stage has ended, in its program or otherwise.
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> bool {
+        loop {
+            match fdpass::receive(self.socket.as_fd(), buffer) {
+                Ok(received) if received.length == 0 => return true,
+                Ok(received) => {
+                    let report = buffer.get(..received.length).map(wire::decode);
+                    if let Some(Ok(report)) = report {
+                        self.take(report, received.descriptors);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                // Cut, for want of free descriptors: nothing to keep, but there may be more.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
+                Err(_) => return true,
+            }
+        }
+    }
+
+    fn take(&mut self, report: Report, descriptors: Vec<OwnedFd>) {
+        match report {
+            Report::Descriptors { names } => {
+                let room = DESCRIPTORS_MAX - self.descriptors.len();
+                self.descriptors.extend(names.into_iter().zip(descriptors).take(room));
+            }
+            Report::Executing => self.said = Said::Executing,
+            Report::Failed(failure) => self.said = Said::Failed(failure),
+            Report::Probe(probe) => self.said = Said::Probe(Box::new(probe)),
+        }
+    }
+}
+
+impl AsFd for Reports {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Names the failed call of a start.
+pub(crate) fn at<E: Into<io::Error>>(step: &'static str) -> impl Fn(E) -> SpawnError {
+    move |error| {
+        let errno = error.into().raw_os_error().map_or(Errno::EINVAL, Errno::from_raw);
+        SpawnError { step, errno }
+    }
+}

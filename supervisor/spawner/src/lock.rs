@@ -1,0 +1,64 @@
+//! One spawner per application.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read},
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
+    path::Path,
+    process,
+};
+
+use crate::Error;
+
+/// Holds the lock file's flock(2) until it is dropped, which the end of the process does too. The file's content is
+/// the holder's pid.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock and writes this process's pid into the file.
+    pub(crate) fn take(path: &Path) -> Result<Self, Error> {
+        let failed = |source| Error::Lock { path: path.to_path_buf(), source };
+        loop {
+            let file = open(path).map_err(failed)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(fs::TryLockError::WouldBlock) => {
+                    return Err(Error::Running { pid: read_pid(&file), lock: path.to_path_buf() });
+                }
+                Err(fs::TryLockError::Error(error)) => return Err(failed(error)),
+            }
+            // The holder before us may have removed the file between our open and our lock: then the lock is on
+            // nothing that others would find.
+            if is_at(&file, path) {
+                write_pid(&file).map_err(failed)?;
+                return Ok(Self { _file: file });
+            }
+        }
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o644).open(path)
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(ours), Ok(theirs)) => (ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino()),
+        _ => false,
+    }
+}
+
+fn write_pid(file: &File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.write_all_at(format!("{}\n", process::id()).as_bytes(), 0)
+}
+
+/// `None` in the moment before the holder has written it.
+fn read_pid(file: &File) -> Option<u32> {
+    let mut text = String::new();
+    file.take(32).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}

@@ -1,0 +1,186 @@
+//! What the daemon asks for.
+
+use std::{
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    rc::Rc,
+};
+
+use nix::errno::Errno;
+use watt_os::process::SpawnError;
+
+use crate::{
+    ending::End,
+    errands::{Errand, Kind, refusal},
+    launch::{Reports, Start, at, output_pipe},
+    listeners::Listener,
+    protocol::{Address, Message, Request, Stage},
+    runs::Run,
+    spawner::{Owner, Spawner, note},
+};
+
+/// The longest tag and value in bytes: with everything else they fit in one message.
+const NOTE_SIZE_MAX: usize = 32 << 10;
+/// The longest name and key in bytes.
+const NAME_SIZE_MAX: usize = 255;
+/// All values together, in bytes. Larger things are kept as memfds.
+const VALUES_SIZE_MAX: usize = 1 << 20;
+
+impl Spawner {
+    /// Does what the daemon asks for. A request that makes no sense is refused where there is an answer to say so, and passed over
+    /// with a line in the log where there is none.
+    pub(crate) fn request(&mut self, request: Request, descriptors: Vec<OwnedFd>) {
+        match request {
+            Request::List => self.outbox.push_list(self.daemon.restarts, self.started_at_ms),
+            Request::Spawn { run, tag, cgroup, pass } => self.spawn(run, tag, cgroup, &pass, &descriptors),
+            Request::Tag { run, tag } => match self.holdings.runs.get_mut(&run) {
+                Some(held) if tag.len() <= NOTE_SIZE_MAX => held.tag = tag,
+                _ => note(format_args!("no such run, or too long a tag: run {run}")),
+            },
+            Request::Forget { run } => self.forget(run),
+            Request::MakeSockets { run, count } => self.make_sockets(run, count),
+            Request::Probe => {
+                let errand = Errand::probe(&self.launcher);
+                self.begin_errand(Kind::Probe, errand);
+            }
+            Request::Listen { name, address } => self.listen(name, address),
+            Request::Close { name } => {
+                if let Some(listener) = self.holdings.listeners.remove(&name) {
+                    listener.unlink();
+                }
+                self.holdings.kept.remove(&name);
+            }
+            Request::Keep { name } => match <[OwnedFd; 1]>::try_from(descriptors) {
+                Ok([fd]) if name.len() <= NAME_SIZE_MAX => drop(self.holdings.kept.insert(name, Rc::new(fd))),
+                _ => note(format_args!("one descriptor and a name are needed to keep something")),
+            },
+            Request::Put { key, value } => self.put(key, value),
+            Request::Exit { status, join_cgroups, remove } => {
+                self.end = Some(End { status: Ok(status), join_cgroups, remove });
+            }
+        }
+    }
+
+    fn spawn(&mut self, run: u64, tag: Vec<u8>, cgroup: bool, pass: &[String], descriptors: &[OwnedFd]) {
+        match self.try_spawn(run, tag, cgroup, pass, descriptors) {
+            Ok((pid, descriptors)) => self.outbox.push((Message::Spawned { run, pid }, descriptors)),
+            Err(SpawnError { step, errno }) => {
+                let failed = Message::SpawnFailed { run, step: step.into(), errno: errno as i32 };
+                self.outbox.push((failed, Vec::new()));
+            }
+        }
+    }
+
+    fn try_spawn(
+        &mut self,
+        id: u64,
+        tag: Vec<u8>,
+        cgroup: bool,
+        pass: &[String],
+        descriptors: &[OwnedFd],
+    ) -> Result<(u32, Vec<Rc<OwnedFd>>), SpawnError> {
+        if self.holdings.runs.contains_key(&id) {
+            return Err(at("run")(Errno::EEXIST));
+        }
+        if tag.len() > NOTE_SIZE_MAX {
+            return Err(at("tag")(Errno::E2BIG));
+        }
+        let (task, cgroup) = match (descriptors, cgroup) {
+            ([task], false) => (task.as_fd(), None),
+            ([task, cgroup], true) => (task.as_fd(), Some(cgroup.as_fd())),
+            _ => return Err(at("descriptors")(Errno::EINVAL)),
+        };
+        let passed: Vec<BorrowedFd<'_>> = pass
+            .iter()
+            .map(|name| self.held(name))
+            .collect::<Option<_>>()
+            .ok_or_else(|| at("pass")(Errno::ENOENT))?;
+        let pipes = 2 * self.holdings.runs.len();
+        let (stdout, output) = output_pipe(pipes).map_err(at("pipe"))?;
+        let (stderr, error) = output_pipe(pipes).map_err(at("pipe"))?;
+        let (child, reports) = self.launcher.start(&Start {
+            task,
+            streams: [output.as_fd(), error.as_fd()],
+            passed: &passed,
+            cgroup,
+            raised_limit: false,
+        })?;
+        let run = Run {
+            tag,
+            pid: child.pid,
+            pidfd: Rc::new(child.pidfd),
+            stdout: Rc::new(stdout),
+            stderr: Rc::new(stderr),
+            stage: Stage::Preparing,
+            reports: None,
+            kept: Vec::new(),
+            exit: None,
+        };
+        let told = vec![run.pidfd.clone(), run.stdout.clone(), run.stderr.clone()];
+        self.pids.insert(child.pid, id);
+        self.holdings.runs.insert(id, run);
+        self.follow(Owner::Run(id), reports);
+        Ok((child.pid, told))
+    }
+
+    /// A listener or kept descriptor to pass on.
+    fn held(&self, name: &str) -> Option<BorrowedFd<'_>> {
+        let listener = self.holdings.listeners.get(name).map(|listener| &listener.socket);
+        listener.or_else(|| self.holdings.kept.get(name)).map(|fd| fd.as_fd())
+    }
+
+    fn forget(&mut self, run: u64) {
+        match self.holdings.runs.get(&run) {
+            Some(held) if held.exit.is_some() => drop(self.holdings.runs.remove(&run)),
+            Some(_) => note(format_args!("run {run} is alive and not forgotten")),
+            None => {}
+        }
+    }
+
+    fn make_sockets(&mut self, run: u64, count: u16) {
+        let errand = match self.holdings.runs.get(&run) {
+            Some(held) => Errand::sockets(&self.launcher, run, held, count),
+            None => Err(at("run")(Errno::ESRCH)),
+        };
+        self.begin_errand(Kind::Sockets(run), errand);
+    }
+
+    fn begin_errand(&mut self, kind: Kind, errand: Result<(Errand, Reports), SpawnError>) {
+        match errand {
+            Ok((errand, reports)) => self.follow(Owner::Errand(errand), reports),
+            Err(SpawnError { errno, .. }) => self.outbox.push((refusal(kind, errno), Vec::new())),
+        }
+    }
+
+    fn listen(&mut self, name: String, address: Address) {
+        if !self.holdings.listeners.contains_key(&name) {
+            let bound =
+                if name.len() > NAME_SIZE_MAX { Err(Errno::ENAMETOOLONG) } else { Listener::bind(address) };
+            match bound {
+                Ok(listener) => drop(self.holdings.listeners.insert(name.clone(), listener)),
+                Err(errno) => {
+                    let failed = Message::ListenFailed { name, errno: errno as i32 };
+                    return self.outbox.push((failed, Vec::new()));
+                }
+            }
+        }
+        if let Some(listener) = self.holdings.listeners.get(&name) {
+            let message = Message::Listener { name, address: listener.address.clone() };
+            self.outbox.push((message, vec![listener.socket.clone()]));
+        }
+    }
+
+    fn put(&mut self, key: String, value: Vec<u8>) {
+        let others = self.holdings.values.iter().filter(|(other, _)| **other != key);
+        let size: usize = others.map(|(other, value)| other.len() + value.len()).sum();
+        if value.is_empty() {
+            self.holdings.values.remove(&key);
+        } else if key.len() > NAME_SIZE_MAX
+            || value.len() > NOTE_SIZE_MAX
+            || size + key.len() + value.len() > VALUES_SIZE_MAX
+        {
+            note(format_args!("too large a value is not kept: {key:.40}"));
+        } else {
+            self.holdings.values.insert(key, value);
+        }
+    }
+}

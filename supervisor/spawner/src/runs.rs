@@ -1,0 +1,132 @@
+//! Runs and whatever else the spawner holds for the daemon: what the list tells.
+
+use std::{
+    collections::BTreeMap,
+    os::fd::OwnedFd,
+    rc::Rc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use nix::errno::Errno;
+use watt_exec::plan::Failure;
+use watt_os::{fdpass, process::Reaped};
+
+use crate::{
+    launch::{Reports, Said},
+    listeners::Listener,
+    outbox::Told,
+    protocol::{Message, Stage, WaitStatus},
+};
+
+/// Everything that outlives a daemon.
+#[derive(Debug, Default)]
+pub(crate) struct Holdings {
+    pub(crate) runs: BTreeMap<u64, Run>,
+    pub(crate) listeners: BTreeMap<String, Listener>,
+    pub(crate) kept: BTreeMap<String, Rc<OwnedFd>>,
+    pub(crate) values: BTreeMap<String, Vec<u8>>,
+}
+
+/// One process that the daemon asked for, from its clone until the daemon forgets it.
+#[derive(Debug)]
+pub(crate) struct Run {
+    /// The daemon's note.
+    pub(crate) tag: Vec<u8>,
+    /// Its number. After `exit` it may be another process's.
+    pub(crate) pid: u32,
+    pub(crate) pidfd: Rc<OwnedFd>,
+    pub(crate) stdout: Rc<OwnedFd>,
+    pub(crate) stderr: Rc<OwnedFd>,
+    /// How far it has come.
+    pub(crate) stage: Stage,
+    /// What it says while it is in the exec stage: key of [`crate::spawner::Spawner`]'s stages.
+    pub(crate) reports: Option<u64>,
+    /// The descriptors that the stage made and that are to be kept.
+    pub(crate) kept: Vec<(String, Rc<OwnedFd>)>,
+    pub(crate) exit: Option<WaitStatus>,
+}
+
+/// Descriptors kept of one run: what one message carries besides its first three.
+const KEPT_MAX: usize = fdpass::DESCRIPTORS_MAX - 3;
+
+/// The name of descriptors that are passed on and not kept.
+const SOCKET: &str = "socket";
+
+impl Run {
+    /// Notes the end of the exec stage. Returns what to tell the daemon, if it is known already: a stage that ended without
+    /// a word died, and its exit says how.
+    pub(crate) fn stage_ended(&mut self, run: u64, reports: Reports) -> Option<Told> {
+        self.reports = None;
+        match reports.said {
+            Said::Executing => Some(self.executed(run, reports.descriptors)),
+            Said::Failed(failure) => Some(self.failed(run, failure)),
+            Said::Nothing | Said::Probe(_) => None,
+        }
+    }
+
+    fn executed(&mut self, run: u64, made: Vec<(String, OwnedFd)>) -> Told {
+        self.stage = Stage::Executed;
+        let made = made.into_iter().map(|(name, fd)| (name, Rc::new(fd)));
+        let (sockets, mut others): (Vec<_>, Vec<_>) = made.partition(|(name, _)| name == SOCKET);
+        others.truncate(KEPT_MAX);
+        self.kept.clone_from(&others);
+        others.extend(sockets);
+        others.truncate(fdpass::DESCRIPTORS_MAX);
+        let (names, descriptors) = others.into_iter().unzip();
+        (Message::Executed { run, names }, descriptors)
+    }
+
+    fn failed(&mut self, run: u64, failure: Failure) -> Told {
+        let Failure { step, object, errno } = failure;
+        self.stage = Stage::Failed { step: step.clone(), object: object.clone(), errno };
+        (Message::ExecFailed { run, step, object, errno }, Vec::new())
+    }
+
+    /// Notes the exit. Returns what to tell the daemon before it, when the exec stage itself died.
+    pub(crate) fn exited(&mut self, run: u64, exit: WaitStatus) -> Option<Told> {
+        self.exit = Some(exit);
+        (self.stage == Stage::Preparing).then(|| {
+            let how = if exit.signaled { "was killed by signal" } else { "ended with status" };
+            let object = format!("watt-exec {how} {} before the program was executed", exit.code);
+            self.failed(run, Failure { step: "stage".into(), object, errno: Errno::ECANCELED as i32 })
+        })
+    }
+
+    /// As the list tells it, with its descriptors.
+    pub(crate) fn describe(&self, run: u64) -> Told {
+        let mut descriptors = vec![self.pidfd.clone(), self.stdout.clone(), self.stderr.clone()];
+        descriptors.extend(self.kept.iter().map(|(_, fd)| fd.clone()));
+        let message = Message::Run {
+            run,
+            tag: self.tag.clone(),
+            pid: self.pid,
+            stage: self.stage.clone(),
+            exit: self.exit,
+            names: self.kept.iter().map(|(name, _)| name.clone()).collect(),
+        };
+        (message, descriptors)
+    }
+
+    /// The kept descriptor of this name.
+    pub(crate) fn kept(&self, wanted: &str) -> Option<&OwnedFd> {
+        self.kept.iter().find(|(name, _)| name == wanted).map(|(_, fd)| &**fd)
+    }
+}
+
+/// The protocol's form of a status, dated now.
+pub(crate) fn wait_status(reaped: &Reaped) -> WaitStatus {
+    WaitStatus {
+        code: reaped.code,
+        signaled: reaped.signaled,
+        core_dumped: reaped.core_dumped,
+        at_ms: now_ms(),
+        cpu_us: u64::try_from(reaped.cpu.as_micros()).unwrap_or(u64::MAX),
+        rss_max: reaped.rss_max,
+    }
+}
+
+/// Milliseconds since the Unix epoch.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

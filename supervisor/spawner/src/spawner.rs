@@ -1,0 +1,476 @@
+//! The loop.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fmt, io,
+    io::Write,
+    os::fd::AsFd,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    sys::{
+        epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
+        signal::Signal,
+    },
+};
+use watt_exec::plan::Failure;
+use watt_os::{
+    fdpass,
+    process::{self, Reap, Reaped, SpawnError},
+    signalfd::{self, Signals},
+};
+
+use crate::{
+    daemon::{DAEMON_REFUSED, Daemon, STALL_MAX},
+    ending::End,
+    errands::{ERRANDS_MAX, Errand},
+    launch::{Launcher, Reports, Said},
+    lock::Lock,
+    outbox::{Flushed, Outbox},
+    protocol::{MESSAGE_SIZE_MAX, Message},
+    runs::{Holdings, now_ms, wait_status},
+    wire,
+};
+
+/// What a spawner is started with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The file whose lock makes this the application's only spawner. Its content becomes our pid.
+    pub lock: PathBuf,
+    /// The daemon's command line. It gets our environment and working directory, its socket as descriptor 3, and that
+    /// number in [`SPAWNER_FD_VARIABLE`](crate::SPAWNER_FD_VARIABLE).
+    pub daemon: Vec<OsString>,
+}
+
+/// Why there is no spawner (any more).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Another one has the lock.
+    #[error("already running{}", .pid.map(|pid| format!(" with pid {pid}")).unwrap_or_default())]
+    Running {
+        /// Its pid, unless it has not come to writing it.
+        pid: Option<u32>,
+        /// The lock.
+        lock: PathBuf,
+    },
+    /// The lock file cannot be used.
+    #[error("cannot lock {}", .path.display())]
+    Lock {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The kernel refused something at the start.
+    #[error("cannot {what}")]
+    Setup {
+        /// What was tried.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// The daemon's process could not be started, and there is nothing running for which to try again.
+    #[error("cannot start the daemon")]
+    Daemon(#[source] SpawnError),
+    /// The daemon's program could not be executed, and there is nothing running for which to try again.
+    #[error("cannot execute the daemon: {step} {object}")]
+    DaemonStage {
+        /// The step of the exec stage that failed.
+        step: String,
+        /// What it was about.
+        object: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Runs the spawner until the daemon says [`Exit`](crate::protocol::Request::Exit), or ends before it started anything
+/// with status 0 or [`DAEMON_REFUSED`]. Returns the status to exit with. To be called in a process with one thread,
+/// which it takes over: signals, subreaper, limits, mask.
+///
+/// # Errors
+/// When there is one already, and when it cannot start. Once the first daemon runs nothing is an error.
+pub fn run(settings: &Settings) -> Result<i32, Error> {
+    let lock = Lock::take(&settings.lock)?;
+    let mut spawner = Spawner::new(&settings.daemon)?;
+    let end = loop {
+        if let Some(end) = spawner.end.take() {
+            break end;
+        }
+        spawner.turn();
+    };
+    let status = spawner.finish(end);
+    drop(lock);
+    status
+}
+
+/// Everything the spawner has.
+pub(crate) struct Spawner {
+    pub(crate) started_at_ms: u64,
+    pub(crate) epoll: Epoll,
+    pub(crate) signals: Signals,
+    pub(crate) launcher: Launcher,
+    pub(crate) daemon: Daemon,
+    pub(crate) outbox: Outbox,
+    pub(crate) holdings: Holdings,
+    /// The runs whose process has not been reaped, by its number.
+    pub(crate) pids: BTreeMap<u32, u64>,
+    /// Processes in the exec stage, by the token their report socket has with epoll.
+    stages: BTreeMap<u64, (Owner, Reports)>,
+    next_token: u64,
+    /// What the daemon's socket is watched for.
+    interest: EpollFlags,
+    /// Requests that made no sense.
+    nonsense: u64,
+    /// Where messages are received.
+    buffer: Vec<u8>,
+    /// Set when it is all over.
+    pub(crate) end: Option<End>,
+}
+
+/// For whom a process is in the exec stage.
+#[derive(Debug)]
+pub(crate) enum Owner {
+    Daemon,
+    Run(u64),
+    Errand(Errand),
+}
+
+const SIGNALS: u64 = 0;
+const DAEMON: u64 = 1;
+const FIRST_STAGE: u64 = 2;
+
+/// Requests read before anything else gets its turn.
+const REQUESTS_PER_TURN: usize = 32;
+
+impl Spawner {
+    fn new(daemon: &[OsString]) -> Result<Self, Error> {
+        let setup = |what| move |source| Error::Setup { what, source };
+        process::become_subreaper().map_err(setup("become subreaper"))?;
+        signalfd::ignore(Signal::SIGPIPE).map_err(setup("ignore SIGPIPE"))?;
+        let signals = [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+        let signals = Signals::new(&signals).map_err(setup("read signals"))?;
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
+            .and_then(|epoll| {
+                epoll.add(&signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS))?;
+                Ok(epoll)
+            })
+            .map_err(io::Error::from)
+            .map_err(setup("wait for events"))?;
+        Ok(Self {
+            started_at_ms: now_ms(),
+            epoll,
+            signals,
+            launcher: Launcher::new().map_err(setup("unpack the exec stage"))?,
+            daemon: Daemon::new(daemon).map_err(setup("plan the daemon"))?,
+            outbox: Outbox::default(),
+            holdings: Holdings::default(),
+            pids: BTreeMap::new(),
+            stages: BTreeMap::new(),
+            next_token: FIRST_STAGE,
+            interest: EpollFlags::empty(),
+            nonsense: 0,
+            buffer: vec![0; MESSAGE_SIZE_MAX],
+            end: None,
+        })
+    }
+
+    /// Waits for something to happen and deals with it.
+    fn turn(&mut self) {
+        let mut events = [EpollEvent::empty(); 32];
+        let count = match self.epoll.wait(&mut events, self.timeout()) {
+            Ok(count) => count,
+            Err(Errno::EINTR) => 0,
+            Err(errno) => return note(format_args!("cannot wait for events: {errno}")),
+        };
+        for event in events.iter().take(count) {
+            match event.data() {
+                SIGNALS => self.take_signals(),
+                DAEMON => self.read_requests(REQUESTS_PER_TURN),
+                token => self.read_reports(token),
+            }
+        }
+        self.timers();
+        self.flush();
+    }
+
+    /// Until the next deadline.
+    fn timeout(&self) -> EpollTimeout {
+        let stalled = self.outbox.blocked_since().map(|since| since + STALL_MAX);
+        let deadlines = [self.daemon.start_at(), self.daemon.kill_at(), self.outbox.retry_at(), stalled];
+        let errands = self.errands().map(|errand| errand.deadline);
+        let Some(next) = deadlines.into_iter().flatten().chain(errands).min() else {
+            return EpollTimeout::NONE;
+        };
+        // Rounded up, or the last fraction of a millisecond would be spent in a busy loop.
+        let left = next.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
+        EpollTimeout::try_from(left).unwrap_or(EpollTimeout::MAX)
+    }
+
+    fn errands(&self) -> impl Iterator<Item = &Errand> {
+        self.stages.values().filter_map(|(owner, _)| match owner {
+            Owner::Errand(errand) => Some(errand),
+            Owner::Daemon | Owner::Run(_) => None,
+        })
+    }
+
+    fn timers(&mut self) {
+        let now = Instant::now();
+        self.errands().filter(|errand| errand.deadline <= now).for_each(Errand::kill);
+        self.daemon.kill_deaf(now);
+        if self.outbox.blocked_since().is_some_and(|since| now >= since + STALL_MAX) {
+            self.daemon.kill("reads nothing");
+            self.outbox.clear();
+        }
+        if self.end.is_none() && self.daemon.start_at().is_some_and(|at| at <= now) {
+            self.start_daemon();
+        }
+    }
+
+    fn start_daemon(&mut self) {
+        match self.daemon.start(&self.launcher) {
+            Ok(reports) => {
+                self.outbox.clear();
+                self.interest = EpollFlags::EPOLLIN;
+                if let Some(up) = self.daemon.up()
+                    && let Err(errno) = self.epoll.add(&up.socket, EpollEvent::new(self.interest, DAEMON))
+                {
+                    self.daemon.kill(&format!("cannot be listened to ({errno})"));
+                }
+                self.follow(Owner::Daemon, reports);
+            }
+            Err(error) if self.holdings.runs.is_empty() => self.end = Some(End::failed(Error::Daemon(error))),
+            Err(error) => note(format_args!("cannot start the daemon: {} {}", error.step, error.errno)),
+        }
+    }
+
+    /// Listens to a process in the exec stage.
+    pub(crate) fn follow(&mut self, owner: Owner, reports: Reports) {
+        let token = self.next_token;
+        self.next_token += 1;
+        if let Err(errno) = self.epoll.add(&reports, EpollEvent::new(EpollFlags::EPOLLIN, token)) {
+            // Without an event its end is still noticed when it is reaped.
+            note(format_args!("cannot listen to the exec stage: {errno}"));
+        }
+        if let Owner::Run(id) = owner
+            && let Some(run) = self.holdings.runs.get_mut(&id)
+        {
+            run.reports = Some(token);
+        }
+        self.stages.insert(token, (owner, reports));
+    }
+
+    fn read_reports(&mut self, token: u64) {
+        let Some((_, reports)) = self.stages.get_mut(&token) else { return };
+        if reports.read(&mut self.buffer) {
+            self.stage_ended(token);
+        }
+    }
+
+    /// A process has left the exec stage: for its program, or for good.
+    fn stage_ended(&mut self, token: u64) {
+        let Some((owner, reports)) = self.stages.remove(&token) else { return };
+        match owner {
+            Owner::Daemon => {
+                if let (Some(up), Said::Failed(failure)) = (self.daemon.up(), reports.said) {
+                    up.failure = Some(failure);
+                }
+            }
+            Owner::Run(id) => {
+                let told = self.holdings.runs.get_mut(&id).and_then(|run| run.stage_ended(id, reports));
+                if let Some(told) = told {
+                    self.outbox.push_about(id, told);
+                }
+            }
+            Owner::Errand(errand) => {
+                self.outbox.push(errand.answer(reports));
+            }
+        }
+    }
+
+    fn take_signals(&mut self) {
+        loop {
+            match self.signals.next() {
+                Ok(Some(Signal::SIGCHLD)) => self.reap(),
+                Ok(Some(Signal::SIGHUP)) => self.daemon.pass_reload(),
+                Ok(Some(_)) => self.daemon.pass_stop(),
+                Ok(None) => return,
+                Err(error) => return note(format_args!("cannot read signals: {error}")),
+            }
+        }
+    }
+
+    fn reap(&mut self) {
+        while let Reap::Child(reaped) = process::reap() {
+            self.reaped(&reaped);
+        }
+    }
+
+    /// A child is gone: a run's, the daemon, an errand's, or an orphan of anybody's.
+    pub(crate) fn reaped(&mut self, reaped: &Reaped) {
+        if self.daemon.up().is_some_and(|up| up.pid == reaped.pid) {
+            self.daemon_died(reaped);
+        } else if let Some(id) = self.pids.remove(&reaped.pid) {
+            self.run_died(id, reaped);
+        }
+    }
+
+    fn run_died(&mut self, id: u64, reaped: &Reaped) {
+        let exit = wait_status(reaped);
+        // What it reported is told before its end, whichever was noticed first.
+        if let Some(token) = self.holdings.runs.get(&id).and_then(|run| run.reports) {
+            if let Some((_, reports)) = self.stages.get_mut(&token) {
+                reports.read(&mut self.buffer);
+            }
+            self.stage_ended(token);
+        }
+        let Some(run) = self.holdings.runs.get_mut(&id) else { return };
+        if let Some(told) = run.exited(id, exit) {
+            self.outbox.push_about(id, told);
+        }
+        self.outbox.push_about(id, (Message::Exited { run: id, exit }, Vec::new()));
+    }
+
+    fn daemon_died(&mut self, reaped: &Reaped) {
+        // Its last requests still count: its successor builds on them.
+        while self.read_request() {}
+        let failure = self.daemon_failure();
+        self.daemon.died();
+        self.outbox.clear();
+        if self.end.is_some() {
+            return;
+        }
+        let how = if reaped.signaled { "was killed by signal" } else { "ended with status" };
+        note(format_args!("the daemon (pid {}) {how} {}", reaped.pid, reaped.code));
+        if self.holdings.runs.is_empty() {
+            self.end = self.end_without_daemon(reaped, failure);
+        }
+    }
+
+    fn daemon_failure(&mut self) -> Option<Failure> {
+        let token = self
+            .stages
+            .iter()
+            .find(|(_, (owner, _))| matches!(owner, Owner::Daemon))
+            .map(|(token, _)| *token);
+        if let Some(token) = token {
+            if let Some((_, reports)) = self.stages.get_mut(&token) {
+                reports.read(&mut self.buffer);
+            }
+            self.stage_ended(token);
+        }
+        self.daemon.up().and_then(|up| up.failure.take())
+    }
+
+    /// Whether the end of a daemon is the end of all. There are no runs, so nothing is lost.
+    fn end_without_daemon(&self, reaped: &Reaped, failure: Option<Failure>) -> Option<End> {
+        if let Some(failure) = failure {
+            let source = io::Error::from_raw_os_error(failure.errno);
+            let (step, object) = (failure.step, failure.object);
+            return Some(End::failed(Error::DaemonStage { step, object, source }));
+        }
+        let refused = !reaped.signaled && matches!(reaped.code, 0 | DAEMON_REFUSED);
+        if refused {
+            Some(End::with(reaped.code))
+        } else if self.daemon.is_stopping() {
+            Some(End::with(0))
+        } else {
+            None
+        }
+    }
+
+    fn read_requests(&mut self, count: usize) {
+        for _ in 0..count {
+            if self.is_busy() || !self.read_request() {
+                return;
+            }
+        }
+    }
+
+    /// Whether no request should be read now: the daemon has answers to read first, or errands are to be waited for.
+    fn is_busy(&self) -> bool {
+        self.end.is_some() || self.outbox.is_long() || self.errands().count() >= ERRANDS_MAX
+    }
+
+    /// Reads one request and does it. Returns whether there may be more.
+    fn read_request(&mut self) -> bool {
+        let Some(up) = self.daemon.up() else { return false };
+        let received = match fdpass::receive(up.socket.as_fd(), &mut self.buffer) {
+            Ok(received) => received,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                note(format_args!(
+                    "a request of the daemon was cut: it is too long, or there are no free descriptors"
+                ));
+                return true;
+            }
+            Err(_) => return self.lose_daemon(),
+        };
+        let Some(bytes @ [_, ..]) = self.buffer.get(..received.length) else { return self.lose_daemon() };
+        match wire::decode(bytes) {
+            Ok(request) => {
+                self.daemon.heard();
+                self.outbox.open();
+                self.request(request, received.descriptors);
+            }
+            Err(error) => self.nonsense(&error.to_string()),
+        }
+        true
+    }
+
+    /// Notes that a request is passed over: the first, the second, the fourth … of them.
+    fn nonsense(&mut self, why: &str) {
+        self.nonsense += 1;
+        if self.nonsense.is_power_of_two() {
+            note(format_args!("a request of the daemon is passed over ({} so far): {why}", self.nonsense));
+        }
+    }
+
+    /// The daemon has closed its socket, most often because it is ending. Its exit is what counts.
+    fn lose_daemon(&mut self) -> bool {
+        if let Some(up) = self.daemon.up() {
+            let _ = self.epoll.delete(&up.socket);
+            self.interest = EpollFlags::empty();
+        }
+        self.daemon.became_deaf();
+        false
+    }
+
+    /// Sends what waits, and watches the daemon's socket for what is wanted of it now.
+    fn flush(&mut self) {
+        let Some(up) = self.daemon.up() else { return };
+        let flushed = self.outbox.flush(up.socket.as_fd(), &self.holdings);
+        let mut interest = EpollFlags::empty();
+        match flushed {
+            Flushed::Gone => self.outbox.clear(),
+            Flushed::Blocked if self.outbox.retry_at().is_none() => interest |= EpollFlags::EPOLLOUT,
+            Flushed::Blocked | Flushed::Empty => {}
+        }
+        if !self.is_busy() {
+            interest |= EpollFlags::EPOLLIN;
+        }
+        self.watch(interest);
+    }
+
+    fn watch(&mut self, interest: EpollFlags) {
+        // Empty after the socket was lost: then it is no longer watched at all.
+        if interest == self.interest || self.interest.is_empty() {
+            return;
+        }
+        if let Some(up) = self.daemon.up()
+            && self.epoll.modify(&up.socket, &mut EpollEvent::new(interest, DAEMON)).is_ok()
+        {
+            self.interest = interest;
+        }
+    }
+}
+
+/// Writes a line to standard error. That it cannot be written is no reason for anything.
+pub(crate) fn note(what: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "watt spawner: {what}");
+}

@@ -1,0 +1,588 @@
+//! The promises of the spawner, one case each.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{fs::PermissionsExt, net::UnixStream},
+    },
+    process::Stdio,
+};
+
+use nix::sys::signal::Signal;
+use watt_os::memfd;
+use watt_spawner::protocol::{Address, Message, Request, Stage};
+
+use crate::{
+    app::{App, Daemon, drain, encode, eventually, program, sh, spawner_command, state},
+    role,
+    runner::Case,
+};
+
+/// Makes the list of cases from functions.
+macro_rules! cases {
+    ($($name:ident),* $(,)?) => { vec![$((stringify!($name), $name as fn())),*] };
+}
+
+pub(crate) fn all() -> Vec<Case> {
+    cases![
+        output_exit_status_and_usage_are_reported,
+        a_signal_that_ends_a_run_is_named,
+        an_ordinary_user_gets_the_same,
+        a_program_that_cannot_be_executed_is_named,
+        a_stage_that_is_killed_is_an_exec_failure,
+        two_hundred_spawns_at_once,
+        a_successor_finds_runs_exits_and_every_line,
+        the_successor_also_finds_values_kept_descriptors_and_tags,
+        a_forgotten_run_is_gone_and_a_living_one_is_not,
+        spawn_is_refused_with_its_reason,
+        listeners_outlive_the_daemon_and_are_passed_on,
+        sockets_and_their_files_are_as_asked_for,
+        what_cannot_be_bound_is_refused_with_the_error,
+        a_killed_spawner_takes_all_with_it,
+        orphans_are_reaped,
+        garbage_changes_nothing,
+        a_daemon_that_does_not_read_holds_nobody_up,
+        a_daemon_that_closes_its_socket_is_replaced,
+        descriptors_do_not_leak,
+        private_memory_stays_below_a_megabyte,
+        a_second_spawner_is_refused_with_the_pid,
+        signals_are_passed_on_once_the_daemon_listens,
+        a_stop_survives_the_daemon,
+        a_refused_configuration_ends_the_spawner,
+        a_daemon_that_cannot_be_executed_ends_the_spawner,
+        exit_kills_what_is_left_and_clears_up,
+        programs_do_not_get_the_raised_limit_of_descriptors,
+    ]
+}
+
+fn output_exit_status_and_usage_are_reported() {
+    check_output(&App::start());
+}
+
+fn an_ordinary_user_gets_the_same() {
+    check_output(&App::start_as_nobody());
+}
+
+fn check_output(app: &App) {
+    let mut daemon = app.daemon();
+    daemon.spawn(7, sh("echo out; echo error >&2; exit 3"));
+    let (_, [_, stdout, stderr]) = daemon.spawned(7);
+    daemon.executed(7);
+    let exit = daemon.exited(7);
+    assert_eq!((exit.code, exit.signaled, exit.core_dumped), (3, false, false));
+    assert!(exit.rss_max > 100_000, "{exit:?}");
+    assert!(exit.at_ms > 1_700_000_000_000, "{exit:?}");
+    assert_eq!((drain(&stdout), drain(&stderr)), ("out\n".into(), "error\n".into()));
+}
+
+fn a_signal_that_ends_a_run_is_named() {
+    let app = App::start();
+    let mut daemon = app.daemon();
+    daemon.spawn(1, sh("kill -SEGV $$"));
+    let exit = daemon.exited(1);
+    assert_eq!((exit.code, exit.signaled), (Signal::SIGSEGV as i32, true));
+}
+
+fn a_program_that_cannot_be_executed_is_named() {
+    let app = App::start();
+    let mut daemon = app.daemon();
+    daemon.spawn(1, program(&["/nowhere/at-all"]));
+    daemon.spawned(1);
+    let told: Vec<Message> = [daemon.next().0, daemon.next().0].into();
+    let [Message::ExecFailed { run: 1, step, object, errno }, Message::Exited { run: 1, exit }] = &told[..]
+    else {
+        panic!("{told:?}")
+    };
+    assert_eq!((step.as_str(), *errno), ("exec", nix::libc::ENOENT));
+    assert!(object.contains("/nowhere/at-all"), "{object}");
+    assert!(exit.code != 0 && !exit.signaled, "{exit:?}");
+}
+
+fn a_stage_that_is_killed_is_an_exec_failure() {
+    let app = App::start();
+    let mut daemon = app.daemon();
+    // A task that is no task: the stage cannot even say what failed in it.
+    let task = memfd::sealed(c"plan", &[0xff; 64]).unwrap();
+    daemon
+        .send(&Request::Spawn { run: 1, tag: Vec::new(), cgroup: false, pass: Vec::new() }, &[task.as_fd()]);
+    daemon.spawned(1);
+    daemon.wait(|message| matches!(message, Message::ExecFailed { run: 1, .. }).then_some(()));
+    daemon.exited(1);
+    let list = daemon.list();
+    assert!(
+        matches!(&list[1].0, Message::Run { stage: Stage::Failed { .. }, exit: Some(_), .. }),
+        "{list:?}"
+    );
+}
+
+fn two_hundred_spawns_at_once() {
+    let app = App::start();
+    let mut daemon = app.daemon();
+    for run in 0..200 {
+        daemon.spawn(run, sh(&format!("exit {}", run % 100)));
+    }
+    for run in 0..200 {
+        // In this order for each run, whatever comes between.
+        daemon.spawned(run);
+        daemon.executed(run);
+        assert_eq!(daemon.exited(run).code, (run % 100) as i32);
+    }
+}
+
+fn a_successor_finds_runs_exits_and_every_line() {
+    let app = App::start();
+    let mut daemon = app.daemon();
+    daemon.spawn(1, sh("i=0; while [ $i -lt 5000 ]; do echo line $i; i=$((i+1)); done"));
+    daemon.spawn(2, sh("read -r forever < /dev/zero"));
+    daemon.spawned(1);
+    let (pid, _) = daemon.spawned(2);
+    daemon.executed(2);
+    daemon.kill();
+    let mut daemon = app.daemon();
+    // The exit may be noted while nobody listens or afterwards: both must do.
+    let list = daemon.list();
+    assert!(matches!(list[0].0, Message::Info { daemon_restarts: 1, .. }), "{list:?}");
+    let exit = match &list[1] {
+        (Message::Run { run: 1, tag, exit: Some(exit), .. }, _) if tag == b"tag 1" => *exit,
+        (Message::Run { run: 1, exit: None, .. }, _) => daemon.exited(1),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(exit.code, 0);
+    let lines = drain(&list[1].1[1]);
+    assert_eq!(lines.lines().count(), 5000);
+    assert!(lines.ends_with("line 4999\n"));
+    let (Message::Run { run: 2, pid: found, stage: Stage::Executed, exit: None, .. }, descriptors) = &list[2]
+    else {
+        panic!("{list:?}")
+    };
+    assert_eq!((*found, descriptors.len()), (pid, 3));
+    watt_os::pidfd::send_signal(&descriptors[0], Signal::SIGTERM as i32).unwrap();
+    assert_eq!(daemon.exited(2).code, Signal::SIGTERM as i32);
+}
+
+fn the_successor_also_finds_values_kept_descriptors_and_tags() {
+    let app = App::start();
+    let mut daemon = app.daemon();
+    let kept = memfd::sealed(c"kept", b"content").unwrap();
+    daemon.send(&Request::Keep { name: "plan".into() }, &[kept.as_fd()]);
+    daemon.send(&Request::Put { key: "a".into(), value: b"one".to_vec() }, &[]);
+    daemon.send(&Request::Put { key: "b".into(), value: b"two".to_vec() }, &[]);
+    daemon.send(&Request::Put { key: "a".into(), value: Vec::new() }, &[]);
+    daemon.send(&Request::Put { key: "c".into(), value: vec![0; 40_000] }, &[]);
+    daemon.spawn(1, sh("exit 0"));
+    daemon.exited(1);
+    daemon.send(&Request::Tag { run: 1, tag: b"other".to_vec() }, &[]);
+    // These requests may be unread when the daemon dies. They count nevertheless.
+    daemon.kill();
+    let list = app.daemon().list();
+    assert!(
+        matches!(&list[1].0, Message::Run { run: 1, tag, exit: Some(_), .. } if tag == b"other"),
+        "{list:?}"
+    );
+    assert_eq!(list[2].0, Message::Value { key: "b".into(), value: b"two".to_vec() });
+    assert_eq!(list[3].0, Message::Kept { name: "plan".into() });
+    assert_eq!(memfd::read_sealed(list[3].1[0].as_fd(), 100).unwrap(), b"content");
+    assert_eq!(list.len(), 4);
+}
+
+fn a_forgotten_run_is_gone_and_a_living_one_is_not() {
+    let app = App::start();
+    let mut daemon = app.daemon();
+    daemon.spawn(1, sh("exit 0"));
+    daemon.spawn(2, sh("read -r forever < /dev/zero"));
+    daemon.exited(1);
+    daemon.executed(2);
+    daemon.send(&Request::Forget { run: 1 }, &[]);
+    daemon.send(&Request::Forget { run: 2 }, &[]);
+    daemon.send(&Request::Forget { run: 3 }, &[]);
+    let (_, [pidfd, ..]) = daemon.spawned(2);
+    daemon.spawned(1);
+    daemon.executed(1);
+    let list = daemon.list();
+    assert!(matches!(list[1].0, Message::Run { run: 2, exit: None, .. }), "{list:?}");
+    assert_eq!(list.len(), 2);
+    watt_os::pidfd::send_signal(&pidfd, Signal::SIGKILL as i32).unwrap();
+    daemon.exited(2);
+}
+
+fn spawn_is_refused_with_its_reason() {
+    let app = App::start();
+    let mut daemon = app.daemon();
+    let task = encode(&sh("exit 0"));
+    let spawn = |run, tag: Vec<u8>, cgroup, pass: &[&str]| Request::Spawn {
+        run,
+        tag,
+        cgroup,
+        pass: pass.iter().map(|name| (*name).to_owned()).collect(),
+    };
+    let mut refused = |request: Request, descriptors: &[&OwnedFd], expected: &str| {
+        let descriptors: Vec<_> = descriptors.iter().map(|fd| fd.as_fd()).collect();
+        daemon.send(&request, &descriptors);
+        let (step, _) = daemon.wait(|message| match message {
+            Message::SpawnFailed { step, .. } => Some(step.clone()),
+            _ => None,
+        });
+        assert_eq!(step, expected);
+    };
+    refused(spawn(1, Vec::new(), false, &[]), &[], "descriptors");
+    refused(spawn(1, Vec::new(), true, &[]), &[&task], "descriptors");
+    refused(spawn(1, Vec::new(), true, &[]), &[&task, &task], "cgroup");
+    refused(spawn(1, Vec::new(), false, &["nothing"]), &[&task], "pass");
+    refused(spawn(1, vec![0; 40_000], false, &[]), &[&task], "tag");
+    daemon.send(&spawn(1, Vec::new(), false, &[]), &[task.as_fd()]);
+    daemon.exited(1);
+    daemon.send(&spawn(1, Vec::new(), false, &[]), &[task.as_fd()]);
+    daemon
+        .wait(|message| matches!(message, Message::SpawnFailed { step, .. } if step == "run").then_some(()));
+}
+
+fn loopback() -> Address {
+    Address::Tcp { address: "127.0.0.1:0".parse().unwrap(), reuse_port: false }
+}
+
+fn listen(daemon: &mut Daemon, name: &str, address: Address) -> Result<(Address, OwnedFd), i32> {
+    daemon.send(&Request::Listen { name: name.into(), address }, &[]);
+    let (answer, mut descriptors) = daemon.wait(|message| match message {
+        Message::Listener { address, .. } => Some(Ok(address.clone())),
+        Message::ListenFailed { errno, .. } => Some(Err(*errno)),
+        _ => None,
+    });
+    answer.map(|address| (address, descriptors.remove(0)))
+}
+
+fn listeners_outlive_the_daemon_and_are_passed_on() {
+    let app = App::start();
+    let mut daemon = app.daemon();
+    let (Address::Tcp { address, .. }, _) = listen(&mut daemon, "gateway", loopback()).unwrap() else {
+        panic!()
+    };
+    let mut waiting = TcpStream::connect(address).unwrap();
+    daemon.kill();
+    let mut waiting_more = TcpStream::connect(address).unwrap();
+    let mut daemon = app.daemon();
+    let list = daemon.list();
+    let (Message::Listener { name, address: Address::Tcp { address: found, .. } }, _) = &list[1] else {
+        panic!("{list:?}")
+    };
+    assert_eq!((name.as_str(), found), ("gateway", &address));
+    let (again, _) = listen(&mut daemon, "gateway", loopback()).unwrap();
+    assert_eq!(again, Address::Tcp { address, reuse_port: false }, "the name gives the same listener");
+    // A worker answers both connections on the socket it inherited at descriptor 3.
+    let script = "import socket; s = socket.socket(fileno=3); s.setblocking(True)\n\
+                  for _ in range(2): s.accept()[0].sendall(b'hello')";
+    let mut plan = program(&["python3", "-c", script]);
+    plan.listeners = 1;
+    daemon.spawn_with(1, plan, &["gateway"]);
+    for connection in [&mut waiting, &mut waiting_more] {
+        let mut text = String::new();
+        connection.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "hello");
+    }
+    assert_eq!(daemon.exited(1).code, 0);
+    daemon.send(&Request::Close { name: "gateway".into() }, &[]);
+    drop(list);
+    daemon.list();
+    assert!(TcpStream::connect(address).is_err(), "closed");
+}
+
+fn sockets_and_their_files_are_as_asked_for() {
+    let app = App::start();
+    let mut daemon = app.daemon();
+    let path = app.folder.path().join("a.sock");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let address = Address::Unix { path: path.clone(), mode: 0o640, owner: None };
+    listen(&mut daemon, "a", address).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+    UnixStream::connect(&path).unwrap();
+    let datagrams = app.folder.path().join("notify.sock");
+    listen(&mut daemon, "n", Address::UnixDatagram { path: datagrams.clone(), mode: 0o622 }).unwrap();
+    assert_eq!(fs::metadata(&datagrams).unwrap().permissions().mode() & 0o777, 0o622);
+    std::os::unix::net::UnixDatagram::unbound().unwrap().send_to(b"READY=1", &datagrams).unwrap();
+    daemon.send(&Request::Close { name: "a".into() }, &[]);
+    daemon.list();
+    assert!(!path.exists());
+}
+
+fn what_cannot_be_bound_is_refused_with_the_error() {
+    let app = App::start();
+    let mut daemon = app.daemon();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let holder = TcpListener::bind(taken).unwrap();
+    let address = Address::Tcp { address: holder.local_addr().unwrap(), reuse_port: false };
+    assert_eq!(listen(&mut daemon, "taken", address).unwrap_err(), nix::libc::EADDRINUSE);
+    let path = app.folder.path().join("x".repeat(108));
+    let address = Address::Unix { path, mode: 0o600, owner: None };
+    assert_eq!(listen(&mut daemon, "long", address).unwrap_err(), nix::libc::ENAMETOOLONG);
+    let file = app.folder.path().join("file");
+    fs::write(&file, "precious").unwrap();
+    let address = Address::Unix { path: file.clone(), mode: 0o600, owner: None };
+    assert_eq!(listen(&mut daemon, "file", address).unwrap_err(), nix::libc::EADDRINUSE);
+    assert_eq!(fs::read_to_string(file).unwrap(), "precious");
+}
+
+fn a_killed_spawner_takes_all_with_it() {
+    let app = App::start();
+    let mut daemon = app.daemon();
+    daemon.spawn(1, sh("read -r forever < /dev/zero"));
+    let (pid, _) = daemon.spawned(1);
+    daemon.executed(1);
+    app.signal(Signal::SIGKILL);
+    let gone = |pid| state(pid).is_none_or(|state| state == 'Z');
+    eventually("the run ends", || gone(pid));
+    eventually("the daemon ends", || gone(daemon.pid));
+}
+
+fn orphans_are_reaped() {
+    let app = App::start();
+    let mut daemon = app.daemon();
+    daemon.spawn(1, sh("(sleep 0.05 & echo $!; exec >&- 2>&-) ; exit 0"));
+    let (_, [_, stdout, _]) = daemon.spawned(1);
+    daemon.exited(1);
+    let orphan: u32 = drain(&stdout).trim().parse().unwrap();
+    // A zombie would still be in /proc.
+    eventually("the orphan is reaped", || state(orphan).is_none());
+}
+
+fn garbage_changes_nothing() {
+    let app = App::start();
+    let mut daemon = app.daemon();
+    daemon.spawn(1, sh("read -r forever < /dev/zero"));
+    let (_, [pidfd, ..]) = daemon.spawned(1);
+    daemon.executed(1);
+    daemon.list();
+    let before = app.descriptors();
+    let null = fs::File::open("/dev/null").unwrap();
+    let mut seed = 1u32;
+    for length in (1..3000).step_by(7) {
+        let bytes: Vec<u8> = (0..length)
+            .map(|_| {
+                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (seed >> 24) as u8
+            })
+            // 255 is the number of no request, so this cannot happen to be Exit.
+            .enumerate()
+            .map(|(at, byte)| if at == 0 { 255 } else { byte })
+            .collect();
+        while watt_os::fdpass::send(daemon.handle.as_fd(), &bytes, &[null.as_fd(); 20]).is_err() {}
+    }
+    // Real requests with wrong descriptors, numbers and sizes.
+    daemon.send(&Request::Keep { name: "none".into() }, &[]);
+    daemon.send(&Request::Keep { name: "two".into() }, &[null.as_fd(), null.as_fd()]);
+    daemon.send(&Request::Keep { name: "n".repeat(1000) }, &[null.as_fd()]);
+    daemon.send(&Request::Tag { run: 99, tag: Vec::new() }, &[]);
+    daemon.send(&Request::MakeSockets { run: 99, count: u16::MAX }, &[]);
+    daemon.send(&Request::MakeSockets { run: 1, count: 1 }, &[]);
+    for expected in [nix::libc::ESRCH, nix::libc::ENONET] {
+        let (errno, _) = daemon.wait(|message| match message {
+            Message::Sockets { errno, .. } => Some(*errno),
+            _ => None,
+        });
+        assert_eq!(errno, expected);
+    }
+    assert_eq!(daemon.list().len(), 2, "the info and the run");
+    assert_eq!(app.descriptors(), before);
+    watt_os::pidfd::send_signal(&pidfd, Signal::SIGKILL as i32).unwrap();
+    daemon.exited(1);
+}
+
+fn a_daemon_that_does_not_read_holds_nobody_up() {
+    let app = App::start();
+    let mut daemon = app.daemon();
+    daemon.spawn(1, sh("exit 5"));
+    // Lists until neither the spawner's queue nor the socket takes more.
+    let mut asked = 0;
+    while daemon.handle.send(&Request::List, &[]).is_ok() {
+        asked += 1;
+    }
+    assert!(asked > 50, "{asked}");
+    // The spawner still does its own work: it reaps the run and passes signals on.
+    app.signal(Signal::SIGHUP);
+    assert_eq!(daemon.signal(), Signal::SIGHUP);
+    for _ in 0..asked {
+        daemon.wait(|message| matches!(message, Message::ListEnd).then_some(()));
+    }
+    // Told once, whichever way came first.
+    let (code, _) = daemon.wait(|message| match message {
+        Message::Exited { run: 1, exit } | Message::Run { run: 1, exit: Some(exit), .. } => Some(exit.code),
+        _ => None,
+    });
+    assert_eq!(code, 5);
+}
+
+fn a_daemon_that_closes_its_socket_is_replaced() {
+    let app = App::start();
+    let daemon = app.daemon();
+    let pid = daemon.pid;
+    // It lives on, which `_process` holds it to.
+    let _process = daemon.close();
+    let mut next = app.daemon();
+    assert_ne!(next.pid, pid);
+    assert!(matches!(next.list()[0].0, Message::Info { daemon_restarts: 1, .. }));
+}
+
+fn descriptors_do_not_leak() {
+    let app = App::start();
+    let mut daemon = app.daemon();
+    let mut round = |runs: std::ops::Range<u64>| {
+        for run in runs.clone() {
+            daemon.spawn(run, program(&[if run % 5 == 0 { "/nowhere" } else { "/bin/true" }]));
+        }
+        for run in runs {
+            daemon.spawned(run);
+            daemon.exited(run);
+            daemon.wait(|message| {
+                matches!(message, Message::Executed { run: told, .. } | Message::ExecFailed { run: told, .. } if *told == run)
+                    .then_some(())
+            });
+            daemon.send(&Request::Forget { run }, &[]);
+        }
+        daemon.list();
+        app.descriptors()
+    };
+    let before = round(0..10);
+    for hundred in 1..6 {
+        assert_eq!(round(hundred * 100..(hundred + 1) * 100), before);
+    }
+}
+
+/// Private memory in kB (proc(5), smaps_rollup).
+fn private_memory(pid: u32) -> u64 {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let fields = rollup.lines().filter(|line| line.starts_with("Private_"));
+    fields.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum()
+}
+
+fn private_memory_stays_below_a_megabyte() {
+    let app = App::start();
+    let mut daemon = app.daemon();
+    for run in 0..100 {
+        daemon.spawn(run, sh("read -r forever < /dev/zero"));
+    }
+    (0..100).for_each(|run| daemon.executed(run));
+    daemon.list();
+    let used = private_memory(app.spawner.id());
+    println!("the spawner's private memory with 100 runs: {used} kB");
+    assert!(used < 1000, "{used} kB");
+}
+
+fn a_second_spawner_is_refused_with_the_pid() {
+    let app = App::start();
+    let _daemon = app.daemon();
+    let output = spawner_command(app.folder.path()).stderr(Stdio::piped()).output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(told.trim(), format!("already running with pid {}", app.spawner.id()));
+    assert_eq!(
+        fs::read_to_string(app.folder.path().join("lock")).unwrap(),
+        format!("{}\n", app.spawner.id())
+    );
+}
+
+fn signals_are_passed_on_once_the_daemon_listens() {
+    let app = App::start();
+    let mut daemon = app.daemon();
+    app.signal(Signal::SIGHUP);
+    daemon.list();
+    assert_eq!(daemon.signal(), Signal::SIGHUP);
+    app.signal(Signal::SIGINT);
+    assert_eq!(daemon.signal(), Signal::SIGTERM);
+    app.signal(Signal::SIGTERM);
+    assert_eq!(daemon.signal(), Signal::SIGTERM, "a second time means now");
+}
+
+fn a_stop_survives_the_daemon() {
+    let mut app = App::start();
+    let mut daemon = app.daemon();
+    daemon.spawn(1, sh("read -r forever < /dev/zero"));
+    daemon.executed(1);
+    app.signal(Signal::SIGTERM);
+    assert_eq!(daemon.signal(), Signal::SIGTERM);
+    daemon.kill();
+    let mut daemon = app.daemon();
+    daemon.list();
+    assert_eq!(daemon.signal(), Signal::SIGTERM);
+    daemon.send(&Request::Exit { status: 0, join_cgroups: Vec::new(), remove: Vec::new() }, &[]);
+    drop(daemon);
+    assert_eq!(app.wait().code(), Some(0));
+}
+
+fn a_refused_configuration_ends_the_spawner() {
+    for status in [0, watt_spawner::DAEMON_REFUSED as u8] {
+        let mut app = App::start();
+        app.daemon().exit(status);
+        assert_eq!(app.wait().code(), Some(status.into()));
+    }
+    // Any other status, and the same one when there are runs, is a crash.
+    let app = App::start();
+    app.daemon().exit(1);
+    let mut daemon = app.daemon();
+    daemon.spawn(1, sh("exit 0"));
+    daemon.exited(1);
+    daemon.exit(0);
+    assert_eq!(app.daemon().list().len(), 2);
+}
+
+fn a_daemon_that_cannot_be_executed_ends_the_spawner() {
+    let mut app = App::start_with(|command| {
+        command.env(role::PROGRAM, "/nowhere/daemon").stderr(Stdio::piped());
+    });
+    assert_eq!(app.wait().code(), Some(100));
+    let mut told = String::new();
+    app.spawner.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+    assert!(told.contains("cannot execute the daemon: exec /nowhere/daemon"), "{told}");
+}
+
+fn exit_kills_what_is_left_and_clears_up() {
+    let mut app = App::start();
+    let mut daemon = app.daemon();
+    let path = app.folder.path().join("a.sock");
+    listen(&mut daemon, "a", Address::Unix { path: path.clone(), mode: 0o600, owner: None }).unwrap();
+    // A process that outlives its parent, in another session, and ignores what can be ignored.
+    daemon.spawn(1, sh("trap '' TERM; setsid sh -c 'trap \"\" TERM; echo $$; read -r x < /dev/zero' & wait"));
+    let (pid, [_, stdout, _]) = daemon.spawned(1);
+    let mut file = fs::File::from(stdout);
+    let mut line = Vec::new();
+    eventually("the line of the orphan", || {
+        let mut bytes = [0; 16];
+        let count = file.read(&mut bytes).unwrap_or(0);
+        line.extend_from_slice(&bytes[..count]);
+        line.ends_with(b"\n")
+    });
+    let orphan: u32 = String::from_utf8(line).unwrap().trim().parse().unwrap();
+    let remove = app.folder.path().join("remove");
+    fs::create_dir_all(remove.join("a/b")).unwrap();
+    fs::File::create(remove.join("a/file")).unwrap().write_all(b"x").unwrap();
+    let missing = app.folder.path().join("missing");
+    let exit = Request::Exit {
+        status: 42,
+        join_cgroups: vec![missing.join("cgroup.procs")],
+        remove: vec![missing, remove.clone()],
+    };
+    daemon.send(&exit, &[]);
+    drop(daemon);
+    assert_eq!(app.wait().code(), Some(42));
+    assert_eq!((state(pid), state(orphan)), (None, None));
+    assert!(!path.exists() && !remove.exists());
+}
+
+fn programs_do_not_get_the_raised_limit_of_descriptors() {
+    let app = App::start_with(|command| {
+        // The lowered limit of a shell is what the spawner starts with.
+        let exe = command.get_program().to_owned();
+        let folder =
+            command.get_envs().find(|(name, _)| *name == role::FOLDER).unwrap().1.unwrap().to_owned();
+        *command = std::process::Command::new("/bin/sh");
+        command.args(["-c", "ulimit -Sn 321; exec \"$0\""]).arg(exe);
+        command.env(role::VARIABLE, role::SPAWNER).env(role::FOLDER, folder);
+    });
+    let mut daemon = app.daemon();
+    daemon.spawn(1, sh("ulimit -Sn"));
+    let (_, [_, stdout, _]) = daemon.spawned(1);
+    assert_eq!(drain(&stdout), "321\n");
+    let limits = fs::read_to_string(format!("/proc/{}/limits", app.spawner.id())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let words: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!(words[3], words[4], "{line}");
+}
