@@ -1,6 +1,46 @@
-//! See ARCHITECTURE.md.
+//! The mesh proxy: one process that carries an application's traffic. It answers clients at the gateway, carries
+//! calls between services and to the outside, and answers name questions. See ARCHITECTURE.md and docs/mesh.md.
+//!
+//! - The process: [`run`] starts the threads; `control` takes the daemon's orders over `link` and keeps track with
+//!   `registry`, `drains`, `sockets` and `counts`.
+//! - A thread: `threads` runs one; `listeners` accepts; `context` is what its connections share.
+//! - A connection: [`http`] for requests; `mesh_port`, `egress`, `host_port` and `tunnel` for bytes; `dns` for names;
+//!   `caller` asks the kernel who it is.
 
+mod balance;
+mod caller;
+mod context;
+mod control;
+mod counts;
+mod destination;
+mod diag;
+mod dispatch;
 mod dns;
+mod drains;
+mod egress;
+mod forwarded;
+mod host_port;
 pub mod http;
-pub mod thread;
 mod link;
+mod listeners;
+mod mesh_port;
+mod pool;
+mod process;
+mod refusals;
+mod registry;
+pub mod respond;
+mod route;
+mod run;
+mod sockets;
+mod table;
+#[cfg(test)]
+mod testing;
+pub mod thread;
+mod threads;
+mod timer;
+mod trace;
+mod tunnel;
+mod view;
+mod worker;
+
+pub use run::{RunError, Settings, run};

@@ -2,13 +2,23 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     num::NonZeroUsize,
     os::fd::OwnedFd,
     rc::Rc,
 };
 
+use tokio::sync::Notify;
 use watt_api::mesh::{Counts, Snapshot};
+
+use crate::{
+    dispatch::Dispatch,
+    http::{Refusal, Stock, Stream},
+    respond::{Failure, Reason},
+    table::Table,
+    timer::Clock,
+    worker::{Flight, Tally, Worker},
+};
 
 /// What a thread has to say to the process around it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +28,7 @@ pub enum Report {
         /// Whose.
         run: u64,
     },
-    /// This thread has no request at this draining run. Said once.
+    /// This thread has no request at this draining run. Said once, see [`Thread::forget_reports`].
     Drained {
         /// Which.
         run: u64,
@@ -34,48 +44,221 @@ pub enum Report {
     },
 }
 
-/// One thread's state. Make it inside the thread's `LocalSet`.
+/// Sockets that came for a run no snapshot has named yet are kept for this many snapshots.
+const EARLY_SNAPSHOTS_MAX: u8 = 8;
+
+struct EarlySockets {
+    sockets: Vec<OwnedFd>,
+    snapshots_seen: u8,
+}
+
+/// One thread's state. Make and use it inside the thread's `LocalSet`.
 pub struct Thread {
-    report: Box<dyn Fn(Report)>,
+    report: Rc<dyn Fn(Report)>,
     threads: NonZeroUsize,
+    pub(crate) clock: Rc<Clock>,
+    pub(crate) stock: Stock,
+    table: RefCell<Rc<Table>>,
+    /// Told when the table changed, for requests that wait for a worker.
+    pub(crate) changed: Notify,
+    pub(crate) workers: RefCell<HashMap<u64, Rc<Worker>>>,
+    tallies: RefCell<BTreeMap<String, Rc<Tally>>>,
+    early: RefCell<HashMap<u64, EarlySockets>>,
+    pub(crate) sweeping: Cell<bool>,
     closing: Cell<bool>,
-    counts: RefCell<BTreeMap<String, Counts>>,
+    connections: Cell<usize>,
+    connection_ended: Notify,
+    refused: [Cell<u64>; Refusal::ALL.len()],
 }
 
 impl Thread {
     /// State for one of `threads` threads. `report` is called from the request path: it must not wait.
     pub fn new(threads: NonZeroUsize, report: impl Fn(Report) + 'static) -> Rc<Thread> {
         Rc::new(Thread {
-            report: Box::new(report),
+            report: Rc::new(report),
             threads,
+            clock: Clock::new(),
+            stock: Stock::default(),
+            table: RefCell::default(),
+            changed: Notify::new(),
+            workers: RefCell::default(),
+            tallies: RefCell::default(),
+            early: RefCell::default(),
+            sweeping: Cell::new(false),
             closing: Cell::new(false),
-            counts: RefCell::default(),
+            connections: Cell::new(0),
+            connection_ended: Notify::new(),
+            refused: Default::default(),
         })
     }
 
     /// Uses this snapshot from the next request on. Requests that wait for a worker look again.
-    pub fn apply(&self, _snapshot: &Snapshot) {}
+    pub fn apply(&self, snapshot: &Snapshot) {
+        let mut known = self.workers.take();
+        let named = snapshot.services.values().flat_map(|service| &service.workers);
+        let workers = named.map(|worker| (worker.run, self.updated(known.remove(&worker.run), worker))).collect();
+        // Those that are left over run no longer. Who still talks to one of them keeps it until then.
+        for worker in known.values() {
+            worker.idle.borrow_mut().clear();
+        }
+        self.workers.replace(workers);
+        self.tallies.borrow_mut().retain(|name, _| snapshot.services.contains_key(name));
+        self.age_early_sockets();
+        let table = {
+            let workers = self.workers.borrow();
+            Table::new(snapshot, self.threads.get(), |worker| workers[&worker.run].clone(), |name| self.tally(name))
+        };
+        self.table.replace(Rc::new(table));
+        self.changed.notify_waiters();
+    }
 
-    /// Adds unconnected, non-blocking TCP sockets made in the network namespace of this run.
-    pub fn add_sockets(&self, _run: u64, _sockets: Vec<OwnedFd>) {}
+    fn updated(&self, known: Option<Rc<Worker>>, worker: &watt_api::mesh::Worker) -> Rc<Worker> {
+        let found = known.unwrap_or_else(|| Rc::new(Worker::new(worker.run, self.report.clone())));
+        if let Some(early) = self.early.borrow_mut().remove(&worker.run) {
+            found.sockets.borrow_mut().extend(early.sockets);
+        }
+        found.update(worker);
+        found
+    }
+
+    fn tally(&self, name: &str) -> Rc<Tally> {
+        self.tallies.borrow_mut().entry(name.to_owned()).or_default().clone()
+    }
+
+    fn age_early_sockets(&self) {
+        self.early.borrow_mut().retain(|_, early| {
+            early.snapshots_seen += 1;
+            early.snapshots_seen < EARLY_SNAPSHOTS_MAX
+        });
+    }
+
+    /// Adds unconnected TCP sockets made in the network namespace of this run.
+    pub fn add_sockets(&self, run: u64, sockets: Vec<OwnedFd>) {
+        match self.workers.borrow().get(&run) {
+            Some(worker) => {
+                worker.sockets.borrow_mut().extend(sockets);
+                worker.sockets_wanted.set(false);
+                worker.sockets_came.notify_waiters();
+            }
+            None => {
+                let mut early = self.early.borrow_mut();
+                let early = early.entry(run).or_insert(EarlySockets { sockets: Vec::new(), snapshots_seen: 0 });
+                early.sockets.extend(sockets);
+            }
+        }
+    }
+
+    /// Reports anew what is still true. For a new daemon, before its first snapshot is applied.
+    pub fn forget_reports(&self) {
+        self.workers.borrow().values().for_each(|worker| worker.forget_reports());
+    }
 
     /// What this thread counted, by service.
     pub fn counts(&self) -> BTreeMap<String, Counts> {
-        self.counts.borrow().clone()
+        let counts = |tally: &Tally| Counts {
+            requests: tally.requests.get(),
+            failures: tally.failures.get(),
+            in_flight: tally.in_flight.get(),
+            held: tally.held.get() as u64,
+        };
+        self.tallies.borrow().iter().map(|(name, tally)| (name.clone(), counts(tally))).collect()
+    }
+
+    /// How many requests were refused for which reason.
+    pub fn refusals(&self) -> impl Iterator<Item = (Refusal, u64)> {
+        Refusal::ALL.into_iter().zip(self.refused.iter().map(Cell::get))
+    }
+
+    pub(crate) fn count_refusal(&self, refusal: Refusal) {
+        let index = Refusal::ALL.iter().position(|other| *other == refusal);
+        if let Some(count) = index.and_then(|index| self.refused.get(index)) {
+            count.set(count.get() + 1);
+        }
     }
 
     /// Requests and tunnels at this run's worker now.
-    pub fn in_flight(&self, _run: u64) -> u64 {
-        0
+    pub fn in_flight(&self, run: u64) -> u64 {
+        self.workers.borrow().get(&run).map_or(0, |worker| worker.in_flight.get())
+    }
+
+    /// A byte stream to a worker of `service`, chosen, waited for and allowed as for a request, at another port of it if
+    /// one is given. The worker counts the stream as a request until the [`Passage`] is dropped.
+    pub async fn open(
+        self: &Rc<Self>,
+        service: &str,
+        port: Option<u16>,
+        caller: Option<&str>,
+    ) -> Result<Passage, Failure> {
+        let found = self.table().service(service).cloned();
+        let Some(found) = found else {
+            let message = format!("There is no service `{service}`.");
+            return Err(Failure::new(Reason::UnknownService, Some(service.into()), message));
+        };
+        self.admit(&found, caller)?;
+        let (stream, flight) = Dispatch::new(self, found).new_connection(port).await?;
+        Ok(Passage { stream, _flight: flight })
+    }
+
+    /// Asks a service's policy, and reports a refusal.
+    pub(crate) fn admit(&self, service: &crate::table::Service, caller: Option<&str>) -> Result<(), Failure> {
+        service.admits(caller).inspect_err(|failure| {
+            (self.report)(Report::Refused {
+                caller: caller.map(str::to_owned),
+                target: service.name.to_string(),
+                reason: failure.message.clone(),
+            });
+        })
     }
 
     /// Ends idle connections now and the others after their present request. Tunnels stay.
     pub fn shut_down(&self) {
         self.closing.set(true);
+        self.clock.wake_all();
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.get()
+    }
+
+    /// How many clients are connected.
+    pub fn connections(&self) -> usize {
+        self.connections.get()
     }
 
     /// Waits until no connection is left.
     pub async fn connections_ended(&self) {
-        let _ = (&self.report, self.threads);
+        loop {
+            let ended = self.connection_ended.notified();
+            if self.connections.get() == 0 {
+                return;
+            }
+            ended.await;
+        }
     }
+
+    pub(crate) fn connection_started(self: &Rc<Self>) -> Connected {
+        self.connections.set(self.connections.get() + 1);
+        Connected(self.clone())
+    }
+
+    pub(crate) fn table(&self) -> Rc<Table> {
+        self.table.borrow().clone()
+    }
+}
+
+/// A client's connection, counted as long as this lives.
+pub(crate) struct Connected(Rc<Thread>);
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.connections.set(self.0.connections.get() - 1);
+        self.0.connection_ended.notify_waiters();
+    }
+}
+
+/// A stream to a worker, see [`Thread::open`].
+pub struct Passage {
+    /// Connected, with nothing sent.
+    pub stream: Stream,
+    _flight: Flight,
 }

@@ -1,9 +1,23 @@
 //! The HTTP/1.1 engine: what happens on a client's connection.
 
+mod answer;
+mod body;
+mod buffer;
+mod chunked;
+mod connection;
+mod exchange;
+mod head;
+mod prepare;
+mod request;
+mod response;
 mod stream;
+mod tunnel;
 
 use std::{net::SocketAddr, rc::Rc};
 
+pub(crate) use buffer::Stock;
+pub(crate) use head::{Fields, Lines, list};
+pub use request::Refusal;
 pub use stream::Stream;
 
 use crate::thread::Thread;
@@ -33,7 +47,15 @@ pub enum Side {
     },
 }
 
-/// Serves one client's connection until it ends. Never fails: what goes wrong is answered, counted and logged here.
-pub async fn serve(_thread: &Rc<Thread>, stream: impl Into<Stream>, _client: Client) {
-    drop(stream.into());
+/// Serves one client's connection until it ends. Never fails: what goes wrong is answered and counted here.
+pub async fn serve(thread: &Rc<Thread>, stream: impl Into<Stream>, client: Client) {
+    let _connected = thread.connection_started();
+    connection::Connection::new(thread.clone(), client, stream.into()).run().await;
+}
+
+/// Reads a request head for the tests of other modules.
+#[cfg(test)]
+pub(crate) fn request_for_test<T>(head: &str, test: impl FnOnce(&request::Request<'_, '_>) -> T) -> T {
+    let mut room = head::storage();
+    test(&request::parse(head.as_bytes(), &mut room).unwrap().unwrap())
 }

@@ -1,0 +1,293 @@
+//! Moves a message's body from one connection to the other, in bounded memory.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::io::AsyncWrite;
+
+use super::{
+    Stream,
+    buffer::{Buffer, Stock},
+    chunked::{ChunkError, Chunked, Piece},
+};
+
+/// Up to this much of a body is copied behind its head and goes out with one `write`; more goes with a `writev`, whose
+/// set-up costs more than a small copy. Measured: 6 % of a small request one way, 12 % of 64 KB the other.
+const COALESCE_MAX: usize = 4 << 10;
+
+/// One end of an exchange: a socket, and what was read from it and not used yet.
+pub(crate) struct Peer {
+    pub(crate) stream: Stream,
+    pub(crate) input: Buffer,
+}
+
+impl Peer {
+    pub(crate) fn new(stream: Stream) -> Peer {
+        Peer { stream, input: Buffer::default() }
+    }
+
+    /// Writes all of `bytes`.
+    pub(crate) fn poll_write_all(
+        &mut self,
+        bytes: &[u8],
+        written: &mut usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        while *written < bytes.len() {
+            *written += ready!(poll_write(&mut self.stream, &bytes[*written..], cx))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn poll_write(stream: &mut Stream, bytes: &[u8], cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    non_zero(ready!(Pin::new(stream).poll_write(cx, bytes)))
+}
+
+fn non_zero(written: io::Result<usize>) -> Poll<io::Result<usize>> {
+    Poll::Ready(match written {
+        Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+        other => other,
+    })
+}
+
+/// What is left of a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Body {
+    /// Nothing.
+    Done,
+    /// So many bytes.
+    Length(u64),
+    Chunked(Chunked),
+    /// Everything until the sender closes.
+    UntilClose,
+}
+
+/// How a body goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Coding {
+    /// Byte by byte, with its framing.
+    AsIs,
+    /// Chunked comes, plain goes: for HTTP/1.0 clients.
+    Unwrap,
+    /// Plain until close comes, chunked goes, so that the client can tell the end from an accident.
+    Wrap,
+}
+
+/// Why a body could not be moved to its end.
+#[derive(Debug)]
+pub(crate) enum PumpError {
+    /// The sender failed, or ended too early.
+    Source(io::Error),
+    /// The sender's framing is malformed.
+    Chunk(ChunkError),
+    /// The receiver failed.
+    Sink,
+}
+
+/// One direction of an exchange: a head, which its user put in `out`, and the body behind it.
+pub(crate) struct Pump {
+    body: Body,
+    coding: Coding,
+    /// How much of `out` is written.
+    written: usize,
+    /// So many bytes at the start of the input may go on as they are.
+    ready: usize,
+    /// Bytes went from the input to the receiver and are gone.
+    moved: bool,
+    progressed: bool,
+}
+
+impl Pump {
+    pub(crate) fn new(body: Body, coding: Coding) -> Pump {
+        Pump { body, coding, written: 0, ready: 0, moved: false, progressed: false }
+    }
+
+    /// Takes in what is there of the body already, and puts it behind the head when it is short.
+    pub(crate) fn start(&mut self, input: &mut Buffer, out: &mut Vec<u8>) -> Result<(), ChunkError> {
+        if self.body == Body::Done || self.coding != Coding::AsIs || input.is_empty() {
+            return Ok(());
+        }
+        self.accept(input.bytes())?;
+        if self.ready <= COALESCE_MAX {
+            out.extend_from_slice(&input.bytes()[..self.ready]);
+            input.consume(std::mem::take(&mut self.ready));
+        }
+        Ok(())
+    }
+
+    /// Whether everything was written, as far as `out` goes.
+    pub(crate) fn is_done(&self, out: &[u8]) -> bool {
+        self.body == Body::Done && self.ready == 0 && self.written == out.len()
+    }
+
+    /// Whether the receiver was handed anything.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.written > 0 || self.moved
+    }
+
+    /// Starts over with another receiver, if nothing is gone that would have to be sent again.
+    pub(crate) fn rewind(&mut self) -> bool {
+        self.written = 0;
+        !self.moved
+    }
+
+    /// Whether a byte was read or written since the last call.
+    pub(crate) fn take_progress(&mut self) -> bool {
+        std::mem::take(&mut self.progressed)
+    }
+
+    /// Moves as much as can be moved now. Ready when the body is at its end and written.
+    pub(crate) fn poll(
+        &mut self,
+        from: &mut Peer,
+        to: &mut Stream,
+        out: &mut Vec<u8>,
+        stock: &Stock,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), PumpError>> {
+        loop {
+            while self.ready > 0 || self.written < out.len() {
+                ready!(self.poll_write(&mut from.input, to, out, cx)).map_err(|_| PumpError::Sink)?;
+            }
+            if self.body == Body::Done {
+                return Poll::Ready(Ok(()));
+            }
+            if self.take_buffered(&mut from.input, out).map_err(PumpError::Chunk)? {
+                continue;
+            }
+            from.input.make_room(stock);
+            let len = ready!(from.input.poll_fill(&mut from.stream, cx)).map_err(PumpError::Source)?;
+            self.progressed = true;
+            if len == 0 {
+                self.end(out)?;
+            } else {
+                from.input.enlarge_if_filled(stock);
+            }
+        }
+    }
+
+    /// One write of what is ready: of `out`, of the input, or of both.
+    fn poll_write(
+        &mut self,
+        input: &mut Buffer,
+        to: &mut Stream,
+        out: &[u8],
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let (head, body) = (&out[self.written..], &input.bytes()[..self.ready]);
+        let len = if body.is_empty() {
+            ready!(poll_write(to, head, cx))?
+        } else if head.is_empty() {
+            ready!(poll_write(to, body, cx))?
+        } else {
+            let both = [io::IoSlice::new(head), io::IoSlice::new(body)];
+            ready!(non_zero(ready!(Pin::new(to).poll_write_vectored(cx, &both))))?
+        };
+        let of_head = len.min(head.len());
+        let of_body = len - of_head;
+        self.written += of_head;
+        if of_body > 0 {
+            input.consume(of_body);
+            self.ready -= of_body;
+            self.moved = true;
+        }
+        self.progressed = true;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Makes bytes of the input ready. False when more have to be read first.
+    fn take_buffered(&mut self, input: &mut Buffer, out: &mut Vec<u8>) -> Result<bool, ChunkError> {
+        if input.is_empty() {
+            return Ok(false);
+        }
+        match self.coding {
+            Coding::AsIs => {
+                self.accept(input.bytes())?;
+                Ok(self.ready > 0 || self.body == Body::Done)
+            }
+            Coding::Unwrap => {
+                self.clear(out);
+                let used = self.unwrap(input.bytes(), out)?;
+                input.consume(used);
+                Ok(used > 0)
+            }
+            Coding::Wrap => {
+                self.clear(out);
+                out.extend_from_slice(format!("{:x}\r\n", input.bytes().len()).as_bytes());
+                out.extend_from_slice(input.bytes());
+                out.extend_from_slice(b"\r\n");
+                input.consume(input.bytes().len());
+                Ok(true)
+            }
+        }
+    }
+
+    fn clear(&mut self, out: &mut Vec<u8>) {
+        out.clear();
+        self.written = 0;
+    }
+
+    /// Sees how much of `input` belongs to the body and is fit to go on.
+    fn accept(&mut self, input: &[u8]) -> Result<(), ChunkError> {
+        match &mut self.body {
+            Body::Done => {}
+            Body::UntilClose => self.ready = input.len(),
+            Body::Length(left) => {
+                self.ready = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
+                *left -= self.ready as u64;
+                if *left == 0 {
+                    self.body = Body::Done;
+                }
+            }
+            Body::Chunked(chunked) => {
+                loop {
+                    match chunked.next(&input[self.ready..])? {
+                        Piece::Framing(len) | Piece::Data(len) => self.ready += len,
+                        Piece::More => break,
+                    }
+                }
+                if chunked.is_done() {
+                    self.body = Body::Done;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends the data of chunks. Returns how many bytes of `input` were used up.
+    fn unwrap(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, ChunkError> {
+        let Body::Chunked(chunked) = &mut self.body else { return Ok(0) };
+        let mut used = 0;
+        loop {
+            match chunked.next(&input[used..])? {
+                Piece::Framing(len) => used += len,
+                Piece::Data(len) => {
+                    out.extend_from_slice(&input[used..used + len]);
+                    used += len;
+                }
+                Piece::More => break,
+            }
+        }
+        if chunked.is_done() {
+            self.body = Body::Done;
+        }
+        Ok(used)
+    }
+
+    /// The sender closed.
+    fn end(&mut self, out: &mut Vec<u8>) -> Result<(), PumpError> {
+        if self.body != Body::UntilClose {
+            return Err(PumpError::Source(io::ErrorKind::UnexpectedEof.into()));
+        }
+        self.body = Body::Done;
+        if self.coding == Coding::Wrap {
+            self.clear(out);
+            out.extend_from_slice(b"0\r\n\r\n");
+        }
+        Ok(())
+    }
+}

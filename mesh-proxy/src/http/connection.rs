@@ -1,0 +1,259 @@
+//! A client's connection between and around its requests.
+
+use std::{
+    future::poll_fn,
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+
+use tokio::io::AsyncWrite;
+
+use super::{
+    Client, Stream,
+    body::Peer,
+    exchange::{self, After},
+    prepare::{Declined, Prepared, prepare},
+    request::leading_empty_lines,
+};
+use crate::{
+    forwarded::Forwarded,
+    respond::{self, Failure, Manner, Reason},
+    thread::Thread,
+    timer::{Alarm, Ticks},
+};
+
+/// A connection without a request is closed after this long.
+const IDLE_TIMEOUT: Ticks = Ticks::from_ms(75_000);
+
+/// From its first byte on, a head has this long to come.
+const HEAD_TIMEOUT: Ticks = Ticks::from_ms(30_000);
+
+/// How long, and for how many bytes, a client may go on to send after the response that ends its connection. Closing
+/// with bytes unread would make the kernel throw the response away (RFC 9112 §9.6).
+const LINGER_TIMEOUT: Ticks = Ticks::from_ms(2_000);
+const LINGER_BYTES_MAX: usize = 1 << 20;
+
+/// Heads that were longer than this do not keep their memory.
+const OUT_KEPT_MAX: usize = 8 << 10;
+
+/// A client's connection.
+pub(crate) struct Connection {
+    pub(crate) thread: Rc<Thread>,
+    pub(crate) client: Client,
+    pub(crate) peer: Peer,
+    pub(crate) alarm: Alarm,
+    /// The request's head as the worker gets it.
+    pub(crate) request_out: Vec<u8>,
+    /// The response's head as the client gets it.
+    pub(crate) response_out: Vec<u8>,
+    forwarded: Forwarded,
+    /// The client ended its direction.
+    ended: bool,
+}
+
+/// Why there is no next request.
+enum NoMore {
+    Ended,
+    TimedOut,
+}
+
+impl Connection {
+    pub(crate) fn new(thread: Rc<Thread>, client: Client, stream: Stream) -> Connection {
+        Connection {
+            alarm: thread.clock.alarm(),
+            forwarded: Forwarded::new(&client),
+            peer: Peer::new(stream),
+            request_out: Vec::new(),
+            response_out: Vec::new(),
+            ended: false,
+            thread,
+            client,
+        }
+    }
+
+    /// One request after the other.
+    pub(crate) async fn run(mut self) {
+        let last = loop {
+            match self.next_request().await {
+                Ok(request) => match exchange::run(&mut self, request).await {
+                    After::Next => {}
+                    last => break last,
+                },
+                Err(last) => break last,
+            }
+        };
+        if last == After::Linger {
+            self.linger().await;
+        }
+        self.peer.input.consume(self.peer.input.bytes().len());
+        self.peer.input.release(&self.thread.stock);
+    }
+
+    /// Waits for a request that goes somewhere; answers those that do not.
+    async fn next_request(&mut self) -> Result<Prepared, After> {
+        self.alarm.set(IDLE_TIMEOUT);
+        let mut whole_line = true;
+        loop {
+            let empty_lines = leading_empty_lines(self.peer.input.bytes());
+            self.peer.input.consume(empty_lines);
+            if whole_line && !self.peer.input.is_empty() {
+                let out = &mut self.request_out;
+                match prepare(&self.thread, &self.client, &mut self.forwarded, self.peer.input.bytes(), out) {
+                    Ok(Some(request)) => return Ok(request),
+                    Ok(None) => {}
+                    Err(declined) => {
+                        self.decline(*declined).await?;
+                        continue;
+                    }
+                }
+            }
+            whole_line = self.fill().await?;
+        }
+    }
+
+    /// Reads more of a head. True when that may complete it, so that a head which comes letter by letter is not read
+    /// again with each letter.
+    async fn fill(&mut self) -> Result<bool, After> {
+        let before = self.peer.input.bytes().len();
+        if before == 0 {
+            self.rest();
+        }
+        match poll_fn(|cx| self.poll_more(cx)).await {
+            Ok(()) => {}
+            Err(NoMore::TimedOut) if before > 0 => {
+                let message = "The request's head did not come in time.".to_owned();
+                let failure = Failure::new(Reason::RequestTimeout, None, message);
+                let manner = Manner { close: true, ..Manner::default() };
+                return Err(self.respond(&failure, manner).await);
+            }
+            Err(NoMore::TimedOut | NoMore::Ended) => return Err(After::Close),
+        }
+        if before == 0 {
+            self.alarm.set(HEAD_TIMEOUT);
+        }
+        let new = &self.peer.input.bytes()[before..];
+        Ok(before == 0 || memchr::memchr(b'\n', new).is_some() || self.peer.input.is_full())
+    }
+
+    /// Keeps no more memory than an idle connection needs.
+    fn rest(&mut self) {
+        self.peer.input.release(&self.thread.stock);
+        for out in [&mut self.request_out, &mut self.response_out] {
+            if out.capacity() > OUT_KEPT_MAX {
+                *out = Vec::new();
+            }
+        }
+    }
+
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), NoMore>> {
+        if self.ended {
+            return Poll::Ready(Err(NoMore::Ended));
+        }
+        let Peer { stream, input } = &mut self.peer;
+        // No buffer before there is something to put in it.
+        if stream.poll_read_ready(cx).is_ready() {
+            input.make_room(&self.thread.stock);
+            if let Poll::Ready(read) = input.poll_fill(stream, cx) {
+                return Poll::Ready(match read {
+                    Ok(0) | Err(_) => Err(NoMore::Ended),
+                    Ok(_) => Ok(()),
+                });
+            }
+        }
+        if input.is_empty() && self.thread.is_closing() {
+            return Poll::Ready(Err(NoMore::Ended));
+        }
+        self.alarm.poll(cx).map(|()| Err(NoMore::TimedOut))
+    }
+
+    /// While a response is awaited: ready when the client is certainly gone. That it ended its direction does not mean
+    /// that; it may well read on.
+    pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Peer { stream, input } = &mut self.peer;
+        // With the next request waiting already, there is nothing to be learnt.
+        if self.ended || !input.is_empty() {
+            return Poll::Pending;
+        }
+        input.make_room(&self.thread.stock);
+        match ready!(input.poll_fill(stream, cx)) {
+            Ok(0) => {
+                self.ended = true;
+                Poll::Pending
+            }
+            Ok(_) => Poll::Pending,
+            Err(_) => Poll::Ready(()),
+        }
+    }
+
+    async fn decline(&mut self, declined: Declined) -> Result<(), After> {
+        self.peer.input.consume(declined.head_len);
+        match self.respond(&declined.failure, declined.manner).await {
+            After::Next => Ok(()),
+            last => Err(last),
+        }
+    }
+
+    /// Sends an answer of the proxy's own.
+    pub(crate) async fn respond(&mut self, failure: &Failure, manner: Manner) -> After {
+        if let Reason::Refused(refusal) = failure.reason {
+            self.thread.count_refusal(refusal);
+        }
+        tracing::debug!(
+            service = failure.service.as_deref(),
+            reason = failure.reason.code(),
+            message = failure.message,
+            "answered in place of a worker"
+        );
+        self.response_out.clear();
+        respond::write(failure, manner, &mut self.response_out);
+        self.alarm.set(HEAD_TIMEOUT);
+        match self.write_response_out().await {
+            Ok(()) if manner.close => After::Linger,
+            Ok(()) => After::Next,
+            Err(_) => After::Close,
+        }
+    }
+
+    /// Writes the head in `response_out` to the client.
+    pub(crate) async fn write_response_out(&mut self) -> io::Result<()> {
+        let out = std::mem::take(&mut self.response_out);
+        let written = self.write_to_client(&out).await;
+        self.response_out = out;
+        written
+    }
+
+    /// Writes all of `bytes`, until the alarm.
+    pub(crate) async fn write_to_client(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut written = 0;
+        poll_fn(|cx| match self.peer.poll_write_all(bytes, &mut written, cx) {
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending => self.alarm.poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into())),
+        })
+        .await
+    }
+
+    /// Ends our direction, and reads on until the client ends its own.
+    async fn linger(&mut self) {
+        self.alarm.set(LINGER_TIMEOUT);
+        let mut left = LINGER_BYTES_MAX;
+        poll_fn(|cx| {
+            let Peer { stream, input } = &mut self.peer;
+            if ready!(Pin::new(&mut *stream).poll_shutdown(cx)).is_err() {
+                return Poll::Ready(());
+            }
+            loop {
+                left = left.saturating_sub(input.bytes().len());
+                input.consume(input.bytes().len());
+                input.make_room(&self.thread.stock);
+                match input.poll_fill(stream, cx) {
+                    Poll::Ready(Ok(1..)) if left > 0 => {}
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending => return self.alarm.poll(cx),
+                }
+            }
+        })
+        .await;
+    }
+}

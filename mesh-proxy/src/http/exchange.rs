@@ -1,0 +1,413 @@
+//! One request and its response: sends, waits, passes back, and tries again where that is safe.
+//!
+//! What may be sent again, and what not (RFC 9110 §9.2.2):
+//! - anything of which no byte was accepted, or which the kernel says nobody read;
+//! - requests with an idempotent method as long as no byte of the response came.
+//!
+//! In both cases only while all bytes that went out are still here: a head, and a body that was short enough to be
+//! sent along with it.
+
+use std::{future::poll_fn, io, rc::Rc, task::Poll};
+
+use super::{
+    answer::{self, Answer, Kind, State},
+    body::{Coding, Peer, Pump, PumpError},
+    connection::Connection,
+    prepare::Prepared,
+    request::{Method, Refusal},
+    response::BadResponse,
+    tunnel,
+};
+use crate::{
+    dispatch::Dispatch,
+    pool,
+    respond::{Failure, Reason},
+    thread::Thread,
+    timer::Ticks,
+};
+
+/// The most times that one request is sent.
+const SENDS_MAX: u32 = 3;
+
+/// The most interim responses to one request.
+const INTERIM_MAX: u32 = 64;
+
+/// A worker that was told to expect a body and says nothing gets it after this long, as RFC 9110 §10.1.1 lets clients do.
+const CONTINUE_AFTER: Ticks = Ticks::from_ms(1_000);
+
+/// What becomes of the client's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum After {
+    /// The next request.
+    Next,
+    /// It ends.
+    Close,
+    /// It ends, once the client has stopped to send.
+    Linger,
+}
+
+/// Why an exchange cannot go on.
+enum Stop {
+    /// The client gets to know.
+    Failure(Failure),
+    /// The client is gone, or has a part of the response already that cannot be completed.
+    Abort,
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Stop::Failure(failure)
+    }
+}
+
+/// How one attempt with one connection ended without a response.
+enum Lost {
+    /// The connection died before a byte of the response came.
+    Connection(io::Error),
+    Stop(Stop),
+}
+
+impl<S: Into<Stop>> From<S> for Lost {
+    fn from(stop: S) -> Self {
+        Lost::Stop(stop.into())
+    }
+}
+
+/// How an exchange ended that passed a response on.
+struct Ended {
+    after: After,
+    /// The worker's connection is as good as new.
+    reuse: bool,
+}
+
+/// Serves a request whose head for the worker is in the connection's `request_out`.
+pub(crate) async fn run(connection: &mut Connection, request: Prepared) -> After {
+    connection.peer.input.consume(request.head_len);
+    let thread = connection.thread.clone();
+    let mut upload = Pump::new(request.body, Coding::AsIs);
+    let started = upload.start(&mut connection.peer.input, &mut connection.request_out);
+    let mut exchange = Exchange {
+        dispatch: Dispatch::new(&thread, request.service.clone()),
+        thread: &thread,
+        connection,
+        request,
+        upload,
+        upload_broken: false,
+        sends: 0,
+        continued: false,
+        interims: 0,
+    };
+    let answered = match started {
+        Ok(()) => exchange.answer().await,
+        Err(_) => Err(Failure::from(Refusal::Chunk).into()),
+    };
+    match answered {
+        Ok(after) => after,
+        Err(Stop::Abort) => After::Close,
+        Err(Stop::Failure(failure)) => exchange.fail(failure).await,
+    }
+}
+
+struct Exchange<'e> {
+    thread: &'e Rc<Thread>,
+    connection: &'e mut Connection,
+    dispatch: Dispatch<'e>,
+    request: Prepared,
+    /// From the client to the worker; the head is the connection's `request_out`.
+    upload: Pump,
+    /// The worker took no more of the request. It may have answered all the same.
+    upload_broken: bool,
+    sends: u32,
+    /// The client was told to go on with the body.
+    continued: bool,
+    interims: u32,
+}
+
+impl Exchange<'_> {
+    /// All attempts.
+    async fn answer(&mut self) -> Result<After, Stop> {
+        let mut fresh = false;
+        loop {
+            let ready = if fresh { None } else { self.dispatch.ready_connection() };
+            let reused = ready.is_some();
+            let (stream, flight) = match ready {
+                Some(found) => found,
+                None => self.dispatch.new_connection(None).await?,
+            };
+            self.count_send();
+            let mut worker = Peer::new(stream);
+            let error = match self.attempt(&mut worker).await {
+                Ok(Ended { after, reuse }) => {
+                    if reuse {
+                        worker.input.release(&self.thread.stock);
+                        pool::put(self.thread, flight.worker(), worker.stream);
+                    }
+                    return Ok(after);
+                }
+                Err(Lost::Stop(stop)) => return Err(stop),
+                Err(Lost::Connection(error)) => error,
+            };
+            let unread = was_unread(&worker, &error, &self.upload);
+            let failure = self.connection_lost(&error);
+            // A connection that waited may have been closed for that alone; it says nothing about the worker.
+            if !reused {
+                self.dispatch.give_up_on(flight.worker(), failure.clone());
+            }
+            if !self.may_send_again(unread) {
+                return Err(failure.into());
+            }
+            fresh = true;
+        }
+    }
+
+    fn count_send(&mut self) {
+        if self.sends == 0 {
+            let tally = &self.request.service.tally;
+            tally.requests.set(tally.requests.get() + 1);
+        }
+        self.sends += 1;
+    }
+
+    fn may_send_again(&mut self, unread: bool) -> bool {
+        let safe = match self.request.method {
+            Method::Head | Method::Idempotent => true,
+            Method::Other => unread,
+        };
+        self.upload_broken = false;
+        self.upload.rewind() && safe && self.sends < SENDS_MAX
+    }
+
+    /// One attempt with one connection.
+    async fn attempt(&mut self, worker: &mut Peer) -> Result<Ended, Lost> {
+        let answer = loop {
+            let answer = self.response_head(worker).await?;
+            worker.input.consume(answer.head_len);
+            match answer.kind {
+                Kind::Interim => self.pass_interim(answer.status).await?,
+                Kind::Switch => return Ok(Ended { after: self.tunnel(worker).await?, reuse: false }),
+                Kind::Final { .. } => break answer,
+            }
+        };
+        Ok(self.pass_response(worker, answer).await?)
+    }
+
+    /// Sends the request as far as it can be sent, until the head of a response was read and written to
+    /// `response_out`.
+    async fn response_head(&mut self, worker: &mut Peer) -> Result<Answer, Lost> {
+        self.connection.alarm.set(if self.must_continue() { CONTINUE_AFTER } else { self.wait_limit() });
+        worker.input.make_room(&self.thread.stock);
+        loop {
+            if !worker.input.is_empty() {
+                let (uploading, closing) = (self.uploading(), self.thread.is_closing());
+                let state = State { request: &self.request, uploading, closing };
+                match answer::read(state, worker.input.bytes(), &mut self.connection.response_out) {
+                    Ok(Some(answer)) => return Ok(answer),
+                    Ok(None) => worker.input.make_room(&self.thread.stock),
+                    Err(error) => return Err(self.bad_response(error).into()),
+                }
+            }
+            match self.more_of_head(worker).await {
+                Ok(()) => {}
+                Err(Wait::Lost(error)) if worker.input.is_empty() => return Err(Lost::Connection(error)),
+                Err(Wait::Lost(error)) => return Err(self.connection_lost(&error).into()),
+                Err(Wait::ClientGone) => return Err(Stop::Abort.into()),
+                Err(Wait::Chunk) => return Err(Failure::from(Refusal::Chunk).into()),
+                Err(Wait::TooLong) if self.must_continue() => self.say_continue().await?,
+                Err(Wait::TooLong) => return Err(self.too_long().into()),
+            }
+        }
+    }
+
+    fn uploading(&self) -> bool {
+        !self.upload.is_done(&self.connection.request_out)
+    }
+
+    /// Waits for bytes from the worker. Sends meanwhile.
+    async fn more_of_head(&mut self, worker: &mut Peer) -> Result<(), Wait> {
+        let waits_for_continue = self.must_continue();
+        poll_fn(|cx| {
+            let connection = &mut *self.connection;
+            if !self.upload_broken && !self.upload.is_done(&connection.request_out) {
+                let out = &mut connection.request_out;
+                let sent = self.upload.poll(&mut connection.peer, &mut worker.stream, out, &self.thread.stock, cx);
+                let progressed = self.upload.take_progress() && !waits_for_continue;
+                match sent {
+                    Poll::Ready(Ok(())) => connection.alarm.set(self.request.service.first_byte_timeout),
+                    Poll::Ready(Err(PumpError::Source(_))) => return Poll::Ready(Err(Wait::ClientGone)),
+                    Poll::Ready(Err(PumpError::Chunk(_))) => return Poll::Ready(Err(Wait::Chunk)),
+                    // It may have answered and closed without reading everything.
+                    Poll::Ready(Err(PumpError::Sink)) => self.upload_broken = true,
+                    Poll::Pending if progressed => connection.alarm.set(self.request.service.idle_timeout),
+                    Poll::Pending => {}
+                }
+            }
+            if let Poll::Ready(read) = worker.input.poll_fill(&mut worker.stream, cx) {
+                return Poll::Ready(match read {
+                    Ok(0) => Err(Wait::Lost(io::ErrorKind::UnexpectedEof.into())),
+                    Ok(_) => Ok(()),
+                    Err(error) => Err(Wait::Lost(error)),
+                });
+            }
+            if self.upload.is_done(&connection.request_out) && connection.poll_gone(cx).is_ready() {
+                return Poll::Ready(Err(Wait::ClientGone));
+            }
+            connection.alarm.poll(cx).map(|()| Err(Wait::TooLong))
+        })
+        .await
+    }
+
+    fn must_continue(&self) -> bool {
+        self.request.expect && !self.continued && self.uploading()
+    }
+
+    fn wait_limit(&self) -> Ticks {
+        let service = &self.request.service;
+        if self.uploading() { service.idle_timeout } else { service.first_byte_timeout }
+    }
+
+    /// The worker does not know the expectation, or takes its time. So that nobody waits for ever, the client is told
+    /// to go on.
+    async fn say_continue(&mut self) -> Result<(), Stop> {
+        self.continued = true;
+        self.connection.alarm.set(self.request.service.idle_timeout);
+        self.connection.write_to_client(b"HTTP/1.1 100 Continue\r\n\r\n").await.map_err(|_| Stop::Abort)
+    }
+
+    /// Passes an interim response on, to those who know that there are such things.
+    async fn pass_interim(&mut self, status: u16) -> Result<(), Stop> {
+        self.interims += 1;
+        if self.interims > INTERIM_MAX {
+            return Err(self.bad_response(BadResponse::Interim).into());
+        }
+        let said_already = status == 100 && std::mem::replace(&mut self.continued, true);
+        if self.request.http10 || said_already {
+            return Ok(());
+        }
+        self.connection.alarm.set(self.request.service.idle_timeout);
+        self.connection.write_response_out().await.map_err(|_| Stop::Abort)
+    }
+
+    /// Passes the response on, whose head is in `response_out`.
+    async fn pass_response(&mut self, worker: &mut Peer, answer: Answer) -> Result<Ended, Stop> {
+        let Kind::Final { body, coding, close, reuse } = answer.kind else { return Err(Stop::Abort) };
+        if answer.status >= 500 {
+            self.request.service.tally.count_failure();
+        }
+        let mut download = Pump::new(body, coding);
+        download
+            .start(&mut worker.input, &mut self.connection.response_out)
+            .map_err(|_| self.bad_body("its chunked framing is malformed"))?;
+        self.connection.alarm.set(self.request.service.idle_timeout);
+        self.download(&mut download, worker).await?;
+        if self.uploading() {
+            return Ok(Ended { after: After::Linger, reuse: false });
+        }
+        // More bytes than the response has would be taken for the next one.
+        let reuse = reuse && worker.input.is_empty();
+        Ok(Ended { after: if close { After::Close } else { After::Next }, reuse })
+    }
+
+    async fn download(&mut self, download: &mut Pump, worker: &mut Peer) -> Result<(), Stop> {
+        poll_fn(|cx| {
+            let connection = &mut *self.connection;
+            if !self.upload_broken && !self.upload.is_done(&connection.request_out) {
+                let out = &mut connection.request_out;
+                let sent = self.upload.poll(&mut connection.peer, &mut worker.stream, out, &self.thread.stock, cx);
+                // Whatever went wrong there: the response is what counts now.
+                self.upload_broken = matches!(sent, Poll::Ready(Err(_)));
+            }
+            let out = &mut connection.response_out;
+            let received = download.poll(worker, &mut connection.peer.stream, out, &self.thread.stock, cx);
+            if download.take_progress() | self.upload.take_progress() {
+                connection.alarm.set(self.request.service.idle_timeout);
+            }
+            match received {
+                Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+                Poll::Ready(Err(error)) => Poll::Ready(Err(self.broken_off(download, error))),
+                Poll::Pending => connection.alarm.poll(cx).map(|()| Err(Stop::Abort)),
+            }
+        })
+        .await
+    }
+
+    /// A response that ends in the middle: the client's connection is all that can be ended to say so.
+    fn broken_off(&self, download: &Pump, error: PumpError) -> Stop {
+        let what = match error {
+            PumpError::Source(error) => format!("it broke off: {error}"),
+            PumpError::Chunk(error) => error.to_string(),
+            PumpError::Sink => return Stop::Abort,
+        };
+        tracing::debug!(service = &*self.request.service.name, what, "a response could not be completed");
+        if download.has_begun() {
+            self.request.service.tally.count_failure();
+            return Stop::Abort;
+        }
+        self.bad_body(&what).into()
+    }
+
+    /// Both sides agreed on another protocol: bytes both ways from here on.
+    async fn tunnel(&mut self, worker: &mut Peer) -> Result<After, Stop> {
+        self.connection.alarm.set(self.request.service.idle_timeout);
+        self.connection.write_response_out().await.map_err(|_| Stop::Abort)?;
+        self.connection.alarm.clear();
+        tunnel::run(&mut self.connection.peer, worker, &self.thread.stock).await;
+        Ok(After::Close)
+    }
+
+    /// Answers in the worker's place.
+    async fn fail(&mut self, failure: Failure) -> After {
+        let close = self.uploading() || !self.request.keep_alive || self.thread.is_closing();
+        if failure.reason.status() >= 500 && !matches!(failure.reason, Reason::Refused(_)) {
+            self.request.service.tally.count_failure();
+        }
+        let manner = self.request.manner(close);
+        self.connection.respond(&failure, manner).await
+    }
+
+    fn connection_lost(&self, error: &io::Error) -> Failure {
+        let name = &self.request.service.name;
+        let message = match error.kind() {
+            io::ErrorKind::UnexpectedEof => {
+                format!("A worker of `{name}` closed the connection before it answered.")
+            }
+            _ => format!("The connection to a worker of `{name}` broke before it answered: {error}."),
+        };
+        Failure::new(Reason::ConnectionLost, Some(name.clone()), message)
+    }
+
+    fn bad_response(&self, error: BadResponse) -> Failure {
+        self.bad_body(&error.to_string())
+    }
+
+    fn bad_body(&self, what: &str) -> Failure {
+        let name = &self.request.service.name;
+        let message = format!("The response of a worker of `{name}` cannot be passed on: {what}.");
+        Failure::new(Reason::BadResponse, Some(name.clone()), message)
+    }
+
+    fn too_long(&self) -> Failure {
+        let name = &self.request.service.name;
+        if self.uploading() {
+            let message = format!("The request's body did not come, or `{name}` did not read it, in time.");
+            return Failure::new(Reason::RequestTimeout, Some(name.clone()), message);
+        }
+        let message = format!("A worker of `{name}` did not begin to answer in time.");
+        Failure::new(Reason::FirstByteTimeout, Some(name.clone()), message)
+    }
+}
+
+/// Why waiting for a response head ended without more bytes of it.
+enum Wait {
+    /// The worker's connection died.
+    Lost(io::Error),
+    ClientGone,
+    /// The request's body is malformed.
+    Chunk,
+    TooLong,
+}
+
+/// Whether the worker certainly did not read the request: no byte was accepted, or, over a Unix socket, the kernel
+/// says by ECONNRESET that the worker closed with bytes unread (unix(7): "data in its receive buffer").
+fn was_unread(worker: &Peer, error: &io::Error, upload: &Pump) -> bool {
+    !upload.has_begun() || worker.stream.is_unix() && error.kind() == io::ErrorKind::ConnectionReset
+}

@@ -1,0 +1,269 @@
+//! From the bytes of a request to what is sent to a worker: guard, route, policy, and the head as it goes on.
+//!
+//! No step waits, so the head is read where it lies, and everything that later steps need is taken out of it here.
+
+use std::{io::Write, rc::Rc};
+
+use super::{
+    Client, Side,
+    body::Body,
+    head::{Framing, Lines, list, storage},
+    request::{self, Method, Refusal, Request, is_protocol},
+};
+use crate::{
+    forwarded::{Forwarded, Theirs},
+    respond::{Failure, Format, Manner, Reason},
+    route::{Ambiguous, Route},
+    table::{Service, Table},
+    thread::Thread,
+    trace::{Trace, is_tracestate},
+};
+
+/// A request on its way.
+pub(crate) struct Prepared {
+    pub(crate) service: Rc<Service>,
+    /// The length of its head in the client's input.
+    pub(crate) head_len: usize,
+    pub(crate) body: Body,
+    pub(crate) method: Method,
+    pub(crate) http10: bool,
+    pub(crate) keep_alive: bool,
+    /// The client wants to switch protocols, and the worker is asked to.
+    pub(crate) upgrade: bool,
+    /// The client may wait for a 100 before it sends the body.
+    pub(crate) expect: bool,
+    pub(crate) format: Format,
+    /// For responses: whose paths have to be changed, and the host they are for.
+    pub(crate) outward: Option<(Rc<Route>, Box<[u8]>)>,
+}
+
+/// A request that goes nowhere.
+pub(crate) struct Declined {
+    pub(crate) failure: Failure,
+    pub(crate) manner: Manner,
+    /// The length of its head, for what follows it. Not used when the connection ends.
+    pub(crate) head_len: usize,
+}
+
+impl From<Refusal> for Box<Declined> {
+    fn from(refusal: Refusal) -> Self {
+        let manner = Manner { close: true, ..Manner::default() };
+        Box::new(Declined { failure: refusal.into(), manner, head_len: 0 })
+    }
+}
+
+impl Prepared {
+    /// How the proxy itself would answer this request.
+    pub(crate) fn manner(&self, close: bool) -> Manner {
+        Manner {
+            format: self.format,
+            without_body: self.method == Method::Head,
+            close,
+            keep_alive: self.http10 && !close,
+        }
+    }
+}
+
+/// Reads the request at the start of `input`, and writes the head for the worker to `out`. `None` when the head is
+/// not there as a whole.
+pub(crate) fn prepare(
+    thread: &Thread,
+    client: &Client,
+    forwarded: &mut Forwarded,
+    input: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<Option<Prepared>, Box<Declined>> {
+    let mut room = storage();
+    let Some(request) = request::parse(input, &mut room)? else { return Ok(None) };
+    let table = thread.table();
+    let target = direct(thread, &table, client, &request)?;
+    let head_len = request.fields.bytes.len();
+    let connection = &request.found.connection;
+    let body = match request.found.framing {
+        Framing::Unspecified | Framing::Length(0) => Body::Done,
+        Framing::Length(length) => Body::Length(length),
+        Framing::Chunked => Body::Chunked(super::chunked::Chunked::new()),
+    };
+    let prepared = Prepared {
+        head_len,
+        body,
+        method: request.method,
+        http10: request.http10,
+        keep_alive: !connection.close && (!request.http10 || connection.keep_alive),
+        upgrade: body == Body::Done && wants_upgrade(&request),
+        expect: body != Body::Done && !request.http10 && !request.found.expect.is_empty(),
+        format: format(&request),
+        outward: target.outward(request.host),
+        service: target.service,
+    };
+    out.clear();
+    Head { table: &table, client, request: &request, route: target.route.as_deref(), prepared: &prepared }
+        .write(forwarded, out);
+    Ok(Some(prepared))
+}
+
+/// Where a request goes.
+struct Destination {
+    service: Rc<Service>,
+    route: Option<Rc<Route>>,
+}
+
+impl Destination {
+    fn outward(&self, host: &[u8]) -> Option<(Rc<Route>, Box<[u8]>)> {
+        let route = self.route.as_ref().filter(|route| route.hidden_prefix().is_some())?;
+        Some((route.clone(), host.into()))
+    }
+}
+
+/// Route or name, then policy.
+fn direct(
+    thread: &Thread,
+    table: &Table,
+    client: &Client,
+    request: &Request<'_, '_>,
+) -> Result<Destination, Box<Declined>> {
+    let decline = |failure: Failure| {
+        let has_body = !matches!(request.found.framing, Framing::Unspecified | Framing::Length(0));
+        let connection = &request.found.connection;
+        let close = has_body || connection.close || request.http10 && !connection.keep_alive;
+        let without_body = request.method == Method::Head;
+        let manner = Manner { format: format(request), without_body, close, keep_alive: request.http10 && !close };
+        Box::new(Declined { failure, manner, head_len: request.fields.bytes.len() })
+    };
+    match &client.side {
+        Side::Gateway => route(table, request).map_err(decline),
+        Side::Mesh { caller } => {
+            let service = table.service_of_authority(request.host).map_err(decline)?;
+            thread.admit(service, caller.as_deref()).map_err(decline)?;
+            Ok(Destination { service: service.clone(), route: None })
+        }
+    }
+}
+
+fn route(table: &Table, request: &Request<'_, '_>) -> Result<Destination, Failure> {
+    let path = request.target.path();
+    // `OPTIONS *` is about the server as a whole: the route of `/` answers.
+    let path = if path == "*" { "/" } else { path };
+    let found = table.router.find(request.host, path.as_bytes());
+    let route = found.map_err(|Ambiguous| Failure::from(Refusal::AmbiguousPath))?.ok_or_else(|| {
+        let host = String::from_utf8_lossy(request.host);
+        Failure::new(Reason::NoRoute, None, format!("No route matches `{host}{path}`."))
+    })?;
+    let service = table.service(&route.service).ok_or_else(|| {
+        let message = format!("The route leads to `{}`, which is no service.", route.service);
+        Failure::new(Reason::UnknownService, Some((*route.service).into()), message)
+    })?;
+    Ok(Destination { service: service.clone(), route: Some(route.clone()) })
+}
+
+fn format(request: &Request<'_, '_>) -> Format {
+    request.found.accept.map(|line| Format::by_accept(request.fields.value(line))).unwrap_or_default()
+}
+
+/// Whether the wish to switch protocols is passed on. HTTP/2 is not: the tunnel would carry requests past the routes.
+fn wants_upgrade(request: &Request<'_, '_>) -> bool {
+    let found = &request.found;
+    let mut values = found.upgrade.iter().map(|line| request.fields.value(line));
+    match (values.next(), values.next()) {
+        (Some(value), None) => {
+            let to_http = list(value).any(|name| {
+                name.eq_ignore_ascii_case(b"h2c")
+                    || name.len() >= 4 && name[..4].eq_ignore_ascii_case(b"http")
+            });
+            found.connection.upgrade && !request.http10 && is_protocol(value) && !to_http
+        }
+        _ => false,
+    }
+}
+
+/// A request's head as it goes on.
+struct Head<'a> {
+    table: &'a Table,
+    client: &'a Client,
+    request: &'a Request<'a, 'a>,
+    route: Option<&'a Route>,
+    prepared: &'a Prepared,
+}
+
+impl Head<'_> {
+    fn write(&self, forwarded: &mut Forwarded, out: &mut Vec<u8>) {
+        let found = &self.request.found;
+        let theirs = Theirs {
+            fields: &self.request.fields,
+            forwarded: found.forwarded,
+            forwarded_for: found.forwarded_for,
+            other: found.forwarded_other,
+        };
+        let mut drop = found.hop_by_hop;
+        drop |= forwarded.replaced(&theirs);
+        if !self.prepared.expect {
+            drop |= found.expect;
+        }
+        if self.prepared.upgrade {
+            found.upgrade.iter().for_each(|line| drop.remove(line));
+        }
+        let trace = self.trace(&mut drop);
+        self.write_lines(drop, out);
+        if self.prepared.upgrade {
+            out.extend_from_slice(b"Connection: upgrade\r\n");
+        } else if found.te_trailers {
+            out.extend_from_slice(b"Connection: TE\r\n");
+        }
+        out.extend_from_slice(&self.table.via);
+        forwarded.write(self.request.host, self.route.and_then(Route::hidden_prefix), &theirs, out);
+        trace.write(out);
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// The request line and the fields that go on as they are; in one piece when the first line needs no change.
+    fn write_lines(&self, mut drop: Lines, out: &mut Vec<u8>) {
+        let Request { fields, target, http10, host, found, .. } = self.request;
+        let rewritten = self.route.is_some_and(|route| route.hidden_prefix().is_some());
+        let own_host = target.absolute || found.host.is_none();
+        if !rewritten && !own_host && !http10 {
+            fields.copy_lines(0, drop, out);
+            return;
+        }
+        let method_end = memchr::memchr(b' ', fields.bytes).unwrap_or(0);
+        out.extend_from_slice(&fields.bytes[..method_end + 1]);
+        match self.route {
+            Some(route) => route.write_inward(target.path_and_query.as_bytes(), out),
+            None => out.extend_from_slice(target.path_and_query.as_bytes()),
+        }
+        out.extend_from_slice(b" HTTP/1.1\r\n");
+        if own_host {
+            out.extend_from_slice(b"Host: ");
+            self.write_host(host, out);
+            out.extend_from_slice(b"\r\n");
+            found.host.into_iter().for_each(|line| drop.add(line));
+        }
+        fields.copy_lines(fields.start_of(0), drop, out);
+    }
+
+    /// HTTP/1.0 clients may leave the host out; then it is the address they came to.
+    fn write_host(&self, host: &[u8], out: &mut Vec<u8>) {
+        match self.client.local {
+            _ if !host.is_empty() => out.extend_from_slice(host),
+            // Writing to memory does not fail.
+            Some(local) => drop(write!(out, "{local}")),
+            None => out.extend_from_slice(b"localhost"),
+        }
+    }
+
+    /// The trace this request belongs to. Lines that are not valid are dropped.
+    fn trace(&self, drop: &mut Lines) -> Trace {
+        let found = &self.request.found;
+        let fields = &self.request.fields;
+        *drop |= found.traceparent;
+        let mut parents = found.traceparent.iter().map(|line| fields.value(line));
+        let trace = match (parents.next(), parents.next()) {
+            (Some(parent), None) => Trace::parse(parent),
+            _ => None,
+        };
+        let states = || found.tracestate.iter().map(|line| fields.value(line));
+        if !found.tracestate.is_empty() && (trace.is_none() || !is_tracestate(states())) {
+            *drop |= found.tracestate;
+        }
+        trace.unwrap_or_else(Trace::start)
+    }
+}

@@ -1,0 +1,177 @@
+//! Connections to workers: ready ones that were used before, and new ones.
+
+use std::{
+    io,
+    mem::MaybeUninit,
+    net::SocketAddr,
+    rc::Rc,
+    task::{Context, Waker},
+    time::Duration,
+};
+
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
+use watt_api::mesh::{Endpoint, WorkerState};
+
+use crate::{
+    http::Stream,
+    thread::{Report, Thread},
+    timer::Ticks,
+    worker::{Idle, Worker},
+};
+
+/// A connection that waited this long is not used again. Node closes them after 5 s; a connection closed at the very
+/// moment it is used costs a retry, or an error where none is allowed.
+const IDLE_MAX: Ticks = Ticks::from_ms(4_000);
+
+/// How often idle connections are looked through.
+const SWEEP_INTERVAL: Ticks = Ticks::from_ms(1_000);
+
+/// The most idle connections per worker and thread.
+const IDLE_COUNT_MAX: usize = 256;
+
+/// With fewer unconnected sockets than this in stock, more are asked for.
+const SOCKETS_LOW: usize = 8;
+
+/// Between two tries to connect to a Unix socket whose queue is full, which the kernel does not let us wait for.
+const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(5);
+
+/// Why a worker could not be connected to.
+#[derive(Debug)]
+pub(crate) enum ConnectError {
+    /// The kernel said no.
+    Refused(io::Error),
+    /// Nobody accepted in time.
+    Timeout,
+    /// No unconnected socket of the worker's network came in time.
+    NoSocket,
+}
+
+/// The ready connection that was used last, if there is one that lives.
+pub(crate) fn take(worker: &Worker, now: Ticks) -> Option<Stream> {
+    loop {
+        let Idle { stream, since } = worker.idle.borrow_mut().pop()?;
+        let age = now.since(since);
+        if age > IDLE_MAX {
+            // Those below it are older still.
+            worker.idle.borrow_mut().clear();
+            return None;
+        }
+        if lives(&stream, age) {
+            return Some(stream);
+        }
+    }
+}
+
+/// Whether a connection is still open and silent. The runtime knows of everything that happened until its last look
+/// at the kernel, which is enough for a connection used within this tick; for others the kernel is asked.
+fn lives(stream: &Stream, age: Ticks) -> bool {
+    let noticed = stream.poll_read_ready(&mut Context::from_waker(Waker::noop())).is_ready();
+    if !noticed && age == Ticks::START {
+        return true;
+    }
+    let mut byte = [MaybeUninit::uninit()];
+    let peeked = socket2::SockRef::from(stream).peek(&mut byte);
+    matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// Keeps a connection for the next request.
+pub(crate) fn put(thread: &Rc<Thread>, worker: &Worker, stream: Stream) {
+    if worker.state.get() == WorkerState::Draining || thread.is_closing() {
+        return;
+    }
+    let mut idle = worker.idle.borrow_mut();
+    if idle.len() < IDLE_COUNT_MAX {
+        idle.push(Idle { stream, since: thread.clock.now() });
+        if !thread.sweeping.replace(true) {
+            tokio::task::spawn_local(sweep(thread.clone()));
+        }
+    }
+}
+
+/// Closes connections that waited too long; ends when there are none.
+async fn sweep(thread: Rc<Thread>) {
+    let alarm = thread.clock.alarm();
+    loop {
+        alarm.set(SWEEP_INTERVAL);
+        std::future::poll_fn(|cx| alarm.poll(cx)).await;
+        let now = thread.clock.now();
+        let mut left = 0;
+        for worker in thread.workers.borrow().values() {
+            let mut idle = worker.idle.borrow_mut();
+            if thread.is_closing() {
+                idle.clear();
+            }
+            let old = idle.partition_point(|idle| now.since(idle.since) > IDLE_MAX);
+            idle.drain(..old);
+            left += idle.len();
+        }
+        if left == 0 {
+            thread.sweeping.set(false);
+            return;
+        }
+    }
+}
+
+/// A new connection to a worker. `port` replaces the port of a TCP endpoint.
+pub(crate) async fn connect(
+    worker: &Worker,
+    port: Option<u16>,
+    timeout: Duration,
+) -> Result<Stream, ConnectError> {
+    let Some(endpoint) = worker.endpoint.borrow().clone() else {
+        return Err(ConnectError::Refused(io::ErrorKind::NotFound.into()));
+    };
+    let at_port = |address: &SocketAddr| SocketAddr::new(address.ip(), port.unwrap_or(address.port()));
+    let connecting = async {
+        match &*endpoint {
+            Endpoint::Unix { path } => connect_unix(path).await.map(Stream::Unix),
+            Endpoint::Tcp { address } => TcpStream::connect(at_port(address)).await.map(Stream::Tcp),
+            Endpoint::PrivateTcp { address } => connect_private(worker, at_port(address)).await.map(Stream::Tcp),
+        }
+    };
+    // A timeout of 0 is none.
+    let timeout = if timeout.is_zero() { Duration::MAX } else { timeout };
+    let stream = match tokio::time::timeout(timeout, connecting).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err(ConnectError::Refused(error)),
+        Err(_) if worker.sockets_wanted.get() => return Err(ConnectError::NoSocket),
+        Err(_) => return Err(ConnectError::Timeout),
+    };
+    if let Stream::Tcp(stream) = &stream {
+        // Without it a small body could wait for the peer's delayed acknowledgement. A socket that does not know the
+        // option works all the same.
+        let _ = stream.set_nodelay(true);
+    }
+    Ok(stream)
+}
+
+async fn connect_unix(path: &std::path::Path) -> io::Result<UnixStream> {
+    loop {
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(QUEUE_FULL_PAUSE).await,
+            other => return other,
+        }
+    }
+}
+
+async fn connect_private(worker: &Worker, address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = loop {
+        // Before looking, so that sockets that come in between are noticed.
+        let came = worker.sockets_came.notified();
+        let socket = worker.sockets.borrow_mut().pop();
+        ask_for_sockets(worker);
+        match socket {
+            Some(socket) => break socket,
+            None => came.await,
+        }
+    };
+    let socket = std::net::TcpStream::from(socket);
+    socket.set_nonblocking(true)?;
+    TcpSocket::from_std_stream(socket).connect(address).await
+}
+
+fn ask_for_sockets(worker: &Worker) {
+    if worker.sockets.borrow().len() < SOCKETS_LOW && !worker.sockets_wanted.replace(true) {
+        worker.report(Report::NeedSockets { run: worker.run });
+    }
+}

@@ -1,0 +1,273 @@
+//! The one place where the proxy's own answers come from.
+//!
+//! A body says which service, what happened and why, as JSON or as text by `Accept`:
+//! `{"error":{"status":502,"service":"api","reason":"connection_refused","message":"…"}}`.
+
+use std::{io::Write, rc::Rc};
+
+use serde::Serialize;
+
+use crate::http::Refusal;
+
+/// A request that a worker did not answer, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The kind.
+    pub reason: Reason,
+    /// The service that was to answer, when that was known.
+    pub service: Option<Rc<str>>,
+    /// One sentence for people.
+    pub message: String,
+    /// Seconds until another try may do better.
+    pub retry_after_s: Option<u64>,
+}
+
+/// The kinds of failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// The client's request is refused as it is.
+    Refused(Refusal),
+    /// The client took too long to send it.
+    RequestTimeout,
+    /// No route matches.
+    NoRoute,
+    /// The host is no name of the mesh.
+    UnknownHost,
+    /// No service has this name.
+    UnknownService,
+    /// A policy forbids the call.
+    PolicyDenied,
+    /// The service does not listen.
+    NotListening,
+    /// No worker could be connected to.
+    ConnectionRefused,
+    /// The worker went away before it answered.
+    ConnectionLost,
+    /// The worker's answer cannot be passed on.
+    BadResponse,
+    /// The service failed and is not running.
+    ServiceFailed,
+    /// The operator stopped the service.
+    ServiceStopped,
+    /// No worker became ready while the request waited.
+    NoWorker,
+    /// Too many requests wait already.
+    TooManyWaiting,
+    /// No worker accepted the connection in time.
+    ConnectTimeout,
+    /// No answer began in time.
+    FirstByteTimeout,
+}
+
+impl Reason {
+    /// A word for programs.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Reason::Refused(refusal) => refusal.code(),
+            Reason::RequestTimeout => "request_timeout",
+            Reason::NoRoute => "no_route",
+            Reason::UnknownHost => "unknown_host",
+            Reason::UnknownService => "unknown_service",
+            Reason::PolicyDenied => "policy_denied",
+            Reason::NotListening => "not_listening",
+            Reason::ConnectionRefused => "connection_refused",
+            Reason::ConnectionLost => "connection_lost",
+            Reason::BadResponse => "bad_response",
+            Reason::ServiceFailed => "service_failed",
+            Reason::ServiceStopped => "service_stopped",
+            Reason::NoWorker => "no_worker_ready",
+            Reason::TooManyWaiting => "too_many_waiting",
+            Reason::ConnectTimeout => "connect_timeout",
+            Reason::FirstByteTimeout => "first_byte_timeout",
+        }
+    }
+
+    /// The status it is answered with.
+    pub const fn status(self) -> u16 {
+        match self {
+            Reason::Refused(refusal) => refusal.status(),
+            Reason::RequestTimeout => 408,
+            Reason::NoRoute | Reason::UnknownService => 404,
+            Reason::PolicyDenied => 403,
+            Reason::UnknownHost
+            | Reason::NotListening
+            | Reason::ConnectionRefused
+            | Reason::ConnectionLost
+            | Reason::BadResponse => 502,
+            Reason::ServiceFailed | Reason::ServiceStopped | Reason::NoWorker | Reason::TooManyWaiting => 503,
+            Reason::ConnectTimeout | Reason::FirstByteTimeout => 504,
+        }
+    }
+}
+
+impl Failure {
+    pub(crate) fn new(reason: Reason, service: Option<Rc<str>>, message: String) -> Failure {
+        Failure { reason, service, message, retry_after_s: None }
+    }
+
+    pub(crate) fn retry_after(self, seconds: Option<u64>) -> Failure {
+        Failure { retry_after_s: seconds, ..self }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Failure::new(Reason::Refused(refusal), None, refusal.message().to_owned())
+    }
+}
+
+/// How a client wants to read errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Format {
+    #[default]
+    Json,
+    Text,
+}
+
+impl Format {
+    /// Text for those who ask for text and not for JSON; browsers and terminals among them.
+    pub(crate) fn by_accept(accept: &[u8]) -> Format {
+        let accept = accept.to_ascii_lowercase();
+        let has = |kind: &[u8]| memchr::memmem::find(&accept, kind).is_some();
+        if has(b"text/") && !has(b"json") { Format::Text } else { Format::Json }
+    }
+}
+
+/// How an answer goes out.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Manner {
+    pub(crate) format: Format,
+    /// The request was HEAD.
+    pub(crate) without_body: bool,
+    /// The connection ends after it.
+    pub(crate) close: bool,
+    /// The client must be told that it does not end.
+    pub(crate) keep_alive: bool,
+}
+
+#[derive(Serialize)]
+struct Body<'f> {
+    error: Error<'f>,
+}
+
+#[derive(Serialize)]
+struct Error<'f> {
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service: Option<&'f str>,
+    reason: &'static str,
+    message: &'f str,
+}
+
+/// Appends the whole response to `out`.
+pub(crate) fn write(failure: &Failure, manner: Manner, out: &mut Vec<u8>) {
+    let status = failure.reason.status();
+    let (kind, body) = match manner.format {
+        Format::Json => ("application/json", json(failure, status)),
+        Format::Text => ("text/plain; charset=utf-8", text(failure, status)),
+    };
+    // Writing to memory does not fail.
+    let mut line = |text: std::fmt::Arguments<'_>| drop(out.write_fmt(text));
+    line(format_args!("HTTP/1.1 {status} {}\r\n", phrase(status)));
+    line(format_args!("Content-Type: {kind}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n", body.len()));
+    if let Some(seconds) = failure.retry_after_s {
+        line(format_args!("Retry-After: {seconds}\r\n"));
+    }
+    if manner.close {
+        line(format_args!("Connection: close\r\n"));
+    } else if manner.keep_alive {
+        line(format_args!("Connection: keep-alive\r\n"));
+    }
+    out.extend_from_slice(b"\r\n");
+    if !manner.without_body {
+        out.extend_from_slice(&body);
+    }
+}
+
+fn json(failure: &Failure, status: u16) -> Vec<u8> {
+    let error = Error {
+        status,
+        service: failure.service.as_deref(),
+        reason: failure.reason.code(),
+        message: &failure.message,
+    };
+    // Strings and a number are always serializable.
+    let mut body = serde_json::to_vec(&Body { error }).unwrap_or_default();
+    body.push(b'\n');
+    body
+}
+
+fn text(failure: &Failure, status: u16) -> Vec<u8> {
+    let service = failure.service.as_deref().map(|service| format!(", service {service}")).unwrap_or_default();
+    let reason = failure.reason.code();
+    format!("{status} {}{service} ({reason})\n{}\n", phrase(status), failure.message).into_bytes()
+}
+
+fn phrase(status: u16) -> &'static str {
+    match status {
+        400 => "Bad Request",
+        403 => "Forbidden",
+        404 => "Not Found",
+        408 => "Request Timeout",
+        414 => "URI Too Long",
+        417 => "Expectation Failed",
+        431 => "Request Header Fields Too Large",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "Error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(manner: Manner) -> String {
+        let failure = Failure::new(Reason::ConnectionRefused, Some("api".into()), "Why \"so\".".into());
+        let mut out = Vec::new();
+        write(&failure.retry_after(Some(3)), manner, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn an_error_says_which_service_what_and_why() {
+        let json = written(Manner::default());
+        let (head, body) = json.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 502 Bad Gateway\r\n") && head.contains("\r\nRetry-After: 3"), "{head}");
+        assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())) && !head.contains("Connection"));
+        let value: serde_json::Value = serde_json::from_str(body).unwrap();
+        let expected = serde_json::json!({"error": {
+            "status": 502, "service": "api", "reason": "connection_refused", "message": "Why \"so\".",
+        }});
+        assert_eq!(value, expected);
+        let text = written(Manner { format: Format::Text, close: true, ..Manner::default() });
+        assert!(text.ends_with("\r\n\r\n502 Bad Gateway, service api (connection_refused)\nWhy \"so\".\n"), "{text}");
+        assert!(text.contains("\r\nConnection: close\r\n"));
+        let head_only = written(Manner { without_body: true, ..Manner::default() });
+        assert!(head_only.ends_with("\r\n\r\n") && head_only.contains(&format!("Content-Length: {}\r\n", body.len())));
+    }
+
+    #[test]
+    fn text_only_for_those_who_want_text() {
+        for (accept, format) in [
+            ("*/*", Format::Json),
+            ("", Format::Json),
+            ("application/json", Format::Json),
+            ("text/html,application/xhtml+xml,*/*;q=0.8", Format::Text),
+            ("Text/Plain", Format::Text),
+            ("application/json, text/plain, */*", Format::Json),
+        ] {
+            assert_eq!(Format::by_accept(accept.as_bytes()), format, "{accept}");
+        }
+    }
+
+    #[test]
+    fn every_status_has_its_phrase() {
+        for status in Refusal::ALL.map(Refusal::status) {
+            assert_ne!(phrase(status), "Error", "{status}");
+        }
+    }
+}

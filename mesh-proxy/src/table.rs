@@ -1,0 +1,169 @@
+//! A snapshot, compiled for one thread's request path.
+
+use std::{collections::HashMap, rc::Rc, time::Duration};
+
+use watt_api::mesh::{self, Outlook, Snapshot};
+
+use crate::{
+    respond::{Failure, Reason},
+    route::Router,
+    timer::Ticks,
+    worker::{Tally, Worker},
+};
+
+/// The names of services end with this.
+const SUFFIX: &[u8] = b".plt.local";
+
+/// How many letters may be wrong in a name that is suggested.
+const SUGGESTION_DISTANCE_MAX: usize = 3;
+
+/// What a request is decided with.
+#[derive(Default)]
+pub(crate) struct Table {
+    /// The Via field that requests get, as a line.
+    pub(crate) via: Box<[u8]>,
+    services: HashMap<Box<str>, Rc<Service>>,
+    pub(crate) router: Router,
+}
+
+/// A service that can be called.
+pub(crate) struct Service {
+    pub(crate) name: Rc<str>,
+    pub(crate) tally: Rc<Tally>,
+    /// Those that take new requests.
+    pub(crate) workers: Vec<Rc<Worker>>,
+    pub(crate) outlook: Outlook,
+    callers: Option<Vec<String>>,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) first_byte_timeout: Ticks,
+    pub(crate) idle_timeout: Ticks,
+    pub(crate) hold_timeout: Duration,
+    /// On this thread.
+    pub(crate) hold_requests_max: usize,
+}
+
+impl Table {
+    /// `worker` and `tally` give what the thread keeps from one table to the next.
+    pub(crate) fn new(
+        snapshot: &Snapshot,
+        threads: usize,
+        worker: impl Fn(&mesh::Worker) -> Rc<Worker>,
+        tally: impl Fn(&str) -> Rc<Tally>,
+    ) -> Table {
+        let compile = |(name, service): (&String, &mesh::Service)| {
+            let workers = service.workers.iter().map(&worker).filter(|worker| worker.is_ready()).collect();
+            let service = Service {
+                name: name.as_str().into(),
+                tally: tally(name),
+                workers,
+                outlook: service.outlook.clone(),
+                callers: service.callers.clone(),
+                connect_timeout: Duration::from_millis(service.connect_timeout_ms),
+                first_byte_timeout: Ticks::from_ms(service.first_byte_timeout_ms),
+                idle_timeout: Ticks::from_ms(service.idle_timeout_ms),
+                hold_timeout: Duration::from_millis(service.hold_timeout_ms),
+                hold_requests_max: service.hold_requests_max.div_ceil(threads),
+            };
+            (name.as_str().into(), Rc::new(service))
+        };
+        Table {
+            via: via(&snapshot.app),
+            services: snapshot.services.iter().map(compile).collect(),
+            router: Router::new(&snapshot.routes),
+        }
+    }
+
+    pub(crate) fn service(&self, name: &str) -> Option<&Rc<Service>> {
+        self.services.get(name)
+    }
+
+    /// The service that an authority names: `users.plt.local`, with or without port.
+    pub(crate) fn service_of_authority(&self, authority: &[u8]) -> Result<&Rc<Service>, Failure> {
+        let host = crate::route::host_of(authority);
+        let lower = host.to_ascii_lowercase();
+        let name = lower.strip_suffix(SUFFIX).and_then(|name| std::str::from_utf8(name).ok());
+        name.and_then(|name| self.services.get(name)).ok_or_else(|| self.unknown(&lower, name))
+    }
+
+    fn unknown(&self, host: &[u8], name: Option<&str>) -> Failure {
+        let host = String::from_utf8_lossy(host);
+        let Some(name) = name else {
+            let message = format!("`{host}` is no name of the mesh; those are `<service>.plt.local`.");
+            return Failure::new(Reason::UnknownHost, None, message);
+        };
+        let message = match self.nearest(name) {
+            Some(nearest) => format!("There is no service `{name}`. Did you mean `{nearest}`?"),
+            None => format!("There is no service `{name}`."),
+        };
+        Failure::new(Reason::UnknownService, Some(name.into()), message)
+    }
+
+    fn nearest(&self, name: &str) -> Option<&str> {
+        let distance = |other: &str| strsim::damerau_levenshtein(name, other);
+        let candidates = self.services.keys().map(|other| (distance(other), &**other));
+        candidates.filter(|(distance, _)| *distance <= SUGGESTION_DISTANCE_MAX).min().map(|(_, other)| other)
+    }
+}
+
+impl Service {
+    /// Whether this service lets itself be called by `caller`; `None` stands for operators and the unknown.
+    pub(crate) fn admits(&self, caller: Option<&str>) -> Result<(), Failure> {
+        let Some(callers) = &self.callers else { return Ok(()) };
+        if caller.is_some_and(|caller| callers.iter().any(|other| other == caller)) {
+            return Ok(());
+        }
+        let who = caller.map_or_else(|| "The caller, which is no known service,".to_owned(), |name| format!("`{name}`"));
+        let rule = if callers.is_empty() { "no service".to_owned() } else { format!("`{}`", callers.join("`, `")) };
+        let message = format!("{who} may not call `{}`: the policies let only {rule} call it.", self.name);
+        Err(Failure::new(Reason::PolicyDenied, Some(self.name.clone()), message))
+    }
+}
+
+/// `Via: 1.1 <app>`. A pseudonym is a token (RFC 9110 §7.6.3).
+fn via(app: &str) -> Box<[u8]> {
+    let plain = |letter: char| if letter.is_ascii_alphanumeric() || "-._".contains(letter) { letter } else { '-' };
+    let app: String = app.chars().map(plain).collect();
+    format!("Via: 1.1 {}\r\n", if app.is_empty() { "watt" } else { &app }).into_bytes().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(names: &[&str]) -> Table {
+        let services = names.iter().map(|name| ((*name).to_owned(), mesh::Service::default())).collect();
+        let snapshot = Snapshot { app: "my shop".into(), services, ..Snapshot::default() };
+        Table::new(&snapshot, 2, |_| unreachable!("no workers"), |_| Rc::default())
+    }
+
+    #[test]
+    fn names_of_the_mesh() {
+        let table = table(&["users", "orders"]);
+        assert_eq!(&*table.via, b"Via: 1.1 my-shop\r\n");
+        for authority in ["users.plt.local", "USERS.plt.LOCAL:80", "users.plt.local.", "users.plt.local.:3000"] {
+            assert_eq!(&*table.service_of_authority(authority.as_bytes()).unwrap_or_else(|_| panic!()).name, "users");
+        }
+        let message = |authority: &str| match table.service_of_authority(authority.as_bytes()) {
+            Ok(service) => panic!("{}", service.name),
+            Err(failure) => (failure.reason, failure.message),
+        };
+        let (reason, text) = message("user.plt.local");
+        assert_eq!((reason, &*text), (Reason::UnknownService, "There is no service `user`. Did you mean `users`?"));
+        assert_eq!(message("completely.plt.local").1, "There is no service `completely`.");
+        assert_eq!(message("users").0, Reason::UnknownHost);
+        assert_eq!(message("").0, Reason::UnknownHost);
+    }
+
+    #[test]
+    fn a_policy_names_who_may_call() {
+        let mut snapshot = Snapshot::default();
+        let callers = Some(vec!["web".to_owned(), "jobs".to_owned()]);
+        snapshot.services.insert("api".into(), mesh::Service { callers, ..mesh::Service::default() });
+        let table = Table::new(&snapshot, 1, |_| unreachable!("no workers"), |_| Rc::default());
+        let api = table.service("api").unwrap();
+        assert!(api.admits(Some("web")).is_ok());
+        let failure = api.admits(Some("orders")).unwrap_err();
+        assert_eq!(failure.message, "`orders` may not call `api`: the policies let only `web`, `jobs` call it.");
+        assert!(api.admits(None).is_err());
+    }
+}

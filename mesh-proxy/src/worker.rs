@@ -1,0 +1,169 @@
+//! A worker as one thread sees it: where it accepts, what is on its way there, and the connections that are ready.
+
+use std::{
+    cell::{Cell, RefCell},
+    os::fd::OwnedFd,
+    rc::Rc,
+};
+
+use tokio::sync::Notify;
+use watt_api::mesh::{Endpoint, WorkerState};
+
+use crate::{
+    http::Stream,
+    thread::Report,
+    timer::Ticks,
+};
+
+/// A service's counts on one thread, since the proxy started.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) requests: Cell<u64>,
+    pub(crate) failures: Cell<u64>,
+    pub(crate) in_flight: Cell<u64>,
+    pub(crate) held: Cell<usize>,
+}
+
+impl Tally {
+    pub(crate) fn count_failure(&self) {
+        self.failures.set(self.failures.get() + 1);
+    }
+}
+
+/// A connection on which the last exchange ended well.
+pub(crate) struct Idle {
+    pub(crate) stream: Stream,
+    pub(crate) since: Ticks,
+}
+
+/// One run's worker.
+pub(crate) struct Worker {
+    pub(crate) run: u64,
+    pub(crate) endpoint: RefCell<Option<Rc<Endpoint>>>,
+    pub(crate) state: Cell<WorkerState>,
+    pub(crate) in_flight: Cell<u64>,
+    /// The one used last is at the end and is taken first: it is the least likely to have been closed.
+    pub(crate) idle: RefCell<Vec<Idle>>,
+    /// Unconnected sockets of the worker's network namespace.
+    pub(crate) sockets: RefCell<Vec<OwnedFd>>,
+    /// Wakes those who wait for such a socket.
+    pub(crate) sockets_came: Notify,
+    pub(crate) sockets_wanted: Cell<bool>,
+    /// How often in a row it refused connections, and until when it is passed over for that.
+    refusals: Cell<u32>,
+    passed_over_until: Cell<Ticks>,
+    drained_said: Cell<bool>,
+    report: Rc<dyn Fn(Report)>,
+}
+
+/// A worker is passed over for this long after it refused a connection; doubled each time in a row.
+const PASS_OVER_FIRST_MS: u64 = 100;
+
+/// The number of doublings: 6.4 s at most.
+const PASS_OVER_DOUBLINGS: u32 = 6;
+
+impl Worker {
+    pub(crate) fn new(run: u64, report: Rc<dyn Fn(Report)>) -> Worker {
+        Worker {
+            run,
+            endpoint: RefCell::new(None),
+            state: Cell::new(WorkerState::Starting),
+            in_flight: Cell::new(0),
+            idle: RefCell::default(),
+            sockets: RefCell::default(),
+            sockets_came: Notify::new(),
+            sockets_wanted: Cell::new(false),
+            refusals: Cell::new(0),
+            passed_over_until: Cell::new(Ticks::START),
+            drained_said: Cell::new(false),
+            report,
+        }
+    }
+
+    /// Takes in what the newest snapshot says.
+    pub(crate) fn update(&self, worker: &watt_api::mesh::Worker) {
+        let mut endpoint = self.endpoint.borrow_mut();
+        if endpoint.as_deref() != worker.endpoint.as_ref() {
+            *endpoint = worker.endpoint.clone().map(Rc::new);
+            self.idle.borrow_mut().clear();
+            self.reached();
+        }
+        self.state.set(worker.state);
+        if worker.state == WorkerState::Draining {
+            self.idle.borrow_mut().clear();
+            self.say_if_drained();
+        }
+    }
+
+    /// Whether new requests may go there.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.state.get() == WorkerState::Ready && self.endpoint.borrow().is_some()
+    }
+
+    pub(crate) fn is_passed_over(&self, now: Ticks) -> bool {
+        self.passed_over_until.get() > now
+    }
+
+    pub(crate) fn passed_over_until(&self) -> Ticks {
+        self.passed_over_until.get()
+    }
+
+    /// It refused a connection.
+    pub(crate) fn refused(&self, now: Ticks) {
+        let before = self.refusals.get();
+        self.refusals.set(before.saturating_add(1));
+        let length = Ticks::from_ms(PASS_OVER_FIRST_MS << before.min(PASS_OVER_DOUBLINGS));
+        self.passed_over_until.set(now.plus(length));
+        self.idle.borrow_mut().clear();
+    }
+
+    /// It accepted one.
+    pub(crate) fn reached(&self) {
+        if self.refusals.replace(0) > 0 {
+            self.passed_over_until.set(Ticks::START);
+        }
+    }
+
+    /// A new daemon knows nothing of what was said to the last one.
+    pub(crate) fn forget_reports(&self) {
+        self.drained_said.set(false);
+        self.sockets_wanted.set(false);
+    }
+
+    pub(crate) fn report(&self, report: Report) {
+        (self.report)(report);
+    }
+
+    fn say_if_drained(&self) {
+        let drained = self.state.get() == WorkerState::Draining && self.in_flight.get() == 0;
+        if drained && !self.drained_said.replace(true) {
+            self.report(Report::Drained { run: self.run });
+        }
+    }
+}
+
+/// A request or a tunnel at a worker, counted as long as this lives.
+pub(crate) struct Flight {
+    worker: Rc<Worker>,
+    tally: Rc<Tally>,
+}
+
+impl Flight {
+    pub(crate) fn new(worker: Rc<Worker>, tally: Rc<Tally>) -> Flight {
+        worker.in_flight.set(worker.in_flight.get() + 1);
+        tally.in_flight.set(tally.in_flight.get() + 1);
+        Flight { worker, tally }
+    }
+
+    pub(crate) fn worker(&self) -> &Rc<Worker> {
+        &self.worker
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.worker.in_flight.set(self.worker.in_flight.get() - 1);
+        self.tally.in_flight.set(self.tally.in_flight.get() - 1);
+        self.worker.say_if_drained();
+    }
+}
