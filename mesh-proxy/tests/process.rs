@@ -1,0 +1,320 @@
+//! The proxy as a process: it survives its daemons, whatever they send, and ends in order.
+
+mod support;
+
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, TcpListener, TcpStream, UdpSocket},
+    num::NonZeroUsize,
+    os::unix::{fs::PermissionsExt, net::UnixListener},
+    process::Command,
+    time::Duration,
+};
+
+use rustix::process::Signal;
+use support::*;
+use watt_api::mesh::{FromProxy, ListenerKind, Snapshot, ToProxy};
+
+/// Not a test: what [`Proxy::start`] executes.
+#[test]
+#[ignore = "started by the other tests in a process of its own"]
+fn the_proxys_process() {
+    let drain = std::env::var(DRAIN_MS).expect("started by a test").parse().unwrap();
+    let settings = watt_mesh_proxy::Settings {
+        threads: NonZeroUsize::new(2),
+        drain_timeout: Duration::from_millis(drain),
+    };
+    watt_mesh_proxy::run(&settings).unwrap();
+}
+
+/// A listener and what it leads to: a port of the host's own localhost.
+fn host_port(port: u16) -> (TcpListener, ListenerKind) {
+    let kind = ListenerKind::HostPort { caller: "api".to_owned(), port };
+    (TcpListener::bind("127.0.0.1:0").unwrap(), kind)
+}
+
+#[test]
+fn traffic_survives_the_daemon_and_the_next_one_takes_over() {
+    let proxy = Proxy::start();
+    let (kept, kind) = host_port(echo_server().port());
+    let (dropped, _) = host_port(0);
+    let [kept_at, dropped_at] = [&kept, &dropped].map(|listener| listener.local_addr().unwrap());
+    let mut first = proxy.daemon();
+    first.add_listener("host_port/1", kind.clone(), &kept);
+    first.add_listener("host_port/2", kind.clone(), &dropped);
+    first.publish(snapshot(7, []));
+    // The proxy's is the only descriptor of it from now on.
+    drop(dropped);
+    let mut on_dropped = connect(dropped_at);
+    check_echo(&mut on_dropped, b"with a daemon");
+
+    drop(first);
+    check_echo(&mut on_dropped, b"without one");
+    check_echo(&mut connect(kept_at), b"a new connection without one");
+
+    let mut second = proxy.daemon();
+    second.add_listener("host_port/1", kind, &kept);
+    check_echo(&mut connect(dropped_at), b"nothing is dropped before the snapshot");
+    second.publish(snapshot(1, []));
+    eventually("what was not named again is closed", || TcpStream::connect(dropped_at).err());
+    check_echo(&mut connect(kept_at), b"what was named again is there");
+    check_echo(&mut on_dropped, b"and connections live on");
+}
+
+#[test]
+fn a_daemon_that_hangs_is_replaced() {
+    let proxy = Proxy::start();
+    let mut first = proxy.daemon();
+    first.publish(snapshot(1, []));
+    let mut second = proxy.daemon();
+    second.publish(snapshot(1, []));
+    eventually("the first link is closed", || first.next().is_none().then_some(()));
+}
+
+#[test]
+fn hostile_frames_end_their_link_and_nothing_else() {
+    let mut proxy = Proxy::start();
+    let (listener, kind) = host_port(echo_server().port());
+    let mut daemon = proxy.daemon();
+    daemon.add_listener("host_port/1", kind.clone(), &listener);
+    daemon.publish(snapshot(1, []));
+    let mut random = fastrand::Rng::with_seed(3);
+    for round in 0..50 {
+        let mut hostile = Daemon::connect(proxy.path("proxy.sock"));
+        let mut bytes: Vec<u8> = (0..random.usize(4..2000)).map(|_| random.u8(..)).collect();
+        if round % 2 == 0 {
+            // A length that fits, and garbage.
+            let size = u32::try_from(bytes.len() - 4).unwrap();
+            bytes[..4].copy_from_slice(&size.to_le_bytes());
+        } else {
+            bytes[3] = 0xff;
+        }
+        hostile.send_raw(&bytes);
+        assert_eq!(hostile.next(), None, "round {round}");
+    }
+    // A listener without a descriptor, one that is a file, and one that does not listen.
+    let mut hostile = proxy.daemon();
+    hostile.send(&ToProxy::AddListener { id: "mesh/1".to_owned(), kind: kind.clone() });
+    assert_eq!(hostile.next(), None);
+    let mut hostile = proxy.daemon();
+    hostile.add_listener("mesh/2", kind.clone(), std::fs::File::open("/dev/null").unwrap());
+    hostile.add_listener("mesh/3", kind.clone(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    hostile.add_listener("host_port/1", kind, &listener);
+    hostile.publish(snapshot(1, []));
+
+    check_echo(&mut connect(listener.local_addr().unwrap()), b"it serves");
+    assert!(proxy.is_running());
+}
+
+#[test]
+fn a_foreign_user_is_turned_away() {
+    if !rustix::process::geteuid().is_root() {
+        // Only root can become somebody else.
+        return;
+    }
+    let proxy = Proxy::start();
+    for path in [proxy.path("."), proxy.path("proxy.sock")] {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o777)).unwrap();
+    }
+    let script = "import socket,sys; s=socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); \
+                  s.settimeout(30); sys.exit(0 if s.recv(1) == b'' else 1)";
+    let connect = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "python3", "-c", script])
+        .arg(proxy.path("proxy.sock"))
+        // The other user may not be let into a folder that root's path begins with.
+        .env("PATH", "/usr/bin:/bin")
+        .status();
+    assert!(connect.unwrap().success(), "the connection is closed without a word");
+}
+
+#[test]
+fn sigterm_lets_finish_what_is_there() {
+    let mut proxy = Proxy::start();
+    let (listener, kind) = host_port(echo_server().port());
+    let address = listener.local_addr().unwrap();
+    let mut daemon = proxy.daemon();
+    daemon.add_listener("host_port/1", kind, &listener);
+    daemon.publish(snapshot(1, []));
+    drop(listener);
+    let mut client = connect(address);
+    check_echo(&mut client, b"before");
+
+    proxy.signal(Signal::TERM);
+    eventually("nothing is accepted any more", || TcpStream::connect(address).err());
+    check_echo(&mut client, b"after");
+    client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    assert!(proxy.wait().success());
+}
+
+#[test]
+fn sigterm_does_not_wait_for_ever() {
+    let mut proxy = Proxy::start_with_drain(Duration::from_millis(50));
+    let (listener, kind) = host_port(echo_server().port());
+    let mut daemon = proxy.daemon();
+    daemon.add_listener("host_port/1", kind, &listener);
+    daemon.publish(snapshot(1, []));
+    let mut client = connect(listener.local_addr().unwrap());
+    check_echo(&mut client, b"before");
+    proxy.signal(Signal::TERM);
+    assert!(proxy.wait().success());
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let mut proxy = Proxy::start();
+    let (listener, kind) = host_port(echo_server().port());
+    let address = listener.local_addr().unwrap();
+    let mut daemon = proxy.daemon();
+    daemon.add_listener("host_port/1", kind, &listener);
+    daemon.publish(snapshot(1, []));
+    drop(listener);
+    let mut client = connect(address);
+    check_echo(&mut client, b"before");
+    proxy.signal(Signal::TERM);
+    eventually("nothing is accepted any more", || TcpStream::connect(address).err());
+    assert!(proxy.is_running());
+    proxy.signal(Signal::TERM);
+    assert!(proxy.wait().success());
+}
+
+#[test]
+fn a_port_that_nobody_listens_on_is_a_reset_and_is_told() {
+    let proxy = Proxy::start();
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (listener, kind) = host_port(closed);
+    let mut daemon = proxy.daemon();
+    daemon.add_listener("host_port/1", kind, &listener);
+    daemon.publish(snapshot(1, []));
+    let mut client = connect(listener.local_addr().unwrap());
+    assert_eq!(client.read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    let (caller, target) = daemon.wait_for(|message| match message {
+        FromProxy::Refused { caller, target, reason } if reason.contains("refused") => {
+            Some((caller.clone(), target.clone()))
+        }
+        _ => None,
+    });
+    assert_eq!((caller.as_deref(), target), (Some("api"), format!("the host's 127.0.0.1:{closed}")));
+}
+
+#[test]
+fn names_are_answered_at_the_listeners_that_were_passed() {
+    let proxy = Proxy::start();
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut daemon = proxy.daemon();
+    let caller = "web".to_owned();
+    daemon.add_listener("dns_udp/1", ListenerKind::DnsUdp { caller: caller.clone() }, &udp);
+    daemon.add_listener("dns_tcp/1", ListenerKind::DnsTcp { caller }, &tcp);
+    let api = || watt_api::mesh::Service { address: Some([127, 77, 1, 0].into()), ..service() };
+    daemon.publish(snapshot(1, [("api", api())]));
+
+    let question = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x03api\x03plt\x05local\0\0\x01\0\x01";
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.send_to(question, udp.local_addr().unwrap()).unwrap();
+    let mut reply = [0; 512];
+    let size = client.recv(&mut reply).unwrap();
+    assert!(reply[..size].starts_with(b"\x12\x34") && reply[..size].ends_with(&[127, 77, 1, 0]));
+
+    let mut client = connect(tcp.local_addr().unwrap());
+    client.write_all(&[&[0, question.len() as u8], &question[..]].concat()).unwrap();
+    let mut reply = vec![0; 2 + size];
+    client.read_exact(&mut reply).unwrap();
+    assert!(reply.ends_with(&[127, 77, 1, 0]));
+
+    // A new snapshot counts from the next question on.
+    daemon.publish(snapshot(2, []));
+    client.write_all(&[&[0, question.len() as u8], &question[..]].concat()).unwrap();
+    let mut head = [0; 6];
+    client.read_exact(&mut head).unwrap();
+    assert_eq!(head[5] & 0x0f, 3, "no such name");
+}
+
+#[test]
+fn a_request_flows_before_without_and_after_a_daemon() {
+    let proxy = Proxy::start();
+    let worker = http_worker(&proxy, "worker.sock");
+    let gateway = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = gateway.local_addr().unwrap();
+    let mut first = proxy.daemon();
+    first.add_listener("gateway/0", ListenerKind::Gateway { thread: 0 }, &gateway);
+    first.publish(with_worker(1, &worker));
+    assert!(get(address, "/x").ends_with("GET /x"), "with a daemon");
+    drop(first);
+    assert!(get(address, "/y").ends_with("GET /y"), "without one");
+
+    let mut second = proxy.daemon();
+    second.add_listener("gateway/0", ListenerKind::Gateway { thread: 0 }, &gateway);
+    second.publish(with_worker(1, &worker));
+    assert!(get(address, "/z").ends_with("GET /z"), "with the next one");
+    second.wait_for(|message| match message {
+        FromProxy::Counts { services } => (services.get("api")?.requests == 3).then_some(()),
+        _ => None,
+    });
+}
+
+#[test]
+fn a_drained_run_is_told_to_each_daemon() {
+    let proxy = Proxy::start();
+    let worker = http_worker(&proxy, "worker.sock");
+    let mut draining = with_worker(1, &worker);
+    draining.services.get_mut("api").unwrap().workers[0].state = watt_api::mesh::WorkerState::Draining;
+    for _ in 0..2 {
+        let mut daemon = proxy.daemon();
+        daemon.send(&ToProxy::Snapshot(Box::new(draining.clone())));
+        daemon.wait_for(|message| (*message == FromProxy::Drained { run: 17 }).then_some(()));
+    }
+}
+
+/// A worker on a Unix socket that answers with the request's first words. Returns its path.
+fn http_worker(proxy: &Proxy, name: &str) -> std::path::PathBuf {
+    let path = proxy.path(name);
+    let listener = UnixListener::bind(&path).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            std::thread::spawn(move || {
+                let mut head = Vec::new();
+                let mut byte = [0];
+                while stream.read(&mut byte).is_ok_and(|size| size == 1) {
+                    head.push(byte[0]);
+                    if head.ends_with(b"\r\n\r\n") {
+                        let text = String::from_utf8_lossy(&head).into_owned();
+                        let words: Vec<&str> = text.split(' ').take(2).collect();
+                        let body = words.join(" ");
+                        let response =
+                            format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+                        stream.write_all(response.as_bytes()).unwrap();
+                        head.clear();
+                    }
+                }
+            });
+        }
+    });
+    path
+}
+
+fn with_worker(version: u64, path: &std::path::Path) -> Snapshot {
+    let worker = watt_api::mesh::Worker {
+        run: 17,
+        index: 0,
+        endpoint: Some(watt_api::mesh::Endpoint::Unix { path: path.to_owned() }),
+        state: watt_api::mesh::WorkerState::Ready,
+        cgroup: None,
+        pid: None,
+    };
+    let api = watt_api::mesh::Service { workers: vec![worker], ..service() };
+    let route =
+        watt_api::mesh::Route { path: "/".to_owned(), host: None, service: "api".to_owned(), rewrite: None };
+    Snapshot { routes: vec![route], ..snapshot(version, [("api", api)]) }
+}
+
+fn get(address: std::net::SocketAddr, path: &str) -> String {
+    let mut client = connect(address);
+    let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    client.write_all(request.as_bytes()).unwrap();
+    let mut response = String::new();
+    client.read_to_string(&mut response).unwrap();
+    response
+}
