@@ -1,0 +1,87 @@
+//! What the control server asks of the loop: one closed list. Each command carries the channel for its answer; a
+//! client that has gone away leaves a closed channel, and what it started goes on.
+
+use tokio::sync::oneshot;
+use watt_api::control::{Inspect, Outcome, Status};
+use watt_core::ServiceId;
+
+/// Where an answer goes. Sending fails when the client has gone, which is none of the loop's business.
+pub type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
+
+/// A request to the loop.
+#[derive(Debug)]
+pub enum Command {
+    /// The names of all services. Always legal.
+    Names {
+        /// The answer.
+        reply: Reply<Vec<ServiceId>>,
+    },
+    /// The whole application. Always legal.
+    Status {
+        /// The answer.
+        reply: Reply<Box<Status>>,
+    },
+    /// One service in full. Always legal.
+    Inspect {
+        /// Which.
+        service: ServiceId,
+        /// The answer.
+        reply: Reply<Box<Inspect>>,
+    },
+    /// Start services and what they depend on. Legal until a shutdown has begun.
+    Start {
+        /// Which.
+        services: Services,
+        /// Answered when each is ready, or is not going to be.
+        reply: Reply<Outcome>,
+    },
+    /// Stop services, dependents first. Legal at any time.
+    Stop {
+        /// Which.
+        services: Services,
+        /// Answered when each has ended.
+        reply: Reply<Outcome>,
+    },
+    /// Stop and start services. Legal until a shutdown has begun.
+    Restart {
+        /// Which.
+        services: Services,
+        /// Answered when each new run is ready, or is not going to be.
+        reply: Reply<Outcome>,
+    },
+    /// End the application. Legal at any time; a second one with `now` cuts the first one short.
+    Shutdown {
+        /// Kill at once in place of draining.
+        now: bool,
+        /// Answered when everything but the supervisor has ended.
+        reply: Reply<Outcome>,
+    },
+}
+
+/// Which services a command is for. Names were checked for form alone: the loop knows which exist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Services {
+    /// Every one.
+    All,
+    /// These, at least one.
+    Named(Vec<ServiceId>),
+}
+
+/// Why the loop does not do it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// No service has this name.
+    UnknownService {
+        /// The name.
+        name: String,
+        /// The names there are.
+        known: Vec<ServiceId>,
+    },
+    /// The application is being shut down.
+    ShuttingDown,
+    /// It failed for a reason of ours.
+    Failed {
+        /// What was tried and why it failed.
+        message: String,
+    },
+}

@@ -1,0 +1,269 @@
+//! The kinds of events. A new one is a struct here, a `describe`, and a word in the list of `Event::kind`.
+
+use std::path::PathBuf;
+
+use watt_api::control::{Event, Exit, WorkerState};
+use watt_core::{RunId, ServiceId, WorkerId};
+
+use super::{Happening, Level};
+
+/// A worker entered a state.
+#[derive(Debug)]
+pub struct WorkerEntered {
+    /// Which.
+    pub worker: WorkerId,
+    /// Its run, while there is one.
+    pub run: Option<RunId>,
+    /// The state.
+    pub state: WorkerState,
+    /// How the run ended, when it is an end that brought it there.
+    pub exit: Option<Exit>,
+    /// In words: `ready after 0.3 s`, `next start in 400 ms`.
+    pub text: String,
+}
+
+impl Happening for WorkerEntered {
+    const KIND: &'static str = "worker_state";
+
+    fn level(&self) -> Level {
+        match self.state {
+            WorkerState::Backoff | WorkerState::Failed => Level::Warn,
+            WorkerState::Ready
+            | WorkerState::Completed
+            | WorkerState::Down
+            | WorkerState::Waiting
+            | WorkerState::Starting
+            | WorkerState::Draining
+            | WorkerState::Stopping => Level::Info,
+        }
+    }
+
+    fn describe(self, event: &mut Event) {
+        about(event, self.worker, self.run);
+        event.state = Some(self.state);
+        event.exit = self.exit;
+        event.text = self.text;
+    }
+}
+
+/// The kernel killed processes of a worker for memory.
+#[derive(Debug)]
+pub struct OutOfMemory {
+    /// Which.
+    pub worker: WorkerId,
+    /// Its run.
+    pub run: RunId,
+    /// The limit it met, in bytes; `None` when it was the host's memory that ended.
+    pub limit: Option<u64>,
+}
+
+impl Happening for OutOfMemory {
+    const KIND: &'static str = "oom";
+
+    fn level(&self) -> Level {
+        Level::Warn
+    }
+
+    fn describe(self, event: &mut Event) {
+        event.text = match self.limit {
+            Some(limit) => format!("{} met its memory limit of {limit} bytes", self.worker),
+            None => format!("{} was killed because the host ran out of memory", self.worker),
+        };
+        about(event, self.worker, Some(self.run));
+        event.data.extend(self.limit.map(|limit| ("limit".to_owned(), limit.into())));
+    }
+}
+
+/// A call inside the mesh, or a connection out of it, was refused.
+#[derive(Debug)]
+pub struct CallRefused {
+    /// The calling service, when known.
+    pub caller: Option<String>,
+    /// What it wanted to reach.
+    pub target: String,
+    /// The rule, in words.
+    pub reason: String,
+}
+
+impl Happening for CallRefused {
+    const KIND: &'static str = "refused";
+
+    fn level(&self) -> Level {
+        Level::Warn
+    }
+
+    fn describe(self, event: &mut Event) {
+        let caller = self.caller.as_deref().unwrap_or("a caller nobody knows");
+        event.text = format!("{caller} cannot reach {}: {}", self.target, self.reason);
+        event.service = self.caller;
+        event.data.insert("target".into(), self.target.into());
+        event.data.insert("reason".into(), self.reason.into());
+    }
+}
+
+/// The mesh proxy ended and a new one took its listeners.
+#[derive(Debug)]
+pub struct ProxyReplaced {
+    /// How the old one ended, in words.
+    pub exit: String,
+    /// How often that has happened.
+    pub restarts: u64,
+}
+
+impl Happening for ProxyReplaced {
+    const KIND: &'static str = "proxy_replaced";
+
+    fn level(&self) -> Level {
+        Level::Warn
+    }
+
+    fn describe(self, event: &mut Event) {
+        event.text = format!("the mesh proxy ended ({}) and was replaced", self.exit);
+        event.data.insert("exit".into(), self.exit.into());
+        event.data.insert("restarts".into(), self.restarts.into());
+    }
+}
+
+/// The daemon ended, and this one took over.
+#[derive(Debug)]
+pub struct DaemonReplaced {
+    /// How often that has happened.
+    pub restarts: u64,
+    /// How many runs it found.
+    pub runs: usize,
+}
+
+impl Happening for DaemonReplaced {
+    const KIND: &'static str = "daemon_replaced";
+
+    fn level(&self) -> Level {
+        Level::Warn
+    }
+
+    fn describe(self, event: &mut Event) {
+        event.text = format!("a new daemon took over {} runs", self.runs);
+        event.data.insert("restarts".into(), self.restarts.into());
+        event.data.insert("runs".into(), self.runs.into());
+    }
+}
+
+/// Every service has reached what was wanted of it for the first time.
+#[derive(Debug)]
+pub struct AppReady {
+    /// How many services there are.
+    pub services: usize,
+}
+
+impl Happening for AppReady {
+    const KIND: &'static str = "app_ready";
+
+    fn level(&self) -> Level {
+        Level::Info
+    }
+
+    fn describe(self, event: &mut Event) {
+        event.text = format!("all {} services are ready", self.services);
+        event.data.insert("services".into(), self.services.into());
+    }
+}
+
+/// The application begins to end.
+#[derive(Debug)]
+pub struct AppStopping {
+    /// Killed at once in place of drained.
+    pub now: bool,
+}
+
+impl Happening for AppStopping {
+    const KIND: &'static str = "app_stopping";
+
+    fn level(&self) -> Level {
+        Level::Info
+    }
+
+    fn describe(self, event: &mut Event) {
+        event.text = if self.now { "killing every service" } else { "stopping every service" }.into();
+        event.data.insert("now".into(), self.now.into());
+    }
+}
+
+/// A service's output cannot be written to its file; it is kept in memory alone.
+#[derive(Debug)]
+pub struct LogFileFailed {
+    /// Whose; `None` for watt's own processes.
+    pub service: Option<ServiceId>,
+    /// The file.
+    pub path: PathBuf,
+    /// What could not be done and why.
+    pub error: String,
+}
+
+impl Happening for LogFileFailed {
+    const KIND: &'static str = "log_file_failed";
+
+    fn level(&self) -> Level {
+        Level::Warn
+    }
+
+    fn describe(self, event: &mut Event) {
+        event.text = format!("{}: {}; output is kept in memory alone", self.path.display(), self.error);
+        event.service = self.service.map(|service| service.to_string());
+        event.data.insert("path".into(), self.path.display().to_string().into());
+        event.data.insert("error".into(), self.error.into());
+    }
+}
+
+/// A service's output goes to its file again.
+#[derive(Debug)]
+pub struct LogFileRecovered {
+    /// Whose; `None` for watt's own processes.
+    pub service: Option<ServiceId>,
+    /// The file.
+    pub path: PathBuf,
+    /// How many lines are missing in it.
+    pub missing: u64,
+}
+
+impl Happening for LogFileRecovered {
+    const KIND: &'static str = "log_file_recovered";
+
+    fn level(&self) -> Level {
+        Level::Info
+    }
+
+    fn describe(self, event: &mut Event) {
+        event.text = format!("{} is written again; {} lines are missing", self.path.display(), self.missing);
+        event.service = self.service.map(|service| service.to_string());
+        event.data.insert("path".into(), self.path.display().to_string().into());
+        event.data.insert("missing".into(), self.missing.into());
+    }
+}
+
+/// Somebody else's process tried to use the control socket.
+#[derive(Debug)]
+pub struct ControlRefused {
+    /// Its user.
+    pub uid: u32,
+    /// Its process, when the kernel says.
+    pub pid: Option<i32>,
+}
+
+impl Happening for ControlRefused {
+    const KIND: &'static str = "control_refused";
+
+    fn level(&self) -> Level {
+        Level::Warn
+    }
+
+    fn describe(self, event: &mut Event) {
+        event.text = format!("user {} was refused at the control socket", self.uid);
+        event.data.insert("uid".into(), self.uid.into());
+        event.data.extend(self.pid.map(|pid| ("pid".to_owned(), pid.into())));
+    }
+}
+
+fn about(event: &mut Event, worker: WorkerId, run: Option<RunId>) {
+    event.service = Some(worker.service.to_string());
+    event.worker = Some(worker.index);
+    event.run = run.map(|run| run.0);
+}

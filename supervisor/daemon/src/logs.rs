@@ -1,0 +1,263 @@
+//! What the workers write: read from their pipes, cut into lines, attributed, kept in files and in memory, and given to
+//! whoever asks.
+//!
+//! - A line is in its file before it leaves the pipe, so a daemon that is killed loses none ([`pipe`]).
+//! - A worker is never blocked for longer than its turn takes, and cannot make another wait ([`pump`]).
+//! - Memory is bounded: for each service, for all together, and for readers, who pull ([`store`], [`readers`]).
+//! - The end of a pipe says nothing about its run, and a run that has ended may leave its pipe to an orphan. Only
+//!   [`Logs::ended`] ends the reading.
+
+mod bookmark;
+mod file;
+mod frame;
+mod history;
+mod line;
+mod pipe;
+mod pump;
+mod readers;
+mod ring;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    io,
+    os::fd::OwnedFd,
+    path::PathBuf,
+    sync::{Arc, mpsc},
+    thread,
+};
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use regex::Regex;
+use tokio::sync::oneshot;
+use watt_core::{RunId, ServiceId, WorkerId};
+
+pub use self::{file::Rotation, line::Entry};
+use self::{
+    bookmark::Bookmarks,
+    history::{Part, Wanted},
+    pump::Pump,
+    store::Store,
+};
+use crate::events::Events;
+
+/// The most lines of the past that one question is answered with.
+pub const TAIL_MAX: usize = 10_000;
+
+/// How much is kept, and where.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The folder of the log files; made when the first line comes.
+    pub dir: PathBuf,
+    /// A small file in the runtime folder: how far each pipe was read ([`bookmark`]).
+    pub bookmarks: PathBuf,
+    /// When files are rotated.
+    pub rotation: Rotation,
+    /// Bytes of memory for the lines of all services.
+    pub memory: usize,
+    /// Bytes of memory for the lines of one service.
+    pub memory_per_service: usize,
+}
+
+impl Settings {
+    /// Files in the folder `dir`; 8 MiB of memory in all, an eighth of it for one service.
+    pub fn new(dir: PathBuf, bookmarks: PathBuf, logs: &watt_core::plan::Logs) -> Settings {
+        let rotation = Rotation { file_size_max: logs.file_size_max, files_max: logs.files_max.max(1) };
+        Settings { dir, bookmarks, rotation, memory: 8 << 20, memory_per_service: 1 << 20 }
+    }
+}
+
+/// Whose output it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A worker's: it goes to `<service>.jsonl`.
+    Worker(WorkerId),
+    /// The mesh proxy's: it goes to `watt.log` as it is.
+    Proxy,
+}
+
+impl Source {
+    fn service(&self) -> Option<&ServiceId> {
+        match self {
+            Source::Worker(worker) => Some(&worker.service),
+            Source::Proxy => None,
+        }
+    }
+
+    fn worker(&self) -> u16 {
+        match self {
+            Source::Worker(worker) => worker.index,
+            Source::Proxy => 0,
+        }
+    }
+}
+
+/// A run whose output is to be read.
+#[derive(Debug, Clone)]
+pub struct RunInfo {
+    /// The run.
+    pub run: RunId,
+    /// Whose run it is.
+    pub source: Source,
+    /// Whether an earlier daemon read its output before.
+    pub adopted: bool,
+}
+
+/// Which lines are wanted.
+#[derive(Debug, Clone, Default)]
+pub struct Question {
+    /// Of these services.
+    pub services: Vec<ServiceId>,
+    /// Of this run alone.
+    pub run: Option<RunId>,
+    /// Only lines with a greater `seq`, which is also a time: microseconds since the Unix epoch.
+    pub after: u64,
+    /// At most so many of the past, the newest; never more than [`TAIL_MAX`].
+    pub count: usize,
+    /// Those to come as well.
+    pub follow: bool,
+}
+
+/// What the thread is told.
+#[derive(Debug)]
+enum Message {
+    Attach { info: RunInfo, stdout: OwnedFd, stderr: OwnedFd },
+    Ended { run: RunId, reply: oneshot::Sender<()> },
+    LastLines { source: Source, count: usize, reply: oneshot::Sender<Vec<Entry>> },
+    Ask { question: Question, reply: oneshot::Sender<Answer> },
+    Watch { run: RunId, pattern: Regex, found: oneshot::Sender<()> },
+    Pull { reader: u64, reply: oneshot::Sender<Vec<Entry>> },
+    Close { reader: u64 },
+}
+
+/// What memory knows, and what has to be looked up in files.
+#[derive(Debug)]
+struct Answer {
+    found: Vec<Entry>,
+    parts: Vec<Part>,
+    after: u64,
+    reader: Option<u64>,
+}
+
+/// A handle to the thread that reads the workers' output. The thread ends with the last handle.
+#[derive(Debug, Clone)]
+pub struct Logs(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// Unbounded, and bounded all the same: the loop sends a message or two for each run, and each of the readers,
+    /// whose number the control server limits, waits for its answer before it sends the next one.
+    messages: mpsc::Sender<Message>,
+    wake: Arc<EventFd>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // `messages` is dropped after this, so the thread may find it still connected; replacing it first closes it.
+        self.messages = mpsc::channel().0;
+        drop(self.wake.write(1));
+    }
+}
+
+impl Logs {
+    /// Starts the thread.
+    pub fn start(settings: Settings, events: Events) -> io::Result<Logs> {
+        let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
+        let (messages, receiver) = mpsc::channel();
+        let bookmarks = Bookmarks::open(&settings.bookmarks);
+        let pump = Pump::new(Arc::clone(&wake), receiver, bookmarks, Store::new(settings, events))?;
+        thread::Builder::new().name("watt-logs".into()).spawn(|| pump.run())?;
+        Ok(Logs(Arc::new(Inner { messages, wake })))
+    }
+
+    /// Reads these pipes from now on.
+    pub fn attach(&self, info: RunInfo, stdout: OwnedFd, stderr: OwnedFd) {
+        self.send(Message::Attach { info, stdout, stderr });
+    }
+
+    /// No process of the run is left, or none that matters: takes what is in its pipes and closes them. The future is
+    /// done when the last line is in its place; it need not be awaited.
+    pub fn ended(&self, run: RunId) -> impl Future<Output = ()> + Send + use<> {
+        let (reply, done) = oneshot::channel();
+        self.send(Message::Ended { run, reply });
+        async { done.await.unwrap_or(()) }
+    }
+
+    /// The newest lines of a worker that are in memory, both streams together, oldest first; what stands in its pipes
+    /// at this moment included. For the report of a failed start.
+    pub fn last_lines(&self, source: Source, count: usize) -> impl Future<Output = Vec<Entry>> + Send + use<> {
+        let (reply, lines) = oneshot::channel();
+        self.send(Message::LastLines { source, count, reply });
+        async { lines.await.unwrap_or_default() }
+    }
+
+    /// Waits until the run has written a line that matches, be it before this call. `false` when it ended without.
+    pub fn wait_for_line(&self, worker: WorkerId, run: RunId, pattern: Regex) -> impl Future<Output = bool> + use<> {
+        let (found, to_come) = oneshot::channel();
+        // Asked for first, so that no line falls between the past and what is to come.
+        self.send(Message::Watch { run, pattern: pattern.clone(), found });
+        let (services, run) = (vec![worker.service], Some(run));
+        let past = self.ask(Question { services, run, count: TAIL_MAX, ..Question::default() });
+        async move {
+            let (past, _) = past.await;
+            past.iter().filter_map(Entry::text).any(|text| pattern.is_match(&text)) || to_come.await.is_ok()
+        }
+    }
+
+    /// The lines of the past, oldest first, and a reader of those to come when the question asks for it.
+    pub fn ask(&self, question: Question) -> impl Future<Output = (Vec<Entry>, Option<Reader>)> + Send + use<> {
+        let count = question.count.min(TAIL_MAX);
+        let run = question.run.map(|run| run.0);
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Ask { question: Question { count, ..question }, reply });
+        let logs = self.clone();
+        async move {
+            let Ok(Answer { found, parts, after, reader }) = answer.await else { return (Vec::new(), None) };
+            let reader = reader.map(|number| Reader { logs, number, pending: None });
+            if parts.is_empty() {
+                return (found, reader);
+            }
+            let wanted = Wanted { after, count, run };
+            let reading = tokio::task::spawn_blocking(move || history::read(&parts, wanted, found));
+            (reading.await.unwrap_or_default(), reader)
+        }
+    }
+
+    fn send(&self, message: Message) {
+        // A thread that has gone drops the reply's channel, and the caller sees an end.
+        drop(self.0.messages.send(message));
+        drop(self.0.wake.write(1));
+    }
+}
+
+/// Follows output.
+#[derive(Debug)]
+pub struct Reader {
+    logs: Logs,
+    number: u64,
+    /// An answer on its way, kept here so that a future which is dropped loses nothing.
+    pending: Option<oneshot::Receiver<Vec<Entry>>>,
+}
+
+impl Reader {
+    /// The next lines, at least one; `None` at the end. Lines that were dropped from memory before they could be read
+    /// are replaced by one with `skipped`.
+    pub async fn next(&mut self) -> Option<Vec<Entry>> {
+        let Reader { logs, number, pending } = self;
+        let answer = pending.get_or_insert_with(|| {
+            let (reply, answer) = oneshot::channel();
+            logs.send(Message::Pull { reader: *number, reply });
+            answer
+        });
+        let batch = answer.await.ok();
+        *pending = None;
+        batch
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.logs.send(Message::Close { reader: self.number });
+    }
+}

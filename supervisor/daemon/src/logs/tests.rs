@@ -1,0 +1,501 @@
+//! The whole of `logs` with real pipes, and real processes where only a process shows it.
+
+use std::{
+    env, fs,
+    io::{PipeReader, PipeWriter, Write as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use watt_api::control::{LogLine, Stream};
+
+use super::*;
+use crate::events::EventReader;
+
+/// The cap on every wait: what does not come in this time does not come.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Fixture {
+    dir: TempDir,
+    settings: Settings,
+    logs: Logs,
+    events: Events,
+}
+
+/// A run's ends of its pipes.
+struct Worker {
+    id: WorkerId,
+    run: RunId,
+    stdout: PipeWriter,
+    stderr: PipeWriter,
+}
+
+impl Fixture {
+    fn new() -> Fixture {
+        Fixture::with(|_| {})
+    }
+
+    fn with(change: impl FnOnce(&mut Settings)) -> Fixture {
+        let dir = tempfile::tempdir().unwrap();
+        let mut settings = settings(dir.path());
+        change(&mut settings);
+        let events = Events::new();
+        let logs = Logs::start(settings.clone(), events.clone()).unwrap();
+        Fixture { dir, settings, logs, events }
+    }
+
+    fn worker(&self, service: &str, run: u64) -> Worker {
+        let (stdout_reader, stdout) = io::pipe().unwrap();
+        let (stderr_reader, stderr) = io::pipe().unwrap();
+        let worker = Worker { id: worker_id(service), run: RunId(run), stdout, stderr };
+        self.logs.attach(info(service, run, false), stdout_reader.into(), stderr_reader.into());
+        worker
+    }
+
+    async fn follow(&self, services: &[&str]) -> Following {
+        let question = Question { follow: true, ..question(services) };
+        Following { reader: self.logs.ask(question).await.1.expect("a reader"), lines: Vec::new() }
+    }
+
+    async fn past(&self, services: &[&str]) -> Vec<LogLine> {
+        lines(&self.logs.ask(question(services)).await.0)
+    }
+
+    fn file(&self, service: &str) -> PathBuf {
+        self.settings.dir.join(format!("{service}.jsonl"))
+    }
+}
+
+fn settings(dir: &Path) -> Settings {
+    Settings::new(dir.join("logs"), dir.join("bookmarks"), &watt_core::plan::Logs::default())
+}
+
+fn worker_id(service: &str) -> WorkerId {
+    WorkerId { service: ServiceId::new(service).unwrap(), index: 0 }
+}
+
+fn info(service: &str, run: u64, adopted: bool) -> RunInfo {
+    RunInfo { run: RunId(run), source: Source::Worker(worker_id(service)), adopted }
+}
+
+fn question(services: &[&str]) -> Question {
+    let services = services.iter().map(|name| ServiceId::new(name).unwrap()).collect();
+    Question { services, count: TAIL_MAX, ..Question::default() }
+}
+
+fn lines(entries: &[Entry]) -> Vec<LogLine> {
+    entries.iter().map(|entry| entry.line().expect("a line")).collect()
+}
+
+fn texts(lines: &[LogLine]) -> Vec<&str> {
+    lines.iter().map(|line| line.text.as_deref().unwrap_or("(no text)")).collect()
+}
+
+async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what} did not come"))
+}
+
+/// A reader and what it has read.
+struct Following {
+    reader: Reader,
+    lines: Vec<LogLine>,
+}
+
+impl Following {
+    /// Reads until the lines read so far are enough.
+    async fn until(&mut self, enough: impl Fn(&[LogLine]) -> bool) -> &[LogLine] {
+        while !enough(&self.lines) {
+            let batch = tokio::time::timeout(PATIENCE, self.reader.next()).await;
+            let batch = batch.unwrap_or_else(|_| panic!("no more lines after {:?}", self.lines.last()));
+            self.lines.extend(lines(&batch.expect("the stream goes on")));
+        }
+        &self.lines
+    }
+
+    async fn count(&mut self, count: usize) -> &[LogLine] {
+        self.until(|lines| lines.len() >= count).await
+    }
+}
+
+#[tokio::test]
+async fn lines_are_whole_however_they_are_written() {
+    let fixture = Fixture::new();
+    let mut worker = fixture.worker("api", 1);
+    let mut following = fixture.follow(&["api"]).await;
+    worker.stdout.write_all(b"one\ntw").unwrap();
+    assert_eq!(texts(following.count(1).await), ["one"]);
+    worker.stdout.write_all(b"o\n{\"a\":").unwrap();
+    following.count(2).await;
+    worker.stdout.write_all(b"1}\nbad \xff byte\n").unwrap();
+    let lines = following.count(4).await;
+    assert_eq!(texts(lines), ["one", "two", "(no text)", "bad \u{fffd} byte"]);
+    assert_eq!(lines[2].json, Some(serde_json::json!({ "a": 1 })));
+    assert!(lines.is_sorted_by_key(|line| line.seq));
+    let file = fs::read_to_string(fixture.file("api")).unwrap();
+    let stored: Vec<LogLine> = file.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(stored, lines);
+}
+
+#[tokio::test]
+async fn each_stream_and_service_keeps_its_own_lines() {
+    let fixture = Fixture::new();
+    let (mut api, mut web) = (fixture.worker("api", 1), fixture.worker("web", 2));
+    let mut following = fixture.follow(&["api", "web"]).await;
+    api.stdout.write_all(b"half").unwrap();
+    api.stderr.write_all(b"error\n").unwrap();
+    web.stdout.write_all(b"page\n").unwrap();
+    following.count(2).await;
+    api.stdout.write_all(b" a line\n").unwrap();
+    let lines = following.count(3).await;
+    let find = |text: &str| lines.iter().find(|line| line.text.as_deref() == Some(text)).unwrap();
+    assert_eq!((find("error").stream, find("error").service.as_str()), (Stream::Stderr, "api"));
+    assert_eq!((find("half a line").stream, find("half a line").run), (Stream::Stdout, 1));
+    assert_eq!((find("page").service.as_str(), find("page").run), ("web", 2));
+    assert_eq!(texts(&fixture.past(&["web"]).await), ["page"]);
+}
+
+#[tokio::test]
+async fn long_lines_come_in_parts() {
+    let fixture = Fixture::new();
+    let mut worker = fixture.worker("api", 1);
+    let mut following = fixture.follow(&["api"]).await;
+    worker.stdout.write_all(&[b'x'; 20_000]).unwrap();
+    worker.stdout.write_all(b"\nnext\n").unwrap();
+    let lines = following.count(4).await;
+    let parts: Vec<_> = lines.iter().map(|line| (line.text.as_ref().unwrap().len(), line.partial)).collect();
+    assert_eq!(parts, [(8192, true), (8192, true), (3616, false), (4, false)]);
+}
+
+#[tokio::test]
+async fn a_prompt_is_shown_once_although_its_line_has_no_end() {
+    let fixture = Fixture::new();
+    let mut worker = fixture.worker("api", 1);
+    let mut following = fixture.follow(&["api"]).await;
+    worker.stdout.write_all(b"password: ").unwrap();
+    let lines = following.count(1).await;
+    assert_eq!((texts(lines), lines[0].partial), (vec!["password: "], true));
+    worker.stdout.write_all(b"thanks\n").unwrap();
+    let lines = following.count(2).await;
+    assert_eq!((texts(lines), lines[1].partial), (vec!["password: ", "thanks"], false));
+}
+
+#[tokio::test]
+async fn a_run_that_ends_leaves_no_line_behind() {
+    let fixture = Fixture::new();
+    let mut worker = fixture.worker("api", 1);
+    worker.stdout.write_all(&b"line\n".repeat(10_000)).unwrap();
+    worker.stdout.write_all(b"last words").unwrap();
+    // The writers stay open, as an orphan's would.
+    soon("the end", fixture.logs.ended(worker.run)).await;
+    let past = fixture.past(&["api"]).await;
+    assert_eq!(past.last().map(|line| (line.text.as_deref(), line.partial)), Some((Some("last words"), false)));
+    let error = (0..).find_map(|_| worker.stdout.write_all(b"to nobody\n").err()).unwrap();
+    assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+}
+
+#[tokio::test]
+async fn the_end_of_a_pipe_is_not_the_end_of_its_run() {
+    let fixture = Fixture::new();
+    let mut worker = fixture.worker("api", 1);
+    let mut following = fixture.follow(&["api"]).await;
+    worker.stdout.write_all(b"closing").unwrap();
+    drop(worker.stdout);
+    // At once, not as an unfinished line after a second: nothing will follow.
+    assert_eq!(following.count(1).await.last().map(|line| line.partial), Some(false));
+    worker.stderr.write_all(b"still here\n").unwrap();
+    assert_eq!(texts(following.count(2).await), ["closing", "still here"]);
+}
+
+#[tokio::test]
+async fn a_failed_start_has_the_last_lines_of_both_streams() {
+    let fixture = Fixture::new();
+    let mut worker = fixture.worker("api", 1);
+    worker.stdout.write_all(b"1\n2\nstarting\n").unwrap();
+    worker.stderr.write_all(b"no such module\n").unwrap();
+    let last = soon("lines", fixture.logs.last_lines(Source::Worker(worker.id), 2)).await;
+    let last = lines(&last);
+    assert_eq!(texts(&last), ["starting", "no such module"]);
+}
+
+#[tokio::test]
+async fn a_pattern_is_found_before_and_after_it_is_asked_for() {
+    let fixture = Fixture::new();
+    let mut worker = fixture.worker("api", 1);
+    let wait = |pattern: &str| fixture.logs.wait_for_line(worker_id("api"), RunId(1), Regex::new(pattern).unwrap());
+    worker.stdout.write_all(b"listening on 80\n").unwrap();
+    assert!(soon("the pattern", wait("^listening")).await);
+    let (later, never) = (wait(r#""msg":"up""#), wait("^never$"));
+    worker.stderr.write_all(b"{\"msg\":\"up\"}\n").unwrap();
+    assert!(soon("the pattern", later).await);
+    soon("the end", fixture.logs.ended(worker.run)).await;
+    assert!(!soon("the end", never).await);
+    assert!(!soon("an answer", fixture.logs.wait_for_line(worker_id("api"), RunId(9), Regex::new("x").unwrap())).await);
+}
+
+#[tokio::test]
+async fn a_reader_of_a_run_ends_with_it() {
+    let fixture = Fixture::new();
+    let (mut first, mut second) = (fixture.worker("api", 1), fixture.worker("api", 2));
+    let question = Question { run: Some(first.run), follow: true, ..question(&["api"]) };
+    let mut reader = soon("a reader", fixture.logs.ask(question)).await.1.unwrap();
+    second.stdout.write_all(b"other\n").unwrap();
+    first.stdout.write_all(b"mine\n").unwrap();
+    assert_eq!(texts(&lines(&soon("a line", reader.next()).await.unwrap())), ["mine"]);
+    soon("the end", fixture.logs.ended(first.run)).await;
+    assert!(soon("the end", reader.next()).await.is_none());
+}
+
+#[tokio::test]
+async fn a_slow_reader_is_told_what_it_missed() {
+    let fixture = Fixture::with(|settings| settings.memory_per_service = 20_000);
+    let mut worker = fixture.worker("api", 1);
+    let mut following = fixture.follow(&["api"]).await;
+    let numbers: String = (0..5000).map(|number| format!("{number}\n")).collect();
+    worker.stdout.write_all(numbers.as_bytes()).unwrap();
+    soon("the end", fixture.logs.ended(worker.run)).await;
+    let lines = following.until(|lines| lines.last().is_some_and(|line| line.text.as_deref() == Some("4999"))).await;
+    let skipped: u64 = lines.iter().filter_map(|line| line.skipped).sum();
+    let read = lines.iter().filter(|line| line.skipped.is_none()).count();
+    assert!(skipped > 0, "the ring is smaller than the output");
+    assert_eq!(skipped + read as u64, 5000);
+    assert_eq!(lines[0].service, "api");
+}
+
+#[tokio::test]
+async fn the_past_is_put_together_from_files_and_memory() {
+    let fixture = Fixture::with(|settings| {
+        settings.memory_per_service = 20_000;
+        settings.rotation = Rotation { file_size_max: 100_000, files_max: 100 };
+    });
+    let (mut api, mut web) = (fixture.worker("api", 1), fixture.worker("web", 2));
+    for number in 0..1000 {
+        writeln!(api.stdout, "{number}").unwrap();
+        writeln!(web.stdout, "{number}").unwrap();
+    }
+    soon("the end", fixture.logs.ended(api.run)).await;
+    soon("the end", fixture.logs.ended(web.run)).await;
+    let all: Vec<String> = (0..1000).map(|number| number.to_string()).collect();
+    assert_eq!(texts(&fixture.past(&["api"]).await), all);
+    assert!(fixture.file("api.jsonl").with_file_name("api.jsonl.1").exists(), "there was a rotation");
+    let both = fixture.past(&["api", "web"]).await;
+    assert_eq!(both.len(), 2000);
+    assert!(both.is_sorted_by_key(|line| line.seq));
+    let tail = lines(&fixture.logs.ask(Question { count: 700, ..question(&["api"]) }).await.0);
+    assert_eq!(texts(&tail), all[300..]);
+    let after = Question { after: tail[99].seq, ..question(&["api"]) };
+    assert_eq!(texts(&lines(&fixture.logs.ask(after).await.0)), all[400..]);
+}
+
+#[tokio::test]
+async fn memory_is_bounded_for_one_service_and_for_all() {
+    let fixture = Fixture::with(|settings| {
+        settings.memory_per_service = 40_000;
+        settings.memory = 100_000;
+    });
+    let mut workers: Vec<Worker> = (0..10).map(|n| fixture.worker(&format!("s{n}"), n)).collect();
+    for worker in &mut workers {
+        for _ in 0..100 {
+            worker.stdout.write_all(&[&[b'x'; 400][..], b"\n"].concat()).unwrap();
+        }
+    }
+    let mut kept = Vec::new();
+    for worker in workers {
+        soon("the end", fixture.logs.ended(worker.run)).await;
+        let newest = fixture.logs.last_lines(Source::Worker(worker.id), TAIL_MAX).await;
+        kept.push(newest.iter().map(|entry| entry.json.len()).sum::<usize>());
+    }
+    assert!(kept.iter().all(|size| *size > 0 && *size <= 40_000), "{kept:?}");
+    assert!(kept.iter().sum::<usize>() <= 200_000, "{kept:?}");
+}
+
+#[tokio::test]
+async fn a_flood_does_not_keep_another_worker_waiting() {
+    let fixture = Fixture::with(|settings| settings.rotation = Rotation { file_size_max: 1 << 20, files_max: 2 });
+    let (flood, mut quiet) = (fixture.worker("flood", 1), fixture.worker("quiet", 2));
+    let mut yes = Started(Command::new("yes").stdout(flood.stdout).spawn().unwrap());
+    let mut flooded = fixture.follow(&["flood"]).await;
+    flooded.count(1000).await;
+    let mut following = fixture.follow(&["quiet"]).await;
+    for number in 1..=20 {
+        writeln!(quiet.stdout, "{number}").unwrap();
+        following.count(number).await;
+    }
+    assert!(yes.0.try_wait().unwrap().is_none(), "the flood goes on");
+    drop(yes);
+    let size = |name: &str| fs::metadata(fixture.settings.dir.join(name)).map_or(0, |metadata| metadata.len());
+    assert!(size("flood.jsonl") + size("flood.jsonl.1") <= 2 << 20, "files are bounded");
+}
+
+#[tokio::test]
+async fn output_of_the_proxy_goes_to_our_own_log() {
+    let fixture = Fixture::new();
+    let (reader, mut stdout) = io::pipe().unwrap();
+    let (other, _stderr) = io::pipe().unwrap();
+    fixture.logs.attach(
+        RunInfo { run: RunId(1), source: Source::Proxy, adopted: false },
+        reader.into(),
+        other.into(),
+    );
+    stdout.write_all(b"INFO ready\n").unwrap();
+    soon("the end", fixture.logs.ended(RunId(1))).await;
+    assert_eq!(fs::read_to_string(fixture.settings.dir.join("watt.log")).unwrap(), "INFO ready\n");
+    let last = lines(&fixture.logs.last_lines(Source::Proxy, 5).await);
+    assert_eq!(texts(&last), ["INFO ready"]);
+    assert!(fixture.past(&["mesh-proxy"]).await.is_empty(), "a service of this name is another one");
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_written_costs_the_file_alone() {
+    let fixture = Fixture::new();
+    fs::create_dir_all(fixture.file("api")).unwrap();
+    let mut events = fixture.events.read(None);
+    let mut worker = fixture.worker("api", 1);
+    let mut following = fixture.follow(&["api"]).await;
+    for number in 1..=3 {
+        writeln!(worker.stdout, "{number}").unwrap();
+        following.count(number).await;
+    }
+    assert_eq!(texts(&fixture.past(&["api"]).await), ["1", "2", "3"]);
+    assert_eq!(kinds(&mut events), ["log_file_failed"]);
+}
+
+/// A disk of 64 KiB, made in a mount namespace of its own for a copy of this test program.
+#[tokio::test]
+async fn a_full_disk_is_told_once_and_recovered_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = env::current_exe().unwrap();
+    let script = format!(
+        r#"mount -t tmpfs -o size=64k watt-test "$WATT_TEST_DIR" && exec {} --exact logs::tests::inside_full_disk --ignored"#,
+        program.display()
+    );
+    let namespaces: &[&str] = if nix::unistd::geteuid().is_root() { &["-m"] } else { &["-Urm"] };
+    let probe = Command::new("unshare").args(namespaces).arg("true").output();
+    if !probe.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: this host gives an ordinary user no mount namespace");
+        return;
+    }
+    let mut command = Command::new("unshare");
+    command.args(namespaces).args(["sh", "-c", &script]).env("WATT_TEST_DIR", dir.path());
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[tokio::test]
+#[ignore = "part of a_full_disk_is_told_once_and_recovered_from, which runs it where the disk is small"]
+async fn inside_full_disk() {
+    let dir = PathBuf::from(env::var_os("WATT_TEST_DIR").unwrap());
+    let events = Events::new();
+    let mut seen = events.read(None);
+    let logs = Logs::start(settings(&dir), events.clone()).unwrap();
+    let (reader, mut stdout) = io::pipe().unwrap();
+    let (other, _stderr) = io::pipe().unwrap();
+    logs.attach(info("api", 1, false), reader.into(), other.into());
+    let mut following = Following {
+        reader: logs.ask(Question { follow: true, ..question(&["api"]) }).await.1.unwrap(),
+        lines: Vec::new(),
+    };
+    let ballast = dir.join("ballast");
+    fs::write(&ballast, [0; 40 << 10]).unwrap();
+    for number in 1..=100 {
+        writeln!(stdout, "{number} {}", "x".repeat(1000)).unwrap();
+        following.count(number).await;
+    }
+    assert_eq!(kinds(&mut seen), ["log_file_failed"]);
+    let whole = |file: &str| file.lines().all(|line| serde_json::from_str::<LogLine>(line).is_ok());
+    assert!(whole(&fs::read_to_string(dir.join("logs/api.jsonl")).unwrap()), "no line is there in part");
+    fs::remove_file(&ballast).unwrap();
+    // It is tried again after a while, with the next line.
+    let recovered = async {
+        for number in 101.. {
+            writeln!(stdout, "{number}").unwrap();
+            following.count(number).await;
+            if let Ok(()) = tokio::time::timeout(Duration::from_millis(100), seen.ready()).await {
+                break;
+            }
+        }
+    };
+    soon("recovery", recovered).await;
+    assert_eq!(kinds(&mut seen), ["log_file_recovered"]);
+    assert!(whole(&fs::read_to_string(dir.join("logs/api.jsonl")).unwrap()));
+}
+
+fn kinds(events: &mut EventReader) -> Vec<String> {
+    let kind = |json: &Arc<str>| serde_json::from_str::<watt_api::control::Event>(json).unwrap().kind;
+    events.batch().iter().map(kind).collect()
+}
+
+/// Daemons are killed while a worker writes. Whatever the moment, every line is in the file once.
+#[tokio::test]
+async fn a_killed_daemon_loses_no_line_and_doubles_none() {
+    const KILLS: u64 = 15;
+    let dir = tempfile::tempdir().unwrap();
+    let (reader, stdout) = io::pipe().unwrap();
+    let counting = r#"i=0; while [ $i -lt 60000 ]; do i=$((i+1)); echo "line $i"; done"#;
+    let mut writer = Started(Command::new("sh").args(["-c", counting]).stdout(stdout).spawn().unwrap());
+    for kill in 1..=KILLS {
+        let daemon = Started(daemon_process(dir.path(), &reader));
+        let file = dir.path().join("logs/api.jsonl");
+        let size = || fs::metadata(&file).map_or(0, |metadata| metadata.len());
+        // Each gets some of its work done; the moment of its death is left to chance.
+        let before = size();
+        let progress = async {
+            while size() < before + 20_000 * kill && writer.0.try_wait().unwrap().is_none() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        soon("progress", progress).await;
+        drop(daemon);
+    }
+    let successor = Logs::start(settings(dir.path()), Events::new()).unwrap();
+    let (other, _stderr) = io::pipe().unwrap();
+    successor.attach(info("api", 1, true), reader.try_clone().unwrap().into(), other.into());
+    let last = successor.wait_for_line(worker_id("api"), RunId(1), Regex::new("^line 60000$").unwrap());
+    assert!(soon("the last line", last).await);
+
+    let mut numbers = Vec::new();
+    for number in (0..10).rev() {
+        let file = file::numbered(&dir.path().join("logs/api.jsonl"), number);
+        let Ok(text) = fs::read_to_string(file) else { continue };
+        let parse = |line: &str| serde_json::from_str::<LogLine>(line).unwrap().text.unwrap();
+        numbers.extend(text.lines().map(parse));
+    }
+    let wrong = numbers.iter().enumerate().find(|(at, text)| **text != format!("line {}", at + 1));
+    assert_eq!((wrong, numbers.len()), (None, 60_000));
+}
+
+/// This test program again, as a daemon that does nothing but read a worker's pipe.
+fn daemon_process(dir: &Path, stdout: &PipeReader) -> Child {
+    Command::new(env::current_exe().unwrap())
+        .args(["--exact", "logs::tests::inside_daemon", "--ignored"])
+        .env("WATT_TEST_DIR", dir)
+        .stdin(stdout.try_clone().unwrap())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+#[ignore = "part of a_killed_daemon_loses_no_line_and_doubles_none, which runs it with a pipe as its input"]
+fn inside_daemon() {
+    use std::os::fd::AsFd as _;
+
+    let dir = PathBuf::from(env::var_os("WATT_TEST_DIR").unwrap());
+    let logs = Logs::start(settings(&dir), Events::new()).unwrap();
+    let (other, _stderr) = io::pipe().unwrap();
+    let stdout = io::stdin().as_fd().try_clone_to_owned().unwrap();
+    logs.attach(info("api", 1, true), stdout, other.into());
+    // Until it is killed; should the test be gone, not for ever.
+    std::thread::park_timeout(PATIENCE);
+}
+
+/// A process that is killed when its test is over.
+struct Started(Child);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
