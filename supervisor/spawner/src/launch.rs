@@ -137,6 +137,12 @@ pub(crate) enum Said {
 /// The most descriptors taken from one stage: two messages full.
 const DESCRIPTORS_MAX: usize = 506;
 
+/// The longest name of a descriptor in bytes. So a full set of names fits in a message.
+const NAME_SIZE_MAX: usize = 64;
+
+/// The longest text of a failure in bytes, cut when it is longer: a program's name has no bound of its own.
+const TEXT_SIZE_MAX: usize = 8 << 10;
+
 impl Reports {
     fn new(socket: OwnedFd) -> Self {
         Self { socket, said: Said::Nothing, descriptors: Vec::new() }
@@ -165,13 +171,22 @@ impl Reports {
         match report {
             Report::Descriptors { names } => {
                 let room = DESCRIPTORS_MAX - self.descriptors.len();
-                self.descriptors.extend(names.into_iter().zip(descriptors).take(room));
+                let named =
+                    names.into_iter().zip(descriptors).filter(|(name, _)| name.len() <= NAME_SIZE_MAX);
+                self.descriptors.extend(named.take(room));
             }
             Report::Executing => self.said = Said::Executing,
-            Report::Failed(failure) => self.said = Said::Failed(failure),
+            Report::Failed(Failure { step, object, errno }) => {
+                self.said = Said::Failed(Failure { step: cut(step), object: cut(object), errno });
+            }
             Report::Probe(probe) => self.said = Said::Probe(Box::new(probe)),
         }
     }
+}
+
+fn cut(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(TEXT_SIZE_MAX));
+    text
 }
 
 impl AsFd for Reports {

@@ -1,9 +1,10 @@
 //! Children of the test process. Each is waited for by its pidfd, because other tests have children too.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::Read,
     os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
 };
 
 use nix::{
@@ -127,4 +128,41 @@ fn a_directory_that_is_no_cgroup_is_refused() {
     let error = spawn_by(Way::Clone3, &launch).unwrap_err();
     assert_eq!((error.step, error.errno), ("cgroup", Errno::EBADF));
     assert_eq!(spawn_by(Way::Clone, &launch).unwrap_err().step, "cgroup");
+}
+
+/// A cgroup v2 directory of our own below the present one, if there is one and we may make it.
+fn make_cgroup() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mount = mounts.lines().find(|line| line.contains(" - cgroup2 "))?.split(' ').nth(4)?;
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap();
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let cgroup = Path::new(mount).join(own).join(format!("watt-test-process-{}", std::process::id()));
+    fs::create_dir(&cgroup).is_ok().then_some(cgroup)
+}
+
+#[test]
+fn the_program_starts_in_its_cgroup() {
+    let Some(cgroup) = make_cgroup() else { return println!("no cgroup v2 here that we may use") };
+    let directory = File::open(&cgroup).unwrap();
+    let cat = File::open("/bin/cat").unwrap();
+    let null = File::open("/dev/null").unwrap();
+    for way in [Way::Clone3, Way::Clone] {
+        let (read, write) = pipe().unwrap();
+        let launch = Launch {
+            program: cat.as_fd(),
+            argv: &[c"cat".into(), c"/proc/self/cgroup".into()],
+            env: &[],
+            descriptors: &[null.as_fd(), write.as_fd()],
+            cgroup: Some(directory.as_fd()),
+            nofile: None,
+        };
+        let child = spawn_by(way, &launch).unwrap();
+        drop(write);
+        let mut text = String::new();
+        File::from(read).read_to_string(&mut text).unwrap();
+        wait(&child);
+        let name = cgroup.file_name().unwrap().to_str().unwrap();
+        assert!(text.lines().any(|line| line.starts_with("0::/") && line.ends_with(name)), "{way:?}: {text}");
+    }
+    fs::remove_dir(cgroup).unwrap();
 }

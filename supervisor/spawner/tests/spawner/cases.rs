@@ -3,15 +3,18 @@
 use std::{
     fs,
     io::{Read, Write},
-    net::{TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     os::{
         fd::{AsFd, OwnedFd},
         unix::{fs::PermissionsExt, net::UnixStream},
     },
-    process::Stdio,
+    path::{Path, PathBuf},
+    process::{self, Stdio},
 };
 
-use nix::sys::signal::Signal;
+use nix::{sys::signal::Signal, unistd::Uid};
+use socket2::Socket;
+use watt_exec::plan::{MESH_ADDRESS, PrivateNetwork, Probe};
 use watt_os::memfd;
 use watt_spawner::protocol::{Address, Message, Request, Stage};
 
@@ -55,6 +58,11 @@ pub(crate) fn all() -> Vec<Case> {
         a_daemon_that_cannot_be_executed_ends_the_spawner,
         exit_kills_what_is_left_and_clears_up,
         programs_do_not_get_the_raised_limit_of_descriptors,
+        sockets_are_made_in_a_private_network,
+        sockets_are_made_in_a_private_network_of_an_ordinary_user,
+        the_host_is_probed,
+        a_run_starts_in_its_cgroup_and_the_end_removes_it,
+        a_name_without_bounds_is_cut,
     ]
 }
 
@@ -585,4 +593,111 @@ fn programs_do_not_get_the_raised_limit_of_descriptors() {
     let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     let words: Vec<&str> = line.split_whitespace().collect();
     assert_eq!(words[3], words[4], "{line}");
+}
+
+fn sockets_are_made_in_a_private_network() {
+    check_sockets(&App::start(), !Uid::effective().is_root());
+}
+
+fn sockets_are_made_in_a_private_network_of_an_ordinary_user() {
+    check_sockets(&App::start_as_nobody(), true);
+}
+
+fn check_sockets(app: &App, user_namespace: bool) {
+    let mut daemon = app.daemon();
+    let mut plan = sh("read -r forever < /dev/zero");
+    plan.user_namespace = user_namespace;
+    plan.network = Some(PrivateNetwork { sockets: 3, ..PrivateNetwork::default() });
+    daemon.spawn(1, plan);
+    let (names, made) = daemon.wait(|message| match message {
+        Message::Executed { run: 1, names } => Some(names.clone()),
+        Message::ExecFailed { step, object, errno, .. } => panic!("{step} {object}: {errno}"),
+        _ => None,
+    });
+    assert_eq!(names.len(), made.len(), "{names:?}");
+    assert_eq!(names.iter().filter(|name| *name == "socket").count(), 3, "{names:?}");
+    daemon.send(&Request::MakeSockets { run: 1, count: 250 }, &[]);
+    let (errno, more) = daemon.wait(|message| match message {
+        Message::Sockets { run: 1, errno } => Some(*errno),
+        _ => None,
+    });
+    assert_eq!((errno, more.len()), (0, 250));
+    // Both kinds reach a listener that exists in that network only.
+    let mesh = Socket::from(made[names.iter().position(|name| name == "mesh").unwrap()].try_clone().unwrap());
+    let first = made[names.iter().position(|name| name == "socket").unwrap()].try_clone().unwrap();
+    mesh.set_nonblocking(false).unwrap();
+    for socket in [first, more[249].try_clone().unwrap()] {
+        let socket = Socket::from(socket);
+        socket.set_nonblocking(false).unwrap();
+        socket.connect(&SocketAddr::from((MESH_ADDRESS, 80)).into()).unwrap();
+        mesh.accept().unwrap();
+    }
+    // A successor gets what was kept, and no sockets.
+    daemon.kill();
+    let list = app.daemon().list();
+    let (Message::Run { names: kept, .. }, descriptors) = &list[1] else { panic!("{list:?}") };
+    let expected: Vec<&String> = names.iter().filter(|name| *name != "socket").collect();
+    assert_eq!(kept.iter().collect::<Vec<_>>(), expected);
+    assert_eq!(descriptors.len(), 3 + kept.len());
+}
+
+fn the_host_is_probed() {
+    let app = App::start();
+    let mut daemon = app.daemon();
+    daemon.send(&Request::Probe, &[]);
+    let (probe, _) = daemon.wait(|message| match message {
+        Message::Probe { probe } => Some(probe.clone()),
+        _ => None,
+    });
+    postcard::from_bytes::<Probe>(&probe).unwrap();
+}
+
+/// A cgroup v2 directory of our own below the present one, if there is one and we may make it.
+fn make_cgroup() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mount = mounts.lines().find(|line| line.contains(" - cgroup2 "))?.split(' ').nth(4)?;
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap();
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let cgroup = Path::new(mount).join(own).join(format!("watt-test-spawner-{}", process::id()));
+    fs::create_dir(&cgroup).is_ok().then_some(cgroup)
+}
+
+fn a_run_starts_in_its_cgroup_and_the_end_removes_it() {
+    let Some(cgroup) = make_cgroup() else { return println!("no cgroup v2 here that we may use") };
+    let inner = cgroup.join("inner");
+    fs::create_dir(&inner).unwrap();
+    let mut app = App::start();
+    let mut daemon = app.daemon();
+    let task = encode(&sh("read -r forever < /dev/zero"));
+    let directory = fs::File::open(&inner).unwrap();
+    daemon.send(
+        &Request::Spawn { run: 1, tag: Vec::new(), cgroup: true, pass: Vec::new() },
+        &[task.as_fd(), directory.as_fd()],
+    );
+    let (pid, _) = daemon.spawned(1);
+    daemon.executed(1);
+    let found = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let name = inner.strip_prefix(cgroup.parent().unwrap()).unwrap().display().to_string();
+    assert!(found.lines().any(|line| line.starts_with("0::/") && line.ends_with(&name)), "{found}");
+    // The spawner itself is in it as well, and leaves it at the end.
+    fs::write(cgroup.join("cgroup.procs"), app.spawner.id().to_string()).unwrap();
+    let join_cgroups = vec![cgroup.parent().unwrap().join("cgroup.procs")];
+    daemon.send(&Request::Exit { status: 0, join_cgroups, remove: vec![cgroup.clone()] }, &[]);
+    drop(daemon);
+    assert_eq!(app.wait().code(), Some(0));
+    assert!(!cgroup.exists());
+}
+
+fn a_name_without_bounds_is_cut() {
+    let app = App::start();
+    let mut daemon = app.daemon();
+    daemon.spawn(1, program(&[&format!("/{}", "é".repeat(20_000))]));
+    daemon.spawned(1);
+    let (length, _) = daemon.wait(|message| match message {
+        Message::ExecFailed { run: 1, object, .. } => Some(object.len()),
+        _ => None,
+    });
+    assert!((1000..10_000).contains(&length), "{length}");
+    daemon.exited(1);
+    assert_eq!(daemon.list().len(), 2);
 }
