@@ -1,6 +1,6 @@
 //! How a step fails: on what, and with which error number.
 
-use std::io;
+use std::{fmt, io};
 
 use crate::plan::Failure;
 
@@ -29,7 +29,7 @@ impl StepError {
 
 /// The failure of the whole stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failed(pub(crate) Failure);
+pub(crate) struct Failed(pub(crate) Failure);
 
 impl Failed {
     pub(crate) fn new(step: &str, error: &StepError) -> Failed {
@@ -37,7 +37,12 @@ impl Failed {
     }
 }
 
-impl std::error::Error for Failed {}
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Failure { step, object, errno } = &self.0;
+        write!(f, "{step}: {object}: {}", io::Error::from_raw_os_error(*errno))
+    }
+}
 
 /// Says what an operation was about.
 pub(crate) trait About<T> {

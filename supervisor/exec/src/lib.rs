@@ -20,36 +20,43 @@ mod steps;
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
+    process::ExitCode,
 };
 
-use error::{Failed, StepError};
-use plan::{Failure, LISTEN_FDS_START, PLAN_FD, Report, Task};
+use error::{About, Failed, StepError};
+use plan::{LISTEN_FDS_START, PLAN_FD, Report, Task};
 use report::ReportSocket;
 use watt_os::{inherited, memfd};
 
 /// The largest task in bytes. Arguments and environment of a process are at most 6 MiB (execve(2)).
 pub const TASK_SIZE_MAX: usize = 16 << 20;
 
-/// Does what the task at [`PLAN_FD`] says. For a launch that succeeds it does not return.
-///
-/// # Errors
-/// What went wrong; it was also sent to the spawner, unless the report socket itself is missing.
-pub fn run() -> Result<(), Failed> {
-    let report = ReportSocket::inherited()
-        .map_err(|error| Failed::new("report", &StepError::new("socket", &error)))?;
-    let result = perform(&report);
-    if let Err(failed) = &result {
-        // The spawner sees our exit status anyway. It is gone, most likely.
-        let _ = report.send(&Report::Failed(failed.0.clone()), &[]);
+/// Does what the task at [`PLAN_FD`] says, and reports a failure to the spawner; on standard error when that cannot be.
+/// For a launch that succeeds it does not return.
+pub fn run() -> ExitCode {
+    match ReportSocket::inherited().about("socket") {
+        Ok(mut report) => match perform(&mut report) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failed) => {
+                if report.send(&Report::Failed(failed.0.clone()), &[]).is_err() {
+                    eprintln!("watt-exec: {failed}");
+                }
+                ExitCode::FAILURE
+            }
+        },
+        Err(error) => {
+            eprintln!("watt-exec: {}", Failed::new("report", &error));
+            ExitCode::FAILURE
+        }
     }
-    result
 }
 
-fn perform(report: &ReportSocket) -> Result<(), Failed> {
+fn perform(report: &mut ReportSocket) -> Result<(), Failed> {
     let task = read_task().map_err(|error| Failed::new("plan", &error))?;
     match task {
         Task::Launch(plan) => {
-            let listeners = passed(plan.listeners).map_err(|error| Failed::new("listeners", &error))?;
+            let listeners = take_listeners(report, plan.listeners);
+            let listeners = listeners.map_err(|error| Failed::new("listeners", &error))?;
             launch::launch(*plan, listeners, report)
         }
         Task::MakeSockets { user_namespace, count } => {
@@ -60,30 +67,27 @@ fn perform(report: &ReportSocket) -> Result<(), Failed> {
         }
         Task::Probe => {
             let probe = Report::Probe(probe::probe());
-            report.send(&probe, &[]).map_err(|error| Failed::new("report", &StepError::new("probe", &error)))
+            report.send(&probe, &[]).about("probe").map_err(|error| Failed::new("report", &error))
         }
     }
 }
 
+/// Takes the listeners first: the number of one of them may be free to be given out otherwise.
+fn take_listeners(report: &mut ReportSocket, count: u16) -> Result<Vec<OwnedFd>, StepError> {
+    let listeners = passed(count)?;
+    report.make_room(count).about("report socket")?;
+    Ok(listeners)
+}
+
 fn read_task() -> Result<Task, StepError> {
-    let plan = inherited::take(PLAN_FD).map_err(|error| StepError::new("descriptor", &error))?;
-    let bytes =
-        memfd::read_sealed(plan.as_fd(), TASK_SIZE_MAX).map_err(|error| StepError::new("memfd", &error))?;
+    let plan = inherited::take(PLAN_FD).about("descriptor")?;
+    let bytes = memfd::read_sealed(plan.as_fd(), TASK_SIZE_MAX).about("memfd")?;
     postcard::from_bytes(&bytes).map_err(|_| StepError::new("encoding", &io::ErrorKind::InvalidData.into()))
 }
 
 /// The descriptors after the agreed two.
 fn passed(count: u16) -> Result<Vec<OwnedFd>, StepError> {
     let first = LISTEN_FDS_START + 2;
-    let take = |number| {
-        inherited::take(number).map_err(|error| StepError::new(&format!("descriptor {number}"), &error))
-    };
+    let take = |number| inherited::take(number).about(&format!("descriptor {number}"));
     (first..first + i32::from(count)).map(take).collect()
-}
-
-impl std::fmt::Display for Failed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Failure { step, object, errno } = &self.0;
-        write!(f, "{step}: {object}: {}", io::Error::from_raw_os_error(*errno))
-    }
 }

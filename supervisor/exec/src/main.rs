@@ -6,11 +6,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match watt_exec::run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("watt-exec: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    watt_exec::run()
 }

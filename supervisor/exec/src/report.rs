@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd},
 };
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -16,10 +16,6 @@ use crate::{
 /// How many descriptors travel in one message: the kernel allows 253 (SCM_MAX_FD).
 const DESCRIPTORS_MAX: usize = 250;
 
-/// Where the socket is moved to, so that listeners can take its number. Listeners may be many, but the limit of open files is
-/// often 1024, and a number beyond it is none.
-const OUT_OF_THE_WAY: i32 = LISTEN_FDS_START + 256;
-
 /// How often a full queue is tried again, a millisecond apart. The spawner is single-threaded and may be starting others.
 const RETRIES_MAX: usize = 10_000;
 
@@ -30,7 +26,13 @@ pub(crate) struct ReportSocket(OwnedFd);
 impl ReportSocket {
     /// Takes the one at [`REPORT_FD`].
     pub(crate) fn inherited() -> io::Result<ReportSocket> {
-        inherited::move_above(inherited::take(REPORT_FD)?, OUT_OF_THE_WAY).map(ReportSocket)
+        inherited::take(REPORT_FD).map(ReportSocket)
+    }
+
+    /// Moves to a number above those at which a program expects this many listeners.
+    pub(crate) fn make_room(&mut self, listeners: u16) -> io::Result<()> {
+        self.0 = inherited::duplicate_above(&self.0, LISTEN_FDS_START + RawFd::from(listeners))?;
+        Ok(())
     }
 
     /// Sends a report.

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
     sync::Mutex,
 };
 
@@ -39,21 +39,18 @@ pub fn hand_on(descriptors: Vec<OwnedFd>, first: RawFd) -> io::Result<usize> {
     let numbers = numbers.ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))?;
     // Out of the way first: one of them may have the number another one is to get.
     let aside: Vec<OwnedFd> =
-        descriptors.into_iter().map(|fd| move_above(fd, numbers.end)).collect::<io::Result<_>>()?;
+        descriptors.into_iter().map(|fd| duplicate_above(fd, numbers.end)).collect::<io::Result<_>>()?;
     for (source, number) in aside.iter().zip(numbers) {
         place(source, number)?;
     }
     Ok(count)
 }
 
-/// Moves a descriptor to a number not below `lowest`, close-on-exec.
+/// Duplicates a descriptor to the first free number that is not below `lowest`, close-on-exec.
 ///
 /// # Errors
 /// EINVAL when `lowest` is above the limit of open files, EMFILE when none is free.
-pub fn move_above(fd: OwnedFd, lowest: RawFd) -> io::Result<OwnedFd> {
-    if fd.as_raw_fd() >= lowest {
-        return Ok(fd);
-    }
+pub fn duplicate_above(fd: impl AsFd, lowest: RawFd) -> io::Result<OwnedFd> {
     let number = fcntl(fd.as_fd(), FcntlArg::F_DUPFD_CLOEXEC(lowest))?;
     // SAFETY: F_DUPFD_CLOEXEC made this descriptor and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
