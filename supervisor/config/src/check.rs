@@ -34,7 +34,7 @@ pub(crate) fn references(
 ) {
     let known: BTreeSet<&ServiceId> = services.iter().map(|draft| &draft.service.id).collect();
     let mut check = |id: &ServiceId, at: Span| {
-        if !known.contains(id) {
+        if !known.contains(id) && !problems.is_full() {
             let names = || known.iter().map(|id| id.as_str());
             let hint = did_you_mean(id.as_str(), names()).unwrap_or_else(|| {
                 let shown: Vec<_> = names().take(10).map(quote).collect();
@@ -143,7 +143,7 @@ fn circles(services: &[ServiceDraft], problems: &mut Problems) {
         services.iter().enumerate().map(|(index, draft)| (&draft.service.id, index)).collect();
     let mut marks = vec![Mark::New; services.len()];
     for start in 0..services.len() {
-        if marks[start] != Mark::New {
+        if marks[start] != Mark::New || problems.is_full() {
             continue;
         }
         // Each service on the path, and which of its dependencies is looked at next.
@@ -164,6 +164,7 @@ fn circles(services: &[ServiceDraft], problems: &mut Problems) {
                     marks[to] = Mark::OnPath;
                     path.push((to, 0));
                 }
+                Mark::OnPath if problems.is_full() => return,
                 Mark::OnPath => {
                     let members = path.iter().map(|(member, _)| *member).skip_while(|member| *member != to);
                     problems.push(circle(services, &members.collect::<Vec<_>>(), *span));

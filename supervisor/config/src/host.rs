@@ -12,6 +12,7 @@ use watt_core::plan::Service;
 
 use crate::{
     Config,
+    decode::absolute,
     report::{Place, Problem, Problems, Report, did_you_mean},
     scalar::quote,
     source::plain,
@@ -65,7 +66,7 @@ fn program_problem(config: &Config, service: &Service) -> Option<Problem> {
         return None;
     }
     if program.contains('/') {
-        let path = service.path.join(program);
+        let path = absolute(&service.path, program);
         let message = match executable(&path) {
             Ok(()) => return None,
             Err(error) => format!("cannot run {}: {}", path.display(), plain(&error)),

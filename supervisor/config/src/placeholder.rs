@@ -145,8 +145,9 @@ fn expand_into(
             }
             at += length;
         } else {
-            let next = rest[1..].find(['{', '}']).map_or(rest.len(), |index| index + 1);
-            // A brace is one byte, so this is a boundary; a first character of more bytes has none before its end.
+            // The first character is taken whatever it is: a brace that starts nothing is text.
+            let first = rest.chars().next().map_or(1, char::len_utf8);
+            let next = rest[first..].find(['{', '}']).map_or(rest.len(), |index| first + index);
             out.text.push_str(&rest[..next]);
             at += next;
         }

@@ -114,6 +114,12 @@ impl Problems {
         }
     }
 
+    /// Whether more problems would only be counted. Loops over what the file has any number of end then, because working
+    /// out a suggestion for each of half a million mistakes would take minutes.
+    pub(crate) fn is_full(&self) -> bool {
+        self.omitted > 0
+    }
+
     /// Whether nothing is wrong so far.
     pub(crate) fn is_empty(&self) -> bool {
         self.kept.is_empty()
@@ -214,6 +220,7 @@ impl Report {
         &self.problems
     }
 
+    /// `omitted` counts the errors beyond the first hundred that were seen before reading was given up.
     /// `{"errors": [{"file", "line", "column", "end_line", "end_column", "message", "hint", "related"}], "omitted": 0}`.
     /// Lines and columns count from 1, columns in characters; they are `null` when a whole file is meant.
     pub fn to_json(&self) -> Value {
@@ -296,7 +303,7 @@ impl fmt::Display for Report {
             }
         }
         if self.omitted > 0 {
-            writeln!(f, "\nerror: and {} more", self.omitted)?;
+            writeln!(f, "\nerror: and at least {} more", self.omitted)?;
         }
         Ok(())
     }
@@ -347,16 +354,29 @@ pub(crate) fn is_invisible(c: char) -> bool {
 
 /// `did you mean …`, with the nearest of `known` to `written`, when one is near enough to be meant.
 pub(crate) fn did_you_mean<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    nearest(written, known).map(|name| format!("did you mean {}?", quote(name)))
+}
+
+/// The nearest of `known` to `written`, when one is near enough to be meant.
+pub(crate) fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     /// Suggestions for something this long are never right, and the distance takes quadratic time.
-    const WRITTEN_CHARS_MAX: usize = 64;
-    if written.chars().count() > WRITTEN_CHARS_MAX {
+    const CHARS_MAX: usize = 64;
+    let length = |text: &str| text.chars().count();
+    if length(written) > CHARS_MAX {
         return None;
     }
-    let written = written.to_lowercase();
+    let lower = written.to_lowercase();
     known
         .into_iter()
-        .map(|name| (strsim::damerau_levenshtein(&written, &name.to_lowercase()), name))
-        .filter(|(distance, name)| *distance <= (name.len().max(written.len()) / 3).max(1))
+        // A distance is at least the difference in length, so most candidates need no computation.
+        .filter(|name| length(name).abs_diff(length(&lower)) <= allowed(&lower, name))
+        .map(|name| (strsim::damerau_levenshtein(&lower, &name.to_lowercase()), name))
+        .filter(|(distance, name)| *distance <= allowed(&lower, name))
         .min_by_key(|(distance, _)| *distance)
-        .map(|(_, name)| format!("did you mean {}?", quote(name)))
+        .map(|(_, name)| name)
+}
+
+/// How many typing errors may be between two words: one in three characters, and one in the shortest.
+fn allowed(written: &str, name: &str) -> usize {
+    (name.chars().count().max(written.chars().count()) / 3).max(1)
 }

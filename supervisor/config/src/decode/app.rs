@@ -39,16 +39,19 @@ pub(super) fn decode(d: &mut Decoder<'_>, sources: &Sources, tree: &Node) -> Opt
         );
         return None;
     }
-    // Keys that start with `x-` hold anchors for others.
-    let kept = match &tree.value {
-        Value::Map(entries) => {
-            Some(entries.iter().filter(|entry| !entry.key.text.starts_with("x-")).cloned().collect())
-        }
-        Value::Null | Value::Scalar { .. } | Value::List(_) => None,
+    let Value::Map(entries) = &tree.value else {
+        let problem = Problem::new(
+            tree.span,
+            format!("a configuration is a table of keys, and this is {}", tree.kind()),
+        );
+        d.problem(problem.hint("the smallest one is `services: { web: { command: ./web } }`"));
+        return None;
     };
-    let kept = kept.map(|entries: Vec<Entry>| Node::table(tree.span, entries));
+    // Keys that start with `x-` hold anchors for others; `$schema` is for editors.
+    let is_ours = |entry: &&Entry| !entry.key.text.starts_with("x-") && entry.key.text != "$schema";
+    let ours = Node::table(tree.span, entries.iter().filter(is_ours).cloned().collect());
     let first_line = Span { start: tree.span.start, end: tree.span.start };
-    let root = Field { key_span: first_line, node: kept.as_ref().unwrap_or(tree) };
+    let root = Field { key_span: first_line, node: &ours };
 
     let mut fields = Fields::open(d, &ROOT, Some(root), None);
     let name = name(&mut fields);
@@ -190,10 +193,15 @@ fn decode_services(d: &mut Decoder<'_>, field: Field<'_>) -> (Vec<ServiceDraft>,
     let mut drafts = Vec::with_capacity(named.len());
     let mut shown = Vec::with_capacity(named.len());
     for (id, field) in named {
+        if d.problems.is_full() {
+            break;
+        }
+        d.service = Some(id.clone());
         let (draft, shown_service) = service::decode(d, id, field, &base);
         shown.push((draft.service.id.as_str().to_owned(), shown_service));
         drafts.push(draft);
     }
+    d.service = None;
     (drafts, Shown::Map(shown))
 }
 

@@ -44,6 +44,9 @@ pub(super) fn decode(f: &mut Fields<'_, '_, '_>, field: Field<'_>) -> Vec<String
     let mut arguments = Vec::with_capacity(words.len());
     let mut from = f.d.files.short(field.node.span);
     for (word, span) in words {
+        if f.d.problems.is_full() {
+            break;
+        }
         if let Some(text) = f.d.expand(&word, span, PER_WORKER) {
             if !text.variables.is_empty() {
                 from = format!("{from}, {}", text.variables);

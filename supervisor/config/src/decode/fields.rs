@@ -8,7 +8,7 @@ use std::{
 use super::{Decoder, Text};
 use crate::{
     keys::{Kind, Preset, Table, Words},
-    report::{Problem, did_you_mean},
+    report::{Problem, did_you_mean, nearest},
     scalar::{Bad, Scalar, quote},
     show::Shown,
     source::Span,
@@ -51,6 +51,8 @@ pub(crate) struct Fields<'d, 'a, 'n> {
     pub(crate) d: &'d mut Decoder<'a>,
     table: &'static Table,
     written: HashMap<&'static str, Field<'n>>,
+    /// Keys that were meant by unknown ones, so that they are not missing as well.
+    misspelt: Vec<&'static str>,
     /// Where the table is, for what is missing in it.
     at: Span,
     shown: Vec<(String, Shown)>,
@@ -67,6 +69,7 @@ impl<'d, 'a, 'n> Fields<'d, 'a, 'n> {
         short: Option<&'static str>,
     ) -> Self {
         let mut written = HashMap::new();
+        let mut misspelt = Vec::new();
         match field {
             None => {}
             Some(field) => match (&field.node.value, short) {
@@ -77,7 +80,12 @@ impl<'d, 'a, 'n> Fields<'d, 'a, 'n> {
                             Some(key) => {
                                 written.insert(key.name, Field::from(entry));
                             }
-                            None => d.problem(unknown_key(table, entry)),
+                            None if d.problems.is_full() => break,
+                            None => {
+                                let (problem, meant) = unknown_key(&d.title(table), table, entry);
+                                d.problem(problem);
+                                misspelt.extend(meant);
+                            }
                         }
                     }
                 }
@@ -85,17 +93,15 @@ impl<'d, 'a, 'n> Fields<'d, 'a, 'n> {
                     written.insert(short, field);
                 }
                 (Value::Scalar { .. } | Value::List(_), _) => {
-                    let name = if table.title.is_empty() { "the file" } else { table.title };
-                    let problem = Problem::new(
-                        field.at(),
-                        format!("{} is a table of keys, and this is {}", quote(name), field.node.kind()),
-                    );
+                    let title = quote(&d.title(table));
+                    let message = format!("{title} is a table of keys, and this is {}", field.node.kind());
+                    let problem = Problem::new(field.at(), message);
                     d.problem(problem.maybe_hint(table_hint(table)));
                 }
             },
         }
         let at = field.map_or(Span::default(), |field| field.key_span);
-        Fields { d, table, written, at, shown: Vec::new(), asked: Vec::new() }
+        Fields { d, table, written, misspelt, at, shown: Vec::new(), asked: Vec::new() }
     }
 
     /// What was written for a key, for kinds of their own. Marks the key as asked for.
@@ -148,6 +154,9 @@ impl<'d, 'a, 'n> Fields<'d, 'a, 'n> {
 
     /// Notes that a key has to be written.
     pub(crate) fn missing(&mut self, key: &'static str) {
+        if self.misspelt.contains(&key) {
+            return;
+        }
         let example = self.table.key(key).map_or("", |definition| definition.example);
         let problem = Problem::new(self.at, format!("{} is missing", quote(key)))
             .hint(format!("for example `{key}: {example}`"));
@@ -237,23 +246,31 @@ impl<'d, 'a, 'n> Fields<'d, 'a, 'n> {
     }
 
     /// Ends with the table; what `config show` prints of it.
-    pub(crate) fn close(self) -> Shown {
+    pub(crate) fn close(mut self) -> Shown {
         debug_assert!(
             self.table.keys.iter().all(|key| self.asked.contains(&key.name)),
             "not every key of {:?} was asked for: {:?}",
             self.table.title,
             self.asked
         );
+        // In the order of the definition, whatever they were decoded in.
+        let order = |name: &str| self.table.keys.iter().position(|key| key.name == name);
+        self.shown.sort_by_key(|(name, _)| order(name));
         Shown::Map(self.shown)
     }
 }
 
 /// An absolute path, without `.` in it. `..` stays: where it leads depends on links.
-fn absolute(root: &Path, written: &str) -> PathBuf {
+pub(crate) fn absolute(root: &Path, written: &str) -> PathBuf {
     root.join(written).components().filter(|part| *part != Component::CurDir).collect()
 }
 
 impl Decoder<'_> {
+    /// A table's place in the file as users say it, with the name of the service that is decoded.
+    fn title(&self, table: &Table) -> String {
+        table.title.replacen("NAME", self.service.as_ref().map_or("NAME", |id| id.as_str()), 1)
+    }
+
     /// Reads a text as a value; what is wrong is noted with the variables it came from.
     pub(crate) fn parse<T>(&mut self, text: &Text, parse: impl Fn(&str) -> Result<T, Bad>) -> Option<T> {
         match parse(&text.text) {
@@ -293,17 +310,20 @@ pub(crate) fn show_word<T: PartialEq>(value: T, words: &Words<T>) -> serde_json:
         .map_or(serde_json::Value::Null, |(word, ..)| (*word).into())
 }
 
-fn unknown_key(table: &Table, entry: &Entry) -> Problem {
+/// The problem of a key that is not in the table, and the key that was meant, if that is clear.
+fn unknown_key(title: &str, table: &Table, entry: &Entry) -> (Problem, Option<&'static str>) {
     let name = &entry.key.text;
-    let within = if table.title.is_empty() { String::new() } else { format!(" in {}", quote(table.title)) };
-    let foreign = table.foreign.iter().find(|(word, _)| word == name).map(|(_, advice)| (*advice).to_owned());
-    let near = || did_you_mean(name, table.keys.iter().map(|key| key.name));
-    let all = || {
-        let keys = table.keys.iter().map(|key| quote(key.name)).collect::<Vec<_>>().join(", ");
-        format!("known here: {keys}")
-    };
-    Problem::new(entry.key.span, format!("unknown key {}{within}", quote(name)))
-        .hint(foreign.or_else(near).unwrap_or_else(all))
+    let within = if title.is_empty() { String::new() } else { format!(" in {}", quote(title)) };
+    let problem = Problem::new(entry.key.span, format!("unknown key {}{within}", quote(name)));
+    if let Some((_, advice)) = table.foreign.iter().find(|(word, _)| word == name) {
+        let meant = table.keys.iter().find(|key| *advice == format!("write `{}`", key.name));
+        return (problem.hint(*advice), meant.map(|key| key.name));
+    }
+    if let Some(near) = nearest(name, table.keys.iter().map(|key| key.name)) {
+        return (problem.hint(format!("did you mean {}?", quote(near))), Some(near));
+    }
+    let keys = table.keys.iter().map(|key| quote(key.name)).collect::<Vec<_>>().join(", ");
+    (problem.hint(format!("known here: {keys}")), None)
 }
 
 fn table_hint(table: &Table) -> Option<String> {

@@ -71,6 +71,9 @@ pub(super) fn decode(d: &mut Decoder<'_>, field: Option<Field<'_>>) -> Gateway {
     let mut routes = Vec::new();
     let mut shown = Vec::new();
     for item in f.list("routes") {
+        if f.d.problems.is_full() {
+            break;
+        }
         let (route, shown_route) = route(f.d, item);
         routes.extend(route);
         shown.push(shown_route);
@@ -83,7 +86,7 @@ pub(super) fn decode(d: &mut Decoder<'_>, field: Option<Field<'_>>) -> Gateway {
 fn route(d: &mut Decoder<'_>, node: &Rc<Node>) -> (Option<RouteDraft>, Shown) {
     let at = start_of(node);
     let mut f = Fields::open(d, &ROUTE, Some(Field { key_span: at, node }), None);
-    let path: Written<UrlPath<false>> = f.value("path");
+    let path: Option<Written<UrlPath<false>>> = f.scalar("path");
     let host: Option<Written<HostName>> = f.scalar("host");
     let service = service_name(&mut f, "service");
     let strip: Written<bool> = f.value("strip");
@@ -97,7 +100,7 @@ fn route(d: &mut Decoder<'_>, node: &Rc<Node>) -> (Option<RouteDraft>, Shown) {
         });
     }
     let shown = f.close();
-    let route = service.map(|(service, service_at)| RouteDraft {
+    let route = path.zip(service).map(|(path, (service, service_at))| RouteDraft {
         route: Route {
             path: without_slash(&path.value.0, "/"),
             host: host.map(|written| written.value.0),
@@ -156,6 +159,9 @@ pub(super) fn policies(d: &mut Decoder<'_>, items: &[Rc<Node>]) -> (Vec<PolicyDr
     let mut policies: Vec<PolicyDraft> = Vec::new();
     let mut shown = Vec::new();
     for item in items {
+        if d.problems.is_full() {
+            break;
+        }
         let mut f = Fields::open(d, &POLICIES, Some(Field { key_span: start_of(item), node: item }), None);
         let from = service_name(&mut f, "from");
         let to = service_name(&mut f, "to");

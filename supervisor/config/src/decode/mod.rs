@@ -12,9 +12,10 @@ mod service;
 
 use std::path::{Path, PathBuf};
 
-use watt_core::plan::Plan;
+use watt_core::{ServiceId, plan::Plan};
 
 pub(crate) use self::{
+    fields::absolute,
     gateway::{PolicyDraft, RouteDraft, ServerDraft},
     service::ServiceDraft,
 };
@@ -47,7 +48,8 @@ pub(crate) fn sources(sources: &Sources, files: &Files, problems: &mut Problems)
     let root = sources.file.parent().unwrap_or(Path::new("/")).to_path_buf();
     let tree = tree::read(&sources.file, &sources.text, problems)?;
     let variables = Variables { env: &sources.env, dotenv, root: root.to_string_lossy().into_owned() };
-    let mut decoder = Decoder { problems, files, text: &sources.text, variables, root, expanded_bytes: 0 };
+    let mut decoder =
+        Decoder { problems, files, text: &sources.text, variables, root, expanded_bytes: 0, service: None };
     app::decode(&mut decoder, sources, &tree)
 }
 
@@ -59,6 +61,8 @@ pub(crate) struct Decoder<'a> {
     pub(crate) variables: Variables<'a>,
     root: PathBuf,
     expanded_bytes: usize,
+    /// The service that is decoded.
+    service: Option<ServiceId>,
 }
 
 /// A text of the file with its placeholders filled in.

@@ -1,7 +1,7 @@
 //! One service.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     num::NonZeroU16,
     time::Duration,
 };
@@ -212,6 +212,9 @@ fn environment(
         None | Some((_, Value::Null)) => {}
         Some((_, Value::Map(entries))) => {
             for entry in entries {
+                if f.d.problems.is_full() {
+                    break;
+                }
                 let name = &entry.key.text;
                 let field = Field::from(entry);
                 let Some(text) = f.d.scalar(field.node, field.at(), name, "text", PER_WORKER) else {
@@ -257,6 +260,9 @@ fn host_ports(f: &mut Fields<'_, '_, '_>) -> BTreeSet<u16> {
     let mut ports = BTreeSet::new();
     let mut shown = Vec::new();
     for item in inner.list("host_ports") {
+        if inner.d.problems.is_full() {
+            break;
+        }
         let Some(text) = inner.d.scalar(item, item.span, "host_ports", "a port", &[]) else { continue };
         let Some(Whole(port)) = inner.d.parse(&text, Whole::<1, 65535>::parse) else { continue };
         ports.insert(u16::try_from(port).expect("the kind's largest value is the type's"));
@@ -275,16 +281,18 @@ fn dependencies(f: &mut Fields<'_, '_, '_>) -> Vec<(ServiceId, Condition, Span)>
     match &field.node.value {
         Value::Null => {}
         Value::List(items) => {
+            let mut seen = HashMap::new();
             for item in items {
+                if f.d.problems.is_full() {
+                    break;
+                }
                 let Some(text) = f.d.scalar(item, item.span, "depends_on", "a service's name", &[]) else {
                     continue;
                 };
                 let Some(id) = id(f.d, &text.text, text.span) else { continue };
-                if let Some((_, _, first)) = found.iter().find(|(known, ..)| *known == id) {
+                if let Some(first) = seen.insert(id.clone(), text.span) {
                     let problem = Problem::new(text.span, format!("{} is written twice", quote(id.as_str())));
-                    f.d.problem(
-                        problem.related(*first, "it was first written here").hint("keep one of them"),
-                    );
+                    f.d.problem(problem.related(first, "it was first written here").hint("keep one of them"));
                 }
                 let leaf = Shown::Leaf { value: json!("ready"), from: text.from, span: Some(text.span) };
                 shown.push((id.as_str().to_owned(), leaf));
@@ -293,6 +301,9 @@ fn dependencies(f: &mut Fields<'_, '_, '_>) -> Vec<(ServiceId, Condition, Span)>
         }
         Value::Map(entries) => {
             for entry in entries {
+                if f.d.problems.is_full() {
+                    break;
+                }
                 let Some(id) = id(f.d, &entry.key.text, entry.key.span) else { continue };
                 let mut inner = Fields::open(f.d, &DEPENDENCY, Some(Field::from(entry)), Some("condition"));
                 let condition = inner.word_or_default("condition", &CONDITION).value;

@@ -10,6 +10,7 @@ use std::{path::Path, rc::Rc};
 
 use crate::{
     report::{Problem, Problems},
+    scalar::quote,
     source::{FILE_BYTES_MAX, Span, too_large},
 };
 
@@ -137,4 +138,11 @@ fn too_many_nodes(span: Span) -> Problem {
 /// The problem of a file deeper than [`DEPTH_MAX`].
 fn too_deep(span: Span) -> Problem {
     Problem::new(span, format!("nested too deeply: more than {DEPTH_MAX} lists and tables inside each other"))
+}
+
+/// The problem of a key that was written before.
+fn duplicate(key: &Key, first: Span) -> Problem {
+    Problem::new(key.span, format!("{} is written twice", quote(&key.text)))
+        .related(first, "it was first written here")
+        .hint("keep one of them")
 }

@@ -1,15 +1,16 @@
 //! TOML into a tree.
 
-use std::rc::Rc;
+use std::{ops::Range, rc::Rc};
 
 use toml::{
     Spanned,
     de::{DeTable, DeValue, Error},
 };
 
-use super::{DEPTH_MAX, Entry, Key, NODES_MAX, Node, Value, too_deep, too_many_nodes};
+use super::{DEPTH_MAX, Entry, Key, NODES_MAX, Node, Value, duplicate, too_deep, too_many_nodes};
 use crate::{
     report::{Problem, Problems},
+    scalar::quote,
     source::Span,
 };
 
@@ -17,18 +18,22 @@ use crate::{
 /// nothing but errors has one for every few bytes.
 const RECOVER_BYTES_MAX: usize = 64 << 10;
 
+/// The largest TOML text. The parser makes a list of all its tokens first, which takes up to eighty times the text.
+const TOML_BYTES_MAX: usize = 1 << 20;
+
 /// Reads a TOML text.
 pub(super) fn read(text: &str, problems: &mut Problems) -> Option<Rc<Node>> {
+    if text.len() > TOML_BYTES_MAX {
+        let message = format!("too large for TOML: more than {} MiB", TOML_BYTES_MAX >> 20);
+        problems.push(Problem::new(Span::default(), message).hint("write it in YAML or JSON"));
+        return None;
+    }
     let root = match DeTable::parse(text) {
         Ok(root) => root,
-        Err(_) if text.len() <= RECOVER_BYTES_MAX => {
-            for error in DeTable::parse_recoverable(text).1 {
-                problems.push(problem(text, &error));
+        Err(first) => {
+            for problem in syntax_problems(text, first) {
+                problems.push(problem);
             }
-            return None;
-        }
-        Err(error) => {
-            problems.push(problem(text, &error));
             return None;
         }
     };
@@ -37,21 +42,72 @@ pub(super) fn read(text: &str, problems: &mut Problems) -> Option<Rc<Node>> {
     reader.table(root.into_inner(), span, 0)
 }
 
-fn problem(text: &str, error: &Error) -> Problem {
+/// All syntax errors of a text that is small enough, else the first.
+fn syntax_problems(text: &str, first: Error) -> Vec<Problem> {
+    if text.len() > RECOVER_BYTES_MAX {
+        return vec![problem(text, &first, None)];
+    }
+    let (table, errors) = DeTable::parse_recoverable(text);
+    errors.iter().map(|error| problem(text, error, Some(table.get_ref()))).collect()
+}
+
+/// A syntax error; `table` is what could be read beside it.
+fn problem(text: &str, error: &Error, table: Option<&DeTable<'_>>) -> Problem {
     let span = span_in(text, error.span().unwrap_or_default());
-    let problem = Problem::new(span, error.message());
     match error.message() {
-        "duplicate key" => Problem::new(
-            span,
-            format!("{} is written twice", crate::scalar::quote(&text[span.start..span.end])),
-        )
-        .hint("keep one of them"),
+        "duplicate key" => {
+            let key = Key { text: text[span.start..span.end].trim_matches(['"', '\'']).to_owned(), span };
+            match table.and_then(|table| first_of(text, &key, table)) {
+                Some(first) => duplicate(&key, first),
+                None => Problem::new(span, format!("{} is written twice", quote(&key.text)))
+                    .hint("keep one of them"),
+            }
+        }
         "recursion limit" => too_deep(span),
-        _ => problem,
+        message => Problem::new(span, message),
     }
 }
 
-fn span_in(text: &str, range: std::ops::Range<usize>) -> Span {
+/// Where a duplicate key was written first. The parser knows and does not say, so it is tried: the place is the one
+/// without which the key is no duplicate.
+fn first_of(text: &str, duplicate: &Key, table: &DeTable<'_>) -> Option<Span> {
+    /// Each try reads the file again.
+    const TRIES_MAX: usize = 16;
+    let mut places = Vec::new();
+    places_of(&duplicate.text, table, &mut places);
+    let mut places: Vec<Span> = places.into_iter().map(|place| span_in(text, place)).collect();
+    places.retain(|place| place.end <= duplicate.span.start);
+    places.sort_unstable();
+    let is_first = |place: &Span| {
+        let mut changed = text.to_owned();
+        changed.replace_range(place.start..place.end, &"_".repeat(place.end - place.start));
+        let errors = DeTable::parse_recoverable(&changed).1;
+        !errors.iter().any(|error| {
+            error.message() == "duplicate key"
+                && span_in(text, error.span().unwrap_or_default()) == duplicate.span
+        })
+    };
+    places.into_iter().rev().take(TRIES_MAX).find(is_first)
+}
+
+/// Every place of a key of this name, at any depth. The parser bounds the depth.
+fn places_of(name: &str, table: &DeTable<'_>, places: &mut Vec<Range<usize>>) {
+    for (key, value) in table.iter() {
+        if key.get_ref() == name {
+            places.push(key.span());
+        }
+        let mut values = vec![value.get_ref()];
+        while let Some(value) = values.pop() {
+            match value {
+                DeValue::Table(table) => places_of(name, table, places),
+                DeValue::Array(items) => values.extend(items.iter().map(Spanned::get_ref)),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn span_in(text: &str, range: Range<usize>) -> Span {
     let start = text.floor_char_boundary(range.start.min(text.len()));
     let end = text.floor_char_boundary(range.end.clamp(start, text.len()));
     Span { start, end }
@@ -64,7 +120,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn span(&self, range: std::ops::Range<usize>) -> Span {
+    fn span(&self, range: Range<usize>) -> Span {
         span_in(self.text, range)
     }
 

@@ -13,7 +13,7 @@ use std::{
 
 use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Tag, options};
 
-use super::{DEPTH_MAX, Entry, Key, NODES_MAX, Node, Value, too_deep, too_many_nodes};
+use super::{DEPTH_MAX, Entry, Key, NODES_MAX, Node, Value, duplicate, too_deep, too_many_nodes};
 use crate::{
     report::{Problem, Problems},
     scalar::quote,
@@ -32,8 +32,11 @@ pub(super) fn read(text: &str, problems: &mut Problems) -> Option<Rc<Node>> {
         Builder { text, problems, open: Vec::new(), anchors: HashMap::new(), nodes: 0, root: None };
     let mut documents = 0;
     for event in Parser::new_from_str_with_options(text, options) {
-        let (event, span) = match event {
-            Ok((event, span)) => (event, span_of(&span, text)),
+        let (event, span, tag_span) = match event {
+            Ok((event, span)) => {
+                let node_span = span_of(&span, text);
+                (event, node_span, span.tag_span().map_or(node_span, |tag| span_of(&tag, text)))
+            }
             Err(error) => {
                 let problem = scan_problem(&error, text);
                 builder.problems.push(problem);
@@ -49,6 +52,7 @@ pub(super) fn read(text: &str, problems: &mut Problems) -> Option<Rc<Node>> {
                 break;
             }
         }
+        builder.refuse_tag(event.tag(), tag_span);
         if builder.event(event, span).is_err() {
             return None;
         }
@@ -73,8 +77,11 @@ fn scan_problem(error: &ScanError, text: &str) -> Problem {
             Problem::new(span, "a tab cannot indent YAML").hint("indent with spaces")
         }
         ErrorKind::UnclosedFlowCollection { open } => {
-            Problem::new(span, format!("this `{open}` is never closed"))
-                .hint("a value that starts with a brace needs quotes: \"{NAME}\"")
+            let problem = Problem::new(span, format!("this `{open}` is never closed"));
+            let is_brace = *open == '{';
+            problem.maybe_hint(
+                is_brace.then(|| "a value that starts with a brace needs quotes: \"{NAME}\"".into()),
+            )
         }
         _ => Problem::new(span, error.info()),
     }
@@ -126,8 +133,7 @@ struct Builder<'a> {
 impl Builder<'_> {
     fn event(&mut self, event: Event<'_>, span: Span) -> Result<(), GivenUp> {
         match event {
-            Event::Scalar(text, style, anchor, tag) => {
-                self.refuse_tag(tag.as_deref(), span);
+            Event::Scalar(text, style, anchor, _) => {
                 let value = scalar(text.into_owned(), style);
                 let node = Rc::new(Node::new(span, value));
                 if anchor != 0 {
@@ -135,13 +141,11 @@ impl Builder<'_> {
                 }
                 self.add(node, style == ScalarStyle::Plain, 1)
             }
-            Event::SequenceStart(_, anchor, tag) => {
-                self.refuse_tag(tag.as_deref(), span);
+            Event::SequenceStart(_, anchor, _) => {
                 self.start(span, anchor, Parts::List(Vec::new()));
                 Ok(())
             }
-            Event::MappingStart(_, anchor, tag) => {
-                self.refuse_tag(tag.as_deref(), span);
+            Event::MappingStart(_, anchor, _) => {
                 self.start(
                     span,
                     anchor,
@@ -318,11 +322,4 @@ fn pending_key(node: &Node, plain: bool, problems: &mut Problems) -> PendingKey 
             PendingKey::Refused
         }
     }
-}
-
-/// The problem of a key that was written before.
-pub(super) fn duplicate(key: &Key, first: Span) -> Problem {
-    Problem::new(key.span, format!("{} is written twice", quote(&key.text)))
-        .related(first, "it was first written here")
-        .hint("keep one of them")
 }

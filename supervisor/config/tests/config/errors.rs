@@ -1,0 +1,952 @@
+//! What people see when something is wrong.
+
+use insta::assert_snapshot;
+
+use crate::{invalid, invalid_sources, sources};
+
+#[test]
+fn all_errors_at_once_in_the_order_of_their_places() {
+    assert_snapshot!(invalid(include_str!("wrong.yaml")), @r#"
+    error: `My Shop` cannot be an application's name: 'M' is not allowed: a name is made of a-z, 0-9, '-' and '_'
+     --> watt.yaml:1:7
+      |
+    1 | name: My Shop
+      |       ^^^^^^^
+      = hint: did you mean `my-shop`?
+
+    error: the variable PROT is not set
+     --> watt.yaml:2:18
+      |
+    2 | server: { port: "{PROT}" }
+      |                  ^^^^^^
+      = hint: did you mean `PORT`? Or set it in the environment or in .env, or give a default: `{PROT:-…}`
+
+    error: unknown key `comand` in `services.api`
+     --> watt.yaml:5:5
+      |
+    5 |     comand: node server.js
+      |     ^^^^^^
+      = hint: did you mean `command`?
+
+    error: there is no service `dbb`
+     --> watt.yaml:6:23
+      |
+    6 |     depends_on: [web, dbb]
+      |                       ^^^
+      = hint: the services are `api`, `web`
+
+    error: `30` has no unit
+     --> watt.yaml:7:23
+      |
+    7 |     ready: { timeout: 30 }
+      |                       ^^
+      = hint: did you mean `30s` or `30ms`?
+
+    error: `memory` of less than 1M, in which no program runs
+     --> watt.yaml:8:23
+      |
+    8 |     limits: { memory: 512 }
+      |                       ^^^
+      = hint: did you mean `512M`?
+
+    error: `&` is for a shell, and no shell is run
+      --> watt.yaml:10:14
+       |
+    10 |     command: node server.js && echo done
+       |              ^^^^^^^^^^^^^^^^^^^^^^^^^^^
+       = hint: quote it, or run a shell: `command: [sh, -c, "node server.js && echo done"]`
+
+    error: watt sets `PORT` itself
+      --> watt.yaml:11:12
+       |
+    11 |     env: { PORT: 3000 }
+       |            ^^^^
+       = hint: remove it, or write `listen: 3000`
+
+    error: there is no service `wbe`
+      --> watt.yaml:14:27
+       |
+    14 |     - { path: /, service: wbe }
+       |                           ^^^
+       = hint: did you mean `web`?
+    "#);
+}
+
+#[test]
+fn unknown_keys() {
+    assert_snapshot!(invalid("services: {a: {comand: x}}\nservces: {}"), @r#"
+    error: unknown key `comand` in `services.a`
+     --> watt.yaml:1:16
+      |
+    1 | services: {a: {comand: x}}
+      |                ^^^^^^
+      = hint: did you mean `command`?
+
+    error: unknown key `servces`
+     --> watt.yaml:2:1
+      |
+    2 | servces: {}
+      | ^^^^^^^
+      = hint: did you mean `services`?
+    "#);
+    assert_snapshot!(invalid("services: {a: {command: x, cwd: y, sandbox: strict, zzz: 1}}"), @r#"
+    error: unknown key `cwd` in `services.a`
+     --> watt.yaml:1:28
+      |
+    1 | services: {a: {command: x, cwd: y, sandbox: strict, zzz: 1}}
+      |                            ^^^
+      = hint: write `path`
+
+    error: unknown key `sandbox` in `services.a`
+     --> watt.yaml:1:36
+      |
+    1 | services: {a: {command: x, cwd: y, sandbox: strict, zzz: 1}}
+      |                                    ^^^^^^^
+      = hint: it is not supported yet
+
+    error: unknown key `zzz` in `services.a`
+     --> watt.yaml:1:53
+      |
+    1 | services: {a: {command: x, cwd: y, sandbox: strict, zzz: 1}}
+      |                                                     ^^^
+      = hint: known here: `id`, `path`, `command`, `env`, `workers`, `listen`, `network`, `egress`, `depends_on`, `ready`, `restart`, `stop`, `limits`, `timeouts`
+    "#);
+}
+
+#[test]
+fn unset_variables() {
+    assert_snapshot!(invalid("name: x{WROD}y\nservices: {a: {command: 'x {DB:?set it in .env}', env: {A: '{NONE'}}}"), @r#"
+    error: the variable WROD is not set
+     --> watt.yaml:1:8
+      |
+    1 | name: x{WROD}y
+      |        ^^^^^^
+      = hint: did you mean `WORD`? Or set it in the environment or in .env, or give a default: `{WROD:-…}`
+
+    error: the variable DB is not set: set it in .env
+     --> watt.yaml:2:28
+      |
+    2 | services: {a: {command: 'x {DB:?set it in .env}', env: {A: '{NONE'}}}
+      |                            ^^^^^^^^^^^^^^^^^^^^
+
+    error: `{NONE` is not a placeholder
+     --> watt.yaml:2:61
+      |
+    2 | services: {a: {command: 'x {DB:?set it in .env}', env: {A: '{NONE'}}}
+      |                                                             ^^^^^
+      = hint: write `{NAME}`, `{NAME:-default}` or `{NAME:?message}`, or `{{` for a brace that is text
+    "#);
+}
+
+#[test]
+fn a_placeholder_without_quotes() {
+    assert_snapshot!(invalid("services: {a: {command: x, workers: {COUNT:-2}}}"), @r#"
+    error: `workers` is a whole number from 1 to 1000, and this is a table
+     --> watt.yaml:1:37
+      |
+    1 | services: {a: {command: x, workers: {COUNT:-2}}}
+      |                                     ^^^^^^^^^^
+      = hint: a value that starts with a brace needs quotes: "{COUNT:-2}"
+    "#);
+    assert_snapshot!(invalid("services:\n  a:\n    command: x\n    listen: {PORT\n"), @r#"
+    error: this `{` is never closed
+     --> watt.yaml:4:13
+      |
+    4 |     listen: {PORT
+      |             ^
+      = hint: a value that starts with a brace needs quotes: "{NAME}"
+    "#);
+}
+
+#[test]
+fn a_value_from_a_variable_says_so() {
+    assert_snapshot!(invalid("services: {a: {command: x, workers: '{WORD}'}}"), @r#"
+    error: `word` is not a whole number (from variable WORD of the environment)
+     --> watt.yaml:1:37
+      |
+    1 | services: {a: {command: x, workers: '{WORD}'}}
+      |                                     ^^^^^^^^
+    "#);
+}
+
+#[test]
+fn duplicate_keys() {
+    assert_snapshot!(invalid("services:\n  a: {command: x}\n  b: {command: x}\n  a: {command: y}\n"), @r#"
+    error: `a` is written twice
+     --> watt.yaml:4:3
+      |
+    4 |   a: {command: y}
+      |   ^
+      = note: it was first written here
+     --> watt.yaml:2:3
+      |
+    2 |   a: {command: x}
+      |   ^
+      = hint: keep one of them
+    "#);
+    assert_snapshot!(invalid_sources(&sources("watt.json", "{\"name\": \"a\",\n \"name\": \"b\"}")), @r#"
+    error: `services` is missing
+     --> watt.json:1:1
+      |
+    1 | {"name": "a",
+      | ^
+      = hint: for example `services: {"api": {"command": "node server.js"}}`
+
+    error: `name` is written twice
+     --> watt.json:2:2
+      |
+    2 |  "name": "b"}
+      |  ^^^^^^
+      = note: it was first written here
+     --> watt.json:1:2
+      |
+    1 | {"name": "a",
+      |  ^^^^^^
+      = hint: keep one of them
+    "#);
+    assert_snapshot!(invalid_sources(&sources("watt.toml", "name = \"a\"\nname = \"b\"\n")), @r#"
+    error: `name` is written twice
+     --> watt.toml:2:1
+      |
+    2 | name = "b"
+      | ^^^^
+      = note: it was first written here
+     --> watt.toml:1:1
+      |
+    1 | name = "a"
+      | ^^^^
+      = hint: keep one of them
+    "#);
+}
+
+#[test]
+fn two_services_of_one_id() {
+    assert_snapshot!(invalid("services:\n- {id: a, command: x}\n- {id: b, command: x}\n- {id: a, command: y}\n"), @r#"
+    error: two services are called `a`
+     --> watt.yaml:4:8
+      |
+    4 | - {id: a, command: y}
+      |        ^
+      = note: the first one is here
+     --> watt.yaml:2:8
+      |
+    2 | - {id: a, command: x}
+      |        ^
+      = hint: give one of them another name
+    "#);
+}
+
+#[test]
+fn a_dependency_circle_with_its_path() {
+    assert_snapshot!(invalid("services:\n  a: {command: x, depends_on: [b]}\n  b: {command: x, depends_on: [c]}\n  c: {command: x, depends_on: [a]}\n  d: {command: x, depends_on: [d]}\n"), @r#"
+    error: services depend on each other in a circle: a -> b -> c -> a
+     --> watt.yaml:4:32
+      |
+    4 |   c: {command: x, depends_on: [a]}
+      |                                ^
+      = hint: none of them could ever start; remove one of the dependencies
+
+    error: `d` depends on itself
+     --> watt.yaml:5:32
+      |
+    5 |   d: {command: x, depends_on: [d]}
+      |                                ^
+      = hint: none of them could ever start; remove one of the dependencies
+    "#);
+}
+
+#[test]
+fn unknown_services() {
+    assert_snapshot!(invalid("services:\n  web: {command: x, depends_on: [database]}\n  databse: {command: x}\ngateway: {routes: [{service: wbe}]}\npolicies: [{from: web, to: nobody}]"), @r#"
+    error: there is no service `database`
+     --> watt.yaml:2:34
+      |
+    2 |   web: {command: x, depends_on: [database]}
+      |                                  ^^^^^^^^
+      = hint: did you mean `databse`?
+
+    error: there is no service `wbe`
+     --> watt.yaml:4:30
+      |
+    4 | gateway: {routes: [{service: wbe}]}
+      |                              ^^^
+      = hint: did you mean `web`?
+
+    error: there is no service `nobody`
+     --> watt.yaml:5:28
+      |
+    5 | policies: [{from: web, to: nobody}]
+      |                            ^^^^^^
+      = hint: the services are `databse`, `web`
+    "#);
+}
+
+#[test]
+fn names() {
+    assert_snapshot!(invalid("name: my_app-\nservices: {My Api: {command: x}, '': {command: x}}"), @r#"
+    error: `my_app-` cannot be an application's name: a name starts with a letter or digit and does not end with '-'
+     --> watt.yaml:1:7
+      |
+    1 | name: my_app-
+      |       ^^^^^^^
+      = hint: did you mean `my_app`?
+
+    error: `My Api` cannot be a service's name: 'M' is not allowed: a name is made of a-z, 0-9, '-' and '_'
+     --> watt.yaml:2:12
+      |
+    2 | services: {My Api: {command: x}, '': {command: x}}
+      |            ^^^^^^
+      = hint: did you mean `my-api`?
+
+    error: `` cannot be a service's name: a name cannot be empty
+     --> watt.yaml:2:34
+      |
+    2 | services: {My Api: {command: x}, '': {command: x}}
+      |                                  ^^
+    "#);
+}
+
+#[test]
+fn commands() {
+    assert_snapshot!(invalid("services:\n  a: {command: 'node x && y'}\n  b: {command: 'A=1 node'}\n  c: {command: 'echo $HOME'}\n  d: {command: []}\n  e: {command: 'x \"y'}\n  f: {}\n  g: {command: [x, {a: b}]}\n"), @r#"
+    error: `&` is for a shell, and no shell is run
+     --> watt.yaml:2:16
+      |
+    2 |   a: {command: 'node x && y'}
+      |                ^^^^^^^^^^^^^
+      = hint: quote it, or run a shell: `command: [sh, -c, "node x && y"]`
+
+    error: a variable before the program is for a shell, and no shell is run
+     --> watt.yaml:3:16
+      |
+    3 |   b: {command: 'A=1 node'}
+      |                ^^^^^^^^^^
+      = hint: write `A` into `env`
+
+    error: `$` is for a shell, and no shell is run
+     --> watt.yaml:4:16
+      |
+    4 |   c: {command: 'echo $HOME'}
+      |                ^^^^^^^^^^^^
+      = hint: write `{NAME}` for a variable, or put the word into single quotes
+
+    error: a command without a program
+     --> watt.yaml:5:16
+      |
+    5 |   d: {command: []}
+      |                ^^
+      = hint: for example `command: [node, server.js]`
+
+    error: the quote " is never closed
+     --> watt.yaml:6:16
+      |
+    6 |   e: {command: 'x "y'}
+      |                ^^^^^^
+
+    error: `command` is missing
+     --> watt.yaml:7:3
+      |
+    7 |   f: {}
+      |   ^
+      = hint: for example `command: ["node", "server.js"]`
+
+    error: an argument is text, and this is a table
+     --> watt.yaml:8:20
+      |
+    8 |   g: {command: [x, {a: b}]}
+      |                    ^^^^^^
+      = hint: put it into quotes
+    "#);
+}
+
+#[test]
+fn numbers_times_and_sizes() {
+    assert_snapshot!(invalid("services:\n  a:\n    command: x\n    workers: 0\n    listen: 70000\n    ready: {timeout: 30}\n    stop: {grace: soon, signal: TREM}\n    limits: {memory: 512, cpu: lots, pids: -1, core: x, nofile: {soft: 2, hard: 1}}\n    egress: {host_ports: [0, http]}\n"), @r#"
+    error: 0 is out of range
+     --> watt.yaml:4:14
+      |
+    4 |     workers: 0
+      |              ^
+      = hint: between 1 and 1000
+
+    error: `70000` is not a port
+     --> watt.yaml:5:13
+      |
+    5 |     listen: 70000
+      |             ^^^^^
+      = hint: between 1 and 65535
+
+    error: `30` has no unit
+     --> watt.yaml:6:22
+      |
+    6 |     ready: {timeout: 30}
+      |                      ^^
+      = hint: did you mean `30s` or `30ms`?
+
+    error: `soon` is not a time
+     --> watt.yaml:7:19
+      |
+    7 |     stop: {grace: soon, signal: TREM}
+      |                   ^^^^
+      = hint: write `200ms`, `10s`, `1m`, `1h30m` or `7d`
+
+    error: `TREM` is not a signal
+     --> watt.yaml:7:33
+      |
+    7 |     stop: {grace: soon, signal: TREM}
+      |                                 ^^^^
+      = hint: did you mean `TERM`?
+
+    error: `memory` of less than 1M, in which no program runs
+     --> watt.yaml:8:22
+      |
+    8 |     limits: {memory: 512, cpu: lots, pids: -1, core: x, nofile: {soft: 2, hard: 1}}
+      |                      ^^^
+      = hint: did you mean `512M`?
+
+    error: `lots` is not an amount of CPU
+     --> watt.yaml:8:32
+      |
+    8 |     limits: {memory: 512, cpu: lots, pids: -1, core: x, nofile: {soft: 2, hard: 1}}
+      |                                ^^^^
+      = hint: write `1.5` for one and a half CPUs, or `150%`
+
+    error: `-1` is out of range
+     --> watt.yaml:8:44
+      |
+    8 |     limits: {memory: 512, cpu: lots, pids: -1, core: x, nofile: {soft: 2, hard: 1}}
+      |                                            ^^
+      = hint: between 1 and 4194304
+
+    error: `x` is not a limit
+     --> watt.yaml:8:54
+      |
+    8 |     limits: {memory: 512, cpu: lots, pids: -1, core: x, nofile: {soft: 2, hard: 1}}
+      |                                                      ^
+      = hint: write a number, `64K` (powers of 1024), or `unlimited`
+
+    error: `soft` is more than `hard`
+     --> watt.yaml:8:72
+      |
+    8 |     limits: {memory: 512, cpu: lots, pids: -1, core: x, nofile: {soft: 2, hard: 1}}
+      |                                                                        ^
+      = note: `hard` is here
+     --> watt.yaml:8:81
+      |
+    8 |     limits: {memory: 512, cpu: lots, pids: -1, core: x, nofile: {soft: 2, hard: 1}}
+      |                                                                                 ^
+
+    error: 0 is out of range
+     --> watt.yaml:9:27
+      |
+    9 |     egress: {host_ports: [0, http]}
+      |                           ^
+      = hint: between 1 and 65535
+
+    error: `http` is not a whole number
+     --> watt.yaml:9:30
+      |
+    9 |     egress: {host_ports: [0, http]}
+      |                              ^^^^
+    "#);
+    assert_snapshot!(invalid("services:\n  a:\n    command: x\n    restart: {backoff: {first: 1m, max: 1s}}\n    limits: {memory: 1G, memory_high: 2G}\n    timeouts: {idle: 0}\n    stop: {signal: STOP}\n"), @r#"
+    error: the first wait, 1m, is longer than the longest, 1s
+     --> watt.yaml:4:32
+      |
+    4 |     restart: {backoff: {first: 1m, max: 1s}}
+      |                                ^^
+      = hint: `first` is at most `max`
+
+    error: `memory_high` is more than `memory`, so it never has an effect
+     --> watt.yaml:5:39
+      |
+    5 |     limits: {memory: 1G, memory_high: 2G}
+      |                                       ^^
+      = note: `memory` is here
+     --> watt.yaml:5:22
+      |
+    5 |     limits: {memory: 1G, memory_high: 2G}
+      |                      ^^
+
+    error: with `idle` of no time, no request succeeds
+     --> watt.yaml:6:22
+      |
+    6 |     timeouts: {idle: 0}
+      |                      ^
+      = hint: write a longer time, or remove it
+
+    error: `STOP` does not make a process end
+     --> watt.yaml:7:20
+      |
+    7 |     stop: {signal: STOP}
+      |                    ^^^^
+      = hint: `TERM` is the usual one
+    "#);
+}
+
+#[test]
+fn wrong_kinds() {
+    assert_snapshot!(invalid("name: [x]\nservices: {a: {command: x, env: [A=1], depends_on: b, limits: 5, workers: , listen: {}}}\ngateway: {routes: /}"), @r#"
+    error: `name` is a name, and this is a list
+     --> watt.yaml:1:7
+      |
+    1 | name: [x]
+      |       ^^^
+
+    error: `env` is a table of names and texts, and this is a list
+     --> watt.yaml:2:33
+      |
+    2 | services: {a: {command: x, env: [A=1], depends_on: b, limits: 5, workers: , listen: {}}}
+      |                                 ^^^^^
+      = hint: write `NAME: value` for each variable
+
+    error: `depends_on` is a list or a table of services, and this is text
+     --> watt.yaml:2:52
+      |
+    2 | services: {a: {command: x, env: [A=1], depends_on: b, limits: 5, workers: , listen: {}}}
+      |                                                    ^
+      = hint: for example `depends_on: [db]`
+
+    error: `services.a.limits` is a table of keys, and this is a number
+     --> watt.yaml:2:63
+      |
+    2 | services: {a: {command: x, env: [A=1], depends_on: b, limits: 5, workers: , listen: {}}}
+      |                                                               ^
+      = hint: for example `memory: "512M"`
+
+    error: `workers` has no value
+     --> watt.yaml:2:66
+      |
+    2 | services: {a: {command: x, env: [A=1], depends_on: b, limits: 5, workers: , listen: {}}}
+      |                                                                  ^^^^^^^
+      = hint: it is a whole number from 1 to 1000
+
+    error: `listen` is one of `auto`, `unix`, `fd`, `port`, `none`, or a whole number from 1 to 65535, and this is a table
+     --> watt.yaml:2:85
+      |
+    2 | services: {a: {command: x, env: [A=1], depends_on: b, limits: 5, workers: , listen: {}}}
+      |                                                                                     ^^
+
+    error: `routes` is a list, and this is text
+     --> watt.yaml:3:19
+      |
+    3 | gateway: {routes: /}
+      |                   ^
+      = hint: write `[…]`, or a line with `-` for each item
+    "#);
+    assert_snapshot!(invalid("just text"), @r#"
+    error: a configuration is a table of keys, and this is text
+     --> watt.yaml:1:1
+      |
+    1 | just text
+      | ^^^^^^^^^
+      = hint: the smallest one is `services: { web: { command: ./web } }`
+    "#);
+    assert_snapshot!(invalid("services: [{command: x}, y]"), @r#"
+    error: a service in a list needs an `id`
+     --> watt.yaml:1:13
+      |
+    1 | services: [{command: x}, y]
+      |             ^^^^^^^
+      = hint: for example `id: web`
+
+    error: a service is a table of keys, and this is text
+     --> watt.yaml:1:26
+      |
+    1 | services: [{command: x}, y]
+      |                          ^
+      = hint: for example `- { id: web, command: ./web }`
+    "#);
+}
+
+#[test]
+fn readiness() {
+    assert_snapshot!(invalid("services:\n  a: {command: x, ready: {http: z, tcp: true}}\n  b: {command: x, ready: /healthz}\n  c: {command: x, listen: none, ready: tcp}\n  d: {command: x, ready: {log: '(', notify: true}}\n"), @r#"
+    error: `z` does not start with `/`
+     --> watt.yaml:2:33
+      |
+    2 |   a: {command: x, ready: {http: z, tcp: true}}
+      |                                 ^
+      = hint: did you mean `/z`?
+
+    error: `/healthz` is not understood here
+     --> watt.yaml:3:26
+      |
+    3 |   b: {command: x, ready: /healthz}
+      |                          ^^^^^^^^
+      = hint: did you mean `ready: { http: /healthz }`?
+
+    error: this sign needs a service that accepts connections, and its `listen` is `none`
+     --> watt.yaml:4:40
+      |
+    4 |   c: {command: x, listen: none, ready: tcp}
+      |                                        ^^^
+      = hint: wait for `started`, `notify` or a `log` line, or remove `listen: none`
+
+    error: `(` is not a regular expression: unclosed group
+     --> watt.yaml:5:32
+      |
+    5 |   d: {command: x, ready: {log: '(', notify: true}}
+      |                                ^^^
+    "#);
+}
+
+#[test]
+fn waiting_for_what_never_completes() {
+    assert_snapshot!(invalid("services:\n  a: {command: x, depends_on: {b: completed}}\n  b: {command: x}\n"), @r#"
+    error: `b` never completes: it is restarted after every exit
+     --> watt.yaml:2:32
+      |
+    2 |   a: {command: x, depends_on: {b: completed}}
+      |                                ^
+      = note: its restart policy is `always`
+     --> watt.yaml:3:3
+      |
+    3 |   b: {command: x}
+      |   ^
+      = hint: give `b` `restart: on-failure` or `restart: never`
+    "#);
+}
+
+#[test]
+fn routes() {
+    assert_snapshot!(invalid("services:\n  a: {command: x}\n  b: {command: x, listen: none}\ngateway:\n  routes:\n  - {path: /x, service: a}\n  - {path: /x/, service: a}\n  - {path: /y, service: b}\n  - {path: z, service: a}\n  - {path: /q?, service: a, host: 'http://x'}\n  - {path: /w, service: a, strip: true, rewrite: /v}\n  - {path: /n}\n"), @r#"
+    error: two routes for `/x`
+     --> watt.yaml:7:12
+      |
+    7 |   - {path: /x/, service: a}
+      |            ^^^
+      = note: the first one is here
+     --> watt.yaml:6:12
+      |
+    6 |   - {path: /x, service: a}
+      |            ^^
+      = hint: keep one of them, or give them different paths or hosts
+
+    error: `b` accepts no connections, so no request can be sent to it
+     --> watt.yaml:8:25
+      |
+    8 |   - {path: /y, service: b}
+      |                         ^
+      = note: its `listen` is `none`
+     --> watt.yaml:3:27
+      |
+    3 |   b: {command: x, listen: none}
+      |                           ^^^^
+
+    error: `z` does not start with `/`
+     --> watt.yaml:9:12
+      |
+    9 |   - {path: z, service: a}
+      |            ^
+      = hint: did you mean `/z`?
+
+    error: `?` cannot be in a path
+      --> watt.yaml:10:12
+       |
+    10 |   - {path: /q?, service: a, host: 'http://x'}
+       |            ^^^
+       = hint: other characters are written as `%` and two hexadecimal digits
+
+    error: `http://x` is not a host name
+      --> watt.yaml:10:35
+       |
+    10 |   - {path: /q?, service: a, host: 'http://x'}
+       |                                   ^^^^^^^^^^
+       = hint: write `example.org`, or `*.example.org` for every name below it; without scheme and port
+
+    error: `strip` and `rewrite` together
+      --> watt.yaml:11:50
+       |
+    11 |   - {path: /w, service: a, strip: true, rewrite: /v}
+       |                                                  ^^
+       = note: `strip` is here
+      --> watt.yaml:11:35
+       |
+    11 |   - {path: /w, service: a, strip: true, rewrite: /v}
+       |                                   ^^^^
+       = hint: `rewrite` alone replaces the path
+
+    error: `service` is missing
+      --> watt.yaml:12:6
+       |
+    12 |   - {path: /n}
+       |      ^^^^
+       = hint: for example `service: "api"`
+    "#);
+}
+
+#[test]
+fn a_server_without_routes() {
+    assert_snapshot!(invalid("server: {port: 80}\nservices: {a: {command: x}}"), @r#"
+    error: a server without a route: no request could be answered
+     --> watt.yaml:1:1
+      |
+    1 | server: {port: 80}
+      | ^^^^^^
+      = hint: add `gateway: { routes: [{ path: /, service: a }] }`, or remove `server`
+    "#);
+    assert_snapshot!(invalid("server: {port: 80, hostname: example.org}\nservices: {a: {command: x}}\ngateway: {routes: [{service: a}]}"), @r#"
+    error: `example.org` is not an IP address
+     --> watt.yaml:1:30
+      |
+    1 | server: {port: 80, hostname: example.org}
+      |                              ^^^^^^^^^^^
+      = hint: write `127.0.0.1` for this host only, `0.0.0.0` or `::` for all its addresses
+    "#);
+}
+
+#[test]
+fn ports_of_the_host() {
+    assert_snapshot!(invalid("services:\n  a: {command: x, network: host, listen: 3042}\n  b: {command: x, network: host, listen: 3042}\n  c: {command: x, network: host, listen: 99, workers: 2}\ngateway: {routes: [{service: a}]}"), @r#"
+    error: port 3042 of the host is taken by the gateway
+     --> watt.yaml:2:42
+      |
+    2 |   a: {command: x, network: host, listen: 3042}
+      |                                          ^^^^
+      = hint: write `network: private` or another port
+
+    error: port 3042 of the host is taken by `a`
+     --> watt.yaml:3:42
+      |
+    3 |   b: {command: x, network: host, listen: 3042}
+      |                                          ^^^^
+      = note: it listens there
+     --> watt.yaml:2:42
+      |
+    2 |   a: {command: x, network: host, listen: 3042}
+      |                                          ^^^^
+      = hint: write `network: private` or another port
+
+    error: port 3042 of the host is taken by the gateway
+     --> watt.yaml:3:42
+      |
+    3 |   b: {command: x, network: host, listen: 3042}
+      |                                          ^^^^
+      = hint: write `network: private` or another port
+
+    error: 2 workers cannot all listen on port 99 of the host
+     --> watt.yaml:4:42
+      |
+    4 |   c: {command: x, network: host, listen: 99, workers: 2}
+      |                                          ^^
+      = hint: write `network: private`, `listen: port`, or `workers: 1`
+    "#);
+}
+
+#[test]
+fn variables_that_are_ours() {
+    assert_snapshot!(invalid("services:\n  a: {command: x, env: {PORT: 3000, WATT_APP: x, 'A=B': c}}\n"), @r#"
+    error: watt sets `PORT` itself
+     --> watt.yaml:2:25
+      |
+    2 |   a: {command: x, env: {PORT: 3000, WATT_APP: x, 'A=B': c}}
+      |                         ^^^^
+      = hint: remove it, or write `listen: 3000`
+
+    error: watt sets `WATT_APP` itself
+     --> watt.yaml:2:37
+      |
+    2 |   a: {command: x, env: {PORT: 3000, WATT_APP: x, 'A=B': c}}
+      |                                     ^^^^^^^^
+      = hint: remove it
+
+    error: `A=B` is not a variable's name
+     --> watt.yaml:2:50
+      |
+    2 |   a: {command: x, env: {PORT: 3000, WATT_APP: x, 'A=B': c}}
+      |                                                  ^^^^^
+      = hint: a name has no `=` and no NUL character, and is not empty
+    "#);
+}
+
+#[test]
+fn syntax() {
+    assert_snapshot!(invalid("services:\n\ta: x"), @r#"
+    error: a tab cannot indent YAML
+     --> watt.yaml:2:2
+      |
+    2 |  a: x
+      |  ^
+      = hint: indent with spaces
+    "#);
+    assert_snapshot!(invalid("services: [a"), @r#"
+    error: this `[` is never closed
+     --> watt.yaml:1:11
+      |
+    1 | services: [a
+      |           ^
+    "#);
+    assert_snapshot!(invalid("a: b: c"), @r#"
+    error: mapping values are not allowed in this context
+     --> watt.yaml:1:5
+      |
+    1 | a: b: c
+      |     ^
+    "#);
+    assert_snapshot!(invalid("services: *nope"), @r#"
+    error: `services` is a table of services, and this is nothing
+     --> watt.yaml:1:1
+      |
+    1 | services: *nope
+      | ^^^^^^^^
+      = hint: for example `services: { web: { command: ./web } }`
+
+    error: `*nope` has no anchor before it
+     --> watt.yaml:1:11
+      |
+    1 | services: *nope
+      |           ^^^^^
+      = hint: an anchor is written `&name` before a value
+    "#);
+    assert_snapshot!(invalid("services: !include x.yaml"), @r#"
+    error: the tag `!include` is not understood
+     --> watt.yaml:1:11
+      |
+    1 | services: !include x.yaml
+      |           ^^^^^^^^
+      = hint: remove it
+
+    error: `services` is a table of services, and this is text
+     --> watt.yaml:1:20
+      |
+    1 | services: !include x.yaml
+      |                    ^^^^^^
+      = hint: for example `services: { web: { command: ./web } }`
+    "#);
+    assert_snapshot!(invalid("services: {a: {command: x}}\n---\nname: b"), @r#"
+    error: a second document in the file
+     --> watt.yaml:2:1
+      |
+    2 | ---
+      | ^^^
+      = hint: keep one document; remove `---`
+    "#);
+    assert_snapshot!(invalid(""), @"");
+    assert_snapshot!(invalid_sources(&sources("watt.json", "{\"name\": \"x\",\n  \"services\" {}}")), @r#"
+    error: invalid trailing content after double-quoted scalar
+     --> watt.json:2:14
+      |
+    2 |   "services" {}}
+      |              ^
+    "#);
+    assert_snapshot!(invalid_sources(&sources("watt.toml", "name = x\n[services\n")), @r#"
+    error: string values must be quoted, expected literal string
+     --> watt.toml:1:8
+      |
+    1 | name = x
+      |        ^
+
+    error: unclosed table, expected `]`
+     --> watt.toml:2:10
+      |
+    2 | [services
+      |          ^
+    "#);
+}
+
+#[test]
+fn dotenv() {
+    let mut sources = sources("watt.yaml", "services: {a: {command: 'x {NAME}'}}");
+    sources.dotenv = Some((
+        "/srv/shop/.env".into(),
+        "GOOD=1\nno equals\n1BAD=x\nA=\"x\" y\nNAMES=1\nB='never closed\n".into(),
+    ));
+    assert_snapshot!(invalid_sources(&sources), @r#"
+    error: the variable NAME is not set
+     --> watt.yaml:1:28
+      |
+    1 | services: {a: {command: 'x {NAME}'}}
+      |                            ^^^^^^
+      = hint: did you mean `NAMES`? Or set it in the environment or in .env, or give a default: `{NAME:-…}`
+
+    error: this line has no `=`
+     --> .env:2:1
+      |
+    2 | no equals
+      | ^^^^^^^^^
+      = hint: a line is NAME=value; a comment starts with `#`
+
+    error: `1BAD` is not a variable's name
+     --> .env:3:1
+      |
+    3 | 1BAD=x
+      | ^^^^
+      = hint: a name is made of letters, digits and `_`, and does not start with a digit
+
+    error: text after the closing quote
+     --> .env:4:7
+      |
+    4 | A="x" y
+      |       ^
+      = hint: put the whole value into quotes, or write `#` before a comment
+
+    error: the quote ' is never closed
+     --> .env:6:3
+      |
+    6 | B='never closed
+      |   ^
+    "#);
+}
+
+#[test]
+fn excerpts_are_short_and_harmless() {
+    let long = format!("name: {}\u{1b}[2J\u{202e}{}\nservices: {{}}", "x".repeat(500), "y".repeat(500));
+    assert_snapshot!(invalid(&long.replace('\u{1b}', "\u{85}")), @r#"
+    error: `xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…` cannot be an application's name: a name has at most 63 characters
+     --> watt.yaml:1:7
+      |
+    1 | name: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…
+      |       ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      = hint: did you mean `xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…`?
+    "#);
+}
+
+#[test]
+fn reports_as_json() {
+    let report = invalid("services:\n  é: {command: x}\n  a: {command: x, comand: y}\n  a: {}\n");
+    assert_snapshot!(serde_json::to_string_pretty(&report.to_json()).unwrap(), @r#"
+    {
+      "errors": [
+        {
+          "file": "/srv/shop/watt.yaml",
+          "line": 2,
+          "column": 3,
+          "end_line": 2,
+          "end_column": 4,
+          "message": "`é` cannot be a service's name: 'é' is not allowed: a name is made of a-z, 0-9, '-' and '_'",
+          "hint": null,
+          "related": null
+        },
+        {
+          "file": "/srv/shop/watt.yaml",
+          "line": 3,
+          "column": 19,
+          "end_line": 3,
+          "end_column": 25,
+          "message": "unknown key `comand` in `services.a`",
+          "hint": "did you mean `command`?",
+          "related": null
+        },
+        {
+          "file": "/srv/shop/watt.yaml",
+          "line": 4,
+          "column": 3,
+          "end_line": 4,
+          "end_column": 4,
+          "message": "`a` is written twice",
+          "hint": "keep one of them",
+          "related": {
+            "file": "/srv/shop/watt.yaml",
+            "line": 3,
+            "column": 3,
+            "end_line": 3,
+            "end_column": 4,
+            "message": "it was first written here"
+          }
+        }
+      ],
+      "omitted": 0
+    }
+    "#);
+}

@@ -1,0 +1,44 @@
+//! The configuration through its public functions.
+
+mod errors;
+mod host;
+mod hostile;
+mod plan;
+mod reference;
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use watt_config::{Config, Report, Sources, parse};
+
+/// Sources of a file in `/srv/shop` with a few variables in the environment.
+fn sources(name: &str, text: &str) -> Sources {
+    let env = [("PORT", "4000"), ("WORD", "word"), ("EMPTY", "")];
+    Sources {
+        file: PathBuf::from("/srv/shop").join(name),
+        text: text.to_owned(),
+        dotenv: None,
+        env: env
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect::<BTreeMap<_, _>>(),
+    }
+}
+
+/// A YAML file without errors.
+#[track_caller]
+fn valid(text: &str) -> Config {
+    parse(&sources("watt.yaml", text)).unwrap_or_else(|report| panic!("{report}"))
+}
+
+/// The report of a YAML file with errors.
+#[track_caller]
+fn invalid(text: &str) -> Report {
+    invalid_sources(&sources("watt.yaml", text))
+}
+
+/// The report of sources with errors, as seen from the file's folder.
+#[track_caller]
+fn invalid_sources(sources: &Sources) -> Report {
+    let report = parse(sources).map(|config| config.plan).expect_err("an error");
+    report.seen_from("/srv/shop".as_ref())
+}

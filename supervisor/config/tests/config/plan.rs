@@ -1,0 +1,257 @@
+//! What a file means.
+
+use std::time::Duration;
+
+use watt_config::{Config, Sources, parse};
+use watt_core::{
+    ServiceId,
+    plan::{
+        Condition, Hold, Limits, Listen, Logs, Network, Plan, Ready, ReadyWhen, Restart, RestartPolicy,
+        Rlimit, RlimitValue, Service, Stop, Timeouts,
+    },
+};
+
+use crate::{sources, valid};
+
+/// A file of one service `a` with these keys.
+fn service(keys: &str) -> Service {
+    let config =
+        valid(&format!("services:\n  b: {{command: x, restart: never}}\n  a: {{command: x, {keys}}}"));
+    config.plan.services[&id("a")].clone()
+}
+
+fn id(name: &str) -> ServiceId {
+    ServiceId::new(name).unwrap()
+}
+
+#[test]
+fn the_defaults_are_the_models() {
+    let config = valid("services: {a: {command: x}}");
+    let Config { plan, .. } = &config;
+    assert_eq!(plan.name.as_str(), "shop");
+    assert_eq!(plan.server, None);
+    assert_eq!(plan.hold, Hold::default());
+    assert_eq!(plan.logs, Logs::default());
+    assert!(plan.routes.is_empty() && plan.policies.is_empty());
+    let service = &plan.services[&id("a")];
+    assert_eq!(service.path.to_str(), Some("/srv/shop"));
+    assert_eq!(service.workers.get(), 1);
+    assert_eq!(service.listen, Listen::Auto);
+    assert_eq!(service.network, Network::Private);
+    assert_eq!(service.ready, Ready { when: ReadyWhen::Listening, timeout: Duration::from_secs(60) });
+    assert_eq!(service.restart, Restart::default());
+    assert_eq!(service.stop, Stop::default());
+    assert_eq!(service.timeouts, Timeouts::default());
+    assert_eq!(service.limits, Limits { oom_group: true, ..Limits::default() });
+    assert!(service.env.is_empty() && service.depends_on.is_empty() && service.host_ports.is_empty());
+}
+
+#[test]
+fn the_same_file_in_three_languages_is_the_same_plan() {
+    let plan = |name: &str, text: &str| {
+        let config = parse(&sources(name, text)).unwrap_or_else(|report| panic!("{report}"));
+        Plan { file: "/srv/shop/watt".into(), ..config.plan }
+    };
+    let yaml = plan("watt.yaml", include_str!("same.yaml"));
+    assert_eq!(yaml, plan("watt.json", include_str!("same.json")));
+    assert_eq!(yaml, plan("watt.toml", include_str!("same.toml")));
+    let api = &yaml.services[&id("api")];
+    assert_eq!(api.command, ["node", "server.js", "--title", "my shop"]);
+    assert_eq!(api.env["VERSION"], "1.10");
+    assert_eq!(api.limits.rlimits[&Rlimit::Nofile], RlimitValue { soft: 1024, hard: 4096 });
+    assert_eq!(yaml.server.as_ref().map(|server| server.port), Some(4000));
+    assert_eq!(yaml.routes[0].rewrite.as_deref(), Some(""));
+}
+
+#[test]
+fn services_as_a_list() {
+    let config = valid("services:\n- id: a\n  command: x\n- {id: b, command: y}");
+    assert_eq!(config.plan.services.keys().map(ServiceId::as_str).collect::<Vec<_>>(), ["a", "b"]);
+}
+
+#[test]
+fn commands() {
+    assert_eq!(
+        valid("services: {a: {command: \"x 'y z' {WORD}\"}}").plan.services[&id("a")].command,
+        ["x", "y z", "word"]
+    );
+    let config = valid("services: {a: {command: [x, 1, true, '{PORT}{port}', '{socket}', '{{WORD}}']}}");
+    assert_eq!(
+        config.plan.services[&id("a")].command,
+        ["x", "1", "true", "4000{port}", "{socket}", "{WORD}"]
+    );
+}
+
+#[test]
+fn listening() {
+    let listen = |text: &str| service(&format!("listen: {text}")).listen;
+    assert_eq!(listen("unix"), Listen::Unix);
+    assert_eq!(listen("fd"), Listen::Fd);
+    assert_eq!(listen("port"), Listen::Port(None));
+    assert_eq!(listen("none"), Listen::None);
+    assert_eq!(listen("3000"), Listen::Port(std::num::NonZeroU16::new(3000)));
+    assert_eq!(listen("'{PORT}'"), Listen::Port(std::num::NonZeroU16::new(4000)));
+}
+
+#[test]
+fn readiness() {
+    let ready = |text: &str| service(text).ready.when;
+    assert_eq!(ready("ready: started"), ReadyWhen::Started);
+    assert_eq!(ready("ready: tcp"), ReadyWhen::Tcp);
+    assert_eq!(ready("ready: notify"), ReadyWhen::Notify);
+    assert_eq!(ready("ready: {http: '/z?a=1'}"), ReadyWhen::Http { path: "/z?a=1".into() });
+    assert_eq!(ready("ready: {log: 'up \\d+'}"), ReadyWhen::Log { pattern: "up \\d+".into() });
+    assert_eq!(ready("ready: {tcp: true}"), ReadyWhen::Tcp);
+    assert_eq!(ready("ready: {tcp: false}"), ReadyWhen::Listening);
+    assert_eq!(ready("ready: {timeout: 1s}"), ReadyWhen::Listening);
+    assert_eq!(ready("listen: none"), ReadyWhen::Started);
+    assert_eq!(ready("listen: unix"), ReadyWhen::Listening);
+    assert_eq!(service("ready: {timeout: 90s}").ready.timeout, Duration::from_secs(90));
+}
+
+#[test]
+fn restarts() {
+    let policy = |text: &str| service(&format!("restart: {text}")).restart.policy;
+    assert_eq!(policy("never"), RestartPolicy::Never);
+    assert_eq!(policy("no"), RestartPolicy::Never);
+    assert_eq!(policy("on-failure"), RestartPolicy::OnFailure);
+    assert_eq!(policy("unless-stopped"), RestartPolicy::Always);
+    assert_eq!(policy("{policy: on-failure}"), RestartPolicy::OnFailure);
+    assert_eq!(service("restart: {retry_failed_after: never}").restart.retry_failed_after, None);
+    assert_eq!(service("restart: {backoff: {first: 1s}}").restart.backoff_first, Duration::from_secs(1));
+    assert_eq!(service("restart: {give_up: {failures: 2}}").restart.give_up_failures, 2);
+}
+
+#[test]
+fn dependencies() {
+    let condition = |text: &str| service(&format!("depends_on: {text}")).depends_on[&id("b")];
+    assert_eq!(condition("[b]"), Condition::Ready);
+    assert_eq!(condition("{b: started}"), Condition::Started);
+    assert_eq!(condition("{b: completed}"), Condition::Completed);
+    assert_eq!(condition("{b: {condition: service_healthy}}"), Condition::Ready);
+    assert_eq!(condition("{b: service_completed_successfully}"), Condition::Completed);
+    assert_eq!(condition("{b: }"), Condition::Ready);
+}
+
+#[test]
+fn sizes_and_amounts() {
+    let memory = |text: &str| service(&format!("limits: {{memory: {text}}}")).limits.memory;
+    for (text, expected) in [
+        ("512M", 512 << 20),
+        ("512m", 512 << 20),
+        ("512 MiB", 512 << 20),
+        ("512MB", 512 << 20),
+        ("1.5G", 3 << 29),
+        ("2048K", 2 << 20),
+        ("1T", 1 << 40),
+        ("1048576", 1 << 20),
+    ] {
+        assert_eq!(memory(text), Some(expected), "{text}");
+    }
+    let cpu = |text: &str| service(&format!("limits: {{cpu: {text}}}")).limits.cpu_millis;
+    assert_eq!(cpu("1.5"), Some(1500));
+    assert_eq!(cpu("150%"), Some(1500));
+    assert_eq!(cpu("0.01"), Some(10));
+    let limit = |key: &str, text: &str, resource| {
+        service(&format!("limits: {{{key}: {text}}}")).limits.rlimits[&resource]
+    };
+    assert_eq!(limit("nofile", "4096", Rlimit::Nofile), RlimitValue { soft: 4096, hard: 4096 });
+    assert_eq!(limit("core", "unlimited", Rlimit::Core), RlimitValue { soft: u64::MAX, hard: u64::MAX });
+    assert_eq!(limit("stack", "{soft: 8M}", Rlimit::Stack), RlimitValue { soft: 8 << 20, hard: 8 << 20 });
+    assert_eq!(limit("cpu_seconds", "10", Rlimit::Cpu), RlimitValue { soft: 10, hard: 10 });
+}
+
+#[test]
+fn times() {
+    let grace = |text: &str| service(&format!("stop: {{grace: {text}}}")).stop.grace;
+    for (text, millis) in
+        [("200ms", 200), ("10s", 10_000), ("1.5s", 1500), ("1h30m", 5_400_000), ("1d", 86_400_000), ("0", 0)]
+    {
+        assert_eq!(grace(text), Duration::from_millis(millis), "{text}");
+    }
+}
+
+#[test]
+fn signals() {
+    let signal = |text: &str| service(&format!("stop: {{signal: {text}}}")).stop.signal;
+    for (text, number) in [("TERM", 15), ("SIGINT", 2), ("quit", 3), ("9", 9), ("RTMIN+3", 37), ("WINCH", 28)]
+    {
+        assert_eq!(signal(text), number, "{text}");
+    }
+}
+
+#[test]
+fn the_gateway() {
+    let config = valid(
+        "services: {a: {command: x}}\ngateway: {routes: [{service: a}, {path: /v1/, host: '*.Example.org', service: a, rewrite: /}]}",
+    );
+    let server = config.plan.server.unwrap();
+    assert_eq!((server.hostname.to_string().as_str(), server.port), ("127.0.0.1", 3042));
+    let [all, version] = &config.plan.routes[..] else { panic!("{:?}", config.plan.routes) };
+    assert_eq!((all.path.as_str(), &all.host, &all.rewrite), ("/", &None, &None));
+    assert_eq!((version.path.as_str(), version.host.as_deref()), ("/v1", Some("*.example.org")));
+    assert_eq!(version.rewrite.as_deref(), Some(""), "`/` in place of a prefix strips it");
+}
+
+#[test]
+fn variables_come_from_the_environment_before_dotenv() {
+    let dotenv = "PORT=1\nONLY='file # x'\nexport MANY=\"two\\nlines\n# three\"  # comment\nEMPTY_ONE=\nPLAIN = a b # c\n";
+    let mut sources =
+        sources("watt.yaml", "services: {a: {command: [x, '{PORT}', '{ONLY}'], env: {ONLY: mine}}}");
+    sources.dotenv = Some(("/srv/shop/.env".into(), dotenv.into()));
+    let config = parse(&sources).unwrap();
+    let service = &config.plan.services[&id("a")];
+    assert_eq!(service.command, ["x", "4000", "file # x"]);
+    let env: Vec<_> = service.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let expected = [
+        ("EMPTY_ONE", ""),
+        ("MANY", "two\nlines\n# three"),
+        ("ONLY", "mine"),
+        ("PLAIN", "a b"),
+        ("PORT", "4000"),
+    ];
+    assert_eq!(env, expected);
+    let shown = config.service_json(&id("a"));
+    assert_eq!(shown["env"]["ONLY"]["from"], "watt.yaml:1:62");
+    assert_eq!(shown["env"]["EMPTY_ONE"]["from"], ".env:5:1");
+    assert_eq!(shown["env"]["PORT"]["from"], "variable PORT of the environment, which wins over .env:1:1");
+}
+
+#[test]
+fn merge_keys_and_aliases() {
+    let config = valid(include_str!("merge.yaml"));
+    let a = &config.plan.services[&id("a")];
+    let b = &config.plan.services[&id("b")];
+    assert_eq!((a.workers.get(), a.listen), (2, Listen::Unix), "its own keys win");
+    assert_eq!((b.workers.get(), b.listen), (3, Listen::Fd), "the first merged table wins");
+    assert_eq!(a.env, b.env);
+}
+
+#[test]
+fn what_is_shown_reads_back_as_the_same_plan() {
+    let config = valid(include_str!("same.yaml"));
+    let text = config.show_text();
+    let again = valid(&text);
+    // Ways that a route's path can be changed are shown as what they are, and `{port}` is a worker's own.
+    assert_eq!(config.plan, again.plan, "{text}");
+}
+
+#[test]
+fn every_value_has_an_origin() {
+    let config = valid("name: '{WORD}'\nservices: {a: {command: x}}");
+    let shown = config.show();
+    assert_eq!(shown["name"]["value"], "word");
+    assert_eq!(shown["name"]["from"], "watt.yaml:1:7, variable WORD of the environment");
+    assert_eq!(shown["services"]["a"]["workers"], serde_json::json!({ "value": 1, "from": "default" }));
+    assert_eq!(config.service_json(&id("nobody")), serde_json::Value::Null);
+}
+
+#[test]
+fn sources_survive_being_kept() {
+    let mut before = sources("watt.yaml", include_str!("same.yaml"));
+    before.dotenv = Some(("/srv/shop/.env".into(), "A=1".into()));
+    let kept = serde_json::to_string(&before).unwrap();
+    let after: Sources = serde_json::from_str(&kept).unwrap();
+    assert_eq!(before, after);
+    assert_eq!(parse(&before).unwrap().plan, parse(&after).unwrap().plan);
+}

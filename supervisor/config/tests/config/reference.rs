@@ -1,0 +1,175 @@
+//! The schema, the reference and the decoder say the same.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use watt_config::{parse, reference, schema};
+
+use crate::sources;
+
+/// Every definition of the schema with its keys, and how a value of it is put into a whole file.
+fn definitions() -> Vec<(String, Value)> {
+    let schema = schema();
+    let mut all = vec![(String::new(), schema["properties"].clone())];
+    for (title, definition) in schema["$defs"].as_object().unwrap() {
+        if let Some(properties) = definition.get("properties") {
+            all.push((title.clone(), properties.clone()));
+        }
+    }
+    all
+}
+
+/// A file in which the table `title` has these keys and everything else is as small as it can be.
+fn file_with(title: &str, key: &str, value: &Value) -> Value {
+    let mut file = json!({
+        "services": {
+            "api": { "command": "x" },
+            "db": { "command": "x" },
+            "web": { "command": "x" },
+        },
+    });
+    let mut entry = json!({ key: value });
+    match title {
+        "" => merge(&mut file, entry),
+        "services.NAME" if key == "id" => {
+            file["services"] = json!([{ "id": value, "command": "x" }]);
+        }
+        "gateway.routes" => {
+            if key != "service" {
+                entry["service"] = json!("api");
+            }
+            file["gateway"] = json!({ "routes": [entry] });
+        }
+        "policies" => {
+            let other = if key == "from" { "to" } else { "from" };
+            entry[other] = json!("db");
+            file["policies"] = json!([entry]);
+        }
+        "services.NAME.depends_on.NAME" => file["services"]["web"]["depends_on"] = json!({ "api": entry }),
+        "services.NAME.limits.LIMIT" => file["services"]["web"]["limits"] = json!({ "nofile": entry }),
+        title => {
+            let path = title.replacen("NAME", "web", 1);
+            for part in path.rsplit('.') {
+                entry = json!({ part: entry });
+            }
+            merge(&mut file, entry);
+        }
+    }
+    if title == "server" {
+        merge(&mut file, json!({ "gateway": { "routes": [{ "service": "api" }] } }));
+    }
+    if title.is_empty() && key == "server" {
+        file["gateway"] = json!({ "routes": [{ "service": "api" }] });
+    }
+    file
+}
+
+fn merge(into: &mut Value, from: Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, value) in from {
+                merge(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (into, from) => *into = from,
+    }
+}
+
+#[test]
+fn every_key_of_the_schema_decodes() {
+    let mut keys = 0;
+    for (title, properties) in definitions() {
+        for (key, definition) in properties.as_object().unwrap() {
+            let Some(example) = definition.get("examples").map(|examples| &examples[0]) else { continue };
+            let file = file_with(&title, key, example);
+            let sources = sources("watt.json", &serde_json::to_string_pretty(&file).unwrap());
+            if let Err(report) = parse(&sources) {
+                panic!("{title}: {key}\n{}\n{report}", sources.text);
+            }
+            keys += 1;
+        }
+    }
+    assert!(keys > 70, "{keys}");
+}
+
+#[test]
+fn every_default_of_the_schema_decodes_to_itself() {
+    for (title, properties) in definitions() {
+        for (key, definition) in properties.as_object().unwrap() {
+            let Some(default) = definition.get("default") else { continue };
+            let with = |value: &Value| {
+                let file = file_with(&title, key, value);
+                parse(&sources("watt.json", &file.to_string()))
+                    .unwrap_or_else(|report| panic!("{title}: {key}\n{report}"))
+                    .plan
+            };
+            let mut without = file_with(&title, key, default);
+            remove(&mut without, key);
+            let without = parse(&sources("watt.json", &without.to_string()))
+                .unwrap_or_else(|report| panic!("{report}"))
+                .plan;
+            assert_eq!(with(default), without, "{title}: {key}");
+        }
+    }
+}
+
+/// Removes a key wherever it is but at the top of a service, where it might be another one.
+fn remove(value: &mut Value, key: &str) {
+    match value {
+        Value::Object(entries) => {
+            entries.remove(key);
+            entries.values_mut().for_each(|value| remove(value, key));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| remove(item, key)),
+        _ => {}
+    }
+}
+
+#[test]
+fn references_inside_the_schema_lead_somewhere() {
+    fn walk<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+        match value {
+            Value::Object(entries) => {
+                found.extend(entries.get("$ref").and_then(Value::as_str));
+                entries.values().for_each(|value| walk(value, found));
+            }
+            Value::Array(items) => items.iter().for_each(|item| walk(item, found)),
+            _ => {}
+        }
+    }
+    let schema = schema();
+    let mut found = Vec::new();
+    walk(&schema, &mut found);
+    for reference in &found {
+        let name = reference.strip_prefix("#/$defs/").unwrap();
+        assert!(schema["$defs"].get(name).is_some(), "{reference}");
+    }
+    assert!(found.len() > 20);
+}
+
+#[test]
+fn a_schema_may_be_named_in_the_file() {
+    let text = r#"{ "$schema": "./watt.schema.json", "services": { "a": { "command": "x" } } }"#;
+    parse(&sources("watt.json", text)).unwrap_or_else(|report| panic!("{report}"));
+}
+
+/// With `WATT_BLESS` in the environment the file is written anew.
+#[test]
+fn the_reference_is_what_the_program_prints() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
+    let expected = reference();
+    if std::env::var_os("WATT_BLESS").is_some() {
+        std::fs::write(&path, &expected).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(written == expected, "docs/configuration.md is not current; run this test with WATT_BLESS=1");
+}
+
+#[test]
+fn the_example_of_the_reference_is_valid() {
+    let text = reference();
+    let example = text.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let mut sources = sources("watt.yaml", example);
+    sources.env.insert("DATABASE_URL".into(), "x".into());
+    parse(&sources).unwrap_or_else(|report| panic!("{report}"));
+}
