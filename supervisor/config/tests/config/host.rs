@@ -90,7 +90,10 @@ fn an_unreadable_dotenv_is_an_error_with_its_reason() {
     fs::set_permissions(folder.path().join(".env"), fs::Permissions::from_mode(0o000)).unwrap();
     // Root may read everything, so there is nothing to refuse.
     if fs::read(folder.path().join(".env")).is_err() {
-        assert_snapshot!(read_error(&folder), @"");
+        assert_snapshot!(read_error(&folder), @r#"
+        error: cannot read /app/.env: permission denied
+         --> /app/.env
+        "#);
     }
 }
 

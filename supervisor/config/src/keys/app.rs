@@ -1,0 +1,230 @@
+//! The tables of the application as a whole.
+
+use super::{KeyDef, Kind, NOT_YET, PORT_OR_ANY, Preset, SERVICE, Table};
+
+pub(crate) static ROOT: Table = Table {
+    title: "",
+    doc: "The file. Keys that start with `x-` are ignored: a place for anchors.",
+    keys: &[
+        KeyDef {
+            name: "name",
+            kind: Kind::Name,
+            default: Preset::Derived("the folder's name"),
+            doc: "The application's name: a-z, 0-9, `-` and `_`. Two applications with one name cannot run at the same time.",
+            example: r#""shop""#,
+        },
+        KeyDef {
+            name: "server",
+            kind: Kind::Table(&SERVER),
+            default: Preset::Derived("with routes: 127.0.0.1:3042; without: no gateway"),
+            doc: "Where clients come in.",
+            example: r#"{"hostname": "0.0.0.0", "port": 3042}"#,
+        },
+        KeyDef {
+            name: "services",
+            kind: Kind::Either(&[Kind::Named(&Kind::Table(&SERVICE)), Kind::List(&Kind::Table(&SERVICE))]),
+            default: Preset::Required,
+            doc: "The services, by name. A list is understood too; then each has its name in `id`. The name is also the host name: `http://NAME.plt.local/`.",
+            example: r#"{"api": {"command": "node server.js"}}"#,
+        },
+        KeyDef {
+            name: "gateway",
+            kind: Kind::Table(&GATEWAY),
+            default: Preset::Inner,
+            doc: "Which requests of clients go to which service.",
+            example: r#"{"routes": [{"path": "/", "service": "api"}]}"#,
+        },
+        KeyDef {
+            name: "policies",
+            kind: Kind::List(&Kind::Table(&POLICIES)),
+            default: Preset::Unset("every service may call every other one"),
+            doc: "Who may call whom. A service that is named in a `to` may be called only by those in the `from` beside it.",
+            example: r#"[{"from": "web", "to": "api"}]"#,
+        },
+        KeyDef {
+            name: "logs",
+            kind: Kind::Table(&LOGS),
+            default: Preset::Inner,
+            doc: "What is kept of the services' output.",
+            example: r#"{"file_size": "10M", "files": 10}"#,
+        },
+    ],
+    foreign: &[
+        ("jobs", NOT_YET),
+        ("secrets", NOT_YET),
+        ("applications", "write `services`"),
+        ("processes", "write `services`"),
+        ("apps", "write `services`"),
+        ("version", "remove it: the file has no version"),
+        ("routes", "write it inside `gateway`"),
+        ("hold", "write it inside `gateway`"),
+        ("port", "write it inside `server`"),
+        ("hostname", "write it inside `server`"),
+        ("env", "write it inside a service, or put variables for all of them into `.env`"),
+    ],
+};
+
+pub(crate) static SERVER: Table = Table {
+    title: "server",
+    doc: "The listener of the gateway.",
+    keys: &[
+        KeyDef {
+            name: "hostname",
+            kind: Kind::IpAddress,
+            default: Preset::Value("127.0.0.1"),
+            doc: "The address to listen on. `0.0.0.0` or `::` are all addresses of the host.",
+            example: r#""0.0.0.0""#,
+        },
+        KeyDef {
+            name: "port",
+            kind: PORT_OR_ANY,
+            default: Preset::Value("3042"),
+            doc: "The TCP port; 0 takes a free one.",
+            example: r#""{PORT:-3042}""#,
+        },
+    ],
+    foreign: &[
+        ("host", "write `hostname`"),
+        ("address", "write `hostname`"),
+        ("https", NOT_YET),
+        ("tls", NOT_YET),
+    ],
+};
+
+pub(crate) static GATEWAY: Table = Table {
+    title: "gateway",
+    doc: "The way from clients to services.",
+    keys: &[
+        KeyDef {
+            name: "routes",
+            kind: Kind::List(&Kind::Table(&ROUTE)),
+            default: Preset::Unset("no gateway"),
+            doc: "The rules. The longest path wins, and a rule with a host wins over one without.",
+            example: r#"[{"path": "/", "service": "api"}]"#,
+        },
+        KeyDef {
+            name: "hold",
+            kind: Kind::Table(&HOLD),
+            default: Preset::Inner,
+            doc: "Requests wait while a service starts or restarts, instead of failing.",
+            example: r#"{"timeout": "10s", "requests": 1000}"#,
+        },
+    ],
+    foreign: &[("server", "write it at the top of the file"), ("cors", NOT_YET), ("auth", NOT_YET)],
+};
+
+pub(crate) static ROUTE: Table = Table {
+    title: "gateway.routes",
+    doc: "One rule of the gateway.",
+    keys: &[
+        KeyDef {
+            name: "path",
+            kind: Kind::UrlPath,
+            default: Preset::Value("/"),
+            doc: "A path and everything below it: `/api` is for `/api` and `/api/x`, not for `/apix`.",
+            example: r#""/api""#,
+        },
+        KeyDef {
+            name: "host",
+            kind: Kind::HostName,
+            default: Preset::Unset("every host"),
+            doc: "The host it is for; `*.example.org` is every name below.",
+            example: r#""example.org""#,
+        },
+        KeyDef {
+            name: "service",
+            kind: Kind::ServiceName,
+            default: Preset::Required,
+            doc: "Where the requests go.",
+            example: r#""api""#,
+        },
+        KeyDef {
+            name: "strip",
+            kind: Kind::Bool,
+            default: Preset::Value("false"),
+            doc: "Whether the service sees the path without the route's.",
+            example: "true",
+        },
+        KeyDef {
+            name: "rewrite",
+            kind: Kind::UrlPath,
+            default: Preset::Unset("the path stays"),
+            doc: "What the service sees in place of the route's path.",
+            example: r#""/v1""#,
+        },
+    ],
+    foreign: &[("to", "write `service`"), ("upstream", "write `service`"), ("prefix", "write `path`")],
+};
+
+pub(crate) static HOLD: Table = Table {
+    title: "gateway.hold",
+    doc: "Bounds on requests that wait for a worker.",
+    keys: &[
+        KeyDef {
+            name: "timeout",
+            kind: Kind::Duration,
+            default: Preset::Value("10s"),
+            doc: "How long a request waits before it is answered with 503.",
+            example: r#""10s""#,
+        },
+        KeyDef {
+            name: "requests",
+            kind: Kind::Whole { min: 0, max: 1_000_000 },
+            default: Preset::Value("1000"),
+            doc: "How many may wait for one service; those beyond are answered with 503 at once.",
+            example: "1000",
+        },
+    ],
+    foreign: &[],
+};
+
+pub(crate) static POLICIES: Table = Table {
+    title: "policies",
+    doc: "A permission to call.",
+    keys: &[
+        KeyDef {
+            name: "from",
+            kind: Kind::ServiceName,
+            default: Preset::Required,
+            doc: "The caller.",
+            example: r#""web""#,
+        },
+        KeyDef {
+            name: "to",
+            kind: Kind::ServiceName,
+            default: Preset::Required,
+            doc: "The one called.",
+            example: r#""api""#,
+        },
+    ],
+    foreign: &[],
+};
+
+pub(crate) static LOGS: Table = Table {
+    title: "logs",
+    doc: "The files with the services' output.",
+    keys: &[
+        KeyDef {
+            name: "dir",
+            kind: Kind::FilePath,
+            default: Preset::Unset("`logs` in the application's state folder"),
+            doc: "Their folder, from the folder of the configuration file.",
+            example: r#""logs""#,
+        },
+        KeyDef {
+            name: "file_size",
+            kind: Kind::Size,
+            default: Preset::Value("10M"),
+            doc: "A file of this size is put aside and a new one begun.",
+            example: r#""10M""#,
+        },
+        KeyDef {
+            name: "files",
+            kind: Kind::Whole { min: 1, max: 1000 },
+            default: Preset::Value("10"),
+            doc: "How many files are kept for each service.",
+            example: "10",
+        },
+    ],
+    foreign: &[("level", NOT_YET)],
+};

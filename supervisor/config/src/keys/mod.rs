@@ -1,0 +1,122 @@
+//! The one list of what may be written in a configuration file.
+//!
+//! A table names its keys; a key has a kind, a default and a sentence. The decoder opens a file's tables with these and
+//! takes defaults from here, the JSON Schema and docs/configuration.md are printed from here, and suggestions search
+//! here. A key that is added to a table and not decoded fails a test, and so does the reverse.
+
+mod app;
+mod service;
+mod words;
+
+pub(crate) use self::{app::*, service::*, words::*};
+
+/// A set of keys that belong together.
+#[derive(Debug)]
+pub(crate) struct Table {
+    /// Where it is, as users say it: `services.NAME.restart`.
+    pub(crate) title: &'static str,
+    /// What it is for.
+    pub(crate) doc: &'static str,
+    /// Its keys, in the order they are shown.
+    pub(crate) keys: &'static [KeyDef],
+    /// Words of other programs or of later versions, and what to write here instead.
+    pub(crate) foreign: &'static [(&'static str, &'static str)],
+}
+
+/// A key.
+#[derive(Debug)]
+pub(crate) struct KeyDef {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) default: Preset,
+    /// What it does, in sentences.
+    pub(crate) doc: &'static str,
+    /// A value, as JSON.
+    pub(crate) example: &'static str,
+}
+
+/// What holds when a key is not written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Preset {
+    /// This value, as it would be written.
+    Value(&'static str),
+    /// Something that depends on other keys, in words.
+    Derived(&'static str),
+    /// Nothing is set; in words, what that means.
+    Unset(&'static str),
+    /// The key has to be written.
+    Required,
+    /// Its keys have defaults of their own.
+    Inner,
+}
+
+/// What a key's value is.
+#[derive(Debug)]
+pub(crate) enum Kind {
+    Name,
+    FilePath,
+    Bool,
+    Whole {
+        min: u64,
+        max: u64,
+    },
+    Duration,
+    Size,
+    Cpu,
+    Signal,
+    IpAddress,
+    UrlPath,
+    HostName,
+    Pattern,
+    ServiceName,
+    /// One of some words.
+    Words(&'static dyn WordList),
+    /// A program and its arguments: text or a list.
+    Command,
+    /// Names and texts.
+    Variables,
+    /// A number, a size or `unlimited`, or a table of `soft` and `hard`.
+    Rlimit,
+    /// A fixed table.
+    Table(&'static Table),
+    /// A list of values.
+    List(&'static Kind),
+    /// A table with names of the user's choice for keys.
+    Named(&'static Kind),
+    /// Any of these.
+    Either(&'static [Kind]),
+}
+
+/// Every table, in the order they are documented.
+pub(crate) static TABLES: [&Table; 18] = [
+    &ROOT,
+    &SERVER,
+    &SERVICE,
+    &EGRESS,
+    &DEPENDENCY,
+    &READINESS,
+    &RESTART,
+    &BACKOFF,
+    &GIVE_UP,
+    &STOP,
+    &LIMITS,
+    &SOFT_HARD,
+    &TIMEOUTS,
+    &GATEWAY,
+    &ROUTE,
+    &HOLD,
+    &POLICIES,
+    &LOGS,
+];
+
+impl Table {
+    /// The key of this name.
+    pub(crate) fn key(&self, name: &str) -> Option<&'static KeyDef> {
+        self.keys.iter().find(|key| key.name == name)
+    }
+}
+
+const PORT: Kind = Kind::Whole { min: 1, max: 65535 };
+const PORT_OR_ANY: Kind = Kind::Whole { min: 0, max: 65535 };
+
+const NOT_YET: &str = "it is not supported yet";
