@@ -167,7 +167,7 @@ impl EventReader {
     pub async fn ready(&mut self) {
         let next = self.next;
         // It fails when the sender is gone, and `shared` keeps that.
-        drop(self.newest.wait_for(|newest| *newest >= next).await);
+        let _ = self.newest.wait_for(|newest| *newest >= next).await;
     }
 }
 
@@ -182,7 +182,8 @@ fn skipped(seq: u64, count: u64) -> Option<Arc<str>> {
         service: None,
         worker: None,
         run: None,
-        text: known.map_or_else(|| "earlier events are gone".into(), |count| format!("{count} events are gone")),
+        text: known
+            .map_or_else(|| "earlier events are gone".into(), |count| format!("{count} events are gone")),
         state: None,
         exit: None,
         data: known.map(|count| ("count".into(), count.into())).into_iter().collect(),

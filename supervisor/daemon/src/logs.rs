@@ -33,13 +33,13 @@ use regex::Regex;
 use tokio::sync::oneshot;
 use watt_core::{RunId, ServiceId, WorkerId};
 
-pub use self::{file::Rotation, line::Entry};
 use self::{
     bookmark::Bookmarks,
     history::{Part, Wanted},
     pump::Pump,
     store::Store,
 };
+pub use self::{file::Rotation, line::Entry};
 use crate::events::Events;
 
 /// The most lines of the past that one question is answered with.
@@ -156,7 +156,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // `messages` is dropped after this, so the thread may find it still connected; replacing it first closes it.
         self.messages = mpsc::channel().0;
-        drop(self.wake.write(1));
+        let _ = self.wake.write(1);
     }
 }
 
@@ -186,14 +186,23 @@ impl Logs {
 
     /// The newest lines of a worker that are in memory, both streams together, oldest first; what stands in its pipes
     /// at this moment included. For the report of a failed start.
-    pub fn last_lines(&self, source: Source, count: usize) -> impl Future<Output = Vec<Entry>> + Send + use<> {
+    pub fn last_lines(
+        &self,
+        source: Source,
+        count: usize,
+    ) -> impl Future<Output = Vec<Entry>> + Send + use<> {
         let (reply, lines) = oneshot::channel();
         self.send(Message::LastLines { source, count, reply });
         async { lines.await.unwrap_or_default() }
     }
 
     /// Waits until the run has written a line that matches, be it before this call. `false` when it ended without.
-    pub fn wait_for_line(&self, worker: WorkerId, run: RunId, pattern: Regex) -> impl Future<Output = bool> + use<> {
+    pub fn wait_for_line(
+        &self,
+        worker: WorkerId,
+        run: RunId,
+        pattern: Regex,
+    ) -> impl Future<Output = bool> + use<> {
         let (found, to_come) = oneshot::channel();
         // Asked for first, so that no line falls between the past and what is to come.
         self.send(Message::Watch { run, pattern: pattern.clone(), found });
@@ -206,7 +215,10 @@ impl Logs {
     }
 
     /// The lines of the past, oldest first, and a reader of those to come when the question asks for it.
-    pub fn ask(&self, question: Question) -> impl Future<Output = (Vec<Entry>, Option<Reader>)> + Send + use<> {
+    pub fn ask(
+        &self,
+        question: Question,
+    ) -> impl Future<Output = (Vec<Entry>, Option<Reader>)> + Send + use<> {
         let count = question.count.min(TAIL_MAX);
         let run = question.run.map(|run| run.0);
         let (reply, answer) = oneshot::channel();
@@ -226,8 +238,8 @@ impl Logs {
 
     fn send(&self, message: Message) {
         // A thread that has gone drops the reply's channel, and the caller sees an end.
-        drop(self.0.messages.send(message));
-        drop(self.0.wake.write(1));
+        let _ = self.0.messages.send(message);
+        let _ = self.0.wake.write(1);
     }
 }
 

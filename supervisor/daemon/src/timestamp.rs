@@ -22,7 +22,9 @@ pub fn from_ms(ms: u64) -> String {
 
 /// Microseconds since the Unix epoch; 0 for a clock that is set before it.
 pub(crate) fn now_us() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX))
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX))
 }
 
 /// Microseconds since the Unix epoch of an RFC 3339 time; times before the epoch are 0.

@@ -117,12 +117,13 @@ impl Bookmarks {
             *bytes = number.to_le_bytes();
         }
         // See the type: what fails here costs little, and the next note may succeed.
-        drop(file.write_all_at(&slot, (index * SLOT_SIZE) as u64));
+        let _ = file.write_all_at(&slot, (index * SLOT_SIZE) as u64);
     }
 }
 
 fn open(path: &Path) -> io::Result<(File, Vec<u8>)> {
-    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    let mut file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     let mut content = Vec::new();
     file.by_ref().take((SLOTS_MAX * SLOT_SIZE) as u64).read_to_end(&mut content)?;
     Ok((file, content))
@@ -153,7 +154,11 @@ mod tests {
         first.give_back(&gone);
 
         let mut second = Bookmarks::open(&path);
-        assert_eq!(second.take(RunId(4), Stream::Stdout).0.index, 2, "a free slot is used before the file grows");
+        assert_eq!(
+            second.take(RunId(4), Stream::Stdout).0.index,
+            2,
+            "a free slot is used before the file grows"
+        );
         let mut check = |run, stream, expected| assert_eq!(second.take(RunId(run), stream).1, expected);
         check(1, Stream::Stderr, None);
         check(1, Stream::Stdout, Some(batch));

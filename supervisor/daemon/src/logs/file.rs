@@ -129,7 +129,7 @@ impl LogFile {
             // What was written of it is cut off again; shrinking works on a full disk. Others' lines may be behind
             // it in a shared file, which is then left as it is.
             if self.sharing == Sharing::Own {
-                drop(open.file.set_len(open.size));
+                let _ = open.file.set_len(open.size);
             }
             return Err(error);
         }
@@ -223,7 +223,7 @@ fn copy_and_empty(path: &Path, open: &mut Open, files_max: u32) -> io::Result<()
             }
         }
         // A copy that fails (a full disk) must not keep the file growing.
-        drop(fs::copy(path, numbered(path, 1)));
+        let _ = fs::copy(path, numbered(path, 1));
     }
     open.file.set_len(0)?;
     open.size = 0;
@@ -267,14 +267,17 @@ mod tests {
             let mut files: Vec<_> = fs::read_dir(self.dir.path().join("logs"))
                 .unwrap()
                 .map(|entry| entry.unwrap().path())
-                .map(|path| (path.file_name().unwrap().to_str().unwrap().into(), fs::read_to_string(path).unwrap()))
+                .map(|path| {
+                    (path.file_name().unwrap().to_str().unwrap().into(), fs::read_to_string(path).unwrap())
+                })
                 .collect();
             files.sort();
             files
         }
 
         fn check(&self, expected: &[(&str, &str)]) {
-            let expected: Vec<_> = expected.iter().map(|(name, text)| ((*name).into(), (*text).into())).collect();
+            let expected: Vec<_> =
+                expected.iter().map(|(name, text)| ((*name).into(), (*text).into())).collect();
             assert_eq!(self.files(), expected);
         }
     }
@@ -286,7 +289,11 @@ mod tests {
             for line in ["1111\n", "2222\n", "3333\n", "4444\n", "5555\n", "6666\n", "7777\n"] {
                 assert!(matches!(logs.append(line), Appended::Written));
             }
-            logs.check(&[("api.jsonl", "7777\n"), ("api.jsonl.1", "5555\n6666\n"), ("api.jsonl.2", "3333\n4444\n")]);
+            logs.check(&[
+                ("api.jsonl", "7777\n"),
+                ("api.jsonl.1", "5555\n6666\n"),
+                ("api.jsonl.2", "3333\n4444\n"),
+            ]);
         }
     }
 

@@ -81,12 +81,14 @@ mod tests {
     use super::*;
 
     fn texts(bytes: &[u8], limit: usize, tail: Tail) -> Vec<(String, bool)> {
-        let text = |segment: Segment| (String::from_utf8_lossy(&bytes[segment.text]).into_owned(), segment.partial);
+        let text =
+            |segment: Segment| (String::from_utf8_lossy(&bytes[segment.text]).into_owned(), segment.partial);
         frame(bytes, limit, tail).into_iter().map(text).collect()
     }
 
     fn check(bytes: &str, tail: Tail, expected: &[(&str, bool)]) {
-        let expected: Vec<_> = expected.iter().map(|(text, partial)| ((*text).to_owned(), *partial)).collect();
+        let expected: Vec<_> =
+            expected.iter().map(|(text, partial)| ((*text).to_owned(), *partial)).collect();
         assert_eq!(texts(bytes.as_bytes(), 8, tail), expected, "{bytes:?} {tail:?}");
     }
 

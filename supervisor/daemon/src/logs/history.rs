@@ -1,14 +1,7 @@
 //! Lines of the past out of the files, newest first, read backward in blocks so that the last lines of a large file
 //! cost little. Runs on a thread that may wait for the disk.
 
-use std::{
-    cmp::Reverse,
-    collections::BinaryHeap,
-    fs::File,
-    io,
-    os::unix::fs::FileExt as _,
-    path::PathBuf,
-};
+use std::{cmp::Reverse, collections::BinaryHeap, fs::File, io, os::unix::fs::FileExt as _, path::PathBuf};
 
 use serde::Deserialize;
 
@@ -208,7 +201,10 @@ mod tests {
     use super::*;
 
     fn json(seq: u64) -> String {
-        format!(r#"{{"at":"t","service":"a","worker":0,"run":{},"stream":"stdout","text":"é","seq":{seq}}}"#, seq % 2)
+        format!(
+            r#"{{"at":"t","service":"a","worker":0,"run":{},"stream":"stdout","text":"é","seq":{seq}}}"#,
+            seq % 2
+        )
     }
 
     fn write(path: &Path, seqs: impl IntoIterator<Item = u64>) {
@@ -255,8 +251,11 @@ mod tests {
     fn nonsense_in_a_file_is_left_out() {
         let dir = tempfile::tempdir().unwrap();
         let part = Part { path: dir.path().join("a.jsonl"), files_max: 2, before: u64::MAX };
-        fs::write(&part.path, [b"\xff\xfe\n{}\n", json(3).as_bytes(), b"\n\n[1]\n", json(4).as_bytes()].concat())
-            .unwrap();
+        fs::write(
+            &part.path,
+            [b"\xff\xfe\n{}\n", json(3).as_bytes(), b"\n\n[1]\n", json(4).as_bytes()].concat(),
+        )
+        .unwrap();
         check(std::slice::from_ref(&part), ALL, [3, 4]);
         fs::write(&part.path, vec![b'x'; 10 << 20]).unwrap();
         check(&[part], ALL, []);

@@ -66,7 +66,9 @@ impl Attribution {
             Stream::Stderr => "stderr",
         };
         // Names are made of letters, digits, '-' and '_', so nothing has to be escaped.
-        Attribution(format!(r#""service":"{service}","worker":{worker},"run":{run},"stream":"{stream}""#).into())
+        Attribution(
+            format!(r#""service":"{service}","worker":{worker},"run":{run},"stream":"{stream}""#).into(),
+        )
     }
 
     /// Encodes a line.

@@ -93,8 +93,9 @@ impl Pipe {
     pub(super) fn new(reader: OwnedFd) -> Pipe {
         // The spawner has a descriptor of the same open file and never reads it, so the flag is ours to set. Should it
         // fail, reads of what we have looked at cannot block either.
-        drop(fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)));
-        let capacity = fcntl(&reader, FcntlArg::F_GETPIPE_SZ).ok().and_then(|size| usize::try_from(size).ok());
+        let _ = fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
+        let capacity =
+            fcntl(&reader, FcntlArg::F_GETPIPE_SZ).ok().and_then(|size| usize::try_from(size).ok());
         // A user over /proc/sys/fs/pipe-user-pages-soft gets pipes of two pages. A line may not fill one: its
         // writer would wait for us while we wait for the rest of the line.
         let line_size_max = capacity.map_or(LINE_SIZE_MAX, |size| (size / 2).clamp(1, LINE_SIZE_MAX));

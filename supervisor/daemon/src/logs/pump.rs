@@ -99,7 +99,12 @@ enum Turn {
 }
 
 impl Pump {
-    pub(super) fn new(wake: Arc<EventFd>, messages: Receiver<Message>, bookmarks: Bookmarks, store: Store) -> io::Result<Pump> {
+    pub(super) fn new(
+        wake: Arc<EventFd>,
+        messages: Receiver<Message>,
+        bookmarks: Bookmarks,
+        store: Store,
+    ) -> io::Result<Pump> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&*wake, EpollEvent::new(EpollFlags::EPOLLIN, MESSAGES))?;
         Ok(Pump {
@@ -143,7 +148,7 @@ impl Pump {
         for event in &events[..count] {
             if event.data() == MESSAGES {
                 // It counts; one read empties it. It cannot block, having been readable with no other reader.
-                drop(self.wake.read());
+                let _ = self.wake.read();
                 continue;
             }
             if let Some(stream) = self.streams.get_mut(&event.data()) {
@@ -182,7 +187,7 @@ impl Pump {
             }
         }
         // There may be more, and their wake-up has been read.
-        drop(self.wake.write(1));
+        let _ = self.wake.write(1);
         true
     }
 
@@ -192,11 +197,11 @@ impl Pump {
             Message::Attach { info, stdout, stderr } => self.attach(info, stdout, stderr),
             Message::Ended { run, reply } => {
                 self.end(run);
-                drop(reply.send(()));
+                let _ = reply.send(());
             }
             Message::LastLines { source, count, reply } => {
                 self.catch_up(|run| run.info.source == source);
-                drop(reply.send(self.store.last_lines(&source, count)));
+                let _ = reply.send(self.store.last_lines(&source, count));
             }
             Message::Ask { mut question, reply } => {
                 if let Some(wanted) = question.run {
@@ -206,7 +211,7 @@ impl Pump {
                 }
                 let reader = question.follow.then(|| self.store.follow(&question));
                 let (found, parts) = self.store.ask(&question);
-                drop(reply.send(super::Answer { found, parts, after: question.after, reader }));
+                let _ = reply.send(super::Answer { found, parts, after: question.after, reader });
             }
             Message::Watch { run, pattern, found } => {
                 if self.runs.contains_key(&run) {
@@ -362,14 +367,15 @@ impl Pump {
     fn remove(&mut self, number: u64) {
         if let Some(stream) = self.streams.remove(&number) {
             // The spawner has the same open file, so closing our descriptor alone would leave it watched (epoll(7)).
-            drop(self.epoll.delete(&stream.pipe));
+            let _ = self.epoll.delete(&stream.pipe);
             self.bookmarks.give_back(&stream.slot);
         }
     }
 
     /// Takes what stands in the pipes of some runs now, so that an answer about them is complete.
     fn catch_up(&mut self, of: impl Fn(&Run) -> bool) {
-        let numbers: Vec<u64> = self.runs.values().filter(|run| of(run)).flat_map(|run| run.streams).collect();
+        let numbers: Vec<u64> =
+            self.runs.values().filter(|run| of(run)).flat_map(|run| run.streams).collect();
         for number in numbers {
             self.drain(number);
             self.mark_ready(number);

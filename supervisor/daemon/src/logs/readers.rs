@@ -84,7 +84,9 @@ impl Readers {
                 // Dropping the reply is the end.
                 (true, true) => return false,
                 // The handle keeps the receiver until it has the batch; when it is gone, `close` follows.
-                (false, _) => drop(reply.send(batch)),
+                (false, _) => {
+                    let _ = reply.send(batch);
+                }
             }
             true
         });
@@ -110,7 +112,9 @@ impl Reader {
             .iter()
             .map(|book| &books.list[*book].ring)
             .filter(|ring| ring.newest() > self.seen)
-            .map(|ring| ring.after(self.seen).filter(move |record| run.is_none_or(|(run, _)| run == record.run)))
+            .map(|ring| {
+                ring.after(self.seen).filter(move |record| run.is_none_or(|(run, _)| run == record.run))
+            })
             .map(Iterator::peekable)
             .collect();
         let seq = |record: &&Record| record.entry.seq;

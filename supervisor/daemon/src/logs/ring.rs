@@ -84,9 +84,12 @@ mod tests {
     #[test]
     fn what_is_dropped_is_known_to_be_missing() {
         let mut ring = Ring::new(10);
-        [10, 12, 15].map(|seq| ring.push(record(seq)));
+        [10, 12, 15].into_iter().for_each(|seq| ring.push(record(seq)));
         let after = |ring: &Ring, seq| ring.after(seq).map(|record| record.entry.seq).collect::<Vec<_>>();
-        assert_eq!((after(&ring, 0), after(&ring, 11), after(&ring, 15)), (vec![10, 12, 15], vec![12, 15], vec![]));
+        assert_eq!(
+            (after(&ring, 0), after(&ring, 11), after(&ring, 15)),
+            (vec![10, 12, 15], vec![12, 15], vec![])
+        );
         assert_eq!(ring.complete_from(), 10);
         assert_eq!(ring.evict().map(|record| record.entry.seq), Some(10));
         assert_eq!((ring.complete_from(), ring.newest()), (11, 15));

@@ -1,11 +1,7 @@
 //! Where framed lines go: the ring of their service, its file, the readers that wait, and the patterns that are watched
 //! for. Holds no pipe; everything here is bounded.
 
-use std::{
-    collections::HashMap,
-    path::PathBuf,
-    time::Instant,
-};
+use std::{collections::HashMap, path::PathBuf, time::Instant};
 
 use regex::Regex;
 use tokio::sync::oneshot;
@@ -145,7 +141,7 @@ impl Store {
         // A watch whose receiver has gone is closed and goes as well.
         let met = watches.extract_if(.., |watch| watch.found.is_closed() || watch.pattern.is_match(&text));
         for watch in met {
-            drop(watch.found.send(()));
+            let _ = watch.found.send(());
         }
         if watches.is_empty() {
             self.watches.remove(&run);
@@ -187,7 +183,11 @@ impl Store {
             let path = self.settings.file(Some(service));
             (before > from).then_some(Part { path, files_max: self.settings.rotation.files_max, before })
         };
-        let parts = if question.count == 0 { Vec::new() } else { question.services.iter().filter_map(part).collect() };
+        let parts = if question.count == 0 {
+            Vec::new()
+        } else {
+            question.services.iter().filter_map(part).collect()
+        };
         (found, parts)
     }
 
@@ -206,7 +206,8 @@ impl Store {
     /// A reader of the lines to come.
     pub(super) fn follow(&mut self, question: &Question) -> u64 {
         let services = &question.services;
-        let books = services.iter().map(|service| self.books.open(Some(service), self.next_seq(), &self.settings));
+        let books =
+            services.iter().map(|service| self.books.open(Some(service), self.next_seq(), &self.settings));
         let books = books.collect();
         self.readers.open(books, question.run, self.newest_seq)
     }
@@ -262,7 +263,13 @@ impl Books {
         })
     }
 
-    fn keep(&mut self, book: usize, record: Record, settings: &Settings, mut evicted: impl FnMut(usize, &Record)) {
+    fn keep(
+        &mut self,
+        book: usize,
+        record: Record,
+        settings: &Settings,
+        mut evicted: impl FnMut(usize, &Record),
+    ) {
         let before = self.list[book].ring.size();
         self.list[book].ring.push(record);
         self.size += self.list[book].ring.size() - before;

@@ -18,7 +18,8 @@ use crate::events::EventReader;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Fixture {
-    dir: TempDir,
+    /// Removed with the fixture.
+    _dir: TempDir,
     settings: Settings,
     logs: Logs,
     events: Events,
@@ -43,7 +44,7 @@ impl Fixture {
         change(&mut settings);
         let events = Events::new();
         let logs = Logs::start(settings.clone(), events.clone()).unwrap();
-        Fixture { dir, settings, logs, events }
+        Fixture { _dir: dir, settings, logs, events }
     }
 
     fn worker(&self, service: &str, run: u64) -> Worker {
@@ -190,7 +191,10 @@ async fn a_run_that_ends_leaves_no_line_behind() {
     // The writers stay open, as an orphan's would.
     soon("the end", fixture.logs.ended(worker.run)).await;
     let past = fixture.past(&["api"]).await;
-    assert_eq!(past.last().map(|line| (line.text.as_deref(), line.partial)), Some((Some("last words"), false)));
+    assert_eq!(
+        past.last().map(|line| (line.text.as_deref(), line.partial)),
+        Some((Some("last words"), false))
+    );
     let error = (0..).find_map(|_| worker.stdout.write_all(b"to nobody\n").err()).unwrap();
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
 }
@@ -223,7 +227,8 @@ async fn a_failed_start_has_the_last_lines_of_both_streams() {
 async fn a_pattern_is_found_before_and_after_it_is_asked_for() {
     let fixture = Fixture::new();
     let mut worker = fixture.worker("api", 1);
-    let wait = |pattern: &str| fixture.logs.wait_for_line(worker_id("api"), RunId(1), Regex::new(pattern).unwrap());
+    let wait =
+        |pattern: &str| fixture.logs.wait_for_line(worker_id("api"), RunId(1), Regex::new(pattern).unwrap());
     worker.stdout.write_all(b"listening on 80\n").unwrap();
     assert!(soon("the pattern", wait("^listening")).await);
     let (later, never) = (wait(r#""msg":"up""#), wait("^never$"));
@@ -231,7 +236,10 @@ async fn a_pattern_is_found_before_and_after_it_is_asked_for() {
     assert!(soon("the pattern", later).await);
     soon("the end", fixture.logs.ended(worker.run)).await;
     assert!(!soon("the end", never).await);
-    assert!(!soon("an answer", fixture.logs.wait_for_line(worker_id("api"), RunId(9), Regex::new("x").unwrap())).await);
+    assert!(
+        !soon("an answer", fixture.logs.wait_for_line(worker_id("api"), RunId(9), Regex::new("x").unwrap()))
+            .await
+    );
 }
 
 #[tokio::test]
@@ -255,7 +263,8 @@ async fn a_slow_reader_is_told_what_it_missed() {
     let numbers: String = (0..5000).map(|number| format!("{number}\n")).collect();
     worker.stdout.write_all(numbers.as_bytes()).unwrap();
     soon("the end", fixture.logs.ended(worker.run)).await;
-    let lines = following.until(|lines| lines.last().is_some_and(|line| line.text.as_deref() == Some("4999"))).await;
+    let lines =
+        following.until(|lines| lines.last().is_some_and(|line| line.text.as_deref() == Some("4999"))).await;
     let skipped: u64 = lines.iter().filter_map(|line| line.skipped).sum();
     let read = lines.iter().filter(|line| line.skipped.is_none()).count();
     assert!(skipped > 0, "the ring is smaller than the output");
@@ -312,7 +321,8 @@ async fn memory_is_bounded_for_one_service_and_for_all() {
 
 #[tokio::test]
 async fn a_flood_does_not_keep_another_worker_waiting() {
-    let fixture = Fixture::with(|settings| settings.rotation = Rotation { file_size_max: 1 << 20, files_max: 2 });
+    let fixture =
+        Fixture::with(|settings| settings.rotation = Rotation { file_size_max: 1 << 20, files_max: 2 });
     let (flood, mut quiet) = (fixture.worker("flood", 1), fixture.worker("quiet", 2));
     let mut yes = Started(Command::new("yes").stdout(flood.stdout).spawn().unwrap());
     let mut flooded = fixture.follow(&["flood"]).await;
@@ -324,7 +334,8 @@ async fn a_flood_does_not_keep_another_worker_waiting() {
     }
     assert!(yes.0.try_wait().unwrap().is_none(), "the flood goes on");
     drop(yes);
-    let size = |name: &str| fs::metadata(fixture.settings.dir.join(name)).map_or(0, |metadata| metadata.len());
+    let size =
+        |name: &str| fs::metadata(fixture.settings.dir.join(name)).map_or(0, |metadata| metadata.len());
     assert!(size("flood.jsonl") + size("flood.jsonl.1") <= 2 << 20, "files are bounded");
 }
 

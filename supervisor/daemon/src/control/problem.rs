@@ -1,0 +1,145 @@
+//! Errors of the control API, and the one place where they become replies.
+
+use hyper::{Method, Response, StatusCode, header};
+use watt_api::control::Problem;
+use watt_core::ServiceId;
+
+use super::{
+    Refusal,
+    body::{self, Reply},
+};
+
+/// How much a name may differ from the one that is suggested: Jaro-Winkler, as clap measures it.
+const SIMILARITY_MIN: f64 = 0.7;
+/// How many names are suggested.
+const SUGGESTIONS_MAX: usize = 3;
+
+/// Why a request is not answered as it asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// The caller is somebody else.
+    Forbidden { uid: u32 },
+    /// No such path.
+    NoPath(String),
+    /// The path has no such method.
+    NoMethod { method: Method, allowed: Vec<&'static str> },
+    /// The request's form is wrong.
+    BadRequest { message: String, hint: Option<String> },
+    /// The body is larger than any request needs.
+    TooLarge { size_max: usize },
+    /// The body did not come in time.
+    BodyTimeout,
+    /// No such service.
+    UnknownService { name: String, known: Vec<ServiceId> },
+    /// Not now: too many do the same.
+    Busy,
+    /// Not any more: the application ends.
+    Ending,
+    /// Our own fault.
+    Internal(String),
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Failure {
+        match refusal {
+            Refusal::UnknownService { name, known } => Failure::UnknownService { name, known },
+            Refusal::ShuttingDown => Failure::Ending,
+            Refusal::Failed { message } => Failure::Internal(message),
+        }
+    }
+}
+
+impl Failure {
+    pub(super) fn into_response(self) -> Response<Reply> {
+        let (status, problem) = self.describe();
+        let bytes = serde_json::to_vec(&problem).unwrap_or_default();
+        let mut response = body::response(status, "application/json", Reply::Whole(bytes.into()));
+        let (name, value) = match &self {
+            Failure::NoMethod { allowed, .. } => (header::ALLOW, allowed.join(", ")),
+            Failure::Busy => (header::RETRY_AFTER, "1".to_owned()),
+            _ => return response,
+        };
+        if let Ok(value) = value.parse() {
+            response.headers_mut().insert(name, value);
+        }
+        response
+    }
+
+    fn describe(&self) -> (StatusCode, Problem) {
+        let (status, code, message, hint) = match self {
+            Failure::Forbidden { uid } => (
+                StatusCode::FORBIDDEN,
+                "forbidden",
+                format!("user {uid} may not control this application"),
+                Some("use wattctl as the user who started it, or as root".to_owned()),
+            ),
+            Failure::NoPath(path) => (
+                StatusCode::NOT_FOUND,
+                "unknown_path",
+                format!("there is no {path}"),
+                Some("GET /v1/openapi.json lists what there is".to_owned()),
+            ),
+            Failure::NoMethod { method, allowed } => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "bad_method",
+                format!("{method} is not possible here"),
+                Some(format!("use {}", allowed.join(" or "))),
+            ),
+            Failure::BadRequest { message, hint } => {
+                (StatusCode::BAD_REQUEST, "bad_request", message.clone(), hint.clone())
+            }
+            Failure::TooLarge { size_max } => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "too_large",
+                format!("a request has at most {size_max} bytes"),
+                None,
+            ),
+            Failure::BodyTimeout => {
+                (StatusCode::REQUEST_TIMEOUT, "bad_request", "the body did not come in time".to_owned(), None)
+            }
+            Failure::UnknownService { name, known } => (
+                StatusCode::NOT_FOUND,
+                "unknown_service",
+                format!("there is no service {name:?}"),
+                Some(service_hint(name, known)),
+            ),
+            Failure::Busy => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "busy",
+                "the supervisor has too much to do".to_owned(),
+                Some("try again".to_owned()),
+            ),
+            Failure::Ending => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "ending",
+                "the application is being shut down".to_owned(),
+                None,
+            ),
+            Failure::Internal(message) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "internal", message.clone(), None)
+            }
+        };
+        (status, Problem { code: code.to_owned(), message, hint })
+    }
+}
+
+fn service_hint(name: &str, known: &[ServiceId]) -> String {
+    let near = nearest(name, known.iter().map(ServiceId::as_str));
+    match near[..] {
+        [] => {
+            let names: Vec<&str> = known.iter().map(ServiceId::as_str).take(20).collect();
+            format!("its services are {}", names.join(", "))
+        }
+        _ => format!("did you mean {}?", near.join(" or ")),
+    }
+}
+
+/// The names that look most like this one.
+pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut near: Vec<(f64, &str)> = known
+        .map(|known| (strsim::jaro_winkler(name, known), known))
+        .filter(|(similarity, _)| *similarity >= SIMILARITY_MIN)
+        .collect();
+    near.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
+    near.into_iter().take(SUGGESTIONS_MAX).map(|(_, name)| name).collect()
+}

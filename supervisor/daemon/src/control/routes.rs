@@ -1,0 +1,224 @@
+//! Everything the control API can do: one table, from which requests are dispatched and the OpenAPI document is made.
+
+use hyper::{Method, Request, Response, body::Incoming};
+use schemars::{Schema, SchemaGenerator};
+use watt_api::control::{Event, Inspect, LogLine, Outcome, Selection, Shutdown, Status};
+
+use super::{
+    Control,
+    body::Reply,
+    events, logs, openapi,
+    operations::{self, Order},
+    problem::Failure,
+    request::{Query, decoded},
+    services, status,
+};
+
+/// What a route does. Closed: the server matches it exhaustively.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Action {
+    Status,
+    Inspect,
+    Order(Order),
+    Shutdown,
+    Events,
+    Logs,
+    OpenApi,
+}
+
+/// One method of one path.
+#[derive(Debug)]
+pub(super) struct Route {
+    pub(super) method: &'static str,
+    /// `{name}` stands for one segment.
+    pub(super) path: &'static str,
+    pub(super) action: Action,
+    /// Names it in generated clients.
+    pub(super) id: &'static str,
+    pub(super) summary: &'static str,
+    pub(super) query: &'static [Parameter],
+    pub(super) body: Option<fn(&mut SchemaGenerator) -> Schema>,
+    pub(super) reply: Content,
+}
+
+/// A query parameter.
+#[derive(Debug)]
+pub(super) struct Parameter {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) text: &'static str,
+}
+
+/// What a query parameter holds.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Kind {
+    Number,
+    Flag,
+    Time,
+    /// It may be there several times.
+    Names,
+}
+
+/// What a reply holds.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Content {
+    One(fn(&mut SchemaGenerator) -> Schema),
+    Lines(fn(&mut SchemaGenerator) -> Schema),
+    Document,
+}
+
+const fn parameter(name: &'static str, kind: Kind, text: &'static str) -> Parameter {
+    Parameter { name, kind, text }
+}
+
+const FOLLOW: Parameter = parameter("follow", Kind::Flag, "Go on with what is to come");
+
+/// The table.
+pub(super) const ROUTES: &[Route] = &[
+    Route {
+        method: "GET",
+        path: "/v1/status",
+        action: Action::Status,
+        id: "status",
+        summary: "The whole application",
+        query: &[],
+        body: None,
+        reply: Content::One(SchemaGenerator::subschema_for::<Status>),
+    },
+    Route {
+        method: "GET",
+        path: "/v1/services/{service}",
+        action: Action::Inspect,
+        id: "inspect",
+        summary: "One service, with its effective configuration",
+        query: &[],
+        body: None,
+        reply: Content::One(SchemaGenerator::subschema_for::<Inspect>),
+    },
+    order(
+        "/v1/start",
+        Order::Start,
+        "start",
+        "Start services; answers when they are ready, or are not going to be",
+    ),
+    order("/v1/stop", Order::Stop, "stop", "Stop services; answers when they have ended"),
+    order("/v1/restart", Order::Restart, "restart", "Restart services; answers when the new runs are ready"),
+    Route {
+        method: "POST",
+        path: "/v1/shutdown",
+        action: Action::Shutdown,
+        id: "shutdown",
+        summary: "End the application; answers when everything but the supervisor has ended",
+        query: &[],
+        body: Some(SchemaGenerator::subschema_for::<Shutdown>),
+        reply: Content::One(SchemaGenerator::subschema_for::<Outcome>),
+    },
+    Route {
+        method: "GET",
+        path: "/v1/events",
+        action: Action::Events,
+        id: "events",
+        summary: "What happened, one JSON object a line",
+        query: &[parameter("since", Kind::Number, "Leave out those up to this seq"), FOLLOW],
+        body: None,
+        reply: Content::Lines(SchemaGenerator::subschema_for::<Event>),
+    },
+    Route {
+        method: "GET",
+        path: "/v1/logs",
+        action: Action::Logs,
+        id: "logs",
+        summary: "What the workers wrote, one JSON object a line",
+        query: &[
+            parameter(
+                "service",
+                Kind::Names,
+                "Of this service; may be given several times. All, when left out",
+            ),
+            parameter("since", Kind::Time, "Leave out those before this time"),
+            parameter("after", Kind::Number, "Leave out those up to this seq"),
+            parameter("tail", Kind::Number, "At most so many lines of the past, 10000 at most"),
+            FOLLOW,
+        ],
+        body: None,
+        reply: Content::Lines(SchemaGenerator::subschema_for::<LogLine>),
+    },
+    Route {
+        method: "GET",
+        path: "/v1/openapi.json",
+        action: Action::OpenApi,
+        id: "openapi",
+        summary: "This document",
+        query: &[],
+        body: None,
+        reply: Content::Document,
+    },
+];
+
+const fn order(path: &'static str, order: Order, id: &'static str, summary: &'static str) -> Route {
+    Route {
+        method: "POST",
+        path,
+        action: Action::Order(order),
+        id,
+        summary,
+        query: &[],
+        body: Some(SchemaGenerator::subschema_for::<Selection>),
+        reply: Content::One(SchemaGenerator::subschema_for::<Outcome>),
+    }
+}
+
+/// Answers a request.
+pub(super) async fn answer(
+    control: &Control,
+    request: Request<Incoming>,
+) -> Result<Response<Reply>, Failure> {
+    let (route, segment) = find(request.method(), request.uri().path())?;
+    let query = Query::parse(request.uri().query().unwrap_or_default(), route.query)?;
+    match route.action {
+        Action::Status => status::get(control).await,
+        Action::Inspect => services::get(control, &segment.unwrap_or_default()).await,
+        Action::Order(order) => operations::order(control, order, request.into_body()).await,
+        Action::Shutdown => operations::shutdown(control, request.into_body()).await,
+        Action::Events => events::get(control, &query),
+        Action::Logs => logs::get(control, &query).await,
+        Action::OpenApi => openapi::get(),
+    }
+}
+
+/// The route of a request, and the segment that stands in the place of its `{name}`.
+fn find(method: &Method, path: &str) -> Result<(&'static Route, Option<String>), Failure> {
+    let mut allowed = Vec::new();
+    for route in ROUTES {
+        let Some(segment) = matched(route.path, path) else { continue };
+        if route.method == method.as_str() {
+            return Ok((route, segment.map(decoded).transpose()?));
+        }
+        allowed.push(route.method);
+    }
+    Err(match allowed[..] {
+        [] => Failure::NoPath(path.to_owned()),
+        _ => Failure::NoMethod { method: method.clone(), allowed },
+    })
+}
+
+/// Whether a path fits, and with which segment.
+fn matched<'a>(pattern: &str, path: &'a str) -> Option<Option<&'a str>> {
+    let Some((before, _)) = pattern.split_once('{') else { return (pattern == path).then_some(None) };
+    let segment = path.strip_prefix(before)?;
+    (!segment.is_empty() && !segment.contains('/')).then_some(Some(segment))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_takes_one_whole_segment() {
+        assert_eq!(matched("/v1/status", "/v1/status"), Some(None));
+        assert_eq!(matched("/v1/status", "/v1/status/"), None);
+        assert_eq!(matched("/v1/services/{service}", "/v1/services/api"), Some(Some("api")));
+        assert_eq!(matched("/v1/services/{service}", "/v1/services/"), None);
+        assert_eq!(matched("/v1/services/{service}", "/v1/services/a/b"), None);
+    }
+}
