@@ -16,6 +16,7 @@ use crate::{
     destination::destination,
     http::{self, Side, Stream},
     listeners::tcp_client,
+    respond::Reason,
     tunnel,
 };
 
@@ -36,16 +37,15 @@ pub(crate) async fn serve(context: &Rc<Context>, caller: Rc<str>, client: TcpStr
 }
 
 async fn pass_on(context: &Context, caller: &str, target: SocketAddr, client: TcpStream) {
-    let view = context.view();
     let service = match target.ip() {
-        IpAddr::V4(address) => view.service_at(address),
+        IpAddr::V4(address) => context.view().service_at(address).map(str::to_owned),
         IpAddr::V6(_) => None,
     };
     let Some(service) = service else {
         context.refuse(Some(caller), &target.to_string(), "no service has this address");
         return tunnel::reset(client);
     };
-    match context.thread.open(service, Some(target.port()), Some(caller)).await {
+    match context.thread.open(&service, Some(target.port()), Some(caller)).await {
         Ok(passage) => match passage.stream {
             Stream::Tcp(server) => tunnel::run(client, server).await,
             Stream::Unix(_) => {
@@ -55,7 +55,10 @@ async fn pass_on(context: &Context, caller: &str, target: SocketAddr, client: Tc
             }
         },
         Err(failure) => {
-            context.refuse(Some(caller), &format!("{service}:{}", target.port()), &failure.message);
+            // Whom a policy refuses was told by the policy.
+            if failure.reason != Reason::PolicyDenied {
+                context.refuse(Some(caller), &format!("{service}:{}", target.port()), &failure.message);
+            }
             tunnel::reset(client);
         }
     }

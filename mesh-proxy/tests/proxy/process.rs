@@ -1,30 +1,21 @@
 //! The proxy as a process: it survives its daemons, whatever they send, and ends in order.
 
-mod support;
-
 use std::{
     io::{Read, Write},
     net::{Shutdown, TcpListener, TcpStream, UdpSocket},
-    num::NonZeroUsize,
     os::unix::{fs::PermissionsExt, net::UnixListener},
     process::Command,
     time::Duration,
 };
 
 use rustix::process::Signal;
-use support::*;
+
 use watt_api::mesh::{FromProxy, ListenerKind, Snapshot, ToProxy};
 
-/// Not a test: what [`Proxy::start`] executes.
-#[test]
-#[ignore = "started by the other tests in a process of its own"]
-fn the_proxys_process() {
-    let drain = std::env::var(DRAIN_MS).expect("started by a test").parse().unwrap();
-    let settings = watt_mesh_proxy::Settings {
-        threads: NonZeroUsize::new(2),
-        drain_timeout: Duration::from_millis(drain),
-    };
-    watt_mesh_proxy::run(&settings).unwrap();
+use crate::support::*;
+
+fn echo_port() -> u16 {
+    serve_echo(TcpListener::bind("127.0.0.1:0").unwrap()).port()
 }
 
 /// A listener and what it leads to: a port of the host's own localhost.
@@ -36,7 +27,7 @@ fn host_port(port: u16) -> (TcpListener, ListenerKind) {
 #[test]
 fn traffic_survives_the_daemon_and_the_next_one_takes_over() {
     let proxy = Proxy::start();
-    let (kept, kind) = host_port(echo_server().port());
+    let (kept, kind) = host_port(echo_port());
     let (dropped, _) = host_port(0);
     let [kept_at, dropped_at] = [&kept, &dropped].map(|listener| listener.local_addr().unwrap());
     let mut first = proxy.daemon();
@@ -74,7 +65,7 @@ fn a_daemon_that_hangs_is_replaced() {
 #[test]
 fn hostile_frames_end_their_link_and_nothing_else() {
     let mut proxy = Proxy::start();
-    let (listener, kind) = host_port(echo_server().port());
+    let (listener, kind) = host_port(echo_port());
     let mut daemon = proxy.daemon();
     daemon.add_listener("host_port/1", kind.clone(), &listener);
     daemon.publish(snapshot(1, []));
@@ -130,7 +121,7 @@ fn a_foreign_user_is_turned_away() {
 #[test]
 fn sigterm_lets_finish_what_is_there() {
     let mut proxy = Proxy::start();
-    let (listener, kind) = host_port(echo_server().port());
+    let (listener, kind) = host_port(echo_port());
     let address = listener.local_addr().unwrap();
     let mut daemon = proxy.daemon();
     daemon.add_listener("host_port/1", kind, &listener);
@@ -150,7 +141,7 @@ fn sigterm_lets_finish_what_is_there() {
 #[test]
 fn sigterm_does_not_wait_for_ever() {
     let mut proxy = Proxy::start_with_drain(Duration::from_millis(50));
-    let (listener, kind) = host_port(echo_server().port());
+    let (listener, kind) = host_port(echo_port());
     let mut daemon = proxy.daemon();
     daemon.add_listener("host_port/1", kind, &listener);
     daemon.publish(snapshot(1, []));
@@ -163,7 +154,7 @@ fn sigterm_does_not_wait_for_ever() {
 #[test]
 fn a_second_signal_ends_it_at_once() {
     let mut proxy = Proxy::start();
-    let (listener, kind) = host_port(echo_server().port());
+    let (listener, kind) = host_port(echo_port());
     let address = listener.local_addr().unwrap();
     let mut daemon = proxy.daemon();
     daemon.add_listener("host_port/1", kind, &listener);

@@ -1,4 +1,4 @@
-//! A proxy in a process of its own, and a daemon made of a few lines that commands it.
+//! A proxy that runs, and a daemon made of a few lines that commands it.
 
 use std::{
     collections::BTreeMap,
@@ -183,9 +183,8 @@ pub(crate) fn service() -> Service {
     }
 }
 
-/// A server on the host's localhost that gives back what it gets, and ends when its client does.
-pub(crate) fn echo_server() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+/// A server that gives back what it gets, and ends when its client does. Returns its address.
+pub(crate) fn serve_echo(listener: TcpListener) -> SocketAddr {
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
         for stream in listener.incoming() {
