@@ -16,6 +16,10 @@ use watt_api::mesh::Snapshot;
 
 use crate::{diag, process};
 
+/// How a caller is called that is neither a service nor an operator. It is no possible service's name, so that no
+/// list of callers has it.
+pub(crate) const UNKNOWN_CALLER: &str = "(unknown)";
+
 /// Who is at the other end, as far as policies care.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Caller {
@@ -25,6 +29,17 @@ pub(crate) enum Caller {
     Operator,
     /// None of them.
     Unknown,
+}
+
+impl Caller {
+    /// As policies know it; `None` is an operator.
+    pub(crate) fn name(self) -> Option<Rc<str>> {
+        match self {
+            Self::Service(name) => Some(name),
+            Self::Operator => None,
+            Self::Unknown => Some(UNKNOWN_CALLER.into()),
+        }
+    }
 }
 
 /// To what the callers of one snapshot are matched.

@@ -25,7 +25,6 @@ use tokio::{
 use watt_api::mesh::{ListenerId, ListenerKind};
 
 use crate::{
-    caller::Caller,
     context::Context,
     dns::Answerer,
     egress, host_port,
@@ -36,10 +35,6 @@ use crate::{
 /// The wait after an error that means "not now", and what it grows to.
 const BACKOFF_FIRST: Duration = Duration::from_millis(5);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
-
-/// How a caller is called that is neither a service nor an operator. It is no possible service's name, so that no
-/// list of callers has it.
-pub(crate) const UNKNOWN_CALLER: &str = "(unknown)";
 
 /// The listeners of one thread.
 pub(crate) struct Listeners {
@@ -285,26 +280,18 @@ async fn mesh_host_tcp(context: &Context, stream: TcpStream) {
         // It ended before it was accepted.
         _ => return,
     };
-    let client = tcp_client(Side::Mesh { caller: caller_name(caller) }, &stream);
+    let client = tcp_client(Side::Mesh { caller: caller.name() }, &stream);
     http::serve(&context.thread, stream, client).await;
 }
 
 async fn mesh_host_unix(context: &Context, stream: UnixStream) {
     let caller = context.view().callers.over_unix(&stream);
-    mesh_unix(context, caller_name(caller), stream).await;
+    mesh_unix(context, caller.name(), stream).await;
 }
 
 async fn mesh_unix(context: &Context, caller: Option<Rc<str>>, stream: UnixStream) {
     let client = Client { side: Side::Mesh { caller }, peer: None, local: None, tls: false };
     http::serve(&context.thread, stream, client).await;
-}
-
-fn caller_name(caller: Caller) -> Option<Rc<str>> {
-    match caller {
-        Caller::Service(name) => Some(name),
-        Caller::Operator => None,
-        Caller::Unknown => Some(UNKNOWN_CALLER.into()),
-    }
 }
 
 /// What is known of a client over TCP. Its addresses are missing when it is gone already, which its first read
