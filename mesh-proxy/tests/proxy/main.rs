@@ -1,6 +1,7 @@
 //! The proxy as a process of its own, seen from outside: through the listeners that are passed to it, and over its
 //! link.
 
+mod host_network;
 mod private_network;
 mod process;
 mod support;

@@ -3,7 +3,7 @@
 use std::{
     io::{Read, Write},
     net::{Shutdown, TcpListener, TcpStream, UdpSocket},
-    os::unix::{fs::PermissionsExt, net::UnixListener},
+    os::unix::fs::PermissionsExt,
     process::Command,
     time::Duration,
 };
@@ -59,7 +59,7 @@ fn a_daemon_that_hangs_is_replaced() {
     first.publish(snapshot(1, []));
     let mut second = proxy.daemon();
     second.publish(snapshot(1, []));
-    eventually("the first link is closed", || first.next().is_none().then_some(()));
+    first.wait_for_end();
 }
 
 #[test]
@@ -81,12 +81,12 @@ fn hostile_frames_end_their_link_and_nothing_else() {
             bytes[3] = 0xff;
         }
         hostile.send_raw(&bytes);
-        assert_eq!(hostile.next(), None, "round {round}");
+        hostile.wait_for_end();
     }
     // A listener without a descriptor, one that is a file, and one that does not listen.
     let mut hostile = proxy.daemon();
     hostile.send(&ToProxy::AddListener { id: "mesh/1".to_owned(), kind: kind.clone() });
-    assert_eq!(hostile.next(), None);
+    hostile.wait_for_end();
     let mut hostile = proxy.daemon();
     hostile.add_listener("mesh/2", kind.clone(), std::fs::File::open("/dev/null").unwrap());
     hostile.add_listener("mesh/3", kind.clone(), UdpSocket::bind("127.0.0.1:0").unwrap());
@@ -256,34 +256,6 @@ fn a_drained_run_is_told_to_each_daemon() {
         daemon.send(&ToProxy::Snapshot(Box::new(draining.clone())));
         daemon.wait_for(|message| (*message == FromProxy::Drained { run: 17 }).then_some(()));
     }
-}
-
-/// A worker on a Unix socket that answers with the request's first words. Returns its path.
-fn http_worker(proxy: &Proxy, name: &str) -> std::path::PathBuf {
-    let path = proxy.path(name);
-    let listener = UnixListener::bind(&path).unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            std::thread::spawn(move || {
-                let mut head = Vec::new();
-                let mut byte = [0];
-                while stream.read(&mut byte).is_ok_and(|size| size == 1) {
-                    head.push(byte[0]);
-                    if head.ends_with(b"\r\n\r\n") {
-                        let text = String::from_utf8_lossy(&head).into_owned();
-                        let words: Vec<&str> = text.split(' ').take(2).collect();
-                        let body = words.join(" ");
-                        let response =
-                            format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-                        stream.write_all(response.as_bytes()).unwrap();
-                        head.clear();
-                    }
-                }
-            });
-        }
-    });
-    path
 }
 
 fn with_worker(version: u64, path: &std::path::Path) -> Snapshot {

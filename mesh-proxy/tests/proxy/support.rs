@@ -147,8 +147,13 @@ impl Daemon {
         }
     }
 
+    /// Reads until the proxy ends the link.
+    pub(crate) fn wait_for_end(&mut self) {
+        while self.next().is_some() {}
+    }
+
     /// The next message; `None` at the end of the link.
-    pub(crate) fn next(&mut self) -> Option<FromProxy> {
+    fn next(&mut self) -> Option<FromProxy> {
         loop {
             if let Some((message, size)) = decode(&self.received).unwrap() {
                 self.received.drain(..size);
@@ -193,6 +198,34 @@ pub(crate) fn serve_echo(listener: TcpListener) -> SocketAddr {
         }
     });
     address
+}
+
+/// A worker on a Unix socket that answers with the request's first words. Returns its path.
+pub(crate) fn http_worker(proxy: &Proxy, name: &str) -> PathBuf {
+    let path = proxy.path(name);
+    let listener = UnixListener::bind(&path).unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            thread::spawn(move || {
+                let mut head = Vec::new();
+                let mut byte = [0];
+                while stream.read(&mut byte).is_ok_and(|size| size == 1) {
+                    head.push(byte[0]);
+                    if head.ends_with(b"\r\n\r\n") {
+                        let text = String::from_utf8_lossy(&head).into_owned();
+                        let words: Vec<&str> = text.split(' ').take(2).collect();
+                        let body = words.join(" ");
+                        let response =
+                            format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+                        stream.write_all(response.as_bytes()).unwrap();
+                        head.clear();
+                    }
+                }
+            });
+        }
+    });
+    path
 }
 
 pub(crate) fn connect(address: SocketAddr) -> TcpStream {
