@@ -25,7 +25,11 @@ pub(crate) fn pick<'w>(workers: &'w [Rc<Worker>], now: Ticks, tried: &[u64]) -> 
             let first = fastrand::usize(..workers.len());
             let offset = fastrand::usize(1..workers.len());
             let (one, other) = (&workers[first], &workers[(first + offset) % workers.len()]);
-            if usable(&one) && usable(&other) { Some(less_busy(one, other)) } else { among(workers, now, tried) }
+            if usable(&one) && usable(&other) {
+                Some(less_busy(one, other))
+            } else {
+                among(workers, now, tried)
+            }
         }
     }
 }
@@ -51,7 +55,13 @@ fn less_busy<'w>(one: &'w Rc<Worker>, other: &'w Rc<Worker>) -> &'w Rc<Worker> {
         std::cmp::Ordering::Less => one,
         std::cmp::Ordering::Greater => other,
         // Without a draw the first one would get everything as long as there is little to do.
-        std::cmp::Ordering::Equal => if fastrand::bool() { one } else { other },
+        std::cmp::Ordering::Equal => {
+            if fastrand::bool() {
+                one
+            } else {
+                other
+            }
+        }
     }
 }
 

@@ -19,6 +19,14 @@ use crate::{
 /// its way. Requests wait this long for it before they fail.
 const NEWS_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// A connection to a worker, and the request that is counted there.
+pub(crate) struct Reached {
+    pub(crate) stream: Stream,
+    pub(crate) flight: Flight,
+    /// Requests were answered on it before.
+    pub(crate) reused: bool,
+}
+
 /// One request's search for a worker, over all its attempts.
 pub(crate) struct Dispatch<'t> {
     thread: &'t Rc<Thread>,
@@ -33,34 +41,55 @@ pub(crate) struct Dispatch<'t> {
 
 impl<'t> Dispatch<'t> {
     pub(crate) fn new(thread: &'t Rc<Thread>, service: Rc<Service>) -> Self {
-        Dispatch { thread, service, tried: Vec::new(), last_error: None, news_until: None, worker_until: None }
+        Dispatch {
+            thread,
+            service,
+            tried: Vec::new(),
+            last_error: None,
+            news_until: None,
+            worker_until: None,
+        }
     }
 
-    /// A connection that was used before, when the worker chosen has one. Costs no system call.
-    pub(crate) fn ready_connection(&mut self) -> Option<(Stream, Flight)> {
-        let worker = self.pick()?;
-        let stream = pool::take(worker, self.thread.clock.now())?;
-        Some((stream, Flight::new(worker.clone(), self.service.tally.clone())))
+    /// A connection to a worker: a kept one if there is, which costs no system call, else a new one.
+    pub(crate) async fn connection(&mut self) -> Result<Reached, Failure> {
+        self.reach(true, None).await
     }
 
-    /// A new connection, to another worker than those that failed as long as there is one.
-    pub(crate) async fn new_connection(&mut self, port: Option<u16>) -> Result<(Stream, Flight), Failure> {
+    /// A connection on which nothing was sent, at another port of the worker if one is given.
+    pub(crate) async fn new_connection(&mut self, port: Option<u16>) -> Result<Reached, Failure> {
+        self.reach(false, port).await
+    }
+
+    async fn reach(&mut self, reuse: bool, port: Option<u16>) -> Result<Reached, Failure> {
         loop {
-            let Some(worker) = self.pick().cloned() else {
+            let Some(worker) = self.pick() else {
+                // A closed port is the caller's affair, and no sign that workers died.
+                if let (Some(_), Some(failure)) = (port, self.last_error.take()) {
+                    return Err(failure);
+                }
                 self.wait().await?;
                 continue;
             };
             // Counted from now on, so that those who connect at the same time spread.
             let flight = Flight::new(worker.clone(), self.service.tally.clone());
-            match pool::connect(&worker, port, self.service.connect_timeout).await {
+            if reuse && let Some(stream) = pool::take(flight.worker(), self.thread.clock.now()) {
+                return Ok(Reached { stream, flight, reused: true });
+            }
+            match pool::connect(flight.worker(), port, self.service.connect_timeout).await {
                 Ok(stream) => {
-                    worker.reached();
-                    return Ok((stream, flight));
+                    if port.is_none() {
+                        flight.worker().reached();
+                    }
+                    return Ok(Reached { stream, flight, reused: false });
                 }
                 Err(error) => {
-                    worker.refused(self.thread.clock.now());
+                    // Nor is it a reason to pass the worker over.
+                    if port.is_none() {
+                        flight.worker().refused(self.thread.clock.now());
+                    }
                     let failure = self.connect_failure(&error);
-                    self.give_up_on(&worker, failure);
+                    self.give_up_on(flight.worker(), failure);
                 }
             }
         }

@@ -134,7 +134,8 @@ fn write_list(fields: &Fields<'_, '_>, lines: Lines, out: &mut Vec<u8>) {
 
 /// A service's name as RFC 7239 §6.3 wants names that are no addresses: `_web`.
 fn obfuscated(service: &str) -> String {
-    let plain = |letter: char| if letter.is_ascii_alphanumeric() || "._-".contains(letter) { letter } else { '_' };
+    let plain =
+        |letter: char| if letter.is_ascii_alphanumeric() || "._-".contains(letter) { letter } else { '_' };
     std::iter::once('_').chain(service.chars().map(plain)).collect()
 }
 

@@ -126,7 +126,9 @@ pub(crate) async fn connect(
         match &*endpoint {
             Endpoint::Unix { path } => connect_unix(path).await.map(Stream::Unix),
             Endpoint::Tcp { address } => TcpStream::connect(at_port(address)).await.map(Stream::Tcp),
-            Endpoint::PrivateTcp { address } => connect_private(worker, at_port(address)).await.map(Stream::Tcp),
+            Endpoint::PrivateTcp { address } => {
+                connect_private(worker, at_port(address)).await.map(Stream::Tcp)
+            }
         }
     };
     // A timeout of 0 is none.
@@ -148,7 +150,9 @@ pub(crate) async fn connect(
 async fn connect_unix(path: &std::path::Path) -> io::Result<UnixStream> {
     loop {
         match UnixStream::connect(path).await {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(QUEUE_FULL_PAUSE).await,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                tokio::time::sleep(QUEUE_FULL_PAUSE).await
+            }
             other => return other,
         }
     }

@@ -169,7 +169,10 @@ pub(crate) fn write(failure: &Failure, manner: Manner, out: &mut Vec<u8>) {
     // Writing to memory does not fail.
     let mut line = |text: std::fmt::Arguments<'_>| drop(out.write_fmt(text));
     line(format_args!("HTTP/1.1 {status} {}\r\n", phrase(status)));
-    line(format_args!("Content-Type: {kind}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n", body.len()));
+    line(format_args!(
+        "Content-Type: {kind}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n",
+        body.len()
+    ));
     if let Some(seconds) = failure.retry_after_s {
         line(format_args!("Retry-After: {seconds}\r\n"));
     }
@@ -198,7 +201,8 @@ fn json(failure: &Failure, status: u16) -> Vec<u8> {
 }
 
 fn text(failure: &Failure, status: u16) -> Vec<u8> {
-    let service = failure.service.as_deref().map(|service| format!(", service {service}")).unwrap_or_default();
+    let service =
+        failure.service.as_deref().map(|service| format!(", service {service}")).unwrap_or_default();
     let reason = failure.reason.code();
     format!("{status} {}{service} ({reason})\n{}\n", phrase(status), failure.message).into_bytes()
 }
@@ -236,18 +240,29 @@ mod tests {
     fn an_error_says_which_service_what_and_why() {
         let json = written(Manner::default());
         let (head, body) = json.split_once("\r\n\r\n").unwrap();
-        assert!(head.starts_with("HTTP/1.1 502 Bad Gateway\r\n") && head.contains("\r\nRetry-After: 3"), "{head}");
-        assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())) && !head.contains("Connection"));
+        assert!(
+            head.starts_with("HTTP/1.1 502 Bad Gateway\r\n") && head.contains("\r\nRetry-After: 3"),
+            "{head}"
+        );
+        assert!(
+            head.contains(&format!("Content-Length: {}\r\n", body.len())) && !head.contains("Connection")
+        );
         let value: serde_json::Value = serde_json::from_str(body).unwrap();
         let expected = serde_json::json!({"error": {
             "status": 502, "service": "api", "reason": "connection_refused", "message": "Why \"so\".",
         }});
         assert_eq!(value, expected);
         let text = written(Manner { format: Format::Text, close: true, ..Manner::default() });
-        assert!(text.ends_with("\r\n\r\n502 Bad Gateway, service api (connection_refused)\nWhy \"so\".\n"), "{text}");
+        assert!(
+            text.ends_with("\r\n\r\n502 Bad Gateway, service api (connection_refused)\nWhy \"so\".\n"),
+            "{text}"
+        );
         assert!(text.contains("\r\nConnection: close\r\n"));
         let head_only = written(Manner { without_body: true, ..Manner::default() });
-        assert!(head_only.ends_with("\r\n\r\n") && head_only.contains(&format!("Content-Length: {}\r\n", body.len())));
+        assert!(
+            head_only.ends_with("\r\n\r\n")
+                && head_only.contains(&format!("Content-Length: {}\r\n", body.len()))
+        );
     }
 
     #[test]

@@ -12,18 +12,21 @@ use std::{collections::HashMap, rc::Rc};
 
 use watt_api::mesh;
 
+use crate::table::Service;
+
 /// One rule.
-#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Route {
     /// The prefix without a slash at the end; empty matches every path.
     prefix: Box<[u8]>,
     /// What the prefix becomes, without a slash at the end.
     rewrite: Option<Box<[u8]>>,
     pub(crate) service: Box<str>,
+    /// The service of that name.
+    pub(crate) target: Option<Rc<Service>>,
 }
 
 /// All rules, longest prefix first.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Router {
     exact: HashMap<Box<[u8]>, Vec<Rc<Route>>>,
     /// By the part after `*`, which starts with a dot; the longest first.
@@ -36,14 +39,18 @@ pub(crate) struct Router {
 pub(crate) struct Ambiguous;
 
 impl Router {
-    pub(crate) fn new(routes: &[mesh::Route]) -> Router {
+    pub(crate) fn new(routes: &[mesh::Route], services: &HashMap<Box<str>, Rc<Service>>) -> Router {
         let mut router = Router::default();
         for rule in routes {
-            let route = Rc::new(Route::new(rule));
+            let route = Rc::new(Route::new(rule, services.get(&*rule.service).cloned()));
             match &rule.host {
                 None => router.any.push(route),
                 Some(host) => match host.strip_prefix('*') {
-                    None => router.exact.entry(host.to_ascii_lowercase().into_bytes().into()).or_default().push(route),
+                    None => router
+                        .exact
+                        .entry(host.to_ascii_lowercase().into_bytes().into())
+                        .or_default()
+                        .push(route),
                     Some(suffix) => router.add_wildcard(suffix.to_ascii_lowercase().as_bytes(), route),
                 },
             }
@@ -88,7 +95,10 @@ impl Router {
         let host = host.to_ascii_lowercase();
         let exact = self.exact.get(&host[..]).and_then(|routes| longest(routes, path));
         exact.or_else(|| {
-            let below = self.wildcards.iter().filter(|(suffix, _)| host.len() > suffix.len() && host.ends_with(suffix));
+            let below = self
+                .wildcards
+                .iter()
+                .filter(|(suffix, _)| host.len() > suffix.len() && host.ends_with(suffix));
             below.filter_map(|(_, routes)| longest(routes, path)).next()
         })
     }
@@ -182,12 +192,13 @@ fn digit(letter: u8) -> Option<u8> {
 }
 
 impl Route {
-    fn new(rule: &mesh::Route) -> Route {
+    fn new(rule: &mesh::Route, target: Option<Rc<Service>>) -> Route {
         let trimmed = |path: &str| path.trim_end_matches('/').as_bytes().into();
         Route {
             prefix: trimmed(&rule.path),
             rewrite: rule.rewrite.as_deref().map(trimmed),
             service: rule.service.as_str().into(),
+            target,
         }
     }
 
@@ -294,7 +305,7 @@ mod tests {
             service: format!("{host}{path}"),
             rewrite: rewrite.map(str::to_owned),
         };
-        Router::new(&routes.iter().map(rule).collect::<Vec<_>>())
+        Router::new(&routes.iter().map(rule).collect::<Vec<_>>(), &HashMap::new())
     }
 
     fn found<'r>(router: &'r Router, host: &str, path: &str) -> Result<Option<&'r str>, Ambiguous> {

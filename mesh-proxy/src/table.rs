@@ -5,6 +5,7 @@ use std::{collections::HashMap, rc::Rc, time::Duration};
 use watt_api::mesh::{self, Outlook, Snapshot};
 
 use crate::{
+    caller::UNKNOWN_CALLER,
     respond::{Failure, Reason},
     route::Router,
     timer::Ticks,
@@ -66,11 +67,8 @@ impl Table {
             };
             (name.as_str().into(), Rc::new(service))
         };
-        Table {
-            via: via(&snapshot.app),
-            services: snapshot.services.iter().map(compile).collect(),
-            router: Router::new(&snapshot.routes),
-        }
+        let services = snapshot.services.iter().map(compile).collect();
+        Table { via: via(&snapshot.app), router: Router::new(&snapshot.routes, &services), services }
     }
 
     pub(crate) fn service(&self, name: &str) -> Option<&Rc<Service>> {
@@ -106,14 +104,20 @@ impl Table {
 }
 
 impl Service {
-    /// Whether this service lets itself be called by `caller`; `None` stands for operators and the unknown.
+    /// Whether this service lets itself be called by `caller`. `None` is an operator, who could change the policies as
+    /// well; a caller that the kernel does not let us name is [`UNKNOWN_CALLER`].
     pub(crate) fn admits(&self, caller: Option<&str>) -> Result<(), Failure> {
-        let Some(callers) = &self.callers else { return Ok(()) };
-        if caller.is_some_and(|caller| callers.iter().any(|other| other == caller)) {
+        let (Some(callers), Some(caller)) = (&self.callers, caller) else { return Ok(()) };
+        if callers.iter().any(|other| other == caller) {
             return Ok(());
         }
-        let who = caller.map_or_else(|| "The caller, which is no known service,".to_owned(), |name| format!("`{name}`"));
-        let rule = if callers.is_empty() { "no service".to_owned() } else { format!("`{}`", callers.join("`, `")) };
+        let who = if caller == UNKNOWN_CALLER {
+            "The caller, which is no known service,".to_owned()
+        } else {
+            format!("`{caller}`")
+        };
+        let rule =
+            if callers.is_empty() { "no service".to_owned() } else { format!("`{}`", callers.join("`, `")) };
         let message = format!("{who} may not call `{}`: the policies let only {rule} call it.", self.name);
         Err(Failure::new(Reason::PolicyDenied, Some(self.name.clone()), message))
     }
@@ -121,7 +125,8 @@ impl Service {
 
 /// `Via: 1.1 <app>`. A pseudonym is a token (RFC 9110 §7.6.3).
 fn via(app: &str) -> Box<[u8]> {
-    let plain = |letter: char| if letter.is_ascii_alphanumeric() || "-._".contains(letter) { letter } else { '-' };
+    let plain =
+        |letter: char| if letter.is_ascii_alphanumeric() || "-._".contains(letter) { letter } else { '-' };
     let app: String = app.chars().map(plain).collect();
     format!("Via: 1.1 {}\r\n", if app.is_empty() { "watt" } else { &app }).into_bytes().into()
 }
@@ -140,15 +145,23 @@ mod tests {
     fn names_of_the_mesh() {
         let table = table(&["users", "orders"]);
         assert_eq!(&*table.via, b"Via: 1.1 my-shop\r\n");
-        for authority in ["users.plt.local", "USERS.plt.LOCAL:80", "users.plt.local.", "users.plt.local.:3000"] {
-            assert_eq!(&*table.service_of_authority(authority.as_bytes()).unwrap_or_else(|_| panic!()).name, "users");
+        for authority in
+            ["users.plt.local", "USERS.plt.LOCAL:80", "users.plt.local.", "users.plt.local.:3000"]
+        {
+            assert_eq!(
+                &*table.service_of_authority(authority.as_bytes()).unwrap_or_else(|_| panic!()).name,
+                "users"
+            );
         }
         let message = |authority: &str| match table.service_of_authority(authority.as_bytes()) {
             Ok(service) => panic!("{}", service.name),
             Err(failure) => (failure.reason, failure.message),
         };
         let (reason, text) = message("user.plt.local");
-        assert_eq!((reason, &*text), (Reason::UnknownService, "There is no service `user`. Did you mean `users`?"));
+        assert_eq!(
+            (reason, &*text),
+            (Reason::UnknownService, "There is no service `user`. Did you mean `users`?")
+        );
         assert_eq!(message("completely.plt.local").1, "There is no service `completely`.");
         assert_eq!(message("users").0, Reason::UnknownHost);
         assert_eq!(message("").0, Reason::UnknownHost);
@@ -163,7 +176,12 @@ mod tests {
         let api = table.service("api").unwrap();
         assert!(api.admits(Some("web")).is_ok());
         let failure = api.admits(Some("orders")).unwrap_err();
-        assert_eq!(failure.message, "`orders` may not call `api`: the policies let only `web`, `jobs` call it.");
-        assert!(api.admits(None).is_err());
+        assert_eq!(
+            failure.message,
+            "`orders` may not call `api`: the policies let only `web`, `jobs` call it."
+        );
+        let failure = api.admits(Some(UNKNOWN_CALLER)).unwrap_err();
+        assert!(failure.message.starts_with("The caller, which is no known service, may not"));
+        assert!(api.admits(None).is_ok(), "operators may");
     }
 }

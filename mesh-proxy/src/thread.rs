@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use watt_api::mesh::{Counts, Snapshot};
 
 use crate::{
-    dispatch::Dispatch,
+    dispatch::{Dispatch, Reached},
     http::{Refusal, Stock, Stream},
     respond::{Failure, Reason},
     table::Table,
@@ -96,7 +96,8 @@ impl Thread {
     pub fn apply(&self, snapshot: &Snapshot) {
         let mut known = self.workers.take();
         let named = snapshot.services.values().flat_map(|service| &service.workers);
-        let workers = named.map(|worker| (worker.run, self.updated(known.remove(&worker.run), worker))).collect();
+        let workers =
+            named.map(|worker| (worker.run, self.updated(known.remove(&worker.run), worker))).collect();
         // Those that are left over run no longer. Who still talks to one of them keeps it until then.
         for worker in known.values() {
             worker.idle.borrow_mut().clear();
@@ -106,7 +107,12 @@ impl Thread {
         self.age_early_sockets();
         let table = {
             let workers = self.workers.borrow();
-            Table::new(snapshot, self.threads.get(), |worker| workers[&worker.run].clone(), |name| self.tally(name))
+            Table::new(
+                snapshot,
+                self.threads.get(),
+                |worker| workers[&worker.run].clone(),
+                |name| self.tally(name),
+            )
         };
         self.table.replace(Rc::new(table));
         self.changed.notify_waiters();
@@ -142,7 +148,8 @@ impl Thread {
             }
             None => {
                 let mut early = self.early.borrow_mut();
-                let early = early.entry(run).or_insert(EarlySockets { sockets: Vec::new(), snapshots_seen: 0 });
+                let early =
+                    early.entry(run).or_insert(EarlySockets { sockets: Vec::new(), snapshots_seen: 0 });
                 early.sockets.extend(sockets);
             }
         }
@@ -195,7 +202,7 @@ impl Thread {
             return Err(Failure::new(Reason::UnknownService, Some(service.into()), message));
         };
         self.admit(&found, caller)?;
-        let (stream, flight) = Dispatch::new(self, found).new_connection(port).await?;
+        let Reached { stream, flight, .. } = Dispatch::new(self, found).new_connection(port).await?;
         Ok(Passage { stream, _flight: flight })
     }
 

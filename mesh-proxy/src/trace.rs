@@ -27,7 +27,8 @@ impl Trace {
             255 => false,
             _ => value.len() == 55 || value.get(55) == Some(&b'-'),
         };
-        let dashes = value.get(2) == Some(&b'-') && value.get(35) == Some(&b'-') && value.get(52) == Some(&b'-');
+        let dashes =
+            value.get(2) == Some(&b'-') && value.get(35) == Some(&b'-') && value.get(52) == Some(&b'-');
         if !length_fine || !dashes {
             return None;
         }
@@ -94,7 +95,8 @@ fn is_key(key: &[u8]) -> bool {
         None => key.len() <= 256 && lower_first(key) && plain(key),
         Some(at) => {
             let (tenant, system) = (&key[..at], &key[at + 1..]);
-            let tenant_first = tenant.first().is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+            let tenant_first =
+                tenant.first().is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
             let lengths = tenant.len() <= 241 && system.len() <= 14;
             lengths && tenant_first && plain(tenant) && lower_first(system) && plain(system)
         }

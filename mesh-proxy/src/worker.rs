@@ -9,11 +9,7 @@ use std::{
 use tokio::sync::Notify;
 use watt_api::mesh::{Endpoint, WorkerState};
 
-use crate::{
-    http::Stream,
-    thread::Report,
-    timer::Ticks,
-};
+use crate::{http::Stream, thread::Report, timer::Ticks};
 
 /// A service's counts on one thread, since the proxy started.
 #[derive(Debug, Default)]

@@ -89,8 +89,7 @@ fn last(state: State<'_>, response: &Response<'_, '_>, out: &mut Vec<u8>) -> Kin
     let mut drop = response.hop_by_hop;
     let (body, coding) = body(request, response, &mut drop);
     let length_unknown = body == Body::UntilClose || coding == Coding::Unwrap;
-    let close =
-        !request.keep_alive || state.closing || state.uploading || request.http10 && length_unknown;
+    let close = !request.keep_alive || state.closing || state.uploading || request.http10 && length_unknown;
     let changed = outward(request, response, &mut drop);
     write_lines(response, drop, out);
     out.extend_from_slice(&changed);

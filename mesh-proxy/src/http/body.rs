@@ -29,6 +29,17 @@ impl Peer {
         Peer { stream, input: Buffer::default() }
     }
 
+    /// Reads once, with memory from the stock only when there is something to read. `Ok(0)` is the end.
+    pub(crate) fn poll_read(&mut self, stock: &Stock, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        ready!(self.stream.poll_read_ready(cx))?;
+        self.input.make_room(stock);
+        let read = self.input.poll_fill(&mut self.stream, cx);
+        if read.is_pending() {
+            self.input.release(stock);
+        }
+        read
+    }
+
     /// Writes all of `bytes`.
     pub(crate) fn poll_write_all(
         &mut self,

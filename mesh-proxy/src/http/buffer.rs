@@ -1,7 +1,7 @@
 //! Read buffers, and the thread's stock of them.
 //!
-//! A connection has a buffer only while bytes are in it or expected within a request. Idle connections, and tunnels
-//! without traffic, cost no buffer.
+//! A connection has a buffer only while bytes are in it. Who waits has none, be it for a request, a response or traffic in
+//! a tunnel. So a thread under load uses the same few buffers over and over, and they stay in the cache.
 
 use std::{
     cell::RefCell,
@@ -20,8 +20,9 @@ pub(crate) const SMALL: usize = 16 << 10;
 /// What it grows to for a long head or a long body. Also the limit of a head.
 pub(crate) const LARGE: usize = 64 << 10;
 
-/// Spare buffers of each size that a thread keeps; those beyond are freed.
-const SPARE_MAX: usize = 64;
+/// Spare buffers of each size that a thread keeps; those beyond are freed. 4 MB and 2 MB.
+const SPARE_SMALL_MAX: usize = 256;
+const SPARE_LARGE_MAX: usize = 32;
 
 /// A thread's spare buffers. They are kept because a new one has to be zeroed before it can be read into.
 #[derive(Default)]
@@ -39,8 +40,9 @@ impl Stock {
         if data.is_empty() {
             return;
         }
+        let spare_max = if data.len() == SMALL { SPARE_SMALL_MAX } else { SPARE_LARGE_MAX };
         let mut shelf = self.shelf(data.len()).borrow_mut();
-        if shelf.len() < SPARE_MAX {
+        if shelf.len() < spare_max {
             shelf.push(data);
         }
     }
@@ -143,7 +145,11 @@ mod tests {
         buffer.end = SMALL;
         buffer.consume(10);
         buffer.make_room(&stock);
-        assert_eq!((buffer.start, buffer.end, buffer.data.len()), (0, SMALL - 10, SMALL), "moved to the front");
+        assert_eq!(
+            (buffer.start, buffer.end, buffer.data.len()),
+            (0, SMALL - 10, SMALL),
+            "moved to the front"
+        );
         buffer.end = SMALL;
         buffer.make_room(&stock);
         assert_eq!((buffer.bytes().len(), buffer.data.len()), (SMALL, LARGE), "grown");

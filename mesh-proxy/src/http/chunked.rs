@@ -233,7 +233,12 @@ mod tests {
     #[track_caller]
     fn check(input: &[u8], expected: Result<Option<&str>, ChunkError>) {
         let found = read(input, &[]).map(|body| body.map(|(data, _)| String::from_utf8(data).unwrap()));
-        assert_eq!(found, expected.map(|body| body.map(str::to_owned)), "{:?}", String::from_utf8_lossy(input));
+        assert_eq!(
+            found,
+            expected.map(|body| body.map(str::to_owned)),
+            "{:?}",
+            String::from_utf8_lossy(input)
+        );
     }
 
     #[test]
@@ -250,7 +255,9 @@ mod tests {
 
     #[test]
     fn sizes_that_are_not_plain_hexadecimal() {
-        for size in ["", "-5", "+5", "0x5", " 5", "5 ", "5_", "5\t;x", "g", "10000000000000005", "fffffffffffffffff"] {
+        for size in
+            ["", "-5", "+5", "0x5", " 5", "5 ", "5_", "5\t;x", "g", "10000000000000005", "fffffffffffffffff"]
+        {
             check(format!("{size}\r\nhello\r\n0\r\n\r\n").as_bytes(), Err(ChunkError::Size));
         }
     }
@@ -274,7 +281,9 @@ mod tests {
         check(b"0\r\n: x\r\n\r\n", Err(ChunkError::Trailer));
         check(b"0\r\n folded: x\r\n\r\n", Err(ChunkError::Trailer));
         check(b"0\r\nX: a\x00b\r\n\r\n", Err(ChunkError::Trailer));
-        for name in ["Content-Length", "transfer-encoding", "HOST", "Authorization", "X-Forwarded-For", "Forwarded"] {
+        for name in
+            ["Content-Length", "transfer-encoding", "HOST", "Authorization", "X-Forwarded-For", "Forwarded"]
+        {
             check(format!("0\r\n{name}: 9\r\n\r\n").as_bytes(), Err(ChunkError::TrailerForbidden));
         }
     }

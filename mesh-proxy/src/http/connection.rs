@@ -151,18 +151,13 @@ impl Connection {
         if self.ended {
             return Poll::Ready(Err(NoMore::Ended));
         }
-        let Peer { stream, input } = &mut self.peer;
-        // No buffer before there is something to put in it.
-        if stream.poll_read_ready(cx).is_ready() {
-            input.make_room(&self.thread.stock);
-            if let Poll::Ready(read) = input.poll_fill(stream, cx) {
-                return Poll::Ready(match read {
-                    Ok(0) | Err(_) => Err(NoMore::Ended),
-                    Ok(_) => Ok(()),
-                });
-            }
+        if let Poll::Ready(read) = self.peer.poll_read(&self.thread.stock, cx) {
+            return Poll::Ready(match read {
+                Ok(0) | Err(_) => Err(NoMore::Ended),
+                Ok(_) => Ok(()),
+            });
         }
-        if input.is_empty() && self.thread.is_closing() {
+        if self.peer.input.is_empty() && self.thread.is_closing() {
             return Poll::Ready(Err(NoMore::Ended));
         }
         self.alarm.poll(cx).map(|()| Err(NoMore::TimedOut))
@@ -171,13 +166,11 @@ impl Connection {
     /// While a response is awaited: ready when the client is certainly gone. That it ended its direction does not mean
     /// that; it may well read on.
     pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Peer { stream, input } = &mut self.peer;
         // With the next request waiting already, there is nothing to be learnt.
-        if self.ended || !input.is_empty() {
+        if self.ended || !self.peer.input.is_empty() {
             return Poll::Pending;
         }
-        input.make_room(&self.thread.stock);
-        match ready!(input.poll_fill(stream, cx)) {
+        match ready!(self.peer.poll_read(&self.thread.stock, cx)) {
             Ok(0) => {
                 self.ended = true;
                 Poll::Pending

@@ -19,7 +19,7 @@ use super::{
     tunnel,
 };
 use crate::{
-    dispatch::Dispatch,
+    dispatch::{Dispatch, Reached},
     pool,
     respond::{Failure, Reason},
     thread::Thread,
@@ -86,6 +86,7 @@ pub(crate) async fn run(connection: &mut Connection, request: Prepared) -> After
     let thread = connection.thread.clone();
     let mut upload = Pump::new(request.body, Coding::AsIs);
     let started = upload.start(&mut connection.peer.input, &mut connection.request_out);
+    connection.peer.input.release(&thread.stock);
     let mut exchange = Exchange {
         dispatch: Dispatch::new(&thread, request.service.clone()),
         thread: &thread,
@@ -128,12 +129,12 @@ impl Exchange<'_> {
     async fn answer(&mut self) -> Result<After, Stop> {
         let mut fresh = false;
         loop {
-            let ready = if fresh { None } else { self.dispatch.ready_connection() };
-            let reused = ready.is_some();
-            let (stream, flight) = match ready {
-                Some(found) => found,
-                None => self.dispatch.new_connection(None).await?,
+            let reached = if fresh {
+                self.dispatch.new_connection(None).await
+            } else {
+                self.dispatch.connection().await
             };
+            let Reached { stream, flight, reused } = reached?;
             self.count_send();
             let mut worker = Peer::new(stream);
             let error = match self.attempt(&mut worker).await {
@@ -195,14 +196,13 @@ impl Exchange<'_> {
     /// `response_out`.
     async fn response_head(&mut self, worker: &mut Peer) -> Result<Answer, Lost> {
         self.connection.alarm.set(if self.must_continue() { CONTINUE_AFTER } else { self.wait_limit() });
-        worker.input.make_room(&self.thread.stock);
         loop {
             if !worker.input.is_empty() {
                 let (uploading, closing) = (self.uploading(), self.thread.is_closing());
                 let state = State { request: &self.request, uploading, closing };
                 match answer::read(state, worker.input.bytes(), &mut self.connection.response_out) {
                     Ok(Some(answer)) => return Ok(answer),
-                    Ok(None) => worker.input.make_room(&self.thread.stock),
+                    Ok(None) => {}
                     Err(error) => return Err(self.bad_response(error).into()),
                 }
             }
@@ -229,7 +229,8 @@ impl Exchange<'_> {
             let connection = &mut *self.connection;
             if !self.upload_broken && !self.upload.is_done(&connection.request_out) {
                 let out = &mut connection.request_out;
-                let sent = self.upload.poll(&mut connection.peer, &mut worker.stream, out, &self.thread.stock, cx);
+                let sent =
+                    self.upload.poll(&mut connection.peer, &mut worker.stream, out, &self.thread.stock, cx);
                 let progressed = self.upload.take_progress() && !waits_for_continue;
                 match sent {
                     Poll::Ready(Ok(())) => connection.alarm.set(self.request.service.first_byte_timeout),
@@ -241,7 +242,7 @@ impl Exchange<'_> {
                     Poll::Pending => {}
                 }
             }
-            if let Poll::Ready(read) = worker.input.poll_fill(&mut worker.stream, cx) {
+            if let Poll::Ready(read) = worker.poll_read(&self.thread.stock, cx) {
                 return Poll::Ready(match read {
                     Ok(0) => Err(Wait::Lost(io::ErrorKind::UnexpectedEof.into())),
                     Ok(_) => Ok(()),
@@ -312,7 +313,8 @@ impl Exchange<'_> {
             let connection = &mut *self.connection;
             if !self.upload_broken && !self.upload.is_done(&connection.request_out) {
                 let out = &mut connection.request_out;
-                let sent = self.upload.poll(&mut connection.peer, &mut worker.stream, out, &self.thread.stock, cx);
+                let sent =
+                    self.upload.poll(&mut connection.peer, &mut worker.stream, out, &self.thread.stock, cx);
                 // Whatever went wrong there: the response is what counts now.
                 self.upload_broken = matches!(sent, Poll::Ready(Err(_)));
             }

@@ -228,7 +228,9 @@ mod tests {
 
     #[test]
     fn lengths_are_plain_numbers_and_there_once() {
-        for value in ["", "+5", "-5", "5 5", "5,5", "0x5", "5.0", "18446744073709551621", "1234567890123456789"] {
+        for value in
+            ["", "+5", "-5", "5 5", "5,5", "0x5", "5.0", "18446744073709551621", "1234567890123456789"]
+        {
             assert_eq!(Framing::Unspecified.length(value.as_bytes()), Err(FramingError::Length), "{value}");
         }
         let mut framing = Framing::Unspecified;

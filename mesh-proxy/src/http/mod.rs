@@ -42,7 +42,7 @@ pub enum Side {
     Gateway,
     /// From a service or an operator: `Host` names the service.
     Mesh {
-        /// The calling service; `None` for operators and whoever is not known.
+        /// The calling service; `None` for operators.
         caller: Option<Rc<str>>,
     },
 }

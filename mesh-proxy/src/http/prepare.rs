@@ -127,7 +127,8 @@ fn direct(
         let connection = &request.found.connection;
         let close = has_body || connection.close || request.http10 && !connection.keep_alive;
         let without_body = request.method == Method::Head;
-        let manner = Manner { format: format(request), without_body, close, keep_alive: request.http10 && !close };
+        let manner =
+            Manner { format: format(request), without_body, close, keep_alive: request.http10 && !close };
         Box::new(Declined { failure, manner, head_len: request.fields.bytes.len() })
     };
     match &client.side {
@@ -149,7 +150,7 @@ fn route(table: &Table, request: &Request<'_, '_>) -> Result<Destination, Failur
         let host = String::from_utf8_lossy(request.host);
         Failure::new(Reason::NoRoute, None, format!("No route matches `{host}{path}`."))
     })?;
-    let service = table.service(&route.service).ok_or_else(|| {
+    let service = route.target.as_ref().ok_or_else(|| {
         let message = format!("The route leads to `{}`, which is no service.", route.service);
         Failure::new(Reason::UnknownService, Some((*route.service).into()), message)
     })?;

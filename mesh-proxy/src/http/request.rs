@@ -8,7 +8,10 @@ use std::mem::MaybeUninit;
 
 use super::{
     buffer::LARGE,
-    head::{Connection, Fields, Framing, FramingError, HEADERS_MAX, Lines, Storage, is_token_byte, named_by_connection},
+    head::{
+        Connection, Fields, Framing, FramingError, HEADERS_MAX, Lines, Storage, is_token_byte,
+        named_by_connection,
+    },
 };
 
 /// The longest request target.
@@ -268,7 +271,8 @@ fn refusal(error: httparse::Error, input: &[u8]) -> Refusal {
 fn names_other_version(input: &[u8]) -> bool {
     let end = memchr::memchr2(b'\r', b'\n', input).unwrap_or(input.len());
     let version = input[..end].rsplit(|byte| *byte == b' ').next().unwrap_or_default();
-    matches!(version, [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'])
+    let is_version = matches!(version, [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9']);
+    is_version && version != b"HTTP/1.0" && version != b"HTTP/1.1"
 }
 
 fn method_kind(method: &str) -> Method {
@@ -314,7 +318,8 @@ fn scan(fields: &Fields<'_, '_>, http10: bool) -> Result<Found, Refusal> {
         return Err(Refusal::Coding);
     }
     if found.connection.names_fields {
-        let named = named_by_connection(fields, found.connection_lines).map_err(|_| Refusal::ConnectionField)?;
+        let named =
+            named_by_connection(fields, found.connection_lines).map_err(|_| Refusal::ConnectionField)?;
         found.hop_by_hop |= named;
     }
     // `TE: trailers` is the one wish about transfer codings that can be passed on.

@@ -63,7 +63,8 @@ pub(crate) fn parse<'h, 'b>(
 ) -> Result<Option<Response<'h, 'b>>, BadResponse> {
     let mut parsed = httparse::Response::new(&mut []);
     let headers: &'h mut [MaybeUninit<httparse::Header<'b>>] = storage;
-    let found = httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, input, headers);
+    let found =
+        httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, input, headers);
     let len = match found {
         Ok(httparse::Status::Complete(len)) if len <= LARGE => len,
         Ok(httparse::Status::Partial) if input.len() < LARGE => return Ok(None),
@@ -192,7 +193,10 @@ mod tests {
         ] {
             assert_eq!(refused(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n")), expected, "{fields:?}");
         }
-        assert_eq!(refused("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"), framing(FramingError::Coding));
+        assert_eq!(
+            refused("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
+            framing(FramingError::Coding)
+        );
         assert_eq!(refused("HTTP/2.0 200 OK\r\n\r\n"), BadResponse::Syntax);
         assert_eq!(refused("HTTP/1.1 700 No\r\n\r\n"), BadResponse::Syntax);
         assert_eq!(refused("\r\nHTTP/1.1 200 OK\r\n\r\n"), BadResponse::Syntax);

@@ -14,11 +14,7 @@ use std::{
 
 use tokio::io::AsyncWrite;
 
-use super::{
-    Stream,
-    body::Peer,
-    buffer::Stock,
-};
+use super::{Stream, body::Peer, buffer::Stock};
 
 /// A connection without a byte for this long is asked whether it still exists.
 const KEEPALIVE: Duration = Duration::from_secs(60);
@@ -75,19 +71,10 @@ impl Direction {
                     *self = Direction::Ended;
                 }
                 Direction::Open => {
-                    let readable = from.stream.poll_read_ready(cx)?;
-                    if readable.is_pending() {
-                        from.input.release(stock);
-                        return Poll::Pending;
-                    }
-                    from.input.make_room(stock);
-                    match from.input.poll_fill(&mut from.stream, cx)? {
-                        Poll::Ready(0) => *self = Direction::Ending,
-                        Poll::Ready(_) => from.input.enlarge_if_filled(stock),
-                        Poll::Pending => {
-                            from.input.release(stock);
-                            return Poll::Pending;
-                        }
+                    from.input.release(stock);
+                    match ready!(from.poll_read(stock, cx))? {
+                        0 => *self = Direction::Ending,
+                        _ => from.input.enlarge_if_filled(stock),
                     }
                 }
             }

@@ -1,0 +1,285 @@
+//! Workers: chosen, retried, drained, reached through sockets of their own network.
+
+use std::{cell::Cell, net::TcpListener, os::fd::OwnedFd, rc::Rc};
+
+use tokio::task::spawn_local;
+use watt_api::mesh::{Endpoint, WorkerState};
+use watt_mesh_proxy::thread::Report;
+
+use crate::bed::*;
+
+const POST: &str = "POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: 2\r\n\r\nab";
+
+/// A response on a connection that is then kept.
+async fn warm(client: &mut Wire, worker: &MockWorker) -> Wire {
+    client.send(GET).await;
+    let mut wire = worker.accept().await;
+    wire.head().await;
+    wire.send(OK).await;
+    client.response().await;
+    wire
+}
+
+#[test]
+fn a_kept_connection_that_the_worker_closed_costs_nothing() {
+    local(async {
+        let (bed, worker) = Bed::with_worker();
+        let mut client = bed.client();
+        drop(warm(&mut client, &worker).await);
+        for request in [GET, POST] {
+            client.send(request).await;
+            let mut wire = worker.accept().await;
+            wire.head().await;
+            if request == POST {
+                assert_eq!(wire.take(2).await, "ab");
+            }
+            wire.send(OK).await;
+            assert_eq!(client.response().await, (200, "ok".into()));
+        }
+    });
+}
+
+#[test]
+fn an_idempotent_request_whose_worker_dies_goes_to_another_one() {
+    local(async {
+        let bed = Bed::new();
+        let workers = [bed.worker("api", 1), bed.worker("api", 2)];
+        let mut client = bed.client();
+        client.send("PUT / HTTP/1.1\r\nHost: shop\r\nContent-Length: 2\r\n\r\nab").await;
+        let (mut wire, other) = tokio::select! {
+            wire = workers[0].accept() => (wire, &workers[1]),
+            wire = workers[1].accept() => (wire, &workers[0]),
+        };
+        wire.head().await;
+        wire.take(2).await;
+        drop(wire);
+        let mut wire = other.accept().await;
+        wire.head().await;
+        assert_eq!(wire.take(2).await, "ab", "the body is sent again");
+        wire.send(OK).await;
+        assert_eq!(client.response().await, (200, "ok".into()));
+        assert_eq!(bed.thread.counts()["api"].requests, 1);
+    });
+}
+
+#[test]
+fn a_request_that_may_have_been_acted_upon_is_not_sent_again() {
+    local(async {
+        let bed = Bed::new();
+        let workers = [bed.worker("api", 1), bed.worker("api", 2)];
+        let mut client = bed.client();
+        client.send(POST).await;
+        let mut wire = tokio::select! {
+            wire = workers[0].accept() => wire,
+            wire = workers[1].accept() => wire,
+        };
+        wire.head().await;
+        wire.take(2).await;
+        drop(wire);
+        assert_eq!(client.failure().await, (502, "connection_lost".into()));
+    });
+}
+
+#[test]
+fn a_post_that_nobody_read_is_sent_again() {
+    local(async {
+        let bed = Bed::new();
+        let workers = [bed.worker("api", 1), bed.worker("api", 2)];
+        let mut client = bed.client();
+        client.send(POST).await;
+        let other = tokio::select! {
+            _unread = workers[0].accept() => &workers[1],
+            _unread = workers[1].accept() => &workers[0],
+        };
+        let mut wire = other.accept().await;
+        wire.head().await;
+        assert_eq!(wire.take(2).await, "ab");
+        wire.send(OK).await;
+        assert_eq!(client.response().await, (200, "ok".into()));
+    });
+}
+
+#[test]
+fn a_request_that_kills_workers_meets_three_at_most() {
+    local(async {
+        let bed = Bed::new();
+        let killed = Rc::new(Cell::new(0));
+        for run in 1..=5 {
+            let worker = bed.worker("api", run);
+            let killed = killed.clone();
+            spawn_local(async move {
+                loop {
+                    let mut wire = worker.accept().await;
+                    wire.head().await;
+                    killed.set(killed.get() + 1);
+                }
+            });
+        }
+        let mut client = bed.client();
+        client.send(GET).await;
+        assert_eq!(client.failure().await, (502, "connection_lost".into()));
+        assert_eq!(killed.get(), 3);
+    });
+}
+
+#[test]
+fn a_half_read_response_is_not_asked_for_again() {
+    local(async {
+        let (bed, worker) = Bed::with_worker();
+        let mut client = bed.client();
+        client.send(GET).await;
+        let mut wire = worker.accept().await;
+        wire.head().await;
+        wire.send("HTTP/1.1 200 O").await;
+        drop(wire);
+        assert_eq!(client.failure().await, (502, "connection_lost".into()));
+    });
+}
+
+/// The promise: `kill -9` of a worker under load loses no idempotent request while another one is ready.
+#[test]
+fn load_survives_the_death_of_a_worker() {
+    local(async {
+        let bed = Rc::new(Bed::new());
+        let first = bed.worker("api", 1).answer(OK);
+        bed.worker("api", 2).answer(OK);
+        let answered = Rc::new(Cell::new(0));
+        let mut clients = Vec::new();
+        for _ in 0..16 {
+            let (bed, answered) = (bed.clone(), answered.clone());
+            clients.push(spawn_local(async move {
+                let mut client = bed.client();
+                for _ in 0..200 {
+                    client.send(GET).await;
+                    assert_eq!(client.response().await, (200, "ok".into()));
+                    answered.set(answered.get() + 1);
+                }
+            }));
+        }
+        until("load is on", || answered.get() > 500).await;
+        // Its listener is gone, and its connections with requests on them break.
+        first.abort();
+        std::fs::remove_file(bed.path(1)).unwrap();
+        for client in clients {
+            client.await.unwrap();
+        }
+        assert_eq!(answered.get(), 3_200);
+    });
+}
+
+#[test]
+fn a_worker_that_refuses_connections_is_left_out() {
+    local(async {
+        let bed = Bed::new();
+        drop(bed.worker("api", 1));
+        bed.worker("api", 2).answer(OK);
+        for _ in 0..20 {
+            let mut client = bed.client();
+            client.send(POST).await;
+            assert_eq!(client.response().await, (200, "ok".into()));
+        }
+        let counts = bed.thread.counts()["api"];
+        assert_eq!((counts.requests, counts.failures, counts.in_flight), (20, 0, 0));
+    });
+}
+
+#[test]
+fn when_all_refuse_the_client_hears_why() {
+    local(async {
+        let bed = Bed::new();
+        bed.change_api(|api| api.hold_timeout_ms = 300);
+        drop(bed.worker("api", 1));
+        let mut client = bed.client();
+        client.send("GET / HTTP/1.1\r\nHost: shop\r\nAccept: text/html\r\n\r\n").await;
+        let (status, body) = client.response().await;
+        assert_eq!(status, 502);
+        assert!(body.starts_with("502 Bad Gateway, service api (connection_refused)\n"), "{body}");
+        assert!(body.contains("Connection refused"), "{body}");
+        assert_eq!(bed.thread.counts()["api"].failures, 1);
+    });
+}
+
+#[test]
+fn a_draining_worker_gets_nothing_new_and_says_when_it_is_done() {
+    local(async {
+        let (bed, worker) = Bed::with_worker();
+        let mut client = bed.client();
+        let mut kept = warm(&mut client, &worker).await;
+        let mut busy = bed.client();
+        busy.send(GET).await;
+        kept.head().await;
+        let other = bed.worker("api", 2);
+        bed.change_api(|api| api.workers[0].state = WorkerState::Draining);
+        assert!(bed.reports.borrow().is_empty());
+        client.send(GET).await;
+        let mut wire = other.accept().await;
+        wire.head().await;
+        wire.send(OK).await;
+        client.response().await;
+        kept.send(OK).await;
+        busy.response().await;
+        assert_eq!(kept.rest().await, "", "its connection is not kept");
+        assert_eq!(*bed.reports.borrow(), [Report::Drained { run: 1 }]);
+        bed.apply();
+        assert_eq!(bed.reports.borrow().len(), 1, "said once");
+        bed.thread.forget_reports();
+        bed.apply();
+        assert_eq!(bed.reports.borrow().len(), 2, "and once more to a new daemon");
+    });
+}
+
+#[test]
+fn a_private_worker_is_reached_with_sockets_of_its_network() {
+    local(async {
+        let bed = Bed::new();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        bed.change_api(|api| api.workers.push(ready(7, Endpoint::PrivateTcp { address })));
+        let mut client = bed.client();
+        client.send(GET).await;
+        until("sockets are asked for", || *bed.reports.borrow() == [Report::NeedSockets { run: 7 }]).await;
+        let socket = || -> OwnedFd {
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap().into()
+        };
+        bed.thread.add_sockets(7, vec![socket()]);
+        let mut wire = Wire::new(listener.accept().await.unwrap().0);
+        wire.head().await;
+        wire.send(OK).await;
+        assert_eq!(client.response().await, (200, "ok".into()));
+        until("more are asked for", || bed.reports.borrow().len() == 2).await;
+    });
+}
+
+#[test]
+fn sockets_may_come_before_the_run_they_are_for() {
+    local(async {
+        let bed = Bed::new();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        bed.thread.add_sockets(7, vec![socket.into()]);
+        bed.change_api(|api| api.workers.push(ready(7, Endpoint::PrivateTcp { address })));
+        let passage = bed.thread.open("api", None, Some("web")).await;
+        assert!(passage.is_ok());
+        assert_eq!(bed.thread.in_flight(7), 1);
+        drop(passage);
+        assert_eq!(bed.thread.in_flight(7), 0);
+    });
+}
+
+#[test]
+fn without_a_socket_the_client_is_told_in_time() {
+    local(async {
+        let bed = Bed::new();
+        let address = "127.0.0.1:9".parse().unwrap();
+        bed.change_api(|api| {
+            (api.connect_timeout_ms, api.hold_timeout_ms) = (100, 100);
+            api.workers.push(ready(7, Endpoint::PrivateTcp { address }));
+        });
+        let mut client = bed.client();
+        client.send(GET).await;
+        assert_eq!(client.failure().await, (504, "connect_timeout".into()));
+    });
+}
