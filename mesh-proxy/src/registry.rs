@@ -62,21 +62,21 @@ impl Registry {
             // The listener of all services on the host's network: the thread that is free takes the next one.
             ListenerKind::MeshHost => return 0..self.threads.get(),
             // What one worker does stays on one thread, so that its calls find the connections they left.
-            ListenerKind::Mesh { .. }
-            | ListenerKind::MeshUnix { .. }
-            | ListenerKind::Egress { .. }
-            | ListenerKind::HostPort { .. }
-            | ListenerKind::DnsUdp { .. }
-            | ListenerKind::DnsTcp { .. } => self.thread_of_worker(id),
+            ListenerKind::Mesh { caller }
+            | ListenerKind::MeshUnix { caller }
+            | ListenerKind::Egress { caller }
+            | ListenerKind::HostPort { caller, .. }
+            | ListenerKind::DnsUdp { caller }
+            | ListenerKind::DnsTcp { caller } => self.thread_of_worker(caller, id),
         };
         thread..thread + 1
     }
 
-    /// By what follows the kind in `mesh/17`, which is the same for all listeners of a worker.
-    fn thread_of_worker(&self, id: &str) -> usize {
-        let worker = id.split('/').nth(1).unwrap_or(id);
+    /// By the service and the end of the id, `mesh/17`, which is the same for all listeners made in a run's network.
+    fn thread_of_worker(&self, caller: &str, id: &str) -> usize {
+        let run = id.rsplit('/').next().unwrap_or(id);
         let mut hasher = DefaultHasher::new();
-        worker.hash(&mut hasher);
+        (caller, run).hash(&mut hasher);
         // The remainder is smaller than a usize.
         (hasher.finish() % self.threads.get() as u64) as usize
     }
@@ -124,7 +124,8 @@ mod tests {
         let mut used = std::collections::BTreeSet::new();
         for worker in 0..100 {
             let mesh = registry.add(&format!("mesh/{worker}"), &mesh()).unwrap();
-            let dns = registry.add(&format!("dns_udp/{worker}"), &ListenerKind::DnsUdp { caller: String::new() });
+            let dns =
+                registry.add(&format!("dns_udp/{worker}"), &ListenerKind::DnsUdp { caller: "api".into() });
             assert_eq!(Some(&mesh), dns.as_ref());
             assert_eq!(mesh.len(), 1);
             used.insert(mesh.start);
