@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     fs, io,
+    os::fd::OwnedFd,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -20,7 +21,8 @@ use watt_core::{
 use watt_spawner::protocol::Stage;
 
 use crate::{
-    app::{self, App, Ending, PROXY, SHUTDOWN, STARTED, Signals},
+    app::{self, App, Ending, PROXY, SHUTDOWN, STARTED, Serving, Signals},
+    control::Server,
     events::{Events, happenings},
     logs::{self, Logs},
     proxy::{self, Proxy},
@@ -49,13 +51,16 @@ impl App {
         let logs = Logs::start(settings, events.clone());
         let logs = logs.map_err(|source| StartError::Runtime { what: "start to read output", source })?;
         let (senders, inbox) = app::channels(signals, backlog);
+        let Listeners { control, mesh, gateway, gateway_address, mesh_host, threads } = listeners;
+        let server = Server::new(control, senders.commands.clone(), events.clone(), logs.clone());
+        let server = Serving::start(server.map_err(StartError::Control)?);
         let proxy_link = ProxyLink::start(places.proxy_socket(), senders.proxy.clone());
         let first_run = held.runs.iter().map(|run| run.run).filter(|run| *run < proxy::FIRST_RUN).max();
         let proxy_record = held.value(PROXY).and_then(|value| serde_json::from_slice(value).ok());
         let mut app = App {
             fleet: Fleet::new(&plan, RunId(first_run.map_or(1, |run| run + 1)), fastrand::u64(..)),
-            threads: listeners.threads,
-            gateway: listeners.gateway_address,
+            threads,
+            gateway: gateway_address,
             resolvers: snapshot::resolvers(&fs::read_to_string("/etc/resolv.conf").unwrap_or_default()),
             started_at_ms: held.started_at_ms,
             daemon_restarts: held.daemon_restarts,
@@ -80,6 +85,7 @@ impl App {
             proxy_link,
             logs,
             events,
+            server,
             senders,
             inbox,
             pending: VecDeque::new(),
@@ -89,14 +95,18 @@ impl App {
             said_ready: false,
             ending: Ending::No,
         };
-        app.give_own_listeners(listeners);
+        app.give_own_listeners(mesh, gateway, mesh_host);
         app.take_over(held);
         app.write_info().map_err(|source| StartError::Write { path: app.places.info(), source })?;
         Ok(app)
     }
 
-    fn give_own_listeners(&mut self, listeners: Listeners) {
-        let Listeners { mesh, gateway, mesh_host, .. } = listeners;
+    fn give_own_listeners(
+        &mut self,
+        mesh: Arc<OwnedFd>,
+        gateway: Vec<Arc<OwnedFd>>,
+        mesh_host: Option<Arc<OwnedFd>>,
+    ) {
         for (thread, listener) in (0..).zip(gateway) {
             self.proxy_link.add_listener(
                 format!("gateway/{thread}"),

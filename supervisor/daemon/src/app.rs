@@ -16,7 +16,8 @@ use std::{
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc,
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
 };
 use watt_api::{control::WorkerState, mesh::Counts};
 use watt_config::Config;
@@ -30,7 +31,7 @@ use watt_spawner::protocol;
 
 use crate::{
     cgroups::Cgroups,
-    control::Command,
+    control::{Command, Server},
     events::{Events, happenings},
     launch::Host,
     logs::Logs,
@@ -95,6 +96,7 @@ pub(crate) struct App {
     pub(crate) proxy_link: ProxyLink,
     pub(crate) logs: Logs,
     pub(crate) events: Events,
+    pub(crate) server: Serving,
     pub(crate) senders: Senders,
     pub(crate) inbox: Inbox,
 
@@ -120,6 +122,32 @@ pub(crate) enum Ending {
     Killing,
     /// No run is left, and the spawner was told to end.
     Over,
+}
+
+/// The control server, which runs beside the loop.
+#[derive(Debug)]
+pub(crate) struct Serving {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Serving {
+    pub(crate) fn start(server: Server) -> Serving {
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(server.run(async {
+            // An error is a loop that has gone without a word, and an end like another.
+            let _ = stopped.await;
+        }));
+        Serving { stop, task }
+    }
+
+    /// Ends it when the replies under way have left.
+    async fn finish(self) {
+        drop(self.stop);
+        if let Err(error) = self.task.await {
+            tracing::error!("the control server failed: {error}");
+        }
+    }
 }
 
 /// Something that happens.
@@ -209,11 +237,13 @@ pub(crate) fn channels(signals: Signals, backlog: VecDeque<News>) -> (Senders, I
 
 impl App {
     /// Handles events until the application is over, or the spawner has gone.
-    pub(crate) async fn run(&mut self) -> io::Result<()> {
+    pub(crate) async fn run(mut self) -> io::Result<()> {
         while self.ending != Ending::Over {
             let event = self.next().await?;
             self.handle(event);
         }
+        self.link.sent().await?;
+        self.server.finish().await;
         Ok(())
     }
 

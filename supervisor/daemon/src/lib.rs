@@ -38,6 +38,7 @@ mod usage;
 
 pub mod addresses;
 pub mod control;
+pub mod doctor;
 pub mod events;
 pub mod launch;
 pub mod listening;
@@ -117,16 +118,18 @@ enum Failure {
 async fn serve(settings: &Settings, places: &Places) -> Result<(), Failure> {
     // Before the first message to the spawner, which passes signals on from then on.
     let signals = Signals::catch();
-    let signals = signals.map_err(|source| Failure::Start(StartError::Runtime { what: "catch signals", source }))?;
+    let signals =
+        signals.map_err(|source| Failure::Start(StartError::Runtime { what: "catch signals", source }))?;
     let link = SpawnerLink::from_env();
-    let link = link.map_err(|source| Failure::Start(StartError::Spawner { doing: "taking it over", source }))?;
+    let link =
+        link.map_err(|source| Failure::Start(StartError::Spawner { doing: "taking it over", source }))?;
     let mut connection = Connection::new(link);
     let held = connection.list().await.map_err(Failure::Start)?;
     let failed = match held.has_predecessor() {
         true => Failure::Successor,
         false => Failure::Start,
     };
-    let mut app = begin(settings, places, connection, held, signals).await.map_err(failed)?;
+    let app = begin(settings, places, connection, held, signals).await.map_err(failed)?;
     app.run().await.map_err(Failure::Spawner)
 }
 

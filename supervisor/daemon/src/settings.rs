@@ -5,6 +5,7 @@ use std::{fs, io, net::SocketAddr, path::PathBuf};
 use watt_api::control::Problem;
 
 use crate::{
+    control::ServeError,
     holder::Holder,
     places::{PlaceError, Places},
     words,
@@ -40,6 +41,8 @@ pub(crate) enum StartError {
     Gateway { address: SocketAddr, reason: GatewayRefusal },
     #[error("cannot listen on {what}")]
     Listen { what: String, source: io::Error },
+    #[error(transparent)]
+    Control(ServeError),
     #[error("cannot {what}")]
     Runtime { what: &'static str, source: io::Error },
 }
@@ -64,6 +67,7 @@ impl StartError {
             | StartError::Spawner { .. }
             | StartError::Write { .. }
             | StartError::Listen { .. }
+            | StartError::Control(_)
             | StartError::Runtime { .. } => "host",
         }
     }
@@ -84,6 +88,7 @@ impl StartError {
             | StartError::Spawner { .. }
             | StartError::Write { .. }
             | StartError::Listen { .. }
+            | StartError::Control(_)
             | StartError::Runtime { .. } => None,
         }
     }

@@ -4,6 +4,7 @@ use std::{
     collections::VecDeque,
     io,
     os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
+    time::Duration,
 };
 
 use tokio::io::{Interest, Ready, unix::AsyncFd};
@@ -14,6 +15,9 @@ use watt_spawner::{
 
 /// A message with the descriptors that came with it.
 pub(crate) type News = (Message, Vec<OwnedFd>);
+
+/// How long to wait between attempts to send the last words.
+const RETRY: Duration = Duration::from_millis(5);
 
 /// The connection. Requests that do not fit into the socket wait here: the fleet's size bounds them, because each
 /// run has one spawn under way.
@@ -70,6 +74,18 @@ impl SpawnerLink {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Waits until everything that was asked for is sent. Messages that come meanwhile are dropped: this is the end.
+    pub(crate) async fn sent(&mut self) -> io::Result<()> {
+        while !self.waiting.is_empty() {
+            tokio::select! {
+                news = self.next() => drop(news?),
+                () = tokio::time::sleep(RETRY) => {}
+            }
+            self.flush();
+        }
+        Ok(())
     }
 
     /// Sends what waits, until the socket is full.
