@@ -65,7 +65,9 @@ impl<'t> Dispatch<'t> {
         loop {
             let Some(worker) = self.pick() else {
                 // A closed port is the caller's affair, and no sign that workers died.
-                if let (Some(_), Some(failure)) = (port, self.last_error.take()) {
+                if port.is_some()
+                    && let Some(failure) = self.last_error.take()
+                {
                     return Err(failure);
                 }
                 self.wait().await?;

@@ -67,8 +67,8 @@ impl Forwarded {
         theirs: &Theirs<'_, '_, '_>,
         out: &mut Vec<u8>,
     ) {
-        let appended = !self.gateway && !(theirs.forwarded.is_empty() && theirs.forwarded_for.is_empty());
-        if appended {
+        let theirs_is_empty = theirs.forwarded.is_empty() && theirs.forwarded_for.is_empty();
+        if !self.gateway && !theirs_is_empty {
             self.append(host, theirs, out);
         } else {
             if self.lines.is_empty() || self.host != host {

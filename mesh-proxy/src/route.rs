@@ -28,11 +28,13 @@ pub(crate) struct Route {
 /// All rules, longest prefix first.
 #[derive(Default)]
 pub(crate) struct Router {
-    exact: HashMap<Box<[u8]>, Vec<Rc<Route>>>,
+    exact: HashMap<Box<[u8]>, Routes>,
     /// By the part after `*`, which starts with a dot; the longest first.
-    wildcards: Vec<(Box<[u8]>, Vec<Rc<Route>>)>,
-    any: Vec<Rc<Route>>,
+    wildcards: Vec<(Box<[u8]>, Routes)>,
+    any: Routes,
 }
+
+type Routes = Vec<Rc<Route>>;
 
 /// Readers would disagree on the route of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -255,11 +255,8 @@ impl Pump {
                 }
             }
             Body::Chunked(chunked) => {
-                loop {
-                    match chunked.next(&input[self.ready..])? {
-                        Piece::Framing(len) | Piece::Data(len) => self.ready += len,
-                        Piece::More => break,
-                    }
+                while let Piece::Framing(len) | Piece::Data(len) = chunked.next(&input[self.ready..])? {
+                    self.ready += len;
                 }
                 if chunked.is_done() {
                     self.body = Body::Done;

@@ -171,11 +171,12 @@ impl Connection {
             return Poll::Pending;
         }
         match ready!(self.peer.poll_read(&self.thread.stock, cx)) {
-            Ok(0) => {
+            Ok(0) if !self.peer.stream.is_deaf() => {
                 self.ended = true;
                 Poll::Pending
             }
-            Ok(_) => Poll::Pending,
+            Ok(1..) => Poll::Pending,
+            Ok(0) => Poll::Ready(()),
             Err(_) => Poll::Ready(()),
         }
     }

@@ -55,6 +55,12 @@ impl Stream {
         }
     }
 
+    /// Whether the peer can certainly read no more, after it ended its direction. Over a Unix socket the kernel knows,
+    /// and says EPIPE even to a message of no bytes; over TCP it learns of it only by a reset.
+    pub(crate) fn is_deaf(&self) -> bool {
+        socket2::SockRef::from(self).send(&[]).is_err()
+    }
+
     /// Whether the peer is on this machine over a Unix socket.
     pub(crate) fn is_unix(&self) -> bool {
         matches!(self, Stream::Unix(_))

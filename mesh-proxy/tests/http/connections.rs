@@ -85,6 +85,20 @@ fn a_client_that_ended_its_direction_still_gets_its_response() {
 }
 
 #[test]
+fn a_caller_that_closes_frees_the_worker() {
+    local(async {
+        let (bed, worker) = Bed::with_worker();
+        let mut client = bed.client();
+        client.send(GET).await;
+        let mut wire = worker.accept().await;
+        wire.head().await;
+        drop(client);
+        assert_eq!(wire.rest().await, "");
+        until("nothing is in flight", || bed.thread.in_flight(1) == 0).await;
+    });
+}
+
+#[test]
 fn a_client_that_resets_frees_the_worker() {
     local(async {
         let (bed, worker) = Bed::with_worker();

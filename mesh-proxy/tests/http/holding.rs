@@ -158,11 +158,9 @@ fn policies_are_enforced_on_the_kernels_word() {
         let (status, body) = client.response().await;
         assert_eq!(status, 403);
         assert!(body.contains("`jobs` may not call `api`") && body.contains("only `web`"), "{body}");
-        let reports = bed.reports.borrow();
-        assert!(matches!(&reports[..], [Report::Refused { caller: Some(caller), target, .. }]
+        assert!(matches!(&bed.reports.borrow()[..], [Report::Refused { caller: Some(caller), target, .. }]
             if caller == "jobs" && target == "api"));
         client.send(request).await;
-        drop(reports);
         assert_eq!(client.response().await.0, 403, "the connection lives on");
         let mut client = bed.client();
         client.send(GET).await;

@@ -227,7 +227,8 @@ pub struct Service {
     pub callers: Option<Vec<String>>,
     /// To reach a worker, in milliseconds.
     pub connect_timeout_ms: u64,
-    /// From the whole request head sent to the response head, in milliseconds.
+    /// From the last byte of the request sent to the response head, in milliseconds. While a body is still being
+    /// sent the idle timeout counts. Like the other timeouts, 0 is none.
     pub first_byte_timeout_ms: u64,
     /// With no byte in either direction, in milliseconds.
     pub idle_timeout_ms: u64,
