@@ -8,7 +8,7 @@
 //! 3. `decode` walks that tree along the tables of `keys`, expands placeholders, and notes every error instead of
 //!    stopping at the first. `check` then looks at services together: cycles, unknown names, collisions.
 //!
-//! The tables of `keys` are the one list of what may be written. Decoder, suggestions, [`schema`] and [`reference()`]
+//! The tables of `keys` are the one list of what may be written. Decoder, suggestions, [`schema()`] and [`reference()`]
 //! (docs/configuration.md) all read it.
 
 mod check;

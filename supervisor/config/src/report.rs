@@ -273,7 +273,7 @@ impl Report {
         writeln!(f, "{:gutter$}--> {path}:{line}:{column}", "")?;
         let (text, underline) = window(file, line, span);
         writeln!(f, "{:gutter$} |", "")?;
-        writeln!(f, "{line:>gutter$} | {text}")?;
+        writeln!(f, "{}", format!("{line:>gutter$} | {text}").trim_end())?;
         writeln!(f, "{:gutter$} | {underline}", "")
     }
 

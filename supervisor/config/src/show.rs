@@ -62,7 +62,8 @@ impl Shown {
         }
     }
 
-    /// YAML that reads back as the same configuration, with the origins as comments.
+    /// YAML with the origins as comments. It reads back as the same configuration, unless a value has text in it that
+    /// looks like a placeholder.
     pub(crate) fn to_text(&self) -> String {
         let mut lines = Vec::new();
         self.lines(0, "", &mut lines);
@@ -135,7 +136,6 @@ fn key(name: &str) -> String {
 }
 
 /// A scalar in YAML: words that cannot be taken for anything else without quotes, the rest as JSON, which is YAML too.
-/// A brace would start a placeholder when the text is read again, so `{{` is written for it.
 fn plain_or_json(value: &Value) -> String {
     match value {
         Value::String(text) => {

@@ -57,7 +57,8 @@ pub(super) fn read(text: &str, problems: &mut Problems) -> Option<Rc<Node>> {
             return None;
         }
     }
-    builder.root
+    // A text of nothing but comments has no document.
+    Some(builder.root.unwrap_or_else(|| null(Span::default())))
 }
 
 fn span_of(span: &granit_parser::Span, text: &str) -> Span {

@@ -822,7 +822,14 @@ fn syntax() {
       | ^^^
       = hint: keep one document; remove `---`
     "#);
-    assert_snapshot!(invalid(""), @"");
+    assert_snapshot!(invalid(""), @r#"
+    error: the file is empty
+     --> watt.yaml:1:1
+      |
+    1 |
+      | ^
+      = hint: the smallest one is `services: { web: { command: ./web } }`
+    "#);
     assert_snapshot!(invalid_sources(&sources("watt.json", "{\"name\": \"x\",\n  \"services\" {}}")), @r#"
     error: invalid trailing content after double-quoted scalar
      --> watt.json:2:14

@@ -40,5 +40,6 @@ fn invalid(text: &str) -> Report {
 #[track_caller]
 fn invalid_sources(sources: &Sources) -> Report {
     let report = parse(sources).map(|config| config.plan).expect_err("an error");
+    assert!(!report.is_empty());
     report.seen_from("/srv/shop".as_ref())
 }

@@ -113,6 +113,41 @@ fn every_default_of_the_schema_decodes_to_itself() {
     }
 }
 
+/// The schema's bounds and the decoder's are written in two places, a value and a type.
+#[test]
+fn the_bounds_of_the_schema_are_the_decoders() {
+    let mut checked = 0;
+    for (title, properties) in definitions() {
+        for (key, definition) in properties.as_object().unwrap() {
+            let choices = definition.get("anyOf").and_then(Value::as_array).into_iter().flatten();
+            let nested = choices
+                .clone()
+                .filter_map(|choice| choice.get("anyOf"))
+                .flat_map(|inner| inner.as_array().unwrap());
+            let bounded = choices.chain(nested).find(|choice| choice.get("maximum").is_some());
+            let Some(bounds) = bounded else { continue };
+            let decodes = |number: i64| {
+                let file = file_with(&title, key, &json!(number));
+                let report = parse(&sources("watt.json", &file.to_string())).err();
+                !report.is_some_and(|report| {
+                    report.problems().iter().any(|problem| {
+                        problem.message().contains("out of range")
+                            || problem.message().contains("is not a port")
+                    })
+                })
+            };
+            let (min, max) = (bounds["minimum"].as_i64().unwrap(), bounds["maximum"].as_i64().unwrap());
+            assert_eq!(
+                [min - 1, min, max, max + 1].map(decodes),
+                [false, true, true, false],
+                "{title}: {key}"
+            );
+            checked += 1;
+        }
+    }
+    assert!(checked >= 6, "{checked}");
+}
+
 /// Removes a key wherever it is but at the top of a service, where it might be another one.
 fn remove(value: &mut Value, key: &str) {
     match value {
