@@ -1,7 +1,7 @@
 //! Builds `watt-exec` as a static program for the build's own architecture, for `src/stage.rs` to embed.
 //!
-//! A cargo inside cargo: it has a target directory of its own, because the outer one is locked meanwhile, and it never goes to the
-//! network, because everything it needs was fetched for the library of the same name.
+//! A cargo inside cargo: it has a target directory of its own, because the outer one is locked meanwhile, and
+//! it never goes to the network, because everything it needs was fetched for the library of the same name.
 
 use std::{
     env,
@@ -20,8 +20,8 @@ const PROFILE: [&str; 6] = [
     "profile.exec-stage.lto='fat'",
 ];
 
-/// Variables of the outer build that must not reach the inner one: flags and wrappers for another target (clippy's wrapper
-/// would make it a check that leaves no program).
+/// Variables of the outer build that must not reach the inner one: flags and wrappers for another target
+/// (clippy's wrapper would make it a check that leaves no program).
 const FOREIGN: [&str; 8] = [
     "CARGO_ENCODED_RUSTFLAGS",
     "RUSTFLAGS",
@@ -83,7 +83,8 @@ fn workspace() -> Result<PathBuf, String> {
     Ok(root.to_path_buf())
 }
 
-/// Says how to get the target's standard library where it is missing: the compiler's own words for that are many.
+/// Says how to get the target's standard library where it is missing: the compiler's own words for that are
+/// many.
 fn require(target: &str) -> Result<(), String> {
     let output = Command::new(variable("RUSTC")?)
         .args(["--print", "target-libdir", "--target", target])

@@ -1,7 +1,7 @@
 //! Messages with descriptors over a seqpacket socketpair (unix(7), SCM_RIGHTS).
 //!
-//! Received descriptors are owned from the first moment, close-on-exec, and closed when the message they came with
-//! is not accepted.
+//! Received descriptors are owned from the first moment, close-on-exec, and closed when the message they came
+//! with is not accepted.
 
 use std::{
     io::{self, IoSlice},
@@ -33,8 +33,8 @@ pub fn seqpacket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
 /// Sends one message. Does not wait.
 ///
 /// # Errors
-/// WouldBlock when the peer has not read enough yet; ETOOMANYREFS when too many descriptors are under way (unix(7)),
-/// which passes like that; EMSGSIZE; EPIPE and ECONNRESET when the peer is gone.
+/// WouldBlock when the peer has not read enough yet; ETOOMANYREFS when too many descriptors are under way
+/// (unix(7)), which passes like that; EMSGSIZE; EPIPE and ECONNRESET when the peer is gone.
 pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     if descriptors.len() > DESCRIPTORS_MAX {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -59,8 +59,8 @@ pub struct Received {
 /// Receives one message. Does not wait.
 ///
 /// # Errors
-/// WouldBlock when there is none. InvalidData when it was cut, because `buffer` is too small or because this process has no
-/// room for its descriptors: then it is lost, and those that did arrive are closed.
+/// WouldBlock when there is none. InvalidData when it was cut, because `buffer` is too small or because this
+/// process has no room for its descriptors: then it is lost, and those that did arrive are closed.
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received> {
     // Not nix's recvmsg: it gives nothing when the control message was cut, and the descriptors in it leak.
     let mut control = Control([0; CONTROL_SIZE]);
@@ -90,8 +90,8 @@ const CONTROL_SIZE: usize = 1032;
 #[repr(C, align(8))]
 struct Control([u8; CONTROL_SIZE]);
 
-/// The numbers in all SCM_RIGHTS messages. The kernel's layout: a size_t with the length of all, level and type as ints,
-/// the data, and padding to the size of a size_t.
+/// The numbers in all SCM_RIGHTS messages. The kernel's layout: a size_t with the length of all, level and
+/// type as ints, the data, and padding to the size of a size_t.
 fn rights(mut control: &[u8]) -> impl Iterator<Item = RawFd> {
     const WORD: usize = size_of::<usize>();
     let mut data: &[u8] = &[];
@@ -121,11 +121,12 @@ fn own(raw: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(raw) }
 }
 
-/// Takes over the seqpacket socket that the parent process left at this number, and makes it close-on-exec and
-/// non-blocking. Once in the life of a process.
+/// Takes over the seqpacket socket that the parent process left at this number, and makes it close-on-exec
+/// and non-blocking. Once in the life of a process.
 ///
 /// # Errors
-/// EBADF and ENOTSOCK when there is none, InvalidInput when it is of another type, AlreadyExists the second time.
+/// EBADF and ENOTSOCK when there is none, InvalidInput when it is of another type, AlreadyExists the second
+/// time.
 pub fn inherited(raw: RawFd) -> io::Result<OwnedFd> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     if TAKEN.swap(true, Ordering::Relaxed) {

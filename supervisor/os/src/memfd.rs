@@ -1,4 +1,5 @@
-//! Small files in memory that nobody can change any more (memfd_create(2)): how plans and the exec stage travel.
+//! Small files in memory that nobody can change any more (memfd_create(2)): how plans and the exec stage
+//! travel.
 
 use std::{
     ffi::CStr,
@@ -16,7 +17,8 @@ use nix::{
     sys::memfd::{MFdFlags, memfd_create},
 };
 
-/// MFD_EXEC of kernel 6.3, which asks for an executable file where `vm.memfd_noexec` makes that no longer the default.
+/// MFD_EXEC of kernel 6.3, which asks for an executable file where `vm.memfd_noexec` makes that no longer the
+/// default.
 const MFD_EXEC: MFdFlags = MFdFlags::from_bits_retain(0x10);
 
 /// A sealed file with these bytes, close-on-exec. `name` shows in /proc only.
@@ -58,8 +60,8 @@ fn all_seals() -> SealFlag {
 /// The content of a file made by [`sealed`], wherever its read position is.
 ///
 /// # Errors
-/// InvalidData when it is not sealed (its writer could change it meanwhile) or larger than `size_max` bytes; EINVAL
-/// when it is not a memfd.
+/// InvalidData when it is not sealed (its writer could change it meanwhile) or larger than `size_max` bytes;
+/// EINVAL when it is not a memfd.
 pub fn read_sealed(fd: BorrowedFd<'_>, size_max: usize) -> io::Result<Vec<u8>> {
     let seals = SealFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GET_SEALS)?);
     let file = File::from(fd.as_fd().try_clone_to_owned()?);

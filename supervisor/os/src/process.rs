@@ -1,12 +1,13 @@
 //! Starting, watching and reaping processes without fork(2).
 //!
 //! The problem: between fork and exec a child may only make async-signal-safe calls, and fork costs time in
-//! proportion to the parent's memory. [`spawn`] therefore prepares everything in the parent. The child runs on a stack
-//! of its own in the parent's memory while the parent is suspended (CLONE_VM|CLONE_VFORK of clone(2)) and makes a
-//! fixed list of system calls that ends in execveat(2). It allocates nothing, takes no lock and cannot panic.
+//! proportion to the parent's memory. [`spawn`] therefore prepares everything in the parent. The child runs
+//! on a stack of its own in the parent's memory while the parent is suspended (CLONE_VM|CLONE_VFORK of
+//! clone(2)) and makes a fixed list of system calls that ends in execveat(2). It allocates nothing, takes no
+//! lock and cannot panic.
 //!
-//! The program starts with every signal blocked and with ignored signals still ignored: no handler of the parent may
-//! run in the child. Resetting both is the program's own first act (`watt-exec` does it).
+//! The program starts with every signal blocked and with ignored signals still ignored: no handler of the
+//! parent may run in the child. Resetting both is the program's own first act (`watt-exec` does it).
 
 mod clone;
 mod reap;
@@ -80,8 +81,8 @@ impl Error for SpawnError {
 /// Starts a program as a child of the calling thread's process, and returns when it was executed.
 ///
 /// # Errors
-/// When a system call of the parent or of the child before execveat(2), or that itself, fails. No process is left
-/// then. A cgroup that refuses is an error, never passed over.
+/// When a system call of the parent or of the child before execveat(2), or that itself, fails. No process is
+/// left then. A cgroup that refuses is an error, never passed over.
 pub fn spawn(launch: &Launch<'_>) -> Result<Child, SpawnError> {
     match spawn_by(Way::Clone3, launch) {
         // A kernel before 5.3, or a container whose seccomp list does not know clone3.
@@ -218,7 +219,8 @@ struct Job<'a> {
 const STEPS: [&str; 6] = ["", "cgroup", "dup3", "prlimit", "close_range", "execveat"];
 
 impl Job<'_> {
-    /// What became of a cloned child, once the parent runs again: it has executed its program, or it is ending.
+    /// What became of a cloned child, once the parent runs again: it has executed its program, or it is
+    /// ending.
     fn outcome(&self, child: Child) -> Result<Child, SpawnError> {
         let step = self.failed_step.load(Ordering::Acquire);
         if step == 0 {
@@ -239,15 +241,16 @@ impl Job<'_> {
         }
         let mut target = 0;
         for source in self.descriptors {
-            // SAFETY: dup3 only replaces descriptors of the child, whose table is its own (no CLONE_FILES). Every
-            // number still needed is above the targets.
+            // SAFETY: dup3 only replaces descriptors of the child, whose table is its own (no CLONE_FILES).
+            // Every number still needed is above the targets.
             if unsafe { libc::dup3(*source, target, 0) } < 0 {
                 return (2, Errno::last());
             }
             target += 1;
         }
         if let Some(limit) = &self.nofile {
-            // SAFETY: prlimit64 reads the live structure and changes the child only (pid 0); no old value is asked for.
+            // SAFETY: prlimit64 reads the live structure and changes the child only (pid 0); no old value is
+            // asked for.
             let result = unsafe { libc::prlimit64(0, libc::RLIMIT_NOFILE, limit, ptr::null_mut()) };
             if result < 0 {
                 return (3, Errno::last());
@@ -276,8 +279,8 @@ impl Job<'_> {
     }
 }
 
-/// Writes the caller into a cgroup, for kernels whose clone cannot. It has not executed anything yet, so nothing of
-/// its program can escape.
+/// Writes the caller into a cgroup, for kernels whose clone cannot. It has not executed anything yet, so
+/// nothing of its program can escape.
 fn join_cgroup(directory: RawFd) -> Result<(), Errno> {
     // SAFETY: openat reads a constant string and makes a new descriptor, which close-on-exec ends.
     let file = unsafe { libc::openat(directory, c"cgroup.procs".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC) };
@@ -290,12 +293,13 @@ fn join_cgroup(directory: RawFd) -> Result<(), Errno> {
 
 /// Where a clone starts. Never returns; `job` is the parent's [`Job`].
 extern "C" fn child_main(job: *mut c_void) -> c_int {
-    // SAFETY: both ways of cloning pass a pointer to a live Job of the parent, which is suspended until we are gone
-    // (CLONE_VFORK), so nothing else touches or frees it.
+    // SAFETY: both ways of cloning pass a pointer to a live Job of the parent, which is suspended until we
+    // are gone (CLONE_VFORK), so nothing else touches or frees it.
     let job = unsafe { &*job.cast::<Job<'_>>() };
     let (step, errno) = job.execute();
     job.failed_errno.store(errno as i32, Ordering::Release);
     job.failed_step.store(step, Ordering::Release);
-    // SAFETY: _exit ends this process without running anything of the parent's (atexit handlers, destructors).
+    // SAFETY: _exit ends this process without running anything of the parent's (atexit handlers,
+    // destructors).
     unsafe { libc::_exit(127) }
 }

@@ -15,8 +15,8 @@ use nix::sys::{
 pub struct Signals(SignalFd);
 
 impl Signals {
-    /// Blocks these signals in the calling thread and collects them from now on. Several of one kind that nobody has read
-    /// are one (signal(7)), so SIGCHLD means "at least one".
+    /// Blocks these signals in the calling thread and collects them from now on. Several of one kind that
+    /// nobody has read are one (signal(7)), so SIGCHLD means "at least one".
     ///
     /// # Errors
     /// EMFILE.
@@ -49,7 +49,8 @@ impl AsFd for Signals {
 /// EINVAL for SIGKILL and SIGSTOP.
 pub fn ignore(signal: Signal) -> io::Result<()> {
     let action = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
-    // SAFETY: no handler is installed, so no code of ours ever runs in a signal's context; the old action is not used.
+    // SAFETY: no handler is installed, so no code of ours ever runs in a signal's context; the old action is
+    // not used.
     unsafe { sigaction(signal, &action) }?;
     Ok(())
 }

@@ -27,15 +27,15 @@ use crate::{
 pub const SPAWNER_FD_VARIABLE: &str = "WATT_SPAWNER_FD";
 
 /// The status of a daemon that will never be able to start: the configuration was refused, a place is taken
-/// (EX_CONFIG of sysexits.h). While there is no run, the spawner ends with it, as it does with 0. Any other end, or one
-/// while there are runs, is a crash, and the daemon is started again.
+/// (EX_CONFIG of sysexits.h). While there is no run, the spawner ends with it, as it does with 0. Any other
+/// end, or one while there are runs, is a crash, and the daemon is started again.
 pub const DAEMON_REFUSED: i32 = 78;
 
 /// How long a daemon may leave messages unread before it counts as stuck and is killed.
 pub(crate) const STALL_MAX: Duration = Duration::from_secs(30);
 
-/// How long a daemon may live on without its socket, which it cannot do anything without. Enough to end by itself: a
-/// status of its own says more than our signal.
+/// How long a daemon may live on without its socket, which it cannot do anything without. Enough to end by
+/// itself: a status of its own says more than our signal.
 const DEAF_MAX: Duration = Duration::from_secs(2);
 
 /// How to start it, and what it is to be told.
@@ -195,6 +195,11 @@ impl Daemon {
         }
     }
 
+    /// Whether it has closed its socket.
+    pub(crate) fn is_deaf(&self) -> bool {
+        matches!(&self.state, State::Up(Up { deaf: Deaf::Since(_) | Deaf::Killed, .. }))
+    }
+
     /// When a daemon without a socket is killed.
     pub(crate) fn kill_at(&self) -> Option<Instant> {
         match &self.state {
@@ -226,8 +231,8 @@ impl Daemon {
     }
 }
 
-/// The delay before a start: none for the first, then 100 ms doubling up to 5 s; from the beginning again after a
-/// daemon that lived for 30 s.
+/// The delay before a start: none for the first, then 100 ms doubling up to 5 s; from the beginning again
+/// after a daemon that lived for 30 s.
 #[derive(Debug, Default)]
 struct Backoff {
     next: Duration,

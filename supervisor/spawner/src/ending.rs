@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    net::Shutdown,
     os::fd::AsFd,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -16,6 +17,7 @@ use nix::{
     },
     unistd::Pid,
 };
+use socket2::SockRef;
 use watt_os::{
     pidfd,
     process::{self, Reap},
@@ -61,6 +63,10 @@ impl Spawner {
         for run in self.holdings.runs.values().filter(|run| run.exit.is_none()) {
             let _ = pidfd::send_signal(&*run.pidfd, Signal::SIGKILL as i32);
         }
+        if let Some(up) = self.daemon.up() {
+            // The last thing a daemon waits for.
+            let _ = SockRef::from(&up.socket).shutdown(Shutdown::Both);
+        }
         self.wait_for_children();
         self.holdings.listeners.values().for_each(|listener| listener.unlink());
         drop(self);
@@ -77,8 +83,8 @@ impl Spawner {
         end.status
     }
 
-    /// Kills and reaps until there is no child. Orphans of the killed ones come to us, which is why the children are
-    /// listed anew each time.
+    /// Kills and reaps until there is no child. Orphans of the killed ones come to us, which is why the
+    /// children are listed anew each time.
     fn wait_for_children(&mut self) {
         let begin = Instant::now();
         loop {

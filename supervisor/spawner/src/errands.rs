@@ -1,4 +1,5 @@
-//! Short jobs of the exec stage for the daemon: sockets made in a worker's network, and the probe of the host.
+//! Short jobs of the exec stage for the daemon: sockets made in a worker's network, and the probe of the
+//! host.
 
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -27,7 +28,8 @@ const TIME_MAX: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Errand {
     kind: Kind,
-    pidfd: OwnedFd,
+    /// Its process.
+    pub(crate) pidfd: OwnedFd,
     /// When it is killed.
     pub(crate) deadline: Instant,
 }

@@ -13,8 +13,8 @@ use crate::{
     wire,
 };
 
-/// The daemon's connection to its spawner. It is non-blocking: wait on its descriptor (`AsyncFd`) for more to read, and
-/// for room to write.
+/// The daemon's connection to its spawner. It is non-blocking: wait on its descriptor (`AsyncFd`) for more to
+/// read, and for room to write.
 #[derive(Debug)]
 pub struct Handle {
     socket: OwnedFd,
@@ -36,10 +36,11 @@ impl Handle {
     /// Sends a request. The descriptors remain the caller's and may be closed as soon as this returns.
     ///
     /// # Errors
-    /// WouldBlock when the spawner has not read enough yet. The spawner reads nothing while the daemon leaves many of its
-    /// messages unread, so a caller that waits for room must go on receiving meanwhile. ETOOMANYREFS is the same for
-    /// descriptors that are under way (unix(7)), but shows as writable: try again after the next message. InvalidInput when the
-    /// request is larger than [`MESSAGE_SIZE_MAX`] or has more than 253 descriptors.
+    /// WouldBlock when the spawner has not read enough yet. The spawner reads nothing while the daemon leaves
+    /// many of its messages unread, so a caller that waits for room must go on receiving meanwhile.
+    /// ETOOMANYREFS is the same for descriptors that are under way (unix(7)), but shows as writable: try
+    /// again after the next message. InvalidInput when the request is larger than [`MESSAGE_SIZE_MAX`] or has
+    /// more than 253 descriptors.
     pub fn send(&self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         fdpass::send(self.socket.as_fd(), &wire::encode(request)?, descriptors)
     }
@@ -47,8 +48,8 @@ impl Handle {
     /// Receives a message with its descriptors. `None`: there is none yet.
     ///
     /// # Errors
-    /// UnexpectedEof when the spawner is gone. InvalidData when this process has no room for the descriptors: that message
-    /// is lost, and a new [`Request::List`] tells what it was about.
+    /// UnexpectedEof when the spawner is gone. InvalidData when this process has no room for the descriptors:
+    /// that message is lost, and a new [`Request::List`] tells what it was about.
     pub fn recv(&self) -> io::Result<Option<(Message, Vec<OwnedFd>)>> {
         let mut buffer = [0; MESSAGE_SIZE_MAX];
         let received = match fdpass::receive(self.socket.as_fd(), &mut buffer) {

@@ -47,8 +47,8 @@ pub(crate) struct Start<'a> {
 }
 
 impl Launcher {
-    /// Raises this process's own limit of descriptors as far as it goes: it holds those of all runs. Programs get the
-    /// limit that was there before, because some of them cannot deal with a larger one (select(2)).
+    /// Raises this process's own limit of descriptors as far as it goes: it holds those of all runs. Programs
+    /// get the limit that was there before, because some of them cannot deal with a larger one (select(2)).
     pub(crate) fn new() -> io::Result<Self> {
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
@@ -91,12 +91,13 @@ fn report_sockets() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((ours, theirs))
 }
 
-/// A pipe for a program's output: the read end does not block, the write end does. The larger its buffer, the longer a
-/// program can go on while nobody reads.
+/// A pipe for a program's output: the read end does not block, the write end does. The larger its buffer, the
+/// longer a program can go on while nobody reads.
 ///
-/// `pipes` is how many there are already: the buffers of one ordinary user count against `fs.pipe-user-pages-soft`
-/// (pipe(7), 64 MiB by default), beyond which further pipes get one page. And even an empty large buffer costs the
-/// kernel 10 kB. So the first ones are large and the rest have the usual 64 KiB.
+/// `pipes` is how many there are already: the buffers of one ordinary user count against
+/// `fs.pipe-user-pages-soft` (pipe(7), 64 MiB by default), beyond which further pipes get one page. And even
+/// an empty large buffer costs the kernel 10 kB. So the first ones are large and the rest have the usual 64
+/// KiB.
 pub(crate) fn output_pipe(pipes: usize) -> nix::Result<(OwnedFd, OwnedFd)> {
     const SIZE: i32 = 1 << 20;
     const LARGE_MAX: usize = 128;
@@ -148,7 +149,8 @@ impl Reports {
         Self { socket, said: Said::Nothing, descriptors: Vec::new() }
     }
 
-    /// Takes in what has arrived. Returns whether that was all: the stage has ended, in its program or otherwise.
+    /// Takes in what has arrived. Returns whether that was all: the stage has ended, in its program or
+    /// otherwise.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> bool {
         loop {
             match fdpass::receive(self.socket.as_fd(), buffer) {

@@ -1,9 +1,9 @@
 //! The spawner process, and the daemon's handle to it.
 //!
-//! The spawner is the parent of everything an application runs: daemon, proxy and workers. It clones, reaps, and
-//! holds what must outlive a daemon: pidfds, output pipes, listeners, exits and the daemon's own notes. It is one
-//! thread that waits in one place ([`run`]), decides nothing about services, and does nothing that can block: so it
-//! has no reason to die, and when it does, everything below it does too.
+//! The spawner is the parent of everything an application runs: daemon, proxy and workers. It clones, reaps,
+//! and holds what must outlive a daemon: pidfds, output pipes, listeners, exits and the daemon's own notes.
+//! It is one thread that waits in one place ([`run`]), decides nothing about services, and does nothing that
+//! can block: so it has no reason to die, and when it does, everything below it does too.
 //!
 //! ```text
 //! run ─ Lock              one spawner per application
@@ -18,14 +18,14 @@
 //!
 //! # With the daemon
 //!
-//! - Messages to a daemon wait in a queue when it does not read. Requests are not read while that queue is long, so it
-//!   grows only by what runs do: two messages for each. A daemon that reads nothing for 30 seconds while something
-//!   waits is killed and replaced.
+//! - Messages to a daemon wait in a queue when it does not read. Requests are not read while that queue is
+//!   long, so it grows only by what runs do: two messages for each. A daemon that reads nothing for 30
+//!   seconds while something waits is killed and replaced.
 //! - A daemon that closes its socket and does not end is killed as well.
 //! - Without a daemon everything goes on; the next one learns it from the list.
-//! - SIGTERM, SIGINT (both as SIGTERM) and SIGHUP are passed to the daemon once it has sent its first request, which
-//!   it must do with its handlers installed. A daemon that dies before it answered SIGTERM with
-//!   [`protocol::Request::Exit`] leaves it to its successor.
+//! - SIGTERM, SIGINT (both as SIGTERM) and SIGHUP are passed to the daemon once it has sent its first
+//!   request, which it must do with its handlers installed. A daemon that dies before it answered SIGTERM
+//!   with [`protocol::Request::Exit`] leaves it to its successor.
 
 mod daemon;
 mod ending;
@@ -35,6 +35,7 @@ mod launch;
 mod listeners;
 mod lock;
 mod outbox;
+mod probe;
 pub mod protocol;
 mod requests;
 mod runs;
@@ -44,5 +45,6 @@ mod wire;
 
 pub use daemon::{DAEMON_REFUSED, SPAWNER_FD_VARIABLE};
 pub use handle::Handle;
+pub use probe::{ProbeError, probe_host};
 pub use spawner::{Error, Settings, run};
 pub use stage::exec_stage;

@@ -79,20 +79,20 @@ fn tcp(address: &SockAddr, reuse_port: bool) -> Result<Socket, Errno> {
     bind().map_err(errno)
 }
 
-/// A bound Unix socket. A stream socket stays blocking: a worker that inherits it (sd_listen_fds(3)) expects that, and
-/// whoever else takes it sets what it needs.
+/// A bound Unix socket. A stream socket stays blocking: a worker that inherits it (sd_listen_fds(3)) expects
+/// that, and whoever else takes it sets what it needs.
 fn unix(kind: Type, path: &Path, mode: u32) -> Result<Socket, Errno> {
     if path.as_os_str().len() > PATH_SIZE_MAX {
         return Err(Errno::ENAMETOOLONG);
     }
-    // The application's lock is ours, so a socket that is there belongs to nobody. Other files are left alone: bind
-    // then says EADDRINUSE.
+    // The application's lock is ours, so a socket that is there belongs to nobody. Other files are left
+    // alone: bind then says EADDRINUSE.
     if fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
         fs::remove_file(path).map_err(errno)?;
     }
     let socket = Socket::new(Domain::UNIX, kind.cloexec(), None).map_err(errno)?;
-    // With this mask the file is made with its final mode, so nobody can connect too early. One thread: nothing else
-    // makes files meanwhile.
+    // With this mask the file is made with its final mode, so nobody can connect too early. One thread:
+    // nothing else makes files meanwhile.
     let before = umask(Mode::from_bits_truncate(!mode & 0o777));
     let bound = SockAddr::unix(path).and_then(|address| socket.bind(&address));
     umask(before);

@@ -10,8 +10,8 @@ use std::{
 
 use crate::Error;
 
-/// Holds the lock file's flock(2) until it is dropped, which the end of the process does too. The file's content is
-/// the holder's pid.
+/// Holds the lock file's flock(2) until it is dropped, which the end of the process does too. The file's
+/// content is the holder's pid.
 #[derive(Debug)]
 pub(crate) struct Lock {
     _file: File,
@@ -30,8 +30,8 @@ impl Lock {
                 }
                 Err(fs::TryLockError::Error(error)) => return Err(failed(error)),
             }
-            // The holder before us may have removed the file between our open and our lock: then the lock is on
-            // nothing that others would find.
+            // The holder before us may have removed the file between our open and our lock: then the lock is
+            // on nothing that others would find.
             if is_at(&file, path) {
                 write_pid(&file).map_err(failed)?;
                 return Ok(Self { _file: file });

@@ -1,7 +1,8 @@
 //! What the daemon is still to be told.
 //!
-//! A list of thousands of runs would be a large queue, so it is one entry that makes its messages as they can be sent.
-//! What happens to a run meanwhile is queued behind it, unless the list has not come to that run: then it will tell.
+//! A list of thousands of runs would be a large queue, so it is one entry that makes its messages as they can
+//! be sent. What happens to a run meanwhile is queued behind it, unless the list has not come to that run:
+//! then it will tell.
 
 use std::{
     collections::VecDeque,
@@ -74,8 +75,8 @@ impl Outbox {
         *self = Self::default();
     }
 
-    /// Whether no more requests should be read now. A list is always followed through first, so that its picture
-    /// stays true.
+    /// Whether no more requests should be read now. A list is always followed through first, so that its
+    /// picture stays true.
     pub(crate) fn is_long(&self) -> bool {
         self.queue.len() >= LONG || self.queue.iter().any(|entry| matches!(entry, Entry::List(_)))
     }
@@ -94,7 +95,8 @@ impl Outbox {
     pub(crate) fn push(&mut self, (message, descriptors): Told) {
         match wire::encode(&message) {
             Ok(bytes) => self.queue.push_back(Entry::Message { bytes, descriptors }),
-            // What goes into messages is bounded where it comes in, so this is a bug of ours and not worth dying for.
+            // What goes into messages is bounded where it comes in, so this is a bug of ours and not worth
+            // dying for.
             Err(error) => note(format_args!("cannot encode a message: {error}")),
         }
     }
@@ -104,7 +106,8 @@ impl Outbox {
         self.open = true;
     }
 
-    /// Queues what happened to a run, unless a list that waits, or the first one of a new daemon, will tell it.
+    /// Queues what happened to a run, unless a list that waits, or the first one of a new daemon, will tell
+    /// it.
     pub(crate) fn push_about(&mut self, run: u64, told: Told) {
         let told_later = self.queue.iter().any(|entry| match entry {
             Entry::Message { .. } => false,
@@ -196,8 +199,8 @@ impl Cursor {
         }
     }
 
-    /// The next message and the cursor after it (none: it was the last), or, where there is no more of a kind, the
-    /// cursor of the next kind.
+    /// The next message and the cursor after it (none: it was the last), or, where there is no more of a
+    /// kind, the cursor of the next kind.
     fn next(&self, holdings: &Holdings) -> Result<(Told, Option<Self>), Self> {
         match self {
             Self::Info { daemon_restarts, started_at_ms } => {

@@ -1,14 +1,14 @@
 //! The messages between daemon and spawner: postcard over a seqpacket socketpair, one message a packet, with
 //! descriptors by SCM_RIGHTS (unix(7)).
 //!
-//! The spawner answers every request and, between answers, says what happened by itself. It decides nothing: how
-//! often to restart, what to pass and when to stop are the daemon's. The one exception is the daemon itself,
-//! which it starts again when it dies.
+//! The spawner answers every request and, between answers, says what happened by itself. It decides nothing:
+//! how often to restart, what to pass and when to stop are the daemon's. The one exception is the daemon
+//! itself, which it starts again when it dies.
 //!
-//! A daemon is told nothing before its first request, which should be [`Request::List`] and must come when its handlers
-//! for SIGTERM and SIGHUP are there: signals are passed on to it from then on. Of each run it is told
-//! [`Message::Spawned`], then [`Message::Executed`] or [`Message::ExecFailed`], then [`Message::Exited`], in this order and
-//! once, by message or by list.
+//! A daemon is told nothing before its first request, which should be [`Request::List`] and must come when
+//! its handlers for SIGTERM and SIGHUP are there: signals are passed on to it from then on. Of each run it is
+//! told [`Message::Spawned`], then [`Message::Executed`] or [`Message::ExecFailed`], then
+//! [`Message::Exited`], in this order and once, by message or by list.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -20,13 +20,14 @@ pub const MESSAGE_SIZE_MAX: usize = 64 << 10;
 /// From the daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
-    /// Tell everything: [`Message::Info`], then a [`Message::Run`] for each run, a [`Message::Listener`] for each
-    /// listener, a [`Message::Value`] for each value, a [`Message::Kept`] for each kept descriptor, then
+    /// Tell everything: [`Message::Info`], then a [`Message::Run`] for each run, a [`Message::Listener`] for
+    /// each listener, a [`Message::Value`] for each value, a [`Message::Kept`] for each kept descriptor, then
     /// [`Message::ListEnd`].
     List,
-    /// Start a process. Descriptors: the exec stage's task in a sealed memfd; then, if `cgroup`, the directory of
-    /// the v2 cgroup to start in. Its limit of descriptors is the one the spawner was started with, unless the plan has
-    /// another; its input is empty. Answered by [`Message::Spawned`] or [`Message::SpawnFailed`].
+    /// Start a process. Descriptors: the exec stage's task in a sealed memfd; then, if `cgroup`, the
+    /// directory of the v2 cgroup to start in. Its limit of descriptors is the one the spawner was started
+    /// with, unless the plan has another; its input is empty. Answered by [`Message::Spawned`] or
+    /// [`Message::SpawnFailed`].
     Spawn {
         /// The daemon's number for it.
         run: u64,
@@ -71,7 +72,8 @@ pub enum Request {
         /// Its name.
         name: String,
     },
-    /// Keep a descriptor under this name, in place of an earlier one. Not answered. Comes with one descriptor.
+    /// Keep a descriptor under this name, in place of an earlier one. Not answered. Comes with one
+    /// descriptor.
     Keep {
         /// Its name.
         name: String,
@@ -83,20 +85,22 @@ pub enum Request {
         /// At most 32 KiB.
         value: Vec<u8>,
     },
-    /// The end: close everything, do this in order, ignoring what fails, and exit with this status. Runs still
-    /// there are killed first.
+    /// The end: close everything, do this in order, ignoring what fails, and exit with this status. Runs
+    /// still there are killed first.
     Exit {
         /// The status to exit with.
         status: i32,
         /// `cgroup.procs` files to join by writing "0", to leave our own cgroup.
         join_cgroups: Vec<PathBuf>,
-        /// Directories to remove with everything in them (cgroups: rmdir from the leaves up; others: files too).
+        /// Directories to remove with everything in them (cgroups: rmdir from the leaves up; others: files
+        /// too).
         remove: Vec<PathBuf>,
     },
 }
 
-/// What to bind. TCP listeners and datagram sockets are non-blocking. Unix stream listeners are blocking, because that is what
-/// a program expects of one that it inherits, and the setting is shared by all who hold the socket.
+/// What to bind. TCP listeners and datagram sockets are non-blocking. Unix stream listeners are blocking,
+/// because that is what a program expects of one that it inherits, and the setting is shared by all who hold
+/// the socket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Address {
     /// TCP; with SO_REUSEPORT when there will be several of it.
@@ -181,21 +185,22 @@ pub enum Message {
     SpawnFailed {
         /// Which.
         run: u64,
-        /// What was tried: a system call such as `clone` or `pipe`; or what was wrong with the request: `cgroup`,
-        /// `descriptors`, `pass`, `run`, `tag`.
+        /// What was tried: a system call such as `clone` or `pipe`; or what was wrong with the request:
+        /// `cgroup`, `descriptors`, `pass`, `run`, `tag`.
         step: String,
         /// The error number.
         errno: i32,
     },
-    /// The exec stage ended in the program. Descriptors: those named, at most 253. Sockets are not kept by the spawner.
+    /// The exec stage ended in the program. Descriptors: those named, at most 253. Sockets are not kept by
+    /// the spawner.
     Executed {
         /// Which.
         run: u64,
         /// As in the exec stage's report.
         names: Vec<String>,
     },
-    /// A step of the exec stage failed; `Exited` follows. The step is `stage` when the stage itself was killed or ended
-    /// without a word.
+    /// A step of the exec stage failed; `Exited` follows. The step is `stage` when the stage itself was
+    /// killed or ended without a word.
     ExecFailed {
         /// Which.
         run: u64,

@@ -26,8 +26,8 @@ const NAME_SIZE_MAX: usize = 255;
 const VALUES_SIZE_MAX: usize = 1 << 20;
 
 impl Spawner {
-    /// Does what the daemon asks for. A request that makes no sense is refused where there is an answer to say so, and passed over
-    /// with a line in the log where there is none.
+    /// Does what the daemon asks for. A request that makes no sense is refused where there is an answer to
+    /// say so, and passed over with a line in the log where there is none.
     pub(crate) fn request(&mut self, request: Request, descriptors: Vec<OwnedFd>) {
         match request {
             Request::List => self.outbox.push_list(self.daemon.restarts, self.started_at_ms),

@@ -53,8 +53,8 @@ const KEPT_MAX: usize = fdpass::DESCRIPTORS_MAX - 3;
 const SOCKET: &str = "socket";
 
 impl Run {
-    /// Notes the end of the exec stage. Returns what to tell the daemon, if it is known already: a stage that ended without
-    /// a word died, and its exit says how.
+    /// Notes the end of the exec stage. Returns what to tell the daemon, if it is known already: a stage that
+    /// ended without a word died, and its exit says how.
     pub(crate) fn stage_ended(&mut self, run: u64, reports: Reports) -> Option<Told> {
         self.reports = None;
         match reports.said {

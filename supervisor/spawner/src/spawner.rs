@@ -41,8 +41,8 @@ use crate::{
 pub struct Settings {
     /// The file whose lock makes this the application's only spawner. Its content becomes our pid.
     pub lock: PathBuf,
-    /// The daemon's command line. It gets our environment and working directory, its socket as descriptor 3, and that
-    /// number in [`SPAWNER_FD_VARIABLE`](crate::SPAWNER_FD_VARIABLE).
+    /// The daemon's command line. It gets our environment and working directory, its socket as descriptor 3,
+    /// and that number in [`SPAWNER_FD_VARIABLE`](crate::SPAWNER_FD_VARIABLE).
     pub daemon: Vec<OsString>,
 }
 
@@ -74,10 +74,10 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// The daemon's process could not be started, and there is nothing running for which to try again.
+    /// The first daemon's process could not be started.
     #[error("cannot start the daemon")]
     Daemon(#[source] SpawnError),
-    /// The daemon's program could not be executed, and there is nothing running for which to try again.
+    /// The first daemon's program could not be executed.
     #[error("cannot execute the daemon: {step} {object}")]
     DaemonStage {
         /// The step of the exec stage that failed.
@@ -89,9 +89,9 @@ pub enum Error {
     },
 }
 
-/// Runs the spawner until the daemon says [`Exit`](crate::protocol::Request::Exit), or ends before it started anything
-/// with status 0 or [`DAEMON_REFUSED`]. Returns the status to exit with. To be called in a process with one thread,
-/// which it takes over: signals, subreaper, limits, mask.
+/// Runs the spawner until the daemon says [`Exit`](crate::protocol::Request::Exit), or ends before it started
+/// anything with status 0 or [`DAEMON_REFUSED`]. Returns the status to exit with. To be called in a process
+/// with one thread, which it takes over: signals, subreaper, limits, mask.
 ///
 /// # Errors
 /// When there is one already, and when it cannot start. Once the first daemon runs nothing is an error.
@@ -191,6 +191,10 @@ impl Spawner {
         for event in events.iter().take(count) {
             match event.data() {
                 SIGNALS => self.take_signals(),
+                // Its end is reported without being asked for, and must not be so again and again.
+                DAEMON if self.is_busy() && event.events().contains(EpollFlags::EPOLLHUP) => {
+                    self.lose_daemon()
+                }
                 DAEMON => self.read_requests(REQUESTS_PER_TURN),
                 token => self.read_reports(token),
             }
@@ -221,7 +225,7 @@ impl Spawner {
 
     fn timers(&mut self) {
         let now = Instant::now();
-        self.errands().filter(|errand| errand.deadline <= now).for_each(Errand::kill);
+        self.end_errands(|errand| errand.deadline <= now);
         self.daemon.kill_deaf(now);
         if self.outbox.blocked_since().is_some_and(|since| now >= since + STALL_MAX) {
             self.daemon.kill("reads nothing");
@@ -230,6 +234,16 @@ impl Spawner {
         if self.end.is_none() && self.daemon.start_at().is_some_and(|at| at <= now) {
             self.start_daemon();
         }
+    }
+
+    /// Kills errands and takes them as answered, as far as they have come.
+    fn end_errands(&mut self, which: impl Fn(&Errand) -> bool) {
+        let chosen = self.stages.iter().filter_map(|(token, (owner, _))| match owner {
+            Owner::Errand(errand) if which(errand) => Some((*token, errand)),
+            Owner::Daemon | Owner::Run(_) | Owner::Errand(_) => None,
+        });
+        let tokens: Vec<u64> = chosen.inspect(|(_, errand)| errand.kill()).map(|(token, _)| token).collect();
+        tokens.into_iter().for_each(|token| self.stage_ended(token));
     }
 
     fn start_daemon(&mut self) {
@@ -244,7 +258,7 @@ impl Spawner {
                 }
                 self.follow(Owner::Daemon, reports);
             }
-            Err(error) if self.holdings.runs.is_empty() => self.end = Some(End::failed(Error::Daemon(error))),
+            Err(error) if self.daemon.restarts == 0 => self.end = Some(End::failed(Error::Daemon(error))),
             Err(error) => note(format_args!("cannot start the daemon: {} {}", error.step, error.errno)),
         }
     }
@@ -339,7 +353,9 @@ impl Spawner {
     fn daemon_died(&mut self, reaped: &Reaped) {
         // Its last requests still count: its successor builds on them.
         while self.read_request() {}
-        let failure = self.daemon_failure();
+        // Nobody waits for its errands.
+        self.end_errands(|_| true);
+        let failure = self.daemon_failure().filter(|_| self.daemon.restarts == 0);
         self.daemon.died();
         self.outbox.clear();
         if self.end.is_some() {
@@ -392,7 +408,8 @@ impl Spawner {
         }
     }
 
-    /// Whether no request should be read now: the daemon has answers to read first, or errands are to be waited for.
+    /// Whether no request should be read now: the daemon has answers to read first, or errands are to be
+    /// waited for.
     fn is_busy(&self) -> bool {
         self.end.is_some() || self.outbox.is_long() || self.errands().count() >= ERRANDS_MAX
     }
@@ -409,9 +426,15 @@ impl Spawner {
                 ));
                 return true;
             }
-            Err(_) => return self.lose_daemon(),
+            Err(_) => {
+                self.lose_daemon();
+                return false;
+            }
         };
-        let Some(bytes @ [_, ..]) = self.buffer.get(..received.length) else { return self.lose_daemon() };
+        let Some(bytes @ [_, ..]) = self.buffer.get(..received.length) else {
+            self.lose_daemon();
+            return false;
+        };
         match wire::decode(bytes) {
             Ok(request) => {
                 self.daemon.heard();
@@ -432,13 +455,12 @@ impl Spawner {
     }
 
     /// The daemon has closed its socket, most often because it is ending. Its exit is what counts.
-    fn lose_daemon(&mut self) -> bool {
+    fn lose_daemon(&mut self) {
         if let Some(up) = self.daemon.up() {
+            // Fails the second time, when its last requests are read.
             let _ = self.epoll.delete(&up.socket);
-            self.interest = EpollFlags::empty();
         }
         self.daemon.became_deaf();
-        false
     }
 
     /// Sends what waits, and watches the daemon's socket for what is wanted of it now.
@@ -458,8 +480,7 @@ impl Spawner {
     }
 
     fn watch(&mut self, interest: EpollFlags) {
-        // Empty after the socket was lost: then it is no longer watched at all.
-        if interest == self.interest || self.interest.is_empty() {
+        if interest == self.interest || self.daemon.is_deaf() {
             return;
         }
         if let Some(up) = self.daemon.up()
@@ -472,5 +493,6 @@ impl Spawner {
 
 /// Writes a line to standard error. That it cannot be written is no reason for anything.
 pub(crate) fn note(what: fmt::Arguments<'_>) {
-    let _ = writeln!(io::stderr(), "watt spawner: {what}");
+    // One write, so that lines of several processes do not mix.
+    let _ = io::stderr().write_all(format!("watt spawner: {what}\n").as_bytes());
 }

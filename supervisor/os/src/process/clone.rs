@@ -36,10 +36,11 @@ pub(super) fn clone3(stack: &Stack, job: &Job<'_>) -> Result<Child, Errno> {
         arguments.cgroup = u64::try_from(cgroup).map_err(|_| Errno::EBADF)?;
     }
     let result: isize;
-    // SAFETY: the structure is complete and the stack is ours alone. The child comes out of the system call with
-    // the registers of the parent but for rax and rsp; it has nothing on its new stack to return to, so it calls
-    // child_main, which never returns. The parent is suspended until the child has executed or exited, sees what the
-    // child wrote to memory (no `nomem`), and its own stack is untouched because the child has another.
+    // SAFETY: the structure is complete and the stack is ours alone. The child comes out of the system call
+    // with the registers of the parent but for rax and rsp; it has nothing on its new stack to return to, so
+    // it calls child_main, which never returns. The parent is suspended until the child has executed or
+    // exited, sees what the child wrote to memory (no `nomem`), and its own stack is untouched because the
+    // child has another.
     unsafe {
         std::arch::asm!(
             "syscall",
@@ -75,8 +76,8 @@ pub(super) fn clone3(_: &Stack, _: &Job<'_>) -> Result<Child, Errno> {
 pub(super) fn clone(stack: &Stack, job: &Job<'_>) -> Result<Child, Errno> {
     let mut pidfd: c_int = -1;
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
-    // SAFETY: the stack is ours alone, and child_main takes a pointer to a Job, which this call's suspension keeps
-    // alive. With CLONE_PIDFD the argument after the child's says where the descriptor goes.
+    // SAFETY: the stack is ours alone, and child_main takes a pointer to a Job, which this call's suspension
+    // keeps alive. With CLONE_PIDFD the argument after the child's says where the descriptor goes.
     let pid = unsafe {
         libc::clone(child_main, stack.top(), flags, ptr::from_ref(job).cast_mut().cast(), &raw mut pidfd)
     };
@@ -97,7 +98,8 @@ pub(super) fn with_signals_blocked<T>(work: impl FnOnce() -> T) -> nix::Result<T
     Ok(result)
 }
 
-/// The stack a child runs on until it executes. Only its touched pages cost memory, and only until it is dropped.
+/// The stack a child runs on until it executes. Only its touched pages cost memory, and only until it is
+/// dropped.
 pub(super) struct Stack {
     bottom: *mut c_void,
 }

@@ -17,8 +17,8 @@ pub struct Reaped {
     pub core_dumped: bool,
     /// CPU time of it and of the children it waited for.
     pub cpu: Duration,
-    /// Its peak resident memory in bytes. Never less than what its parent had when it was cloned: getrusage(2) counts
-    /// the memory that was shared until the program was executed.
+    /// Its peak resident memory in bytes. Never less than what its parent had when it was cloned:
+    /// getrusage(2) counts the memory that was shared until the program was executed.
     pub rss_max: u64,
 }
 
@@ -33,8 +33,8 @@ pub enum Reap {
     NoChildren,
 }
 
-/// Takes the status of any one child that has ended (wait4(2)). Does not wait. A process has one reaper or statuses
-/// get lost, so this is for the spawner only.
+/// Takes the status of any one child that has ended (wait4(2)). Does not wait. A process has one reaper or
+/// statuses get lost, so this is for the spawner only.
 pub fn reap() -> Reap {
     let mut status: c_int = 0;
     let mut usage = MaybeUninit::uninit();

@@ -257,6 +257,11 @@ impl Daemon {
         Signal::try_from(i32::from(number[0])).unwrap()
     }
 
+    /// Whether a signal was passed on and not yet taken.
+    pub(crate) fn has_signal(&self) -> bool {
+        poll(&mut [PollFd::new(self.control.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO) == Ok(1)
+    }
+
     /// Ends the daemon process with a status.
     pub(crate) fn exit(self, status: u8) {
         fdpass::send(self.control.as_fd(), &[status], &[]).unwrap();
@@ -313,4 +318,15 @@ pub(crate) fn drain(pipe: &OwnedFd) -> String {
 pub(crate) fn state(pid: u32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit(") ").next()?.chars().next()
+}
+
+/// Waits until a process sleeps and has no signal to take: it has dealt with everything so far.
+#[track_caller]
+pub(crate) fn idle(pid: u32) {
+    eventually("it sleeps", || {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let pending =
+            status.lines().any(|line| line.starts_with("ShdPnd:") && !line.ends_with("0000000000000000"));
+        state(pid) == Some('S') && !pending
+    });
 }

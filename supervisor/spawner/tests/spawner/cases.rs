@@ -12,14 +12,18 @@ use std::{
     process::{self, Stdio},
 };
 
-use nix::{sys::signal::Signal, unistd::Uid};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{signal::Signal, stat::Mode},
+    unistd::{Uid, mkfifo},
+};
 use socket2::Socket;
 use watt_exec::plan::{MESH_ADDRESS, PrivateNetwork, Probe};
 use watt_os::memfd;
 use watt_spawner::protocol::{Address, Message, Request, Stage};
 
 use crate::{
-    app::{App, Daemon, drain, encode, eventually, program, sh, spawner_command, state},
+    app::{App, Daemon, drain, encode, eventually, idle, program, sh, spawner_command, state},
     role,
     runner::Case,
 };
@@ -36,6 +40,7 @@ pub(crate) fn all() -> Vec<Case> {
         an_ordinary_user_gets_the_same,
         a_program_that_cannot_be_executed_is_named,
         a_stage_that_is_killed_is_an_exec_failure,
+        a_task_that_is_none_is_an_exec_failure,
         two_hundred_spawns_at_once,
         a_successor_finds_runs_exits_and_every_line,
         the_successor_also_finds_values_kept_descriptors_and_tags,
@@ -48,6 +53,8 @@ pub(crate) fn all() -> Vec<Case> {
         orphans_are_reaped,
         garbage_changes_nothing,
         a_daemon_that_does_not_read_holds_nobody_up,
+        an_exit_during_a_list_is_told_once,
+        the_last_requests_of_a_dead_daemon_count,
         a_daemon_that_closes_its_socket_is_replaced,
         descriptors_do_not_leak,
         private_memory_stays_below_a_megabyte,
@@ -61,6 +68,8 @@ pub(crate) fn all() -> Vec<Case> {
         sockets_are_made_in_a_private_network,
         sockets_are_made_in_a_private_network_of_an_ordinary_user,
         the_host_is_probed,
+        many_errands_at_once_are_all_answered,
+        errands_end_with_the_daemon_that_asked,
         a_run_starts_in_its_cgroup_and_the_end_removes_it,
         a_name_without_bounds_is_cut,
     ]
@@ -112,18 +121,38 @@ fn a_program_that_cannot_be_executed_is_named() {
 fn a_stage_that_is_killed_is_an_exec_failure() {
     let app = App::start();
     let mut daemon = app.daemon();
-    // A task that is no task: the stage cannot even say what failed in it.
-    let task = memfd::sealed(c"plan", &[0xff; 64]).unwrap();
-    daemon
-        .send(&Request::Spawn { run: 1, tag: Vec::new(), cgroup: false, pass: Vec::new() }, &[task.as_fd()]);
-    daemon.spawned(1);
-    daemon.wait(|message| matches!(message, Message::ExecFailed { run: 1, .. }).then_some(()));
-    daemon.exited(1);
+    // The stage writes to this file before it does anything else, and there is no reader to let it.
+    let fifo = app.folder.path().join("fifo");
+    mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+    let mut plan = sh("exit 0");
+    plan.join_cgroups = vec![fifo];
+    daemon.spawn(1, plan);
+    let (pid, [pidfd, ..]) = daemon.spawned(1);
+    eventually("the stage waits", || state(pid) == Some('S'));
+    watt_os::pidfd::send_signal(&pidfd, Signal::SIGKILL as i32).unwrap();
+    let told = [daemon.next().0, daemon.next().0];
+    let [Message::ExecFailed { run: 1, step, object, .. }, Message::Exited { run: 1, exit }] = &told else {
+        panic!("{told:?}")
+    };
+    assert_eq!(step, "stage");
+    assert!(object.contains("signal 9"), "{object}");
+    assert!(exit.signaled && exit.code == 9, "{exit:?}");
     let list = daemon.list();
     assert!(
         matches!(&list[1].0, Message::Run { stage: Stage::Failed { .. }, exit: Some(_), .. }),
         "{list:?}"
     );
+}
+
+fn a_task_that_is_none_is_an_exec_failure() {
+    let app = App::start();
+    let mut daemon = app.daemon();
+    let task = memfd::sealed(c"plan", &[0xff; 64]).unwrap();
+    let spawn = Request::Spawn { run: 1, tag: Vec::new(), cgroup: false, pass: Vec::new() };
+    daemon.send(&spawn, &[task.as_fd()]);
+    daemon.spawned(1);
+    daemon.wait(|message| matches!(message, Message::ExecFailed { run: 1, .. }).then_some(()));
+    daemon.exited(1);
 }
 
 fn two_hundred_spawns_at_once() {
@@ -144,7 +173,7 @@ fn a_successor_finds_runs_exits_and_every_line() {
     let app = App::start();
     let mut daemon = app.daemon();
     daemon.spawn(1, sh("i=0; while [ $i -lt 5000 ]; do echo line $i; i=$((i+1)); done"));
-    daemon.spawn(2, sh("read -r forever < /dev/zero"));
+    daemon.spawn(2, sh("exec sleep 1000"));
     daemon.spawned(1);
     let (pid, _) = daemon.spawned(2);
     daemon.executed(2);
@@ -200,7 +229,7 @@ fn a_forgotten_run_is_gone_and_a_living_one_is_not() {
     let app = App::start();
     let mut daemon = app.daemon();
     daemon.spawn(1, sh("exit 0"));
-    daemon.spawn(2, sh("read -r forever < /dev/zero"));
+    daemon.spawn(2, sh("exec sleep 1000"));
     daemon.exited(1);
     daemon.executed(2);
     daemon.send(&Request::Forget { run: 1 }, &[]);
@@ -334,7 +363,7 @@ fn what_cannot_be_bound_is_refused_with_the_error() {
 fn a_killed_spawner_takes_all_with_it() {
     let app = App::start();
     let mut daemon = app.daemon();
-    daemon.spawn(1, sh("read -r forever < /dev/zero"));
+    daemon.spawn(1, sh("exec sleep 1000"));
     let (pid, _) = daemon.spawned(1);
     daemon.executed(1);
     app.signal(Signal::SIGKILL);
@@ -357,7 +386,7 @@ fn orphans_are_reaped() {
 fn garbage_changes_nothing() {
     let app = App::start();
     let mut daemon = app.daemon();
-    daemon.spawn(1, sh("read -r forever < /dev/zero"));
+    daemon.spawn(1, sh("exec sleep 1000"));
     let (_, [pidfd, ..]) = daemon.spawned(1);
     daemon.executed(1);
     daemon.list();
@@ -396,28 +425,89 @@ fn garbage_changes_nothing() {
     daemon.exited(1);
 }
 
+/// Asks for lists until neither the spawner nor the socket between takes more. Returns how many will come.
+fn ask_for_lists(daemon: &Daemon) -> usize {
+    const MANY: usize = 20_000;
+    for asked in 0..MANY {
+        let mut room = [PollFd::new(daemon.handle.as_fd(), PollFlags::POLLOUT)];
+        while daemon.handle.send(&Request::List, &[]).is_err() {
+            if poll(&mut room, PollTimeout::from(500u16)) == Ok(0) {
+                return asked;
+            }
+        }
+    }
+    panic!("the spawner reads on and on");
+}
+
 fn a_daemon_that_does_not_read_holds_nobody_up() {
     let app = App::start();
     let mut daemon = app.daemon();
-    daemon.spawn(1, sh("exit 5"));
-    // Lists until neither the spawner's queue nor the socket takes more.
-    let mut asked = 0;
-    while daemon.handle.send(&Request::List, &[]).is_ok() {
-        asked += 1;
-    }
-    assert!(asked > 50, "{asked}");
+    daemon.spawn(1, sh("read -r forever < /dev/zero"));
+    let (pid, [pidfd, ..]) = daemon.spawned(1);
+    daemon.executed(1);
+    let asked = ask_for_lists(&daemon);
     // The spawner still does its own work: it reaps the run and passes signals on.
+    watt_os::pidfd::send_signal(&pidfd, Signal::SIGKILL as i32).unwrap();
+    eventually("the run is reaped", || state(pid).is_none());
     app.signal(Signal::SIGHUP);
     assert_eq!(daemon.signal(), Signal::SIGHUP);
     for _ in 0..asked {
-        daemon.wait(|message| matches!(message, Message::ListEnd).then_some(()));
+        while daemon.next().0 != Message::ListEnd {}
     }
-    // Told once, whichever way came first.
-    let (code, _) = daemon.wait(|message| match message {
-        Message::Exited { run: 1, exit } | Message::Run { run: 1, exit: Some(exit), .. } => Some(exit.code),
-        _ => None,
-    });
-    assert_eq!(code, 5);
+    assert!(matches!(daemon.list()[1].0, Message::Run { exit: Some(_), .. }));
+}
+
+fn an_exit_during_a_list_is_told_once() {
+    let app = App::start();
+    let mut daemon = app.daemon();
+    // Many runs before the one in question, so that a list that is stuck is most likely stuck before it.
+    for run in 0..50 {
+        daemon.spawn(run, program(&["/bin/true"]));
+    }
+    daemon.spawn(1000, sh("read -r forever < /dev/zero"));
+    let (pid, [pidfd, ..]) = daemon.spawned(1000);
+    daemon.executed(1000);
+    for run in 0..50 {
+        daemon.spawned(run);
+        daemon.executed(run);
+        daemon.exited(run);
+    }
+    let asked = ask_for_lists(&daemon);
+    watt_os::pidfd::send_signal(&pidfd, Signal::SIGKILL as i32).unwrap();
+    eventually("the run is reaped", || state(pid).is_none());
+    let (mut ends, mut known) = (0, false);
+    while ends < asked || !known {
+        match daemon.next().0 {
+            Message::ListEnd => ends += 1,
+            Message::Run { run: 1000, exit, .. } => {
+                assert!(exit.is_some() || !known, "a list says less than what was told before");
+                known = exit.is_some();
+            }
+            Message::Exited { run: 1000, .. } => {
+                assert!(!known, "a list has told it already");
+                known = true;
+            }
+            _ => {}
+        }
+    }
+}
+
+fn the_last_requests_of_a_dead_daemon_count() {
+    let app = App::start();
+    let daemon = app.daemon();
+    // The spawner finds requests and death at once, and more requests than it reads in one go.
+    app.signal(Signal::SIGSTOP);
+    eventually("the spawner stops", || state(app.spawner.id()) == Some('T'));
+    for number in 0..100u8 {
+        daemon.send(&Request::Put { key: format!("{number:03}"), value: vec![number] }, &[]);
+    }
+    let pid = daemon.pid;
+    daemon.kill();
+    eventually("the daemon dies", || state(pid) == Some('Z'));
+    app.signal(Signal::SIGCONT);
+    let list = app.daemon().list();
+    assert_eq!(list.len(), 101);
+    assert_eq!(list[100].0, Message::Value { key: "099".into(), value: vec![99] });
 }
 
 fn a_daemon_that_closes_its_socket_is_replaced() {
@@ -467,7 +557,7 @@ fn private_memory_stays_below_a_megabyte() {
     let app = App::start();
     let mut daemon = app.daemon();
     for run in 0..100 {
-        daemon.spawn(run, sh("read -r forever < /dev/zero"));
+        daemon.spawn(run, sh("exec sleep 1000"));
     }
     (0..100).for_each(|run| daemon.executed(run));
     daemon.list();
@@ -492,6 +582,9 @@ fn signals_are_passed_on_once_the_daemon_listens() {
     let app = App::start();
     let mut daemon = app.daemon();
     app.signal(Signal::SIGHUP);
+    idle(app.spawner.id());
+    idle(daemon.pid);
+    assert!(!daemon.has_signal(), "it came before the first request");
     daemon.list();
     assert_eq!(daemon.signal(), Signal::SIGHUP);
     app.signal(Signal::SIGINT);
@@ -503,7 +596,7 @@ fn signals_are_passed_on_once_the_daemon_listens() {
 fn a_stop_survives_the_daemon() {
     let mut app = App::start();
     let mut daemon = app.daemon();
-    daemon.spawn(1, sh("read -r forever < /dev/zero"));
+    daemon.spawn(1, sh("exec sleep 1000"));
     daemon.executed(1);
     app.signal(Signal::SIGTERM);
     assert_eq!(daemon.signal(), Signal::SIGTERM);
@@ -548,7 +641,7 @@ fn exit_kills_what_is_left_and_clears_up() {
     let path = app.folder.path().join("a.sock");
     listen(&mut daemon, "a", Address::Unix { path: path.clone(), mode: 0o600, owner: None }).unwrap();
     // A process that outlives its parent, in another session, and ignores what can be ignored.
-    daemon.spawn(1, sh("trap '' TERM; setsid sh -c 'trap \"\" TERM; echo $$; read -r x < /dev/zero' & wait"));
+    daemon.spawn(1, sh("trap '' TERM; setsid sh -c 'trap \"\" TERM; echo $$; exec sleep 1000' & wait"));
     let (pid, [_, stdout, _]) = daemon.spawned(1);
     let mut file = fs::File::from(stdout);
     let mut line = Vec::new();
@@ -605,7 +698,7 @@ fn sockets_are_made_in_a_private_network_of_an_ordinary_user() {
 
 fn check_sockets(app: &App, user_namespace: bool) {
     let mut daemon = app.daemon();
-    let mut plan = sh("read -r forever < /dev/zero");
+    let mut plan = sh("exec sleep 1000");
     plan.user_namespace = user_namespace;
     plan.network = Some(PrivateNetwork { sockets: 3, ..PrivateNetwork::default() });
     daemon.spawn(1, plan);
@@ -652,6 +745,33 @@ fn the_host_is_probed() {
     postcard::from_bytes::<Probe>(&probe).unwrap();
 }
 
+fn many_errands_at_once_are_all_answered() {
+    let app = App::start();
+    let mut daemon = app.daemon();
+    // More than are done at the same time.
+    for _ in 0..60 {
+        daemon.send(&Request::Probe, &[]);
+    }
+    for _ in 0..60 {
+        daemon.wait(|message| matches!(message, Message::Probe { probe } if !probe.is_empty()).then_some(()));
+    }
+    assert_eq!(daemon.list().len(), 1);
+}
+
+fn errands_end_with_the_daemon_that_asked() {
+    let app = App::start();
+    let daemon = app.daemon();
+    for _ in 0..40 {
+        daemon.send(&Request::Probe, &[]);
+    }
+    daemon.kill();
+    let mut daemon = app.daemon();
+    let list = daemon.list();
+    assert!(matches!(&list[..], [(Message::Info { daemon_restarts: 1, .. }, _)]), "{list:?}");
+    daemon.send(&Request::Probe, &[]);
+    daemon.wait(|message| matches!(message, Message::Probe { probe } if !probe.is_empty()).then_some(()));
+}
+
 /// A cgroup v2 directory of our own below the present one, if there is one and we may make it.
 fn make_cgroup() -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
@@ -668,7 +788,7 @@ fn a_run_starts_in_its_cgroup_and_the_end_removes_it() {
     fs::create_dir(&inner).unwrap();
     let mut app = App::start();
     let mut daemon = app.daemon();
-    let task = encode(&sh("read -r forever < /dev/zero"));
+    let task = encode(&sh("exec sleep 1000"));
     let directory = fs::File::open(&inner).unwrap();
     daemon.send(
         &Request::Spawn { run: 1, tag: Vec::new(), cgroup: true, pass: Vec::new() },

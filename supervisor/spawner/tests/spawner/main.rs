@@ -1,8 +1,9 @@
 //! A real spawner, driven through the daemon's handle.
 //!
-//! This program is everything in turn, by [`role::VARIABLE`]: the tests, the spawner they start, and the daemon that the
-//! spawner starts, which hands its socket to the tests. So it has a main of its own and a small runner in place of the usual
-//! one: a spawner must have one thread, and a test of the usual kind never has.
+//! This program is everything in turn, by [`role::VARIABLE`]: the tests, the spawner they start, and the
+//! daemon that the spawner starts, which hands its socket to the tests. So it has a main of its own and a
+//! small runner in place of the usual one: a spawner must have one thread, and a test of the usual kind never
+//! has.
 
 mod app;
 mod cases;

@@ -56,8 +56,8 @@ fn spawner() -> Result<ExitCode, Box<dyn Error>> {
     process::exit(status)
 }
 
-/// Hands the socket to the tests, then passes signals on to them, and ends as they say: with a status, or by closing
-/// the connection.
+/// Hands the socket to the tests, then passes signals on to them, and ends as they say: with a status, or by
+/// closing the connection.
 fn daemon() -> Result<ExitCode, Box<dyn Error>> {
     let signals = Signals::new(&[Signal::SIGTERM, Signal::SIGHUP])?;
     let control = connect()?;
