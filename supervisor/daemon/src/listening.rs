@@ -71,10 +71,7 @@ impl Network {
     ///
     /// # Errors
     /// Those of fstat(2).
-    pub fn private<'a>(
-        diag: OwnedFd,
-        own: impl IntoIterator<Item = &'a OwnedFd>,
-    ) -> io::Result<Network> {
+    pub fn private<'a>(diag: OwnedFd, own: impl IntoIterator<Item = &'a OwnedFd>) -> io::Result<Network> {
         let own = own.into_iter().map(inode).collect::<io::Result<_>>()?;
         Ok(Network::Private { diag: diag.into(), own })
     }
@@ -162,9 +159,8 @@ impl Owner {
             return Ok(listeners);
         }
         let sockets = sockets_of(&descendants::find(&self.marks)?);
-        listeners.retain(|listener| {
-            told_by_cgroup(listener).unwrap_or_else(|| sockets.contains(&listener.inode))
-        });
+        listeners
+            .retain(|listener| told_by_cgroup(listener).unwrap_or_else(|| sockets.contains(&listener.inode)));
         Ok(listeners)
     }
 }

@@ -267,3 +267,6 @@ async fn listen(stream: &UnixStream, events: &mpsc::Sender<LinkEvent>) -> io::Re
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

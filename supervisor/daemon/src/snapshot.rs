@@ -143,7 +143,11 @@ fn ended(now: Instant, plan: &Service, worker: &Worker) -> Option<Outlook> {
     match &worker.state {
         State::Failed { failures, retry_at } => {
             let exit = worker.record.last_exit.as_ref().map_or("failed".to_owned(), ToString::to_string);
-            let reason = format!("{exit}, {failures} times within {:?}", plan.restart.give_up_within);
+            let times = match failures.get() {
+                1 => "once".to_owned(),
+                failures => format!("{failures} times within {:?}", plan.restart.give_up_within),
+            };
+            let reason = format!("{exit}, {times}");
             let wait = retry_at.map(|at| at.saturating_duration_since(now));
             // Rounded up: a client that comes back exactly then must not be too early.
             let retry_after_s = wait.map(|wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
@@ -189,3 +193,6 @@ fn condition_text(condition: Condition) -> &'static str {
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

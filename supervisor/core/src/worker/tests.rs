@@ -209,6 +209,17 @@ fn a_tick_before_the_deadline_changes_nothing() {
 }
 
 #[test]
+fn a_deadline_that_was_acted_on_is_over() {
+    // Or the daemon would be called again at once, for ever.
+    for state in STATES {
+        let mut bench = Bench::new(state);
+        bench.feed("deadline", RUN);
+        let deadline = bench.worker.deadline();
+        assert!(deadline.is_none_or(|deadline| deadline > bench.now), "{state}");
+    }
+}
+
+#[test]
 fn a_service_that_does_not_listen_or_has_no_drain_is_signalled_at_once() {
     let mut bench = Bench::new("ready");
     bench.plan.listen = Listen::None;

@@ -148,7 +148,7 @@ impl World {
             self.check_order(id, effect, &before[id], is_request, is_tick);
         }
         self.perform(effects);
-        self.check();
+        self.check(is_tick);
         let changed = self.fleet.take_changed();
         for (id, worker) in self.fleet.workers() {
             let differs = before[&id] != *worker;
@@ -218,7 +218,7 @@ impl World {
         }
     }
 
-    fn check(&self) {
+    fn check(&self, is_tick: bool) {
         for (id, worker) in self.fleet.workers() {
             let own: Vec<&RunId> =
                 self.runs.iter().filter(|(_, run)| run.worker == id).map(|(run, _)| run).collect();
@@ -247,6 +247,13 @@ impl World {
             assert_eq!(worker.deadline().is_some(), waits_for_time, "{id}: {:?}", worker.state);
             if worker.state == State::Waiting {
                 assert!(!self.fleet.waiting_for(&id.service).is_empty(), "{id} waits for nothing");
+            }
+            if is_tick {
+                assert!(
+                    worker.deadline().is_none_or(|at| at > self.now),
+                    "{id}: {:?} is overdue",
+                    worker.state
+                );
             }
             let least = |at: &Instant| *at <= self.now;
             assert!(worker.record.recent_failures.iter().all(least));

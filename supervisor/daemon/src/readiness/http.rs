@@ -97,7 +97,11 @@ mod tests {
     #[test]
     fn anything_else_is_refused() {
         let nonsense: [&[u8]; 6] = [
-            b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/2.0 200 OK", b"HTTP/1.1  200 OK", b"HTTP/1.1 2x0 OK", b"HTTP/1.1 000 OK",
+            b"SSH-2.0-OpenSSH_9.2\r\n",
+            b"HTTP/2.0 200 OK",
+            b"HTTP/1.1  200 OK",
+            b"HTTP/1.1 2x0 OK",
+            b"HTTP/1.1 000 OK",
             &[0xff; 64],
         ];
         for answer in nonsense {
@@ -109,7 +113,10 @@ mod tests {
     fn a_path_cannot_end_the_request_line() {
         let request = request("api.plt.local", "/a b\r\nX: y?q=é");
         let text = String::from_utf8(request).unwrap();
-        assert!(text.starts_with("GET /a%20b%0D%0AX:%20y?q=%C3%A9 HTTP/1.1\r\nHost: api.plt.local\r\n"), "{text}");
+        assert!(
+            text.starts_with("GET /a%20b%0D%0AX:%20y?q=%C3%A9 HTTP/1.1\r\nHost: api.plt.local\r\n"),
+            "{text}"
+        );
     }
 
     #[tokio::test]

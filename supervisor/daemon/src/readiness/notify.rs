@@ -15,9 +15,7 @@ use std::{
 use nix::{
     cmsg_space,
     errno::Errno,
-    sys::socket::{
-        ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg, setsockopt, sockopt::PassCred,
-    },
+    sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg, setsockopt, sockopt::PassCred},
 };
 use tokio::{io::Interest, net::UnixDatagram, task, time};
 use watt_os::process_info::Stat;

@@ -1,0 +1,384 @@
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::{Ipv4Addr, SocketAddr},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixDatagram,
+    },
+    path::Path,
+    process::{Child, ChildStdin, Command, Stdio},
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpSocket, UnixListener},
+};
+use watt_os::sock_diag::SockDiag;
+
+use super::{log_sign::LogSign, *};
+use crate::{launch::Accepts, listening::Network};
+
+const RUN: RunId = RunId(7);
+
+/// How long a test waits for what has to come. Only a failing one waits that long.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn listening(accepts: Accepts) -> Listening {
+    Listening::new(accepts, Network::private(SockDiag::open().unwrap().into(), []).unwrap())
+}
+
+/// A watch, with as many sockets as probes ask for.
+struct Watched {
+    news: mpsc::Receiver<News>,
+    sockets: mpsc::Sender<OwnedFd>,
+    watching: Watching,
+}
+
+impl Watched {
+    fn new(sign: Sign, accepts: Accepts) -> Watched {
+        let (sender, news) = mpsc::channel(1);
+        let (sockets, receiver) = mpsc::channel(1);
+        let listening = Some(listening(accepts));
+        let watch =
+            Watch { run: RUN, host: "api.plt.local".into(), sign, listening, sockets: Some(receiver) };
+        Watched { news, sockets, watching: watch.start(sender) }
+    }
+
+    /// The next news, sockets apart.
+    async fn news(&mut self) -> Option<News> {
+        loop {
+            match time::timeout(PATIENCE, self.news.recv()).await.expect("no news") {
+                Some(News::NeedSockets { run: RUN }) => {
+                    self.sockets.send(std_socket()).await.unwrap();
+                }
+                news => return news,
+            }
+        }
+    }
+
+    async fn ready(&mut self) -> Option<Endpoint> {
+        match self.news().await {
+            Some(News::Ready { run: RUN, endpoint }) => endpoint,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn std_socket() -> OwnedFd {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.as_fd().try_clone_to_owned().unwrap()
+}
+
+/// Accepts connections and answers each request with the next of these, the last one for ever.
+fn serve(listener: TcpListener, answers: &'static [&'static str]) {
+    tokio::spawn(async move {
+        for count in 0.. {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; 4096];
+            let length = connection.read(&mut request).await.unwrap_or(0);
+            let text = String::from_utf8_lossy(&request[..length]).into_owned();
+            if length > 0 {
+                assert!(
+                    text.starts_with("GET /healthz?full=1 HTTP/1.1\r\nHost: api.plt.local\r\n"),
+                    "{text}"
+                );
+            }
+            let answer = answers[count.min(answers.len() - 1)];
+            let _ = connection.write_all(answer.as_bytes()).await;
+        }
+    });
+}
+
+async fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+/// An address at which nobody listens yet: it stays taken by a socket that is only bound.
+fn taken() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
+#[tokio::test]
+async fn a_run_is_ready_when_it_listens() {
+    let (socket, address) = taken();
+    let mut watched = Watched::new(Sign::Listening, Accepts::Port(address.port()));
+    task_turns().await;
+    assert!(watched.news.try_recv().is_err(), "ready before it listens");
+    let _listener = socket.listen(1).unwrap();
+    assert_eq!(watched.ready().await, Some(Endpoint::PrivateTcp { address }));
+}
+
+#[tokio::test]
+async fn a_run_that_accepts_nowhere_is_ready_at_once() {
+    let mut watched = Watched::new(Sign::Listening, Accepts::Nowhere);
+    assert_eq!(watched.ready().await, None);
+    assert_eq!(watched.news().await, None, "there is nothing left to watch");
+}
+
+#[tokio::test]
+async fn a_started_run_is_ready_and_its_endpoint_follows() {
+    let (socket, address) = taken();
+    let mut watched = Watched::new(Sign::Started, Accepts::Port(address.port()));
+    assert_eq!(watched.ready().await, None);
+    let _listener = socket.listen(1).unwrap();
+    let endpoint = Endpoint::PrivateTcp { address };
+    assert_eq!(watched.news().await, Some(News::Endpoint { run: RUN, endpoint }));
+}
+
+#[tokio::test]
+async fn a_get_has_to_be_answered_well() {
+    let (listener, address) = listener().await;
+    serve(
+        listener,
+        &[
+            "HTTP/1.1 503 Not Yet\r\n\r\n",
+            "",
+            "SSH-2.0-OpenSSH_9.2\r\n\r\n\r\n",
+            "HTTP/1.1 404 Not Found\r\n\r\n",
+            "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 302 Found\r\n\r\n",
+        ],
+    );
+    let sign = Sign::Http { path: "/healthz?full=1".into() };
+    let mut watched = Watched::new(sign, Accepts::Port(address.port()));
+    assert_eq!(watched.ready().await, Some(Endpoint::PrivateTcp { address }));
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_come_is_given_up_and_asked_for_again() {
+    let (listener, address) = listener().await;
+    let sign = Sign::Http { path: "/healthz?full=1".into() };
+    let mut watched = Watched::new(sign, Accepts::Port(address.port()));
+    watched.sockets.send(std_socket()).await.unwrap();
+    // Accepted, and then nothing.
+    let _silent = listener.accept().await.unwrap();
+    serve(listener, &["HTTP/1.1 200 OK\r\n\r\n"]);
+    assert_eq!(watched.ready().await, Some(Endpoint::PrivateTcp { address }));
+}
+
+#[tokio::test]
+async fn probes_reach_unix_sockets() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("worker.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let sign = Sign::Http { path: "/".into() };
+    let mut watched = Watched::new(sign, Accepts::Inherited(path.clone()));
+    let (mut connection, _) = listener.accept().await.unwrap();
+    connection.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+    assert_eq!(watched.ready().await, Some(Endpoint::Unix { path: path.clone() }));
+
+    let mut watched = Watched::new(Sign::Tcp, Accepts::Unix(path.clone()));
+    assert_eq!(watched.ready().await, Some(Endpoint::Unix { path }));
+}
+
+#[tokio::test]
+async fn a_connection_is_enough_for_tcp() {
+    let (_listener, address) = listener().await;
+    let mut watched = Watched::new(Sign::Tcp, Accepts::Port(address.port()));
+    assert_eq!(watched.ready().await, Some(Endpoint::PrivateTcp { address }));
+}
+
+#[tokio::test]
+async fn a_matching_line_makes_ready_and_the_end_of_output_does_not() {
+    let (mut lines, seen) = LogSign::new("ready").unwrap();
+    let mut watched = Watched::new(Sign::Log(seen), Accepts::Nowhere);
+    lines.look(b"not yet");
+    task_turns().await;
+    assert!(watched.news.try_recv().is_err(), "ready before the line");
+    lines.look(b"I am ready now");
+    assert_eq!(watched.ready().await, None);
+
+    let (lines, seen) = LogSign::new("ready").unwrap();
+    let mut watched = Watched::new(Sign::Log(seen), Accepts::Nowhere);
+    drop(lines);
+    assert_eq!(watched.news().await, None);
+}
+
+#[tokio::test]
+async fn a_watch_ends_when_it_is_dropped() {
+    let (_socket, address) = taken();
+    let Watched { mut news, watching, .. } = Watched::new(Sign::Listening, Accepts::Port(address.port()));
+    drop(watching);
+    assert_eq!(time::timeout(PATIENCE, news.recv()).await.expect("it goes on"), None);
+}
+
+/// Set for the process that sends on behalf of a test.
+const HELPER: &str = "WATT_TEST_NOTIFY";
+
+/// Not a test of its own: what [`Program::start`] starts. Sends each line of its input as a message and answers with a line.
+#[test]
+fn helper() {
+    let Ok(path) = std::env::var(HELPER) else { return };
+    let socket = UnixDatagram::unbound().unwrap();
+    for line in std::io::stdin().lock().lines() {
+        let line = line.unwrap().replace("\\n", "\n");
+        let sent = socket.send_to(line.as_bytes(), &path);
+        println!("sent {sent:?}");
+    }
+}
+
+struct Program {
+    child: Child,
+    input: Option<ChildStdin>,
+}
+
+impl Program {
+    fn start(socket: &Path) -> Program {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "readiness::tests::helper", "--nocapture"])
+            .env(HELPER, socket)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let input = child.stdin.take();
+        Program { child, input }
+    }
+
+    fn send(&mut self, message: &str) {
+        writeln!(self.input.as_mut().unwrap(), "{message}").unwrap();
+    }
+
+    /// Ends it and returns how many messages it has sent.
+    fn finish(&mut self) -> usize {
+        drop(self.input.take());
+        let output = BufReader::new(self.child.stdout.take().unwrap()).lines();
+        let sent = output.map(Result::unwrap).filter(|line| line.contains("sent Ok")).count();
+        self.child.wait().unwrap();
+        sent
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+struct NotifyBench {
+    folder: tempfile::TempDir,
+    socket: OwnedFd,
+}
+
+impl NotifyBench {
+    fn new() -> NotifyBench {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = UnixDatagram::bind(folder.path().join("notify.sock")).unwrap();
+        let socket = OwnedFd::from(socket);
+        notify::prepare(&socket).unwrap();
+        NotifyBench { folder, socket }
+    }
+
+    fn program(&self) -> Program {
+        Program::start(&self.folder.path().join("notify.sock"))
+    }
+
+    fn watch(&self, main: &Program) -> Watched {
+        let socket = NotifySocket::new(self.socket.try_clone().unwrap(), main.child.id()).unwrap();
+        Watched::new(Sign::Notify(socket), Accepts::Nowhere)
+    }
+}
+
+#[tokio::test]
+async fn a_program_says_itself_that_it_is_ready() {
+    let bench = NotifyBench::new();
+    let mut program = bench.program();
+    let mut watched = bench.watch(&program);
+    program.send("STATUS=warming up");
+    program.send("NOTREADY=1\\nREADY=10");
+    program.send("MAINPID=1\\nREADY=1\\nSTATUS=here");
+    assert_eq!(watched.ready().await, None);
+}
+
+#[tokio::test]
+async fn what_it_says_later_never_blocks_it() {
+    let bench = NotifyBench::new();
+    let mut program = bench.program();
+    let mut watched = bench.watch(&program);
+    program.send("READY=1");
+    assert_eq!(watched.ready().await, None);
+    // Many times as many as the kernel holds (net.unix.max_dgram_qlen).
+    for count in 0..2000 {
+        program.send(&format!("STATUS={count}"));
+    }
+    let finish = tokio::task::spawn_blocking(move || program.finish());
+    assert_eq!(time::timeout(PATIENCE, finish).await.expect("it is blocked").unwrap(), 2001);
+}
+
+#[tokio::test]
+async fn somebody_else_cannot_say_it() {
+    let bench = NotifyBench::new();
+    let mut program = bench.program();
+    let mut watched = bench.watch(&program);
+    // This process is no descendant of the program, and shares its cgroup with it.
+    let stranger = UnixDatagram::unbound().unwrap();
+    stranger.send_to(b"READY=1", bench.folder.path().join("notify.sock")).unwrap();
+    task_turns().await;
+    assert!(watched.news.try_recv().is_err(), "a stranger was believed");
+    program.send("READY=1");
+    assert_eq!(watched.ready().await, None);
+}
+
+#[tokio::test]
+async fn a_sender_that_has_gone_is_believed() {
+    let bench = NotifyBench::new();
+    let program = bench.program();
+    let mut short = bench.program();
+    short.send("READY=1");
+    assert_eq!(short.finish(), 1);
+    let mut watched = bench.watch(&program);
+    assert_eq!(watched.ready().await, None);
+}
+
+#[tokio::test]
+async fn messages_to_an_earlier_run_are_thrown_away() {
+    let bench = NotifyBench::new();
+    let mut earlier = bench.program();
+    earlier.send("READY=1");
+    earlier.send("READY=1");
+    assert_eq!(earlier.finish(), 2);
+    notify::prepare(&bench.socket).unwrap();
+    let mut program = bench.program();
+    let mut watched = bench.watch(&program);
+    task_turns().await;
+    assert!(watched.news.try_recv().is_err(), "an earlier run was believed");
+    program.send("READY=1");
+    assert_eq!(watched.ready().await, None);
+}
+
+#[tokio::test]
+async fn messages_that_are_too_long_and_descriptors_are_dropped() {
+    let bench = NotifyBench::new();
+    let mut program = bench.program();
+    let path = bench.folder.path().join("notify.sock");
+    let stranger = UnixDatagram::unbound().unwrap();
+    stranger.connect(&path).unwrap();
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    watt_os::fdpass::send(stranger.as_fd(), b"BARRIER=1", &[theirs.as_fd()]).unwrap();
+    drop(theirs);
+    stranger.send(&[b'x'; 10_000]).unwrap();
+    let mut watched = bench.watch(&program);
+    ours.set_nonblocking(true).unwrap();
+    let ours = tokio::net::UnixStream::from_std(ours).unwrap();
+    let closed = async {
+        ours.readable().await.unwrap();
+        assert_eq!(ours.try_read(&mut [0]).unwrap(), 0);
+    };
+    time::timeout(PATIENCE, closed).await.expect("the descriptor is still open");
+    program.send(&format!("X={}\\nREADY=1", "x".repeat(5000)));
+    task_turns().await;
+    assert!(watched.news.try_recv().is_err(), "a cut message was believed");
+    program.send("READY=1");
+    assert_eq!(watched.ready().await, None);
+}
+
+/// Gives other tasks and the kernel every chance. For checks that something does not happen, which can only miss a failure, never
+/// report one that is none.
+async fn task_turns() {
+    time::sleep(Duration::from_millis(50)).await;
+}

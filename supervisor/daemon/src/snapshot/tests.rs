@@ -1,0 +1,216 @@
+use std::{cell::RefCell, num::NonZeroU16};
+
+use watt_core::{
+    WorkerId,
+    fleet::{FleetEvent, Request},
+    plan::RestartPolicy,
+    worker::{Event, ExitCause},
+};
+
+use super::*;
+use crate::testing;
+
+/// A plan and its fleet.
+struct Bench {
+    plan: Plan,
+    fleet: Fleet,
+    now: Instant,
+}
+
+impl Bench {
+    fn new(services: &[&str], change: impl FnOnce(&mut Plan)) -> Bench {
+        let mut plan = testing::plan(services);
+        change(&mut plan);
+        Bench { fleet: Fleet::new(&plan, RunId(1), 0), plan, now: Instant::now() }
+    }
+
+    fn request(&mut self, request: Request) {
+        self.fleet.handle(self.now, FleetEvent::Request(request), &mut Vec::new());
+    }
+
+    /// What happens to the first worker's present run.
+    fn tell(&mut self, service: &str, event: impl FnOnce(RunId) -> Event) {
+        let worker = WorkerId { service: id(service), index: 0 };
+        let run = self.fleet.worker(&worker).and_then(Worker::run).unwrap();
+        self.fleet.handle(self.now, FleetEvent::Worker(worker, event(run)), &mut Vec::new());
+    }
+
+    fn exit(&mut self, service: &str, status: i32) {
+        self.tell(service, |run| Event::Exited(run, ExitCause::Exited(status)));
+        self.tell(service, Event::Emptied);
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        self.snapshot_with(&|_| RunFacts::default())
+    }
+
+    fn snapshot_with(&self, facts: &dyn Fn(RunId) -> RunFacts) -> Snapshot {
+        let resolvers = &[];
+        snapshot(&Sources { plan: &self.plan, fleet: &self.fleet, facts, resolvers, now: self.now }, 9)
+    }
+
+    fn outlook(&self, service: &str) -> Outlook {
+        self.snapshot().services[service].outlook.clone()
+    }
+}
+
+fn id(name: &str) -> ServiceId {
+    ServiceId::new(name).unwrap()
+}
+
+fn service<'a>(plan: &'a mut Plan, name: &str) -> &'a mut Service {
+    plan.services.get_mut(&id(name)).unwrap()
+}
+
+const ALL: Selection = Selection::All;
+
+#[test]
+fn a_snapshot_holds_the_whole_plan() {
+    let bench = Bench::new(&["api", "web"], |plan| {
+        plan.routes = vec![watt_core::plan::Route {
+            path: "/api".into(),
+            host: Some("*.example.org".into()),
+            service: id("api"),
+            rewrite: Some(String::new()),
+        }];
+        plan.policies = vec![Policy { from: id("web"), to: id("api") }];
+        plan.hold.requests_max = 5;
+        service(plan, "api").timeouts.connect = Duration::from_millis(1);
+    });
+    let snapshot = bench.snapshot();
+    assert_eq!((snapshot.version, snapshot.app.as_str()), (9, "shop"));
+    assert_eq!(snapshot.routes.len(), 1);
+    assert_eq!(snapshot.routes[0].rewrite.as_deref(), Some(""));
+    let (api, web) = (&snapshot.services["api"], &snapshot.services["web"]);
+    assert_eq!(api.address, Some(Ipv4Addr::new(127, 77, 1, 0)));
+    assert_eq!(web.address, Some(Ipv4Addr::new(127, 77, 1, 1)));
+    assert_eq!(api.callers, Some(vec!["web".to_owned()]));
+    assert_eq!(web.callers, None);
+    assert_eq!((api.connect_timeout_ms, api.first_byte_timeout_ms, api.hold_requests_max), (1, 60_000, 5));
+}
+
+#[test]
+fn workers_with_a_run_are_in_the_table_with_what_is_known_of_it() {
+    let mut bench = Bench::new(&["api"], |plan| {
+        service(plan, "api").workers = NonZeroU16::new(2).unwrap();
+    });
+    bench.request(Request::Start(ALL));
+    bench.tell("api", Event::Ready);
+    let endpoint = Endpoint::Unix { path: "/x".into() };
+    let asked = RefCell::new(Vec::new());
+    let facts = |run: RunId| {
+        asked.borrow_mut().push(run);
+        RunFacts { endpoint: (run == RunId(1)).then(|| endpoint.clone()), cgroup: Some(run.0), pid: Some(1) }
+    };
+    let workers = bench.snapshot_with(&facts).services["api"].workers.clone();
+    assert_eq!(asked.into_inner(), [RunId(1), RunId(2)]);
+    let [first, second] = &workers[..] else { panic!("{workers:?}") };
+    assert_eq!((first.run, first.index, first.state, first.cgroup), (1, 0, WorkerState::Ready, Some(1)));
+    assert_eq!(first.endpoint, Some(endpoint));
+    assert_eq!((second.run, second.index, second.state), (2, 1, WorkerState::Starting));
+
+    let state = |bench: &Bench| bench.snapshot().services["api"].workers.first().map(|worker| worker.state);
+    bench.request(Request::Stop(ALL));
+    assert_eq!(state(&bench), Some(WorkerState::Draining));
+    bench.tell("api", Event::Drained);
+    assert_eq!(state(&bench), Some(WorkerState::Draining), "it may still call others");
+    bench.exit("api", 0);
+    assert_eq!(bench.snapshot().services["api"].workers.len(), 1, "the other one is still stopping");
+}
+
+#[test]
+fn requests_wait_for_whatever_comes_back_by_itself() {
+    let mut bench = Bench::new(&["api"], |_| ());
+    bench.request(Request::Start(ALL));
+    assert_eq!(bench.outlook("api"), Outlook::Coming);
+    bench.tell("api", Event::Ready);
+    assert_eq!(bench.outlook("api"), Outlook::Coming);
+    bench.tell("api", |run| Event::Exited(run, ExitCause::Exited(1)));
+    assert_eq!(bench.outlook("api"), Outlook::Coming);
+    bench.tell("api", Event::Emptied);
+    assert_eq!(bench.outlook("api"), Outlook::Coming);
+    bench.request(Request::Restart(ALL));
+    assert_eq!(bench.outlook("api"), Outlook::Coming);
+}
+
+#[test]
+fn a_stopped_service_answers_at_once() {
+    let mut bench = Bench::new(&["api"], |_| ());
+    assert_eq!(bench.outlook("api"), Outlook::Stopped);
+    bench.request(Request::Start(ALL));
+    bench.tell("api", Event::Ready);
+    bench.request(Request::Stop(ALL));
+    assert_eq!(bench.outlook("api"), Outlook::Stopped);
+    bench.request(Request::Start(ALL));
+    assert_eq!(bench.outlook("api"), Outlook::Coming);
+}
+
+#[test]
+fn a_failed_service_says_why_and_when_to_come_back() {
+    let mut bench = Bench::new(&["api"], |plan| {
+        let restart = &mut service(plan, "api").restart;
+        restart.give_up_failures = 2;
+        restart.backoff_first = Duration::ZERO;
+    });
+    bench.request(Request::Start(ALL));
+    bench.exit("api", 1);
+    bench.fleet.handle(bench.now, FleetEvent::Tick, &mut Vec::new());
+    bench.exit("api", 3);
+    let failed =
+        |retry_after_s| Outlook::Failed { reason: "exit 3, 2 times within 60s".into(), retry_after_s };
+    assert_eq!(bench.outlook("api"), failed(Some(300)));
+    bench.now += Duration::from_millis(100);
+    assert_eq!(bench.outlook("api"), failed(Some(300)));
+    bench.now += Duration::from_secs(1000);
+    assert_eq!(bench.outlook("api"), failed(Some(0)));
+}
+
+#[test]
+fn one_failed_worker_of_two_is_no_failed_service() {
+    let mut bench = Bench::new(&["api"], |plan| {
+        service(plan, "api").restart.give_up_failures = 1;
+        service(plan, "api").workers = NonZeroU16::new(2).unwrap();
+    });
+    bench.request(Request::Start(ALL));
+    bench.exit("api", 3);
+    assert_eq!(bench.outlook("api"), Outlook::Coming);
+}
+
+#[test]
+fn who_waits_in_vain_says_for_what() {
+    let mut bench = Bench::new(&["api", "db"], |plan| {
+        service(plan, "db").restart.policy = RestartPolicy::Never;
+        service(plan, "api").depends_on.insert(id("db"), Condition::Ready);
+    });
+    bench.request(Request::Start(ALL));
+    assert_eq!(bench.outlook("api"), Outlook::Coming);
+    bench.exit("db", 1);
+    let reason = "waits for db to be ready".to_owned();
+    assert_eq!(bench.outlook("api"), Outlook::Failed { reason, retry_after_s: None });
+    let reason = "completed: exit 1".to_owned();
+    assert_eq!(bench.outlook("db"), Outlook::Failed { reason, retry_after_s: None });
+}
+
+#[test]
+fn a_service_that_does_not_listen_says_so_in_every_state() {
+    let mut bench = Bench::new(&["api"], |plan| service(plan, "api").listen = Listen::None);
+    assert_eq!(bench.outlook("api"), Outlook::NotListening);
+    bench.request(Request::Start(ALL));
+    assert_eq!(bench.outlook("api"), Outlook::NotListening);
+}
+
+#[test]
+fn name_servers_are_read_as_the_resolver_reads_them() {
+    let check = |text: &str, expected: &[&str]| {
+        let expected: Vec<SocketAddr> = expected.iter().map(|address| address.parse().unwrap()).collect();
+        assert_eq!(resolvers(text), expected, "{text:?}");
+    };
+    check(
+        "# comment\nsearch a.example\nnameserver 10.0.0.2\nnameserver\t::1 # here\n",
+        &["10.0.0.2:53", "[::1]:53"],
+    );
+    check("nameserver fe80::1%eth0\nnameserver x\nnameserver\nnameservers 1.2.3.4\n", &["127.0.0.1:53"]);
+    check("", &["127.0.0.1:53"]);
+    let many = "nameserver 1.1.1.1\n".repeat(9);
+    check(&many, &["1.1.1.1:53"; 3]);
+}
