@@ -1,0 +1,148 @@
+//! Which limits the host enforces, found out with a cgroup of our own that is removed again.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use watt_os::cgroup::{Host, LimitName, Limits, Mode, Tree};
+
+/// The service of the trial: a name that no service can have, so that no running application's is touched.
+const SERVICE: &str = "-doctor";
+/// Values that every kernel takes: 64 MiB, and as much of the rest.
+const LIMITS: Limits = Limits {
+    memory: Some(64 << 20),
+    memory_high: Some(32 << 20),
+    cpu_millis: Some(500),
+    pids: Some(64),
+    oom_group: true,
+};
+
+/// What was found out about cgroups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Cgroups {
+    pub(super) mode: Mode,
+    /// Why none can be made, when none can.
+    pub(super) refused: Option<String>,
+    /// The limits that are not enforced, and why.
+    pub(super) missing: BTreeMap<LimitName, String>,
+}
+
+impl Cgroups {
+    pub(super) fn try_out() -> Cgroups {
+        let host = match Host::detect(Path::new("/")) {
+            Ok(host) => host,
+            Err(error) => return Cgroups::none(Mode::None, format!("cannot read /proc: {error}")),
+        };
+        let tree = Tree::create(&host, &format!("watt-doctor-{}", std::process::id()));
+        let found = match tree.is_usable() {
+            true => try_limits(host.mode(), &tree),
+            false => {
+                let refusals: Vec<String> = tree.refusals().iter().map(ToString::to_string).collect();
+                let reason =
+                    if refusals.is_empty() { "no cgroups are mounted".into() } else { refusals.join("; ") };
+                Cgroups::none(host.mode(), reason)
+            }
+        };
+        remove(&tree);
+        found
+    }
+
+    fn none(mode: Mode, reason: String) -> Cgroups {
+        Cgroups { mode, refused: Some(reason), missing: BTreeMap::new() }
+    }
+}
+
+fn try_limits(mode: Mode, tree: &Tree) -> Cgroups {
+    // Inside a delegated unit, controllers could only be turned on by moving the unit's processes, which are not ours
+    // to move. What is offered is written there.
+    if let (Mode::Unified, Some(unit)) = (mode, delegated_unit(tree)) {
+        return Cgroups { mode, refused: None, missing: not_offered(&unit) };
+    }
+    let tried = tree.enter_supervisor(&[]).and_then(|_| tree.create_worker(SERVICE, "0"));
+    match tried {
+        Ok(group) => {
+            let missing = group.set_limits(&LIMITS);
+            let missing = missing.into_iter().map(|entry| (entry.limit, entry.to_string())).collect();
+            Cgroups { mode, refused: None, missing }
+        }
+        Err(error) => Cgroups::none(mode, format!("cannot make a cgroup: {error}")),
+    }
+}
+
+/// The unit's cgroup, when a service manager gave it to us: then it is not left at the end.
+fn delegated_unit(tree: &Tree) -> Option<PathBuf> {
+    let way = tree.way_out();
+    let app = way.remove.first().filter(|_| way.join.is_empty())?;
+    app.parent().map(Path::to_path_buf)
+}
+
+fn not_offered(unit: &Path) -> BTreeMap<LimitName, String> {
+    let offered = fs::read_to_string(unit.join("cgroup.controllers")).unwrap_or_default();
+    let needed = [
+        (LimitName::Memory, "memory"),
+        (LimitName::MemoryHigh, "memory"),
+        (LimitName::Cpu, "cpu"),
+        (LimitName::Pids, "pids"),
+    ];
+    let missing =
+        needed.into_iter().filter(|(_, name)| !offered.split_whitespace().any(|offer| offer == *name));
+    missing
+        .map(|(limit, name)| (limit, format!("the controller {name} is not delegated to this unit")))
+        .collect()
+}
+
+/// Removes what was made, from the leaves up. What others use is not empty and stays.
+fn remove(tree: &Tree) {
+    // The worker's own cgroup first: in every hierarchy.
+    let _ = tree.worker(SERVICE, "0").remove();
+    for path in tree.way_out().remove {
+        // Of a delegated unit it is `app`, of our own base the base itself.
+        let (base, app) = match path.ends_with("app") {
+            true => (path.parent().map(Path::to_path_buf), path),
+            false => (Some(path.clone()), path.join("app")),
+        };
+        let of_base = base.iter().flat_map(|base| [base.join("supervisor"), base.clone()]);
+        let above = base.as_deref().and_then(Path::parent).filter(|above| above.ends_with("watt"));
+        for dir in
+            [app.join(SERVICE), app.clone()].into_iter().chain(of_base).chain(above.map(Path::to_path_buf))
+        {
+            let _: io::Result<()> = fs::remove_dir(dir);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trying_leaves_nothing_behind() {
+        let found = Cgroups::try_out();
+        assert!(found.refused.is_some() || found.mode != Mode::None, "{found:?}");
+        let name = format!("watt-doctor-{}", std::process::id());
+        let own = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let mounts =
+            own.lines().filter(|line| line.contains(" - cgroup")).filter_map(|line| line.split(' ').nth(4));
+        for mount in mounts {
+            let left = walk(Path::new(mount), 3).into_iter().find(|path| path.ends_with(&name));
+            assert_eq!(left, None);
+        }
+    }
+
+    fn walk(dir: &Path, depth: usize) -> Vec<PathBuf> {
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+        let dirs: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+        let below = dirs.iter().filter(|_| depth > 0).flat_map(|dir| walk(dir, depth - 1));
+        below.collect::<Vec<_>>().into_iter().chain(dirs).collect()
+    }
+
+    #[test]
+    fn a_unit_without_a_controller_is_named() {
+        let unit = tempfile::tempdir().unwrap();
+        fs::write(unit.path().join("cgroup.controllers"), "cpuset cpu pids\n").unwrap();
+        let missing: Vec<LimitName> = not_offered(unit.path()).into_keys().collect();
+        assert_eq!(missing, [LimitName::Memory, LimitName::MemoryHigh]);
+    }
+}
