@@ -18,12 +18,14 @@ use watt_core::{
     fleet::{Fleet, FleetEvent, Request, Selection},
     worker::{Event, ExecFailure, ExitCause, State},
 };
+use watt_os::cgroup::Group;
 use watt_spawner::protocol::Stage;
 
 use crate::{
     app::{self, App, Ending, PROXY, SHUTDOWN, STARTED, Serving, Signals},
     control::Server,
     events::{Events, happenings},
+    launch::Accepts,
     logs::{self, Logs},
     proxy::{self, Proxy},
     proxy_link::ProxyLink,
@@ -209,12 +211,8 @@ impl App {
                     self.end_stray(held);
                     return None;
                 }
-                let mut run = Run::new(
-                    worker.clone(),
-                    self.cgroups.of(&worker),
-                    &self.places.worker(&worker),
-                    started_at_ms,
-                );
+                let group = self.adopt_group(&worker);
+                let mut run = Run::new(worker.clone(), group, &self.places.worker(&worker), started_at_ms);
                 run.accepts = accepts.into();
                 run.endpoint = endpoint;
                 run.oom_kills_before = oom_kills_before;
@@ -228,6 +226,13 @@ impl App {
         }
     }
 
+    fn adopt_group(&mut self, worker: &WorkerId) -> Group {
+        let Some(service) = self.plan.services.get(&worker.service).cloned() else { return Group::default() };
+        let (group, unenforced) = self.cgroups.adopt(worker, &service.limits);
+        self.note_unenforced(&service, &unenforced);
+        group
+    }
+
     fn adopt_worker(&mut self, id: RunId, mut run: Run, held: HeldRun) {
         let HeldRun { run: _, tag: _, pid, stage, exit, pidfd, stdout, stderr, descriptors } = held;
         let worker = run.worker.clone();
@@ -237,6 +242,11 @@ impl App {
         if let Stage::Failed { step, object, errno } = &stage {
             run.exec_failure =
                 Some(ExecFailure { step: step.clone(), object: object.clone(), errno: *errno });
+        }
+        if let (Accepts::Port(port) | Accepts::Found(port), false) =
+            (&run.accepts, run.descriptors.contains_key("diag"))
+        {
+            self.ports.insert(*port, id);
         }
         self.runs.insert(id, run);
         self.attach(id, logs::Source::Worker(worker.clone()), true, stdout, stderr);

@@ -39,8 +39,8 @@ impl Cgroups {
 
     /// Nothing at all, for a host or a user that has no cgroups.
     fn none(reason: String) -> Cgroups {
-        let consequence = "limits other than `rlimits` are not enforced, and a service that leaves its session may \
-                           survive its stop";
+        let consequence = "limits of memory, CPU and processes are not enforced, and a service can hide a process \
+                           from its own stop";
         Cgroups { tree: None, warnings: vec![format!("{reason}: {consequence}")] }
     }
 
@@ -64,10 +64,14 @@ impl Cgroups {
         Ok((group, unenforced))
     }
 
-    /// The cgroup of a run that a predecessor started.
-    pub(crate) fn of(&self, worker: &WorkerId) -> Group {
+    /// The cgroup of a run that a predecessor started, with the limits that are not enforced: they are set once more
+    /// to find out.
+    pub(crate) fn adopt(&self, worker: &WorkerId, limits: &plan::Limits) -> (Group, Vec<Unenforced>) {
         let index = worker.index.to_string();
-        self.tree.as_ref().map_or_else(Group::default, |tree| tree.worker(worker.service.as_str(), &index))
+        let group =
+            self.tree.as_ref().map(|tree| tree.worker(worker.service.as_str(), &index)).unwrap_or_default();
+        let unenforced = group.set_limits(&of_plan(limits));
+        (group, unenforced)
     }
 
     /// Ends and removes what an application whose spawner was killed left behind: there is never a second copy.

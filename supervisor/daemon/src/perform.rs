@@ -2,11 +2,15 @@
 //! beside the loop, and what comes of it returns as an event.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     net::{Ipv4Addr, TcpListener},
     os::{
         fd::OwnedFd,
-        unix::fs::{DirBuilderExt, PermissionsExt},
+        unix::{
+            fs::{DirBuilderExt, PermissionsExt},
+            process::parent_id,
+        },
     },
     path::Path,
 };
@@ -22,6 +26,7 @@ use watt_spawner::protocol::{Address, Request};
 
 use crate::{
     app::App,
+    containment::Containment,
     launch::{self, Accepts, Launch, Launcher},
     logs,
     places::WorkerPlaces,
@@ -151,7 +156,9 @@ impl App {
     }
 
     fn terminate_rest(&mut self, run: RunId) {
-        if let Some(run) = self.runs.get(&run) {
+        if let Some(run) = self.runs.get(&run)
+            && !self.is_alone(run)
+        {
             tokio::spawn(run.containment().signal(&[SIGTERM, SIGCONT]));
         }
     }
@@ -160,8 +167,30 @@ impl App {
     pub(crate) fn kill(&mut self, run: RunId) {
         if let Some(run) = self.runs.get_mut(&run) {
             run.signal_main(SIGKILL);
+        }
+        if let Some(run) = self.runs.get(&run)
+            && !self.is_alone(run)
+        {
             tokio::spawn(run.containment().kill());
         }
+    }
+
+    /// Whether it is known at little cost that a run without a cgroup has no process but its main one. The look for
+    /// its processes takes a walk over all of the host's, which for a thousand services at once is a thousand walks.
+    fn is_alone(&self, run: &Run) -> bool {
+        let lives = run.live_pid();
+        matches!(run.containment(), Containment::Marks(_))
+            && lives.is_none_or(|pid| children(pid).is_some_and(|children| children.is_empty()))
+            && !self.has_orphans()
+    }
+
+    /// Whether the spawner has children that nobody knows: what an ended process leaves behind comes to it, because it
+    /// is the subreaper (prctl(2)). When that cannot be seen, there may be some.
+    fn has_orphans(&self) -> bool {
+        let Some(children) = children(parent_id()) else { return true };
+        let own = [Some(std::process::id()), self.proxy.pid()].into_iter().flatten();
+        let known: BTreeSet<u32> = self.runs.values().filter_map(Run::live_pid).chain(own).collect();
+        children.iter().any(|child| !known.contains(child))
     }
 
     /// The main process has gone. When the others have too, the run is over.
@@ -173,16 +202,19 @@ impl App {
         // What it was watched for cannot come any more.
         run.watching = None;
         let containment = run.containment();
-        let emptied = self.senders.emptied.clone();
-        if containment.is_known_empty() {
+        let is_alone = self.runs.get(&id).is_some_and(|run| self.is_alone(run));
+        if is_alone || containment.is_known_empty() {
             return self.emptied(id);
         }
+        let emptied = self.senders.emptied.clone();
         let task = tokio::spawn(async move {
             containment.emptied().await;
             // Fails when the loop has ended, and with it everything else.
             let _ = emptied.send(id).await;
         });
-        run.tasks.push(Task(task));
+        if let Some(run) = self.runs.get_mut(&id) {
+            run.tasks.push(Task(task));
+        }
     }
 
     /// No process of a run is left: its cgroup, its listeners and its pipes go.
@@ -219,7 +251,7 @@ impl App {
         found
     }
 
-    fn note_unenforced(
+    pub(crate) fn note_unenforced(
         &mut self,
         service: &watt_core::plan::Service,
         unenforced: &[watt_os::cgroup::Unenforced],
@@ -257,6 +289,16 @@ fn make_folder(places: &WorkerPlaces, proxy_group: Option<u32>) -> io::Result<()
         fs::set_permissions(&places.dir, fs::Permissions::from_mode(0o2710))?;
     }
     Ok(())
+}
+
+/// The children of a process, of all its threads. `None` when the kernel does not say (CONFIG_PROC_CHILDREN).
+fn children(pid: u32) -> Option<Vec<u32>> {
+    let mut all = Vec::new();
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
+        let text = fs::read_to_string(thread.path().join("children")).ok()?;
+        all.extend(text.split_ascii_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+    }
+    Some(all)
 }
 
 fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
