@@ -22,7 +22,7 @@ pub struct Usage {
 pub struct Events {
     /// Processes killed for memory.
     pub oom_kills: u64,
-    /// Times the memory limit was met, by reclaim too.
+    /// Times the memory limit was met, by reclaim too. Recent kernels leave it at 0 on v1 (seen with 6.18).
     pub memory_limit_hits: u64,
     /// Forks refused for the limit of processes.
     pub pids_limit_hits: u64,
@@ -66,7 +66,11 @@ fn legacy_memory_events(dir: &Path) -> Events {
     Events {
         // Counted since Linux 4.13.
         oom_kills: value(dir, "memory.oom_control", "oom_kill").unwrap_or(0),
-        memory_limit_hits: file::number(&dir.join("memory.failcnt")).unwrap_or(0),
+        // Both limits have the same value, and which of them is met first is the kernel's affair.
+        memory_limit_hits: ["memory.failcnt", "memory.memsw.failcnt"]
+            .iter()
+            .filter_map(|name| file::number(&dir.join(name)))
+            .fold(0, u64::saturating_add),
         pids_limit_hits: 0,
     }
 }

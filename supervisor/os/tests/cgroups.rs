@@ -1,0 +1,288 @@
+//! Cgroups on the real kernel, whatever mode it is in: what the host enforces is seen to be enforced, and what it does not is
+//! seen to be named. Everything is made in a tree of the test's own, and removed.
+
+use std::{
+    fs::{self, File},
+    io::Read,
+    net::TcpListener,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use watt_os::{
+    cgroup::{Controller, Group, Host, LimitName, Limits, Mode, Tree},
+    sock_diag::SockDiag,
+};
+
+const CAP: Duration = Duration::from_secs(30);
+
+/// A worker's cgroup in a tree of its own.
+struct Fixture {
+    tree: Tree,
+    group: Group,
+    children: Vec<Child>,
+}
+
+impl Fixture {
+    /// `None` where this user can make no cgroup; then the tree has said why.
+    fn new(name: &str) -> Option<Fixture> {
+        let host = Host::detect(Path::new("/")).unwrap();
+        let tree = Tree::create(&host, &format!("test-{name}-{}", std::process::id()));
+        if !tree.is_usable() {
+            assert!(host.mode() == Mode::None || !tree.refusals().is_empty());
+            return None;
+        }
+        // No process is moved into `supervisor`: the test is not alone in its process. On v2 this turns controllers on.
+        tree.enter_supervisor(&[]).unwrap();
+        let group = tree.create_worker("api", "0").unwrap();
+        Some(Fixture { tree, group, children: Vec::new() })
+    }
+
+    /// Runs a script inside, from its first instruction on.
+    fn run(&mut self, script: &str) -> &mut Child {
+        let procs = self.procs();
+        let enter = "while [ $1 != -- ]; do echo 0 > $1; shift; done; shift; eval \"$1\"";
+        let mut command = Command::new("/bin/bash");
+        command.args(["-c", enter, "bash"]).args(&procs).args(["--", script]);
+        let child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        self.children.push(child);
+        self.children.last_mut().unwrap()
+    }
+
+    /// `cgroup.procs` of every hierarchy.
+    fn procs(&self) -> Vec<PathBuf> {
+        let mut procs = self.group.legacy_procs();
+        if let Some(dir) = self.group.open_unified().unwrap() {
+            let number = std::os::fd::AsRawFd::as_raw_fd(&dir);
+            procs.push(fs::read_link(format!("/proc/self/fd/{number}")).unwrap().join("cgroup.procs"));
+        }
+        procs
+    }
+
+    /// A file of the group, in whichever hierarchy has it.
+    fn file(&self, name: &str) -> String {
+        let found =
+            self.procs().into_iter().map(|procs| procs.with_file_name(name)).find(|path| path.exists());
+        fs::read_to_string(found.unwrap_or_else(|| panic!("no {name}"))).unwrap().trim().to_owned()
+    }
+
+    fn is_enforced(&self, limits: &Limits, limit: LimitName) -> bool {
+        !self.group.set_limits(limits).iter().any(|missing| missing.limit == limit)
+    }
+
+    fn empty(&self) {
+        eventually("the group is empty", || !self.group.is_populated());
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            // It may not have entered the group yet.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        eventually("the group can be removed", || {
+            let _ = self.group.kill();
+            self.group.remove().is_ok()
+        });
+        for dir in self.tree.way_out().remove {
+            let _ = fs::remove_dir(dir.join("app"));
+            let _ = fs::remove_dir(dir.join("supervisor"));
+            let _ = fs::remove_dir(dir);
+        }
+    }
+}
+
+fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + CAP;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not in {CAP:?}: {what}");
+        poll(&mut [], PollTimeout::from(2u8)).unwrap();
+    }
+}
+
+fn read_line(child: &mut Child) -> String {
+    let mut line = Vec::new();
+    let stdout = child.stdout.as_mut().unwrap();
+    let mut byte = [0];
+    while stdout.read(&mut byte).unwrap() == 1 && byte[0] != b'\n' {
+        line.push(byte[0]);
+    }
+    String::from_utf8(line).unwrap()
+}
+
+#[test]
+fn a_memory_hog_is_killed_and_counted() {
+    let Some(mut fixture) = Fixture::new("oom") else { return };
+    let limits = Limits { memory: Some(32 << 20), oom_group: true, ..Limits::default() };
+    if !fixture.is_enforced(&limits, LimitName::Memory) {
+        return;
+    }
+    assert_eq!(fixture.group.events().oom_kills, 0);
+    // tail keeps the whole "line" in memory.
+    let status = fixture.run("head -c 300m /dev/zero | tail > /dev/null").wait().unwrap();
+    assert!(!status.success());
+    let events = fixture.group.events();
+    assert!(events.oom_kills >= 1, "{events:?}");
+    if Host::detect(Path::new("/")).unwrap().mode() == Mode::Unified {
+        assert!(events.memory_limit_hits >= 1, "{events:?}");
+    }
+    fixture.empty();
+}
+
+#[test]
+fn an_end_without_a_kill_for_memory_is_not_counted_as_one() {
+    let Some(mut fixture) = Fixture::new("no-oom") else { return };
+    fixture.group.set_limits(&Limits { memory: Some(64 << 20), ..Limits::default() });
+    fixture.run("kill -9 $$").wait().unwrap();
+    assert_eq!(fixture.group.events().oom_kills, 0);
+}
+
+#[test]
+fn processes_beyond_the_limit_are_refused_and_counted() {
+    let Some(mut fixture) = Fixture::new("pids") else { return };
+    let limits = Limits { pids: Some(8), ..Limits::default() };
+    if !fixture.is_enforced(&limits, LimitName::Pids) {
+        return;
+    }
+    fixture.run("for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 600 & done; wait");
+    eventually("the limit is met", || fixture.group.events().pids_limit_hits > 0);
+    assert!(fixture.group.members().len() <= 8);
+    assert!(fixture.group.usage().pids.unwrap() <= 8);
+}
+
+#[test]
+fn limits_change_in_place_up_down_and_away() {
+    let Some(mut fixture) = Fixture::new("change") else { return };
+    assert_eq!(read_line(fixture.run("echo up; sleep 600")), "up");
+    let host = Host::detect(Path::new("/")).unwrap();
+    let (memory, pids, cpu) = match host.mode() {
+        Mode::Unified => ("memory.max", "pids.max", "cpu.max"),
+        _ => ("memory.limit_in_bytes", "pids.max", "cpu.cfs_quota_us"),
+    };
+    for bytes in [64u64 << 20, 32 << 20, 128 << 20] {
+        let limits =
+            Limits { memory: Some(bytes), pids: Some(50), cpu_millis: Some(500), ..Limits::default() };
+        let missing = fixture.group.set_limits(&limits);
+        let is_missing = |limit| missing.iter().any(|entry| entry.limit == limit);
+        if !is_missing(LimitName::Memory) {
+            assert_eq!(fixture.file(memory), bytes.to_string());
+        }
+        if !is_missing(LimitName::Pids) {
+            assert_eq!(fixture.file(pids), "50");
+        }
+        if !is_missing(LimitName::Cpu) {
+            assert_eq!(fixture.file(cpu).split(' ').next(), Some("50000"));
+        }
+    }
+    assert_eq!(fixture.group.set_limits(&Limits::default()), []);
+    if fixture.procs().iter().any(|procs| procs.with_file_name(pids).exists()) {
+        assert_eq!(fixture.file(pids), "max");
+    }
+}
+
+#[test]
+fn nothing_survives_a_kill_whatever_it_forked() {
+    let Some(mut fixture) = Fixture::new("kill") else { return };
+    let child = fixture.run(
+        "trap '' TERM HUP; setsid sleep 600 & (setsid bash -c 'sleep 600 & sleep 600' &); sleep 600 & echo up; wait",
+    );
+    assert_eq!(read_line(child), "up");
+    eventually("all are there", || fixture.group.members().len() >= 5);
+    assert!(fixture.group.is_populated());
+    fixture.group.kill().unwrap();
+    fixture.empty();
+    assert_eq!(fixture.group.members(), [].into());
+}
+
+#[test]
+fn a_fork_bomb_can_be_killed() {
+    let Some(mut fixture) = Fixture::new("bomb") else { return };
+    if !fixture.is_enforced(&Limits { pids: Some(60), ..Limits::default() }, LimitName::Pids) {
+        return;
+    }
+    fixture.run("b() { while :; do (b) & :; done; }; b");
+    eventually("the bomb meets its limit", || fixture.group.events().pids_limit_hits > 0);
+    eventually("the bomb is gone", || {
+        fixture.group.kill().unwrap();
+        !fixture.group.is_populated()
+    });
+}
+
+#[test]
+fn a_signal_reaches_every_member() {
+    let Some(mut fixture) = Fixture::new("signal") else { return };
+    let child = fixture.run("sleep 600 & (setsid sleep 600 &); echo up; wait");
+    assert_eq!(read_line(child), "up");
+    eventually("all are there", || fixture.group.members().len() >= 3);
+    fixture.group.signal(15);
+    fixture.empty();
+}
+
+#[test]
+fn a_group_with_processes_is_not_removed() {
+    let Some(mut fixture) = Fixture::new("busy") else { return };
+    assert_eq!(read_line(fixture.run("echo up; sleep 600")), "up");
+    assert_eq!(fixture.group.remove().unwrap_err().raw_os_error(), Some(nix::errno::Errno::EBUSY as i32));
+    let worker = ("api".to_owned(), "0".to_owned());
+    assert!(fixture.tree.workers().contains(&worker));
+    fixture.group.kill().unwrap();
+    fixture.empty();
+    fixture.group.remove().unwrap();
+    assert!(!fixture.tree.workers().contains(&worker));
+    // Removing what has gone is no error, so a second try after a crash is none.
+    fixture.group.remove().unwrap();
+}
+
+#[test]
+fn use_is_counted() {
+    let Some(mut fixture) = Fixture::new("usage") else { return };
+    let child = fixture.run("i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo up; sleep 600");
+    assert_eq!(read_line(child), "up");
+    let usage = fixture.group.usage();
+    assert!(usage.cpu_us.is_some_and(|us| us > 0), "{usage:?}");
+    for (controller, value) in [(Controller::Memory, usage.memory), (Controller::Pids, usage.pids)] {
+        assert!(value.is_none_or(|value| value > 0), "{controller:?} {usage:?}");
+    }
+    assert!(usage.memory_peak >= usage.memory);
+}
+
+#[test]
+fn emptiness_is_announced() {
+    let Some(mut fixture) = Fixture::new("events") else { return };
+    let Some(mut events) = fixture.group.open_events().unwrap() else { return };
+    assert_eq!(read_line(fixture.run("echo up; sleep 600")), "up");
+    let populated = |file: &mut File| {
+        let mut text = String::new();
+        std::io::Seek::rewind(file).unwrap();
+        file.read_to_string(&mut text).unwrap();
+        text.contains("populated 1")
+    };
+    assert!(populated(&mut events));
+    fixture.group.kill().unwrap();
+    while populated(&mut events) {
+        let mut fds = [PollFd::new(events.as_fd(), PollFlags::POLLPRI)];
+        assert_eq!(poll(&mut fds, PollTimeout::try_from(CAP).unwrap()).unwrap(), 1);
+    }
+}
+
+#[test]
+fn a_connection_names_the_cgroup_of_who_made_it() {
+    let Some(mut fixture) = Fixture::new("diag") else { return };
+    let Some(id) = fixture.group.id() else { return };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    fixture.run(&format!("exec 3<>/dev/tcp/127.0.0.1/{port}; sleep 600"));
+    let (connection, peer) = listener.accept().unwrap();
+    let mut diag = SockDiag::open().unwrap();
+    let found = diag.connection(peer, connection.local_addr().unwrap()).unwrap().unwrap();
+    assert_eq!(found.cgroup, Some(id));
+    // The other end is ours, and not in that group.
+    let ours = diag.connection(connection.local_addr().unwrap(), peer).unwrap().unwrap();
+    assert_ne!(ours.cgroup, Some(id));
+}
