@@ -37,7 +37,6 @@ async fn proxy(listen: &str, socket: &str) -> std::io::Result<()> {
     let listener = TcpListener::bind(listen).await?;
     loop {
         let (stream, peer) = listener.accept().await?;
-        stream.set_nodelay(true)?;
         let client =
             Client { side: Side::Gateway, peer: Some(peer), local: stream.local_addr().ok(), tls: false };
         let thread = thread.clone();

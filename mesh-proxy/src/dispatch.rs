@@ -51,9 +51,9 @@ impl<'t> Dispatch<'t> {
         }
     }
 
-    /// A connection to a worker: a kept one if there is, which costs no system call, else a new one.
-    pub(crate) async fn connection(&mut self) -> Result<Reached, Failure> {
-        self.reach(true, None).await
+    /// A connection to a worker: a kept one if there is and it may be, which costs no system call, else a new one.
+    pub(crate) async fn connection(&mut self, fresh: bool) -> Result<Reached, Failure> {
+        self.reach(!fresh, None).await
     }
 
     /// A connection on which nothing was sent, at another port of the worker if one is given.

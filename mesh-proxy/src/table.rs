@@ -1,6 +1,6 @@
 //! A snapshot, compiled for one thread's request path.
 
-use std::{collections::HashMap, rc::Rc, time::Duration};
+use std::{borrow::Cow, collections::HashMap, rc::Rc, time::Duration};
 
 use watt_api::mesh::{self, Outlook, Snapshot};
 
@@ -78,7 +78,7 @@ impl Table {
     /// The service that an authority names: `users.plt.local`, with or without port.
     pub(crate) fn service_of_authority(&self, authority: &[u8]) -> Result<&Rc<Service>, Failure> {
         let host = crate::route::host_of(authority);
-        let lower = host.to_ascii_lowercase();
+        let lower = lower_case(host);
         let name = lower.strip_suffix(SUFFIX).and_then(|name| std::str::from_utf8(name).ok());
         name.and_then(|name| self.services.get(name)).ok_or_else(|| self.unknown(&lower, name))
     }
@@ -121,6 +121,11 @@ impl Service {
         let message = format!("{who} may not call `{}`: the policies let only {rule} call it.", self.name);
         Err(Failure::new(Reason::PolicyDenied, Some(self.name.clone()), message))
     }
+}
+
+/// Nearly all names come in lower case already.
+fn lower_case(name: &[u8]) -> Cow<'_, [u8]> {
+    if name.iter().any(u8::is_ascii_uppercase) { name.to_ascii_lowercase().into() } else { name.into() }
 }
 
 /// `Via: 1.1 <app>`. A pseudonym is a token (RFC 9110 §7.6.3).

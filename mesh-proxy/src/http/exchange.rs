@@ -7,7 +7,7 @@
 //! In both cases only while all bytes that went out are still here: a head, and a body that was short enough to be
 //! sent along with it.
 
-use std::{future::poll_fn, io, rc::Rc, task::Poll};
+use std::{future::poll_fn, io, pin::pin, rc::Rc, task::Poll};
 
 use super::{
     answer::{self, Answer, Kind, State},
@@ -129,12 +129,7 @@ impl Exchange<'_> {
     async fn answer(&mut self) -> Result<After, Stop> {
         let mut fresh = false;
         loop {
-            let reached = if fresh {
-                self.dispatch.new_connection(None).await
-            } else {
-                self.dispatch.connection().await
-            };
-            let Reached { stream, flight, reused } = reached?;
+            let Reached { stream, flight, reused } = self.reach(fresh).await?;
             self.count_send();
             let mut worker = Peer::new(stream);
             let error = match self.attempt(&mut worker).await {
@@ -159,6 +154,17 @@ impl Exchange<'_> {
             }
             fresh = true;
         }
+    }
+
+    /// A connection to a worker. Waiting for one ends when the client goes away.
+    async fn reach(&mut self, fresh: bool) -> Result<Reached, Stop> {
+        let Exchange { dispatch, connection, .. } = self;
+        let mut reaching = pin!(dispatch.connection(fresh));
+        poll_fn(|cx| match reaching.as_mut().poll(cx) {
+            Poll::Ready(reached) => Poll::Ready(reached.map_err(Stop::Failure)),
+            Poll::Pending => connection.poll_gone(cx).map(|()| Err(Stop::Abort)),
+        })
+        .await
     }
 
     fn count_send(&mut self) {

@@ -50,7 +50,13 @@ pub enum Side {
 /// Serves one client's connection until it ends. Never fails: what goes wrong is answered and counted here.
 pub async fn serve(thread: &Rc<Thread>, stream: impl Into<Stream>, client: Client) {
     let _connected = thread.connection_started();
-    connection::Connection::new(thread.clone(), client, stream.into()).run().await;
+    let stream = stream.into();
+    if let Stream::Tcp(tcp) = &stream {
+        // Without it the end of a response could wait for the client's delayed acknowledgement of its beginning. A
+        // connection that is gone already says so at the first read.
+        let _ = tcp.set_nodelay(true);
+    }
+    connection::Connection::new(thread.clone(), client, stream).run().await;
 }
 
 /// Reads a request head for the tests of other modules.

@@ -66,6 +66,19 @@ fn they_do_not_wait_for_ever() {
 }
 
 #[test]
+fn nobody_waits_for_a_client_that_left() {
+    local(async {
+        let bed = Bed::new();
+        let mut client = bed.client();
+        client.send(GET).await;
+        until("it waits", || bed.thread.counts()["api"].held == 1).await;
+        drop(client);
+        until("it waits no more", || bed.thread.counts()["api"].held == 0).await;
+        until("it is gone", || bed.thread.connections() == 0).await;
+    });
+}
+
+#[test]
 fn they_do_not_wait_in_crowds() {
     local(async {
         let bed = Bed::new();
