@@ -31,7 +31,7 @@ use watt_spawner::{
 use crate::role;
 
 /// How long anything may take before the test gives up.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits until a condition holds. `what` tells what it is in the failure.
 #[track_caller]

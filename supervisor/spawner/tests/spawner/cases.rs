@@ -10,6 +10,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{self, Stdio},
+    time::Instant,
 };
 
 use nix::{
@@ -23,7 +24,7 @@ use watt_os::memfd;
 use watt_spawner::protocol::{Address, Message, Request, Stage};
 
 use crate::{
-    app::{App, Daemon, drain, encode, eventually, idle, program, sh, spawner_command, state},
+    app::{App, Daemon, PATIENCE, drain, encode, eventually, idle, program, sh, spawner_command, state},
     role,
     runner::Case,
 };
@@ -569,8 +570,17 @@ fn private_memory_stays_below_a_megabyte() {
 fn a_second_spawner_is_refused_with_the_pid() {
     let app = App::start();
     let _daemon = app.daemon();
-    let output = spawner_command(app.folder.path()).stderr(Stdio::piped()).output().unwrap();
-    let told = String::from_utf8(output.stderr).unwrap();
+    let mut second = spawner_command(app.folder.path()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut refused = None;
+    let begin = Instant::now();
+    while refused.is_none() && begin.elapsed() < PATIENCE {
+        refused = second.try_wait().unwrap();
+        let _ = poll(&mut [], PollTimeout::from(5u8));
+    }
+    let _ = second.kill();
+    assert!(refused.is_some(), "the second spawner runs");
+    let mut told = String::new();
+    second.stderr.take().unwrap().read_to_string(&mut told).unwrap();
     assert_eq!(told.trim(), format!("already running with pid {}", app.spawner.id()));
     assert_eq!(
         fs::read_to_string(app.folder.path().join("lock")).unwrap(),
