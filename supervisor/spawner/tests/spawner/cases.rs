@@ -578,6 +578,7 @@ fn a_second_spawner_is_refused_with_the_pid() {
         let _ = poll(&mut [], PollTimeout::from(5u8));
     }
     let _ = second.kill();
+    second.wait().unwrap();
     assert!(refused.is_some(), "the second spawner runs");
     let mut told = String::new();
     second.stderr.take().unwrap().read_to_string(&mut told).unwrap();
