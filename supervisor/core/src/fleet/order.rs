@@ -12,13 +12,12 @@ use crate::{ServiceId, plan::Plan};
 pub(super) struct Order {
     /// Every service, dependencies before dependents.
     starts: Vec<ServiceId>,
-    /// The place of a service in `starts`, and its neighbours.
+    /// The neighbours of each.
     nodes: BTreeMap<ServiceId, Node>,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Node {
-    place: usize,
     dependencies: Vec<ServiceId>,
     dependents: Vec<ServiceId>,
 }
@@ -38,11 +37,6 @@ impl Order {
             }
         }
         let starts = sorted(&nodes);
-        for (place, id) in starts.iter().enumerate() {
-            if let Some(node) = nodes.get_mut(id) {
-                node.place = place;
-            }
-        }
         Order { starts, nodes }
     }
 
@@ -79,12 +73,13 @@ impl Order {
         let mut nearest: BTreeMap<ServiceId, BTreeSet<ServiceId>> = BTreeMap::new();
         for id in self.starts.iter().rev() {
             let mut before = BTreeSet::new();
-            for dependent in self.later_dependents(id) {
+            for dependent in self.dependents(id) {
                 match nearest.get(dependent) {
                     Some(_) if services.contains(dependent) => {
                         before.insert(dependent.clone());
                     }
                     Some(further) => before.extend(further.iter().cloned()),
+                    // It comes earlier in the order: only within a cycle, which is cut open here.
                     None => {}
                 }
             }
@@ -92,12 +87,6 @@ impl Order {
         }
         nearest.retain(|id, _| services.contains(id));
         nearest
-    }
-
-    /// The dependents that come later in the order: all of them, except within a cycle, which is cut open here.
-    fn later_dependents(&self, id: &ServiceId) -> impl Iterator<Item = &ServiceId> {
-        let place = |id: &ServiceId| self.nodes.get(id).map_or(0, |node| node.place);
-        self.dependents(id).iter().filter(move |dependent| place(dependent) > place(id))
     }
 }
 
