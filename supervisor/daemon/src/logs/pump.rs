@@ -140,11 +140,8 @@ impl Pump {
 
     fn wait(&mut self) {
         let mut events = [EpollEvent::empty(); 128];
-        let count = match self.epoll.wait(&mut events, self.timeout()) {
-            Ok(count) => count,
-            // A signal; or a kernel out of memory, which is as good a moment as any to look at what is known.
-            Err(_) => 0,
-        };
+        // It fails by a signal, or in a kernel out of memory: as good a moment as any to look at what is known.
+        let count = self.epoll.wait(&mut events, self.timeout()).unwrap_or_default();
         for event in &events[..count] {
             if event.data() == MESSAGES {
                 // It counts; one read empties it. It cannot block, having been readable with no other reader.

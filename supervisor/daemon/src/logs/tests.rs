@@ -1,10 +1,12 @@
 //! The whole of `logs` with real pipes, and real processes where only a process shows it.
 
+mod processes;
+
 use std::{
-    env, fs,
-    io::{PipeReader, PipeWriter, Write as _},
+    fs,
+    io::{PipeWriter, Write as _},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command},
     time::Duration,
 };
 
@@ -374,133 +376,9 @@ async fn a_file_that_cannot_be_written_costs_the_file_alone() {
     assert_eq!(kinds(&mut events), ["log_file_failed"]);
 }
 
-/// A disk of 64 KiB, made in a mount namespace of its own for a copy of this test program.
-#[tokio::test]
-async fn a_full_disk_is_told_once_and_recovered_from() {
-    let dir = tempfile::tempdir().unwrap();
-    let program = env::current_exe().unwrap();
-    let script = format!(
-        r#"mount -t tmpfs -o size=64k watt-test "$WATT_TEST_DIR" && exec {} --exact logs::tests::inside_full_disk --ignored"#,
-        program.display()
-    );
-    let namespaces: &[&str] = if nix::unistd::geteuid().is_root() { &["-m"] } else { &["-Urm"] };
-    let probe = Command::new("unshare").args(namespaces).arg("true").output();
-    if !probe.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: this host gives an ordinary user no mount namespace");
-        return;
-    }
-    let mut command = Command::new("unshare");
-    command.args(namespaces).args(["sh", "-c", &script]).env("WATT_TEST_DIR", dir.path());
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-}
-
-#[tokio::test]
-#[ignore = "part of a_full_disk_is_told_once_and_recovered_from, which runs it where the disk is small"]
-async fn inside_full_disk() {
-    let dir = PathBuf::from(env::var_os("WATT_TEST_DIR").unwrap());
-    let events = Events::new();
-    let mut seen = events.read(None);
-    let logs = Logs::start(settings(&dir), events.clone()).unwrap();
-    let (reader, mut stdout) = io::pipe().unwrap();
-    let (other, _stderr) = io::pipe().unwrap();
-    logs.attach(info("api", 1, false), reader.into(), other.into());
-    let mut following = Following {
-        reader: logs.ask(Question { follow: true, ..question(&["api"]) }).await.1.unwrap(),
-        lines: Vec::new(),
-    };
-    let ballast = dir.join("ballast");
-    fs::write(&ballast, [0; 40 << 10]).unwrap();
-    for number in 1..=100 {
-        writeln!(stdout, "{number} {}", "x".repeat(1000)).unwrap();
-        following.count(number).await;
-    }
-    assert_eq!(kinds(&mut seen), ["log_file_failed"]);
-    let whole = |file: &str| file.lines().all(|line| serde_json::from_str::<LogLine>(line).is_ok());
-    assert!(whole(&fs::read_to_string(dir.join("logs/api.jsonl")).unwrap()), "no line is there in part");
-    fs::remove_file(&ballast).unwrap();
-    // It is tried again after a while, with the next line.
-    let recovered = async {
-        for number in 101.. {
-            writeln!(stdout, "{number}").unwrap();
-            following.count(number).await;
-            if let Ok(()) = tokio::time::timeout(Duration::from_millis(100), seen.ready()).await {
-                break;
-            }
-        }
-    };
-    soon("recovery", recovered).await;
-    assert_eq!(kinds(&mut seen), ["log_file_recovered"]);
-    assert!(whole(&fs::read_to_string(dir.join("logs/api.jsonl")).unwrap()));
-}
-
 fn kinds(events: &mut EventReader) -> Vec<String> {
     let kind = |json: &Arc<str>| serde_json::from_str::<watt_api::control::Event>(json).unwrap().kind;
     events.batch().iter().map(kind).collect()
-}
-
-/// Daemons are killed while a worker writes. Whatever the moment, every line is in the file once.
-#[tokio::test]
-async fn a_killed_daemon_loses_no_line_and_doubles_none() {
-    const KILLS: u64 = 15;
-    let dir = tempfile::tempdir().unwrap();
-    let (reader, stdout) = io::pipe().unwrap();
-    let counting = r#"i=0; while [ $i -lt 60000 ]; do i=$((i+1)); echo "line $i"; done"#;
-    let mut writer = Started(Command::new("sh").args(["-c", counting]).stdout(stdout).spawn().unwrap());
-    for kill in 1..=KILLS {
-        let daemon = Started(daemon_process(dir.path(), &reader));
-        let file = dir.path().join("logs/api.jsonl");
-        let size = || fs::metadata(&file).map_or(0, |metadata| metadata.len());
-        // Each gets some of its work done; the moment of its death is left to chance.
-        let before = size();
-        let progress = async {
-            while size() < before + 20_000 * kill && writer.0.try_wait().unwrap().is_none() {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        soon("progress", progress).await;
-        drop(daemon);
-    }
-    let successor = Logs::start(settings(dir.path()), Events::new()).unwrap();
-    let (other, _stderr) = io::pipe().unwrap();
-    successor.attach(info("api", 1, true), reader.try_clone().unwrap().into(), other.into());
-    let last = successor.wait_for_line(worker_id("api"), RunId(1), Regex::new("^line 60000$").unwrap());
-    assert!(soon("the last line", last).await);
-
-    let mut numbers = Vec::new();
-    for number in (0..10).rev() {
-        let file = file::numbered(&dir.path().join("logs/api.jsonl"), number);
-        let Ok(text) = fs::read_to_string(file) else { continue };
-        let parse = |line: &str| serde_json::from_str::<LogLine>(line).unwrap().text.unwrap();
-        numbers.extend(text.lines().map(parse));
-    }
-    let wrong = numbers.iter().enumerate().find(|(at, text)| **text != format!("line {}", at + 1));
-    assert_eq!((wrong, numbers.len()), (None, 60_000));
-}
-
-/// This test program again, as a daemon that does nothing but read a worker's pipe.
-fn daemon_process(dir: &Path, stdout: &PipeReader) -> Child {
-    Command::new(env::current_exe().unwrap())
-        .args(["--exact", "logs::tests::inside_daemon", "--ignored"])
-        .env("WATT_TEST_DIR", dir)
-        .stdin(stdout.try_clone().unwrap())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap()
-}
-
-#[test]
-#[ignore = "part of a_killed_daemon_loses_no_line_and_doubles_none, which runs it with a pipe as its input"]
-fn inside_daemon() {
-    use std::os::fd::AsFd as _;
-
-    let dir = PathBuf::from(env::var_os("WATT_TEST_DIR").unwrap());
-    let logs = Logs::start(settings(&dir), Events::new()).unwrap();
-    let (other, _stderr) = io::pipe().unwrap();
-    let stdout = io::stdin().as_fd().try_clone_to_owned().unwrap();
-    logs.attach(info("api", 1, true), stdout, other.into());
-    // Until it is killed; should the test be gone, not for ever.
-    std::thread::park_timeout(PATIENCE);
 }
 
 /// A process that is killed when its test is over.
