@@ -179,7 +179,7 @@ fn socket_inode(target: &Path) -> Option<u32> {
 
 /// The address to reach one of these listeners by: that of the lowest port, because a program that opens several (a
 /// debugger, metrics) mostly opens its main one below; on one port, IPv4 before IPv6.
-fn best<'a>(listeners: &mut dyn Iterator<Item = &'a Listener>) -> Option<SocketAddr> {
+fn best(listeners: &mut dyn Iterator<Item = &Listener>) -> Option<SocketAddr> {
     let addresses = listeners.map(|listener| reachable(listener.address, listener.v6_only));
     addresses.min_by_key(|address| (address.port(), address.is_ipv6(), !address.ip().is_loopback(), *address))
 }
