@@ -1,6 +1,6 @@
 //! The mesh's loopback addresses and the files that give them names (ARCHITECTURE.md, "The mesh's addresses").
 
-use std::{collections::BTreeMap, fmt::Write as _, net::Ipv4Addr};
+use std::{collections::BTreeMap, fmt::Write as _, net::Ipv4Addr, os::unix::ffi::OsStrExt, path::Path};
 
 use watt_core::{AppName, ServiceId, plan::Plan};
 
@@ -30,6 +30,15 @@ pub fn of_app(app: &AppName) -> Ipv4Addr {
 /// dynamic users (61184–65519, systemd's UIDS-GIDS.md), of which the first 4096 are used.
 pub fn unprivileged_id(app: &AppName) -> u32 {
     61184 + (fnv1a(app.as_str().as_bytes()) % 4096) as u32
+}
+
+/// The name of an application's cgroup. The runtime folder tells instances apart, not the name alone: two folders
+/// (`WATT_RUNTIME_DIR`) may hold applications of one name, and each ends what it finds in its own cgroup.
+pub fn cgroup_name(app: &AppName, runtime: &Path) -> String {
+    match runtime == Path::new("/run/watt").join(app.as_str()) {
+        true => app.to_string(),
+        false => format!("{app}-{:08x}", fnv1a(runtime.as_os_str().as_bytes()) as u32),
+    }
 }
 
 /// `/etc/hosts` for workers: the host's own with the mesh's names added, which win because they come first.
@@ -78,6 +87,8 @@ mod tests {
         // Another version must find the sockets of this one: these values may not change.
         assert_eq!(of_app(&shop), Ipv4Addr::new(127, 78, 36, 188));
         assert_eq!(unprivileged_id(&shop), 62217);
+        assert_eq!(cgroup_name(&shop, Path::new("/run/watt/shop")), "shop");
+        assert_ne!(cgroup_name(&shop, Path::new("/a/shop")), cgroup_name(&shop, Path::new("/b/shop")));
         for name in ["a", "b", "hello", "x-1", "0"] {
             let app = AppName::new(name).unwrap();
             assert_eq!(of_app(&app).octets()[..2], [127, 78]);

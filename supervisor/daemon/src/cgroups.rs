@@ -2,8 +2,10 @@
 
 use std::{io, time::Duration};
 
-use watt_core::{WorkerId, plan};
+use watt_core::{AppName, WorkerId, plan};
 use watt_os::cgroup::{self, Group, Tree, Unenforced, WayOut};
+
+use crate::{addresses, places::Places};
 
 /// The cgroups of an application on this host, as far as it has any.
 #[derive(Debug)]
@@ -15,9 +17,9 @@ pub(crate) struct Cgroups {
 impl Cgroups {
     /// Makes the application's tree, and moves these processes (spawner and daemon) out of the workers' way. A
     /// successor finds everything as it was. What fails is a warning: everything but limits works without.
-    pub(crate) fn prepare(app: &str, own_pids: &[u32]) -> Cgroups {
+    pub(crate) fn prepare(app: &AppName, places: &Places, own_pids: &[u32]) -> Cgroups {
         let tree = match cgroup::Host::detect("/".as_ref()) {
-            Ok(host) => Tree::create(&host, app),
+            Ok(host) => Tree::create(&host, &addresses::cgroup_name(app, &places.runtime)),
             Err(error) => return Cgroups::none(format!("cgroups cannot be looked at: {error}")),
         };
         let mut warnings: Vec<String> = tree.refusals().iter().map(ToString::to_string).collect();

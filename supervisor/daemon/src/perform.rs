@@ -156,22 +156,21 @@ impl App {
     }
 
     fn terminate_rest(&mut self, run: RunId) {
-        if let Some(run) = self.runs.get(&run)
-            && !self.is_alone(run)
+        if self.runs.get(&run).is_some_and(|run| !self.is_alone(run))
+            && let Some(run) = self.runs.get_mut(&run)
         {
-            tokio::spawn(run.containment().signal(&[SIGTERM, SIGCONT]));
+            run.acts.push(tokio::spawn(run.containment().signal(&[SIGTERM, SIGCONT])));
         }
     }
 
     /// Kills every process of a run; the main one at once, so that nothing depends on what else succeeds.
     pub(crate) fn kill(&mut self, run: RunId) {
+        let is_alone = self.runs.get(&run).is_some_and(|run| self.is_alone(run));
         if let Some(run) = self.runs.get_mut(&run) {
             run.signal_main(SIGKILL);
-        }
-        if let Some(run) = self.runs.get(&run)
-            && !self.is_alone(run)
-        {
-            tokio::spawn(run.containment().kill());
+            if !is_alone {
+                run.acts.push(tokio::spawn(run.containment().kill()));
+            }
         }
     }
 
@@ -218,7 +217,23 @@ impl App {
     }
 
     /// No process of a run is left: its cgroup, its listeners and its pipes go.
+    ///
+    /// Signals that are still being sent are waited for: the worker's next run may have the same cgroup, and must not
+    /// meet what was meant for this one.
     pub(crate) fn emptied(&mut self, id: RunId) {
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        run.acts.retain(|act| !act.is_finished());
+        if !run.acts.is_empty() {
+            let (acts, emptied) = (std::mem::take(&mut run.acts), self.senders.emptied.clone());
+            run.tasks.push(Task(tokio::spawn(async move {
+                for act in acts {
+                    // A panic there ends the act as well.
+                    let _ = act.await;
+                }
+                let _ = emptied.send(id).await;
+            })));
+            return;
+        }
         let Some(run) = self.runs.remove(&id) else { return };
         for listener in &run.listeners {
             self.proxy_link.remove_listener(listener);

@@ -73,6 +73,8 @@ pub(crate) struct Run {
     pub(crate) watching: Option<Watching>,
     /// Where sockets for that watch's probes go.
     pub(crate) probe_sockets: Option<mpsc::Sender<OwnedFd>>,
+    /// Signals that are being sent beside the loop.
+    pub(crate) acts: Vec<JoinHandle<()>>,
     /// Tasks that end with it.
     pub(crate) tasks: Vec<Task>,
 }
@@ -117,6 +119,7 @@ impl Run {
             listeners: Vec::new(),
             watching: None,
             probe_sockets: None,
+            acts: Vec::new(),
             tasks: Vec::new(),
         }
     }

@@ -135,7 +135,7 @@ pub(crate) async fn start(
     let findings = host_probe::findings(probe.as_ref(), &plan, uid);
     warnings.extend(findings.warnings);
 
-    let cgroups = Cgroups::prepare(app.as_str(), &[parent_id(), std::process::id()]);
+    let cgroups = Cgroups::prepare(&app, places, &[parent_id(), std::process::id()]);
     if held.runs.is_empty() {
         cgroups.remove_leftovers().await;
     }
