@@ -139,11 +139,13 @@ impl Daemon {
 
     /// Reads until a message is what `wanted` wants.
     pub(crate) fn wait_for<T>(&mut self, mut wanted: impl FnMut(&FromProxy) -> Option<T>) -> T {
+        let start = Instant::now();
         loop {
             let message = self.next().expect("the proxy keeps the link");
             if let Some(found) = wanted(&message) {
                 return found;
             }
+            assert!(start.elapsed() < PATIENCE, "in vain; the last message is {message:?}");
         }
     }
 
