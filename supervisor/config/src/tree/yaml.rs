@@ -206,7 +206,7 @@ impl Builder<'_> {
         };
         let value = match parts {
             Parts::List(items) => Value::List(items),
-            Parts::Map { entries, merges, .. } => Value::Map(self.close_map(entries, merges)?),
+            Parts::Map { entries, merges, .. } => Value::Map(self.close_map(entries, merges)),
         };
         let node = Rc::new(Node::new(Span { start: span.start, end: end.end.max(span.end) }, value));
         if anchor != 0 {
@@ -248,11 +248,7 @@ impl Builder<'_> {
 
     /// Refuses duplicate keys and adds what is merged. A key of the mapping itself wins over a merged one, and the
     /// first of several merged mappings over later ones (yaml.org/type/merge.html).
-    fn close_map(
-        &mut self,
-        entries: Vec<Entry>,
-        merges: Vec<(Span, Rc<Node>)>,
-    ) -> Result<Vec<Entry>, GivenUp> {
+    fn close_map(&mut self, entries: Vec<Entry>, merges: Vec<(Span, Rc<Node>)>) -> Vec<Entry> {
         let mut first_places: HashMap<String, Span> = HashMap::with_capacity(entries.len());
         let mut unique = Vec::with_capacity(entries.len());
         for entry in entries {
@@ -266,21 +262,15 @@ impl Builder<'_> {
         }
         let mut seen: HashSet<String> = first_places.into_keys().collect();
         for (span, node) in merges {
-            self.merge(&mut unique, &mut seen, span, &node)?;
+            self.merge(&mut unique, &mut seen, span, &node);
         }
-        Ok(unique)
+        unique
     }
 
-    fn merge(
-        &mut self,
-        into: &mut Vec<Entry>,
-        seen: &mut HashSet<String>,
-        at: Span,
-        node: &Node,
-    ) -> Result<(), GivenUp> {
+    /// What is merged was counted with its alias, or where it was written.
+    fn merge(&mut self, into: &mut Vec<Entry>, seen: &mut HashSet<String>, at: Span, node: &Node) {
         match &node.value {
             Value::Map(entries) => {
-                self.count(at, node.weight)?;
                 for entry in entries {
                     if seen.insert(entry.key.text.clone()) {
                         into.push(entry.clone());
@@ -289,7 +279,7 @@ impl Builder<'_> {
             }
             Value::List(items) if items.iter().all(|item| matches!(item.value, Value::Map(_))) => {
                 for item in items {
-                    self.merge(into, seen, at, item)?;
+                    self.merge(into, seen, at, item);
                 }
             }
             Value::Null | Value::Scalar { .. } | Value::List(_) => {
@@ -297,7 +287,6 @@ impl Builder<'_> {
                 self.problems.push(Problem::new(at, message));
             }
         }
-        Ok(())
     }
 }
 
