@@ -7,7 +7,7 @@ use std::{
     os::{fd::AsFd, unix::fs::PermissionsExt},
 };
 
-use crate::harness::{User, folder, launch, program, shell, start, start_encoded};
+use crate::harness::{User, abandon, folder, launch, program, shell, start, start_encoded};
 use nix::errno::Errno;
 use watt_exec::plan::{LaunchPlan, PrivateNetwork, Report, Task};
 use watt_os::rlimit::Resource;
@@ -155,9 +155,8 @@ fn scores_and_signals_out_of_range() {
 
 #[test]
 fn a_spawner_that_has_gone_is_not_waited_for() {
-    // The report socket's other end is closed from the start.
     let plan = LaunchPlan { parent_death_signal: Some(9), ..shell("echo executed") };
-    let (output, status) = start(User::Caller, &Task::Launch(Box::new(plan)), &[]).abandon();
+    let (output, status) = abandon(&Task::Launch(Box::new(plan)));
     assert_eq!(output, "watt-exec: parent_death_signal: spawner: No such process (os error 3)\n");
     assert_eq!(status, Some(1));
 }

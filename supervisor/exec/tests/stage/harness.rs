@@ -120,8 +120,31 @@ pub(crate) fn start(user: User, task: &Task, passed: &[BorrowedFd<'_>]) -> Runni
 
 /// As [`start`], with any bytes for the task.
 pub(crate) fn start_encoded(user: User, task: &[u8], passed: &[BorrowedFd<'_>]) -> Running {
+    start_reporting_to(fdpass::seqpacket_pair().unwrap(), user, task, passed)
+}
+
+/// Starts the stage as a spawner would that dies at once, and sees how it ends.
+pub(crate) fn abandon(task: &Task) -> (String, Option<i32>) {
+    let (near, far) = fdpass::seqpacket_pair().unwrap();
+    drop(near);
+    let (elsewhere, _) = fdpass::seqpacket_pair().unwrap();
+    let task = postcard::to_stdvec(task).unwrap();
+    let mut running = start_reporting_to((elsewhere, far), User::Caller, &task, &[]);
+    let mut output = String::new();
+    running.output.read_to_string(&mut output).unwrap();
+    let status = running.wait();
+    (output, status)
+}
+
+/// `report` is our end of the report socket and the stage's.
+fn start_reporting_to(
+    report: (OwnedFd, OwnedFd),
+    user: User,
+    task: &[u8],
+    passed: &[BorrowedFd<'_>],
+) -> Running {
+    let (report, far) = report;
     let task = memfd::sealed(c"task", task).unwrap();
-    let (report, far) = fdpass::seqpacket_pair().unwrap();
     let (output, write) = pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
     let stage = File::open(env!("CARGO_BIN_EXE_watt-exec")).unwrap();
     let mut descriptors = vec![output.as_fd(), write.as_fd(), write.as_fd(), task.as_fd(), far.as_fd()];
@@ -174,16 +197,6 @@ impl Running {
         self.output.read_to_string(&mut output).unwrap();
         let status = self.wait();
         Finished { output, status, reports: std::mem::take(&mut self.reports) }
-    }
-
-    /// Goes away as a spawner that dies does, and sees how the stage ends.
-    pub(crate) fn abandon(mut self) -> (String, Option<i32>) {
-        let (report, _) = fdpass::seqpacket_pair().unwrap();
-        drop(std::mem::replace(&mut self.report, report));
-        let mut output = String::new();
-        self.output.read_to_string(&mut output).unwrap();
-        let status = self.wait();
-        (output, status)
     }
 
     /// Waits for the end of the process alone.
