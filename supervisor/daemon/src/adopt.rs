@@ -253,6 +253,7 @@ impl App {
         let state = self.fleet.worker(&worker).map(|worker| worker.state.clone());
         if stage == Stage::Executed && exit.is_none() {
             self.give_listeners(id);
+            self.watch_memory(id);
             match state {
                 Some(State::Starting { executed, .. }) => {
                     self.watch(id, &mut Vec::new());

@@ -160,6 +160,8 @@ pub(crate) enum Event {
     Readiness(readiness::News),
     /// No process of a run is left.
     Emptied(RunId),
+    /// The kernel killed a process of a run for memory.
+    OutOfMemory(RunId),
     /// An operator's request.
     Command(Command),
     /// SIGTERM or SIGINT.
@@ -175,6 +177,7 @@ pub(crate) enum Event {
 pub(crate) struct Senders {
     pub(crate) readiness: mpsc::Sender<readiness::News>,
     pub(crate) emptied: mpsc::Sender<RunId>,
+    pub(crate) out_of_memory: mpsc::Sender<RunId>,
     pub(crate) proxy: mpsc::Sender<LinkEvent>,
     pub(crate) commands: mpsc::Sender<Command>,
 }
@@ -184,6 +187,7 @@ pub(crate) struct Senders {
 pub(crate) struct Inbox {
     readiness: mpsc::Receiver<readiness::News>,
     emptied: mpsc::Receiver<RunId>,
+    out_of_memory: mpsc::Receiver<RunId>,
     proxy: mpsc::Receiver<LinkEvent>,
     commands: mpsc::Receiver<Command>,
     signals: Signals,
@@ -224,15 +228,17 @@ impl Signals {
 pub(crate) fn channels(signals: Signals, backlog: VecDeque<News>) -> (Senders, Inbox) {
     let (readiness_sender, readiness) = mpsc::channel(INBOX_SIZE);
     let (emptied_sender, emptied) = mpsc::channel(INBOX_SIZE);
+    let (out_of_memory_sender, out_of_memory) = mpsc::channel(INBOX_SIZE);
     let (proxy_sender, proxy) = mpsc::channel(INBOX_SIZE);
     let (commands_sender, commands) = mpsc::channel(INBOX_SIZE);
     let senders = Senders {
         readiness: readiness_sender,
         emptied: emptied_sender,
+        out_of_memory: out_of_memory_sender,
         proxy: proxy_sender,
         commands: commands_sender,
     };
-    (senders, Inbox { readiness, emptied, proxy, commands, signals, backlog })
+    (senders, Inbox { readiness, emptied, out_of_memory, proxy, commands, signals, backlog })
 }
 
 impl App {
@@ -258,11 +264,13 @@ impl App {
         }
         let deadline = [self.fleet.deadline(), self.proxy.deadline()].into_iter().flatten().min();
         let unsettled = self.unsettled_since.is_some();
-        let Inbox { readiness, emptied, proxy, commands, signals, backlog: _ } = &mut self.inbox;
+        let Inbox { readiness, emptied, out_of_memory, proxy, commands, signals, backlog: _ } =
+            &mut self.inbox;
         let event = tokio::select! {
             biased;
             () = signals.next() => Event::Terminate,
             news = self.link.next() => Event::Spawner(news?),
+            Some(run) = out_of_memory.recv() => Event::OutOfMemory(run),
             Some(run) = emptied.recv() => Event::Emptied(run),
             Some(news) = readiness.recv() => Event::Readiness(news),
             Some(news) = proxy.recv() => Event::Proxy(news),
@@ -280,6 +288,7 @@ impl App {
             Event::Proxy(news) => self.proxy_says(news),
             Event::Readiness(news) => self.readiness_says(news),
             Event::Emptied(run) => self.emptied(run),
+            Event::OutOfMemory(run) => self.out_of_memory(run),
             Event::Command(command) => self.command(command),
             Event::Terminate => self.terminate(),
             Event::Tick => {

@@ -22,12 +22,14 @@ impl Cgroups {
             Ok(host) => Tree::create(&host, &addresses::cgroup_name(app, &places.runtime)),
             Err(error) => return Cgroups::none(format!("cgroups cannot be looked at: {error}")),
         };
-        let mut warnings: Vec<String> = tree.refusals().iter().map(ToString::to_string).collect();
         if !tree.is_usable() {
-            let reason =
-                if warnings.is_empty() { String::new() } else { format!(" ({})", warnings.join("; ")) };
-            return Cgroups::none(format!("no cgroups can be made here{reason}"));
+            // Each hierarchy has its refusal, and they say the same.
+            return Cgroups::none(match tree.refusals().first() {
+                Some(refusal) => refusal.to_string(),
+                None => "this host has no cgroups".to_owned(),
+            });
         }
+        let mut warnings: Vec<String> = tree.refusals().iter().map(ToString::to_string).collect();
         match tree.enter_supervisor(own_pids) {
             Ok(missing) if missing.is_empty() => {}
             Ok(missing) => warnings.push(format!(

@@ -24,6 +24,7 @@ use watt_spawner::protocol::{Message, Request, WaitStatus};
 
 use crate::{
     app::{App, Ending, PROXY},
+    containment,
     events::happenings,
     launch::{Accepts, listener_name},
     listening::{Listening, Network, Owner},
@@ -87,6 +88,7 @@ impl App {
         known.spawned(pid, pidfd);
         let source = logs::Source::Worker(known.worker.clone());
         self.attach(id, source, false, stdout, stderr);
+        self.watch_memory(id);
         self.unsettle();
     }
 
@@ -185,18 +187,50 @@ impl App {
             main.exit = Some(exit);
         }
         let worker = known.worker.clone();
-        let limits =
-            self.plan.services.get(&worker.service).map(|service| service.limits.clone()).unwrap_or_default();
-        let cause = known.cause(exit, known.group.events().oom_kills, limits.memory);
-        if let ExitCause::OutOfMemory { limit } = &cause {
-            self.events.emit(happenings::OutOfMemory { worker: worker.clone(), run: id, limit: *limit });
-            if limits.oom_group {
-                // cgroup v1 kills one process alone; half a worker is worse than none.
-                self.kill(id);
-            }
+        let limit = self.plan.services.get(&worker.service).and_then(|service| service.limits.memory);
+        let cause = known.cause(exit, known.group.events().oom_kills, limit);
+        if matches!(cause, ExitCause::OutOfMemory { .. }) {
+            self.out_of_memory(id);
         }
         self.exited_now(&worker);
         self.push(worker, Event::Exited(id, cause));
+    }
+
+    /// Has the kernel tell of out-of-memory kills, which need not meet the main process.
+    pub(crate) fn watch_memory(&mut self, id: RunId) {
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        let service = self.plan.services.get(&run.worker.service);
+        if service.is_none_or(|service| service.limits.memory.is_none()) || !run.group.is_usable() {
+            return;
+        }
+        let (group, counted) = (run.group.clone(), run.oom_kills_before);
+        let sender = self.senders.out_of_memory.clone();
+        run.tasks.push(Task(tokio::spawn(async move {
+            for told in counted.. {
+                containment::out_of_memory(&group, told).await;
+                if sender.send(id).await.is_err() {
+                    return;
+                }
+            }
+        })));
+    }
+
+    /// The kernel killed a process of a run for memory. With `oom_group` the rest follows: cgroup v2 does that itself,
+    /// v1 kills one process alone, and half a worker is worse than none.
+    pub(crate) fn out_of_memory(&mut self, id: RunId) {
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        let kills = run.group.events().oom_kills;
+        if kills <= run.oom_kills_told {
+            return;
+        }
+        run.oom_kills_told = kills;
+        let worker = run.worker.clone();
+        let limits = self.plan.services.get(&worker.service).map(|service| &service.limits);
+        let (limit, whole) = limits.map_or((None, true), |limits| (limits.memory, limits.oom_group));
+        self.events.emit(happenings::OutOfMemory { worker, run: id, limit });
+        if whole {
+            self.kill(id);
+        }
     }
 
     /// A socket of a worker is bound.

@@ -57,6 +57,8 @@ pub(crate) struct Run {
     /// Out-of-memory kills its cgroup had counted when the run was started: a cgroup that could not be removed is used
     /// again.
     pub(crate) oom_kills_before: u64,
+    /// Those that were told already.
+    pub(crate) oom_kills_told: u64,
     /// The entry of the environment by which its processes can be told without a cgroup.
     pub(crate) environment: Vec<u8>,
     /// Its main process, from the moment it was cloned.
@@ -103,13 +105,15 @@ impl Drop for Task {
 impl Run {
     /// A run whose process is asked for.
     pub(crate) fn new(worker: WorkerId, group: Group, places: &WorkerPlaces, started_at_ms: u64) -> Run {
+        let oom_kills = group.events().oom_kills;
         Run {
             worker,
             started_at_ms,
             accepts: Accepts::Nowhere,
             endpoint: None,
             cgroup_id: group.id(),
-            oom_kills_before: group.events().oom_kills,
+            oom_kills_before: oom_kills,
+            oom_kills_told: oom_kills,
             group,
             environment: format!("WATT_MESH_SOCKET={}", places.mesh.display()).into_bytes(),
             main: None,

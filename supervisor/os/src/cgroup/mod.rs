@@ -19,11 +19,13 @@ mod group;
 mod host;
 mod kill;
 mod limits;
+mod oom;
 mod tree;
 mod usage;
 
 pub use group::Group;
 pub use host::{Controller, Host, Mode};
 pub use limits::{LimitName, Limits, Reason, Unenforced};
+pub use oom::OomSignal;
 pub use tree::{Refusal, Tree, WayOut};
 pub use usage::{Events, Usage};
