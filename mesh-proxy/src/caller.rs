@@ -87,9 +87,13 @@ impl Callers {
             return Caller::Service(service.into());
         }
         match stream.peer_cred() {
-            Ok(peer) if peer.uid() == 0 || Some(peer.uid()) == self.supervisor_uid => Caller::Operator,
+            Ok(peer) if self.is_operator(peer.uid()) => Caller::Operator,
             Ok(_) | Err(_) => Caller::Unknown,
         }
+    }
+
+    fn is_operator(&self, uid: u32) -> bool {
+        uid == 0 || Some(uid) == self.supervisor_uid
     }
 
     fn service_of(&self, pid: u32) -> Option<&str> {
@@ -139,6 +143,13 @@ mod tests {
         assert_eq!(callers(Some(u64::MAX), Some(u32::MAX), Some(uid)).over_unix(&here), Caller::Operator);
         let expected = if uid == 0 { Caller::Operator } else { Caller::Unknown };
         assert_eq!(callers(Some(u64::MAX), None, None).over_unix(&here), expected);
+    }
+
+    #[test]
+    fn root_and_the_supervisors_user_are_operators() {
+        let callers = callers(None, None, Some(1000));
+        assert_eq!([0, 1000, 1001].map(|uid| callers.is_operator(uid)), [true, true, false]);
+        assert!(!Callers::default().is_operator(1000));
     }
 
     #[test]

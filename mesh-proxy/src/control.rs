@@ -326,3 +326,49 @@ pub(crate) fn listener(listener: std::os::unix::net::UnixListener) -> io::Result
     listener.set_nonblocking(true)?;
     UnixListener::from_std(listener)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn control(threads: usize) -> (Control, Vec<mpsc::Receiver<ThreadOrder>>) {
+        let (orders, queues) = (0..threads).map(|_| mpsc::channel(8)).unzip();
+        (Control::new(orders), queues)
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_dies_ends_the_process() {
+        let (mut control, _queues) = control(2);
+        assert_eq!(control.hear(1, ThreadEvent::Ended), Some(End::ThreadDied(1)));
+    }
+
+    #[tokio::test]
+    async fn finished_is_when_every_thread_is() {
+        let (mut control, mut queues) = control(2);
+        control.finish(Instant::now() + Duration::from_secs(1)).await;
+        for queue in &mut queues {
+            assert!(matches!(queue.try_recv(), Ok(ThreadOrder::Finish)));
+        }
+        assert_eq!(control.hear(0, ThreadEvent::Ended), None);
+        assert_eq!(control.hear(0, ThreadEvent::Ended), None, "the same thread again");
+        assert_eq!(control.hear(1, ThreadEvent::Ended), Some(End::Finished));
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_is_applied_when_every_thread_uses_it() {
+        let (mut control, mut queues) = control(2);
+        control.apply(Snapshot { version: 9, ..Snapshot::default() }).await;
+        control.apply(Snapshot { version: 9, ..Snapshot::default() }).await;
+        let numbers: Vec<u64> = std::iter::from_fn(|| match queues[0].try_recv() {
+            Ok(ThreadOrder::Apply { number, .. }) => Some(number),
+            _ => None,
+        })
+        .collect();
+        assert_eq!(numbers, [1, 2], "numbers differ where versions do not");
+        control.hear(0, ThreadEvent::Applied { number: 1 });
+        control.hear(0, ThreadEvent::Applied { number: 2 });
+        assert_eq!(control.applying.left, 1, "what was overtaken does not count");
+        control.hear(1, ThreadEvent::Applied { number: 2 });
+        assert_eq!(control.applying.left, 0);
+    }
+}
