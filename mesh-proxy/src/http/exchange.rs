@@ -181,7 +181,8 @@ impl Exchange<'_> {
             Method::Other => unread,
         };
         self.upload_broken = false;
-        self.upload.rewind() && safe && self.sends < SENDS_MAX
+        // An interim response is one, too: its worker began to act.
+        self.upload.rewind() && safe && self.interims == 0 && self.sends < SENDS_MAX
     }
 
     /// One attempt with one connection.

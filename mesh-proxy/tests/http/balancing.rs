@@ -136,6 +136,25 @@ fn a_half_read_response_is_not_asked_for_again() {
     });
 }
 
+#[test]
+fn a_request_with_an_interim_response_is_not_sent_again() {
+    local(async {
+        let bed = Bed::new();
+        let workers = [bed.worker("api", 1), bed.worker("api", 2)];
+        let mut client = bed.client();
+        client.send(GET).await;
+        let mut wire = tokio::select! {
+            wire = workers[0].accept() => wire,
+            wire = workers[1].accept() => wire,
+        };
+        wire.head().await;
+        wire.send("HTTP/1.1 103 Early Hints\r\n\r\n").await;
+        client.head().await;
+        drop(wire);
+        assert_eq!(client.failure().await, (502, "connection_lost".into()));
+    });
+}
+
 /// The promise: `kill -9` of a worker under load loses no idempotent request while another one is ready.
 #[test]
 fn load_survives_the_death_of_a_worker() {

@@ -80,9 +80,8 @@ fn an_invalid_trace_is_replaced_with_its_state() {
         let (bed, worker) = Bed::with_worker();
         for trace in ["traceparent: 00-0-0-0\r\n", "", "traceparent: {P}\r\ntraceparent: {P}\r\n"] {
             let trace = trace.replace("{P}", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
-            bed.client()
-                .send(format!("GET / HTTP/1.1\r\nHost: shop\r\n{trace}tracestate: a=1\r\n\r\n"))
-                .await;
+            let mut client = bed.client();
+            client.send(format!("GET / HTTP/1.1\r\nHost: shop\r\n{trace}tracestate: a=1\r\n\r\n")).await;
             let head = worker.accept().await.head().await;
             let fresh = field(&head, "traceparent").unwrap();
             assert!(fresh.len() == 55 && !fresh.contains("0af7651916cd43dd"), "{fresh}");
