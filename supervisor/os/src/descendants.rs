@@ -31,6 +31,9 @@ pub struct Marks {
 /// How often the stopping pass looks for processes that were forked meanwhile.
 const PASSES_MAX: usize = 64;
 
+/// How often /proc is listed for one look. A host on which processes come and go all the time never has nothing new.
+const LISTINGS_MAX: usize = 32;
+
 /// The most of an environment that is searched, in bytes.
 const ENVIRONMENT_SIZE_MAX: u64 = 256 << 10;
 
@@ -89,10 +92,22 @@ fn signal_one(pid: u32, expected: &Stat, signal: i32) {
 }
 
 /// Every process of the host by number.
+///
+/// A process that forks and exits between the listing and the look at it is missed, and its child was not listed yet. So the
+/// listing is repeated until it has nothing new: every process that was there at the last one was looked at.
 fn table() -> io::Result<BTreeMap<u32, Stat>> {
-    let entries = fs::read_dir("/proc")?;
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    Ok(pids.filter_map(|pid: u32| Some((pid, Stat::of(pid).ok()?))).collect())
+    let mut table = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    for _ in 0..LISTINGS_MAX {
+        let entries = fs::read_dir("/proc")?.flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let new: Vec<u32> = pids.filter(|pid| seen.insert(*pid)).collect();
+        if new.is_empty() {
+            break;
+        }
+        table.extend(new.into_iter().filter_map(|pid| Some((pid, Stat::of(pid).ok()?))));
+    }
+    Ok(table)
 }
 
 /// Those of the table that belong to the run and have not ended.

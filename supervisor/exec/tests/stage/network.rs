@@ -57,6 +57,8 @@ fn call(inside: &mut Running, ip: impl Into<Ipv4Addr>, port: u16) -> Result<TcpS
 fn accepted(listener: &TcpListener, mut caller: TcpStream) -> TcpStream {
     wait_for(listener.as_fd(), PollFlags::POLLIN);
     let mut served = stream(listener.accept().unwrap().0.into());
+    // Not the address that was called, as the kernel would have it: that could connect a socket to itself.
+    assert_eq!(served.peer_addr().unwrap().ip(), Ipv4Addr::LOCALHOST);
     caller.write_all(b"?").unwrap();
     let mut byte = [0];
     served.read_exact(&mut byte).unwrap();
