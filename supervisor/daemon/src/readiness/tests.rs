@@ -7,6 +7,10 @@ use std::{
     },
     path::Path,
     process::{Child, ChildStdin, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use tokio::{
@@ -69,8 +73,10 @@ fn std_socket() -> OwnedFd {
     socket.as_fd().try_clone_to_owned().unwrap()
 }
 
-/// Accepts connections and answers each request with the next of these, the last one for ever.
-fn serve(listener: TcpListener, answers: &'static [&'static str]) {
+/// Accepts connections and answers each request with the next of these, the last one for ever. Counts the answers.
+fn serve(listener: TcpListener, answers: &'static [&'static str]) -> Arc<AtomicUsize> {
+    let count = Arc::new(AtomicUsize::new(0));
+    let answered = Arc::clone(&count);
     tokio::spawn(async move {
         for count in 0.. {
             let (mut connection, _) = listener.accept().await.unwrap();
@@ -84,9 +90,11 @@ fn serve(listener: TcpListener, answers: &'static [&'static str]) {
                 );
             }
             let answer = answers[count.min(answers.len() - 1)];
+            answered.fetch_add(1, Ordering::Relaxed);
             let _ = connection.write_all(answer.as_bytes()).await;
         }
     });
+    count
 }
 
 async fn listener() -> (TcpListener, SocketAddr) {
@@ -133,7 +141,7 @@ async fn a_started_run_is_ready_and_its_endpoint_follows() {
 #[tokio::test]
 async fn a_get_has_to_be_answered_well() {
     let (listener, address) = listener().await;
-    serve(
+    let answered = serve(
         listener,
         &[
             "HTTP/1.1 503 Not Yet\r\n\r\n",
@@ -146,6 +154,7 @@ async fn a_get_has_to_be_answered_well() {
     let sign = Sign::Http { path: "/healthz?full=1".into() };
     let mut watched = Watched::new(sign, Accepts::Port(address.port()));
     assert_eq!(watched.ready().await, Some(Endpoint::PrivateTcp { address }));
+    assert_eq!(answered.load(Ordering::Relaxed), 5, "a bad answer was taken for a good one");
 }
 
 #[tokio::test]
