@@ -45,6 +45,9 @@ pub(crate) struct Control {
     threads: Vec<mpsc::Sender<ThreadOrder>>,
     link: Option<Link>,
     registry: Registry,
+    /// Listeners named before there was a snapshot. What comes in there could only be answered wrongly; it waits in
+    /// the kernel's queue.
+    early: Vec<(ListenerId, ListenerKind, OwnedFd)>,
     drains: Drains,
     sockets: Sockets,
     totals: Totals,
@@ -99,6 +102,7 @@ impl Control {
             totals: Totals::new(count),
             threads,
             link: None,
+            early: Vec::new(),
             applying: Applying::default(),
             life: Life::Serving,
         }
@@ -140,6 +144,7 @@ impl Control {
                 self.add_listener(id, kind, listener).await
             }
             Ok(Some(Order::RemoveListener { id })) => {
+                self.early.retain(|(early, ..)| *early != id);
                 if let Some(threads) = self.registry.remove(&id) {
                     self.remove_listener(&id, threads).await;
                 }
@@ -170,6 +175,10 @@ impl Control {
 
     async fn add_listener(&mut self, id: ListenerId, kind: ListenerKind, listener: OwnedFd) {
         if matches!(self.life, Life::Finishing { .. }) {
+            return;
+        }
+        if self.applying.number == 0 {
+            self.early.push((id, kind, listener));
             return;
         }
         let Some(threads) = self.registry.add(&id, &kind) else { return };
@@ -203,6 +212,9 @@ impl Control {
         let view = Arc::new(View::new(snapshot, self.link.as_ref().map(Link::peer_uid)));
         for thread in 0..self.threads.len() {
             self.order(thread, ThreadOrder::Apply { number, view: Arc::clone(&view) }).await;
+        }
+        for (id, kind, listener) in std::mem::take(&mut self.early) {
+            self.add_listener(id, kind, listener).await;
         }
     }
 
