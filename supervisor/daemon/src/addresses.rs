@@ -18,12 +18,13 @@ pub fn of_services(plan: &Plan) -> BTreeMap<ServiceId, Ipv4Addr> {
     plan.services.keys().cloned().zip((FIRST..END).map(Ipv4Addr::from_bits)).collect()
 }
 
-/// The one address of all names on the host's network: 127.78.x.y, from the application's name, so that it stays
-/// the same and applications rarely meet.
-pub fn of_app(app: &AppName) -> Ipv4Addr {
-    let hash = fnv1a(app.as_str().as_bytes());
+/// The addresses that may become the one of all names on the host's network, 127.78.x.y: the first comes from the
+/// application's name and runtime folder, so that it stays the same and applications rarely meet, and the others
+/// follow it for when they do.
+pub fn of_app(app: &AppName, runtime: &Path) -> impl Iterator<Item = Ipv4Addr> {
+    let hash = fnv1a(cgroup_name(app, runtime).as_bytes());
     // x.0 and x.255 would be allowed on loopback, but look like mistakes.
-    Ipv4Addr::new(127, 78, (hash >> 8) as u8, (hash % 254) as u8 + 1)
+    (0..8).map(move |nth| Ipv4Addr::new(127, 78, (hash >> 8) as u8, ((hash % 254 + nth) % 254) as u8 + 1))
 }
 
 /// User and group id of an application's unprivileged processes when root runs it: from systemd's range of
@@ -85,14 +86,17 @@ mod tests {
     fn an_applications_ids_stay_in_their_range_and_do_not_change() {
         let shop = AppName::new("shop").unwrap();
         // Another version must find the sockets of this one: these values may not change.
-        assert_eq!(of_app(&shop), Ipv4Addr::new(127, 78, 36, 188));
+        let usual = |app: &AppName| Path::new("/run/watt").join(app.as_str());
+        assert_eq!(of_app(&shop, &usual(&shop)).next(), Some(Ipv4Addr::new(127, 78, 36, 188)));
         assert_eq!(unprivileged_id(&shop), 62217);
         assert_eq!(cgroup_name(&shop, Path::new("/run/watt/shop")), "shop");
         assert_ne!(cgroup_name(&shop, Path::new("/a/shop")), cgroup_name(&shop, Path::new("/b/shop")));
         for name in ["a", "b", "hello", "x-1", "0"] {
             let app = AppName::new(name).unwrap();
-            assert_eq!(of_app(&app).octets()[..2], [127, 78]);
-            assert!((1..=254).contains(&of_app(&app).octets()[3]), "{}", of_app(&app));
+            for address in of_app(&app, &usual(&app)) {
+                assert_eq!(address.octets()[..2], [127, 78]);
+                assert!((1..=254).contains(&address.octets()[3]), "{address}");
+            }
             assert!((61184..65280).contains(&unprivileged_id(&app)));
         }
     }

@@ -53,7 +53,8 @@ impl App {
         let logs = Logs::start(settings, events.clone());
         let logs = logs.map_err(|source| StartError::Runtime { what: "start to read output", source })?;
         let (senders, inbox) = app::channels(signals, backlog);
-        let Listeners { control, mesh, gateway, gateway_address, mesh_host, threads } = listeners;
+        let Listeners { control, mesh, gateway, gateway_address, mesh_host, mesh_host_address: _, threads } =
+            listeners;
         let server = Server::new(control, senders.commands.clone(), events.clone(), logs.clone());
         let server = Serving::start(server.map_err(StartError::Control)?);
         let proxy_link = ProxyLink::start(places.proxy_socket(), senders.proxy.clone());

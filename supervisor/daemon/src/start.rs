@@ -6,7 +6,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     fs, io,
-    net::{IpAddr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr},
     os::{
         fd::{AsFd, OwnedFd},
         unix::process::parent_id,
@@ -65,6 +65,8 @@ pub(crate) struct Listeners {
     pub(crate) gateway_address: Option<SocketAddr>,
     /// The names' address on the host's network, where it can be bound.
     pub(crate) mesh_host: Option<Arc<OwnedFd>>,
+    /// That address.
+    pub(crate) mesh_host_address: Option<Ipv4Addr>,
     /// How many threads the proxy has.
     pub(crate) threads: usize,
 }
@@ -128,9 +130,9 @@ pub(crate) async fn start(
         connection.keep(proxy::PROGRAM, program);
         connection.keep(PLAN, sealed_sources(&sources)?);
     }
-    write_name_files(places, &plan)?;
     let mut warnings = Vec::new();
     let listeners = connection.listeners(places, &plan, held, &mut warnings).await?;
+    write_name_files(places, &plan, listeners.mesh_host_address)?;
     let probe = connection.probe(held).await?;
     let findings = host_probe::findings(probe.as_ref(), &plan, uid);
     warnings.extend(findings.warnings);
@@ -183,13 +185,14 @@ fn remove_stale(places: &Places) {
 }
 
 /// The files that are bound over a worker's own.
-fn write_name_files(places: &Places, plan: &Plan) -> Result<(), StartError> {
+fn write_name_files(places: &Places, plan: &Plan, shared: Option<Ipv4Addr>) -> Result<(), StartError> {
     let host = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let own = addresses::of_services(plan);
-    let shared = addresses::of_app(&plan.name);
+    // Without a listener there, names that lead nowhere would only hide why.
+    let on_host = own.keys().filter_map(|id| Some((id, shared?)));
     let files = [
         (places.hosts(), addresses::hosts(&host("/etc/hosts"), own.iter().map(|(id, at)| (id, *at)))),
-        (places.hosts_shared(), addresses::hosts(&host("/etc/hosts"), own.keys().map(|id| (id, shared)))),
+        (places.hosts_shared(), addresses::hosts(&host("/etc/hosts"), on_host)),
         (places.resolv_conf(), addresses::resolv_conf(&host("/etc/resolv.conf"))),
         (places.nsswitch_conf(), addresses::nsswitch_conf(&host("/etc/nsswitch.conf"))),
     ];
@@ -298,8 +301,8 @@ impl Connection {
         // Held for the proxy; it is reached by its path.
         drop(self.unix(proxy::LISTENER, places.proxy_socket(), 0o600).await?);
         let mesh = self.unix("mesh.sock", places.mesh_socket(), 0o600).await?.into();
-        let mesh_host = self.mesh_host(plan, warnings).await;
-        Ok(Listeners { control, mesh, gateway, gateway_address, mesh_host, threads })
+        let (mesh_host_address, mesh_host) = self.mesh_host(places, plan, warnings).await.unzip();
+        Ok(Listeners { control, mesh, gateway, gateway_address, mesh_host, mesh_host_address, threads })
     }
 
     async fn unix(&mut self, name: &str, path: PathBuf, mode: u32) -> Result<OwnedFd, StartError> {
@@ -338,20 +341,37 @@ impl Connection {
 
     /// Port 80 of the application's own loopback address, for services on the host's network. An ordinary user may
     /// not bind it on most hosts, and those services call by `$WATT_MESH_SOCKET`.
-    async fn mesh_host(&mut self, plan: &Plan, warnings: &mut Vec<String>) -> Option<Arc<OwnedFd>> {
-        let address = SocketAddr::new(IpAddr::V4(addresses::of_app(&plan.name)), 80);
-        match self.listen("mesh/host", Address::Tcp { address, reuse_port: false }).await {
-            Ok((_, descriptor)) => Some(Arc::new(descriptor)),
-            Err(error) => {
-                if plan.services.values().any(|service| service.network == watt_core::plan::Network::Host) {
-                    warnings.push(format!(
-                        "services on the host's network reach the mesh by $WATT_MESH_SOCKET alone: cannot listen on \
-                         {address}: {error}"
-                    ));
+    async fn mesh_host(
+        &mut self,
+        places: &Places,
+        plan: &Plan,
+        warnings: &mut Vec<String>,
+    ) -> Option<(Ipv4Addr, Arc<OwnedFd>)> {
+        let mut refusal = None;
+        for address in addresses::of_app(&plan.name, &places.runtime) {
+            let wanted = Address::Tcp { address: SocketAddr::new(address.into(), 80), reuse_port: false };
+            match self.listen("mesh/host", wanted).await {
+                Ok((Address::Tcp { address: SocketAddr::V4(bound), .. }, descriptor)) => {
+                    return Some((*bound.ip(), Arc::new(descriptor)));
                 }
-                None
+                // Another application has it.
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => refusal = Some((address, error)),
+                Err(error) => {
+                    refusal = Some((address, error));
+                    break;
+                }
+                Ok(_) => {}
             }
         }
+        if let Some((address, error)) = refusal
+            && plan.services.values().any(|service| service.network == watt_core::plan::Network::Host)
+        {
+            warnings.push(format!(
+                "services on the host's network reach the mesh by $WATT_MESH_SOCKET alone: cannot listen on \
+                 {address}:80: {error}"
+            ));
+        }
+        None
     }
 }
 
