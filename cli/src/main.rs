@@ -1,2 +1,97 @@
-//! The control API's program; see ARCHITECTURE.md.
-fn main() {}
+//! `wattctl`: the one program. It reads arguments and either becomes one of watt's own processes (spawner, daemon, mesh
+//! proxy) or performs one command of the operator's. Policy and rendering are elsewhere.
+
+#![expect(
+    unreachable_pub,
+    reason = "nothing of a program is reachable; `pub` says what a module offers to the others"
+)]
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+mod args;
+mod commands;
+mod context;
+mod exit;
+#[cfg(test)]
+mod reference;
+mod roles;
+mod text;
+
+use args::{Cli, Command};
+use exit::{Exit, Outcome};
+
+fn main() -> ExitCode {
+    let cli = Cli::try_parse().unwrap_or_else(|error| error.exit());
+    match cli.command {
+        Command::Spawner(arguments) => roles::spawner(arguments),
+        Command::Daemon(arguments) => roles::daemon(arguments),
+        Command::MeshProxy(arguments) => roles::mesh_proxy(arguments),
+        command => finish(wants_json(&command), perform(command)),
+    }
+}
+
+fn perform(command: Command) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| exit::Failure::new(Exit::Host, format!("cannot start a runtime: {error}")))?;
+    runtime.block_on(async {
+        match command {
+            Command::Up(arguments) => commands::up::run(arguments).await,
+            Command::Down(arguments) => commands::down::run(arguments).await,
+            Command::Status(arguments) => commands::status::run(arguments).await,
+            Command::Start(arguments) => {
+                commands::operate::run(commands::operate::Operation::Start, arguments).await
+            }
+            Command::Stop(arguments) => {
+                commands::operate::run(commands::operate::Operation::Stop, arguments).await
+            }
+            Command::Restart(arguments) => {
+                commands::operate::run(commands::operate::Operation::Restart, arguments).await
+            }
+            Command::Logs(arguments) => commands::logs::run(arguments).await,
+            Command::Inspect(arguments) => commands::inspect::run(arguments).await,
+            Command::Events(arguments) => commands::events::run(arguments).await,
+            Command::Inject(arguments) => commands::inject::run(arguments).await,
+            Command::Doctor(print) => commands::doctor::run(print).await,
+            Command::Config(arguments) => commands::config::run(arguments),
+            Command::Completion { shell } => commands::completion::run(shell),
+            Command::Spawner(_) | Command::Daemon(_) | Command::MeshProxy(_) => Ok(Exit::Usage),
+        }
+    })
+}
+
+fn finish(json: bool, outcome: Outcome) -> ExitCode {
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            failure.print(json);
+            failure.exit.into()
+        }
+    }
+}
+
+fn wants_json(command: &Command) -> bool {
+    match command {
+        Command::Up(arguments) => arguments.print.json,
+        Command::Down(arguments) => arguments.print.json,
+        Command::Status(arguments) => arguments.print.json,
+        Command::Start(arguments) | Command::Stop(arguments) | Command::Restart(arguments) => {
+            arguments.print.json
+        }
+        Command::Logs(arguments) => arguments.services.print.json,
+        Command::Inspect(arguments) => arguments.print.json,
+        Command::Events(arguments) => arguments.print.json,
+        Command::Inject(arguments) => arguments.print.json,
+        Command::Doctor(print) => print.json,
+        Command::Config(args::Config { command }) => match command {
+            args::ConfigCommand::Check(file) | args::ConfigCommand::Show(file) => file.print.json,
+            args::ConfigCommand::Schema => true,
+        },
+        Command::Completion { .. } | Command::Spawner(_) | Command::Daemon(_) | Command::MeshProxy(_) => {
+            false
+        }
+    }
+}

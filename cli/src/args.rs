@@ -1,0 +1,291 @@
+//! The command line.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::exit;
+
+/// Runs one application made of several services on one Linux host.
+#[derive(Debug, Parser)]
+#[command(name = "wattctl", version, about, max_term_width = 100, after_help = after_help(), subcommand_required = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+fn after_help() -> String {
+    let codes =
+        exit::ALL.iter().map(|(exit, text)| format!("  {}  {text}\n", *exit as u8)).collect::<String>();
+    format!(
+        "Exit codes:\n{codes}\nA command finds its application by --app, by the configuration file in this folder or above it, or, when only one runs, by that."
+    )
+}
+
+/// Which application a command is for.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Which {
+    /// The application's name
+    #[arg(short, long, value_name = "NAME", global = true)]
+    pub app: Option<String>,
+    /// The configuration file, or a folder with one
+    #[arg(long, value_name = "PATH", global = true)]
+    pub file: Option<PathBuf>,
+}
+
+/// How to print.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct Print {
+    /// Print JSON for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The services an operation is for.
+#[derive(Debug, Clone, Args)]
+pub struct Services {
+    /// Services by name; all of them when none is given
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+    #[command(flatten)]
+    pub which: Which,
+    #[command(flatten)]
+    pub print: Print,
+}
+
+/// A command without arguments of its own.
+#[derive(Debug, Clone, Args)]
+pub struct Plain {
+    #[command(flatten)]
+    pub which: Which,
+    #[command(flatten)]
+    pub print: Print,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start the application; follow its log until Ctrl-C, which stops it
+    Up(Up),
+    /// Stop the application and leave nothing behind
+    Down(Down),
+    /// Show what every service is doing
+    Status(Status),
+    /// Start services that were stopped or have failed, with what they depend on
+    Start(Services),
+    /// Stop services; the application stays up
+    Stop(Services),
+    /// Stop and start services
+    Restart(Services),
+    /// Show what the services wrote
+    Logs(Logs),
+    /// Show everything about one service
+    Inspect(Inspect),
+    /// Show what happened
+    Events(Events),
+    /// Send a request to a service, over the mesh
+    Inject(Inject),
+    /// Show what this host offers, and how to get what it does not
+    Doctor(Print),
+    /// Check, show or describe the configuration
+    Config(Config),
+    /// Print a completion script: wattctl completion bash > /etc/bash_completion.d/wattctl
+    Completion {
+        /// For this shell
+        shell: Shell,
+    },
+
+    #[command(hide = true)]
+    Spawner(Spawner),
+    #[command(hide = true)]
+    Daemon(Daemon),
+    #[command(hide = true, name = "mesh-proxy")]
+    MeshProxy(MeshProxy),
+}
+
+/// `up`
+#[derive(Debug, Args)]
+pub struct Up {
+    /// A folder with watt.yaml (or .yml, .json, .toml), or the file itself
+    #[arg(value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Return when every service is ready, and leave the application running
+    #[arg(short, long)]
+    pub detach: bool,
+    /// The application's name, in place of the configured one
+    #[arg(short, long, value_name = "NAME")]
+    pub app: Option<String>,
+    /// The configuration file, in place of DIR
+    #[arg(long, value_name = "PATH", conflicts_with = "dir")]
+    pub file: Option<PathBuf>,
+    #[command(flatten)]
+    pub print: Print,
+}
+
+/// `down`
+#[derive(Debug, Args)]
+pub struct Down {
+    /// Kill at once in place of letting requests end
+    #[arg(long)]
+    pub now: bool,
+    #[command(flatten)]
+    pub which: Which,
+    #[command(flatten)]
+    pub print: Print,
+}
+
+/// `status`
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Show each worker
+    #[arg(short, long)]
+    pub workers: bool,
+    #[command(flatten)]
+    pub which: Which,
+    #[command(flatten)]
+    pub print: Print,
+}
+
+/// `logs`
+#[derive(Debug, Args)]
+pub struct Logs {
+    /// Go on with what is written from now on
+    #[arg(short, long)]
+    pub follow: bool,
+    /// From this time on: 10m, 2h, or 2026-11-26T08:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// The last lines only
+    #[arg(short = 'n', long, value_name = "LINES")]
+    pub tail: Option<usize>,
+    #[command(flatten)]
+    pub services: Services,
+}
+
+/// `inspect`
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// The service
+    pub service: String,
+    #[command(flatten)]
+    pub which: Which,
+    #[command(flatten)]
+    pub print: Print,
+}
+
+/// `events`
+#[derive(Debug, Args)]
+pub struct Events {
+    /// Go on with what happens from now on
+    #[arg(short, long)]
+    pub follow: bool,
+    /// After this sequence number
+    #[arg(long, value_name = "SEQ", default_value_t = 0)]
+    pub since: u64,
+    #[command(flatten)]
+    pub which: Which,
+    #[command(flatten)]
+    pub print: Print,
+}
+
+/// `inject`
+#[derive(Debug, Args)]
+pub struct Inject {
+    /// The service
+    pub service: String,
+    /// Path and query
+    #[arg(default_value = "/")]
+    pub path: String,
+    /// The method
+    #[arg(short = 'X', long, value_name = "METHOD")]
+    pub method: Option<String>,
+    /// A header: 'name: value'
+    #[arg(short = 'H', long = "header", value_name = "HEADER")]
+    pub headers: Vec<String>,
+    /// A body, or @FILE, or @- for standard input; makes the method POST
+    #[arg(short, long, value_name = "DATA")]
+    pub data: Option<String>,
+    /// Show the status line and headers as well
+    #[arg(short, long)]
+    pub include: bool,
+    #[command(flatten)]
+    pub which: Which,
+    #[command(flatten)]
+    pub print: Print,
+}
+
+/// `config`
+#[derive(Debug, Args)]
+pub struct Config {
+    /// What to do with it
+    #[command(subcommand)]
+    pub command: ConfigCommand,
+}
+
+/// `config …`
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Say whether the configuration is right, and everything that is not
+    Check(ConfigFile),
+    /// Show the configuration in effect, and where each value came from
+    Show(ConfigFile),
+    /// Print the JSON Schema that editors use
+    Schema,
+}
+
+/// A configuration file.
+#[derive(Debug, Args)]
+pub struct ConfigFile {
+    /// A folder with watt.yaml (or .yml, .json, .toml), or the file itself
+    #[arg(value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// The configuration file, in place of DIR
+    #[arg(long, value_name = "PATH", conflicts_with = "dir")]
+    pub file: Option<PathBuf>,
+    #[command(flatten)]
+    pub print: Print,
+}
+
+/// The role of the spawner.
+#[derive(Debug, Args)]
+pub struct Spawner {
+    /// The file to lock
+    #[arg(long)]
+    pub lock: PathBuf,
+    /// For `ps`
+    #[arg(long)]
+    pub app: String,
+    /// The daemon's command line
+    #[arg(last = true, required = true)]
+    pub daemon: Vec<OsString>,
+}
+
+/// The role of the daemon.
+#[derive(Debug, Args)]
+pub struct Daemon {
+    /// The application
+    #[arg(long)]
+    pub app: String,
+    /// The configuration file
+    #[arg(long)]
+    pub file: PathBuf,
+    /// Its runtime folder
+    #[arg(long)]
+    pub runtime: PathBuf,
+    /// Its state folder
+    #[arg(long)]
+    pub state: PathBuf,
+}
+
+/// The role of the mesh proxy.
+#[derive(Debug, Args)]
+pub struct MeshProxy {
+    /// For `ps`
+    #[arg(long)]
+    pub app: String,
+    /// How many threads serve
+    #[arg(long)]
+    pub threads: Option<usize>,
+}

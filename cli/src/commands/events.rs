@@ -1,0 +1,53 @@
+//! `wattctl events`: what happened, and what happens.
+
+use watt_api::{client::EventsQuery, control::Event};
+
+use crate::{
+    args,
+    context::Running,
+    exit::{Exit, Outcome},
+    text::{
+        out, safe,
+        style::{Style, Tone},
+    },
+};
+
+/// Runs the command.
+pub async fn run(arguments: args::Events) -> Outcome {
+    let running = Running::find(&arguments.which)?;
+    let client = running.client().await?;
+    let style = Style::stdout();
+    let mut query = EventsQuery { since: Some(arguments.since), follow: arguments.follow };
+    loop {
+        let mut events = client.events(query).await.map_err(|error| running.failure(error))?;
+        while let Some(event) = events.next().await {
+            let event = event.map_err(|error| running.failure(error))?;
+            query.since = Some(event.seq);
+            if arguments.print.json {
+                out::json_line(&event);
+            } else {
+                out::print(&render(&event, style));
+            }
+        }
+        // A stream that is followed ends with its daemon; the next one knows where we were.
+        if !query.follow || running.is_gone() {
+            return Ok(Exit::Ok);
+        }
+    }
+}
+
+fn render(event: &Event, style: Style) -> String {
+    let about = match (&event.service, event.worker) {
+        (Some(service), Some(worker)) => format!("{service}/{worker}  "),
+        (Some(service), None) => format!("{service}  "),
+        (None, _) => String::new(),
+    };
+    let tone = event.state.map_or(Tone::Strong, super::status::tone);
+    format!(
+        "{}  {:>5}  {}{}\n",
+        style.paint(Tone::Dim, &event.at),
+        event.seq,
+        style.paint(tone, &about),
+        safe::line(&event.text, style.colours)
+    )
+}

@@ -1,0 +1,13 @@
+//! The operator's commands, one file each: ask, then print.
+
+pub mod completion;
+pub mod config;
+pub mod doctor;
+pub mod down;
+pub mod events;
+pub mod inject;
+pub mod inspect;
+pub mod logs;
+pub mod operate;
+pub mod status;
+pub mod up;

@@ -1,0 +1,245 @@
+//! `wattctl status`: the whole application at a glance, at any width.
+
+use watt_api::control::{Requests, Service, Status, Worker, WorkerState};
+
+use crate::{
+    args,
+    context::Running,
+    exit::{Exit, Outcome},
+    text::{
+        numbers, out, safe,
+        style::{Style, Tone},
+        table::{self, Cell, Column},
+    },
+};
+
+/// Runs the command. The exit code says whether everything that is wanted is there.
+pub async fn run(arguments: args::Status) -> Outcome {
+    let running = Running::find(&arguments.which)?;
+    let status = running.client().await?.status().await.map_err(|error| running.failure(error))?;
+    if arguments.print.json {
+        out::json(&status);
+    } else {
+        out::print(&render(&status, arguments.workers, Style::stdout()));
+    }
+    let failed = status.services.iter().any(|service| service.state == WorkerState::Failed);
+    Ok(if failed { Exit::Failed } else { Exit::Ok })
+}
+
+const COLUMNS: [Column; 13] = [
+    Column { title: "SERVICE", rank: 0, right: false },
+    Column { title: "STATE", rank: 0, right: false },
+    Column { title: "READY", rank: 0, right: true },
+    Column { title: "PID", rank: 6, right: true },
+    Column { title: "SINCE", rank: 2, right: true },
+    Column { title: "RESTARTS", rank: 1, right: true },
+    Column { title: "CPU", rank: 3, right: true },
+    Column { title: "MEM", rank: 1, right: true },
+    Column { title: "TASKS", rank: 8, right: true },
+    Column { title: "REQUESTS", rank: 5, right: true },
+    Column { title: "NOW", rank: 7, right: true },
+    Column { title: "ENDPOINT", rank: 9, right: false },
+    Column { title: "LAST EXIT", rank: 0, right: false },
+];
+
+/// The status as text. A service with several workers gets a row a worker when `workers` is set, or when they differ in
+/// state.
+pub fn render(status: &Status, workers: bool, style: Style) -> String {
+    let mut text = heading(status, style);
+    let mut rows = Vec::new();
+    for service in &status.services {
+        rows.push(service_row(service));
+        let differ = service.workers.iter().any(|worker| worker.state != service.workers[0].state);
+        if service.workers.len() > 1 && (workers || differ) {
+            rows.extend(service.workers.iter().map(|worker| worker_row(service, worker)));
+        }
+    }
+    text.push_str(&table::render(&COLUMNS, &rows, style));
+    text.push_str(&troubles(status, style));
+    text
+}
+
+fn heading(status: &Status, style: Style) -> String {
+    let up = numbers::since(&status.started_at).map(numbers::span).unwrap_or_default();
+    let own = &status.supervisor;
+    let mut parts = vec![style.paint(Tone::Strong, &status.app), format!("up {up}")];
+    parts.extend(status.gateway.clone());
+    parts.push(style.paint(Tone::Dim, &format!("watt {} {}", status.version, numbers::bytes(own.memory))));
+    let replaced = own.daemon_restarts + own.proxy_restarts;
+    if replaced > 0 {
+        let text = format!("daemon replaced {}×, proxy {}×", own.daemon_restarts, own.proxy_restarts);
+        parts.push(style.paint(Tone::Busy, &text));
+    }
+    if own.proxy_pid.is_none() {
+        parts.push(style.paint(Tone::Bad, "proxy is being replaced"));
+    }
+    parts.join("  ") + "\n\n"
+}
+
+fn service_row(service: &Service) -> Vec<Cell> {
+    let workers = &service.workers;
+    let sum = |figure: fn(&Worker) -> Option<u64>| {
+        let known: Vec<u64> = workers.iter().filter_map(figure).collect();
+        (!known.is_empty()).then(|| known.iter().sum::<u64>())
+    };
+    let worst = workers.iter().find(|worker| worker.state == service.state);
+    let only = match workers.as_slice() {
+        [only] => Some(only),
+        _ => None,
+    };
+    let last_exit = workers
+        .iter()
+        .filter_map(|worker| worker.last_exit.as_ref())
+        .max_by(|one, other| one.at.cmp(&other.at));
+    let ready = format!("{}/{}", service.ready, service.wanted);
+    let cpu = sum(|worker| worker.cpu_millis.map(u64::from));
+    vec![
+        service.id.as_str().into(),
+        state_cell(service.state, worst),
+        if service.ready < service.wanted { Cell::tone(Tone::Busy, ready) } else { ready.into() },
+        only.and_then(|worker| worker.pid).map(|pid| pid.to_string()).unwrap_or_default().into(),
+        worst.map(since).unwrap_or_default().into(),
+        restarts(workers.iter().map(|worker| worker.restarts).sum()),
+        cpu.map(|millis| numbers::cpu(u32::try_from(millis).unwrap_or(u32::MAX))).unwrap_or_default().into(),
+        sum(|worker| worker.memory).map(numbers::bytes).unwrap_or_default().into(),
+        sum(|worker| worker.pids.map(u64::from)).map(|tasks| tasks.to_string()).unwrap_or_default().into(),
+        requests(&service.requests),
+        in_flight(&service.requests),
+        only.and_then(|worker| worker.endpoint.clone()).unwrap_or_default().into(),
+        last_exit.map(exit_cell).unwrap_or("".into()),
+    ]
+}
+
+fn worker_row(service: &Service, worker: &Worker) -> Vec<Cell> {
+    vec![
+        Cell::tone(Tone::Dim, format!("  {}/{}", service.id, worker.index)),
+        state_cell(worker.state, Some(worker)),
+        "".into(),
+        worker.pid.map(|pid| pid.to_string()).unwrap_or_default().into(),
+        since(worker).into(),
+        restarts(worker.restarts),
+        worker.cpu_millis.map(numbers::cpu).unwrap_or_default().into(),
+        worker.memory.map(numbers::bytes).unwrap_or_default().into(),
+        worker.pids.map(|tasks| tasks.to_string()).unwrap_or_default().into(),
+        "".into(),
+        "".into(),
+        worker.endpoint.clone().unwrap_or_default().into(),
+        worker.last_exit.as_ref().map(exit_cell).unwrap_or("".into()),
+    ]
+}
+
+/// The state in a word, with the time that is left where there is one: `backoff 2s`.
+pub fn state_cell(state: WorkerState, worker: Option<&Worker>) -> Cell {
+    let left = worker.and_then(|worker| worker.deadline_ms).map(std::time::Duration::from_millis);
+    let text = match (state, left) {
+        (WorkerState::Ready | WorkerState::Completed | WorkerState::Down | WorkerState::Waiting, _)
+        | (_, None) => word(state).to_owned(),
+        (_, Some(left)) => format!("{} {}", word(state), numbers::span(left)),
+    };
+    Cell::tone(tone(state), text)
+}
+
+/// The state as a word.
+pub fn word(state: WorkerState) -> &'static str {
+    match state {
+        WorkerState::Ready => "ready",
+        WorkerState::Completed => "completed",
+        WorkerState::Down => "down",
+        WorkerState::Waiting => "waiting",
+        WorkerState::Starting => "starting",
+        WorkerState::Draining => "draining",
+        WorkerState::Stopping => "stopping",
+        WorkerState::Backoff => "backoff",
+        WorkerState::Failed => "failed",
+    }
+}
+
+/// What the state means to the reader.
+pub fn tone(state: WorkerState) -> Tone {
+    match state {
+        WorkerState::Ready | WorkerState::Completed => Tone::Good,
+        WorkerState::Down => Tone::Dim,
+        WorkerState::Waiting | WorkerState::Starting | WorkerState::Draining | WorkerState::Stopping => {
+            Tone::Busy
+        }
+        WorkerState::Backoff | WorkerState::Failed => Tone::Bad,
+    }
+}
+
+fn since(worker: &Worker) -> String {
+    numbers::since(&worker.since).map(numbers::span).unwrap_or_default()
+}
+
+fn restarts(restarts: u64) -> Cell {
+    match restarts {
+        0 => "0".into(),
+        _ => Cell::tone(Tone::Busy, numbers::count(restarts)),
+    }
+}
+
+fn requests(requests: &Requests) -> Cell {
+    match (requests.total, requests.failures) {
+        (0, _) => "".into(),
+        (total, 0) => numbers::count(total).into(),
+        (total, failures) => {
+            Cell::tone(Tone::Bad, format!("{} ({} failed)", numbers::count(total), numbers::count(failures)))
+        }
+    }
+}
+
+fn in_flight(requests: &Requests) -> Cell {
+    match (requests.in_flight, requests.held) {
+        (0, 0) => "".into(),
+        (now, 0) => numbers::count(now).into(),
+        (now, held) => {
+            Cell::tone(Tone::Busy, format!("{} +{} held", numbers::count(now), numbers::count(held)))
+        }
+    }
+}
+
+fn exit_cell(exit: &watt_api::control::Exit) -> Cell {
+    let ago = numbers::since(&exit.at).map(|ago| format!(", {} ago", numbers::span(ago))).unwrap_or_default();
+    let tone = match exit.cause.as_str() {
+        "stopped" => Tone::Dim,
+        "exit" if exit.code == Some(0) => Tone::Dim,
+        _ => Tone::Bad,
+    };
+    Cell::tone(tone, format!("{}{ago}", safe::line(&exit.text, false)))
+}
+
+/// What needs the operator: the last output of what failed, what is not enforced, what the host lacks.
+fn troubles(status: &Status, style: Style) -> String {
+    let mut text = String::new();
+    for service in &status.services {
+        let failing = |worker: &&Worker| matches!(worker.state, WorkerState::Failed | WorkerState::Backoff);
+        if let Some(worker) = service.workers.iter().find(failing) {
+            text.push_str(&last_output(
+                &format!("{}/{}", service.id, worker.index),
+                &worker.last_output,
+                style,
+            ));
+        }
+        for limit in &service.unenforced {
+            text.push_str(&format!("{} {}: {limit}\n", style.paint(Tone::Busy, "not enforced:"), service.id));
+        }
+    }
+    for warning in &status.warnings {
+        text.push_str(&format!("{} {warning}\n", style.paint(Tone::Busy, "warning:")));
+    }
+    if text.is_empty() { text } else { format!("\n{text}") }
+}
+
+/// The last lines of a worker, each with a bar in front.
+pub fn last_output(worker: &str, lines: &[String], style: Style) -> String {
+    if lines.is_empty() {
+        return String::new();
+    }
+    let mut text = format!("{}\n", style.paint(Tone::Strong, &format!("last output of {worker}:")));
+    for line in lines {
+        let line = safe::line(line, style.colours);
+        let line =
+            style.width.map_or(line.clone(), |width| table::cut(&line, width.saturating_sub(4).max(8)));
+        text.push_str(&format!("  {} {line}\n", style.paint(Tone::Bad, "│")));
+    }
+    text
+}

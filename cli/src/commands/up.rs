@@ -1,0 +1,272 @@
+//! `wattctl up`: starts an application, shows how its services come up, and then follows its log, until Ctrl-C ends it.
+//!
+//! The application belongs to the spawner, not to this process, which is a client like every other command: when it is killed,
+//! the application goes on.
+
+use std::{
+    fs::File,
+    os::unix::process::CommandExt,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use watt_api::{
+    client::{Client, LogsQuery},
+    control::{Problem, Shutdown, Status, WorkerState},
+};
+use watt_config::Config;
+use watt_core::AppName;
+use watt_supervisor::places::Places;
+
+use super::config;
+use crate::{
+    args,
+    context::{Running, uid},
+    exit::{Exit, Failure, Outcome},
+    text::{out, progress::Progress, style::Style},
+};
+
+/// How long the supervisor's own processes may take until the control socket answers. Cgroups of a crashed predecessor may
+/// have to be emptied first.
+const CONTROL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Runs the command.
+pub async fn run(arguments: args::Up) -> Outcome {
+    let json = arguments.print.json;
+    let mut signals = Signals::new()?;
+    let config = config::load(arguments.file.as_deref().or(arguments.dir.as_deref()), json)?;
+    let app = match &arguments.app {
+        Some(name) => {
+            AppName::new(name).map_err(|error| Failure::new(Exit::Usage, format!("--app {name}: {error}")))?
+        }
+        None => config.plan.name.clone(),
+    };
+    let (mut spawner, running) = start(&app, &config).await?;
+    let client = running.client().await?;
+
+    let status = tokio::select! {
+        status = watch(&running, &client, json) => status?,
+        () = signals.next() => return stop(&running, &client, &mut signals, &mut spawner, json).await,
+    };
+    let failed = status.services.iter().any(|service| service.state == WorkerState::Failed);
+    if arguments.detach {
+        if json {
+            out::json(&status);
+        }
+        return Ok(if failed { Exit::Failed } else { Exit::Ok });
+    }
+    let query = LogsQuery { since: Some(status.started_at.clone()), follow: true, ..LogsQuery::default() };
+    let json_lines = json || Style::stdout().width.is_none();
+    tokio::select! {
+        followed = super::logs::stream(&running, &client, query, json_lines) => {
+            followed?;
+            running.gone().await?;
+            let _ = spawner.wait();
+            eprintln!("{app} was stopped from elsewhere");
+            Ok(Exit::Ok)
+        }
+        () = signals.next() => stop(&running, &client, &mut signals, &mut spawner, json).await,
+    }
+}
+
+/// What ends a foreground `up`: Ctrl-C, a supervisor's TERM, and a terminal that goes away.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Signals, Failure> {
+        let listen = |kind| {
+            signal(kind)
+                .map_err(|error| Failure::new(Exit::Host, format!("cannot listen for signals: {error}")))
+        };
+        Ok(Signals {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => {}
+        }
+    }
+}
+
+/// Starts the supervisor and returns when its control socket answers.
+async fn start(app: &AppName, config: &Config) -> Result<(Child, Running), Failure> {
+    let places = Places::for_app(app, &|name| std::env::var_os(name), uid());
+    let refused = |error: watt_supervisor::places::PlaceError| {
+        let text = watt_supervisor::words::chain(&error);
+        Failure::new(Exit::Host, text).hint(error.hint())
+    };
+    if let Some(running) = Running::read(&places.runtime) {
+        return Err(already_running(&running, &places));
+    }
+    places.check(&config.plan).map_err(refused)?;
+    places.create(uid()).map_err(refused)?;
+    let mut spawner = spawn(app, config, &places)?;
+    let running = wait_for_control(app, &mut spawner, &places).await?;
+    Ok((spawner, running))
+}
+
+fn already_running(running: &Running, places: &Places) -> Failure {
+    let pid = std::fs::read_to_string(places.lock()).unwrap_or_default();
+    let from = running.file().map(|file| format!(" from {}", file.display())).unwrap_or_default();
+    Failure::new(
+        Exit::AlreadyRunning,
+        format!("{} is running already{from} (pid {})", running.app(), pid.trim()),
+    )
+    .hint("`wattctl status` shows it, `wattctl down` stops it; `name:` or --app runs another one beside it")
+}
+
+fn spawn(app: &AppName, config: &Config, places: &Places) -> Result<Child, Failure> {
+    let host = |what: &str, error: std::io::Error| Failure::new(Exit::Host, format!("{what}: {error}"));
+    let program =
+        std::env::current_exe().map_err(|error| host("cannot find the program of wattctl", error))?;
+    let log = File::options()
+        .append(true)
+        .create(true)
+        .open(places.own_log())
+        .map_err(|error| host(&format!("cannot write {}", places.own_log().display()), error))?;
+    let errors = log.try_clone().map_err(|error| host("cannot duplicate a descriptor", error))?;
+    Command::new(&program)
+        .arg("spawner")
+        .args(["--app", app.as_str()])
+        .arg("--lock")
+        .arg(places.lock())
+        .arg("--")
+        .arg(&program)
+        .arg("daemon")
+        .args(["--app", app.as_str()])
+        .arg("--file")
+        .arg(&config.plan.file)
+        .arg("--runtime")
+        .arg(&places.runtime)
+        .arg("--state")
+        .arg(&places.state)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(log)
+        .stderr(errors)
+        // Ctrl-C on this terminal is ours to answer; the spawner goes on to a session of its own.
+        .process_group(0)
+        .spawn()
+        .map_err(|error| host("cannot start the spawner", error))
+}
+
+async fn wait_for_control(app: &AppName, spawner: &mut Child, places: &Places) -> Result<Running, Failure> {
+    let running = Running::starting(app.as_str(), places, spawner.id());
+    let mut poll = tokio::time::interval(Duration::from_millis(2));
+    let deadline = tokio::time::Instant::now() + CONTROL_TIMEOUT;
+    loop {
+        poll.tick().await;
+        if Client::connect(places.control_socket()).await.is_ok() {
+            return Ok(running);
+        }
+        let ended = spawner.try_wait().ok().flatten();
+        if ended.is_some() || tokio::time::Instant::now() > deadline {
+            return Err(start_failure(places, ended.is_some()));
+        }
+    }
+}
+
+/// Why the supervisor did not come up: what the daemon left for us, else the end of its log.
+fn start_failure(places: &Places, ended: bool) -> Failure {
+    // Somebody else was faster: the spawner that lost the race for the lock has ended.
+    if let (true, Some(running)) = (ended, Running::read(&places.runtime)) {
+        return already_running(&running, places);
+    }
+    let problem =
+        std::fs::read(places.error()).ok().and_then(|text| serde_json::from_slice::<Problem>(&text).ok());
+    if let Some(problem) = problem {
+        let exit = match problem.code.as_str() {
+            "config" => Exit::Config,
+            "forbidden" => Exit::Denied,
+            _ => Exit::Host,
+        };
+        remove_leftovers(places);
+        return Failure { exit, message: problem.message, hint: problem.hint };
+    }
+    let what = if ended { "ended while starting" } else { "did not answer in time" };
+    Failure::new(Exit::Host, format!("the supervisor {what}{}", tail_of(&places.own_log())))
+        .hint(format!("its log is {}", places.own_log().display()))
+}
+
+/// A supervisor that refused to start leaves nothing but its reason; that was read.
+fn remove_leftovers(places: &Places) {
+    let _ = std::fs::remove_dir_all(&places.runtime);
+}
+
+fn tail_of(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().rev().take(5).collect();
+    lines.iter().rev().map(|line| format!("\n  {}", crate::text::safe::line(line, false))).collect()
+}
+
+/// Shows how the services come up; returns when each of them is ready or will not be.
+async fn watch(running: &Running, client: &Client, json: bool) -> Result<Status, Failure> {
+    let mut progress = Progress::new(!json);
+    let mut poll = tokio::time::interval(Duration::from_millis(50));
+    poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut warned = false;
+    loop {
+        poll.tick().await;
+        let status = client.status().await.map_err(|error| running.failure(error))?;
+        if !std::mem::replace(&mut warned, true) {
+            for warning in status.warnings.iter().filter(|_| !json) {
+                eprintln!("warning: {warning}");
+            }
+        }
+        progress.show(&status);
+        if status.services.iter().all(|service| settled(service.state)) {
+            progress.finish(&status);
+            return Ok(status);
+        }
+    }
+}
+
+fn settled(state: WorkerState) -> bool {
+    match state {
+        WorkerState::Ready | WorkerState::Completed | WorkerState::Down | WorkerState::Failed => true,
+        WorkerState::Waiting
+        | WorkerState::Starting
+        | WorkerState::Draining
+        | WorkerState::Stopping
+        | WorkerState::Backoff => false,
+    }
+}
+
+/// The first Ctrl-C drains, the second kills.
+async fn stop(
+    running: &Running,
+    client: &Client,
+    signals: &mut Signals,
+    spawner: &mut Child,
+    json: bool,
+) -> Outcome {
+    if !json {
+        eprintln!("\nstopping {}; Ctrl-C again kills", running.app());
+    }
+    let ended = tokio::select! {
+        ended = client.shutdown(Shutdown { now: false }) => ended,
+        () = signals.next() => client.shutdown(Shutdown { now: true }).await,
+    };
+    // A supervisor that has ended before it could answer has done what was asked.
+    if let (Err(error), false) = (ended, running.is_gone()) {
+        return Err(running.failure(error));
+    }
+    running.gone().await?;
+    let _ = spawner.wait();
+    if !json {
+        eprintln!("{} is down", running.app());
+    }
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,9 @@
+//! How things are written for people: tables, colours, numbers, and output that may be hostile to a terminal.
+
+pub mod lines;
+pub mod numbers;
+pub mod out;
+pub mod progress;
+pub mod safe;
+pub mod style;
+pub mod table;

@@ -1,0 +1,79 @@
+//! Numbers as people read them.
+
+use std::time::Duration;
+
+/// Bytes with three figures at most: `512 B`, `9.4 MB`, `1.2 GB`. Multiples of 1024, as `limits` are written.
+pub fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KB", "MB", "GB", "TB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 999.5 && unit < UNITS.len() - 1 {
+        value /= 1024.0;
+        unit += 1;
+    }
+    match unit {
+        0 => format!("{bytes} B"),
+        _ if value < 9.95 => format!("{value:.1} {}", UNITS[unit]),
+        _ => format!("{value:.0} {}", UNITS[unit]),
+    }
+}
+
+/// A time span in its two largest units: `850ms`, `12s`, `3m 20s`, `2h 13m`, `5d 4h`.
+pub fn span(span: Duration) -> String {
+    let seconds = span.as_secs();
+    match seconds {
+        0 => format!("{}ms", span.subsec_millis()),
+        1..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m {}s", seconds / 60, seconds % 60),
+        3600..86400 => format!("{}h {}m", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{}d {}h", seconds / 86400, seconds / 3600 % 24),
+    }
+}
+
+/// Thousandths of one CPU as a percentage: `0%`, `3.5%`, `120%`.
+pub fn cpu(millis: u32) -> String {
+    match millis {
+        1..100 => format!("{}.{}%", millis / 10, millis % 10),
+        _ => format!("{}%", millis / 10),
+    }
+}
+
+/// A count with at most four figures: `950`, `12.3k`, `4.5M`.
+pub fn count(count: u64) -> String {
+    match count {
+        0..10_000 => count.to_string(),
+        10_000..1_000_000 => format!("{:.1}k", count as f64 / 1e3),
+        _ => format!("{:.1}M", count as f64 / 1e6),
+    }
+}
+
+/// How long ago an RFC 3339 time was; `None` for a time that cannot be read.
+pub fn since(at: &str) -> Option<Duration> {
+    let then: jiff::Timestamp = at.parse().ok()?;
+    Some(jiff::Timestamp::now().duration_since(then).try_into().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_short_and_exact_enough() {
+        assert_eq!(bytes(0), "0 B");
+        assert_eq!(bytes(999), "999 B");
+        assert_eq!(bytes(1000), "1.0 KB");
+        assert_eq!(bytes(9 << 20), "9.0 MB");
+        assert_eq!(bytes(512 << 20), "512 MB");
+        assert_eq!(bytes(1 << 30), "1.0 GB");
+        assert_eq!(bytes(u64::MAX), "16777216 TB");
+        assert_eq!(span(Duration::from_millis(850)), "850ms");
+        assert_eq!(span(Duration::from_secs(200)), "3m 20s");
+        assert_eq!(span(Duration::from_secs(2 * 3600 + 13 * 60)), "2h 13m");
+        assert_eq!(span(Duration::from_secs(5 * 86400 + 4 * 3600)), "5d 4h");
+        assert_eq!(cpu(0), "0%");
+        assert_eq!(cpu(35), "3.5%");
+        assert_eq!(cpu(1200), "120%");
+        assert_eq!(count(9999), "9999");
+        assert_eq!(count(12_345), "12.3k");
+    }
+}

@@ -1,0 +1,35 @@
+//! Standard output. A reader that goes away (`wattctl logs | head`) ends the command quietly, as with every Unix tool.
+
+use std::io::{ErrorKind, Write};
+
+/// Writes text to standard output; ends the process when nobody reads any more.
+pub fn print(text: &str) {
+    bytes(text.as_bytes());
+}
+
+/// The same for bytes that may be anything.
+pub fn bytes(bytes: &[u8]) {
+    let mut stdout = std::io::stdout().lock();
+    if let Err(error) = stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        gone(&error);
+    }
+}
+
+/// Writes a value as pretty JSON.
+pub fn json<T: serde::Serialize>(value: &T) {
+    print(
+        &(serde_json::to_string_pretty(value).expect("our types have string keys and no failing parts")
+            + "\n"),
+    );
+}
+
+/// Writes a value as one line of JSON.
+pub fn json_line<T: serde::Serialize>(value: &T) {
+    print(&(serde_json::to_string(value).expect("our types have string keys and no failing parts") + "\n"));
+}
+
+fn gone(error: &std::io::Error) -> ! {
+    // 128 + SIGPIPE is what a shell shows for a program that SIGPIPE ended.
+    let code = if error.kind() == ErrorKind::BrokenPipe { 141 } else { crate::exit::Exit::Host as i32 };
+    std::process::exit(code)
+}
