@@ -255,14 +255,11 @@ impl App {
         if stage == Stage::Executed && exit.is_none() {
             self.give_listeners(id);
             self.watch_memory(id);
-            match state {
-                Some(State::Starting { executed, .. }) => {
-                    self.watch(id, &mut Vec::new());
-                    if !executed {
-                        self.push(worker, Event::Executed(id));
-                    }
+            if let Some(State::Starting { executed, .. }) = state {
+                self.watch(id, &mut Vec::new());
+                if !executed {
+                    self.push(worker, Event::Executed(id));
                 }
-                Some(_) | None => {}
             }
         }
         if let Some(exit) = exit {

@@ -7,6 +7,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     fs, io,
     net::{Ipv4Addr, SocketAddr},
+    ops::ControlFlow,
     os::{
         fd::{AsFd, OwnedFd},
         unix::process::parent_id,
@@ -236,17 +237,17 @@ impl Connection {
         }
     }
 
-    /// Waits for the message that `pick` accepts. What it gives back waits for the loop.
+    /// Waits for the message that `pick` breaks with. What it gives back waits for the loop.
     async fn wait<T>(
         &mut self,
         doing: &'static str,
-        mut pick: impl FnMut(News) -> Result<T, News>,
+        mut pick: impl FnMut(News) -> ControlFlow<T, News>,
     ) -> Result<T, StartError> {
         loop {
             let news = self.link.next().await.map_err(|source| StartError::Spawner { doing, source })?;
             match pick(news) {
-                Ok(answer) => return Ok(answer),
-                Err(news) => self.backlog.push_back(news),
+                ControlFlow::Break(answer) => return Ok(answer),
+                ControlFlow::Continue(news) => self.backlog.push_back(news),
             }
         }
     }
@@ -262,8 +263,8 @@ impl Connection {
         }
         self.link.request(Request::Probe, Vec::new());
         let probe = self.wait("asking what the host allows", |news| match news {
-            (Message::Probe { probe }, _) => Ok(probe),
-            other => Err(other),
+            (Message::Probe { probe }, _) => ControlFlow::Break(probe),
+            other => ControlFlow::Continue(other),
         });
         let bytes = probe.await?;
         let probe = postcard::from_bytes(&bytes).ok();
@@ -276,13 +277,13 @@ impl Connection {
         self.link.request(Request::Listen { name: name.to_owned(), address }, Vec::new());
         let answer = self.wait("binding a listener", |(message, mut descriptors)| match message {
             Message::Listener { name: of, address } if of == name => match descriptors.pop() {
-                Some(descriptor) => Ok(Ok((address, descriptor))),
-                None => Ok(Err(io::ErrorKind::InvalidData.into())),
+                Some(descriptor) => ControlFlow::Break(Ok((address, descriptor))),
+                None => ControlFlow::Break(Err(io::ErrorKind::InvalidData.into())),
             },
             Message::ListenFailed { name: of, errno } if of == name => {
-                Ok(Err(io::Error::from_raw_os_error(errno)))
+                ControlFlow::Break(Err(io::Error::from_raw_os_error(errno)))
             }
-            other => Err((other, descriptors)),
+            other => ControlFlow::Continue((other, descriptors)),
         });
         answer.await.map_err(io::Error::other)?
     }
