@@ -1,7 +1,12 @@
 //! A thread of the proxy between a scripted client and scripted workers, all in one test.
 
 use std::{
-    cell::RefCell, collections::BTreeMap, future::Future, num::NonZeroUsize, path::PathBuf, rc::Rc,
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    future::Future,
+    num::NonZeroUsize,
+    path::PathBuf,
+    rc::Rc,
     time::Duration,
 };
 
@@ -9,7 +14,7 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{UnixListener, UnixStream},
-    task::{JoinHandle, LocalSet, spawn_local},
+    task::{JoinHandle, JoinSet, LocalSet, spawn_local},
 };
 use watt_api::mesh::{Endpoint, Outlook, Route, Service, Snapshot, Worker, WorkerState};
 use watt_mesh_proxy::{
@@ -156,13 +161,30 @@ impl MockWorker {
         Wire::new(self.listener.accept().await.unwrap().0)
     }
 
-    /// Answers every request on every connection in the same way, until dropped.
+    /// Answers every request on every connection in the same way.
     pub(crate) fn answer(self, response: &'static str) -> JoinHandle<()> {
+        self.answer_unless(response, Rc::default(), Rc::default())
+    }
+
+    /// The same, until it is stuck. From then on it counts the requests that it reads and does not answer.
+    /// Aborting it is `kill -9`: listener and connections are gone at once.
+    pub(crate) fn answer_unless(
+        self,
+        response: &'static str,
+        stuck: Rc<Cell<bool>>,
+        unanswered: Rc<Cell<u32>>,
+    ) -> JoinHandle<()> {
         spawn_local(async move {
+            let mut connections = JoinSet::new();
             loop {
                 let mut wire = self.accept().await;
-                spawn_local(async move {
+                let (stuck, unanswered) = (stuck.clone(), unanswered.clone());
+                connections.spawn_local(async move {
                     while wire.try_head().await.is_some() {
+                        if stuck.get() {
+                            unanswered.set(unanswered.get() + 1);
+                            std::future::pending::<()>().await;
+                        }
                         wire.send(response).await;
                     }
                 });
