@@ -28,6 +28,6 @@ mod tests {
     fn names_fit() {
         assert_eq!(name("daemon", "shop"), "watt-daemon sho");
         assert_eq!(name("mesh-proxy", "a"), "watt-mesh-proxy");
-        assert_eq!(name("é", "éééééé"), "watt-é éééé");
+        assert_eq!(name("é", "éééééé"), "watt-é ééé");
     }
 }
