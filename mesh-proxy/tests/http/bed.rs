@@ -130,13 +130,14 @@ pub(crate) fn gateway() -> Side {
     Side::Gateway
 }
 
+/// Its timeouts are longer than a test may take: one that waits for them by mistake fails.
 pub(crate) fn service() -> Service {
     Service {
         outlook: Outlook::Coming,
         connect_timeout_ms: 5_000,
-        first_byte_timeout_ms: 20_000,
-        idle_timeout_ms: 20_000,
-        hold_timeout_ms: 20_000,
+        first_byte_timeout_ms: 60_000,
+        idle_timeout_ms: 60_000,
+        hold_timeout_ms: 60_000,
         hold_requests_max: 100,
         ..Service::default()
     }
