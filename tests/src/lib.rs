@@ -78,7 +78,8 @@ impl App {
         app
     }
 
-    fn empty(user: User) -> App {
+    /// An application without files.
+    pub fn empty(user: User) -> App {
         // Short, because the paths of sockets may have 107 bytes only.
         let home = tempfile::Builder::new().prefix("wt").tempdir_in("/tmp").expect("a folder in /tmp");
         let dir = home.path().join("app");
@@ -157,14 +158,18 @@ impl App {
     /// `wattctl status`, whatever its exit code.
     pub fn status(&self) -> Value {
         let output = self.run(&["status", "--json"]);
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("wattctl status: {}", printed(&output)))
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|_| panic!("wattctl status: {}", printed(&output)))
     }
 
     /// One service of the status.
     pub fn service(&self, service: &str) -> Value {
         let status = self.status();
         let services = status["services"].as_array().cloned().unwrap_or_default();
-        services.into_iter().find(|entry| entry["id"] == service).unwrap_or_else(|| panic!("no {service} in {status}"))
+        services
+            .into_iter()
+            .find(|entry| entry["id"] == service)
+            .unwrap_or_else(|| panic!("no {service} in {status}"))
     }
 
     /// One worker of the status.
@@ -175,7 +180,10 @@ impl App {
     /// The main process of a worker.
     pub fn pid(&self, service: &str, index: usize) -> u32 {
         let worker = self.worker(service, index);
-        worker["pid"].as_u64().and_then(|pid| pid.try_into().ok()).unwrap_or_else(|| panic!("no pid in {worker}"))
+        worker["pid"]
+            .as_u64()
+            .and_then(|pid| pid.try_into().ok())
+            .unwrap_or_else(|| panic!("no pid in {worker}"))
     }
 
     /// `host:port` of the gateway.
@@ -202,17 +210,21 @@ impl App {
             left if left.is_empty() => Ok(()),
             left => Err(format!("{left:?}")),
         });
-        let left: Vec<_> = fs::read_dir(self.home.path().join("run")).into_iter().flatten().flatten().collect();
+        let left: Vec<_> =
+            fs::read_dir(self.home.path().join("run")).into_iter().flatten().flatten().collect();
         assert!(left.is_empty(), "left in the runtime folder: {left:?}");
     }
 
     /// Processes that work in this application's folder, or are watt's own for it.
     pub fn processes(&self) -> Vec<(u32, String)> {
         let home = self.home.path().to_string_lossy().into_owned();
-        processes().into_iter().filter(|(pid, command)| {
-            let cwd = fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
-            *pid != std::process::id() && (cwd.starts_with(&home) || command.contains(&home))
-        }).collect()
+        processes()
+            .into_iter()
+            .filter(|(pid, command)| {
+                let cwd = fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
+                *pid != std::process::id() && (cwd.starts_with(&home) || command.contains(&home))
+            })
+            .collect()
     }
 }
 
@@ -229,7 +241,11 @@ impl Drop for App {
         for entry in log {
             let text = fs::read_to_string(entry.path().join("logs/watt.log")).unwrap_or_default();
             let lines: Vec<&str> = text.lines().rev().take(40).collect();
-            eprintln!("{}:\n{}", entry.path().display(), lines.into_iter().rev().collect::<Vec<_>>().join("\n"));
+            eprintln!(
+                "{}:\n{}",
+                entry.path().display(),
+                lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+            );
         }
         for (pid, command) in self.processes() {
             eprintln!("killing {pid} {command}");
@@ -253,16 +269,25 @@ pub fn processes() -> Vec<(u32, String)> {
 
 /// Sends a signal to a process that a test started.
 pub fn kill(signal: &str, pid: u32) {
-    let status = Command::new("kill").args([format!("-{signal}"), pid.to_string()]).status().expect("kill runs");
+    let status =
+        Command::new("kill").args([format!("-{signal}"), pid.to_string()]).status().expect("kill runs");
     assert!(status.success(), "kill -{signal} {pid}");
 }
 
 /// GET over a connection of its own: status and body.
 pub fn get(address: &str, path: &str) -> std::io::Result<(u16, String)> {
-    let answer = exchange(address, &format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"))?;
+    let answer =
+        exchange(address, &format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"))?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
-    Ok((status, if head.to_lowercase().contains("transfer-encoding: chunked") { dechunk(body) } else { body.to_owned() }))
+    Ok((
+        status,
+        if head.to_lowercase().contains("transfer-encoding: chunked") {
+            dechunk(body)
+        } else {
+            body.to_owned()
+        },
+    ))
 }
 
 /// Sends bytes and reads until the other side closes.
@@ -323,7 +348,8 @@ pub fn wattctl() -> PathBuf {
     }
     // target/<profile>/deps/<test> -> target/<profile>/wattctl
     let test = std::env::current_exe().expect("a test has a path");
-    let built = test.parent().and_then(Path::parent).expect("a test lies two below the profile").join("wattctl");
+    let built =
+        test.parent().and_then(Path::parent).expect("a test lies two below the profile").join("wattctl");
     assert!(built.exists(), "{} is not there: run `cargo build -p wattctl` first", built.display());
     built
 }
@@ -347,4 +373,104 @@ fn chown_all(path: &Path, owner: u32) {
             chown_all(&entry.path(), owner);
         }
     }
+}
+
+/// Requests that go on while something is broken: each over a connection of its own or over one kept alive, from
+/// several threads.
+pub struct Load {
+    stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    threads: Vec<std::thread::JoinHandle<Tally>>,
+}
+
+/// What came of a load.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Requests answered with 200.
+    pub answered: u64,
+    /// What went wrong, in words.
+    pub failures: Vec<String>,
+}
+
+impl Load {
+    /// GETs of `path` until [`Load::stop`].
+    pub fn start(address: &str, path: &str) -> Load {
+        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let threads = (0..4)
+            .map(|nth| {
+                let (stop, address, path) = (stop.clone(), address.to_owned(), path.to_owned());
+                std::thread::spawn(move || requests(&stop, &address, &path, nth % 2 == 0))
+            })
+            .collect();
+        Load { stop, threads }
+    }
+
+    /// Ends it.
+    pub fn stop(self) -> Tally {
+        self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        let mut sum = Tally::default();
+        for thread in self.threads {
+            let tally = thread.join().expect("a load thread does not panic");
+            sum.answered += tally.answered;
+            sum.failures.extend(tally.failures);
+        }
+        sum
+    }
+}
+
+fn requests(stop: &std::sync::atomic::AtomicBool, address: &str, path: &str, keep: bool) -> Tally {
+    let mut tally = Tally::default();
+    let mut connection = None;
+    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+        match one_request(&mut connection, address, path, keep) {
+            Ok(200) => tally.answered += 1,
+            Ok(status) => tally.failures.push(format!("status {status}")),
+            Err(error) => {
+                connection = None;
+                tally.failures.push(error.to_string());
+            }
+        }
+    }
+    tally
+}
+
+fn one_request(
+    connection: &mut Option<TcpStream>,
+    address: &str,
+    path: &str,
+    keep: bool,
+) -> std::io::Result<u16> {
+    if !keep {
+        return get(address, path).map(|(status, _)| status);
+    }
+    let mut stream = match connection.take() {
+        Some(stream) => stream,
+        None => TcpStream::connect(address)?,
+    };
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes())?;
+    let mut answer = Vec::new();
+    let (end, length) = loop {
+        let mut part = [0; 16384];
+        let count = stream.read(&mut part)?;
+        if count == 0 {
+            return Err(std::io::Error::other("the connection was closed before the answer"));
+        }
+        answer.extend_from_slice(&part[..count]);
+        let text = String::from_utf8_lossy(&answer).to_lowercase();
+        if let Some(end) = text.find("\r\n\r\n") {
+            let length = text[..end]
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+            break (end + 4, length.unwrap_or(0usize));
+        }
+    };
+    let mut rest = vec![0; (end + length).saturating_sub(answer.len())];
+    stream.read_exact(&mut rest)?;
+    let status = String::from_utf8_lossy(&answer)
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .unwrap_or(0);
+    *connection = Some(stream);
+    Ok(status)
 }

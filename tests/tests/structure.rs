@@ -14,7 +14,10 @@ const ALLOWED: [(&str, &[&str]); 11] = [
     ("watt-spawner", &["watt-exec", "watt-os"]),
     ("watt-mesh-proxy", &["watt-api"]),
     ("watt-supervisor", &["watt-api", "watt-config", "watt-core", "watt-exec", "watt-os", "watt-spawner"]),
-    ("wattctl", &["watt-api", "watt-config", "watt-core", "watt-mesh-proxy", "watt-spawner", "watt-supervisor"]),
+    (
+        "wattctl",
+        &["watt-api", "watt-config", "watt-core", "watt-mesh-proxy", "watt-spawner", "watt-supervisor"],
+    ),
     ("watt-tests", &[]),
     ("watt-bench", &[]),
 ];
@@ -48,7 +51,12 @@ fn unsafe_code_is_in_watt_os_only() {
     for package in metadata.workspace_packages() {
         let manifest = std::fs::read_to_string(&package.manifest_path).unwrap();
         let inherits = manifest.contains("[lints]\nworkspace = true");
-        assert_eq!(inherits, package.name.as_str() != "watt-os", "{} decides about unsafe by itself", package.name);
+        assert_eq!(
+            inherits,
+            package.name.as_str() != "watt-os",
+            "{} decides about unsafe by itself",
+            package.name
+        );
     }
     let manifest = std::fs::read_to_string(root.join("Cargo.toml")).unwrap();
     assert!(manifest.contains("unsafe_code = \"forbid\""));

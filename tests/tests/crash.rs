@@ -1,0 +1,160 @@
+//! When parts die, under load.
+
+use serde_json::Value;
+use watt_tests::{App, Load, User, for_each_user, kill, wait};
+
+const THREE: &str = r#"
+services:
+  web:
+    command: python3 services/web.py
+    workers: 3
+    restart: { backoff: { first: 50ms } }
+server: { port: 0 }
+gateway: { routes: [{ path: /, service: web }] }
+"#;
+
+fn three(user: User) -> App {
+    let app = App::case("", user);
+    app.write("watt.yaml", THREE);
+    app.up();
+    app
+}
+
+fn all_ready(app: &App) {
+    wait("all three are ready", || match app.service("web") {
+        service if service["ready"] == 3 => Ok(()),
+        service => Err(service.to_string()),
+    });
+}
+
+#[test]
+fn a_killed_worker_costs_no_idempotent_request_and_is_named() {
+    for_each_user(|user| {
+        let app = three(user);
+        let load = Load::start(&app.gateway(), "/");
+        for round in 1..=3 {
+            let pid = app.pid("web", 0);
+            kill("KILL", pid);
+            wait("it is replaced", || {
+                let worker = app.worker("web", 0);
+                let replaced = worker["state"] == "ready" && worker["pid"] != pid;
+                if replaced { Ok(()) } else { Err(worker.to_string()) }
+            });
+            let worker = app.worker("web", 0);
+            assert_eq!(worker["restarts"], round);
+            assert_eq!(worker["last_exit"]["cause"], "signal", "{worker}");
+            assert_eq!(worker["last_exit"]["code"], 9);
+        }
+        let tally = load.stop();
+        assert!(tally.failures.is_empty(), "{user:?}: {} answered, {:?}", tally.answered, tally.failures);
+        assert!(tally.answered > 0);
+        app.down();
+    });
+}
+
+#[test]
+fn a_killed_proxy_is_replaced_on_the_same_listeners() {
+    for_each_user(|user| {
+        let app = three(user);
+        let address = app.gateway();
+        let pid = |app: &App| app.status()["supervisor"]["proxy_pid"].clone();
+        let before = pid(&app);
+        kill("KILL", before.as_u64().and_then(|pid| pid.try_into().ok()).expect("a pid"));
+        // From the first moment on: connections wait in the kernel's queue for the new proxy, none is refused.
+        for _ in 0..20 {
+            let answer = watt_tests::get(&address, "/");
+            assert!(answer.as_ref().is_ok_and(|(status, _)| *status == 200), "{user:?}: {answer:?}");
+        }
+        wait("status names the new one", || match pid(&app) {
+            Value::Null => Err("no proxy".into()),
+            now if now == before => Err(now.to_string()),
+            _ => Ok(()),
+        });
+        assert_eq!(app.status()["supervisor"]["proxy_restarts"], 1);
+        assert_eq!(app.service("web")["ready"], 3);
+        app.down();
+    });
+}
+
+#[test]
+fn a_killed_daemon_is_replaced_and_knows_everything() {
+    for_each_user(|user| {
+        let app = three(user);
+        kill("KILL", app.pid("web", 1));
+        wait("one restart is on record", || match app.worker("web", 1) {
+            worker if worker["restarts"] == 1 && worker["state"] == "ready" => Ok(()),
+            worker => Err(worker.to_string()),
+        });
+        all_ready(&app);
+        let before = app.status();
+        let load = Load::start(&app.gateway(), "/");
+        let daemon =
+            before["supervisor"]["daemon_pid"].as_u64().and_then(|pid| pid.try_into().ok()).expect("a pid");
+        kill("KILL", daemon);
+        let after = wait("a new daemon answers", || match app.status() {
+            status if status["supervisor"]["daemon_restarts"] == 1 && status["services"][0]["ready"] == 3 => {
+                Ok(status)
+            }
+            status => Err(status.to_string()),
+        });
+        for index in 0..3 {
+            let (was, is) =
+                (&before["services"][0]["workers"][index], &after["services"][0]["workers"][index]);
+            for fact in ["pid", "run", "restarts", "started_at", "endpoint"] {
+                assert_eq!(was[fact], is[fact], "{fact} of worker {index}");
+            }
+        }
+        assert_eq!(after["services"][0]["workers"][1]["last_exit"]["code"], 9, "{after}");
+        // It is in charge: a worker that dies now is seen and replaced.
+        kill("KILL", app.pid("web", 2));
+        wait("its death is on record", || match app.worker("web", 2) {
+            worker if worker["restarts"] == 1 && worker["state"] == "ready" => Ok(()),
+            worker => Err(worker.to_string()),
+        });
+        let tally = load.stop();
+        assert!(tally.failures.is_empty(), "{user:?}: {} answered, {:?}", tally.answered, tally.failures);
+        app.down();
+    });
+}
+
+#[test]
+fn what_happens_while_there_is_no_daemon_is_not_lost() {
+    let counter = r#"
+services:
+  counter:
+    command: [sh, -c, 'n=0; while [ $n -lt 20000 ]; do n=$((n+1)); echo line $n; done; exec sleep 1000']
+    listen: none
+"#;
+    let app = App::yaml(counter, User::Ordinary);
+    app.run(&["up", "-d"]);
+    let daemon = || {
+        app.status()["supervisor"]["daemon_pid"].as_u64().and_then(|pid| pid.try_into().ok()).expect("a pid")
+    };
+    for _ in 0..3 {
+        kill("KILL", daemon());
+    }
+    let output = wait("the last line is there", || {
+        let output = app.ok(&["logs", "counter"]);
+        if output.contains("line 20000\"") {
+            Ok(output)
+        } else {
+            Err(output.lines().last().unwrap_or_default().to_owned())
+        }
+    });
+    let mut expected = 1..=20000;
+    let mut last = 0;
+    for line in output.lines() {
+        let value: Value = serde_json::from_str(line).expect("JSON");
+        let number: u32 = value["text"]
+            .as_str()
+            .and_then(|text| text.strip_prefix("line ")?.parse().ok())
+            .expect("a number");
+        // A line may come twice, when a daemon was killed between writing it down and taking it from the pipe.
+        if number > last {
+            assert_eq!(Some(number), expected.next(), "a line is missing");
+            last = number;
+        }
+    }
+    assert_eq!(last, 20000);
+    app.down();
+}

@@ -1,0 +1,125 @@
+//! A service that takes too much meets its limit, by name; its neighbours notice nothing.
+
+use serde_json::Value;
+use watt_tests::{App, User, is_root, wait};
+
+const HOG: &str = r#"
+services:
+  hog:
+    command: python3 services/hog.py
+    listen: none
+    limits: { memory: 48M }
+  neighbour:
+    command: python3 services/web.py
+server: { port: 0 }
+gateway: { routes: [{ path: /, service: neighbour }] }
+"#;
+
+#[test]
+fn a_memory_hog_is_killed_as_oom_and_its_neighbour_lives() {
+    if !is_root() {
+        return;
+    }
+    let app = App::case("", User::Root);
+    app.write("watt.yaml", HOG);
+    app.run(&["up", "-d"]);
+    let pid = app.pid("neighbour", 0);
+    let exit = wait("the hog is dead", || {
+        let exit = app.worker("hog", 0)["last_exit"].clone();
+        if exit.is_null() { Err(app.status().to_string()) } else { Ok(exit) }
+    });
+    assert_eq!(exit["cause"], "oom", "{exit}");
+    assert!(exit["text"].as_str().is_some_and(|text| text.contains("48M")), "{exit}");
+    assert_eq!(app.pid("neighbour", 0), pid);
+    assert_eq!(app.get("/").0, 200);
+    let events = app.ok(&["events", "--json"]);
+    assert!(events.lines().any(|event| event.contains("\"oom\"")), "{events}");
+    app.down();
+}
+
+const BOMB: &str = r#"
+services:
+  bomb:
+    command: sh services/bomb.sh
+    listen: none
+    ready: { log: ready }
+    restart: never
+    limits: { pids: 20 }
+  neighbour:
+    command: python3 services/web.py
+server: { port: 0 }
+gateway: { routes: [{ path: /, service: neighbour }] }
+"#;
+
+#[test]
+fn a_fork_bomb_meets_its_limit_of_processes() {
+    if !is_root() {
+        return;
+    }
+    let app = App::case("", User::Root);
+    app.write("watt.yaml", BOMB);
+    app.run(&["up", "-d"]);
+    wait("the kernel has refused a fork", || {
+        let output = app.ok(&["logs", "bomb"]).to_lowercase();
+        if output.contains("fork") { Ok(()) } else { Err(output) }
+    });
+    let tasks = app.worker("bomb", 0)["pids"].as_u64().unwrap_or_default();
+    assert!(tasks <= 20, "{tasks} tasks");
+    assert_eq!(app.get("/").0, 200);
+    app.down();
+}
+
+#[test]
+fn what_an_ordinary_user_cannot_have_enforced_is_named() {
+    let app = App::case("", User::Ordinary);
+    app.write(
+        "watt.yaml",
+        &HOG.replace("services/hog.py", "services/web.py").replace("listen: none", "listen: auto"),
+    );
+    let output = app.run(&["up", "-d"]);
+    assert!(output.status.success(), "{}", watt_tests::printed(&output));
+    let unenforced = app.service("hog")["unenforced"].clone();
+    let delegated = unenforced.as_array().is_some_and(Vec::is_empty);
+    if !delegated {
+        assert!(unenforced.to_string().contains("memory"), "{unenforced}");
+        assert!(
+            String::from_utf8_lossy(&output.stderr).contains("memory"),
+            "{}",
+            watt_tests::printed(&output)
+        );
+    }
+    app.down();
+}
+
+#[test]
+fn resource_limits_reach_the_program() {
+    watt_tests::for_each_user(|user| {
+        let app = App::yaml(
+            r#"
+services:
+  limits:
+    command: [sh, -c, "ulimit -Sn; ulimit -Hn; ulimit -c; ulimit -f; umask; exec sleep 1000"]
+    listen: none
+    limits: { nofile: { soft: 100, hard: 200 }, core: 0, fsize: 1M }
+"#,
+            user,
+        );
+        app.up();
+        let lines = wait("its output is there", || {
+            let output = app.ok(&["logs", "limits", "--json"]);
+            if output.lines().count() >= 5 { Ok(output) } else { Err(output) }
+        });
+        let texts: Vec<String> = lines
+            .lines()
+            .map(|line| {
+                serde_json::from_str::<Value>(line).expect("JSON")["text"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned()
+            })
+            .collect();
+        // `ulimit -f` counts in blocks of 512 bytes (POSIX).
+        assert_eq!(texts, ["100", "200", "0", "2048", "0027"], "{user:?}");
+        app.down();
+    });
+}

@@ -1,0 +1,87 @@
+//! Output of services.
+
+use serde_json::Value;
+use watt_tests::{App, User, for_each_user, wait};
+
+fn lines(app: &App, arguments: &[&str]) -> Vec<Value> {
+    let arguments: Vec<&str> = ["logs"].iter().chain(arguments).copied().collect();
+    app.ok(&arguments).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+#[test]
+fn lines_are_attributed_and_json_stays_json() {
+    for_each_user(|user| {
+        let app = App::yaml(
+            r#"
+services:
+  talker:
+    command: [sh, -c, 'echo plain; echo "{\"level\":30,\"msg\":\"hi\"}"; echo oops >&2; printf "no end"; exec sleep 1000']
+    listen: none
+    workers: 2
+"#,
+            user,
+        );
+        app.up();
+        let all = wait("every line of both workers is there", || match lines(&app, &["talker"]) {
+            all if all.len() >= 8 => Ok(all),
+            all => Err(format!("{all:?}")),
+        });
+        for worker in 0..2 {
+            let own: Vec<&Value> = all.iter().filter(|line| line["worker"] == worker).collect();
+            let of = |stream: &str| {
+                own.iter().filter(|line| line["stream"] == stream).copied().collect::<Vec<_>>()
+            };
+            assert_eq!(of("stdout")[0]["text"], "plain");
+            assert_eq!(of("stdout")[1]["json"]["msg"], "hi");
+            assert_eq!(of("stdout")[2]["text"], "no end");
+            assert_eq!(of("stderr")[0]["text"], "oops");
+        }
+        assert_eq!(lines(&app, &["talker", "--tail", "1"]).len(), 1);
+        assert_eq!(lines(&app, &["talker", "--since", "1h"]).len(), 8);
+        let unknown = app.run(&["logs", "walker"]);
+        assert!(
+            String::from_utf8_lossy(&unknown.stderr).contains("talker"),
+            "{}",
+            watt_tests::printed(&unknown)
+        );
+        app.down();
+    });
+}
+
+#[test]
+fn a_flood_is_bounded_on_disk_and_in_memory_and_hurts_nobody() {
+    let app = App::case("", User::Ordinary);
+    app.write(
+        "watt.yaml",
+        r#"
+logs: { file_size: 1M, files: 3 }
+services:
+  flood: { command: [sh, -c, "yes 'a line of a flood that does not end'"], listen: none }
+  web: { command: python3 services/web.py }
+server: { port: 0 }
+gateway: { routes: [{ path: /, service: web }] }
+"#,
+    );
+    app.up();
+    let dir =
+        app.json(&["inspect", "flood"])["log_dir"].as_str().map(std::path::PathBuf::from).expect("a folder");
+    wait("it was rotated", || {
+        let files = std::fs::read_dir(&dir).into_iter().flatten().flatten();
+        let count =
+            files.filter(|entry| entry.file_name().to_string_lossy().starts_with("flood.jsonl")).count();
+        if count >= 3 { Ok(()) } else { Err(format!("{count} files")) }
+    });
+    for _ in 0..50 {
+        assert_eq!(app.get("/").0, 200);
+    }
+    let size: u64 = std::fs::read_dir(&dir)
+        .expect("the folder")
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("flood.jsonl"))
+        .map(|entry| entry.metadata().map_or(0, |metadata| metadata.len()))
+        .sum();
+    assert!(size < 4 << 20, "{size} bytes on disk");
+    let own = app.status()["supervisor"]["memory"].as_u64().expect("a number");
+    assert!(own < 64 << 20, "{own} bytes of memory");
+    app.down();
+}

@@ -1,0 +1,146 @@
+//! Starting, looking, stopping; one application beside another.
+
+use watt_tests::{App, User, for_each_user, printed, wait};
+
+const TWO: &str = r#"
+services:
+  web: { command: python3 services/web.py, workers: 2 }
+  api: { command: python3 services/web.py port, listen: port, depends_on: [web] }
+server: { port: 0 }
+gateway:
+  routes:
+    - { path: /, service: web }
+    - { path: /api, service: api, strip: true }
+"#;
+
+fn two(user: User) -> App {
+    let app = App::case("", user);
+    app.write("watt.yaml", TWO);
+    app
+}
+
+#[test]
+fn an_application_comes_up_answers_and_goes_without_a_trace() {
+    for_each_user(|user| {
+        let app = two(user);
+        app.up();
+        let status = app.status();
+        assert_eq!(status["services"][1]["ready"], 2, "{status}");
+        assert!(app.get("/x").1.contains("\"service\": \"web\""));
+        let (code, body) = app.get("/api/x?y=1");
+        assert_eq!(code, 200);
+        assert!(body.contains("\"service\": \"api\"") && body.contains("\"path\": \"/x?y=1\""), "{body}");
+        app.down();
+    });
+}
+
+#[test]
+fn services_are_stopped_started_and_restarted() {
+    for_each_user(|user| {
+        let app = two(user);
+        app.up();
+        let before = app.pid("api", 0);
+        app.ok(&["restart", "api"]);
+        let after = app.pid("api", 0);
+        assert_ne!(before, after);
+        assert_eq!(app.worker("api", 0)["restarts"], 0, "an operator's restart is no failure");
+        app.ok(&["stop", "api"]);
+        assert_eq!(app.service("api")["state"], "down");
+        let (code, body) = app.get("/api/");
+        assert_eq!(code, 503, "{body}");
+        assert!(body.contains("api"), "{body}");
+        app.ok(&["start", "api"]);
+        assert_eq!(app.get("/api/").0, 200);
+        let unknown = app.run(&["restart", "apo"]);
+        assert_eq!(unknown.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&unknown.stderr).contains("api"), "{}", printed(&unknown));
+        app.down();
+    });
+}
+
+#[test]
+fn a_second_instance_is_refused_with_the_pid_of_the_first() {
+    let app = two(User::Ordinary);
+    app.up();
+    let second = app.run(&["up", "-d"]);
+    assert_eq!(second.status.code(), Some(5), "{}", printed(&second));
+    let pid = app.status()["supervisor"]["spawner_pid"].to_string();
+    assert!(String::from_utf8_lossy(&second.stderr).contains(&pid), "{}", printed(&second));
+    app.down();
+    assert_eq!(app.run(&["status"]).status.code(), Some(4));
+    assert_eq!(app.run(&["down"]).status.code(), Some(4));
+}
+
+#[test]
+fn applications_run_side_by_side() {
+    let (one, other) = (two(User::Ordinary), two(User::Ordinary));
+    one.write("watt.yaml", &format!("name: one\n{TWO}"));
+    other.write("watt.yaml", &format!("name: other\n{TWO}"));
+    one.up();
+    other.up();
+    assert_eq!(one.status()["app"], "one");
+    assert_eq!(other.status()["app"], "other");
+    one.down();
+    assert_eq!(other.get("/").0, 200);
+    other.down();
+}
+
+#[test]
+fn in_the_foreground_ctrl_c_drains_and_stops() {
+    let app = two(User::Ordinary);
+    let mut up = app.wattctl(&["up"]).stdout(std::process::Stdio::piped()).spawn().expect("wattctl runs");
+    wait("it is up", || {
+        let status = app.run(&["status", "--json"]);
+        let text = String::from_utf8_lossy(&status.stdout).into_owned();
+        if text.matches("\"state\": \"ready\"").count() >= 5 { Ok(()) } else { Err(text) }
+    });
+    watt_tests::kill("INT", up.id());
+    let ended = up.wait().expect("it ends");
+    assert_eq!(ended.code(), Some(0));
+    app.assert_gone();
+}
+
+#[test]
+fn what_a_killed_spawner_leaves_is_cleaned_up_by_the_next_start() {
+    for_each_user(|user| {
+        let app = two(user);
+        app.up();
+        let spawner = app.status()["supervisor"]["spawner_pid"]
+            .as_u64()
+            .and_then(|pid| pid.try_into().ok())
+            .expect("a pid");
+        watt_tests::kill("KILL", spawner);
+        wait("everything has ended with it", || match app.processes() {
+            left if left.is_empty() => Ok(()),
+            left => Err(format!("{left:?}")),
+        });
+        assert_eq!(app.run(&["status"]).status.code(), Some(4));
+        app.up();
+        assert_eq!(app.get("/").0, 200);
+        app.down();
+    });
+}
+
+#[test]
+fn a_service_that_does_not_start_shows_its_last_lines() {
+    for_each_user(|user| {
+        let app = App::yaml(
+            r#"
+services:
+  bad:
+    command: [sh, -c, "echo to stdout; echo to stderr >&2; exit 3"]
+    restart: { give_up: { failures: 2, within: 1m } }
+"#,
+            user,
+        );
+        let up = app.run(&["up", "-d"]);
+        assert_eq!(up.status.code(), Some(1), "{}", printed(&up));
+        let text = String::from_utf8_lossy(&up.stderr).into_owned();
+        for part in ["exit 3", "to stdout", "to stderr", "bad/0"] {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
+        let status = String::from_utf8_lossy(&app.run(&["status"]).stdout).into_owned();
+        assert!(status.contains("failed") && status.contains("to stderr"), "{status}");
+        app.down();
+    });
+}
