@@ -253,6 +253,18 @@ fn a_draining_worker_gets_nothing_new_and_says_when_it_is_done() {
 }
 
 #[test]
+fn a_draining_workers_kept_connections_are_closed_at_once() {
+    local(async {
+        let (bed, worker) = Bed::with_worker();
+        let mut kept = warm(&mut bed.client(), &worker).await;
+        bed.change_api(|api| api.workers[0].state = WorkerState::Draining);
+        // Left alone they would be closed after 4 s.
+        let closed = tokio::time::timeout(std::time::Duration::from_secs(2), kept.rest()).await;
+        assert_eq!(closed.as_deref(), Ok(""));
+    });
+}
+
+#[test]
 fn a_private_worker_is_reached_with_sockets_of_its_network() {
     local(async {
         let bed = Bed::new();

@@ -13,7 +13,7 @@ use std::{
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{UnixListener, UnixStream},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
     task::{JoinHandle, JoinSet, LocalSet, spawn_local},
 };
 use watt_api::mesh::{Endpoint, Outlook, Route, Service, Snapshot, Worker, WorkerState};
@@ -115,6 +115,17 @@ impl Bed {
     /// A client of the mesh, called `caller`.
     pub(crate) fn caller(&self, caller: &str) -> Wire {
         self.client_at(Side::Mesh { caller: Some(caller.into()) }).0
+    }
+
+    /// A client of the gateway over TCP.
+    pub(crate) async fn tcp_client(&self) -> Wire {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (theirs, peer) = listener.accept().await.unwrap();
+        let client = Client { side: gateway(), peer: Some(peer), local: None, tls: false };
+        let thread = self.thread.clone();
+        spawn_local(async move { serve(&thread, theirs, client).await });
+        Wire::new(ours)
     }
 
     pub(crate) fn client_at(&self, side: Side) -> (Wire, JoinHandle<()>) {
