@@ -64,8 +64,13 @@ mod tests {
     use super::*;
 
     fn snapshot(states: &[(u64, WorkerState)]) -> Snapshot {
-        let worker = |(run, state): &(u64, WorkerState)| {
-            Worker { run: *run, index: 0, endpoint: None, state: *state, cgroup: None, pid: None }
+        let worker = |(run, state): &(u64, WorkerState)| Worker {
+            run: *run,
+            index: 0,
+            endpoint: None,
+            state: *state,
+            cgroup: None,
+            pid: None,
         };
         let service = Service { workers: states.iter().map(worker).collect(), ..Service::default() };
         Snapshot { services: [("api".to_owned(), service)].into(), ..Snapshot::default() }

@@ -70,7 +70,9 @@ async fn connect(target: SocketAddrV4) -> Result<TcpStream, Refused> {
 fn nonsense(ip: Ipv4Addr, port: u16) -> Option<&'static str> {
     match ip.octets() {
         [0, ..] => Some("0.0.0.0/8 is no destination (RFC 1122 §3.2.1.3)"),
-        [127, ..] => Some("127.0.0.0/8 does not leave the service's own network; list the port in `host_ports`"),
+        [127, ..] => {
+            Some("127.0.0.0/8 does not leave the service's own network; list the port in `host_ports`")
+        }
         [224..=239, ..] => Some("TCP has no multicast"),
         [240..=255, ..] => Some("240.0.0.0/4 is reserved or broadcast (RFC 1112 §4)"),
         _ if port == 0 => Some("port 0 is no destination"),
@@ -84,7 +86,9 @@ mod tests {
 
     #[test]
     fn only_what_can_be_meant_is_connected_to() {
-        for ip in ["127.0.0.1", "127.77.1.0", "0.0.0.0", "0.1.2.3", "224.0.0.1", "240.0.0.1", "255.255.255.255"] {
+        for ip in
+            ["127.0.0.1", "127.77.1.0", "0.0.0.0", "0.1.2.3", "224.0.0.1", "240.0.0.1", "255.255.255.255"]
+        {
             assert!(nonsense(ip.parse().unwrap(), 80).is_some(), "{ip}");
         }
         for ip in ["93.184.216.34", "10.0.0.1", "169.254.169.254", "126.255.255.255", "223.255.255.255"] {

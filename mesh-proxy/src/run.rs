@@ -64,12 +64,14 @@ pub enum RunError {
 /// Serves on the listener that was inherited, until a signal. Call it before any thread is started: it takes
 /// `LISTEN_FDS` out of the environment.
 pub fn run(settings: &Settings) -> Result<(), RunError> {
-    let inherited = ListenFd::from_env().take_unix_listener(0).map_err(|error| RunError::NoListener(Some(error)))?;
+    let inherited =
+        ListenFd::from_env().take_unix_listener(0).map_err(|error| RunError::NoListener(Some(error)))?;
     serve(inherited.ok_or(RunError::NoListener(None))?, settings)
 }
 
 fn serve(listener: UnixListener, settings: &Settings) -> Result<(), RunError> {
-    let count = settings.threads.or_else(|| thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
+    let count =
+        settings.threads.or_else(|| thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
     let connections_max = ConnectionsMax::new(raise_descriptors_max(), count.get());
     let (events, queue) = mpsc::unbounded_channel();
     let mut threads = Vec::new();
@@ -100,7 +102,8 @@ fn serve(listener: UnixListener, settings: &Settings) -> Result<(), RunError> {
 /// Raises the limit on open descriptors as far as it goes, and returns it. Every connection takes one.
 fn raise_descriptors_max() -> u64 {
     let limit = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+    {
         tracing::warn!(%error, "cannot raise the limit on open files");
     }
     // `None` is no limit.

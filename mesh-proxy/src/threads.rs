@@ -1,14 +1,6 @@
 //! The threads that serve: each has its own runtime, its own state, and a queue of orders.
 
-use std::{
-    io,
-    num::NonZeroUsize,
-    os::fd::OwnedFd,
-    rc::Rc,
-    sync::Arc,
-    thread,
-    time::Duration,
-};
+use std::{io, num::NonZeroUsize, os::fd::OwnedFd, rc::Rc, sync::Arc, thread, time::Duration};
 
 use tokio::{
     runtime::Builder,

@@ -183,7 +183,8 @@ mod tests {
     fn much_passes_a_slow_reader() {
         local(async {
             let (mut client, server, tunnel) = tunnel().await;
-            let sent: Vec<u8> = (0..16u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+            let sent: Vec<u8> =
+                (0..16u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
             let expected = sent.clone();
             let sender = tokio::spawn(async move {
                 client.write_all(&sent).await.unwrap();

@@ -11,7 +11,7 @@ use std::{future::poll_fn, io, pin::pin, rc::Rc, task::Poll};
 
 use super::{
     answer::{self, Answer, Kind, State},
-    body::{Coding, Peer, Pump, PumpError},
+    body::{Body, Coding, Peer, Pump, PumpError},
     connection::Connection,
     prepare::Prepared,
     request::{Method, Refusal},
@@ -25,6 +25,9 @@ use crate::{
     thread::Thread,
     timer::Ticks,
 };
+
+/// How long a response head waits for the body that its length announces: the shortest time the coarse clock has.
+const HEAD_WAITS: Ticks = Ticks::from_ms(1);
 
 /// The most times that one request is sent.
 const SENDS_MAX: u32 = 3;
@@ -62,7 +65,7 @@ impl From<Failure> for Stop {
 
 /// How one attempt with one connection ended without a response.
 enum Lost {
-    /// The connection died before a byte of the response came.
+    /// The connection died before the client saw a byte of the response.
     Connection(io::Error),
     Stop(Stop),
 }
@@ -196,7 +199,27 @@ impl Exchange<'_> {
                 Kind::Final { .. } => break answer,
             }
         };
+        self.first_of_body(worker, answer.kind).await?;
         Ok(self.pass_response(worker, answer).await?)
+    }
+
+    /// Many programs write a head and then its body. One that is killed in between has said nothing yet that the client
+    /// knows of. So the head waits a moment for the first bytes behind it, and if the worker dies meanwhile, another one is asked.
+    /// Only where a length says that bytes will come at once: a stream's head goes on as it is.
+    async fn first_of_body(&mut self, worker: &mut Peer, kind: Kind) -> Result<(), Lost> {
+        let expected = matches!(kind, Kind::Final { body: Body::Length(1..), .. });
+        if !expected || !worker.input.is_empty() || self.request.method == Method::Other || self.uploading() {
+            return Ok(());
+        }
+        self.connection.alarm.set(HEAD_WAITS);
+        poll_fn(|cx| match worker.poll_read(&self.thread.stock, cx) {
+            Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+            Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => self.connection.alarm.poll(cx).map(Ok),
+        })
+        .await
+        .map_err(Lost::Connection)
     }
 
     /// Sends the request as far as it can be sent, until the head of a response was read and written to
@@ -215,7 +238,10 @@ impl Exchange<'_> {
             }
             match self.more_of_head(worker).await {
                 Ok(()) => {}
-                Err(Wait::Lost(error)) if worker.input.is_empty() => return Err(Lost::Connection(error)),
+                // Of a head that broke off the client has seen nothing.
+                Err(Wait::Lost(error)) if worker.input.is_empty() || self.request.method != Method::Other => {
+                    return Err(Lost::Connection(error));
+                }
                 Err(Wait::Lost(error)) => return Err(self.connection_lost(&error).into()),
                 Err(Wait::ClientGone) => return Err(Stop::Abort.into()),
                 Err(Wait::Chunk) => return Err(Failure::from(Refusal::Chunk).into()),
