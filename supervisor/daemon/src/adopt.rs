@@ -46,7 +46,7 @@ impl App {
         held: Held,
         signals: Signals,
     ) -> Result<App, StartError> {
-        let Start { config, plan, inherited, places, host, cgroups, warnings, listeners } = start;
+        let Start { sources, plan, places, host, cgroups, warnings, listeners } = start;
         let Connection { link, backlog } = connection;
         let events = Events::new();
         let settings = logs::Settings::new(places.logs(&plan), places.bookmarks(), &plan.logs);
@@ -68,10 +68,9 @@ impl App {
             started_at_ms: held.started_at_ms,
             daemon_restarts: held.daemon_restarts,
             plan,
-            config,
+            sources: Arc::new(sources),
             places,
             host,
-            inherited,
             cgroups,
             warnings,
             runs: BTreeMap::new(),

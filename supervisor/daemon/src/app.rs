@@ -20,7 +20,7 @@ use tokio::{
     task::JoinHandle,
 };
 use watt_api::{control::WorkerState, mesh::Counts};
-use watt_config::Config;
+use watt_config::Sources;
 use watt_core::{
     RunId, WorkerId,
     fleet::{Fleet, FleetEvent, Goal, Request, Selection},
@@ -64,10 +64,10 @@ pub(crate) const PROXY: &str = "proxy";
 /// An application that runs.
 pub(crate) struct App {
     pub(crate) plan: Plan,
-    pub(crate) config: Config,
+    /// What the plan was made from.
+    pub(crate) sources: Arc<Sources>,
     pub(crate) places: Places,
     pub(crate) host: Host,
-    pub(crate) inherited: BTreeMap<String, String>,
     pub(crate) cgroups: Cgroups,
     pub(crate) threads: usize,
     pub(crate) gateway: Option<SocketAddr>,
@@ -411,6 +411,8 @@ impl App {
         let verdicts = self.fleet.verdicts(&Selection::All, Goal::Up);
         if verdicts.values().all(|verdict| verdict.is_ok(Goal::Up)) {
             self.said_ready = true;
+            // A start takes much that is not needed afterwards.
+            watt_os::heap::trim();
             self.events.emit(happenings::AppReady { services: verdicts.len() });
         }
     }

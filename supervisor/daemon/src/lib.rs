@@ -75,6 +75,7 @@ const BLOCKING_THREADS_MAX: usize = 4;
 /// [`DAEMON_REFUSED`]. Whatever ends a daemon later is a crash, after which the spawner starts a successor.
 pub fn run(settings: Settings) -> ExitCode {
     title::set("daemon", &settings.app);
+    watt_os::heap::be_small();
     // Each worker takes some descriptors. A lower limit is met later, with an error that says so.
     if let Err(error) = watt_os::rlimit::raise_nofile() {
         tracing::warn!("the limit of open files cannot be raised: {error}");

@@ -364,7 +364,7 @@ impl App {
     /// Asks for a proxy.
     pub(crate) fn start_proxy(&mut self) {
         let run = self.proxy.starting(Instant::now());
-        let plan = proxy::launch(&self.plan.name, self.threads, &self.host, &self.inherited);
+        let plan = proxy::launch(&self.plan.name, self.threads, &self.host, &self.sources.env);
         let task =
             postcard::to_stdvec(&watt_exec::plan::Task::Launch(Box::new(plan))).map_err(io::Error::other);
         let task = match task.and_then(|task| watt_os::memfd::sealed(c"watt-launch", &task)) {

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use watt_api::control::{self, Outcome};
+use watt_config::Sources;
 use watt_core::{
     RunId, ServiceId, WorkerId,
     fleet::{FleetEvent, Goal, Request, Selection, Verdict},
@@ -121,7 +122,7 @@ impl App {
 
     /// Puts together what is in memory, and has the rest read beside the loop.
     fn status(&self, reply: Reply<Box<control::Status>>) {
-        let sources = self.sources();
+        let sources = self.facts();
         let status = control::Status {
             app: self.plan.name.to_string(),
             file: self.plan.file.clone(),
@@ -153,21 +154,23 @@ impl App {
 
     fn inspect(&self, service: &ServiceId, reply: Reply<Box<control::Inspect>>) {
         let Some(plan) = self.fleet.plan(service) else { return answer(reply, Err(self.unknown(service))) };
-        let found = self.sources().service(plan);
+        let found = self.facts().service(plan);
         let groups = found.workers.iter().filter_map(|worker| self.runs.get(&RunId(worker.run?)));
         let cgroups = groups.flat_map(|run| run.group.directories().cloned()).collect();
         let rest = self.rest(std::slice::from_ref(&found));
-        let config = self.config.service_json(service);
+        let (sources, id) = (Arc::clone(&self.sources), service.clone());
         let log_dir = self.places.logs(&self.plan);
         tokio::spawn(async move {
             let mut services = [found];
+            let config = tokio::task::spawn_blocking(move || effective(&sources, &id));
             rest.fill(&mut services).await;
             let [service] = services;
+            let config = config.await.unwrap_or_default();
             answer(reply, Ok(Box::new(control::Inspect { service, config, log_dir, cgroups })));
         });
     }
 
-    fn sources(&self) -> status::Sources<'_> {
+    fn facts(&self) -> status::Sources<'_> {
         status::Sources {
             fleet: &self.fleet,
             runs: &self.runs,
@@ -192,6 +195,11 @@ impl App {
 /// Sending fails when the client has gone, which is no business of ours.
 fn answer<T>(reply: Reply<T>, answer: Result<T, Refusal>) {
     let _ = reply.send(answer);
+}
+
+/// The effective configuration of a service, read once more: the sources had no error when the plan was made.
+fn effective(sources: &Sources, service: &ServiceId) -> serde_json::Value {
+    watt_config::parse(sources).map(|config| config.service_json(service)).unwrap_or_default()
 }
 
 /// 0 for a process that has gone.

@@ -76,7 +76,7 @@ impl App {
             .map_err(|error| ("folder", places.dir.display().to_string(), error))?;
         let port = launch::needs_host_port(&service, &self.host).then(|| self.free_port(run)).flatten();
         let launcher =
-            Launcher { plan: &self.plan, places: &self.places, host: &self.host, inherited: &self.inherited };
+            Launcher { plan: &self.plan, places: &self.places, host: &self.host, inherited: &self.sources.env };
         let launch = launcher.launch(&service, worker, port, group.legacy_procs());
         self.request_spawn(run, &group, launch)
     }

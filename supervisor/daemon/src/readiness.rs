@@ -9,11 +9,10 @@ mod http;
 pub mod log_sign;
 pub mod notify;
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use tokio::{
     sync::{mpsc, oneshot},
-    task::JoinHandle,
     time,
 };
 use watt_api::mesh::Endpoint;
@@ -96,19 +95,25 @@ pub enum News {
 
 /// A watch that goes on until this is dropped. Keep it for as long as the run lives: a program that says more than
 /// `READY=1` would be blocked by a socket that nobody reads.
+///
+/// It is not the handle of a task, which would keep the task's memory when the task has long been done.
 #[derive(Debug)]
-pub struct Watching(JoinHandle<()>);
-
-impl Drop for Watching {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+pub struct Watching {
+    _end: oneshot::Sender<Infallible>,
 }
 
 impl Watch {
     /// Starts to watch.
     pub fn start(self, news: mpsc::Sender<News>) -> Watching {
-        Watching(tokio::spawn(watch(self, news)))
+        let (end, ended) = oneshot::channel();
+        tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                _ = ended => {}
+                () = watch(self, news) => {}
+            }
+        });
+        Watching { _end: end }
     }
 }
 

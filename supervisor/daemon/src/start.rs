@@ -16,7 +16,7 @@ use std::{
     sync::Arc,
 };
 
-use watt_config::{Config, Sources};
+use watt_config::Sources;
 use watt_core::{AppName, plan::Plan};
 use watt_exec::plan::Probe;
 use watt_os::memfd;
@@ -44,9 +44,8 @@ const SOURCES_SIZE_MAX: usize = 16 << 20;
 /// Everything the loop begins with, besides its connection and what that holds.
 #[derive(Debug)]
 pub(crate) struct Start {
-    pub(crate) config: Config,
+    pub(crate) sources: Sources,
     pub(crate) plan: Plan,
-    pub(crate) inherited: BTreeMap<String, String>,
     pub(crate) places: Places,
     pub(crate) host: Host,
     pub(crate) cgroups: Cgroups,
@@ -120,8 +119,8 @@ pub(crate) async fn start(
     let uid = own_uid();
     places.create(uid)?;
     let app = AppName::new(&settings.app).map_err(StartError::Name)?;
-    let (sources, config) = configuration(settings, held)?;
-    let plan = Plan { name: app.clone(), ..config.plan.clone() };
+    let (sources, plan) = configuration(settings, held)?;
+    let plan = Plan { name: app.clone(), ..plan };
     places.check(&plan)?;
     if !held.has_predecessor() {
         remove_stale(places);
@@ -143,12 +142,13 @@ pub(crate) async fn start(
         cgroups.remove_leftovers().await;
     }
     warnings.extend(cgroups.warnings().iter().cloned());
-    let (inherited, host) = (sources.env, findings.host);
-    Ok(Start { config, plan, inherited, places: places.clone(), host, cgroups, warnings, listeners })
+    let host = findings.host;
+    Ok(Start { sources, plan, places: places.clone(), host, cgroups, warnings, listeners })
 }
 
-/// The configuration an earlier daemon kept, else the files'.
-fn configuration(settings: &Settings, held: &Held) -> Result<(Sources, Config), StartError> {
+/// The configuration an earlier daemon kept, else the files'. Where each value came from is not kept: for a thousand
+/// services that takes 8 MB, and the text tells it again when somebody asks.
+fn configuration(settings: &Settings, held: &Held) -> Result<(Sources, Plan), StartError> {
     let kept = held.kept.get(PLAN).and_then(|fd| memfd::read_sealed(fd.as_fd(), SOURCES_SIZE_MAX).ok());
     let kept: Option<Sources> = kept.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let sources = match kept {
@@ -161,7 +161,7 @@ fn configuration(settings: &Settings, held: &Held) -> Result<(Sources, Config), 
         }
     };
     let config = watt_config::parse(&sources).map_err(StartError::Config)?;
-    Ok((sources, config))
+    Ok((sources, config.plan))
 }
 
 fn sealed_sources(sources: &Sources) -> Result<OwnedFd, StartError> {

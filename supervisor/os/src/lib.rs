@@ -4,6 +4,7 @@ pub mod cgroup;
 pub mod credentials;
 pub mod descendants;
 pub mod fdpass;
+pub mod heap;
 pub mod inherited;
 pub mod memfd;
 pub mod mount;
