@@ -60,22 +60,28 @@ impl Cgroups {
         worker: &WorkerId,
         limits: &plan::Limits,
     ) -> io::Result<(Group, Vec<Unenforced>)> {
-        let group = match &self.tree {
-            Some(tree) => tree.create_worker(worker.service.as_str(), &worker.index.to_string())?,
-            None => Group::default(),
-        };
-        let unenforced = group.set_limits(&of_plan(limits));
+        let limits = of_plan(limits);
+        let group = self.group(worker, &limits);
+        if let Some(tree) = &self.tree {
+            tree.make(&group)?;
+        }
+        let unenforced = group.set_limits(&limits);
         Ok((group, unenforced))
     }
 
     /// The cgroup of a run that a predecessor started, with the limits that are not enforced: they are set once more
     /// to find out.
     pub(crate) fn adopt(&self, worker: &WorkerId, limits: &plan::Limits) -> (Group, Vec<Unenforced>) {
-        let index = worker.index.to_string();
-        let group =
-            self.tree.as_ref().map(|tree| tree.worker(worker.service.as_str(), &index)).unwrap_or_default();
-        let unenforced = group.set_limits(&of_plan(limits));
+        let limits = of_plan(limits);
+        let group = self.group(worker, &limits);
+        let unenforced = group.set_limits(&limits);
         (group, unenforced)
+    }
+
+    fn group(&self, worker: &WorkerId, limits: &cgroup::Limits) -> Group {
+        let index = worker.index.to_string();
+        let group = self.tree.as_ref().map(|tree| tree.worker(worker.service.as_str(), &index));
+        group.map(|group| group.only_for(limits)).unwrap_or_default()
     }
 
     /// Ends and removes what an application whose spawner was killed left behind: there is never a second copy.

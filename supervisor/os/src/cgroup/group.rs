@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Controller, file};
+use super::{Controller, Limits, file};
 
 /// The directories of one cgroup. It is a set of paths: dropping it changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -24,6 +24,23 @@ impl Group {
     /// Whether any hierarchy holds it. Without one, members can only be found by [`crate::descendants`].
     pub fn is_usable(&self) -> bool {
         self.unified.is_some() || !self.legacy.is_empty()
+    }
+
+    /// The same group without the v1 hierarchies that it has no use for under these limits. Each costs every start five
+    /// calls and a wait for the kernel's lock on all forks, and every stop the same again.
+    ///
+    /// With v2 for membership and kills, v1 is for limits alone. The memory hierarchy stays in any case, because it counts
+    /// what is used and the kills of a host that runs out of memory. Without v2 everything stays.
+    pub fn only_for(mut self, limits: &Limits) -> Group {
+        if self.unified.is_some() {
+            self.legacy.retain(|controller, _| match controller {
+                Controller::Memory => true,
+                Controller::Cpu => limits.cpu_millis.is_some(),
+                Controller::Pids => limits.pids.is_some(),
+                Controller::Cpuacct | Controller::Freezer => false,
+            });
+        }
+        self
     }
 
     /// The v2 directory, for `CLONE_INTO_CGROUP` of clone3(2). `None` without v2.
@@ -112,4 +129,24 @@ fn members_below(dir: &Path) -> Vec<u32> {
         members.extend(members_below(&dir.join(child)));
     }
     members
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_hierarchies_with_a_use_are_joined() {
+        use Controller::{Cpu, Cpuacct, Freezer, Memory, Pids};
+        let legacy = [Cpu, Cpuacct, Freezer, Memory, Pids].map(|name| (name, PathBuf::from(name.name())));
+        let check = |unified: Option<&str>, limits: Limits, expected: &[Controller]| {
+            let group = Group { unified: unified.map(PathBuf::from), legacy: legacy.clone().into() };
+            let kept: Vec<Controller> = group.only_for(&limits).legacy.into_keys().collect();
+            assert_eq!(kept, expected);
+        };
+        check(Some("v2"), Limits::default(), &[Memory]);
+        let limits = Limits { cpu_millis: Some(500), pids: Some(10), ..Limits::default() };
+        check(Some("v2"), limits, &[Memory, Cpu, Pids]);
+        check(None, Limits::default(), &[Memory, Cpu, Cpuacct, Pids, Freezer]);
+    }
 }

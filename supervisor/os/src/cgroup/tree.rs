@@ -118,18 +118,27 @@ impl Tree {
         Ok(CONTROLLERS.into_iter().filter(|name| !enable(&way, name)).collect())
     }
 
-    /// Makes a worker's cgroup, or takes the one that is there.
+    /// Makes a worker's cgroup in every hierarchy, or takes the one that is there.
     ///
     /// # Errors
     /// What the first hierarchy that refuses says.
     pub fn create_worker(&self, service: &str, worker: &str) -> io::Result<Group> {
         let group = self.worker(service, worker);
-        if let Some(dir) = self.unified.as_ref().map(|base| base.path.join("app").join(service)) {
-            file::make_dir(&dir)?;
+        self.make(&group)?;
+        Ok(group)
+    }
+
+    /// Makes a worker's cgroup in the hierarchies that the group has, or takes the one that is there.
+    ///
+    /// # Errors
+    /// What the first hierarchy that refuses says.
+    pub fn make(&self, group: &Group) -> io::Result<()> {
+        if let Some(dir) = group.unified.as_ref().and_then(|dir| dir.parent()) {
+            file::make_dir(dir)?;
             if self.legacy.is_empty() {
                 for name in CONTROLLERS {
                     // One that is not there was reported by `enter_supervisor`.
-                    enable(std::slice::from_ref(&dir), name);
+                    enable(&[dir.into()], name);
                 }
             }
         }
@@ -139,7 +148,7 @@ impl Tree {
             }
             file::make_dir(dir)?;
         }
-        Ok(group)
+        Ok(())
     }
 
     /// A worker's cgroup, whether it is there or not.

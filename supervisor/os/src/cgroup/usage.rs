@@ -41,7 +41,9 @@ impl Group {
                 let nanoseconds = v1(Controller::Cpuacct, "cpuacct.usage")?;
                 Some(nanoseconds / 1000)
             }),
-            pids: v1(Controller::Pids, "pids.current").or_else(|| v2("pids.current")),
+            pids: v1(Controller::Pids, "pids.current")
+                .or_else(|| v2("pids.current"))
+                .or_else(|| unified_threads(self.unified.as_deref()?)),
         }
     }
 
@@ -56,6 +58,12 @@ impl Group {
         let pids_limit_hits = pids.and_then(|dir| value(dir, "pids.events", "max"));
         Events { pids_limit_hits: pids_limit_hits.unwrap_or(0), ..memory }
     }
+}
+
+/// v2 lists its threads without a controller; those of groups that the service made below are not among them.
+fn unified_threads(dir: &Path) -> Option<u64> {
+    let threads = file::read(&dir.join("cgroup.threads")).ok()?;
+    u64::try_from(threads.lines().count()).ok()
 }
 
 fn unified_cpu_us(dir: &Path) -> Option<u64> {
