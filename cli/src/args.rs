@@ -181,9 +181,9 @@ pub struct Events {
     /// Go on with what happens from now on
     #[arg(short, long)]
     pub follow: bool,
-    /// After this sequence number
-    #[arg(long, value_name = "SEQ", default_value_t = 0)]
-    pub since: u64,
+    /// After this sequence number, which --json shows as `seq`
+    #[arg(long, value_name = "SEQ")]
+    pub since: Option<u64>,
     #[command(flatten)]
     pub which: Which,
     #[command(flatten)]

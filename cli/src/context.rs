@@ -7,7 +7,8 @@ use std::{
     time::Duration,
 };
 
-use watt_api::client::{Client, Error};
+use serde::de::DeserializeOwned;
+use watt_api::client::{Client, Error, Lines};
 use watt_supervisor::places::Places;
 
 use crate::{
@@ -122,6 +123,28 @@ impl Running {
             | Error::Interrupted { .. }
             | Error::TimedOut { .. }
             | Error::Protocol { .. } => Failure::new(Exit::Host, message),
+        }
+    }
+
+    /// Reads a stream to its end and gives each item to `show`, which says its number. A daemon that is killed meanwhile
+    /// has a successor, which is asked for what follows the last number.
+    pub async fn read_on<T: DeserializeOwned>(
+        &self,
+        open: impl AsyncFn(Option<u64>) -> Result<Lines<T>, Error>,
+        mut show: impl FnMut(T) -> u64,
+    ) -> Result<(), Failure> {
+        let mut last = None;
+        loop {
+            let mut items = open(last).await.map_err(|error| self.failure(error))?;
+            loop {
+                match items.next().await {
+                    None => return Ok(()),
+                    Some(Ok(item)) => last = Some(show(item)),
+                    // A spawner that was killed has no successor.
+                    Some(Err(Error::Interrupted { .. })) if !self.is_gone() => break,
+                    Some(Err(error)) => return Err(self.failure(error)),
+                }
+            }
         }
     }
 

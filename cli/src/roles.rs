@@ -29,6 +29,7 @@ pub fn daemon(arguments: args::Daemon) -> ExitCode {
 /// `wattctl mesh-proxy`
 pub fn mesh_proxy(arguments: args::MeshProxy) -> ExitCode {
     log_to_stderr();
+    watt_supervisor::title::set("mesh-proxy", &arguments.app);
     let threads = arguments.threads.and_then(NonZeroUsize::new);
     match watt_mesh_proxy::run(&watt_mesh_proxy::Settings { threads, ..watt_mesh_proxy::Settings::default() })
     {

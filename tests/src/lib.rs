@@ -215,14 +215,20 @@ impl App {
         assert!(left.is_empty(), "left in the runtime folder: {left:?}");
     }
 
-    /// Processes that work in this application's folder, or are watt's own for it.
+    /// Processes that work in this application's folder, or are watt's own for it: those have its places in their
+    /// environment, or a parent that has.
     pub fn processes(&self) -> Vec<(u32, String)> {
         let home = self.home.path().to_string_lossy().into_owned();
+        let own = |pid: u32| {
+            let cwd = fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            cwd.starts_with(&home) || String::from_utf8_lossy(&environment).contains(&home)
+        };
         processes()
             .into_iter()
             .filter(|(pid, command)| {
-                let cwd = fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
-                *pid != std::process::id() && (cwd.starts_with(&home) || command.contains(&home))
+                let is_own = own(*pid) || command.contains(&home) || parent(*pid).is_some_and(own);
+                *pid != std::process::id() && is_own
             })
             .collect()
     }
@@ -252,6 +258,11 @@ impl Drop for App {
             let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
         }
     }
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// Every process with its command line.

@@ -1,5 +1,10 @@
 //! When parts die, under load.
 
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Stdio},
+};
+
 use serde_json::Value;
 use watt_tests::{App, Load, User, for_each_user, kill, wait};
 
@@ -118,6 +123,94 @@ fn a_killed_daemon_is_replaced_and_knows_everything() {
 }
 
 #[test]
+fn a_shutdown_goes_on_when_the_daemon_is_killed_in_it() {
+    for_each_user(|user| {
+        let slow = r#"
+services:
+  slow: { command: [sh, -c, "trap '' TERM; while :; do sleep 0.05; done"], listen: none, stop: { grace: 3s } }
+"#;
+        let app = App::yaml(slow, user);
+        app.up();
+        let daemon = daemon(&app);
+        let mut down = app.wattctl(&["down"]).spawn().expect("wattctl runs");
+        wait("it is on its way down", || match app.worker("slow", 0) {
+            worker if worker["state"] == "stopping" => Ok(()),
+            worker => Err(worker.to_string()),
+        });
+        kill("KILL", daemon);
+        // The command that asked for it waits for the successor's answer.
+        let ended = down.wait().expect("it ends");
+        assert_eq!(ended.code(), Some(0), "{user:?}");
+        app.assert_gone();
+    });
+}
+
+#[test]
+fn those_who_follow_miss_nothing_when_the_daemon_is_killed() {
+    let ticker = r#"
+services:
+  ticker:
+    command: [sh, -c, 'n=0; while :; do n=$((n+1)); echo tick $n; sleep 0.01; done']
+    listen: none
+"#;
+    let app = App::yaml(ticker, User::Ordinary);
+    app.up();
+    let follow = |arguments: &[&str]| {
+        let child = app.wattctl(arguments).stdout(Stdio::piped()).spawn().expect("wattctl runs");
+        Following(child)
+    };
+    let (mut logs, mut events) = (follow(&["logs", "-f"]), follow(&["events", "-f", "--json"]));
+    let mut lines = logs.lines();
+    let mut tick = || -> u64 {
+        let line: Value = serde_json::from_str(&lines.next().expect("a line")).expect("JSON");
+        let text = line["text"].as_str().unwrap_or_else(|| panic!("no text in {line}"));
+        text.strip_prefix("tick ").and_then(|number| number.parse().ok()).expect("a number")
+    };
+    let mut last = 0;
+    for _ in 0..2 {
+        kill("KILL", daemon(&app));
+        for _ in 0..100 {
+            assert_eq!(tick(), last + 1);
+            last += 1;
+        }
+    }
+    let mut told = events.lines();
+    let replaced = told.by_ref().filter(|line| line.contains("daemon_replaced")).take(2).count();
+    assert_eq!(replaced, 2);
+    app.down();
+    // An application's end is theirs.
+    drop(told.by_ref().last());
+    assert_eq!(events.0.wait().expect("it ends").code(), Some(0));
+    let rest: Vec<u64> = std::iter::from_fn(|| lines.next())
+        .map(|line| serde_json::from_str::<Value>(&line).expect("JSON"))
+        .filter_map(|line| line["text"].as_str()?.strip_prefix("tick ")?.parse().ok())
+        .collect();
+    assert!(rest.iter().copied().eq(last + 1..=last + rest.len() as u64), "{rest:?}");
+    assert_eq!(logs.0.wait().expect("it ends").code(), Some(0));
+}
+
+/// A command that follows, killed when the test is over.
+struct Following(Child);
+
+impl Following {
+    fn lines(&mut self) -> impl Iterator<Item = String> + use<> {
+        let stdout = self.0.stdout.take().expect("a pipe");
+        BufReader::new(stdout).lines().map(|line| line.expect("text"))
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+fn daemon(app: &App) -> u32 {
+    app.status()["supervisor"]["daemon_pid"].as_u64().and_then(|pid| pid.try_into().ok()).expect("a pid")
+}
+
+#[test]
 fn what_happens_while_there_is_no_daemon_is_not_lost() {
     let counter = r#"
 services:
@@ -125,36 +218,35 @@ services:
     command: [sh, -c, 'n=0; while [ $n -lt 20000 ]; do n=$((n+1)); echo line $n; done; exec sleep 1000']
     listen: none
 "#;
-    let app = App::yaml(counter, User::Ordinary);
-    app.run(&["up", "-d"]);
-    let daemon = || {
-        app.status()["supervisor"]["daemon_pid"].as_u64().and_then(|pid| pid.try_into().ok()).expect("a pid")
-    };
-    for _ in 0..3 {
-        kill("KILL", daemon());
-    }
-    let output = wait("the last line is there", || {
-        let output = app.ok(&["logs", "counter"]);
-        if output.contains("line 20000\"") {
-            Ok(output)
-        } else {
-            Err(output.lines().last().unwrap_or_default().to_owned())
+    for_each_user(|user| {
+        let app = App::yaml(counter, user);
+        app.run(&["up", "-d"]);
+        for _ in 0..3 {
+            kill("KILL", daemon(&app));
         }
+        let output = wait("the last line is there", || {
+            let output = app.ok(&["logs", "counter"]);
+            if output.contains("line 20000\"") {
+                Ok(output)
+            } else {
+                Err(output.lines().last().unwrap_or_default().to_owned())
+            }
+        });
+        let mut expected = 1..=20000;
+        let mut last = 0;
+        for line in output.lines() {
+            let value: Value = serde_json::from_str(line).expect("JSON");
+            let number: u32 = value["text"]
+                .as_str()
+                .and_then(|text| text.strip_prefix("line ")?.parse().ok())
+                .expect("a number");
+            // A line may come twice, when a daemon was killed between writing it down and taking it from the pipe.
+            if number > last {
+                assert_eq!(Some(number), expected.next(), "a line is missing");
+                last = number;
+            }
+        }
+        assert_eq!(last, 20000);
+        app.down();
     });
-    let mut expected = 1..=20000;
-    let mut last = 0;
-    for line in output.lines() {
-        let value: Value = serde_json::from_str(line).expect("JSON");
-        let number: u32 = value["text"]
-            .as_str()
-            .and_then(|text| text.strip_prefix("line ")?.parse().ok())
-            .expect("a number");
-        // A line may come twice, when a daemon was killed between writing it down and taking it from the pipe.
-        if number > last {
-            assert_eq!(Some(number), expected.next(), "a line is missing");
-            last = number;
-        }
-    }
-    assert_eq!(last, 20000);
-    app.down();
 }

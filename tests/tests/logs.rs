@@ -49,6 +49,53 @@ services:
 }
 
 #[test]
+fn the_past_is_given_as_it_is_asked_for() {
+    let app = App::yaml(
+        r#"
+services:
+  one: { command: [sh, -c, 'for n in 1 2 3; do echo one $n; done; exec sleep 1000'], listen: none, ready: { log: one 3 } }
+  two:
+    command: [sh, -c, 'for n in 1 2 3; do echo two $n; done; exec sleep 1000']
+    listen: none
+    ready: { log: two 3 }
+    depends_on: [one]
+"#,
+        User::Ordinary,
+    );
+    app.up();
+    let check = |arguments: &[&str], expected: &[&str]| {
+        let texts: Vec<Value> = lines(&app, arguments).iter().map(|line| line["text"].clone()).collect();
+        assert_eq!(texts, expected, "{arguments:?}");
+    };
+    let all = ["one 1", "one 2", "one 3", "two 1", "two 2", "two 3"];
+    check(&[], &all);
+    check(&["two", "one", "two"], &all);
+    check(&["two"], &all[3..]);
+    check(&["--tail", "4"], &all[2..]);
+    check(&["-n", "1", "one"], &["one 3"]);
+    check(&["-n", "0"], &[]);
+    check(&["-n", "100000"], &all);
+    check(&["--since", "1h"], &all);
+    check(&["--since", "2100-01-01T00:00:00Z"], &[]);
+    let third = lines(&app, &[])[2]["at"].as_str().expect("a time").to_owned();
+    assert!(lines(&app, &["--since", &third]).iter().any(|line| line["text"] == "one 3"));
+    for wrong in ["yesterday", "", "-5"] {
+        let since = format!("--since={wrong}");
+        assert_eq!(app.run(&["logs", &since]).status.code(), Some(2), "{wrong}");
+    }
+    // A reader that has had enough is no error to tell of.
+    let head = app
+        .command("sh")
+        .args(["-c", r#""$0" logs | head -n 1"#])
+        .arg(watt_tests::wattctl())
+        .output()
+        .expect("sh runs");
+    let printed = watt_tests::printed(&head);
+    assert!(head.stderr.is_empty() && head.stdout.ends_with(b"}\n"), "{printed}");
+    app.down();
+}
+
+#[test]
 fn a_flood_is_bounded_on_disk_and_in_memory_and_hurts_nobody() {
     let app = App::case("", User::Ordinary);
     app.write(

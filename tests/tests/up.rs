@@ -59,6 +59,27 @@ fn services_are_stopped_started_and_restarted() {
 }
 
 #[test]
+fn own_processes_are_named_in_ps() {
+    for_each_user(|user| {
+        let app = two(user);
+        app.write("watt.yaml", &format!("name: shop\n{TWO}"));
+        app.up();
+        let supervisor = app.status()["supervisor"].clone();
+        let all = watt_tests::processes();
+        for (pid, title) in [
+            ("spawner_pid", "wattctl spawner shop"),
+            ("daemon_pid", "wattctl daemon shop"),
+            ("proxy_pid", "wattctl mesh-proxy shop"),
+        ] {
+            let shown =
+                all.iter().find(|(own, _)| supervisor[pid] == *own).map(|(_, command)| command.trim());
+            assert_eq!(shown, Some(title), "{user:?}");
+        }
+        app.down();
+    });
+}
+
+#[test]
 fn a_second_instance_is_refused_with_the_pid_of_the_first() {
     let app = two(User::Ordinary);
     app.up();

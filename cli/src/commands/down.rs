@@ -1,20 +1,25 @@
 //! `wattctl down`: the end of the application.
 
-use watt_api::control::Shutdown;
+use std::collections::BTreeMap;
+
+use watt_api::control::{Outcome, Shutdown};
 
 use crate::{
     args,
     context::Running,
-    exit::{Exit, Outcome},
+    exit::{self, Exit},
     text::{out, style::Style},
 };
 
 /// Runs the command: asks, waits until the last of watt's own processes has gone, and says what it came to.
-pub async fn run(arguments: args::Down) -> Outcome {
+pub async fn run(arguments: args::Down) -> exit::Outcome {
     let running = Running::find(&arguments.which)?;
     let client = running.client().await?;
-    let reply =
-        client.shutdown(Shutdown { now: arguments.now }).await.map_err(|error| running.failure(error))?;
+    let reply = match client.shutdown(Shutdown { now: arguments.now }).await {
+        // A supervisor that has ended before it could answer has done what was asked.
+        Err(_) if running.is_gone() => Outcome { ok: true, services: BTreeMap::new() },
+        reply => reply.map_err(|error| running.failure(error))?,
+    };
     running.gone().await?;
     if arguments.print.json {
         out::json(&reply);

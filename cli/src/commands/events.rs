@@ -7,7 +7,7 @@ use crate::{
     context::Running,
     exit::{Exit, Outcome},
     text::{
-        out, safe,
+        numbers, out, safe,
         style::{Style, Tone},
     },
 };
@@ -17,23 +17,20 @@ pub async fn run(arguments: args::Events) -> Outcome {
     let running = Running::find(&arguments.which)?;
     let client = running.client().await?;
     let style = Style::stdout();
-    let mut query = EventsQuery { since: Some(arguments.since), follow: arguments.follow };
-    loop {
-        let mut events = client.events(query).await.map_err(|error| running.failure(error))?;
-        while let Some(event) = events.next().await {
-            let event = event.map_err(|error| running.failure(error))?;
-            query.since = Some(event.seq);
+    let open = async |last: Option<u64>| {
+        client.events(EventsQuery { since: last.or(arguments.since), follow: arguments.follow }).await
+    };
+    running
+        .read_on(open, |event: Event| {
             if arguments.print.json {
                 out::json_line(&event);
             } else {
                 out::print(&render(&event, style));
             }
-        }
-        // A stream that is followed ends with its daemon; the next one knows where we were.
-        if !query.follow || running.is_gone() {
-            return Ok(Exit::Ok);
-        }
-    }
+            event.seq
+        })
+        .await?;
+    Ok(Exit::Ok)
 }
 
 fn render(event: &Event, style: Style) -> String {
@@ -44,9 +41,8 @@ fn render(event: &Event, style: Style) -> String {
     };
     let tone = event.state.map_or(Tone::Strong, super::status::tone);
     format!(
-        "{}  {:>5}  {}{}\n",
-        style.paint(Tone::Dim, &event.at),
-        event.seq,
+        "{}  {}{}\n",
+        style.paint(Tone::Dim, &numbers::local(&event.at)),
         style.paint(tone, &about),
         safe::line(&event.text, style.colours)
     )

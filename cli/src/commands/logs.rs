@@ -2,7 +2,10 @@
 
 use std::io::IsTerminal;
 
-use watt_api::client::{Client, LogsQuery};
+use watt_api::{
+    client::{Client, LogsQuery},
+    control::LogLine,
+};
 
 use crate::{
     args,
@@ -35,23 +38,25 @@ pub async fn stream(
     mut query: LogsQuery,
     json: bool,
 ) -> Result<(), Failure> {
+    if query.follow && query.tail == Some(0) {
+        // Said as a time, it is the same to a successor of the daemon.
+        (query.since, query.tail) = (Some(jiff::Timestamp::now().to_string()), None);
+    }
     let (style, mut printer) = (Style::stdout(), Printer::default());
-    loop {
-        let mut lines = client.logs(&query).await.map_err(|error| running.failure(error))?;
-        while let Some(line) = lines.next().await {
-            let line = line.map_err(|error| running.failure(error))?;
-            query.after = Some(line.seq);
-            query.tail = None;
+    let open = async |last: Option<u64>| match last {
+        Some(_) => client.logs(&LogsQuery { after: last, tail: None, ..query.clone() }).await,
+        None => client.logs(&query).await,
+    };
+    running
+        .read_on(open, |line: LogLine| {
             if json {
                 out::json_line(&line);
             } else {
                 out::print(&printer.line(&line, style));
             }
-        }
-        if !query.follow || running.is_gone() {
-            return Ok(());
-        }
-    }
+            line.seq
+        })
+        .await
 }
 
 /// `10m` ago, or a time as RFC 3339 writes it; the answer is RFC 3339.

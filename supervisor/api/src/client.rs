@@ -6,7 +6,6 @@
 
 use std::{
     collections::VecDeque,
-    error::Error as _,
     fmt::Write as _,
     io,
     path::{Path, PathBuf},
@@ -27,6 +26,8 @@ use crate::control::{Event, Inspect, LogLine, Outcome, Problem, Selection, Shutd
 const REPLY_SIZE_MAX: usize = 64 << 20;
 /// The longest line of a stream, in bytes. A log line is at most 8 KiB, each byte of which JSON may make six.
 const STREAM_LINE_SIZE_MAX: usize = 1 << 20;
+/// How often a question is asked when its daemon goes away before it answers.
+const ATTEMPTS_MAX: usize = 5;
 /// How long a question may take. A daemon that is replaced is back in well under a second.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -57,7 +58,7 @@ pub enum Error {
         /// What connect(2) said.
         source: io::Error,
     },
-    /// The connection ended, or what came was not HTTP.
+    /// The connection ended, or what came was not HTTP: the daemon has gone, and its successor can be asked.
     #[error("{call}: the connection to the supervisor failed")]
     Interrupted {
         /// Method and path.
@@ -107,7 +108,7 @@ pub struct LogsQuery {
     pub since: Option<String>,
     /// Leave out those up to this [`LogLine::seq`].
     pub after: Option<u64>,
-    /// At most so many lines of the past.
+    /// Of the past, only so many lines, the last ones; all that is kept when it is `None`.
     pub tail: Option<usize>,
     /// Go on with those to come.
     pub follow: bool,
@@ -154,7 +155,8 @@ impl Client {
 
     /// Ends the application and returns when everything but the supervisor has ended.
     pub async fn shutdown(&self, shutdown: Shutdown) -> Result<Outcome, Error> {
-        self.order("/v1/shutdown", &shutdown).await
+        // Asking for it twice is asking for it once.
+        persistently(|| self.order("/v1/shutdown", &shutdown)).await
     }
 
     /// The API's own description.
@@ -186,11 +188,11 @@ impl Client {
     /// A GET that is answered at once.
     async fn ask<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
         let call = format!("GET {path}");
-        let reply = async {
+        let reply = async || {
             let response = self.send(Method::GET, path, Bytes::new()).await?;
             whole(&call, response).await
         };
-        let reply = tokio::time::timeout(ANSWER_TIMEOUT, reply).await;
+        let reply = tokio::time::timeout(ANSWER_TIMEOUT, persistently(reply)).await;
         let reply = reply.map_err(|_| Error::TimedOut { call: call.clone() })??;
         parsed(&call, &reply)
     }
@@ -207,7 +209,8 @@ impl Client {
 
     async fn stream<T>(&self, path: &str) -> Result<Lines<T>, Error> {
         let call = format!("GET {path}");
-        let response = tokio::time::timeout(ANSWER_TIMEOUT, self.send(Method::GET, path, Bytes::new())).await;
+        let response = persistently(|| self.send(Method::GET, path, Bytes::new()));
+        let response = tokio::time::timeout(ANSWER_TIMEOUT, response).await;
         let response = response.map_err(|_| Error::TimedOut { call: call.clone() })??;
         if response.status() != StatusCode::OK {
             return Err(refusal(&call, response).await);
@@ -245,6 +248,17 @@ impl Client {
     }
 }
 
+/// Makes a call that may be made twice until a daemon answers it.
+async fn persistently<T>(call: impl AsyncFn() -> Result<T, Error>) -> Result<T, Error> {
+    for _ in 1..ATTEMPTS_MAX {
+        match call().await {
+            Err(Error::Interrupted { .. }) => {}
+            answer => return answer,
+        }
+    }
+    call().await
+}
+
 /// A stream of JSON objects, one a line.
 #[derive(Debug)]
 pub struct Lines<T> {
@@ -258,8 +272,9 @@ pub struct Lines<T> {
 }
 
 impl<T: DeserializeOwned> Lines<T> {
-    /// The next one; `None` at the end of the stream. The stream of an application that ends, or whose daemon is
-    /// replaced, ends too. May be dropped and called again without losing one.
+    /// The next one; `None` at the end of the stream, which is the application's when it is followed. A daemon that is
+    /// killed leaves it with [`Error::Interrupted`]; its successor can be asked for the rest. May be dropped and called again
+    /// without losing one.
     pub async fn next(&mut self) -> Option<Result<T, Error>> {
         loop {
             if let Some(line) = self.whole.pop_front() {
@@ -272,8 +287,6 @@ impl<T: DeserializeOwned> Lines<T> {
                         return Some(Err(error));
                     }
                 }
-                // The daemon was killed. What it had said ends in the middle, which is an end as good as another.
-                Err(error) if error.is_incomplete_message() || is_reset(&error) => return None,
                 Err(source) => return Some(Err(Error::Interrupted { call: self.call.clone(), source })),
             }
         }
@@ -293,12 +306,6 @@ impl<T: DeserializeOwned> Lines<T> {
         }
         Ok(())
     }
-}
-
-fn is_reset(error: &hyper::Error) -> bool {
-    error.source().and_then(|source| source.downcast_ref::<io::Error>()).is_some_and(|error| {
-        matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
-    })
 }
 
 async fn whole(call: &str, response: Response<Incoming>) -> Result<Bytes, Error> {

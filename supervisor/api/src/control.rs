@@ -14,7 +14,7 @@
 //!
 //! Of events, `since` leaves out those up to this number; a stream that cannot give all that followed begins with an
 //! event of kind `skipped`. Of logs, `since` is a time, `after` the `seq` of the last line that is known already, and
-//! `tail` how many lines of the past at most (10,000 at most and when it is left out).
+//! `tail` how many of the last lines of the past (10,000 at most; all that is kept, when it is left out).
 
 use std::{collections::BTreeMap, path::PathBuf};
 

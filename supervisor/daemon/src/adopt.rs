@@ -235,7 +235,7 @@ impl App {
 
     fn adopt_worker(&mut self, id: RunId, mut run: Run, held: HeldRun) {
         let HeldRun { run: _, tag: _, pid, stage, exit, pidfd, stdout, stderr, descriptors } = held;
-        let worker = run.worker.clone();
+        let (worker, started_at_us) = (run.worker.clone(), run.started_at_ms * 1000);
         run.spawned(pid, pidfd);
         run.descriptors =
             descriptors.into_iter().map(|(name, descriptor)| (name, Arc::new(descriptor))).collect();
@@ -249,7 +249,7 @@ impl App {
             self.ports.insert(*port, id);
         }
         self.runs.insert(id, run);
-        self.attach(id, logs::Source::Worker(worker.clone()), true, stdout, stderr);
+        self.attach(id, logs::Source::Worker(worker.clone()), Some(started_at_us), stdout, stderr);
         let state = self.fleet.worker(&worker).map(|worker| worker.state.clone());
         if stage == Stage::Executed && exit.is_none() {
             self.give_listeners(id);
@@ -271,7 +271,7 @@ impl App {
         match held.exit {
             None => {
                 self.proxy.adopt(Instant::now(), held.run, Some(Main::new(held.pid, held.pidfd)));
-                self.attach(id, logs::Source::Proxy, true, held.stdout, held.stderr);
+                self.attach(id, logs::Source::Proxy, Some(0), held.stdout, held.stderr);
             }
             // It ended while nobody looked; the next one has a greater number.
             Some(_) => {

@@ -3,54 +3,42 @@
 use std::{io, time::Duration};
 
 use watt_core::{AppName, WorkerId, plan};
-use watt_os::cgroup::{self, Group, Tree, Unenforced, WayOut};
+use watt_os::cgroup::{self, Group, Mode, Tree, Unenforced, WayOut};
 
-use crate::{addresses, places::Places};
+use crate::{addresses, doctor, places::Places};
 
 /// The cgroups of an application on this host, as far as it has any.
 #[derive(Debug)]
 pub(crate) struct Cgroups {
     tree: Option<Tree>,
-    warnings: Vec<String>,
+    found: doctor::Cgroups,
 }
 
 impl Cgroups {
     /// Makes the application's tree, and moves these processes (spawner and daemon) out of the workers' way. A
-    /// successor finds everything as it was. What fails is a warning: everything but limits works without.
+    /// successor finds everything as it was. Everything but limits works without.
     pub(crate) fn prepare(app: &AppName, places: &Places, own_pids: &[u32]) -> Cgroups {
-        let tree = match cgroup::Host::detect("/".as_ref()) {
-            Ok(host) => Tree::create(&host, &addresses::cgroup_name(app, &places.runtime)),
-            Err(error) => return Cgroups::none(format!("cgroups cannot be looked at: {error}")),
+        let host = match cgroup::Host::detect("/".as_ref()) {
+            Ok(host) => host,
+            Err(error) => {
+                let reason = format!("cannot read /proc: {error}");
+                return Cgroups { tree: None, found: doctor::Cgroups::none(Mode::None, reason) };
+            }
         };
-        if !tree.is_usable() {
-            // Each hierarchy has its refusal, and they say the same.
-            return Cgroups::none(match tree.refusals().first() {
-                Some(refusal) => refusal.to_string(),
-                None => "this host has no cgroups".to_owned(),
-            });
+        let mode = host.mode();
+        let tree = Tree::create(&host, &addresses::cgroup_name(app, &places.runtime));
+        if tree.is_usable()
+            && let Err(error) = tree.enter_supervisor(own_pids)
+        {
+            tracing::warn!("the supervisor cannot move to a cgroup of its own: {error}");
         }
-        let mut warnings: Vec<String> = tree.refusals().iter().map(ToString::to_string).collect();
-        match tree.enter_supervisor(own_pids) {
-            Ok(missing) if missing.is_empty() => {}
-            Ok(missing) => warnings.push(format!(
-                "cgroup controllers that are not available here: {}; the limits that need them are not enforced",
-                missing.join(", ")
-            )),
-            Err(error) => warnings.push(format!("the supervisor cannot move to a cgroup of its own: {error}")),
-        }
-        Cgroups { tree: Some(tree), warnings }
+        let found = doctor::Cgroups::of(mode, &tree);
+        Cgroups { tree: Some(tree).filter(Tree::is_usable), found }
     }
 
-    /// Nothing at all, for a host or a user that has no cgroups.
-    fn none(reason: String) -> Cgroups {
-        let consequence = "limits of memory, CPU and processes are not enforced, and a service can hide a process \
-                           from its own stop";
-        Cgroups { tree: None, warnings: vec![format!("{reason}: {consequence}")] }
-    }
-
-    /// What cannot be done here, in words.
-    pub(crate) fn warnings(&self) -> &[String] {
-        &self.warnings
+    /// What they enforce.
+    pub(crate) fn found(&self) -> &doctor::Cgroups {
+        &self.found
     }
 
     /// Makes the cgroup for a new run and sets its limits. Returns those that are not enforced. What a killed

@@ -1,22 +1,30 @@
 //! `wattctl doctor`: what this host offers, what it does not, and the command that would change it. Needs no running
-//! application and leaves nothing behind.
+//! application and leaves nothing behind. What `up` and `status` warn of are the same conclusions.
 //!
 //! What the kernel allows is tried, not deduced: `facts` collects (the exec stage's probe, a cgroup made and removed),
-//! and `features` draws the conclusions, without looking anywhere itself.
+//! `features` draws the conclusions, without looking anywhere itself, and `topic` knows which ones concern an application.
 
 mod cgroups;
 mod facts;
 mod features;
+mod topic;
 
-use watt_api::control::{Doctor, FeatureState};
+use watt_api::control::Doctor;
+use watt_core::plan::Plan;
+use watt_exec::plan::Probe;
+
+pub(crate) use self::cgroups::Cgroups;
+use self::facts::Facts;
 
 /// What this host offers this process's user.
 pub fn report() -> Doctor {
-    Doctor { features: features::features(&facts::Facts::collect()) }
+    let findings = features::findings(&Facts::collect());
+    Doctor { features: findings.into_iter().map(|finding| finding.feature).collect() }
 }
 
-/// What `up` should warn of: everything that is not on, in words.
-pub fn warnings(doctor: &Doctor) -> Vec<String> {
-    let missing = doctor.features.iter().filter(|feature| feature.state != FeatureState::On);
-    missing.map(|feature| format!("{}: {}", feature.name, feature.detail)).collect()
+/// What an application asks for and this host does not offer, from what its start has found out.
+pub(crate) fn warnings(probe: Option<&Probe>, cgroups: Cgroups, plan: &Plan) -> Vec<String> {
+    let probe = probe.cloned().ok_or_else(|| "what the host allows could not be tried".to_owned());
+    let facts = Facts::with(probe, cgroups);
+    topic::warnings(&features::findings(&facts), plan, facts.uid)
 }

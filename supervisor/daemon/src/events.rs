@@ -58,6 +58,8 @@ struct Shared {
 struct Ring {
     /// The number of the first one kept; numbers before it are gone.
     oldest: u64,
+    /// The number of the first one ever; those before it were an earlier daemon's.
+    first: u64,
     /// As JSON: the form that is sent, and smaller than the struct.
     kept: VecDeque<Arc<str>>,
     kept_max: usize,
@@ -72,7 +74,7 @@ impl Events {
 
     fn with_limits(first: u64, kept_max: usize) -> Events {
         let first = first.max(1);
-        let ring = Ring { oldest: first, kept: VecDeque::new(), kept_max };
+        let ring = Ring { oldest: first, first, kept: VecDeque::new(), kept_max };
         Events(Arc::new(Shared { ring: Mutex::new(ring), newest: watch::Sender::new(first - 1) }))
     }
 
@@ -152,7 +154,8 @@ impl EventReader {
         let ring = self.shared.ring();
         let mut batch = Vec::new();
         if self.next < ring.oldest {
-            batch.extend(skipped(ring.oldest - 1, ring.oldest - self.next));
+            let known = self.next >= ring.first;
+            batch.extend(skipped(ring.oldest - 1, known.then(|| ring.oldest - self.next)));
             self.next = ring.oldest;
         }
         // A number from the future (a clock that was set back between two daemons) reads from what comes next.
@@ -171,10 +174,8 @@ impl EventReader {
     }
 }
 
-/// Stands for events that are gone. `count` means little for a reader that resumes from an earlier daemon's number,
-/// and is left out where it cannot be true.
-fn skipped(seq: u64, count: u64) -> Option<Arc<str>> {
-    let known = u32::try_from(count).ok();
+/// Stands for events that are gone. How many is not known of an earlier daemon's.
+fn skipped(seq: u64, count: Option<u64>) -> Option<Arc<str>> {
     let event = Event {
         seq,
         at: timestamp::now(),
@@ -182,11 +183,13 @@ fn skipped(seq: u64, count: u64) -> Option<Arc<str>> {
         service: None,
         worker: None,
         run: None,
-        text: known
-            .map_or_else(|| "earlier events are gone".into(), |count| format!("{count} events are gone")),
+        text: count.map_or_else(
+            || "events of an earlier daemon may be missing".into(),
+            |count| format!("{count} events are gone"),
+        ),
         state: None,
         exit: None,
-        data: known.map(|count| ("count".into(), count.into())).into_iter().collect(),
+        data: count.map(|count| ("count".into(), count.into())).into_iter().collect(),
     };
     serde_json::to_string(&event).ok().map(Into::into)
 }

@@ -12,9 +12,11 @@ mod file;
 mod frame;
 mod history;
 mod line;
+mod output;
 mod pipe;
 mod pump;
 mod readers;
+mod replay;
 mod ring;
 mod store;
 #[cfg(test)]
@@ -33,16 +35,11 @@ use regex::Regex;
 use tokio::sync::oneshot;
 use watt_core::{RunId, ServiceId, WorkerId};
 
-use self::{
-    bookmark::Bookmarks,
-    history::{Part, Wanted},
-    pump::Pump,
-    store::Store,
-};
-pub use self::{file::Rotation, line::Entry};
+use self::{bookmark::Bookmarks, history::Part, pump::Pump, store::Store};
+pub use self::{file::Rotation, line::Entry, output::Output};
 use crate::events::Events;
 
-/// The most lines of the past that one question is answered with.
+/// The most lines that are looked for from the newest one on.
 pub const TAIL_MAX: usize = 10_000;
 
 /// How much is kept, and where.
@@ -100,8 +97,8 @@ pub struct RunInfo {
     pub run: RunId,
     /// Whose run it is.
     pub source: Source,
-    /// Whether an earlier daemon read its output before.
-    pub adopted: bool,
+    /// When it was started, in microseconds since the Unix epoch, if an earlier daemon read its output before.
+    pub adopted_since: Option<u64>,
 }
 
 /// Which lines are wanted.
@@ -113,8 +110,8 @@ pub struct Question {
     pub run: Option<RunId>,
     /// Only lines with a greater `seq`, which is also a time: microseconds since the Unix epoch.
     pub after: u64,
-    /// At most so many of the past, the newest; never more than [`TAIL_MAX`].
-    pub count: usize,
+    /// Of the past, only so many, the newest; never more than [`TAIL_MAX`]. Everything, when it is `None`.
+    pub tail: Option<usize>,
     /// Those to come as well.
     pub follow: bool,
 }
@@ -136,7 +133,10 @@ enum Message {
 struct Answer {
     found: Vec<Entry>,
     parts: Vec<Part>,
+    /// What the question came to: only lines with a greater `seq`.
     after: u64,
+    /// The answer is complete up to this `seq`; every later line has a greater one.
+    until: u64,
     reader: Option<u64>,
 }
 
@@ -206,70 +206,26 @@ impl Logs {
         let (found, to_come) = oneshot::channel();
         // Asked for first, so that no line falls between the past and what is to come.
         self.send(Message::Watch { run, pattern: pattern.clone(), found });
-        let (services, run) = (vec![worker.service], Some(run));
-        let past = self.ask(Question { services, run, count: TAIL_MAX, ..Question::default() });
+        let question = Question { services: vec![worker.service], run: Some(run), ..Question::default() };
+        let mut past = self.read(question);
         async move {
-            let (past, _) = past.await;
-            past.iter().filter_map(Entry::text).any(|text| pattern.is_match(&text)) || to_come.await.is_ok()
+            while let Some(lines) = past.next().await {
+                if lines.iter().filter_map(Entry::text).any(|text| pattern.is_match(&text)) {
+                    return true;
+                }
+            }
+            to_come.await.is_ok()
         }
     }
 
-    /// The lines of the past, oldest first, and a reader of those to come when the question asks for it.
-    pub fn ask(
-        &self,
-        question: Question,
-    ) -> impl Future<Output = (Vec<Entry>, Option<Reader>)> + Send + use<> {
-        let count = question.count.min(TAIL_MAX);
-        let run = question.run.map(|run| run.0);
-        let (reply, answer) = oneshot::channel();
-        self.send(Message::Ask { question: Question { count, ..question }, reply });
-        let logs = self.clone();
-        async move {
-            let Ok(Answer { found, parts, after, reader }) = answer.await else { return (Vec::new(), None) };
-            let reader = reader.map(|number| Reader { logs, number, pending: None });
-            if parts.is_empty() {
-                return (found, reader);
-            }
-            let wanted = Wanted { after, count, run };
-            let reading = tokio::task::spawn_blocking(move || history::read(&parts, wanted, found));
-            (reading.await.unwrap_or_default(), reader)
-        }
+    /// The lines of the past, oldest first, and those to come when the question asks for it.
+    pub fn read(&self, question: Question) -> Output {
+        Output::new(self.clone(), question)
     }
 
     fn send(&self, message: Message) {
         // A thread that has gone drops the reply's channel, and the caller sees an end.
         let _ = self.0.messages.send(message);
         let _ = self.0.wake.write(1);
-    }
-}
-
-/// Follows output.
-#[derive(Debug)]
-pub struct Reader {
-    logs: Logs,
-    number: u64,
-    /// An answer on its way, kept here so that a future which is dropped loses nothing.
-    pending: Option<oneshot::Receiver<Vec<Entry>>>,
-}
-
-impl Reader {
-    /// The next lines, at least one; `None` at the end. Lines that were dropped from memory before they could be read
-    /// are replaced by one with `skipped`.
-    pub async fn next(&mut self) -> Option<Vec<Entry>> {
-        let Reader { logs, number, pending } = self;
-        let answer = pending.get_or_insert_with(|| {
-            let (reply, answer) = oneshot::channel();
-            logs.send(Message::Pull { reader: *number, reply });
-            answer
-        });
-        let batch = answer.await.ok();
-        *pending = None;
-        batch
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        self.logs.send(Message::Close { reader: self.number });
     }
 }

@@ -82,12 +82,12 @@ impl App {
         let id = RunId(run);
         if run >= proxy::FIRST_RUN {
             self.proxy.spawned(run, Main::new(pid, pidfd));
-            return self.attach(id, logs::Source::Proxy, false, stdout, stderr);
+            return self.attach(id, logs::Source::Proxy, None, stdout, stderr);
         }
         let Some(known) = self.runs.get_mut(&id) else { return };
         known.spawned(pid, pidfd);
         let source = logs::Source::Worker(known.worker.clone());
-        self.attach(id, source, false, stdout, stderr);
+        self.attach(id, source, None, stdout, stderr);
         self.watch_memory(id);
         self.unsettle();
     }

@@ -283,11 +283,11 @@ impl App {
         &self,
         id: RunId,
         source: logs::Source,
-        adopted: bool,
+        adopted_since: Option<u64>,
         stdout: OwnedFd,
         stderr: OwnedFd,
     ) {
-        self.logs.attach(logs::RunInfo { run: id, source, adopted }, stdout, stderr);
+        self.logs.attach(logs::RunInfo { run: id, source, adopted_since }, stdout, stderr);
     }
 }
 

@@ -6,7 +6,6 @@
 
 mod connect;
 mod http;
-pub mod log_sign;
 pub mod notify;
 
 use std::{convert::Infallible, time::Duration};
@@ -63,7 +62,7 @@ pub enum Sign {
     },
     /// A connection is accepted.
     Tcp,
-    /// A line of its output matched, see [`log_sign`].
+    /// A line of its output matched: the reader of the output says so.
     Log(oneshot::Receiver<()>),
     /// It said `READY=1`.
     Notify(NotifySocket),

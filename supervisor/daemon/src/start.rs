@@ -25,7 +25,7 @@ use watt_spawner::protocol::{Address, Message, Request, Stage, WaitStatus};
 use crate::{
     addresses,
     cgroups::Cgroups,
-    holder, host_probe,
+    doctor, holder, host_probe,
     launch::Host,
     places::Places,
     proxy,
@@ -133,16 +133,17 @@ pub(crate) async fn start(
     let mut warnings = Vec::new();
     let listeners = connection.listeners(places, &plan, held, &mut warnings).await?;
     write_name_files(places, &plan, listeners.mesh_host_address)?;
-    let probe = connection.probe(held).await?;
-    let findings = host_probe::findings(probe.as_ref(), &plan, uid);
-    warnings.extend(findings.warnings);
+    let mut probe = connection.probe(held).await?;
+    if let Some(probe) = &mut probe {
+        host_probe::switch_off(probe, &sources.env);
+    }
+    let host = host_probe::host(probe.as_ref(), &app, uid);
 
     let cgroups = Cgroups::prepare(&app, places, &[parent_id(), std::process::id()]);
     if held.runs.is_empty() {
         cgroups.remove_leftovers().await;
     }
-    warnings.extend(cgroups.warnings().iter().cloned());
-    let host = findings.host;
+    warnings.extend(doctor::warnings(probe.as_ref(), cgroups.found().clone(), &plan));
     Ok(Start { sources, plan, places: places.clone(), host, cgroups, warnings, listeners })
 }
 
@@ -364,7 +365,9 @@ impl Connection {
                 Ok(_) => {}
             }
         }
-        if let Some((address, error)) = refusal
+        // That an ordinary user may not is known beforehand and told with what the host does not offer.
+        if let Some((address, error)) =
+            refusal.filter(|(_, error)| error.kind() != io::ErrorKind::PermissionDenied)
             && plan.services.values().any(|service| service.network == watt_core::plan::Network::Host)
         {
             warnings.push(format!(

@@ -13,44 +13,45 @@ use super::{
     services::unknown,
 };
 use crate::{
-    logs::{Entry, Question, Reader, TAIL_MAX},
+    logs::{Entry, Output, Question},
     timestamp,
 };
 
-/// How many lines of the past are sent in one piece.
+/// How many lines are sent in one piece.
 const PIECE_LINES: usize = 256;
 
 pub(super) async fn get(control: &Control, query: &Query) -> Result<Response<Reply>, Failure> {
     let question = question(control, query).await?;
     let permit = control.long_calls.clone().try_acquire_owned().map_err(|_| Failure::Busy)?;
-    let (past, reader) = control.logs.ask(question).await;
+    let output = control.logs.read(question);
     let mut stopping = control.stopping.clone();
+    // One piece on its way: the next one is read when this one has gone.
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
         let _permit = permit;
-        for piece in past.chunks(PIECE_LINES) {
-            if sender.send(joined(piece)).await.is_err() {
-                return;
-            }
-        }
-        drop(past);
-        if let Some(reader) = reader {
-            follow(reader, &sender, &mut stopping).await;
+        tokio::select! {
+            () = copy(output, &sender, &mut stopping) => {}
+            () = sender.closed() => {}
         }
     });
     Ok(body::lines(receiver))
 }
 
-async fn follow(mut reader: Reader, sender: &mpsc::Sender<Bytes>, stopping: &mut watch::Receiver<bool>) {
+async fn copy(mut output: Output, sender: &mpsc::Sender<Bytes>, stopping: &mut watch::Receiver<bool>) {
     loop {
-        let batch = tokio::select! {
-            batch = reader.next() => batch,
-            () = sender.closed() => return,
-            _ = stopping.wait_for(|stopping| *stopping) => return,
+        let lines = tokio::select! {
+            lines = output.next() => lines,
+            // The last words of the services are the end of the stream.
+            _ = stopping.wait_for(|stopping| *stopping), if output.is_live() => {
+                output.end_here();
+                continue;
+            }
         };
-        let Some(batch) = batch else { return };
-        if sender.send(joined(&batch)).await.is_err() {
-            return;
+        let Some(lines) = lines else { return };
+        for piece in lines.chunks(PIECE_LINES) {
+            if sender.send(joined(piece)).await.is_err() {
+                return;
+            }
         }
     }
 }
@@ -72,8 +73,8 @@ async fn question(control: &Control, query: &Query) -> Result<Question, Failure>
     }
     let since = query.one("since")?.map(since).transpose()?.unwrap_or(0);
     let after = query.number("after")?.unwrap_or(0);
-    let count = query.number("tail")?.unwrap_or(TAIL_MAX);
-    Ok(Question { services, run: None, after: after.max(since), count, follow: query.flag("follow")? })
+    let (tail, follow) = (query.number("tail")?, query.flag("follow")?);
+    Ok(Question { services, run: None, after: after.max(since), tail, follow })
 }
 
 /// The `seq` before the first line that this time lets in.

@@ -137,7 +137,11 @@ pub(super) const ROUTES: &[Route] = &[
             ),
             parameter("since", Kind::Time, "Leave out those before this time"),
             parameter("after", Kind::Number, "Leave out those up to this seq"),
-            parameter("tail", Kind::Number, "At most so many lines of the past, 10000 at most"),
+            parameter(
+                "tail",
+                Kind::Number,
+                "Of the past, the last lines only; 10000 at most. All that is kept, when left out",
+            ),
             FOLLOW,
         ],
         body: None,

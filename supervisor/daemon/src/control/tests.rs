@@ -331,6 +331,11 @@ async fn a_slow_client_holds_nobody_up() {
     let mut stdout = attach(&fixture, "api", 1);
     let query = LogsQuery { follow: true, ..LogsQuery::default() };
     let mut lines = fixture.client.logs(&query).await.unwrap();
+    for _ in 0..2 {
+        // The second one is read by a reader of what comes; the first one may be the past.
+        writeln!(stdout, "first").unwrap();
+        soon(lines.next()).await.unwrap().unwrap();
+    }
     let count = 60_000;
     let writing = tokio::task::spawn_blocking(move || {
         (0..count).for_each(|number| writeln!(stdout, "{number} {}", "x".repeat(100)).unwrap());
@@ -353,7 +358,7 @@ fn attach(fixture: &Fixture, service: &str, run: u64) -> io::PipeWriter {
     let (stdout_reader, stdout) = io::pipe().unwrap();
     let (stderr_reader, _stderr) = io::pipe().unwrap();
     let worker = WorkerId { service: ServiceId::new(service).unwrap(), index: 0 };
-    let info = RunInfo { run: RunId(run), source: Source::Worker(worker), adopted: false };
+    let info = RunInfo { run: RunId(run), source: Source::Worker(worker), adopted_since: None };
     fixture.logs.attach(info, stdout_reader.into(), stderr_reader.into());
     stdout
 }

@@ -21,7 +21,7 @@ const LIMITS: Limits = Limits {
 
 /// What was found out about cgroups.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Cgroups {
+pub(crate) struct Cgroups {
     pub(super) mode: Mode,
     /// Why none can be made, when none can.
     pub(super) refused: Option<String>,
@@ -36,38 +36,44 @@ impl Cgroups {
             Err(error) => return Cgroups::none(Mode::None, format!("cannot read /proc: {error}")),
         };
         let tree = Tree::create(&host, &format!("watt-doctor-{}", std::process::id()));
-        let found = match tree.is_usable() {
-            true => try_limits(host.mode(), &tree),
-            false => {
-                let refusals: Vec<String> = tree.refusals().iter().map(ToString::to_string).collect();
-                let reason =
-                    if refusals.is_empty() { "no cgroups are mounted".into() } else { refusals.join("; ") };
-                Cgroups::none(host.mode(), reason)
+        // Inside a delegated unit, controllers could only be turned on by moving the unit's processes, which are not
+        // ours to move. What is offered is written there.
+        let found = match (host.mode(), delegated_unit(&tree)) {
+            (Mode::Unified, Some(unit)) if tree.is_usable() => {
+                Cgroups { mode: Mode::Unified, refused: None, missing: not_offered(&unit) }
+            }
+            (mode, _) => {
+                // What fails here fails with a worker's cgroup as well.
+                let _ = tree.enter_supervisor(&[]);
+                Cgroups::of(mode, &tree)
             }
         };
         remove(&tree);
         found
     }
 
-    fn none(mode: Mode, reason: String) -> Cgroups {
-        Cgroups { mode, refused: Some(reason), missing: BTreeMap::new() }
-    }
-}
-
-fn try_limits(mode: Mode, tree: &Tree) -> Cgroups {
-    // Inside a delegated unit, controllers could only be turned on by moving the unit's processes, which are not ours
-    // to move. What is offered is written there.
-    if let (Mode::Unified, Some(unit)) = (mode, delegated_unit(tree)) {
-        return Cgroups { mode, refused: None, missing: not_offered(&unit) };
-    }
-    let tried = tree.enter_supervisor(&[]).and_then(|_| tree.create_worker(SERVICE, "0"));
-    match tried {
-        Ok(group) => {
-            let missing = group.set_limits(&LIMITS);
-            let missing = missing.into_iter().map(|entry| (entry.limit, entry.to_string())).collect();
-            Cgroups { mode, refused: None, missing }
+    /// What the tree of an application enforces, in which every process is in its place.
+    pub(crate) fn of(mode: Mode, tree: &Tree) -> Cgroups {
+        if !tree.is_usable() {
+            // Each hierarchy has its refusal, and they say the same.
+            let refusal = tree.refusals().first();
+            let reason = refusal.map_or_else(|| "no cgroups are mounted".to_owned(), ToString::to_string);
+            return Cgroups::none(mode, reason);
         }
-        Err(error) => Cgroups::none(mode, format!("cannot make a cgroup: {error}")),
+        match tree.create_worker(SERVICE, "0") {
+            Ok(group) => {
+                let missing = group.set_limits(&LIMITS);
+                let missing = missing.into_iter().map(|entry| (entry.limit, entry.to_string())).collect();
+                // An empty cgroup that was just made can be removed.
+                let _ = group.remove();
+                Cgroups { mode, refused: None, missing }
+            }
+            Err(error) => Cgroups::none(mode, format!("cannot make a cgroup: {error}")),
+        }
+    }
+
+    pub(crate) fn none(mode: Mode, reason: String) -> Cgroups {
+        Cgroups { mode, refused: Some(reason), missing: BTreeMap::new() }
     }
 }
 

@@ -45,16 +45,23 @@ pub(super) struct NamespaceSwitches {
 }
 
 impl Facts {
+    /// Tries everything.
     pub(super) fn collect() -> Facts {
         // Before the probe, which raises the soft limit.
         let nofile = nofile();
+        let probe = watt_spawner::probe_host().map_err(|error| chain(&error));
+        Facts { nofile, ..Facts::with(probe, Cgroups::try_out()) }
+    }
+
+    /// Looks at the rest.
+    pub(super) fn with(probe: Result<Probe, String>, cgroups: Cgroups) -> Facts {
         let uid = geteuid().as_raw();
         Facts {
             uid,
             kernel: read("/proc/sys/kernel/osrelease"),
-            nofile,
-            probe: watt_spawner::probe_host().map_err(|error| chain(&error)),
-            cgroups: Cgroups::try_out(),
+            nofile: nofile(),
+            probe,
+            cgroups,
             pidfd: watt_os::pidfd::open(std::process::id()).map(drop).map_err(|error| error.to_string()),
             unprivileged_port_start: read("/proc/sys/net/ipv4/ip_unprivileged_port_start")
                 .parse()

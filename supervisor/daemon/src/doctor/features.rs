@@ -6,7 +6,10 @@ use watt_api::control::{Feature, FeatureState};
 use watt_exec::plan::{Failure, Probe};
 use watt_os::cgroup::{LimitName, Mode};
 
-use super::facts::{Facts, NamespaceSwitches};
+use super::{
+    facts::{Facts, NamespaceSwitches},
+    topic::{Finding, Topic},
+};
 
 /// clone3(2) with CLONE_INTO_CGROUP.
 const KERNEL_MIN: (u32, u32) = (5, 7);
@@ -19,39 +22,43 @@ const NOFILE_MIN: u64 = 1_024;
 /// Where a worker on the host's network looks for the mesh.
 const MESH_PORT: u16 = 80;
 
-/// All features.
-pub(super) fn features(facts: &Facts) -> Vec<Feature> {
-    let mut features = vec![kernel(facts), pidfd(facts), open_files(facts), runtime(facts)];
-    features.push(cgroups(facts));
-    features.extend(limits(facts));
-    features.push(whole_worker(facts));
-    features.extend(namespaces(facts));
-    features.extend([port_80(facts), dns(facts)]);
-    features
+/// All conclusions.
+pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
+    let mut findings = vec![kernel(facts), pidfd(facts), open_files(facts), runtime(facts)];
+    findings.push(cgroups(facts));
+    findings.extend(limits(facts));
+    findings.push(whole_worker(facts));
+    findings.extend(namespaces(facts));
+    findings.extend([port_80(facts), dns(facts)]);
+    findings
 }
 
-fn on(name: &str, detail: impl Into<String>) -> Feature {
-    Feature { name: name.into(), state: FeatureState::On, detail: detail.into(), fix: None }
+fn on(topic: Topic, detail: impl Into<String>) -> Finding {
+    let feature =
+        Feature { name: topic.name().into(), state: FeatureState::On, detail: detail.into(), fix: None };
+    Finding { topic, feature }
 }
 
-fn degraded(name: &str, detail: impl Into<String>, fix: Option<&str>) -> Feature {
-    Feature { state: FeatureState::Degraded, fix: fix.map(Into::into), ..on(name, detail) }
+fn degraded(topic: Topic, detail: impl Into<String>, fix: Option<&str>) -> Finding {
+    let Finding { topic, feature } = on(topic, detail);
+    Finding { topic, feature: Feature { state: FeatureState::Degraded, fix: fix.map(Into::into), ..feature } }
 }
 
-fn off(name: &str, detail: impl Into<String>, fix: Option<&str>) -> Feature {
-    Feature { state: FeatureState::Off, fix: fix.map(Into::into), ..on(name, detail) }
+fn off(topic: Topic, detail: impl Into<String>, fix: Option<&str>) -> Finding {
+    let Finding { topic, feature } = on(topic, detail);
+    Finding { topic, feature: Feature { state: FeatureState::Off, fix: fix.map(Into::into), ..feature } }
 }
 
-fn kernel(facts: &Facts) -> Feature {
-    let name = "kernel";
+fn kernel(facts: &Facts) -> Finding {
+    let topic = Topic::Kernel;
     let text = facts.kernel.as_str();
     match version(text) {
-        Some(version) if version >= KERNEL_GOOD => on(name, text),
+        Some(version) if version >= KERNEL_GOOD => on(topic, text),
         Some(version) if version >= KERNEL_MIN => {
-            degraded(name, format!("{text}: workers are killed process by process before 5.14"), None)
+            degraded(topic, format!("{text}: workers are killed process by process before 5.14"), None)
         }
-        Some(_) => off(name, format!("{text}: 5.7 is needed"), Some("install a newer kernel")),
-        None => degraded(name, format!("{text:?} is no version that is understood"), None),
+        Some(_) => off(topic, format!("{text}: 5.7 is needed"), Some("install a newer kernel")),
+        None => degraded(topic, format!("{text:?} is no version that is understood"), None),
     }
 }
 
@@ -61,20 +68,20 @@ fn version(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-fn pidfd(facts: &Facts) -> Feature {
-    let name = "process descriptors";
+fn pidfd(facts: &Facts) -> Finding {
+    let topic = Topic::ProcessDescriptors;
     match &facts.pidfd {
-        Ok(()) => on(name, "pidfd_open works"),
+        Ok(()) => on(topic, "pidfd_open works"),
         Err(error) => off(
-            name,
+            topic,
             format!("pidfd_open: {error}"),
             Some("let the container's seccomp profile allow pidfd_open"),
         ),
     }
 }
 
-fn open_files(facts: &Facts) -> Feature {
-    let name = "open files";
+fn open_files(facts: &Facts) -> Finding {
+    let topic = Topic::OpenFiles;
     let (soft, hard) = facts.nofile;
     let detail = match hard {
         u64::MAX => format!("{soft}, raised without limit for watt's own processes"),
@@ -82,19 +89,19 @@ fn open_files(facts: &Facts) -> Feature {
     };
     let fix = Some("set LimitNOFILE=1048576 in the unit, or nofile in /etc/security/limits.conf");
     match hard {
-        NOFILE_GOOD.. => on(name, detail),
-        NOFILE_MIN.. => degraded(name, format!("{detail}: enough for some {} workers", hard / 8), fix),
-        _ => off(name, detail, fix),
+        NOFILE_GOOD.. => on(topic, detail),
+        NOFILE_MIN.. => degraded(topic, format!("{detail}: enough for some {} workers", hard / 8), fix),
+        _ => off(topic, detail, fix),
     }
 }
 
-fn runtime(facts: &Facts) -> Feature {
-    let name = "runtime folder";
+fn runtime(facts: &Facts) -> Finding {
+    let topic = Topic::RuntimeFolder;
     let (path, writable) = &facts.runtime;
     match writable {
-        true => on(name, path.display().to_string()),
+        true => on(topic, path.display().to_string()),
         false => off(
-            name,
+            topic,
             format!("cannot be made: {}", path.display()),
             Some("set WATT_RUNTIME_DIR to a folder of your own"),
         ),
@@ -108,53 +115,49 @@ fn delegate(facts: &Facts) -> Option<&'static str> {
     }
 }
 
-fn cgroups(facts: &Facts) -> Feature {
-    let name = "cgroups";
+fn cgroups(facts: &Facts) -> Finding {
+    let topic = Topic::Cgroups;
     let mode = facts.cgroups.mode;
     match &facts.cgroups.refused {
-        None => on(name, mode.to_string()),
-        Some(reason) => off(name, reason.clone(), delegate(facts)),
+        None => on(topic, mode.to_string()),
+        Some(reason) => off(topic, reason.clone(), delegate(facts)),
     }
 }
 
-fn limits(facts: &Facts) -> impl Iterator<Item = Feature> {
-    let limits = [
-        ("memory limit", LimitName::Memory),
-        ("memory_high limit", LimitName::MemoryHigh),
-        ("cpu limit", LimitName::Cpu),
-        ("pids limit", LimitName::Pids),
-    ];
-    limits.into_iter().map(|(name, limit)| {
+fn limits(facts: &Facts) -> impl Iterator<Item = Finding> {
+    let limits = [LimitName::Memory, LimitName::MemoryHigh, LimitName::Cpu, LimitName::Pids];
+    limits.into_iter().map(|limit| {
+        let topic = Topic::Limit(limit);
         match (&facts.cgroups.refused, facts.cgroups.missing.get(&limit)) {
-            (Some(_), _) => off(name, "needs cgroups", delegate(facts)),
-            (None, None) => on(name, "enforced for each worker"),
+            (Some(_), _) => off(topic, "needs cgroups", delegate(facts)),
+            (None, None) => on(topic, "enforced for each worker"),
             (None, Some(reason)) => {
                 let fix = match facts.cgroups.mode {
                     // systemd chooses it at boot.
                     Mode::Hybrid | Mode::Legacy => Some("boot with systemd.unified_cgroup_hierarchy=1"),
                     Mode::Unified | Mode::None => delegate(facts),
                 };
-                off(name, reason.clone(), fix)
+                off(topic, reason.clone(), fix)
             }
         }
     })
 }
 
 /// How everything a worker started is found and ended.
-fn whole_worker(facts: &Facts) -> Feature {
-    let name = "end of whole workers";
+fn whole_worker(facts: &Facts) -> Finding {
+    let topic = Topic::WholeWorkers;
     let usable = facts.cgroups.refused.is_none();
     match facts.cgroups.mode {
-        Mode::Unified | Mode::Hybrid if usable => on(name, "by cgroup"),
-        Mode::Legacy if usable => on(name, "by the v1 freezer"),
-        _ => degraded(name, "by walking the process tree, as there are no cgroups", delegate(facts)),
+        Mode::Unified | Mode::Hybrid if usable => on(topic, "by cgroup"),
+        Mode::Legacy if usable => on(topic, "by the v1 freezer"),
+        _ => degraded(topic, "by walking the process tree, as there are no cgroups", delegate(facts)),
     }
 }
 
-fn namespaces(facts: &Facts) -> Vec<Feature> {
+fn namespaces(facts: &Facts) -> Vec<Finding> {
     let probe = match &facts.probe {
         Ok(probe) => probe,
-        Err(reason) => return vec![off("isolation", reason.clone(), probe_fix(reason))],
+        Err(reason) => return vec![off(Topic::Isolation, reason.clone(), probe_fix(reason))],
     };
     let is_root = facts.uid == 0;
     let root =
@@ -162,25 +165,42 @@ fn namespaces(facts: &Facts) -> Vec<Feature> {
     let fix = root.or_else(|| namespace_fix(facts.namespace_switches));
     let mut features = Vec::new();
     if !is_root {
-        let detail = "gives an ordinary user the following";
-        features.push(tried("user namespaces", &probe.user_namespace, detail, fix));
+        let words = [
+            "give an ordinary user the following",
+            "services of an ordinary user share the host's network, and call the mesh by $WATT_MESH_SOCKET",
+        ];
+        features.push(tried(Topic::UserNamespaces, &probe.user_namespace, words, fix));
     }
+    let network = [
+        "a network namespace for each worker",
+        "services share the host's network, where each needs a port of its own",
+    ];
+    let redirected = [
+        "nftables leads every port of a service to the mesh",
+        "without nftables, private services reach each other by name over HTTP on port 80 alone",
+    ];
+    let any_ip = [
+        "connections to the outside are caught without nftables",
+        "connections to the outside cannot be caught without nftables",
+    ];
+    let names = [
+        "a mount namespace for each worker",
+        "services share the host's network and /etc/hosts, and call the mesh by $WATT_MESH_SOCKET",
+    ];
     features.extend([
-        tried("private network", &probe.network_namespace, "a network namespace for each worker", fix),
-        tried(
-            "redirect",
-            &redirect(probe),
-            "nftables leads every port of a service to the mesh",
-            Some(NFT_FIX),
-        ),
-        tried("AnyIP", &probe.any_ip, "connections to the outside are caught without nftables", fix),
-        tried("names in /etc/hosts", &probe.mount_namespace, "a mount namespace for each worker", fix),
+        tried(Topic::PrivateNetwork, &probe.network_namespace, network, fix),
+        tried(Topic::Redirect, &redirect(probe), redirected, Some(NFT_FIX)),
+        tried(Topic::AnyIp, &probe.any_ip, any_ip, fix),
+        tried(Topic::NamesInHosts, &probe.mount_namespace, names, fix),
     ]);
     features.push(match (is_root, &probe.change_user) {
-        (true, result) => tried("change of user", result, "the mesh proxy has a user of its own", root),
+        (true, result) => {
+            let words = ["the mesh proxy has a user of its own", "the mesh proxy runs as root"];
+            tried(Topic::ChangeOfUser, result, words, root)
+        }
         (false, _) => {
             let detail = "the mesh proxy and all services run as the user who starts them";
-            degraded("change of user", detail, Some("start it as root, best as a systemd unit"))
+            degraded(Topic::ChangeOfUser, detail, Some("start it as root, best as a systemd unit"))
         }
     });
     features
@@ -193,18 +213,21 @@ fn redirect(probe: &Probe) -> Result<(), Failure> {
     probe.network_namespace.clone().and_then(|()| probe.redirect.clone())
 }
 
-fn tried(name: &str, result: &Result<(), Failure>, detail: &str, fix: Option<&str>) -> Feature {
+/// What it means when it works, and when it does not.
+fn tried(topic: Topic, result: &Result<(), Failure>, words: [&str; 2], fix: Option<&str>) -> Finding {
     match result {
-        Ok(()) => on(name, detail),
-        Err(failure) => off(name, words(failure), fix),
+        Ok(()) => on(topic, words[0]),
+        Err(failure) => off(topic, format!("{} ({})", words[1], reason(failure)), fix),
     }
 }
 
-fn words(failure: &Failure) -> String {
-    let error = io::Error::from_raw_os_error(failure.errno);
-    match failure.object.as_str() {
-        "" => format!("{}: {error}", failure.step),
-        object => format!("{} ({object}): {error}", failure.step),
+fn reason(failure: &Failure) -> String {
+    let Failure { step, object, errno } = failure;
+    let error = io::Error::from_raw_os_error(*errno);
+    match (object.as_str(), errno) {
+        (_, 0) => step.clone(),
+        ("", _) => format!("{step}: {error}"),
+        (object, _) => format!("{step} {object}: {error}"),
     }
 }
 
@@ -223,48 +246,48 @@ fn namespace_fix(switches: NamespaceSwitches) -> Option<&'static str> {
     }
 }
 
-fn port_80(facts: &Facts) -> Feature {
-    let name = "names on the host's network";
+fn port_80(facts: &Facts) -> Finding {
+    let topic = Topic::HostNames;
     match facts.uid == 0 || facts.unprivileged_port_start <= MESH_PORT {
-        true => on(name, "services with network: host call each other by name on port 80"),
+        true => on(topic, "services with network: host call each other by name on port 80"),
         false => degraded(
-            name,
+            topic,
             "services with network: host call each other by $WATT_MESH_SOCKET alone",
             Some("sysctl net.ipv4.ip_unprivileged_port_start=80"),
         ),
     }
 }
 
-fn dns(facts: &Facts) -> Feature {
-    let name = "names of the outside";
+fn dns(facts: &Facts) -> Finding {
+    let topic = Topic::OutsideNames;
     let missing = &facts.missing_name_files;
     if !missing.is_empty() {
         let detail =
             format!("{} is missing, so services see the host's own view of names", missing.join(", "));
-        return degraded(name, detail, Some("create what is missing; an empty file is enough"));
+        return degraded(topic, detail, Some("create what is missing; an empty file is enough"));
     }
     match facts.name_servers {
         0 => degraded(
-            name,
+            topic,
             "/etc/resolv.conf names no server",
             Some("add a nameserver line to /etc/resolv.conf"),
         ),
-        count => on(name, format!("answered by the mesh proxy, which asks {count} servers")),
+        count => on(topic, format!("answered by the mesh proxy, which asks {count} servers")),
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
     use crate::doctor::cgroups::Cgroups;
 
-    fn failure() -> Result<(), Failure> {
+    pub(in crate::doctor) fn failure() -> Result<(), Failure> {
         Err(Failure { step: "network".into(), object: "unshare".into(), errno: 1 })
     }
 
-    fn complete() -> Facts {
+    pub(in crate::doctor) fn complete() -> Facts {
         let probe = Probe {
             user_namespace: Ok(()),
             network_namespace: Ok(()),
@@ -292,9 +315,10 @@ mod tests {
     fn check(change: impl FnOnce(&mut Facts), expected: &[(&str, FeatureState, Option<&str>)]) {
         let mut facts = complete();
         change(&mut facts);
-        let features = features(&facts);
-        let missing: Vec<_> = features
+        let findings = findings(&facts);
+        let missing: Vec<_> = findings
             .iter()
+            .map(|finding| &finding.feature)
             .filter(|feature| feature.state != FeatureState::On)
             .map(|feature| (feature.name.as_str(), feature.state, feature.fix.as_deref()))
             .collect();
@@ -355,7 +379,8 @@ mod tests {
         facts.uid = 1000;
         facts.cgroups = Cgroups { mode: Mode::Unified, refused: Some("no".into()), missing: BTreeMap::new() };
         let fix = "systemd-run --user --scope -p Delegate=yes wattctl up";
-        let fixed = features(&facts).into_iter().filter(|feature| feature.fix.as_deref() == Some(fix));
+        let features = findings(&facts).into_iter().map(|finding| finding.feature);
+        let fixed = features.filter(|feature| feature.fix.as_deref() == Some(fix));
         let names: Vec<String> = fixed.map(|feature| feature.name).collect();
         assert_eq!(
             names,

@@ -10,7 +10,7 @@ use super::{file::numbered, line::Entry};
 /// How much is read at a time.
 const BLOCK_SIZE: u64 = 64 << 10;
 /// A longer line is not one of ours: 8 KiB of text have at most 48 KiB as JSON.
-const LINE_SIZE_MAX: usize = 128 << 10;
+pub(super) const LINE_SIZE_MAX: usize = 128 << 10;
 /// How much text is collected, in bytes: `tail` long lines would be more than a daemon should hold.
 const COLLECTED_SIZE_MAX: usize = 32 << 20;
 
@@ -79,7 +79,8 @@ impl Newest {
 }
 
 /// An entry in the order of time.
-struct BySeq(Entry);
+#[derive(Debug)]
+pub(super) struct BySeq(pub(super) Entry);
 
 impl PartialEq for BySeq {
     fn eq(&self, other: &Self) -> bool {
@@ -103,9 +104,9 @@ impl Ord for BySeq {
 
 /// What a stored line is filtered by.
 #[derive(Deserialize)]
-struct Head {
-    seq: u64,
-    run: u64,
+pub(super) struct Head {
+    pub(super) seq: u64,
+    pub(super) run: u64,
 }
 
 impl Part {
@@ -138,7 +139,7 @@ impl Part {
     }
 }
 
-fn parse(line: &[u8]) -> Option<(Head, &str)> {
+pub(super) fn parse(line: &[u8]) -> Option<(Head, &str)> {
     let json = std::str::from_utf8(line).ok()?;
     Some((serde_json::from_str(json).ok()?, json))
 }

@@ -203,12 +203,15 @@ impl Pump {
             Message::Ask { mut question, reply } => {
                 if let Some(wanted) = question.run {
                     self.catch_up(|run| run.info.run == wanted);
-                    let since = self.runs.get(&wanted).map_or(0, |run| run.since);
+                    // A number may be an earlier life's as well: of a run that is not read, nothing is known to be its.
+                    let since = self.runs.get(&wanted).map_or(u64::MAX, |run| run.since);
                     question.after = question.after.max(since.saturating_sub(1));
                 }
-                let reader = question.follow.then(|| self.store.follow(&question));
+                let goes_on = question.run.is_none_or(|run| self.runs.contains_key(&run));
+                let reader = (question.follow && goes_on).then(|| self.store.follow(&question));
+                let until = self.store.now();
                 let (found, parts) = self.store.ask(&question);
-                let _ = reply.send(super::Answer { found, parts, after: question.after, reader });
+                let _ = reply.send(super::Answer { found, parts, after: question.after, until, reader });
             }
             Message::Watch { run, pattern, found } => {
                 if self.runs.contains_key(&run) {
@@ -225,14 +228,14 @@ impl Pump {
             // A run that comes a second time brings the same pipes; one reader each is enough.
             earlier.streams.into_iter().for_each(|number| self.remove(number));
         }
-        let since = if info.adopted { 0 } else { self.store.next_seq() };
+        let since = info.adopted_since.unwrap_or_else(|| self.store.next_seq());
         let book = self.store.book(&info.source);
         let streams = [(StreamName::Stdout, stdout), (StreamName::Stderr, stderr)].map(|(name, reader)| {
             let attribution = Attribution::new(&info.source, info.run, name);
             let origin = Origin { attribution, run: info.run, worker: info.source.worker(), book };
             let mut pipe = Pipe::new(reader);
             let (slot, batch) = self.bookmarks.take(info.run, name);
-            if let Some(batch) = batch.filter(|_| info.adopted) {
+            if let Some(batch) = batch.filter(|_| info.adopted_since.is_some()) {
                 self.leave_out(&info, name, &mut pipe, batch);
             }
             self.bookmarks.done(&slot);

@@ -165,29 +165,33 @@ impl Store {
         lines
     }
 
+    /// The moment up to which everything is known: what is taken from now on has a greater `seq`, whatever the clock
+    /// does.
+    pub(super) fn now(&mut self) -> u64 {
+        self.newest_seq = self.next_seq() - 1;
+        self.newest_seq
+    }
+
     /// What memory has of an answer, and what has to be looked up in files for the rest of it.
     pub(super) fn ask(&self, question: &Question) -> (Vec<Entry>, Vec<Part>) {
+        let count = question.tail.unwrap_or(usize::MAX);
         let mut found = Vec::new();
         for ring in question.services.iter().filter_map(|service| self.books.ring(service)) {
             let fits = |record: &&Record| question.run.is_none_or(|run| run == record.run);
-            let newest = ring.after(question.after).rev().filter(fits).take(question.count);
+            let newest = ring.after(question.after).rev().filter(fits).take(count);
             found.extend(newest.map(|record| record.entry.clone()));
         }
         found.sort_unstable_by_key(|entry| entry.seq);
-        found.drain(..found.len().saturating_sub(question.count));
+        found.drain(..found.len().saturating_sub(count));
         // With as many lines as wanted, only files with lines newer than the oldest of them matter.
-        let oldest = found.first().filter(|_| found.len() >= question.count).map_or(0, |entry| entry.seq);
-        let from = oldest.max(question.after + 1);
+        let oldest = found.first().filter(|_| found.len() >= count).map_or(0, |entry| entry.seq);
+        let from = oldest.max(question.after.saturating_add(1));
         let part = |service: &ServiceId| {
             let before = self.books.ring(service).map_or(u64::MAX, Ring::complete_from);
             let path = self.settings.file(Some(service));
             (before > from).then_some(Part { path, files_max: self.settings.rotation.files_max, before })
         };
-        let parts = if question.count == 0 {
-            Vec::new()
-        } else {
-            question.services.iter().filter_map(part).collect()
-        };
+        let parts = if count == 0 { Vec::new() } else { question.services.iter().filter_map(part).collect() };
         (found, parts)
     }
 
@@ -209,7 +213,7 @@ impl Store {
         let books =
             services.iter().map(|service| self.books.open(Some(service), self.next_seq(), &self.settings));
         let books = books.collect();
-        self.readers.open(books, question.run, self.newest_seq)
+        self.readers.open(books, question.run, self.newest_seq.max(question.after))
     }
 
     pub(super) fn pull(&mut self, reader: u64, reply: oneshot::Sender<Vec<Entry>>) {

@@ -53,17 +53,24 @@ impl Fixture {
         let (stdout_reader, stdout) = io::pipe().unwrap();
         let (stderr_reader, stderr) = io::pipe().unwrap();
         let worker = Worker { id: worker_id(service), run: RunId(run), stdout, stderr };
-        self.logs.attach(info(service, run, false), stdout_reader.into(), stderr_reader.into());
+        self.logs.attach(info(service, run, None), stdout_reader.into(), stderr_reader.into());
         worker
     }
 
-    async fn follow(&self, services: &[&str]) -> Following {
-        let question = Question { follow: true, ..question(services) };
-        Following { reader: self.logs.ask(question).await.1.expect("a reader"), lines: Vec::new() }
+    fn follow(&self, services: &[&str]) -> Following {
+        Following::new(&self.logs, Question { follow: true, ..question(services) })
     }
 
     async fn past(&self, services: &[&str]) -> Vec<LogLine> {
-        lines(&self.logs.ask(question(services)).await.0)
+        self.read(question(services)).await
+    }
+
+    async fn read(&self, question: Question) -> Vec<LogLine> {
+        let (mut output, mut all) = (self.logs.read(question), Vec::new());
+        while let Some(entries) = soon("lines or their end", output.next()).await {
+            all.extend(lines(&entries));
+        }
+        all
     }
 
     fn file(&self, service: &str) -> PathBuf {
@@ -79,13 +86,13 @@ fn worker_id(service: &str) -> WorkerId {
     WorkerId { service: ServiceId::new(service).unwrap(), index: 0 }
 }
 
-fn info(service: &str, run: u64, adopted: bool) -> RunInfo {
-    RunInfo { run: RunId(run), source: Source::Worker(worker_id(service)), adopted }
+fn info(service: &str, run: u64, adopted_since: Option<u64>) -> RunInfo {
+    RunInfo { run: RunId(run), source: Source::Worker(worker_id(service)), adopted_since }
 }
 
 fn question(services: &[&str]) -> Question {
     let services = services.iter().map(|name| ServiceId::new(name).unwrap()).collect();
-    Question { services, count: TAIL_MAX, ..Question::default() }
+    Question { services, ..Question::default() }
 }
 
 fn lines(entries: &[Entry]) -> Vec<LogLine> {
@@ -102,15 +109,19 @@ async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 
 /// A reader and what it has read.
 struct Following {
-    reader: Reader,
+    output: Output,
     lines: Vec<LogLine>,
 }
 
 impl Following {
+    fn new(logs: &Logs, question: Question) -> Following {
+        Following { output: logs.read(question), lines: Vec::new() }
+    }
+
     /// Reads until the lines read so far are enough.
     async fn until(&mut self, enough: impl Fn(&[LogLine]) -> bool) -> &[LogLine] {
         while !enough(&self.lines) {
-            let batch = tokio::time::timeout(PATIENCE, self.reader.next()).await;
+            let batch = tokio::time::timeout(PATIENCE, self.output.next()).await;
             let batch = batch.unwrap_or_else(|_| panic!("no more lines after {:?}", self.lines.last()));
             self.lines.extend(lines(&batch.expect("the stream goes on")));
         }
@@ -126,7 +137,7 @@ impl Following {
 async fn lines_are_whole_however_they_are_written() {
     let fixture = Fixture::new();
     let mut worker = fixture.worker("api", 1);
-    let mut following = fixture.follow(&["api"]).await;
+    let mut following = fixture.follow(&["api"]);
     worker.stdout.write_all(b"one\ntw").unwrap();
     assert_eq!(texts(following.count(1).await), ["one"]);
     worker.stdout.write_all(b"o\n{\"a\":").unwrap();
@@ -145,7 +156,7 @@ async fn lines_are_whole_however_they_are_written() {
 async fn each_stream_and_service_keeps_its_own_lines() {
     let fixture = Fixture::new();
     let (mut api, mut web) = (fixture.worker("api", 1), fixture.worker("web", 2));
-    let mut following = fixture.follow(&["api", "web"]).await;
+    let mut following = fixture.follow(&["api", "web"]);
     api.stdout.write_all(b"half").unwrap();
     api.stderr.write_all(b"error\n").unwrap();
     web.stdout.write_all(b"page\n").unwrap();
@@ -163,7 +174,7 @@ async fn each_stream_and_service_keeps_its_own_lines() {
 async fn long_lines_come_in_parts() {
     let fixture = Fixture::new();
     let mut worker = fixture.worker("api", 1);
-    let mut following = fixture.follow(&["api"]).await;
+    let mut following = fixture.follow(&["api"]);
     worker.stdout.write_all(&[b'x'; 20_000]).unwrap();
     worker.stdout.write_all(b"\nnext\n").unwrap();
     let lines = following.count(4).await;
@@ -175,7 +186,7 @@ async fn long_lines_come_in_parts() {
 async fn a_prompt_is_shown_once_although_its_line_has_no_end() {
     let fixture = Fixture::new();
     let mut worker = fixture.worker("api", 1);
-    let mut following = fixture.follow(&["api"]).await;
+    let mut following = fixture.follow(&["api"]);
     worker.stdout.write_all(b"password: ").unwrap();
     let lines = following.count(1).await;
     assert_eq!((texts(lines), lines[0].partial), (vec!["password: "], true));
@@ -205,7 +216,7 @@ async fn a_run_that_ends_leaves_no_line_behind() {
 async fn the_end_of_a_pipe_is_not_the_end_of_its_run() {
     let fixture = Fixture::new();
     let mut worker = fixture.worker("api", 1);
-    let mut following = fixture.follow(&["api"]).await;
+    let mut following = fixture.follow(&["api"]);
     worker.stdout.write_all(b"closing").unwrap();
     drop(worker.stdout);
     // At once, not as an unfinished line after a second: nothing will follow.
@@ -249,7 +260,7 @@ async fn a_reader_of_a_run_ends_with_it() {
     let fixture = Fixture::new();
     let (mut first, mut second) = (fixture.worker("api", 1), fixture.worker("api", 2));
     let question = Question { run: Some(first.run), follow: true, ..question(&["api"]) };
-    let mut reader = soon("a reader", fixture.logs.ask(question)).await.1.unwrap();
+    let mut reader = fixture.logs.read(question);
     second.stdout.write_all(b"other\n").unwrap();
     first.stdout.write_all(b"mine\n").unwrap();
     assert_eq!(texts(&lines(&soon("a line", reader.next()).await.unwrap())), ["mine"]);
@@ -261,8 +272,13 @@ async fn a_reader_of_a_run_ends_with_it() {
 async fn a_slow_reader_is_told_what_it_missed() {
     let fixture = Fixture::with(|settings| settings.memory_per_service = 20_000);
     let mut worker = fixture.worker("api", 1);
-    let mut following = fixture.follow(&["api"]).await;
-    let numbers: String = (0..5000).map(|number| format!("{number}\n")).collect();
+    let mut following = fixture.follow(&["api"]);
+    for count in 1..=2 {
+        // The second one is read by a reader of what comes; the first one may be the past.
+        worker.stdout.write_all(b"first\n").unwrap();
+        following.count(count).await;
+    }
+    let numbers: String = (2..5000).map(|number| format!("{number}\n")).collect();
     worker.stdout.write_all(numbers.as_bytes()).unwrap();
     soon("the end", fixture.logs.ended(worker.run)).await;
     let lines =
@@ -293,10 +309,59 @@ async fn the_past_is_put_together_from_files_and_memory() {
     let both = fixture.past(&["api", "web"]).await;
     assert_eq!(both.len(), 2000);
     assert!(both.is_sorted_by_key(|line| line.seq));
-    let tail = lines(&fixture.logs.ask(Question { count: 700, ..question(&["api"]) }).await.0);
+    let tail = fixture.read(Question { tail: Some(700), ..question(&["api"]) }).await;
     assert_eq!(texts(&tail), all[300..]);
     let after = Question { after: tail[99].seq, ..question(&["api"]) };
-    assert_eq!(texts(&lines(&fixture.logs.ask(after).await.0)), all[400..]);
+    assert_eq!(texts(&fixture.read(after).await), all[400..]);
+    let future = Question { after: u64::MAX, follow: true, ..question(&["api"]) };
+    let mut future = fixture.logs.read(future);
+    // Nothing of the past, and no trouble with a number that cannot grow.
+    assert!(tokio::time::timeout(Duration::from_millis(50), future.next()).await.is_err());
+}
+
+#[tokio::test]
+async fn the_past_is_read_in_pieces_and_joined_to_what_comes() {
+    let fixture = Fixture::with(|settings| {
+        settings.memory_per_service = 20_000;
+        settings.rotation = Rotation { file_size_max: 200_000, files_max: 100 };
+    });
+    let mut worker = fixture.worker("api", 1);
+    // More than are looked for from the newest one on, and more than memory holds while they are read.
+    let write = |worker: &mut Worker, numbers: std::ops::Range<usize>| {
+        worker.stdout.write_all(numbers.map(|number| format!("{number}\n")).collect::<String>().as_bytes())
+    };
+    write(&mut worker, 0..12_000).unwrap();
+    let mut following = fixture.follow(&["api"]);
+    following.count(1).await;
+    write(&mut worker, 12_000..15_000).unwrap();
+    soon("the end", fixture.logs.ended(worker.run)).await;
+    let all: Vec<String> = (0..15_000).map(|number| number.to_string()).collect();
+    assert_eq!(texts(following.count(15_000).await), all);
+    assert_eq!(texts(&fixture.past(&["api"]).await), all);
+    following.output.end_here();
+    assert!(soon("the end", following.output.next()).await.is_none());
+}
+
+#[tokio::test]
+async fn a_successor_finds_a_line_that_is_kept_and_none_of_an_earlier_life() {
+    let fixture = Fixture::new();
+    let mut earlier = fixture.worker("api", 1);
+    earlier.stdout.write_all(b"listening, long ago\n").unwrap();
+    soon("the end", fixture.logs.ended(earlier.run)).await;
+    let started = crate::timestamp::now_us();
+    let mut worker = fixture.worker("api", 1);
+    worker.stdout.write_all(&[&b"up\n"[..], &b"line\n".repeat(11_000)].concat()).unwrap();
+    soon("the end", fixture.logs.ended(worker.run)).await;
+
+    let successor = Logs::start(fixture.settings.clone(), Events::new()).unwrap();
+    let ((reader, _stdout), (other, _stderr)) = (io::pipe().unwrap(), io::pipe().unwrap());
+    successor.attach(info("api", 1, Some(started)), reader.into(), other.into());
+    let wait =
+        |pattern: &str| successor.wait_for_line(worker_id("api"), RunId(1), Regex::new(pattern).unwrap());
+    assert!(soon("the line", wait("^up$")).await);
+    let never = wait("long ago");
+    soon("the end", successor.ended(RunId(1))).await;
+    assert!(!soon("an answer", never).await);
 }
 
 #[tokio::test]
@@ -329,9 +394,9 @@ async fn a_flood_does_not_keep_another_worker_waiting() {
         Fixture::with(|settings| settings.rotation = Rotation { file_size_max: 1 << 20, files_max: 2 });
     let (flood, mut quiet) = (fixture.worker("flood", 1), fixture.worker("quiet", 2));
     let mut yes = Started(Command::new("yes").stdout(flood.stdout).spawn().unwrap());
-    let mut flooded = fixture.follow(&["flood"]).await;
+    let mut flooded = fixture.follow(&["flood"]);
     flooded.count(1000).await;
-    let mut following = fixture.follow(&["quiet"]).await;
+    let mut following = fixture.follow(&["quiet"]);
     for number in 1..=20 {
         writeln!(quiet.stdout, "{number}").unwrap();
         following.count(number).await;
@@ -349,7 +414,7 @@ async fn output_of_the_proxy_goes_to_our_own_log() {
     let (reader, mut stdout) = io::pipe().unwrap();
     let (other, _stderr) = io::pipe().unwrap();
     fixture.logs.attach(
-        RunInfo { run: RunId(1), source: Source::Proxy, adopted: false },
+        RunInfo { run: RunId(1), source: Source::Proxy, adopted_since: None },
         reader.into(),
         other.into(),
     );
@@ -367,7 +432,7 @@ async fn a_file_that_cannot_be_written_costs_the_file_alone() {
     fs::create_dir_all(fixture.file("api")).unwrap();
     let mut events = fixture.events.read(None);
     let mut worker = fixture.worker("api", 1);
-    let mut following = fixture.follow(&["api"]).await;
+    let mut following = fixture.follow(&["api"]);
     for number in 1..=3 {
         writeln!(worker.stdout, "{number}").unwrap();
         following.count(number).await;

@@ -19,7 +19,7 @@ use tokio::{
 };
 use watt_os::sock_diag::SockDiag;
 
-use super::{log_sign::LogSign, *};
+use super::*;
 use crate::{launch::Accepts, listening::Network};
 
 const RUN: RunId = RunId(7);
@@ -193,17 +193,16 @@ async fn a_connection_is_enough_for_tcp() {
 
 #[tokio::test]
 async fn a_matching_line_makes_ready_and_the_end_of_output_does_not() {
-    let (mut lines, seen) = LogSign::new("ready").unwrap();
+    let (line, seen) = oneshot::channel();
     let mut watched = Watched::new(Sign::Log(seen), Accepts::Nowhere);
-    lines.look(b"not yet");
     task_turns().await;
     assert!(watched.news.try_recv().is_err(), "ready before the line");
-    lines.look(b"I am ready now");
+    line.send(()).unwrap();
     assert_eq!(watched.ready().await, None);
 
-    let (lines, seen) = LogSign::new("ready").unwrap();
+    let (line, seen) = oneshot::channel();
     let mut watched = Watched::new(Sign::Log(seen), Accepts::Nowhere);
-    drop(lines);
+    drop(line);
     assert_eq!(watched.news().await, None);
 }
 

@@ -43,11 +43,8 @@ async fn inside_full_disk() {
     let logs = Logs::start(settings(&dir), events.clone()).unwrap();
     let (reader, mut stdout) = io::pipe().unwrap();
     let (other, _stderr) = io::pipe().unwrap();
-    logs.attach(info("api", 1, false), reader.into(), other.into());
-    let mut following = Following {
-        reader: logs.ask(Question { follow: true, ..question(&["api"]) }).await.1.unwrap(),
-        lines: Vec::new(),
-    };
+    logs.attach(info("api", 1, None), reader.into(), other.into());
+    let mut following = Following::new(&logs, Question { follow: true, ..question(&["api"]) });
     let ballast = dir.join("ballast");
     fs::write(&ballast, [0; 40 << 10]).unwrap();
     for number in 1..=100 {
@@ -97,7 +94,7 @@ async fn a_killed_daemon_loses_no_line_and_doubles_none() {
     }
     let successor = Logs::start(settings(dir.path()), Events::new()).unwrap();
     let (other, _stderr) = io::pipe().unwrap();
-    successor.attach(info("api", 1, true), reader.try_clone().unwrap().into(), other.into());
+    successor.attach(info("api", 1, Some(0)), reader.try_clone().unwrap().into(), other.into());
     let last = successor.wait_for_line(worker_id("api"), RunId(1), Regex::new("^line 60000$").unwrap());
     assert!(soon("the last line", last).await);
 
@@ -130,7 +127,7 @@ fn inside_daemon() {
     let logs = Logs::start(settings(&dir), Events::new()).unwrap();
     let (other, _stderr) = io::pipe().unwrap();
     let stdout = io::stdin().as_fd().try_clone_to_owned().unwrap();
-    logs.attach(info("api", 1, true), stdout, other.into());
+    logs.attach(info("api", 1, Some(0)), stdout, other.into());
     // Until it is killed; should the test be gone, not for ever.
     std::thread::park_timeout(PATIENCE);
 }
