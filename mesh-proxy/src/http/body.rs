@@ -107,6 +107,8 @@ pub(crate) struct Pump {
     written: usize,
     /// So many bytes at the start of the input may go on as they are.
     ready: usize,
+    /// The receiver took a byte.
+    begun: bool,
     /// Bytes went from the input to the receiver and are gone.
     moved: bool,
     progressed: bool,
@@ -114,7 +116,7 @@ pub(crate) struct Pump {
 
 impl Pump {
     pub(crate) fn new(body: Body, coding: Coding) -> Pump {
-        Pump { body, coding, written: 0, ready: 0, moved: false, progressed: false }
+        Pump { body, coding, written: 0, ready: 0, begun: false, moved: false, progressed: false }
     }
 
     /// Takes in what is there of the body already, and puts it behind the head when it is short.
@@ -137,12 +139,13 @@ impl Pump {
 
     /// Whether the receiver was handed anything.
     pub(crate) fn has_begun(&self) -> bool {
-        self.written > 0 || self.moved
+        self.begun
     }
 
     /// Starts over with another receiver, if nothing is gone that would have to be sent again.
     pub(crate) fn rewind(&mut self) -> bool {
         self.written = 0;
+        self.begun = false;
         !self.moved
     }
 
@@ -198,6 +201,7 @@ impl Pump {
             let both = [io::IoSlice::new(head), io::IoSlice::new(body)];
             ready!(non_zero(ready!(Pin::new(to).poll_write_vectored(cx, &both))))?
         };
+        self.begun = true;
         let of_head = len.min(head.len());
         let of_body = len - of_head;
         self.written += of_head;

@@ -1,7 +1,8 @@
 //! One request and its response: sends, waits, passes back, and tries again where that is safe.
 //!
 //! What may be sent again, and what not (RFC 9110 §9.2.2):
-//! - anything of which no byte was accepted, or which the kernel says nobody read;
+//! - anything of which no byte was accepted. That a Unix socket answers ECONNRESET proves less: that some bytes were not
+//!   read, not that none were;
 //! - requests with an idempotent method as long as no byte of the response came.
 //!
 //! In both cases only while all bytes that went out are still here: a head, and a body that was short enough to be
@@ -146,7 +147,7 @@ impl Exchange<'_> {
                 Err(Lost::Stop(stop)) => return Err(stop),
                 Err(Lost::Connection(error)) => error,
             };
-            let unread = was_unread(&worker, &error, &self.upload);
+            let unread = !self.upload.has_begun();
             let failure = self.connection_lost(&error);
             // A connection that waited may have been closed for that alone; it says nothing about the worker.
             if !reused {
@@ -439,10 +440,4 @@ enum Wait {
     /// The request's body is malformed.
     Chunk,
     TooLong,
-}
-
-/// Whether the worker certainly did not read the request: no byte was accepted, or, over a Unix socket, the kernel
-/// says by ECONNRESET that the worker closed with bytes unread (unix(7): "data in its receive buffer").
-fn was_unread(worker: &Peer, error: &io::Error, upload: &Pump) -> bool {
-    !upload.has_begun() || worker.stream.is_unix() && error.kind() == io::ErrorKind::ConnectionReset
 }

@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, net::TcpListener, os::fd::OwnedFd, rc::Rc};
 
-use tokio::task::spawn_local;
+use tokio::{io::AsyncReadExt, task::spawn_local};
 use watt_api::mesh::{Endpoint, WorkerState};
 use watt_mesh_proxy::thread::Report;
 
@@ -80,22 +80,24 @@ fn a_request_that_may_have_been_acted_upon_is_not_sent_again() {
     });
 }
 
+/// The kernel says by ECONNRESET that bytes were left unread; that does not mean that none were read.
 #[test]
-fn a_post_that_nobody_read_is_sent_again() {
+fn a_post_of_which_a_part_was_read_is_not_sent_again() {
     local(async {
         let bed = Bed::new();
         let workers = [bed.worker("api", 1), bed.worker("api", 2)];
         let mut client = bed.client();
         client.send(POST).await;
-        let other = tokio::select! {
-            _unread = workers[0].accept() => &workers[1],
-            _unread = workers[1].accept() => &workers[0],
+        let (mut wire, other) = tokio::select! {
+            wire = workers[0].accept() => (wire, &workers[1]),
+            wire = workers[1].accept() => (wire, &workers[0]),
         };
-        let mut wire = other.accept().await;
-        wire.head().await;
-        assert_eq!(wire.take(2).await, "ab");
-        wire.send(OK).await;
-        assert_eq!(client.response().await, (200, "ok".into()));
+        wire.stream.read_exact(&mut [0; 4]).await.unwrap();
+        drop(wire);
+        tokio::select! {
+            answer = client.failure() => assert_eq!(answer, (502, "connection_lost".into())),
+            _ = other.accept() => panic!("it was sent again"),
+        }
     });
 }
 

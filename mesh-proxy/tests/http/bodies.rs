@@ -262,3 +262,20 @@ fn a_response_is_closed_by_the_worker_only_where_that_ends_it() {
         assert_eq!(client.rest().await, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nuntil the end");
     });
 }
+
+#[test]
+fn an_unwrapped_response_that_turns_bad_ends_there() {
+    local(async {
+        let (bed, worker) = Bed::with_worker();
+        let mut client = bed.client();
+        client.send("GET / HTTP/1.0\r\nHost: shop\r\n\r\n").await;
+        let mut wire = worker.accept().await;
+        wire.head().await;
+        wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+        client.head().await;
+        wire.send("2\r\nab\r\n").await;
+        assert_eq!(client.take(2).await, "ab");
+        wire.send("x\r\n").await;
+        assert_eq!(client.rest().await, "", "no second answer in the middle of the first");
+    });
+}
