@@ -7,7 +7,7 @@ use crate::{
     context::Running,
     exit::{Exit, Outcome},
     text::{
-        numbers, out, safe,
+        out, safe,
         style::{Style, Tone},
     },
 };
@@ -41,8 +41,9 @@ fn render(event: &Event, style: Style) -> String {
     };
     let tone = event.state.map_or(Tone::Strong, super::status::tone);
     format!(
-        "{}  {}{}\n",
-        style.paint(Tone::Dim, &numbers::local(&event.at)),
+        "{}  {:>5}  {}{}\n",
+        style.paint(Tone::Dim, &event.at),
+        event.seq,
         style.paint(tone, &about),
         safe::line(&event.text, style.colours)
     )
