@@ -1,5 +1,7 @@
 //! A service's command: a list, or text that is split as a shell would.
 
+use std::borrow::Cow;
+
 use serde_json::json;
 
 use super::fields::{Field, Fields};
@@ -18,7 +20,7 @@ pub(super) fn decode(f: &mut Fields<'_, '_, '_>, field: Field<'_>) -> Vec<String
     // Split first, filled in afterwards: a value with a space stays one argument.
     let words = match &field.node.value {
         Value::Scalar { text, .. } => match split(text) {
-            Ok(words) => words.into_iter().map(|word| (word, field.node.span)).collect(),
+            Ok(words) => words.into_iter().map(|word| (Cow::Owned(word), field.node.span)).collect(),
             Err(error) => {
                 f.d.problem(split_problem(&error, text, field.node.span));
                 return Vec::new();
@@ -26,14 +28,14 @@ pub(super) fn decode(f: &mut Fields<'_, '_, '_>, field: Field<'_>) -> Vec<String
         },
         Value::List(items) => {
             let scalars = items.iter().filter_map(|item| match &item.value {
-                Value::Scalar { text, .. } => Some((text.clone(), item.span)),
+                Value::Scalar { text, .. } => Some((Cow::Borrowed(text.as_str()), item.span)),
                 Value::Null | Value::List(_) | Value::Map(_) => {
                     let message = format!("an argument is text, and this is {}", item.kind());
                     f.d.problem(Problem::new(item.span, message).hint("put it into quotes"));
                     None
                 }
             });
-            scalars.collect::<Vec<(String, Span)>>()
+            scalars.collect::<Vec<(Cow<'_, str>, Span)>>()
         }
         Value::Null | Value::Map(_) => {
             let message = format!("`command` is text or a list, and this is {}", field.node.kind());

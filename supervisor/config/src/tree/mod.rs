@@ -21,12 +21,16 @@ const DEPTH_MAX: usize = 64;
 /// services have about fifty thousand.
 const NODES_MAX: usize = 500_000;
 
+/// How many bytes of text weigh as much as a node, so that [`NODES_MAX`] bounds memory as well: what is written once and used
+/// often is copied as often.
+const NODE_BYTES: usize = 64;
+
 /// A value and where it is.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) span: Span,
     pub(crate) value: Value,
-    /// How many nodes this one is made of, for [`NODES_MAX`].
+    /// How many nodes this one is made of, and as how many its texts count, for [`NODES_MAX`].
     weight: usize,
     /// How many lists and tables are inside each other here, for [`DEPTH_MAX`].
     depth: usize,
@@ -66,10 +70,12 @@ pub(crate) struct Key {
 impl Node {
     fn new(span: Span, value: Value) -> Self {
         let (weight, depth) = match &value {
-            Value::Null | Value::Scalar { .. } => (1, 0),
+            Value::Null => (1, 0),
+            Value::Scalar { text, .. } => (text_weight(text), 0),
             Value::List(items) => Self::measure(items.iter().map(Rc::as_ref), 1),
             Value::Map(entries) => {
-                Self::measure(entries.iter().map(|entry| entry.node.as_ref()), 1 + entries.len())
+                let keys: usize = entries.iter().map(|entry| text_weight(&entry.key.text)).sum();
+                Self::measure(entries.iter().map(|entry| entry.node.as_ref()), 1 + keys)
             }
         };
         Node { span, value, weight, depth }
@@ -97,6 +103,10 @@ impl Node {
             Value::Map(_) => "a table",
         }
     }
+}
+
+fn text_weight(text: &str) -> usize {
+    1 + text.len() / NODE_BYTES
 }
 
 /// The languages a file can be in.
@@ -131,8 +141,9 @@ pub(crate) fn read(file: &Path, text: &str, problems: &mut Problems) -> Option<R
 
 /// The problem of a file with more than [`NODES_MAX`] nodes.
 fn too_many_nodes(span: Span) -> Problem {
-    Problem::new(span, format!("too large: more than {NODES_MAX} keys and values up to here"))
-        .hint("aliases and merge keys count as often as they are used")
+    Problem::new(span, format!("too large: more than {NODES_MAX} keys and values up to here")).hint(
+        "aliases and merge keys count as often as they are used, and a long text counts as several values",
+    )
 }
 
 /// The problem of a file deeper than [`DEPTH_MAX`].

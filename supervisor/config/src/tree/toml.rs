@@ -48,16 +48,36 @@ fn syntax_problems(text: &str, first: Error) -> Vec<Problem> {
         return vec![problem(text, &first, None)];
     }
     let (table, errors) = DeTable::parse_recoverable(text);
-    errors.iter().map(|error| problem(text, error, Some(table.get_ref()))).collect()
+    let mut search = FirstPlaces { text, table: table.get_ref(), tries_left: TRIES_MAX };
+    let problems = errors.iter().map(|error| problem(text, error, Some(&mut search))).collect();
+    dismantle(DeValue::Table(table.into_inner()));
+    problems
 }
 
-/// A syntax error; `table` is what could be read beside it.
-fn problem(text: &str, error: &Error, table: Option<&DeTable<'_>>) -> Problem {
+/// Drops a value without recursion: the parser bounds each way of nesting by itself, which inside each other makes thousands
+/// of levels.
+fn dismantle(value: DeValue<'_>) {
+    let mut rest = vec![value];
+    while let Some(value) = rest.pop() {
+        match value {
+            DeValue::Table(table) => rest.extend(table.into_iter().map(|(_, value)| value.into_inner())),
+            DeValue::Array(items) => rest.extend(items.into_iter().map(Spanned::into_inner)),
+            DeValue::String(_)
+            | DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_) => {}
+        }
+    }
+}
+
+/// A syntax error; `search` finds the first place of a duplicate key.
+fn problem(text: &str, error: &Error, search: Option<&mut FirstPlaces<'_>>) -> Problem {
     let span = span_in(text, error.span().unwrap_or_default());
     match error.message() {
         "duplicate key" => {
             let key = Key { text: text[span.start..span.end].trim_matches(['"', '\'']).to_owned(), span };
-            match table.and_then(|table| first_of(text, &key, table)) {
+            match search.and_then(|search| search.first_of(&key)) {
                 Some(first) => duplicate(&key, first),
                 None => Problem::new(span, format!("{} is written twice", quote(&key.text)))
                     .hint("keep one of them"),
@@ -68,43 +88,66 @@ fn problem(text: &str, error: &Error, table: Option<&DeTable<'_>>) -> Problem {
     }
 }
 
-/// Where a duplicate key was written first. The parser knows and does not say, so it is tried: the place is the one
-/// without which the key is no duplicate.
-fn first_of(text: &str, duplicate: &Key, table: &DeTable<'_>) -> Option<Span> {
-    /// Each try reads the file again.
-    const TRIES_MAX: usize = 16;
-    let mut places = Vec::new();
-    places_of(&duplicate.text, table, &mut places);
-    let mut places: Vec<Span> = places.into_iter().map(|place| span_in(text, place)).collect();
-    places.retain(|place| place.end <= duplicate.span.start);
-    places.sort_unstable();
-    let is_first = |place: &Span| {
-        let mut changed = text.to_owned();
-        changed.replace_range(place.start..place.end, &"_".repeat(place.end - place.start));
-        let errors = DeTable::parse_recoverable(&changed).1;
-        !errors.iter().any(|error| {
-            error.message() == "duplicate key"
-                && span_in(text, error.span().unwrap_or_default()) == duplicate.span
-        })
-    };
-    places.into_iter().rev().take(TRIES_MAX).find(is_first)
+/// How often a text is read again to find the first places of all its duplicate keys.
+const TRIES_MAX: usize = 32;
+
+/// The search for where a duplicate key was written first. The parser knows and does not say, so it is tried: the place is
+/// the one without which the key is no duplicate.
+struct FirstPlaces<'a> {
+    text: &'a str,
+    /// What could be read beside the errors.
+    table: &'a DeTable<'a>,
+    /// How many more tries the text gets. Later duplicates are reported without their first place.
+    tries_left: usize,
 }
 
-/// Every place of a key of this name, at any depth. The parser bounds the depth.
-fn places_of(name: &str, table: &DeTable<'_>, places: &mut Vec<Range<usize>>) {
-    for (key, value) in table.iter() {
-        if key.get_ref() == name {
-            places.push(key.span());
+impl FirstPlaces<'_> {
+    fn first_of(&mut self, duplicate: &Key) -> Option<Span> {
+        if self.tries_left == 0 {
+            return None;
         }
-        let mut values = vec![value.get_ref()];
-        while let Some(value) = values.pop() {
-            match value {
-                DeValue::Table(table) => places_of(name, table, places),
-                DeValue::Array(items) => values.extend(items.iter().map(Spanned::get_ref)),
-                _ => {}
+        let places = places_of(&duplicate.text, self.table).into_iter();
+        let mut places: Vec<Span> = places.map(|place| span_in(self.text, place)).collect();
+        places.retain(|place| place.end <= duplicate.span.start);
+        places.sort_unstable();
+        places.into_iter().rev().map_while(|place| self.try_place(duplicate, place)).flatten().next()
+    }
+
+    /// `None` when there are no tries left, `Some(None)` when it is not this place.
+    fn try_place(&mut self, duplicate: &Key, place: Span) -> Option<Option<Span>> {
+        self.tries_left = self.tries_left.checked_sub(1)?;
+        let mut changed = self.text.to_owned();
+        changed.replace_range(place.start..place.end, &"_".repeat(place.end - place.start));
+        let (table, errors) = DeTable::parse_recoverable(&changed);
+        dismantle(DeValue::Table(table.into_inner()));
+        let is_duplicate_still = errors.iter().any(|error| {
+            error.message() == "duplicate key"
+                && span_in(self.text, error.span().unwrap_or_default()) == duplicate.span
+        });
+        Some((!is_duplicate_still).then_some(place))
+    }
+}
+
+/// Every place of a key of this name, at any depth.
+fn places_of(name: &str, table: &DeTable<'_>) -> Vec<Range<usize>> {
+    let mut places = Vec::new();
+    let mut tables = vec![table];
+    while let Some(table) = tables.pop() {
+        for (key, value) in table.iter() {
+            if key.get_ref() == name {
+                places.push(key.span());
+            }
+            let mut values = vec![value.get_ref()];
+            while let Some(value) = values.pop() {
+                match value {
+                    DeValue::Table(table) => tables.push(table),
+                    DeValue::Array(items) => values.extend(items.iter().map(Spanned::get_ref)),
+                    _ => {}
+                }
             }
         }
     }
+    places
 }
 
 fn span_in(text: &str, range: Range<usize>) -> Span {
@@ -138,7 +181,10 @@ impl Reader<'_> {
             DeValue::Boolean(value) => unquoted(value.to_string()),
             DeValue::Datetime(time) => unquoted(time.to_string()),
             DeValue::Array(items) => {
-                self.check_depth(depth, span)?;
+                if !self.is_shallow(depth, span) {
+                    dismantle(DeValue::Array(items));
+                    return None;
+                }
                 let mut list = Vec::with_capacity(items.len());
                 for item in items {
                     list.push(self.node(item, depth + 1)?);
@@ -152,7 +198,10 @@ impl Reader<'_> {
     }
 
     fn table(&mut self, table: DeTable<'_>, span: Span, depth: usize) -> Option<Rc<Node>> {
-        self.check_depth(depth, span)?;
+        if !self.is_shallow(depth, span) {
+            dismantle(DeValue::Table(table));
+            return None;
+        }
         let mut entries = Vec::with_capacity(table.len());
         for (key, value) in table {
             self.count(span)?;
@@ -173,11 +222,11 @@ impl Reader<'_> {
         Some(())
     }
 
-    fn check_depth(&mut self, depth: usize, span: Span) -> Option<()> {
+    /// Whether a list or table may be this deep; else the problem is noted.
+    fn is_shallow(&mut self, depth: usize, span: Span) -> bool {
         if depth > DEPTH_MAX {
             self.problems.push(too_deep(span));
-            return None;
         }
-        Some(())
+        depth <= DEPTH_MAX
     }
 }

@@ -140,7 +140,8 @@ impl Builder<'_> {
                 if anchor != 0 {
                     self.anchors.insert(anchor, Anchor::Done(Rc::clone(&node)));
                 }
-                self.add(node, style == ScalarStyle::Plain, 1)
+                let cost = node.weight;
+                self.add(node, style == ScalarStyle::Plain, cost)
             }
             Event::SequenceStart(_, anchor, _) => {
                 self.start(span, anchor, Parts::List(Vec::new()));

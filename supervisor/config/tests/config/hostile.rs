@@ -42,6 +42,33 @@ fn a_bomb_of_merge_keys_is_counted_not_expanded() {
 }
 
 #[test]
+fn a_bomb_of_long_texts_is_weighed() {
+    let long = "x".repeat(2 << 20);
+    let aliases = vec!["*long"; 3000].join(", ");
+    for place in ["command: [x, {}]", "env: { LIST: x, {} }", "depends_on: [{}]"] {
+        let used = place.replace("{}", &aliases);
+        check_message(
+            &format!("x-long: &long '{long}'\nservices:\n  a:\n    {used}\n"),
+            "too large: more than 500000",
+        );
+    }
+    let keys = format!("base: &base\n  ? '{long}'\n  : 1\n");
+    let merges: String = (0..1000).map(|index| format!("m{index}:\n  <<: *base\n")).collect();
+    check_message(&format!("{keys}{merges}"), "too large: more than 500000");
+}
+
+/// Each search reads the text again, which for this many duplicates took minutes.
+#[test]
+fn a_toml_file_of_duplicates_is_searched_a_few_times() {
+    let text = "a=1\n".repeat(16_000);
+    let report = invalid_sources(&sources("watt.toml", &text));
+    check_readable(&report);
+    let found = report.to_string().matches("it was first written here").count();
+    assert!((1..100).contains(&found), "{found}");
+    assert_eq!(report.problems().len(), 100);
+}
+
+#[test]
 fn an_alias_to_itself_has_no_end_and_is_refused() {
     check_message("services: &s [*s]", "is inside what it stands for");
     check_message("x-a: &a { b: &b [*a, *b] }\nservices: {}", "is inside what it stands for");
