@@ -46,7 +46,9 @@ impl Running {
                     )
                 })
             }
-            Err(error) if which.file.is_some() => Err(Failure::new(Exit::Config, error.to_string())),
+            Err(error) if which.file.is_some() => {
+                Err(Failure::new(Exit::Config, watt_supervisor::words::chain(&error)).hint(error.hint()))
+            }
             Err(_) => match all.as_slice() {
                 [only] => Ok(only.clone()),
                 [] => Err(not_running("no application is running", &[])),

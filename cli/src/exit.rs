@@ -36,6 +36,22 @@ pub const ALL: [(Exit, &str); 8] = [
     (Exit::Host, "the host stands in the way: a port is taken, a folder cannot be made"),
 ];
 
+impl Exit {
+    /// In one word, for programs.
+    pub fn code(self) -> &'static str {
+        match self {
+            Exit::Ok => "ok",
+            Exit::Failed => "failed",
+            Exit::Usage => "usage",
+            Exit::Config => "config",
+            Exit::NotRunning => "not_running",
+            Exit::AlreadyRunning => "already_running",
+            Exit::Denied => "denied",
+            Exit::Host => "host",
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> ExitCode {
         ExitCode::from(exit as u8)
@@ -76,8 +92,9 @@ impl Failure {
             return;
         }
         if json {
-            let object = serde_json::json!({ "error": { "code": format!("{:?}", self.exit), "message": self.message, "hint": self.hint } });
-            eprintln!("{object}");
+            let error =
+                serde_json::json!({ "code": self.exit.code(), "message": self.message, "hint": self.hint });
+            eprintln!("{}", serde_json::json!({ "error": error }));
             return;
         }
         eprintln!("error: {}", self.message);

@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use watt_config::{Config, Sources};
+use watt_config::{Config, Report, Sources};
 
 use crate::{
     args,
     exit::{Exit, Failure, Outcome},
-    text::out,
+    text::{numbers::counted, out},
 };
 
 /// Runs the command.
@@ -23,8 +23,8 @@ pub fn run(arguments: args::Config) -> Outcome {
             if file.print.json {
                 out::json(&serde_json::json!({ "ok": true, "file": config.plan.file, "services": services }));
             } else {
-                let plural = if services == 1 { "" } else { "s" };
-                out::print(&format!("{}: ok, {services} service{plural}\n", config.plan.file.display()));
+                let services = counted(services, "service");
+                out::print(&format!("{}: ok, {services}\n", config.plan.file.display()));
             }
             Ok(Exit::Ok)
         }
@@ -40,29 +40,30 @@ pub fn run(arguments: args::Config) -> Outcome {
     }
 }
 
+/// Prints all errors of a configuration, on standard error as every error.
+fn refused(report: Report, json: bool) -> Failure {
+    if json {
+        let mut error = report.to_json();
+        error["code"] = Exit::Config.code().into();
+        error["message"] = "the configuration is wrong".into();
+        eprintln!("{}", serde_json::json!({ "error": error }));
+    } else {
+        let folder = std::env::current_dir().unwrap_or_default();
+        eprint!("{}", report.seen_from(&folder));
+    }
+    Failure::silent(Exit::Config)
+}
+
 /// Finds, reads and checks the configuration that `from` (or the current folder) leads to. Errors are printed, all of them.
 pub fn load(from: Option<&Path>, json: bool) -> Result<Config, Failure> {
     let start = match from {
         Some(path) => path.to_owned(),
         None => current_dir()?,
     };
-    let file = watt_config::find(&start)
-        .map_err(|error| Failure::new(Exit::Config, watt_supervisor::words::chain(&error)))?;
-    let refused = |report: watt_config::Report| {
-        if json {
-            let mut answer = serde_json::json!({ "ok": false });
-            if let (Some(answer), serde_json::Value::Object(errors)) =
-                (answer.as_object_mut(), report.to_json())
-            {
-                answer.extend(errors);
-            }
-            out::json(&answer);
-        } else {
-            let folder = std::env::current_dir().unwrap_or_default();
-            eprint!("{}", report.seen_from(&folder));
-        }
-        Failure::silent(Exit::Config)
-    };
+    let file = watt_config::find(&start).map_err(|error| {
+        Failure::new(Exit::Config, watt_supervisor::words::chain(&error)).hint(error.hint())
+    })?;
+    let refused = |report: watt_config::Report| refused(report, json);
     let sources = Sources::read(&file, environment()).map_err(refused)?;
     let config = watt_config::parse(&sources).map_err(refused)?;
     let host = watt_config::check_host(&config);

@@ -7,7 +7,7 @@ use crate::{
     context::Running,
     exit::{Exit, Outcome},
     text::{
-        out, safe,
+        numbers, out, safe,
         style::{Style, Tone},
     },
 };
@@ -41,9 +41,8 @@ fn render(event: &Event, style: Style) -> String {
     };
     let tone = event.state.map_or(Tone::Strong, super::status::tone);
     format!(
-        "{}  {:>5}  {}{}\n",
-        style.paint(Tone::Dim, &event.at),
-        event.seq,
+        "{}  {}{}\n",
+        style.paint(Tone::Dim, &numbers::local(&event.at)),
         style.paint(tone, &about),
         safe::line(&event.text, style.colours)
     )

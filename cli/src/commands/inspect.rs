@@ -1,5 +1,6 @@
 //! `wattctl inspect`: everything about one service.
 
+use serde_json::Value;
 use watt_api::control::{Inspect, Worker};
 
 use crate::{
@@ -9,6 +10,7 @@ use crate::{
     text::{
         numbers, out,
         style::{Style, Tone},
+        table::{self, Cell},
     },
 };
 
@@ -50,22 +52,38 @@ fn render(inspect: &Inspect, style: Style) -> String {
         text.push_str(&worker_text(&service.id, worker, style));
     }
     text.push_str("configuration\n");
-    let config = serde_json::to_string_pretty(&inspect.config).unwrap_or_default();
-    for line in config.lines() {
-        text.push_str(&format!("  {line}\n"));
-    }
+    let mut rows = Vec::new();
+    settings(&inspect.config, "", &mut rows);
+    text.push_str(&table::rows(&rows, style));
     text
 }
 
+/// Each setting with its value and where that came from, under its whole name: `stop.grace`.
+fn settings(config: &Value, name: &str, rows: &mut Vec<Vec<Cell>>) {
+    match config {
+        Value::Object(leaf) if leaf.contains_key("value") && leaf.contains_key("from") => {
+            let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let from = Cell::tone(Tone::Dim, text(&leaf["from"]));
+            rows.push(vec![format!("  {name}").into(), text(&leaf["value"]).into(), from]);
+        }
+        Value::Object(table) => {
+            for (key, inner) in table {
+                let name = if name.is_empty() { key.clone() } else { format!("{name}.{key}") };
+                settings(inner, &name, rows);
+            }
+        }
+        Value::Array(items) => {
+            for (nth, item) in items.iter().enumerate() {
+                settings(item, &format!("{name}[{nth}]"), rows);
+            }
+        }
+        other => rows.push(vec![format!("  {name}").into(), other.to_string().into()]),
+    }
+}
+
 fn worker_text(service: &str, worker: &Worker, style: Style) -> String {
-    let mut text = format!(
-        "{service}/{}  {}\n",
-        worker.index,
-        style.paint(
-            super::status::tone(worker.state),
-            &super::status::state_cell(worker.state, Some(worker)).text
-        )
-    );
+    let state = style.paint(super::status::tone(worker.state), super::status::word(worker.state));
+    let mut text = format!("{service}/{}  {state}\n", worker.index);
     let mut fact = |name: &str, value: Option<String>| {
         if let Some(value) = value {
             text.push_str(&format!("  {name:<10}{value}\n"));
@@ -73,11 +91,16 @@ fn worker_text(service: &str, worker: &Worker, style: Style) -> String {
     };
     fact("run", worker.run.map(|run| run.to_string()));
     fact("pid", worker.pid.map(|pid| pid.to_string()));
-    fact("started", worker.started_at.clone());
-    fact("since", Some(worker.since.clone()));
+    fact("started", worker.started_at.as_deref().map(numbers::local));
+    fact("since", Some(numbers::local(&worker.since)));
+    let left = worker.deadline_ms.map(std::time::Duration::from_millis);
+    fact("until", left.map(|left| format!("in {}", numbers::span(left))));
     fact("endpoint", worker.endpoint.clone());
     fact("restarts", Some(worker.restarts.to_string()));
-    fact("last exit", worker.last_exit.as_ref().map(|exit| format!("{} at {}", exit.text, exit.at)));
+    fact(
+        "last exit",
+        worker.last_exit.as_ref().map(|exit| format!("{}, {}", exit.text, numbers::local(&exit.at))),
+    );
     fact("memory", worker.memory.map(numbers::bytes));
     fact("cpu", worker.cpu_us.map(|us| format!("{:.1} s", us as f64 / 1e6)));
     fact("tasks", worker.pids.map(|pids| pids.to_string()));

@@ -1,11 +1,13 @@
 //! `wattctl status`: the whole application at a glance, at any width.
 
-use watt_api::control::{Requests, Service, Status, Worker, WorkerState};
+use std::time::Duration;
+
+use watt_api::control::{Exit, Requests, Service, Status, Worker, WorkerState};
 
 use crate::{
     args,
     context::Running,
-    exit::{Exit, Outcome},
+    exit::{self, Outcome},
     text::{
         numbers, out, safe,
         style::{Style, Tone},
@@ -23,7 +25,7 @@ pub async fn run(arguments: args::Status) -> Outcome {
         out::print(&render(&status, arguments.workers, Style::stdout()));
     }
     let failed = status.services.iter().any(|service| service.state == WorkerState::Failed);
-    Ok(if failed { Exit::Failed } else { Exit::Ok })
+    Ok(if failed { exit::Exit::Failed } else { exit::Exit::Ok })
 }
 
 const COLUMNS: [Column; 13] = [
@@ -39,7 +41,7 @@ const COLUMNS: [Column; 13] = [
     Column { title: "REQUESTS", rank: 5, right: true },
     Column { title: "NOW", rank: 7, right: true },
     Column { title: "ENDPOINT", rank: 9, right: false },
-    Column { title: "LAST EXIT", rank: 0, right: false },
+    Column { title: "NOTE", rank: 0, right: false },
 ];
 
 /// The status as text. A service with several workers gets a row a worker when `workers` is set, or when they differ in
@@ -87,15 +89,14 @@ fn service_row(service: &Service) -> Vec<Cell> {
         [only] => Some(only),
         _ => None,
     };
-    let last_exit = workers
-        .iter()
-        .filter_map(|worker| worker.last_exit.as_ref())
-        .max_by(|one, other| one.at.cmp(&other.at));
+    let exited_at = |worker: &&Worker| worker.last_exit.as_ref().map(|exit| exit.at.clone());
+    // Whoever is in the state explains it; when all is well, the last exit is of interest.
+    let noted = if is_well(service.state) { workers.iter().max_by_key(exited_at) } else { worst };
     let ready = format!("{}/{}", service.ready, service.wanted);
     let cpu = sum(|worker| worker.cpu_millis.map(u64::from));
     vec![
         service.id.as_str().into(),
-        state_cell(service.state, worst),
+        state_cell(service.state),
         if service.ready < service.wanted { Cell::tone(Tone::Busy, ready) } else { ready.into() },
         only.and_then(|worker| worker.pid).map(|pid| pid.to_string()).unwrap_or_default().into(),
         worst.map(since).unwrap_or_default().into(),
@@ -106,14 +107,14 @@ fn service_row(service: &Service) -> Vec<Cell> {
         requests(&service.requests),
         in_flight(&service.requests),
         only.and_then(|worker| worker.endpoint.clone()).unwrap_or_default().into(),
-        last_exit.map(exit_cell).unwrap_or("".into()),
+        note(service, noted),
     ]
 }
 
 fn worker_row(service: &Service, worker: &Worker) -> Vec<Cell> {
     vec![
         Cell::tone(Tone::Dim, format!("  {}/{}", service.id, worker.index)),
-        state_cell(worker.state, Some(worker)),
+        state_cell(worker.state),
         "".into(),
         worker.pid.map(|pid| pid.to_string()).unwrap_or_default().into(),
         since(worker).into(),
@@ -124,19 +125,53 @@ fn worker_row(service: &Service, worker: &Worker) -> Vec<Cell> {
         "".into(),
         "".into(),
         worker.endpoint.clone().unwrap_or_default().into(),
-        worker.last_exit.as_ref().map(exit_cell).unwrap_or("".into()),
+        note(service, Some(worker)),
     ]
 }
 
-/// The state in a word, with the time that is left where there is one: `backoff 2s`.
-pub fn state_cell(state: WorkerState, worker: Option<&Worker>) -> Cell {
-    let left = worker.and_then(|worker| worker.deadline_ms).map(std::time::Duration::from_millis);
-    let text = match (state, left) {
-        (WorkerState::Ready | WorkerState::Completed | WorkerState::Down | WorkerState::Waiting, _)
-        | (_, None) => word(state).to_owned(),
-        (_, Some(left)) => format!("{} {}", word(state), numbers::span(left)),
+/// The state in a word.
+pub fn state_cell(state: WorkerState) -> Cell {
+    Cell::tone(tone(state), word(state))
+}
+
+/// What there is to know about the state: what a service waits for, why a worker failed and when it is tried again, when
+/// one that does not stop is killed, how the run before this one ended.
+pub fn note(service: &Service, worker: Option<&Worker>) -> Cell {
+    let state = worker.map_or(service.state, |worker| worker.state);
+    let left =
+        worker.and_then(|worker| worker.deadline_ms).map(|ms| numbers::span(Duration::from_millis(ms)));
+    let exit = worker.and_then(|worker| worker.last_exit.as_ref());
+    let next = |exit: Option<&Exit>, next: String| {
+        let parts = [exit.map(|exit| safe::line(&exit.text, false)).unwrap_or_default(), next];
+        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
     };
-    Cell::tone(tone(state), text)
+    match (state, left) {
+        (WorkerState::Waiting, _) if !service.waiting_for.is_empty() => {
+            Cell::tone(Tone::Busy, format!("waits for {}", service.waiting_for.join(", ")))
+        }
+        (WorkerState::Starting, Some(left)) => Cell::tone(Tone::Dim, format!("not ready yet, {left} left")),
+        (WorkerState::Draining, Some(left)) => {
+            Cell::tone(Tone::Dim, format!("answers its last requests, {left} left"))
+        }
+        (WorkerState::Stopping, Some(left)) => Cell::tone(Tone::Dim, format!("killed in {left}")),
+        (WorkerState::Backoff, Some(left)) => {
+            Cell::tone(Tone::Bad, next(exit, format!("starts again in {left}")))
+        }
+        (WorkerState::Failed, Some(left)) => Cell::tone(Tone::Bad, next(exit, format!("next try in {left}"))),
+        (WorkerState::Failed, None) => {
+            Cell::tone(Tone::Bad, next(exit, "`wattctl start` tries again".into()))
+        }
+        (WorkerState::Ready | WorkerState::Completed | WorkerState::Down, _)
+        | (WorkerState::Waiting | WorkerState::Starting | WorkerState::Draining, _)
+        | (WorkerState::Stopping | WorkerState::Backoff, None) => exit.map_or("".into(), exit_cell),
+    }
+}
+
+fn is_well(state: WorkerState) -> bool {
+    match tone(state) {
+        Tone::Good | Tone::Dim => true,
+        Tone::Busy | Tone::Bad | Tone::Strong => false,
+    }
 }
 
 /// The state as a word.
@@ -197,14 +232,18 @@ fn in_flight(requests: &Requests) -> Cell {
     }
 }
 
-fn exit_cell(exit: &watt_api::control::Exit) -> Cell {
-    let ago = numbers::since(&exit.at).map(|ago| format!(", {} ago", numbers::span(ago))).unwrap_or_default();
+fn exit_cell(exit: &Exit) -> Cell {
     let tone = match exit.cause.as_str() {
         "stopped" => Tone::Dim,
         "exit" if exit.code == Some(0) => Tone::Dim,
         _ => Tone::Bad,
     };
-    Cell::tone(tone, format!("{}{ago}", safe::line(&exit.text, false)))
+    Cell::tone(tone, exit_text(exit))
+}
+
+fn exit_text(exit: &Exit) -> String {
+    let ago = numbers::since(&exit.at).map(|ago| format!(", {} ago", numbers::span(ago))).unwrap_or_default();
+    format!("{}{ago}", safe::line(&exit.text, false))
 }
 
 /// What needs the operator: the last output of what failed, what is not enforced, what the host lacks.

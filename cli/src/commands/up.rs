@@ -5,6 +5,7 @@
 
 use std::{
     fs::File,
+    io::IsTerminal,
     os::unix::process::CommandExt,
     path::Path,
     process::{Child, Command, Stdio},
@@ -14,7 +15,7 @@ use std::{
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use watt_api::{
     client::{Client, LogsQuery},
-    control::{Problem, Shutdown, Status, WorkerState},
+    control::{Problem, Status},
 };
 use watt_config::Config;
 use watt_core::AppName;
@@ -25,12 +26,18 @@ use crate::{
     args,
     context::{Running, uid},
     exit::{Exit, Failure, Outcome},
-    text::{out, progress::Progress, style::Style},
+    text::{
+        out,
+        progress::{self, Progress},
+    },
 };
 
 /// How long the supervisor's own processes may take until the control socket answers. Cgroups of a crashed predecessor may
 /// have to be emptied first.
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often the state is asked for what is shown while it changes.
+pub const POLL: Duration = Duration::from_millis(50);
 
 /// Runs the command.
 pub async fn run(arguments: args::Up) -> Outcome {
@@ -48,17 +55,21 @@ pub async fn run(arguments: args::Up) -> Outcome {
 
     let status = tokio::select! {
         status = watch(&running, &client, json) => status?,
-        () = signals.next() => return stop(&running, &client, &mut signals, &mut spawner, json).await,
+        () = signals.next() => {
+            let stopped = stop(&running, &client, &mut signals, &mut spawner, json).await?;
+            // `wattctl up -d && …` must not go on after Ctrl-C.
+            return Ok(if arguments.detach { Exit::Failed } else { stopped });
+        }
     };
-    let failed = status.services.iter().any(|service| service.state == WorkerState::Failed);
     if arguments.detach {
         if json {
             out::json(&status);
         }
-        return Ok(if failed { Exit::Failed } else { Exit::Ok });
+        let all_up = status.services.iter().all(|service| progress::is_up(service.state));
+        return Ok(if all_up { Exit::Ok } else { Exit::Failed });
     }
     let query = LogsQuery { since: Some(status.started_at.clone()), follow: true, ..LogsQuery::default() };
-    let json_lines = json || Style::stdout().width.is_none();
+    let json_lines = json || !std::io::stdout().is_terminal();
     tokio::select! {
         followed = super::logs::stream(&running, &client, query, json_lines) => {
             followed?;
@@ -104,8 +115,8 @@ impl Signals {
 async fn start(app: &AppName, config: &Config) -> Result<(Child, Running), Failure> {
     let places = Places::for_app(app, &|name| std::env::var_os(name), uid());
     let refused = |error: watt_supervisor::places::PlaceError| {
-        let text = watt_supervisor::words::chain(&error);
-        Failure::new(Exit::Host, text).hint(error.hint())
+        let exit = if error.is_denied() { Exit::Denied } else { Exit::Host };
+        Failure::new(exit, watt_supervisor::words::chain(&error)).hint(error.hint())
     };
     if let Some(running) = Running::read(&places.runtime) {
         return Err(already_running(&running, &places));
@@ -213,34 +224,30 @@ fn tail_of(log: &Path) -> String {
 
 /// Shows how the services come up; returns when each of them is ready or will not be.
 async fn watch(running: &Running, client: &Client, json: bool) -> Result<Status, Failure> {
-    let mut progress = Progress::new(!json);
-    let mut poll = tokio::time::interval(Duration::from_millis(50));
+    let mut progress = Progress::new();
+    let mut poll = tokio::time::interval(POLL);
     poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut warned = false;
     loop {
         poll.tick().await;
         let status = client.status().await.map_err(|error| running.failure(error))?;
+        let settled = progress::is_settled(&status);
+        if json {
+            if settled {
+                return Ok(status);
+            }
+            continue;
+        }
         if !std::mem::replace(&mut warned, true) {
-            for warning in status.warnings.iter().filter(|_| !json) {
+            for warning in &status.warnings {
                 eprintln!("warning: {warning}");
             }
         }
-        progress.show(&status);
-        if status.services.iter().all(|service| settled(service.state)) {
+        progress.coming(&status);
+        if settled {
             progress.finish(&status);
             return Ok(status);
         }
-    }
-}
-
-fn settled(state: WorkerState) -> bool {
-    match state {
-        WorkerState::Ready | WorkerState::Completed | WorkerState::Down | WorkerState::Failed => true,
-        WorkerState::Waiting
-        | WorkerState::Starting
-        | WorkerState::Draining
-        | WorkerState::Stopping
-        | WorkerState::Backoff => false,
     }
 }
 
@@ -255,13 +262,9 @@ async fn stop(
     if !json {
         eprintln!("\nstopping {}; Ctrl-C again kills", running.app());
     }
-    let ended = tokio::select! {
-        ended = client.shutdown(Shutdown { now: false }) => ended,
-        () = signals.next() => client.shutdown(Shutdown { now: true }).await,
-    };
-    // A supervisor that has ended before it could answer has done what was asked.
-    if let (Err(error), false) = (ended, running.is_gone()) {
-        return Err(running.failure(error));
+    tokio::select! {
+        ended = super::down::shutdown(running, client, false, json) => { ended?; }
+        () = signals.next() => { super::down::shutdown(running, client, true, json).await?; }
     }
     running.gone().await?;
     let _ = spawner.wait();

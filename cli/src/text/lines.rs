@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use watt_api::control::{LogLine, Stream};
 
 use super::{
-    safe,
+    numbers, safe,
     style::{Style, Tone},
 };
 
@@ -27,7 +27,7 @@ impl Printer {
         }
         let worker = format!("{}/{}", line.service, line.worker);
         self.width = self.width.max(worker.len());
-        let stamp = style.paint(Tone::Dim, clock(&line.at));
+        let stamp = style.paint(Tone::Dim, &numbers::clock(&line.at));
         let name = format!("{worker:width$}", width = self.width);
         let name = if style.colours { colour(&line.service, &name) } else { name };
         let bar = match line.stream {
@@ -44,11 +44,6 @@ impl Printer {
         let reset = if style.colours && text.contains('\x1b') { "\x1b[0m" } else { "" };
         format!("{stamp} {name} {bar} {text}{reset}{more}\n")
     }
-}
-
-/// The time of day of an RFC 3339 time, in the local zone where it can be told.
-fn clock(at: &str) -> &str {
-    at.get(11..23).unwrap_or(at)
 }
 
 /// A colour that stays the same for a service.

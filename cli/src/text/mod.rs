@@ -1,6 +1,7 @@
 //! How things are written for people: tables, colours, numbers, and output that may be hostile to a terminal.
 
 pub mod lines;
+pub mod live;
 pub mod numbers;
 pub mod out;
 pub mod progress;

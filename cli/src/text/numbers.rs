@@ -47,6 +47,26 @@ pub fn count(count: u64) -> String {
     }
 }
 
+/// A number of things: `1 service`, `3 services`.
+pub fn counted(count: usize, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}
+
+/// An RFC 3339 time as the operator's clock shows it, to the second: `2026-11-26 09:00:01`. As it is, when it cannot be read.
+pub fn local(at: &str) -> String {
+    in_zone(at, "%Y-%m-%d %H:%M:%S")
+}
+
+/// The time of day of an RFC 3339 time, to the millisecond: `09:00:01.250`.
+pub fn clock(at: &str) -> String {
+    in_zone(at, "%H:%M:%S.%3f")
+}
+
+fn in_zone(at: &str, format: &str) -> String {
+    let Ok(time) = at.parse::<jiff::Timestamp>() else { return at.to_owned() };
+    time.to_zoned_datetime(jiff::tz::TimeZone::system()).strftime(format).to_string()
+}
+
 /// How long ago an RFC 3339 time was; `None` for a time that cannot be read.
 pub fn since(at: &str) -> Option<Duration> {
     let then: jiff::Timestamp = at.parse().ok()?;
@@ -75,5 +95,7 @@ mod tests {
         assert_eq!(cpu(1200), "120%");
         assert_eq!(count(9999), "9999");
         assert_eq!(count(12_345), "12.3k");
+        assert_eq!(counted(1, "service"), "1 service");
+        assert_eq!(counted(0, "service"), "0 services");
     }
 }

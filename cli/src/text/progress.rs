@@ -1,135 +1,180 @@
-//! How services come up: on a terminal, a line for each that has arrived and a live part for those on their way;
+//! How services come up and go: on a terminal, a line for each that has arrived and a live part for those on their way;
 //! elsewhere, a line for each change.
 
-use std::{collections::HashMap, io::Write, time::Instant};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Instant,
+};
 
+use unicode_width::UnicodeWidthStr;
 use watt_api::control::{Service, Status, WorkerState};
 
 use super::{
-    numbers,
+    live::Live,
+    numbers::{self, counted},
     style::{Style, Tone},
+    table::{self, Cell},
 };
-use crate::commands::status::{last_output, state_cell, tone, word};
-
-/// The live part has at most this many lines, so that it fits on any terminal and a thousand services stay readable.
-const LIVE_LINES_MAX: usize = 12;
+use crate::commands::status::{last_output, note, tone, word};
 
 /// What has been shown so far.
 #[derive(Debug)]
 pub struct Progress {
     style: Style,
-    on: bool,
+    live: Live,
     started: Instant,
-    live_lines: usize,
     shown: HashMap<String, (WorkerState, u64)>,
 }
 
 impl Progress {
-    /// Starts the clock. Nothing is shown when `on` is not set.
-    pub fn new(on: bool) -> Progress {
-        Progress { style: Style::stderr(), on, started: Instant::now(), live_lines: 0, shown: HashMap::new() }
+    /// Starts the clock.
+    pub fn new() -> Progress {
+        let style = Style::stderr();
+        Progress { style, live: Live::new(style), started: Instant::now(), shown: HashMap::new() }
     }
 
-    /// Shows what has changed.
-    pub fn show(&mut self, status: &Status) {
-        if !self.on {
-            return;
-        }
-        let mut text = self.erase();
-        for service in &status.services {
-            text.push_str(&self.arrival(service));
-        }
-        if self.style.width.is_some() {
-            text.push_str(&self.live(status));
-        }
-        let _ = std::io::stderr().lock().write_all(text.as_bytes());
+    /// Shows who has arrived since the last time, and who is on the way.
+    pub fn coming(&mut self, status: &Status) {
+        let width = status.services.iter().map(|service| service.id.width()).max().unwrap_or_default();
+        let lasting: String = status.services.iter().map(|service| self.arrival(service, width)).collect();
+        let on_the_way = |service: &&Service| !is_up(service.state);
+        let rows: Vec<Vec<Cell>> = status.services.iter().filter(on_the_way).map(row).collect();
+        let heading = format!(
+            "{}  {} of {} ready  {}",
+            self.style.paint(Tone::Strong, &status.app),
+            status.services.len() - rows.len(),
+            status.services.len(),
+            numbers::span(self.started.elapsed())
+        );
+        self.live.show(&lasting, &heading, &rows);
     }
 
-    /// Shows what it came to.
+    /// Shows who has not gone yet.
+    pub fn going(&mut self, status: &Status) {
+        let has_run = |service: &&Service| service.workers.iter().any(|worker| worker.run.is_some());
+        let rows: Vec<Vec<Cell>> = status.services.iter().filter(has_run).map(row).collect();
+        let heading = format!(
+            "{}  {} of {} stopped  {}",
+            self.style.paint(Tone::Strong, &status.app),
+            status.services.len() - rows.len(),
+            status.services.len(),
+            numbers::span(self.started.elapsed())
+        );
+        self.live.show("", &heading, &rows);
+    }
+
+    /// Takes the live part away.
+    pub fn clear(&mut self) {
+        self.live.finish("");
+    }
+
+    /// Shows what a start came to.
     pub fn finish(&mut self, status: &Status) {
-        if !self.on {
-            return;
-        }
-        let all = status.services.len();
-        let failed: Vec<&str> = status
-            .services
-            .iter()
-            .filter(|service| service.state == WorkerState::Failed)
-            .map(|service| service.id.as_str())
-            .collect();
         let took = numbers::span(self.started.elapsed());
-        let mut text = self.erase();
-        if failed.is_empty() {
-            let at = status.gateway.as_ref().map(|gateway| format!(" at {gateway}")).unwrap_or_default();
-            let name = self.style.paint(Tone::Strong, &status.app);
-            text.push_str(&format!("{name} is up{at}: {all} services in {took}\n"));
-        } else {
-            let note = format!("{} of {all} services failed: {}", failed.len(), failed.join(", "));
-            text.push_str(&format!("{}\n", self.style.paint(Tone::Bad, &note)));
-            text.push_str(&format!("the others run on; `wattctl logs {}` shows more\n", failed[0]));
-        }
-        let _ = std::io::stderr().lock().write_all(text.as_bytes());
+        let missing: Vec<&Service> = status.services.iter().filter(|service| !is_up(service.state)).collect();
+        let name = self.style.paint(Tone::Strong, &status.app);
+        let at = status.gateway.as_ref().map(|gateway| format!(" at {gateway}")).unwrap_or_default();
+        let text = match missing.first() {
+            None => format!("{name} is up{at}: {} in {took}\n", counted(status.services.len(), "service")),
+            Some(first) => {
+                let ids: Vec<&str> = missing.iter().map(|service| service.id.as_str()).collect();
+                let note = format!(
+                    "{} of {} did not come up: {}",
+                    missing.len(),
+                    counted(status.services.len(), "service"),
+                    ids.join(", ")
+                );
+                let worst =
+                    missing.iter().find(|service| service.state == WorkerState::Failed).unwrap_or(first);
+                format!(
+                    "{}\nthe rest of {name} is up{at}; `wattctl logs {}` shows more\n",
+                    self.style.paint(Tone::Bad, &note),
+                    worst.id
+                )
+            }
+        };
+        self.live.finish(&text);
     }
 
-    /// Moves up over the live part and clears it (ECMA-48 CUU and ED).
-    fn erase(&mut self) -> String {
-        match std::mem::take(&mut self.live_lines) {
-            0 => String::new(),
-            lines => format!("\x1b[{lines}A\x1b[J"),
-        }
-    }
-
-    /// The lasting lines for a service: it is ready, or it has failed again.
-    fn arrival(&mut self, service: &Service) -> String {
+    /// The lasting lines for a service: it is ready, or it has failed. Further failures of one that is tried again are a line
+    /// each where there is no live part to show them, and its output is repeated only when it is given up.
+    fn arrival(&mut self, service: &Service, width: usize) -> String {
         let restarts = service.workers.iter().map(|worker| worker.restarts).sum();
         let now = (service.state, restarts);
         let before = self.shown.insert(service.id.clone(), now);
         if before == Some(now) {
             return String::new();
         }
-        let mark = self.style.paint(tone(service.state), word(service.state));
+        let line = |note: &str| {
+            let pad = " ".repeat(width.saturating_sub(service.id.width()));
+            let state = self.style.paint(tone(service.state), &format!("{:<9}", word(service.state)));
+            format!("  {}{pad}  {state}  {note}", service.id).trim_end().to_owned() + "\n"
+        };
         match service.state {
             WorkerState::Ready | WorkerState::Completed | WorkerState::Down => {
-                let took = numbers::span(self.started.elapsed());
-                format!("  {}  {mark}  {}\n", service.id, self.style.paint(Tone::Dim, &took))
+                line(&self.style.paint(Tone::Dim, &numbers::span(self.started.elapsed())))
             }
             WorkerState::Backoff | WorkerState::Failed => {
                 let Some(worker) = service.workers.iter().find(|worker| worker.state == service.state) else {
                     return String::new();
                 };
+                let first = restarts == 0;
+                if !first && service.state == WorkerState::Backoff && self.style.width.is_some() {
+                    return String::new();
+                }
                 let name = format!("{}/{}", service.id, worker.index);
-                let why = worker.last_exit.as_ref().map(|exit| exit.text.as_str()).unwrap_or_default();
-                let output = last_output(&name, &worker.last_output, self.style);
-                format!("  {name}  {mark}  {why}\n{output}")
+                let output = if first || service.state == WorkerState::Failed {
+                    last_output(&name, &worker.last_output, self.style)
+                } else {
+                    String::new()
+                };
+                line(&note(service, Some(worker)).text) + &output
             }
+            WorkerState::Waiting if self.style.width.is_none() => line(&note(service, None).text),
             WorkerState::Waiting | WorkerState::Starting | WorkerState::Draining | WorkerState::Stopping => {
                 String::new()
             }
         }
     }
+}
 
-    /// Those on their way.
-    fn live(&mut self, status: &Status) -> String {
-        let arrived =
-            |service: &&Service| matches!(service.state, WorkerState::Ready | WorkerState::Completed);
-        let ready = status.services.iter().filter(arrived).count();
-        let coming: Vec<&Service> = status.services.iter().filter(|service| !arrived(service)).collect();
-        let mut text = format!(
-            "{}  {ready}/{} ready  {}\n",
-            self.style.paint(Tone::Strong, &status.app),
-            status.services.len(),
-            numbers::span(self.started.elapsed())
-        );
-        for service in coming.iter().take(LIVE_LINES_MAX) {
-            let worker = service.workers.iter().find(|worker| worker.state == service.state);
-            let state = state_cell(service.state, worker);
-            let painted = self.style.paint(state.tone.unwrap_or(Tone::Busy), &state.text);
-            text.push_str(&format!("  {}  {painted}\n", service.id));
+/// Whether a start has come to an end: each service is up, has failed, or waits for one that will not come.
+pub fn is_settled(status: &Status) -> bool {
+    let mut lost: BTreeSet<&str> = BTreeSet::new();
+    loop {
+        let before = lost.len();
+        for service in &status.services {
+            let waits_in_vain = service.state == WorkerState::Waiting
+                && service.waiting_for.iter().any(|on| lost.contains(on.as_str()));
+            if waits_in_vain || matches!(service.state, WorkerState::Failed | WorkerState::Down) {
+                lost.insert(&service.id);
+            }
         }
-        if coming.len() > LIVE_LINES_MAX {
-            text.push_str(&format!("  and {} more\n", coming.len() - LIVE_LINES_MAX));
+        if lost.len() == before {
+            break;
         }
-        self.live_lines = text.lines().count();
-        text
     }
+    status.services.iter().all(|service| is_up(service.state) || lost.contains(service.id.as_str()))
+}
+
+/// Whether a start of the service has come to its good end. One that the operator stopped meanwhile is not waited for.
+pub fn is_up(state: WorkerState) -> bool {
+    match state {
+        WorkerState::Ready | WorkerState::Completed | WorkerState::Down => true,
+        WorkerState::Waiting
+        | WorkerState::Starting
+        | WorkerState::Draining
+        | WorkerState::Stopping
+        | WorkerState::Backoff
+        | WorkerState::Failed => false,
+    }
+}
+
+fn row(service: &Service) -> Vec<Cell> {
+    let worker = service.workers.iter().find(|worker| worker.state == service.state);
+    vec![
+        format!("  {}", service.id).into(),
+        Cell::tone(tone(service.state), word(service.state)),
+        table::Cell::tone(Tone::Dim, note(service, worker).text),
+    ]
 }

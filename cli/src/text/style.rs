@@ -40,6 +40,11 @@ impl Style {
         Style::of(std::io::stderr().is_terminal(), None)
     }
 
+    /// How many lines the terminal has; 24 where that cannot be told.
+    pub fn stderr_height() -> usize {
+        terminal_size::terminal_size_of(std::io::stderr()).map_or(24, |(_, height)| usize::from(height.0))
+    }
+
     fn of(terminal: bool, asked: Option<usize>) -> Style {
         let dumb = variable("TERM").is_some_and(|term| term == "dumb");
         Style {

@@ -39,6 +39,8 @@ impl Cell {
 }
 
 const GAP: usize = 2;
+/// How much of the last column is worth more than another column.
+const CUTTABLE_MIN: usize = 28;
 
 /// Lays the rows out, the heading first. Rows may be shorter than the columns. The last column that stays takes
 /// what is left of the width and is cut with `…`.
@@ -59,8 +61,16 @@ pub fn render(columns: &[Column], rows: &[Vec<Cell>], style: Style) -> String {
     text
 }
 
+/// The rows alone, each cut to the width.
+pub fn rows(rows: &[Vec<Cell>], style: Style) -> String {
+    const PLAIN: Column = Column { title: "", rank: 0, right: false };
+    let count = rows.iter().map(Vec::len).max().unwrap_or_default();
+    let text = render(&vec![PLAIN; count], rows, style);
+    text.split_once('\n').map(|(_, rows)| rows.to_owned()).unwrap_or_default()
+}
+
 /// Which columns stay. Empty ones leave first, then by rank until the sum fits; the last one counts with at most
-/// 24 columns, because it can be cut.
+/// [`CUTTABLE_MIN`], because it can be cut.
 fn fitting(columns: &[Column], widths: &[usize], room: Option<usize>) -> Vec<usize> {
     let mut shown: Vec<usize> = (0..columns.len()).filter(|at| widths[*at] > 0).collect();
     let Some(room) = room else { return shown };
@@ -68,7 +78,7 @@ fn fitting(columns: &[Column], widths: &[usize], room: Option<usize>) -> Vec<usi
         let last = shown.last().copied();
         let sum: usize = shown
             .iter()
-            .map(|at| GAP + if Some(*at) == last { widths[*at].min(24) } else { widths[*at] })
+            .map(|at| GAP + if Some(*at) == last { widths[*at].min(CUTTABLE_MIN) } else { widths[*at] })
             .sum();
         let weakest =
             shown.iter().copied().filter(|at| columns[*at].rank > 0).max_by_key(|at| columns[*at].rank);

@@ -66,6 +66,9 @@ pub struct Service {
     pub id: String,
     /// The worst state among its workers, in the order failed, backoff, stopping, starting, ready.
     pub state: WorkerState,
+    /// While it waits: the services it depends on that have not come as far as they must.
+    #[serde(default)]
+    pub waiting_for: Vec<String>,
     /// How many are ready.
     pub ready: u16,
     /// How many are wanted.

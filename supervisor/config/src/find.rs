@@ -31,24 +31,33 @@ pub enum FindError {
     },
 }
 
+impl FindError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            FindError::Missing(_) | FindError::Unreadable { .. } => {
+                "name the folder or the configuration file of the application"
+            }
+            FindError::Ambiguous { .. } => "name one of them, or remove the others",
+            FindError::NotFound { .. } => {
+                "make a watt.yaml there, or name the folder or file of the application"
+            }
+        }
+    }
+}
+
 impl std::fmt::Display for FindError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             FindError::Missing(path) => write!(f, "{} does not exist", path.display()),
             FindError::Unreadable { path, .. } => write!(f, "cannot look at {}", path.display()),
             FindError::Ambiguous { folder, names } => {
-                writeln!(
-                    f,
-                    "{} has more than one configuration file: {}",
-                    folder.display(),
-                    names.join(", ")
-                )?;
-                write!(f, "hint: name one of them, or remove the others")
+                let names = names.join(", ");
+                write!(f, "{} has more than one configuration file: {names}", folder.display())
             }
             FindError::NotFound { start } => {
                 let names = FILE_NAMES.join(", ");
-                writeln!(f, "no configuration file ({names}) in {} or a folder above it", start.display())?;
-                write!(f, "hint: make a watt.yaml there, or name the folder or file of the application")
+                write!(f, "no configuration file ({names}) in {} or a folder above it", start.display())
             }
         }
     }

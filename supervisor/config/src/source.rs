@@ -37,7 +37,9 @@ impl Sources {
     pub fn read(file: &Path, env: BTreeMap<String, String>) -> Result<Sources, Report> {
         let failed = |path: &Path, error: &io::Error| {
             let message = format!("cannot read {}: {}", path.display(), plain(error));
-            Report::one(Files::unread(path), Problem::new(Place::whole(FileId::Config), message))
+            let problem = Problem::new(Place::whole(FileId::Config), message);
+            let hint = "make it a file that the user who runs watt can read";
+            Report::one(Files::unread(path), problem.hint(hint))
         };
         let file = std::path::absolute(file).map_err(|error| failed(file, &error))?;
         let text = text_of(&file, read_capped(&file).map_err(|error| failed(&file, &error))?)?;

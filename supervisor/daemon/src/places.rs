@@ -81,6 +81,15 @@ pub enum PlaceError {
 }
 
 impl PlaceError {
+    /// Whether the operating system refused what another user may do.
+    pub fn is_denied(&self) -> bool {
+        match self {
+            PlaceError::Create { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
+            PlaceError::Foreign { .. } | PlaceError::Unsafe { .. } => true,
+            PlaceError::PathTooLong { .. } => false,
+        }
+    }
+
     /// What the user can do about it.
     pub fn hint(&self) -> &'static str {
         match self {

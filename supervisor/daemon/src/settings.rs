@@ -53,6 +53,8 @@ pub(crate) enum GatewayRefusal {
     #[error("the port is taken by {0}")]
     Taken(Holder),
     #[error("{0}")]
+    Denied(String),
+    #[error("{0}")]
     Other(String),
 }
 
@@ -62,6 +64,8 @@ impl StartError {
         match self {
             StartError::Name(_) | StartError::Config(_) => "config",
             StartError::Gateway { reason: GatewayRefusal::Taken(_), .. } => "port_taken",
+            StartError::Gateway { reason: GatewayRefusal::Denied(_), .. } => "forbidden",
+            StartError::Place(error) if error.is_denied() => "forbidden",
             StartError::Gateway { .. }
             | StartError::Place(_)
             | StartError::Spawner { .. }
@@ -78,7 +82,7 @@ impl StartError {
             StartError::Gateway { reason: GatewayRefusal::Taken(_), .. } => {
                 Some("stop that process, or set another `server.port`".to_owned())
             }
-            StartError::Gateway { address, reason: GatewayRefusal::Other(_) } if address.port() < 1024 => Some(
+            StartError::Gateway { reason: GatewayRefusal::Denied(_), .. } => Some(
                 "ports below 1024 are for root, unless the sysctl net.ipv4.ip_unprivileged_port_start allows them"
                     .to_owned(),
             ),

@@ -43,15 +43,21 @@ impl Sources<'_> {
             .zip(self.fleet.workers_of(&plan.id))
             .map(|(index, worker)| self.worker(plan, index, worker))
             .collect();
+        let state = workers.iter().map(|worker| worker.state).max().unwrap_or(WorkerState::Down);
         control::Service {
             id: plan.id.to_string(),
-            state: workers.iter().map(|worker| worker.state).max().unwrap_or(WorkerState::Down),
+            state,
+            waiting_for: if state == WorkerState::Waiting { self.waiting_for(plan) } else { Vec::new() },
             ready: count(workers.iter().filter(|worker| worker.state == WorkerState::Ready)),
             wanted: plan.workers.get(),
             requests: self.counts.get(plan.id.as_str()).map(requests).unwrap_or_default(),
             unenforced: self.unenforced.get(plan.id.as_str()).cloned().unwrap_or_default(),
             workers,
         }
+    }
+
+    fn waiting_for(&self, plan: &plan::Service) -> Vec<String> {
+        self.fleet.waiting_for(&plan.id).into_iter().map(|(on, _)| on.to_string()).collect()
     }
 
     fn worker(&self, plan: &plan::Service, index: u16, worker: &Worker) -> control::Worker {

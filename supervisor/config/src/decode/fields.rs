@@ -51,7 +51,7 @@ pub(crate) struct Fields<'d, 'a, 'n> {
     pub(crate) d: &'d mut Decoder<'a>,
     table: &'static Table,
     written: HashMap<&'static str, Field<'n>>,
-    /// Keys that were meant by unknown ones, so that they are not missing as well.
+    /// Keys that are not to be reported as missing as well: unknown ones meant them, or the whole table is wrong.
     misspelt: Vec<&'static str>,
     /// Where the table is, for what is missing in it.
     at: Span,
@@ -97,6 +97,8 @@ impl<'d, 'a, 'n> Fields<'d, 'a, 'n> {
                     let message = format!("{title} is a table of keys, and this is {}", field.node.kind());
                     let problem = Problem::new(field.at(), message);
                     d.problem(problem.maybe_hint(table_hint(table)));
+                    // Nothing is missing in what is no table.
+                    misspelt.extend(table.keys.iter().map(|key| key.name));
                 }
             },
         }

@@ -41,16 +41,13 @@ fn the_file_is_found_upward() {
 #[test]
 fn what_is_not_found() {
     let folder = folder(&[("both/watt.yaml", ""), ("both/watt.json", ""), ("none/x", "")]);
-    let check = |start: &str| in_app(find(&folder.path().join(start)).unwrap_err(), &folder);
-    assert_snapshot!(check("missing"), @"/app/missing does not exist");
-    assert_snapshot!(check("both"), @r#"
-    /app/both has more than one configuration file: watt.yaml, watt.json
-    hint: name one of them, or remove the others
-    "#);
-    assert_snapshot!(check("none"), @r#"
-    no configuration file (watt.yaml, watt.yml, watt.json, watt.toml) in /app/none or a folder above it
-    hint: make a watt.yaml there, or name the folder or file of the application
-    "#);
+    let check = |start: &str| {
+        let error = find(&folder.path().join(start)).unwrap_err();
+        in_app(format!("{error}; {}", error.hint()), &folder)
+    };
+    assert_snapshot!(check("missing"), @"/app/missing does not exist; name the folder or the configuration file of the application");
+    assert_snapshot!(check("both"), @"/app/both has more than one configuration file: watt.yaml, watt.json; name one of them, or remove the others");
+    assert_snapshot!(check("none"), @"no configuration file (watt.yaml, watt.yml, watt.json, watt.toml) in /app/none or a folder above it; make a watt.yaml there, or name the folder or file of the application");
 }
 
 #[test]
@@ -58,18 +55,22 @@ fn files_that_cannot_be_read() {
     assert_snapshot!(read_error(&folder(&[])), @r#"
     error: cannot read /app/watt.yaml: no such file or directory
      --> /app/watt.yaml
+      = hint: make it a file that the user who runs watt can read
     "#);
     assert_snapshot!(read_error(&folder(&[("watt.yaml/x", "")])), @r#"
     error: cannot read /app/watt.yaml: it is not a regular file
      --> /app/watt.yaml
+      = hint: make it a file that the user who runs watt can read
     "#);
     assert_snapshot!(read_error(&folder(&[("watt.yaml", &"x".repeat(5 << 20))])), @r#"
     error: cannot read /app/watt.yaml: it is larger than 4 MiB
      --> /app/watt.yaml
+      = hint: make it a file that the user who runs watt can read
     "#);
     assert_snapshot!(read_error(&folder(&[("watt.yaml", "name: x"), (".env/x", "")])), @r#"
     error: cannot read /app/.env: it is not a regular file
      --> /app/.env
+      = hint: make it a file that the user who runs watt can read
     "#);
 
     let latin1 = folder(&[]);
@@ -106,6 +107,7 @@ fn a_dotenv_in_a_pipe_does_not_block() {
     assert_snapshot!(read_error(&folder), @r#"
     error: cannot read /app/.env: it is not a regular file
      --> /app/.env
+      = hint: make it a file that the user who runs watt can read
     "#);
 }
 

@@ -151,6 +151,7 @@ fn service(name: &str) -> Service {
     Service {
         id: name.into(),
         state: WorkerState::Ready,
+        waiting_for: Vec::new(),
         ready: 1,
         wanted: 1,
         workers: Vec::new(),

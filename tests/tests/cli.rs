@@ -1,0 +1,193 @@
+//! What an operator reads when all is well and when it is not: `status` at any width, the start and the end of an
+//! application, and what programs read in place of it.
+
+use std::process::Stdio;
+
+use insta::{Settings, assert_snapshot};
+use serde_json::Value;
+use watt_tests::{App, User, printed, wait};
+
+/// Workers in every state that lasts: one of two workers is ready, one has failed, one waits for it, one is stopped.
+const MIXED: &str = r#"
+services:
+  api: { command: python3 services/web.py, workers: 2 }
+  job: { command: "true", listen: none, restart: never }
+  bad:
+    command: [sh, -c, "echo to stdout; echo no such table >&2; exit 3"]
+    restart: { give_up: { failures: 2, within: 1m } }
+  waits: { command: sleep 1000, listen: none, depends_on: [bad] }
+  idle: { command: sleep 1000, listen: none }
+server: { hostname: 127.0.0.1, port: 0 }
+gateway:
+  routes:
+    - { path: /, service: api }
+"#;
+
+fn mixed() -> App {
+    let app = App::case("", User::Ordinary);
+    app.write("watt.yaml", MIXED);
+    app
+}
+
+/// Snapshots without what differs from run to run. Columns of numbers keep their place in lines that are alike, so runs of
+/// spaces count as two.
+fn settings() -> Settings {
+    let mut settings = Settings::clone_current();
+    settings.add_filter(r"127\.0\.0\.1:\d{4,}", "[ADDRESS]");
+    settings.add_filter(r"\b\d+d \d+h|\b\d+h \d+m|\b\d+m \d+s|\b\d+(s|ms)\b", "[TIME]");
+    settings.add_filter(r"\b[\d.]+ (B|KB|MB|GB)\b", "[MEM]");
+    // Known after the second look only.
+    settings.add_filter(r" +CPU\b| +[\d.]+%", "");
+    settings.add_filter(r"watt \d+\.\d+\.\d+", "watt [VERSION]");
+    settings.add_filter(r"\b\d{3,}\b", "[PID]");
+    settings.add_filter(r"(?m)^(warning|not enforced): .*\n", "");
+    settings.add_filter(r" {2,}", "  ");
+    settings.add_filter(r"\n+\z", "");
+    settings
+}
+
+fn status(app: &App, width: &str) -> String {
+    let output = app.wattctl(&["status"]).env("COLUMNS", width).output().expect("wattctl runs");
+    assert_eq!(output.status.code(), Some(1), "a service has failed: {}", printed(&output));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn a_start_with_a_failure_ends_and_is_explained() {
+    let app = mixed();
+    let up = app.run(&["up", "-d"]);
+    assert_eq!(up.status.code(), Some(1), "{}", printed(&up));
+    let said = String::from_utf8_lossy(&up.stderr).into_owned();
+    for part in
+        ["bad", "failed", "exit 3", "no such table", "waits for bad", "2 of 5 services did not come up"]
+    {
+        assert!(said.contains(part), "{part:?} is not in {said}");
+    }
+    app.down();
+}
+
+#[test]
+fn status_at_two_widths() {
+    let app = mixed();
+    app.run(&["up", "-d"]);
+    app.ok(&["stop", "idle"]);
+    let (narrow, wide) = (status(&app, "80"), status(&app, "200"));
+    for line in
+        narrow.lines().filter(|line| !line.starts_with("warning") && !line.starts_with("not enforced"))
+    {
+        assert!(line.chars().count() <= 80, "wider than 80 columns: {line}");
+    }
+    settings().bind(|| {
+        assert_snapshot!(narrow, @r#"
+        app  up [TIME]  http://[ADDRESS]  watt [VERSION] [MEM]
+
+        SERVICE  STATE  READY  SINCE  RESTARTS  MEM  NOTE
+        api  ready  2/2  [TIME]  0  [MEM]
+        bad  failed  0/1  [TIME]  1  exit 3; next try in [TIME]
+        idle  down  0/1  [TIME]  0  stopped, [TIME] ago
+        job  completed  0/1  [TIME]  0  exit 0, [TIME] ago
+        waits  waiting  0/1  [TIME]  0  waits for bad
+
+        last output of bad/0:
+          │ to stdout
+          │ no such table
+          │ to stdout
+          │ no such table
+        "#);
+        assert_snapshot!(wide, @r#"
+        app  up [TIME]  http://[ADDRESS]  watt [VERSION] [MEM]
+
+        SERVICE  STATE  READY  SINCE  RESTARTS  MEM  TASKS  NOTE
+        api  ready  2/2  [TIME]  0  [MEM]  2
+        bad  failed  0/1  [TIME]  1  exit 3; next try in [TIME]
+        idle  down  0/1  [TIME]  0  stopped, [TIME] ago
+        job  completed  0/1  [TIME]  0  exit 0, [TIME] ago
+        waits  waiting  0/1  [TIME]  0  waits for bad
+
+        last output of bad/0:
+          │ to stdout
+          │ no such table
+          │ to stdout
+          │ no such table
+        "#);
+    });
+    app.down();
+}
+
+#[test]
+fn each_worker_has_a_row_when_they_are_asked_for() {
+    let app = mixed();
+    app.run(&["up", "-d"]);
+    let output = app.wattctl(&["status", "-w"]).env("COLUMNS", "200").output().expect("wattctl runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("  api/0  ready") && text.contains("  api/1  ready"), "{text}");
+    app.down();
+}
+
+#[test]
+fn programs_read_json_and_nothing_else() {
+    let app = App::yaml("services:\n  one: { command: sleep 1000, listen: none }\n", User::Ordinary);
+    let up = app.run(&["up", "-d", "--json"]);
+    assert!(up.status.success() && up.stderr.is_empty(), "{}", printed(&up));
+    let up: Value = serde_json::from_slice(&up.stdout).expect("JSON");
+    assert_eq!(up["services"][0]["state"], "ready");
+    assert_eq!(app.json(&["inspect", "one"])["service"]["id"], "one");
+    let events = app.ok(&["events", "--json"]);
+    assert!(events.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{events}");
+    assert_eq!(app.json(&["restart"])["services"]["one"], "ready");
+    assert_eq!(app.json(&["down"])["ok"], true);
+}
+
+#[test]
+fn one_service_is_not_many() {
+    let app = App::yaml("services:\n  one: { command: sleep 1000, listen: none }\n", User::Ordinary);
+    let up = app.run(&["up", "-d"]);
+    let said = String::from_utf8_lossy(&up.stderr).into_owned();
+    assert!(said.contains("app is up: 1 service in "), "{said}");
+    app.down();
+}
+
+/// A service that ignores TERM would last 1,000 seconds; the second Ctrl-C ends it.
+#[test]
+fn the_second_ctrl_c_kills() {
+    let app = App::yaml(
+        r#"
+services:
+  deaf:
+    command: [sh, -c, "trap '' TERM; echo deaf; while :; do sleep 1; done"]
+    listen: none
+    ready: { log: deaf }
+    stop: { grace: 1000s }
+"#,
+        User::Ordinary,
+    );
+    let mut up = app.wattctl(&["up"]).stdout(Stdio::null()).spawn().expect("wattctl runs");
+    let state = |wanted: &str| {
+        wait(wanted, || {
+            let output = app.run(&["status", "--json"]);
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            if text.contains(&format!("\"state\": \"{wanted}\"")) { Ok(()) } else { Err(text) }
+        });
+    };
+    state("ready");
+    watt_tests::kill("INT", up.id());
+    state("stopping");
+    watt_tests::kill("INT", up.id());
+    assert_eq!(up.wait().expect("it ends").code(), Some(0));
+    app.assert_gone();
+}
+
+#[test]
+fn ctrl_c_while_it_starts_stops_it() {
+    let app =
+        App::yaml("services:\n  late: { command: sleep 1000, ready: { log: never } }\n", User::Ordinary);
+    let mut up = app.wattctl(&["up", "-d"]).stderr(Stdio::null()).spawn().expect("wattctl runs");
+    wait("it is starting", || {
+        let output = app.run(&["status", "--json"]);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if text.contains("\"state\": \"starting\"") { Ok(()) } else { Err(text) }
+    });
+    watt_tests::kill("INT", up.id());
+    assert_eq!(up.wait().expect("it ends").code(), Some(1), "it did not come up");
+    app.assert_gone();
+}
