@@ -59,15 +59,6 @@ impl Containment {
         }
     }
 
-    /// Whether it is known, without a walk over all processes, that none is left.
-    pub(crate) fn is_known_empty(&self) -> bool {
-        match self {
-            Containment::Group(group) => !group.is_populated(),
-            Containment::Marks(_) => false,
-            Containment::Nothing => true,
-        }
-    }
-
     /// Waits until no process is left. The kernel tells of a v2 cgroup; elsewhere one has to look.
     pub(crate) async fn emptied(self) {
         match self {

@@ -174,13 +174,18 @@ impl App {
         }
     }
 
-    /// Whether it is known at little cost that a run without a cgroup has no process but its main one. The look for
-    /// its processes takes a walk over all of the host's, which for a thousand services at once is a thousand walks.
+    /// Whether it is known at little cost that a run has no process but its main one: then there is nothing to be done
+    /// beside the loop. Of a run without a cgroup the look for its processes takes a walk over all of the host's, which
+    /// for a thousand services at once is a thousand walks.
     fn is_alone(&self, run: &Run) -> bool {
-        let lives = run.live_pid();
-        matches!(run.containment(), Containment::Marks(_))
-            && lives.is_none_or(|pid| children(pid).is_some_and(|children| children.is_empty()))
-            && !self.has_orphans()
+        match run.containment() {
+            Containment::Group(group) => run.live_pid().is_none() && !group.is_populated(),
+            Containment::Marks(_) => {
+                let is_childless = |pid| children(pid).is_some_and(|children| children.is_empty());
+                run.live_pid().is_none_or(is_childless) && !self.has_orphans()
+            }
+            Containment::Nothing => true,
+        }
     }
 
     /// Whether the spawner has children that nobody knows: what an ended process leaves behind comes to it, because it
@@ -202,7 +207,7 @@ impl App {
         run.watching = None;
         let containment = run.containment();
         let is_alone = self.runs.get(&id).is_some_and(|run| self.is_alone(run));
-        if is_alone || containment.is_known_empty() {
+        if is_alone {
             return self.emptied(id);
         }
         let emptied = self.senders.emptied.clone();
