@@ -120,7 +120,10 @@ fn cgroups(facts: &Facts) -> Finding {
     let mode = facts.cgroups.mode;
     match &facts.cgroups.refused {
         None => on(topic, mode.to_string()),
-        Some(reason) => off(topic, reason.clone(), delegate(facts)),
+        Some(reason) => {
+            let detail = format!("no limits of memory, CPU and processes ({reason})");
+            off(topic, detail, delegate(facts))
+        }
     }
 }
 
