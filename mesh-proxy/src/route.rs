@@ -6,7 +6,8 @@
 //! Paths are passed on as they came, never decoded or normalised. But the service may do either, and so a path is
 //! read in every way that is common (escapes decoded, dot segments resolved, slashes merged, backslashes taken for
 //! slashes, `;parameters` cut off). If one reading leads along another route than the bytes themselves, the request is
-//! refused: nobody gets at `/admin` through `/api/..%2fadmin`.
+//! refused: nobody gets at `/admin` through `/api/..%2fadmin`. So it is if a prefix is rewritten and a reading leaves what
+//! is below it: what the rewrite leads to is all that clients can reach.
 
 use std::{collections::HashMap, rc::Rc};
 
@@ -77,9 +78,12 @@ impl Router {
         let host = host_of(authority);
         let found = self.find_literally(host, path);
         if has_other_readings(path) {
-            for merge_slashes in [false, true] {
-                let other = self.find_literally(host, &reading(path, merge_slashes));
-                if !same(found, other) {
+            for (merge_slashes, cut_parameters) in
+                [(false, false), (false, true), (true, false), (true, true)]
+            {
+                let Reading { path, depth_min } = reading(path, merge_slashes, cut_parameters);
+                let leaves = found.is_some_and(|route| route.is_left_at(depth_min));
+                if leaves || !same(found, self.find_literally(host, &path)) {
                     return Err(Ambiguous);
                 }
             }
@@ -137,34 +141,49 @@ pub(crate) fn host_of(authority: &[u8]) -> &[u8] {
 fn has_other_readings(path: &[u8]) -> bool {
     let mut before = 0;
     path.iter().any(|byte| {
-        let odd = matches!(byte, b'%' | b'\\') || before == b'/' && matches!(byte, b'/' | b'.');
+        let odd = matches!(byte, b'%' | b'\\' | b';') || before == b'/' && matches!(byte, b'/' | b'.');
         before = *byte;
         odd
     })
 }
 
+/// A path as somebody may see it.
+struct Reading {
+    path: Vec<u8>,
+    /// After a `..`, the number of segments left; the lowest one. `..` at the root leads below it.
+    depth_min: Option<i64>,
+}
+
 /// The path as somebody sees it who decodes escapes, takes `\` for `/` and resolves dot segments.
-fn reading(path: &[u8], merge_slashes: bool) -> Vec<u8> {
+fn reading(path: &[u8], merge_slashes: bool, cut_parameters: bool) -> Reading {
     let decoded = decode(path);
     let mut segments: Vec<&[u8]> = Vec::new();
+    let mut depth_min = None;
     for segment in decoded.split(|byte| matches!(byte, b'/' | b'\\')).skip(1) {
-        let name = &segment[..memchr::memchr(b';', segment).unwrap_or(segment.len())];
+        let name = match memchr::memchr(b';', segment) {
+            Some(end) if cut_parameters => &segment[..end],
+            _ => segment,
+        };
         match name {
             b"" if merge_slashes => {}
             b"." => {}
-            b".." => drop(segments.pop()),
-            _ => segments.push(segment),
+            b".." => {
+                let depth = segments.len() as i64 - 1;
+                depth_min = Some(depth_min.map_or(depth, |min: i64| min.min(depth)));
+                segments.pop();
+            }
+            _ => segments.push(name),
         }
     }
-    let mut reading = Vec::with_capacity(decoded.len());
+    let mut path = Vec::with_capacity(decoded.len());
     for segment in segments {
-        reading.push(b'/');
-        reading.extend_from_slice(segment);
+        path.push(b'/');
+        path.extend_from_slice(segment);
     }
-    if reading.is_empty() {
-        reading.push(b'/');
+    if path.is_empty() {
+        path.push(b'/');
     }
-    reading
+    Reading { path, depth_min }
 }
 
 fn decode(path: &[u8]) -> Vec<u8> {
@@ -207,6 +226,12 @@ impl Route {
     /// The prefix that the service does not see; `None` when paths are passed on as they are.
     pub(crate) fn hidden_prefix(&self) -> Option<&[u8]> {
         self.rewrite.as_deref().is_some_and(|rewrite| *rewrite != *self.prefix).then_some(&self.prefix)
+    }
+
+    /// Whether a path whose dot segments lead up to this depth leaves what the prefix is rewritten for.
+    fn is_left_at(&self, depth_min: Option<i64>) -> bool {
+        let depth = self.prefix.iter().filter(|byte| **byte == b'/').count() as i64;
+        self.hidden_prefix().is_some() && depth_min.is_some_and(|min| min < depth)
     }
 
     /// Appends the target as the service gets it. `target` is a path below the prefix, with its query, or `*`.
@@ -370,6 +395,9 @@ mod tests {
             "/x/..//admin",
             "/api%2fx",
             "/admin/../x",
+            "/admin;x",
+            "/admin;x/y",
+            "/api;a=b",
         ] {
             assert_eq!(found(&router, "h", path), Err(Ambiguous), "{path}");
         }
@@ -383,6 +411,31 @@ mod tests {
             ("/x;y/z", "/"),
         ] {
             assert_eq!(found(&router, "h", path), Ok(Some(service)), "{path}");
+        }
+    }
+
+    #[test]
+    fn no_spelling_leaves_a_rewritten_prefix() {
+        for (prefix, rewrite) in [("/static", "/app/static"), ("/", "/app/static"), ("/a/b", "")] {
+            let router = router(&[("", prefix, Some(rewrite))]);
+            let prefix = prefix.trim_end_matches('/');
+            for rest in [
+                "/../x",
+                "/%2e%2e/x",
+                "/..;/x",
+                "/.%2e;a=b/x",
+                "/..%2f..%2fx",
+                "/..\\x",
+                "/x/../../y",
+                "//../../x",
+                "/.././static/x",
+                "/..",
+            ] {
+                assert_eq!(found(&router, "h", &format!("{prefix}{rest}")), Err(Ambiguous), "{prefix}{rest}");
+            }
+            for rest in ["/x/../y", "/x/..;/y", "/x/%2e%2e", "/...", "/x;y"] {
+                assert!(found(&router, "h", &format!("{prefix}{rest}")).is_ok(), "{prefix}{rest}");
+            }
         }
     }
 
