@@ -197,6 +197,9 @@ impl Head<'_> {
         };
         let mut drop = found.hop_by_hop;
         drop |= forwarded.replaced(&theirs);
+        if matches!(self.client.side, Side::Gateway) {
+            drop |= found.lookalikes;
+        }
         if !self.prepared.expect {
             drop |= found.expect;
         }

@@ -204,6 +204,8 @@ pub(crate) struct Found {
     pub(crate) forwarded_for: Lines,
     /// `X-Forwarded-*` but for the last, and `X-Real-IP`.
     pub(crate) forwarded_other: Lines,
+    /// Other fields that some programs take for ones of the proxy's, or for framing.
+    pub(crate) lookalikes: Lines,
     /// `TE: trailers` goes on.
     pub(crate) te_trailers: bool,
     te: Lines,
@@ -345,6 +347,7 @@ impl Found {
             forwarded: Lines::NONE,
             forwarded_for: Lines::NONE,
             forwarded_other: Lines::NONE,
+            lookalikes: Lines::NONE,
             te_trailers: false,
             te: Lines::NONE,
             connection_lines: Lines::NONE,
@@ -392,10 +395,34 @@ impl Found {
             16 if is(b"proxy-connection") => self.hop_by_hop.add(line),
             17 if is(b"transfer-encoding") => self.framing.coding(value)?,
             19 if is(b"proxy-authorization") => self.hop_by_hop.add(line),
+            _ if is_lookalike(name) => self.lookalikes.add(line),
             _ => {}
         }
         Ok(())
     }
+}
+
+/// Whether a name is one that the proxy owns or that frames, for programs that read `_` as `-` as CGI does (RFC 3875
+/// §4.1.18).
+fn is_lookalike(name: &[u8]) -> bool {
+    if memchr::memchr(b'_', name).is_none() {
+        return false;
+    }
+    let dash = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    let name: Vec<u8> = name.iter().map(dash).collect();
+    const OWNED: [&[u8]; 10] = [
+        b"connection",
+        b"content-length",
+        b"forwarded",
+        b"host",
+        b"te",
+        b"traceparent",
+        b"tracestate",
+        b"transfer-encoding",
+        b"upgrade",
+        b"x-real-ip",
+    ];
+    OWNED.contains(&&name[..]) || name.starts_with(b"x-forwarded-")
 }
 
 /// The one host: the target's authority wins over the field, which must be there and valid all the same.

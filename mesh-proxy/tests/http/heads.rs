@@ -42,6 +42,20 @@ fn hop_by_hop_fields_of_requests_go_no_further() {
     });
 }
 
+/// CGI and its kin read `_` as `-`.
+#[test]
+fn lookalikes_of_the_proxys_fields_stay_outside() {
+    local(async {
+        let (bed, worker) = Bed::with_worker();
+        let mut client = bed.client();
+        let head = "GET / HTTP/1.1\r\nHost: shop\r\nX_Forwarded_For: 1.2.3.4\r\nX-Forwarded_Proto: https\r\n\
+                    X_Real-IP: 1\r\nFORWARDED: for=x\r\nContent_Length: 5\r\nTransfer_Encoding: chunked\r\n\
+                    trace_parent: kept\r\nmy_own: kept\r\n\r\n";
+        let expected = "GET / HTTP/1.1\r\nHost: shop\r\ntrace_parent: kept\r\nmy_own: kept\r\n\r\n";
+        assert_eq!(forwarded(&bed, &worker, &mut client, head).await, expected);
+    });
+}
+
 #[test]
 fn the_authority_of_an_absolute_target_replaces_the_host() {
     local(async {
