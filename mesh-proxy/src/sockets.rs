@@ -61,13 +61,22 @@ impl Sockets {
         due.map(ask).collect()
     }
 
-    /// Deals sockets out: to the threads that want some, else to all.
+    /// Deals sockets out: to the threads that want some, else to all. A thread that got none goes on wanting.
     pub(crate) fn deal(&mut self, run: u64, sockets: Vec<OwnedFd>) -> BTreeMap<usize, Vec<OwnedFd>> {
-        let wanting = self.wanted.remove(&run).map(|wanted| wanted.by).filter(|by| !by.is_empty());
+        let wanting = self.wanted.get(&run).map(|wanted| wanted.by.iter().copied().collect::<Vec<_>>());
         let threads = wanting.unwrap_or_else(|| self.threads.clone().collect());
         let mut dealt: BTreeMap<usize, Vec<OwnedFd>> = BTreeMap::new();
         for (thread, socket) in threads.iter().cycle().zip(sockets) {
             dealt.entry(*thread).or_default().push(socket);
+        }
+        if let Some(wanted) = self.wanted.get_mut(&run) {
+            wanted.by.retain(|thread| !dealt.contains_key(thread));
+            if wanted.by.is_empty() {
+                self.wanted.remove(&run);
+            } else if !dealt.is_empty() {
+                // The daemon answered; it may have more.
+                wanted.asked = None;
+            }
         }
         dealt
     }
@@ -94,6 +103,19 @@ mod tests {
         stock.want(1, 2);
         assert_eq!(sizes(&stock.deal(1, sockets(4))), [(2, 4)]);
         assert_eq!(sizes(&stock.deal(1, sockets(1))), [(0, 1)]);
+    }
+
+    #[test]
+    fn who_got_none_is_asked_for_again() {
+        let mut stock = Sockets::new(3);
+        (0..3).for_each(|thread| stock.want(1, thread));
+        assert_eq!(stock.due(Instant::now()), [1]);
+        assert!(stock.deal(1, vec![]).is_empty());
+        assert!(stock.due(Instant::now()).is_empty(), "the daemon has none just now");
+        assert_eq!(sizes(&stock.deal(1, sockets(1))), [(0, 1)]);
+        assert_eq!(stock.due(Instant::now()), [1]);
+        assert_eq!(sizes(&stock.deal(1, sockets(2))), [(1, 1), (2, 1)]);
+        assert!(stock.due(Instant::now()).is_empty());
     }
 
     #[tokio::test(start_paused = true)]
