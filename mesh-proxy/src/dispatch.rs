@@ -1,6 +1,6 @@
 //! Gets a request to a worker: picks one, connects, goes on to the next, and waits for one when there is none.
 
-use std::{rc::Rc, time::Duration};
+use std::rc::Rc;
 
 use tokio::time::Instant;
 use watt_api::mesh::Outlook;
@@ -15,9 +15,9 @@ use crate::{
     worker::{Flight, Tally, Worker},
 };
 
-/// When a service's last ready worker refuses a connection it has most likely just died, and the news of that is on
-/// its way. Requests wait this long for it before they fail.
-const NEWS_TIMEOUT: Duration = Duration::from_secs(1);
+/// The most workers that are lost with one request. It may be what kills them: the second one's loss is proof enough
+/// that those that are left are spared, and only a successor is asked, once.
+const LOSSES_MAX: u32 = 3;
 
 /// A connection to a worker, and the request that is counted there.
 pub(crate) struct Reached {
@@ -33,10 +33,17 @@ pub(crate) struct Dispatch<'t> {
     pub(crate) service: Rc<Service>,
     /// Runs that did not answer this request.
     tried: Vec<u64>,
+    /// Those of them whose queue was full, and whether a full queue is waited for by now.
+    full: Vec<u64>,
+    patient: bool,
+    /// Lost together with a kept connection; its next answer tells whether it died.
+    suspect: Option<Rc<Worker>>,
+    losses: u32,
     last_error: Option<Failure>,
-    /// Until when it waits for news of workers that refuse, and until when for a worker; both set when it begins to.
-    news_until: Option<Instant>,
-    worker_until: Option<Instant>,
+    /// Whether the last error may be a death of which the news is on its way.
+    died: bool,
+    /// Until when it waits for a worker; set when it begins to.
+    until: Option<Instant>,
 }
 
 impl<'t> Dispatch<'t> {
@@ -45,9 +52,13 @@ impl<'t> Dispatch<'t> {
             thread,
             service,
             tried: Vec::new(),
+            full: Vec::new(),
+            patient: false,
+            suspect: None,
+            losses: 0,
             last_error: None,
-            news_until: None,
-            worker_until: None,
+            died: false,
+            until: None,
         }
     }
 
@@ -63,42 +74,104 @@ impl<'t> Dispatch<'t> {
 
     async fn reach(&mut self, reuse: bool, port: Option<u16>) -> Result<Reached, Failure> {
         loop {
-            let Some(worker) = self.pick() else {
-                // A closed port is the caller's affair, and no sign that workers died.
-                if port.is_some()
-                    && let Some(failure) = self.last_error.take()
-                {
-                    return Err(failure);
-                }
-                self.wait().await?;
+            let suspect = self.suspect.take().filter(|worker| worker.is_ready());
+            let suspected = suspect.is_some();
+            let Some(worker) = suspect.or_else(|| self.pick().cloned()) else {
+                self.look_further(port).await?;
                 continue;
             };
             // Counted from now on, so that those who connect at the same time spread.
-            let flight = Flight::new(worker.clone(), self.service.tally.clone());
+            let flight = Flight::new(worker, self.service.tally.clone());
             if reuse && let Some(stream) = pool::take(flight.worker(), self.thread.clock.now()) {
                 return Ok(Reached { stream, flight, reused: true });
             }
-            match pool::connect(flight.worker(), port, self.service.connect_timeout).await {
+            let patient = self.patient || self.service.workers.len() == 1;
+            match pool::connect(flight.worker(), port, patient, self.service.connect_timeout).await {
                 Ok(stream) => {
                     if port.is_none() {
                         flight.worker().reached();
                     }
                     return Ok(Reached { stream, flight, reused: false });
                 }
-                Err(error) => {
-                    // Nor is it a reason to pass the worker over.
-                    if port.is_none() {
-                        flight.worker().refused(self.thread.clock.now());
-                    }
-                    let failure = self.connect_failure(&error);
-                    self.give_up_on(flight.worker(), failure);
-                }
+                Err(error) => self.not_connected(flight.worker(), port, &error),
+            }
+            if suspected && !self.may_lose_another() {
+                return Err(self.no_answer());
             }
         }
     }
 
+    fn not_connected(&mut self, worker: &Worker, port: Option<u16>, error: &ConnectError) {
+        match error {
+            // Another port is no reason to pass the worker over.
+            ConnectError::Refused(_) | ConnectError::Timeout if port.is_none() => {
+                worker.refused(self.thread.clock.now());
+            }
+            ConnectError::Full => self.full.push(worker.run),
+            _ => {}
+        }
+        self.died = matches!(error, ConnectError::Refused(_));
+        let failure = self.connect_failure(error);
+        self.give_up_on(worker, failure);
+    }
+
+    /// No worker is left: looks for another one in the newest table, then at those whose queue was full, then waits.
+    async fn look_further(&mut self, port: Option<u16>) -> Result<(), Failure> {
+        let table = self.thread.table();
+        let Some(service) = table.service(&self.service.name) else {
+            let message = format!("`{}` was removed from the application.", self.service.name);
+            return Err(Failure::new(Reason::UnknownService, Some(self.service.name.clone()), message));
+        };
+        if !Rc::ptr_eq(&self.service, service) {
+            self.service = service.clone();
+            return Ok(());
+        }
+        if !self.full.is_empty() {
+            let full = std::mem::take(&mut self.full);
+            self.tried.retain(|run| !full.contains(run));
+            self.patient = true;
+            return Ok(());
+        }
+        // A closed port is the caller's affair, and no sign that workers died.
+        if port.is_some() && self.last_error.is_some() {
+            return Err(self.no_answer());
+        }
+        self.wait().await
+    }
+
+    /// The connection to a worker was lost before it answered. Whether the request may be sent again, as far as the
+    /// workers' safety goes. `delivered`: some of it was accepted.
+    pub(crate) fn lost(
+        &mut self,
+        worker: &Rc<Worker>,
+        reused: bool,
+        delivered: bool,
+        failure: Failure,
+    ) -> bool {
+        if reused {
+            // A connection that waited may have been closed for that alone.
+            self.last_error = Some(failure);
+            self.suspect = delivered.then(|| worker.clone());
+            return true;
+        }
+        self.died = true;
+        self.give_up_on(worker, failure);
+        !delivered || self.may_lose_another()
+    }
+
+    /// A worker was lost with this request.
+    fn may_lose_another(&mut self) -> bool {
+        self.losses += 1;
+        if self.losses + 1 == LOSSES_MAX {
+            let table = self.thread.table();
+            let newest = table.service(&self.service.name).unwrap_or(&self.service);
+            self.tried.extend(newest.workers.iter().map(|worker| worker.run));
+        }
+        self.losses < LOSSES_MAX && self.service.tally.resends.take(self.thread.clock.now())
+    }
+
     /// This worker did not answer; the next attempt goes to another one.
-    pub(crate) fn give_up_on(&mut self, worker: &Worker, failure: Failure) {
+    fn give_up_on(&mut self, worker: &Worker, failure: Failure) {
         self.tried.push(worker.run);
         self.last_error = Some(failure);
     }
@@ -113,7 +186,15 @@ impl<'t> Dispatch<'t> {
             ConnectError::Refused(error) => {
                 (Reason::ConnectionRefused, format!("No worker of `{name}` could be connected to: {error}."))
             }
-            ConnectError::Timeout => {
+            ConnectError::Ours(error) => (
+                Reason::ConnectionRefused,
+                format!("The proxy could not make a connection to a worker of `{name}`: {error}."),
+            ),
+            ConnectError::OtherPort => (
+                Reason::ConnectionRefused,
+                format!("`{name}` is on the host's network, where only its own port is its own."),
+            ),
+            ConnectError::Timeout | ConnectError::Full => {
                 (Reason::ConnectTimeout, format!("No worker of `{name}` accepted a connection in time."))
             }
             ConnectError::NoSocket => (
@@ -126,30 +207,22 @@ impl<'t> Dispatch<'t> {
 
     /// Waits for a table that may have a worker for this request. An error when there is no hope or no more time.
     async fn wait(&mut self) -> Result<(), Failure> {
-        let hold = self.service.hold_timeout;
-        let after = |length| Instant::now() + length;
-        let (until, expired) = match self.last_error.clone() {
-            // The table still says that workers are ready.
-            Some(failure) if !self.service.workers.is_empty() => {
-                (*self.news_until.get_or_insert_with(|| after(NEWS_TIMEOUT.min(hold))), failure)
-            }
-            _ => {
-                self.hope()?;
-                (*self.worker_until.get_or_insert_with(|| after(hold)), self.nobody_came())
-            }
-        };
+        let listed = !self.service.workers.is_empty();
+        if listed && !self.died && self.last_error.is_some() {
+            return Err(self.no_answer());
+        }
+        self.hope()?;
+        let until = *self.until.get_or_insert_with(|| Instant::now() + self.service.hold_timeout);
         let held = Held::enter(&self.service)?;
         let changed = self.thread.changed.notified();
         let waited = tokio::time::timeout_at(until, changed).await;
         drop(held);
-        waited.map_err(|_| expired)?;
-        let table = self.thread.table();
-        let Some(service) = table.service(&self.service.name) else {
-            let message = format!("`{}` was removed from the application.", self.service.name);
-            return Err(Failure::new(Reason::UnknownService, Some(self.service.name.clone()), message));
-        };
-        self.service = service.clone();
-        Ok(())
+        waited.map_err(|_| if listed { self.no_answer() } else { self.nobody_came() })
+    }
+
+    /// What the last worker's failure was.
+    fn no_answer(&mut self) -> Failure {
+        self.last_error.take().unwrap_or_else(|| self.nobody_came())
     }
 
     /// Whether a worker may come.

@@ -3,12 +3,12 @@
 use std::{
     io,
     mem::MaybeUninit,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     rc::Rc,
-    task::{Context, Waker},
     time::Duration,
 };
 
+use rustix::io::Errno;
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use watt_api::mesh::{Endpoint, WorkerState};
 
@@ -40,10 +40,27 @@ const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(5);
 pub(crate) enum ConnectError {
     /// The kernel said no.
     Refused(io::Error),
+    /// This process lacks something, descriptors for example, which says nothing about the worker.
+    Ours(io::Error),
+    /// As many wait to be accepted as may. Only for those who have somewhere else to go.
+    Full,
+    /// The worker is on the host's network, where another port is somebody else's.
+    OtherPort,
     /// Nobody accepted in time.
     Timeout,
     /// No unconnected socket of the worker's network came in time.
     NoSocket,
+}
+
+impl From<io::Error> for ConnectError {
+    fn from(error: io::Error) -> Self {
+        match error.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL) => {
+                ConnectError::Ours(error)
+            }
+            _ => ConnectError::Refused(error),
+        }
+    }
 }
 
 /// The ready connection that was used last, if there is one that lives.
@@ -56,19 +73,15 @@ pub(crate) fn take(worker: &Worker, now: Ticks) -> Option<Stream> {
             worker.idle.borrow_mut().clear();
             return None;
         }
-        if lives(&stream, age) {
+        if lives(&stream) {
             return Some(stream);
         }
     }
 }
 
-/// Whether a connection is still open and silent. The runtime knows of everything that happened until its last look
-/// at the kernel, which is enough for a connection used within this tick; for others the kernel is asked.
-fn lives(stream: &Stream, age: Ticks) -> bool {
-    let noticed = stream.poll_read_ready(&mut Context::from_waker(Waker::noop())).is_ready();
-    if !noticed && age == Ticks::START {
-        return true;
-    }
+/// Whether a connection is still open and silent. The runtime knows only what happened until its last look at the
+/// kernel, and what came since would be taken for the next response: so the kernel is asked each time.
+fn lives(stream: &Stream) -> bool {
     let mut byte = [MaybeUninit::uninit()];
     let peeked = socket2::SockRef::from(stream).peek(&mut byte);
     matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
@@ -112,22 +125,29 @@ async fn sweep(thread: Rc<Thread>) {
     }
 }
 
-/// A new connection to a worker. `port` replaces the port of a TCP endpoint.
+/// A new connection to a worker. `port` is another one in the worker's own network. Whether a full queue is waited for
+/// is up to `patient`.
 pub(crate) async fn connect(
     worker: &Worker,
     port: Option<u16>,
+    patient: bool,
     timeout: Duration,
 ) -> Result<Stream, ConnectError> {
     let Some(endpoint) = worker.endpoint.borrow().clone() else {
         return Err(ConnectError::Refused(io::ErrorKind::NotFound.into()));
     };
-    let at_port = |address: &SocketAddr| SocketAddr::new(address.ip(), port.unwrap_or(address.port()));
     let connecting = async {
         match &*endpoint {
-            Endpoint::Unix { path } => connect_unix(path).await.map(Stream::Unix),
-            Endpoint::Tcp { address } => TcpStream::connect(at_port(address)).await.map(Stream::Tcp),
+            Endpoint::Unix { path } => connect_unix(path, patient).await.map(Stream::Unix),
+            Endpoint::Tcp { address } => {
+                if port.is_some_and(|port| port != address.port()) {
+                    return Err(ConnectError::OtherPort);
+                }
+                Ok(Stream::Tcp(TcpStream::connect(address).await?))
+            }
             Endpoint::PrivateTcp { address } => {
-                connect_private(worker, at_port(address)).await.map(Stream::Tcp)
+                let address = SocketAddr::new(address.ip(), port.unwrap_or(address.port()));
+                Ok(Stream::Tcp(connect_private(worker, address).await?))
             }
         }
     };
@@ -135,7 +155,7 @@ pub(crate) async fn connect(
     let timeout = if timeout.is_zero() { Duration::MAX } else { timeout };
     let stream = match tokio::time::timeout(timeout, connecting).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Err(ConnectError::Refused(error)),
+        Ok(Err(error)) => return Err(error),
         Err(_) if worker.sockets_wanted.get() => return Err(ConnectError::NoSocket),
         Err(_) => return Err(ConnectError::Timeout),
     };
@@ -147,13 +167,14 @@ pub(crate) async fn connect(
     Ok(stream)
 }
 
-async fn connect_unix(path: &std::path::Path) -> io::Result<UnixStream> {
+async fn connect_unix(path: &std::path::Path, patient: bool) -> Result<UnixStream, ConnectError> {
     loop {
         match UnixStream::connect(path).await {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                tokio::time::sleep(QUEUE_FULL_PAUSE).await
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && patient => {
+                tokio::time::sleep(QUEUE_FULL_PAUSE).await;
             }
-            other => return other,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(ConnectError::Full),
+            other => return Ok(other?),
         }
     }
 }
@@ -171,6 +192,11 @@ async fn connect_private(worker: &Worker, address: SocketAddr) -> io::Result<Tcp
     };
     let socket = std::net::TcpStream::from(socket);
     socket.set_nonblocking(true)?;
+    let address = match (address.ip(), socket.local_addr()?) {
+        // An IPv6 socket reaches IPv4 by mapped addresses (ipv6(7)).
+        (IpAddr::V4(ip), SocketAddr::V6(_)) => SocketAddr::new(ip.to_ipv6_mapped().into(), address.port()),
+        (IpAddr::V4(_) | IpAddr::V6(_), _) => address,
+    };
     TcpSocket::from_std_stream(socket).connect(address).await
 }
 

@@ -28,7 +28,7 @@ pub enum Report {
         /// Whose.
         run: u64,
     },
-    /// This thread has no request at this draining run. Said once, see [`Thread::forget_reports`].
+    /// This thread has no request at this draining run. Said once.
     Drained {
         /// Which.
         run: u64,
@@ -155,11 +155,6 @@ impl Thread {
         }
     }
 
-    /// Reports anew what is still true. For a new daemon, before its first snapshot is applied.
-    pub fn forget_reports(&self) {
-        self.workers.borrow().values().for_each(|worker| worker.forget_reports());
-    }
-
     /// What this thread counted, by service.
     pub fn counts(&self) -> BTreeMap<String, Counts> {
         let counts = |tally: &Tally| Counts {
@@ -202,6 +197,10 @@ impl Thread {
             return Err(Failure::new(Reason::UnknownService, Some(service.into()), message));
         };
         self.admit(&found, caller)?;
+        if let Some(port) = port.filter(|port| found.reserved_ports.contains(port)) {
+            let message = format!("Port {port} in the network of `{service}` is the mesh's own.");
+            return Err(Failure::new(Reason::ConnectionRefused, Some(service.into()), message));
+        }
         let Reached { stream, flight, .. } = Dispatch::new(self, found).new_connection(port).await?;
         Ok(Passage { stream, _flight: flight })
     }

@@ -39,6 +39,11 @@ impl Ticks {
         Ticks(self.0.saturating_add(length.0))
     }
 
+    /// In milliseconds.
+    pub(crate) const fn as_ms(self) -> u64 {
+        self.0 as u64 * TICK.as_millis() as u64
+    }
+
     /// The length since an earlier time.
     pub(crate) const fn since(self, earlier: Ticks) -> Ticks {
         Ticks(self.0.saturating_sub(earlier.0))

@@ -18,11 +18,52 @@ pub(crate) struct Tally {
     pub(crate) failures: Cell<u64>,
     pub(crate) in_flight: Cell<u64>,
     pub(crate) held: Cell<usize>,
+    pub(crate) resends: Budget,
 }
 
 impl Tally {
+    pub(crate) fn count_request(&self) {
+        self.requests.set(self.requests.get() + 1);
+        self.resends.earn(1);
+    }
+
     pub(crate) fn count_failure(&self) {
         self.failures.set(self.failures.get() + 1);
+    }
+}
+
+/// How many requests may be sent again that a worker was lost with: a fifth of all, and ten each second, so that a service
+/// in trouble does not get a multiple of its load. Counted in fifths of a request; starts full.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    fifths: Cell<u64>,
+    since: Cell<Ticks>,
+}
+
+/// What one more costs, what each second brings, and what may be saved up: a worker that is killed under load takes
+/// all requests with it that it had, at once.
+const RESEND_FIFTHS: u64 = 5;
+const FIFTHS_PER_SECOND: u64 = 10 * RESEND_FIFTHS;
+const FIFTHS_MAX: u64 = 1_000 * RESEND_FIFTHS;
+
+impl Default for Budget {
+    fn default() -> Self {
+        Budget { fifths: Cell::new(FIFTHS_MAX), since: Cell::new(Ticks::START) }
+    }
+}
+
+impl Budget {
+    fn earn(&self, fifths: u64) {
+        self.fifths.set(self.fifths.get().saturating_add(fifths).min(FIFTHS_MAX));
+    }
+
+    /// Takes one, if there is one.
+    pub(crate) fn take(&self, now: Ticks) -> bool {
+        let ms = now.since(self.since.replace(now)).as_ms();
+        self.earn(ms.saturating_mul(FIFTHS_PER_SECOND) / 1_000);
+        let left = self.fifths.get().checked_sub(RESEND_FIFTHS);
+        self.fifths.set(left.unwrap_or(self.fifths.get()));
+        left.is_some()
     }
 }
 
@@ -118,12 +159,6 @@ impl Worker {
         if self.refusals.replace(0) > 0 {
             self.passed_over_until.set(Ticks::START);
         }
-    }
-
-    /// A new daemon knows nothing of what was said to the last one.
-    pub(crate) fn forget_reports(&self) {
-        self.drained_said.set(false);
-        self.sockets_wanted.set(false);
     }
 
     pub(crate) fn report(&self, report: Report) {

@@ -30,9 +30,6 @@ use crate::{
 /// How long a response head waits for the body that its length announces: the shortest time the coarse clock has.
 const HEAD_WAITS: Ticks = Ticks::from_ms(1);
 
-/// The most times that one request is sent.
-const SENDS_MAX: u32 = 3;
-
 /// The most interim responses to one request.
 const INTERIM_MAX: u32 = 64;
 
@@ -98,7 +95,7 @@ pub(crate) async fn run(connection: &mut Connection, request: Prepared) -> After
         request,
         upload,
         upload_broken: false,
-        sends: 0,
+        sent: false,
         continued: false,
         interims: 0,
     };
@@ -122,7 +119,7 @@ struct Exchange<'e> {
     upload: Pump,
     /// The worker took no more of the request. It may have answered all the same.
     upload_broken: bool,
-    sends: u32,
+    sent: bool,
     /// The client was told to go on with the body.
     continued: bool,
     interims: u32,
@@ -147,13 +144,11 @@ impl Exchange<'_> {
                 Err(Lost::Stop(stop)) => return Err(stop),
                 Err(Lost::Connection(error)) => error,
             };
-            let unread = !self.upload.has_begun();
+            let delivered = self.upload.has_begun();
             let failure = self.connection_lost(&error);
-            // A connection that waited may have been closed for that alone; it says nothing about the worker.
-            if !reused {
-                self.dispatch.give_up_on(flight.worker(), failure.clone());
-            }
-            if !self.may_send_again(unread) {
+            if !self.may_send_again(delivered)
+                || !self.dispatch.lost(flight.worker(), reused, delivered, failure.clone())
+            {
                 return Err(failure.into());
             }
             fresh = true;
@@ -172,21 +167,19 @@ impl Exchange<'_> {
     }
 
     fn count_send(&mut self) {
-        if self.sends == 0 {
-            let tally = &self.request.service.tally;
-            tally.requests.set(tally.requests.get() + 1);
+        if !std::mem::replace(&mut self.sent, true) {
+            self.request.service.tally.count_request();
         }
-        self.sends += 1;
     }
 
-    fn may_send_again(&mut self, unread: bool) -> bool {
+    fn may_send_again(&mut self, delivered: bool) -> bool {
         let safe = match self.request.method {
             Method::Head | Method::Idempotent => true,
-            Method::Other => unread,
+            Method::Other => !delivered,
         };
         self.upload_broken = false;
         // An interim response is one, too: its worker began to act.
-        self.upload.rewind() && safe && self.interims == 0 && self.sends < SENDS_MAX
+        self.upload.rewind() && safe && self.interims == 0
     }
 
     /// One attempt with one connection.

@@ -1,6 +1,6 @@
 //! Workers: chosen, retried, drained, reached through sockets of their own network.
 
-use std::{cell::Cell, net::TcpListener, os::fd::OwnedFd, rc::Rc};
+use std::{cell::Cell, future::Future, net::TcpListener, os::fd::OwnedFd, rc::Rc, task::Poll};
 
 use tokio::{io::AsyncReadExt, task::spawn_local};
 use watt_api::mesh::{Endpoint, WorkerState};
@@ -102,13 +102,12 @@ fn a_post_of_which_a_part_was_read_is_not_sent_again() {
 }
 
 #[test]
-fn a_request_that_kills_workers_meets_three_at_most() {
+fn a_request_that_kills_workers_meets_two_and_one_successor() {
     local(async {
         let bed = Bed::new();
         let killed = Rc::new(Cell::new(0));
-        for run in 1..=5 {
-            let worker = bed.worker("api", run);
-            let killed = killed.clone();
+        let add = |run| {
+            let (worker, killed) = (bed.worker("api", run), killed.clone());
             spawn_local(async move {
                 loop {
                     let mut wire = worker.accept().await;
@@ -116,11 +115,164 @@ fn a_request_that_kills_workers_meets_three_at_most() {
                     killed.set(killed.get() + 1);
                 }
             });
-        }
+        };
+        (1..=5).for_each(add);
         let mut client = bed.client();
         client.send(GET).await;
+        until("it waits", || bed.thread.counts()["api"].held == 1).await;
+        assert_eq!(killed.get(), 2);
+        add(6);
         assert_eq!(client.failure().await, (502, "connection_lost".into()));
         assert_eq!(killed.get(), 3);
+    });
+}
+
+/// The first connection of whichever worker gets one, and the others.
+async fn first_of(mut workers: Vec<MockWorker>) -> (Wire, MockWorker, Vec<MockWorker>) {
+    let mut accepts: Vec<_> = workers.iter().map(|worker| Box::pin(worker.accept())).collect();
+    let (at, wire) = std::future::poll_fn(|cx| {
+        let mut ready = accepts.iter_mut().map(|accept| accept.as_mut().poll(cx)).enumerate();
+        match ready
+            .find_map(|(at, polled)| if let Poll::Ready(wire) = polled { Some((at, wire)) } else { None })
+        {
+            Some(found) => Poll::Ready(found),
+            None => Poll::Pending,
+        }
+    })
+    .await;
+    drop(accepts);
+    let worker = workers.swap_remove(at);
+    (wire, worker, workers)
+}
+
+#[test]
+fn a_request_outlives_three_workers_that_are_killed_at_once() {
+    local(async {
+        let bed = Bed::new();
+        let mut left: Vec<_> = (1..=3).map(|run| bed.worker("api", run)).collect();
+        let mut client = bed.client();
+        client.send(GET).await;
+        for _ in 0..2 {
+            let (mut wire, dead, others) = first_of(left).await;
+            wire.head().await;
+            drop((dead, wire));
+            left = others;
+        }
+        drop(left);
+        until("it waits", || bed.thread.counts()["api"].held == 1).await;
+        bed.change_api(|api| api.workers.clear());
+        bed.worker("api", 4).answer(OK);
+        assert_eq!(client.response().await, (200, "ok".into()));
+    });
+}
+
+#[test]
+fn a_kept_connections_loss_counts_when_its_worker_died_of_it() {
+    local(async {
+        let (bed, worker) = Bed::with_worker();
+        let mut client = bed.client();
+        let mut kept = warm(&mut client, &worker).await;
+        client.send(GET).await;
+        kept.head().await;
+        drop((worker, kept));
+        for run in [2, 3] {
+            until("it waits", || bed.thread.counts()["api"].held == 1).await;
+            bed.worker("api", run).accept().await.head().await;
+        }
+        assert_eq!(client.failure().await, (502, "connection_lost".into()));
+    });
+}
+
+#[test]
+fn what_comes_after_a_response_reaches_nobody() {
+    local(async {
+        for bodiless in ["HTTP/1.1 204 No Content\r\n\r\n", "HTTP/1.1 304 Not Modified\r\n\r\n"] {
+            let (bed, worker) = Bed::with_worker();
+            let mut client = bed.client();
+            client.send(GET).await;
+            let mut wire = worker.accept().await;
+            wire.head().await;
+            wire.send(bodiless).await;
+            client.head().await;
+            // At once, so that the runtime has not looked at the kernel since.
+            let late = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison";
+            rustix::net::send(&wire.stream, late, rustix::net::SendFlags::empty()).unwrap();
+            client.send(GET).await;
+            let mut wire = worker.accept().await;
+            wire.head().await;
+            wire.send(OK).await;
+            assert_eq!(client.response().await, (200, "ok".into()));
+        }
+    });
+}
+
+#[test]
+fn a_newer_table_is_looked_at_before_waiting() {
+    local(async {
+        let (bed, worker) = Bed::with_worker();
+        let mut client = bed.client();
+        client.send(GET).await;
+        let mut wire = worker.accept().await;
+        wire.head().await;
+        // The successor is ready before the old one is lost, and no further news comes.
+        bed.change_api(|api| api.workers.clear());
+        bed.worker("api", 2).answer(OK);
+        drop((worker, wire));
+        assert_eq!(client.response().await, (200, "ok".into()));
+    });
+}
+
+#[test]
+fn only_the_own_port_of_a_worker_on_the_hosts_network_is_reached() {
+    local(async {
+        let bed = Bed::new();
+        let listen = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let (own, foreign) = (listen(), listen());
+        let address = own.local_addr().unwrap();
+        bed.change_api(|api| {
+            api.reserved_ports = vec![53];
+            api.workers.push(ready(7, Endpoint::Tcp { address }));
+        });
+        let open = async |port| bed.thread.open("api", Some(port), Some("web")).await.map(|_| ());
+        assert!(open(address.port()).await.is_ok());
+        let failure = open(foreign.local_addr().unwrap().port()).await.unwrap_err();
+        assert!(failure.message.contains("host's network"), "{failure:?}");
+        foreign.set_nonblocking(true).unwrap();
+        assert!(foreign.accept().is_err(), "nothing came there");
+        let failure = open(53).await.unwrap_err();
+        assert!(failure.message.contains("the mesh's own"), "{failure:?}");
+    });
+}
+
+/// A worker whose queue is full is waited for only while no other one is there.
+#[test]
+fn a_full_queue_is_passed_by() {
+    local(async {
+        let bed = Bed::new();
+        let path = bed.path(1);
+        let stuck = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+        stuck.bind(&socket2::SockAddr::unix(&path).unwrap()).unwrap();
+        stuck.listen(0).unwrap();
+        let _waits = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        bed.change_api(|api| api.workers.push(ready(1, Endpoint::Unix { path: path.clone() })));
+        bed.worker("api", 2).answer(OK);
+        for _ in 0..20 {
+            let mut client = bed.client();
+            client.send(GET).await;
+            assert_eq!(client.response().await, (200, "ok".into()));
+        }
+        bed.change_api(|api| drop(api.workers.pop()));
+        let mut client = bed.client();
+        client.send(GET).await;
+        let (first, _) = stuck.accept().unwrap();
+        drop(first);
+        stuck.set_nonblocking(true).unwrap();
+        let listener = std::os::unix::net::UnixListener::from(OwnedFd::from(stuck));
+        let listener = tokio::net::UnixListener::from_std(listener).unwrap();
+        let mut wire = Wire::new(listener.accept().await.unwrap().0);
+        wire.head().await;
+        wire.send(OK).await;
+        assert_eq!(client.response().await, (200, "ok".into()));
     });
 }
 
@@ -271,9 +423,6 @@ fn a_draining_worker_gets_nothing_new_and_says_when_it_is_done() {
         assert_eq!(*bed.reports.borrow(), [Report::Drained { run: 1 }]);
         bed.apply();
         assert_eq!(bed.reports.borrow().len(), 1, "said once");
-        bed.thread.forget_reports();
-        bed.apply();
-        assert_eq!(bed.reports.borrow().len(), 2, "and once more to a new daemon");
     });
 }
 

@@ -225,6 +225,10 @@ pub struct Service {
     pub outlook: Outlook,
     /// Who may call it; `None` is everybody. The gateway may call what a route names.
     pub callers: Option<Vec<String>>,
+    /// Ports in its workers' private networks that lead back to the proxy: names, and the host's ports. Calls from
+    /// outside to them would go on in this service's name, and are refused.
+    #[serde(default)]
+    pub reserved_ports: Vec<u16>,
     /// To reach a worker, in milliseconds.
     pub connect_timeout_ms: u64,
     /// From the last byte of the request sent to the response head, in milliseconds. While a body is still being
