@@ -76,6 +76,7 @@ fn a_snapshot_holds_the_whole_plan() {
         plan.policies = vec![Policy { from: id("web"), to: id("api") }];
         plan.hold.requests_max = 5;
         service(plan, "api").timeouts.connect = Duration::from_millis(1);
+        service(plan, "api").host_ports = [5432].into();
     });
     let snapshot = bench.snapshot();
     assert_eq!((snapshot.version, snapshot.app.as_str()), (9, "shop"));
@@ -86,6 +87,7 @@ fn a_snapshot_holds_the_whole_plan() {
     assert_eq!(web.address, Some(Ipv4Addr::new(127, 77, 1, 1)));
     assert_eq!(api.callers, Some(vec!["web".to_owned()]));
     assert_eq!(web.callers, None);
+    assert_eq!((&api.reserved_ports[..], &web.reserved_ports[..]), (&[5432, 53][..], &[53][..]));
     assert_eq!((api.connect_timeout_ms, api.first_byte_timeout_ms, api.hold_requests_max), (1, 60_000, 5));
 }
 
