@@ -104,8 +104,9 @@ fn remove(tree: &Tree) {
     // The worker's own cgroup first: in every hierarchy.
     let _ = tree.worker(SERVICE, "0").remove();
     for path in tree.way_out().remove {
-        // Of a delegated unit it is `app`, of our own base the base itself.
-        let (base, app) = match path.ends_with("app") {
+        // Of a delegated unit it is the directory of the workers, of our own base the base itself.
+        let in_unit = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("app-"));
+        let (base, app) = match in_unit {
             true => (path.parent().map(Path::to_path_buf), path),
             false => (Some(path.clone()), path.join("app")),
         };

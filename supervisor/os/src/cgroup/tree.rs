@@ -12,6 +12,10 @@ use crate::xattr;
 /// The v2 controllers that limits need.
 const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
 
+/// How often a cgroup is looked through that is to be emptied. What is forked by a process that was moved is born in its new
+/// place, so that this ends soon.
+const MOVES_MAX: usize = 16;
+
 /// Why a hierarchy cannot be used.
 #[derive(Debug)]
 pub struct Refusal {
@@ -48,13 +52,15 @@ pub struct Tree {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Base {
     path: PathBuf,
+    /// The directory of the workers below it. Its name tells applications apart that share a unit.
+    workers: String,
     /// Given to us by a service manager, which removes it. Otherwise it is ours, and `parent` is where we came from.
     delegated: bool,
     parent: PathBuf,
 }
 
 impl Tree {
-    /// Makes `supervisor` and `app` for an application in every hierarchy that lets us. Those that do not are in
+    /// Makes `supervisor` and the directory of the workers for an application in every hierarchy that lets us. Those that do not are in
     /// [`Tree::refusals`]. A tree that is there already is taken as it is.
     pub fn create(host: &Host, app: &str) -> Tree {
         let mut refusals = Vec::new();
@@ -99,7 +105,7 @@ impl Tree {
     /// # Errors
     /// When a process cannot be moved.
     pub fn enter_supervisor(&self, pids: &[u32]) -> io::Result<Vec<&'static str>> {
-        let supervisor = self.group(&["supervisor"]);
+        let supervisor = self.group(|base| base.path.join("supervisor"));
         for pid in pids {
             supervisor.join(*pid)?;
         }
@@ -109,10 +115,7 @@ impl Tree {
         }
         if base.delegated {
             // All of a delegated unit is ours: a helper of ExecStartPre= or the like would be in the way.
-            for pid in file::processes(&base.path) {
-                file::write(&base.path.join("supervisor/cgroup.procs"), &pid.to_string())
-                    .or_else(gone_is_fine)?;
-            }
+            empty_into(&base.path, &base.path.join("supervisor/cgroup.procs"))?;
         }
         let way: Vec<PathBuf> = self.way_down(base).collect();
         Ok(CONTROLLERS.into_iter().filter(|name| !enable(&way, name)).collect())
@@ -153,14 +156,14 @@ impl Tree {
 
     /// A worker's cgroup, whether it is there or not.
     pub fn worker(&self, service: &str, worker: &str) -> Group {
-        self.group(&["app", service, worker])
+        self.group(|base| base.workers().join(service).join(worker))
     }
 
     /// The workers that have a cgroup in any hierarchy, as (service, worker): after a crash, what is left.
     pub fn workers(&self) -> BTreeSet<(String, String)> {
         let mut found = BTreeSet::new();
         for base in self.unified.iter().chain(self.legacy.values()) {
-            let app = base.path.join("app");
+            let app = base.workers();
             for service in file::subdirectories(&app) {
                 let workers = file::subdirectories(&app.join(&service));
                 found.extend(workers.into_iter().map(|worker| (service.clone(), worker)));
@@ -175,7 +178,7 @@ impl Tree {
         let mut way = WayOut::default();
         for base in self.unified.iter().chain(self.legacy.values()) {
             let (join, remove) = match base.delegated {
-                true => (None, base.path.join("app")),
+                true => (None, base.workers()),
                 false => (Some(base.parent.join("cgroup.procs")), base.path.clone()),
             };
             way.join.extend(join.filter(|path| !way.join.contains(path)));
@@ -186,10 +189,9 @@ impl Tree {
         way
     }
 
-    fn group(&self, below: &[&str]) -> Group {
-        let at = |base: &Base| below.iter().fold(base.path.clone(), |path, part| path.join(part));
+    fn group(&self, at: impl Fn(&Base) -> PathBuf) -> Group {
         Group {
-            unified: self.unified.as_ref().map(at),
+            unified: self.unified.as_ref().map(&at),
             legacy: self.legacy.iter().map(|(name, base)| (*name, at(base))).collect(),
         }
     }
@@ -199,7 +201,13 @@ impl Tree {
         // `/sys/fs/cgroup/watt/<app>` has two above it that are not anybody else's.
         let above =
             (!base.delegated).then(|| base.path.parent().map(|watt| [base.parent.clone(), watt.into()]));
-        above.flatten().into_iter().flatten().chain([base.path.clone(), base.path.join("app")])
+        above.flatten().into_iter().flatten().chain([base.path.clone(), base.workers()])
+    }
+}
+
+impl Base {
+    fn workers(&self) -> PathBuf {
+        self.path.join(&self.workers)
     }
 }
 
@@ -212,9 +220,15 @@ fn unified_base(at: &Hierarchy, app: &str, uid: u32) -> Base {
     };
     if uid != 0 || is_delegated(unit) {
         // An ordinary user without delegation is refused here when the directories are made.
-        return Base { path: unit.into(), delegated: true, parent: unit.into() };
+        return Base {
+            path: unit.into(),
+            workers: format!("app-{app}"),
+            delegated: true,
+            parent: unit.into(),
+        };
     }
-    Base { path: at.mount.join("watt").join(app), delegated: false, parent: at.mount.clone() }
+    let path = at.mount.join("watt").join(app);
+    Base { path, workers: "app".into(), delegated: false, parent: at.mount.clone() }
 }
 
 /// The base in a hierarchy of a hybrid or v1 host: a child of where this process was when the tree was made.
@@ -225,7 +239,7 @@ fn child_base(at: &Hierarchy, app: &str) -> Base {
         Some(parent) if inside => parent,
         _ => &at.own,
     };
-    Base { path: parent.join(name), delegated: false, parent: parent.into() }
+    Base { path: parent.join(name), workers: "app".into(), delegated: false, parent: parent.into() }
 }
 
 /// Whether a service manager gave us this cgroup: systemd marks it (CGROUP_DELEGATION, "Controlling Delegation").
@@ -243,7 +257,7 @@ fn make_base(base: &Base) -> io::Result<()> {
         file::make_dir(&base.path)?;
     }
     file::make_dir(&base.path.join("supervisor"))?;
-    file::make_dir(&base.path.join("app"))
+    file::make_dir(&base.workers())
 }
 
 /// Turns a controller on for the children of these cgroups. Says whether all of them have it.
@@ -254,6 +268,20 @@ fn enable(dirs: &[PathBuf], controller: &str) -> bool {
             file::read(&control).is_ok_and(|text| text.split_whitespace().any(|name| name == controller));
         is_on || file::write(&control, &format!("+{controller}")).is_ok()
     })
+}
+
+/// Moves the processes of a cgroup. Looks again for those that were forked meanwhile.
+fn empty_into(cgroup: &Path, procs: &Path) -> io::Result<()> {
+    for _ in 0..MOVES_MAX {
+        let pids = file::processes(cgroup);
+        if pids.is_empty() {
+            break;
+        }
+        for pid in pids {
+            file::write(procs, &pid.to_string()).or_else(gone_is_fine)?;
+        }
+    }
+    Ok(())
 }
 
 fn gone_is_fine(error: io::Error) -> io::Result<()> {
@@ -305,11 +333,15 @@ mod tests {
         make_base(&base).unwrap();
         let tree = Tree { unified: Some(base), legacy: BTreeMap::new(), refusals: Vec::new() };
         let group = tree.create_worker("api", "0").unwrap();
-        assert!(root.path().join("app/api/0").is_dir());
+        assert!(root.path().join("app-shop/api/0").is_dir());
         assert_eq!(tree.workers(), [("api".to_owned(), "0".to_owned())].into());
         assert_eq!(tree.way_out().join, Vec::<PathBuf>::new());
         group.remove().unwrap();
-        assert!(!root.path().join("app/api").exists());
+        assert!(!root.path().join("app-shop/api").exists());
+        // Another application in the same unit has workers of its own.
+        let base = unified_base(host.unified.as_ref().unwrap(), "other", 1000);
+        let other = Tree { unified: Some(base), legacy: BTreeMap::new(), refusals: Vec::new() };
+        assert_ne!(other.worker("api", "0"), group);
     }
 
     #[test]
