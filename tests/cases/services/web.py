@@ -96,8 +96,14 @@ def listener(how):
 how = sys.argv[1] if len(sys.argv) > 1 else "3000"
 made = listener(how)
 if made is None:
-    port = int(os.environ["PORT"]) if how == "port" else int(how)
-    server = Server(("127.0.0.1", port), Handler)
+    host, port = "127.0.0.1", how
+    if how == "port":
+        port = os.environ["PORT"]
+    elif how.startswith("["):
+        # [::1]:3000
+        host, port = how[1:].split("]:")
+        Server.address_family = socket.AF_INET6
+    server = Server((host, int(port)), Handler)
 else:
     server = Server(("", 0), Handler, bind_and_activate=False)
     server.socket = made

@@ -3,7 +3,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, TcpStream, UdpSocket},
     os::fd::{AsFd, AsRawFd, OwnedFd},
     time::Duration,
 };
@@ -11,7 +11,7 @@ use std::{
 use nix::{
     errno::Errno,
     poll::PollFlags,
-    sys::socket::{Backlog, SockaddrIn, bind, connect, getsockopt, listen, sockopt},
+    sys::socket::{Backlog, SockaddrIn6, bind, connect, getsockopt, listen, sockopt},
 };
 use watt_exec::plan::{LaunchPlan, PrivateNetwork, Report, Task};
 use watt_os::sock_diag::{SockDiag, original_destination};
@@ -38,10 +38,15 @@ fn network(redirect: bool) -> PrivateNetwork {
     PrivateNetwork { redirect, egress: true, host_ports: vec![5432], sockets: 20 }
 }
 
+/// How a socket of the network, which is one of IPv6, names an IPv4 address.
+fn mapped(ip: Ipv4Addr, port: u16) -> SockaddrIn6 {
+    SockaddrIn6::from(SocketAddrV6::new(ip.to_ipv6_mapped(), port, 0, 0))
+}
+
 /// Connects a socket of the network; the caller's end.
 fn call(inside: &mut Running, ip: impl Into<Ipv4Addr>, port: u16) -> Result<TcpStream, Errno> {
     let socket = inside.take("socket");
-    let address = SockaddrIn::from(SocketAddrV4::new(ip.into(), port));
+    let address = mapped(ip.into(), port);
     match connect(socket.as_raw_fd(), &address) {
         Ok(()) | Err(Errno::EINPROGRESS) => {}
         Err(errno) => return Err(errno),
@@ -58,7 +63,7 @@ fn accepted(listener: &TcpListener, mut caller: TcpStream) -> TcpStream {
     wait_for(listener.as_fd(), PollFlags::POLLIN);
     let mut served = stream(listener.accept().unwrap().0.into());
     // Not the address that was called, as the kernel would have it: that could connect a socket to itself.
-    assert_eq!(served.peer_addr().unwrap().ip(), Ipv4Addr::LOCALHOST);
+    assert_eq!(served.peer_addr().unwrap().ip().to_canonical(), Ipv4Addr::LOCALHOST);
     caller.write_all(b"?").unwrap();
     let mut byte = [0];
     served.read_exact(&mut byte).unwrap();
@@ -79,7 +84,7 @@ fn listener(inside: &mut Running, name: &str) -> TcpListener {
 /// A listener as the program would make it.
 fn listen_inside(inside: &mut Running, ip: Ipv4Addr, port: u16) -> Result<TcpListener, Errno> {
     let socket = inside.take("socket");
-    bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(ip, port)))?;
+    bind(socket.as_raw_fd(), &mapped(ip, port))?;
     listen(&socket, Backlog::MAXCONN)?;
     Ok(socket.into())
 }
@@ -212,6 +217,20 @@ fn descriptors_come_in_the_promised_order_and_in_messages_the_kernel_takes() {
         let expected = [&fixed[..], userns, &["socket"; 600]].concat();
         assert_eq!(names, expected);
         assert!(inside.reports.len() >= 4);
+    }
+}
+
+#[test]
+fn a_program_that_listens_on_ipv6_alone_is_reached() {
+    for user in User::all() {
+        let mut inside = enter(user, network(true));
+        let socket = inside.take("socket");
+        let address = SockaddrIn6::from(SocketAddrV6::new(Ipv6Addr::LOCALHOST, 3000, 0, 0));
+        bind(socket.as_raw_fd(), &address).unwrap();
+        listen(&socket, Backlog::MAXCONN).unwrap();
+        let caller = stream(inside.take("socket"));
+        connect(caller.as_raw_fd(), &address).unwrap();
+        TcpListener::from(socket).accept().unwrap();
     }
 }
 

@@ -733,7 +733,7 @@ fn check_sockets(app: &App, user_namespace: bool) {
     for socket in [first, more[249].try_clone().unwrap()] {
         let socket = Socket::from(socket);
         socket.set_nonblocking(false).unwrap();
-        socket.connect(&SocketAddr::from((MESH_ADDRESS, 80)).into()).unwrap();
+        socket.connect(&SocketAddr::from((MESH_ADDRESS.to_ipv6_mapped(), 80)).into()).unwrap();
         mesh.accept().unwrap();
     }
     // A successor gets what was kept, and no sockets.
