@@ -136,7 +136,7 @@ pub struct Probe {
     pub redirect: Result<(), Failure>,
     /// The AnyIP route inside it.
     pub any_ip: Result<(), Failure>,
-    /// A mount namespace with a file bound over /etc/hosts.
+    /// A mount namespace with a file bound over another one.
     pub mount_namespace: Result<(), Failure>,
     /// Changing to another uid.
     pub change_user: Result<(), Failure>,
