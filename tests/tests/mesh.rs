@@ -71,13 +71,7 @@ fn a_caller_on_the_hosts_network_is_known_too() {
 fn host_server() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let _ = stream.read(&mut [0; 4096]);
-            let _ = stream
-                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: close\r\n\r\nthe host\n");
-        }
-    });
+    answer(listener, "the host");
     port
 }
 
@@ -106,6 +100,18 @@ gateway: {{ routes: [{{ path: /, service: web }}] }}
     });
 }
 
+/// Answers every connection with one word.
+fn answer(listener: TcpListener, word: &'static str) {
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.read(&mut [0; 4096]);
+            let length = word.len();
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+            let _ = stream.write_all(format!("{head}{word}").as_bytes());
+        }
+    });
+}
+
 /// An address of this machine that is not loopback, when it has one.
 fn own_address() -> Option<std::net::IpAddr> {
     let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
@@ -119,13 +125,7 @@ fn outgoing_tcp_of_a_private_service_reaches_the_outside() {
     let Some(address) = own_address() else { return };
     let listener = TcpListener::bind((address, 0)).expect("a port");
     let port = listener.local_addr().expect("an address").port();
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let _ = stream.read(&mut [0; 4096]);
-            let _ = stream
-                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\nConnection: close\r\n\r\noutside\n");
-        }
-    });
+    answer(listener, "outside");
     for_each_user(|user| {
         let app = App::case("", user);
         app.write(
@@ -135,6 +135,42 @@ fn outgoing_tcp_of_a_private_service_reaches_the_outside() {
         app.up();
         let (_, body) = app.get(&format!("/fetch?http://{address}:{port}/"));
         assert!(body.contains("outside"), "{user:?}: {body}");
+        app.down();
+    });
+}
+
+const NO_REDIRECT: &str = r#"
+services:
+  web: { command: python3 services/web.py }
+  api: { command: python3 services/web.py }
+server: { port: 0 }
+gateway: { routes: [{ path: /, service: web }] }
+"#;
+
+#[test]
+fn without_redirection_http_by_name_and_to_the_outside_still_works() {
+    let Some(address) = own_address() else { return };
+    // An ordinary user may not have these ports; then that nobody answers there is what has to be found out and told.
+    let answers =
+        [80, 443].map(|port| TcpListener::bind((address, port)).map(|at| answer(at, "outside")).is_ok());
+    for_each_user(|user| {
+        let app = App::case("", user);
+        app.write("watt.yaml", NO_REDIRECT);
+        let up = app.wattctl(&["up", "-d"]).env("WATT_REDIRECT", "off").output().expect("wattctl runs");
+        assert!(up.status.success(), "{}", watt_tests::printed(&up));
+        let (_, body) = app.get("/call/api/x");
+        assert!(body.contains("\\\"service\\\": \\\"api\\\""), "{user:?}: {body}");
+        for (port, answers) in [80, 443].into_iter().zip(answers) {
+            let (_, body) = app.get(&format!("/fetch?http://{address}:{port}/"));
+            if answers {
+                assert!(body.contains("outside"), "{user:?} {port}: {body}");
+            } else {
+                watt_tests::wait("its refusal is told", || {
+                    let events = app.ok(&["events", "--json"]);
+                    if events.contains(&format!("{address}:{port}")) { Ok(()) } else { Err(events) }
+                });
+            }
+        }
         app.down();
     });
 }

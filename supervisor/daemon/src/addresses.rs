@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write as _, net::Ipv4Addr, os::unix::ffi::OsStrExt, path::Path};
 
 use watt_core::{AppName, ServiceId, plan::Plan};
+use watt_exec::plan::MESH_ADDRESS;
 
 /// Ends every name of the mesh: `api.plt.local`.
 pub const DOMAIN: &str = "plt.local";
@@ -12,8 +13,17 @@ const FIRST: u32 = u32::from_be_bytes([127, 77, 1, 0]);
 /// The end of 127.77.0.0/16.
 const END: u32 = u32::from_be_bytes([127, 78, 0, 0]);
 
-/// Each service's own address in private networks, in the order of names. A plan with more services than the
-/// range has addresses (65 280) leaves the last ones without.
+/// Where each service's name leads in private networks: to an address of its own where packets are redirected, else to
+/// the one at which the mesh's listener is bound.
+pub fn of_names(plan: &Plan, redirect: bool) -> BTreeMap<ServiceId, Ipv4Addr> {
+    match redirect {
+        true => of_services(plan),
+        false => plan.services.keys().map(|id| (id.clone(), MESH_ADDRESS)).collect(),
+    }
+}
+
+/// Each service's own address, in the order of names. A plan with more services than the range has addresses (65 280)
+/// leaves the last ones without.
 pub fn of_services(plan: &Plan) -> BTreeMap<ServiceId, Ipv4Addr> {
     plan.services.keys().cloned().zip((FIRST..END).map(Ipv4Addr::from_bits)).collect()
 }

@@ -398,6 +398,7 @@ impl App {
             plan: &self.plan,
             fleet: &self.fleet,
             facts: &facts,
+            redirect: self.host.redirect,
             resolvers: &self.resolvers,
             now: Instant::now(),
         };

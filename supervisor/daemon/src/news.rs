@@ -394,7 +394,12 @@ fn listener_kind(name: &str, caller: &str) -> Option<(ListenerKind, String)> {
         "egress" => ListenerKind::Egress { caller },
         "dns_udp" => ListenerKind::DnsUdp { caller },
         "dns_tcp" => ListenerKind::DnsTcp { caller },
-        other => ListenerKind::HostPort { caller, port: other.strip_prefix("host_port:")?.parse().ok()? },
+        other => match other.split_once(':')? {
+            // Where nothing can be redirected, one for each port. The proxy asks the connection where it was to go.
+            ("egress", _) => ListenerKind::Egress { caller },
+            ("host_port", port) => ListenerKind::HostPort { caller, port: port.parse().ok()? },
+            _ => return None,
+        },
     };
     Some((kind, name.replace(':', "/")))
 }
@@ -472,6 +477,8 @@ mod tests {
             "host_port:5432",
             Some((ListenerKind::HostPort { caller: caller(), port: 5432 }, "host_port/5432")),
         );
+        check("egress", Some((ListenerKind::Egress { caller: caller() }, "egress")));
+        check("egress:443", Some((ListenerKind::Egress { caller: caller() }, "egress/443")));
         check("host_port:x", None);
         check("diag", None);
         check("netns", None);

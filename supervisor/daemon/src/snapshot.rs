@@ -40,6 +40,8 @@ pub struct Sources<'a> {
     pub fleet: &'a Fleet,
     /// What is known of a run.
     pub facts: &'a dyn Fn(RunId) -> RunFacts,
+    /// Whether services have addresses of their own: packets are redirected in private networks.
+    pub redirect: bool,
     /// Name servers of the host, see [`resolvers`].
     pub resolvers: &'a [SocketAddr],
     /// The time, for how long a failed service stays so.
@@ -52,7 +54,7 @@ pub fn snapshot(sources: &Sources<'_>, version: u64) -> Snapshot {
     let verdicts = sources.fleet.verdicts(&Selection::All, Goal::Up);
     let service = |(id, plan): (&ServiceId, &Service)| {
         let service = mesh::Service {
-            address: addresses.get(id).copied(),
+            address: addresses.get(id).copied().filter(|_| sources.redirect),
             workers: workers(sources, id),
             outlook: outlook(sources, plan, verdicts.get(id)),
             callers: callers(&sources.plan.policies, id),

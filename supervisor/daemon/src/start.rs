@@ -132,12 +132,12 @@ pub(crate) async fn start(
     }
     let mut warnings = Vec::new();
     let listeners = connection.listeners(places, &plan, held, &mut warnings).await?;
-    write_name_files(places, &plan, listeners.mesh_host_address)?;
     let mut probe = connection.probe(held).await?;
     if let Some(probe) = &mut probe {
         host_probe::switch_off(probe, &sources.env);
     }
     let host = host_probe::host(probe.as_ref(), &app, uid);
+    write_name_files(places, &plan, host.redirect, listeners.mesh_host_address)?;
 
     let cgroups = Cgroups::prepare(&app, places, &[parent_id(), std::process::id()]);
     if held.runs.is_empty() {
@@ -187,9 +187,14 @@ fn remove_stale(places: &Places) {
 }
 
 /// The files that are bound over a worker's own.
-fn write_name_files(places: &Places, plan: &Plan, shared: Option<Ipv4Addr>) -> Result<(), StartError> {
+fn write_name_files(
+    places: &Places,
+    plan: &Plan,
+    redirect: bool,
+    shared: Option<Ipv4Addr>,
+) -> Result<(), StartError> {
     let host = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let own = addresses::of_services(plan);
+    let own = addresses::of_names(plan, redirect);
     // Without a listener there, names that lead nowhere would only hide why.
     let on_host = own.keys().filter_map(|id| Some((id, shared?)));
     let files = [

@@ -46,7 +46,17 @@ impl Bench {
 
     fn snapshot_with(&self, facts: &dyn Fn(RunId) -> RunFacts) -> Snapshot {
         let resolvers = &[];
-        snapshot(&Sources { plan: &self.plan, fleet: &self.fleet, facts, resolvers, now: self.now }, 9)
+        snapshot(
+            &Sources {
+                plan: &self.plan,
+                fleet: &self.fleet,
+                facts,
+                redirect: true,
+                resolvers,
+                now: self.now,
+            },
+            9,
+        )
     }
 
     fn outlook(&self, service: &str) -> Outlook {
