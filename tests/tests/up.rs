@@ -126,11 +126,7 @@ fn what_a_killed_spawner_leaves_is_cleaned_up_by_the_next_start() {
     for_each_user(|user| {
         let app = two(user);
         app.up();
-        let spawner = app.status()["supervisor"]["spawner_pid"]
-            .as_u64()
-            .and_then(|pid| pid.try_into().ok())
-            .expect("a pid");
-        watt_tests::kill("KILL", spawner);
+        watt_tests::kill("KILL", spawner(&app));
         wait("everything has ended with it", || match app.processes() {
             left if left.is_empty() => Ok(()),
             left => Err(format!("{left:?}")),
@@ -140,6 +136,47 @@ fn what_a_killed_spawner_leaves_is_cleaned_up_by_the_next_start() {
         assert_eq!(app.get("/").0, 200);
         app.down();
     });
+}
+
+#[test]
+fn what_escaped_from_a_killed_spawner_is_ended_by_the_next_start() {
+    for_each_user(|user| {
+        let app = App::case("", user);
+        app.write(
+            "watt.yaml",
+            "services:\n  stubborn: { command: python3 services/stubborn.py, listen: none, ready: { log: ready }, stop: { grace: 300ms } }\n",
+        );
+        let stubborn = || -> Vec<u32> {
+            let processes = app.processes().into_iter();
+            processes.filter(|(_, command)| command.contains("stubborn.py")).map(|(pid, _)| pid).collect()
+        };
+        app.up();
+        let all = wait("all its processes run", || match stubborn() {
+            found if found.len() >= 4 => Ok(found),
+            found => Err(format!("{found:?}")),
+        });
+        let main = app.pid("stubborn", 0);
+        watt_tests::kill("KILL", spawner(&app));
+        wait("what the kernel ends with it has ended", || {
+            match app
+                .processes()
+                .into_iter()
+                .find(|(pid, command)| *pid == main || command.contains("wattctl"))
+            {
+                None => Ok(()),
+                left => Err(format!("{left:?}")),
+            }
+        });
+        app.up();
+        let left: Vec<u32> = stubborn().into_iter().filter(|pid| all.contains(pid)).collect();
+        assert!(left.is_empty(), "{user:?}: {left:?} of {all:?}");
+        app.down();
+    });
+}
+
+fn spawner(app: &App) -> u32 {
+    let pid = app.status()["supervisor"]["spawner_pid"].as_u64();
+    pid.and_then(|pid| pid.try_into().ok()).expect("a pid")
 }
 
 #[test]

@@ -46,7 +46,7 @@ impl App {
         held: Held,
         signals: Signals,
     ) -> Result<App, StartError> {
-        let Start { sources, plan, places, host, cgroups, warnings, listeners } = start;
+        let Start { sources, plan, places, life, host, cgroups, warnings, listeners } = start;
         let Connection { link, backlog } = connection;
         let events = Events::new();
         let settings = logs::Settings::new(places.logs(&plan), places.bookmarks(), &plan.logs);
@@ -70,6 +70,7 @@ impl App {
             plan,
             sources: Arc::new(sources),
             places,
+            life,
             host,
             cgroups,
             warnings,
@@ -98,8 +99,9 @@ impl App {
             ending: Ending::No,
         };
         app.give_own_listeners(mesh, gateway, mesh_host);
-        app.take_over(held);
+        // Before anything is started: the next life looks here for what this one may leave.
         app.write_info().map_err(|source| StartError::Write { path: app.places.info(), source })?;
+        app.take_over(held);
         Ok(app)
     }
 
@@ -129,6 +131,7 @@ impl App {
             "file": self.plan.file,
             "spawner_pid": std::os::unix::process::parent_id(),
             "daemon_pid": std::process::id(),
+            "life": self.life,
         });
         fs::write(self.places.info(), format!("{info:#}\n"))
     }
@@ -212,7 +215,7 @@ impl App {
                     return None;
                 }
                 let group = self.adopt_group(&worker);
-                let mut run = Run::new(worker.clone(), group, &self.places.worker(&worker), started_at_ms);
+                let mut run = Run::new(worker.clone(), group, &self.life.of_run(id), started_at_ms);
                 run.accepts = accepts.into();
                 run.endpoint = endpoint;
                 run.oom_kills_before = oom_kills_before;

@@ -34,6 +34,7 @@ use crate::{
     control::{Command, Server},
     events::{Events, happenings},
     launch::Host,
+    life::Life,
     logs::Logs,
     operate::Operation,
     places::Places,
@@ -67,6 +68,7 @@ pub(crate) struct App {
     /// What the plan was made from.
     pub(crate) sources: Arc<Sources>,
     pub(crate) places: Places,
+    pub(crate) life: Life,
     pub(crate) host: Host,
     pub(crate) cgroups: Cgroups,
     pub(crate) threads: usize,

@@ -13,7 +13,10 @@ use watt_core::{
 use watt_exec::plan::{LaunchPlan, PrivateNetwork};
 use watt_spawner::protocol::Address;
 
-use crate::places::{Places, WorkerPlaces};
+use crate::{
+    life,
+    places::{Places, WorkerPlaces},
+};
 
 /// The variables a worker has from the supervisor's own environment (docs/environment.md). Everything else comes
 /// from the configuration, so that a service does not depend on the shell it was started from.
@@ -116,12 +119,13 @@ pub struct Launcher<'a> {
 }
 
 impl Launcher<'_> {
-    /// Describes the start of a worker. `free_port` is a free port of the host (used if [`needs_host_port`]),
-    /// `join_cgroups` the v1 hierarchies to join.
+    /// Describes the start of a worker. `mark` tells this run's processes from all others, `free_port` is a free port of
+    /// the host (used if [`needs_host_port`]), `join_cgroups` the v1 hierarchies to join.
     pub fn launch(
         &self,
         service: &Service,
         worker: &WorkerId,
+        mark: &str,
         free_port: Option<u16>,
         join_cgroups: Vec<PathBuf>,
     ) -> Launch {
@@ -138,6 +142,7 @@ impl Launcher<'_> {
         let mut env = inherit(inherited);
         env.extend(service.env.iter().map(|(name, value)| (name.clone(), substitute(value))));
         env.extend(own_variables(plan, service, worker, &own, &accepts));
+        env.insert(life::VARIABLE.to_owned(), mark.to_owned());
 
         let launch = LaunchPlan {
             argv: service.command.iter().map(|argument| substitute(argument).into_bytes()).collect(),
@@ -335,6 +340,7 @@ mod tests {
         Launcher { plan: &plan, places: &places, host, inherited: &inherited }.launch(
             &service,
             &worker,
+            "1-2/3",
             Some(40000),
             Vec::new(),
         )
@@ -355,8 +361,8 @@ mod tests {
         assert_eq!(
             env(&launch),
             "GREETING=hi 8080\nLC_ALL=C\nPATH=/bin\nPORT=8080\nWATT_APP=shop\n\
-             WATT_MESH_SOCKET=/run/watt/shop/workers/api/0/mesh.sock\nWATT_ROOT=/srv/shop\nWATT_SERVICE=api\n\
-             WATT_WORKER=0"
+             WATT_MESH_SOCKET=/run/watt/shop/workers/api/0/mesh.sock\nWATT_ROOT=/srv/shop\nWATT_RUN=1-2/3\n\
+             WATT_SERVICE=api\nWATT_WORKER=0"
         );
     }
 

@@ -24,6 +24,7 @@ mod cgroups;
 mod containment;
 mod holder;
 mod host_probe;
+mod life;
 mod news;
 mod operate;
 mod perform;

@@ -70,14 +70,19 @@ impl App {
             .map_err(|error| ("cgroup", worker.to_string(), error))?;
         self.note_unenforced(&service, &unenforced);
         // A run exists from here on, even if what follows fails: its cgroup is released like any other's.
-        self.runs.insert(run, Run::new(worker.clone(), group.clone(), &places, status::now_ms()));
+        let mark = self.life.of_run(run);
+        self.runs.insert(run, Run::new(worker.clone(), group.clone(), &mark, status::now_ms()));
 
         make_folder(&places, self.host.proxy_group)
             .map_err(|error| ("folder", places.dir.display().to_string(), error))?;
         let port = launch::needs_host_port(&service, &self.host).then(|| self.free_port(run)).flatten();
-        let launcher =
-            Launcher { plan: &self.plan, places: &self.places, host: &self.host, inherited: &self.sources.env };
-        let launch = launcher.launch(&service, worker, port, group.legacy_procs());
+        let launcher = Launcher {
+            plan: &self.plan,
+            places: &self.places,
+            host: &self.host,
+            inherited: &self.sources.env,
+        };
+        let launch = launcher.launch(&service, worker, &mark, port, group.legacy_procs());
         self.request_spawn(run, &group, launch)
     }
 

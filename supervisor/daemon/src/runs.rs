@@ -18,7 +18,7 @@ use watt_core::{
 };
 use watt_os::{
     cgroup::Group,
-    descendants::Marks,
+    descendants::{Environment, Marks},
     namespace::{self, Kind},
     pidfd, process_info,
 };
@@ -27,7 +27,7 @@ use watt_spawner::protocol::WaitStatus;
 use crate::{
     containment::Containment,
     launch::Accepts,
-    places::WorkerPlaces,
+    life,
     readiness::Watching,
     record::{RunNote, RunOf},
     snapshot::RunFacts,
@@ -103,8 +103,8 @@ impl Drop for Task {
 }
 
 impl Run {
-    /// A run whose process is asked for.
-    pub(crate) fn new(worker: WorkerId, group: Group, places: &WorkerPlaces, started_at_ms: u64) -> Run {
+    /// A run whose process is asked for. `mark` is its value of [`life::VARIABLE`].
+    pub(crate) fn new(worker: WorkerId, group: Group, mark: &str, started_at_ms: u64) -> Run {
         let oom_kills = group.events().oom_kills;
         Run {
             worker,
@@ -115,7 +115,7 @@ impl Run {
             oom_kills_before: oom_kills,
             oom_kills_told: oom_kills,
             group,
-            environment: format!("WATT_MESH_SOCKET={}", places.mesh.display()).into_bytes(),
+            environment: format!("{}={mark}", life::VARIABLE).into_bytes(),
             main: None,
             owed_signals: Vec::new(),
             exec_failure: None,
@@ -167,7 +167,7 @@ impl Run {
             main,
             main_started,
             namespaces: namespaces.collect(),
-            environment: Some(self.environment.clone()),
+            environment: Some(Environment::Entry(self.environment.clone())),
             ancestor: Some(parent_id()),
         }
     }
@@ -230,14 +230,12 @@ impl Main {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::places::Places;
     use watt_core::ServiceId;
 
     #[test]
     fn a_kill_is_out_of_memory_only_when_the_kernel_counted_one() {
         let worker = WorkerId { service: ServiceId::new("api").unwrap(), index: 0 };
-        let places = Places { runtime: "/run/x".into(), state: "/".into() }.worker(&worker);
-        let mut run = Run::new(worker, Group::default(), &places, 0);
+        let mut run = Run::new(worker, Group::default(), "1-2/3", 0);
         let exit = |code, signaled| WaitStatus {
             code,
             signaled,

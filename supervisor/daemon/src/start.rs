@@ -27,6 +27,7 @@ use crate::{
     cgroups::Cgroups,
     doctor, holder, host_probe,
     launch::Host,
+    life::Life,
     places::Places,
     proxy,
     settings::{GatewayRefusal, Settings, StartError},
@@ -47,6 +48,7 @@ pub(crate) struct Start {
     pub(crate) sources: Sources,
     pub(crate) plan: Plan,
     pub(crate) places: Places,
+    pub(crate) life: Life,
     pub(crate) host: Host,
     pub(crate) cgroups: Cgroups,
     pub(crate) warnings: Vec<String>,
@@ -140,11 +142,17 @@ pub(crate) async fn start(
     write_name_files(places, &plan, host.redirect, listeners.mesh_host_address)?;
 
     let cgroups = Cgroups::prepare(&app, places, &[parent_id(), std::process::id()]);
+    let life =
+        Life::current().map_err(|source| StartError::Runtime { what: "look at the spawner", source })?;
     if held.runs.is_empty() {
         cgroups.remove_leftovers().await;
+        // Without a cgroup, what escaped from a run when the spawner was killed is known by its environment alone.
+        if let Some(earlier) = Life::read(&places.info()).filter(|earlier| *earlier != life) {
+            earlier.end_leftovers().await;
+        }
     }
     warnings.extend(doctor::warnings(probe.as_ref(), cgroups.found().clone(), &plan));
-    Ok(Start { sources, plan, places: places.clone(), host, cgroups, warnings, listeners })
+    Ok(Start { sources, plan, places: places.clone(), life, host, cgroups, warnings, listeners })
 }
 
 /// The configuration an earlier daemon kept, else the files'. Where each value came from is not kept: for a thousand

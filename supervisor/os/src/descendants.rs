@@ -16,16 +16,34 @@ use crate::{namespace, pidfd, process_info::Stat};
 /// What the processes of a run can be told by.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Marks {
-    /// The main process.
+    /// The main process; 0 where only the environment is known.
     pub main: u32,
     /// When that started ([`crate::process_info::start_time`]); its number may mean another process by now.
     pub main_started: u64,
     /// Namespaces made for the run.
     pub namespaces: Vec<namespace::Id>,
-    /// An entry of the environment no other run has: `NAME=value`.
-    pub environment: Option<Vec<u8>>,
+    /// An entry of the environment that no other run has.
+    pub environment: Option<Environment>,
     /// Whom all of the run's processes descend from, orphans included.
     pub ancestor: Option<u32>,
+}
+
+/// An entry of the environment a process was started with, `NAME=value`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Environment {
+    /// This one.
+    Entry(Vec<u8>),
+    /// Any that begins like this.
+    Beginning(Vec<u8>),
+}
+
+impl Environment {
+    fn is(&self, entry: &[u8]) -> bool {
+        match self {
+            Environment::Entry(whole) => entry == whole,
+            Environment::Beginning(beginning) => entry.starts_with(beginning),
+        }
+    }
 }
 
 /// How often the stopping pass looks for processes that were forked meanwhile.
@@ -137,9 +155,11 @@ fn is_marked(pid: u32, stat: &Stat, table: &BTreeMap<u32, Stat>, marks: &Marks) 
         return false;
     }
     // A session's number stays taken while the session has members, unless its leader is another process by now.
+    // 0 is the session of the kernel's own threads, and of those that were started outside of a PID namespace.
     let leader = table.get(&marks.main);
-    let in_session =
-        stat.session == marks.main && leader.is_none_or(|stat| stat.started == marks.main_started);
+    let in_session = marks.main != 0
+        && stat.session == marks.main
+        && leader.is_none_or(|stat| stat.started == marks.main_started);
     in_session
         || marks
             .namespaces
@@ -148,12 +168,12 @@ fn is_marked(pid: u32, stat: &Stat, table: &BTreeMap<u32, Stat>, marks: &Marks) 
         || marks.environment.as_ref().is_some_and(|entry| was_started_with(pid, entry))
 }
 
-fn was_started_with(pid: u32, entry: &[u8]) -> bool {
+fn was_started_with(pid: u32, wanted: &Environment) -> bool {
     use std::io::Read;
     let mut environment = Vec::new();
     let file = fs::File::open(format!("/proc/{pid}/environ"));
     let read = file.and_then(|file| file.take(ENVIRONMENT_SIZE_MAX).read_to_end(&mut environment));
-    read.is_ok() && environment.split(|byte| *byte == 0).any(|own| own == entry)
+    read.is_ok() && environment.split(|byte| *byte == 0).any(|entry| wanted.is(entry))
 }
 
 /// Whether `ancestor` is strictly above `pid`.
@@ -224,6 +244,13 @@ mod tests {
         ];
         check(&processes, Some(SPAWNER), &[]);
         check(&processes, None, &[MAIN, MAIN + 1]);
+    }
+
+    #[test]
+    fn without_a_main_process_no_session_is_meant() {
+        let table = [process(2, 0, 0, 1, b'S'), process(SPAWNER, 0, 0, 50, b'S')].into();
+        let environment = Some(Environment::Beginning(b"WATT_RUN=".into()));
+        assert_eq!(select(&table, &Marks { environment, ..Marks::default() }), BTreeMap::new());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use nix::{
     unistd::Pid,
 };
 use watt_os::{
-    descendants::{self, Marks},
+    descendants::{self, Environment, Marks},
     namespace::{Id, Kind},
     process, process_info,
 };
@@ -37,7 +37,7 @@ impl Run {
             main: child.id(),
             main_started: process_info::start_time(child.id()).unwrap(),
             namespaces: Vec::new(),
-            environment: Some(format!("WATT_TEST_RUN={mark}").into_bytes()),
+            environment: Some(Environment::Entry(format!("WATT_TEST_RUN={mark}").into_bytes())),
             ancestor: Some(std::process::id()),
         };
         let mut up = [0; 3];
@@ -140,6 +140,18 @@ fn processes_that_keep_forking_away_are_ended() {
     let mut run = Run::start(script, "chains");
     run.eventually_found(|count| count > 10);
     assert!(run.end());
+}
+
+#[test]
+fn a_beginning_of_the_environment_finds_all_whose_entry_begins_so() {
+    let mut one = Run::start("echo up; exec sleep 600", "life/1");
+    let mut two = Run::start("echo up; exec sleep 600", "life/2");
+    let mut other = Run::start("echo up; exec sleep 600", "lifeless/1");
+    let beginning = Some(Environment::Beginning(b"WATT_TEST_RUN=life/".into()));
+    let marks = Marks { environment: beginning, ..Marks::default() };
+    let found = descendants::find(&marks).unwrap();
+    assert_eq!(found, [one.child.id(), two.child.id()].into());
+    assert!(one.end() && two.end() && other.end());
 }
 
 #[test]
