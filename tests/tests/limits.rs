@@ -1,5 +1,7 @@
 //! A service that takes too much meets its limit, by name; its neighbours notice nothing.
 
+use std::{fs, path::Path};
+
 use serde_json::Value;
 use watt_tests::{App, User, is_root, wait};
 
@@ -15,12 +17,22 @@ server: { port: 0 }
 gateway: { routes: [{ path: /, service: neighbour }] }
 "#;
 
+/// The user of an application whose limits are enforced, where there is one: root, or an ordinary user to whom cgroups
+/// are delegated.
+fn limited_user() -> Option<User> {
+    if is_root() {
+        return Some(User::Root);
+    }
+    let own = fs::read_to_string("/proc/self/cgroup").expect("/proc is mounted");
+    let path = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let procs = Path::new("/sys/fs/cgroup").join(path).join("cgroup.procs");
+    fs::OpenOptions::new().write(true).open(procs).is_ok().then_some(User::Ordinary)
+}
+
 #[test]
 fn a_memory_hog_is_killed_as_oom_and_its_neighbour_lives() {
-    if !is_root() {
-        return;
-    }
-    let app = App::case("", User::Root);
+    let Some(user) = limited_user() else { return };
+    let app = App::case("", user);
     app.write("watt.yaml", HOG);
     app.run(&["up", "-d"]);
     let pid = app.pid("neighbour", 0);
@@ -34,6 +46,31 @@ fn a_memory_hog_is_killed_as_oom_and_its_neighbour_lives() {
     assert_eq!(app.get("/").0, 200);
     let events = app.ok(&["events", "--json"]);
     assert!(events.lines().any(|event| event.contains("\"oom\"")), "{events}");
+    app.down();
+}
+
+#[test]
+fn when_one_process_of_a_worker_is_killed_for_memory_the_others_go_with_it() {
+    let Some(user) = limited_user() else { return };
+    let app = App::case("", user);
+    app.write(
+        "watt.yaml",
+        &HOG.replace("services/hog.py", "services/forking_hog.py")
+            .replace("listen: none", "listen: none\n    restart: never"),
+    );
+    app.run(&["up", "-d"]);
+    let exit = wait("the worker has ended", || {
+        let exit = app.worker("hog", 0)["last_exit"].clone();
+        if exit.is_null() { Err(app.status().to_string()) } else { Ok(exit) }
+    });
+    assert_eq!(exit["cause"], "oom", "{exit}");
+    wait("nothing of it is left", || {
+        let left = app.processes().into_iter().filter(|(_, command)| command.contains("forking_hog.py"));
+        match left.collect::<Vec<_>>() {
+            left if left.is_empty() => Ok(()),
+            left => Err(format!("{left:?}")),
+        }
+    });
     app.down();
 }
 
@@ -53,10 +90,8 @@ gateway: { routes: [{ path: /, service: neighbour }] }
 
 #[test]
 fn a_fork_bomb_meets_its_limit_of_processes() {
-    if !is_root() {
-        return;
-    }
-    let app = App::case("", User::Root);
+    let Some(user) = limited_user() else { return };
+    let app = App::case("", user);
     app.write("watt.yaml", BOMB);
     app.run(&["up", "-d"]);
     wait("the kernel has refused a fork", || {
