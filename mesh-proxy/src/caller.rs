@@ -4,10 +4,13 @@
 //! | over | service known by | operator |
 //! |---|---|---|
 //! | TCP | the cgroup the client's socket was made in | never |
-//! | Unix | the client's cgroup; without one, its descent from a worker's main process | root and the supervisor's user |
+//! | Unix | the client's cgroup; without one, its descent from a worker's main process | root and the supervisor's user, but for what services started |
 //!
 //! A program on the host that is none of these is unknown. It may call services that everybody may call, and no
 //! others.
+//!
+//! A worker's own `mesh.sock` tells whose it is, and the kernel is asked none the less: all services are the same user, and
+//! where they see each other's sockets, the folder proves nothing.
 
 use std::{collections::BTreeMap, net::SocketAddr, rc::Rc};
 
@@ -81,14 +84,25 @@ impl Callers {
         }
     }
 
-    /// Of a connection over a Unix socket.
+    /// Of a connection over the application's Unix socket. A process that has ended waits for no answer, and is nobody.
     pub(crate) fn over_unix(&self, stream: &UnixStream) -> Caller {
-        if let Some(service) = process::ask_about_peer(stream, |pid| self.service_of(pid)) {
-            return Caller::Service(service.into());
-        }
-        match stream.peer_cred() {
-            Ok(peer) if self.is_operator(peer.uid()) => Caller::Operator,
-            Ok(_) | Err(_) => Caller::Unknown,
+        let Ok(uid) = stream.peer_cred().map(|peer| peer.uid()) else { return Caller::Unknown };
+        process::ask_about_peer(stream, |pid| Some(self.of_process(pid, uid))).unwrap_or(Caller::Unknown)
+    }
+
+    /// Of a connection over the Unix socket of one of `service`'s workers. Whom the kernel names is the caller. Otherwise it is
+    /// an operator in the service's place; or a process of the service that the snapshot has no worker for yet, or
+    /// that has detached itself from its worker where there are no cgroups.
+    pub(crate) fn over_unix_of(&self, service: &Rc<str>, stream: &UnixStream) -> Rc<str> {
+        let named = |pid| Some(self.service_of(pid).map_or_else(|| Rc::clone(service), Rc::from));
+        process::ask_about_peer(stream, named).unwrap_or_else(|| UNKNOWN_CALLER.into())
+    }
+
+    fn of_process(&self, pid: u32, uid: u32) -> Caller {
+        match self.service_of(pid) {
+            Some(service) => Caller::Service(service.into()),
+            None if self.is_operator(uid) && !process::is_of_worker(pid) => Caller::Operator,
+            None => Caller::Unknown,
         }
     }
 
@@ -143,6 +157,15 @@ mod tests {
         assert_eq!(callers(Some(u64::MAX), Some(u32::MAX), Some(uid)).over_unix(&here), Caller::Operator);
         let expected = if uid == 0 { Caller::Operator } else { Caller::Unknown };
         assert_eq!(callers(Some(u64::MAX), None, None).over_unix(&here), expected);
+    }
+
+    #[tokio::test]
+    async fn a_workers_socket_is_its_services_unless_the_kernel_names_another() {
+        let (here, _there) = UnixStream::pair().unwrap();
+        let shop: Rc<str> = "shop".into();
+        assert_eq!(callers(Some(own_cgroup()), None, None).over_unix_of(&shop, &here), "api".into());
+        assert_eq!(callers(None, Some(std::process::id()), None).over_unix_of(&shop, &here), "api".into());
+        assert_eq!(callers(Some(u64::MAX), None, None).over_unix_of(&shop, &here), shop);
     }
 
     #[test]

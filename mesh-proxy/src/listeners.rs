@@ -106,7 +106,8 @@ impl Listeners {
             ListenerKind::MeshUnix { caller } => {
                 let caller: Rc<str> = caller.into();
                 let serve = async move |context: Rc<Context>, stream| {
-                    mesh_unix(&context, Some(Rc::clone(&caller)), stream).await;
+                    let caller = context.view().callers.over_unix_of(&caller, &stream);
+                    mesh_unix(&context, Some(caller), stream).await;
                 };
                 spawn(id, unix(listener)?, caller_max, context, serve)
             }
