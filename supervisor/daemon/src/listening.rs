@@ -10,9 +10,10 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     os::unix::fs::MetadataExt,
     path::Path,
+    time::Duration,
 };
 
-use tokio::net::UnixStream;
+use tokio::{net::UnixStream, time::Instant};
 use watt_api::mesh::Endpoint;
 use watt_os::{
     descendants::{self, Marks},
@@ -20,6 +21,9 @@ use watt_os::{
 };
 
 use crate::launch::Accepts;
+
+/// How long a walk over the processes is believed while no other socket listens.
+const WALK_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 /// Finds out where one run accepts.
 #[derive(Debug)]
@@ -44,7 +48,21 @@ pub enum Network {
         diag: SockDiag,
         /// Whose sockets count.
         owner: Owner,
+        /// What the last walk found.
+        walk: Walk,
     },
+}
+
+/// A look at the open files of a run's processes, which takes a walk over all processes of the host: for twenty services
+/// that do not listen yet, too much to do ten times a second each.
+#[derive(Debug, Default)]
+pub struct Walk {
+    /// When.
+    at: Option<Instant>,
+    /// The sockets that were looked for, by inode.
+    wanted: BTreeSet<u32>,
+    /// Those that were found.
+    found: BTreeSet<u32>,
 }
 
 /// The processes of a run.
@@ -81,7 +99,7 @@ impl Network {
     /// # Errors
     /// When the kernel does not have sock_diag(7).
     pub fn host(owner: Owner) -> io::Result<Network> {
-        Ok(Network::Host { diag: SockDiag::open()?, owner })
+        Ok(Network::Host { diag: SockDiag::open()?, owner, walk: Walk::default() })
     }
 }
 
@@ -111,13 +129,13 @@ impl Listening {
             Accepts::Inherited(path) => Ok(Some(Endpoint::Unix { path: path.clone() })),
             Accepts::Port(port) => {
                 let port = *port;
-                let listeners = self.network.listeners()?;
+                let listeners = self.network.listeners().await?;
                 let mut fitting = listeners.iter().filter(|listener| listener.address.port() == port);
                 Ok(best(&mut fitting).map(|address| self.network.endpoint(address)))
             }
             Accepts::Found(told) => {
                 let told = *told;
-                let listeners = self.network.listeners()?;
+                let listeners = self.network.listeners().await?;
                 let mut as_told = listeners.iter().filter(|listener| listener.address.port() == told);
                 let found = best(&mut as_told).or_else(|| best(&mut listeners.iter()));
                 Ok(found.map(|address| self.network.endpoint(address)))
@@ -128,16 +146,16 @@ impl Listening {
 
 impl Network {
     /// The TCP sockets on which the run listens.
-    fn listeners(&mut self) -> io::Result<Vec<Listener>> {
+    async fn listeners(&mut self) -> io::Result<Vec<Listener>> {
         match self {
             Network::Private { diag, own } => {
                 let mut listeners = diag.listeners()?;
                 listeners.retain(|listener| !own.contains(&listener.inode));
                 Ok(listeners)
             }
-            Network::Host { diag, owner } => {
+            Network::Host { diag, owner, walk } => {
                 let listeners = diag.listeners()?;
-                owner.keep_own(listeners)
+                owner.keep_own(listeners, walk).await
             }
         }
     }
@@ -152,16 +170,31 @@ impl Network {
 
 impl Owner {
     /// Leaves out the listeners of others.
-    fn keep_own(&self, mut listeners: Vec<Listener>) -> io::Result<Vec<Listener>> {
+    async fn keep_own(&self, mut listeners: Vec<Listener>, walk: &mut Walk) -> io::Result<Vec<Listener>> {
         let told_by_cgroup = |listener: &Listener| Some(listener.cgroup? == self.cgroup?);
-        if listeners.iter().all(|listener| told_by_cgroup(listener).is_some()) {
-            listeners.retain(|listener| told_by_cgroup(listener) == Some(true));
-            return Ok(listeners);
-        }
-        let sockets = sockets_of(&descendants::find(&self.marks)?);
-        listeners
-            .retain(|listener| told_by_cgroup(listener).unwrap_or_else(|| sockets.contains(&listener.inode)));
+        let untold = listeners.iter().filter(|listener| told_by_cgroup(listener).is_none());
+        walk.look_for(untold.map(|listener| listener.inode).collect(), &self.marks).await?;
+        listeners.retain(|listener| {
+            told_by_cgroup(listener).unwrap_or_else(|| walk.found.contains(&listener.inode))
+        });
         Ok(listeners)
+    }
+}
+
+impl Walk {
+    /// Looks which of these sockets are the run's, unless it is known from the last time. A socket seldom changes hands
+    /// while it listens, so that one looks again soon only when there is another one.
+    async fn look_for(&mut self, wanted: BTreeSet<u32>, marks: &Marks) -> io::Result<()> {
+        let is_fresh = self.at.is_some_and(|at| at.elapsed() < WALK_AGAIN_AFTER);
+        if wanted.is_empty() || (is_fresh && wanted == self.wanted) {
+            return Ok(());
+        }
+        let marks = marks.clone();
+        let walk = move || descendants::find(&marks).map(|processes| sockets_of(&processes));
+        let sockets = tokio::task::spawn_blocking(walk).await.map_err(io::Error::other)??;
+        let found = wanted.intersection(&sockets).copied().collect();
+        *self = Walk { at: Some(Instant::now()), wanted, found };
+        Ok(())
     }
 }
 

@@ -128,22 +128,48 @@ async fn a_unix_socket_counts_when_somebody_accepts_on_it() {
     assert_eq!(made.look().await.unwrap(), None);
 }
 
-#[test]
-fn a_cgroup_decides_where_there_is_one() {
-    let listener = |port, cgroup| Listener {
-        address: (Ipv4Addr::LOCALHOST, port).into(),
-        v6_only: false,
-        inode: 0,
-        uid: 0,
-        cgroup,
-    };
+fn listener(port: u16, inode: u32, cgroup: Option<u64>) -> Listener {
+    Listener { address: (Ipv4Addr::LOCALHOST, port).into(), v6_only: false, inode, uid: 0, cgroup }
+}
+
+/// The ports of the listeners that are the owner's.
+async fn own_ports(owner: &Owner, listeners: &[Listener], walk: &mut Walk) -> Vec<u16> {
+    let kept = owner.keep_own(listeners.to_vec(), walk).await.unwrap();
+    kept.iter().map(|listener| listener.address.port()).collect()
+}
+
+#[tokio::test]
+async fn a_cgroup_decides_where_there_is_one() {
+    let listener = |port, cgroup| listener(port, 0, cgroup);
     let owner = Owner { cgroup: Some(7), marks: Marks { main: u32::MAX, ..Marks::default() } };
-    let kept =
-        owner.keep_own(vec![listener(1, Some(7)), listener(2, Some(8)), listener(3, Some(7))]).unwrap();
-    assert_eq!(kept.iter().map(|listener| listener.address.port()).collect::<Vec<_>>(), [1, 3]);
+    let walk = &mut Walk::default();
+    let three = [listener(1, Some(7)), listener(2, Some(8)), listener(3, Some(7))];
+    assert_eq!(own_ports(&owner, &three, walk).await, [1, 3]);
     // One whose cgroup the kernel does not tell is looked for among the processes, and these have none.
-    let kept = owner.keep_own(vec![listener(1, Some(7)), listener(2, None)]).unwrap();
-    assert_eq!(kept.iter().map(|listener| listener.address.port()).collect::<Vec<_>>(), [1]);
+    assert_eq!(own_ports(&owner, &[listener(1, Some(7)), listener(2, None)], walk).await, [1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn processes_are_walked_again_for_another_socket_or_after_a_while() {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let own = inode(&socket).unwrap();
+    let ours = std::process::id();
+    let listeners = [listener(1, own, None)];
+    // The walk leaves out the process that makes it, so that a child which inherited the socket has to hold it.
+    let socket = OwnedFd::from(socket);
+    let child = Command::new("sleep").arg("1000").stdin(Stdio::from(socket)).spawn().unwrap();
+    let program = Program { child, ports: Vec::new() };
+    let Network::Host { owner, mut walk, .. } = program.network() else { unreachable!("it is the host's") };
+    assert_eq!(own_ports(&owner, &listeners, &mut walk).await, [1]);
+
+    // With an owner that has no process, what is still known shows that nobody looked.
+    let nobody = Owner { cgroup: None, marks: Marks { main: ours, ..Marks::default() } };
+    assert_eq!(own_ports(&nobody, &listeners, &mut walk).await, [1], "it was looked again");
+    let with_another = [listener(1, own, None), listener(2, own + 1, None)];
+    assert!(own_ports(&nobody, &with_another, &mut walk).await.is_empty());
+    assert!(own_ports(&owner, &with_another, &mut walk).await.is_empty());
+    tokio::time::advance(WALK_AGAIN_AFTER).await;
+    assert_eq!(own_ports(&owner, &with_another, &mut walk).await, [1]);
 }
 
 #[test]
