@@ -71,12 +71,17 @@ struct Desired {
     snapshot: Option<Arc<Snapshot>>,
     /// To be given away once; the oldest are dropped when there are too many.
     sockets: VecDeque<(RunId, Vec<OwnedFd>)>,
+    /// What it was told on the present connection, when there is one.
+    told: Option<Told>,
 }
 
-/// What it was told on the present connection.
+/// What the proxy was told.
 #[derive(Debug, Default)]
 struct Told {
     listeners: BTreeSet<ListenerId>,
+    /// Listeners that it has to be told of: new ones, and told ones that have gone. Kept, because looking for them among
+    /// all for every message would take a start of thousands of services the square of their number.
+    pending: BTreeSet<ListenerId>,
     version: Option<u64>,
 }
 
@@ -99,7 +104,8 @@ impl ProxyLink {
     /// Has the proxy accept on this listener.
     pub fn add_listener(&self, id: ListenerId, kind: ListenerKind, listener: Arc<OwnedFd>) {
         self.change(|desired| {
-            desired.listeners.insert(id, (kind, listener));
+            desired.listeners.insert(id.clone(), (kind, listener));
+            desired.changed(&id);
         });
     }
 
@@ -107,6 +113,7 @@ impl ProxyLink {
     pub fn remove_listener(&self, id: &str) {
         self.change(|desired| {
             desired.listeners.remove(id);
+            desired.changed(id);
         });
     }
 
@@ -147,26 +154,54 @@ impl Shared {
         self.desired.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Begins a new connection, to a proxy that knows nothing.
+    fn connected(&self) {
+        let mut desired = self.lock();
+        let pending = desired.listeners.keys().cloned().collect();
+        desired.told = Some(Told { pending, ..Told::default() });
+    }
+
+    /// The connection has ended.
+    fn lost(&self) {
+        self.lock().told = None;
+    }
+
+    fn next(&self) -> Option<Next> {
+        self.lock().next()
+    }
+}
+
+impl Desired {
+    /// Notes that a listener came or went, after it did.
+    fn changed(&mut self, id: &str) {
+        let Some(told) = &mut self.told else { return };
+        if self.listeners.contains_key(id) == told.listeners.contains(id) {
+            // One that goes before the proxy heard of it is no news. A proxy that does not read costs no more than what
+            // it was told and what there is.
+            told.pending.remove(id);
+        } else {
+            told.pending.insert(id.to_owned());
+        }
+    }
+
     /// The next thing the proxy was not told yet on this connection. A snapshot waits for the listeners, because the proxy drops
     /// those it has not heard of by then; sockets wait for the snapshot that names their run.
-    fn next(&self, told: &mut Told) -> Option<Next> {
-        let mut desired = self.lock();
-        let gone = told.listeners.iter().find(|id| !desired.listeners.contains_key(*id)).cloned();
-        if let Some(id) = gone {
-            told.listeners.remove(&id);
-            return Some(Next::Remove(id));
-        }
-        let new = desired.listeners.iter().find(|(id, _)| !told.listeners.contains(*id));
-        if let Some((id, (kind, listener))) = new {
+    fn next(&mut self) -> Option<Next> {
+        let told = self.told.as_mut()?;
+        if let Some(id) = told.pending.pop_first() {
+            let Some((kind, listener)) = self.listeners.get(&id) else {
+                told.listeners.remove(&id);
+                return Some(Next::Remove(id));
+            };
             told.listeners.insert(id.clone());
-            return Some(Next::Add(id.clone(), kind.clone(), Arc::clone(listener)));
+            return Some(Next::Add(id, kind.clone(), Arc::clone(listener)));
         }
-        let snapshot = desired.snapshot.as_ref()?;
+        let snapshot = self.snapshot.as_ref()?;
         if told.version != Some(snapshot.version) {
             told.version = Some(snapshot.version);
             return Some(Next::Snapshot(Arc::clone(snapshot)));
         }
-        desired.sockets.pop_front().map(|(run, sockets)| Next::Sockets(run, sockets))
+        self.sockets.pop_front().map(|(run, sockets)| Next::Sockets(run, sockets))
     }
 }
 
@@ -178,7 +213,10 @@ async fn run(socket: PathBuf, shared: Arc<Shared>, events: mpsc::Sender<LinkEven
             Ok(stream) => {
                 wait = RECONNECT.0;
                 let _ = events.send(LinkEvent::Connected).await;
-                serve(&stream, &shared, &events).await.err()
+                shared.connected();
+                let ended = serve(&stream, &shared, &events).await;
+                shared.lost();
+                ended.err()
             }
             Err(error) => Some(error),
         };
@@ -198,11 +236,10 @@ async fn serve(stream: &UnixStream, shared: &Shared, events: &mpsc::Sender<LinkE
 
 /// Tells the proxy whatever it does not know yet, for ever.
 async fn tell(stream: &UnixStream, shared: &Shared) -> io::Result<()> {
-    let mut told = Told::default();
     send(stream, &ToProxy::Hello, &[]).await?;
     loop {
         let changed = shared.changed.notified();
-        while let Some(next) = shared.next(&mut told) {
+        while let Some(next) = shared.next() {
             match next {
                 Next::Add(id, kind, listener) => {
                     send(stream, &ToProxy::AddListener { id, kind }, &[listener.as_fd()]).await?;

@@ -290,3 +290,28 @@ async fn the_link_ends_when_it_is_dropped() {
     while proxy.receive().await.is_some() {}
     assert!(Path::exists(_folder.path()));
 }
+
+#[test]
+fn a_proxy_that_does_not_read_costs_no_more_than_what_there_is() {
+    let listener = Arc::new(OwnedFd::from(std::net::TcpListener::bind("127.0.0.1:0").unwrap()));
+    let mut desired = Desired { told: Some(Told::default()), ..Desired::default() };
+    let set = |desired: &mut Desired, id: &str, is_there: bool| {
+        match is_there {
+            true => drop(desired.listeners.insert(id.to_owned(), (mesh_kind(), Arc::clone(&listener)))),
+            false => drop(desired.listeners.remove(id)),
+        }
+        desired.changed(id);
+    };
+    set(&mut desired, "told", true);
+    assert!(matches!(desired.next(), Some(Next::Add(id, ..)) if id == "told"));
+    for number in 0..1000 {
+        set(&mut desired, &number.to_string(), true);
+        set(&mut desired, &number.to_string(), false);
+    }
+    set(&mut desired, "told", false);
+    set(&mut desired, "new", true);
+    assert_eq!(desired.told.as_ref().map(|told| told.pending.len()), Some(2));
+    assert!(matches!(desired.next(), Some(Next::Add(id, ..)) if id == "new"));
+    assert!(matches!(desired.next(), Some(Next::Remove(id)) if id == "told"));
+    assert!(desired.next().is_none());
+}
