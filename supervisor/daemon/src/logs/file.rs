@@ -212,6 +212,18 @@ fn rotate(path: &Path, files_max: u32) -> io::Result<()> {
     fs::rename(path, numbered(path, 1))
 }
 
+/// Rotates a shared file that others made too large while we had no line for it.
+pub(super) fn rotate_shared(path: &Path, rotation: Rotation, now: Instant) -> io::Result<()> {
+    let size = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+        found => found?.len(),
+    };
+    if size > rotation.file_size_max {
+        copy_and_empty(path, &mut Open::new(path, Sharing::Shared, now)?, rotation.files_max)?;
+    }
+    Ok(())
+}
+
 /// What others append between the copy and the cut is lost; it is our own log, not a service's.
 fn copy_and_empty(path: &Path, open: &mut Open, files_max: u32) -> io::Result<()> {
     if files_max > 1 {
@@ -295,6 +307,21 @@ mod tests {
                 ("api.jsonl.2", "3333\n4444\n"),
             ]);
         }
+    }
+
+    #[test]
+    fn a_file_that_others_made_too_large_is_rotated() {
+        let logs = Fixture::new(Sharing::Shared);
+        let look = || rotate_shared(logs.file.path(), ROTATION, logs.now).unwrap();
+        look();
+        assert!(!logs.file.path().exists(), "a file was made by looking for it");
+        fs::create_dir_all(logs.dir.path().join("logs")).unwrap();
+        fs::write(logs.file.path(), "123456789\n").unwrap();
+        look();
+        logs.check(&[("api.jsonl", "123456789\n")]);
+        fs::write(logs.file.path(), "0123456789\n").unwrap();
+        look();
+        logs.check(&[("api.jsonl", ""), ("api.jsonl.1", "0123456789\n")]);
     }
 
     #[test]

@@ -41,6 +41,8 @@ const MESSAGES_MAX: usize = 64;
 /// What a run that has ended may still have in its pipe: twice what a pipe is ever set to (1 MiB,
 /// /proc/sys/fs/pipe-max-size). An orphan that goes on writing is not listened to.
 const LAST_TURNS_MAX: usize = 32;
+/// How often one looks whether watt's own log has grown too large.
+const OWN_LOG_EVERY: Duration = Duration::from_secs(60);
 /// The epoll number of the message queue; pipes count from 0.
 const MESSAGES: u64 = u64::MAX;
 
@@ -60,6 +62,8 @@ pub(super) struct Pump {
     ready: VecDeque<u64>,
     /// When to look at a stream again although nothing new has come; each at most once.
     timers: BTreeSet<(Instant, u64)>,
+    /// When to look next whether watt's own log has grown too large.
+    own_log_at: Instant,
 }
 
 /// One of a run's two pipes.
@@ -119,6 +123,7 @@ impl Pump {
             runs: HashMap::new(),
             ready: VecDeque::new(),
             timers: BTreeSet::new(),
+            own_log_at: Instant::now(),
         })
     }
 
@@ -134,7 +139,16 @@ impl Pump {
                 self.look_at(number);
             }
             self.expire_timers();
+            self.look_at_own_log();
             self.store.serve_readers();
+        }
+    }
+
+    fn look_at_own_log(&mut self) {
+        let now = Instant::now();
+        if now >= self.own_log_at {
+            self.own_log_at = now + OWN_LOG_EVERY;
+            self.store.look_at_own_log(now);
         }
     }
 
@@ -159,7 +173,7 @@ impl Pump {
         if !self.ready.is_empty() {
             return EpollTimeout::ZERO;
         }
-        let Some((due, _)) = self.timers.first() else { return EpollTimeout::NONE };
+        let due = self.timers.first().map_or(self.own_log_at, |(due, _)| self.own_log_at.min(*due));
         // One more, because epoll counts whole milliseconds and would wake up just before.
         let wait = due.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
         EpollTimeout::try_from(wait).unwrap_or(EpollTimeout::MAX)

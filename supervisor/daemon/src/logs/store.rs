@@ -10,7 +10,7 @@ use watt_core::{RunId, ServiceId};
 
 use super::{
     Question, Settings, Source, TAIL_MAX,
-    file::{Appended, LogFile, Sharing},
+    file::{self, Appended, LogFile, Sharing},
     frame::Segment,
     history::{self, Part, Wanted},
     line::{Attribution, Entry},
@@ -222,6 +222,15 @@ impl Store {
 
     pub(super) fn close(&mut self, reader: u64) {
         self.readers.close(reader);
+    }
+
+    /// Rotates watt's own log, to which spawner and daemon append by themselves.
+    pub(super) fn look_at_own_log(&self, now: Instant) {
+        let path = self.settings.file(None);
+        if let Err(error) = file::rotate_shared(&path, self.settings.rotation, now) {
+            let error = format!("cannot rotate: {error}");
+            self.events.emit(LogFileFailed { service: None, path, error });
+        }
     }
 
     /// Gives every waiting reader what has come.
