@@ -65,15 +65,10 @@ pub(crate) fn cgroup_ids(pid: u32) -> Vec<u64> {
 
 /// Whether a worker started this process, perhaps long ago. The spawner, our parent, is above all of them, for it
 /// adopts what has lost its parent. Each worker begins with a session of its own, and no process can enter an existing
-/// one; so what is in the spawner's session is the daemon, or an operator's where the spawner was started in his.
+/// one; so what is in the spawner's session is an operator's who started the spawner in his.
 pub(crate) fn is_of_worker(pid: u32) -> bool {
     let spawner = std::os::unix::process::parent_id();
     ancestors(pid).any(|pid| pid == spawner) && !is_in_session_of(spawner, pid)
-}
-
-/// Whether this is the daemon that our parent, the spawner, started.
-pub(crate) fn is_daemon(pid: u32) -> bool {
-    is_in_session_of(std::os::unix::process::parent_id(), pid)
 }
 
 fn is_in_session_of(one: u32, other: u32) -> bool {
