@@ -7,7 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     fs, io,
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::process::parent_id},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,19 +15,25 @@ use std::{
 use watt_api::mesh::ListenerKind;
 use watt_core::{
     RunId, ServiceId, WorkerId,
-    fleet::{Fleet, FleetEvent, Request, Selection},
-    worker::{Event, ExecFailure, ExitCause, State},
+    fleet::{Fleet, FleetEvent, Request, Saved, SavedState, Selection},
+    plan::Plan,
+    worker::{Event, ExecFailure, ExitCause, State, Wanted},
 };
-use watt_os::cgroup::Group;
+use watt_os::{
+    cgroup::Group,
+    descendants::{Environment, Marks},
+};
 use watt_spawner::protocol::Stage;
 
 use crate::{
-    app::{self, App, Ending, PROXY, SHUTDOWN, STARTED, Serving, Signals},
+    app::{self, App, Ending, LAST_RUN, PROXY, SHUTDOWN, STARTED, Serving, Signals},
+    containment::Containment,
     control::Server,
     events::{Events, happenings},
     launch::Accepts,
+    life,
     logs::{self, Logs},
-    proxy::{self, Proxy},
+    proxy::Proxy,
     proxy_link::ProxyLink,
     record::{self, RunNote, RunOf},
     runs::{Main, Run, SIGKILL},
@@ -58,10 +64,9 @@ impl App {
         let server = Server::new(control, senders.commands.clone(), events.clone(), logs.clone());
         let server = Serving::start(server.map_err(StartError::Control)?);
         let proxy_link = ProxyLink::start(places.proxy_socket(), senders.proxy.clone());
-        let first_run = held.runs.iter().map(|run| run.run).filter(|run| *run < proxy::FIRST_RUN).max();
         let proxy_record = held.value(PROXY).and_then(|value| serde_json::from_slice(value).ok());
         let mut app = App {
-            fleet: Fleet::new(&plan, RunId(first_run.map_or(1, |run| run + 1)), fastrand::u64(..)),
+            fleet: Fleet::new(&plan, RunId(1), fastrand::u64(..)),
             threads,
             gateway: gateway_address,
             resolvers: snapshot::resolvers(&fs::read_to_string("/etc/resolv.conf").unwrap_or_default()),
@@ -97,6 +102,7 @@ impl App {
             version: 0,
             said_ready: false,
             ending: Ending::No,
+            was_terminated: false,
         };
         app.give_own_listeners(mesh, gateway, mesh_host);
         // Before anything is started: the next life looks here for what this one may leave.
@@ -141,6 +147,9 @@ impl App {
         let is_started = held.value(STARTED).is_some();
         let shutdown = held.value(SHUTDOWN).map(<[u8]>::to_vec);
         let notes = record::workers(&held.values);
+        if let Some(last) = held.value(LAST_RUN).and_then(|value| str::from_utf8(value).ok()?.parse().ok()) {
+            self.fleet.skip_runs(RunId(last));
+        }
         if is_started {
             let runs = held.runs.len();
             self.events.emit(happenings::DaemonReplaced { restarts: self.daemon_restarts, runs });
@@ -156,7 +165,14 @@ impl App {
 
         let now_ms = status::now_ms();
         self.times.extend(notes.iter().map(|(worker, note)| (worker.clone(), note.times)));
-        let saved = notes.into_iter().map(|(worker, note)| (worker, note.restore(now_ms))).collect();
+        let saved = notes.into_iter().map(|(worker, note)| (worker, note.restore(now_ms)));
+        let mut saved: BTreeMap<WorkerId, Saved> = saved.collect();
+        let numbers: BTreeSet<RunId> = held.runs.iter().map(|run| RunId(run.run)).collect();
+        let live = held.runs.iter().filter(|run| run.exit.is_none());
+        let live = live.filter_map(|run| Some((RunId(run.run), worker_of(&run.tag)?)));
+        believe(&self.plan, &numbers, live, &mut saved);
+        let unnoted = self.fleet.workers().map(|(id, _)| id).filter(|id| !saved.contains_key(id));
+        let unnoted: BTreeSet<ServiceId> = unnoted.map(|id| id.service).collect();
         let mut effects = Vec::new();
         // Services that the plan does not have cannot be among them: the plan is the predecessor's.
         self.fleet.adopt(Instant::now(), saved, Duration::ZERO, &mut effects);
@@ -176,14 +192,20 @@ impl App {
                 self.push(worker.clone(), Event::Exited(run, ExitCause::Unknown));
             }
         }
+        if is_started && !unnoted.is_empty() {
+            // The predecessor died before it had noted the start of all.
+            self.tell(FleetEvent::Request(Request::Start(Selection::Services(unnoted))));
+        }
         self.go_on(is_started, shutdown.as_deref());
     }
 
     /// What was asked for before, or the first start.
     fn go_on(&mut self, is_started: bool, shutdown: Option<&[u8]>) {
+        // Only now: one that ended may be followed in the list by one that lives.
         if self.proxy.is_down() {
             self.start_proxy();
         }
+        self.revive_proxy();
         if !is_started {
             self.put(STARTED, b"1".to_vec());
             self.tell(FleetEvent::Request(Request::Start(Selection::All)));
@@ -240,6 +262,10 @@ impl App {
         let HeldRun { run: _, tag: _, pid, stage, exit, pidfd, stdout, stderr, descriptors } = held;
         let (worker, started_at_us) = (run.worker.clone(), run.started_at_ms * 1000);
         run.spawned(pid, pidfd);
+        if let (Some(main), Some(_)) = (&mut run.main, exit) {
+            // It was reaped, and what has its number now is another process.
+            main.started = 0;
+        }
         run.descriptors =
             descriptors.into_iter().map(|(name, descriptor)| (name, Arc::new(descriptor))).collect();
         if let Stage::Failed { step, object, errno } = &stage {
@@ -262,6 +288,8 @@ impl App {
                 if !executed {
                     self.push(worker, Event::Executed(id));
                 }
+            } else {
+                self.watch_on(id);
             }
         }
         if let Some(exit) = exit {
@@ -281,7 +309,6 @@ impl App {
                 self.proxy.adopt(Instant::now(), held.run, None);
                 self.proxy.ended(Instant::now(), held.run);
                 self.forgettable.push(id);
-                self.revive_proxy();
             }
         }
     }
@@ -292,8 +319,80 @@ impl App {
         if held.exit.is_some() {
             return self.forgettable.push(RunId(held.run));
         }
-        if let Err(error) = watt_os::pidfd::send_signal(&held.pidfd, SIGKILL) {
+        let main = Main::new(held.pid, held.pidfd);
+        if let Err(error) = watt_os::pidfd::send_signal(&main.pidfd, SIGKILL) {
             tracing::warn!("run {} cannot be ended: {error}", held.run);
         }
+        // Not by its cgroup, which may be that of a run which is known.
+        let mark = format!("{}={}", life::VARIABLE, self.life.of_run(RunId(held.run)));
+        let marks = Marks {
+            main: main.pid,
+            main_started: main.started,
+            environment: Some(Environment::Entry(mark.into_bytes())),
+            ancestor: Some(parent_id()),
+            ..Marks::default()
+        };
+        tokio::spawn(Containment::Marks(marks).kill());
+    }
+}
+
+/// The worker that a run's tag names.
+fn worker_of(tag: &[u8]) -> Option<WorkerId> {
+    let note: RunNote = serde_json::from_slice(tag).ok()?;
+    match note.of {
+        RunOf::Worker { service, index, .. } => {
+            Some(WorkerId { service: ServiceId::new(&service).ok()?, index })
+        }
+        RunOf::Proxy => None,
+    }
+}
+
+/// Processes win over notes: a worker without a note, or with one of a run that is not there, has the run that lives.
+/// Nobody knows whether that is ready, so that it is taken for one that starts.
+fn believe(
+    plan: &Plan,
+    held: &BTreeSet<RunId>,
+    live: impl Iterator<Item = (RunId, WorkerId)>,
+    saved: &mut BTreeMap<WorkerId, Saved>,
+) {
+    for (run, worker) in live {
+        let Some(service) = plan.services.get(&worker.service) else { continue };
+        let noted = saved.get(&worker);
+        if noted.and_then(|noted| noted.state.run()).is_some_and(|noted| held.contains(&noted)) {
+            continue;
+        }
+        let note = Saved {
+            wanted: Wanted::Up,
+            state: SavedState::Starting { run, ready_in: service.ready.timeout, executed: false },
+            stop_pending: false,
+            restarts: noted.map_or(0, |noted| noted.restarts),
+            last_exit: noted.and_then(|noted| noted.last_exit.clone()),
+            recent_failures: Vec::new(),
+            failures_in_row: 0,
+        };
+        saved.insert(worker, note);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_lives_is_taken_over_without_its_workers_note() {
+        let plan = crate::testing::plan(&["api"]);
+        let worker = WorkerId { service: ServiceId::new("api").unwrap(), index: 0 };
+        let believed = |held: &[u64], live: u64, saved: &mut BTreeMap<WorkerId, Saved>| {
+            let held = held.iter().copied().map(RunId).collect();
+            believe(&plan, &held, [(RunId(live), worker.clone())].into_iter(), saved);
+            saved[&worker].state.run()
+        };
+        let mut saved = BTreeMap::new();
+        assert_eq!(believed(&[7], 7, &mut saved), Some(RunId(7)), "without a note");
+        assert_eq!(believed(&[7, 8], 8, &mut saved), Some(RunId(7)), "its note is of a run that is there");
+        assert_eq!(believed(&[8], 8, &mut saved), Some(RunId(8)), "its note is of a run that is not");
+        saved.get_mut(&worker).unwrap().state = SavedState::Down;
+        assert_eq!(believed(&[9], 9, &mut saved), Some(RunId(9)), "its note knows of no run");
+        assert_eq!(saved[&worker].wanted, Wanted::Up);
     }
 }

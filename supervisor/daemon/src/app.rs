@@ -59,6 +59,8 @@ const SETTLE_AFTER_MAX: Duration = Duration::from_millis(10);
 pub(crate) const SHUTDOWN: &str = "shutdown";
 /// The key that says that the application was told to start.
 pub(crate) const STARTED: &str = "started";
+/// The key of the highest number that was given to a worker's run.
+pub(crate) const LAST_RUN: &str = "last_run";
 /// The key of the proxy's record.
 pub(crate) const PROXY: &str = "proxy";
 
@@ -111,6 +113,9 @@ pub(crate) struct App {
     pub(crate) version: u64,
     pub(crate) said_ready: bool,
     pub(crate) ending: Ending,
+    /// Whether SIGTERM or SIGINT came. A second one kills, whoever began the shutdown; the spawner repeats the first
+    /// one to a successor, for which it is the first again.
+    pub(crate) was_terminated: bool,
 }
 
 /// How far the end of the application has come.
@@ -265,6 +270,11 @@ impl App {
             return Ok(Event::Quiet);
         }
         let deadline = [self.fleet.deadline(), self.proxy.deadline()].into_iter().flatten().min();
+        // First of all, or a source that always has something would put it off for ever. Two ticks never follow each
+        // other: each moves the deadline.
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Ok(Event::Tick);
+        }
         let unsettled = self.unsettled_since.is_some();
         let Inbox { readiness, emptied, out_of_memory, proxy, commands, signals, backlog: _ } =
             &mut self.inbox;
@@ -422,8 +432,8 @@ impl App {
 
     /// SIGTERM: the first one drains, the second one kills.
     fn terminate(&mut self) {
-        let now = self.ending != Ending::No;
-        self.shut_down(now);
+        let again = std::mem::replace(&mut self.was_terminated, true);
+        self.shut_down(again);
     }
 
     /// Begins the end, or cuts it short.

@@ -152,10 +152,7 @@ impl App {
             // Without a sign the start timeout ends it, and says so.
             Err(error) => return tracing::error!("{} cannot be watched for its sign: {error}", run.worker),
         };
-        let listening = network(run).map(|network| Listening::new(run.accepts.clone(), network));
-        let listening = listening.inspect_err(|error| {
-            tracing::warn!("cannot find out where {} listens: {error}", run.worker);
-        });
+        let listening = listening(run);
         let private = run.descriptors.contains_key("diag");
         let probe_sockets = (private && readiness::needs_sockets(&service.ready.when)).then(|| {
             let (sender, receiver) = mpsc::channel(usize::from(SOCKETS_AT_A_TIME));
@@ -167,7 +164,25 @@ impl App {
             receiver
         });
         let host = format!("{}.{}", run.worker.service, crate::addresses::DOMAIN);
-        let watch = Watch { run: id, host, sign, listening: listening.ok(), sockets: probe_sockets };
+        let watch = Watch { run: id, host, sign, listening, sockets: probe_sockets };
+        run.watching = Some(watch.start(self.senders.readiness.clone()));
+    }
+
+    /// Goes on with the watch of a run whose sign a predecessor saw. A program that says more than `READY=1` would wait
+    /// for ever for somebody to read it.
+    pub(crate) fn watch_on(&mut self, id: RunId) {
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        let socket = self.bound.get(&listener_name("notify", &run.worker));
+        let pid = run.main.as_ref().map_or(0, |main| main.pid);
+        let notify = socket.map(|socket| NotifySocket::new(socket.try_clone()?, pid)).transpose();
+        let notify = notify.unwrap_or_else(|error| {
+            tracing::warn!("nobody reads what {} says on its notify socket: {error}", run.worker);
+            None
+        });
+        let found = run.endpoint.is_some();
+        let listening = if found { None } else { listening(run) };
+        let host = String::new();
+        let watch = Watch { run: id, host, sign: Sign::Seen { found, notify }, listening, sockets: None };
         run.watching = Some(watch.start(self.senders.readiness.clone()));
     }
 
@@ -236,10 +251,16 @@ impl App {
     /// A socket of a worker is bound.
     fn bound(&mut self, name: String, descriptors: Vec<OwnedFd>) {
         let Some(socket) = descriptors.into_iter().next() else { return };
+        if name.starts_with("notify/")
+            && let Err(error) = readiness::notify::prepare(&socket)
+        {
+            tracing::warn!("{name} cannot be made ready: {error}");
+        }
         self.adopt_bound(name, socket);
     }
 
-    /// Puts a worker's socket to its use.
+    /// Puts a worker's socket to its use. A notify socket is left as it is: what waits in it may be the `READY=1` of a
+    /// run that said so while there was no daemon.
     pub(crate) fn adopt_bound(&mut self, name: String, socket: OwnedFd) {
         let socket = Arc::new(socket);
         let Some((kind, rest)) = name.split_once('/') else { return };
@@ -249,12 +270,7 @@ impl App {
                 let kind = ListenerKind::MeshUnix { caller };
                 self.proxy_link.add_listener(format!("mesh-unix/{rest}"), kind, Arc::clone(&socket));
             }
-            "notify" => {
-                if let Err(error) = readiness::notify::prepare(&socket) {
-                    tracing::warn!("{name} cannot be made ready: {error}");
-                }
-            }
-            // The worker's own; it is passed to the program by the spawner.
+            // Read by the watch of a run, and the worker's own, which the spawner passes to the program.
             _ => {}
         }
         self.bound.insert(name, socket);
@@ -402,6 +418,14 @@ fn listener_kind(name: &str, caller: &str) -> Option<(ListenerKind, String)> {
         },
     };
     Some((kind, name.replace(':', "/")))
+}
+
+/// Finds out where a run accepts, as far as the kernel can be asked.
+fn listening(run: &Run) -> Option<Listening> {
+    let network = network(run).inspect_err(|error| {
+        tracing::warn!("cannot find out where {} listens: {error}", run.worker);
+    });
+    Some(Listening::new(run.accepts.clone(), network.ok()?))
 }
 
 /// The network in which a run listens.

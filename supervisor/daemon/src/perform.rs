@@ -25,7 +25,7 @@ use watt_os::{cgroup::Group, memfd};
 use watt_spawner::protocol::{Address, Request};
 
 use crate::{
-    app::App,
+    app::{App, LAST_RUN},
     containment::Containment,
     launch::{self, Accepts, Launch, Launcher},
     logs,
@@ -54,6 +54,8 @@ impl App {
 
     /// Asks for a process. A step that fails here is a failed start like one of the exec stage's.
     fn spawn(&mut self, worker: &WorkerId, run: RunId) {
+        // A successor must not give the number out again, even when nothing else is left of this run.
+        self.put(LAST_RUN, run.to_string().into_bytes());
         if let Err((step, object, error)) = self.try_spawn(worker, run) {
             let failure =
                 ExecFailure { step: step.to_owned(), object, errno: error.raw_os_error().unwrap_or(0) };

@@ -66,6 +66,13 @@ pub enum Sign {
     Log(oneshot::Receiver<()>),
     /// It said `READY=1`.
     Notify(NotifySocket),
+    /// Seen already, by a daemon before this one: only what follows a sign is left to do.
+    Seen {
+        /// Whether it is known where it accepts.
+        found: bool,
+        /// What it was told as `$NOTIFY_SOCKET`, if it was.
+        notify: Option<NotifySocket>,
+    },
 }
 
 /// What the loop hears of a watched run.
@@ -129,7 +136,7 @@ async fn watch(watch: Watch, news: mpsc::Sender<News>) {
     let mut eyes = Eyes { run, listening, complained: false };
     let mut connector = Connector::new(run, sockets, news.clone());
     let mut notify = None;
-    let mut endpoint = match sign {
+    let endpoint = match sign {
         Sign::Started => eyes.look().await,
         Sign::Listening => eyes.until_accepting(POLL.1).await,
         Sign::Http { path } => {
@@ -147,16 +154,21 @@ async fn watch(watch: Watch, news: mpsc::Sender<News>) {
             notify = Some(socket);
             eyes.look().await
         }
+        Sign::Seen { found, notify } => return watch_on(eyes, found, notify, news).await,
     };
-    if news.send(News::Ready { run, endpoint: endpoint.clone() }).await.is_err() {
-        return;
+    let found = endpoint.is_some();
+    if news.send(News::Ready { run, endpoint }).await.is_ok() {
+        watch_on(eyes, found, notify, news).await;
     }
+}
+
+/// What a run that is ready is watched for: where it accepts, until that is known, and whatever it says.
+async fn watch_on(mut eyes: Eyes, found: bool, notify: Option<NotifySocket>, news: mpsc::Sender<News>) {
+    let run = eyes.run;
     let find = async {
-        if endpoint.is_none() && eyes.expects_endpoint() {
-            endpoint = eyes.until_accepting(LATE_POLL_MAX).await;
-            if let Some(endpoint) = endpoint {
-                let _ = news.send(News::Endpoint { run, endpoint }).await;
-            }
+        if !found && let Some(endpoint) = eyes.until_accepting(LATE_POLL_MAX).await {
+            // Fails when the loop has ended, and with it everything else.
+            let _ = news.send(News::Endpoint { run, endpoint }).await;
         }
     };
     match notify {

@@ -71,6 +71,11 @@ impl SpawnerLink {
             match guard.get_inner().0.recv() {
                 Ok(Some(news)) => return Ok(news),
                 Ok(None) => guard.clear_ready_matching(Ready::READABLE),
+                // A message was lost for want of descriptors. A successor would have as few, so that nothing is won by
+                // ending here: a run that the message was about misses its start timeout and is started again.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    tracing::error!("a message of the spawner is lost: {error}");
+                }
                 Err(error) => return Err(error),
             }
         }

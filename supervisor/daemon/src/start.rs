@@ -212,6 +212,10 @@ fn write_name_files(
         (places.nsswitch_conf(), addresses::nsswitch_conf(&host("/etc/nsswitch.conf"))),
     ];
     for (path, text) in files {
+        // Running workers have the file bound over their own, and would find it empty while it is written anew.
+        if fs::read_to_string(&path).is_ok_and(|written| written == text) {
+            continue;
+        }
         fs::write(&path, text).map_err(|source| StartError::Write { path, source })?;
     }
     Ok(())

@@ -45,6 +45,23 @@ pub enum SavedState {
     Completed { exit: ExitCause },
 }
 
+impl SavedState {
+    /// The run, where there was one.
+    pub fn run(&self) -> Option<RunId> {
+        match self {
+            SavedState::Starting { run, .. }
+            | SavedState::Ready { run, .. }
+            | SavedState::Draining { run, .. }
+            | SavedState::Stopping { run, .. } => Some(*run),
+            SavedState::Down
+            | SavedState::Waiting
+            | SavedState::Backoff { .. }
+            | SavedState::Failed { .. }
+            | SavedState::Completed { .. } => None,
+        }
+    }
+}
+
 /// Takes down a worker as it is at `now`.
 pub(super) fn save(now: Instant, worker: &Worker, stop_pending: bool) -> Saved {
     let until = |at: Instant| at.saturating_duration_since(now);

@@ -319,6 +319,31 @@ async fn what_it_says_later_never_blocks_it() {
 }
 
 #[tokio::test]
+async fn what_it_says_to_a_later_daemon_never_blocks_it_either() {
+    let bench = NotifyBench::new();
+    let mut program = bench.program();
+    let socket = NotifySocket::new(bench.socket.try_clone().unwrap(), program.child.id()).unwrap();
+    let sign = Sign::Seen { found: true, notify: Some(socket) };
+    let mut watched = Watched::new(sign, Accepts::Nowhere);
+    for count in 0..2000 {
+        program.send(&format!("WATCHDOG={count}"));
+    }
+    let finish = tokio::task::spawn_blocking(move || program.finish());
+    assert_eq!(time::timeout(PATIENCE, finish).await.expect("it is blocked").unwrap(), 2000);
+    assert!(watched.news.try_recv().is_err(), "its sign was told a second time");
+}
+
+#[tokio::test]
+async fn a_run_that_was_ready_is_still_found() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let sign = Sign::Seen { found: false, notify: None };
+    let mut watched = Watched::new(sign, Accepts::Port(address.port()));
+    let endpoint = Endpoint::PrivateTcp { address };
+    assert_eq!(watched.news().await, Some(News::Endpoint { run: RUN, endpoint }));
+}
+
+#[tokio::test]
 async fn somebody_else_cannot_say_it() {
     let bench = NotifyBench::new();
     let mut program = bench.program();
