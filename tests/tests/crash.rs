@@ -145,6 +145,113 @@ services:
     });
 }
 
+/// A service that takes a moment to end well.
+const FINISHING: &str = r#"
+services:
+  finishing:
+    command: [sh, -c, "trap 'sleep 1; touch finished; exit 0' TERM; while :; do sleep 0.05; done"]
+    listen: none
+    stop: { grace: 60s }
+"#;
+
+fn spawner(app: &App) -> u32 {
+    let status = app.status();
+    let pid = status["supervisor"]["spawner_pid"].as_u64().and_then(|pid| pid.try_into().ok());
+    pid.unwrap_or_else(|| panic!("no spawner in {status}"))
+}
+
+fn stopping(app: &App) {
+    wait("it is on its way down", || match app.worker("finishing", 0) {
+        worker if worker["state"] == "stopping" => Ok(()),
+        worker => Err(worker.to_string()),
+    });
+}
+
+#[test]
+fn a_drain_that_a_signal_began_is_still_one_after_the_daemon_was_killed() {
+    let app = App::yaml(FINISHING, User::Ordinary);
+    app.up();
+    let daemon = daemon(&app);
+    kill("TERM", spawner(&app));
+    stopping(&app);
+    kill("KILL", daemon);
+    app.assert_gone();
+    assert!(app.dir.join("finished").exists(), "the service was killed");
+}
+
+#[test]
+fn a_first_signal_during_down_kills_nothing() {
+    let app = App::yaml(FINISHING, User::Ordinary);
+    app.up();
+    let spawner = spawner(&app);
+    let mut down = app.wattctl(&["down"]).spawn().expect("wattctl runs");
+    stopping(&app);
+    kill("TERM", spawner);
+    assert_eq!(down.wait().expect("it ends").code(), Some(0));
+    app.assert_gone();
+    assert!(app.dir.join("finished").exists(), "the service was killed");
+}
+
+#[test]
+fn no_run_number_is_given_out_twice() {
+    let two = r#"
+services:
+  first: { command: sleep 1000, listen: none }
+  second: { command: sleep 1000, listen: none, depends_on: [first] }
+"#;
+    let app = App::yaml(two, User::Ordinary);
+    app.up();
+    let run = |app: &App| app.worker("second", 0)["run"].as_u64().expect("a number");
+    let last = run(&app);
+    app.ok(&["stop", "second"]);
+    replaced(&app);
+    app.ok(&["start", "second"]);
+    assert!(run(&app) > last, "{} after {last}", run(&app));
+    app.down();
+}
+
+#[test]
+fn a_service_that_talks_to_its_notify_socket_is_read_by_the_next_daemon() {
+    let talking = r#"
+services:
+  talking: { command: python3 talking.py, listen: none, ready: notify }
+"#;
+    let script = r#"
+import os, socket, time
+daemon = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+daemon.connect(os.environ["NOTIFY_SOCKET"])
+daemon.send(b"READY=1")
+sent = 0
+while True:
+    daemon.send(b"WATCHDOG=1")
+    sent += 1
+    with open("sent.new", "w") as file: file.write(str(sent))
+    os.rename("sent.new", "sent")
+    time.sleep(0.005)
+"#;
+    let app = App::yaml(talking, User::Ordinary);
+    app.write("talking.py", script);
+    app.up();
+    let sent = || -> u64 {
+        std::fs::read_to_string(app.dir.join("sent")).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+    };
+    replaced(&app);
+    // More than the kernel holds for a reader that does not come.
+    let queue = std::fs::read_to_string("/proc/sys/net/unix/max_dgram_qlen").expect("a number");
+    let enough = sent() + 2 * queue.trim().parse::<u64>().expect("a number") + 10;
+    wait("it goes on", || if sent() > enough { Ok(()) } else { Err(format!("{} of {enough}", sent())) });
+    app.down();
+}
+
+/// Kills the daemon and waits for the next one.
+fn replaced(app: &App) {
+    kill("KILL", daemon(app));
+    wait("a new daemon answers", || match app.status() {
+        status if status["supervisor"]["daemon_restarts"] == 1 => Ok(()),
+        status => Err(status.to_string()),
+    });
+}
+
 #[test]
 fn those_who_follow_miss_nothing_when_the_daemon_is_killed() {
     let ticker = r#"
