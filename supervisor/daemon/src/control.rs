@@ -13,6 +13,7 @@ mod events;
 mod logs;
 mod openapi;
 mod operations;
+mod peer;
 mod problem;
 mod request;
 mod routes;

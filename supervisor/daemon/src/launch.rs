@@ -10,7 +10,7 @@ use watt_core::{
     WorkerId,
     plan::{Limits, Listen, Network, Plan, ReadyWhen, Rlimit, Service},
 };
-use watt_exec::plan::{LaunchPlan, PrivateNetwork};
+use watt_exec::plan::{HiddenFolder, LaunchPlan, PrivateNetwork};
 use watt_spawner::protocol::Address;
 
 use crate::{
@@ -47,7 +47,7 @@ pub struct Host {
     pub private_network: bool,
     /// Packets can be redirected there with nftables.
     pub redirect: bool,
-    /// Files can be bound over others for a worker alone.
+    /// Files can be bound over others for a worker alone, and folders hidden from it.
     pub bind_files: bool,
     /// Those of `/etc/hosts`, `/etc/resolv.conf`, `/etc/nsswitch.conf` that the host has: only what exists can be
     /// bound over.
@@ -156,6 +156,9 @@ impl Launcher<'_> {
             user_namespace: host.user_namespace && (network == Network::Private || host.bind_files),
             network: (network == Network::Private).then(|| private_network(service, &accepts, host)),
             bind_files: if host.bind_files { bind_files(places, network, host) } else { Vec::new() },
+            hide: host
+                .bind_files
+                .then(|| HiddenFolder { folder: hidden(places, inherited), keep: own.dir.clone() }),
             identity: None,
             drop_capabilities: false,
             no_new_privs: true,
@@ -229,6 +232,16 @@ fn bind_files(places: &Places, network: Network, host: &Host) -> Vec<(PathBuf, P
         .filter(|(_, target)| exists(target))
         .map(|(source, target)| (source, target.into()))
         .collect()
+}
+
+/// What the worker is not to see: the sockets of watt, of other workers and of this user's other applications. A folder that
+/// somebody chose to hold them may hold anything else as well, and only our own one in it is hidden.
+fn hidden(places: &Places, inherited: &BTreeMap<String, String>) -> PathBuf {
+    let is_chosen = inherited.get("WATT_RUNTIME_DIR").is_some_and(|folder| Path::new(folder).is_absolute());
+    match places.runtime.parent() {
+        Some(base) if !is_chosen => base.to_owned(),
+        Some(_) | None => places.runtime.clone(),
+    }
 }
 
 fn inherit(inherited: &BTreeMap<String, String>) -> BTreeMap<String, String> {

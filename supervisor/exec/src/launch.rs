@@ -37,7 +37,7 @@ const STEPS: &[(&str, Step)] = &[
     ("user_namespace", user_namespace::enter),
     ("network", network::enter),
     // After the network: what is bound over /etc/resolv.conf names a server that listens by then.
-    ("mounts", mounts::bind_files),
+    ("mounts", mounts::arrange),
     // While there is no limit of open files yet that could be in the way of moving them.
     ("listeners", listeners::hand_on),
     // After all steps that open something; before the credentials, because raising a hard limit takes a capability.

@@ -65,6 +65,8 @@ pub struct LaunchPlan {
     pub network: Option<PrivateNetwork>,
     /// Enter a new mount namespace and bind these files over existing ones: (source, target).
     pub bind_files: Vec<(PathBuf, PathBuf)>,
+    /// In the same mount namespace, after that: a folder of which nothing is seen but one below it.
+    pub hide: Option<HiddenFolder>,
     /// Change to this user and group, without supplementary groups.
     pub identity: Option<(u32, u32)>,
     /// Give up every capability, the bounding set included.
@@ -75,6 +77,16 @@ pub struct LaunchPlan {
     pub parent_death_signal: Option<i32>,
     /// Value of /proc/self/oom_score_adj.
     pub oom_score_adj: Option<i32>,
+}
+
+/// A folder that looks empty and unchangeable to the program, but for one below it that is the real one. All services
+/// of an application are the same user to the kernel, so that file modes keep none of them from another's sockets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HiddenFolder {
+    /// The folder.
+    pub folder: PathBuf,
+    /// What stays of it, below it.
+    pub keep: PathBuf,
 }
 
 /// A network namespace of its own, with loopback only, and the listeners made inside. Each is reported as a
@@ -136,7 +148,7 @@ pub struct Probe {
     pub redirect: Result<(), Failure>,
     /// The AnyIP route inside it.
     pub any_ip: Result<(), Failure>,
-    /// A mount namespace with a file bound over another one.
+    /// A mount namespace with a file bound over another one and a folder hidden.
     pub mount_namespace: Result<(), Failure>,
     /// Changing to another uid.
     pub change_user: Result<(), Failure>,

@@ -39,7 +39,7 @@ pub(crate) fn probe() -> Probe {
     let redirect = inside.and_then(|()| {
         named("redirect", nft::redirect(Redirect { mesh: 1, egress: Some(2) }).about("nftables"))
     });
-    let mount_namespace = named("mounts", bind_file());
+    let mount_namespace = named("mounts", mount_something());
     // Last, because nothing of the above works afterwards.
     let change_user =
         named("credentials", credentials::change_to(NOBODY, NOBODY).about("uid 65534, gid 65534"));
@@ -51,12 +51,16 @@ fn enter_network() -> Result<(), StepError> {
     network::listener(Ipv4Addr::LOCALHOST, 80, Sharing::No).map(drop)
 }
 
-fn bind_file() -> Result<(), StepError> {
+fn mount_something() -> Result<(), StepError> {
     // A minimal system may be without the first; that files can be bound is as true there.
     let files = ["/etc/hosts", "/dev/null"];
     let file = files.into_iter().find(|file| Path::new(file).exists()).unwrap_or(files[0]);
     mounts::enter_new()?;
-    mount::bind(Path::new(file), Path::new(file)).about(file)
+    mount::bind(Path::new(file), Path::new(file)).about(file)?;
+    // A container's profile may allow the one and not the other.
+    let folder = Path::new(file).parent().unwrap_or(Path::new("/"));
+    mount::cover(folder).about("tmpfs")?;
+    mount::make_read_only(folder).about("tmpfs")
 }
 
 fn named(step: &str, result: Result<(), StepError>) -> Result<(), Failure> {

@@ -22,3 +22,23 @@ pub fn detach() -> io::Result<()> {
 pub fn bind(source: &Path, target: &Path) -> io::Result<()> {
     Ok(mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
 }
+
+/// Shows an empty folder in place of this one: a tmpfs (tmpfs(5)).
+///
+/// # Errors
+/// ENOENT or ENOTDIR when there is no such folder.
+pub fn cover(folder: &Path) -> io::Result<()> {
+    Ok(mount(Some("watt"), folder, Some("tmpfs"), COVER, Some("mode=0755"))?)
+}
+
+/// Makes a folder that was covered unchangeable. Other mounts below it stay as they are.
+///
+/// # Errors
+/// EINVAL when nothing is mounted there.
+pub fn make_read_only(folder: &Path) -> io::Result<()> {
+    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | COVER;
+    Ok(mount(None::<&str>, folder, None::<&str>, flags, None::<&str>)?)
+}
+
+/// There is nothing to execute or to open in a cover.
+const COVER: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);

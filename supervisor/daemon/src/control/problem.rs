@@ -19,6 +19,8 @@ const SUGGESTIONS_MAX: usize = 3;
 pub(super) enum Failure {
     /// The caller is somebody else.
     Forbidden { uid: u32 },
+    /// The caller is one of our services.
+    ForbiddenToServices,
     /// No such path.
     NoPath(String),
     /// The path has no such method.
@@ -72,6 +74,12 @@ impl Failure {
                 "forbidden",
                 format!("user {uid} may not control this application"),
                 Some("use wattctl as the user who started it, or as root".to_owned()),
+            ),
+            Failure::ForbiddenToServices => (
+                StatusCode::FORBIDDEN,
+                "forbidden",
+                "a service may not control its application".to_owned(),
+                Some("use wattctl in a shell that no service started".to_owned()),
             ),
             Failure::NoPath(path) => (
                 StatusCode::NOT_FOUND,

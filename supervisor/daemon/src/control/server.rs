@@ -4,7 +4,10 @@
 use std::{
     convert::Infallible,
     io,
-    os::{fd::OwnedFd, unix::net::UnixListener as StdListener},
+    os::{
+        fd::OwnedFd,
+        unix::{net::UnixListener as StdListener, process::parent_id},
+    },
     sync::Arc,
     time::Duration,
 };
@@ -18,7 +21,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{Command, Control, LONG_CALLS_MAX, problem::Failure, routes};
+use super::{Command, Control, LONG_CALLS_MAX, peer, problem::Failure, routes};
 use crate::{
     events::{Events, happenings::ControlRefused},
     logs::Logs,
@@ -54,7 +57,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Makes a server on the listener that the spawner holds. Processes of this user and of root may use it.
+    /// Makes a server on the listener that the spawner holds. Processes of this user and of root may use it that are
+    /// no service's.
     pub fn new(
         listener: OwnedFd,
         commands: mpsc::Sender<Command>,
@@ -118,16 +122,20 @@ async fn serve(stream: UnixStream, control: Control, uid: u32) {
 }
 
 /// Why this process may not use the socket. Its mode keeps others out already; a descriptor that was passed on, or a
-/// mode that was changed, does not let them in.
+/// mode that was changed, does not let them in. Services are kept out although they are the same user.
 fn refuse(stream: &UnixStream, events: &Events, own: u32) -> Option<Failure> {
     let (uid, pid) = match stream.peer_cred() {
         Ok(credentials) => (credentials.uid(), credentials.pid()),
         // The overflow uid of the kernel, which is nobody's.
         Err(_) => (u32::from(u16::MAX) - 1, None),
     };
-    if uid == own || uid == 0 {
+    let failure = if uid != own && uid != 0 {
+        Failure::Forbidden { uid }
+    } else if peer::is_service(stream, parent_id()) {
+        Failure::ForbiddenToServices
+    } else {
         return None;
-    }
-    events.emit(ControlRefused { uid, pid });
-    Some(Failure::Forbidden { uid })
+    };
+    events.emit(ControlRefused { uid, pid, is_service: failure == Failure::ForbiddenToServices });
+    Some(failure)
 }

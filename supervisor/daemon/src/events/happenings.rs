@@ -239,13 +239,15 @@ impl Happening for LogFileRecovered {
     }
 }
 
-/// Somebody else's process tried to use the control socket.
+/// A process that may not tried to use the control socket.
 #[derive(Debug)]
 pub struct ControlRefused {
     /// Its user.
     pub uid: u32,
     /// Its process, when the kernel says.
     pub pid: Option<i32>,
+    /// Whether it is a service's, or another user's.
+    pub is_service: bool,
 }
 
 impl Happening for ControlRefused {
@@ -256,7 +258,10 @@ impl Happening for ControlRefused {
     }
 
     fn describe(self, event: &mut Event) {
-        event.text = format!("user {} was refused at the control socket", self.uid);
+        event.text = match self.is_service {
+            true => "a service's process was refused at the control socket".to_owned(),
+            false => format!("user {} was refused at the control socket", self.uid),
+        };
         event.data.insert("uid".into(), self.uid.into());
         event.data.extend(self.pid.map(|pid| ("pid".to_owned(), pid.into())));
     }

@@ -1,5 +1,5 @@
 //! A mount namespace in which other files are seen in place of some of the host's: `/etc/hosts`, `/etc/resolv.conf`,
-//! `/etc/nsswitch.conf`.
+//! `/etc/nsswitch.conf`; and in which the sockets of watt and of the other workers are not seen at all.
 //!
 //! A target that is a symbolic link is followed, for `/etc/resolv.conf` often leads to a file that a resolver keeps in /run.
 //! A target that does not exist, or a link that leads nowhere, is passed over: a file cannot be bound where there is none, and
@@ -7,7 +7,7 @@
 //! of the name server; without `/etc/resolv.conf` resolvers ask 127.0.0.1 (resolv.conf(5)), which is what ours
 //! says as well; without `/etc/nsswitch.conf` the C library has defaults that include files and DNS.
 
-use std::{fs, io, path::Path};
+use std::{env, fs, io, path::Path};
 
 use watt_os::{
     mount,
@@ -17,17 +17,20 @@ use watt_os::{
 use crate::{
     error::{About, StepError},
     launch::Stage,
+    plan::HiddenFolder,
 };
 
-pub(crate) fn bind_files(stage: &mut Stage<'_>) -> Result<(), StepError> {
-    if stage.plan.bind_files.is_empty() {
+pub(crate) fn arrange(stage: &mut Stage<'_>) -> Result<(), StepError> {
+    let (files, hidden) = (&stage.plan.bind_files, &stage.plan.hide);
+    if files.is_empty() && hidden.is_none() {
         return Ok(());
     }
     enter_new()?;
-    for (source, target) in &stage.plan.bind_files {
+    for (source, target) in files {
         bind(source, target)?;
     }
-    Ok(())
+    // The files come from the folder that is hidden.
+    hidden.as_ref().map_or(Ok(()), hide)
 }
 
 /// Enters a mount namespace whose mounts the host does not see.
@@ -42,4 +45,15 @@ fn bind(source: &Path, target: &Path) -> Result<(), StepError> {
         result => result.about(&target.display().to_string())?,
     };
     mount::bind(source, &real).about(&format!("{} on {}", source.display(), real.display()))
+}
+
+/// Covers a folder, and shows what is kept in its old place. The working directory is what still leads to it once it is
+/// covered, until a later step changes it.
+fn hide(HiddenFolder { folder, keep }: &HiddenFolder) -> Result<(), StepError> {
+    let (covered, kept) = (folder.display().to_string(), keep.display().to_string());
+    env::set_current_dir(keep).about(&kept)?;
+    mount::cover(folder).about(&covered)?;
+    fs::create_dir_all(keep).about(&kept)?;
+    mount::bind(Path::new("."), keep).about(&kept)?;
+    mount::make_read_only(folder).about(&covered)
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::harness::{User, bytes, eventually, folder, launch, program, shell, start};
-use watt_exec::plan::{LaunchPlan, Report, Task};
+use watt_exec::plan::{HiddenFolder, LaunchPlan, Report, Task};
 use watt_os::{
     cgroup::{Host, Tree},
     rlimit::{self, Resource},
@@ -197,6 +197,33 @@ fn files_are_shown_in_place_of_others() {
     assert_eq!(fs::read_to_string(at("theirs")).unwrap(), "theirs\n");
     assert_ne!(fs::read_to_string("/etc/hosts").unwrap(), "ours\n");
     assert!(!at("missing").exists());
+}
+
+#[test]
+fn of_a_hidden_folder_only_one_below_is_seen() {
+    let folder = folder();
+    let keep = folder.path().join("run/workers/api/0");
+    for path in [&keep, &folder.path().join("run/workers/web/0")] {
+        fs::create_dir_all(path).unwrap();
+        fs::write(path.join("mesh.sock"), "own\n").unwrap();
+        fs::set_permissions(path, Permissions::from_mode(0o777)).unwrap();
+    }
+    fs::write(folder.path().join("run/control.sock"), "").unwrap();
+    fs::write(folder.path().join("run/hosts"), "ours\n").unwrap();
+    let plan = |user: User| LaunchPlan {
+        user_namespace: !user.is_root(),
+        bind_files: vec![(folder.path().join("run/hosts"), "/etc/hosts".into())],
+        hide: Some(HiddenFolder { folder: folder.path().join("run"), keep: keep.clone() }),
+        cwd: folder.path().into(),
+        ..shell(
+            "rm -f run/workers/api/0/new; find run -type f; cat run/workers/api/0/mesh.sock /etc/hosts; echo new > run/workers/api/0/new; \
+             touch run/x 2> /dev/null || echo refused",
+        )
+    };
+    check(plan, "run/workers/api/0/mesh.sock\nown\nours\nrefused\n");
+    // The host sees what was made in the folder that was kept, and nothing of the cover.
+    assert_eq!(fs::read_to_string(keep.join("new")).unwrap(), "new\n");
+    assert!(folder.path().join("run/control.sock").exists());
 }
 
 #[test]
