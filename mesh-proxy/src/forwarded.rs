@@ -76,7 +76,8 @@ impl Forwarded {
             }
             out.extend_from_slice(&self.lines);
         }
-        if let (true, Some(prefix)) = (self.gateway, prefix) {
+        // A route of `/` hides nothing.
+        if let (true, Some(prefix @ [_, ..])) = (self.gateway, prefix) {
             out.extend_from_slice(b"X-Forwarded-Prefix: ");
             out.extend_from_slice(prefix);
             out.extend_from_slice(b"\r\n");

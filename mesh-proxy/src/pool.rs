@@ -205,3 +205,16 @@ fn ask_for_sockets(worker: &Worker) {
         worker.report(Report::NeedSockets { run: worker.run });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_this_process_lacks_is_no_fault_of_a_worker() {
+        for error in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL] {
+            assert!(matches!(io::Error::from(error).into(), ConnectError::Ours(_)), "{error}");
+        }
+        assert!(matches!(io::Error::from(Errno::CONNREFUSED).into(), ConnectError::Refused(_)));
+    }
+}

@@ -94,6 +94,7 @@ impl Connection {
     /// Waits for a request that goes somewhere; answers those that do not.
     async fn next_request(&mut self) -> Result<Prepared, After> {
         self.alarm.set(IDLE_TIMEOUT);
+        let mut begun = false;
         let mut whole_line = true;
         loop {
             let empty_lines = leading_empty_lines(self.peer.input.bytes());
@@ -105,11 +106,17 @@ impl Connection {
                     Ok(None) => {}
                     Err(declined) => {
                         self.decline(*declined).await?;
+                        self.alarm.set(IDLE_TIMEOUT);
+                        begun = false;
                         continue;
                     }
                 }
             }
             whole_line = self.fill().await?;
+            // Once per head: one that only ever begins, with an empty line each time, has no more time than others.
+            if !std::mem::replace(&mut begun, true) {
+                self.alarm.set(HEAD_TIMEOUT);
+            }
         }
     }
 
@@ -129,9 +136,6 @@ impl Connection {
                 return Err(self.respond(&failure, manner).await);
             }
             Err(NoMore::TimedOut | NoMore::Ended) => return Err(After::Close),
-        }
-        if before == 0 {
-            self.alarm.set(HEAD_TIMEOUT);
         }
         let new = &self.peer.input.bytes()[before..];
         Ok(before == 0 || memchr::memchr(b'\n', new).is_some() || self.peer.input.is_full())
@@ -249,5 +253,33 @@ impl Connection {
             }
         })
         .await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{num::NonZeroUsize, time::Duration};
+
+    use tokio::{io::AsyncWriteExt, net::UnixStream, task::LocalSet};
+
+    use super::{super::Side, *};
+
+    #[tokio::test(start_paused = true)]
+    async fn empty_lines_do_not_hold_a_connection_open() {
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let test = async {
+            let thread = Thread::new(NonZeroUsize::MIN, |_| {});
+            let client = Client { side: Side::Gateway, peer: None, local: None, tls: false };
+            let served = tokio::task::spawn_local(Connection::new(thread, client, theirs.into()).run());
+            let trickle = async {
+                while ours.write_all(b"\r\n").await.is_ok() {
+                    tokio::time::sleep(Duration::from_secs(10)).await;
+                }
+            };
+            let ended = tokio::time::timeout(Duration::from_secs(300), trickle).await;
+            assert!(ended.is_ok(), "it is still open");
+            served.await.unwrap();
+        };
+        LocalSet::new().run_until(test).await;
     }
 }

@@ -379,7 +379,8 @@ impl Exchange<'_> {
         self.connection.alarm.set(self.request.service.idle_timeout);
         self.connection.write_response_out().await.map_err(|_| Stop::Abort)?;
         self.connection.alarm.clear();
-        tunnel::run(&mut self.connection.peer, worker, &self.thread.stock).await;
+        let Connection { peer, alarm, .. } = &mut *self.connection;
+        tunnel::run(peer, worker, &self.thread.stock, alarm).await;
         Ok(After::Close)
     }
 

@@ -1,8 +1,8 @@
 //! After 101: bytes both ways, whatever they mean.
 //!
 //! A direction has a buffer only while bytes are on their way, so a WebSocket without traffic costs none. When one
-//! side ends its direction the other one goes on (half-close). There is no time limit: WebSockets may be silent for
-//! hours. Clients that vanished are found out by the kernel's keep-alive.
+//! side ends its direction the other one goes on (half-close). There is no time limit while both are open: WebSockets may
+//! be silent for hours. Clients that vanished are found out by the kernel's keep-alive.
 
 use std::{
     future::poll_fn,
@@ -15,12 +15,17 @@ use std::{
 use tokio::io::AsyncWrite;
 
 use super::{Stream, body::Peer, buffer::Stock};
+use crate::timer::{Alarm, Ticks};
 
 /// A connection without a byte for this long is asked whether it still exists.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
+/// How long one direction may be silent after the other has ended, as in other tunnels: over a Unix socket a peer that
+/// forgot the connection is never found out.
+const HALF_CLOSED_IDLE_TIMEOUT: Ticks = Ticks::from_ms(600_000);
+
 /// Runs until both directions ended or one of the peers failed.
-pub(crate) async fn run(client: &mut Peer, worker: &mut Peer, stock: &Stock) {
+pub(crate) async fn run(client: &mut Peer, worker: &mut Peer, stock: &Stock, alarm: &Alarm) {
     for stream in [&client.stream, &worker.stream] {
         if !stream.is_unix() {
             let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
@@ -29,10 +34,21 @@ pub(crate) async fn run(client: &mut Peer, worker: &mut Peer, stock: &Stock) {
         }
     }
     let (mut up, mut down) = (Direction::Open, Direction::Open);
+    let mut half_closed = false;
     let ended = poll_fn(|cx| {
-        let sent = up.poll(client, &mut worker.stream, stock, cx)?;
-        let received = down.poll(worker, &mut client.stream, stock, cx)?;
-        if sent.is_ready() && received.is_ready() { Poll::Ready(io::Result::Ok(())) } else { Poll::Pending }
+        let mut moved = false;
+        let sent = up.poll(client, &mut worker.stream, stock, &mut moved, cx)?.is_ready();
+        let received = down.poll(worker, &mut client.stream, stock, &mut moved, cx)?.is_ready();
+        if sent && received {
+            return Poll::Ready(io::Result::Ok(()));
+        }
+        if !sent && !received {
+            return Poll::Pending;
+        }
+        if moved || !std::mem::replace(&mut half_closed, true) {
+            alarm.set(HALF_CLOSED_IDLE_TIMEOUT);
+        }
+        alarm.poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     });
     if let Err(error) = ended.await {
         tracing::debug!(%error, "a tunnel broke");
@@ -53,6 +69,7 @@ impl Direction {
         from: &mut Peer,
         to: &mut Stream,
         stock: &Stock,
+        moved: &mut bool,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
@@ -62,6 +79,7 @@ impl Direction {
                     return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
                 }
                 from.input.consume(len);
+                *moved = true;
             }
             match self {
                 Direction::Ended => return Poll::Ready(Ok(())),
@@ -79,5 +97,31 @@ impl Direction {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::AsyncWriteExt, net::UnixStream, task::LocalSet};
+
+    use super::*;
+    use crate::timer::Clock;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_half_that_stays_silent_ends() {
+        let (mut browser, client) = UnixStream::pair().unwrap();
+        let (_server, worker) = UnixStream::pair().unwrap();
+        let test = async {
+            let alarm = Clock::new().alarm();
+            let (mut client, mut worker) = (Peer::new(client.into()), Peer::new(worker.into()));
+            let stock = Stock::default();
+            let mut tunnel = std::pin::pin!(run(&mut client, &mut worker, &stock, &alarm));
+            let open = tokio::time::timeout(Duration::from_secs(3_600), &mut tunnel).await;
+            assert!(open.is_err(), "both directions are open");
+            browser.shutdown().await.unwrap();
+            let half = tokio::time::timeout(Duration::from_secs(700), &mut tunnel).await;
+            assert!(half.is_ok(), "still there");
+        };
+        LocalSet::new().run_until(test).await;
     }
 }

@@ -57,6 +57,18 @@ fn lookalikes_of_the_proxys_fields_stay_outside() {
 }
 
 #[test]
+fn a_route_of_everything_hides_no_prefix() {
+    local(async {
+        let (bed, worker) = Bed::with_worker();
+        bed.change(|snapshot| snapshot.routes = vec![route("/", "api", Some("/v1"))]);
+        let mut client = bed.client();
+        let head = "GET /x HTTP/1.1\r\nHost: shop\r\n\r\n";
+        let expected = "GET /v1/x HTTP/1.1\r\nHost: shop\r\n\r\n";
+        assert_eq!(forwarded(&bed, &worker, &mut client, head).await, expected);
+    });
+}
+
+#[test]
 fn the_authority_of_an_absolute_target_replaces_the_host() {
     local(async {
         let (bed, worker) = Bed::with_worker();
