@@ -67,18 +67,13 @@ pub enum Request {
         /// Where.
         address: Address,
     },
-    /// Close a listener or kept descriptor (and unlink its socket file). Not answered.
-    Close {
-        /// Its name.
-        name: String,
-    },
     /// Keep a descriptor under this name, in place of an earlier one. Not answered. Comes with one
     /// descriptor.
     Keep {
         /// Its name.
         name: String,
     },
-    /// Keep a small value. Not answered. An empty value deletes it. All of them together may have 1 MiB.
+    /// Keep a small value. Not answered. An empty value deletes it. All of them together may have 64 MiB.
     Put {
         /// Its key.
         key: String,

@@ -14,7 +14,7 @@ use crate::{
     launch::{Reports, Start, at, output_pipe},
     listeners::Listener,
     protocol::{Address, Message, Request, Stage},
-    runs::Run,
+    runs::{Holdings, Run},
     spawner::{Owner, Spawner, note},
 };
 
@@ -22,8 +22,9 @@ use crate::{
 const NOTE_SIZE_MAX: usize = 32 << 10;
 /// The longest name and key in bytes.
 const NAME_SIZE_MAX: usize = 255;
-/// All values together, in bytes. Larger things are kept as memfds.
-const VALUES_SIZE_MAX: usize = 1 << 20;
+/// All values together, in bytes: a daemon keeps a note of some 300 bytes for each worker. Larger things are kept as
+/// memfds.
+const VALUES_SIZE_MAX: usize = 64 << 20;
 
 impl Spawner {
     /// Does what the daemon asks for. A request that makes no sense is refused where there is an answer to
@@ -43,12 +44,6 @@ impl Spawner {
                 self.begin_errand(Kind::Probe, errand);
             }
             Request::Listen { name, address } => self.listen(name, address),
-            Request::Close { name } => {
-                if let Some(listener) = self.holdings.listeners.remove(&name) {
-                    listener.unlink();
-                }
-                self.holdings.kept.remove(&name);
-            }
             Request::Keep { name } => match <[OwnedFd; 1]>::try_from(descriptors) {
                 Ok([fd]) if name.len() <= NAME_SIZE_MAX => drop(self.holdings.kept.insert(name, Rc::new(fd))),
                 _ => note(format_args!("one descriptor and a name are needed to keep something")),
@@ -170,17 +165,18 @@ impl Spawner {
     }
 
     fn put(&mut self, key: String, value: Vec<u8>) {
-        let others = self.holdings.values.iter().filter(|(other, _)| **other != key);
-        let size: usize = others.map(|(other, value)| other.len() + value.len()).sum();
+        let Holdings { values, values_size, .. } = &mut self.holdings;
+        let before = values.get(&key).map_or(0, |value| key.len() + value.len());
+        let after = if value.is_empty() { 0 } else { key.len() + value.len() };
+        let size = *values_size - before + after;
+        if key.len() > NAME_SIZE_MAX || value.len() > NOTE_SIZE_MAX || size > VALUES_SIZE_MAX {
+            return note(format_args!("too large a value is not kept: {key:.40}"));
+        }
+        *values_size = size;
         if value.is_empty() {
-            self.holdings.values.remove(&key);
-        } else if key.len() > NAME_SIZE_MAX
-            || value.len() > NOTE_SIZE_MAX
-            || size + key.len() + value.len() > VALUES_SIZE_MAX
-        {
-            note(format_args!("too large a value is not kept: {key:.40}"));
+            values.remove(&key);
         } else {
-            self.holdings.values.insert(key, value);
+            values.insert(key, value);
         }
     }
 }

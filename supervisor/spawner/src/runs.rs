@@ -25,6 +25,8 @@ pub(crate) struct Holdings {
     pub(crate) listeners: BTreeMap<String, Listener>,
     pub(crate) kept: BTreeMap<String, Rc<OwnedFd>>,
     pub(crate) values: BTreeMap<String, Vec<u8>>,
+    /// The bytes of all keys and values.
+    pub(crate) values_size: usize,
 }
 
 /// One process that the daemon asked for, from its clone until the daemon forgets it.

@@ -56,6 +56,7 @@ pub(crate) fn all() -> Vec<Case> {
         a_daemon_that_does_not_read_holds_nobody_up,
         an_exit_during_a_list_is_told_once,
         the_last_requests_of_a_dead_daemon_count,
+        values_of_ten_thousand_workers_are_kept,
         a_daemon_that_closes_its_socket_is_replaced,
         descriptors_do_not_leak,
         private_memory_stays_below_a_megabyte,
@@ -320,10 +321,6 @@ fn listeners_outlive_the_daemon_and_are_passed_on() {
         assert_eq!(text, "hello");
     }
     assert_eq!(daemon.exited(1).code, 0);
-    daemon.send(&Request::Close { name: "gateway".into() }, &[]);
-    drop(list);
-    daemon.list();
-    assert!(TcpStream::connect(address).is_err(), "closed");
 }
 
 fn sockets_and_their_files_are_as_asked_for() {
@@ -339,9 +336,6 @@ fn sockets_and_their_files_are_as_asked_for() {
     listen(&mut daemon, "n", Address::UnixDatagram { path: datagrams.clone(), mode: 0o622 }).unwrap();
     assert_eq!(fs::metadata(&datagrams).unwrap().permissions().mode() & 0o777, 0o622);
     std::os::unix::net::UnixDatagram::unbound().unwrap().send_to(b"READY=1", &datagrams).unwrap();
-    daemon.send(&Request::Close { name: "a".into() }, &[]);
-    daemon.list();
-    assert!(!path.exists());
 }
 
 fn what_cannot_be_bound_is_refused_with_the_error() {
@@ -491,6 +485,18 @@ fn an_exit_during_a_list_is_told_once() {
             _ => {}
         }
     }
+}
+
+fn values_of_ten_thousand_workers_are_kept() {
+    let app = App::start();
+    let mut daemon = app.daemon();
+    // As many bytes in fewer messages, and each value twice: what is replaced does not count.
+    for number in (0..100u8).chain(0..100) {
+        daemon.send(&Request::Put { key: format!("{number:03}"), value: vec![number; 32 << 10] }, &[]);
+    }
+    let list = daemon.list();
+    assert_eq!(list.len(), 101);
+    assert_eq!(list[100].0, Message::Value { key: "099".into(), value: vec![99; 32 << 10] });
 }
 
 fn the_last_requests_of_a_dead_daemon_count() {
