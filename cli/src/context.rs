@@ -1,7 +1,7 @@
 //! Which application a command is for, and the way to it.
 
 use std::{
-    fs,
+    fs::{self, File, TryLockError},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::Duration,
@@ -39,7 +39,7 @@ impl Running {
         match watt_config::find(&start) {
             Ok(file) => {
                 let file = fs::canonicalize(&file).unwrap_or(file);
-                all.into_iter().find(|running| running.file.as_deref() == Some(&file)).ok_or_else(|| {
+                all.into_iter().find(|running| running.is_of(&file)).ok_or_else(|| {
                     not_running(
                         &format!("the application of {} is not running", file.display()),
                         &Self::all(),
@@ -69,17 +69,23 @@ impl Running {
         all
     }
 
+    /// Whether this is its configuration file, all links followed. The running one's are followed now: a link that leads to
+    /// another release by now still names the application.
+    fn is_of(&self, file: &Path) -> bool {
+        self.file
+            .as_deref()
+            .is_some_and(|own| own == file || fs::canonicalize(own).is_ok_and(|own| own == file))
+    }
+
     /// The application of a runtime folder; `None` when it holds none.
     pub fn read(runtime: &Path) -> Option<Running> {
         let info: serde_json::Value =
             serde_json::from_slice(&fs::read(runtime.join("info.json")).ok()?).ok()?;
-        let lock = fs::read_to_string(runtime.join("lock")).ok()?;
-        let pid = lock.trim().parse().ok()?;
-        is_alive(pid).then(|| Running {
+        Some(Running {
             app: info["app"].as_str().unwrap_or_default().to_owned(),
             runtime: runtime.to_owned(),
             file: info["file"].as_str().map(PathBuf::from),
-            spawner_pid: pid,
+            spawner_pid: holder(&runtime.join("lock"))?,
         })
     }
 
@@ -184,6 +190,22 @@ fn not_running(message: &str, others: &[Running]) -> Failure {
     }
 }
 
+/// The pid of the spawner that holds a lock file. The file outlives a killed spawner, and its pid may be anybody's by now,
+/// so it is the lock that is asked. That takes it for a moment, in which a spawner would be refused it: hence only where the
+/// pid does not tell already that nobody has it.
+pub fn holder(lock: &Path) -> Option<u32> {
+    let pid = pid_in(lock).filter(|pid| is_alive(*pid))?;
+    match File::open(lock).ok()?.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Some(pid),
+        Ok(()) | Err(TryLockError::Error(_)) => None,
+    }
+}
+
+/// The pid that the last spawner wrote into its lock file.
+pub fn pid_in(lock: &Path) -> Option<u32> {
+    fs::read_to_string(lock).ok()?.trim().parse().ok()
+}
+
 /// Whether a process exists. Its start is not compared: the caller goes on to the socket, which decides.
 fn is_alive(pid: u32) -> bool {
     let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
@@ -195,4 +217,46 @@ fn is_alive(pid: u32) -> bool {
 pub fn uid() -> u32 {
     // The owner of a process's /proc folder is its effective user (proc(5)).
     fs::metadata("/proc/self").map(|own| own.uid()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A runtime folder whose lock file names this process, which lives.
+    fn runtime(file: &Path) -> tempfile::TempDir {
+        let runtime = tempfile::tempdir().unwrap();
+        let info = serde_json::json!({ "app": "shop", "file": file });
+        fs::write(runtime.path().join("info.json"), info.to_string()).unwrap();
+        fs::write(runtime.path().join("lock"), format!("{}\n", std::process::id())).unwrap();
+        runtime
+    }
+
+    #[test]
+    fn a_pid_that_is_somebody_elses_by_now_is_no_spawner() {
+        let runtime = runtime("/srv/shop/watt.yaml".as_ref());
+        assert!(Running::read(runtime.path()).is_none());
+        let lock = File::options().write(true).open(runtime.path().join("lock")).unwrap();
+        lock.try_lock().unwrap();
+        let running = Running::read(runtime.path()).unwrap();
+        assert_eq!(running.spawner_pid, std::process::id());
+        lock.unlock().unwrap();
+        assert!(Running::read(runtime.path()).is_none());
+    }
+
+    #[test]
+    fn an_application_started_through_a_link_is_found_from_its_folder() {
+        let home = tempfile::tempdir().unwrap();
+        let home = fs::canonicalize(home.path()).unwrap();
+        let (release, current) = (home.join("release"), home.join("current"));
+        fs::create_dir(&release).unwrap();
+        fs::write(release.join("watt.yaml"), "").unwrap();
+        std::os::unix::fs::symlink(&release, &current).unwrap();
+        let runtime = runtime(&current.join("watt.yaml"));
+        let lock = File::open(runtime.path().join("lock")).unwrap();
+        lock.try_lock().unwrap();
+        let running = Running::read(runtime.path()).unwrap();
+        assert!(running.is_of(&release.join("watt.yaml")));
+        assert!(!running.is_of(&home.join("watt.yaml")));
+    }
 }

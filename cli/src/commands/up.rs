@@ -8,14 +8,14 @@ use std::{
     io::IsTerminal,
     os::unix::process::CommandExt,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use watt_api::{
     client::{Client, LogsQuery},
-    control::{Problem, Status},
+    control::{self, Problem, Status},
 };
 use watt_config::Config;
 use watt_core::AppName;
@@ -24,12 +24,9 @@ use watt_supervisor::places::Places;
 use super::config;
 use crate::{
     args,
-    context::{Running, uid},
+    context::{Running, holder, pid_in, uid},
     exit::{Exit, Failure, Outcome},
-    text::{
-        out,
-        progress::{self, Progress},
-    },
+    text::{out, progress::Progress},
 };
 
 /// How long the supervisor's own processes may take until the control socket answers. Cgroups of a crashed predecessor may
@@ -53,8 +50,8 @@ pub async fn run(arguments: args::Up) -> Outcome {
     let (mut spawner, running) = start(&app, &config).await?;
     let client = running.client().await?;
 
-    let status = tokio::select! {
-        status = watch(&running, &client, json) => status?,
+    let (status, reply) = tokio::select! {
+        settled = watch(&running, &client, json) => settled?,
         () = signals.next() => {
             let stopped = stop(&running, &client, &mut signals, &mut spawner, json).await?;
             // `wattctl up -d && …` must not go on after Ctrl-C.
@@ -65,8 +62,7 @@ pub async fn run(arguments: args::Up) -> Outcome {
         if json {
             out::json(&status);
         }
-        let all_up = status.services.iter().all(|service| progress::is_up(service.state));
-        return Ok(if all_up { Exit::Ok } else { Exit::Failed });
+        return Ok(if reply.ok { Exit::Ok } else { Exit::Failed });
     }
     let query = LogsQuery { since: Some(status.started_at.clone()), follow: true, ..LogsQuery::default() };
     let json_lines = json || !std::io::stdout().is_terminal();
@@ -118,8 +114,8 @@ async fn start(app: &AppName, config: &Config) -> Result<(Child, Running), Failu
         let exit = if error.is_denied() { Exit::Denied } else { Exit::Host };
         Failure::new(exit, watt_supervisor::words::chain(&error)).hint(error.hint())
     };
-    if let Some(running) = Running::read(&places.runtime) {
-        return Err(already_running(&running, &places));
+    if let Some(pid) = holder(&places.lock()) {
+        return Err(already_running(app, pid, &places));
     }
     places.check(&config.plan).map_err(refused)?;
     places.create(uid()).map_err(refused)?;
@@ -128,14 +124,14 @@ async fn start(app: &AppName, config: &Config) -> Result<(Child, Running), Failu
     Ok((spawner, running))
 }
 
-fn already_running(running: &Running, places: &Places) -> Failure {
-    let pid = std::fs::read_to_string(places.lock()).unwrap_or_default();
-    let from = running.file().map(|file| format!(" from {}", file.display())).unwrap_or_default();
-    Failure::new(
-        Exit::AlreadyRunning,
-        format!("{} is running already{from} (pid {})", running.app(), pid.trim()),
+fn already_running(app: &AppName, pid: u32, places: &Places) -> Failure {
+    // One that has just been started has not written yet what it is of.
+    let running = Running::read(&places.runtime);
+    let file = running.as_ref().and_then(Running::file);
+    let from = file.map(|file| format!(" from {}", file.display())).unwrap_or_default();
+    Failure::new(Exit::AlreadyRunning, format!("{app} is running already{from} (pid {pid})")).hint(
+        "`wattctl status` shows it, `wattctl down` stops it; `name:` or --app runs another one beside it",
     )
-    .hint("`wattctl status` shows it, `wattctl down` stops it; `name:` or --app runs another one beside it")
 }
 
 fn spawn(app: &AppName, config: &Config, places: &Places) -> Result<Child, Failure> {
@@ -179,25 +175,28 @@ async fn wait_for_control(app: &AppName, spawner: &mut Child, places: &Places) -
     let deadline = tokio::time::Instant::now() + CONTROL_TIMEOUT;
     loop {
         poll.tick().await;
-        if Client::connect(places.control_socket()).await.is_ok() {
+        // It may be another spawner's, which was faster; ours ends then.
+        let is_ours = pid_in(&places.lock()) == Some(spawner.id());
+        if is_ours && Client::connect(places.control_socket()).await.is_ok() {
             return Ok(running);
         }
         let ended = spawner.try_wait().ok().flatten();
         if ended.is_some() || tokio::time::Instant::now() > deadline {
-            return Err(start_failure(places, ended.is_some()));
+            return Err(start_failure(app, places, ended));
         }
     }
 }
 
 /// Why the supervisor did not come up: what the daemon left for us, else the end of its log.
-fn start_failure(places: &Places, ended: bool) -> Failure {
+fn start_failure(app: &AppName, places: &Places, ended: Option<ExitStatus>) -> Failure {
     // Somebody else was faster: the spawner that lost the race for the lock has ended.
-    if let (true, Some(running)) = (ended, Running::read(&places.runtime)) {
-        return already_running(&running, places);
+    if let (Some(_), Some(pid)) = (ended, holder(&places.lock())) {
+        return already_running(app, pid, places);
     }
-    let problem =
-        std::fs::read(places.error()).ok().and_then(|text| serde_json::from_slice::<Problem>(&text).ok());
-    if let Some(problem) = problem {
+    // What another start left there is not ours to tell, nor is the folder ours to remove.
+    let is_refused = ended.and_then(|status| status.code()) == Some(watt_spawner::DAEMON_REFUSED);
+    let reason = is_refused.then(|| std::fs::read(places.error()).ok()).flatten();
+    if let Some(problem) = reason.and_then(|text| serde_json::from_slice::<Problem>(&text).ok()) {
         let exit = match problem.code.as_str() {
             "config" => Exit::Config,
             "forbidden" => Exit::Denied,
@@ -206,14 +205,17 @@ fn start_failure(places: &Places, ended: bool) -> Failure {
         remove_leftovers(places);
         return Failure { exit, message: problem.message, hint: problem.hint };
     }
-    let what = if ended { "ended while starting" } else { "did not answer in time" };
+    let what = if ended.is_some() { "ended while starting" } else { "did not answer in time" };
     Failure::new(Exit::Host, format!("the supervisor {what}{}", tail_of(&places.own_log())))
         .hint(format!("its log is {}", places.own_log().display()))
 }
 
-/// A supervisor that refused to start leaves nothing but its reason; that was read.
+/// A supervisor that refused to start leaves nothing but its reason; that was read. Where one was killed before, the next
+/// start needs what that one noted.
 fn remove_leftovers(places: &Places) {
-    let _ = std::fs::remove_dir_all(&places.runtime);
+    if !places.info().exists() {
+        let _ = std::fs::remove_dir_all(&places.runtime);
+    }
 }
 
 fn tail_of(log: &Path) -> String {
@@ -222,31 +224,39 @@ fn tail_of(log: &Path) -> String {
     lines.iter().rev().map(|line| format!("\n  {}", crate::text::safe::line(line, false))).collect()
 }
 
-/// Shows how the services come up; returns when each of them is ready or will not be.
-async fn watch(running: &Running, client: &Client, json: bool) -> Result<Status, Failure> {
+/// Shows how the services come up; returns when each of them is ready or will not be. That is the supervisor's to judge: it is
+/// asked for what it does already, and answers when it is done.
+async fn watch(
+    running: &Running,
+    client: &Client,
+    json: bool,
+) -> Result<(Status, control::Outcome), Failure> {
+    if !json {
+        for warning in &client.status().await.map_err(|error| running.failure(error))?.warnings {
+            eprintln!("warning: {warning}");
+        }
+    }
     let mut progress = Progress::new();
+    let reply = tokio::select! {
+        reply = client.start(&[]) => reply,
+        never = show(client, &mut progress), if !json => match never {},
+    };
+    let reply = reply.map_err(|error| running.failure(error))?;
+    let status = client.status().await.map_err(|error| running.failure(error))?;
+    if !json {
+        progress.coming(&status);
+        progress.finish(&status, &reply);
+    }
+    Ok((status, reply))
+}
+
+async fn show(client: &Client, progress: &mut Progress) -> std::convert::Infallible {
     let mut poll = tokio::time::interval(POLL);
     poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut warned = false;
     loop {
         poll.tick().await;
-        let status = client.status().await.map_err(|error| running.failure(error))?;
-        let settled = progress::is_settled(&status);
-        if json {
-            if settled {
-                return Ok(status);
-            }
-            continue;
-        }
-        if !std::mem::replace(&mut warned, true) {
-            for warning in &status.warnings {
-                eprintln!("warning: {warning}");
-            }
-        }
-        progress.coming(&status);
-        if settled {
-            progress.finish(&status);
-            return Ok(status);
+        if let Ok(status) = client.status().await {
+            progress.coming(&status);
         }
     }
 }

@@ -1,13 +1,10 @@
 //! How services come up and go: on a terminal, a line for each that has arrived and a live part for those on their way;
 //! elsewhere, a line for each change.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    time::Instant,
-};
+use std::{collections::HashMap, time::Instant};
 
 use unicode_width::UnicodeWidthStr;
-use watt_api::control::{Service, Status, WorkerState};
+use watt_api::control::{Outcome, Service, Status, WorkerState};
 
 use super::{
     live::Live,
@@ -68,10 +65,14 @@ impl Progress {
         self.live.finish("");
     }
 
-    /// Shows what a start came to.
-    pub fn finish(&mut self, status: &Status) {
+    /// Shows what a start came to: `outcome` is the supervisor's verdict.
+    pub fn finish(&mut self, status: &Status, outcome: &Outcome) {
         let took = numbers::span(self.started.elapsed());
-        let missing: Vec<&Service> = status.services.iter().filter(|service| !is_up(service.state)).collect();
+        let is_missing = |service: &&Service| {
+            let words = outcome.services.get(&service.id).map(String::as_str);
+            !matches!(words, Some("ready" | "completed"))
+        };
+        let missing: Vec<&Service> = status.services.iter().filter(is_missing).collect();
         let name = self.style.paint(Tone::Strong, &status.app);
         let at = status.gateway.as_ref().map(|gateway| format!(" at {gateway}")).unwrap_or_default();
         let text = match missing.first() {
@@ -138,27 +139,8 @@ impl Progress {
     }
 }
 
-/// Whether a start has come to an end: each service is up, has failed, or waits for one that will not come.
-pub fn is_settled(status: &Status) -> bool {
-    let mut lost: BTreeSet<&str> = BTreeSet::new();
-    loop {
-        let before = lost.len();
-        for service in &status.services {
-            let waits_in_vain = service.state == WorkerState::Waiting
-                && service.waiting_for.iter().any(|on| lost.contains(on.as_str()));
-            if waits_in_vain || matches!(service.state, WorkerState::Failed | WorkerState::Down) {
-                lost.insert(&service.id);
-            }
-        }
-        if lost.len() == before {
-            break;
-        }
-    }
-    status.services.iter().all(|service| is_up(service.state) || lost.contains(service.id.as_str()))
-}
-
 /// Whether a start of the service has come to its good end. One that the operator stopped meanwhile is not waited for.
-pub fn is_up(state: WorkerState) -> bool {
+fn is_up(state: WorkerState) -> bool {
     match state {
         WorkerState::Ready | WorkerState::Completed | WorkerState::Down => true,
         WorkerState::Waiting

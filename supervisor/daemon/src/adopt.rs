@@ -139,7 +139,10 @@ impl App {
             "daemon_pid": std::process::id(),
             "life": self.life,
         });
-        fs::write(self.places.info(), format!("{info:#}\n"))
+        // Renamed, so that nobody reads half of it.
+        let (info_path, new) = (self.places.info(), self.places.runtime.join("info.json.new"));
+        fs::write(&new, format!("{info:#}\n"))?;
+        fs::rename(new, info_path)
     }
 
     /// Takes over everything the spawner holds, and goes on from there.
