@@ -1,7 +1,7 @@
 //! The mesh proxy: one process that carries an application's traffic. It answers clients at the gateway, carries
 //! calls between services and to the outside, and answers name questions. See ARCHITECTURE.md and docs/mesh.md.
 //!
-//! - The process: [`run`] starts the threads; `control` takes the daemon's orders over `link` and keeps track with
+//! - The process: [`run()`] starts the threads; `control` takes the daemon's orders over `link` and keeps track with
 //!   `registry`, `drains`, `sockets` and `counts`.
 //! - A thread: `threads` runs one; `listeners` accepts; `context` is what its connections share.
 //! - A connection: [`http`] for requests; `mesh_port`, `egress`, `host_port` and `tunnel` for bytes; `dns` for names;

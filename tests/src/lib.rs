@@ -433,8 +433,8 @@ fn requests(stop: &std::sync::atomic::AtomicBool, address: &str, path: &str, kee
     let mut connection = None;
     while !stop.load(std::sync::atomic::Ordering::Relaxed) {
         match one_request(&mut connection, address, path, keep) {
-            Ok(200) => tally.answered += 1,
-            Ok(status) => tally.failures.push(format!("status {status}")),
+            Ok((200, _)) => tally.answered += 1,
+            Ok((status, body)) => tally.failures.push(format!("status {status}: {body}")),
             Err(error) => {
                 connection = None;
                 tally.failures.push(error.to_string());
@@ -449,9 +449,9 @@ fn one_request(
     address: &str,
     path: &str,
     keep: bool,
-) -> std::io::Result<u16> {
+) -> std::io::Result<(u16, String)> {
     if !keep {
-        return get(address, path).map(|(status, _)| status);
+        return get(address, path);
     }
     let mut stream = match connection.take() {
         Some(stream) => stream,
@@ -482,6 +482,7 @@ fn one_request(
         .nth(1)
         .and_then(|status| status.parse().ok())
         .unwrap_or(0);
+    answer.extend_from_slice(&rest);
     *connection = Some(stream);
-    Ok(status)
+    Ok((status, String::from_utf8_lossy(&answer[end..]).into_owned()))
 }

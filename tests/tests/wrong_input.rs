@@ -187,7 +187,7 @@ fn a_circle_of_dependencies() {
 fn an_env_file_that_cannot_be_read() {
     let app = App::yaml(SLEEPER, User::Ordinary);
     app.write(".env", "A=1\n");
-    fs::set_permissions(app.dir.join(".env"), fs::Permissions::from_mode(0)).expect("it is ours");
+    fs::set_permissions(app.dir.join(".env"), fs::Permissions::from_mode(0o000)).expect("it is ours");
     check!(app, ["up", "-d"], @r#"
     exit 3
     stderr:

@@ -238,7 +238,7 @@ async fn watch(
     }
     let mut progress = Progress::new();
     let reply = tokio::select! {
-        reply = client.start(&[]) => reply,
+        reply = client.wait_for(&[]) => reply,
         never = show(client, &mut progress), if !json => match never {},
     };
     let reply = reply.map_err(|error| running.failure(error))?;

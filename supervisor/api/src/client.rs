@@ -138,6 +138,11 @@ impl Client {
         self.ask(&format!("/v1/services/{}", encoded(service))).await
     }
 
+    /// Returns when services are ready, or not going to be. Starts nothing.
+    pub async fn wait_for(&self, services: &[String]) -> Result<Outcome, Error> {
+        self.order("/v1/await", &Selection { services: services.to_vec() }).await
+    }
+
     /// Starts services and returns when they are ready, or not going to be.
     pub async fn start(&self, services: &[String]) -> Result<Outcome, Error> {
         self.order("/v1/start", &Selection { services: services.to_vec() }).await

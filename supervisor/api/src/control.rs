@@ -5,6 +5,7 @@
 //! | GET /v1/status | the whole application | [`Status`] |
 //! | GET /v1/services/{service} | one service, with its effective configuration | [`Inspect`] |
 //! | POST /v1/start, /v1/stop, /v1/restart | with [`Selection`]; returns when done | [`Outcome`] |
+//! | POST /v1/await | with [`Selection`]; returns when they are ready, or not going to be | [`Outcome`] |
 //! | POST /v1/shutdown | with [`Shutdown`]; returns when everything but the supervisor has ended | [`Outcome`] |
 //! | GET /v1/events?since=N&follow=true | the event stream, one JSON object a line | [`Event`]s |
 //! | GET /v1/logs?service=A&service=B&since=T&after=S&tail=N&follow=true | output, one JSON object a line | [`LogLine`]s |

@@ -264,14 +264,11 @@ impl App {
     pub(crate) fn adopt_bound(&mut self, name: String, socket: OwnedFd) {
         let socket = Arc::new(socket);
         let Some((kind, rest)) = name.split_once('/') else { return };
-        match kind {
-            "mesh" => {
-                let caller = rest.split('/').next().unwrap_or_default().to_owned();
-                let kind = ListenerKind::MeshUnix { caller };
-                self.proxy_link.add_listener(format!("mesh-unix/{rest}"), kind, Arc::clone(&socket));
-            }
-            // Read by the watch of a run, and the worker's own, which the spawner passes to the program.
-            _ => {}
+        // The others are read by the watch of a run, or are the worker's own, which the spawner passes to the program.
+        if kind == "mesh" {
+            let caller = rest.split('/').next().unwrap_or_default().to_owned();
+            let kind = ListenerKind::MeshUnix { caller };
+            self.proxy_link.add_listener(format!("mesh-unix/{rest}"), kind, Arc::clone(&socket));
         }
         self.bound.insert(name, socket);
     }

@@ -36,6 +36,7 @@ impl App {
             Command::Names { reply } => answer(reply, Ok(self.plan.services.keys().cloned().collect())),
             Command::Status { reply } => self.status(reply),
             Command::Inspect { service, reply } => self.inspect(&service, reply),
+            Command::Await { services, reply } => self.wait_for(services, reply),
             Command::Start { services, reply } => self.operate(services, Goal::Up, Request::Start, reply),
             Command::Restart { services, reply } => self.operate(services, Goal::Up, Request::Restart, reply),
             Command::Stop { services, reply } => self.operate(services, Goal::Down, Request::Stop, reply),
@@ -62,6 +63,14 @@ impl App {
         };
         self.tell(FleetEvent::Request(request(selection.clone())));
         self.operations.push(Operation { selection, goal, reply });
+        self.unsettle();
+    }
+
+    fn wait_for(&mut self, services: Services, reply: Reply<Outcome>) {
+        match self.select(services) {
+            Ok(selection) => self.operations.push(Operation { selection, goal: Goal::Up, reply }),
+            Err(refusal) => return answer(reply, Err(refusal)),
+        }
         self.unsettle();
     }
 

@@ -400,6 +400,7 @@ impl Connection {
 fn refused(address: SocketAddr, error: &io::Error) -> StartError {
     let reason = match error.kind() {
         io::ErrorKind::AddrInUse => GatewayRefusal::Taken(holder::of_port(address)),
+        io::ErrorKind::PermissionDenied => GatewayRefusal::Denied(error.to_string()),
         _ => GatewayRefusal::Other(error.to_string()),
     };
     StartError::Gateway { address, reason }

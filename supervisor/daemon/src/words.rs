@@ -37,7 +37,9 @@ pub fn exit_code(cause: &ExitCause) -> Option<i32> {
         ExitCause::Exited(status) => Some(*status),
         ExitCause::Signaled { signal, .. } => Some(*signal),
         ExitCause::ExecFailed(failure) => Some(failure.errno),
-        ExitCause::OutOfMemory { .. } | ExitCause::Stopped | ExitCause::StartTimeout | ExitCause::Unknown => None,
+        ExitCause::OutOfMemory { .. } | ExitCause::Stopped | ExitCause::StartTimeout | ExitCause::Unknown => {
+            None
+        }
     }
 }
 

@@ -28,6 +28,13 @@ pub enum Command {
         /// The answer.
         reply: Reply<Box<Inspect>>,
     },
+    /// Wait for services to get ready; nothing is started for it. Always legal.
+    Await {
+        /// Which.
+        services: Services,
+        /// Answered when each is ready, or is not going to be.
+        reply: Reply<Outcome>,
+    },
     /// Start services and what they depend on. Legal until a shutdown has begun.
     Start {
         /// Which.

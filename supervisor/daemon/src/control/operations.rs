@@ -15,6 +15,7 @@ use super::{
 /// What may be done to services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
+    Await,
     Start,
     Stop,
     Restart,
@@ -33,6 +34,7 @@ pub(super) async fn order(
     let _permit = control.long_calls.try_acquire().map_err(|_| Failure::Busy)?;
     let outcome = control
         .ask(|reply| match order {
+            Order::Await => Command::Await { services, reply },
             Order::Start => Command::Start { services, reply },
             Order::Stop => Command::Stop { services, reply },
             Order::Restart => Command::Restart { services, reply },

@@ -95,6 +95,7 @@ pub(super) const ROUTES: &[Route] = &[
         body: None,
         reply: Content::One(SchemaGenerator::subschema_for::<Inspect>),
     },
+    order("/v1/await", Order::Await, "await", "Answers when services are ready, or are not going to be"),
     order(
         "/v1/start",
         Order::Start,

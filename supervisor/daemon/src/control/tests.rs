@@ -118,7 +118,9 @@ async fn scripted_loop(mut commands: mpsc::Receiver<Command>, tell: mpsc::Unboun
             Command::Start { services: Services::Named(names), reply } if names[0].as_str() == "orders" => {
                 never_answered.push(reply);
             }
-            Command::Start { services, reply } | Command::Stop { services, reply } => {
+            Command::Await { services, reply }
+            | Command::Start { services, reply }
+            | Command::Stop { services, reply } => {
                 let _ = reply.send(done(&services));
             }
             Command::Restart { reply, .. } => drop(reply.send(Err(Refusal::ShuttingDown))),
