@@ -45,7 +45,7 @@ def supervisord(folder):
 
 
 def pm2(folder):
-    apps = [{"name": "origin", "script": ORIGIN, "args": "tcp 127.0.0.1:18160", "interpreter": "none", "max_restarts": 1000, "min_uptime": 1}]
+    apps = [{"name": "origin", "script": ORIGIN, "args": "tcp 127.0.0.1:18160", "interpreter": "none", "max_restarts": 1000}]
     (folder / "apps.json").write_text(json.dumps({"apps": apps}))
     env = dict(os.environ, PM2_HOME=str(folder / "pm2"), PATH=f"{PEERS}/node_modules/node/bin:{os.environ['PATH']}")
     return [PEERS / "node_modules/.bin/pm2-runtime", folder / "apps.json"], env, tree

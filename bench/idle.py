@@ -12,11 +12,11 @@ import time
 from measure import PEERS, WATTCTL, Program, cpu_us, memory, name, table, tree, wait
 
 SIZES = [int(size) for size in os.environ.get("SIZES", "1 100 1000").split()]
-IDLE_SECONDS = 10
+IDLE_SECONDS = 5
 
 
 def sleeps(pids):
-    return [pid for pid in pids if name(pid).startswith("sleep ")]
+    return [pid for pid in pids if name(pid).split(" ")[0].rsplit("/")[-1] == "sleep"]
 
 
 def watt(network):
