@@ -86,9 +86,4 @@ pub enum Refusal {
     },
     /// The application is being shut down.
     ShuttingDown,
-    /// It failed for a reason of ours.
-    Failed {
-        /// What was tried and why it failed.
-        message: String,
-    },
 }

@@ -46,7 +46,6 @@ impl From<Refusal> for Failure {
         match refusal {
             Refusal::UnknownService { name, known } => Failure::UnknownService { name, known },
             Refusal::ShuttingDown => Failure::Ending,
-            Refusal::Failed { message } => Failure::Internal(message),
         }
     }
 }
