@@ -15,8 +15,8 @@ use std::{
 use nix::{
     errno::Errno,
     sys::socket::{getsockopt, sockopt::PeerPidfd},
+    unistd::{Pid, getsid},
 };
-use rustix::process::{Pid, getsid};
 use tokio::net::UnixStream;
 
 /// How many cgroups or parents are looked at.
@@ -71,8 +71,9 @@ pub(crate) fn is_of_worker(pid: u32) -> bool {
     ancestors(pid).any(|pid| pid == spawner) && !is_in_session_of(spawner, pid)
 }
 
+/// A session that began outside of our PID namespace, as `docker exec` begins one, is number 0 here.
 fn is_in_session_of(one: u32, other: u32) -> bool {
-    let session = |pid: u32| getsid(Some(Pid::from_raw(pid.cast_signed())?)).ok();
+    let session = |pid: u32| getsid(Some(Pid::from_raw(pid.cast_signed()))).ok();
     session(one).is_some_and(|session_of_one| session(other) == Some(session_of_one))
 }
 

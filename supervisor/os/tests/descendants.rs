@@ -100,7 +100,7 @@ fn a_tree_with_orphans_and_sessions_of_its_own_is_ended() {
 
 #[test]
 fn what_the_main_process_left_behind_is_ended() {
-    let mut run = Run::start("(setsid sleep 600 &); (sleep 600 &); echo up; sleep 600; :", "left");
+    let mut run = Run::start("(setsid sleep 600 &); (sleep 600 &); sleep 600 & echo up; wait", "left");
     run.end_main();
     // The two that were put aside, and the one that was waited for.
     run.eventually_found(|count| count == 3);
