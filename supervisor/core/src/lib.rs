@@ -6,6 +6,8 @@
 pub mod fleet;
 pub mod names;
 pub mod plan;
+pub mod sandbox;
+pub mod syscalls;
 pub mod worker;
 
 pub use names::{AppName, NameError, RunId, ServiceId, WorkerId};

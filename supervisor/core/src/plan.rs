@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{AppName, ServiceId};
+use crate::{AppName, ServiceId, sandbox::Sandbox};
 
 /// A whole application.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +32,12 @@ pub struct Plan {
     pub hold: Hold,
     /// Where and how much output is kept.
     pub logs: Logs,
+    /// The ceiling of the whole application.
+    pub limits: CgroupLimits,
+    /// Where the values of secrets come from, by name.
+    pub secrets: BTreeMap<String, Secret>,
+    /// Who else than root and the supervisor's user may use the control socket: groups of the host by name.
+    pub control: BTreeMap<String, Role>,
 }
 
 /// The public listener.
@@ -82,8 +88,8 @@ pub struct Service {
     pub listen: Listen,
     /// Which network it sees.
     pub network: Network,
-    /// Which ports of the host's own localhost a private service may reach.
-    pub host_ports: BTreeSet<u16>,
+    /// What a private service may reach outside the mesh.
+    pub egress: Egress,
     /// What has to be true before this service starts.
     pub depends_on: BTreeMap<ServiceId, Condition>,
     /// When a worker counts as ready.
@@ -92,10 +98,73 @@ pub struct Service {
     pub restart: Restart,
     /// How a worker is stopped.
     pub stop: Stop,
-    /// What the kernel enforces.
+    /// What the kernel enforces for each worker.
     pub limits: Limits,
+    /// The ceiling of all its workers together.
+    pub limits_total: CgroupLimits,
+    /// How its processes are scheduled.
+    pub scheduling: Scheduling,
+    /// What it may see and do.
+    pub sandbox: Sandbox,
+    /// Secrets it gets as files in `$CREDENTIALS_DIRECTORY`, by the name of the file: which of [`Plan::secrets`].
+    pub secrets: BTreeMap<String, String>,
+    /// What it may ask of the control API; `None` gives it no way there.
+    pub management: Option<Role>,
     /// Timeouts of requests sent to this service.
     pub timeouts: Timeouts,
+}
+
+/// What a private service may reach outside the mesh.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Egress {
+    /// Destinations it may connect to. `None` allows all, an empty list none.
+    pub allow: Option<Vec<EgressRule>>,
+    /// Ports of the host's own localhost it may reach, at its own localhost.
+    pub host_ports: BTreeSet<u16>,
+}
+
+/// A set of destinations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EgressRule {
+    /// Where.
+    pub to: Destination,
+    /// The only port, or every one.
+    pub port: Option<NonZeroU16>,
+}
+
+/// Hosts outside the mesh.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// Every one.
+    Anywhere,
+    /// The host of this name, lower case; `*.example.org` is every name below.
+    Name(String),
+    /// The addresses that begin with this many bits of this one.
+    Network(IpAddr, u8),
+}
+
+/// Where a secret's value comes from. The value itself is never part of a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Secret {
+    /// A file.
+    File(PathBuf),
+    /// A variable of the supervisor's environment or of `.env`.
+    Environment(String),
+    /// A credential that systemd loaded for the unit (`LoadCredential=`).
+    Credential(String),
+    /// What this program writes to its standard output.
+    Command(Vec<String>),
+}
+
+/// What somebody may ask of the control API. Each includes those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// To look: status, events, logs.
+    View,
+    /// To start, stop and restart services.
+    Operate,
+    /// Everything.
+    Admin,
 }
 
 /// How a program accepts connections.
@@ -206,22 +275,99 @@ pub struct Stop {
     pub grace: Duration,
 }
 
-/// What the kernel enforces for each worker. `None` leaves the kernel's or the host's own limit.
+/// What the kernel enforces for each worker.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Limits {
-    /// Bytes of memory; more is an out-of-memory kill of the worker.
-    pub memory: Option<u64>,
-    /// Bytes of memory above which the kernel slows the worker down and reclaims (`memory.high`).
-    pub memory_high: Option<u64>,
-    /// CPU time in thousandths of one CPU: 1500 is one and a half.
-    pub cpu_millis: Option<u32>,
-    /// Processes and threads.
-    pub pids: Option<u32>,
+    /// By its cgroup.
+    pub cgroup: CgroupLimits,
     /// Whether an out-of-memory kill takes every process of the worker (`memory.oom.group`). On by default: half
     /// a worker is worse than none.
     pub oom_group: bool,
     /// Resource limits by their setrlimit(2) name.
     pub rlimits: BTreeMap<Rlimit, RlimitValue>,
+}
+
+/// What a cgroup limits (cgroup-v2.rst of the kernel). `None` leaves the kernel's or the host's own limit.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CgroupLimits {
+    /// Bytes of memory; more is an out-of-memory kill (`memory.max`).
+    pub memory: Option<u64>,
+    /// Bytes of memory above which the kernel slows the group down and reclaims (`memory.high`).
+    pub memory_high: Option<u64>,
+    /// Bytes that are reclaimed from others first (`memory.low`).
+    pub memory_low: Option<u64>,
+    /// Bytes that are never reclaimed (`memory.min`).
+    pub memory_min: Option<u64>,
+    /// Bytes of swap (`memory.swap.max`); none where `memory` is set and this is not.
+    pub swap: Option<u64>,
+    /// CPU time in thousandths of one CPU: 1500 is one and a half (`cpu.max`).
+    pub cpu_millis: Option<u32>,
+    /// Share of CPU time among neighbours that all want it, 1 to 10,000; the kernel's own is 100 (`cpu.weight`).
+    pub cpu_weight: Option<u16>,
+    /// The CPUs it may run on (`cpuset.cpus`); empty allows all.
+    pub cpus: BTreeSet<u16>,
+    /// Processes and threads (`pids.max`).
+    pub pids: Option<u32>,
+    /// Share of a disk's time, 1 to 10,000 (`io.weight`).
+    pub io_weight: Option<u16>,
+    /// Bounds by block device (`io.max`), the device or any path on it.
+    pub io: BTreeMap<PathBuf, IoLimits>,
+    /// Bytes of huge pages by page size, as the kernel writes it: `2MB` (`hugetlb.2MB.max`).
+    pub hugetlb: BTreeMap<String, u64>,
+}
+
+/// Bounds on one block device (`io.max`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct IoLimits {
+    /// Bytes a second that are read.
+    pub read_bytes: Option<u64>,
+    /// Bytes a second that are written.
+    pub write_bytes: Option<u64>,
+    /// Reads a second.
+    pub read_ops: Option<u64>,
+    /// Writes a second.
+    pub write_ops: Option<u64>,
+}
+
+/// How processes are scheduled (sched(7)). `None` leaves what the supervisor has.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Scheduling {
+    /// -20, the most eager, to 19.
+    pub nice: Option<i8>,
+    /// The CPU scheduling policy.
+    pub policy: Option<SchedulingPolicy>,
+    /// The CPUs its threads may run on (sched_setaffinity(2)); empty allows all.
+    pub affinity: BTreeSet<u16>,
+    /// The I/O scheduling class and its level, 0 to 7 (ioprio_set(2)).
+    pub io: Option<IoPriority>,
+    /// How eagerly the kernel kills it when the host is out of memory, -1000 to 1000 (proc_pid_oom_score_adj(5)).
+    pub oom_score_adj: Option<i16>,
+}
+
+/// A CPU scheduling policy of sched(7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SchedulingPolicy {
+    /// Time-sharing, the usual one.
+    Other,
+    /// Time-sharing for work that does not interact.
+    Batch,
+    /// When nothing else runs.
+    Idle,
+    /// Realtime, first in first out, with this priority of 1 to 99.
+    Fifo(u8),
+    /// Realtime, in turns, with this priority of 1 to 99.
+    RoundRobin(u8),
+}
+
+/// An I/O scheduling class of ioprio_set(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IoPriority {
+    /// First access to the disk, with this level.
+    Realtime(u8),
+    /// The usual class, with this level.
+    BestEffort(u8),
+    /// When nobody else wants the disk.
+    Idle,
 }
 
 /// A resource of setrlimit(2).
