@@ -6,6 +6,7 @@ use std::{
     net::IpAddr,
     num::NonZeroU16,
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
@@ -104,8 +105,8 @@ pub struct Service {
     pub limits_total: CgroupLimits,
     /// How its processes are scheduled.
     pub scheduling: Scheduling,
-    /// What it may see and do.
-    pub sandbox: Sandbox,
+    /// What it may see and do. Most services of an application share one.
+    pub sandbox: Arc<Sandbox>,
     /// Secrets it gets as files in `$CREDENTIALS_DIRECTORY`, by the name of the file: which of [`Plan::secrets`].
     pub secrets: BTreeMap<String, String>,
     /// What it may ask of the control API; `None` gives it no way there.

@@ -12,6 +12,8 @@ use crate::syscalls::Filter;
 pub struct Sandbox {
     /// What the switches started from.
     pub profile: Profile,
+    /// Whether a service does not start where the host cannot do one of the switches.
+    pub required: bool,
     /// No program gains rights by being executed (PR_SET_NO_NEW_PRIVS).
     pub no_new_privileges: bool,
     /// `/tmp`, `/var/tmp` and `/dev/shm` of its own, empty at each start.
@@ -240,6 +242,7 @@ impl Sandbox {
     fn off() -> Sandbox {
         Sandbox {
             profile: Profile::Off,
+            required: false,
             no_new_privileges: false,
             private_tmp: false,
             private_devices: false,
