@@ -56,27 +56,174 @@ pub struct LaunchPlan {
     pub listeners: u16,
     /// (resource number of setrlimit(2), soft, hard)
     pub rlimits: Vec<(u32, u64, u64)>,
+    /// When and where it runs, and how eagerly it is killed.
+    pub scheduling: Scheduling,
     /// File mode creation mask.
     pub umask: u32,
-    /// Enter a new user namespace in which the caller's own uid and gid are mapped to themselves. What gives an
-    /// ordinary user the capabilities the next steps need.
+    /// Be in a user namespace in which the caller's own uid and gid are mapped to themselves. What gives an
+    /// ordinary user the capabilities the next steps need. With [`Namespaces::pid`] the spawner's clone makes it.
     pub user_namespace: bool,
     /// Enter a new network namespace.
     pub network: Option<PrivateNetwork>,
-    /// Enter a new mount namespace and bind these files over existing ones: (source, target).
-    pub bind_files: Vec<(PathBuf, PathBuf)>,
-    /// In the same mount namespace, after that: a folder of which nothing is seen but one below it.
-    pub hide: Option<HiddenFolder>,
-    /// Change to this user and group, without supplementary groups.
-    pub identity: Option<(u32, u32)>,
-    /// Give up every capability, the bounding set included.
-    pub drop_capabilities: bool,
-    /// Set no_new_privs (prctl(2)).
+    /// The other namespaces of its own.
+    pub namespaces: Namespaces,
+    /// What is changed in a mount namespace of its own, in this order; none is made when this is empty.
+    pub mounts: Vec<Mount>,
+    /// Whom to become.
+    pub identity: Option<Identity>,
+    /// Which capabilities are left; `None` changes nothing.
+    pub capabilities: Option<Capabilities>,
+    /// Have an empty session keyring of its own, which leads to no other (keyctl(2), KEYCTL_JOIN_SESSION_KEYRING).
+    pub keyring: bool,
+    /// The execution domain (personality(2)), by the kernel's number.
+    pub personality: Option<u32>,
+    /// Set no_new_privs (prctl(2)). Needed by `landlock` and `seccomp`, unless CAP_SYS_ADMIN is left.
     pub no_new_privs: bool,
     /// Ask for this signal when the spawner dies (PR_SET_PDEATHSIG).
     pub parent_death_signal: Option<i32>,
-    /// Value of /proc/self/oom_score_adj.
+    /// What Landlock is to allow.
+    pub landlock: Option<Landlock>,
+    /// System call filters, each an array of `struct sock_filter` (seccomp(2)) in the kernel's own byte order. Installed in
+    /// this order, as the last thing before the program is executed: they have to allow execve(2), and what reports that
+    /// it failed (sendmsg(2), exit_group(2)).
+    pub seccomp: Vec<Vec<u8>>,
+}
+
+/// When and where a program runs (sched(7)), and how eagerly it is killed. `None` and an empty list change nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Scheduling {
+    /// From -20, the most eager, to 19 (setpriority(2)).
+    pub nice: Option<i32>,
+    /// The policy's number and its priority of sched_setscheduler(2); the priority is 0 for policies that are not realtime.
+    pub policy: Option<(i32, i32)>,
+    /// The numbers of the CPUs to run on (sched_setaffinity(2)).
+    pub affinity: Vec<u16>,
+    /// The I/O scheduling class of ioprio_set(2), 1 to 3, and the level in it, 0 to 7.
+    pub io: Option<(u8, u8)>,
+    /// Value of /proc/self/oom_score_adj (proc_pid_oom_score_adj(5)).
     pub oom_score_adj: Option<i32>,
+}
+
+/// Namespaces of a program's own, beside those of user, network and mounts (namespaces(7)).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Namespaces {
+    /// System V IPC and POSIX message queues.
+    pub ipc: bool,
+    /// The host name.
+    pub uts: Option<HostName>,
+    /// Its cgroup looks like the root.
+    pub cgroup: bool,
+    /// Its processes see each other alone. The spawner must have cloned the stage into it
+    /// (`Request::Spawn::pid_namespace`): the stage is the namespace's init, and stays there beside the program.
+    pub pid: bool,
+}
+
+/// The name of the host in a UTS namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HostName {
+    /// What it is outside.
+    Same,
+    /// This, of at most 64 bytes.
+    Own(String),
+}
+
+/// Whom a program runs as.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The user.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+    /// All supplementary groups.
+    pub groups: Vec<u32>,
+}
+
+/// The capabilities that are left, as bits by the kernel's numbers (capabilities(7)). All that is not named here is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capabilities {
+    /// What may ever be had: the bounding set. A program that runs as root has all of it.
+    pub bounding: u64,
+    /// What the program has although it is not root: the ambient set. A part of `bounding`.
+    pub ambient: u64,
+}
+
+/// One change of what a program sees of the file system. Sources, what [`Mount::Writable`] shows and what
+/// [`HiddenFolder`] keeps are as the host has them, whatever was mounted over them before. All other paths are those that the
+/// program sees at that point. A symbolic link is followed.
+///
+/// A path that has to exist and does not is an error, but where it is `optional`. A mount point that is missing below a
+/// [`Mount::Tmpfs`], [`Mount::Devices`] or [`HiddenFolder`] is made there; on the host's own file systems nothing is made.
+///
+/// What comes later lies over what came before: a [`Mount::ReadOnly`] holds for everything below it that was
+/// mounted until then, and not for what comes after it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mount {
+    /// The source is seen in place of the target, with everything mounted below it. Both are files, or both are folders.
+    Bind {
+        /// What is seen.
+        source: PathBuf,
+        /// Where.
+        target: PathBuf,
+        /// Whether it cannot be written, nor what is mounted below it.
+        read_only: bool,
+        /// Whether it is left out when one of them is missing.
+        optional: bool,
+    },
+    /// An empty folder in memory, without device nodes and set-user-ID programs (tmpfs(5)).
+    Tmpfs {
+        /// Where. A missing one is left out when `optional`.
+        target: PathBuf,
+        /// How many bytes it may hold; `None` is the kernel's half of the memory. A cgroup's limit of memory holds for it as
+        /// well.
+        size: Option<u64>,
+        /// Its mode.
+        mode: u32,
+        /// Whether nothing can be executed from it.
+        no_exec: bool,
+        /// Whether it cannot be written, once all mounts below it were made.
+        read_only: bool,
+        /// Whether it is left out when the target is missing.
+        optional: bool,
+    },
+    /// A path cannot be written, nor can what is mounted below it.
+    ReadOnly {
+        /// The file or folder.
+        path: PathBuf,
+        /// Whether it is left out when the path is missing.
+        optional: bool,
+    },
+    /// A path is as the host has it, with everything mounted below it.
+    Writable {
+        /// The file or folder.
+        path: PathBuf,
+        /// Whether it is left out when the path is missing.
+        optional: bool,
+    },
+    /// A file or folder without a content and without any right, in place of the path.
+    Inaccessible {
+        /// The file or folder.
+        path: PathBuf,
+        /// Whether it is left out when the path is missing.
+        optional: bool,
+    },
+    /// Of a folder only one below it is seen.
+    HideFolder(HiddenFolder),
+    /// A `/dev` of its own, read-only, with `null`, `zero`, `full`, `random`, `urandom`, `tty`, the usual links, an instance
+    /// of pseudo terminals of its own, and the host's `shm`, `mqueue` and `log`. Later mounts go on top of these.
+    Devices,
+    /// A `/proc` of its own: of the own PID namespace, where there is one.
+    Proc {
+        /// Which processes of others are seen.
+        hide: HideProcesses,
+        /// Whether nothing but processes is seen (`subset=pid` of proc(5)).
+        processes_only: bool,
+    },
+    /// A `/sys` of its own network namespace, read-only, with the host's `/sys/fs/cgroup` in it.
+    Sys,
+    /// `/sys/fs/cgroup` read-only, with the own cgroup as the root of each hierarchy. Needs [`Namespaces::cgroup`].
+    Cgroups,
+    /// `/dev/mqueue` of the own IPC namespace (mq_overview(7)).
+    Mqueue,
 }
 
 /// A folder that looks empty and unchangeable to the program, but for one below it that is the real one. All services
@@ -87,6 +234,69 @@ pub struct HiddenFolder {
     pub folder: PathBuf,
     /// What stays of it, below it.
     pub keep: PathBuf,
+}
+
+/// Which processes of other users are seen in /proc (`hidepid` of proc(5)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum HideProcesses {
+    /// All are.
+    #[default]
+    None,
+    /// Not what they do.
+    NoAccess,
+    /// None.
+    Invisible,
+    /// Only those that may be traced, of one's own user as well.
+    NotPtraceable,
+}
+
+/// A Landlock domain (landlock(7)): what is not allowed by a rule is refused, as far as the kernel's ABI can refuse it.
+/// [`Probe::landlock`] tells how far that is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Landlock {
+    /// What is refused where no rule allows it. Empty leaves files alone.
+    pub handled: FileAccess,
+    /// What is allowed, and where.
+    pub rules: Vec<LandlockRule>,
+    /// No abstract Unix socket outside of the domain can be connected to (ABI 6).
+    pub abstract_sockets: bool,
+    /// No process outside of the domain can be sent a signal (ABI 6).
+    pub signals: bool,
+}
+
+/// A file, or a folder with all below it, and what may be done there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LandlockRule {
+    /// The file or folder.
+    pub path: PathBuf,
+    /// What may be done. What makes no sense for a file is passed over for one.
+    pub access: FileAccess,
+    /// Whether it is left out when the path is missing.
+    pub optional: bool,
+}
+
+/// What is done with files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct FileAccess {
+    /// Opening to read, listing folders.
+    pub read: bool,
+    /// Executing.
+    pub execute: bool,
+    /// Opening to write, truncating.
+    pub write: bool,
+    /// Making, renaming and removing files, folders, links, sockets and pipes.
+    pub make: bool,
+    /// Making device nodes, and controlling devices (ioctl(2)).
+    pub devices: bool,
+}
+
+impl FileAccess {
+    /// Everything.
+    pub const ALL: FileAccess =
+        FileAccess { read: true, execute: true, write: true, make: true, devices: true };
+    /// Reading and executing.
+    pub const READ: FileAccess =
+        FileAccess { read: true, execute: true, write: false, make: false, devices: false };
 }
 
 /// A network namespace of its own, with loopback only, and the listeners made inside. Each is reported as a
@@ -122,6 +332,11 @@ pub enum Report {
     Executing,
     /// A step failed; nothing of the program was executed.
     Failed(Failure),
+    /// The program was executed in a PID namespace of its own, and the stage stays beside it as the init there. Comes after
+    /// [`Report::Executing`], in place of the end of the socket.
+    Executed,
+    /// The program of a PID namespace of its own has ended, and the init does next. Its own exit says nothing.
+    Ended(Ended),
     /// The answer to [`Task::Probe`].
     Probe(Probe),
 }
@@ -129,12 +344,23 @@ pub enum Report {
 /// A step that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// The step: `cwd`, `rlimits`, `network`, `mounts`, `exec` …
+    /// The step: `cwd`, `rlimits`, `network`, `mounts`, `seccomp`, `exec` …
     pub step: String,
     /// What it was about: a path, a limit.
     pub object: String,
     /// The error number of errno(3).
     pub errno: i32,
+}
+
+/// How a program ended, as wait4(2) said it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// The exit status, or the signal's number.
+    pub code: i32,
+    /// Whether a signal ended it.
+    pub signaled: bool,
+    /// Whether a core was dumped.
+    pub core_dumped: bool,
 }
 
 /// What this host allows the spawner's user. `Err` carries the step and the error number.
@@ -150,6 +376,32 @@ pub struct Probe {
     pub any_ip: Result<(), Failure>,
     /// A mount namespace with a file bound over another one and a folder hidden.
     pub mount_namespace: Result<(), Failure>,
+    /// Making a folder read-only and a part of it writable again, inside it.
+    pub read_only: Result<(), Failure>,
+    /// [`Mount::Devices`]
+    pub devices: Result<(), Failure>,
+    /// A PID namespace of its own.
+    pub pid_namespace: Result<(), Failure>,
+    /// [`Mount::Proc`] in a PID namespace of its own.
+    pub proc: Result<(), Failure>,
+    /// [`Mount::Proc`] without one, which hides processes.
+    pub proc_shared: Result<(), Failure>,
+    /// [`Mount::Sys`]
+    pub sys: Result<(), Failure>,
+    /// [`Namespaces::ipc`], with [`Mount::Mqueue`].
+    pub ipc_namespace: Result<(), Failure>,
+    /// [`Namespaces::uts`] with a name of its own.
+    pub uts_namespace: Result<(), Failure>,
+    /// [`Namespaces::cgroup`], with [`Mount::Cgroups`].
+    pub cgroup_namespace: Result<(), Failure>,
+    /// A session keyring of its own.
+    pub keyring: Result<(), Failure>,
+    /// The ABI version of Landlock, at least 1.
+    pub landlock: Result<u32, Failure>,
+    /// A filter of system calls.
+    pub seccomp: Result<(), Failure>,
     /// Changing to another uid.
     pub change_user: Result<(), Failure>,
+    /// Giving up capabilities for good: emptying the bounding set.
+    pub capabilities: Result<(), Failure>,
 }

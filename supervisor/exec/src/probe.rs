@@ -43,7 +43,28 @@ pub(crate) fn probe() -> Probe {
     // Last, because nothing of the above works afterwards.
     let change_user =
         named("credentials", credentials::change_to(NOBODY, NOBODY).about("uid 65534, gid 65534"));
-    Probe { user_namespace, network_namespace, redirect, any_ip, mount_namespace, change_user }
+    let untried = || named("untried", Err(StepError::invalid("untried".to_owned())));
+    Probe {
+        user_namespace,
+        network_namespace,
+        redirect,
+        any_ip,
+        mount_namespace,
+        read_only: untried(),
+        devices: untried(),
+        pid_namespace: untried(),
+        proc: untried(),
+        proc_shared: untried(),
+        sys: untried(),
+        ipc_namespace: untried(),
+        uts_namespace: untried(),
+        cgroup_namespace: untried(),
+        keyring: untried(),
+        landlock: untried().map(|()| 0),
+        seccomp: untried(),
+        change_user,
+        capabilities: untried(),
+    }
 }
 
 fn enter_network() -> Result<(), StepError> {

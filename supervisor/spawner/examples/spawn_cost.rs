@@ -58,7 +58,14 @@ fn one(handle: &Handle, run: u64) -> io::Result<Duration> {
     let started = Instant::now();
     let task = postcard::to_stdvec(&Task::Launch(Box::new(plan))).map_err(io::Error::other)?;
     let task = memfd::sealed(c"plan", &task)?;
-    let request = Request::Spawn { run, tag: vec![], cgroup: false, pass: vec![] };
+    let request = Request::Spawn {
+        run,
+        tag: vec![],
+        cgroup: false,
+        pid_namespace: false,
+        user_namespace: false,
+        pass: vec![],
+    };
     handle.send(&request, &[std::os::fd::AsFd::as_fd(&task)])?;
     loop {
         match handle.recv()? {

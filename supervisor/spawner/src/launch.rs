@@ -181,6 +181,7 @@ impl Reports {
             Report::Failed(Failure { step, object, errno }) => {
                 self.said = Said::Failed(Failure { step: cut(step), object: cut(object), errno });
             }
+            Report::Executed | Report::Ended(_) => {}
             Report::Probe(probe) => self.said = Said::Probe(Box::new(probe)),
         }
     }

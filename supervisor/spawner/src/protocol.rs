@@ -35,6 +35,10 @@ pub enum Request {
         tag: Vec<u8>,
         /// Whether a cgroup comes with it.
         cgroup: bool,
+        /// Whether the plan has a PID namespace of its own (`LaunchPlan::namespaces.pid`), which only the clone can make.
+        pid_namespace: bool,
+        /// Whether the plan has a user namespace. The clone makes it when there is a PID namespace to make in it.
+        user_namespace: bool,
         /// Names of listeners or kept descriptors to pass on, in order.
         pass: Vec<String>,
     },

@@ -32,7 +32,9 @@ impl Spawner {
     pub(crate) fn request(&mut self, request: Request, descriptors: Vec<OwnedFd>) {
         match request {
             Request::List => self.outbox.push_list(self.daemon.restarts, self.started_at_ms),
-            Request::Spawn { run, tag, cgroup, pass } => self.spawn(run, tag, cgroup, &pass, &descriptors),
+            Request::Spawn { run, tag, cgroup, pass, .. } => {
+                self.spawn(run, tag, cgroup, &pass, &descriptors)
+            }
             Request::Tag { run, tag } => match self.holdings.runs.get_mut(&run) {
                 Some(held) if tag.len() <= NOTE_SIZE_MAX => held.tag = tag,
                 _ => note(format_args!("no such run, or too long a tag: run {run}")),

@@ -6,18 +6,19 @@ use watt_os::credentials;
 use crate::{
     error::{About, StepError},
     launch::Stage,
+    plan::Identity,
 };
 
 pub(crate) fn give_up(stage: &mut Stage<'_>) -> Result<(), StepError> {
     let plan = &stage.plan;
-    if plan.drop_capabilities {
+    if plan.capabilities.is_some() {
         // Before the user changes, which takes the capability that is needed here.
         clear_bounding_set(plan.no_new_privs)?;
     }
-    if let Some((uid, gid)) = plan.identity {
+    if let Some(Identity { uid, gid, .. }) = plan.identity {
         credentials::change_to(uid, gid).about(&format!("uid {uid}, gid {gid}"))?;
     }
-    if plan.drop_capabilities {
+    if plan.capabilities.is_some() {
         credentials::clear_capabilities().about("capabilities")?;
     }
     Ok(())

@@ -17,20 +17,22 @@ use watt_os::{
 use crate::{
     error::{About, StepError},
     launch::Stage,
-    plan::HiddenFolder,
+    plan::{HiddenFolder, Mount},
 };
 
 pub(crate) fn arrange(stage: &mut Stage<'_>) -> Result<(), StepError> {
-    let (files, hidden) = (&stage.plan.bind_files, &stage.plan.hide);
-    if files.is_empty() && hidden.is_none() {
+    if stage.plan.mounts.is_empty() {
         return Ok(());
     }
     enter_new()?;
-    for (source, target) in files {
-        bind(source, target)?;
+    for mount in &stage.plan.mounts {
+        match mount {
+            Mount::Bind { source, target, .. } => bind(source, target)?,
+            Mount::HideFolder(hidden) => hide(hidden)?,
+            _ => return Err(StepError::invalid("mount".to_owned())),
+        }
     }
-    // The files come from the folder that is hidden.
-    hidden.as_ref().map_or(Ok(()), hide)
+    Ok(())
 }
 
 /// Enters a mount namespace whose mounts the host does not see.

@@ -8,6 +8,6 @@ use crate::{
 };
 
 pub(crate) fn set(stage: &mut Stage<'_>) -> Result<(), StepError> {
-    let Some(score) = stage.plan.oom_score_adj else { return Ok(()) };
+    let Some(score) = stage.plan.scheduling.oom_score_adj else { return Ok(()) };
     fs::write("/proc/self/oom_score_adj", score.to_string()).about(&score.to_string())
 }
