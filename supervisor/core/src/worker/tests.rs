@@ -3,7 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::{ServiceId, plan::*};
+use crate::{
+    ServiceId,
+    plan::*,
+    sandbox::{Profile, Sandbox},
+};
 
 /// The present run, and a run of the past.
 const RUN: RunId = RunId(7);
@@ -606,12 +610,17 @@ fn service() -> Service {
         workers: std::num::NonZeroU16::MIN,
         listen: Listen::Auto,
         network: Network::Private,
-        host_ports: Default::default(),
+        egress: Default::default(),
         depends_on: Default::default(),
         ready: Ready { when: ReadyWhen::Listening, timeout: Duration::from_secs(30) },
         restart: Restart::default(),
         stop: Stop::default(),
         limits: Limits::default(),
+        limits_total: Default::default(),
+        scheduling: Default::default(),
+        sandbox: Sandbox::of(Profile::Off).into(),
+        secrets: Default::default(),
+        management: None,
         timeouts: Timeouts::default(),
     }
 }

@@ -2,7 +2,11 @@
 
 use std::{num::NonZeroU16, time::Duration};
 
-use watt_core::{AppName, ServiceId, plan::*};
+use watt_core::{
+    AppName, ServiceId,
+    plan::*,
+    sandbox::{Profile, Sandbox},
+};
 
 /// `db; api*2: db=ready; job!: db=started` — name, workers, `!` for "runs to completion", dependencies.
 pub(crate) fn plan(text: &str) -> Plan {
@@ -15,6 +19,9 @@ pub(crate) fn plan(text: &str) -> Plan {
         services: services.map(|service| (service.id.clone(), service)).collect(),
         routes: Vec::new(),
         policies: Vec::new(),
+        secrets: Default::default(),
+        limits: Default::default(),
+        control: Default::default(),
         hold: Hold::default(),
         logs: Logs::default(),
     }
@@ -43,12 +50,17 @@ fn service(text: &str) -> Service {
         workers: NonZeroU16::new(workers.parse().unwrap()).unwrap(),
         listen: Listen::Auto,
         network: Network::Private,
-        host_ports: Default::default(),
+        egress: Default::default(),
         depends_on: dependencies.split_whitespace().map(dependency).collect(),
         ready: Ready { when: ReadyWhen::Listening, timeout: Duration::from_secs(30) },
         restart: Restart { policy, ..Restart::default() },
         stop: Stop::default(),
         limits: Limits::default(),
+        limits_total: Default::default(),
+        scheduling: Default::default(),
+        sandbox: Sandbox::of(Profile::Off).into(),
+        secrets: Default::default(),
+        management: None,
         timeouts: Timeouts::default(),
     }
 }
