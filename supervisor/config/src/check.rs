@@ -7,7 +7,7 @@ use std::{
 
 use watt_core::{
     ServiceId,
-    plan::{Condition, Listen, Network, RestartPolicy},
+    plan::{Condition, Listen, Network, RestartPolicy, Secret},
 };
 
 use crate::{
@@ -52,6 +52,23 @@ pub(crate) fn references(
     for draft in policies {
         check(&draft.policy.from, draft.from_at);
         check(&draft.policy.to, draft.to_at);
+    }
+}
+
+/// Secrets that services name have to exist.
+pub(crate) fn secrets(
+    services: &[ServiceDraft],
+    secrets: &BTreeMap<String, Secret>,
+    problems: &mut Problems,
+) {
+    let names = || secrets.keys().map(String::as_str);
+    for (name, at) in services.iter().flat_map(|draft| &draft.secrets) {
+        if !secrets.contains_key(name) && !problems.is_full() {
+            let hint = did_you_mean(name, names()).unwrap_or_else(|| {
+                format!("write it at the top of the file: `secrets: {{ {name}: {{ file: … }} }}`")
+            });
+            problems.push(Problem::new(*at, format!("there is no secret {}", quote(name))).hint(hint));
+        }
     }
 }
 

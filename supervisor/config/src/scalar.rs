@@ -1,9 +1,17 @@
 //! Values that are one piece of text: how each kind is read, and how it is shown again.
 
+mod cpus;
+mod destination;
+mod names;
+
 use std::{net::IpAddr, time::Duration};
 
 use serde_json::{Value, json};
 
+pub(crate) use self::{
+    cpus::Cpus,
+    names::{Account, FileName, Umask, VariableName},
+};
 use crate::report::is_invisible;
 
 /// Why a text is not a value of its kind.
@@ -204,6 +212,27 @@ impl<const MIN: u64, const MAX: u64> Scalar for Whole<MIN, MAX> {
             Ok(Whole(number))
         } else {
             Err(Bad::new(format!("{number} is out of range")).hint(format!("between {MIN} and {MAX}")))
+        }
+    }
+
+    fn show(&self) -> Value {
+        json!(self.0)
+    }
+}
+
+/// A whole number between two bounds that may be below zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Signed<const MIN: i64, const MAX: i64>(pub(crate) i64);
+
+impl<const MIN: i64, const MAX: i64> Scalar for Signed<MIN, MAX> {
+    fn parse(text: &str) -> Result<Self, Bad> {
+        match text.strip_suffix(".0").unwrap_or(text).parse::<i64>() {
+            Ok(number) if (MIN..=MAX).contains(&number) => Ok(Signed(number)),
+            Ok(number) => {
+                Err(Bad::new(format!("{number} is out of range")).hint(format!("between {MIN} and {MAX}")))
+            }
+            Err(_) => Err(Bad::new(format!("{} is not a whole number", quote(text)))
+                .hint(format!("between {MIN} and {MAX}"))),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The JSON Schema of the file (draft 2020-12), for editors.
 
 use serde_json::{Map, Value, json};
+use watt_core::sandbox::{AddressFamily, Capability};
 
 use crate::keys::{Kind, Preset, ROOT, SOFT_HARD, TABLES, Table};
 
@@ -83,7 +84,7 @@ fn kind_schema(kind: &Kind) -> Value {
         ] })
     };
     match kind {
-        Kind::FilePath | Kind::Pattern => json!({ "type": "string" }),
+        Kind::FilePath | Kind::Pattern | Kind::OptionalPath | Kind::SystemCall => json!({ "type": "string" }),
         Kind::Name | Kind::ServiceName => text("^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9_])?$"),
         Kind::Bool => json!({ "anyOf": [{ "type": "boolean" }, { "$ref": "#/$defs/placeholder" }] }),
         Kind::Whole { min, max } => json!({ "anyOf": [
@@ -91,6 +92,20 @@ fn kind_schema(kind: &Kind) -> Value {
             { "$ref": "#/$defs/placeholder" },
             { "type": "string", "pattern": "^[0-9]+$" },
         ] }),
+        Kind::Signed { min, max } => json!({ "anyOf": [
+            { "type": "integer", "minimum": min, "maximum": max },
+            { "$ref": "#/$defs/placeholder" },
+            { "type": "string", "pattern": "^-?[0-9]+$" },
+        ] }),
+        Kind::Umask => text_or_number("^(0o)?[0-7]{1,4}$"),
+        Kind::CpuList => text_or_number("^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$"),
+        Kind::Destination => text(r"^[^/:]+(:[0-9]+)?$|^([0-9.]+|\[[0-9a-fA-F:.]+\])(/[0-9]+)?(:[0-9]+)?$"),
+        Kind::FileName => text("^[^/]+$"),
+        Kind::VariableName => text("^[A-Za-z_][A-Za-z0-9_]*$"),
+        Kind::Account => text_or_number("^[A-Za-z0-9_][A-Za-z0-9_.$-]*$"),
+        Kind::BindPath => text("^-?[^:]+(:[^:]+)?$"),
+        Kind::Capability => constants("CAP_", Capability::ALL.iter().map(|one| one.name())),
+        Kind::AddressFamily => constants("AF_", AddressFamily::ALL.iter().map(|one| one.name())),
         Kind::Duration => text(r"^(0|([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+)$"),
         Kind::Size => text_or_number(r"^[0-9]+(\.[0-9]+)? ?([KkMmGgTt]?([Ii]?[Bb])?)$"),
         Kind::Cpu => text_or_number(r"^[0-9]+(\.[0-9]+)? ?%?$"),
@@ -123,4 +138,12 @@ fn kind_schema(kind: &Kind) -> Value {
         Kind::Named(value) => json!({ "type": "object", "additionalProperties": kind_schema(value) }),
         Kind::Either(kinds) => json!({ "anyOf": kinds.iter().map(kind_schema).collect::<Vec<_>>() }),
     }
+}
+
+/// Constants of the kernel, for which editors make suggestions, and every other way to write them.
+fn constants(prefix: &str, names: impl Iterator<Item = &'static str>) -> Value {
+    json!({ "anyOf": [
+        { "enum": names.collect::<Vec<_>>() },
+        { "type": "string", "pattern": format!("^({prefix}|{})?[A-Za-z0-9_-]+$", prefix.to_ascii_lowercase()) },
+    ] })
 }

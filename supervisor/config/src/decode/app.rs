@@ -5,20 +5,21 @@ use std::collections::BTreeMap;
 use serde_json::json;
 use watt_core::{
     AppName, ServiceId,
-    plan::{Logs, Plan, Server},
+    plan::{Logs, Plan, Role, Secret, Server},
 };
 
 use super::{
     Decoder,
-    fields::{Field, Fields, Written},
+    fields::{Field, Fields, Written, show_word, word_of},
     gateway::{self, Gateway, ServerDraft},
-    service::{self, ServiceDraft},
+    limits, sandbox, secrets,
+    service::{self, Common, ServiceDraft},
 };
 use crate::{
     Sources, check,
-    keys::{LOGS, ROOT},
+    keys::{CONTROL, Kind, LOGS, ROLE, ROOT},
     report::Problem,
-    scalar::{Bad, Bytes, Scalar, Whole, quote},
+    scalar::{Account, Bad, Bytes, Scalar, Whole, quote},
     show::Shown,
     source::Span,
     tree::{Entry, Node, Value},
@@ -61,8 +62,17 @@ pub(super) fn decode(d: &mut Decoder<'_>, sources: &Sources, tree: &Node) -> Opt
 
     let Gateway { routes, hold, shown: shown_gateway } = gateway::decode(fields.d, gateway_field);
     let server = server(&mut fields, server_field, gateway::has_routes(gateway_field));
+    let sandbox_field = fields.field("sandbox");
+    let sandbox = sandbox::decode(fields.d, sandbox_field, &sandbox::Base::of_nothing());
+    fields.show("sandbox", sandbox.shown().clone());
+    let limits_field = fields.field("limits");
+    let (limits, shown_limits) = limits::ceiling(fields.d, limits_field);
+    fields.show("limits", shown_limits);
+    let secrets = secrets::decode(&mut fields);
+    let control = control(&mut fields);
+    let common = Common { env: base_environment(fields.d, &secrets), sandbox };
     let (services, shown_services) = match services_field {
-        Some(field) => decode_services(fields.d, field),
+        Some(field) => decode_services(fields.d, field, &common),
         None => {
             fields.missing("services");
             (Vec::new(), Shown::Map(Vec::new()))
@@ -76,6 +86,11 @@ pub(super) fn decode(d: &mut Decoder<'_>, sources: &Sources, tree: &Node) -> Opt
     let logs = logs(&mut fields);
     let shown = fields.close();
 
+    for draft in &services {
+        let id = quote(draft.service.id.as_str());
+        limits::within(d, (&id, &draft.total), ("the application", &limits));
+    }
+    check::secrets(&services, &secrets, d.problems);
     check::services(&services, server.as_ref(), d.problems);
     check::references(&services, &routes, &policies, d.problems);
     check::gateway(&services, &routes, server.as_ref(), d.problems);
@@ -92,6 +107,9 @@ pub(super) fn decode(d: &mut Decoder<'_>, sources: &Sources, tree: &Node) -> Opt
         policies: policies.into_iter().map(|draft| draft.policy).collect(),
         hold,
         logs,
+        limits: limits.limits,
+        secrets,
+        control,
     };
     Some((plan, shown))
 }
@@ -154,7 +172,7 @@ fn port_of(port: Whole<0, 65535>) -> u16 {
     u16::try_from(port.0).expect("the kind's largest value is the type's")
 }
 
-fn decode_services(d: &mut Decoder<'_>, field: Field<'_>) -> (Vec<ServiceDraft>, Shown) {
+fn decode_services(d: &mut Decoder<'_>, field: Field<'_>, common: &Common) -> (Vec<ServiceDraft>, Shown) {
     let named = match &field.node.value {
         Value::Map(entries) => entries.iter().filter_map(|entry| named(d, entry)).collect(),
         Value::List(items) => items.iter().filter_map(|item| service::listed(d, item)).collect(),
@@ -181,8 +199,7 @@ fn decode_services(d: &mut Decoder<'_>, field: Field<'_>) -> (Vec<ServiceDraft>,
         ));
         return (Vec::new(), Shown::Map(Vec::new()));
     }
-    let base = base_environment(d);
-    let base_bytes: usize = base.iter().map(|(name, text)| name.len() + text.text.len()).sum();
+    let base_bytes: usize = common.env.iter().map(|(name, text)| name.len() + text.text.len()).sum();
     if base_bytes.saturating_mul(named.len()) > ENVIRONMENTS_BYTES_MAX {
         let message = format!("{base_bytes} bytes of `.env` for {} services are too much", named.len());
         d.problem(
@@ -197,7 +214,7 @@ fn decode_services(d: &mut Decoder<'_>, field: Field<'_>) -> (Vec<ServiceDraft>,
             break;
         }
         d.service = Some(id.clone());
-        let (draft, shown_service) = service::decode(d, id, field, &base);
+        let (draft, shown_service) = service::decode(d, id, field, common);
         shown.push((draft.service.id.as_str().to_owned(), shown_service));
         drafts.push(draft);
     }
@@ -210,18 +227,22 @@ fn named<'n>(d: &mut Decoder<'_>, entry: &'n Entry) -> Option<(ServiceId, Field<
     Some((id, Field::from(entry)))
 }
 
-/// `.env` as each service gets it. The environment wins for a variable that is in both, as it does in placeholders.
-fn base_environment(d: &Decoder<'_>) -> BTreeMap<String, super::Text> {
-    let entries = d.variables.dotenv.iter().map(|(name, variable)| {
-        let place = d.files.short(crate::report::Place::dotenv(variable.span));
-        let (text, from) = match d.variables.env.get(name) {
-            Some(value) => {
-                (value.clone(), format!("variable {name} of the environment, which wins over {place}"))
-            }
-            None => (variable.value.clone(), place),
-        };
-        (name.clone(), super::Text { text, span: variable.span, from, variables: String::new() })
-    });
+/// `.env` as each service gets it, without what is a secret. The environment wins for a variable that is in both, as it does
+/// in placeholders.
+fn base_environment(d: &Decoder<'_>, secrets: &BTreeMap<String, Secret>) -> BTreeMap<String, super::Text> {
+    let hidden = secrets::variables(secrets);
+    let entries = d.variables.dotenv.iter().filter(|(name, _)| !hidden.contains(name.as_str())).map(
+        |(name, variable)| {
+            let place = d.files.short(crate::report::Place::dotenv(variable.span));
+            let (text, from) = match d.variables.env.get(name) {
+                Some(value) => {
+                    (value.clone(), format!("variable {name} of the environment, which wins over {place}"))
+                }
+                None => (variable.value.clone(), place),
+            };
+            (name.clone(), super::Text { text, span: variable.span, from, variables: String::new() })
+        },
+    );
     entries.collect()
 }
 
@@ -240,6 +261,35 @@ fn logs(fields: &mut Fields<'_, '_, '_>) -> Logs {
     let shown = inner.close();
     fields.show("logs", shown);
     Logs { dir, file_size_max: size.value.0, files_max: u32::try_from(files.value.0).unwrap_or(u32::MAX) }
+}
+
+/// Who may use the control socket.
+fn control(fields: &mut Fields<'_, '_, '_>) -> BTreeMap<String, Role> {
+    let field = fields.field("control");
+    let mut inner = Fields::open(fields.d, &CONTROL, field, None);
+    let mut groups = BTreeMap::new();
+    let mut shown = Vec::new();
+    for entry in inner.entries("groups", "group") {
+        if inner.d.problems.is_full() {
+            break;
+        }
+        let name = &entry.key.text;
+        if let Err(Bad { message, hint }) = Account::parse(name) {
+            inner.d.problem(Problem::new(entry.key.span, message).maybe_hint(hint));
+        }
+        let field = Field::from(entry);
+        let Some(text) = inner.d.scalar(field.node, field.at(), name, &Kind::Words(&ROLE).noun(), &[]) else {
+            continue;
+        };
+        let Some(role) = inner.d.parse(&text, |text| word_of(text, &ROLE)) else { continue };
+        let value = show_word(role, &ROLE);
+        shown.push((name.clone(), Shown::Leaf { value, from: text.from, span: Some(text.span) }));
+        groups.insert(name.clone(), role);
+    }
+    inner.show("groups", Shown::Map(shown));
+    let shown = inner.close();
+    fields.show("control", shown);
+    groups
 }
 
 /// For a number of bytes that is so small that its unit was forgotten.

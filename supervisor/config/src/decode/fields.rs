@@ -53,6 +53,8 @@ pub(crate) struct Fields<'d, 'a, 'n> {
     written: HashMap<&'static str, Field<'n>>,
     /// Keys that are not to be reported as missing as well: unknown ones meant them, or the whole table is wrong.
     misspelt: Vec<&'static str>,
+    /// Whether something is in it that does not belong there.
+    has_unknown: bool,
     /// Where the table is, for what is missing in it.
     at: Span,
     shown: Vec<(String, Shown)>,
@@ -70,6 +72,7 @@ impl<'d, 'a, 'n> Fields<'d, 'a, 'n> {
     ) -> Self {
         let mut written = HashMap::new();
         let mut misspelt = Vec::new();
+        let mut has_unknown = false;
         match field {
             None => {}
             Some(field) => match (&field.node.value, short) {
@@ -84,6 +87,7 @@ impl<'d, 'a, 'n> Fields<'d, 'a, 'n> {
                             None => {
                                 let (problem, meant) = unknown_key(&d.title(table), table, entry);
                                 d.problem(problem);
+                                has_unknown = true;
                                 misspelt.extend(meant);
                             }
                         }
@@ -103,7 +107,7 @@ impl<'d, 'a, 'n> Fields<'d, 'a, 'n> {
             },
         }
         let at = field.map_or(Span::default(), |field| field.key_span);
-        Fields { d, table, written, misspelt, at, shown: Vec::new(), asked: Vec::new() }
+        Fields { d, table, written, misspelt, has_unknown, at, shown: Vec::new(), asked: Vec::new() }
     }
 
     /// What was written for a key, for kinds of their own. Marks the key as asked for.
@@ -116,6 +120,11 @@ impl<'d, 'a, 'n> Fields<'d, 'a, 'n> {
     /// Whether a key was written, right or wrong.
     pub(crate) fn is_written(&self, key: &str) -> bool {
         self.written.contains_key(key)
+    }
+
+    /// Whether no key at all was written, right or wrong.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.written.is_empty() && !self.has_unknown && self.misspelt.is_empty()
     }
 
     /// A path, from the file's folder.
@@ -159,9 +168,7 @@ impl<'d, 'a, 'n> Fields<'d, 'a, 'n> {
         if self.misspelt.contains(&key) {
             return;
         }
-        let example = self.table.key(key).map_or("", |definition| definition.example);
-        let problem = Problem::new(self.at, format!("{} is missing", quote(key)))
-            .hint(format!("for example `{key}: {example}`"));
+        let problem = Problem::new(self.at, format!("{} is missing", quote(key))).hint(self.example(key));
         self.d.problem(problem);
     }
 
@@ -245,6 +252,73 @@ impl<'d, 'a, 'n> Fields<'d, 'a, 'n> {
                 }
             },
         }
+    }
+
+    /// The entries of a table whose keys are the user's choice.
+    pub(crate) fn entries(&mut self, key: &'static str, noun: &str) -> &'n [Entry] {
+        match self.field(key).map(|field| (field, &field.node.value)) {
+            None | Some((_, Value::Null)) => &[],
+            Some((_, Value::Map(entries))) => entries,
+            Some((field, Value::Scalar { .. } | Value::List(_))) => {
+                let message =
+                    format!("{} is a table by {noun}, and this is {}", quote(key), field.node.kind());
+                let hint = self.example(key);
+                self.d.problem(Problem::new(field.node.span, message).hint(hint));
+                &[]
+            }
+        }
+    }
+
+    /// The items of a list, each read in the same way. `None` when it was not written.
+    pub(crate) fn each<T>(
+        &mut self,
+        key: &'static str,
+        noun: &str,
+        parse: impl Fn(&str) -> Result<T, Bad>,
+        show: impl Fn(&T) -> serde_json::Value,
+    ) -> Option<Vec<(T, Span)>> {
+        self.field(key)?;
+        let mut items = Vec::new();
+        let mut shown = Vec::new();
+        for item in self.list(key) {
+            if self.d.problems.is_full() {
+                break;
+            }
+            let Some(text) = self.d.scalar(item, item.span, key, noun, &[]) else { continue };
+            let Some(value) = self.d.parse(&text, &parse) else { continue };
+            shown.push(Shown::Leaf { value: show(&value), from: text.from, span: Some(text.span) });
+            items.push((value, text.span));
+        }
+        self.show(key, Shown::List(shown));
+        Some(items)
+    }
+
+    /// Whether a key's value is one piece of text, where it may be a list as well.
+    pub(crate) fn is_scalar(&self, key: &str) -> bool {
+        self.written.get(key).is_some_and(|field| matches!(field.node.value, Value::Scalar { .. }))
+    }
+
+    /// A key's example, as a hint.
+    pub(crate) fn example(&self, key: &str) -> String {
+        let example = self.table.key(key).map_or("", |definition| definition.example);
+        format!("for example `{key}: {example}`")
+    }
+
+    /// Puts what a list goes on from before its own items.
+    pub(crate) fn prepend(&mut self, key: &str, base: Option<&Shown>) {
+        let first = match base {
+            Some(Shown::List(items)) => items.clone(),
+            Some(leaf @ Shown::Leaf { .. }) => vec![leaf.clone()],
+            Some(Shown::Map(_)) | None => Vec::new(),
+        };
+        if let Some((_, Shown::List(items))) = self.shown.iter_mut().find(|(name, _)| name == key) {
+            items.splice(..0, first);
+        }
+    }
+
+    /// Whether [`Self::show`] was called for a key.
+    pub(crate) fn is_shown(&self, key: &str) -> bool {
+        self.shown.iter().any(|(name, _)| name == key)
     }
 
     /// Ends with the table; what `config show` prints of it.
@@ -342,6 +416,18 @@ impl Kind {
             Kind::FilePath => "a path".into(),
             Kind::Bool => "`true` or `false`".into(),
             Kind::Whole { min, max } => format!("a whole number from {min} to {max}"),
+            Kind::Signed { min, max } => format!("a whole number from {min} to {max}"),
+            Kind::Umask => "octal digits such as `027`".into(),
+            Kind::CpuList => "a set of CPUs such as `0-3,6`".into(),
+            Kind::Destination => "a destination such as `example.org:443`".into(),
+            Kind::FileName => "a file's name".into(),
+            Kind::VariableName => "a variable's name".into(),
+            Kind::Account => "an account's name or number".into(),
+            Kind::OptionalPath => "a path".into(),
+            Kind::BindPath => "`source:target`".into(),
+            Kind::Capability => "a capability such as `CAP_NET_BIND_SERVICE`".into(),
+            Kind::AddressFamily => "an address family such as `AF_INET`".into(),
+            Kind::SystemCall => "a system call or a group such as `@system-service`".into(),
             Kind::Duration => "a time such as `30s`".into(),
             Kind::Size => "a size such as `512M`".into(),
             Kind::Cpu => "an amount of CPU such as `1.5`".into(),

@@ -5,10 +5,15 @@
 
 mod app;
 mod command;
+mod egress;
 mod fields;
 mod gateway;
 mod limits;
+mod sandbox;
+mod scheduling;
+mod secrets;
 mod service;
+mod system_calls;
 
 use std::path::{Path, PathBuf};
 

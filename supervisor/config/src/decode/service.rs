@@ -1,8 +1,9 @@
 //! One service.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     num::NonZeroU16,
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,14 +16,16 @@ use watt_core::{
 use super::{
     Decoder, Text,
     app::suggest_name,
-    command,
+    command, egress,
     fields::{Field, Fields, Written, show_word, word_of},
     limits,
+    sandbox::{self, Base},
+    scheduling, secrets,
 };
 use crate::{
     keys::{
-        BACKOFF, CONDITION, DEPENDENCY, EGRESS, GIVE_UP, LISTEN, ListenWord, NETWORK, NEVER, POLICY,
-        READINESS, READY, RESTART, ReadyWord, SERVICE, STOP, TIMEOUTS, WORKERS_MAX,
+        BACKOFF, CONDITION, DEPENDENCY, GIVE_UP, LISTEN, ListenWord, NETWORK, NEVER, POLICY, READINESS,
+        READY, RESTART, ROLE, ReadyWord, SERVICE, STOP, TIMEOUTS, WORKERS_MAX,
     },
     placeholder::PER_WORKER,
     report::Problem,
@@ -44,6 +47,18 @@ pub(crate) struct ServiceDraft {
     pub(crate) listen_at: Option<Span>,
     /// Where `restart` was written.
     pub(crate) restart_at: Option<Span>,
+    /// Each secret's name with its place.
+    pub(crate) secrets: Vec<(String, Span)>,
+    /// The ceiling of all its workers, with its places.
+    pub(crate) total: limits::CgroupDraft,
+}
+
+/// What every service of the application starts from.
+pub(super) struct Common {
+    /// Its environment.
+    pub(super) env: BTreeMap<String, Text>,
+    /// What it may see and do.
+    pub(super) sandbox: Base,
 }
 
 /// Reads a service's name.
@@ -81,12 +96,12 @@ pub(super) fn listed<'n>(d: &mut Decoder<'_>, node: &'n Node) -> Option<(Service
     Some((id, Field { key_span: text.span, node }))
 }
 
-/// Decodes a service. `base` is what every service has in its environment.
+/// Decodes a service.
 pub(super) fn decode(
     d: &mut Decoder<'_>,
     id: ServiceId,
     field: Field<'_>,
-    base: &BTreeMap<String, Text>,
+    common: &Common,
 ) -> (ServiceDraft, Shown) {
     let mut f = Fields::open(d, &SERVICE, Some(field), None);
     check_id(&mut f, &id);
@@ -100,18 +115,28 @@ pub(super) fn decode(
     };
     let listen = listen(&mut f);
     let env_field = f.field("env");
-    let env = environment(&mut f, env_field, base, listen.value);
+    let env = environment(&mut f, env_field, &common.env, listen.value);
     let workers: Written<Whole<1, WORKERS_MAX>> = f.value("workers");
     let network = f.word_or_default("network", &NETWORK).value;
-    let host_ports = host_ports(&mut f);
+    let sandbox_field = f.field("sandbox");
+    let sandbox = sandbox::decode(f.d, sandbox_field, &common.sandbox);
+    f.show("sandbox", sandbox.shown().clone());
+    let egress = egress::decode(&mut f, network, sandbox.sandbox().profile);
     let dependencies = dependencies(&mut f);
     let ready = ready(&mut f, listen.value);
     let restart_field = f.field("restart");
     let restart = restart(&mut f, restart_field);
     let stop = stop(&mut f);
     let limits_field = f.field("limits");
-    let (limits, shown_limits) = limits::decode(f.d, limits_field);
+    let (limits, each, shown_limits) = limits::decode(f.d, limits_field);
     f.show("limits", shown_limits);
+    let total_field = f.field("limits_total");
+    let (total, shown_total) = limits::ceiling(f.d, total_field);
+    f.show("limits_total", shown_total);
+    limits::within(f.d, ("a worker", &each), ("the whole service", &total));
+    let scheduling = scheduling::decode(&mut f);
+    let secrets = secrets::of_service(&mut f);
+    let management = f.word("management", &ROLE).map(|written| written.value);
     let timeouts = timeouts(&mut f);
     let shown = f.close();
 
@@ -124,12 +149,17 @@ pub(super) fn decode(
             .unwrap_or(NonZeroU16::MIN),
         listen: listen.value,
         network,
-        host_ports,
+        egress,
         depends_on: dependencies.iter().map(|(id, condition, _)| (id.clone(), *condition)).collect(),
         ready,
         restart,
         stop,
         limits,
+        limits_total: total.limits.clone(),
+        scheduling,
+        sandbox: Arc::clone(sandbox.sandbox()),
+        secrets: secrets.iter().map(|(file, name, _)| (file.clone(), name.clone())).collect(),
+        management,
         timeouts,
     };
     (
@@ -139,6 +169,8 @@ pub(super) fn decode(
             dependencies,
             listen_at: listen.span,
             restart_at: restart_field.map(|field| field.key_span),
+            secrets: secrets.into_iter().map(|(_, name, at)| (name, at)).collect(),
+            total,
         },
         shown,
     )
@@ -184,7 +216,7 @@ fn listen(f: &mut Fields<'_, '_, '_>) -> Written<Listen> {
 }
 
 /// Variables that watt sets itself, after everything else (ARCHITECTURE.md, "A worker's environment").
-const OURS: [&str; 10] = [
+const OURS: [&str; 12] = [
     "WATT_APP",
     "WATT_SERVICE",
     "WATT_WORKER",
@@ -195,6 +227,8 @@ const OURS: [&str; 10] = [
     "LISTEN_FDNAMES",
     "LISTEN_PID",
     "NOTIFY_SOCKET",
+    "STATE_DIRECTORY",
+    "CREDENTIALS_DIRECTORY",
 ];
 
 fn environment(
@@ -252,26 +286,6 @@ fn refused_variable(name: &str, span: Span, text: &Text, listen: Listen) -> Opti
         return Some(Problem::new(span, "watt sets `PORT` itself").hint(hint));
     }
     None
-}
-
-fn host_ports(f: &mut Fields<'_, '_, '_>) -> BTreeSet<u16> {
-    let field = f.field("egress");
-    let mut inner = Fields::open(f.d, &EGRESS, field, None);
-    let mut ports = BTreeSet::new();
-    let mut shown = Vec::new();
-    for item in inner.list("host_ports") {
-        if inner.d.problems.is_full() {
-            break;
-        }
-        let Some(text) = inner.d.scalar(item, item.span, "host_ports", "a port", &[]) else { continue };
-        let Some(Whole(port)) = inner.d.parse(&text, Whole::<1, 65535>::parse) else { continue };
-        ports.insert(u16::try_from(port).expect("the kind's largest value is the type's"));
-        shown.push(Shown::Leaf { value: json!(port), from: text.from, span: Some(text.span) });
-    }
-    inner.show("host_ports", Shown::List(shown));
-    let shown = inner.close();
-    f.show("egress", shown);
-    ports
 }
 
 fn dependencies(f: &mut Fields<'_, '_, '_>) -> Vec<(ServiceId, Condition, Span)> {

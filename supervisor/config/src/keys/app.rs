@@ -1,6 +1,6 @@
 //! The tables of the application as a whole.
 
-use super::{KeyDef, Kind, NOT_YET, PORT_OR_ANY, Preset, SERVICE, Table};
+use super::{CEILING, KeyDef, Kind, NOT_YET, PORT_OR_ANY, PROFILE, Preset, ROLE, SANDBOX, SERVICE, Table};
 
 pub(crate) static ROOT: Table = Table {
     title: "",
@@ -48,10 +48,37 @@ pub(crate) static ROOT: Table = Table {
             doc: "What is kept of the services' output.",
             example: r#"{"file_size": "10M", "files": 10}"#,
         },
+        KeyDef {
+            name: "sandbox",
+            kind: Kind::Either(&[Kind::Words(&PROFILE), Kind::Table(&SANDBOX)]),
+            default: Preset::Value("standard"),
+            doc: "What services may see and do, unless they say otherwise.",
+            example: r#""standard""#,
+        },
+        KeyDef {
+            name: "limits",
+            kind: Kind::Table(&CEILING),
+            default: Preset::Inner,
+            doc: "What all services together may use, held by the kernel.",
+            example: r#"{"memory": "4G"}"#,
+        },
+        KeyDef {
+            name: "secrets",
+            kind: Kind::Named(&Kind::Table(&SECRET)),
+            default: Preset::Unset("none"),
+            doc: "Where the values of secrets come from, by name. Which service gets which is in its own `secrets`. Values are never shown.",
+            example: r#"{"db_password": {"file": "/etc/shop/db_password"}}"#,
+        },
+        KeyDef {
+            name: "control",
+            kind: Kind::Table(&CONTROL),
+            default: Preset::Inner,
+            doc: "Who may use the control socket.",
+            example: r#"{"groups": {"ops": "operate"}}"#,
+        },
     ],
     foreign: &[
         ("jobs", NOT_YET),
-        ("secrets", NOT_YET),
         ("applications", "write `services`"),
         ("processes", "write `services`"),
         ("apps", "write `services`"),
@@ -227,4 +254,57 @@ pub(crate) static LOGS: Table = Table {
         },
     ],
     foreign: &[("level", NOT_YET)],
+};
+
+pub(crate) static SECRET: Table = Table {
+    title: "secrets.NAME",
+    doc: "Where a secret's value comes from: exactly one of these.",
+    keys: &[
+        KeyDef {
+            name: "file",
+            kind: Kind::FilePath,
+            default: Preset::Unset("not this"),
+            doc: "A file, from the folder of the configuration file.",
+            example: r#""/etc/shop/db_password""#,
+        },
+        KeyDef {
+            name: "env",
+            kind: Kind::VariableName,
+            default: Preset::Unset("not this"),
+            doc: "A variable of watt's own environment or of `.env`. No service has it in its environment.",
+            example: r#""DB_PASSWORD""#,
+        },
+        KeyDef {
+            name: "credential",
+            kind: Kind::FileName,
+            default: Preset::Unset("not this"),
+            doc: "A credential that systemd loaded for watt's unit (`LoadCredential=`).",
+            example: r#""db_password""#,
+        },
+        KeyDef {
+            name: "command",
+            kind: Kind::Command,
+            default: Preset::Unset("not this"),
+            doc: "What this program writes to its standard output: text that is split as a shell would, or a list.",
+            example: r#"["pass", "show", "shop/db"]"#,
+        },
+    ],
+    foreign: &[
+        ("environment", "write `env`"),
+        ("path", "write `file`"),
+        ("value", "a secret does not belong into this file; write `file`, `env`, `credential` or `command`"),
+    ],
+};
+
+pub(crate) static CONTROL: Table = Table {
+    title: "control",
+    doc: "Who may use the control socket. Root and the user who started watt always may.",
+    keys: &[KeyDef {
+        name: "groups",
+        kind: Kind::Named(&Kind::Words(&ROLE)),
+        default: Preset::Unset("nobody else"),
+        doc: "Groups of the host, each with what its members may do.",
+        example: r#"{"ops": "operate"}"#,
+    }],
+    foreign: &[("users", "write `groups`; make a group for them")],
 };

@@ -5,10 +5,12 @@
 //! here. A key that is added to a table and not decoded fails a test, and so does the reverse.
 
 mod app;
+mod limits;
+mod sandbox;
 mod service;
 mod words;
 
-pub(crate) use self::{app::*, service::*, words::*};
+pub(crate) use self::{app::*, limits::*, sandbox::*, service::*, words::*};
 
 /// A set of keys that belong together.
 #[derive(Debug)]
@@ -60,6 +62,13 @@ pub(crate) enum Kind {
         min: u64,
         max: u64,
     },
+    /// A whole number that may be below zero.
+    Signed {
+        min: i64,
+        max: i64,
+    },
+    /// A file mode creation mask, in octal digits.
+    Umask,
     Duration,
     Size,
     Cpu,
@@ -69,6 +78,26 @@ pub(crate) enum Kind {
     HostName,
     Pattern,
     ServiceName,
+    /// CPUs by number and range.
+    CpuList,
+    /// Hosts outside of the mesh.
+    Destination,
+    /// The name of a file, without a folder.
+    FileName,
+    /// The name of an environment variable.
+    VariableName,
+    /// A user or group of the host, by name or number.
+    Account,
+    /// A path, after a `-` where it need not exist.
+    OptionalPath,
+    /// Two paths, source and target, after a `-` where the source need not exist.
+    BindPath,
+    /// A capability of capabilities(7).
+    Capability,
+    /// An address family of address_families(7).
+    AddressFamily,
+    /// A system call or a group of them, in systemd's words.
+    SystemCall,
     /// One of some words.
     Words(&'static dyn WordList),
     /// A program and its arguments: text or a list.
@@ -88,7 +117,7 @@ pub(crate) enum Kind {
 }
 
 /// Every table, in the order they are documented.
-pub(crate) static TABLES: [&Table; 18] = [
+pub(crate) static TABLES: [&Table; 24] = [
     &ROOT,
     &SERVER,
     &SERVICE,
@@ -101,12 +130,18 @@ pub(crate) static TABLES: [&Table; 18] = [
     &STOP,
     &LIMITS,
     &SOFT_HARD,
+    &SCHEDULING,
     &TIMEOUTS,
     &GATEWAY,
     &ROUTE,
     &HOLD,
     &POLICIES,
     &LOGS,
+    &SANDBOX,
+    &CEILING,
+    &IO,
+    &SECRET,
+    &CONTROL,
 ];
 
 impl Table {

@@ -1,29 +1,9 @@
 //! The tables of a service.
 
-use watt_core::plan::Rlimit;
-
-use super::{CONDITION, KeyDef, Kind, LISTEN, NETWORK, NEVER, NOT_YET, POLICY, PORT, Preset, READY, Table};
-
-/// The resources of setrlimit(2) by their keys. `RLIMIT_CPU` counts seconds in all, where `cpu` is a share of each
-/// second, so it has a name of its own.
-pub(crate) const RLIMITS: [(&str, Rlimit); 16] = [
-    ("as", Rlimit::As),
-    ("core", Rlimit::Core),
-    ("cpu_seconds", Rlimit::Cpu),
-    ("data", Rlimit::Data),
-    ("fsize", Rlimit::Fsize),
-    ("locks", Rlimit::Locks),
-    ("memlock", Rlimit::Memlock),
-    ("msgqueue", Rlimit::Msgqueue),
-    ("nice", Rlimit::Nice),
-    ("nofile", Rlimit::Nofile),
-    ("nproc", Rlimit::Nproc),
-    ("rss", Rlimit::Rss),
-    ("rtprio", Rlimit::Rtprio),
-    ("rttime", Rlimit::Rttime),
-    ("sigpending", Rlimit::Sigpending),
-    ("stack", Rlimit::Stack),
-];
+use super::{
+    CEILING, CONDITION, IO_CLASS, KeyDef, Kind, LIMITS, LISTEN, NETWORK, NEVER, NOT_YET, POLICY, PORT,
+    PROFILE, Preset, READY, ROLE, SANDBOX, SCHEDULER, Table,
+};
 
 /// How many workers a service may have.
 pub(crate) const WORKERS_MAX: u64 = 1000;
@@ -85,8 +65,8 @@ pub(crate) static SERVICE: Table = Table {
             name: "egress",
             kind: Kind::Table(&EGRESS),
             default: Preset::Inner,
-            doc: "What a private service may reach outside the mesh. All of the internet, and of the host's own localhost nothing but this.",
-            example: r#"{"host_ports": [5432]}"#,
+            doc: "What a private service may reach outside the mesh.",
+            example: r#"{"allow": ["*.example.org:443"], "host_ports": [5432]}"#,
         },
         KeyDef {
             name: "depends_on",
@@ -127,6 +107,41 @@ pub(crate) static SERVICE: Table = Table {
             example: r#"{"memory": "512M", "cpu": 1.5, "pids": 256, "nofile": 4096}"#,
         },
         KeyDef {
+            name: "limits_total",
+            kind: Kind::Table(&CEILING),
+            default: Preset::Inner,
+            doc: "What all its workers together may use, held by the kernel.",
+            example: r#"{"memory": "2G"}"#,
+        },
+        KeyDef {
+            name: "scheduling",
+            kind: Kind::Table(&SCHEDULING),
+            default: Preset::Inner,
+            doc: "How the kernel schedules its processes.",
+            example: r#"{"nice": 5}"#,
+        },
+        KeyDef {
+            name: "sandbox",
+            kind: Kind::Either(&[Kind::Words(&PROFILE), Kind::Table(&SANDBOX)]),
+            default: Preset::Derived("the application's `sandbox`"),
+            doc: "What it may see and do: a profile's word, or a table of switches. A table without `profile` changes single switches of the application's `sandbox`.",
+            example: r#""strict""#,
+        },
+        KeyDef {
+            name: "secrets",
+            kind: Kind::Either(&[Kind::List(&Kind::FileName), Kind::Named(&Kind::FileName)]),
+            default: Preset::Unset("none"),
+            doc: "Secrets it gets as files in `$CREDENTIALS_DIRECTORY`, which no other service can read: a list of names, or each file's name with that of its secret.",
+            example: r#"["db_password"]"#,
+        },
+        KeyDef {
+            name: "management",
+            kind: Kind::Words(&ROLE),
+            default: Preset::Unset("nothing"),
+            doc: "What it may ask of the control API. Without this it has no way there.",
+            example: r#""view""#,
+        },
+        KeyDef {
             name: "timeouts",
             kind: Kind::Table(&TIMEOUTS),
             default: Preset::Inner,
@@ -138,8 +153,6 @@ pub(crate) static SERVICE: Table = Table {
         ("build", NOT_YET),
         ("health", NOT_YET),
         ("healthcheck", "it is not supported yet; `ready` waits for a service to come up"),
-        ("sandbox", NOT_YET),
-        ("secrets", NOT_YET),
         ("cmd", "write `command`"),
         ("exec", "write `command`"),
         ("script", "write `command`"),
@@ -163,20 +176,100 @@ pub(crate) static SERVICE: Table = Table {
         ("memory", "write it inside `limits`"),
         ("cpu", "write it inside `limits`"),
         ("cpus", "write `cpu` inside `limits`"),
+        ("nice", "write it inside `scheduling`"),
+        ("oom_score_adj", "write it inside `scheduling`"),
+        ("user", "write it inside `sandbox`"),
+        ("group", "write it inside `sandbox`"),
+        ("cap_drop", "write `capabilities` inside `sandbox`"),
+        ("cap_add", "write `capabilities` inside `sandbox`"),
+        ("read_only", "write `protect_system: strict` inside `sandbox`"),
+        ("tmpfs", "write `temporary_paths` inside `sandbox`"),
+        ("credentials", "write `secrets`"),
     ],
 };
 
 pub(crate) static EGRESS: Table = Table {
     title: "services.NAME.egress",
     doc: "What a private service may reach outside the mesh.",
-    keys: &[KeyDef {
-        name: "host_ports",
-        kind: Kind::List(&PORT),
-        default: Preset::Unset("none"),
-        doc: "Ports of the host's own localhost that it may connect to, at its own localhost.",
-        example: "[5432]",
-    }],
-    foreign: &[("allow", NOT_YET)],
+    keys: &[
+        KeyDef {
+            name: "allow",
+            kind: Kind::List(&Kind::Destination),
+            default: Preset::Derived("`[\"*\"]`; `[]` where the sandbox's profile is `strict`"),
+            doc: "Where it may connect to, with any port or one: `*` is everywhere, `example.org` one host, `*.example.org:443` port 443 of every host below it, `10.0.0.0/8` or `[2001:db8::]/32` the addresses of a network.",
+            example: r#"["example.org", "*.example.org:443", "10.0.0.0/8:5432"]"#,
+        },
+        KeyDef {
+            name: "host_ports",
+            kind: Kind::List(&PORT),
+            default: Preset::Unset("none"),
+            doc: "Ports of the host's own localhost that it may connect to, at its own localhost.",
+            example: "[5432]",
+        },
+    ],
+    foreign: &[("deny", "write what is allowed into `allow`; everything else is refused")],
+};
+
+pub(crate) static SCHEDULING: Table = Table {
+    title: "services.NAME.scheduling",
+    doc: "How the kernel schedules its processes (sched(7)). What only root may ask for needs a supervisor that is root.",
+    keys: &[
+        KeyDef {
+            name: "nice",
+            kind: Kind::Signed { min: -20, max: 19 },
+            default: Preset::Unset("as watt itself has it"),
+            doc: "-20 is the most eager, 19 the most patient.",
+            example: "5",
+        },
+        KeyDef {
+            name: "policy",
+            kind: Kind::Words(&SCHEDULER),
+            default: Preset::Unset("as watt itself has it"),
+            doc: "The CPU scheduling policy.",
+            example: r#""batch""#,
+        },
+        KeyDef {
+            name: "priority",
+            kind: Kind::Whole { min: 1, max: 99 },
+            default: Preset::Derived("1 where `policy` is a realtime one"),
+            doc: "The priority of a realtime policy.",
+            example: "10",
+        },
+        KeyDef {
+            name: "affinity",
+            kind: Kind::CpuList,
+            default: Preset::Unset("all"),
+            doc: "The CPUs its threads start on.",
+            example: r#""0-3,6""#,
+        },
+        KeyDef {
+            name: "io",
+            kind: Kind::Words(&IO_CLASS),
+            default: Preset::Unset("as watt itself has it"),
+            doc: "The I/O scheduling class.",
+            example: r#""idle""#,
+        },
+        KeyDef {
+            name: "io_level",
+            kind: Kind::Whole { min: 0, max: 7 },
+            default: Preset::Derived("4, where the class has levels"),
+            doc: "The level in that class; 0 is served first.",
+            example: "4",
+        },
+        KeyDef {
+            name: "oom_score_adj",
+            kind: Kind::Signed { min: -1000, max: 1000 },
+            default: Preset::Unset("0"),
+            doc: "How eagerly the kernel kills it when the host is out of memory: -1000 never, 1000 first.",
+            example: "500",
+        },
+    ],
+    foreign: &[
+        ("cpu_affinity", "write `affinity`"),
+        ("cpus", "write `affinity`"),
+        ("io_class", "write `io`"),
+        ("io_priority", "write `io_level`"),
+    ],
 };
 
 pub(crate) static DEPENDENCY: Table = Table {
@@ -371,103 +464,6 @@ pub(crate) static STOP: Table = Table {
         },
     ],
     foreign: &[("timeout", "write `grace`"), ("command", NOT_YET)],
-};
-
-/// A resource limit's key.
-const fn rlimit(name: &'static str, doc: &'static str, example: &'static str) -> KeyDef {
-    KeyDef { name, kind: Kind::Rlimit, default: Preset::Unset("as watt itself has it"), doc, example }
-}
-
-pub(crate) static LIMITS: Table = Table {
-    title: "services.NAME.limits",
-    doc: "Limits of each worker. The first five hold for all its processes together, the others are resource limits of setrlimit(2) for each process: one value for soft and hard limit, or `{ soft: …, hard: … }`.",
-    keys: &[
-        KeyDef {
-            name: "memory",
-            kind: Kind::Size,
-            default: Preset::Unset("no limit"),
-            doc: "Memory. More is an out-of-memory kill, which `status` names.",
-            example: r#""512M""#,
-        },
-        KeyDef {
-            name: "memory_high",
-            kind: Kind::Size,
-            default: Preset::Unset("no limit"),
-            doc: "Memory above which the kernel slows the worker down and reclaims.",
-            example: r#""400M""#,
-        },
-        KeyDef {
-            name: "cpu",
-            kind: Kind::Cpu,
-            default: Preset::Unset("no limit"),
-            doc: "CPU time: `1.5` is one and a half CPUs, as is `150%`.",
-            example: "1.5",
-        },
-        KeyDef {
-            name: "pids",
-            kind: Kind::Whole { min: 1, max: 4_194_304 },
-            default: Preset::Unset("no limit"),
-            doc: "Processes and threads.",
-            example: "256",
-        },
-        KeyDef {
-            name: "oom_group",
-            kind: Kind::Bool,
-            default: Preset::Value("true"),
-            doc: "Whether an out-of-memory kill takes all processes of the worker. Half a worker is worse than none.",
-            example: "true",
-        },
-        rlimit("as", "Address space, in bytes.", r#""4G""#),
-        rlimit("core", "Size of a core dump, in bytes; 0 makes none.", "0"),
-        rlimit("cpu_seconds", "CPU time in all, in seconds (`RLIMIT_CPU`).", "3600"),
-        rlimit("data", "Data segment, in bytes.", r#""1G""#),
-        rlimit("fsize", "Size of a file it writes, in bytes.", r#""10G""#),
-        rlimit("locks", "File locks.", "100"),
-        rlimit("memlock", "Locked memory, in bytes.", r#""64K""#),
-        rlimit("msgqueue", "POSIX message queues, in bytes.", r#""800K""#),
-        rlimit("nice", "How far it may raise its priority: 20 minus the nice value.", "20"),
-        rlimit("nofile", "Open files.", r#"{"soft": 1024, "hard": 4096}"#),
-        rlimit(
-            "nproc",
-            "Processes of its user, in and outside of watt; `pids` is for the worker alone.",
-            "1000",
-        ),
-        rlimit("rss", "Without effect on Linux since 2.4.30.", r#""1G""#),
-        rlimit("rtprio", "Real-time priority.", "0"),
-        rlimit("rttime", "Real-time CPU time without a pause, in microseconds.", "200000"),
-        rlimit("sigpending", "Queued signals.", "1000"),
-        rlimit("stack", "Stack, in bytes.", r#""8M""#),
-    ],
-    foreign: &[
-        ("mem", "write `memory`"),
-        ("memory_max", "write `memory`"),
-        ("mem_limit", "write `memory`"),
-        ("cpus", "write `cpu`"),
-        ("tasks", "write `pids`"),
-        ("open_files", "write `nofile`"),
-    ],
-};
-
-pub(crate) static SOFT_HARD: Table = Table {
-    title: "services.NAME.limits.LIMIT",
-    doc: "A resource limit with two values.",
-    keys: &[
-        KeyDef {
-            name: "soft",
-            kind: Kind::Size,
-            default: Preset::Derived("`hard`"),
-            doc: "What the process meets; it may raise it up to `hard`.",
-            example: "1024",
-        },
-        KeyDef {
-            name: "hard",
-            kind: Kind::Size,
-            default: Preset::Derived("`soft`"),
-            doc: "What the process cannot pass.",
-            example: "4096",
-        },
-    ],
-    foreign: &[],
 };
 
 pub(crate) static TIMEOUTS: Table = Table {

@@ -1,6 +1,9 @@
 //! Keys whose values are words, and what the words stand for.
 
-use watt_core::plan::{Condition, Network, RestartPolicy};
+use watt_core::{
+    plan::{Condition, Network, RestartPolicy, Role},
+    sandbox::{Profile, ProtectHome, ProtectProc, ProtectSystem},
+};
 
 /// Words and what they mean, without the type they stand for.
 pub(crate) trait WordList: Sync + std::fmt::Debug {
@@ -35,6 +38,39 @@ pub(crate) enum ReadyWord {
     Listening,
     Tcp,
     Notify,
+}
+
+/// The words of `scheduling.policy`; the realtime ones have a priority beside them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SchedulerWord {
+    Other,
+    Batch,
+    Idle,
+    Fifo,
+    RoundRobin,
+}
+
+/// The words of `scheduling.io`; all but the last have a level beside them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IoClassWord {
+    Realtime,
+    BestEffort,
+    Idle,
+}
+
+/// The words of `system_calls` that stand for a whole list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CallsWord {
+    All,
+    /// What this profile allows.
+    Of(Profile),
+}
+
+/// What stands in place of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AllOrNone {
+    All,
+    None,
 }
 
 /// The one word `give_up` and `retry_failed_after` know.
@@ -79,3 +115,63 @@ pub(crate) static POLICY: Words<RestartPolicy> = Words(&[
 ]);
 
 pub(crate) static NEVER: Words<Never> = Words(&[("never", Never, "not at all")]);
+
+pub(crate) static PROFILE: Words<Profile> = Words(&[
+    ("off", Profile::Off, "limits and the names of the mesh, and nothing else"),
+    ("standard", Profile::Standard, "what no service needs is out of reach"),
+    ("strict", Profile::Strict, "nothing of the host is in reach but what the program needs to run"),
+]);
+
+pub(crate) static ROLE: Words<Role> = Words(&[
+    ("view", Role::View, "look: status, events, logs"),
+    ("operate", Role::Operate, "start, stop and restart services as well"),
+    ("admin", Role::Admin, "everything"),
+]);
+
+pub(crate) static PROTECT_SYSTEM: Words<ProtectSystem> = Words(&[
+    ("false", ProtectSystem::No, "as file modes say"),
+    ("true", ProtectSystem::Yes, "`/usr` and the boot loader are read-only"),
+    ("full", ProtectSystem::Full, "`/etc` is read-only as well"),
+    (
+        "strict",
+        ProtectSystem::Strict,
+        "everything is read-only but `/dev`, `/proc`, `/sys`, the temporary folders, the worker's own folder and its `$STATE_DIRECTORY`",
+    ),
+]);
+
+pub(crate) static PROTECT_HOME: Words<ProtectHome> = Words(&[
+    ("false", ProtectHome::No, "as file modes say"),
+    ("read_only", ProtectHome::ReadOnly, "they cannot be written"),
+    ("hidden", ProtectHome::Hidden, "they look empty"),
+    ("true", ProtectHome::Hidden, "systemd's word for `hidden`"),
+]);
+
+pub(crate) static PROTECT_PROC: Words<ProtectProc> = Words(&[
+    ("default", ProtectProc::Default, "all"),
+    ("invisible", ProtectProc::Invisible, "those of the same user"),
+    ("ptraceable", ProtectProc::Ptraceable, "those it may trace"),
+]);
+
+pub(crate) static SCHEDULER: Words<SchedulerWord> = Words(&[
+    ("other", SchedulerWord::Other, "time-sharing, the usual one"),
+    ("batch", SchedulerWord::Batch, "time-sharing for work that does not interact"),
+    ("idle", SchedulerWord::Idle, "when nothing else runs"),
+    ("fifo", SchedulerWord::Fifo, "realtime, first in first out"),
+    ("round_robin", SchedulerWord::RoundRobin, "realtime, in turns"),
+    ("rr", SchedulerWord::RoundRobin, "systemd's word for `round_robin`"),
+]);
+
+pub(crate) static IO_CLASS: Words<IoClassWord> = Words(&[
+    ("best_effort", IoClassWord::BestEffort, "the usual class"),
+    ("idle", IoClassWord::Idle, "when nobody else wants the disk"),
+    ("realtime", IoClassWord::Realtime, "first access to the disk"),
+]);
+
+pub(crate) static CALLS: Words<CallsWord> = Words(&[
+    ("all", CallsWord::All, "no call is refused"),
+    ("standard", CallsWord::Of(Profile::Standard), "what the profile `standard` allows"),
+    ("strict", CallsWord::Of(Profile::Strict), "what the profile `strict` allows"),
+]);
+
+pub(crate) static ALL_OR_NONE: Words<AllOrNone> =
+    Words(&[("all", AllOrNone::All, "all"), ("none", AllOrNone::None, "none")]);

@@ -89,27 +89,27 @@ fn unknown_keys() {
       | ^^^^^^^
       = hint: did you mean `services`?
     "#);
-    assert_snapshot!(invalid("services: {a: {command: x, cwd: y, sandbox: strict, zzz: 1}}"), @r#"
+    assert_snapshot!(invalid("services: {a: {command: x, cwd: y, health: strict, zzz: 1}}"), @r#"
     error: unknown key `cwd` in `services.a`
      --> watt.yaml:1:28
       |
-    1 | services: {a: {command: x, cwd: y, sandbox: strict, zzz: 1}}
+    1 | services: {a: {command: x, cwd: y, health: strict, zzz: 1}}
       |                            ^^^
       = hint: write `path`
 
-    error: unknown key `sandbox` in `services.a`
+    error: unknown key `health` in `services.a`
      --> watt.yaml:1:36
       |
-    1 | services: {a: {command: x, cwd: y, sandbox: strict, zzz: 1}}
-      |                                    ^^^^^^^
+    1 | services: {a: {command: x, cwd: y, health: strict, zzz: 1}}
+      |                                    ^^^^^^
       = hint: it is not supported yet
 
     error: unknown key `zzz` in `services.a`
-     --> watt.yaml:1:53
+     --> watt.yaml:1:52
       |
-    1 | services: {a: {command: x, cwd: y, sandbox: strict, zzz: 1}}
-      |                                                     ^^^
-      = hint: known here: `id`, `path`, `command`, `env`, `workers`, `listen`, `network`, `egress`, `depends_on`, `ready`, `restart`, `stop`, `limits`, `timeouts`
+    1 | services: {a: {command: x, cwd: y, health: strict, zzz: 1}}
+      |                                                    ^^^
+      = hint: known here: `id`, `path`, `command`, `env`, `workers`, `listen`, `network`, `egress`, `depends_on`, `ready`, `restart`, `stop`, `limits`, `limits_total`, `scheduling`, `sandbox`, `secrets`, `management`, `timeouts`
     "#);
 }
 
@@ -457,7 +457,7 @@ fn numbers_times_and_sizes() {
       |                                ^^
       = hint: `first` is at most `max`
 
-    error: `memory_high` is more than `memory`, so it never has an effect
+    error: `memory_high` is more than `memory`
      --> watt.yaml:5:39
       |
     5 |     limits: {memory: 1G, memory_high: 2G}
@@ -955,5 +955,495 @@ fn reports_as_json() {
       ],
       "omitted": 0
     }
+    "#);
+}
+
+#[test]
+fn sandboxes() {
+    assert_snapshot!(invalid("
+services:
+  a:
+    command: x
+    sandbox:
+      profile: strikt
+      private_tpm: true
+      protect_system: readonly
+      umask: 888
+      system_calls: ['@sistem-service', 'ptrace:EPRM', read, standard]
+      capabilities: [CAP_NET_BIND, chown]
+      ambient_capabilities: [kill]
+      address_families: [inet7]
+"), @r#"
+    error: `strikt` is not understood here
+     --> watt.yaml:6:16
+      |
+    6 |       profile: strikt
+      |                ^^^^^^
+      = hint: did you mean `strict`?
+
+    error: unknown key `private_tpm` in `sandbox`
+     --> watt.yaml:7:7
+      |
+    7 |       private_tpm: true
+      |       ^^^^^^^^^^^
+      = hint: did you mean `private_tmp`?
+
+    error: `readonly` is not understood here
+     --> watt.yaml:8:23
+      |
+    8 |       protect_system: readonly
+      |                       ^^^^^^^^
+      = hint: one of `false`, `true`, `full`, `strict`
+
+    error: `888` is not a mask of mode bits
+     --> watt.yaml:9:14
+      |
+    9 |       umask: 888
+      |              ^^^
+      = hint: write octal digits from `000` to `777`, such as `027`
+
+    error: `@sistem-service` is neither a system call nor a group
+      --> watt.yaml:10:22
+       |
+    10 |       system_calls: ['@sistem-service', 'ptrace:EPRM', read, standard]
+       |                      ^^^^^^^^^^^^^^^^^
+       = hint: did you mean `@system-service`?
+
+    error: `EPRM` is no answer to a call
+      --> watt.yaml:10:41
+       |
+    10 |       system_calls: ['@sistem-service', 'ptrace:EPRM', read, standard]
+       |                                         ^^^^^^^^^^^^^
+       = hint: did you mean `EPERM`?
+
+    error: `standard` is a whole list, and not the first entry
+      --> watt.yaml:10:62
+       |
+    10 |       system_calls: ['@sistem-service', 'ptrace:EPRM', read, standard]
+       |                                                              ^^^^^^^^
+       = hint: write it first; what follows changes it
+
+    error: `CAP_NET_BIND` is not a capability
+      --> watt.yaml:11:22
+       |
+    11 |       capabilities: [CAP_NET_BIND, chown]
+       |                      ^^^^^^^^^^^^
+       = hint: did you mean `CAP_NET_BIND_SERVICE`?
+
+    error: `CAP_KILL` is not one of its `capabilities`
+      --> watt.yaml:12:30
+       |
+    12 |       ambient_capabilities: [kill]
+       |                              ^^^^
+       = hint: add it to `capabilities`
+
+    error: `inet7` is not an address family
+      --> watt.yaml:13:26
+       |
+    13 |       address_families: [inet7]
+       |                          ^^^^^
+       = hint: did you mean `AF_INET`?
+    "#);
+    assert_snapshot!(invalid("
+services:
+  a:
+    command: x
+    sandbox:
+      dynamic_user: true
+      user: www data
+      read_only_paths: [../x, /a]
+      inaccessible_paths: [/, /a]
+      bind_paths: ['/b:']
+  b: { command: x, sandbox: { group: adm } }
+  c: { command: x, sandbox: { user: x, dynamic_user: true } }
+  d: { command: x, sandbox: [strict] }
+  e: { command: x, user: nobody, sandbox: { system_call_filter: [] } }
+"), @r#"
+    error: `www data` is not the name or number of an account
+     --> watt.yaml:7:13
+      |
+    7 |       user: www data
+      |             ^^^^^^^^
+      = hint: write a name such as `www-data`, or a number such as 33
+
+    error: `../x` is not a path without `..`
+     --> watt.yaml:8:25
+      |
+    8 |       read_only_paths: [../x, /a]
+      |                         ^^^^
+      = hint: write the path from `/`, or from the folder of the file
+
+    error: nothing would be left of the file system
+     --> watt.yaml:9:28
+      |
+    9 |       inaccessible_paths: [/, /a]
+      |                            ^
+      = hint: name folders below `/`
+
+    error: two rules for `/a`
+     --> watt.yaml:9:31
+      |
+    9 |       inaccessible_paths: [/, /a]
+      |                               ^^
+      = note: the first one is here
+     --> watt.yaml:8:31
+      |
+    8 |       read_only_paths: [../x, /a]
+      |                               ^^
+      = hint: keep one of them
+
+    error: an empty path
+      --> watt.yaml:10:20
+       |
+    10 |       bind_paths: ['/b:']
+       |                    ^^^^^
+       = hint: write both, or one for both
+
+    error: a group without a user
+      --> watt.yaml:11:38
+       |
+    11 |   b: { command: x, sandbox: { group: adm } }
+       |                                      ^^^
+       = hint: write `user` as well, or `supplementary_groups`
+
+    error: `user` and `dynamic_user` together
+      --> watt.yaml:12:37
+       |
+    12 |   c: { command: x, sandbox: { user: x, dynamic_user: true } }
+       |                                     ^
+       = note: `dynamic_user` is here
+      --> watt.yaml:12:54
+       |
+    12 |   c: { command: x, sandbox: { user: x, dynamic_user: true } }
+       |                                                      ^^^^
+       = hint: keep one of them
+
+    error: `sandbox` is a table of keys, and this is a list
+      --> watt.yaml:13:29
+       |
+    13 |   d: { command: x, sandbox: [strict] }
+       |                             ^^^^^^^^
+       = hint: for example `profile: "strict"`
+
+    error: unknown key `user` in `services.e`
+      --> watt.yaml:14:20
+       |
+    14 |   e: { command: x, user: nobody, sandbox: { system_call_filter: [] } }
+       |                    ^^^^
+       = hint: write it inside `sandbox`
+
+    error: unknown key `system_call_filter` in `sandbox`
+      --> watt.yaml:14:45
+       |
+    14 |   e: { command: x, user: nobody, sandbox: { system_call_filter: [] } }
+       |                                             ^^^^^^^^^^^^^^^^^^
+       = hint: write `system_calls`
+    "#);
+}
+
+#[test]
+fn limits_and_scheduling() {
+    assert_snapshot!(invalid("
+limits: { memory: 1G }
+services:
+  a:
+    command: x
+    limits: { memory: 512M, memory_low: 1G, cpuset: 3-1, cpus: 2, cpu_weight: 0, io: { /var: 5M }, hugetlb: { 3: 1M } }
+    limits_total: { memory: 256M, nofile: 5 }
+    scheduling: { nice: 20, policy: batch, priority: 5, io: idle, io_level: 1 }
+  b: { command: x, limits_total: { memory: 2G } }
+"), @r#"
+    error: `memory` of a worker is more than that of the whole service
+     --> watt.yaml:6:23
+      |
+    6 |     limits: { memory: 512M, memory_low: 1G, cpuset: 3-1, cpus: 2, cpu_weight: 0, io: { /var: 5M }, h…
+      |                       ^^^^
+      = note: which is here
+     --> watt.yaml:7:29
+      |
+    7 |     limits_total: { memory: 256M, nofile: 5 }
+      |                             ^^^^
+
+    error: `memory_low` is more than `memory`
+     --> watt.yaml:6:41
+      |
+    6 | …its: { memory: 512M, memory_low: 1G, cpuset: 3-1, cpus: 2, cpu_weight: 0, io: { /var: 5M }, hugetlb:…
+      |                                   ^^
+      = note: `memory` is here
+     --> watt.yaml:6:23
+      |
+    6 |     limits: { memory: 512M, memory_low: 1G, cpuset: 3-1, cpus: 2, cpu_weight: 0, io: { /var: 5M }, h…
+      |                       ^^^^
+
+    error: `3-1` is not a set of CPUs
+     --> watt.yaml:6:53
+      |
+    6 | …y: 512M, memory_low: 1G, cpuset: 3-1, cpus: 2, cpu_weight: 0, io: { /var: 5M }, hugetlb: { 3: 1M } }
+      |                                   ^^^
+      = hint: write numbers and ranges such as `0-3,6`; the first CPU is 0, the last 8191
+
+    error: unknown key `cpus` in `services.a.limits`
+     --> watt.yaml:6:58
+      |
+    6 | …2M, memory_low: 1G, cpuset: 3-1, cpus: 2, cpu_weight: 0, io: { /var: 5M }, hugetlb: { 3: 1M } }
+      |                                   ^^^^
+      = hint: write `cpu` for an amount of CPU, `cpuset` for certain CPUs
+
+    error: 0 is out of range
+     --> watt.yaml:6:79
+      |
+    6 | …puset: 3-1, cpus: 2, cpu_weight: 0, io: { /var: 5M }, hugetlb: { 3: 1M } }
+      |                                   ^
+      = hint: between 1 and 10000
+
+    error: `limits.io.DEVICE` is a table of keys, and this is text
+     --> watt.yaml:6:94
+      |
+    6 | …s: 2, cpu_weight: 0, io: { /var: 5M }, hugetlb: { 3: 1M } }
+      |                                   ^^
+      = hint: for example `read_bytes: "50M"`
+
+    error: `3` is not the size of a page
+     --> watt.yaml:6:111
+      |
+    6 | … 0, io: { /var: 5M }, hugetlb: { 3: 1M } }
+      |                                   ^
+      = hint: write it as the kernel does: `2MB`, `1GB`
+
+    error: unknown key `nofile` in `limits`
+     --> watt.yaml:7:35
+      |
+    7 |     limits_total: { memory: 256M, nofile: 5 }
+      |                                   ^^^^^^
+      = hint: known here: `memory`, `memory_high`, `memory_low`, `memory_min`, `swap`, `cpu`, `cpu_weight`, `cpuset`, `pids`, `io_weight`, `io`, `hugetlb`
+
+    error: 20 is out of range
+     --> watt.yaml:8:25
+      |
+    8 |     scheduling: { nice: 20, policy: batch, priority: 5, io: idle, io_level: 1 }
+      |                         ^^
+      = hint: between -20 and 19
+
+    error: a priority is for the realtime policies alone
+     --> watt.yaml:8:54
+      |
+    8 |     scheduling: { nice: 20, policy: batch, priority: 5, io: idle, io_level: 1 }
+      |                                                      ^
+      = note: for this one
+     --> watt.yaml:8:37
+      |
+    8 |     scheduling: { nice: 20, policy: batch, priority: 5, io: idle, io_level: 1 }
+      |                                     ^^^^^
+      = hint: write `policy: fifo` or `policy: round_robin`, or `nice` for the others
+
+    error: the class `idle` has no levels
+     --> watt.yaml:8:77
+      |
+    8 |     scheduling: { nice: 20, policy: batch, priority: 5, io: idle, io_level: 1 }
+      |                                                                             ^
+      = note: for this one
+     --> watt.yaml:8:61
+      |
+    8 |     scheduling: { nice: 20, policy: batch, priority: 5, io: idle, io_level: 1 }
+      |                                                             ^^^^
+      = hint: remove `io_level`
+
+    error: `memory` of `b` is more than that of the application
+     --> watt.yaml:9:44
+      |
+    9 |   b: { command: x, limits_total: { memory: 2G } }
+      |                                            ^^
+      = note: which is here
+     --> watt.yaml:2:19
+      |
+    2 | limits: { memory: 1G }
+      |                   ^^
+    "#);
+}
+
+#[test]
+fn ways_out() {
+    assert_snapshot!(invalid("
+services:
+  a:
+    command: x
+    egress:
+      allow: ['https://example.org/x', '2001:db8::1', 10.1.2.3/8, 10.0.0.0/33, 10.0.0, '*:0', a.*.b, localhost, 127.0.0.1:5432]
+  b: { command: x, network: host, egress: { allow: ['*'] } }
+"), @r#"
+    error: `https://example.org/x` is a URL
+     --> watt.yaml:6:15
+      |
+    6 |       allow: ['https://example.org/x', '2001:db8::1', 10.1.2.3/8, 10.0.0.0/33, 10.0.0, '*:0', a.*.b,…
+      |               ^^^^^^^^^^^^^^^^^^^^^^^
+      = hint: did you mean `example.org:443`?
+
+    error: `2001:db8::1` has more than one colon
+     --> watt.yaml:6:40
+      |
+    6 | …allow: ['https://example.org/x', '2001:db8::1', 10.1.2.3/8, 10.0.0.0/33, 10.0.0, '*:0', a.*.b, local…
+      |                                   ^^^^^^^^^^^^^
+      = hint: an IPv6 address is in brackets: `[2001:db8::1]:443`
+
+    error: `10.1.2.3/8` has bits after its first 8
+     --> watt.yaml:6:55
+      |
+    6 | …//example.org/x', '2001:db8::1', 10.1.2.3/8, 10.0.0.0/33, 10.0.0, '*:0', a.*.b, localhost, 127.0.0.1…
+      |                                   ^^^^^^^^^^
+      = hint: did you mean `10.0.0.0/8`?
+
+    error: `10.0.0.0/33` has a wrong length of its network
+     --> watt.yaml:6:67
+      |
+    6 | …g/x', '2001:db8::1', 10.1.2.3/8, 10.0.0.0/33, 10.0.0, '*:0', a.*.b, localhost, 127.0.0.1:5432]
+      |                                   ^^^^^^^^^^^
+      = hint: between 0 and 32
+
+    error: `10.0.0` is not an address
+     --> watt.yaml:6:80
+      |
+    6 | …b8::1', 10.1.2.3/8, 10.0.0.0/33, 10.0.0, '*:0', a.*.b, localhost, 127.0.0.1:5432]
+      |                                   ^^^^^^
+      = hint: write `192.0.2.1`, `10.0.0.0/8`, `[2001:db8::1]` or `[2001:db8::]/32`
+
+    error: `*:0` has a wrong port: 0 is out of range
+     --> watt.yaml:6:88
+      |
+    6 | …10.1.2.3/8, 10.0.0.0/33, 10.0.0, '*:0', a.*.b, localhost, 127.0.0.1:5432]
+      |                                   ^^^^^
+      = hint: between 1 and 65535; without a port it is every one
+
+    error: `a.*.b` is not a destination
+     --> watt.yaml:6:95
+      |
+    6 | …3/8, 10.0.0.0/33, 10.0.0, '*:0', a.*.b, localhost, 127.0.0.1:5432]
+      |                                   ^^^^^
+      = hint: write `*`, `example.org`, `*.example.org`, `10.0.0.0/8` or `[2001:db8::]/32`, and a port after a colon
+
+    error: `localhost` is the service's own localhost
+     --> watt.yaml:6:102
+      |
+    6 | ….0.0.0/33, 10.0.0, '*:0', a.*.b, localhost, 127.0.0.1:5432]
+      |                                   ^^^^^^^^^
+      = hint: ports of the host's localhost are written into `host_ports`
+
+    error: `127.0.0.1` is the service's own localhost
+     --> watt.yaml:6:113
+      |
+    6 | …10.0.0, '*:0', a.*.b, localhost, 127.0.0.1:5432]
+      |                                   ^^^^^^^^^^^^^^
+      = hint: ports of the host's localhost are written into `host_ports`
+
+    error: `allow` has no effect on the host's network
+     --> watt.yaml:7:53
+      |
+    7 |   b: { command: x, network: host, egress: { allow: ['*'] } }
+      |                                                     ^^^
+      = hint: write `network: private`, or remove it
+    "#);
+}
+
+#[test]
+fn secrets_and_roles() {
+    assert_snapshot!(invalid("
+secrets:
+  a: { file: x, env: DB_PASSWORD }
+  b: { env: DB_PASSWROD }
+  c:
+  d: { value: x }
+  e/f: { file: x }
+control: { groups: { 'o p s': operate, adm: root } }
+services:
+  a: { command: x, secrets: [bb, a, a], management: operator }
+  b: { command: x, secrets: { '..': a }, env: { STATE_DIRECTORY: x } }
+"), @r#"
+    error: two sources of one secret
+     --> watt.yaml:3:22
+      |
+    3 |   a: { file: x, env: DB_PASSWORD }
+      |                      ^^^^^^^^^^^
+      = note: this is the first one
+     --> watt.yaml:3:14
+      |
+    3 |   a: { file: x, env: DB_PASSWORD }
+      |              ^
+      = hint: keep one of them
+
+    error: the variable DB_PASSWROD is not set
+     --> watt.yaml:4:13
+      |
+    4 |   b: { env: DB_PASSWROD }
+      |             ^^^^^^^^^^^
+      = hint: did you mean `DB_PASSWORD`?
+
+    error: the secret `c` has no source
+     --> watt.yaml:5:3
+      |
+    5 |   c:
+      |   ^
+      = hint: give it one of `file`, `env`, `credential`, `command`
+
+    error: unknown key `value` in `secrets.NAME`
+     --> watt.yaml:6:8
+      |
+    6 |   d: { value: x }
+      |        ^^^^^
+      = hint: a secret does not belong into this file; write `file`, `env`, `credential` or `command`
+
+    error: `e/f` is not a file's name
+     --> watt.yaml:7:3
+      |
+    7 |   e/f: { file: x }
+      |   ^^^
+      = hint: a name has no `/`
+
+    error: `o p s` is not the name or number of an account
+     --> watt.yaml:8:22
+      |
+    8 | control: { groups: { 'o p s': operate, adm: root } }
+      |                      ^^^^^^^
+      = hint: write a name such as `www-data`, or a number such as 33
+
+    error: `root` is not understood here
+     --> watt.yaml:8:45
+      |
+    8 | control: { groups: { 'o p s': operate, adm: root } }
+      |                                             ^^^^
+      = hint: one of `view`, `operate`, `admin`
+
+    error: there is no secret `bb`
+      --> watt.yaml:10:30
+       |
+    10 |   a: { command: x, secrets: [bb, a, a], management: operator }
+       |                              ^^
+       = hint: did you mean `b`?
+
+    error: `a` is written twice
+      --> watt.yaml:10:37
+       |
+    10 |   a: { command: x, secrets: [bb, a, a], management: operator }
+       |                                     ^
+       = hint: keep one of them
+
+    error: `operator` is not understood here
+      --> watt.yaml:10:53
+       |
+    10 |   a: { command: x, secrets: [bb, a, a], management: operator }
+       |                                                     ^^^^^^^^
+       = hint: did you mean `operate`?
+
+    error: `..` is not a file's name
+      --> watt.yaml:11:31
+       |
+    11 |   b: { command: x, secrets: { '..': a }, env: { STATE_DIRECTORY: x } }
+       |                               ^^^^
+       = hint: write a name such as `db_password`
+
+    error: watt sets `STATE_DIRECTORY` itself
+      --> watt.yaml:11:49
+       |
+    11 |   b: { command: x, secrets: { '..': a }, env: { STATE_DIRECTORY: x } }
+       |                                                 ^^^^^^^^^^^^^^^
+       = hint: remove it
     "#);
 }

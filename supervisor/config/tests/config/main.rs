@@ -5,6 +5,7 @@ mod host;
 mod hostile;
 mod plan;
 mod reference;
+mod walls;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -12,7 +13,7 @@ use watt_config::{Config, Report, Sources, parse};
 
 /// Sources of a file in `/srv/shop` with a few variables in the environment.
 fn sources(name: &str, text: &str) -> Sources {
-    let env = [("PORT", "4000"), ("WORD", "word"), ("EMPTY", "")];
+    let env = [("PORT", "4000"), ("WORD", "word"), ("EMPTY", ""), ("DB_PASSWORD", "hidden")];
     Sources {
         file: PathBuf::from("/srv/shop").join(name),
         text: text.to_owned(),

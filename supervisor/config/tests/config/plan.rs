@@ -6,9 +6,10 @@ use watt_config::{Config, Sources, parse};
 use watt_core::{
     ServiceId,
     plan::{
-        Condition, Hold, Limits, Listen, Logs, Network, Plan, Ready, ReadyWhen, Restart, RestartPolicy,
-        Rlimit, RlimitValue, Service, Stop, Timeouts,
+        CgroupLimits, Condition, Egress, Hold, Limits, Listen, Logs, Network, Plan, Ready, ReadyWhen,
+        Restart, RestartPolicy, Rlimit, RlimitValue, Scheduling, Service, Stop, Timeouts,
     },
+    sandbox::{Profile, Sandbox},
 };
 
 use crate::{sources, valid};
@@ -43,7 +44,13 @@ fn the_defaults_are_the_models() {
     assert_eq!(service.stop, Stop::default());
     assert_eq!(service.timeouts, Timeouts::default());
     assert_eq!(service.limits, Limits { oom_group: true, ..Limits::default() });
-    assert!(service.env.is_empty() && service.depends_on.is_empty() && service.host_ports.is_empty());
+    assert_eq!(service.limits_total, CgroupLimits::default());
+    assert_eq!(service.scheduling, Scheduling::default());
+    assert_eq!(*service.sandbox, Sandbox::of(Profile::Standard));
+    assert_eq!((&service.egress, service.management), (&Egress::default(), None));
+    assert!(service.env.is_empty() && service.depends_on.is_empty() && service.secrets.is_empty());
+    assert_eq!(plan.limits, CgroupLimits::default());
+    assert!(plan.secrets.is_empty() && plan.control.is_empty());
 }
 
 #[test]
@@ -135,7 +142,7 @@ fn dependencies() {
 
 #[test]
 fn sizes_and_amounts() {
-    let memory = |text: &str| service(&format!("limits: {{memory: {text}}}")).limits.memory;
+    let memory = |text: &str| service(&format!("limits: {{memory: {text}}}")).limits.cgroup.memory;
     for (text, expected) in [
         ("512M", 512 << 20),
         ("512m", 512 << 20),
@@ -148,7 +155,7 @@ fn sizes_and_amounts() {
     ] {
         assert_eq!(memory(text), Some(expected), "{text}");
     }
-    let cpu = |text: &str| service(&format!("limits: {{cpu: {text}}}")).limits.cpu_millis;
+    let cpu = |text: &str| service(&format!("limits: {{cpu: {text}}}")).limits.cgroup.cpu_millis;
     assert_eq!(cpu("1.5"), Some(1500));
     assert_eq!(cpu("150%"), Some(1500));
     assert_eq!(cpu("0.01"), Some(10));

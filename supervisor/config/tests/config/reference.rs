@@ -45,6 +45,16 @@ fn file_with(title: &str, key: &str, value: &Value) -> Value {
             entry[other] = json!("db");
             file["policies"] = json!([entry]);
         }
+        "services.NAME" if key == "secrets" => {
+            file["secrets"] = json!({ "db_password": { "file": "/etc/password" } });
+            file["services"]["web"]["secrets"] = value.clone();
+        }
+        "services.NAME.scheduling" if key == "priority" || key == "io_level" => {
+            entry[if key == "priority" { "policy" } else { "io" }] =
+                json!(if key == "priority" { "fifo" } else { "realtime" });
+            file["services"]["web"]["scheduling"] = entry;
+        }
+        "sandbox" if key == "group" => file["sandbox"] = json!({ "user": "nobody", "group": value }),
         "services.NAME.depends_on.NAME" => file["services"]["web"]["depends_on"] = json!({ "api": entry }),
         "services.NAME.limits.LIMIT" => file["services"]["web"]["limits"] = json!({ "nofile": entry }),
         title => {
