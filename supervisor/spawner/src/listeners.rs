@@ -43,16 +43,13 @@ impl Listener {
                 (Address::Tcp { address: bound, reuse_port }, socket)
             }
             Address::Unix { path, mode, owner } => {
-                let socket = unix(Type::STREAM, &path, mode)?;
-                if let Some((uid, gid)) = owner {
-                    lchown(&path, Some(uid), Some(gid)).map_err(errno)?;
-                }
+                let socket = unix(Type::STREAM, &path, mode, owner)?;
                 socket.listen(BACKLOG).map_err(errno)?;
                 (Address::Unix { path, mode, owner }, socket)
             }
-            Address::UnixDatagram { path, mode } => {
-                let socket = unix(Type::DGRAM.nonblocking(), &path, mode)?;
-                (Address::UnixDatagram { path, mode }, socket)
+            Address::UnixDatagram { path, mode, owner } => {
+                let socket = unix(Type::DGRAM.nonblocking(), &path, mode, owner)?;
+                (Address::UnixDatagram { path, mode, owner }, socket)
             }
         };
         Ok(Self { address, socket: Rc::new(socket.into()) })
@@ -81,7 +78,7 @@ fn tcp(address: &SockAddr, reuse_port: bool) -> Result<Socket, Errno> {
 
 /// A bound Unix socket. A stream socket stays blocking: a worker that inherits it (sd_listen_fds(3)) expects
 /// that, and whoever else takes it sets what it needs.
-fn unix(kind: Type, path: &Path, mode: u32) -> Result<Socket, Errno> {
+fn unix(kind: Type, path: &Path, mode: u32, owner: Option<(u32, u32)>) -> Result<Socket, Errno> {
     if path.as_os_str().len() > PATH_SIZE_MAX {
         return Err(Errno::ENAMETOOLONG);
     }
@@ -97,6 +94,9 @@ fn unix(kind: Type, path: &Path, mode: u32) -> Result<Socket, Errno> {
     let bound = SockAddr::unix(path).and_then(|address| socket.bind(&address));
     umask(before);
     bound.map_err(errno)?;
+    if let Some((uid, gid)) = owner {
+        lchown(path, Some(uid), Some(gid)).map_err(errno)?;
+    }
     Ok(socket)
 }
 

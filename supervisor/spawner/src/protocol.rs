@@ -124,6 +124,8 @@ pub enum Address {
         path: PathBuf,
         /// Its mode.
         mode: u32,
+        /// Its owner, when it is to be changed.
+        owner: Option<(u32, u32)>,
     },
 }
 

@@ -333,7 +333,8 @@ fn sockets_and_their_files_are_as_asked_for() {
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
     UnixStream::connect(&path).unwrap();
     let datagrams = app.folder.path().join("notify.sock");
-    listen(&mut daemon, "n", Address::UnixDatagram { path: datagrams.clone(), mode: 0o622 }).unwrap();
+    listen(&mut daemon, "n", Address::UnixDatagram { path: datagrams.clone(), mode: 0o622, owner: None })
+        .unwrap();
     assert_eq!(fs::metadata(&datagrams).unwrap().permissions().mode() & 0o777, 0o622);
     std::os::unix::net::UnixDatagram::unbound().unwrap().send_to(b"READY=1", &datagrams).unwrap();
 }
