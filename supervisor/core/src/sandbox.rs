@@ -24,6 +24,8 @@ pub struct Sandbox {
     pub protect_system: ProtectSystem,
     /// What is seen of `/home`, `/root` and `/run/user`.
     pub protect_home: ProtectHome,
+    /// Folders of other services cannot be opened, but for those that are around its own or in it.
+    pub protect_services: bool,
     /// `/proc/sys`, `/sys` and what else changes the kernel is read-only; other knobs are hidden.
     pub protect_kernel_tunables: bool,
     /// Kernel modules cannot be loaded, and are not seen.
@@ -248,6 +250,7 @@ impl Sandbox {
             private_devices: false,
             protect_system: ProtectSystem::No,
             protect_home: ProtectHome::No,
+            protect_services: false,
             protect_kernel_tunables: false,
             protect_kernel_modules: false,
             protect_kernel_logs: false,
@@ -285,6 +288,7 @@ impl Sandbox {
             private_tmp: true,
             private_devices: true,
             protect_system: ProtectSystem::Yes,
+            protect_services: true,
             protect_kernel_tunables: true,
             protect_kernel_modules: true,
             protect_kernel_logs: true,

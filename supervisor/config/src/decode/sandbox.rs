@@ -46,11 +46,12 @@ macro_rules! switches {
 
 type Switch = (&'static str, fn(&Sandbox) -> bool, fn(&mut Sandbox, bool));
 
-const SWITCHES: [Switch; 20] = switches![
+const SWITCHES: [Switch; 21] = switches![
     required,
     no_new_privileges,
     private_tmp,
     private_devices,
+    protect_services,
     protect_kernel_tunables,
     protect_kernel_modules,
     protect_kernel_logs,

@@ -54,6 +54,10 @@ pub(crate) static SANDBOX: Table = Table {
             example: r#""read_only""#,
         },
         switch(
+            "protect_services",
+            "Folders of other services cannot be opened, but for those that are around its own or in it, and those that a rule for paths names.",
+        ),
+        switch(
             "protect_kernel_tunables",
             "`/proc/sys`, `/sys` and what else changes the kernel is read-only.",
         ),

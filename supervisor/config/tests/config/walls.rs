@@ -89,6 +89,7 @@ fn every_switch_can_be_turned() {
         no_new_privileges,
         private_tmp,
         private_devices,
+        protect_services,
         protect_kernel_tunables,
         protect_kernel_modules,
         protect_kernel_logs,
