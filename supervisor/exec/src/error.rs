@@ -55,3 +55,8 @@ impl<T, E: Into<io::Error>> About<T> for Result<T, E> {
         self.map_err(|error| StepError::new(object, &error.into()))
     }
 }
+
+/// Whether there is nothing at a path.
+pub(crate) fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}

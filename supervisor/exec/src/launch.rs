@@ -2,13 +2,18 @@
 
 use std::os::fd::OwnedFd;
 
+use watt_os::landlock::Domain;
+
 use crate::{
     error::{Failed, StepError},
     plan::LaunchPlan,
     report::ReportSocket,
     steps::{
-        cgroups, credentials, cwd, exec, listeners, mounts, network, no_new_privs, oom_score, parent_death,
-        rlimits, session, user_namespace,
+        cgroups, credentials, cwd,
+        exec::{self, Execution},
+        init::{self, Relay},
+        keyring, landlock, listeners, mounts, namespaces, network, no_new_privs, parent_death, personality,
+        rlimits, scheduling, seccomp, session, user_namespace,
     },
 };
 
@@ -18,8 +23,14 @@ pub(crate) struct Stage<'a> {
     pub(crate) plan: LaunchPlan,
     /// The listeners to pass on, until their step takes them.
     pub(crate) listeners: Vec<OwnedFd>,
-    /// The socket to the spawner.
-    pub(crate) report: &'a ReportSocket,
+    /// The socket to the spawner; behind the init, to that.
+    pub(crate) report: &'a mut ReportSocket,
+    /// The Landlock domain, from when it was made until it is entered.
+    pub(crate) domain: Option<Domain>,
+    /// The way to the init, from when it was made until there is one.
+    pub(crate) relay: Option<Relay>,
+    /// What is executed, once that is known.
+    pub(crate) execution: Option<Execution>,
 }
 
 type Step = fn(&mut Stage<'_>) -> Result<(), StepError>;
@@ -30,32 +41,52 @@ const STEPS: &[(&str, Step)] = &[
     // First of all: what the steps use is the worker's already, and nothing can be started outside.
     ("cgroups", cgroups::join),
     ("session", session::start),
-    // Needs the rights this process came with; a user namespace does not give it.
-    ("oom_score_adj", oom_score::set),
-    // Gives an ordinary user what the next two need. It has to come before them, because a namespace belongs to the
+    // Needs the rights this process came with; a user namespace does not give them.
+    ("scheduling", scheduling::set),
+    // Gives an ordinary user what the next three need. It has to come before them, because a namespace belongs to the
     // user namespace it was made in.
     ("user_namespace", user_namespace::enter),
     ("network", network::enter),
-    // After the network: what is bound over /etc/resolv.conf names a server that listens by then.
+    // After the cgroups were joined, because the namespace's root is where its maker is.
+    ("namespaces", namespaces::enter),
+    // After all namespaces: the kernel's file systems show those they are mounted in. After the network, too: what is
+    // bound over /etc/resolv.conf names a server that listens by then.
     ("mounts", mounts::arrange),
     // While there is no limit of open files yet that could be in the way of moving them.
     ("listeners", listeners::hand_on),
+    // Opens files, as the program sees them, that only the user we came as may be able to reach.
+    ("landlock", landlock::prepare),
+    ("init", init::prepare),
     // After all steps that open something; before the credentials, because raising a hard limit takes a capability.
     ("rlimits", rlimits::set),
     // After everything that takes a right.
     ("credentials", credentials::give_up),
+    // The keyring belongs to the user it was made by.
+    ("keyring", keyring::join),
     ("no_new_privs", no_new_privs::set),
+    ("personality", personality::set),
     // The kernel forgets this at each change of credentials.
     ("parent_death_signal", parent_death::ask),
     // As the user the program runs as: a folder it cannot enter is found here, and named.
     ("cwd", cwd::enter),
-    // Marks every other descriptor to be closed, and becomes the program.
+    // The init has given up all that the program has. What follows is for the program alone: its filters may refuse what
+    // an init does.
+    ("init", init::stay_behind),
+    // Marks every other descriptor to be closed.
+    ("exec", exec::prepare),
+    ("landlock", landlock::enter),
+    ("seccomp", seccomp::install),
+    // Becomes the program.
     ("exec", exec::exec),
 ];
 
 /// Takes all steps. Returns only when one of them failed.
-pub(crate) fn launch(plan: LaunchPlan, listeners: Vec<OwnedFd>, report: &ReportSocket) -> Result<(), Failed> {
-    let mut stage = Stage { plan, listeners, report };
+pub(crate) fn launch(
+    plan: LaunchPlan,
+    listeners: Vec<OwnedFd>,
+    report: &mut ReportSocket,
+) -> Result<(), Failed> {
+    let mut stage = Stage { plan, listeners, report, domain: None, relay: None, execution: None };
     for (name, step) in STEPS {
         step(&mut stage).map_err(|error| Failed::new(name, &error))?;
     }

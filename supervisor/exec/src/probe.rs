@@ -1,24 +1,32 @@
 //! What this host allows, found out by trying: kernels, sysctls, AppArmor and containers refuse the same things in many ways.
 //!
-//! One throw-away process tries everything in turn. What needs a namespace is only tried inside it: a redirection that
-//! failed to get its namespace must not reach the host's network.
+//! One throw-away process tries everything in turn, and a second one what only the init of a PID namespace can. What needs
+//! a namespace is only tried inside it: a redirection that failed to get its namespace must not reach the host's network.
 
 use std::{net::Ipv4Addr, path::Path};
 
-use nix::unistd::geteuid;
+use nix::{
+    errno::Errno,
+    sys::wait::{WaitStatus, waitpid},
+    unistd::{Pid, geteuid},
+};
 use watt_os::{
-    credentials, mount,
+    credentials, keyring, landlock,
+    namespace::{self, Kind},
     netlink::{
         nft::{self, Redirect},
         route,
     },
+    prctl,
+    process::{self, Forked},
+    seccomp,
 };
 
 use crate::{
     error::{About, Failed, StepError},
-    plan::{Failure, Probe},
+    plan::{Failure, HiddenFolder, HideProcesses, HostName, Mount, Probe},
     steps::{
-        mounts,
+        mounts, namespaces,
         network::{self, Sharing},
         user_namespace,
     },
@@ -27,6 +35,18 @@ use crate::{
 /// The user and group of nobody on every distribution; whether they exist does not matter to the kernel.
 const NOBODY: u32 = 65534;
 
+/// Any capability but those that are needed here, by its number: CAP_SYS_BOOT.
+const SOME_CAPABILITY: u32 = 22;
+
+/// `BPF_RET | BPF_K` with SECCOMP_RET_ALLOW: a filter that allows everything.
+const ALLOW_ALL: [u8; 8] = {
+    let [code0, code1] = 0x06u16.to_ne_bytes();
+    let [k0, k1, k2, k3] = 0x7fff_0000u32.to_ne_bytes();
+    [code0, code1, 0, 0, k0, k1, k2, k3]
+};
+
+type Answer = Result<(), Failure>;
+
 /// Tries everything. Leaves this process in whatever it could enter.
 pub(crate) fn probe() -> Probe {
     let user_namespace = match geteuid().is_root() {
@@ -34,37 +54,63 @@ pub(crate) fn probe() -> Probe {
         false => named("user_namespace", user_namespace::enter_new()),
     };
     let network_namespace = named("network", enter_network());
-    let inside = network_namespace.clone();
-    let any_ip = inside.clone().and_then(|()| named("any_ip", route::any_ip().about("AnyIP route")));
-    let redirect = inside.and_then(|()| {
-        named("redirect", nft::redirect(Redirect { mesh: 1, egress: Some(2) }).about("nftables"))
+    let any_ip = inside(&network_namespace, "any_ip", || route::any_ip().about("AnyIP route"));
+    let redirect = inside(&network_namespace, "redirect", || {
+        nft::redirect(Redirect { mesh: 1, egress: Some(2) }).about("nftables")
     });
-    let mount_namespace = named("mounts", mount_something());
-    // Last, because nothing of the above works afterwards.
-    let change_user =
-        named("credentials", credentials::change_to(NOBODY, NOBODY).about("uid 65534, gid 65534"));
-    let untried = || named("untried", Err(StepError::invalid("untried".to_owned())));
+    let uts = HostName::Own("watt-probe".to_owned());
+    let uts_namespace = named("namespaces", namespaces::enter_uts(&uts));
+    let ipc = named("namespaces", namespaces::enter_ipc());
+    let cgroup = named("namespaces", namespaces::enter_cgroup());
+
+    let mounts = named("mounts", mounts::enter_new());
+    let mount = |what: &[Mount]| inside(&mounts, "mounts", || mounts::make(what));
+    let mount_namespace = mount(&names_and_hidden());
+    let sys = network_namespace.clone().and_then(|()| mount(&[Mount::Sys]));
+    let cgroup_namespace = cgroup.and_then(|()| mount(&[Mount::Cgroups]));
+    let devices = mount(&[Mount::Devices]);
+    let ipc_namespace = ipc.and_then(|()| mount(&[empty("/dev"), Mount::Mqueue]));
+    let (pid_namespace, proc) = as_init(&mounts);
+    let proc_shared = mount(&[hidden_processes()]);
+    // Everything mounted so far is under it.
+    let read_only = mount(&read_only_root());
+
+    let keyring = named("keyring", keyring::join_new().about("session keyring"));
+    let landlock = landlock::abi().about("ABI").map_err(|error| Failed::new("landlock", &error).0);
+    // Last, because little of the above works afterwards.
+    let capabilities = credentials::limit_bounding_set(!(1 << SOME_CAPABILITY)).about("bounding set");
+    let change_user = credentials::change_to(NOBODY, NOBODY, &[]).about("uid 65534, gid 65534");
+    let seccomp = prctl::set_no_new_privs().and_then(|()| seccomp::install(&ALLOW_ALL)).about("filter");
     Probe {
         user_namespace,
         network_namespace,
         redirect,
         any_ip,
         mount_namespace,
-        read_only: untried(),
-        devices: untried(),
-        pid_namespace: untried(),
-        proc: untried(),
-        proc_shared: untried(),
-        sys: untried(),
-        ipc_namespace: untried(),
-        uts_namespace: untried(),
-        cgroup_namespace: untried(),
-        keyring: untried(),
-        landlock: untried().map(|()| 0),
-        seccomp: untried(),
-        change_user,
-        capabilities: untried(),
+        read_only,
+        devices,
+        pid_namespace,
+        proc,
+        proc_shared,
+        sys,
+        ipc_namespace,
+        uts_namespace,
+        cgroup_namespace,
+        keyring,
+        landlock,
+        seccomp: named("seccomp", seccomp),
+        change_user: named("credentials", change_user),
+        capabilities: named("credentials", capabilities),
     }
+}
+
+fn named(step: &str, result: Result<(), StepError>) -> Answer {
+    result.map_err(|error| Failed::new(step, &error).0)
+}
+
+/// Tries something that needs something else, whose failure is the answer otherwise.
+fn inside(needed: &Answer, step: &str, attempt: impl FnOnce() -> Result<(), StepError>) -> Answer {
+    needed.clone().and_then(|()| named(step, attempt()))
 }
 
 fn enter_network() -> Result<(), StepError> {
@@ -72,18 +118,57 @@ fn enter_network() -> Result<(), StepError> {
     network::listener(Ipv4Addr::LOCALHOST, 80, Sharing::No).map(drop)
 }
 
-fn mount_something() -> Result<(), StepError> {
+/// A file bound over another, and a folder of which only a part is seen. A container's profile may allow the one and not
+/// the other.
+fn names_and_hidden() -> [Mount; 2] {
     // A minimal system may be without the first; that files can be bound is as true there.
-    let files = ["/etc/hosts", "/dev/null"];
-    let file = files.into_iter().find(|file| Path::new(file).exists()).unwrap_or(files[0]);
-    mounts::enter_new()?;
-    mount::bind(Path::new(file), Path::new(file)).about(file)?;
-    // A container's profile may allow the one and not the other.
-    let folder = Path::new(file).parent().unwrap_or(Path::new("/"));
-    mount::cover(folder).about("tmpfs")?;
-    mount::make_read_only(folder).about("tmpfs")
+    let file = ["/etc/hosts", "/dev/null"].into_iter().map(Path::new).find(|file| file.exists());
+    let file = file.unwrap_or(Path::new("/etc/hosts")).to_owned();
+    let folder = file.parent().unwrap_or(Path::new("/")).to_owned();
+    let bind = Mount::Bind { source: file.clone(), target: file.clone(), read_only: true, optional: false };
+    [bind, Mount::HideFolder(HiddenFolder { folder, keep: file })]
 }
 
-fn named(step: &str, result: Result<(), StepError>) -> Result<(), Failure> {
-    result.map_err(|error| Failed::new(step, &error).0)
+fn empty(target: &str) -> Mount {
+    let target = target.into();
+    Mount::Tmpfs { target, size: None, mode: 0o755, no_exec: true, read_only: false, optional: false }
+}
+
+fn hidden_processes() -> Mount {
+    Mount::Proc { hide: HideProcesses::Invisible, processes_only: false }
+}
+
+fn read_only_root() -> [Mount; 3] {
+    let path = |path: &str| path.into();
+    [
+        Mount::ReadOnly { path: path("/"), optional: false },
+        Mount::Writable { path: path("/tmp"), optional: true },
+        Mount::Inaccessible { path: path("/proc"), optional: false },
+    ]
+}
+
+/// Tries what only the init of a PID namespace can, as one: being it, and having a /proc of it.
+fn as_init(mounts: &Answer) -> (Answer, Answer) {
+    let made = namespace::enter_new(Kind::Pid).and_then(|()| process::fork()).about("PID namespace");
+    let init = match made {
+        Ok(Forked::Child) => std::process::exit(mount_proc()),
+        Ok(Forked::Parent(init)) => Pid::from_raw(init.cast_signed()),
+        Err(error) => {
+            let refused = named("namespaces", Err(error));
+            return (refused.clone(), refused);
+        }
+    };
+    let errno = match waitpid(init, None) {
+        Ok(WaitStatus::Exited(_, errno)) => errno,
+        Ok(_) | Err(_) => Errno::ECHILD as i32,
+    };
+    let answer = if errno == 0 { Ok(()) } else { Err(StepError { object: "/proc".to_owned(), errno }) };
+    (Ok(()), mounts.clone().and_then(|()| named("mounts", answer)))
+}
+
+/// The init's part. Returns its exit status: 0 or an error number, all of which fit.
+fn mount_proc() -> i32 {
+    // In a mount namespace of its own, or what follows here would see the processes of a namespace that is no more.
+    let mounted = mounts::enter_new().and_then(|()| mounts::make(&[hidden_processes()]));
+    mounted.map_or_else(|error| error.errno, |()| 0)
 }

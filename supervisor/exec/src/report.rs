@@ -29,6 +29,12 @@ impl ReportSocket {
         inherited::take(REPORT_FD).map(ReportSocket)
     }
 
+    /// Makes a socket and its other end.
+    pub(crate) fn pair() -> io::Result<(ReportSocket, OwnedFd)> {
+        let (ours, theirs) = fdpass::seqpacket_pair()?;
+        Ok((ReportSocket(ours), theirs))
+    }
+
     /// Moves to a number above those at which a program expects this many listeners.
     pub(crate) fn make_room(&mut self, listeners: u16) -> io::Result<()> {
         self.0 = inherited::duplicate_above(&self.0, LISTEN_FDS_START + RawFd::from(listeners))?;

@@ -20,6 +20,14 @@ pub enum Kind {
     Network,
     /// mount_namespaces(7)
     Mount,
+    /// ipc_namespaces(7)
+    Ipc,
+    /// uts_namespaces(7)
+    Uts,
+    /// cgroup_namespaces(7)
+    Cgroup,
+    /// pid_namespaces(7). A process cannot enter one: its next children are born in it.
+    Pid,
 }
 
 impl Kind {
@@ -29,6 +37,10 @@ impl Kind {
             Kind::User => "user",
             Kind::Network => "net",
             Kind::Mount => "mnt",
+            Kind::Ipc => "ipc",
+            Kind::Uts => "uts",
+            Kind::Cgroup => "cgroup",
+            Kind::Pid => "pid",
         }
     }
 
@@ -37,6 +49,10 @@ impl Kind {
             Kind::User => CloneFlags::CLONE_NEWUSER,
             Kind::Network => CloneFlags::CLONE_NEWNET,
             Kind::Mount => CloneFlags::CLONE_NEWNS,
+            Kind::Ipc => CloneFlags::CLONE_NEWIPC,
+            Kind::Uts => CloneFlags::CLONE_NEWUTS,
+            Kind::Cgroup => CloneFlags::CLONE_NEWCGROUP,
+            Kind::Pid => CloneFlags::CLONE_NEWPID,
         }
     }
 }

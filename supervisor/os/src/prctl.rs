@@ -26,6 +26,14 @@ pub fn set_parent_death_signal(signal: i32) -> io::Result<()> {
     Ok(prctl::set_pdeathsig(Signal::try_from(signal)?)?)
 }
 
+/// Keeps processes of the same user from tracing this one and from reading its memory and descriptors (PR_SET_DUMPABLE).
+///
+/// # Errors
+/// None that the kernel documents.
+pub fn set_untraceable() -> io::Result<()> {
+    Ok(prctl::set_dumpable(false)?)
+}
+
 /// Makes this process read as `title` in `ps`: the thread's name becomes its first 15 bytes, and the command
 /// line all of it, as far as the original arguments leave room. Arguments have to be read before.
 ///

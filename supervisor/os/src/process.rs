@@ -10,9 +10,11 @@
 //! parent may run in the child. Resetting both is the program's own first act (`watt-exec` does it).
 
 mod clone;
+mod fork;
 mod reap;
 #[cfg(test)]
 mod tests;
+mod user_map;
 
 use std::{
     error::Error,
@@ -29,7 +31,9 @@ use nix::{
 };
 
 use clone::{Stack, with_signals_blocked};
+pub use fork::{Forked, fork};
 pub use reap::{Reap, Reaped, become_subreaper, children, reap};
+use user_map::UserMap;
 
 /// A program to start and what it starts with.
 #[derive(Debug)]
@@ -46,6 +50,21 @@ pub struct Launch<'a> {
     pub cgroup: Option<BorrowedFd<'a>>,
     /// Soft and hard RLIMIT_NOFILE to set (setrlimit(2)).
     pub nofile: Option<(u64, u64)>,
+    /// Namespaces of its own that a process cannot enter later.
+    pub isolation: Isolation,
+}
+
+/// Namespaces that a process is born in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Isolation {
+    /// Its parent's.
+    #[default]
+    None,
+    /// A PID namespace, of which it is the init (pid_namespaces(7)).
+    Pids,
+    /// The same in a user namespace, which gives an ordinary user the right to it (user_namespaces(7)). The user's ids are
+    /// mapped to themselves. The program has every capability in it, handed on by the ambient set, which it should clear.
+    PidsAndUser,
 }
 
 /// A started process.
@@ -60,7 +79,8 @@ pub struct Child {
 /// No program was started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpawnError {
-    /// What failed, by the name of its system call; `cgroup` for starting in the given one.
+    /// What failed, by the name of its system call; `cgroup` for starting in the given one, `namespaces` for the
+    /// [`Isolation`].
     pub step: &'static str,
     /// Why.
     pub errno: Errno,
@@ -118,6 +138,13 @@ fn spawn_by(way: Way, launch: &Launch<'_>) -> Result<Child, SpawnError> {
         {
             Err(SpawnError { step: "cgroup", errno })
         }
+        // Those of namespaces. ENOSYS and EPERM may as well be about clone3 itself.
+        Err(errno @ (Errno::EINVAL | Errno::ENOSPC | Errno::EUSERS)) if job.isolation != Isolation::None => {
+            Err(SpawnError { step: "namespaces", errno })
+        }
+        Err(errno @ Errno::EPERM) if job.isolation != Isolation::None && way == Way::Clone => {
+            Err(SpawnError { step: "namespaces", errno })
+        }
         Err(errno) => Err(SpawnError { step: "clone", errno }),
     }
 }
@@ -134,6 +161,7 @@ struct Prepared<'a> {
     cgroup: Option<Above<'a>>,
     descriptors: Vec<Above<'a>>,
     raw_descriptors: Vec<RawFd>,
+    user_map: Option<UserMap>,
 }
 
 impl<'a> Prepared<'a> {
@@ -150,6 +178,7 @@ impl<'a> Prepared<'a> {
             cgroup: launch.cgroup.map(above).transpose()?,
             raw_descriptors: descriptors.iter().map(|fd| fd.as_fd().as_raw_fd()).collect(),
             descriptors,
+            user_map: (launch.isolation == Isolation::PidsAndUser).then(UserMap::of_caller),
         })
     }
 
@@ -162,6 +191,8 @@ impl<'a> Prepared<'a> {
             cgroup: self.cgroup.as_ref().map(|fd| fd.as_fd().as_raw_fd()),
             join: way == Way::Clone,
             descriptors: &self.raw_descriptors,
+            isolation: launch.isolation,
+            user_map: self.user_map.as_ref(),
             nofile: launch.nofile.map(|(soft, hard)| libc::rlimit64 { rlim_cur: soft, rlim_max: hard }),
             failed_step: AtomicI32::new(0),
             failed_errno: AtomicI32::new(0),
@@ -209,6 +240,8 @@ struct Job<'a> {
     /// Whether the child has to join the cgroup itself.
     join: bool,
     descriptors: &'a [RawFd],
+    isolation: Isolation,
+    user_map: Option<&'a UserMap>,
     nofile: Option<libc::rlimit64>,
     /// Index into [`STEPS`]; 0 while nothing failed.
     failed_step: AtomicI32,
@@ -216,9 +249,18 @@ struct Job<'a> {
 }
 
 /// The child's system calls, in order.
-const STEPS: [&str; 6] = ["", "cgroup", "dup3", "prlimit", "close_range", "execveat"];
+const STEPS: [&str; 7] = ["", "cgroup", "dup3", "prlimit", "close_range", "execveat", "namespaces"];
 
 impl Job<'_> {
+    /// The flags of clone(2) for the namespaces.
+    fn namespaces(&self) -> c_int {
+        match self.isolation {
+            Isolation::None => 0,
+            Isolation::Pids => libc::CLONE_NEWPID,
+            Isolation::PidsAndUser => libc::CLONE_NEWPID | libc::CLONE_NEWUSER,
+        }
+    }
+
     /// What became of a cloned child, once the parent runs again: it has executed its program, or it is
     /// ending.
     fn outcome(&self, child: Child) -> Result<Child, SpawnError> {
@@ -238,6 +280,11 @@ impl Job<'_> {
             && let Err(errno) = join_cgroup(cgroup)
         {
             return (1, errno);
+        }
+        if let Some(map) = self.user_map
+            && let Err(errno) = map.apply()
+        {
+            return (6, errno);
         }
         let mut target = 0;
         for source in self.descriptors {

@@ -16,7 +16,10 @@ use nix::sys::{
     stat::{Mode, umask},
 };
 use watt_exec::plan::{Failure, LISTEN_FDS_START, LaunchPlan, Task};
-use watt_os::{fdpass, memfd, pidfd, process::SpawnError};
+use watt_os::{
+    fdpass, memfd, pidfd,
+    process::{Isolation, SpawnError},
+};
 
 use crate::{
     launch::{Launcher, Reports, Start, at},
@@ -139,6 +142,7 @@ impl Daemon {
             passed: &[theirs.as_fd()],
             cgroup: None,
             raised_limit: true,
+            isolation: Isolation::None,
         })?;
         let since = Instant::now();
         self.state = State::Up(Up {

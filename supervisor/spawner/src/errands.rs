@@ -9,7 +9,10 @@ use std::{
 
 use nix::{errno::Errno, sys::signal::Signal};
 use watt_exec::plan::Task;
-use watt_os::{memfd, pidfd, process::SpawnError};
+use watt_os::{
+    memfd, pidfd,
+    process::{Isolation, SpawnError},
+};
 
 use crate::{
     launch::{Launcher, Reports, Said, Start, at},
@@ -77,6 +80,7 @@ impl Errand {
             passed,
             cgroup: None,
             raised_limit: true,
+            isolation: Isolation::None,
         })?;
         let deadline = Instant::now() + TIME_MAX;
         Ok((Self { kind, pidfd: child.pidfd, deadline }, reports))
@@ -94,7 +98,9 @@ impl Errand {
                 let errno = match reports.said {
                     _ if !reports.descriptors.is_empty() => 0,
                     Said::Failed(failure) => failure.errno,
-                    Said::Nothing | Said::Executing | Said::Probe(_) => Errno::ECANCELED as i32,
+                    Said::Nothing | Said::Executing | Said::Executed | Said::Probe(_) => {
+                        Errno::ECANCELED as i32
+                    }
                 };
                 let sockets =
                     reports.descriptors.into_iter().map(|(_, socket)| Rc::new(socket)).take(SOCKETS_MAX);
@@ -103,7 +109,7 @@ impl Errand {
             Kind::Probe => {
                 let probe = match reports.said {
                     Said::Probe(probe) => postcard::to_stdvec(&*probe).unwrap_or_default(),
-                    Said::Nothing | Said::Executing | Said::Failed(_) => Vec::new(),
+                    Said::Nothing | Said::Executing | Said::Executed | Said::Failed(_) => Vec::new(),
                 };
                 (Message::Probe { probe }, Vec::new())
             }

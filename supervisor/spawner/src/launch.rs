@@ -13,10 +13,10 @@ use nix::{
     sys::resource::{Resource, getrlimit, setrlimit},
     unistd::{Uid, pipe2},
 };
-use watt_exec::plan::{Failure, Probe, Report};
+use watt_exec::plan::{Ended, Failure, Probe, Report};
 use watt_os::{
     fdpass,
-    process::{self, Child, SpawnError},
+    process::{self, Child, Isolation, SpawnError},
 };
 
 use crate::{stage::exec_stage, wire};
@@ -44,6 +44,8 @@ pub(crate) struct Start<'a> {
     pub(crate) cgroup: Option<BorrowedFd<'a>>,
     /// Whether it keeps our own raised limit of descriptors.
     pub(crate) raised_limit: bool,
+    /// The namespaces that only a clone can make.
+    pub(crate) isolation: Isolation,
 }
 
 impl Launcher {
@@ -79,6 +81,7 @@ impl Launcher {
             descriptors: &descriptors,
             cgroup: start.cgroup,
             nofile: (!start.raised_limit).then_some(self.nofile),
+            isolation: start.isolation,
         })?;
         Ok((child, Reports::new(ours)))
     }
@@ -120,6 +123,8 @@ pub(crate) struct Reports {
     pub(crate) said: Said,
     /// The descriptors it made, with their names.
     pub(crate) descriptors: Vec<(String, OwnedFd)>,
+    /// How its program ended, when it stayed as the init beside it.
+    pub(crate) ended: Option<Ended>,
 }
 
 /// The last thing the stage said.
@@ -129,6 +134,8 @@ pub(crate) enum Said {
     Nothing,
     /// That execve(2) is next.
     Executing,
+    /// That the program is executed, and that it stays as the init beside it.
+    Executed,
     /// That a step failed.
     Failed(Failure),
     /// What the host allows.
@@ -146,11 +153,11 @@ const TEXT_SIZE_MAX: usize = 8 << 10;
 
 impl Reports {
     fn new(socket: OwnedFd) -> Self {
-        Self { socket, said: Said::Nothing, descriptors: Vec::new() }
+        Self { socket, said: Said::Nothing, descriptors: Vec::new(), ended: None }
     }
 
     /// Takes in what has arrived. Returns whether that was all: the stage has ended, in its program or
-    /// otherwise.
+    /// otherwise. One that stays as an init has one thing more to say, at its end.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> bool {
         loop {
             match fdpass::receive(self.socket.as_fd(), buffer) {
@@ -158,7 +165,11 @@ impl Reports {
                 Ok(received) => {
                     let report = buffer.get(..received.length).map(wire::decode);
                     if let Some(Ok(report)) = report {
+                        let executed = report == Report::Executed;
                         self.take(report, received.descriptors);
+                        if executed {
+                            return true;
+                        }
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
@@ -181,7 +192,8 @@ impl Reports {
             Report::Failed(Failure { step, object, errno }) => {
                 self.said = Said::Failed(Failure { step: cut(step), object: cut(object), errno });
             }
-            Report::Executed | Report::Ended(_) => {}
+            Report::Executed => self.said = Said::Executed,
+            Report::Ended(ended) => self.ended = Some(ended),
             Report::Probe(probe) => self.said = Said::Probe(Box::new(probe)),
         }
     }

@@ -52,7 +52,7 @@ pub fn probe_host() -> Result<Probe, ProbeError> {
     while let Err(Errno::EINTR) = waitid(Id::PIDFd(errand.pidfd.as_fd()), WaitPidFlag::WEXITED) {}
     match reports.said {
         Said::Probe(probe) => Ok(*probe),
-        Said::Nothing | Said::Executing | Said::Failed(_) => Err(ProbeError::Silent),
+        Said::Nothing | Said::Executing | Said::Executed | Said::Failed(_) => Err(ProbeError::Silent),
     }
 }
 

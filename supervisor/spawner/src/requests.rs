@@ -6,7 +6,7 @@ use std::{
 };
 
 use nix::errno::Errno;
-use watt_os::process::SpawnError;
+use watt_os::process::{Isolation, SpawnError};
 
 use crate::{
     ending::End,
@@ -32,8 +32,13 @@ impl Spawner {
     pub(crate) fn request(&mut self, request: Request, descriptors: Vec<OwnedFd>) {
         match request {
             Request::List => self.outbox.push_list(self.daemon.restarts, self.started_at_ms),
-            Request::Spawn { run, tag, cgroup, pass, .. } => {
-                self.spawn(run, tag, cgroup, &pass, &descriptors)
+            Request::Spawn { run, tag, cgroup, pid_namespace, user_namespace, pass } => {
+                let isolation = match (pid_namespace, user_namespace) {
+                    (false, _) => Isolation::None,
+                    (true, false) => Isolation::Pids,
+                    (true, true) => Isolation::PidsAndUser,
+                };
+                self.spawn(run, tag, cgroup, isolation, &pass, &descriptors);
             }
             Request::Tag { run, tag } => match self.holdings.runs.get_mut(&run) {
                 Some(held) if tag.len() <= NOTE_SIZE_MAX => held.tag = tag,
@@ -57,8 +62,16 @@ impl Spawner {
         }
     }
 
-    fn spawn(&mut self, run: u64, tag: Vec<u8>, cgroup: bool, pass: &[String], descriptors: &[OwnedFd]) {
-        match self.try_spawn(run, tag, cgroup, pass, descriptors) {
+    fn spawn(
+        &mut self,
+        run: u64,
+        tag: Vec<u8>,
+        cgroup: bool,
+        isolation: Isolation,
+        pass: &[String],
+        descriptors: &[OwnedFd],
+    ) {
+        match self.try_spawn(run, tag, cgroup, isolation, pass, descriptors) {
             Ok((pid, descriptors)) => self.outbox.push((Message::Spawned { run, pid }, descriptors)),
             Err(SpawnError { step, errno }) => {
                 let failed = Message::SpawnFailed { run, step: step.into(), errno: errno as i32 };
@@ -72,6 +85,7 @@ impl Spawner {
         id: u64,
         tag: Vec<u8>,
         cgroup: bool,
+        isolation: Isolation,
         pass: &[String],
         descriptors: &[OwnedFd],
     ) -> Result<(u32, Vec<Rc<OwnedFd>>), SpawnError> {
@@ -100,6 +114,7 @@ impl Spawner {
             passed: &passed,
             cgroup,
             raised_limit: false,
+            isolation,
         })?;
         let run = Run {
             tag,
@@ -109,6 +124,7 @@ impl Spawner {
             stderr: Rc::new(stderr),
             stage: Stage::Preparing,
             reports: None,
+            init: None,
             kept: Vec::new(),
             exit: None,
         };

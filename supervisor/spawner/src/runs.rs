@@ -2,13 +2,14 @@
 
 use std::{
     collections::BTreeMap,
+    mem,
     os::fd::OwnedFd,
     rc::Rc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use nix::errno::Errno;
-use watt_exec::plan::Failure;
+use watt_exec::plan::{Ended, Failure};
 use watt_os::{fdpass, process::Reaped};
 
 use crate::{
@@ -34,7 +35,8 @@ pub(crate) struct Holdings {
 pub(crate) struct Run {
     /// The daemon's note.
     pub(crate) tag: Vec<u8>,
-    /// Its number. After `exit` it may be another process's.
+    /// Its number. After `exit` it may be another process's. In a PID namespace of its own it is the init, which passes
+    /// signals on.
     pub(crate) pid: u32,
     pub(crate) pidfd: Rc<OwnedFd>,
     pub(crate) stdout: Rc<OwnedFd>,
@@ -43,6 +45,8 @@ pub(crate) struct Run {
     pub(crate) stage: Stage,
     /// What it says while it is in the exec stage: key of [`crate::spawner::Spawner`]'s stages.
     pub(crate) reports: Option<u64>,
+    /// What its init will say, when it has one and that has said that the program is executed.
+    pub(crate) init: Option<Reports>,
     /// The descriptors that the stage made and that are to be kept.
     pub(crate) kept: Vec<(String, Rc<OwnedFd>)>,
     pub(crate) exit: Option<WaitStatus>,
@@ -57,13 +61,33 @@ const SOCKET: &str = "socket";
 impl Run {
     /// Notes the end of the exec stage. Returns what to tell the daemon, if it is known already: a stage that
     /// ended without a word died, and its exit says how.
-    pub(crate) fn stage_ended(&mut self, run: u64, reports: Reports) -> Option<Told> {
+    pub(crate) fn stage_ended(&mut self, run: u64, mut reports: Reports) -> Option<Told> {
         self.reports = None;
-        match reports.said {
+        match mem::replace(&mut reports.said, Said::Nothing) {
             Said::Executing => Some(self.executed(run, reports.descriptors)),
+            Said::Executed => {
+                let made = mem::take(&mut reports.descriptors);
+                self.init = Some(reports);
+                Some(self.executed(run, made))
+            }
             Said::Failed(failure) => Some(self.failed(run, failure)),
             Said::Nothing | Said::Probe(_) => None,
         }
+    }
+
+    /// How it ended: the program, where the reaped process was its init and lived to tell.
+    pub(crate) fn wait_status(&mut self, reaped: &Reaped, buffer: &mut [u8]) -> WaitStatus {
+        let ended = self.init.take().and_then(|mut init| {
+            init.read(buffer);
+            init.ended
+        });
+        let own = wait_status(reaped);
+        ended.map_or(own, |Ended { code, signaled, core_dumped }| WaitStatus {
+            code,
+            signaled,
+            core_dumped,
+            ..own
+        })
     }
 
     fn executed(&mut self, run: u64, made: Vec<(String, OwnedFd)>) -> Told {
@@ -116,7 +140,7 @@ impl Run {
 }
 
 /// The protocol's form of a status, dated now.
-pub(crate) fn wait_status(reaped: &Reaped) -> WaitStatus {
+fn wait_status(reaped: &Reaped) -> WaitStatus {
     WaitStatus {
         code: reaped.code,
         signaled: reaped.signaled,

@@ -32,7 +32,7 @@ use crate::{
     lock::Lock,
     outbox::{Flushed, Outbox},
     protocol::{MESSAGE_SIZE_MAX, Message},
-    runs::{Holdings, now_ms, wait_status},
+    runs::{Holdings, now_ms},
     wire,
 };
 
@@ -289,6 +289,10 @@ impl Spawner {
     /// A process has left the exec stage: for its program, or for good.
     fn stage_ended(&mut self, token: u64) {
         let Some((owner, reports)) = self.stages.remove(&token) else { return };
+        if reports.said == Said::Executed {
+            // It stays open, and says nothing before its end, which is noticed when it is reaped.
+            let _ = self.epoll.delete(&reports);
+        }
         match owner {
             Owner::Daemon => {
                 if let (Some(up), Said::Failed(failure)) = (self.daemon.up(), reports.said) {
@@ -335,7 +339,6 @@ impl Spawner {
     }
 
     fn run_died(&mut self, id: u64, reaped: &Reaped) {
-        let exit = wait_status(reaped);
         // What it reported is told before its end, whichever was noticed first.
         if let Some(token) = self.holdings.runs.get(&id).and_then(|run| run.reports) {
             if let Some((_, reports)) = self.stages.get_mut(&token) {
@@ -344,6 +347,7 @@ impl Spawner {
             self.stage_ended(token);
         }
         let Some(run) = self.holdings.runs.get_mut(&id) else { return };
+        let exit = run.wait_status(reaped, &mut self.buffer);
         if let Some(told) = run.exited(id, exit) {
             self.outbox.push_about(id, told);
         }

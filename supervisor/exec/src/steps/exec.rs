@@ -26,26 +26,42 @@ const PATH_DEFAULT: &[u8] = b"/usr/local/bin:/bin:/usr/bin";
 /// The kernel reads no more of a `#!` line (BINPRM_BUF_SIZE).
 const SHEBANG_LEN_MAX: u64 = 256;
 
-pub(crate) fn exec(stage: &mut Stage<'_>) -> Result<(), StepError> {
+/// All that execve(2) takes.
+#[derive(Debug)]
+pub(crate) struct Execution {
+    argv: Vec<CString>,
+    env: Vec<CString>,
+    /// The files that may be meant, in the order they are tried.
+    candidates: Vec<CString>,
+}
+
+/// Does everything but the execution itself, so that nothing but that has to be allowed by what comes between.
+pub(crate) fn prepare(stage: &mut Stage<'_>) -> Result<(), StepError> {
     let plan = &stage.plan;
     let argv = strings(&plan.argv, "argument")?;
     let mut env = strings(&plan.env, "environment entry")?;
     if plan.listeners > 0 {
         env.push(text(format!("LISTEN_PID={}", std::process::id()).as_bytes(), "LISTEN_PID")?);
     }
-    let candidates = candidates(plan)?;
+    stage.execution = Some(Execution { argv, env, candidates: candidates(plan)? });
 
     let first_to_close = LISTEN_FDS_START + RawFd::from(plan.listeners);
     inherited::close_on_exec_from(first_to_close).about("descriptors")?;
     stage.report.send(&Report::Executing, &[]).about("report")?;
     // Last, because writing to the spawner's socket may raise SIGPIPE.
-    signals::reset().about("signals")?;
-    Err(try_each(plan, &candidates, &argv, &env))
+    signals::reset().about("signals")
+}
+
+pub(crate) fn exec(stage: &mut Stage<'_>) -> Result<(), StepError> {
+    match stage.execution.take() {
+        Some(execution) => Err(try_each(&stage.plan, &execution)),
+        None => Err(StepError::invalid("program".to_owned())),
+    }
 }
 
 /// Executes the first of these that can be. As execvp(3): one that is missing, or may not be executed, leaves it to the
 /// next; what else goes wrong is the end.
-fn try_each(plan: &LaunchPlan, candidates: &[CString], argv: &[CString], env: &[CString]) -> StepError {
+fn try_each(plan: &LaunchPlan, Execution { argv, env, candidates }: &Execution) -> StepError {
     let mut denied = None;
     for candidate in candidates {
         let Err(errno) = execve(candidate, argv, env);
@@ -66,7 +82,6 @@ fn try_each(plan: &LaunchPlan, candidates: &[CString], argv: &[CString], env: &[
     }
 }
 
-/// The files that may be meant, in the order they are tried.
 fn candidates(plan: &LaunchPlan) -> Result<Vec<CString>, StepError> {
     if let Some(path) = &plan.program {
         return Ok(vec![text(path.as_os_str().as_bytes(), "program")?]);

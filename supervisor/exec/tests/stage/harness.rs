@@ -9,7 +9,7 @@ use std::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
         unix::{ffi::OsStrExt, fs::PermissionsExt},
     },
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -18,8 +18,11 @@ use nix::{
     sys::wait::{WaitStatus, waitpid},
     unistd::{Pid, geteuid, pipe2},
 };
-use watt_exec::plan::{Failure, LaunchPlan, Report, Task};
-use watt_os::{fdpass, memfd, pidfd, process};
+use watt_exec::plan::{Failure, LaunchPlan, Mount, Report, Task};
+use watt_os::{
+    fdpass, memfd, pidfd,
+    process::{self, Isolation},
+};
 
 /// Nothing here takes longer, on the slowest machine.
 const CAP: Duration = Duration::from_secs(30);
@@ -100,6 +103,16 @@ pub(crate) fn program(argv: &[&str]) -> LaunchPlan {
     }
 }
 
+/// Shows a file or folder in place of another, if both are there.
+pub(crate) fn bind_optional(source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Mount {
+    Mount::Bind { source: source.into(), target: target.into(), read_only: false, optional: true }
+}
+
+/// Shows a file or folder in place of another.
+pub(crate) fn bind(source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Mount {
+    Mount::Bind { source: source.into(), target: target.into(), read_only: false, optional: false }
+}
+
 /// A folder that every user can read.
 pub(crate) fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -114,13 +127,21 @@ pub(crate) fn launch(user: User, plan: LaunchPlan) -> Finished {
 
 /// Starts the stage with a task and descriptors from number 5 on.
 pub(crate) fn start(user: User, task: &Task, passed: &[BorrowedFd<'_>]) -> Running {
+    // As the spawner does it. What an ordinary user gets by it is tested there: here, the clone would be root's.
+    let isolation = match task {
+        Task::Launch(plan) if plan.namespaces.pid => {
+            assert_eq!(user, User::Caller);
+            if plan.user_namespace { Isolation::PidsAndUser } else { Isolation::Pids }
+        }
+        _ => Isolation::None,
+    };
     let task = postcard::to_stdvec(task).unwrap();
-    start_encoded(user, &task, passed)
+    start_reporting_to(fdpass::seqpacket_pair().unwrap(), user, isolation, &task, passed)
 }
 
 /// As [`start`], with any bytes for the task.
 pub(crate) fn start_encoded(user: User, task: &[u8], passed: &[BorrowedFd<'_>]) -> Running {
-    start_reporting_to(fdpass::seqpacket_pair().unwrap(), user, task, passed)
+    start_reporting_to(fdpass::seqpacket_pair().unwrap(), user, Isolation::None, task, passed)
 }
 
 /// Starts the stage as a spawner would that dies at once, and sees how it ends.
@@ -129,7 +150,7 @@ pub(crate) fn abandon(task: &Task) -> (String, Option<i32>) {
     drop(near);
     let (elsewhere, _) = fdpass::seqpacket_pair().unwrap();
     let task = postcard::to_stdvec(task).unwrap();
-    let mut running = start_reporting_to((elsewhere, far), User::Caller, &task, &[]);
+    let mut running = start_reporting_to((elsewhere, far), User::Caller, Isolation::None, &task, &[]);
     let mut output = String::new();
     running.output.read_to_string(&mut output).unwrap();
     let status = running.wait();
@@ -140,6 +161,7 @@ pub(crate) fn abandon(task: &Task) -> (String, Option<i32>) {
 fn start_reporting_to(
     report: (OwnedFd, OwnedFd),
     user: User,
+    isolation: Isolation,
     task: &[u8],
     passed: &[BorrowedFd<'_>],
 ) -> Running {
@@ -150,14 +172,14 @@ fn start_reporting_to(
     let mut descriptors = vec![output.as_fd(), write.as_fd(), write.as_fd(), task.as_fd(), far.as_fd()];
     descriptors.extend(passed);
     let child = match user {
-        User::Caller => spawn(stage.as_fd(), &["watt-exec"], &descriptors),
+        User::Caller => spawn(stage.as_fd(), &["watt-exec"], &descriptors, isolation),
         User::Nobody => {
             // The stage is executed by descriptor: nobody cannot enter every folder it may have been built in.
             descriptors.push(stage.as_fd());
             let path = format!("/proc/self/fd/{}", descriptors.len() - 1);
             let setpriv = File::open("/usr/bin/setpriv").unwrap();
             let argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", &path];
-            spawn(setpriv.as_fd(), &argv, &descriptors)
+            spawn(setpriv.as_fd(), &argv, &descriptors, isolation)
         }
     };
     Running {
@@ -171,10 +193,23 @@ fn start_reporting_to(
     }
 }
 
-fn spawn(program: BorrowedFd<'_>, argv: &[&str], descriptors: &[BorrowedFd<'_>]) -> process::Child {
+fn spawn(
+    program: BorrowedFd<'_>,
+    argv: &[&str],
+    descriptors: &[BorrowedFd<'_>],
+    isolation: Isolation,
+) -> process::Child {
     let argv: Vec<CString> = argv.iter().map(|argument| CString::new(*argument).unwrap()).collect();
-    let launch = process::Launch { program, argv: &argv, env: &[], descriptors, cgroup: None, nofile: None };
-    process::spawn(&launch).unwrap()
+    process::spawn(&process::Launch {
+        program,
+        argv: &argv,
+        env: &[],
+        descriptors,
+        cgroup: None,
+        nofile: None,
+        isolation,
+    })
+    .unwrap()
 }
 
 impl Running {

@@ -9,12 +9,15 @@ use std::{
     },
 };
 
-use crate::harness::{User, bytes, eventually, folder, launch, program, shell, start};
-use watt_exec::plan::{HiddenFolder, LaunchPlan, Report, Task};
+use crate::harness::{User, bind, bind_optional, bytes, eventually, folder, launch, program, shell, start};
+use watt_exec::plan::{Capabilities, HiddenFolder, Identity, LaunchPlan, Mount, Report, Scheduling, Task};
 use watt_os::{
     cgroup::{Host, Tree},
     rlimit::{self, Resource},
 };
+
+const NONE: Capabilities = Capabilities { bounding: 0, ambient: 0 };
+const IDENTITY: Identity = Identity { uid: 1234, gid: 5678, groups: Vec::new() };
 
 /// Runs a plan for every kind of user and checks what its program wrote.
 fn check(plan: impl Fn(User) -> LaunchPlan, expected: &str) {
@@ -116,7 +119,7 @@ fn an_ordinary_user_keeps_its_id_and_gains_nothing_in_a_user_namespace() {
         for set in ["CapPrm", "CapEff", "CapInh", "CapAmb"] {
             assert_eq!(status(plan(), user, set), "0000000000000000", "{set}");
         }
-        let dropped = LaunchPlan { drop_capabilities: true, ..plan() };
+        let dropped = LaunchPlan { capabilities: Some(NONE), ..plan() };
         assert_eq!(status(dropped, user, "CapBnd"), "0000000000000000");
     }
 }
@@ -126,7 +129,7 @@ fn root_can_become_another_user_without_groups_and_rights() {
     if !User::Caller.is_root() {
         return;
     }
-    let plan = || LaunchPlan { identity: Some((1234, 5678)), drop_capabilities: true, ..shell("") };
+    let plan = || LaunchPlan { identity: Some(IDENTITY), capabilities: Some(NONE), ..shell("") };
     assert_eq!(status(plan(), User::Caller, "Uid"), "1234\t1234\t1234\t1234");
     assert_eq!(status(plan(), User::Caller, "Gid"), "5678\t5678\t5678\t5678");
     assert_eq!(status(plan(), User::Caller, "Groups").trim(), "");
@@ -141,7 +144,7 @@ fn root_can_become_another_user_without_groups_and_rights() {
 #[test]
 fn dropping_rights_one_does_not_have_needs_no_new_privs() {
     for user in User::all().into_iter().filter(|user| !user.is_root()) {
-        let plan = |no_new_privs| LaunchPlan { drop_capabilities: true, no_new_privs, ..shell("") };
+        let plan = |no_new_privs| LaunchPlan { capabilities: Some(NONE), no_new_privs, ..shell("") };
         assert_eq!(launch(user, plan(true)).status, Some(0));
         assert_eq!(launch(user, plan(false)).failure().step, "credentials");
     }
@@ -149,8 +152,10 @@ fn dropping_rights_one_does_not_have_needs_no_new_privs() {
 
 #[test]
 fn the_oom_score_can_be_raised() {
-    let plan =
-        |_| LaunchPlan { oom_score_adj: Some(777), ..program(&["/bin/cat", "/proc/self/oom_score_adj"]) };
+    let plan = |_| LaunchPlan {
+        scheduling: Scheduling { oom_score_adj: Some(777), ..Scheduling::default() },
+        ..program(&["/bin/cat", "/proc/self/oom_score_adj"])
+    };
     check(plan, "777\n");
 }
 
@@ -159,7 +164,7 @@ fn the_program_dies_with_the_one_who_started_it() {
     for user in User::all() {
         let plan = LaunchPlan {
             // The kernel forgets the wish when the user changes, so this shows the order of the steps as well.
-            identity: user.is_root().then_some((1234, 1234)),
+            identity: user.is_root().then_some(IDENTITY),
             parent_death_signal: Some(9),
             no_new_privs: true,
             ..program(&["setpriv", "--dump"])
@@ -183,11 +188,11 @@ fn files_are_shown_in_place_of_others() {
     symlink("nowhere", at("dangling")).unwrap();
     let plan = |user: User| LaunchPlan {
         user_namespace: !user.is_root(),
-        bind_files: vec![
-            (at("ours"), "/etc/hosts".into()),
-            (at("ours"), at("link")),
-            (at("ours"), at("missing")),
-            (at("ours"), at("dangling")),
+        mounts: vec![
+            bind(at("ours"), "/etc/hosts"),
+            bind(at("ours"), at("link")),
+            bind_optional(at("ours"), at("missing")),
+            bind_optional(at("ours"), at("dangling")),
         ],
         cwd: folder.path().into(),
         ..program(&["/bin/cat", "/etc/hosts", "link", "theirs"])
@@ -212,8 +217,10 @@ fn of_a_hidden_folder_only_one_below_is_seen() {
     fs::write(folder.path().join("run/hosts"), "ours\n").unwrap();
     let plan = |user: User| LaunchPlan {
         user_namespace: !user.is_root(),
-        bind_files: vec![(folder.path().join("run/hosts"), "/etc/hosts".into())],
-        hide: Some(HiddenFolder { folder: folder.path().join("run"), keep: keep.clone() }),
+        mounts: vec![
+            Mount::HideFolder(HiddenFolder { folder: folder.path().join("run"), keep: keep.clone() }),
+            bind(folder.path().join("run/hosts"), "/etc/hosts"),
+        ],
         cwd: folder.path().into(),
         ..shell(
             "rm -f run/workers/api/0/new; find run -type f; cat run/workers/api/0/mesh.sock /etc/hosts; echo new > run/workers/api/0/new; \
@@ -284,7 +291,7 @@ fn a_passed_descriptor_can_be_the_program() {
         let plan = LaunchPlan {
             program: Some("/proc/self/fd/3".into()),
             listeners: 1,
-            identity: user.is_root().then_some((1234, 1234)),
+            identity: user.is_root().then_some(IDENTITY),
             ..program(&["wattctl", "hello"])
         };
         let finished = start(user, &Task::Launch(Box::new(plan)), &[echo.as_fd()]).finish();

@@ -19,7 +19,7 @@ pub(super) fn clone3(stack: &Stack, job: &Job<'_>) -> Result<Child, Errno> {
     const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
     let mut pidfd: c_int = -1;
     let mut arguments = libc::clone_args {
-        flags: (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD) as u64,
+        flags: (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | job.namespaces()) as u64,
         pidfd: (&raw mut pidfd).expose_provenance() as u64,
         child_tid: 0,
         parent_tid: 0,
@@ -75,7 +75,7 @@ pub(super) fn clone3(_: &Stack, _: &Job<'_>) -> Result<Child, Errno> {
 /// clone(2). It knows no cgroups.
 pub(super) fn clone(stack: &Stack, job: &Job<'_>) -> Result<Child, Errno> {
     let mut pidfd: c_int = -1;
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD | job.namespaces();
     // SAFETY: the stack is ours alone, and child_main takes a pointer to a Job, which this call's suspension
     // keeps alive. With CLONE_PIDFD the argument after the child's says where the descriptor goes.
     let pid = unsafe {

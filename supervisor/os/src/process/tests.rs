@@ -35,6 +35,7 @@ fn sh(
             descriptors: &all,
             cgroup: None,
             nofile,
+            isolation: Isolation::None,
         },
     )
 }
@@ -105,8 +106,15 @@ fn the_limit_of_descriptors_is_set() {
 #[test]
 fn what_cannot_be_executed_is_named_and_leaves_no_process() {
     let text = File::open("/etc/passwd").unwrap();
-    let launch =
-        Launch { program: text.as_fd(), argv: &[], env: &[], descriptors: &[], cgroup: None, nofile: None };
+    let launch = Launch {
+        program: text.as_fd(),
+        argv: &[],
+        env: &[],
+        descriptors: &[],
+        cgroup: None,
+        nofile: None,
+        isolation: Isolation::None,
+    };
     for way in [Way::Clone3, Way::Clone] {
         let error = spawn_by(way, &launch).unwrap_err();
         assert_eq!((error.step, error.errno), ("execveat", Errno::EACCES));
@@ -124,6 +132,7 @@ fn a_directory_that_is_no_cgroup_is_refused() {
         descriptors: &[],
         cgroup: Some(directory.as_fd()),
         nofile: None,
+        isolation: Isolation::None,
     };
     let error = spawn_by(Way::Clone3, &launch).unwrap_err();
     assert_eq!((error.step, error.errno), ("cgroup", Errno::EBADF));
@@ -155,6 +164,7 @@ fn the_program_starts_in_its_cgroup() {
             descriptors: &[null.as_fd(), write.as_fd()],
             cgroup: Some(directory.as_fd()),
             nofile: None,
+            isolation: Isolation::None,
         };
         let child = spawn_by(way, &launch).unwrap();
         drop(write);

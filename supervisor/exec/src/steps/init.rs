@@ -1,0 +1,167 @@
+//! The init of a PID namespace of the program's own (pid_namespaces(7)).
+//!
+//! The problem: the first process of the namespace is its init. What is orphaned becomes its child, signals without a handler do
+//! not reach it, and when it ends the kernel kills all others. Few programs are made for that. So the stage, which is
+//! that process, stays and starts the program as its child. It does four things and nothing else:
+//!
+//! - It hands on what the child says to the spawner, and tells when the program is executed: the end of the socket cannot
+//!   say that while the init has it open too.
+//! - It reaps.
+//! - It passes signals from outside to the program. All of them are blocked, which is what lets an init receive them.
+//! - When the program ends it reports how, and ends. The kernel then kills what is left, and the spawner is told of the
+//!   init's end when all of that is gone.
+//!
+//! It has the program's user and no right more, but its socket is its own: the program cannot trace it.
+
+use std::{
+    io::{ErrorKind, stdin},
+    os::fd::{AsFd, OwnedFd, RawFd},
+};
+
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{prctl::set_name, signal::Signal},
+    unistd::{chdir, close, dup2_stderr, dup2_stdout, setsid},
+};
+use watt_os::{
+    fdpass, prctl,
+    process::{self, Forked, Reap, Reaped},
+    signals::{self, Received},
+};
+
+use crate::{
+    error::{About, StepError},
+    launch::Stage,
+    plan::{Ended, LISTEN_FDS_START, Report},
+    report::ReportSocket,
+};
+
+/// More than the spawner accepts in one message.
+const MESSAGE_SIZE_MAX: usize = 64 << 10;
+
+/// What a shell adds to a signal's number for an exit status. Nobody but people reads ours.
+const SIGNALED: i32 = 128;
+
+/// The way from the child that becomes the program to the init.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    to_init: ReportSocket,
+    from_program: OwnedFd,
+}
+
+/// Makes the way, as long as there is no limit of open files.
+pub(crate) fn prepare(stage: &mut Stage<'_>) -> Result<(), StepError> {
+    if stage.plan.namespaces.pid {
+        let (to_init, from_program) = ReportSocket::pair().about("sockets")?;
+        stage.relay = Some(Relay { to_init, from_program });
+    }
+    Ok(())
+}
+
+/// Goes on in a child, which is to become the program. The init does not come back from here.
+pub(crate) fn stay_behind(stage: &mut Stage<'_>) -> Result<(), StepError> {
+    let Some(Relay { to_init, from_program }) = stage.relay.take() else { return Ok(()) };
+    // Before there is a child that could look.
+    prctl::set_untraceable().about("prctl")?;
+    // Who started the spawner may have ignored SIGCHLD: then the kernel would keep the child's status from us.
+    signals::restore_defaults();
+    match process::fork().about("fork")? {
+        Forked::Child => {
+            drop(from_program);
+            *stage.report = to_init;
+            // Out of the init's session, as the leader of its own.
+            setsid().map(drop).about("setsid")
+        }
+        Forked::Parent(program) => {
+            drop(to_init);
+            let listeners = stage.plan.listeners;
+            // An init is to be small.
+            stage.plan = Default::default();
+            stage.domain = None;
+            let init = Init { report: stage.report, from_program, program };
+            std::process::exit(init.run(listeners))
+        }
+    }
+}
+
+struct Init<'a> {
+    report: &'a ReportSocket,
+    from_program: OwnedFd,
+    program: u32,
+}
+
+impl Init<'_> {
+    /// Returns what to exit with.
+    fn run(self, listeners: u16) -> i32 {
+        let_go(listeners);
+        self.relay();
+        let Some(ended) = self.wait_for_end() else { return 1 };
+        // Without a spawner nobody has to know.
+        let _ = self.report.send(&Report::Ended(ended), &[]);
+        if ended.signaled { SIGNALED + ended.code } else { ended.code }
+    }
+
+    /// Hands on what the child reports until execve(2), or its end, closes its socket.
+    fn relay(&self) {
+        let mut buffer = vec![0; MESSAGE_SIZE_MAX];
+        let mut last = None;
+        loop {
+            let mut fds = [PollFd::new(self.from_program.as_fd(), PollFlags::POLLIN)];
+            let _ = poll(&mut fds, PollTimeout::NONE);
+            let received = fdpass::receive(self.from_program.as_fd(), &mut buffer);
+            let report = match received {
+                Ok(received) if received.length == 0 => break,
+                Ok(received) => postcard::from_bytes(buffer.get(..received.length).unwrap_or_default()).ok(),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+                Err(_) => break,
+            };
+            if let Some(report) = report {
+                let _ = self.report.send(&report, &[]);
+                last = Some(report);
+            }
+        }
+        if last == Some(Report::Executing) {
+            let _ = self.report.send(&Report::Executed, &[]);
+        }
+    }
+
+    /// Reaps, and passes signals on, until the program has ended. `None` cannot be: the kernel has no status for it.
+    fn wait_for_end(&self) -> Option<Ended> {
+        loop {
+            loop {
+                match process::reap() {
+                    Reap::Child(reaped) if reaped.pid == self.program => return Some(ended(&reaped)),
+                    Reap::Child(_) => {}
+                    Reap::NoneEnded => break,
+                    Reap::NoChildren => return None,
+                }
+            }
+            match signals::wait() {
+                // From the kernel or from outside. Not what the program, or one of its children, sends to its parent.
+                Ok(Received { signal, sender: 0 }) if signal != Signal::SIGCHLD as i32 => {
+                    // Its number is its own until it is reaped.
+                    let _ = signals::send(self.program, signal);
+                }
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
+}
+
+/// Lets go of what is the program's: its output ends when it closes it, its listeners when it ends, its folder can be unmounted.
+fn let_go(listeners: u16) {
+    // Standard input is /dev/null.
+    let _ = dup2_stdout(stdin());
+    let _ = dup2_stderr(stdin());
+    for number in LISTEN_FDS_START..LISTEN_FDS_START + RawFd::from(listeners) {
+        // Nothing here owns it since it was handed on.
+        let _ = close(number);
+    }
+    let _ = chdir("/");
+    // For ps(1).
+    let _ = set_name(c"watt-init");
+}
+
+fn ended(&Reaped { code, signaled, core_dumped, .. }: &Reaped) -> Ended {
+    Ended { code, signaled, core_dumped }
+}

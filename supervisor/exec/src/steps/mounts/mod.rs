@@ -1,0 +1,149 @@
+//! A mount namespace in which the program sees other files than the host has: the names of the mesh in `/etc/hosts`,
+//! nothing of the sockets of watt and of the other workers, folders it cannot write, devices and processes of its own.
+//!
+//! Three passes. First everything is taken hold of that is to be shown in another place, or in its old one on top of
+//! what covers it: what later mounts hide can still be reached then. Then the mounts are made in the plan's order. Last,
+//! the empty folders among them become read-only, since until then mount points are made in them.
+
+mod devices;
+mod held;
+mod kernel;
+mod view;
+
+use std::path::Path;
+
+use watt_os::{
+    mount::{self, Forbid, Tree},
+    namespace::{self, Kind},
+};
+
+use crate::{
+    error::{About, StepError},
+    launch::Stage,
+    plan::{HiddenFolder, Mount},
+};
+use held::{Held, Inaccessible};
+use view::{Point, View};
+
+pub(crate) fn arrange(stage: &mut Stage<'_>) -> Result<(), StepError> {
+    let mounts = &stage.plan.mounts;
+    if mounts.is_empty() {
+        return Ok(());
+    }
+    enter_new()?;
+    make(mounts)
+}
+
+/// Enters a mount namespace whose mounts the host does not see.
+pub(crate) fn enter_new() -> Result<(), StepError> {
+    namespace::enter_new(Kind::Mount).about("mount namespace")?;
+    mount::detach().about("/")
+}
+
+/// Makes these mounts in the present mount namespace.
+pub(crate) fn make(mounts: &[Mount]) -> Result<(), StepError> {
+    let held = held::take(mounts)?;
+    let mut view = View::default();
+    for (mount, held) in mounts.iter().zip(held) {
+        apply(&mut view, mount, held)?;
+    }
+    view.finish()
+}
+
+fn apply(view: &mut View, mount: &Mount, held: Held) -> Result<(), StepError> {
+    match mount {
+        Mount::Bind { target, read_only, optional, .. } => match held.tree() {
+            Some(tree) => {
+                let shown = show(view, tree, target, *optional)?;
+                shown.filter(|_| *read_only).map_or(Ok(()), |point| read_only_below(&point))
+            }
+            None => Ok(()),
+        },
+        Mount::Writable { path, optional } => match held.tree() {
+            Some(tree) => show(view, tree, path, *optional).map(drop),
+            None => Ok(()),
+        },
+        Mount::Tmpfs { target, size, mode, no_exec, read_only, optional } => {
+            let Some(point) = view.point(target, Point::Folder, *optional)? else { return Ok(()) };
+            empty(view, &point, &options(*mode, *size), *no_exec)?;
+            if *read_only {
+                view.read_only_at_last(point);
+            }
+            Ok(())
+        }
+        Mount::ReadOnly { path, optional } => {
+            let Some(real) = view.existing(path, *optional)? else { return Ok(()) };
+            read_only_below(&real)
+        }
+        Mount::Inaccessible { path, optional } => match (view.existing(path, *optional)?, held) {
+            (Some(real), Held::Inaccessible(nothing)) => cover(view, &real, nothing),
+            _ => Ok(()),
+        },
+        Mount::HideFolder(hidden) => held.tree().map_or(Ok(()), |kept| hide(view, hidden, kept)),
+        Mount::Devices => match held {
+            Held::Devices(sources) => devices::make(view, sources),
+            _ => Ok(()),
+        },
+        Mount::Proc { hide, processes_only } => kernel::proc(view, *hide, *processes_only),
+        Mount::Sys => kernel::sys(view, held.tree()),
+        Mount::Cgroups => kernel::cgroups(),
+        Mount::Mqueue => kernel::mqueue(view),
+    }
+}
+
+/// Shows what was taken hold of, and returns where.
+fn show(
+    view: &mut View,
+    tree: Tree,
+    target: &Path,
+    optional: bool,
+) -> Result<Option<std::path::PathBuf>, StepError> {
+    let about = target.display().to_string();
+    let kind = if tree.is_folder().about(&about)? { Point::Folder } else { Point::File };
+    let Some(point) = view.point(target, kind, optional)? else { return Ok(None) };
+    tree.attach(&point).about(&about)?;
+    view.mounted(&point);
+    Ok(Some(point))
+}
+
+/// An empty folder in memory, in which mount points are made from here on.
+fn empty(view: &mut View, point: &Path, options: &str, no_exec: bool) -> Result<(), StepError> {
+    let forbid = Forbid { devices: true, executing: no_exec, writing: false };
+    mount::filesystem("tmpfs", point, options, forbid).about(&point.display().to_string())?;
+    view.made(point);
+    Ok(())
+}
+
+fn options(mode: u32, size: Option<u64>) -> String {
+    let mode = format!("mode={mode:o}");
+    size.map_or(mode.clone(), |size| format!("{mode},size={size}"))
+}
+
+/// Only a mount can be read-only: what is not one becomes one by being bound to its own place.
+fn read_only_below(path: &Path) -> Result<(), StepError> {
+    let about = path.display().to_string();
+    match mount::make_read_only_below(path) {
+        Err(error) if error.raw_os_error() == Some(nix::errno::Errno::EINVAL as i32) => {
+            mount::bind(path, path).about(&about)?;
+            mount::make_read_only_below(path).about(&about)
+        }
+        result => result.about(&about),
+    }
+}
+
+fn cover(view: &mut View, real: &Path, nothing: Inaccessible) -> Result<(), StepError> {
+    let about = real.display().to_string();
+    let cover = if real.is_dir() { nothing.folder } else { nothing.file };
+    cover.attach(real).about(&about)?;
+    view.mounted(real);
+    mount::make_read_only(real).about(&about)
+}
+
+/// Covers a folder, and shows what is kept in its old place.
+fn hide(view: &mut View, HiddenFolder { folder, keep }: &HiddenFolder, kept: Tree) -> Result<(), StepError> {
+    let Some(point) = view.point(folder, Point::Folder, false)? else { return Ok(()) };
+    empty(view, &point, "mode=0755", true)?;
+    show(view, kept, keep, false)?;
+    view.read_only_at_last(point);
+    Ok(())
+}

@@ -1,0 +1,31 @@
+//! When and where the program runs, and how eagerly the kernel kills it when the whole host is out of memory
+//! (proc_pid_oom_score_adj(5)).
+
+use std::fs;
+
+use watt_os::scheduling;
+
+use crate::{
+    error::{About, StepError},
+    launch::Stage,
+};
+
+pub(crate) fn set(stage: &mut Stage<'_>) -> Result<(), StepError> {
+    let plan = &stage.plan.scheduling;
+    if let Some(score) = plan.oom_score_adj {
+        fs::write("/proc/self/oom_score_adj", score.to_string()).about(&format!("oom_score_adj {score}"))?;
+    }
+    if let Some(nice) = plan.nice {
+        scheduling::set_nice(nice).about(&format!("nice {nice}"))?;
+    }
+    if let Some((policy, priority)) = plan.policy {
+        scheduling::set_policy(policy, priority).about(&format!("policy {policy}, priority {priority}"))?;
+    }
+    if !plan.affinity.is_empty() {
+        scheduling::set_affinity(&plan.affinity).about(&format!("CPUs {:?}", plan.affinity))?;
+    }
+    if let Some((class, level)) = plan.io {
+        scheduling::set_io_priority(class, level).about(&format!("I/O class {class}, level {level}"))?;
+    }
+    Ok(())
+}
