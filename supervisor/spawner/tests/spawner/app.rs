@@ -200,8 +200,15 @@ impl Daemon {
     pub(crate) fn spawn_with(&self, run: u64, plan: LaunchPlan, pass: &[&str]) {
         let task = encode(&plan);
         let pass = pass.iter().map(|name| (*name).to_owned()).collect();
-        let tag = format!("tag {run}").into_bytes();
-        self.send(&Request::Spawn { run, tag, cgroup: false, pass }, &[task.as_fd()]);
+        let request = Request::Spawn {
+            run,
+            tag: format!("tag {run}").into_bytes(),
+            cgroup: false,
+            pid_namespace: plan.namespaces.pid,
+            user_namespace: plan.user_namespace,
+            pass,
+        };
+        self.send(&request, &[task.as_fd()]);
     }
 
     /// Its pid, and its pidfd, output and error.

@@ -150,7 +150,7 @@ fn a_task_that_is_none_is_an_exec_failure() {
     let app = App::start();
     let mut daemon = app.daemon();
     let task = memfd::sealed(c"plan", &[0xff; 64]).unwrap();
-    let spawn = Request::Spawn { run: 1, tag: Vec::new(), cgroup: false, pass: Vec::new() };
+    let spawn = spawn_request(1, Vec::new(), false, &[]);
     daemon.send(&spawn, &[task.as_fd()]);
     daemon.spawned(1);
     daemon.wait(|message| matches!(message, Message::ExecFailed { run: 1, .. }).then_some(()));
@@ -247,16 +247,16 @@ fn a_forgotten_run_is_gone_and_a_living_one_is_not() {
     daemon.exited(2);
 }
 
+/// A request for a run in nobody's namespaces.
+fn spawn_request(run: u64, tag: Vec<u8>, cgroup: bool, pass: &[&str]) -> Request {
+    let pass = pass.iter().map(|name| (*name).to_owned()).collect();
+    Request::Spawn { run, tag, cgroup, pid_namespace: false, user_namespace: false, pass }
+}
+
 fn spawn_is_refused_with_its_reason() {
     let app = App::start();
     let mut daemon = app.daemon();
     let task = encode(&sh("exit 0"));
-    let spawn = |run, tag: Vec<u8>, cgroup, pass: &[&str]| Request::Spawn {
-        run,
-        tag,
-        cgroup,
-        pass: pass.iter().map(|name| (*name).to_owned()).collect(),
-    };
     let mut refused = |request: Request, descriptors: &[&OwnedFd], expected: &str| {
         let descriptors: Vec<_> = descriptors.iter().map(|fd| fd.as_fd()).collect();
         daemon.send(&request, &descriptors);
@@ -266,14 +266,14 @@ fn spawn_is_refused_with_its_reason() {
         });
         assert_eq!(step, expected);
     };
-    refused(spawn(1, Vec::new(), false, &[]), &[], "descriptors");
-    refused(spawn(1, Vec::new(), true, &[]), &[&task], "descriptors");
-    refused(spawn(1, Vec::new(), true, &[]), &[&task, &task], "cgroup");
-    refused(spawn(1, Vec::new(), false, &["nothing"]), &[&task], "pass");
-    refused(spawn(1, vec![0; 40_000], false, &[]), &[&task], "tag");
-    daemon.send(&spawn(1, Vec::new(), false, &[]), &[task.as_fd()]);
+    refused(spawn_request(1, Vec::new(), false, &[]), &[], "descriptors");
+    refused(spawn_request(1, Vec::new(), true, &[]), &[&task], "descriptors");
+    refused(spawn_request(1, Vec::new(), true, &[]), &[&task, &task], "cgroup");
+    refused(spawn_request(1, Vec::new(), false, &["nothing"]), &[&task], "pass");
+    refused(spawn_request(1, vec![0; 40_000], false, &[]), &[&task], "tag");
+    daemon.send(&spawn_request(1, Vec::new(), false, &[]), &[task.as_fd()]);
     daemon.exited(1);
-    daemon.send(&spawn(1, Vec::new(), false, &[]), &[task.as_fd()]);
+    daemon.send(&spawn_request(1, Vec::new(), false, &[]), &[task.as_fd()]);
     daemon
         .wait(|message| matches!(message, Message::SpawnFailed { step, .. } if step == "run").then_some(()));
 }
@@ -808,10 +808,7 @@ fn a_run_starts_in_its_cgroup_and_the_end_removes_it() {
     let mut daemon = app.daemon();
     let task = encode(&sh("exec sleep 1000"));
     let directory = fs::File::open(&inner).unwrap();
-    daemon.send(
-        &Request::Spawn { run: 1, tag: Vec::new(), cgroup: true, pass: Vec::new() },
-        &[task.as_fd(), directory.as_fd()],
-    );
+    daemon.send(&spawn_request(1, Vec::new(), true, &[]), &[task.as_fd(), directory.as_fd()]);
     let (pid, _) = daemon.spawned(1);
     daemon.executed(1);
     let found = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();

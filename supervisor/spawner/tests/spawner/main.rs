@@ -7,11 +7,12 @@
 
 mod app;
 mod cases;
+mod pids;
 mod role;
 mod runner;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    role::take().unwrap_or_else(|| runner::run(&cases::all()))
+    role::take().unwrap_or_else(|| runner::run(&[cases::all(), pids::all()].concat()))
 }

@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path};
 
+use nix::errno::Errno;
 use watt_os::mount::{self, Forbid, Tree};
 
 use super::{
@@ -52,7 +53,13 @@ pub(super) fn cgroups() -> Result<(), StepError> {
     let forbid = Forbid { writing: true, ..FORBID };
     let mountinfo = fs::read_to_string("/proc/self/mountinfo").about("/proc/self/mountinfo")?;
     for Hierarchy { point, kind, options } in mountinfo.lines().filter_map(hierarchy) {
-        mount::filesystem(kind, Path::new(point), &options, forbid).about(point)?;
+        match mount::filesystem(kind, Path::new(point), &options, forbid) {
+            // What is there shows the same root already.
+            Err(error) if error.raw_os_error() == Some(Errno::EBUSY as i32) => {
+                mount::make_read_only(Path::new(point)).about(point)?;
+            }
+            result => result.about(point)?,
+        }
     }
     Ok(())
 }
