@@ -14,7 +14,7 @@
 //!   earlier daemon left.
 //! - `app` is the loop; `news` (what others say), `operate` (what operators ask) and `perform` (what `watt-core` wants) are
 //!   its hands.
-//! - `launch`, `addresses`, `places`, `snapshot`, `status`, `record` are pure: the same facts give the same answer.
+//! - `launch`, `filter`, `addresses`, `places`, `snapshot`, `status`, `record` are pure: the same facts give the same answer.
 
 #![forbid(unsafe_code)]
 
@@ -41,6 +41,7 @@ pub mod addresses;
 pub mod control;
 pub mod doctor;
 pub mod events;
+pub mod filter;
 pub mod launch;
 pub mod listening;
 pub mod logs;
