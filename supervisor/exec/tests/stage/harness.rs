@@ -125,6 +125,12 @@ pub(crate) fn launch(user: User, plan: LaunchPlan) -> Finished {
     start(user, &Task::Launch(Box::new(plan)), &[]).finish()
 }
 
+/// Launches as the spawner would that shares its own PID namespace, whatever the plan says.
+pub(crate) fn launch_shared(user: User, plan: LaunchPlan) -> Finished {
+    let task = postcard::to_stdvec(&Task::Launch(Box::new(plan))).unwrap();
+    start_encoded(user, &task, &[]).finish()
+}
+
 /// Starts the stage with a task and descriptors from number 5 on.
 pub(crate) fn start(user: User, task: &Task, passed: &[BorrowedFd<'_>]) -> Running {
     // As the spawner does it. What an ordinary user gets by it is tested there: here, the clone would be root's.

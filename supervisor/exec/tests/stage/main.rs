@@ -2,6 +2,7 @@
 
 mod failures;
 mod harness;
+mod mounts;
 mod network;
 mod probe;
 mod steps;

@@ -43,7 +43,7 @@ impl Tree {
     /// Shows it in place of `target` (move_mount(2)), which exists and is a folder if it is one.
     ///
     /// # Errors
-    /// ENOENT for a missing target, ENOTDIR when only one is a folder.
+    /// ENOENT for a missing target, EINVAL when only one is a folder.
     pub fn attach(self, target: &Path) -> io::Result<()> {
         let target = CString::new(target.as_os_str().as_bytes())?;
         // SAFETY: move_mount(2) reads two strings, which end with NUL and outlive the call; the descriptor is ours.

@@ -1,0 +1,403 @@
+//! What each kind of mount lets a program see and do, tried from inside as root and as an ordinary user. The scripts try what is
+//! not to work.
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use nix::errno::Errno;
+use watt_exec::plan::{
+    Capabilities, HideProcesses, HostName, Identity, LaunchPlan, Mount, Namespaces, PrivateNetwork, Report,
+};
+
+use crate::harness::{User, bind, bind_optional, folder, launch, shell};
+
+const NOTHING: Capabilities = Capabilities { bounding: 0, ambient: 0 };
+
+fn mounted(user: User, mounts: Vec<Mount>, script: &str) -> LaunchPlan {
+    LaunchPlan { user_namespace: !user.is_root(), mounts, ..shell(script) }
+}
+
+/// Runs a script among these mounts, for every kind of user, and checks what it wrote.
+fn check(mounts: impl Fn() -> Vec<Mount>, script: &str, expected: &str) {
+    for user in User::all() {
+        check_plan(user, mounted(user, mounts(), script), expected);
+    }
+}
+
+fn check_plan(user: User, plan: LaunchPlan, expected: &str) {
+    let finished = launch(user, plan);
+    assert!(matches!(finished.reports.last(), Some(Report::Executing)), "{user:?}: {:?}", finished.reports);
+    assert_eq!(finished.output, expected, "{user:?}");
+}
+
+fn fails(mounts: impl Fn() -> Vec<Mount>, object: &str, errno: Errno) {
+    for user in User::all() {
+        let finished = launch(user, mounted(user, mounts(), "echo executed"));
+        let failure = finished.failure();
+        let seen = (failure.step.as_str(), failure.object.as_str(), Errno::from_raw(failure.errno));
+        assert_eq!(seen, ("mounts", object, errno), "{user:?}");
+        assert_eq!(finished.output, "");
+    }
+}
+
+fn read_only(path: impl Into<PathBuf>) -> Mount {
+    Mount::ReadOnly { path: path.into(), optional: false }
+}
+
+fn writable(path: impl Into<PathBuf>) -> Mount {
+    Mount::Writable { path: path.into(), optional: false }
+}
+
+fn inaccessible(path: impl Into<PathBuf>) -> Mount {
+    Mount::Inaccessible { path: path.into(), optional: false }
+}
+
+fn tmpfs(target: impl Into<PathBuf>) -> Mount {
+    let target = target.into();
+    Mount::Tmpfs { target, size: None, mode: 0o1777, no_exec: false, read_only: false, optional: false }
+}
+
+/// A folder that everybody may write, with these files.
+fn open_folder(files: &[&str]) -> tempfile::TempDir {
+    let folder = folder();
+    for file in files {
+        let path = folder.path().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, format!("{file}\n")).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
+        fs::set_permissions(path.parent().unwrap(), Permissions::from_mode(0o777)).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn what_is_read_only_can_be_read_and_a_part_of_it_written() {
+    let folder = open_folder(&["fixed/file", "fixed/open/file"]);
+    let fixed = folder.path().join("fixed");
+    let script = format!(
+        "cd {}; cat file; (echo x > file) 2>/dev/null || echo refused; rm -f open/file 2>/dev/null && echo removed; \
+         (mkdir new) 2>/dev/null || echo refused; rm -f open/new; echo x > open/new && echo written; chmod 600 file 2>/dev/null || echo refused",
+        fixed.display()
+    );
+    for root in [fixed.clone(), "/".into()] {
+        fs::write(fixed.join("open/file"), "").unwrap();
+        fs::set_permissions(fixed.join("open/file"), Permissions::from_mode(0o666)).unwrap();
+        let mounts = || vec![read_only(&root), writable(fixed.join("open"))];
+        check(mounts, &script, "fixed/file\nrefused\nremoved\nrefused\nwritten\nrefused\n");
+        // On the host as well.
+        assert_eq!(fs::read_to_string(fixed.join("open/new")).unwrap(), "x\n");
+        fs::remove_file(fixed.join("open/new")).unwrap();
+    }
+}
+
+#[test]
+fn what_is_mounted_below_is_read_only_too() {
+    let folder = open_folder(&["outer/inner/file"]);
+    let outer = folder.path().join("outer");
+    let script = format!("echo x > {0}/inner/new || echo x > {0}/new || echo refused", outer.display());
+    let script = format!("({script}) 2>/dev/null");
+    check(|| vec![tmpfs(outer.join("inner")), read_only(&outer)], &script, "refused\n");
+    // What comes later is not.
+    check(|| vec![read_only(&outer), tmpfs(outer.join("inner"))], &script, "");
+}
+
+#[test]
+fn nothing_gives_back_the_right_to_write() {
+    let folder = open_folder(&["fixed/file"]);
+    let file = folder.path().join("fixed/file");
+    let script = format!(
+        "mount -o remount,rw,bind {0}; umount {0}; mount --bind /dev/null {1}; echo x > {1} || echo refused",
+        folder.path().display(),
+        file.display()
+    );
+    for user in User::all() {
+        let plan = mounted(user, vec![read_only(folder.path())], &format!("({script}) 2>/dev/null"));
+        // Without the right to mount, which root is left with otherwise.
+        check_plan(user, LaunchPlan { capabilities: Some(NOTHING), ..plan }, "refused\n");
+    }
+    assert_eq!(fs::read_to_string(&file).unwrap(), "fixed/file\n");
+}
+
+#[test]
+fn an_empty_folder_in_memory_is_as_it_was_asked_for() {
+    let folder = open_folder(&["tmp/secret"]);
+    let target = folder.path().join("tmp");
+    let at = target.clone();
+    let mounts = move |no_exec, read_only| {
+        let (target, size) = (at.clone(), Some(1 << 20));
+        vec![Mount::Tmpfs { target, size, mode: 0o1777, no_exec, read_only, optional: false }]
+    };
+    let cd = format!("cd {}; ", target.display());
+    check(|| mounts(false, false), &format!("{cd}ls -A; stat -c %a ."), "1777\n");
+    let fill = "head -c 2000000 /dev/zero 2>/dev/null > big || echo full; stat -c %s big";
+    check(|| mounts(false, false), &format!("{cd}{fill} 2>/dev/null"), "full\n1048576\n");
+    let execute = "printf '#!/bin/sh\\necho executed\\n' > x; chmod 755 x; ./x 2>/dev/null || echo refused";
+    check(|| mounts(false, false), &format!("{cd}{execute}"), "executed\n");
+    check(|| mounts(true, false), &format!("{cd}{execute}"), "refused\n");
+    check(|| mounts(false, true), &format!("{cd}touch x 2>/dev/null || echo refused"), "refused\n");
+    let options = format!("grep ' {} ' /proc/self/mountinfo | cut -d' ' -f6", target.display());
+    check(|| mounts(true, false), &options, "rw,nosuid,nodev,noexec,relatime\n");
+    // The host's own is as it was.
+    assert_eq!(fs::read_dir(&target).unwrap().count(), 1);
+}
+
+#[test]
+fn what_is_inaccessible_cannot_be_opened_nor_listed() {
+    let folder = open_folder(&["secrets/key", "file", "other"]);
+    let at = |name: &str| folder.path().join(name);
+    let script = format!(
+        "cd {}; cat secrets/key; ls secrets; cat file; echo x > file; echo x > secrets/x; cat other",
+        folder.path().display()
+    );
+    for user in User::all() {
+        let mounts = vec![inaccessible(at("secrets")), inaccessible(at("file"))];
+        let plan = mounted(user, mounts, &format!("({script}) 2>/dev/null"));
+        check_plan(user, LaunchPlan { capabilities: Some(NOTHING), ..plan }, "other\n");
+    }
+    // For a root that file modes do not hold, there is nothing to see.
+    let empty = format!("cd {}; cat secrets/key; ls secrets; cat file", folder.path().display());
+    check(
+        || vec![inaccessible(at("secrets")), inaccessible(at("file"))],
+        &format!("({empty}) 2>/dev/null"),
+        "",
+    );
+    assert_eq!(fs::read_to_string(at("file")).unwrap(), "file\n");
+}
+
+#[test]
+fn a_bound_folder_is_as_writable_as_asked() {
+    let folder = open_folder(&["source/file", "target/old"]);
+    let (source, target) = (folder.path().join("source"), folder.path().join("target"));
+    let bind = |read_only| {
+        let (source, target) = (source.clone(), target.clone());
+        vec![Mount::Bind { source, target, read_only, optional: false }]
+    };
+    let script = format!("cd {}; ls; (echo x > file) 2>/dev/null || echo refused", target.display());
+    check(|| bind(true), &script, "file\nrefused\n");
+    check(|| bind(false), &script, "file\n");
+    assert_eq!(fs::read_to_string(source.join("file")).unwrap(), "x\n");
+    assert!(target.join("old").exists());
+}
+
+#[test]
+fn what_is_shown_is_the_hosts_even_where_it_was_covered() {
+    let folder = open_folder(&["home/app/file", "home/other/file"]);
+    let home = folder.path().join("home");
+    let covered = || {
+        let target = home.clone();
+        Mount::Tmpfs { target, size: None, mode: 0o755, no_exec: true, read_only: true, optional: false }
+    };
+    let script = format!(
+        "cd {}; find . -type f; touch x 2>/dev/null || echo refused; echo x > app/file && cat app/file",
+        home.display()
+    );
+    check(|| vec![covered(), writable(home.join("app"))], &script, "./app/file\nrefused\nx\n");
+    let elsewhere = || vec![covered(), bind(home.join("other"), home.join("deep/er"))];
+    let script = format!("cd {}; cat deep/er/file; ls", home.display());
+    check(elsewhere, &script, "home/other/file\ndeep\n");
+    // Nothing was made on the host, and below what was shown of it nothing is.
+    assert!(!home.join("deep").exists());
+    let inside =
+        || vec![covered(), writable(home.join("app")), bind(home.join("other"), home.join("app/new"))];
+    let about = home.join("app/new");
+    fails(inside, about.to_str().unwrap(), Errno::ENOENT);
+    assert!(!about.exists());
+}
+
+#[test]
+fn a_part_of_a_bound_folder_can_be_written() {
+    let folder = open_folder(&["source/data/file", "target/x"]);
+    let (source, target) = (folder.path().join("source"), folder.path().join("target"));
+    let mounts = || {
+        let (source, target) = (source.clone(), target.clone());
+        let data = target.join("data");
+        vec![Mount::Bind { source, target, read_only: true, optional: false }, writable(data)]
+    };
+    let script = format!("cd {}; touch x 2>/dev/null || echo refused; echo y > data/file", target.display());
+    check(mounts, &script, "refused\n");
+    assert_eq!(fs::read_to_string(source.join("data/file")).unwrap(), "y\n");
+}
+
+#[test]
+fn what_is_missing_is_named_or_left_out() {
+    let missing = "/no/such/path";
+    fails(|| vec![read_only(missing)], missing, Errno::ENOENT);
+    fails(|| vec![writable(missing)], missing, Errno::ENOENT);
+    fails(|| vec![inaccessible(missing)], missing, Errno::ENOENT);
+    fails(|| vec![tmpfs(missing)], missing, Errno::ENOENT);
+    fails(|| vec![bind("/etc", missing)], missing, Errno::ENOENT);
+    fails(|| vec![bind(missing, "/etc")], missing, Errno::ENOENT);
+    fails(|| vec![bind("/etc/passwd", "/etc")], "/etc", Errno::EINVAL);
+    fails(|| vec![bind("/etc", "/")], "/", Errno::EINVAL);
+    let path = || PathBuf::from(missing);
+    let left_out = || {
+        vec![
+            Mount::ReadOnly { path: path(), optional: true },
+            Mount::Writable { path: path(), optional: true },
+            Mount::Inaccessible { path: path(), optional: true },
+            bind_optional("/etc", missing),
+            bind_optional(missing, "/etc"),
+        ]
+    };
+    check(left_out, "[ -e /etc/passwd ] && echo there", "there\n");
+}
+
+#[test]
+fn devices_are_those_that_are_no_hardware() {
+    let script = "cd /dev; echo *; echo x > null; head -c 4 zero | od -An -tx1; head -c 2 urandom | wc -c; \
+                  touch new 2>/dev/null || echo refused; mknod sda b 8 0 2>/dev/null || echo refused; \
+                  readlink fd ptmx; ls pts; perl -e 'open(my $m, \"+<\", \"/dev/ptmx\") or die $!; print join(\" \", glob(\"/dev/pts/*\")), \"\\n\"'";
+    for user in User::all() {
+        let finished = launch(user, mounted(user, vec![Mount::Devices], script));
+        let mut lines = finished.output.lines();
+        let mut devices: Vec<&str> = lines.next().unwrap().split(' ').collect();
+        // As far as the host has them.
+        devices.retain(|name| !["shm", "mqueue", "log"].contains(name));
+        let all = "core fd full null ptmx pts random stderr stdin stdout tty urandom zero";
+        assert_eq!(devices.join(" "), all, "{user:?} {:?}", finished.reports);
+        let rest: Vec<&str> = lines.collect();
+        let expected = [
+            " 00 00 00 00",
+            "2",
+            "refused",
+            "refused",
+            "/proc/self/fd",
+            "pts/ptmx",
+            "ptmx",
+            "/dev/pts/0 /dev/pts/ptmx",
+        ];
+        assert_eq!(rest, expected, "{user:?}");
+    }
+}
+
+#[test]
+fn shared_memory_and_devices_of_its_own_go_together() {
+    let mounts = || vec![Mount::Devices, tmpfs("/dev/shm")];
+    let script = "echo x > /dev/shm/watt-test && ls /dev/shm; touch /dev/x 2>/dev/null || echo refused";
+    check(mounts, script, "watt-test\nrefused\n");
+    assert!(!Path::new("/dev/shm/watt-test").exists());
+}
+
+#[test]
+fn processes_of_others_can_be_hidden() {
+    if !User::Caller.is_root() {
+        return;
+    }
+    let hidden = |hide, processes_only| LaunchPlan {
+        identity: Some(Identity { uid: 1234, gid: 1234, groups: Vec::new() }),
+        ..mounted(
+            User::Caller,
+            vec![Mount::Proc { hide, processes_only }],
+            "[ -e /proc/1 ] && echo seen; cat /proc/1/cmdline >/dev/null 2>&1 && echo read; [ -e /proc/sys ] && echo sys; \
+             [ -e /proc/$$ ] && echo own",
+        )
+    };
+    let check = |hide, only, expected| check_plan(User::Caller, hidden(hide, only), expected);
+    check(HideProcesses::None, false, "seen\nread\nsys\nown\n");
+    check(HideProcesses::NoAccess, false, "seen\nsys\nown\n");
+    check(HideProcesses::Invisible, false, "sys\nown\n");
+    check(HideProcesses::NotPtraceable, true, "own\n");
+}
+
+#[test]
+fn the_kernels_tree_is_that_of_the_own_network_and_cannot_be_written() {
+    for user in User::all() {
+        let plan = LaunchPlan {
+            network: Some(PrivateNetwork::default()),
+            ..mounted(
+                user,
+                vec![Mount::Sys],
+                "ls /sys/class/net; [ -n \"$(ls /sys/fs/cgroup)\" ] && echo cgroups; \
+                 (echo 1 > /sys/class/net/lo/mtu; mkdir /sys/fs/cgroup/*/x) 2>/dev/null || echo refused",
+            )
+        };
+        check_plan(user, plan, "lo\ncgroups\nrefused\n");
+    }
+}
+
+#[test]
+fn message_queues_are_of_the_own_namespace() {
+    for user in User::all() {
+        let plan = |ipc| LaunchPlan {
+            namespaces: Namespaces { ipc, ..Namespaces::default() },
+            ..mounted(
+                user,
+                vec![tmpfs("/dev"), Mount::Mqueue],
+                "ls /dev/mqueue; touch /dev/mqueue/watt-test && echo made",
+            )
+        };
+        // Each run has another: nothing is left of the first.
+        check_plan(user, plan(true), "made\n");
+        check_plan(user, plan(true), "made\n");
+        if !user.is_root() {
+            // The host's is not the user's to mount.
+            assert_eq!(launch(user, plan(false)).failure().object, "/dev/mqueue");
+        }
+    }
+}
+
+#[test]
+fn namespaces_are_the_programs_own() {
+    for user in User::all() {
+        let script = "cat /proc/sys/kernel/hostname; readlink /proc/self/ns/ipc /proc/self/ns/uts /proc/self/ns/cgroup; cut -d: -f3 /proc/self/cgroup | sort -u";
+        let finished = launch(
+            user,
+            LaunchPlan {
+                user_namespace: !user.is_root(),
+                namespaces: Namespaces {
+                    ipc: true,
+                    uts: Some(HostName::Own("watt-test".into())),
+                    cgroup: true,
+                    pid: false,
+                },
+                ..shell(script)
+            },
+        );
+        let lines: Vec<&str> = finished.output.lines().collect();
+        assert_eq!((lines[0], lines[4..].join(" ").as_str()), ("watt-test", "/"), "{:?}", finished.reports);
+        for (kind, link) in ["ipc", "uts", "cgroup"].iter().zip(&lines[1..4]) {
+            let ours = fs::read_link(format!("/proc/self/ns/{kind}")).unwrap();
+            assert_ne!(ours.to_str().unwrap(), *link, "{user:?}");
+        }
+    }
+    assert_ne!(nix::unistd::gethostname().unwrap(), "watt-test");
+}
+
+#[test]
+fn a_pid_namespace_that_was_not_made_is_an_error() {
+    for user in User::all() {
+        // The stage is cloned as for a plan without one.
+        let plan = LaunchPlan {
+            namespaces: Namespaces { pid: true, ..Namespaces::default() },
+            ..shell("echo executed")
+        };
+        let finished = crate::harness::launch_shared(user, plan);
+        let failure = finished.failure();
+        assert_eq!((failure.step.as_str(), failure.object.as_str()), ("namespaces", "PID namespace"));
+    }
+}
+
+#[test]
+fn the_hosts_mounts_stay_as_they_were() {
+    let before = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let folder = open_folder(&["a/b"]);
+    let mounts = || {
+        vec![
+            read_only("/"),
+            writable(folder.path()),
+            tmpfs("/tmp"),
+            Mount::Devices,
+            Mount::Sys,
+            inaccessible("/proc/sys"),
+        ]
+    };
+    for user in User::all() {
+        let plan =
+            LaunchPlan { network: Some(PrivateNetwork::default()), ..mounted(user, mounts(), "echo ok") };
+        check_plan(user, plan, "ok\n");
+    }
+    assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap(), before);
+}
