@@ -71,6 +71,9 @@ const SUID_SGID: u32 = libc::S_ISUID | libc::S_ISGID;
 const TIOCSTI: u64 = 0x5412;
 const TIOCLINUX: u64 = 0x541c;
 
+/// What personality(2) takes for a question.
+const ASK: u32 = u32::MAX;
+
 const IO_URING: [&str; 3] = ["io_uring_setup", "io_uring_enter", "io_uring_register"];
 
 impl Switches {
@@ -224,12 +227,15 @@ impl Rules {
             self.check(call, vec![clear(2, execute)?], Action::REFUSE);
         }
         self.check("shmat", vec![clear(2, libc::SHM_EXEC.unsigned_abs())?], Action::REFUSE);
+        // In this domain all that can be read can be executed.
+        let implied = libc::READ_IMPLIES_EXEC.unsigned_abs();
+        self.check("personality", vec![clear(0, implied)?, equal(0, ASK)?], Action::REFUSE);
         Ok(())
     }
 
     /// Asking for the domain, and the one that every program starts with (PER_LINUX).
     fn no_other_personality(&mut self) -> Result<(), BackendError> {
-        self.check("personality", vec![equal(0, u32::MAX)?, equal(0, 0)?], Action::REFUSE);
+        self.check("personality", vec![equal(0, ASK)?, equal(0, 0)?], Action::REFUSE);
         Ok(())
     }
 

@@ -214,14 +214,21 @@ fn memory_is_not_both_written_and_executed() {
             ("pkey_mprotect", &[0, 4096, execute, 1], REFUSE),
             ("shmat", &[1, 0, 0], ALLOW),
             ("shmat", &[1, 0, libc::SHM_EXEC as u64], REFUSE),
+            ("personality", &[libc::READ_IMPLIES_EXEC as u64], REFUSE),
+            ("personality", &[libc::ADDR_NO_RANDOMIZE as u64], ALLOW),
+            ("personality", &[0xffff_ffff], ALLOW),
         ],
     );
 }
 
 #[test]
 fn the_execution_domain_stays() {
+    let locked = sandbox(|sandbox| {
+        sandbox.lock_personality = true;
+        sandbox.memory_deny_write_execute = true;
+    });
     check(
-        &sandbox(|sandbox| sandbox.lock_personality = true),
+        &locked,
         &[
             ("personality", &[0], ALLOW),
             ("personality", &[0xffff_ffff], ALLOW),
