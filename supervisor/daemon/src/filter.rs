@@ -54,6 +54,9 @@ static KEPT: LazyLock<Mutex<HashMap<Switches, Programs>>> = LazyLock::new(Mutex:
 /// The programs that hold a sandbox's rules about system calls, each an array of `struct sock_filter` in this processor's byte
 /// order. They need `no_new_privs`.
 ///
+/// The exec stage makes two calls under them: execve(2), which every list allows that does not take it away, and sendmsg(2) to
+/// report that it failed. Where a list leaves that out, such a program is seen to end without a reason.
+///
 /// # Errors
 /// [`FilterError`]. A sandbox without such rules has none on any processor.
 pub fn programs(sandbox: &Sandbox) -> Result<Arc<[Vec<u8>]>, FilterError> {
