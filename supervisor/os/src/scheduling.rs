@@ -53,6 +53,11 @@ pub fn set_io_priority(class: u8, level: u8) -> io::Result<()> {
     /// `IOPRIO_WHO_PROCESS` and `IOPRIO_CLASS_SHIFT` of linux/ioprio.h.
     const WHO_PROCESS: libc::c_int = 1;
     const CLASS_SHIFT: u32 = 13;
+    /// Three bits for each; what is above them in the number means something else.
+    const HIGHEST: u8 = 7;
+    if class > HIGHEST || level > HIGHEST {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
     let priority = libc::c_int::from(class) << CLASS_SHIFT | libc::c_int::from(level);
     // SAFETY: ioprio_set(2) takes three integers; 0 is this process.
     let result = unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, 0, priority) };

@@ -4,5 +4,6 @@ mod failures;
 mod harness;
 mod mounts;
 mod network;
+mod privileges;
 mod probe;
 mod steps;

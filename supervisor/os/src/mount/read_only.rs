@@ -59,7 +59,7 @@ fn set_attributes(target: &Path, flags: libc::c_uint) -> io::Result<()> {
 /// What older kernels have instead: each mount again, with the flags it has.
 fn remount_below(target: &Path) -> io::Result<()> {
     remount(target)?;
-    let mounts = fs::read("/proc/self/mountinfo")?;
+    let mounts = fs::read("/proc/thread-self/mountinfo")?;
     for below in mount_points(&mounts).filter(|point| point.starts_with(target) && point != target) {
         match remount(&below) {
             // Covered by another one since, or in a folder that cannot be entered: out of reach for the program as well.

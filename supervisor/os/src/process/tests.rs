@@ -176,3 +176,52 @@ fn the_program_starts_in_its_cgroup() {
     }
     fs::remove_dir(cgroup).unwrap();
 }
+
+#[test]
+fn a_process_is_born_in_its_namespaces() {
+    let cat = File::open("/bin/cat").unwrap();
+    let null = File::open("/dev/null").unwrap();
+    let argv = [c"cat".into(), c"/proc/self/status".into(), c"/proc/self/uid_map".into()];
+    for (way, isolation) in [Way::Clone3, Way::Clone]
+        .into_iter()
+        .flat_map(|way| [Isolation::Pids, Isolation::PidsAndUser].map(|isolation| (way, isolation)))
+    {
+        let (read, write) = pipe().unwrap();
+        let descriptors = [null.as_fd(), write.as_fd()];
+        let launch = Launch {
+            program: cat.as_fd(),
+            argv: &argv,
+            env: &[],
+            descriptors: &descriptors,
+            cgroup: None,
+            nofile: None,
+            isolation,
+        };
+        let child = match spawn_by(way, &launch) {
+            Ok(child) => child,
+            // An ordinary user's, or a host that refuses it.
+            Err(error) => {
+                // Whether clone3 itself is refused or this, only the second try tells.
+                assert!(matches!((error.step, way), ("namespaces", _) | ("clone", Way::Clone3)), "{error:?}");
+                continue;
+            }
+        };
+        drop(write);
+        let mut text = String::new();
+        File::from(read).read_to_string(&mut text).unwrap();
+        wait(&child);
+        let line =
+            |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+        assert!(line("NSpid:").ends_with("\t1"), "{way:?} {isolation:?} {text}");
+        if isolation == Isolation::PidsAndUser {
+            let uid = nix::unistd::geteuid().to_string();
+            assert_eq!(
+                text.lines().last().unwrap().split_whitespace().collect::<Vec<_>>(),
+                [&uid, &uid, "1"]
+            );
+            // All there are, handed on over execve.
+            assert_eq!(line("CapEff:"), line("CapBnd:"));
+            assert_eq!(line("CapAmb:"), line("CapBnd:"));
+        }
+    }
+}

@@ -98,7 +98,7 @@ fn inaccessible(count: usize) -> Result<Vec<Inaccessible>, StepError> {
         fs::create_dir(&folder)?;
         File::create(&file)?;
         for path in [&folder, &file] {
-            fs::set_permissions(path, Permissions::from_mode(0))?;
+            fs::set_permissions(path, Permissions::from_mode(0o000))?;
         }
         let one = |_| Ok(Inaccessible { folder: Tree::of(&folder)?, file: Tree::of(&file)? });
         (0..count).map(one).collect()
