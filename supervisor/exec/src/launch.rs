@@ -12,8 +12,10 @@ use crate::{
         cgroups, credentials, cwd,
         exec::{self, Execution},
         init::{self, Relay},
-        keyring, landlock, listeners, mounts, namespaces, network, no_new_privs, parent_death, personality,
-        rlimits, scheduling, seccomp, session, user_namespace,
+        keyring, landlock, listeners,
+        mounts::{self, cgroups::OwnGroup},
+        namespaces, network, no_new_privs, parent_death, personality, rlimits, scheduling, seccomp, session,
+        user_namespace,
     },
 };
 
@@ -25,6 +27,8 @@ pub(crate) struct Stage<'a> {
     pub(crate) listeners: Vec<OwnedFd>,
     /// The socket to the spawner; behind the init, to that.
     pub(crate) report: &'a mut ReportSocket,
+    /// Where it is among the cgroups, when it has a cgroup namespace.
+    pub(crate) cgroups: Vec<OwnGroup>,
     /// The Landlock domain, from when it was made until it is entered.
     pub(crate) domain: Option<Domain>,
     /// The way to the init, from when it was made until there is one.
@@ -86,7 +90,8 @@ pub(crate) fn launch(
     listeners: Vec<OwnedFd>,
     report: &mut ReportSocket,
 ) -> Result<(), Failed> {
-    let mut stage = Stage { plan, listeners, report, domain: None, relay: None, execution: None };
+    let mut stage =
+        Stage { plan, listeners, report, cgroups: Vec::new(), domain: None, relay: None, execution: None };
     for (name, step) in STEPS {
         step(&mut stage).map_err(|error| Failed::new(name, &error))?;
     }

@@ -220,7 +220,7 @@ pub enum Mount {
     },
     /// A `/sys` of its own network namespace, read-only, with the host's `/sys/fs/cgroup` in it.
     Sys,
-    /// `/sys/fs/cgroup` read-only, with the own cgroup as the root of each hierarchy. Needs [`Namespaces::cgroup`].
+    /// `/sys/fs/cgroup` read-only, with the own cgroup as the root of each hierarchy where there is [`Namespaces::cgroup`].
     Cgroups,
     /// `/dev/mqueue` of the own IPC namespace (mq_overview(7)).
     Mqueue,

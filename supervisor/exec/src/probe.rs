@@ -61,10 +61,11 @@ pub(crate) fn probe() -> Probe {
     let uts = HostName::Own("watt-probe".to_owned());
     let uts_namespace = named("namespaces", namespaces::enter_uts(&uts));
     let ipc = named("namespaces", namespaces::enter_ipc());
+    let own = mounts::cgroups::own().unwrap_or_default();
     let cgroup = named("namespaces", namespaces::enter_cgroup());
 
     let mounts = named("mounts", mounts::enter_new());
-    let mount = |what: &[Mount]| inside(&mounts, "mounts", || mounts::make(what));
+    let mount = |what: &[Mount]| inside(&mounts, "mounts", || mounts::make(what, &own));
     let mount_namespace = mount(&names_and_hidden());
     let sys = network_namespace.clone().and_then(|()| mount(&[Mount::Sys]));
     let cgroup_namespace = cgroup.and_then(|()| mount(&[Mount::Cgroups]));
@@ -169,6 +170,6 @@ fn as_init(mounts: &Answer) -> (Answer, Answer) {
 /// The init's part. Returns its exit status: 0 or an error number, all of which fit.
 fn mount_proc() -> i32 {
     // In a mount namespace of its own, or what follows here would see the processes of a namespace that is no more.
-    let mounted = mounts::enter_new().and_then(|()| mounts::make(&[hidden_processes()]));
+    let mounted = mounts::enter_new().and_then(|()| mounts::make(&[hidden_processes()], &[]));
     mounted.map_or_else(|error| error.errno, |()| 0)
 }

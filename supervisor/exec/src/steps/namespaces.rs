@@ -7,6 +7,7 @@ use crate::{
     error::{About, StepError},
     launch::Stage,
     plan::{HostName, Namespaces},
+    steps::mounts::cgroups,
 };
 
 /// The number of the init in its PID namespace.
@@ -25,6 +26,7 @@ pub(crate) fn enter(stage: &mut Stage<'_>) -> Result<(), StepError> {
         enter_uts(name)?;
     }
     if *cgroup {
+        stage.cgroups = cgroups::own()?;
         enter_cgroup()?;
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! A part of the file system held by a descriptor, to be shown in another place, or in its old one after it was covered.
 
 use std::{
-    ffi::CString,
+    ffi::{CStr, CString},
     io,
     os::{
         fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
@@ -23,12 +23,15 @@ impl Tree {
     /// ENOENT when it does not exist, EPERM without the right to mount.
     pub fn of(path: &Path) -> io::Result<Tree> {
         let path = CString::new(path.as_os_str().as_bytes())?;
-        let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_RECURSIVE as libc::c_uint;
-        // SAFETY: open_tree(2) reads the path, which ends with NUL and outlives the call.
-        let fd = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) };
-        let fd = RawFd::try_from(fd).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)?;
-        // SAFETY: the call above made this descriptor and nobody else knows it.
-        Ok(Tree(unsafe { OwnedFd::from_raw_fd(fd) }))
+        open_tree(libc::AT_FDCWD, &path, 0)
+    }
+
+    /// Takes hold once more of what was attached.
+    ///
+    /// # Errors
+    /// EINVAL when it was not.
+    pub fn again(&self) -> io::Result<Tree> {
+        open_tree(self.0.as_raw_fd(), c"", libc::AT_EMPTY_PATH)
     }
 
     /// Whether it is a folder.
@@ -44,7 +47,7 @@ impl Tree {
     ///
     /// # Errors
     /// ENOENT for a missing target, EINVAL when only one is a folder.
-    pub fn attach(self, target: &Path) -> io::Result<()> {
+    pub fn attach(&self, target: &Path) -> io::Result<()> {
         let target = CString::new(target.as_os_str().as_bytes())?;
         // SAFETY: move_mount(2) reads two strings, which end with NUL and outlive the call; the descriptor is ours.
         let moved = unsafe {
@@ -59,4 +62,14 @@ impl Tree {
         };
         if moved == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
+}
+
+fn open_tree(folder: RawFd, path: &CStr, flags: libc::c_int) -> io::Result<Tree> {
+    let flags =
+        libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | (libc::AT_RECURSIVE | flags) as libc::c_uint;
+    // SAFETY: open_tree(2) reads the path, which ends with NUL and outlives the call.
+    let fd = unsafe { libc::syscall(libc::SYS_open_tree, folder, path.as_ptr(), flags) };
+    let fd = RawFd::try_from(fd).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)?;
+    // SAFETY: the call above made this descriptor and nobody else knows it.
+    Ok(Tree(unsafe { OwnedFd::from_raw_fd(fd) }))
 }

@@ -5,8 +5,10 @@
 //! what covers it: what later mounts hide can still be reached then. Then the mounts are made in the plan's order. Last,
 //! the empty folders among them become read-only, since until then mount points are made in them.
 
+pub(crate) mod cgroups;
 mod devices;
 mod held;
+mod inaccessible;
 mod kernel;
 mod view;
 
@@ -22,7 +24,9 @@ use crate::{
     launch::Stage,
     plan::{HiddenFolder, Mount},
 };
-use held::{Held, Inaccessible};
+use cgroups::OwnGroup;
+use held::Held;
+use inaccessible::Inaccessible;
 use view::{Point, View};
 
 pub(crate) fn arrange(stage: &mut Stage<'_>) -> Result<(), StepError> {
@@ -31,7 +35,7 @@ pub(crate) fn arrange(stage: &mut Stage<'_>) -> Result<(), StepError> {
         return Ok(());
     }
     enter_new()?;
-    make(mounts)
+    make(mounts, &stage.cgroups)
 }
 
 /// Enters a mount namespace whose mounts the host does not see.
@@ -40,17 +44,25 @@ pub(crate) fn enter_new() -> Result<(), StepError> {
     mount::detach().about("/")
 }
 
-/// Makes these mounts in the present mount namespace.
-pub(crate) fn make(mounts: &[Mount]) -> Result<(), StepError> {
+/// Makes these mounts in the present mount namespace. `own` is where this process is among the cgroups.
+pub(crate) fn make(mounts: &[Mount], own: &[OwnGroup]) -> Result<(), StepError> {
     let held = held::take(mounts)?;
+    let has_covers = mounts.iter().any(|mount| matches!(mount, Mount::Inaccessible { .. }));
+    let mut covers = has_covers.then(Inaccessible::make).transpose().about("cover")?;
     let mut view = View::default();
     for (mount, held) in mounts.iter().zip(held) {
-        apply(&mut view, mount, held)?;
+        apply(&mut view, mount, held, own, &mut covers)?;
     }
     view.finish()
 }
 
-fn apply(view: &mut View, mount: &Mount, held: Held) -> Result<(), StepError> {
+fn apply(
+    view: &mut View,
+    mount: &Mount,
+    held: Held,
+    own: &[OwnGroup],
+    covers: &mut Option<Inaccessible>,
+) -> Result<(), StepError> {
     match mount {
         Mount::Bind { target, read_only, optional, .. } => match held.tree() {
             Some(tree) => {
@@ -75,8 +87,12 @@ fn apply(view: &mut View, mount: &Mount, held: Held) -> Result<(), StepError> {
             let Some(real) = view.existing(path, *optional)? else { return Ok(()) };
             read_only_below(&real)
         }
-        Mount::Inaccessible { path, optional } => match (view.existing(path, *optional)?, held) {
-            (Some(real), Held::Inaccessible(nothing)) => cover(view, &real, nothing),
+        Mount::Inaccessible { path, optional } => match (view.existing(path, *optional)?, covers) {
+            (Some(real), Some(covers)) => {
+                covers.cover(&real).about(&real.display().to_string())?;
+                view.mounted(&real);
+                Ok(())
+            }
             _ => Ok(()),
         },
         Mount::HideFolder(hidden) => held.tree().map_or(Ok(()), |kept| hide(view, hidden, kept)),
@@ -86,7 +102,7 @@ fn apply(view: &mut View, mount: &Mount, held: Held) -> Result<(), StepError> {
         },
         Mount::Proc { hide, processes_only } => kernel::proc(view, *hide, *processes_only),
         Mount::Sys => kernel::sys(view, held.tree()),
-        Mount::Cgroups => kernel::cgroups(),
+        Mount::Cgroups => cgroups::show_own(own),
         Mount::Mqueue => kernel::mqueue(view),
     }
 }
@@ -129,14 +145,6 @@ fn read_only_below(path: &Path) -> Result<(), StepError> {
         }
         result => result.about(&about),
     }
-}
-
-fn cover(view: &mut View, real: &Path, nothing: Inaccessible) -> Result<(), StepError> {
-    let about = real.display().to_string();
-    let cover = if real.is_dir() { nothing.folder } else { nothing.file };
-    cover.attach(real).about(&about)?;
-    view.mounted(real);
-    mount::make_read_only(real).about(&about)
 }
 
 /// Covers a folder, and shows what is kept in its old place.
