@@ -43,6 +43,15 @@ pub fn unprivileged_id(app: &AppName) -> u32 {
     61184 + (fnv1a(app.as_str().as_bytes()) % 4096) as u32
 }
 
+/// User and group ids for a service that is to have one of its own, from the same range: the first that is free is taken, so
+/// that it stays the same from start to start.
+pub fn dynamic_ids(app: &AppName, service: &ServiceId) -> impl Iterator<Item = u32> {
+    const FIRST: u32 = 61184;
+    const COUNT: u64 = 65520 - FIRST as u64;
+    let hash = fnv1a(format!("{app}/{service}").as_bytes());
+    (0..COUNT).map(move |nth| FIRST + ((hash % COUNT + nth) % COUNT) as u32)
+}
+
 /// The name of an application's cgroup. The runtime folder tells instances apart, not the name alone: two folders
 /// (`WATT_RUNTIME_DIR`) may hold applications of one name, and each ends what it finds in its own cgroup.
 pub fn cgroup_name(app: &AppName, runtime: &Path) -> String {

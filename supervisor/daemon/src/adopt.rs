@@ -30,7 +30,7 @@ use crate::{
     containment::Containment,
     control::Server,
     events::{Events, happenings},
-    launch::Accepts,
+    launch::{Accepts, accounts},
     life,
     logs::{self, Logs},
     proxy::Proxy,
@@ -65,7 +65,9 @@ impl App {
         let server = Serving::start(server.map_err(StartError::Control)?);
         let proxy_link = ProxyLink::start(places.proxy_socket(), senders.proxy.clone());
         let proxy_record = held.value(PROXY).and_then(|value| serde_json::from_slice(value).ok());
+        let accounts = accounts::of_plan(&plan);
         let mut app = App {
+            accounts,
             fleet: Fleet::new(&plan, RunId(1), fastrand::u64(..)),
             threads,
             gateway: gateway_address,

@@ -33,7 +33,7 @@ use crate::{
     cgroups::Cgroups,
     control::{Command, Server},
     events::{Events, happenings},
-    launch::Host,
+    launch::{Host, accounts::Accounts},
     life::Life,
     logs::Logs,
     operate::Operation,
@@ -72,6 +72,8 @@ pub(crate) struct App {
     pub(crate) places: Places,
     pub(crate) life: Life,
     pub(crate) host: Host,
+    /// Whom services run as.
+    pub(crate) accounts: Accounts,
     pub(crate) cgroups: Cgroups,
     pub(crate) threads: usize,
     pub(crate) gateway: Option<SocketAddr>,

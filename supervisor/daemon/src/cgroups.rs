@@ -112,7 +112,8 @@ async fn remove(group: Group) -> io::Result<()> {
 }
 
 fn of_plan(limits: &plan::Limits) -> cgroup::Limits {
-    let plan::Limits { memory, memory_high, cpu_millis, pids, oom_group, rlimits: _ } = limits;
+    let plan::Limits { cgroup, oom_group, rlimits: _ } = limits;
+    let plan::CgroupLimits { memory, memory_high, cpu_millis, pids, .. } = cgroup;
     cgroup::Limits {
         memory: *memory,
         memory_high: *memory_high,

@@ -8,6 +8,7 @@ mod cgroups;
 mod facts;
 mod features;
 mod topic;
+mod walls;
 
 use watt_api::control::Doctor;
 use watt_core::plan::Plan;

@@ -9,7 +9,10 @@ use std::{
 use watt_core::AppName;
 use watt_exec::plan::{Failure, Probe};
 
-use crate::{launch::Host, proxy};
+use crate::{
+    launch::{Abilities, Host},
+    proxy,
+};
 
 /// The files that names come from.
 const NAME_FILES: [&str; 3] = ["/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf"];
@@ -32,7 +35,9 @@ pub(crate) fn host(probe: Option<&Probe>, app: &AppName, uid: u32) -> Host {
     let bind_files = namespaces && works(|probe| &probe.mount_namespace);
     // A private network without its own names could not even look up what is outside.
     let private_network = bind_files && works(|probe| &probe.network_namespace);
+    let namespaced = |tried: fn(&Probe) -> &Result<(), Failure>| namespaces && works(tried);
     Host {
+        is_root,
         user_namespace: !is_root && namespaces,
         private_network,
         redirect: private_network && works(|probe| &probe.redirect),
@@ -40,6 +45,22 @@ pub(crate) fn host(probe: Option<&Probe>, app: &AppName, uid: u32) -> Host {
         name_files: NAME_FILES.map(PathBuf::from).into_iter().filter(|file| exists(file)).collect(),
         oom_score_adj: oom_score_adj(),
         proxy_group: (is_root && works(|probe| &probe.change_user)).then(|| proxy::group(app, uid)).flatten(),
+        walls: Abilities {
+            read_only: bind_files && works(|probe| &probe.read_only),
+            devices: bind_files && works(|probe| &probe.devices),
+            pid_namespace: bind_files && works(|probe| &probe.pid_namespace) && works(|probe| &probe.proc),
+            proc_shared: bind_files && works(|probe| &probe.proc_shared),
+            sys: private_network && works(|probe| &probe.sys),
+            ipc_namespace: namespaced(|probe| &probe.ipc_namespace),
+            mqueue: Path::new("/dev/mqueue").is_dir(),
+            uts_namespace: namespaced(|probe| &probe.uts_namespace),
+            cgroup_namespace: namespaced(|probe| &probe.cgroup_namespace),
+            keyring: works(|probe| &probe.keyring),
+            landlock: probe.and_then(|probe| probe.landlock.clone().ok()).unwrap_or(0),
+            seccomp: works(|probe| &probe.seccomp),
+            change_user: is_root && works(|probe| &probe.change_user),
+            capabilities: namespaced(|probe| &probe.capabilities),
+        },
     }
 }
 
@@ -59,16 +80,7 @@ mod tests {
     use super::*;
     use crate::testing;
 
-    fn probe() -> Probe {
-        Probe {
-            user_namespace: Ok(()),
-            network_namespace: Ok(()),
-            redirect: Ok(()),
-            any_ip: Ok(()),
-            mount_namespace: Ok(()),
-            change_user: Ok(()),
-        }
-    }
+    use crate::testing::probe;
 
     fn check(probe: Option<&Probe>, uid: u32, private_network: bool) -> Host {
         let host = host(probe, &testing::plan(&["api"]).name, uid);

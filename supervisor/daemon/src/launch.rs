@@ -1,6 +1,11 @@
 //! From the plan to one process: the complete description of a worker's program for the exec stage. Pure: the
 //! same plan, host and port give the same launch, whatever the supervisor has in its own environment.
 
+pub(crate) mod accounts;
+mod mounts;
+mod sandbox;
+mod scheduling;
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -9,9 +14,14 @@ use std::{
 use watt_core::{
     WorkerId,
     plan::{Limits, Listen, Network, Plan, ReadyWhen, Rlimit, Service},
+    worker::ExecFailure,
 };
-use watt_exec::plan::{HiddenFolder, LaunchPlan, PrivateNetwork};
+use watt_exec::plan::{LaunchPlan, PrivateNetwork};
 use watt_spawner::protocol::Address;
+
+use self::accounts::{Account, Accounts, Unknown};
+pub use self::sandbox::Abilities;
+use self::sandbox::Walls;
 
 use crate::{
     life,
@@ -28,9 +38,6 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// The port a program gets in a network of its own when its configuration names none.
 const PRIVATE_PORT: u16 = 8080;
 
-/// Nobody outside the group reads or writes what a service creates.
-const UMASK: u32 = 0o027;
-
 /// Connections to a private worker need sockets made in its network; this many are made with it, and more when
 /// the proxy asks.
 const SOCKETS_AT_START: u16 = 16;
@@ -38,9 +45,14 @@ const SOCKETS_AT_START: u16 = 16;
 /// Ends a worker when the spawner dies: without its parent nobody would ever see its exit.
 const SIGKILL: i32 = 9;
 
+/// The operation is not supported: what a `required` sandbox that the host cannot do fails with.
+const EOPNOTSUPP: i32 = 95;
+
 /// What this host and this user allow for workers, found out once at the start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Host {
+    /// We may ask for what only root may.
+    pub is_root: bool,
     /// Namespaces need a user namespace around them: we are not root.
     pub user_namespace: bool,
     /// Workers can have a network of their own.
@@ -56,6 +68,8 @@ pub struct Host {
     pub oom_score_adj: Option<i32>,
     /// Group of the proxy's process, when it is not our own.
     pub proxy_group: Option<u32>,
+    /// Which walls can be put around a worker.
+    pub walls: Abilities,
 }
 
 /// Everything needed to start one worker.
@@ -69,6 +83,8 @@ pub struct Launch {
     pub pass: Vec<String>,
     /// How the worker will accept.
     pub accepts: Accepts,
+    /// The user and group of its folders, when it is not the supervisor's.
+    pub owner: Option<(u32, u32)>,
 }
 
 /// How a started worker is expected to accept connections: the plan's [`Listen`] with everything chosen.
@@ -100,6 +116,18 @@ pub fn needs_host_port(service: &Service, host: &Host) -> bool {
     chosen_by_us && network(service, host) == Network::Host
 }
 
+/// What the configuration asks for and this host does not do, in words.
+pub(crate) fn missing(service: &Service, host: &Host, account: Option<&Account>) -> Vec<String> {
+    let walls = Walls::of(service, host, account);
+    let network = (self::network(service, host) != service.network).then_some("network: private");
+    let (_, scheduling) = scheduling::of(&service.scheduling, host);
+    let network = network.into_iter().map(str::to_owned);
+    let walls = walls.missing.iter().map(|switch| format!("sandbox: {switch}"));
+    let scheduling = scheduling.iter().map(|key| format!("scheduling: {key}"));
+    let all = network.chain(walls).chain(scheduling);
+    all.map(|what| format!("{what} is not available on this host")).collect()
+}
+
 /// Names of a worker's sockets at the spawner.
 pub fn listener_name(kind: &str, worker: &WorkerId) -> String {
     format!("{kind}/{worker}")
@@ -107,7 +135,7 @@ pub fn listener_name(kind: &str, worker: &WorkerId) -> String {
 
 /// What all launches of an application have in common.
 #[derive(Debug, Clone, Copy)]
-pub struct Launcher<'a> {
+pub(crate) struct Launcher<'a> {
     /// The application.
     pub plan: &'a Plan,
     /// Where its files are.
@@ -116,57 +144,88 @@ pub struct Launcher<'a> {
     pub host: &'a Host,
     /// The environment the supervisor was started with.
     pub inherited: &'a BTreeMap<String, String>,
+    /// Whom services run as.
+    pub accounts: &'a Accounts,
 }
 
 impl Launcher<'_> {
     /// Describes the start of a worker. `mark` tells this run's processes from all others, `free_port` is a free port of
     /// the host (used if [`needs_host_port`]), `join_cgroups` the v1 hierarchies to join.
-    pub fn launch(
+    ///
+    /// # Errors
+    /// When it runs as a user that there is not, or the host cannot do what its sandbox requires.
+    pub(crate) fn launch(
         &self,
         service: &Service,
         worker: &WorkerId,
         mark: &str,
         free_port: Option<u16>,
         join_cgroups: Vec<PathBuf>,
-    ) -> Launch {
-        let Launcher { plan, places, host, inherited } = *self;
+    ) -> Result<Launch, ExecFailure> {
+        let Launcher { plan, places, host, inherited, accounts } = *self;
+        let account =
+            accounts.get(&service.id).map_or(Ok(None), |account| account.as_ref().map(Option::as_ref));
+        let walls = Walls::of(service, host, account.map_err(unknown)?);
+        if service.sandbox.required && !walls.missing.is_empty() {
+            return Err(refused(&walls));
+        }
         let own = places.worker(worker);
+        let state = places.service_state(&service.id);
         let network = network(service, host);
         let accepts = accepts(service.listen, network, &own, free_port);
-        let listeners = listeners(service, worker, &own, host);
+        let owner = walls.account.as_ref().map(|account| (account.identity.uid, account.identity.gid));
+        let listeners = listeners(service, worker, &own, host, owner);
         let inherits_listener = matches!(accepts, Accepts::Inherited(_));
         let pass: Vec<String> =
             inherits_listener.then(|| listener_name("worker", worker)).into_iter().collect();
         let substitute = |text: &str| substitute(text, &own.socket, &accepts);
 
-        let mut env = inherit(inherited);
+        let mut env = inherit(inherited, &walls, service, &state);
         env.extend(service.env.iter().map(|(name, value)| (name.clone(), substitute(value))));
-        env.extend(own_variables(plan, service, worker, &own, &accepts));
+        env.extend(own_variables(plan, service, worker, &own, &state, &accepts));
         env.insert(life::VARIABLE.to_owned(), mark.to_owned());
 
-        let launch = LaunchPlan {
+        let view = mounts::View {
+            plan,
+            service,
+            network,
+            host,
+            places,
+            own: &own,
+            state: &state,
+            inherited,
+            walls: &walls,
+        };
+        let mut launch = LaunchPlan {
             argv: service.command.iter().map(|argument| substitute(argument).into_bytes()).collect(),
-            program: None,
             env: env.into_iter().map(|(name, value)| format!("{name}={value}").into_bytes()).collect(),
             cwd: service.path.clone(),
             join_cgroups,
             listeners: pass.len() as u16,
             rlimits: rlimits(&service.limits),
-            umask: UMASK,
-            user_namespace: host.user_namespace && (network == Network::Private || host.bind_files),
+            scheduling: scheduling::of(&service.scheduling, host).0,
             network: (network == Network::Private).then(|| private_network(service, &accepts, host)),
-            bind_files: if host.bind_files { bind_files(places, network, host) } else { Vec::new() },
-            hide: host
-                .bind_files
-                .then(|| HiddenFolder { folder: hidden(places, inherited), keep: own.dir.clone() }),
-            identity: None,
-            drop_capabilities: false,
-            no_new_privs: true,
+            mounts: mounts::list(&view),
             parent_death_signal: Some(SIGKILL),
-            oom_score_adj: host.oom_score_adj,
+            ..LaunchPlan::default()
         };
-        Launch { plan: launch, listeners, pass, accepts }
+        walls.put_into(&mut launch, &own.dir, &state);
+        let needs_namespaces = launch.network.is_some()
+            || !launch.mounts.is_empty()
+            || launch.namespaces != Default::default()
+            || launch.capabilities.is_some();
+        launch.user_namespace = host.user_namespace && needs_namespaces;
+        Ok(Launch { plan: launch, listeners, pass, accepts, owner })
     }
+}
+
+fn unknown(unknown: &Unknown) -> ExecFailure {
+    let Unknown { what, errno } = unknown.clone();
+    ExecFailure { step: "account".to_owned(), object: what, errno }
+}
+
+fn refused(walls: &Walls) -> ExecFailure {
+    ExecFailure { step: "sandbox".to_owned(), object: walls.missing.join(", "), errno: EOPNOTSUPP }
 }
 
 fn accepts(listen: Listen, network: Network, own: &WorkerPlaces, free_port: Option<u16>) -> Accepts {
@@ -184,23 +243,24 @@ fn accepts(listen: Listen, network: Network, own: &WorkerPlaces, free_port: Opti
     }
 }
 
-/// `mesh.sock` for every worker; its own inherited socket and the notify socket for those that use them.
+/// `mesh.sock` for every worker; its own inherited socket and the notify socket for those that use them. They are for
+/// the worker's user and nobody else.
 fn listeners(
     service: &Service,
     worker: &WorkerId,
     own: &WorkerPlaces,
     host: &Host,
+    owner: Option<(u32, u32)>,
 ) -> Vec<(String, Address)> {
     let mut listeners = Vec::with_capacity(3);
     let mut add = |kind: &str, address| listeners.push((listener_name(kind, worker), address));
-    // The worker runs as our own user, so that the socket is for nobody else.
-    add("mesh", Address::Unix { path: own.mesh.clone(), mode: 0o600, owner: None });
+    add("mesh", Address::Unix { path: own.mesh.clone(), mode: 0o600, owner });
     if service.listen == Listen::Fd {
-        let owner = host.proxy_group.map(|group| (0, group));
+        let owner = host.proxy_group.map(|group| (owner.map_or(0, |(uid, _)| uid), group));
         add("worker", Address::Unix { path: own.socket.clone(), mode: 0o660, owner });
     }
     if service.ready.when == ReadyWhen::Notify {
-        add("notify", Address::UnixDatagram { path: own.notify.clone(), mode: 0o600 });
+        add("notify", Address::UnixDatagram { path: own.notify.clone(), mode: 0o600, owner });
     }
     listeners
 }
@@ -210,41 +270,19 @@ fn private_network(service: &Service, accepts: &Accepts, host: &Host) -> Private
     PrivateNetwork {
         redirect: host.redirect,
         egress: true,
-        host_ports: service.host_ports.iter().copied().collect(),
+        host_ports: service.egress.host_ports.iter().copied().collect(),
         sockets: if by_tcp { SOCKETS_AT_START } else { 0 },
     }
 }
 
-/// The files that give the mesh its names. Only the hosts file makes sense on the host's network, where the
-/// host's own resolver stays in charge.
-fn bind_files(places: &Places, network: Network, host: &Host) -> Vec<(PathBuf, PathBuf)> {
-    let files = match network {
-        Network::Private => vec![
-            (places.hosts(), "/etc/hosts"),
-            (places.resolv_conf(), "/etc/resolv.conf"),
-            (places.nsswitch_conf(), "/etc/nsswitch.conf"),
-        ],
-        Network::Host => vec![(places.hosts_shared(), "/etc/hosts")],
-    };
-    let exists = |target: &&str| host.name_files.iter().any(|file| file == Path::new(target));
-    files
-        .into_iter()
-        .filter(|(_, target)| exists(target))
-        .map(|(source, target)| (source, target.into()))
-        .collect()
-}
-
-/// What the worker is not to see: the sockets of watt, of other workers and of this user's other applications. A folder that
-/// somebody chose to hold them may hold anything else as well, and only our own one in it is hidden.
-fn hidden(places: &Places, inherited: &BTreeMap<String, String>) -> PathBuf {
-    let is_chosen = inherited.get("WATT_RUNTIME_DIR").is_some_and(|folder| Path::new(folder).is_absolute());
-    match places.runtime.parent() {
-        Some(base) if !is_chosen => base.to_owned(),
-        Some(_) | None => places.runtime.clone(),
-    }
-}
-
-fn inherit(inherited: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+/// What a worker has of the supervisor's environment: what still holds for it. The home of another user is none of its own,
+/// and a folder in `/tmp` is not there any more.
+fn inherit(
+    inherited: &BTreeMap<String, String>,
+    walls: &Walls,
+    service: &Service,
+    state: &Path,
+) -> BTreeMap<String, String> {
     let kept = |name: &str| INHERITED.contains(&name) || name.starts_with("LC_");
     let mut env: BTreeMap<String, String> = inherited
         .iter()
@@ -252,6 +290,15 @@ fn inherit(inherited: &BTreeMap<String, String>) -> BTreeMap<String, String> {
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
     env.entry("PATH".into()).or_insert_with(|| DEFAULT_PATH.into());
+    if walls.sandbox.private_tmp {
+        env.remove("TMPDIR");
+    }
+    if let Some(account) = &walls.account {
+        let home = account.home.as_deref().unwrap_or(state);
+        let name = account.name.as_deref().unwrap_or(service.id.as_str());
+        let own = [("HOME", home.display().to_string()), ("USER", name.into()), ("LOGNAME", name.into())];
+        env.extend(own.map(|(name, value)| (name.to_owned(), value)));
+    }
     env
 }
 
@@ -261,6 +308,7 @@ fn own_variables(
     service: &Service,
     worker: &WorkerId,
     own: &WorkerPlaces,
+    state: &Path,
     accepts: &Accepts,
 ) -> BTreeMap<String, String> {
     let path = |path: &Path| path.display().to_string();
@@ -270,6 +318,7 @@ fn own_variables(
         ("WATT_WORKER".to_owned(), worker.index.to_string()),
         ("WATT_MESH_SOCKET".to_owned(), path(&own.mesh)),
         ("WATT_ROOT".to_owned(), path(&plan.root)),
+        ("STATE_DIRECTORY".to_owned(), path(state)),
     ]);
     match accepts {
         Accepts::Unix(socket) => {
@@ -328,20 +377,19 @@ fn number(rlimit: Rlimit) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use watt_core::sandbox::{Profile, Sandbox, User};
+    use watt_exec::plan::Identity;
+
     use super::*;
     use crate::testing;
 
-    const HOST: Host = Host {
-        user_namespace: false,
-        private_network: true,
-        redirect: true,
-        bind_files: true,
-        name_files: Vec::new(),
-        oom_score_adj: None,
-        proxy_group: None,
-    };
+    const HOST: Host = testing::HOST;
 
     fn launched(host: &Host, change: impl FnOnce(&mut Service)) -> Launch {
+        attempt(host, change).unwrap()
+    }
+
+    fn attempt(host: &Host, change: impl FnOnce(&mut Service)) -> Result<Launch, ExecFailure> {
         let mut plan = testing::plan(&["api"]);
         let service = plan.services.values_mut().next().unwrap();
         change(service);
@@ -350,13 +398,10 @@ mod tests {
         let inherited = [("PATH", "/bin"), ("LC_ALL", "C"), ("SECRET", "x"), ("PORT", "1")];
         let inherited = inherited.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         let worker = WorkerId { service: service.id.clone(), index: 0 };
-        Launcher { plan: &plan, places: &places, host, inherited: &inherited }.launch(
-            &service,
-            &worker,
-            "1-2/3",
-            Some(40000),
-            Vec::new(),
-        )
+        let accounts = accounts::of_plan(&plan);
+        let launcher =
+            Launcher { plan: &plan, places: &places, host, inherited: &inherited, accounts: &accounts };
+        launcher.launch(&service, &worker, "1-2/3", Some(40000), Vec::new())
     }
 
     fn env(launch: &Launch) -> String {
@@ -373,7 +418,7 @@ mod tests {
         });
         assert_eq!(
             env(&launch),
-            "GREETING=hi 8080\nLC_ALL=C\nPATH=/bin\nPORT=8080\nWATT_APP=shop\n\
+            "GREETING=hi 8080\nLC_ALL=C\nPATH=/bin\nPORT=8080\nSTATE_DIRECTORY=/var/lib/watt/shop/services/api\nWATT_APP=shop\n\
              WATT_MESH_SOCKET=/run/watt/shop/workers/api/0/mesh.sock\nWATT_ROOT=/srv/shop\nWATT_RUN=1-2/3\n\
              WATT_SERVICE=api\nWATT_WORKER=0"
         );
@@ -407,11 +452,71 @@ mod tests {
 
     #[test]
     fn a_host_without_namespaces_gets_the_same_program_on_its_own_network() {
-        let host = Host { private_network: false, bind_files: false, user_namespace: true, ..HOST };
+        let walls = Abilities::default();
+        let host = Host { private_network: false, bind_files: false, user_namespace: true, walls, ..HOST };
         let launch = launched(&host, |service| service.network = Network::Private);
         assert_eq!(launch.plan.network, None);
         assert!(!launch.plan.user_namespace, "a user namespace for nothing");
         assert!(env(&launch).contains("PORT=40000"));
+    }
+
+    /// The worker's folders and the sockets in them are its user's; the proxy gets in by its group.
+    #[test]
+    fn sockets_belong_to_the_user_of_the_worker() {
+        let host = Host { proxy_group: Some(7), ..HOST };
+        let launch = launched(&host, |service| {
+            let user = User::Named { user: "4242424".into(), group: Some("12".into()) };
+            service.sandbox = Sandbox { user, ..Sandbox::of(Profile::Off) }.into();
+            service.listen = Listen::Fd;
+            service.ready.when = ReadyWhen::Notify;
+        });
+        let identity = Identity { uid: 4242424, gid: 12, groups: Vec::new() };
+        assert_eq!((&launch.plan.identity, launch.owner), (&Some(identity), Some((4242424, 12))));
+        let owners = launch.listeners.iter().map(|(name, address)| match address {
+            Address::Unix { owner, .. } | Address::UnixDatagram { owner, .. } => (name.as_str(), *owner),
+            Address::Tcp { .. } => (name.as_str(), None),
+        });
+        let own = Some((4242424, 12));
+        assert_eq!(
+            owners.collect::<Vec<_>>(),
+            [("mesh/api/0", own), ("worker/api/0", Some((4242424, 7))), ("notify/api/0", own)]
+        );
+        let env = env(&launch);
+        assert!(env.contains("HOME=/var/lib/watt/shop/services/api\n") && env.contains("USER=api"), "{env}");
+    }
+
+    #[test]
+    fn what_a_required_sandbox_lacks_is_why_it_does_not_start() {
+        let host = Host { walls: Abilities { devices: false, keyring: false, ..HOST.walls }, ..HOST };
+        let with = |required| {
+            move |service: &mut Service| {
+                service.sandbox = Sandbox { required, ..Sandbox::of(Profile::Standard) }.into();
+            }
+        };
+        let failure = attempt(&host, with(true)).unwrap_err();
+        assert_eq!(
+            (failure.step.as_str(), failure.object.as_str(), failure.errno),
+            ("sandbox", "private_devices, private_keyring", 95)
+        );
+        assert!(attempt(&host, with(false)).is_ok() && attempt(&HOST, with(true)).is_ok());
+        let mut plan = testing::plan(&["api"]);
+        let service = plan.services.values_mut().next().unwrap();
+        let told = missing(service, &host, None);
+        assert_eq!(
+            told,
+            ["private_devices", "private_keyring"]
+                .map(|switch| format!("sandbox: {switch} is not available on this host"))
+        );
+    }
+
+    #[test]
+    fn an_account_that_is_not_there_is_why_it_does_not_start() {
+        let user = User::Named { user: "nobody-of-watt".into(), group: None };
+        let failure = attempt(&HOST, |service| {
+            service.sandbox = Sandbox { user, ..Sandbox::of(Profile::Off) }.into();
+        });
+        let failure = failure.unwrap_err();
+        assert_eq!((failure.step.as_str(), failure.object.as_str()), ("account", "user nobody-of-watt"));
     }
 
     #[test]

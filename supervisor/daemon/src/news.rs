@@ -202,7 +202,7 @@ impl App {
             main.exit = Some(exit);
         }
         let worker = known.worker.clone();
-        let limit = self.plan.services.get(&worker.service).and_then(|service| service.limits.memory);
+        let limit = self.plan.services.get(&worker.service).and_then(|service| service.limits.cgroup.memory);
         let cause = known.cause(exit, known.group.events().oom_kills, limit);
         if matches!(cause, ExitCause::OutOfMemory { .. }) {
             self.out_of_memory(id);
@@ -215,7 +215,7 @@ impl App {
     pub(crate) fn watch_memory(&mut self, id: RunId) {
         let Some(run) = self.runs.get_mut(&id) else { return };
         let service = self.plan.services.get(&run.worker.service);
-        if service.is_none_or(|service| service.limits.memory.is_none()) || !run.group.is_usable() {
+        if service.is_none_or(|service| service.limits.cgroup.memory.is_none()) || !run.group.is_usable() {
             return;
         }
         let (group, counted) = (run.group.clone(), run.oom_kills_before);
@@ -241,7 +241,7 @@ impl App {
         run.oom_kills_told = kills;
         let worker = run.worker.clone();
         let limits = self.plan.services.get(&worker.service).map(|service| &service.limits);
-        let (limit, whole) = limits.map_or((None, true), |limits| (limits.memory, limits.oom_group));
+        let (limit, whole) = limits.map_or((None, true), |limits| (limits.cgroup.memory, limits.oom_group));
         self.events.emit(happenings::OutOfMemory { worker, run: id, limit });
         if whole {
             self.kill(id);
@@ -393,6 +393,8 @@ impl App {
             run,
             tag: serde_json::to_vec(&note).unwrap_or_default(),
             cgroup: false,
+            pid_namespace: false,
+            user_namespace: false,
             pass: vec![proxy::LISTENER.to_owned(), proxy::PROGRAM.to_owned()],
         };
         self.link.request(request, vec![task]);

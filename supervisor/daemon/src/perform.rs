@@ -8,7 +8,7 @@ use std::{
     os::{
         fd::OwnedFd,
         unix::{
-            fs::{DirBuilderExt, PermissionsExt},
+            fs::{DirBuilderExt, PermissionsExt, chown},
             process::parent_id,
         },
     },
@@ -56,49 +56,48 @@ impl App {
     fn spawn(&mut self, worker: &WorkerId, run: RunId) {
         // A successor must not give the number out again, even when nothing else is left of this run.
         self.put(LAST_RUN, run.to_string().into_bytes());
-        if let Err((step, object, error)) = self.try_spawn(worker, run) {
-            let failure =
-                ExecFailure { step: step.to_owned(), object, errno: error.raw_os_error().unwrap_or(0) };
+        if let Err(failure) = self.try_spawn(worker, run) {
             self.exec_failed(worker, run, failure);
         }
     }
 
-    fn try_spawn(&mut self, worker: &WorkerId, run: RunId) -> Result<(), (&'static str, String, io::Error)> {
+    fn try_spawn(&mut self, worker: &WorkerId, run: RunId) -> Result<(), ExecFailure> {
         let Some(service) = self.plan.services.get(&worker.service).cloned() else { return Ok(()) };
         let places = self.places.worker(worker);
         let (group, unenforced) = self
             .cgroups
             .create(worker, &service.limits)
-            .map_err(|error| ("cgroup", worker.to_string(), error))?;
+            .map_err(|error| failed("cgroup", worker.to_string(), &error))?;
         self.note_unenforced(&service, &unenforced);
         // A run exists from here on, even if what follows fails: its cgroup is released like any other's.
         let mark = self.life.of_run(run);
         self.runs.insert(run, Run::new(worker.clone(), group.clone(), &mark, status::now_ms()));
 
-        make_folder(&places, self.host.proxy_group)
-            .map_err(|error| ("folder", places.dir.display().to_string(), error))?;
         let port = launch::needs_host_port(&service, &self.host).then(|| self.free_port(run)).flatten();
         let launcher = Launcher {
             plan: &self.plan,
             places: &self.places,
             host: &self.host,
             inherited: &self.sources.env,
+            accounts: &self.accounts,
         };
-        let launch = launcher.launch(&service, worker, &mark, port, group.legacy_procs());
+        let launch = launcher.launch(&service, worker, &mark, port, group.legacy_procs())?;
+        make_folder(&places, self.host.proxy_group, launch.owner)
+            .map_err(|error| failed("folder", places.dir.display().to_string(), &error))?;
+        let state = self.places.service_state(&service.id);
+        make_state_folder(&state, launch.owner)
+            .map_err(|error| failed("folder", state.display().to_string(), &error))?;
         self.request_spawn(run, &group, launch)
     }
 
-    fn request_spawn(
-        &mut self,
-        run: RunId,
-        group: &Group,
-        launch: Launch,
-    ) -> Result<(), (&'static str, String, io::Error)> {
-        let Launch { plan, listeners, pass, accepts } = launch;
+    fn request_spawn(&mut self, run: RunId, group: &Group, launch: Launch) -> Result<(), ExecFailure> {
+        let Launch { plan, listeners, pass, accepts, owner: _ } = launch;
+        let (pid_namespace, user_namespace) = (plan.namespaces.pid, plan.user_namespace);
         let task = postcard::to_stdvec(&ExecTask::Launch(Box::new(plan))).map_err(io::Error::other);
         let task = task.and_then(|task| memfd::sealed(c"watt-launch", &task));
-        let mut descriptors: Vec<OwnedFd> = vec![task.map_err(|error| ("plan", String::new(), error))?];
-        let cgroup = group.open_unified().map_err(|error| ("cgroup", String::new(), error))?;
+        let mut descriptors: Vec<OwnedFd> =
+            vec![task.map_err(|error| failed("plan", String::new(), &error))?];
+        let cgroup = group.open_unified().map_err(|error| failed("cgroup", String::new(), &error))?;
         let has_cgroup = cgroup.is_some();
         descriptors.extend(cgroup);
         for (name, address) in listeners {
@@ -109,7 +108,14 @@ impl App {
             run.accepts = accepts;
             serde_json::to_vec(&run.note()).ok()
         });
-        let request = Request::Spawn { run: run.0, tag: tag.unwrap_or_default(), cgroup: has_cgroup, pass };
+        let request = Request::Spawn {
+            run: run.0,
+            tag: tag.unwrap_or_default(),
+            cgroup: has_cgroup,
+            pid_namespace,
+            user_namespace,
+            pass,
+        };
         self.link.request(request, descriptors);
         Ok(())
     }
@@ -284,9 +290,8 @@ impl App {
         unenforced: &[watt_os::cgroup::Unenforced],
     ) {
         let mut missing: Vec<String> = unenforced.iter().map(ToString::to_string).collect();
-        if launch::network(service, &self.host) != service.network {
-            missing.push("network: private is not available on this host".to_owned());
-        }
+        let account = self.accounts.get(&service.id).and_then(|account| account.as_ref().ok()?.as_ref());
+        missing.extend(launch::missing(service, &self.host, account));
         self.unenforced.insert(service.id.to_string(), missing);
     }
 
@@ -303,19 +308,32 @@ impl App {
     }
 }
 
-/// The folder of a worker: for itself, and for the proxy, which connects to the worker's socket. The set-group-ID bit
+fn failed(step: &str, object: String, error: &io::Error) -> ExecFailure {
+    ExecFailure { step: step.to_owned(), object, errno: error.raw_os_error().unwrap_or(0) }
+}
+
+/// The folder of a worker: for its user, and for the proxy, which connects to the worker's socket. The set-group-ID bit
 /// gives what the worker creates the proxy's group.
-fn make_folder(places: &WorkerPlaces, proxy_group: Option<u32>) -> io::Result<()> {
+fn make_folder(places: &WorkerPlaces, proxy_group: Option<u32>, owner: Option<(u32, u32)>) -> io::Result<()> {
     let service = places.dir.parent().unwrap_or(&places.dir);
     for (folder, mode) in [(service.parent().unwrap_or(service), 0o711), (service, 0o711)] {
         make_dir(folder, mode)?;
     }
     make_dir(&places.dir, 0o700)?;
-    if let Some(group) = proxy_group {
-        std::os::unix::fs::chown(&places.dir, None, Some(group))?;
+    let (uid, gid) = owner.unzip();
+    if proxy_group.is_some() || owner.is_some() {
+        chown(&places.dir, uid, proxy_group.or(gid))?;
+    }
+    if proxy_group.is_some() {
         fs::set_permissions(&places.dir, fs::Permissions::from_mode(0o2710))?;
     }
     Ok(())
+}
+
+/// What a service keeps from run to run is its user's.
+fn make_state_folder(folder: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {
+    make_dir(folder, 0o700)?;
+    owner.map_or(Ok(()), |(uid, gid)| chown(folder, Some(uid), Some(gid)))
 }
 
 /// The children of a process, of all its threads. `None` when the kernel does not say (CONFIG_PROC_CHILDREN).

@@ -13,15 +13,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use watt_core::{AppName, WorkerId, plan::Plan};
+use watt_core::{AppName, ServiceId, WorkerId, plan::Plan};
 
 /// The longest path of a Unix socket: `sun_path` of unix(7) has 108 bytes, the last one for the final zero.
 pub const SOCKET_PATH_LEN_MAX: usize = 107;
 
 /// Mode of the runtime folder: others may pass through to a socket they know and are allowed to use, not look.
 const RUNTIME_MODE: u32 = 0o711;
-/// Mode of the state folder: logs may contain anything a service says.
-const STATE_MODE: u32 = 0o700;
+/// Mode of the state folder: services that run as other users pass through to their own.
+const STATE_MODE: u32 = 0o711;
+/// Mode of the folder of logs, which may contain anything a service says.
+const LOGS_MODE: u32 = 0o700;
 
 /// The two folders of one application.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -206,6 +208,16 @@ impl Places {
         }
     }
 
+    /// The folder of all services' own folders.
+    pub fn services_state(&self) -> PathBuf {
+        self.state.join("services")
+    }
+
+    /// What a service keeps: its `$STATE_DIRECTORY`.
+    pub fn service_state(&self, service: &ServiceId) -> PathBuf {
+        self.services_state().join(service.as_str())
+    }
+
     /// The folder of log files: the plan's, else the usual place.
     pub fn logs(&self, plan: &Plan) -> PathBuf {
         plan.logs.dir.clone().unwrap_or_else(|| self.own_logs())
@@ -241,7 +253,8 @@ impl Places {
     pub fn create(&self, uid: u32) -> Result<(), PlaceError> {
         private_folder(&self.runtime, RUNTIME_MODE, uid)?;
         private_folder(&self.state, STATE_MODE, uid)?;
-        private_folder(&self.own_logs(), STATE_MODE, uid)
+        private_folder(&self.services_state(), STATE_MODE, uid)?;
+        private_folder(&self.own_logs(), LOGS_MODE, uid)
     }
 }
 

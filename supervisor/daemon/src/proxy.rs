@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use watt_core::AppName;
-use watt_exec::plan::LaunchPlan;
+use watt_exec::plan::{Capabilities, Identity, LaunchPlan};
 use watt_os::rlimit::{self, Resource};
 
 use crate::{addresses, launch::Host, runs::Main};
@@ -156,8 +156,8 @@ pub(crate) fn launch(
         listeners: 2,
         rlimits: nofile().into_iter().collect(),
         umask: 0o077,
-        identity: host.proxy_group.map(|id| (id, id)),
-        drop_capabilities: true,
+        identity: host.proxy_group.map(|id| Identity { uid: id, gid: id, groups: Vec::new() }),
+        capabilities: Some(Capabilities { bounding: 0, ambient: 0 }),
         no_new_privs: true,
         parent_death_signal: Some(crate::runs::SIGKILL),
         ..LaunchPlan::default()

@@ -59,7 +59,7 @@ pub fn snapshot(sources: &Sources<'_>, version: u64) -> Snapshot {
             outlook: outlook(sources, plan, verdicts.get(id)),
             callers: callers(&sources.plan.policies, id),
             // The listeners for the mesh and the way out are safe: they refuse what was not redirected to them.
-            reserved_ports: plan.host_ports.iter().copied().chain([DNS_PORT]).collect(),
+            reserved_ports: plan.egress.host_ports.iter().copied().chain([DNS_PORT]).collect(),
             connect_timeout_ms: millis(plan.timeouts.connect),
             first_byte_timeout_ms: millis(plan.timeouts.first_byte),
             idle_timeout_ms: millis(plan.timeouts.idle),

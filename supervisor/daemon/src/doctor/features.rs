@@ -9,6 +9,7 @@ use watt_os::cgroup::{LimitName, Mode};
 use super::{
     facts::{Facts, NamespaceSwitches},
     topic::{Finding, Topic},
+    walls,
 };
 
 /// clone3(2) with CLONE_INTO_CGROUP.
@@ -33,18 +34,18 @@ pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
     findings
 }
 
-fn on(topic: Topic, detail: impl Into<String>) -> Finding {
+pub(super) fn on(topic: Topic, detail: impl Into<String>) -> Finding {
     let feature =
         Feature { name: topic.name().into(), state: FeatureState::On, detail: detail.into(), fix: None };
     Finding { topic, feature }
 }
 
-fn degraded(topic: Topic, detail: impl Into<String>, fix: Option<&str>) -> Finding {
+pub(super) fn degraded(topic: Topic, detail: impl Into<String>, fix: Option<&str>) -> Finding {
     let Finding { topic, feature } = on(topic, detail);
     Finding { topic, feature: Feature { state: FeatureState::Degraded, fix: fix.map(Into::into), ..feature } }
 }
 
-fn off(topic: Topic, detail: impl Into<String>, fix: Option<&str>) -> Finding {
+pub(super) fn off(topic: Topic, detail: impl Into<String>, fix: Option<&str>) -> Finding {
     let Finding { topic, feature } = on(topic, detail);
     Finding { topic, feature: Feature { state: FeatureState::Off, fix: fix.map(Into::into), ..feature } }
 }
@@ -198,7 +199,8 @@ fn namespaces(facts: &Facts) -> Vec<Finding> {
     ]);
     features.push(match (is_root, &probe.change_user) {
         (true, result) => {
-            let words = ["the mesh proxy has a user of its own", "the mesh proxy runs as root"];
+            let words =
+                ["the mesh proxy and services may have users of their own", "everything runs as root"];
             tried(Topic::ChangeOfUser, result, words, root)
         }
         (false, _) => {
@@ -206,6 +208,7 @@ fn namespaces(facts: &Facts) -> Vec<Finding> {
             degraded(Topic::ChangeOfUser, detail, Some("start it as root, best as a systemd unit"))
         }
     });
+    features.extend(walls::findings(probe, fix));
     features
 }
 
@@ -217,14 +220,19 @@ fn redirect(probe: &Probe) -> Result<(), Failure> {
 }
 
 /// What it means when it works, and when it does not.
-fn tried(topic: Topic, result: &Result<(), Failure>, words: [&str; 2], fix: Option<&str>) -> Finding {
+pub(super) fn tried(
+    topic: Topic,
+    result: &Result<(), Failure>,
+    words: [&str; 2],
+    fix: Option<&str>,
+) -> Finding {
     match result {
         Ok(()) => on(topic, words[0]),
         Err(failure) => off(topic, format!("{} ({})", words[1], reason(failure)), fix),
     }
 }
 
-fn reason(failure: &Failure) -> String {
+pub(super) fn reason(failure: &Failure) -> String {
     let Failure { step, object, errno } = failure;
     let error = io::Error::from_raw_os_error(*errno);
     match (object.as_str(), errno) {
@@ -291,18 +299,10 @@ pub(super) mod tests {
     }
 
     pub(in crate::doctor) fn complete() -> Facts {
-        let probe = Probe {
-            user_namespace: Ok(()),
-            network_namespace: Ok(()),
-            redirect: Ok(()),
-            any_ip: Ok(()),
-            mount_namespace: Ok(()),
-            change_user: Ok(()),
-        };
         Facts {
             uid: 0,
             kernel: "6.1.0-18-amd64".into(),
-            probe: Ok(probe),
+            probe: Ok(crate::testing::probe()),
             cgroups: Cgroups { mode: Mode::Unified, refused: None, missing: BTreeMap::new() },
             nofile: (1024, 1 << 20),
             pidfd: Ok(()),

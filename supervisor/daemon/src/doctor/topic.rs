@@ -1,7 +1,10 @@
 //! What a conclusion is about, and which applications it concerns.
 
 use watt_api::control::{Feature, FeatureState};
-use watt_core::plan::{Limits, Network, Plan, Service};
+use watt_core::{
+    plan::{Limits, Network, Plan, Service},
+    sandbox::{ProtectHome, ProtectProc, ProtectSystem, Sandbox, User},
+};
 use watt_os::cgroup::LimitName;
 
 /// A conclusion.
@@ -31,6 +34,67 @@ pub(super) enum Topic {
     ChangeOfUser,
     HostNames,
     OutsideNames,
+    /// A wall around workers.
+    Wall(Wall),
+}
+
+/// A part of a sandbox that a host may not be able to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wall {
+    ReadOnlyPaths,
+    Devices,
+    Processes,
+    HiddenProcesses,
+    Ipc,
+    HostName,
+    CgroupNamespace,
+    Keyring,
+    Landlock,
+    SystemCalls,
+    Capabilities,
+}
+
+impl Wall {
+    /// Its name in reports.
+    fn name(self) -> &'static str {
+        match self {
+            Wall::ReadOnlyPaths => "read-only paths",
+            Wall::Devices => "private devices",
+            Wall::Processes => "private processes",
+            Wall::HiddenProcesses => "hidden processes",
+            Wall::Ipc => "private IPC",
+            Wall::HostName => "private host name",
+            Wall::CgroupNamespace => "private cgroups",
+            Wall::Keyring => "private keyring",
+            Wall::Landlock => "Landlock",
+            Wall::SystemCalls => "system call filter",
+            Wall::Capabilities => "capabilities",
+        }
+    }
+
+    /// Whether a sandbox has it.
+    fn is_in(self, sandbox: &Sandbox) -> bool {
+        match self {
+            Wall::ReadOnlyPaths => {
+                sandbox.protect_system != ProtectSystem::No
+                    || sandbox.protect_home == ProtectHome::ReadOnly
+                    || sandbox.protect_services
+                    || sandbox.protect_kernel_tunables
+                    || sandbox.protect_control_groups
+                    || !sandbox.paths.is_empty()
+            }
+            Wall::Devices => sandbox.private_devices,
+            Wall::Processes => sandbox.private_pids,
+            Wall::HiddenProcesses => sandbox.protect_proc != ProtectProc::Default && !sandbox.private_pids,
+            Wall::Ipc => sandbox.private_ipc,
+            Wall::HostName => sandbox.protect_hostname,
+            Wall::CgroupNamespace => sandbox.private_cgroup,
+            Wall::Keyring => sandbox.private_keyring,
+            Wall::Landlock => sandbox.landlock,
+            Wall::SystemCalls => sandbox.system_calls.is_some() || sandbox.address_families.is_some(),
+            Wall::Capabilities => sandbox.capabilities.is_some(),
+        }
+    }
 }
 
 impl Topic {
@@ -58,6 +122,7 @@ impl Topic {
             Topic::ChangeOfUser => "change of user",
             Topic::HostNames => "names on the host's network",
             Topic::OutsideNames => "names of the outside",
+            Topic::Wall(wall) => wall.name(),
         }
     }
 
@@ -65,6 +130,9 @@ impl Topic {
     fn needs(self) -> Option<Topic> {
         match self {
             Topic::PrivateNetwork | Topic::NamesInHosts => Some(Topic::UserNamespaces),
+            Topic::Wall(Wall::Landlock | Wall::SystemCalls | Wall::Keyring) => None,
+            // A mount namespace is the least of what these need.
+            Topic::Wall(_) => Some(Topic::NamesInHosts),
             Topic::Redirect => Some(Topic::PrivateNetwork),
             Topic::Limit(_) => Some(Topic::Cgroups),
             Topic::Kernel
@@ -98,11 +166,16 @@ impl Topic {
             Topic::PrivateNetwork | Topic::Redirect | Topic::OutsideNames => {
                 some(|service| service.network == Network::Private)
             }
-            // An ordinary user knows whose processes these are.
-            Topic::ChangeOfUser => uid == 0,
+            // An ordinary user knows whose processes these are, unless it asks for others.
+            Topic::ChangeOfUser => uid == 0 || some(has_other_user),
             Topic::HostNames => some(|service| service.network == Network::Host),
+            Topic::Wall(wall) => plan.services.values().any(|service| wall.is_in(&service.sandbox)),
         }
     }
+}
+
+fn has_other_user(service: &Service) -> bool {
+    service.sandbox.user != User::Same || !service.sandbox.supplementary_groups.is_empty()
 }
 
 fn has_limits(limits: &Limits) -> bool {
@@ -113,10 +186,10 @@ fn has_limits(limits: &Limits) -> bool {
 
 fn has_limit(limits: &Limits, limit: LimitName) -> bool {
     match limit {
-        LimitName::Memory | LimitName::Swap | LimitName::OomGroup => limits.memory.is_some(),
-        LimitName::MemoryHigh => limits.memory_high.is_some(),
-        LimitName::Cpu => limits.cpu_millis.is_some(),
-        LimitName::Pids => limits.pids.is_some(),
+        LimitName::Memory | LimitName::Swap | LimitName::OomGroup => limits.cgroup.memory.is_some(),
+        LimitName::MemoryHigh => limits.cgroup.memory_high.is_some(),
+        LimitName::Cpu => limits.cgroup.cpu_millis.is_some(),
+        LimitName::Pids => limits.cgroup.pids.is_some(),
     }
 }
 
@@ -125,8 +198,9 @@ pub(super) fn warnings(findings: &[Finding], plan: &Plan, uid: u32) -> Vec<Strin
     let is_off = |topic: Topic| {
         findings.iter().any(|finding| finding.topic == topic && finding.feature.state == FeatureState::Off)
     };
+    let roots = |topic: Topic| std::iter::successors(topic.needs(), |topic| topic.needs());
     let missing = findings.iter().filter(|Finding { topic, feature }| {
-        feature.state != FeatureState::On && topic.concerns(plan, uid) && !topic.needs().is_some_and(is_off)
+        feature.state != FeatureState::On && topic.concerns(plan, uid) && !roots(*topic).any(is_off)
     });
     missing.map(|finding| in_words(&finding.feature)).collect()
 }
@@ -138,7 +212,7 @@ fn in_words(feature: &Feature) -> String {
 
 #[cfg(test)]
 mod tests {
-    use watt_exec::plan::Probe;
+    use watt_core::sandbox::Profile;
     use watt_os::cgroup::Mode;
 
     use super::*;
@@ -179,21 +253,32 @@ mod tests {
         facts.cgroups =
             Cgroups { mode: Mode::Unified, refused: Some("no".into()), missing: Default::default() };
         check(&facts, |_| {}, &[]);
-        check(&facts, |service| service.limits.memory = Some(1 << 20), &["cgroups"]);
-        let everything = || Probe {
-            user_namespace: failure(),
-            network_namespace: failure(),
-            redirect: failure(),
-            any_ip: failure(),
-            mount_namespace: failure(),
-            change_user: failure(),
-        };
+        check(&facts, |service| service.limits.cgroup.memory = Some(1 << 20), &["cgroups"]);
+        let everything = || testing::every_answer(failure(), Ok(7));
         facts.probe = Ok(everything());
-        check(&facts, |_| {}, &["user namespaces"]);
-        check(&facts, on_the_host, &["user namespaces", "names on the host's network"]);
+        // Neither needs a namespace.
+        let apart = ["private keyring", "system call filter"];
+        check(&facts, |_| {}, &["user namespaces", apart[0], apart[1]]);
+        check(&facts, on_the_host, &["user namespaces", apart[0], apart[1], "names on the host's network"]);
         let facts = Facts { probe: Ok(everything()), ..complete() };
-        check(&facts, |_| {}, &["private network", "names in /etc/hosts", "change of user"]);
-        check(&facts, on_the_host, &["names in /etc/hosts", "change of user"]);
+        let mounts = "names in /etc/hosts";
+        check(&facts, |_| {}, &["private network", mounts, "change of user", apart[0], apart[1]]);
+        check(&facts, on_the_host, &[mounts, "change of user", apart[0], apart[1]]);
+    }
+
+    #[test]
+    fn a_wall_that_cannot_be_put_up_is_told_to_those_who_want_it() {
+        let mut facts = complete();
+        if let Ok(probe) = &mut facts.probe {
+            probe.proc = failure();
+            probe.devices = failure();
+        }
+        let with = |profile| move |service: &mut Service| service.sandbox = Sandbox::of(profile).into();
+        check(&facts, with(Profile::Off), &[]);
+        check(&facts, with(Profile::Standard), &["private devices"]);
+        check(&facts, with(Profile::Strict), &["private devices", "private processes"]);
+        let facts = Facts { uid: 1000, ..complete() };
+        check(&facts, with(Profile::Strict), &["change of user"]);
     }
 
     #[test]
@@ -201,8 +286,8 @@ mod tests {
         let mut facts = complete();
         facts.cgroups.mode = Mode::Hybrid;
         facts.cgroups.missing = [(LimitName::MemoryHigh, "soft only".into())].into();
-        check(&facts, |service| service.limits.memory = Some(1 << 20), &[]);
-        check(&facts, |service| service.limits.memory_high = Some(1 << 20), &["memory_high limit"]);
+        check(&facts, |service| service.limits.cgroup.memory = Some(1 << 20), &[]);
+        check(&facts, |service| service.limits.cgroup.memory_high = Some(1 << 20), &["memory_high limit"]);
     }
 
     #[test]

@@ -86,7 +86,7 @@ fn a_snapshot_holds_the_whole_plan() {
         plan.policies = vec![Policy { from: id("web"), to: id("api") }];
         plan.hold.requests_max = 5;
         service(plan, "api").timeouts.connect = Duration::from_millis(1);
-        service(plan, "api").host_ports = [5432].into();
+        service(plan, "api").egress.host_ports = [5432].into();
     });
     let snapshot = bench.snapshot();
     assert_eq!((snapshot.version, snapshot.app.as_str()), (9, "shop"));

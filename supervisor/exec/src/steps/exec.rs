@@ -11,7 +11,11 @@ use std::{
     path::Path,
 };
 
-use nix::{errno::Errno, unistd::execve};
+use nix::{
+    errno::Errno,
+    sys::stat::{Mode, umask},
+    unistd::execve,
+};
 use watt_os::{inherited, signals};
 
 use crate::{
@@ -43,6 +47,7 @@ pub(crate) fn prepare(stage: &mut Stage<'_>) -> Result<(), StepError> {
     if plan.listeners > 0 {
         env.push(text(format!("LISTEN_PID={}", std::process::id()).as_bytes(), "LISTEN_PID")?);
     }
+    umask(Mode::from_bits_truncate(plan.umask));
     stage.execution = Some(Execution { argv, env, candidates: candidates(plan)? });
 
     let first_to_close = LISTEN_FDS_START + RawFd::from(plan.listeners);

@@ -1,4 +1,4 @@
-//! A session of its own, nothing to read on standard input, and the file mode creation mask.
+//! A session of its own, and nothing to read on standard input.
 
 use std::fs::File;
 
@@ -14,11 +14,14 @@ use crate::{
 
 const NOTHING: &str = "/dev/null";
 
-pub(crate) fn start(stage: &mut Stage<'_>) -> Result<(), StepError> {
+/// What the steps make in empty folders can be passed through by every user, whatever mask the program gets.
+const UMASK: Mode = Mode::S_IWGRP.union(Mode::S_IWOTH);
+
+pub(crate) fn start(_: &mut Stage<'_>) -> Result<(), StepError> {
     // No terminal: its Ctrl-C is meant for wattctl. EPERM cannot happen, since a fresh clone leads no process group.
     setsid().about("setsid")?;
     let nothing = File::open(NOTHING).about(NOTHING)?;
     dup2_stdin(&nothing).about(NOTHING)?;
-    umask(Mode::from_bits_truncate(stage.plan.umask));
+    umask(UMASK);
     Ok(())
 }

@@ -1,0 +1,426 @@
+//! What a worker sees of the file system, as a list of changes from the outside in.
+//!
+//! What comes later lies over what came before ([`Mount`]): first how much of the system can be written, then file systems
+//! of the kernel's, then folders that are emptied. After these the application's own folder is put back where it was
+//! covered, then come the folders of other services, the operator's own rules, and the files that give the mesh its names.
+//! Last of all watt's own folders are hidden, whatever was said before.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+use watt_core::{
+    plan::{Network, Plan, Service},
+    sandbox::{PathAccess, PathRule, ProtectHome, ProtectProc, ProtectSystem, Sandbox},
+};
+use watt_exec::plan::{HiddenFolder, HideProcesses, Mount};
+
+use super::{Host, sandbox::Walls};
+use crate::places::{Places, WorkerPlaces};
+
+/// Temporary folders.
+const TEMPORARY: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
+
+/// Users' homes, and what `ProtectHome=` of systemd.exec(5) counts among them.
+const HOMES: [&str; 3] = ["/home", "/root", "/run/user"];
+
+/// Everybody writes, and removes what is his own.
+const STICKY: u32 = 0o1777;
+
+/// What of `/proc` changes the kernel (`ProtectKernelTunables=`).
+const KNOBS: [&str; 8] = [
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+    "/proc/latency_stats",
+    "/proc/mtrr",
+    "/proc/acpi",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/bus",
+];
+
+/// What of `/proc` tells addresses and memory of the kernel.
+const KERNEL_MEMORY: [&str; 3] = ["/proc/kallsyms", "/proc/kcore", "/proc/timer_list"];
+
+/// Where modules are.
+const MODULES: [&str; 2] = ["/usr/lib/modules", "/lib/modules"];
+
+/// The kernel's log.
+const KERNEL_LOGS: [&str; 2] = ["/proc/kmsg", "/dev/kmsg"];
+
+/// What the list is made from.
+pub(super) struct View<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) service: &'a Service,
+    pub(super) network: Network,
+    pub(super) host: &'a Host,
+    pub(super) places: &'a Places,
+    pub(super) own: &'a WorkerPlaces,
+    pub(super) state: &'a Path,
+    /// The environment the supervisor was started with.
+    pub(super) inherited: &'a BTreeMap<String, String>,
+    /// What is in force of the sandbox.
+    pub(super) walls: &'a Walls,
+}
+
+/// The changes, in their order. Empty where the host cannot do any.
+pub(super) fn list(view: &View<'_>) -> Vec<Mount> {
+    if !view.host.bind_files {
+        return Vec::new();
+    }
+    let sandbox = &view.walls.sandbox;
+    let mut mounts = Vec::new();
+    system(sandbox, &mut mounts);
+    home(sandbox, &mut mounts);
+    kernel(view, &mut mounts);
+    temporary(view, &mut mounts);
+    let covered = covered(&mounts);
+    mounts.extend(view.put_back(&covered));
+    mounts.extend(view.other_services());
+    mounts.extend(sandbox.paths.iter().map(rule));
+    mounts.extend(view.name_files());
+    mounts.extend(view.own_folders());
+    mounts
+}
+
+fn read_only(path: impl Into<PathBuf>) -> Mount {
+    Mount::ReadOnly { path: path.into(), optional: true }
+}
+
+fn writable(path: impl Into<PathBuf>) -> Mount {
+    Mount::Writable { path: path.into(), optional: true }
+}
+
+fn inaccessible(path: impl Into<PathBuf>) -> Mount {
+    Mount::Inaccessible { path: path.into(), optional: true }
+}
+
+/// How much of the system can be written.
+fn system(sandbox: &Sandbox, mounts: &mut Vec<Mount>) {
+    let folders: &[&str] = match sandbox.protect_system {
+        ProtectSystem::No => &[],
+        ProtectSystem::Yes => &["/usr", "/boot", "/efi"],
+        ProtectSystem::Full => &["/usr", "/boot", "/efi", "/etc"],
+        ProtectSystem::Strict => &["/"],
+    };
+    mounts.extend(folders.iter().copied().map(read_only));
+    if sandbox.protect_system == ProtectSystem::Strict {
+        let own_devices = (!sandbox.private_devices).then_some("/dev");
+        mounts.extend(["/proc", "/sys"].into_iter().chain(own_devices).map(writable));
+    }
+}
+
+fn home(sandbox: &Sandbox, mounts: &mut Vec<Mount>) {
+    match sandbox.protect_home {
+        ProtectHome::No => {}
+        ProtectHome::ReadOnly => mounts.extend(HOMES.map(read_only)),
+        ProtectHome::Hidden => mounts.extend(HOMES.map(|home| empty(home, 0o755, true))),
+    }
+}
+
+fn empty(target: impl Into<PathBuf>, mode: u32, read_only: bool) -> Mount {
+    Mount::Tmpfs { target: target.into(), size: None, mode, no_exec: false, read_only, optional: true }
+}
+
+/// `/proc`, `/sys`, `/dev`, and what in them changes or tells too much of the kernel.
+fn kernel(view: &View<'_>, mounts: &mut Vec<Mount>) {
+    let sandbox = &view.walls.sandbox;
+    let hide = match sandbox.protect_proc {
+        ProtectProc::Default => HideProcesses::None,
+        ProtectProc::Invisible => HideProcesses::Invisible,
+        ProtectProc::Ptraceable => HideProcesses::NotPtraceable,
+    };
+    if view.walls.own_proc {
+        mounts.push(Mount::Proc { hide, processes_only: false });
+    }
+    if sandbox.private_devices {
+        mounts.push(Mount::Devices);
+    }
+    if sandbox.protect_kernel_tunables {
+        mounts.extend(KNOBS.map(read_only));
+        mounts.extend(KERNEL_MEMORY.map(inaccessible));
+        // The host's network devices are seen in its own /sys.
+        let own = view.network == Network::Private && view.host.walls.sys;
+        mounts.push(if own { Mount::Sys } else { read_only("/sys") });
+        if !sandbox.protect_control_groups {
+            mounts.push(writable("/sys/fs/cgroup"));
+        }
+    } else if sandbox.protect_control_groups {
+        mounts.push(read_only("/sys/fs/cgroup"));
+    }
+    if sandbox.private_cgroup {
+        mounts.push(Mount::Cgroups);
+    }
+    if sandbox.protect_kernel_modules {
+        mounts.extend(MODULES.map(inaccessible));
+    }
+    if sandbox.protect_kernel_logs {
+        mounts.extend(KERNEL_LOGS.map(inaccessible));
+    }
+}
+
+fn temporary(view: &View<'_>, mounts: &mut Vec<Mount>) {
+    if view.walls.sandbox.private_tmp {
+        mounts.extend(TEMPORARY.map(|folder| empty(folder, STICKY, false)));
+    }
+    if view.walls.sandbox.private_ipc && view.host.walls.mqueue {
+        mounts.push(Mount::Mqueue);
+    }
+}
+
+/// The folders that look empty after these changes.
+fn covered(mounts: &[Mount]) -> Vec<&Path> {
+    let folders = mounts.iter().filter_map(|mount| match mount {
+        Mount::Tmpfs { target, .. } => Some(target.as_path()),
+        _ => None,
+    });
+    folders.collect()
+}
+
+/// An operator's rule.
+fn rule(rule: &PathRule) -> Mount {
+    let PathRule { access, path, optional } = rule;
+    let (path, optional) = (path.clone(), *optional);
+    match access {
+        PathAccess::ReadOnly => Mount::ReadOnly { path, optional },
+        PathAccess::ReadWrite => Mount::Writable { path, optional },
+        PathAccess::Inaccessible => Mount::Inaccessible { path, optional },
+        PathAccess::Bind { source, read_only } => {
+            Mount::Bind { source: source.clone(), target: path, read_only: *read_only, optional }
+        }
+        PathAccess::Temporary => Mount::Tmpfs {
+            target: path,
+            size: None,
+            mode: STICKY,
+            no_exec: false,
+            read_only: false,
+            optional,
+        },
+    }
+}
+
+impl View<'_> {
+    /// The application's folder and the service's own are where they were, and can be written unless everything is read-only.
+    fn put_back(&self, covered: &[&Path]) -> Vec<Mount> {
+        let system = self.walls.sandbox.protect_system;
+        let mut folders = vec![&self.plan.root];
+        if !self.service.path.starts_with(&self.plan.root) {
+            folders.push(&self.service.path);
+        }
+        let protected: &[&str] = match system {
+            ProtectSystem::No | ProtectSystem::Strict => &[],
+            ProtectSystem::Yes => &["/usr"],
+            ProtectSystem::Full => &["/usr", "/etc"],
+        };
+        let mounts = folders.into_iter().filter_map(|folder| {
+            let is_in = |outer: &&&str| folder.starts_with(**outer);
+            if covered.iter().any(|outer| folder.starts_with(outer)) {
+                return Some(Mount::Bind {
+                    source: folder.clone(),
+                    target: folder.clone(),
+                    read_only: system == ProtectSystem::Strict,
+                    optional: false,
+                });
+            }
+            protected.iter().find(is_in).map(|_| writable(folder))
+        });
+        mounts.collect()
+    }
+
+    /// Folders of other services that nobody shares with this one.
+    fn other_services(&self) -> Vec<Mount> {
+        let sandbox = &self.walls.sandbox;
+        if !sandbox.protect_services {
+            return Vec::new();
+        }
+        let own = &self.service.path;
+        let is_named = |folder: &Path| {
+            sandbox.paths.iter().any(|rule| {
+                let source = match &rule.access {
+                    PathAccess::Bind { source, .. } => source,
+                    PathAccess::ReadOnly
+                    | PathAccess::ReadWrite
+                    | PathAccess::Inaccessible
+                    | PathAccess::Temporary => &rule.path,
+                };
+                source.starts_with(folder) || rule.path.starts_with(folder)
+            })
+        };
+        let others: BTreeSet<&PathBuf> = self.plan.services.values().map(|service| &service.path).collect();
+        let apart = others.into_iter().filter(|folder| {
+            !own.starts_with(folder)
+                && !folder.starts_with(own)
+                && !self.plan.root.starts_with(folder)
+                && !is_named(folder)
+        });
+        // What is in a folder that is out of reach needs no mount of its own. Parents come first.
+        let mut closed: Vec<&PathBuf> = Vec::new();
+        for folder in apart {
+            if closed.last().is_none_or(|outer| !folder.starts_with(outer)) {
+                closed.push(folder);
+            }
+        }
+        closed.into_iter().map(inaccessible).collect()
+    }
+
+    /// The files that give the mesh its names. Only the hosts file makes sense on the host's network, where the
+    /// host's own resolver stays in charge.
+    fn name_files(&self) -> Vec<Mount> {
+        let places = self.places;
+        let files = match self.network {
+            Network::Private => vec![
+                (places.hosts(), "/etc/hosts"),
+                (places.resolv_conf(), "/etc/resolv.conf"),
+                (places.nsswitch_conf(), "/etc/nsswitch.conf"),
+            ],
+            Network::Host => vec![(places.hosts_shared(), "/etc/hosts")],
+        };
+        let exists = |target: &str| self.host.name_files.iter().any(|file| file == Path::new(target));
+        let files = files.into_iter().filter(|(_, target)| exists(target));
+        files
+            .map(|(source, target)| Mount::Bind {
+                source,
+                target: target.into(),
+                read_only: true,
+                optional: false,
+            })
+            .collect()
+    }
+
+    /// The worker's own two folders, and nothing else of the sockets, logs and secrets of watt, of other workers and of
+    /// this user's other applications. A folder that somebody chose to hold them may hold anything else as well, and only our
+    /// own one in it is hidden.
+    fn own_folders(&self) -> [Mount; 2] {
+        let is_chosen = |variable: &str| {
+            self.inherited.get(variable).is_some_and(|folder| Path::new(folder).is_absolute())
+        };
+        let outer = |own: &Path, variable: &str| match own.parent() {
+            Some(base) if !is_chosen(variable) => base.to_owned(),
+            Some(_) | None => own.to_owned(),
+        };
+        let folders = [
+            (outer(&self.places.state, "WATT_STATE_DIR"), self.state.to_owned()),
+            (outer(&self.places.runtime, "WATT_RUNTIME_DIR"), self.own.dir.clone()),
+        ];
+        folders.map(|(folder, keep)| match self.plan.root.starts_with(&folder) {
+            // Whoever keeps an application in there wants it to be seen.
+            true => Mount::Writable { path: keep, optional: false },
+            false => Mount::HideFolder(HiddenFolder { folder, keep }),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use watt_core::sandbox::Profile;
+
+    use super::*;
+    use crate::testing;
+
+    /// The changes for the service `api` in words, after the plan was changed.
+    fn words(profile: Profile, change: impl FnOnce(&mut Plan, &mut Sandbox)) -> Vec<String> {
+        let mut plan = testing::plan(&["api", "web"]);
+        let mut sandbox = Sandbox::of(profile);
+        change(&mut plan, &mut sandbox);
+        let id = watt_core::ServiceId::new("api").unwrap();
+        plan.services.get_mut(&id).unwrap().sandbox = sandbox.into();
+        let service = &plan.services[&id];
+        let host = Host { name_files: vec!["/etc/hosts".into()], ..testing::HOST };
+        let places = Places { runtime: "/run/watt/shop".into(), state: "/var/lib/watt/shop".into() };
+        let own = places.worker(&watt_core::WorkerId { service: id.clone(), index: 0 });
+        let walls = Walls::of(service, &host, None);
+        let (state, inherited) = (places.service_state(&id), BTreeMap::new());
+        let view = View {
+            plan: &plan,
+            service,
+            network: service.network,
+            host: &host,
+            places: &places,
+            own: &own,
+            state: &state,
+            inherited: &inherited,
+            walls: &walls,
+        };
+        list(&view).iter().map(in_words).collect()
+    }
+
+    fn in_words(mount: &Mount) -> String {
+        let text = |path: &Path| path.display().to_string();
+        match mount {
+            Mount::Bind { source, target, read_only, .. } => {
+                format!("bind {} {}{}", text(source), text(target), if *read_only { " ro" } else { "" })
+            }
+            Mount::Tmpfs { target, .. } => format!("empty {}", text(target)),
+            Mount::ReadOnly { path, .. } => format!("ro {}", text(path)),
+            Mount::Writable { path, .. } => format!("rw {}", text(path)),
+            Mount::Inaccessible { path, .. } => format!("closed {}", text(path)),
+            Mount::HideFolder(hidden) => format!("hide {} but {}", text(&hidden.folder), text(&hidden.keep)),
+            other => format!("{other:?}"),
+        }
+    }
+
+    const OWN: [&str; 3] = [
+        "bind /run/watt/shop/hosts /etc/hosts ro",
+        "hide /var/lib/watt but /var/lib/watt/shop/services/api",
+        "hide /run/watt but /run/watt/shop/workers/api/0",
+    ];
+
+    #[test]
+    fn without_a_sandbox_there_are_the_names_and_nothing_of_watts_own() {
+        assert_eq!(words(Profile::Off, |_, _| {}), OWN);
+    }
+
+    /// The order decides: each line lies over those before it.
+    #[test]
+    fn a_strict_sandbox_from_the_outside_in() {
+        let strict = words(Profile::Strict, |_, _| {});
+        let at = |word: &str| {
+            strict.iter().position(|line| line == word).unwrap_or_else(|| panic!("no {word} in {strict:#?}"))
+        };
+        let order =
+            ["ro /", "rw /proc", "empty /home", "Devices", "ro /proc/sys", "Sys", "Cgroups", "empty /tmp"];
+        let places: Vec<usize> = order.into_iter().chain(OWN).map(at).collect();
+        assert!(places.is_sorted(), "{strict:#?}");
+        assert!(strict.iter().any(|line| line.starts_with("Proc")));
+        assert!(!strict.contains(&"rw /dev".to_owned()), "it has its own");
+    }
+
+    #[test]
+    fn the_applications_folder_stays_where_it_is() {
+        let check = |profile, root: &str, expected: &str| {
+            let words = words(profile, |plan, _| {
+                plan.root = root.into();
+                for service in plan.services.values_mut() {
+                    service.path = plan.root.join("api");
+                }
+            });
+            assert!(words.iter().any(|line| line == expected), "{expected} in {words:#?}");
+        };
+        check(Profile::Standard, "/tmp/shop", "bind /tmp/shop /tmp/shop");
+        check(Profile::Strict, "/home/ann/shop", "bind /home/ann/shop /home/ann/shop ro");
+        check(Profile::Standard, "/usr/src/app", "rw /usr/src/app");
+    }
+
+    #[test]
+    fn folders_of_other_services_are_closed_unless_they_are_shared() {
+        let check = |own: &str, other: &str, rule: Option<PathRule>, closed: bool| {
+            let words = words(Profile::Standard, |plan, sandbox| {
+                for service in plan.services.values_mut() {
+                    service.path = if service.id.as_str() == "api" { own.into() } else { other.into() };
+                }
+                sandbox.paths.extend(rule);
+            });
+            let has = words.contains(&format!("closed {other}"));
+            assert_eq!(has, closed, "{own} and {other}: {words:#?}");
+        };
+        check("/srv/shop/api", "/srv/shop/web", None, true);
+        check("/srv/shop/api", "/srv/shop", None, false);
+        check("/srv/shop/api", "/srv/shop/api", None, false);
+        check("/srv/shop", "/srv/shop/web", None, false);
+        let rule =
+            |path: &str| Some(PathRule { access: PathAccess::ReadOnly, path: path.into(), optional: false });
+        check("/srv/shop/api", "/srv/shop/web", rule("/srv/shop/web/public"), false);
+        check("/srv/shop/api", "/srv/shop/web", rule("/srv/shop/webs"), true);
+    }
+}

@@ -1,0 +1,284 @@
+//! What is in force of a service's sandbox on this host, and everything of it that is no mount.
+//!
+//! A switch that the host cannot do is left out and named in [`Walls::missing`]: in `status`, in the warnings of `up`, and
+//! as the reason not to start where the sandbox is `required`.
+
+use std::{path::Path, sync::Arc};
+
+use watt_core::{
+    plan::Service,
+    sandbox::{Capability, PathAccess, ProtectHome, ProtectProc, ProtectSystem, Sandbox, User},
+};
+use watt_exec::plan::{Capabilities, FileAccess, HostName, Landlock, LandlockRule, LaunchPlan, Namespaces};
+
+use super::{Host, accounts::Account};
+use crate::filter;
+
+/// Which walls this host can put around a worker.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Abilities {
+    /// Paths can be read-only or closed for a worker alone.
+    pub read_only: bool,
+    /// A `/dev` of its own.
+    pub devices: bool,
+    /// A PID namespace with its `/proc`.
+    pub pid_namespace: bool,
+    /// A `/proc` that hides processes, without such a namespace.
+    pub proc_shared: bool,
+    /// A `/sys` of its own network.
+    pub sys: bool,
+    /// An IPC namespace.
+    pub ipc_namespace: bool,
+    /// There is a `/dev/mqueue`.
+    pub mqueue: bool,
+    /// A UTS namespace.
+    pub uts_namespace: bool,
+    /// A cgroup namespace.
+    pub cgroup_namespace: bool,
+    /// A session keyring.
+    pub keyring: bool,
+    /// The ABI version of Landlock; 0 where there is none.
+    pub landlock: u32,
+    /// Filters of system calls.
+    pub seccomp: bool,
+    /// Workers can be other users than the supervisor.
+    pub change_user: bool,
+    /// Capabilities can be given up for good.
+    pub capabilities: bool,
+}
+
+/// The version of Landlock since which it knows scopes: abstract sockets and signals (landlock(7)).
+const LANDLOCK_SCOPES: u32 = 6;
+
+/// What is in force.
+#[derive(Debug, Clone)]
+pub(super) struct Walls {
+    /// The sandbox without what the host cannot do.
+    pub(super) sandbox: Arc<Sandbox>,
+    /// Whether there is a `/proc` of its own.
+    pub(super) own_proc: bool,
+    /// Whom the worker runs as, when it is not the supervisor's user.
+    pub(super) account: Option<Account>,
+    /// Whether capabilities can be given up.
+    gives_up: bool,
+    /// What the filters of system calls are.
+    filters: Arc<[Vec<u8>]>,
+    /// What the host cannot do, by the words of the configuration.
+    pub(super) missing: Vec<&'static str>,
+}
+
+impl Walls {
+    /// What this host makes of a service's sandbox.
+    pub(super) fn of(service: &Service, host: &Host, account: Option<&Account>) -> Walls {
+        let mut left = Left { sandbox: Arc::clone(&service.sandbox), missing: Vec::new() };
+        left.files(host);
+        left.namespaces(host);
+        let filters = left.system_calls(&service.sandbox, host);
+        left.landlock(host);
+        left.rights(host);
+        let account = account.filter(|_| left.account(host)).cloned();
+        let Left { sandbox, missing } = left;
+        let hides = sandbox.protect_proc != ProtectProc::Default;
+        let gives_up = host.walls.capabilities;
+        Walls { own_proc: sandbox.private_pids || hides, sandbox, account, gives_up, filters, missing }
+    }
+
+    /// Puts them into a plan that has its mounts already.
+    pub(super) fn put_into(&self, plan: &mut LaunchPlan, own: &Path, state: &Path) {
+        let sandbox = &*self.sandbox;
+        plan.umask = sandbox.umask;
+        plan.namespaces = Namespaces {
+            ipc: sandbox.private_ipc,
+            uts: sandbox.protect_hostname.then_some(HostName::Same),
+            cgroup: sandbox.private_cgroup,
+            pid: sandbox.private_pids,
+        };
+        plan.identity = self.account.as_ref().map(|account| account.identity.clone());
+        plan.capabilities = self.capabilities();
+        plan.keyring = sandbox.private_keyring;
+        plan.landlock = self.landlock([own, state]);
+        plan.seccomp = self.filters.to_vec();
+        // The kernel takes neither from a program that could gain rights by them.
+        plan.no_new_privs = sandbox.no_new_privileges || plan.landlock.is_some() || !plan.seccomp.is_empty();
+    }
+
+    /// What may be had, without what a switch takes away although the list has it.
+    fn capabilities(&self) -> Option<Capabilities> {
+        if !self.gives_up {
+            return None;
+        }
+        let sandbox = &*self.sandbox;
+        let taken = [
+            (sandbox.protect_kernel_modules, Capability::SysModule),
+            (sandbox.protect_kernel_logs, Capability::Syslog),
+            (sandbox.protect_clock, Capability::SysTime),
+            (sandbox.protect_clock, Capability::WakeAlarm),
+            (sandbox.private_devices, Capability::Mknod),
+            (sandbox.private_devices, Capability::SysRawio),
+        ];
+        let taken: u64 =
+            taken.into_iter().filter(|(is_on, _)| *is_on).map(|(_, one)| bit(one)).fold(0, |a, b| a | b);
+        let bits =
+            |set: &std::collections::BTreeSet<Capability>| set.iter().copied().map(bit).fold(0, |a, b| a | b);
+        let listed = sandbox.capabilities.as_ref().map_or(u64::MAX, bits);
+        let (bounding, ambient) = (listed & !taken, bits(&sandbox.ambient_capabilities) & !taken);
+        (bounding != u64::MAX || ambient != 0).then_some(Capabilities { bounding, ambient })
+    }
+
+    /// Nothing outside can be signalled or reached by an abstract socket. Where all files are read-only but some, Landlock
+    /// says so a second time, for those who find a way around the mounts.
+    fn landlock(&self, own: [&Path; 2]) -> Option<Landlock> {
+        let sandbox = &*self.sandbox;
+        if !sandbox.landlock {
+            return None;
+        }
+        let strict = sandbox.protect_system == ProtectSystem::Strict;
+        let writing = FileAccess { write: true, make: true, ..FileAccess::default() };
+        let rule = |path: &Path| LandlockRule { path: path.to_owned(), access: writing, optional: true };
+        let places = ["/dev", "/proc", "/sys"].into_iter();
+        let places = places.chain(["/tmp", "/var/tmp"].into_iter().filter(|_| sandbox.private_tmp));
+        let named = sandbox.paths.iter().filter_map(|rule| match rule.access {
+            PathAccess::ReadWrite | PathAccess::Temporary | PathAccess::Bind { read_only: false, .. } => {
+                Some(rule.path.as_path())
+            }
+            PathAccess::ReadOnly | PathAccess::Inaccessible | PathAccess::Bind { read_only: true, .. } => {
+                None
+            }
+        });
+        let rules = places.map(Path::new).chain(named).chain(own).map(rule);
+        Some(Landlock {
+            handled: if strict { writing } else { FileAccess::default() },
+            rules: if strict { rules.collect() } else { Vec::new() },
+            abstract_sockets: true,
+            signals: true,
+        })
+    }
+}
+
+fn bit(capability: Capability) -> u64 {
+    1 << capability.number()
+}
+
+/// What is left of a sandbox.
+struct Left {
+    sandbox: Arc<Sandbox>,
+    missing: Vec<&'static str>,
+}
+
+impl Left {
+    /// Takes a switch out that is on and cannot be done.
+    fn unless(
+        &mut self,
+        able: bool,
+        name: &'static str,
+        is_on: impl FnOnce(&Sandbox) -> bool,
+        off: impl FnOnce(&mut Sandbox),
+    ) {
+        if !able && is_on(&self.sandbox) {
+            off(Arc::make_mut(&mut self.sandbox));
+            self.missing.push(name);
+        }
+    }
+
+    fn files(&mut self, host: &Host) {
+        let mounts = host.bind_files;
+        let read_only = mounts && host.walls.read_only;
+        self.unless(mounts, "private_tmp", |s| s.private_tmp, |s| s.private_tmp = false);
+        let devices = mounts && host.walls.devices;
+        self.unless(devices, "private_devices", |s| s.private_devices, |s| s.private_devices = false);
+        self.unless(
+            read_only,
+            "protect_system",
+            |s| s.protect_system != ProtectSystem::No,
+            |s| s.protect_system = ProtectSystem::No,
+        );
+        // An empty folder is made where a read-only one cannot be.
+        let home = |s: &Sandbox| {
+            s.protect_home == ProtectHome::ReadOnly || (!mounts && s.protect_home != ProtectHome::No)
+        };
+        self.unless(read_only, "protect_home", home, |s| s.protect_home = ProtectHome::No);
+        self.unless(read_only, "protect_services", |s| s.protect_services, |s| s.protect_services = false);
+        self.unless(
+            read_only,
+            "protect_kernel_tunables",
+            |s| s.protect_kernel_tunables,
+            |s| s.protect_kernel_tunables = false,
+        );
+        self.unless(
+            read_only,
+            "protect_control_groups",
+            |s| s.protect_control_groups,
+            |s| s.protect_control_groups = false,
+        );
+        self.unless(read_only, "paths", |s| !s.paths.is_empty(), |s| s.paths.clear());
+        // Modules, log and clock are held by capabilities and system calls too, which say for themselves what is missing.
+        if !read_only && (self.sandbox.protect_kernel_modules || self.sandbox.protect_kernel_logs) {
+            self.missing.push("protect_kernel_modules and protect_kernel_logs as far as files go");
+        }
+    }
+
+    fn namespaces(&mut self, host: &Host) {
+        let walls = &host.walls;
+        let pids = walls.pid_namespace && host.bind_files;
+        self.unless(pids, "private_pids", |s| s.private_pids, |s| s.private_pids = false);
+        let proc = self.sandbox.private_pids || (walls.proc_shared && host.bind_files);
+        self.unless(
+            proc,
+            "protect_proc",
+            |s| s.protect_proc != ProtectProc::Default,
+            |s| s.protect_proc = ProtectProc::Default,
+        );
+        self.unless(walls.ipc_namespace, "private_ipc", |s| s.private_ipc, |s| s.private_ipc = false);
+        let cgroup = walls.cgroup_namespace && host.bind_files;
+        self.unless(cgroup, "private_cgroup", |s| s.private_cgroup, |s| s.private_cgroup = false);
+        self.unless(
+            walls.uts_namespace,
+            "protect_hostname",
+            |s| s.protect_hostname,
+            |s| s.protect_hostname = false,
+        );
+        self.unless(walls.keyring, "private_keyring", |s| s.private_keyring, |s| s.private_keyring = false);
+    }
+
+    /// The filters of the sandbox as it was written: what a mount cannot do here, a filter may.
+    fn system_calls(&mut self, written: &Sandbox, host: &Host) -> Arc<[Vec<u8>]> {
+        match filter::programs(written) {
+            Ok(filters) if filters.is_empty() || host.walls.seccomp => filters,
+            Ok(_) | Err(_) => {
+                self.missing.push("system_calls, address_families and what else is a filter of system calls");
+                Arc::new([])
+            }
+        }
+    }
+
+    fn landlock(&mut self, host: &Host) {
+        let of_files = self.sandbox.protect_system == ProtectSystem::Strict;
+        let able = host.walls.landlock >= if of_files { 1 } else { LANDLOCK_SCOPES };
+        self.unless(able, "landlock", |s| s.landlock, |s| s.landlock = false);
+    }
+
+    fn rights(&mut self, host: &Host) {
+        let able = host.walls.capabilities;
+        self.unless(able, "capabilities", |s| s.capabilities.is_some(), |s| s.capabilities = None);
+        self.unless(
+            able && host.is_root,
+            "ambient_capabilities",
+            |s| !s.ambient_capabilities.is_empty(),
+            |s| s.ambient_capabilities.clear(),
+        );
+    }
+
+    /// Whether the worker can be somebody else, where it is to be.
+    fn account(&mut self, host: &Host) -> bool {
+        let able = host.walls.change_user;
+        self.unless(able, "dynamic_user", |s| s.user == User::Dynamic, |s| s.user = User::Same);
+        self.unless(able, "user", |s| s.user != User::Same, |s| s.user = User::Same);
+        self.unless(
+            able,
+            "supplementary_groups",
+            |s| !s.supplementary_groups.is_empty(),
+            |s| s.supplementary_groups.clear(),
+        );
+        able
+    }
+}
