@@ -11,10 +11,10 @@
 //! - When the program ends it reports how, and ends. The kernel then kills what is left, and the spawner is told of the
 //!   init's end when all of that is gone.
 //!
-//! It has the program's user and no right more, but its socket is its own: the program cannot trace it.
+//! It has the program's user and hardly a right, and the program cannot trace it: its socket is its own.
 
 use std::{
-    io::{ErrorKind, stdin},
+    io::{self, ErrorKind, stdin},
     os::fd::{AsFd, OwnedFd, RawFd},
 };
 
@@ -24,7 +24,7 @@ use nix::{
     unistd::{chdir, close, dup2_stderr, dup2_stdout, setsid},
 };
 use watt_os::{
-    fdpass, prctl,
+    credentials, fdpass, prctl,
     process::{self, Forked, Reap, Reaped},
     signals::{self, Received},
 };
@@ -78,6 +78,7 @@ pub(crate) fn stay_behind(stage: &mut Stage<'_>) -> Result<(), StepError> {
             // An init is to be small.
             stage.plan = Default::default();
             stage.domain = None;
+            give_up_rights().about("capabilities")?;
             let init = Init { report: stage.report, from_program, program };
             std::process::exit(init.run(listeners))
         }
@@ -146,6 +147,12 @@ impl Init<'_> {
             }
         }
     }
+}
+
+/// An init needs no right but to signal a program that has become another user.
+fn give_up_rights() -> io::Result<()> {
+    const KILL: u64 = 1 << 5;
+    credentials::set_capabilities(credentials::permitted()? & KILL, 0)
 }
 
 /// Lets go of what is the program's: its output ends when it closes it, its listeners when it ends, its folder can be unmounted.

@@ -18,13 +18,15 @@ pub(crate) fn all() -> Vec<Case> {
         ("a_program_of_own_pids_sees_its_own_processes_alone", sees_its_own_processes_alone as fn()),
         ("the_end_of_a_program_of_own_pids_is_reported_as_it_was", the_end_is_reported_as_it_was),
         ("signals_reach_a_program_of_own_pids", signals_reach_the_program),
+        ("signals_to_the_init_from_inside_end_there", signals_from_inside_end_at_the_init),
+        ("output_in_own_pids_ends_when_the_program_ends_it", output_ends_when_the_program_ends_it),
         ("nothing_outlives_a_program_of_own_pids", nothing_outlives_the_program),
         ("orphans_in_own_pids_are_reaped_there", orphans_are_reaped_inside),
         ("a_program_of_own_pids_that_cannot_be_executed_is_named", a_failure_is_named),
         ("a_killed_init_is_a_killed_run", a_killed_init_is_a_killed_run),
         ("a_killed_spawner_takes_own_pids_with_it", a_killed_spawner_takes_all_with_it),
         ("an_init_cannot_be_looked_into", an_init_cannot_be_looked_into),
-        ("an_init_is_small", an_init_is_small),
+        ("an_init_is_small_and_has_no_rights", an_init_is_small_and_has_no_rights),
         ("an_end_without_a_daemon_is_kept_for_the_next", an_end_without_a_daemon_is_kept),
     ]
 }
@@ -137,6 +139,29 @@ fn signals_reach_the_program() {
     });
 }
 
+fn signals_from_inside_end_at_the_init() {
+    for_all(|app, user| {
+        // Were they passed on, the program would be gone by the time it has asked for the second one.
+        let script =
+            "kill -TERM $PPID; kill -HUP 1; i=0; while [ $i -lt 50 ]; do /bin/true; i=$((i+1)); done; exit 8";
+        let (_, exit) = run(app, apart(sh(script), user));
+        assert_eq!((exit.code, exit.signaled), (8, false));
+    });
+}
+
+fn output_ends_when_the_program_ends_it() {
+    for_all(|app, user| {
+        let mut daemon = app.daemon();
+        daemon.spawn(1, apart(sh("echo last; exec >&- 2>&-; exec sleep 1000"), user));
+        let (_, [pidfd, output, error]) = daemon.spawned(1);
+        daemon.executed(1);
+        assert_eq!((drain(&output).as_str(), drain(&error).as_str()), ("last\n", ""));
+        pidfd::send_signal(&pidfd, 0).unwrap();
+        pidfd::send_signal(&pidfd, Signal::SIGKILL as i32).unwrap();
+        daemon.exited(1);
+    });
+}
+
 /// A process and all below it, by the host's numbers.
 fn family(pid: u32) -> Vec<u32> {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
@@ -237,7 +262,7 @@ fn an_init_cannot_be_looked_into() {
     });
 }
 
-fn an_init_is_small() {
+fn an_init_is_small_and_has_no_rights() {
     for_all(|app, user| {
         let mut daemon = app.daemon();
         daemon.spawn(1, apart(program(&["/bin/sleep", "1000"]), user));
@@ -248,6 +273,9 @@ fn an_init_is_small() {
         let own = memory.lines().find_map(|line| line.strip_prefix("Anonymous:")?.trim().strip_suffix(" kB"));
         assert!(own.unwrap().parse::<u64>().unwrap() < 200, "{memory}");
         assert_eq!(fs::read_to_string(format!("/proc/{init}/comm")).unwrap(), "watt-init\n");
+        // Of all capabilities, which it has had for the steps, the one to signal is left.
+        let status = fs::read_to_string(format!("/proc/{init}/status")).unwrap();
+        assert!(status.contains("CapEff:\t0000000000000020\n"), "{status}");
         pidfd::send_signal(&pidfd, Signal::SIGKILL as i32).unwrap();
         daemon.exited(1);
     });
