@@ -15,8 +15,9 @@ const INIT: i32 = 1;
 
 pub(crate) fn enter(stage: &mut Stage<'_>) -> Result<(), StepError> {
     let Namespaces { ipc, uts, cgroup, pid } = &stage.plan.namespaces;
-    // A process cannot enter a PID namespace, only be born in one. To go on without would be a wall that is not there.
-    if *pid && getpid().as_raw() != INIT {
+    // A process cannot enter a PID namespace, only be born in one. To go on without would be a wall that is not there; in one
+    // that the plan does not know of, the program would have to be its init.
+    if *pid != (getpid().as_raw() == INIT) {
         return Err(StepError::invalid("PID namespace".to_owned()));
     }
     if *ipc {

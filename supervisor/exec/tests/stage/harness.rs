@@ -125,10 +125,10 @@ pub(crate) fn launch(user: User, plan: LaunchPlan) -> Finished {
     start(user, &Task::Launch(Box::new(plan)), &[]).finish()
 }
 
-/// Launches as the spawner would that shares its own PID namespace, whatever the plan says.
-pub(crate) fn launch_shared(user: User, plan: LaunchPlan) -> Finished {
+/// Launches in these namespaces, whatever the plan says.
+pub(crate) fn launch_in(isolation: Isolation, user: User, plan: LaunchPlan) -> Finished {
     let task = postcard::to_stdvec(&Task::Launch(Box::new(plan))).unwrap();
-    start_encoded(user, &task, &[]).finish()
+    start_reporting_to(fdpass::seqpacket_pair().unwrap(), user, isolation, &task, &[]).finish()
 }
 
 /// Starts the stage with a task and descriptors from number 5 on.

@@ -3,6 +3,7 @@
 mod failures;
 mod harness;
 mod mounts;
+mod namespaces;
 mod network;
 mod privileges;
 mod probe;

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use nix::{sys::signal::Signal, unistd::Uid};
+use nix::{errno::Errno, sys::signal::Signal, unistd::Uid};
 use watt_exec::plan::{Capabilities, HideProcesses, Identity, LaunchPlan, Mount, Namespaces};
 use watt_os::pidfd;
 use watt_spawner::protocol::{Message, WaitStatus};
@@ -23,6 +23,7 @@ pub(crate) fn all() -> Vec<Case> {
         ("nothing_outlives_a_program_of_own_pids", nothing_outlives_the_program),
         ("orphans_in_own_pids_are_reaped_there", orphans_are_reaped_inside),
         ("a_program_of_own_pids_that_cannot_be_executed_is_named", a_failure_is_named),
+        ("own_pids_without_the_right_are_refused_by_name", own_pids_without_the_right),
         ("a_killed_init_is_a_killed_run", a_killed_init_is_a_killed_run),
         ("a_killed_spawner_takes_own_pids_with_it", a_killed_spawner_takes_all_with_it),
         ("an_init_cannot_be_looked_into", an_init_cannot_be_looked_into),
@@ -225,6 +226,21 @@ fn a_failure_is_named() {
             assert_eq!(daemon.exited(run).code, 1);
         }
     });
+}
+
+fn own_pids_without_the_right() {
+    let app = App::start_as_nobody();
+    let mut daemon = app.daemon();
+    daemon.spawn(1, apart(sh("true"), false));
+    let (failure, _) = daemon.wait(|message| match message {
+        Message::SpawnFailed { run: 1, step, errno } => Some((step.clone(), Errno::from_raw(*errno))),
+        Message::Spawned { .. } => panic!("spawned"),
+        _ => None,
+    });
+    assert_eq!(failure, ("namespaces".to_owned(), Errno::EPERM));
+    // Nothing is left of it: the same number can be used.
+    daemon.spawn(1, apart(sh("exit 5"), true));
+    assert_eq!(daemon.exited(1).code, 5);
 }
 
 fn a_killed_init_is_a_killed_run() {
