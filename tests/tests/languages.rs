@@ -64,50 +64,52 @@ fn every_language_calls_by_name() {
         Command::new("which").arg(program).output().is_ok_and(|output| output.status.success())
     };
     for_each_user(|user| {
-        let app = App::case("", user);
-        let clients: Vec<_> = CLIENTS.iter().filter(|(_, program, _)| there(program)).collect();
-        assert!(clients.len() >= 3, "hardly any language is installed");
-        let services: String = clients
+        for sandbox in ["standard", "strict"] {
+            let app = App::case("", user);
+            let clients: Vec<_> = CLIENTS.iter().filter(|(_, program, _)| there(program)).collect();
+            assert!(clients.len() >= 3, "hardly any language is installed");
+            let services: String = clients
             .iter()
             .map(|(name, _, command)| {
                 format!("  {name}: {{ command: {command}, listen: none, restart: on-failure, depends_on: {{ target: ready }} }}\n")
             })
             .collect();
-        app.write(
+            app.write(
             "watt.yaml",
-            &format!("services:\n  target: {{ command: python3 services/web.py }}\n{services}"),
+            &format!("sandbox: {sandbox}\nservices:\n  target: {{ command: python3 services/web.py }}\n{services}"),
         );
-        app.write("clients/Client.java", JAVA);
-        app.write("clients/client.go", GO);
-        if there("go") {
-            // Without cgo, Go resolves names by itself and not through the C library: the hard case.
-            let built = Command::new("go")
-                .args(["build", "-o", "go", "client.go"])
-                .current_dir(app.dir.join("clients"))
-                .envs([
-                    ("CGO_ENABLED", "0"),
-                    ("GO111MODULE", "off"),
-                    ("GOCACHE", "/tmp/watt-tests-gocache"),
-                    ("GOFLAGS", ""),
-                ])
-                .output()
-                .expect("go runs");
-            assert!(built.status.success(), "{}", watt_tests::printed(&built));
+            app.write("clients/Client.java", JAVA);
+            app.write("clients/client.go", GO);
+            if there("go") {
+                // Without cgo, Go resolves names by itself and not through the C library: the hard case.
+                let built = Command::new("go")
+                    .args(["build", "-o", "go", "client.go"])
+                    .current_dir(app.dir.join("clients"))
+                    .envs([
+                        ("CGO_ENABLED", "0"),
+                        ("GO111MODULE", "off"),
+                        ("GOCACHE", "/tmp/watt-tests-gocache"),
+                        ("GOFLAGS", ""),
+                    ])
+                    .output()
+                    .expect("go runs");
+                assert!(built.status.success(), "{}", watt_tests::printed(&built));
+            }
+            app.run(&["up", "-d"]);
+            for (name, _, _) in clients {
+                wait(&format!("{name} has had its answer"), || {
+                    let output = app.ok(&["logs", name]);
+                    let answered = output.contains(&format!("/from-{name}"));
+                    let completed = app.service(name)["state"] == "completed";
+                    if answered && completed {
+                        Ok(())
+                    } else {
+                        Err(format!("{user:?} in {sandbox}: {output}\n{}", app.service(name)))
+                    }
+                });
+            }
+            app.down();
         }
-        app.run(&["up", "-d"]);
-        for (name, _, _) in clients {
-            wait(&format!("{name} has had its answer"), || {
-                let output = app.ok(&["logs", name]);
-                let answered = output.contains(&format!("/from-{name}"));
-                let completed = app.service(name)["state"] == "completed";
-                if answered && completed {
-                    Ok(())
-                } else {
-                    Err(format!("{user:?} {output}\n{}", app.service(name)))
-                }
-            });
-        }
-        app.down();
     });
 }
 
