@@ -234,6 +234,11 @@ fn what_is_missing_is_named_or_left_out() {
     fails(|| vec![bind(missing, "/etc")], missing, Errno::ENOENT);
     fails(|| vec![bind("/etc/passwd", "/etc")], "/etc", Errno::EINVAL);
     fails(|| vec![bind("/etc", "/")], "/", Errno::EINVAL);
+    fails(|| vec![inaccessible("/")], "/", Errno::EINVAL);
+    let folder = folder();
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink("/", &link).unwrap();
+    fails(|| vec![writable(&link)], link.to_str().unwrap(), Errno::EINVAL);
     let path = || PathBuf::from(missing);
     let left_out = || {
         vec![

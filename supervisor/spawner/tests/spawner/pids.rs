@@ -80,8 +80,13 @@ fn sees_its_own_processes_alone() {
 fn the_end_is_reported_as_it_was() {
     for_all(|app, user| {
         let mut daemon = app.daemon();
-        let scripts =
-            ["exit 7", "kill -KILL $$", "ulimit -c 0; kill -SEGV $$", "kill -ABRT $$", "kill -40 $$"];
+        let scripts = [
+            "exit 7",
+            "kill -KILL $$",
+            "ulimit -c 0; kill -SEGV $$",
+            "ulimit -c unlimited; kill -ABRT $$",
+            "kill -40 $$",
+        ];
         for (number, script) in (1..).zip(scripts) {
             let mut end = |run: u64, plan| {
                 daemon.spawn(run, plan);
@@ -171,8 +176,8 @@ fn family(pid: u32) -> Vec<u32> {
 }
 
 /// Starts a program with some children, two of them orphans, and returns its init and the whole family.
-fn start_family(daemon: &mut Daemon, user: bool, end: &str) -> (std::os::fd::OwnedFd, Vec<u32>) {
-    let script = format!("sleep 1000 & (setsid sleep 1001 & sleep 1002 &) ; {end}");
+fn start_family(daemon: &mut Daemon, user: bool, begin: &str) -> (std::os::fd::OwnedFd, Vec<u32>) {
+    let script = format!("{begin} sleep 1000 & (setsid sleep 1001 & sleep 1002 &) ; wait; exit 5");
     daemon.spawn(1, apart(sh(&script), user));
     let (init, [pidfd, ..]) = daemon.spawned(1);
     daemon.executed(1);
@@ -188,7 +193,7 @@ fn nothing_outlives_the_program() {
     for_all(|app, user| {
         let mut daemon = app.daemon();
         // Ends when it is told to.
-        let (pidfd, all) = start_family(&mut daemon, user, "trap 'exit 4' TERM; wait; exit 5");
+        let (pidfd, all) = start_family(&mut daemon, user, "trap 'exit 4' TERM;");
         pidfd::send_signal(&pidfd, Signal::SIGTERM as i32).unwrap();
         assert_eq!(daemon.exited(1).code, 4);
         // At once: the end of the run is the end of them all.
@@ -246,7 +251,7 @@ fn own_pids_without_the_right() {
 fn a_killed_init_is_a_killed_run() {
     for_all(|app, user| {
         let mut daemon = app.daemon();
-        let (pidfd, all) = start_family(&mut daemon, user, "wait");
+        let (pidfd, all) = start_family(&mut daemon, user, "");
         pidfd::send_signal(&pidfd, Signal::SIGKILL as i32).unwrap();
         let exit = daemon.exited(1);
         assert_eq!((exit.code, exit.signaled), (9, true));
@@ -257,7 +262,7 @@ fn a_killed_init_is_a_killed_run() {
 fn a_killed_spawner_takes_all_with_it() {
     for_all(|app, user| {
         let mut daemon = app.daemon();
-        let (_, all) = start_family(&mut daemon, user, "wait");
+        let (_, all) = start_family(&mut daemon, user, "");
         app.spawner.kill().unwrap();
         app.spawner.wait().unwrap();
         let gone = |pid: &u32| matches!(state(*pid), None | Some('Z'));

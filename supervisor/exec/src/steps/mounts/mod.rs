@@ -27,7 +27,7 @@ use crate::{
 use cgroups::OwnGroup;
 use held::Held;
 use inaccessible::Inaccessible;
-use view::{Point, View};
+use view::{Point, View, below_root};
 
 pub(crate) fn arrange(stage: &mut Stage<'_>) -> Result<(), StepError> {
     let mounts = &stage.plan.mounts;
@@ -89,7 +89,9 @@ fn apply(
         }
         Mount::Inaccessible { path, optional } => match (view.existing(path, *optional)?, covers) {
             (Some(real), Some(covers)) => {
-                covers.cover(&real).about(&real.display().to_string())?;
+                let about = path.display().to_string();
+                below_root(&real, &about)?;
+                covers.cover(&real).about(&about)?;
                 view.mounted(&real);
                 Ok(())
             }

@@ -64,17 +64,15 @@ impl View {
         optional: bool,
     ) -> Result<Option<PathBuf>, StepError> {
         let about = path.display().to_string();
-        // It would be on top of the root, where nobody looks: the root of a process stays what it was.
-        if path == Path::new("/") {
-            return Err(StepError::invalid(about));
-        }
-        match fs::canonicalize(path) {
+        let real = match fs::canonicalize(path) {
             Err(error) if is_missing(&error) && self.is_ours(path) => {
-                make(path, kind).and_then(|()| fs::canonicalize(path)).map(Some).about(&about)
+                make(path, kind).and_then(|()| fs::canonicalize(path)).about(&about)?
             }
-            Err(error) if is_missing(&error) && optional => Ok(None),
-            result => result.map(Some).about(&about),
-        }
+            Err(error) if is_missing(&error) && optional => return Ok(None),
+            result => result.about(&about)?,
+        };
+        below_root(&real, &about)?;
+        Ok(Some(real))
     }
 
     /// Whether what is there of a missing path is in a file system of ours.
@@ -83,6 +81,11 @@ impl View {
         let above = |there: &PathBuf| self.mounts.iter().rev().find(|(point, _)| there.starts_with(point));
         there.as_ref().and_then(above).is_some_and(|(_, ours)| *ours)
     }
+}
+
+/// A mount on the root would be on top of it, where nobody looks: the root of a process stays what it was.
+pub(super) fn below_root(real: &Path, about: &str) -> Result<(), StepError> {
+    if real == Path::new("/") { Err(StepError::invalid(about.to_owned())) } else { Ok(()) }
 }
 
 fn make(path: &Path, kind: Point) -> io::Result<()> {
