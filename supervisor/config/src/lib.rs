@@ -31,7 +31,7 @@ use watt_core::{ServiceId, plan::Plan};
 
 pub use find::{FILE_NAMES, FindError, find};
 pub use host::check_host;
-pub use reference::reference;
+pub use reference::{reference, sandboxes};
 pub use report::{Problem, Report};
 pub use schema::schema;
 pub use source::Sources;

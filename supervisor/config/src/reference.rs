@@ -1,6 +1,12 @@
-//! docs/configuration.md, printed from the tables of `keys`.
+//! docs/configuration.md and docs/sandbox.md, printed from the tables of `keys` and the profiles.
 
-use crate::keys::{KeyDef, Kind, Preset, TABLES, Table, WordList};
+use serde_json::Value;
+use watt_core::sandbox::{Profile, Sandbox};
+
+use crate::{
+    decode::sandbox_values,
+    keys::{KeyDef, Kind, Preset, SANDBOX, TABLES, Table, WordList},
+};
 
 /// What stands before the tables.
 const INTRODUCTION: &str = include_str!("reference.md");
@@ -12,6 +18,33 @@ pub fn reference() -> String {
         text += &section(table);
     }
     text
+}
+
+/// What profiles are for and what each sets, as Markdown: docs/sandbox.md.
+pub fn sandboxes() -> String {
+    let mut text = include_str!("sandbox.md").to_owned();
+    let profiles = [Profile::Off, Profile::Standard, Profile::Strict];
+    let values = profiles.map(|profile| sandbox_values(&Sandbox::of(profile)));
+    text += "| switch | `off` | `standard` | `strict` |\n|---|---|---|---|\n";
+    for key in SANDBOX.keys.iter().filter(|key| key.name != "profile") {
+        let of_key = |values: &Vec<(&str, Value)>| {
+            values.iter().find(|(name, _)| *name == key.name).map(|(_, value)| in_a_cell(value))
+        };
+        if let [Some(off), Some(standard), Some(strict)] = values.each_ref().map(of_key) {
+            text += &format!("| `{}` | {off} | {standard} | {strict} |\n", key.name);
+        }
+    }
+    text
+}
+
+fn in_a_cell(value: &Value) -> String {
+    match value {
+        Value::Bool(true) => "yes".to_owned(),
+        Value::Bool(false) => "no".to_owned(),
+        Value::String(text) => format!("`{text}`"),
+        Value::Array(items) => items.iter().map(in_a_cell).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    }
 }
 
 fn section(table: &Table) -> String {

@@ -22,6 +22,7 @@ use watt_core::{ServiceId, plan::Plan};
 pub(crate) use self::{
     fields::absolute,
     gateway::{PolicyDraft, RouteDraft, ServerDraft},
+    sandbox::values as sandbox_values,
     service::ServiceDraft,
 };
 use crate::{

@@ -117,7 +117,7 @@ impl Base {
 }
 
 /// A profile's values, as they would be written.
-fn values(sandbox: &Sandbox) -> Vec<(&'static str, Json)> {
+pub(crate) fn values(sandbox: &Sandbox) -> Vec<(&'static str, Json)> {
     let mut values = vec![
         ("profile", show_word(sandbox.profile, &PROFILE)),
         ("protect_system", show_protection(sandbox.protect_system, &PROTECT_SYSTEM)),

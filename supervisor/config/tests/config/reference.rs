@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use watt_config::{parse, reference, schema};
+use watt_config::{parse, reference, sandboxes, schema};
 
 use crate::sources;
 
@@ -198,23 +198,25 @@ fn a_schema_may_be_named_in_the_file() {
     parse(&sources("watt.json", text)).unwrap_or_else(|report| panic!("{report}"));
 }
 
-/// With `WATT_BLESS` in the environment the file is written anew.
+/// With `WATT_BLESS` in the environment the files are written anew.
 #[test]
-fn the_reference_is_what_the_program_prints() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
-    let expected = reference();
-    if std::env::var_os("WATT_BLESS").is_some() {
-        std::fs::write(&path, &expected).unwrap();
+fn the_pages_are_what_the_program_prints() {
+    for (page, expected) in [("configuration.md", reference()), ("sandbox.md", sandboxes())] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(page);
+        if std::env::var_os("WATT_BLESS").is_some() {
+            std::fs::write(&path, &expected).unwrap();
+        }
+        let written = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(written == expected, "docs/{page} is not current; run this test with WATT_BLESS=1");
     }
-    let written = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(written == expected, "docs/configuration.md is not current; run this test with WATT_BLESS=1");
 }
 
 #[test]
-fn the_example_of_the_reference_is_valid() {
-    let text = reference();
-    let example = text.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
-    let mut sources = sources("watt.yaml", example);
-    sources.env.insert("DATABASE_URL".into(), "x".into());
-    parse(&sources).unwrap_or_else(|report| panic!("{report}"));
+fn the_examples_of_the_pages_are_valid() {
+    for text in [reference(), sandboxes()] {
+        let example = text.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let mut sources = sources("watt.yaml", example);
+        sources.env.insert("DATABASE_URL".into(), "x".into());
+        parse(&sources).unwrap_or_else(|report| panic!("{report}"));
+    }
 }
