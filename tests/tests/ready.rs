@@ -1,11 +1,16 @@
 //! Signs of readiness, and ways of listening.
 
 use serde_json::Value;
-use watt_tests::{App, for_each_user};
+use watt_tests::{App, User, for_each_user};
+
+/// Users, rights and files differ in each.
+fn for_each_sandbox(test: impl Fn(User, &str)) {
+    for_each_user(|user| ["off", "standard", "strict"].into_iter().for_each(|sandbox| test(user, sandbox)));
+}
 
 #[test]
 fn every_way_of_listening_serves() {
-    for_each_user(|user| {
+    for_each_sandbox(|user, sandbox| {
         let app = App::case("", user);
         let ways = [
             ("auto", "3000", "listen: auto"),
@@ -29,12 +34,12 @@ fn every_way_of_listening_serves() {
             .collect();
         app.write(
             "watt.yaml",
-            &format!("services:\n{services}server: {{ port: 0 }}\ngateway:\n  routes:\n{routes}"),
+            &format!("sandbox: {sandbox}\nservices:\n{services}server: {{ port: 0 }}\ngateway:\n  routes:\n{routes}"),
         );
         app.up();
         for (name, _, _) in ways {
             let (status, body) = app.get(&format!("/{name}/x"));
-            assert_eq!(status, 200, "{user:?} {name}: {body}");
+            assert_eq!(status, 200, "{user:?} {sandbox} {name}: {body}");
             let answer: Value = serde_json::from_str(&body).expect("JSON");
             assert_eq!(answer["service"], name);
             assert_eq!(answer["path"], "/x");
@@ -45,9 +50,9 @@ fn every_way_of_listening_serves() {
 
 #[test]
 fn every_sign_of_readiness_is_seen() {
-    for_each_user(|user| {
+    for_each_sandbox(|user, sandbox| {
         let app = App::case("", user);
-        app.write("watt.yaml", r#"
+        let services = r#"
 services:
   http: { command: python3 services/web.py, ready: { http: /healthz } }
   tcp: { command: python3 services/web.py, ready: tcp }
@@ -57,11 +62,12 @@ services:
     listen: none
     ready: notify
   started: { command: sleep 1000, listen: none }
-"#);
+"#;
+        app.write("watt.yaml", &format!("sandbox: {sandbox}{services}"));
         app.up();
         let status = app.status();
         for service in status["services"].as_array().expect("services") {
-            assert_eq!(service["state"], "ready", "{user:?} {service}");
+            assert_eq!(service["state"], "ready", "{user:?} {sandbox} {service}");
         }
         app.down();
     });
