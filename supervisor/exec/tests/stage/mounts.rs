@@ -210,6 +210,21 @@ fn what_is_shown_is_the_hosts_even_where_it_was_covered() {
 }
 
 #[test]
+fn folders_made_for_mounts_can_be_passed_through_whatever_the_programs_mask() {
+    let folder = open_folder(&["home/x", "source/file"]);
+    let (home, source) = (folder.path().join("home"), folder.path().join("source"));
+    for user in User::all() {
+        let mounts = vec![tmpfs(&home), bind(&source, home.join("deep/er"))];
+        let plan = LaunchPlan {
+            umask: 0o077,
+            identity: user.is_root().then_some(Identity { uid: 1234, gid: 1234, groups: Vec::new() }),
+            ..mounted(user, mounts, &format!("cat {}/deep/er/file; umask", home.display()))
+        };
+        check_plan(user, plan, "source/file\n0077\n");
+    }
+}
+
+#[test]
 fn a_part_of_a_bound_folder_can_be_written() {
     let folder = open_folder(&["source/data/file", "target/x"]);
     let (source, target) = (folder.path().join("source"), folder.path().join("target"));

@@ -71,7 +71,7 @@ pub(super) fn make(view: &mut View, Sources { shown, log }: Sources) -> Result<(
     let dev = Path::new(DEV);
     empty(view, dev, "mode=0755,size=64k,nr_inodes=64", true)?;
     for (path, tree) in shown {
-        show(view, tree, Path::new(path), false)?;
+        show(view, &tree, Path::new(path), false)?;
     }
     for (target, link) in LINKS {
         symlink(target, link).about(link)?;

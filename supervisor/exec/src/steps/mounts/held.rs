@@ -4,55 +4,84 @@ use std::path::{Path, PathBuf};
 
 use watt_os::mount::Tree;
 
-use super::devices::{self, Sources};
+use super::{
+    cgroups::CGROUPS,
+    devices::{self, Sources},
+};
 use crate::{
     error::{About, StepError, is_missing},
-    plan::Mount,
+    plan::{HiddenFolder, HideProcesses, Mount},
 };
 
-/// What one mount of the plan needs.
+/// One mount of the plan, with what it needs in hand.
 #[derive(Debug)]
-pub(super) enum Held {
-    /// Nothing, or something optional that is not there.
-    Nothing,
-    /// What is to be shown.
-    Tree(Tree),
-    /// What goes into the own /dev.
+pub(super) enum Held<'a> {
+    /// Something optional is not there.
+    LeftOut,
+    /// [`Mount::Bind`] and [`Mount::Writable`]
+    Show { tree: Tree, target: &'a Path, read_only: bool, optional: bool },
+    /// [`Mount::Tmpfs`]
+    Empty { target: &'a Path, options: String, no_exec: bool, read_only: bool, optional: bool },
+    /// [`Mount::ReadOnly`]
+    ReadOnly { path: &'a Path, optional: bool },
+    /// [`Mount::Inaccessible`]
+    Cover { path: &'a Path, optional: bool },
+    /// [`Mount::HideFolder`]
+    Hide { folder: &'a Path, keep: &'a Path, kept: Tree },
+    /// [`Mount::Devices`]
     Devices(Sources),
-}
-
-impl Held {
-    pub(super) fn tree(self) -> Option<Tree> {
-        match self {
-            Held::Tree(tree) => Some(tree),
-            Held::Nothing | Held::Devices(_) => None,
-        }
-    }
+    /// [`Mount::Proc`]
+    Proc { hide: HideProcesses, processes_only: bool },
+    /// [`Mount::Sys`], with the cgroups of a host that has any.
+    Sys(Option<Tree>),
+    /// [`Mount::Cgroups`]
+    Cgroups,
+    /// [`Mount::Mqueue`]
+    Mqueue,
 }
 
 /// Takes hold for all mounts, in their order.
-pub(super) fn take(mounts: &[Mount]) -> Result<Vec<Held>, StepError> {
-    let one = |(index, mount): (usize, &Mount)| match mount {
-        Mount::Bind { source, optional, .. } => tree(source, *optional),
-        Mount::Writable { path, optional } => tree(&source_of(path, &mounts[..index]), *optional),
-        Mount::HideFolder(hidden) => tree(&hidden.keep, false),
-        Mount::Devices => devices::take(&mounts[index..]).map(Held::Devices),
-        Mount::Sys => tree(Path::new("/sys/fs/cgroup"), true),
-        Mount::Tmpfs { .. }
-        | Mount::ReadOnly { .. }
-        | Mount::Inaccessible { .. }
-        | Mount::Proc { .. }
-        | Mount::Cgroups
-        | Mount::Mqueue => Ok(Held::Nothing),
-    };
-    mounts.iter().enumerate().map(one).collect()
+pub(super) fn take(mounts: &[Mount]) -> Result<Vec<Held<'_>>, StepError> {
+    mounts.iter().enumerate().map(|(index, mount)| one(mount, &mounts[..index], &mounts[index..])).collect()
+}
+
+fn one<'a>(mount: &'a Mount, earlier: &[Mount], later: &[Mount]) -> Result<Held<'a>, StepError> {
+    Ok(match mount {
+        Mount::Bind { source, target, read_only, optional } => {
+            show(tree(source, *optional)?, target, *read_only, *optional)
+        }
+        Mount::Writable { path, optional } => {
+            show(tree(&source_of(path, earlier), *optional)?, path, false, *optional)
+        }
+        Mount::Tmpfs { target, size, mode, no_exec, read_only, optional } => Held::Empty {
+            target,
+            options: size.map_or(format!("mode={mode:o}"), |size| format!("mode={mode:o},size={size}")),
+            no_exec: *no_exec,
+            read_only: *read_only,
+            optional: *optional,
+        },
+        Mount::ReadOnly { path, optional } => Held::ReadOnly { path, optional: *optional },
+        Mount::Inaccessible { path, optional } => Held::Cover { path, optional: *optional },
+        Mount::HideFolder(HiddenFolder { folder, keep }) => {
+            Held::Hide { folder, keep, kept: Tree::of(keep).about(&keep.display().to_string())? }
+        }
+        Mount::Devices => Held::Devices(devices::take(later)?),
+        Mount::Proc { hide, processes_only } => Held::Proc { hide: *hide, processes_only: *processes_only },
+        Mount::Sys => Held::Sys(tree(Path::new(CGROUPS), true)?),
+        Mount::Cgroups => Held::Cgroups,
+        Mount::Mqueue => Held::Mqueue,
+    })
+}
+
+fn show(tree: Option<Tree>, target: &Path, read_only: bool, optional: bool) -> Held<'_> {
+    tree.map_or(Held::LeftOut, |tree| Held::Show { tree, target, read_only, optional })
 }
 
 /// Takes hold of a path, if it is there.
-fn tree(path: &Path, optional: bool) -> Result<Held, StepError> {
+fn tree(path: &Path, optional: bool) -> Result<Option<Tree>, StepError> {
     match Tree::of(path) {
-        Err(error) if optional && is_missing(&error) => Ok(Held::Nothing),
-        result => result.map(Held::Tree).about(&path.display().to_string()),
+        Err(error) if optional && is_missing(&error) => Ok(None),
+        result => result.map(Some).about(&path.display().to_string()),
     }
 }
 

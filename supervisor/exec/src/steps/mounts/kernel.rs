@@ -40,7 +40,7 @@ pub(super) fn sys(view: &mut View, cgroups: Option<Tree>) -> Result<(), StepErro
     view.mounted(Path::new(SYS));
     match cgroups {
         Some(cgroups) => {
-            let shown = show(view, cgroups, Path::new(CGROUPS), true)?;
+            let shown = show(view, &cgroups, Path::new(CGROUPS), true)?;
             shown.map_or(Ok(()), |point| read_only_below(&point))
         }
         None => Ok(()),

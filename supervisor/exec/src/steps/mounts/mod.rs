@@ -12,7 +12,7 @@ mod inaccessible;
 mod kernel;
 mod view;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use watt_os::{
     mount::{self, Forbid, Tree},
@@ -22,12 +22,11 @@ use watt_os::{
 use crate::{
     error::{About, StepError},
     launch::Stage,
-    plan::{HiddenFolder, Mount},
+    plan::Mount,
 };
 use cgroups::OwnGroup;
 use held::Held;
-use inaccessible::Inaccessible;
-use view::{Point, View, below_root};
+use view::{Point, View};
 
 pub(crate) fn arrange(stage: &mut Stage<'_>) -> Result<(), StepError> {
     let mounts = &stage.plan.mounts;
@@ -47,75 +46,43 @@ pub(crate) fn enter_new() -> Result<(), StepError> {
 /// Makes these mounts in the present mount namespace. `own` is where this process is among the cgroups.
 pub(crate) fn make(mounts: &[Mount], own: &[OwnGroup]) -> Result<(), StepError> {
     let held = held::take(mounts)?;
-    let has_covers = mounts.iter().any(|mount| matches!(mount, Mount::Inaccessible { .. }));
-    let mut covers = has_covers.then(Inaccessible::make).transpose().about("cover")?;
     let mut view = View::default();
-    for (mount, held) in mounts.iter().zip(held) {
-        apply(&mut view, mount, held, own, &mut covers)?;
+    for mount in held {
+        apply(&mut view, mount, own)?;
     }
     view.finish()
 }
 
-fn apply(
-    view: &mut View,
-    mount: &Mount,
-    held: Held,
-    own: &[OwnGroup],
-    covers: &mut Option<Inaccessible>,
-) -> Result<(), StepError> {
+fn apply(view: &mut View, mount: Held<'_>, own: &[OwnGroup]) -> Result<(), StepError> {
     match mount {
-        Mount::Bind { target, read_only, optional, .. } => match held.tree() {
-            Some(tree) => {
-                let shown = show(view, tree, target, *optional)?;
-                shown.filter(|_| *read_only).map_or(Ok(()), |point| read_only_below(&point))
-            }
-            None => Ok(()),
-        },
-        Mount::Writable { path, optional } => match held.tree() {
-            Some(tree) => show(view, tree, path, *optional).map(drop),
-            None => Ok(()),
-        },
-        Mount::Tmpfs { target, size, mode, no_exec, read_only, optional } => {
-            let Some(point) = view.point(target, Point::Folder, *optional)? else { return Ok(()) };
-            empty(view, &point, &options(*mode, *size), *no_exec)?;
-            if *read_only {
+        Held::LeftOut => Ok(()),
+        Held::Show { tree, target, read_only, optional } => {
+            let shown = show(view, &tree, target, optional)?;
+            shown.filter(|_| read_only).map_or(Ok(()), |point| read_only_below(&point))
+        }
+        Held::Empty { target, options, no_exec, read_only, optional } => {
+            let Some(point) = view.point(target, Point::Folder, optional)? else { return Ok(()) };
+            empty(view, &point, &options, no_exec)?;
+            if read_only {
                 view.read_only_at_last(point);
             }
             Ok(())
         }
-        Mount::ReadOnly { path, optional } => {
-            let Some(real) = view.existing(path, *optional)? else { return Ok(()) };
-            read_only_below(&real)
+        Held::ReadOnly { path, optional } => {
+            view.existing(path, optional)?.map_or(Ok(()), |real| read_only_below(&real))
         }
-        Mount::Inaccessible { path, optional } => match (view.existing(path, *optional)?, covers) {
-            (Some(real), Some(covers)) => {
-                let about = path.display().to_string();
-                below_root(&real, &about)?;
-                covers.cover(&real).about(&about)?;
-                view.mounted(&real);
-                Ok(())
-            }
-            _ => Ok(()),
-        },
-        Mount::HideFolder(hidden) => held.tree().map_or(Ok(()), |kept| hide(view, hidden, kept)),
-        Mount::Devices => match held {
-            Held::Devices(sources) => devices::make(view, sources),
-            _ => Ok(()),
-        },
-        Mount::Proc { hide, processes_only } => kernel::proc(view, *hide, *processes_only),
-        Mount::Sys => kernel::sys(view, held.tree()),
-        Mount::Cgroups => cgroups::show_own(own),
-        Mount::Mqueue => kernel::mqueue(view),
+        Held::Cover { path, optional } => view.cover(path, optional),
+        Held::Hide { folder, keep, kept } => hide(view, folder, keep, &kept),
+        Held::Devices(sources) => devices::make(view, sources),
+        Held::Proc { hide, processes_only } => kernel::proc(view, hide, processes_only),
+        Held::Sys(cgroups) => kernel::sys(view, cgroups),
+        Held::Cgroups => cgroups::show_own(own),
+        Held::Mqueue => kernel::mqueue(view),
     }
 }
 
 /// Shows what was taken hold of, and returns where.
-fn show(
-    view: &mut View,
-    tree: Tree,
-    target: &Path,
-    optional: bool,
-) -> Result<Option<std::path::PathBuf>, StepError> {
+fn show(view: &mut View, tree: &Tree, target: &Path, optional: bool) -> Result<Option<PathBuf>, StepError> {
     let about = target.display().to_string();
     let kind = if tree.is_folder().about(&about)? { Point::Folder } else { Point::File };
     let Some(point) = view.point(target, kind, optional)? else { return Ok(None) };
@@ -132,11 +99,6 @@ fn empty(view: &mut View, point: &Path, options: &str, no_exec: bool) -> Result<
     Ok(())
 }
 
-fn options(mode: u32, size: Option<u64>) -> String {
-    let mode = format!("mode={mode:o}");
-    size.map_or(mode.clone(), |size| format!("{mode},size={size}"))
-}
-
 /// Only a mount can be read-only: what is not one becomes one by being bound to its own place.
 fn read_only_below(path: &Path) -> Result<(), StepError> {
     let about = path.display().to_string();
@@ -150,7 +112,7 @@ fn read_only_below(path: &Path) -> Result<(), StepError> {
 }
 
 /// Covers a folder, and shows what is kept in its old place.
-fn hide(view: &mut View, HiddenFolder { folder, keep }: &HiddenFolder, kept: Tree) -> Result<(), StepError> {
+fn hide(view: &mut View, folder: &Path, keep: &Path, kept: &Tree) -> Result<(), StepError> {
     let Some(point) = view.point(folder, Point::Folder, false)? else { return Ok(()) };
     empty(view, &point, "mode=0755", true)?;
     show(view, kept, keep, false)?;

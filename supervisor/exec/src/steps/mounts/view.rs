@@ -8,6 +8,7 @@ use std::{
 
 use watt_os::mount;
 
+use super::inaccessible::Inaccessible;
 use crate::error::{About, StepError, is_missing};
 
 /// What is mounted on.
@@ -23,6 +24,8 @@ pub(super) struct View {
     /// Where something was mounted, and whether it is an empty file system of ours. The last one that a path is below decides.
     mounts: Vec<(PathBuf, bool)>,
     read_only: Vec<PathBuf>,
+    /// Made when it is first needed.
+    covers: Option<Inaccessible>,
 }
 
 impl View {
@@ -75,6 +78,20 @@ impl View {
         Ok(Some(real))
     }
 
+    /// Covers a path, so that neither it nor what is below it can be opened.
+    pub(super) fn cover(&mut self, path: &Path, optional: bool) -> Result<(), StepError> {
+        let about = path.display().to_string();
+        let Some(real) = self.existing(path, optional)? else { return Ok(()) };
+        below_root(&real, &about)?;
+        let covers = match &mut self.covers {
+            Some(covers) => covers,
+            none => none.insert(Inaccessible::make().about("cover")?),
+        };
+        covers.cover(&real).about(&about)?;
+        self.mounted(&real);
+        Ok(())
+    }
+
     /// Whether what is there of a missing path is in a file system of ours.
     fn is_ours(&self, path: &Path) -> bool {
         let there = path.ancestors().find_map(|folder| fs::canonicalize(folder).ok());
@@ -84,7 +101,7 @@ impl View {
 }
 
 /// A mount on the root would be on top of it, where nobody looks: the root of a process stays what it was.
-pub(super) fn below_root(real: &Path, about: &str) -> Result<(), StepError> {
+fn below_root(real: &Path, about: &str) -> Result<(), StepError> {
     if real == Path::new("/") { Err(StepError::invalid(about.to_owned())) } else { Ok(()) }
 }
 
