@@ -16,6 +16,7 @@ use watt_api::mesh::{FromProxy, ListenerId, ListenerKind, Snapshot};
 use crate::{
     counts::Totals,
     drains::Drains,
+    egress::{EgressRefusal, Outside},
     link::{self, Link, LinkError, Order},
     refusals::Refusal,
     registry::Registry,
@@ -51,6 +52,7 @@ pub(crate) struct Control {
     drains: Drains,
     sockets: Sockets,
     totals: Totals,
+    outside: Arc<Outside>,
     applying: Applying,
     life: Life,
 }
@@ -100,6 +102,7 @@ impl Control {
             drains: Drains::new(count),
             sockets: Sockets::new(count),
             totals: Totals::new(count),
+            outside: Arc::default(),
             threads,
             link: None,
             early: Vec::new(),
@@ -170,6 +173,7 @@ impl Control {
         self.drains.hello();
         self.sockets.hello();
         self.totals.hello();
+        self.outside.hello();
         self.applying.left = 0;
     }
 
@@ -209,7 +213,9 @@ impl Control {
         }
         let number = self.applying.number + 1;
         self.applying = Applying { number, version: snapshot.version, left: self.threads.len() };
-        let view = Arc::new(View::new(snapshot, self.link.as_ref().map(Link::peer_uid)));
+        self.outside.retain(|name| snapshot.services.contains_key(name));
+        let uid = self.link.as_ref().map(Link::peer_uid);
+        let view = Arc::new(View::new(snapshot, uid, Arc::clone(&self.outside)));
         for thread in 0..self.threads.len() {
             self.order(thread, ThreadOrder::Apply { number, view: Arc::clone(&view) }).await;
         }
@@ -280,6 +286,18 @@ impl Control {
             && let Some(services) = self.totals.news()
         {
             self.tell(&FromProxy::Counts { services });
+        }
+        if self.link.is_some() {
+            self.tell_of_outside();
+        }
+    }
+
+    fn tell_of_outside(&mut self) {
+        for EgressRefusal { caller, target, reason, allow } in self.outside.refusals() {
+            self.tell(&FromProxy::EgressRefused { caller, target, reason, allow });
+        }
+        for (service, destinations) in self.outside.counts() {
+            self.tell(&FromProxy::Outside { service, destinations });
         }
     }
 

@@ -135,15 +135,15 @@ impl Listeners {
                 };
                 spawn(id, tcp(listener)?, caller_max, context, serve)
             }
-            ListenerKind::DnsUdp { caller: _ } => {
+            ListenerKind::DnsUdp { caller } => {
                 let socket = StdUdpSocket::from(listener);
                 socket.set_nonblocking(true)?;
                 let socket = Rc::new(UdpSocket::from_std(socket)?);
-                let answerer = answerer(context);
+                let answerer = answerer(&caller, context);
                 task::spawn_local(dns_udp(id.clone(), answerer, socket)).abort_handle()
             }
-            ListenerKind::DnsTcp { caller: _ } => {
-                let answerer = answerer(Rc::clone(&context));
+            ListenerKind::DnsTcp { caller } => {
+                let answerer = answerer(&caller, Rc::clone(&context));
                 let serve = async move |_: Rc<Context>, stream| answerer.serve_tcp(stream).await;
                 spawn(id, tcp(listener)?, caller_max, context, serve)
             }
@@ -152,8 +152,8 @@ impl Listeners {
     }
 }
 
-fn answerer(context: Rc<Context>) -> Rc<Answerer> {
-    Answerer::new(move || Arc::clone(&context.view().zone))
+fn answerer(caller: &str, context: Rc<Context>) -> Rc<Answerer> {
+    Answerer::new(caller.into(), move || context.view())
 }
 
 fn tcp(listener: OwnedFd) -> io::Result<TcpListener> {

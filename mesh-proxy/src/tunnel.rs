@@ -8,6 +8,7 @@ use std::{
     io,
     net::Shutdown,
     pin::pin,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
@@ -25,11 +26,25 @@ thread_local! {
     static PIECE: RefCell<Box<[u8]>> = RefCell::new(vec![0; PIECE_SIZE].into());
 }
 
+/// Bytes that were passed on, by one tunnel or several.
+#[derive(Debug, Default)]
+pub(crate) struct Traffic {
+    /// From one to the other.
+    pub(crate) there: AtomicU64,
+    /// From the other to the one.
+    pub(crate) back: AtomicU64,
+}
+
 /// Passes bytes on until both sides have ended or one breaks.
 pub(crate) async fn run(one: TcpStream, other: TcpStream) {
+    run_counted(one, other, &Traffic::default()).await;
+}
+
+/// The same, and counts the bytes.
+pub(crate) async fn run_counted(one: TcpStream, other: TcpStream, traffic: &Traffic) {
     // Without it, small messages of a protocol we do not know would wait for one another. It is a hint.
     let _ = (one.set_nodelay(true), other.set_nodelay(true));
-    if let Err(error) = pass_on(&one, &other).await {
+    if let Err(error) = pass_on(&one, &other, traffic).await {
         tracing::debug!(%error, "a tunnel broke");
         reset(one);
         reset(other);
@@ -42,10 +57,10 @@ pub(crate) fn reset(stream: TcpStream) {
     let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
 }
 
-async fn pass_on(one: &TcpStream, other: &TcpStream) -> io::Result<()> {
+async fn pass_on(one: &TcpStream, other: &TcpStream, traffic: &Traffic) -> io::Result<()> {
     let pieces = Cell::new(0);
-    let mut there = pin!(copy(one, other, &pieces));
-    let mut back = pin!(copy(other, one, &pieces));
+    let mut there = pin!(copy(one, other, &pieces, &traffic.there));
+    let mut back = pin!(copy(other, one, &pieces, &traffic.back));
     // One direction is done, and the other is left.
     tokio::select! {
         done = &mut there => {
@@ -71,12 +86,15 @@ async fn end(mut rest: impl Future<Output = io::Result<()>> + Unpin, pieces: &Ce
 }
 
 /// Copies until `from` ends, and then ends that half of `to`.
-async fn copy(from: &TcpStream, to: &TcpStream, pieces: &Cell<u64>) -> io::Result<()> {
+async fn copy(from: &TcpStream, to: &TcpStream, pieces: &Cell<u64>, bytes: &AtomicU64) -> io::Result<()> {
     loop {
         from.readable().await?;
         match PIECE.with_borrow_mut(|piece| forward(from, to, piece)) {
-            Ok(Forwarded::All) => {}
-            Ok(Forwarded::Partly(rest)) => write_all(to, &rest).await?,
+            Ok(Forwarded::All(size)) => drop(bytes.fetch_add(size, Relaxed)),
+            Ok(Forwarded::Partly(size, rest)) => {
+                bytes.fetch_add(size, Relaxed);
+                write_all(to, &rest).await?;
+            }
             Ok(Forwarded::End) => break,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
             Err(error) => return Err(error),
@@ -92,10 +110,10 @@ async fn copy(from: &TcpStream, to: &TcpStream, pieces: &Cell<u64>) -> io::Resul
 }
 
 enum Forwarded {
-    /// What was read is written.
-    All,
-    /// This is left to be written.
-    Partly(Vec<u8>),
+    /// So many bytes were read, and are written.
+    All(u64),
+    /// Of so many this is left to be written.
+    Partly(u64, Vec<u8>),
     /// There is nothing more to read.
     End,
 }
@@ -110,7 +128,11 @@ fn forward(from: &TcpStream, to: &TcpStream, piece: &mut [u8]) -> io::Result<For
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
         Err(error) => return Err(error),
     };
-    Ok(if written == size { Forwarded::All } else { Forwarded::Partly(piece[written..size].to_vec()) })
+    let read = size as u64;
+    Ok(match written == size {
+        true => Forwarded::All(read),
+        false => Forwarded::Partly(read, piece[written..size].to_vec()),
+    })
 }
 
 async fn write_all(to: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {

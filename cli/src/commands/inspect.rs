@@ -1,7 +1,7 @@
 //! `wattctl inspect`: everything about one service.
 
 use serde_json::Value;
-use watt_api::control::{Inspect, Worker};
+use watt_api::control::{Inspect, Outgoing, Worker};
 
 use crate::{
     args,
@@ -10,9 +10,22 @@ use crate::{
     text::{
         numbers, out,
         style::{Style, Tone},
-        table::{self, Cell},
+        table::{self, Cell, Column},
     },
 };
+
+/// What is shown of the destinations outside.
+const OUTGOING: [Column; 9] = [
+    Column { title: "", rank: 0, right: false },
+    Column { title: "conns", rank: 0, right: true },
+    Column { title: "open", rank: 2, right: true },
+    Column { title: "failed", rank: 1, right: true },
+    Column { title: "refused", rank: 0, right: true },
+    Column { title: "sent", rank: 3, right: true },
+    Column { title: "received", rank: 3, right: true },
+    Column { title: "connect", rank: 4, right: true },
+    Column { title: "last", rank: 5, right: false },
+];
 
 /// Runs the command.
 pub async fn run(arguments: args::Inspect) -> Outcome {
@@ -51,6 +64,11 @@ fn render(inspect: &Inspect, style: Style) -> String {
     for worker in &service.workers {
         text.push_str(&worker_text(&service.id, worker, style));
     }
+    if !inspect.outside.is_empty() {
+        text.push_str("outside\n");
+        let rows: Vec<_> = inspect.outside.iter().map(outgoing).collect();
+        text.push_str(&table::render(&OUTGOING, &rows, style));
+    }
     text.push_str("configuration\n");
     let mut rows = Vec::new();
     settings(&inspect.config, "", &mut rows);
@@ -79,6 +97,22 @@ fn settings(config: &Value, name: &str, rows: &mut Vec<Vec<Cell>>) {
         }
         other => rows.push(vec![format!("  {name}").into(), other.to_string().into()]),
     }
+}
+
+/// One destination. The time to connect is the average.
+fn outgoing(outgoing: &Outgoing) -> Vec<Cell> {
+    let connect = outgoing.connect_us_mean.map(|us| format!("{:.1}ms", us as f64 / 1e3));
+    vec![
+        format!("  {}", outgoing.to.as_deref().unwrap_or("others")).into(),
+        numbers::count(outgoing.connections).into(),
+        numbers::count(outgoing.open).into(),
+        numbers::count(outgoing.failed).into(),
+        numbers::count(outgoing.refused).into(),
+        numbers::bytes(outgoing.sent).into(),
+        numbers::bytes(outgoing.received).into(),
+        connect.unwrap_or_default().into(),
+        numbers::local(&outgoing.last_at).into(),
+    ]
 }
 
 fn worker_text(service: &str, worker: &Worker, style: Style) -> String {

@@ -5,16 +5,14 @@
 
 use std::net::Ipv4Addr;
 
+use super::name::{LABEL_SIZE_MAX, Name};
+
 /// Bytes of a header (RFC 1035 §4.1.1).
 pub(crate) const HEADER_SIZE: usize = 12;
 /// What a client takes over UDP when it does not say (RFC 1035 §2.3.4).
 const UDP_SIZE_MIN: u16 = 512;
 /// What we say we take, and the most that passes any network in one piece (RFC 9715 §3, rounded down by custom).
 const UDP_SIZE_OURS: u16 = 1232;
-/// Bytes of a name on the wire, its end included (RFC 1035 §2.3.4).
-const NAME_SIZE_MAX: usize = 255;
-/// Bytes of a label (RFC 1035 §2.3.4). Longer values of the length byte are pointers or reserved.
-const LABEL_SIZE_MAX: u8 = 63;
 /// Additional records that are looked at for EDNS; a question has one or two.
 const ADDITIONAL_RECORDS_MAX: u16 = 8;
 /// Seconds for which answers of our own may be kept: a service's address may change with each new configuration.
@@ -50,51 +48,6 @@ pub(crate) enum Rcode {
     Refused = 5,
     /// Needs EDNS: its upper bits are in the OPT record.
     BadVersion = 16,
-}
-
-/// A domain name in wire form, lower case.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Name(Vec<u8>);
-
-impl Name {
-    /// From text with dots, without the last one; `None` when a label or the whole is too long, or a label empty.
-    pub(crate) fn new(text: &str) -> Option<Self> {
-        let mut wire = Vec::with_capacity(text.len() + 2);
-        for label in text.split('.') {
-            let size = u8::try_from(label.len()).ok().filter(|size| (1..=LABEL_SIZE_MAX).contains(size))?;
-            wire.push(size);
-            wire.extend(label.bytes().map(|byte| byte.to_ascii_lowercase()));
-        }
-        wire.push(0);
-        (wire.len() <= NAME_SIZE_MAX).then_some(Self(wire))
-    }
-
-    /// Its labels from the left.
-    pub(crate) fn labels(&self) -> impl Iterator<Item = &[u8]> {
-        let mut rest = self.0.as_slice();
-        std::iter::from_fn(move || {
-            let (&size, after) = rest.split_first()?;
-            let (label, after) = after.split_at_checked(usize::from(size)).filter(|_| size > 0)?;
-            rest = after;
-            Some(label)
-        })
-    }
-
-    /// The bytes of the name at the start of `bytes`, which has no pointers in it.
-    fn parse(bytes: &[u8]) -> Option<Self> {
-        let mut end = 0;
-        loop {
-            let size = *bytes.get(end)?;
-            end += 1 + usize::from(size);
-            if size > LABEL_SIZE_MAX || end > NAME_SIZE_MAX {
-                return None;
-            }
-            if size == 0 {
-                // A length byte is at most 63, so it is no capital letter.
-                return bytes.get(..end).map(|wire| Self(wire.to_ascii_lowercase()));
-            }
-        }
-    }
 }
 
 /// One question with what its answer has to respect.
@@ -143,7 +96,7 @@ impl<'a> Query<'a> {
             return None;
         }
         let name = Name::parse(&bytes[HEADER_SIZE..])?;
-        let after = HEADER_SIZE + name.0.len();
+        let after = HEADER_SIZE + name.wire().len();
         let (kind, class) = (word(bytes, after)?, word(bytes, after + 2)?);
         let question_end = after + 4;
         let edns = find_edns(bytes, question_end, additional?)?;
@@ -192,7 +145,7 @@ impl<'a> Query<'a> {
 
     /// The name of the address.
     pub(crate) fn reply_pointer(&self, name: &Name) -> Vec<u8> {
-        self.reply(Rcode::NoError, Some((kind::PTR, &name.0)), None)
+        self.reply(Rcode::NoError, Some((kind::PTR, name.wire())), None)
     }
 
     /// No record, with the zone that says so and for how long (RFC 2308 §5).
@@ -218,7 +171,7 @@ impl<'a> Query<'a> {
             push_record(&mut reply, kind, data);
         }
         if let Some(zone) = zone {
-            reply.extend(&zone.0);
+            reply.extend(zone.wire());
             push_record(&mut reply, kind::SOA, &soa(zone));
         }
         if self.edns.is_some() {
@@ -285,7 +238,7 @@ fn push_record(reply: &mut Vec<u8>, kind: u16, data: &[u8]) {
 
 /// Data of a start-of-authority record (RFC 1035 §3.3.13) that says little but how long "no" may be kept.
 fn soa(zone: &Name) -> Vec<u8> {
-    let mut data = [&zone.0[..], &zone.0[..]].concat();
+    let mut data = [zone.wire(), zone.wire()].concat();
     let (serial, refresh, retry, expire) = (1u32, TTL_S, TTL_S, TTL_S);
     for number in [serial, refresh, retry, expire, TTL_S] {
         data.extend(number.to_be_bytes());
@@ -321,7 +274,7 @@ fn find_edns(bytes: &[u8], mut at: usize, records: u16) -> Option<Option<Edns>> 
 }
 
 /// Where the name at `at`, which may end in a pointer, is over.
-fn skip_name(bytes: &[u8], mut at: usize) -> Option<usize> {
+pub(super) fn skip_name(bytes: &[u8], mut at: usize) -> Option<usize> {
     loop {
         match *bytes.get(at)? {
             0 => return Some(at + 1),
@@ -332,7 +285,7 @@ fn skip_name(bytes: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
-fn word(bytes: &[u8], at: usize) -> Option<u16> {
+pub(super) fn word(bytes: &[u8], at: usize) -> Option<u16> {
     let two = bytes.get(at..)?.first_chunk()?;
     Some(u16::from_be_bytes(*two))
 }
@@ -499,6 +452,6 @@ pub(crate) mod tests {
         let zone = Name::new("plt.local").unwrap();
         let reply = Query::parse(&bytes).unwrap().reply_nothing(Rcode::NoSuchName, &zone);
         assert_eq!(reply[2..12], [0x85, 0x83, 0, 1, 0, 0, 0, 1, 0, 0]);
-        assert_eq!(reply[bytes.len()..][..11], zone.0);
+        assert_eq!(reply[bytes.len()..][..11], *zone.wire());
     }
 }

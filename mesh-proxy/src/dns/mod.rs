@@ -1,13 +1,22 @@
-//! Name questions of private workers: the mesh's names are answered, others are asked of the host's resolvers.
+//! Name questions of private workers: the mesh's names are answered, others are asked of the host's resolvers, if the
+//! service's list of destinations has them. What they lead to is remembered for the connections that follow.
 //!
 //! Every question is answered, with SERVFAIL when nothing better is known in time, because a client that hears
 //! nothing waits for seconds.
 
+mod answer;
 mod forward;
 mod message;
+mod name;
 mod names;
 
-use std::{io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -23,7 +32,13 @@ use self::{
     names::Verdict,
 };
 
+use crate::{egress, view::View};
+
+pub(crate) use name::Name;
 pub(crate) use names::Names;
+
+#[cfg(test)]
+pub(crate) use answer::tests::reply;
 
 /// Questions of one listener that may wait for a resolver at a time. More are answered SERVFAIL.
 const WAITING_MAX: usize = 128;
@@ -32,7 +47,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest question that is read over UDP. Names have 255 bytes at most, EDNS options of clients are short.
 const QUESTION_SIZE_MAX: usize = 4096;
 
-/// What the answers come from: read again for each question, so that a new snapshot counts at once.
+/// What the answers come from.
 #[derive(Debug)]
 pub(crate) struct Zone {
     /// Answered here.
@@ -43,14 +58,16 @@ pub(crate) struct Zone {
 
 /// Answers for one listener.
 pub(crate) struct Answerer {
-    zone: Box<dyn Fn() -> Arc<Zone>>,
+    caller: Rc<str>,
+    view: Box<dyn Fn() -> Arc<View>>,
     waiting: Arc<Semaphore>,
 }
 
 impl Answerer {
-    /// `zone` gives the present one.
-    pub(crate) fn new(zone: impl Fn() -> Arc<Zone> + 'static) -> Rc<Self> {
-        Rc::new(Self { zone: Box::new(zone), waiting: Arc::new(Semaphore::new(WAITING_MAX)) })
+    /// For questions of this service. `view` gives the present snapshot: it is asked again for each question, so that a new
+    /// one counts at once.
+    pub(crate) fn new(caller: Rc<str>, view: impl Fn() -> Arc<View> + 'static) -> Rc<Self> {
+        Rc::new(Self { caller, view: Box::new(view), waiting: Arc::new(Semaphore::new(WAITING_MAX)) })
     }
 
     /// Answers over UDP until the socket fails.
@@ -65,10 +82,10 @@ impl Answerer {
                 Step::Drop => {}
                 Step::Answer(reply) => send(&socket, &reply, client),
                 Step::Ask(permit) => {
-                    let (zone, socket, question) =
-                        ((self.zone)(), Rc::clone(&socket), bytes[..size].to_vec());
+                    let (answerer, socket, question) =
+                        (Rc::clone(self), Rc::clone(&socket), bytes[..size].to_vec());
                     task::spawn_local(async move {
-                        if let Some(reply) = ask(&question, &zone, Transport::Udp).await {
+                        if let Some(reply) = answerer.ask(&question, Transport::Udp).await {
                             send(&socket, &reply, client);
                         }
                         drop(permit);
@@ -85,7 +102,7 @@ impl Answerer {
             let reply = match self.decide(&question) {
                 Step::Drop => return,
                 Step::Answer(reply) => Some(reply),
-                Step::Ask(_permit) => ask(&question, &(self.zone)(), Transport::Tcp).await,
+                Step::Ask(_permit) => self.ask(&question, Transport::Tcp).await,
             };
             let Some(Ok(reply)) = reply.map(|reply| framed(&reply)) else { return };
             if !matches!(timeout(IDLE_TIMEOUT, stream.write_all(&reply)).await, Ok(Ok(()))) {
@@ -100,13 +117,32 @@ impl Answerer {
             Err(Malformed::Silent) => return Step::Drop,
             Err(Malformed::Reply(reply)) => return Step::Answer(reply),
         };
-        match (self.zone)().names.answer(&query) {
+        let view = (self.view)();
+        match view.zone.names.answer(&query, view.rules(&self.caller)) {
             Verdict::Answer(reply) => Step::Answer(reply),
+            Verdict::Forbidden => {
+                egress::refuse_name(&view, &self.caller, &query.name);
+                // Clients believe this one at once; after "refused" they would ask again. Without a zone that says for how
+                // long it holds, nobody keeps it (RFC 2308 §5).
+                Step::Answer(query.reply_error(Rcode::NoSuchName))
+            }
             Verdict::Outside => match Arc::clone(&self.waiting).try_acquire_owned() {
                 Ok(permit) => Step::Ask(permit),
                 Err(_) => Step::Answer(query.reply_error(Rcode::ServerFailure)),
             },
         }
+    }
+
+    /// The answer to a question that was parsed before.
+    async fn ask(&self, question: &[u8], transport: Transport) -> Option<Vec<u8>> {
+        let query = Query::parse(question).ok()?;
+        let view = (self.view)();
+        let reply = forward(&query, &view.zone.resolvers, transport).await;
+        let reply = reply.unwrap_or_else(|| query.reply_error(Rcode::ServerFailure));
+        // Before the service hears of them.
+        view.outside.learn(&self.caller, &query.name, &answer::addresses(&reply));
+        let fits = transport == Transport::Tcp || reply.len() <= query.udp_size();
+        Some(if fits { reply } else { truncate(&query, &reply) })
     }
 }
 
@@ -118,13 +154,12 @@ enum Step {
     Ask(OwnedSemaphorePermit),
 }
 
-/// The answer to a question that was parsed before.
-async fn ask(question: &[u8], zone: &Zone, transport: Transport) -> Option<Vec<u8>> {
-    let query = Query::parse(question).ok()?;
-    let reply = forward(&query, &zone.resolvers, transport).await;
-    let reply = reply.unwrap_or_else(|| query.reply_error(Rcode::ServerFailure));
-    let fits = transport == Transport::Tcp || reply.len() <= query.udp_size();
-    Some(if fits { reply } else { truncate(&query, &reply) })
+/// The addresses of a name, with the seconds they may be kept; none when nobody answers.
+pub(crate) async fn look_up(name: &Name, resolvers: &[SocketAddr]) -> Vec<(Ipv4Addr, u32)> {
+    let question = answer::question(name);
+    let Ok(query) = Query::parse(&question) else { return Vec::new() };
+    let reply = forward(&query, resolvers, Transport::Udp).await;
+    reply.map(|reply| answer::addresses(&reply)).unwrap_or_default()
 }
 
 /// Sends what fits into the socket's buffer; UDP promises no more.
@@ -157,7 +192,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use tokio::net::TcpListener;
-    use watt_api::mesh::{Service, Snapshot};
+    use watt_api::mesh::{Destination, EgressRule, Service, Snapshot};
 
     use super::{
         message::{kind, tests::*},
@@ -166,11 +201,23 @@ mod tests {
     use crate::testing::local;
 
     fn answerer(resolvers: Vec<SocketAddr>) -> Rc<Answerer> {
+        listed(resolvers, None).0
+    }
+
+    fn egress_to(name: Option<&str>) -> Service {
+        let rule = |name: &str| EgressRule { to: Destination::Name { name: name.to_owned() }, port: None };
+        Service { egress: name.map(|name| vec![rule(name)]), ..Service::default() }
+    }
+
+    /// For a service whose list is this name, if it has one.
+    fn listed(resolvers: Vec<SocketAddr>, allow: Option<&str>) -> (Rc<Answerer>, Arc<View>) {
         let address = Some(Ipv4Addr::new(127, 77, 1, 0));
-        let services = [("api".to_owned(), Service { address, ..Service::default() })].into();
-        let names = Names::new(&Snapshot { services, ..Snapshot::default() });
-        let zone = Arc::new(Zone { names, resolvers });
-        Answerer::new(move || Arc::clone(&zone))
+        let api = Service { address, ..Service::default() };
+        let services = [("api".to_owned(), api), ("web".to_owned(), egress_to(allow))].into();
+        let view = View::new(Snapshot { services, resolvers, ..Snapshot::default() }, None, Arc::default());
+        let view = Arc::new(view);
+        let present = Arc::clone(&view);
+        (Answerer::new("web".into(), move || Arc::clone(&present)), view)
     }
 
     async fn udp_pair(answerer: Rc<Answerer>) -> UdpSocket {
@@ -232,6 +279,31 @@ mod tests {
             let client = udp_pair(answerer(vec![])).await;
             let reply = exchange(&client, &question("example.com", kind::A)).await;
             assert_eq!(reply[3] & 0x0f, Rcode::ServerFailure as u8);
+        });
+    }
+
+    #[test]
+    fn only_names_of_the_list_are_asked_and_what_they_lead_to_is_remembered() {
+        local(async {
+            let resolver = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            let resolvers = vec![resolver.local_addr().unwrap()];
+            let (answerer, view) = listed(resolvers, Some("*.example.org"));
+            let client = udp_pair(answerer).await;
+            // Nobody answers at the resolver yet: this one is not asked.
+            let refused = exchange(&client, &question("evil.net", kind::A)).await;
+            assert_eq!((refused[3] & 0x0f, refused[8..10].to_vec()), (Rcode::NoSuchName as u8, vec![0, 0]));
+
+            let asked = task::spawn_local(async move {
+                let mut bytes = [0; 512];
+                let (size, client) = resolver.recv_from(&mut bytes).await.unwrap();
+                resolver.send_to(&reply(&bytes[..size], &[[192, 0, 2, 1]], 60), client).await.unwrap();
+            });
+            let found = exchange(&client, &question("DB.example.org", kind::A)).await;
+            assert!(found.ends_with(&[192, 0, 2, 1]));
+            asked.await.unwrap();
+            let names = view.outside.names_of("web", Ipv4Addr::new(192, 0, 2, 1));
+            assert_eq!(names, [Name::new("db.example.org").unwrap()]);
+            assert_eq!(view.outside.refusals().len(), 1);
         });
     }
 

@@ -4,7 +4,11 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use watt_api::mesh::Snapshot;
 
-use super::message::{Name, Query, Rcode, kind};
+use super::{
+    message::{Query, Rcode, kind},
+    name::Name,
+};
+use crate::egress::Rules;
 
 /// Where all service names lead when packets are not redirected, and only the Host header tells services apart.
 /// It is where `watt-exec` binds the mesh listener then.
@@ -30,6 +34,8 @@ pub(crate) enum Verdict {
     Answer(Vec<u8>),
     /// Ask the host's resolvers.
     Outside,
+    /// The service's list has no such name.
+    Forbidden,
 }
 
 impl Names {
@@ -49,8 +55,8 @@ impl Names {
         Self { addresses, names, zone: known("plt.local"), localhost: known("localhost") }
     }
 
-    /// Decides about a question.
-    pub(crate) fn answer(&self, query: &Query<'_>) -> Verdict {
+    /// Decides about a question of a service with these rules.
+    pub(crate) fn answer(&self, query: &Query<'_>, rules: &Rules) -> Verdict {
         if query.has_unknown_edns_version() {
             return Verdict::Answer(query.reply_error(Rcode::BadVersion));
         }
@@ -65,6 +71,7 @@ impl Names {
             // RFC 6761 §6.3: every name below localhost is localhost.
             [.., b"localhost"] => Verdict::Answer(self.address(query, Ipv4Addr::LOCALHOST, &self.localhost)),
             [reversed @ .., b"127", b"in-addr", b"arpa"] => Verdict::Answer(self.pointer(query, reversed)),
+            _ if !rules.may_ask_for(&query.name) => Verdict::Forbidden,
             // A private network has no way out for IPv6. With an address that leads nowhere, programs that try
             // IPv6 first would wait; with none they go on to IPv4 at once.
             _ if query.kind == kind::AAAA => Verdict::Answer(query.reply_error(Rcode::NoError)),
@@ -117,6 +124,7 @@ mod tests {
     use watt_api::mesh::Service;
 
     use super::{super::message::tests::*, *};
+    use crate::egress::rules;
 
     fn names() -> Names {
         let redirected = Service { address: Some(Ipv4Addr::new(127, 77, 1, 0)), ..Service::default() };
@@ -127,8 +135,9 @@ mod tests {
     /// The outcome, and the last bytes of the answer when there is one.
     fn ask(name: &str, kind: u16) -> Option<(u8, Option<Vec<u8>>)> {
         let bytes = question(name, kind);
-        match names().answer(&Query::parse(&bytes).unwrap()) {
+        match names().answer(&Query::parse(&bytes).unwrap(), &Rules::default()) {
             Verdict::Outside => None,
+            Verdict::Forbidden => panic!("everything is allowed"),
             Verdict::Answer(reply) => {
                 let data = (reply[7] == 1).then(|| reply[bytes.len() + 12..].to_vec());
                 Some((reply[3] & 0x0f, data))
@@ -184,14 +193,37 @@ mod tests {
     fn a_label_with_a_dot_in_it_is_no_service() {
         let mut bytes = question("api-plt.local", kind::A);
         bytes[16] = b'.';
-        assert_eq!(names().answer(&Query::parse(&bytes).unwrap()), Verdict::Outside);
+        assert_eq!(names().answer(&Query::parse(&bytes).unwrap(), &Rules::default()), Verdict::Outside);
+    }
+
+    #[test]
+    fn what_no_rule_names_is_not_asked_outside() {
+        let rules = rules(&["*.example.org:443", "192.0.2.0/24"]);
+        let ask = |name: &str, kind: u16| {
+            let bytes = question(name, kind);
+            names().answer(&Query::parse(&bytes).unwrap(), &rules)
+        };
+        assert_eq!(ask("www.EXAMPLE.org", kind::A), Verdict::Outside);
+        assert_eq!(ask("www.example.org", 16), Verdict::Outside);
+        assert!(matches!(ask("www.example.org", kind::AAAA), Verdict::Answer(_)));
+        for (name, kind) in [
+            ("evil.net", kind::A),
+            ("evil.net", kind::AAAA),
+            ("8.8.8.8.in-addr.arpa", kind::PTR),
+            ("net", 16),
+        ] {
+            assert_eq!(ask(name, kind), Verdict::Forbidden, "{name} {kind}");
+        }
+        assert!(matches!(ask("api.plt.local", kind::A), Verdict::Answer(_)), "the mesh is no outside");
     }
 
     #[test]
     fn other_classes_are_refused() {
         let mut bytes = question("api.plt.local", kind::A);
         *bytes.last_mut().unwrap() = 3;
-        let Verdict::Answer(reply) = names().answer(&Query::parse(&bytes).unwrap()) else { panic!() };
+        let Verdict::Answer(reply) = names().answer(&Query::parse(&bytes).unwrap(), &Rules::default()) else {
+            panic!()
+        };
         assert_eq!(reply[3] & 0x0f, Rcode::Refused as u8);
     }
 }

@@ -98,7 +98,7 @@ fn a_private_service_reaches_services_names_and_the_outside() {
         workers: vec![Worker { run: 2, ..worker }],
         ..service()
     };
-    daemon.publish(snapshot(1, [("api", api), ("closed", closed)]));
+    daemon.publish(snapshot(1, [("api", api), ("closed", closed), ("web", service())]));
 
     let outside = outside();
     (&ours).write_all(format!("{outside}\n").as_bytes()).unwrap();

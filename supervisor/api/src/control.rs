@@ -171,6 +171,36 @@ pub struct Inspect {
     pub log_dir: PathBuf,
     /// Its workers' cgroups.
     pub cgroups: Vec<PathBuf>,
+    /// What its private workers did outside the mesh since the proxy started, by destination. Of very many destinations some
+    /// are counted together, in the last one.
+    #[serde(default)]
+    pub outside: Vec<Outgoing>,
+}
+
+/// What a service did at one destination outside the mesh.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Outgoing {
+    /// `db.example.org:5432` where it asked for the name, else the address and port; the name alone where the question for it
+    /// was refused. `None` is all others together.
+    pub to: Option<String>,
+    /// Connections that were made.
+    pub connections: u64,
+    /// Those of them that are open.
+    pub open: u64,
+    /// Connections that failed.
+    pub failed: u64,
+    /// Connections and questions that its `egress.allow` does not have.
+    pub refused: u64,
+    /// Bytes from the service.
+    pub sent: u64,
+    /// Bytes to the service.
+    pub received: u64,
+    /// How long it took to connect on average, in microseconds, if it ever did.
+    pub connect_us_mean: Option<u64>,
+    /// How long it took at most.
+    pub connect_us_max: Option<u64>,
+    /// When it was last tried.
+    pub last_at: String,
 }
 
 /// Which services an operation is for.
@@ -218,7 +248,7 @@ pub struct Event {
     pub seq: u64,
     /// When.
     pub at: String,
-    /// What: `worker_state`, `oom`, `refused`, `proxy_replaced`, `daemon_replaced`, `app_ready`, `app_stopping`.
+    /// What: `worker_state`, `oom`, `refused`, `egress_refused`, `proxy_replaced`, `daemon_replaced`, `app_ready`, `app_stopping`.
     pub kind: String,
     /// The service it is about.
     pub service: Option<String>,

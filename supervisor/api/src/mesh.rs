@@ -6,7 +6,13 @@
 //! of the message that names them (at most 253, unix(7)). After connecting, the daemon sends every listener and
 //! a full snapshot; what the proxy had from an earlier daemon and does not hear of again is dropped.
 
-use std::{collections::BTreeMap, error, fmt, net::SocketAddr, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    error, fmt,
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU16,
+    path::PathBuf,
+};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -145,6 +151,52 @@ pub enum FromProxy {
         /// The rule, in words.
         reason: String,
     },
+    /// A service's list of destinations does not have a connection or a name that it asked for. The same one is told
+    /// once in a while; how often it happened is in [`FromProxy::Outside`].
+    EgressRefused {
+        /// The service.
+        caller: String,
+        /// What it wanted to reach: `192.0.2.1:443`, or a name.
+        target: String,
+        /// Why not, in words.
+        reason: String,
+        /// What to add to the list to allow it, as the configuration writes it: `db.example.org:5432`. `None` where no
+        /// rule allows it.
+        allow: Option<String>,
+    },
+    /// Everything that was counted for a service's ways out since the proxy started, sent at most once a second when it changed.
+    Outside {
+        /// The service.
+        service: String,
+        /// At most as many as the proxy remembers, the last one for all others together.
+        destinations: Vec<Outgoing>,
+    },
+}
+
+/// What a service did at one destination outside.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Outgoing {
+    /// `db.example.org:5432` where the service asked for the name before, else the address and port; a name alone where the
+    /// question for it was refused; empty for all others together.
+    pub to: String,
+    /// Connections that were made.
+    pub connections: u64,
+    /// Those of them that are open.
+    pub open: u64,
+    /// Connections that failed.
+    pub failed: u64,
+    /// Connections and questions that the list does not allow.
+    pub refused: u64,
+    /// Bytes from the service.
+    pub sent: u64,
+    /// Bytes to the service.
+    pub received: u64,
+    /// Time until a connection was made, in microseconds: all of them together.
+    pub connect_us_total: u64,
+    /// The longest of them.
+    pub connect_us_max: u64,
+    /// When it was last tried, in milliseconds since the Unix epoch.
+    pub last_ms: u64,
 }
 
 /// A listener's name, unique among those of one application: `gateway/0`, `mesh/17`, `egress/17`, `dns/17`.
@@ -229,6 +281,9 @@ pub struct Service {
     /// outside to them would go on in this service's name, and are refused.
     #[serde(default)]
     pub reserved_ports: Vec<u16>,
+    /// Where its private workers may connect to outside; `None` is everywhere. As `watt_core::plan::Egress`.
+    #[serde(default)]
+    pub egress: Option<Vec<EgressRule>>,
     /// To reach a worker, in milliseconds.
     pub connect_timeout_ms: u64,
     /// From the last byte of the request sent to the response head, in milliseconds. While a body is still being
@@ -240,6 +295,35 @@ pub struct Service {
     pub hold_timeout_ms: u64,
     /// How many requests may wait at a time.
     pub hold_requests_max: usize,
+}
+
+/// A set of destinations outside the mesh.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EgressRule {
+    /// Where.
+    pub to: Destination,
+    /// The only port, or every one.
+    pub port: Option<NonZeroU16>,
+}
+
+/// Hosts outside the mesh.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Destination {
+    /// Every one.
+    Anywhere,
+    /// The host of this name, lower case; `*.` in front is every name below.
+    Name {
+        /// Without a dot at its end.
+        name: String,
+    },
+    /// The addresses that begin with this many bits of this one.
+    Network {
+        /// The first one.
+        address: IpAddr,
+        /// How many.
+        bits: u8,
+    },
 }
 
 /// Why a service has no ready worker, and what to do with its requests meanwhile.

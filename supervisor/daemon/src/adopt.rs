@@ -86,6 +86,7 @@ impl App {
             told: BTreeMap::new(),
             unenforced: BTreeMap::new(),
             counts: BTreeMap::new(),
+            outside: BTreeMap::new(),
             bound: BTreeMap::new(),
             ports: BTreeMap::new(),
             proxy: Proxy::new(proxy_record.unwrap_or_default()),

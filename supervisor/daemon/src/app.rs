@@ -19,7 +19,10 @@ use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
 };
-use watt_api::{control::WorkerState, mesh::Counts};
+use watt_api::{
+    control::WorkerState,
+    mesh::{Counts, Outgoing},
+};
 use watt_config::Sources;
 use watt_core::{
     RunId, WorkerId,
@@ -90,6 +93,8 @@ pub(crate) struct App {
     /// What is configured and not enforced, by service.
     pub(crate) unenforced: BTreeMap<String, Vec<String>>,
     pub(crate) counts: BTreeMap<String, Counts>,
+    /// What services did outside the mesh, as the proxy counted it.
+    pub(crate) outside: BTreeMap<String, Vec<Outgoing>>,
     /// Sockets of workers that the spawner holds, by their names there.
     pub(crate) bound: BTreeMap<String, Arc<OwnedFd>>,
     /// Ports of the host that runs were told to use.

@@ -125,7 +125,11 @@ pub(crate) fn missing(service: &Service, host: &Host, account: Option<&Account>)
     let walls = walls.missing.iter().map(|switch| format!("sandbox: {switch}"));
     let scheduling = scheduling.iter().map(|key| format!("scheduling: {key}"));
     let all = network.chain(walls).chain(scheduling);
-    all.map(|what| format!("{what} is not available on this host")).collect()
+    let mut missing: Vec<String> = all.map(|what| format!("{what} is not available on this host")).collect();
+    if self::network(service, host) == Network::Host && service.egress.allow.is_some() {
+        missing.push("egress.allow: nothing is filtered on the host's network".to_owned());
+    }
+    missing
 }
 
 /// Names of a worker's sockets at the spawner.
@@ -269,7 +273,7 @@ fn private_network(service: &Service, accepts: &Accepts, host: &Host) -> Private
     let by_tcp = matches!(accepts, Accepts::Port(_) | Accepts::Found(_));
     PrivateNetwork {
         redirect: host.redirect,
-        egress: true,
+        egress: service.egress.allow.as_ref().is_none_or(|rules| !rules.is_empty()),
         host_ports: service.egress.host_ports.iter().copied().collect(),
         sockets: if by_tcp { SOCKETS_AT_START } else { 0 },
     }
@@ -377,7 +381,10 @@ fn number(rlimit: Rlimit) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use watt_core::sandbox::{Profile, Sandbox, User};
+    use watt_core::{
+        plan::{Destination, EgressRule},
+        sandbox::{Profile, Sandbox, User},
+    };
     use watt_exec::plan::Identity;
 
     use super::*;
@@ -507,6 +514,35 @@ mod tests {
             ["private_devices", "private_keyring"]
                 .map(|switch| format!("sandbox: {switch} is not available on this host"))
         );
+    }
+
+    #[test]
+    fn a_list_of_destinations_is_not_enforced_on_the_hosts_network() {
+        let host = Host { private_network: false, ..HOST };
+        let mut plan = testing::plan(&["api"]);
+        let service = plan.services.values_mut().next().unwrap();
+        service.network = Network::Private;
+        let of_list = |told: &[String]| told.iter().any(|told| told.starts_with("egress.allow: "));
+        assert!(!of_list(&missing(service, &host, None)));
+        service.egress.allow = Some(Vec::new());
+        assert!(of_list(&missing(service, &host, None)));
+        assert!(!of_list(&missing(service, &HOST, None)));
+        service.network = Network::Host;
+        assert!(of_list(&missing(service, &HOST, None)));
+    }
+
+    #[test]
+    fn with_an_empty_list_there_is_no_way_out_at_all() {
+        let way_out = |allow| {
+            let launch = launched(&HOST, |service| {
+                service.network = Network::Private;
+                service.egress.allow = allow;
+            });
+            launch.plan.network.unwrap().egress
+        };
+        let rule = EgressRule { to: Destination::Name("example.org".to_owned()), port: None };
+        assert!(way_out(None) && way_out(Some(vec![rule])));
+        assert!(!way_out(Some(Vec::new())));
     }
 
     #[test]

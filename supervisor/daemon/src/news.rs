@@ -351,6 +351,12 @@ impl App {
             LinkEvent::Message(FromProxy::Refused { caller, target, reason }) => {
                 self.events.emit(happenings::CallRefused { caller, target, reason });
             }
+            LinkEvent::Message(FromProxy::EgressRefused { caller, target, reason, allow }) => {
+                self.events.emit(happenings::EgressRefused { caller, target, reason, allow });
+            }
+            LinkEvent::Message(FromProxy::Outside { service, destinations }) => {
+                self.outside.insert(service, destinations);
+            }
         }
     }
 

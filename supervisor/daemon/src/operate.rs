@@ -169,13 +169,15 @@ impl App {
         let rest = self.rest(std::slice::from_ref(&found));
         let (sources, id) = (Arc::clone(&self.sources), service.clone());
         let log_dir = self.places.logs(&self.plan);
+        let outside =
+            self.outside.get(service.as_str()).into_iter().flatten().map(status::outgoing).collect();
         tokio::spawn(async move {
             let mut services = [found];
             let config = tokio::task::spawn_blocking(move || effective(&sources, &id));
             rest.fill(&mut services).await;
             let [service] = services;
             let config = config.await.unwrap_or_default();
-            answer(reply, Ok(Box::new(control::Inspect { service, config, log_dir, cgroups })));
+            answer(reply, Ok(Box::new(control::Inspect { service, config, log_dir, cgroups, outside })));
         });
     }
 

@@ -9,7 +9,7 @@ use watt_api::mesh::{self, Endpoint, Outlook, Snapshot, WorkerState};
 use watt_core::{
     RunId, ServiceId,
     fleet::{Fleet, Goal, Selection, Verdict},
-    plan::{Condition, Listen, Plan, Policy, Service},
+    plan::{Condition, Destination, EgressRule, Listen, Plan, Policy, Service},
     worker::{AfterStop, State, Wanted, Worker},
 };
 
@@ -60,6 +60,7 @@ pub fn snapshot(sources: &Sources<'_>, version: u64) -> Snapshot {
             callers: callers(&sources.plan.policies, id),
             // The listeners for the mesh and the way out are safe: they refuse what was not redirected to them.
             reserved_ports: plan.egress.host_ports.iter().copied().chain([DNS_PORT]).collect(),
+            egress: plan.egress.allow.as_ref().map(|rules| rules.iter().map(egress_rule).collect()),
             connect_timeout_ms: millis(plan.timeouts.connect),
             first_byte_timeout_ms: millis(plan.timeouts.first_byte),
             idle_timeout_ms: millis(plan.timeouts.idle),
@@ -75,6 +76,15 @@ pub fn snapshot(sources: &Sources<'_>, version: u64) -> Snapshot {
         routes: sources.plan.routes.iter().map(route).collect(),
         resolvers: sources.resolvers.to_vec(),
     }
+}
+
+fn egress_rule(rule: &EgressRule) -> mesh::EgressRule {
+    let to = match &rule.to {
+        Destination::Anywhere => mesh::Destination::Anywhere,
+        Destination::Name(name) => mesh::Destination::Name { name: name.clone() },
+        Destination::Network(address, bits) => mesh::Destination::Network { address: *address, bits: *bits },
+    };
+    mesh::EgressRule { to, port: rule.port }
 }
 
 /// The host's name servers, from the text of its `/etc/resolv.conf`. resolv.conf(5): no entry means the local machine. Addresses

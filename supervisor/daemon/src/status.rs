@@ -10,7 +10,7 @@ use std::{
 
 use watt_api::{
     control::{self, Exit, Requests, WorkerState},
-    mesh::{Counts, Endpoint},
+    mesh::{self, Counts, Endpoint},
 };
 use watt_core::{
     RunId, WorkerId,
@@ -191,6 +191,23 @@ pub(crate) fn explains(state: WorkerState) -> bool {
 fn requests(counts: &Counts) -> Requests {
     let Counts { requests, failures, in_flight, held } = *counts;
     Requests { total: requests, failures, in_flight, held }
+}
+
+/// What the proxy counted at one destination.
+pub(crate) fn outgoing(counted: &mesh::Outgoing) -> control::Outgoing {
+    let made = counted.connections > 0;
+    control::Outgoing {
+        to: Some(counted.to.clone()).filter(|to| !to.is_empty()),
+        connections: counted.connections,
+        open: counted.open,
+        failed: counted.failed,
+        refused: counted.refused,
+        sent: counted.sent,
+        received: counted.received,
+        connect_us_mean: counted.connect_us_total.checked_div(counted.connections),
+        connect_us_max: made.then_some(counted.connect_us_max),
+        last_at: timestamp::from_ms(counted.last_ms),
+    }
 }
 
 fn count(items: impl Iterator) -> u16 {

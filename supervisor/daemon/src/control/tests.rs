@@ -164,7 +164,8 @@ fn service(name: &str) -> Service {
 
 fn inspect(name: &str) -> Inspect {
     let config = serde_json::json!({});
-    Inspect { service: service(name), config, log_dir: "/var/log".into(), cgroups: Vec::new() }
+    let (cgroups, outside) = (Vec::new(), Vec::new());
+    Inspect { service: service(name), config, log_dir: "/var/log".into(), cgroups, outside }
 }
 
 #[tokio::test]

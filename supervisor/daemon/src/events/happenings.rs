@@ -101,6 +101,41 @@ impl Happening for CallRefused {
     }
 }
 
+/// A service's list of destinations does not have what it wanted to reach outside.
+#[derive(Debug)]
+pub struct EgressRefused {
+    /// The service.
+    pub caller: String,
+    /// The address and port, or the name.
+    pub target: String,
+    /// Why not, in words.
+    pub reason: String,
+    /// What the list would need to have, as the configuration writes it.
+    pub allow: Option<String>,
+}
+
+impl Happening for EgressRefused {
+    const KIND: &'static str = "egress_refused";
+
+    fn level(&self) -> Level {
+        Level::Warn
+    }
+
+    fn describe(self, event: &mut Event) {
+        let Self { caller, target, reason, allow } = self;
+        event.text = format!("{caller} cannot reach {target}: {reason}");
+        if let Some(allow) = allow {
+            let line = format!("services.{caller}.egress.allow: [\"{allow}\"]");
+            event.text.push_str(&format!("; this would allow it: {line}"));
+            event.data.insert("allow".into(), allow.into());
+            event.data.insert("line".into(), line.into());
+        }
+        event.service = Some(caller);
+        event.data.insert("target".into(), target.into());
+        event.data.insert("reason".into(), reason.into());
+    }
+}
+
 /// The mesh proxy ended and a new one took its listeners.
 #[derive(Debug)]
 pub struct ProxyReplaced {

@@ -87,6 +87,11 @@ fn a_snapshot_holds_the_whole_plan() {
         plan.hold.requests_max = 5;
         service(plan, "api").timeouts.connect = Duration::from_millis(1);
         service(plan, "api").egress.host_ports = [5432].into();
+        service(plan, "api").egress.allow = Some(vec![
+            EgressRule { to: Destination::Anywhere, port: NonZeroU16::new(443) },
+            EgressRule { to: Destination::Name("*.example.org".into()), port: None },
+            EgressRule { to: Destination::Network([10, 0, 0, 0].into(), 8), port: None },
+        ]);
     });
     let snapshot = bench.snapshot();
     assert_eq!((snapshot.version, snapshot.app.as_str()), (9, "shop"));
@@ -98,6 +103,14 @@ fn a_snapshot_holds_the_whole_plan() {
     assert_eq!(api.callers, Some(vec!["web".to_owned()]));
     assert_eq!(web.callers, None);
     assert_eq!((&api.reserved_ports[..], &web.reserved_ports[..]), (&[5432, 53][..], &[53][..]));
+    assert_eq!(web.egress, None);
+    let rule = |to, port| mesh::EgressRule { to, port: NonZeroU16::new(port) };
+    let expected = [
+        rule(mesh::Destination::Anywhere, 443),
+        rule(mesh::Destination::Name { name: "*.example.org".into() }, 0),
+        rule(mesh::Destination::Network { address: [10, 0, 0, 0].into(), bits: 8 }, 0),
+    ];
+    assert_eq!(api.egress.as_deref(), Some(&expected[..]));
     assert_eq!((api.connect_timeout_ms, api.first_byte_timeout_ms, api.hold_requests_max), (1, 60_000, 5));
 }
 
