@@ -3,6 +3,7 @@
 //! The spawner clones `watt-exec`, a small static program, which reads a [`plan::LaunchPlan`] from a sealed
 //! memfd, applies it step by step and executes the program. A step that fails is reported by name, object and
 //! error number; success is [`plan::Report::Executing`] and then the end of the report socket, which execve(2) closes.
+//! In a PID namespace of the program's own the stage stays as its init, and says [`plan::Report::Executed`] instead.
 //!
 //! The steps and the reasons for their order are the list in `launch.rs`; each is one file in `steps/`.
 

@@ -145,7 +145,7 @@ pub enum Message {
         run: u64,
         /// The daemon's note.
         tag: Vec<u8>,
-        /// Its main process.
+        /// Its main process; in a PID namespace of its own the init, which passes signals on.
         pid: u32,
         /// Whether its program was executed, failed to be, or neither yet.
         stage: Stage,
@@ -212,7 +212,8 @@ pub enum Message {
         /// The error number.
         errno: i32,
     },
-    /// The main process ended.
+    /// The main process ended. In a PID namespace of its own that is the program, everything else in there has gone with it,
+    /// and an init that was killed is a run that was.
     Exited {
         /// Which.
         run: u64,
