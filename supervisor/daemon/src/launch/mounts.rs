@@ -11,7 +11,7 @@ use std::{
 };
 
 use watt_core::{
-    plan::{Network, Plan, Service},
+    plan::{Network, Plan, Secret, Service},
     sandbox::{PathAccess, PathRule, ProtectHome, ProtectProc, ProtectSystem, Sandbox},
 };
 use watt_exec::plan::{HiddenFolder, HideProcesses, Mount};
@@ -228,7 +228,8 @@ impl View<'_> {
         mounts.collect()
     }
 
-    /// Folders of other services that nobody shares with this one.
+    /// Folders of other services that nobody shares with this one, and files of secrets: who is to have one gets it in
+    /// `$CREDENTIALS_DIRECTORY`.
     fn other_services(&self) -> Vec<Mount> {
         let sandbox = &self.walls.sandbox;
         if !sandbox.protect_services {
@@ -261,7 +262,11 @@ impl View<'_> {
                 closed.push(folder);
             }
         }
-        closed.into_iter().map(inaccessible).collect()
+        let secrets = self.plan.secrets.values().filter_map(|secret| match secret {
+            Secret::File(file) if !is_named(file) => Some(file),
+            Secret::File(_) | Secret::Environment(_) | Secret::Credential(_) | Secret::Command(_) => None,
+        });
+        closed.into_iter().chain(secrets).map(inaccessible).collect()
     }
 
     /// The files that give the mesh its names. Only the hosts file makes sense on the host's network, where the
@@ -422,5 +427,16 @@ mod tests {
             |path: &str| Some(PathRule { access: PathAccess::ReadOnly, path: path.into(), optional: false });
         check("/srv/shop/api", "/srv/shop/web", rule("/srv/shop/web/public"), false);
         check("/srv/shop/api", "/srv/shop/web", rule("/srv/shop/webs"), true);
+    }
+
+    #[test]
+    fn files_of_secrets_are_closed_to_everybody() {
+        let with = |profile| {
+            words(profile, |plan, _| {
+                plan.secrets.insert("key".into(), Secret::File("/srv/shop/keys/key".into()));
+            })
+        };
+        let closed = "closed /srv/shop/keys/key".to_owned();
+        assert!(with(Profile::Standard).contains(&closed) && !with(Profile::Off).contains(&closed));
     }
 }

@@ -47,9 +47,6 @@ pub struct Abilities {
     pub capabilities: bool,
 }
 
-/// The version of Landlock since which it knows scopes: abstract sockets and signals (landlock(7)).
-const LANDLOCK_SCOPES: u32 = 6;
-
 /// What is in force.
 #[derive(Debug, Clone)]
 pub(super) struct Walls {
@@ -76,7 +73,8 @@ impl Walls {
         let filters = left.system_calls(&service.sandbox, host);
         left.landlock(host);
         left.rights(host);
-        let account = account.filter(|_| left.account(host)).cloned();
+        let changes_user = left.account(host);
+        let account = account.filter(|_| changes_user).cloned();
         let Left { sandbox, missing } = left;
         let hides = sandbox.protect_proc != ProtectProc::Default;
         let gives_up = host.walls.capabilities;
@@ -125,16 +123,23 @@ impl Walls {
         (bounding != u64::MAX || ambient != 0).then_some(Capabilities { bounding, ambient })
     }
 
-    /// Nothing outside can be signalled or reached by an abstract socket. Where all files are read-only but some, Landlock
-    /// says so a second time, for those who find a way around the mounts.
+    /// No process outside can be looked into, signalled or reached by an abstract socket. Where all files are read-only
+    /// but some, Landlock says so a second time, for those who find a way around the mounts.
+    ///
+    /// A domain has to refuse something: where it leaves files alone, the making of device nodes, which nobody has a right
+    /// to. Control of devices is with that, and goes on for those in `/dev`.
     fn landlock(&self, own: [&Path; 2]) -> Option<Landlock> {
         let sandbox = &*self.sandbox;
         if !sandbox.landlock {
             return None;
         }
-        let strict = sandbox.protect_system == ProtectSystem::Strict;
-        let writing = FileAccess { write: true, make: true, ..FileAccess::default() };
-        let rule = |path: &Path| LandlockRule { path: path.to_owned(), access: writing, optional: true };
+        let (abstract_sockets, signals) = (true, true);
+        let rule = |path: &Path, access| LandlockRule { path: path.to_owned(), access, optional: true };
+        let devices = FileAccess { devices: true, ..FileAccess::default() };
+        if sandbox.protect_system != ProtectSystem::Strict {
+            let rules = vec![rule(Path::new("/dev"), devices)];
+            return Some(Landlock { handled: devices, rules, abstract_sockets, signals });
+        }
         let places = ["/dev", "/proc", "/sys"].into_iter();
         let places = places.chain(["/tmp", "/var/tmp"].into_iter().filter(|_| sandbox.private_tmp));
         let named = sandbox.paths.iter().filter_map(|rule| match rule.access {
@@ -145,13 +150,9 @@ impl Walls {
                 None
             }
         });
-        let rules = places.map(Path::new).chain(named).chain(own).map(rule);
-        Some(Landlock {
-            handled: if strict { writing } else { FileAccess::default() },
-            rules: if strict { rules.collect() } else { Vec::new() },
-            abstract_sockets: true,
-            signals: true,
-        })
+        let handled = FileAccess { write: true, make: true, ..devices };
+        let rules = places.map(Path::new).chain(named).chain(own).map(|path| rule(path, handled));
+        Some(Landlock { handled, rules: rules.collect(), abstract_sockets, signals })
     }
 }
 
@@ -252,9 +253,7 @@ impl Left {
     }
 
     fn landlock(&mut self, host: &Host) {
-        let of_files = self.sandbox.protect_system == ProtectSystem::Strict;
-        let able = host.walls.landlock >= if of_files { 1 } else { LANDLOCK_SCOPES };
-        self.unless(able, "landlock", |s| s.landlock, |s| s.landlock = false);
+        self.unless(host.walls.landlock > 0, "landlock", |s| s.landlock, |s| s.landlock = false);
     }
 
     fn rights(&mut self, host: &Host) {
@@ -280,5 +279,123 @@ impl Left {
             |s| s.supplementary_groups.clear(),
         );
         able
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use watt_core::sandbox::Profile;
+
+    use super::*;
+    use crate::testing;
+
+    fn plan(
+        host: &Host,
+        profile: Profile,
+        change: impl FnOnce(&mut Sandbox),
+    ) -> (LaunchPlan, Vec<&'static str>) {
+        let mut service = testing::plan(&["api"]).services.into_values().next().unwrap();
+        let mut sandbox = Sandbox::of(profile);
+        change(&mut sandbox);
+        service.sandbox = sandbox.into();
+        let walls = Walls::of(&service, host, None);
+        let mut plan = LaunchPlan::default();
+        walls.put_into(&mut plan, Path::new("/run/own"), Path::new("/state/own"));
+        (plan, walls.missing)
+    }
+
+    #[test]
+    fn off_asks_for_nothing() {
+        let (plan, missing) = plan(&Host::default(), Profile::Off, |_| {});
+        assert_eq!(plan, LaunchPlan { umask: 0o022, ..LaunchPlan::default() });
+        assert!(missing.is_empty());
+    }
+
+    #[test]
+    fn a_complete_host_does_everything() {
+        let (plan, missing) = plan(&testing::HOST, Profile::Strict, |_| {});
+        assert!(missing.is_empty(), "{missing:?}");
+        let Namespaces { ipc, uts, cgroup, pid } = plan.namespaces;
+        assert!(ipc && cgroup && pid && uts == Some(HostName::Same));
+        assert_eq!(plan.capabilities, Some(Capabilities { bounding: 0, ambient: 0 }));
+        assert!(plan.keyring && plan.no_new_privs && plan.umask == 0o077);
+        assert_eq!(plan.seccomp.len(), 1);
+        let landlock = plan.landlock.unwrap();
+        let may_write =
+            |path: &str| landlock.rules.iter().any(|rule| rule.path == Path::new(path) && rule.access.write);
+        assert!(
+            landlock.handled.write && may_write("/run/own") && may_write("/state/own") && may_write("/tmp")
+        );
+        assert!(!landlock.handled.read && !may_write("/srv/shop"));
+    }
+
+    #[test]
+    fn a_bare_host_does_nothing_and_every_missing_switch_is_named() {
+        let (plan, missing) = plan(&Host::default(), Profile::Strict, |sandbox| {
+            sandbox.supplementary_groups = vec!["7".into()];
+            sandbox.ambient_capabilities = [Capability::Chown].into();
+            sandbox.paths = vec![watt_core::sandbox::PathRule {
+                access: PathAccess::ReadOnly,
+                path: "/a".into(),
+                optional: false,
+            }];
+        });
+        let left = LaunchPlan { umask: 0o077, no_new_privs: true, ..LaunchPlan::default() };
+        assert_eq!(plan, left);
+        assert_eq!(
+            missing,
+            [
+                "private_tmp",
+                "private_devices",
+                "protect_system",
+                "protect_home",
+                "protect_services",
+                "protect_kernel_tunables",
+                "protect_control_groups",
+                "paths",
+                "protect_kernel_modules and protect_kernel_logs as far as files go",
+                "private_pids",
+                "protect_proc",
+                "private_ipc",
+                "private_cgroup",
+                "protect_hostname",
+                "private_keyring",
+                "system_calls, address_families and what else is a filter of system calls",
+                "landlock",
+                "capabilities",
+                "ambient_capabilities",
+                "dynamic_user",
+                "supplementary_groups",
+            ]
+        );
+    }
+
+    /// A switch that is named is in force also where the list of capabilities says otherwise.
+    #[test]
+    fn capabilities_are_what_the_list_has_and_no_switch_takes_away() {
+        let bounding = |change: fn(&mut Sandbox)| plan(&testing::HOST, Profile::Off, change).0.capabilities;
+        assert_eq!(bounding(|_| {}), None);
+        let without =
+            |capability: Capability| Some(Capabilities { bounding: !(1 << capability.number()), ambient: 0 });
+        assert_eq!(bounding(|sandbox| sandbox.protect_kernel_modules = true), without(Capability::SysModule));
+        assert_eq!(bounding(|sandbox| sandbox.protect_kernel_logs = true), without(Capability::Syslog));
+        let one = 1 << Capability::Chown.number();
+        let chown = Some(Capabilities { bounding: one, ambient: one });
+        assert_eq!(
+            bounding(|sandbox| {
+                sandbox.capabilities = Some([Capability::Chown].into());
+                sandbox.ambient_capabilities = [Capability::Chown].into();
+            }),
+            chown
+        );
+    }
+
+    /// Older versions of Landlock know no scopes, and keep processes from each other's memory all the same.
+    #[test]
+    fn landlock_is_used_in_every_version() {
+        let walls = Abilities { landlock: 1, ..testing::HOST.walls };
+        let (plan, missing) = plan(&Host { walls, ..testing::HOST }, Profile::Standard, |_| {});
+        let landlock = plan.landlock.unwrap();
+        assert!(missing.is_empty() && landlock.handled.devices && !landlock.handled.write);
     }
 }
