@@ -7,6 +7,13 @@ fn attempts(user: User, sandbox: &str) -> Vec<String> {
     let app = App::case("", user);
     app.write("other/secret", "of another service");
     app.write("own/README", "");
+    // Told from the processes of other tests by its argument.
+    let other = app
+        .dir
+        .display()
+        .to_string()
+        .bytes()
+        .fold(1000_u32, |sum, byte| sum * 31 % 1_000_003 + u32::from(byte));
     app.write(
         "watt.yaml",
         &format!(
@@ -16,8 +23,10 @@ fn attempts(user: User, sandbox: &str) -> Vec<String> {
     command: python3 {}/services/sandboxed.py
     listen: none
     restart: on-failure
+    depends_on: {{ other: ready }}
+    env: {{ OTHERS_ARGUMENT: \"{other}\" }}
     sandbox: {sandbox}
-  other: {{ path: other, command: sleep 1000, listen: none }}
+  other: {{ path: other, command: sleep {other}, listen: none, sandbox: {sandbox} }}
 ",
             app.dir.display()
         ),
@@ -54,6 +63,8 @@ fn off_leaves_everything_to_file_modes() {
                 "write root: done",
                 "write state: done",
                 "read other: done",
+                // An ordinary user's workers are each in a user namespace.
+                if user == User::Root { "look into other: done" } else { "look into other: EACCES" },
                 if user == User::Root { "open sysctl: done" } else { "open sysctl: EACCES" },
                 "new namespace: done",
             ],
@@ -79,6 +90,7 @@ fn standard_keeps_to_what_services_need() {
                 "write tmp: done",
                 // Root passes by modes into what covers the folder, and finds it empty.
                 if user == User::Root { "read other: ENOENT" } else { "read other: EACCES" },
+                "look into other: EACCES",
                 if user == User::Root { "open sysctl: EROFS" } else { "open sysctl: EACCES" },
                 "mount: EPERM",
                 "raw socket: EPERM",
@@ -107,6 +119,7 @@ fn strict_leaves_what_the_program_needs_to_run() {
                 "write state: done",
                 "write tmp: done",
                 "read other: EACCES",
+                "look into other: ESRCH",
                 "open sysctl: EACCES",
                 "mount: EPERM",
                 "raw socket: EAFNOSUPPORT",

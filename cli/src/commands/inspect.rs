@@ -54,6 +54,7 @@ fn render(inspect: &Inspect, style: Style) -> String {
         "  requests  {} ({} failed), {} now, {} waiting\n",
         requests.total, requests.failures, requests.in_flight, requests.held
     ));
+    text.push_str(&format!("  sandbox   {}\n", service.sandbox));
     text.push_str(&format!("  logs      {}/{}.jsonl\n", inspect.log_dir.display(), service.id));
     for cgroup in &inspect.cgroups {
         text.push_str(&format!("  cgroup    {}\n", cgroup.display()));

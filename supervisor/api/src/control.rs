@@ -78,7 +78,10 @@ pub struct Service {
     pub workers: Vec<Worker>,
     /// What the proxy counted.
     pub requests: Requests,
-    /// Limits that are configured but not enforced on this host, with the reason.
+    /// The profile its sandbox starts from: `off`, `standard` or `strict`.
+    #[serde(default)]
+    pub sandbox: String,
+    /// What is configured but not enforced on this host, with the reason.
     pub unenforced: Vec<String>,
 }
 

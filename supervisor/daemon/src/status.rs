@@ -51,6 +51,7 @@ impl Sources<'_> {
             ready: count(workers.iter().filter(|worker| worker.state == WorkerState::Ready)),
             wanted: plan.workers.get(),
             requests: self.counts.get(plan.id.as_str()).map(requests).unwrap_or_default(),
+            sandbox: words::profile(plan.sandbox.profile).to_owned(),
             unenforced: self.unenforced.get(plan.id.as_str()).cloned().unwrap_or_default(),
             workers,
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use watt_core::{plan::Condition, worker::ExitCause};
+use watt_core::{plan::Condition, sandbox::Profile, worker::ExitCause};
 
 /// An exit as people read it: `exit 3`, `signal 9 (KILL)`, `oom (limit 512M)`, `start timeout (30 s)`. The timeout is
 /// the service's.
@@ -15,6 +15,15 @@ pub fn exit(cause: &ExitCause, start_timeout: Duration) -> String {
         | ExitCause::Stopped
         | ExitCause::ExecFailed(_)
         | ExitCause::Unknown => cause.to_string(),
+    }
+}
+
+/// A sandbox's profile, as the configuration has it.
+pub fn profile(profile: Profile) -> &'static str {
+    match profile {
+        Profile::Off => "off",
+        Profile::Standard => "standard",
+        Profile::Strict => "strict",
     }
 }
 

@@ -158,6 +158,7 @@ fn service(name: &str) -> Service {
         wanted: 1,
         workers: Vec::new(),
         requests: Requests::default(),
+        sandbox: "standard".to_owned(),
         unenforced: Vec::new(),
     }
 }
