@@ -6,6 +6,7 @@
 mod app;
 mod command;
 mod egress;
+mod environment;
 mod fields;
 mod gateway;
 mod limits;
