@@ -114,7 +114,8 @@ impl Outside {
             service.tally(destination).refused();
             let told = Refusal { caller: Some(caller.clone()), target, reason };
             if service.refusals.is_news(&told) {
-                tracing::info!(told.caller, told.target, told.reason, allow, "no way out");
+                let Refusal { target, reason, .. } = &told;
+                tracing::info!(caller, target, reason, allow, "no way out");
                 service.to_tell.push(refusal);
             }
         });

@@ -177,7 +177,7 @@ fn namespaces(facts: &Facts) -> Vec<Finding> {
     }
     let network = [
         "a network namespace for each worker",
-        "services share the host's network, where each needs a port of its own",
+        "services share the host's network, where each needs a port of its own and `egress.allow` has no effect",
     ];
     let redirected = [
         "nftables leads every port of a service to the mesh",
