@@ -358,6 +358,7 @@ fn what_is_shown_reads_back_as_the_same_plan() {
     let config = valid(include_str!("walls.yaml"));
     let text = config.show_text();
     assert_eq!(config.plan, valid(&text).plan, "{text}");
+    assert!(text.contains(r#"cpuset: "0-3""#), "ranges stay short: {text}");
 }
 
 #[test]
