@@ -133,6 +133,7 @@ pub(crate) fn values(sandbox: &Sandbox) -> Vec<(&'static str, Json)> {
         ),
     ];
     values.extend(SWITCHES.iter().map(|(key, is_on, _)| (*key, json!(is_on(sandbox)))));
+    values.sort_by_key(|(key, _)| SANDBOX.keys.iter().position(|definition| definition.name == *key));
     values
 }
 

@@ -370,6 +370,9 @@ fn every_switch_is_shown_with_where_it_came_from() {
     assert_eq!(shown["sandbox"]["private_tmp"]["from"], "watt.yaml:2:51");
     assert_eq!(shown["sandbox"]["umask"]["from"], "watt.yaml:1:18");
     assert_eq!(shown["sandbox"]["private_devices"], serde_json::json!({ "value": true, "from": "default" }));
+    let keys = |shown: &serde_json::Value| shown.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let unwritten = valid("services: {a: {command: x}}").service_json(&id("a"));
+    assert_eq!(keys(&unwritten["sandbox"]), keys(&shown["sandbox"]), "in the order of the reference");
     let strict = config.service_json(&id("b"));
     assert_eq!(strict["sandbox"]["umask"], serde_json::json!({ "value": "077", "from": "profile strict" }));
 }
