@@ -461,7 +461,12 @@ impl App {
         let way_out = self.cgroups.way_out();
         let mut remove = way_out.remove;
         remove.push(self.places.runtime.clone());
-        let exit = protocol::Request::Exit { status: 0, join_cgroups: way_out.join, remove };
+        let exit = protocol::Request::Exit {
+            status: 0,
+            join_cgroups: way_out.join,
+            remove,
+            remove_if_empty: way_out.remove_if_empty,
+        };
         self.link.request(exit, Vec::new());
     }
 }

@@ -45,7 +45,10 @@ fn measure() -> io::Result<()> {
     println!("\n### (e) spawn, exec and exit of /bin/true\n\n| by | median µs | × bare |\n|---|---|---|");
     println!("| a bare spawn | {bare} | 1.00 |");
     println!("| the spawner and the exec stage | {through} | {:.2} |", through as f64 / bare as f64);
-    handle.send(&Request::Exit { status: 0, join_cgroups: vec![], remove: vec![] }, &[])
+    handle.send(
+        &Request::Exit { status: 0, join_cgroups: vec![], remove: vec![], remove_if_empty: vec![] },
+        &[],
+    )
 }
 
 fn one(handle: &Handle, run: u64) -> io::Result<Duration> {

@@ -49,8 +49,8 @@ impl Spawner {
                 _ => note(format_args!("one descriptor and a name are needed to keep something")),
             },
             Request::Put { key, value } => self.put(key, value),
-            Request::Exit { status, join_cgroups, remove } => {
-                self.end = Some(End { status: Ok(status), join_cgroups, remove });
+            Request::Exit { status, join_cgroups, remove, remove_if_empty } => {
+                self.end = Some(End { status: Ok(status), join_cgroups, remove, remove_if_empty });
             }
         }
     }

@@ -111,7 +111,8 @@ fn runtime(facts: &Facts) -> Finding {
 fn delegate(facts: &Facts) -> Option<&'static str> {
     match facts.uid {
         0 => Some("mount cgroup2 at /sys/fs/cgroup; in a container, give it a writable cgroup namespace"),
-        _ => Some("systemd-run --user --scope -p Delegate=yes wattctl up"),
+        _ if facts.user_manager => Some("systemd-run --user --scope -p Delegate=yes wattctl up"),
+        _ => Some("start it as a systemd unit with User= and Delegate=yes"),
     }
 }
 
@@ -275,6 +276,7 @@ fn dns(facts: &Facts) -> Finding {
             "/etc/resolv.conf names no server",
             Some("add a nameserver line to /etc/resolv.conf"),
         ),
+        1 => on(topic, "answered by the mesh proxy, which asks the host's server"),
         count => on(topic, format!("answered by the mesh proxy, which asks {count} servers")),
     }
 }
@@ -304,6 +306,7 @@ pub(super) mod tests {
             kernel: "6.1.0-18-amd64".into(),
             probe: Ok(probe),
             cgroups: Cgroups { mode: Mode::Unified, refused: None, missing: BTreeMap::new() },
+            user_manager: true,
             nofile: (1024, 1 << 20),
             pidfd: Ok(()),
             unprivileged_port_start: 1024,
@@ -381,21 +384,25 @@ pub(super) mod tests {
         let mut facts = complete();
         facts.uid = 1000;
         facts.cgroups = Cgroups { mode: Mode::Unified, refused: Some("no".into()), missing: BTreeMap::new() };
-        let fix = "systemd-run --user --scope -p Delegate=yes wattctl up";
-        let features = findings(&facts).into_iter().map(|finding| finding.feature);
-        let fixed = features.filter(|feature| feature.fix.as_deref() == Some(fix));
-        let names: Vec<String> = fixed.map(|feature| feature.name).collect();
-        assert_eq!(
-            names,
-            [
-                "cgroups",
-                "memory limit",
-                "memory_high limit",
-                "cpu limit",
-                "pids limit",
-                "end of whole workers"
-            ]
-        );
+        let concerned = [
+            "cgroups",
+            "memory limit",
+            "memory_high limit",
+            "cpu limit",
+            "pids limit",
+            "end of whole workers",
+        ];
+        let fixes = [
+            (true, "systemd-run --user --scope -p Delegate=yes wattctl up"),
+            (false, "start it as a systemd unit with User= and Delegate=yes"),
+        ];
+        for (user_manager, fix) in fixes {
+            facts.user_manager = user_manager;
+            let features = findings(&facts).into_iter().map(|finding| finding.feature);
+            let fixed = features.filter(|feature| feature.fix.as_deref() == Some(fix));
+            let names: Vec<String> = fixed.map(|feature| feature.name).collect();
+            assert_eq!(names, concerned);
+        }
     }
 
     #[test]

@@ -621,7 +621,8 @@ fn a_stop_survives_the_daemon() {
     let mut daemon = app.daemon();
     daemon.list();
     assert_eq!(daemon.signal(), Signal::SIGTERM);
-    daemon.send(&Request::Exit { status: 0, join_cgroups: Vec::new(), remove: Vec::new() }, &[]);
+    let exit = Request::Exit { status: 0, join_cgroups: vec![], remove: vec![], remove_if_empty: vec![] };
+    daemon.send(&exit, &[]);
     drop(daemon);
     assert_eq!(app.wait().code(), Some(0));
 }
@@ -673,16 +674,19 @@ fn exit_kills_what_is_left_and_clears_up() {
     fs::create_dir_all(remove.join("a/b")).unwrap();
     fs::File::create(remove.join("a/file")).unwrap().write_all(b"x").unwrap();
     let missing = app.folder.path().join("missing");
+    let (last, used) = (remove.join("last"), app.folder.path().to_owned());
+    fs::create_dir(&last).unwrap();
     let exit = Request::Exit {
         status: 42,
         join_cgroups: vec![missing.join("cgroup.procs")],
-        remove: vec![missing, remove.clone()],
+        remove: vec![missing, remove.join("a")],
+        remove_if_empty: vec![last, remove.clone(), used.clone()],
     };
     daemon.send(&exit, &[]);
     drop(daemon);
     assert_eq!(app.wait().code(), Some(42));
     assert_eq!((state(pid), state(orphan)), (None, None));
-    assert!(!path.exists() && !remove.exists());
+    assert!(!path.exists() && !remove.exists() && used.exists());
 }
 
 fn programs_do_not_get_the_raised_limit_of_descriptors() {
@@ -819,7 +823,8 @@ fn a_run_starts_in_its_cgroup_and_the_end_removes_it() {
     // The spawner itself is in it as well, and leaves it at the end.
     fs::write(cgroup.join("cgroup.procs"), app.spawner.id().to_string()).unwrap();
     let join_cgroups = vec![cgroup.parent().unwrap().join("cgroup.procs")];
-    daemon.send(&Request::Exit { status: 0, join_cgroups, remove: vec![cgroup.clone()] }, &[]);
+    let remove = vec![cgroup.clone()];
+    daemon.send(&Request::Exit { status: 0, join_cgroups, remove, remove_if_empty: Vec::new() }, &[]);
     drop(daemon);
     assert_eq!(app.wait().code(), Some(0));
     assert!(!cgroup.exists());
