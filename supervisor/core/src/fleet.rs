@@ -81,6 +81,8 @@ pub struct Fleet {
     stops: BTreeMap<ServiceId, BTreeSet<ServiceId>>,
     /// Services with a worker that may be able to start now.
     startable: BTreeSet<ServiceId>,
+    /// When each worker that waits for time is to be told that it has come.
+    deadlines: BTreeSet<(Instant, WorkerId)>,
     changed: BTreeSet<WorkerId>,
 }
 
@@ -113,6 +115,7 @@ impl Fleet {
             shutting_down: false,
             stops: BTreeMap::new(),
             startable: BTreeSet::new(),
+            deadlines: BTreeSet::new(),
             changed: BTreeSet::new(),
         }
     }
@@ -123,7 +126,8 @@ impl Fleet {
             FleetEvent::Request(request) => self.request(now, request, effects),
             FleetEvent::Worker(id, event) => self.tell(now, &id, Input::Event(event), effects),
             FleetEvent::Tick => {
-                let due: Vec<WorkerId> = self.ids().filter(|id| self.is_due(now, id)).collect();
+                let due = self.deadlines.iter().take_while(|(deadline, _)| *deadline <= now);
+                let due: BTreeSet<WorkerId> = due.map(|(_, id)| id.clone()).collect();
                 for id in due {
                     self.tell(now, &id, Input::Tick, effects);
                 }
@@ -135,7 +139,7 @@ impl Fleet {
 
     /// When to call [`Fleet::handle`] with [`FleetEvent::Tick`], if nothing happens before.
     pub fn deadline(&self) -> Option<Instant> {
-        self.services.values().flat_map(|member| &member.workers).filter_map(Worker::deadline).min()
+        self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
     /// Takes over what a predecessor saved, `passed` before now. Saved workers that this plan does not have are given back; their
@@ -159,7 +163,9 @@ impl Fleet {
             }
             let (restored, again) = saved::restore(now, saved, passed);
             let run = restored.run();
+            let (before, after) = (worker.deadline(), restored.deadline());
             *worker = restored;
+            self.move_deadline(&id, before, after);
             effects.extend(again.into_iter().map(|effect| (id.clone(), effect)));
             if let Some(run) = run {
                 self.ids.skip(run);
@@ -373,11 +379,22 @@ impl Fleet {
             Input::Tick => worker.tick(&mut context, &mut own),
         }
         if before != *worker {
+            let after = worker.deadline();
+            self.move_deadline(id, before.deadline(), after);
             self.changed.insert(id.clone());
             self.startable.insert(id.service.clone());
             self.startable.extend(self.order.dependents(&id.service).iter().cloned());
         }
         effects.extend(own.into_iter().map(|effect| (id.clone(), effect)));
+    }
+
+    fn move_deadline(&mut self, id: &WorkerId, before: Option<Instant>, after: Option<Instant>) {
+        if let Some(deadline) = before {
+            self.deadlines.remove(&(deadline, id.clone()));
+        }
+        if let Some(deadline) = after {
+            self.deadlines.insert((deadline, id.clone()));
+        }
     }
 
     /// Every worker, in order.
@@ -402,10 +419,6 @@ impl Fleet {
                 named.iter().filter(|id| self.services.contains_key(*id)).cloned().collect()
             }
         }
-    }
-
-    fn is_due(&self, now: Instant, id: &WorkerId) -> bool {
-        self.worker(id).and_then(Worker::deadline).is_some_and(|deadline| deadline <= now)
     }
 
     fn has_run(&self, service: &ServiceId) -> bool {
