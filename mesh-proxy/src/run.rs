@@ -13,7 +13,7 @@ use tokio::{
 use crate::{
     control::{self, Control, End, Signals},
     listeners::ConnectionsMax,
-    threads,
+    process, threads,
 };
 
 /// What an operator may choose.
@@ -64,6 +64,7 @@ pub enum RunError {
 /// Serves on the listener that was inherited, until a signal. Call it before any thread is started: it takes
 /// `LISTEN_FDS` out of the environment.
 pub fn run(settings: &Settings) -> Result<(), RunError> {
+    process::remember_spawner();
     let inherited =
         ListenFd::from_env().take_unix_listener(0).map_err(|error| RunError::NoListener(Some(error)))?;
     serve(inherited.ok_or(RunError::NoListener(None))?, settings)

@@ -24,14 +24,18 @@ fn no_service_uses_the_sockets_of_others() {
             if output.contains("done") { Ok(output) } else { Err(output) }
         });
         let (seen, around) = output.split_once("as the supervisor").expect("both ways");
-        for (what, count) in [(": FileNotFoundError", 3), (": 200", 0)] {
+        for (what, count) in [(": FileNotFoundError", 4), (": 200", 0)] {
             assert_eq!(seen.matches(what).count(), count, "{user:?} {what}: {output}");
         }
         // Root finds a way around what it does not see, and is refused by what it finds there. An ordinary user's
         // worker has no rights over processes outside of its user namespace.
         let expected: &[&str] = match user == User::Root && is_root() {
-            true => &[": mesh.sock: 403", "control.sock: 403"],
-            false => &[": mesh.sock: PermissionError", "control.sock: PermissionError"],
+            true => &[": mesh.sock: 403", "control.sock: 403", "proxy.sock: closed"],
+            false => &[
+                ": mesh.sock: PermissionError",
+                "control.sock: PermissionError",
+                "proxy.sock: PermissionError",
+            ],
         };
         for expected in expected {
             assert!(around.contains(expected), "{user:?} {expected}: {output}");

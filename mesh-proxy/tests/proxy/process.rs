@@ -119,6 +119,16 @@ fn a_foreign_user_is_turned_away() {
 }
 
 #[test]
+fn a_service_is_turned_away() {
+    let proxy = Proxy::start();
+    // As a service does that found the socket: the daemon's user, a child of the proxy's parent, in a session of its own.
+    let connect = "import os,socket,sys; os.setsid(); s=socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); \
+                   s.settimeout(30); print(s.recv(1))";
+    assert_eq!(python(connect, [proxy.path("proxy.sock").as_os_str()]), "b''\n");
+    proxy.daemon().publish(snapshot(1, []));
+}
+
+#[test]
 fn sigterm_lets_finish_what_is_there() {
     let mut proxy = Proxy::start();
     let (listener, kind) = host_port(echo_port());

@@ -58,6 +58,9 @@ pub struct LaunchPlan {
     pub rlimits: Vec<(u32, u64, u64)>,
     /// File mode creation mask.
     pub umask: u32,
+    /// Stay in the caller's session, with a process group of its own. For the daemon, which is known by that: every other
+    /// process that the spawner starts has a session of its own.
+    pub keeps_session: bool,
     /// Enter a new user namespace in which the caller's own uid and gid are mapped to themselves. What gives an
     /// ordinary user the capabilities the next steps need.
     pub user_namespace: bool,

@@ -263,6 +263,8 @@ fn encode_plan(argv: &[OsString]) -> io::Result<Vec<u8>> {
         cwd: env::current_dir()?,
         listeners: 1,
         umask: mask.bits(),
+        // By this the proxy knows whom it takes orders from.
+        keeps_session: true,
         // Without a spawner nobody reaps, and the next `up` would meet a daemon that still acts.
         parent_death_signal: Some(Signal::SIGKILL as i32),
         ..LaunchPlan::default()
