@@ -6,7 +6,6 @@
 use std::{
     fs::File,
     io::IsTerminal,
-    os::unix::process::CommandExt,
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
@@ -71,7 +70,7 @@ pub async fn run(arguments: args::Up) -> Outcome {
             followed?;
             running.gone().await?;
             let _ = spawner.wait();
-            eprintln!("{app} was stopped from elsewhere");
+            out::say(&format!("{app} was stopped from elsewhere"));
             Ok(Exit::Ok)
         }
         () = signals.next() => stop(&running, &client, &mut signals, &mut spawner, json).await,
@@ -103,6 +102,14 @@ impl Signals {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
             _ = self.hangup.recv() => {}
+        }
+    }
+
+    /// Those that somebody sends on purpose: a terminal that goes away may say so more than once.
+    async fn request(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
         }
     }
 }
@@ -163,8 +170,6 @@ fn spawn(app: &AppName, config: &Config, places: &Places) -> Result<Child, Failu
         .stdin(Stdio::null())
         .stdout(log)
         .stderr(errors)
-        // Ctrl-C on this terminal is ours to answer; the spawner goes on to a session of its own.
-        .process_group(0)
         .spawn()
         .map_err(|error| host("cannot start the spawner", error))
 }
@@ -233,7 +238,7 @@ async fn watch(
 ) -> Result<(Status, control::Outcome), Failure> {
     if !json {
         for warning in &client.status().await.map_err(|error| running.failure(error))?.warnings {
-            eprintln!("warning: {warning}");
+            out::say(&format!("warning: {warning}"));
         }
     }
     let mut progress = Progress::new();
@@ -270,16 +275,16 @@ async fn stop(
     json: bool,
 ) -> Outcome {
     if !json {
-        eprintln!("\nstopping {}; Ctrl-C again kills", running.app());
+        out::say(&format!("\nstopping {}; Ctrl-C again kills", running.app()));
     }
     tokio::select! {
         ended = super::down::shutdown(running, client, false, json) => { ended?; }
-        () = signals.next() => { super::down::shutdown(running, client, true, json).await?; }
+        () = signals.request() => { super::down::shutdown(running, client, true, json).await?; }
     }
     running.gone().await?;
     let _ = spawner.wait();
     if !json {
-        eprintln!("{} is down", running.app());
+        out::say(&format!("{} is down", running.app()));
     }
     Ok(Exit::Ok)
 }

@@ -2,6 +2,10 @@
 
 use std::io::{ErrorKind, Write};
 
+/// The error of a terminal that was closed: EIO of errno(3). SIGHUP says the same, and ends each command in its own way: `up`
+/// stops the application.
+const HUNG_UP: i32 = 5;
+
 /// Writes text to standard output; ends the process when nobody reads any more.
 pub fn print(text: &str) {
     bytes(text.as_bytes());
@@ -10,7 +14,9 @@ pub fn print(text: &str) {
 /// The same for bytes that may be anything.
 pub fn bytes(bytes: &[u8]) {
     let mut stdout = std::io::stdout().lock();
-    if let Err(error) = stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+    if let Err(error) = stdout.write_all(bytes).and_then(|()| stdout.flush())
+        && error.raw_os_error() != Some(HUNG_UP)
+    {
         gone(&error);
     }
 }
@@ -26,6 +32,11 @@ pub fn json<T: serde::Serialize>(value: &T) {
 /// Writes a value as one line of JSON.
 pub fn json_line<T: serde::Serialize>(value: &T) {
     print(&(serde_json::to_string(value).expect("our types have string keys and no failing parts") + "\n"));
+}
+
+/// Writes a line for people to standard error. That nobody can read it is no reason for anything.
+pub fn say(text: &str) {
+    let _ = std::io::stderr().lock().write_all(format!("{text}\n").as_bytes());
 }
 
 fn gone(error: &std::io::Error) -> ! {

@@ -16,6 +16,7 @@ use nix::{
         epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
         signal::Signal,
     },
+    unistd::setsid,
 };
 use watt_exec::plan::Failure;
 use watt_os::{
@@ -91,11 +92,14 @@ pub enum Error {
 
 /// Runs the spawner until the daemon says [`Exit`](crate::protocol::Request::Exit), or ends before it started
 /// anything with status 0 or [`DAEMON_REFUSED`]. Returns the status to exit with. To be called in a process
-/// with one thread, which it takes over: signals, subreaper, limits, mask.
+/// with one thread, which it takes over: session, signals, subreaper, limits, mask.
 ///
 /// # Errors
 /// When there is one already, and when it cannot start. Once the first daemon runs nothing is an error.
 pub fn run(settings: &Settings) -> Result<i32, Error> {
+    // Away from the terminal, whose Ctrl-C and whose end are for `wattctl up` alone. Refused to the leader of a process group
+    // (EPERM of setsid(2)): a service manager's process is in a session of its own already.
+    let _ = setsid();
     let lock = Lock::take(&settings.lock)?;
     let mut spawner = Spawner::new(&settings.daemon)?;
     let end = loop {
