@@ -415,6 +415,28 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_sees_its_own_sockets_and_no_others() {
+        let hide = |host: &Host| launched(host, |_| {}).plan.hide;
+        let keep = PathBuf::from("/run/watt/shop/workers/api/0");
+        assert_eq!(hide(&HOST), Some(HiddenFolder { folder: "/run/watt".into(), keep }));
+        assert_eq!(hide(&Host { bind_files: false, ..HOST }), None);
+    }
+
+    #[test]
+    fn a_folder_that_was_chosen_for_the_sockets_is_not_hidden_itself() {
+        let places = Places { runtime: "/srv/run/shop".into(), state: "/srv/state".into() };
+        let check = |variable: (&str, &str), expected: &str| {
+            let inherited = BTreeMap::from([(variable.0.to_owned(), variable.1.to_owned())]);
+            assert_eq!(hidden(&places, &inherited), Path::new(expected), "{variable:?}");
+        };
+        check(("XDG_RUNTIME_DIR", "/srv"), "/srv/run");
+        check(("WATT_RUNTIME_DIR", "/srv/run"), "/srv/run/shop");
+        // Not obeyed, and so not what chose the folder.
+        check(("WATT_RUNTIME_DIR", "srv/run"), "/srv/run");
+        check(("WATT_RUNTIME_DIR", ""), "/srv/run");
+    }
+
+    #[test]
     fn resource_limits_have_the_kernels_numbers() {
         let launch = launched(&HOST, |service| {
             let value = watt_core::plan::RlimitValue { soft: 9, hard: 10 };
