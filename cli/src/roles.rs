@@ -9,7 +9,8 @@ use crate::args;
 /// `wattctl spawner`
 pub fn spawner(arguments: args::Spawner) -> ExitCode {
     watt_supervisor::title::set("spawner", &arguments.app);
-    match watt_spawner::run(&watt_spawner::Settings { lock: arguments.lock, daemon: arguments.daemon }) {
+    let args::Spawner { lock, daemon, .. } = arguments;
+    match watt_spawner::run(&watt_spawner::Settings { lock, daemon, stall_max: watt_spawner::STALL_MAX }) {
         Ok(status) => ExitCode::from(u8::try_from(status).unwrap_or(1)),
         Err(error) => failed("spawner", &error),
     }

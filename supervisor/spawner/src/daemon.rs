@@ -31,8 +31,8 @@ pub const SPAWNER_FD_VARIABLE: &str = "WATT_SPAWNER_FD";
 /// end, or one while there are runs, is a crash, and the daemon is started again.
 pub const DAEMON_REFUSED: i32 = 78;
 
-/// How long a daemon may leave messages unread before it counts as stuck and is killed.
-pub(crate) const STALL_MAX: Duration = Duration::from_secs(30);
+/// How long a daemon may leave messages unread.
+pub const STALL_MAX: Duration = Duration::from_secs(30);
 
 /// How long a daemon may live on without its socket, which it cannot do anything without. Enough to end by
 /// itself: a status of its own says more than our signal.

@@ -120,6 +120,8 @@ pub(crate) struct Reports {
     pub(crate) said: Said,
     /// The descriptors it made, with their names.
     pub(crate) descriptors: Vec<(String, OwnedFd)>,
+    /// Whether we had no room for some of them. What is started without them is not what was asked for.
+    pub(crate) lost_descriptors: bool,
 }
 
 /// The last thing the stage said.
@@ -146,7 +148,7 @@ const TEXT_SIZE_MAX: usize = 8 << 10;
 
 impl Reports {
     fn new(socket: OwnedFd) -> Self {
-        Self { socket, said: Said::Nothing, descriptors: Vec::new() }
+        Self { socket, said: Said::Nothing, descriptors: Vec::new(), lost_descriptors: false }
     }
 
     /// Takes in what has arrived. Returns whether that was all: the stage has ended, in its program or
@@ -156,13 +158,14 @@ impl Reports {
             match fdpass::receive(self.socket.as_fd(), buffer) {
                 Ok(received) if received.length == 0 => return true,
                 Ok(received) => {
+                    self.lost_descriptors |= received.lost_descriptors;
                     let report = buffer.get(..received.length).map(wire::decode);
                     if let Some(Ok(report)) = report {
                         self.take(report, received.descriptors);
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-                // Cut, for want of free descriptors: nothing to keep, but there may be more.
+                // Cut, because it is longer than any that the stage sends: nothing to keep, but there may be more.
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
                 Err(_) => return true,
             }

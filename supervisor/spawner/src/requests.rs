@@ -6,7 +6,7 @@ use std::{
 };
 
 use nix::errno::Errno;
-use watt_os::process::SpawnError;
+use watt_os::{fdpass::Received, process::SpawnError};
 
 use crate::{
     ending::End,
@@ -29,8 +29,12 @@ const VALUES_SIZE_MAX: usize = 64 << 20;
 impl Spawner {
     /// Does what the daemon asks for. A request that makes no sense is refused where there is an answer to
     /// say so, and passed over with a line in the log where there is none.
-    pub(crate) fn request(&mut self, request: Request, descriptors: Vec<OwnedFd>) {
+    pub(crate) fn request(&mut self, request: Request, received: Received) {
+        let Received { descriptors, lost_descriptors, .. } = received;
         match request {
+            Request::Spawn { run, .. } if lost_descriptors => {
+                self.spawn_failed(run, at("descriptors")(Errno::EMFILE));
+            }
             Request::List => self.outbox.push_list(self.daemon.restarts, self.started_at_ms),
             Request::Spawn { run, tag, cgroup, pass } => self.spawn(run, tag, cgroup, &pass, &descriptors),
             Request::Tag { run, tag } => match self.holdings.runs.get_mut(&run) {
@@ -58,11 +62,13 @@ impl Spawner {
     fn spawn(&mut self, run: u64, tag: Vec<u8>, cgroup: bool, pass: &[String], descriptors: &[OwnedFd]) {
         match self.try_spawn(run, tag, cgroup, pass, descriptors) {
             Ok((pid, descriptors)) => self.outbox.push((Message::Spawned { run, pid }, descriptors)),
-            Err(SpawnError { step, errno }) => {
-                let failed = Message::SpawnFailed { run, step: step.into(), errno: errno as i32 };
-                self.outbox.push((failed, Vec::new()));
-            }
+            Err(error) => self.spawn_failed(run, error),
         }
+    }
+
+    fn spawn_failed(&mut self, run: u64, SpawnError { step, errno }: SpawnError) {
+        let failed = Message::SpawnFailed { run, step: step.into(), errno: errno as i32 };
+        self.outbox.push((failed, Vec::new()));
     }
 
     fn try_spawn(

@@ -26,7 +26,7 @@ use watt_os::{
 };
 
 use crate::{
-    daemon::{DAEMON_REFUSED, Daemon, STALL_MAX},
+    daemon::{DAEMON_REFUSED, Daemon},
     ending::End,
     errands::{ERRANDS_MAX, Errand},
     launch::{Launcher, Reports, Said},
@@ -45,6 +45,8 @@ pub struct Settings {
     /// The daemon's command line. It gets our environment and working directory, its socket as descriptor 3,
     /// and that number in [`SPAWNER_FD_VARIABLE`](crate::SPAWNER_FD_VARIABLE).
     pub daemon: Vec<OsString>,
+    /// How long a daemon may leave messages unread before it counts as stuck and is killed: [`STALL_MAX`], except in tests.
+    pub stall_max: Duration,
 }
 
 /// Why there is no spawner (any more).
@@ -101,7 +103,7 @@ pub fn run(settings: &Settings) -> Result<i32, Error> {
     // (EPERM of setsid(2)): a service manager's process is in a session of its own already.
     let _ = setsid();
     let lock = Lock::take(&settings.lock)?;
-    let mut spawner = Spawner::new(&settings.daemon)?;
+    let mut spawner = Spawner::new(settings)?;
     let end = loop {
         if let Some(end) = spawner.end.take() {
             break end;
@@ -129,6 +131,8 @@ pub(crate) struct Spawner {
     next_token: u64,
     /// What the daemon's socket is watched for.
     interest: EpollFlags,
+    /// See [`Settings`].
+    stall_max: Duration,
     /// Requests that made no sense.
     nonsense: u64,
     /// Where messages are received.
@@ -153,7 +157,7 @@ const FIRST_STAGE: u64 = 2;
 const REQUESTS_PER_TURN: usize = 32;
 
 impl Spawner {
-    fn new(daemon: &[OsString]) -> Result<Self, Error> {
+    fn new(settings: &Settings) -> Result<Self, Error> {
         let setup = |what| move |source| Error::Setup { what, source };
         process::become_subreaper().map_err(setup("become subreaper"))?;
         signalfd::ignore(Signal::SIGPIPE).map_err(setup("ignore SIGPIPE"))?;
@@ -171,13 +175,14 @@ impl Spawner {
             epoll,
             signals,
             launcher: Launcher::new().map_err(setup("unpack the exec stage"))?,
-            daemon: Daemon::new(daemon).map_err(setup("plan the daemon"))?,
+            daemon: Daemon::new(&settings.daemon).map_err(setup("plan the daemon"))?,
             outbox: Outbox::default(),
             holdings: Holdings::default(),
             pids: BTreeMap::new(),
             stages: BTreeMap::new(),
             next_token: FIRST_STAGE,
             interest: EpollFlags::empty(),
+            stall_max: settings.stall_max,
             nonsense: 0,
             buffer: vec![0; MESSAGE_SIZE_MAX],
             end: None,
@@ -209,7 +214,7 @@ impl Spawner {
 
     /// Until the next deadline.
     fn timeout(&self) -> EpollTimeout {
-        let stalled = self.outbox.blocked_since().map(|since| since + STALL_MAX);
+        let stalled = self.outbox.blocked_since().map(|since| since + self.stall_max);
         let deadlines = [self.daemon.start_at(), self.daemon.kill_at(), self.outbox.retry_at(), stalled];
         let errands = self.errands().map(|errand| errand.deadline);
         let Some(next) = deadlines.into_iter().flatten().chain(errands).min() else {
@@ -231,7 +236,7 @@ impl Spawner {
         let now = Instant::now();
         self.end_errands(|errand| errand.deadline <= now);
         self.daemon.kill_deaf(now);
-        if self.outbox.blocked_since().is_some_and(|since| now >= since + STALL_MAX) {
+        if self.outbox.blocked_since().is_some_and(|since| now >= since + self.stall_max) {
             self.daemon.kill("reads nothing");
             self.outbox.clear();
         }
@@ -425,9 +430,7 @@ impl Spawner {
             Ok(received) => received,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                note(format_args!(
-                    "a request of the daemon was cut: it is too long, or there are no free descriptors"
-                ));
+                self.nonsense("it is too long");
                 return true;
             }
             Err(_) => {
@@ -443,7 +446,7 @@ impl Spawner {
             Ok(request) => {
                 self.daemon.heard();
                 self.outbox.open();
-                self.request(request, received.descriptors);
+                self.request(request, received);
             }
             Err(error) => self.nonsense(&error.to_string()),
         }

@@ -14,6 +14,7 @@ use std::{
 };
 
 use nix::{
+    errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{signal::Signal, stat::Mode},
     unistd::{Uid, mkfifo},
@@ -58,6 +59,9 @@ pub(crate) fn all() -> Vec<Case> {
         the_last_requests_of_a_dead_daemon_count,
         values_of_ten_thousand_workers_are_kept,
         a_daemon_that_closes_its_socket_is_replaced,
+        a_daemon_that_reads_nothing_is_replaced,
+        more_descriptors_than_may_be_under_way_arrive_later,
+        without_free_descriptors_a_start_is_refused,
         descriptors_do_not_leak,
         private_memory_stays_below_a_megabyte,
         a_second_spawner_is_refused_with_the_pid,
@@ -526,6 +530,106 @@ fn a_daemon_that_closes_its_socket_is_replaced() {
     let mut next = app.daemon();
     assert_ne!(next.pid, pid);
     assert!(matches!(next.list()[0].0, Message::Info { daemon_restarts: 1, .. }));
+}
+
+fn a_daemon_that_reads_nothing_is_replaced() {
+    let app = App::start_with(|command| {
+        command.env(role::STALL_MS, "200");
+    });
+    let mut daemon = app.daemon();
+    daemon.spawn(1, sh("exec sleep 1000"));
+    daemon.executed(1);
+    // Nothing waits for it, so that it may be silent.
+    idle(app.spawner.id());
+    assert_ne!(state(daemon.pid), None);
+    // More than fits into the socket.
+    for number in 0..20u8 {
+        daemon.send(&Request::Put { key: number.to_string(), value: vec![number; 32 << 10] }, &[]);
+    }
+    daemon.send(&Request::List, &[]);
+    let mut next = app.daemon();
+    assert_ne!(next.pid, daemon.pid);
+    let list = next.list();
+    assert!(matches!(list[0].0, Message::Info { daemon_restarts: 1, .. }));
+    assert!(matches!(list[1].0, Message::Run { run: 1, exit: None, .. }));
+}
+
+/// Starts a spawner, as a user of its own if that can be, with a limit of descriptors.
+fn start_with_descriptors(limit: u32) -> App {
+    const USER: u32 = 61_234;
+    App::start_with(|command| {
+        let exe = command.get_program().to_owned();
+        let variables: Vec<_> =
+            command.get_envs().map(|(name, value)| (name.to_owned(), value.unwrap().to_owned())).collect();
+        let folder = command.get_envs().find(|(name, _)| *name == role::FOLDER).unwrap().1.unwrap();
+        if Uid::effective().is_root() {
+            for path in [Path::new(folder), &Path::new(folder).join("daemons")] {
+                std::os::unix::fs::chown(path, Some(USER), None).unwrap();
+            }
+        }
+        *command = process::Command::new("/bin/sh");
+        command.args(["-c", &format!("ulimit -n {limit}; exec \"$0\"")]).arg(exe).envs(variables);
+        if Uid::effective().is_root() {
+            std::os::unix::process::CommandExt::uid(command, USER);
+        }
+    })
+}
+
+/// unix(7), ETOOMANYREFS: as many as the limit of descriptors may be under way.
+fn more_descriptors_than_may_be_under_way_arrive_later() {
+    let app = start_with_descriptors(256);
+    let mut daemon = app.daemon();
+    const RUNS: u64 = 30;
+    for run in 0..RUNS {
+        daemon.spawn(run, sh("exec sleep 1000"));
+        daemon.executed(run);
+    }
+    const LISTS: usize = 20;
+    for _ in 0..LISTS {
+        daemon.send(&Request::List, &[]);
+    }
+    idle(app.spawner.id());
+    for _ in 0..LISTS {
+        let mut runs = 0;
+        loop {
+            match daemon.next() {
+                (Message::Run { .. }, descriptors) => {
+                    assert_eq!(descriptors.len(), 3);
+                    runs += 1;
+                }
+                (Message::ListEnd, _) => break,
+                _ => {}
+            }
+        }
+        assert_eq!(runs, RUNS);
+    }
+}
+
+fn without_free_descriptors_a_start_is_refused() {
+    let app = start_with_descriptors(64);
+    let mut daemon = app.daemon();
+    daemon.spawn(1, sh("exec sleep 1000"));
+    let (_, [pidfd, ..]) = daemon.spawned(1);
+    daemon.executed(1);
+    let refused = |daemon: &mut Daemon, run: u64| {
+        daemon.spawn(run, sh("exec sleep 1000"));
+        daemon.wait(|message| match message {
+            Message::SpawnFailed { run: told, step, errno } if *told == run => Some((step.clone(), *errno)),
+            Message::Spawned { run: told, .. } if *told == run => panic!("there was room"),
+            _ => None,
+        })
+    };
+    for kept in 0..80 {
+        let any = memfd::sealed(c"any", b"").unwrap();
+        daemon.send(&Request::Keep { name: kept.to_string() }, &[any.as_fd()]);
+    }
+    assert_eq!(refused(&mut daemon, 2).0, ("descriptors".to_owned(), Errno::EMFILE as i32));
+    assert!(matches!(daemon.list()[1].0, Message::Run { run: 1, exit: None, .. }));
+    watt_os::pidfd::send_signal(&pidfd, Signal::SIGKILL as i32).unwrap();
+    daemon.exited(1);
+    daemon.send(&Request::Forget { run: 1 }, &[]);
+    // Room for the request, and not for all that a start takes.
+    assert_eq!(refused(&mut daemon, 3).0.1, Errno::EMFILE as i32);
 }
 
 fn descriptors_do_not_leak() {
