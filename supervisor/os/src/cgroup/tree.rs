@@ -2,13 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt, fs, io,
+    fmt, fs, io, iter,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use super::{Controller, Group, Host, Mode, file, host::Hierarchy};
-use crate::xattr;
+use crate::{process_info::Stat, xattr};
 
 /// The v2 controllers that limits need.
 const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
@@ -16,6 +16,9 @@ const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
 /// How often a cgroup is looked through that is to be emptied. What is forked by a process that was moved is born in its new
 /// place, so that this ends soon.
 const MOVES_MAX: usize = 16;
+
+/// How far up a process's parents are looked at, which may change meanwhile.
+const ANCESTORS_MAX: usize = 64;
 
 /// Why a hierarchy cannot be used.
 #[derive(Debug)]
@@ -153,18 +156,15 @@ impl Tree {
     /// # Errors
     /// What the first hierarchy that refuses says.
     pub fn make(&self, group: &Group) -> io::Result<()> {
-        if let Some(dir) = group.unified.as_ref().and_then(|dir| dir.parent()) {
-            file::make_dir(dir)?;
-            if self.legacy.is_empty() {
-                for name in CONTROLLERS {
-                    // One that is not there was reported by `enter_supervisor`.
-                    enable(&[dir.into()], name);
-                }
-            }
-        }
         for dir in group.directories() {
             if let Some(service) = dir.parent() {
                 file::make_dir(service)?;
+                if self.legacy.is_empty() {
+                    for name in CONTROLLERS {
+                        // One that is not there was reported by `enter_supervisor`.
+                        enable(&[service.into()], name);
+                    }
+                }
             }
             file::make_dir(dir)?;
         }
@@ -234,10 +234,11 @@ impl Base {
 
 /// The base on a host with v2 alone: the own unit where that is right, and for root a place of its own otherwise.
 ///
-/// A mark tells that a unit was delegated, but its absence tells nothing: the manager of a user's units (systemd 252) and
-/// systemd before 251, seen by an ordinary user, set none. That the user owns a cgroup does not tell either, because all
-/// units of that manager are the user's. There only a unit in which nothing but watt runs is taken, since all that is in
-/// it is moved: `systemd-run --user --scope -p Delegate=yes wattctl up`, but not a terminal's scope.
+/// A mark tells that a unit was delegated, but its absence tells an ordinary user nothing: the manager of a user's units
+/// sets none (systemd 252), and `trusted.delegate`, which is older than `user.delegate`, is hidden. That the user owns a
+/// cgroup does not tell either, because all units of that manager are the user's. So without a mark only a unit in which
+/// nothing but watt runs is taken, since all that is in it is moved: that of
+/// `systemd-run --user --scope -p Delegate=yes wattctl up`, but not a terminal's.
 fn unified_base(at: &Hierarchy, app: &str, uid: u32) -> Result<Base, Refusal> {
     // A daemon that is started again finds itself in `supervisor`, and so does one of a unit with DelegateSubgroup=.
     let (unit, is_taken) = match at.own.parent() {
@@ -273,20 +274,24 @@ fn is_delegated(dir: &Path) -> bool {
         .any(|name| xattr::get(dir, name).is_ok_and(|value| value == b"1"))
 }
 
-/// A process in this cgroup that runs another program than we do.
+/// A process in this cgroup that neither runs our program nor was started by one that does.
 fn stranger(dir: &Path) -> Option<u32> {
     let text = file::read(&dir.join("cgroup.procs")).unwrap_or_default();
-    text.lines().filter_map(|line| line.parse().ok()).find(|pid| !runs_our_program(*pid))
+    text.lines().filter_map(|line| line.parse().ok()).find(|pid| !is_of_ours(*pid))
+}
+
+fn is_of_ours(pid: u32) -> bool {
+    // 0 stands for a process that our /proc does not show. One that has ended meanwhile is in nobody's way.
+    let parent = |pid: &u32| Stat::of(*pid).ok().map(|stat| stat.parent);
+    let has_ended = pid != 0 && Stat::of(pid).is_err();
+    has_ended || iter::successors(Some(pid), parent).take(ANCESTORS_MAX).any(runs_our_program)
 }
 
 fn runs_our_program(pid: u32) -> bool {
-    let program = |pid: &str| fs::metadata(format!("/proc/{pid}/exe")).map(|file| (file.dev(), file.ino()));
-    match (program(&pid.to_string()), program("self")) {
-        (Ok(its), Ok(ours)) => its == ours,
-        // One that has ended meanwhile is in nobody's way. 0 stands for a process that our /proc does not show.
-        (Err(error), _) => error.kind() == io::ErrorKind::NotFound && pid != 0,
-        (Ok(_), Err(_)) => false,
-    }
+    let program =
+        |pid: &str| fs::metadata(format!("/proc/{pid}/exe")).ok().map(|file| (file.dev(), file.ino()));
+    let its = program(&pid.to_string());
+    its.is_some() && its == program("self")
 }
 
 fn make_base(base: &Base) -> io::Result<()> {
@@ -376,14 +381,14 @@ mod tests {
                 Err(other) => panic!("{other}"),
             }
         };
-        let mut shell = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
-        let own = std::process::id();
-        assert_eq!(take(&format!("{own}\n")), Ok(unit.path().to_path_buf()));
-        assert_eq!(take(&format!("{own}\n{}\n", shell.id())), Err(shell.id()));
-        assert_eq!(take(&format!("{own}\n0\n")), Err(0));
-        shell.kill().unwrap();
-        shell.wait().unwrap();
-        assert_eq!(take(&format!("{own}\n{}\n", shell.id())), Ok(unit.path().to_path_buf()));
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let own = format!("{}\n{}\n", std::process::id(), child.id());
+        assert_eq!(take(&own), Ok(unit.path().to_path_buf()));
+        assert_eq!(take(&format!("{own}1\n")), Err(1));
+        assert_eq!(take(&format!("{own}0\n")), Err(0));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(take(&own), Ok(unit.path().to_path_buf()));
     }
 
     #[test]
