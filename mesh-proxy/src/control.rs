@@ -123,7 +123,7 @@ impl Control {
                 link = accept(listener) => self.link = Some(link),
                 order = next_order(&mut self.link) => self.obey(order).await,
                 Some((thread, event)) = events.recv() => {
-                    if let Some(end) = self.hear(thread, event) {
+                    if let Some(end) = self.hear(thread, event).await {
                         return end;
                     }
                 }
@@ -145,9 +145,7 @@ impl Control {
             }
             Ok(Some(Order::RemoveListener { id })) => {
                 self.early.retain(|(early, ..)| *early != id);
-                if let Some(threads) = self.registry.remove(&id) {
-                    self.remove_listener(&id, threads).await;
-                }
+                self.forget(&id).await;
             }
             Ok(Some(Order::Sockets { run, sockets })) => {
                 for (thread, sockets) in self.sockets.deal(run, sockets) {
@@ -188,8 +186,20 @@ impl Control {
                     let (id, kind) = (id.clone(), kind.clone());
                     self.order(thread, ThreadOrder::Add { id, kind, listener }).await;
                 }
-                Err(error) => tracing::error!(%id, %error, "a listener cannot be used"),
+                Err(error) => {
+                    tracing::error!(%id, %error, "a listener cannot be used");
+                    self.forget(&id).await;
+                    // The next link names it again.
+                    return self.drop_link(&LinkError::DescriptorsCut);
+                }
             }
+        }
+    }
+
+    /// What is no longer known may be named anew.
+    async fn forget(&mut self, id: &ListenerId) {
+        if let Some(threads) = self.registry.remove(id) {
+            self.remove_listener(id, threads).await;
         }
     }
 
@@ -225,7 +235,7 @@ impl Control {
         }
     }
 
-    fn hear(&mut self, thread: usize, event: ThreadEvent) -> Option<End> {
+    async fn hear(&mut self, thread: usize, event: ThreadEvent) -> Option<End> {
         match event {
             ThreadEvent::Applied { number } => self.applied(number),
             ThreadEvent::Drained { run } => {
@@ -241,6 +251,7 @@ impl Control {
             ThreadEvent::Refused(Refusal { caller, target, reason }) => {
                 self.tell(&FromProxy::Refused { caller, target, reason });
             }
+            ThreadEvent::ListenerEnded { id } => self.forget(&id).await,
             ThreadEvent::Ended => return self.ended(thread),
         }
         None
@@ -351,7 +362,7 @@ mod tests {
     #[tokio::test]
     async fn a_thread_that_dies_ends_the_process() {
         let (mut control, _queues) = control(2);
-        assert_eq!(control.hear(1, ThreadEvent::Ended), Some(End::ThreadDied(1)));
+        assert_eq!(control.hear(1, ThreadEvent::Ended).await, Some(End::ThreadDied(1)));
     }
 
     #[tokio::test]
@@ -361,9 +372,9 @@ mod tests {
         for queue in &mut queues {
             assert!(matches!(queue.try_recv(), Ok(ThreadOrder::Finish)));
         }
-        assert_eq!(control.hear(0, ThreadEvent::Ended), None);
-        assert_eq!(control.hear(0, ThreadEvent::Ended), None, "the same thread again");
-        assert_eq!(control.hear(1, ThreadEvent::Ended), Some(End::Finished));
+        assert_eq!(control.hear(0, ThreadEvent::Ended).await, None);
+        assert_eq!(control.hear(0, ThreadEvent::Ended).await, None, "the same thread again");
+        assert_eq!(control.hear(1, ThreadEvent::Ended).await, Some(End::Finished));
     }
 
     #[tokio::test]
@@ -377,10 +388,10 @@ mod tests {
         })
         .collect();
         assert_eq!(numbers, [1, 2], "numbers differ where versions do not");
-        control.hear(0, ThreadEvent::Applied { number: 1 });
-        control.hear(0, ThreadEvent::Applied { number: 2 });
+        control.hear(0, ThreadEvent::Applied { number: 1 }).await;
+        control.hear(0, ThreadEvent::Applied { number: 2 }).await;
         assert_eq!(control.applying.left, 1, "what was overtaken does not count");
-        control.hear(1, ThreadEvent::Applied { number: 2 });
+        control.hear(1, ThreadEvent::Applied { number: 2 }).await;
         assert_eq!(control.applying.left, 0);
     }
 }

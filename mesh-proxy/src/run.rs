@@ -12,8 +12,9 @@ use tokio::{
 
 use crate::{
     control::{self, Control, End, Signals},
-    listeners::ConnectionsMax,
-    process, threads,
+    process,
+    room::ConnectionsMax,
+    threads,
 };
 
 /// What an operator may choose.

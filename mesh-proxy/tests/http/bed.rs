@@ -220,6 +220,14 @@ impl Wire {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
     }
 
+    /// Byte by byte, each read before the next one comes.
+    pub(crate) async fn send_slowly(&mut self, text: &str) {
+        for byte in text.bytes() {
+            self.send([byte]).await;
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Ends this direction.
     pub(crate) async fn end(&mut self) {
         self.stream.shutdown().await.unwrap();

@@ -202,15 +202,15 @@ fn shutting_down_ends_idle_connections_now_and_others_after_their_request() {
 }
 
 #[test]
-fn a_head_may_come_letter_by_letter() {
+fn heads_may_come_letter_by_letter() {
     local(async {
         let (bed, worker) = Bed::with_worker();
-        worker.answer(OK);
         let mut client = bed.client();
-        for byte in GET.bytes() {
-            client.send([byte]).await;
-            tokio::task::yield_now().await;
-        }
+        client.send_slowly(GET).await;
+        let mut wire = worker.accept().await;
+        wire.head().await;
+        wire.send_slowly(&format!("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n{OK}")).await;
+        assert_eq!(status(&client.head().await), 103);
         assert_eq!(client.response().await, (200, "ok".into()));
     });
 }

@@ -51,6 +51,11 @@ impl Proxy {
         Self::start_by("\"$@\" & wait", Duration::from_secs(600))
     }
 
+    /// That may open so few files.
+    pub(crate) fn start_with_descriptors(max: u32) -> Self {
+        Self::start_by(&format!("ulimit -n {max}; exec \"$@\""), Duration::from_secs(600))
+    }
+
     fn start_by(command: &str, drain: Duration) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(folder.path().join("proxy.sock")).unwrap();
