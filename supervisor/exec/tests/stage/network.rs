@@ -16,7 +16,7 @@ use nix::{
 use watt_exec::plan::{LaunchPlan, PrivateNetwork, Report, Task};
 use watt_os::sock_diag::{SockDiag, original_destination};
 
-use crate::harness::{Running, User, eventually, program, start, wait_for};
+use crate::harness::{Running, User, eventually, launch, program, start, wait_for};
 
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(93, 184, 216, 34);
 
@@ -151,6 +151,44 @@ fn without_redirection_the_web_is_reached_by_any_ip() {
         }
         assert_eq!(call(&mut inside, OUTSIDE, 5432).unwrap_err(), Errno::ECONNREFUSED);
         listen_inside(&mut inside, Ipv4Addr::UNSPECIFIED, 8080).unwrap();
+    }
+}
+
+/// Sends where nothing but TCP leads, and prints what the kernel says to that.
+const SEND: &str = r"
+import errno, socket
+for family, ip in (
+    (socket.AF_INET, '93.184.216.34'),
+    (socket.AF_INET, '224.0.0.251'),
+    (socket.AF_INET, '127.77.1.5'),
+    (socket.AF_INET6, '2001:db8::1'),
+):
+    for way in ('connected', 'unconnected'):
+        stream = socket.socket(family, socket.SOCK_DGRAM)
+        stream.settimeout(30)
+        try:
+            if way == 'connected':
+                stream.connect((ip, 9))
+                stream.send(b'x')
+            else:
+                stream.sendto(b'x', (ip, 9))
+            stream.recv(1)
+        except OSError as error:
+            print(errno.errorcode.get(error.errno, error), end=' ')
+try:
+    socket.create_connection(('2001:db8::1', 80), 30)
+except OSError as error:
+    print(errno.errorcode.get(error.errno, error))
+";
+
+#[test]
+fn what_is_not_tcp_over_ipv4_fails_at_once() {
+    for user in User::all() {
+        let plan = LaunchPlan { argv: program(&["python3", "-c", SEND]).argv, ..plan(user, network(true)) };
+        let finished = launch(user, plan);
+        // The kernel's word for "dropped by a rule", and for "no route".
+        let expected = ["EPERM"; 6].into_iter().chain(["ENETUNREACH"; 3]).collect::<Vec<_>>().join(" ");
+        assert_eq!(finished.output.trim(), expected, "{user:?} {:?}", finished.reports);
     }
 }
 
