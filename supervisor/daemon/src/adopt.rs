@@ -33,7 +33,7 @@ use crate::{
     launch::Accepts,
     life,
     logs::{self, Logs},
-    proxy::Proxy,
+    proxy::{self, Proxy},
     proxy_link::ProxyLink,
     record::{self, RunNote, RunOf},
     runs::{Main, Run, SIGKILL},
@@ -160,8 +160,7 @@ impl App {
             self.said_ready = true;
         }
         for (name, (_, socket)) in held.listeners {
-            let kind = name.split('/').next().unwrap_or_default();
-            if name.matches('/').count() == 2 && matches!(kind, "mesh" | "worker" | "notify") {
+            if is_of_worker(&name) {
                 self.adopt_bound(name, socket);
             }
         }
@@ -300,6 +299,34 @@ impl App {
         }
     }
 
+    /// A run as a list tells it that was asked for again because a message was lost: what is not known yet is taken up.
+    pub(crate) fn told_again(&mut self, held: HeldRun) {
+        let HeldRun { run, tag: _, pid, stage, exit, pidfd, stdout, stderr, descriptors } = held;
+        let id = RunId(run);
+        let known = self.runs.get(&id);
+        let is_proxy = run >= proxy::FIRST_RUN;
+        let is_spawned =
+            if is_proxy { self.proxy.pid().is_some() } else { known.is_none_or(|run| run.main.is_some()) };
+        let is_over = known.and_then(|run| run.main.as_ref()).is_some_and(|main| main.exit.is_some());
+        let worker = known.map(|run| run.worker.clone());
+        if !is_spawned {
+            self.spawned(run, pid, vec![pidfd, stdout, stderr]);
+        }
+        if let (Stage::Failed { step, object, errno }, Some(run)) = (&stage, self.runs.get_mut(&id)) {
+            run.exec_failure =
+                Some(ExecFailure { step: step.clone(), object: object.clone(), errno: *errno });
+        }
+        let state = worker.and_then(|worker| Some(&self.fleet.worker(&worker)?.state));
+        if let (Stage::Executed, Some(State::Starting { run, executed: false, .. })) = (&stage, state)
+            && *run == id
+        {
+            self.executed(id, descriptors.into_iter());
+        }
+        if let Some(exit) = exit.filter(|_| !is_over) {
+            self.exited(run, exit);
+        }
+    }
+
     fn adopt_proxy(&mut self, held: HeldRun) {
         let id = RunId(held.run);
         match held.exit {
@@ -337,6 +364,12 @@ impl App {
         };
         tokio::spawn(Containment::Marks(marks).kill());
     }
+}
+
+/// Whether this is the name of a worker's socket at the spawner ([`crate::launch::listener_name`]).
+pub(crate) fn is_of_worker(name: &str) -> bool {
+    let kind = name.split('/').next().unwrap_or_default();
+    name.matches('/').count() == 2 && matches!(kind, "mesh" | "worker" | "notify")
 }
 
 /// The worker that a run's tag names.

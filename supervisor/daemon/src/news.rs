@@ -23,6 +23,7 @@ use watt_core::{
 use watt_spawner::protocol::{Message, Request, WaitStatus};
 
 use crate::{
+    adopt::is_of_worker,
     app::{App, Ending, PROXY},
     containment,
     events::happenings,
@@ -32,6 +33,7 @@ use crate::{
     proxy_link::LinkEvent,
     readiness::{self, Sign, Watch, notify::NotifySocket},
     runs::{Main, Run, Task},
+    start::HeldRun,
     status, words,
 };
 
@@ -59,15 +61,22 @@ impl App {
                 }
             }
             Message::Exited { run, exit } => self.exited(run, exit),
-            Message::Listener { name, .. } => self.bound(name, descriptors),
+            Message::Listener { name, .. } => {
+                if is_of_worker(&name) && !self.bound.contains_key(&name) {
+                    self.bound(name, descriptors);
+                }
+            }
             Message::ListenFailed { name, errno } => {
                 let error = io::Error::from_raw_os_error(errno);
                 tracing::warn!("cannot listen on {name}: {error}");
             }
             Message::Sockets { run, errno } => self.sockets(RunId(run), descriptors, errno),
-            // Of a list or a probe that was asked for before there was a loop.
+            Message::Run { run, tag, pid, stage, exit, names } => {
+                let held = HeldRun::new(run, tag, pid, stage, exit, names, descriptors);
+                held.into_iter().for_each(|held| self.told_again(held));
+            }
+            // Of a list or a probe that was asked for before there was a loop, or of a list that was asked for again.
             Message::Info { .. }
-            | Message::Run { .. }
             | Message::Kept { .. }
             | Message::Value { .. }
             | Message::ListEnd
@@ -75,7 +84,7 @@ impl App {
         }
     }
 
-    fn spawned(&mut self, run: u64, pid: u32, descriptors: Vec<OwnedFd>) {
+    pub(crate) fn spawned(&mut self, run: u64, pid: u32, descriptors: Vec<OwnedFd>) {
         let Ok([pidfd, stdout, stderr]) = <[OwnedFd; 3]>::try_from(descriptors) else {
             return tracing::error!("the spawner sent a process without its descriptors");
         };
@@ -103,8 +112,9 @@ impl App {
     }
 
     /// The program runs. Its listeners go to the proxy, and it is watched from now on.
-    fn executed(&mut self, id: RunId, descriptors: impl Iterator<Item = (String, OwnedFd)>) {
-        let Some(run) = self.runs.get_mut(&id) else { return };
+    pub(crate) fn executed(&mut self, id: RunId, descriptors: impl Iterator<Item = (String, OwnedFd)>) {
+        // Of one whose descriptors were lost, the list tells this once more.
+        let Some(run) = self.runs.get_mut(&id).filter(|run| run.main.is_some()) else { return };
         let worker = run.worker.clone();
         let mut sockets = Vec::new();
         for (name, descriptor) in descriptors {

@@ -256,9 +256,7 @@ impl App {
         self.ports.retain(|_, holder| *holder != id);
         // Done in its own time: the last lines are read by the logs' thread.
         drop(self.logs.ended(id));
-        if run.main.is_some() {
-            self.forgettable.push(id);
-        }
+        self.forgettable.push(id);
         self.push(run.worker.clone(), Event::Emptied(id));
         self.unsettle();
     }

@@ -98,6 +98,24 @@ pub(crate) struct HeldRun {
     pub(crate) descriptors: Vec<(String, OwnedFd)>,
 }
 
+impl HeldRun {
+    /// From the message of this name. `None` without the descriptors that belong to it.
+    pub(crate) fn new(
+        run: u64,
+        tag: Vec<u8>,
+        pid: u32,
+        stage: Stage,
+        exit: Option<WaitStatus>,
+        names: Vec<String>,
+        descriptors: Vec<OwnedFd>,
+    ) -> Option<HeldRun> {
+        let mut descriptors = descriptors.into_iter();
+        let (pidfd, stdout, stderr) = (descriptors.next()?, descriptors.next()?, descriptors.next()?);
+        let descriptors = names.into_iter().zip(descriptors).collect();
+        Some(HeldRun { run, tag, pid, stage, exit, pidfd, stdout, stderr, descriptors })
+    }
+}
+
 impl Held {
     /// Whether an earlier daemon had come so far that its configuration is in force.
     pub(crate) fn has_predecessor(&self) -> bool {
@@ -422,23 +440,7 @@ impl Held {
                 (self.daemon_restarts, self.started_at_ms) = (daemon_restarts, started_at_ms);
             }
             Message::Run { run, tag, pid, stage, exit, names } => {
-                let mut descriptors = descriptors.into_iter();
-                if let (Some(pidfd), Some(stdout), Some(stderr)) =
-                    (descriptors.next(), descriptors.next(), descriptors.next())
-                {
-                    let descriptors = names.into_iter().zip(descriptors).collect();
-                    self.runs.push(HeldRun {
-                        run,
-                        tag,
-                        pid,
-                        stage,
-                        exit,
-                        pidfd,
-                        stdout,
-                        stderr,
-                        descriptors,
-                    });
-                }
+                self.runs.extend(HeldRun::new(run, tag, pid, stage, exit, names, descriptors));
             }
             Message::Listener { name, address } => {
                 let descriptor = descriptors.into_iter().next();
