@@ -14,18 +14,21 @@ use std::{
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use watt_api::{
     client::{Client, LogsQuery},
-    control::{self, Problem, Status},
+    control::{self, Feature, Problem, Status},
 };
 use watt_config::Config;
 use watt_core::AppName;
-use watt_supervisor::places::Places;
+use watt_supervisor::{doctor, places::Places};
 
 use super::config;
 use crate::{
     args,
     context::{Running, holder, pid_in, uid},
     exit::{Exit, Failure, Outcome},
-    text::{out, progress::Progress},
+    text::{
+        out,
+        progress::{Progress, missing},
+    },
 };
 
 /// How long the supervisor's own processes may take until the control socket answers. Cgroups of a crashed predecessor may
@@ -61,7 +64,7 @@ pub async fn run(arguments: args::Up) -> Outcome {
         if json {
             out::json(&status);
         }
-        return Ok(if reply.ok { Exit::Ok } else { Exit::Failed });
+        return Ok(if missing(&status, &reply).is_empty() { Exit::Ok } else { Exit::Failed });
     }
     let query = LogsQuery { since: Some(status.started_at.clone()), follow: true, ..LogsQuery::default() };
     let json_lines = json || !std::io::stdout().is_terminal();
@@ -123,6 +126,9 @@ async fn start(app: &AppName, config: &Config) -> Result<(Child, Running), Failu
     };
     if let Some(pid) = holder(&places.lock()) {
         return Err(already_running(app, pid, &places));
+    }
+    if let Some(Feature { name, detail, fix, .. }) = doctor::obstacle() {
+        return Err(Failure { exit: Exit::Host, message: format!("{name}: {detail}"), hint: fix });
     }
     places.check(&config.plan).map_err(refused)?;
     places.create(uid()).map_err(refused)?;

@@ -64,14 +64,14 @@ impl Facts {
         let uid = geteuid().as_raw();
         Facts {
             uid,
-            kernel: read("/proc/sys/kernel/osrelease"),
+            kernel: kernel(),
             nofile: nofile(),
             probe,
             cgroups,
             // Where systemd-run(1) looks for it.
             user_manager: std::env::var_os("XDG_RUNTIME_DIR")
                 .is_some_and(|folder| Path::new(&folder).join("systemd/private").exists()),
-            pidfd: watt_os::pidfd::open(std::process::id()).map(drop).map_err(|error| error.to_string()),
+            pidfd: pidfd(),
             unprivileged_port_start: read("/proc/sys/net/ipv4/ip_unprivileged_port_start")
                 .parse()
                 .unwrap_or(1024),
@@ -89,6 +89,16 @@ impl Facts {
             },
         }
     }
+}
+
+/// The running kernel's release.
+pub(super) fn kernel() -> String {
+    read("/proc/sys/kernel/osrelease")
+}
+
+/// Whether processes can be held by descriptor.
+pub(super) fn pidfd() -> Result<(), String> {
+    watt_os::pidfd::open(std::process::id()).map(drop).map_err(|error| error.to_string())
 }
 
 /// A one-line file of /proc; empty when there is none, which is the same as not having the setting.

@@ -11,8 +11,9 @@ use super::{
     topic::{Finding, Topic},
 };
 
-/// clone3(2) with CLONE_INTO_CGROUP.
-const KERNEL_MIN: (u32, u32) = (5, 7);
+/// close_range(2) with CLOSE_RANGE_CLOEXEC, which every start of a process needs; pidfd_open(2), clone3(2) and
+/// CLONE_INTO_CGROUP are older.
+const KERNEL_MIN: (u32, u32) = (5, 11);
 /// `cgroup.kill`.
 const KERNEL_GOOD: (u32, u32) = (5, 14);
 /// Descriptors for a thousand workers: the spawner holds some six for each, the proxy its connections.
@@ -24,7 +25,7 @@ const MESH_PORT: u16 = 80;
 
 /// All conclusions.
 pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
-    let mut findings = vec![kernel(facts), pidfd(facts), open_files(facts), runtime(facts)];
+    let mut findings = vec![kernel(&facts.kernel), pidfd(&facts.pidfd), open_files(facts), runtime(facts)];
     findings.push(cgroups(facts));
     findings.extend(limits(facts));
     findings.push(whole_worker(facts));
@@ -49,15 +50,21 @@ fn off(topic: Topic, detail: impl Into<String>, fix: Option<&str>) -> Finding {
     Finding { topic, feature: Feature { state: FeatureState::Off, fix: fix.map(Into::into), ..feature } }
 }
 
-fn kernel(facts: &Facts) -> Finding {
+pub(super) fn kernel(text: &str) -> Finding {
     let topic = Topic::Kernel;
-    let text = facts.kernel.as_str();
+    let (major, minor) = KERNEL_MIN;
     match version(text) {
-        Some(version) if version >= KERNEL_GOOD => on(topic, text),
+        Some(version) if version >= KERNEL_GOOD => {
+            on(topic, format!("{text} ({major}.{minor} or newer is needed)"))
+        }
         Some(version) if version >= KERNEL_MIN => {
             degraded(topic, format!("{text}: workers are killed process by process before 5.14"), None)
         }
-        Some(_) => off(topic, format!("{text}: 5.7 is needed"), Some("install a newer kernel")),
+        Some(_) => off(
+            topic,
+            format!("{text}: Linux {major}.{minor} or newer is needed"),
+            Some("install a newer kernel"),
+        ),
         None => degraded(topic, format!("{text:?} is no version that is understood"), None),
     }
 }
@@ -68,9 +75,9 @@ fn version(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-fn pidfd(facts: &Facts) -> Finding {
+pub(super) fn pidfd(works: &Result<(), String>) -> Finding {
     let topic = Topic::ProcessDescriptors;
-    match &facts.pidfd {
+    match works {
         Ok(()) => on(topic, "pidfd_open works"),
         Err(error) => off(
             topic,
@@ -336,8 +343,8 @@ pub(super) mod tests {
         use FeatureState::{Degraded, Off};
         let as_user = ("change of user", Degraded, Some("start it as root, best as a systemd unit"));
         check(|_| {}, &[]);
-        check(|facts| facts.kernel = "5.10.0-28".into(), &[("kernel", Degraded, None)]);
-        check(|facts| facts.kernel = "4.19".into(), &[("kernel", Off, Some("install a newer kernel"))]);
+        check(|facts| facts.kernel = "5.11.0-28".into(), &[("kernel", Degraded, None)]);
+        check(|facts| facts.kernel = "5.10.0-28".into(), &[("kernel", Off, Some("install a newer kernel"))]);
         check(|facts| facts.kernel = String::new(), &[("kernel", Degraded, None)]);
         let boot = Some("boot with systemd.unified_cgroup_hierarchy=1");
         check(
