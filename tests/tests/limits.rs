@@ -101,6 +101,16 @@ fn a_fork_bomb_meets_its_limit_of_processes() {
     let tasks = app.worker("bomb", 0)["pids"].as_u64().unwrap_or_default();
     assert!(tasks <= 20, "{tasks} tasks");
     assert_eq!(app.get("/").0, 200);
+    let limit = app.worker("bomb", 0)["pids_limit"].clone();
+    assert!(limit["max"] == 20 && limit["refused"].as_u64() > Some(0), "{limit}");
+    assert!(app.ok(&["status"]).contains("pids limit 20 met "), "{}", app.ok(&["status"]));
+    assert!(app.ok(&["inspect", "bomb"]).contains("pids limit 20 met "));
+    let told = "bomb/0  met its limit of 20 processes and threads\n";
+    wait("the event has come", || {
+        let events = app.ok(&["events"]);
+        if events.contains(told) { Ok(()) } else { Err(events) }
+    });
+    assert_eq!(app.ok(&["events"]).matches(told).count(), 1, "thousands of refused forks are one event");
     app.down();
 }
 

@@ -284,7 +284,7 @@ impl App {
         let state = self.fleet.worker(&worker).map(|worker| worker.state.clone());
         if stage == Stage::Executed && exit.is_none() {
             self.give_listeners(id);
-            self.watch_memory(id);
+            self.watch_limits(id);
             if let Some(State::Starting { executed, .. }) = state {
                 self.watch(id, &mut Vec::new());
                 if !executed {

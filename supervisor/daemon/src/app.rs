@@ -167,8 +167,8 @@ pub(crate) enum Event {
     Readiness(readiness::News),
     /// No process of a run is left.
     Emptied(RunId),
-    /// The kernel killed a process of a run for memory.
-    OutOfMemory(RunId),
+    /// The memory limit of a run has killed, or its limit of processes refused a fork.
+    LimitHit(RunId),
     /// An operator's request.
     Command(Command),
     /// SIGTERM or SIGINT.
@@ -184,7 +184,7 @@ pub(crate) enum Event {
 pub(crate) struct Senders {
     pub(crate) readiness: mpsc::Sender<readiness::News>,
     pub(crate) emptied: mpsc::Sender<RunId>,
-    pub(crate) out_of_memory: mpsc::Sender<RunId>,
+    pub(crate) limit_hits: mpsc::Sender<RunId>,
     pub(crate) proxy: mpsc::Sender<LinkEvent>,
     pub(crate) commands: mpsc::Sender<Command>,
 }
@@ -194,7 +194,7 @@ pub(crate) struct Senders {
 pub(crate) struct Inbox {
     readiness: mpsc::Receiver<readiness::News>,
     emptied: mpsc::Receiver<RunId>,
-    out_of_memory: mpsc::Receiver<RunId>,
+    limit_hits: mpsc::Receiver<RunId>,
     proxy: mpsc::Receiver<LinkEvent>,
     commands: mpsc::Receiver<Command>,
     signals: Signals,
@@ -235,17 +235,17 @@ impl Signals {
 pub(crate) fn channels(signals: Signals, backlog: VecDeque<News>) -> (Senders, Inbox) {
     let (readiness_sender, readiness) = mpsc::channel(INBOX_SIZE);
     let (emptied_sender, emptied) = mpsc::channel(INBOX_SIZE);
-    let (out_of_memory_sender, out_of_memory) = mpsc::channel(INBOX_SIZE);
+    let (limit_hits_sender, limit_hits) = mpsc::channel(INBOX_SIZE);
     let (proxy_sender, proxy) = mpsc::channel(INBOX_SIZE);
     let (commands_sender, commands) = mpsc::channel(INBOX_SIZE);
     let senders = Senders {
         readiness: readiness_sender,
         emptied: emptied_sender,
-        out_of_memory: out_of_memory_sender,
+        limit_hits: limit_hits_sender,
         proxy: proxy_sender,
         commands: commands_sender,
     };
-    (senders, Inbox { readiness, emptied, out_of_memory, proxy, commands, signals, backlog })
+    (senders, Inbox { readiness, emptied, limit_hits, proxy, commands, signals, backlog })
 }
 
 impl App {
@@ -276,13 +276,12 @@ impl App {
             return Ok(Event::Tick);
         }
         let unsettled = self.unsettled_since.is_some();
-        let Inbox { readiness, emptied, out_of_memory, proxy, commands, signals, backlog: _ } =
-            &mut self.inbox;
+        let Inbox { readiness, emptied, limit_hits, proxy, commands, signals, backlog: _ } = &mut self.inbox;
         let event = tokio::select! {
             biased;
             () = signals.next() => Event::Terminate,
             news = self.link.next() => Event::Spawner(news?),
-            Some(run) = out_of_memory.recv() => Event::OutOfMemory(run),
+            Some(run) = limit_hits.recv() => Event::LimitHit(run),
             Some(run) = emptied.recv() => Event::Emptied(run),
             Some(news) = readiness.recv() => Event::Readiness(news),
             Some(news) = proxy.recv() => Event::Proxy(news),
@@ -300,7 +299,7 @@ impl App {
             Event::Proxy(news) => self.proxy_says(news),
             Event::Readiness(news) => self.readiness_says(news),
             Event::Emptied(run) => self.emptied(run),
-            Event::OutOfMemory(run) => self.out_of_memory(run),
+            Event::LimitHit(run) => self.limit_hit(run),
             Event::Command(command) => self.command(command),
             Event::Terminate => self.terminate(),
             Event::Tick => {

@@ -153,6 +153,7 @@ impl Launcher<'_> {
             listeners: pass.len() as u16,
             rlimits: rlimits(&service.limits),
             umask: UMASK,
+            keeps_session: false,
             user_namespace: host.user_namespace && (network == Network::Private || host.bind_files),
             network: (network == Network::Private).then(|| private_network(service, &accepts, host)),
             bind_files: if host.bind_files { bind_files(places, network, host) } else { Vec::new() },

@@ -25,6 +25,7 @@ mod containment;
 mod holder;
 mod host_probe;
 mod life;
+mod limit_hits;
 mod news;
 mod operate;
 mod perform;

@@ -25,7 +25,6 @@ use watt_spawner::protocol::{Message, Request, WaitStatus};
 use crate::{
     adopt::is_of_worker,
     app::{App, Ending, PROXY},
-    containment,
     events::happenings,
     launch::{Accepts, listener_name},
     listening::{Listening, Network, Owner},
@@ -97,7 +96,7 @@ impl App {
         known.spawned(pid, pidfd);
         let source = logs::Source::Worker(known.worker.clone());
         self.attach(id, source, None, stdout, stderr);
-        self.watch_memory(id);
+        self.watch_limits(id);
         self.unsettle();
     }
 
@@ -217,45 +216,9 @@ impl App {
         if matches!(cause, ExitCause::OutOfMemory { .. }) {
             self.out_of_memory(id);
         }
+        self.fork_refused(id);
         self.exited_now(&worker);
         self.push(worker, Event::Exited(id, cause));
-    }
-
-    /// Has the kernel tell of out-of-memory kills, which need not meet the main process.
-    pub(crate) fn watch_memory(&mut self, id: RunId) {
-        let Some(run) = self.runs.get_mut(&id) else { return };
-        let service = self.plan.services.get(&run.worker.service);
-        if service.is_none_or(|service| service.limits.memory.is_none()) || !run.group.is_usable() {
-            return;
-        }
-        let (group, counted) = (run.group.clone(), run.oom_kills_before);
-        let sender = self.senders.out_of_memory.clone();
-        run.tasks.push(Task(tokio::spawn(async move {
-            for told in counted.. {
-                containment::out_of_memory(&group, told).await;
-                if sender.send(id).await.is_err() {
-                    return;
-                }
-            }
-        })));
-    }
-
-    /// The kernel killed a process of a run for memory. With `oom_group` the rest follows: cgroup v2 does that itself,
-    /// v1 kills one process alone, and half a worker is worse than none.
-    pub(crate) fn out_of_memory(&mut self, id: RunId) {
-        let Some(run) = self.runs.get_mut(&id) else { return };
-        let kills = run.group.events().oom_kills;
-        if kills <= run.oom_kills_told {
-            return;
-        }
-        run.oom_kills_told = kills;
-        let worker = run.worker.clone();
-        let limits = self.plan.services.get(&worker.service).map(|service| &service.limits);
-        let (limit, whole) = limits.map_or((None, true), |limits| (limits.memory, limits.oom_group));
-        self.events.emit(happenings::OutOfMemory { worker, run: id, limit });
-        if whole {
-            self.kill(id);
-        }
     }
 
     /// A socket of a worker is bound.

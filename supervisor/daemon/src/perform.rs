@@ -31,7 +31,7 @@ use crate::{
     logs,
     places::WorkerPlaces,
     runs::{Run, SIGCONT, SIGKILL, SIGTERM, Task},
-    status,
+    status, words,
 };
 
 /// How often a free port of the host is asked for before it is taken although another run was told the same.
@@ -281,9 +281,9 @@ impl App {
         service: &watt_core::plan::Service,
         unenforced: &[watt_os::cgroup::Unenforced],
     ) {
-        let mut missing: Vec<String> = unenforced.iter().map(ToString::to_string).collect();
+        let mut missing = words::unenforced(unenforced);
         if launch::network(service, &self.host) != service.network {
-            missing.push("network: private is not available on this host".to_owned());
+            missing.push("a private network (not available on this host)".to_owned());
         }
         self.unenforced.insert(service.id.to_string(), missing);
     }

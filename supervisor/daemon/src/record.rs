@@ -89,6 +89,9 @@ pub(crate) struct Times {
     pub(crate) since_ms: u64,
     /// When its last run ended.
     pub(crate) exited_at_ms: u64,
+    /// How many forks the limit of processes refused to the last ended run that met it.
+    #[serde(default)]
+    pub(crate) pids_refused: u64,
 }
 
 /// The note on a worker.

@@ -59,6 +59,8 @@ pub(crate) struct Run {
     pub(crate) oom_kills_before: u64,
     /// Those that were told already.
     pub(crate) oom_kills_told: u64,
+    /// Whether it was told that the limit of processes refused a fork.
+    pub(crate) pids_limit_told: bool,
     /// The entry of the environment by which its processes can be told without a cgroup.
     pub(crate) environment: Vec<u8>,
     /// Its main process, from the moment it was cloned.
@@ -114,6 +116,7 @@ impl Run {
             cgroup_id: group.id(),
             oom_kills_before: oom_kills,
             oom_kills_told: oom_kills,
+            pids_limit_told: false,
             group,
             environment: format!("{}={mark}", life::VARIABLE).into_bytes(),
             main: None,

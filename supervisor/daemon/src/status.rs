@@ -9,7 +9,7 @@ use std::{
 };
 
 use watt_api::{
-    control::{self, Exit, Requests, WorkerState},
+    control::{self, Exit, PidsLimit, Requests, WorkerState},
     mesh::{Counts, Endpoint},
 };
 use watt_core::{
@@ -81,6 +81,7 @@ impl Sources<'_> {
             cpu_us: None,
             cpu_millis: None,
             pids: None,
+            pids_limit: plan.limits.pids.map(|max| PidsLimit { max, refused: times.pids_refused }),
             last_output: Vec::new(),
         }
     }
@@ -94,6 +95,9 @@ pub(crate) fn fill(service: &mut control::Service, figures: &BTreeMap<RunId, Fig
         worker.cpu_us = figures.cpu_us;
         worker.cpu_millis = figures.cpu_millis;
         worker.pids = figures.pids;
+        if let (Some(limit), Some(refused)) = (&mut worker.pids_limit, figures.pids_refused) {
+            limit.refused = refused;
+        }
     }
 }
 
@@ -139,16 +143,16 @@ pub(crate) fn describe(worker: &Worker, plan: &plan::Service, now: Instant, wait
         State::Draining { .. } => "its last requests are being answered".to_owned(),
         State::Stopping { cause: ExitCause::Stopped, .. } => "stopping".to_owned(),
         State::Stopping { cause, .. } => format!("ends: {}", words::exit(cause, plan.ready.timeout)),
-        State::Backoff { until, failures } => {
-            format!("{}; start {} in {}", last(), failures.get().saturating_add(1), wait(*until))
+        State::Backoff { until, .. } => {
+            format!("{}; retry in {}", last(), wait(*until))
         }
         State::Failed { failures, retry_at } => {
-            let within = words::duration(plan.restart.give_up_within);
+            let within = plan.restart.give_up_within;
             let next = match retry_at {
-                Some(at) => format!("next try in {}", wait(*at)),
+                Some(at) => format!("retry in {}", wait(*at)),
                 None => "`wattctl start` tries again".to_owned(),
             };
-            format!("{}, {failures} times within {within}; {next}", last())
+            format!("{}, {}; {next}", last(), words::times(failures.get(), within))
         }
         State::Completed { exit } => format!("completed: {}", words::exit(exit, plan.ready.timeout)),
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use watt_api::control::{Event, Exit, WorkerState};
-use watt_core::{RunId, ServiceId, WorkerId};
+use watt_core::{RunId, ServiceId, WorkerId, worker::ExitCause};
 
 use super::{Happening, Level};
 
@@ -18,7 +18,7 @@ pub struct WorkerEntered {
     pub state: WorkerState,
     /// How the run ended, when it is an end that brought it there.
     pub exit: Option<Exit>,
-    /// In words: `ready after 0.3 s`, `next start in 400 ms`.
+    /// In words: `ready`, `exit 3; retry in 400ms`.
     pub text: String,
 }
 
@@ -66,11 +66,39 @@ impl Happening for OutOfMemory {
 
     fn describe(self, event: &mut Event) {
         event.text = match self.limit {
-            Some(limit) => format!("{} met its memory limit of {limit} bytes", self.worker),
-            None => format!("{} was killed because the host ran out of memory", self.worker),
+            Some(limit) => format!("a process was killed: {}", ExitCause::OutOfMemory { limit: Some(limit) }),
+            None => "killed, because the host ran out of memory".to_owned(),
         };
         about(event, self.worker, Some(self.run));
         event.data.extend(self.limit.map(|limit| ("limit".to_owned(), limit.into())));
+    }
+}
+
+/// A worker has as many processes as it may, and wanted another one.
+#[derive(Debug)]
+pub struct PidsLimitMet {
+    /// Which.
+    pub worker: WorkerId,
+    /// Its run.
+    pub run: RunId,
+    /// The limit.
+    pub limit: u32,
+    /// How many forks it has refused so far.
+    pub count: u64,
+}
+
+impl Happening for PidsLimitMet {
+    const KIND: &'static str = "pids_limit";
+
+    fn level(&self) -> Level {
+        Level::Warn
+    }
+
+    fn describe(self, event: &mut Event) {
+        event.text = format!("met its limit of {} processes and threads", self.limit);
+        about(event, self.worker, Some(self.run));
+        event.data.insert("limit".into(), self.limit.into());
+        event.data.insert("count".into(), self.count.into());
     }
 }
 
