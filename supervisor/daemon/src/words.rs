@@ -64,7 +64,7 @@ pub fn duration(duration: Duration) -> String {
     };
     match seconds {
         _ if duration.as_millis() < 1000 => format!("{}ms", duration.as_millis()),
-        _ if tenths < 100 && tenths % 10 > 0 => format!("{}.{}s", tenths / 10, tenths % 10),
+        _ if tenths < 100 && !tenths.is_multiple_of(10) => format!("{}.{}s", tenths / 10, tenths % 10),
         0..60 => format!("{seconds}s"),
         60..3600 => two(seconds / 60, "m", seconds % 60, "s"),
         3600..86_400 => two(seconds / 3600, "h", seconds / 60 % 60, "m"),
