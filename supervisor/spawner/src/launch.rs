@@ -16,14 +16,19 @@ use nix::{
 use watt_exec::plan::{Failure, Probe, Report};
 use watt_os::{
     fdpass,
-    process::{self, Child, SpawnError},
+    process::{self, Child, Slots, SpawnError},
 };
 
 use crate::{stage::exec_stage, wire};
 
+/// Descriptors that a start takes: the stage, five of its own, and those that are passed on, of which a worker has one.
+const SLOTS: u16 = 16;
+
 /// What every start needs.
 #[derive(Debug)]
 pub(crate) struct Launcher {
+    /// `None` where a child starts with a copy of all descriptors of ours.
+    slots: Option<Slots>,
     stage: OwnedFd,
     argv: [CString; 1],
     null: File,
@@ -53,6 +58,7 @@ impl Launcher {
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
         Ok(Self {
+            slots: Slots::reserve(SLOTS)?,
             stage: exec_stage()?,
             argv: [c"watt-exec".into()],
             null: File::options().read(true).write(true).open("/dev/null")?,
@@ -71,7 +77,7 @@ impl Launcher {
         let [output, error] = start.streams;
         let mut descriptors = vec![self.null(), output, error, start.task, theirs.as_fd()];
         descriptors.extend(start.passed);
-        let child = process::spawn(&process::Launch {
+        let launch = process::Launch {
             program: self.stage.as_fd(),
             argv: &self.argv,
             // The stage takes nothing from its environment; the program's comes with its plan.
@@ -79,7 +85,11 @@ impl Launcher {
             descriptors: &descriptors,
             cgroup: start.cgroup,
             nofile: (!start.raised_limit).then_some(self.nofile),
-        })?;
+        };
+        let child = match &self.slots {
+            Some(slots) => process::spawn_through(slots, &launch)?,
+            None => process::spawn(&launch)?,
+        };
         Ok((child, Reports::new(ours)))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::Read,
+    io::{self, Read},
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
 };
@@ -16,7 +16,7 @@ use super::*;
 
 /// Runs `/bin/sh -c script` with the given descriptors after standard input, which is /dev/null.
 fn sh(
-    way: Way,
+    way: Way<'_>,
     script: &str,
     descriptors: &[&OwnedFd],
     nofile: Option<(u64, u64)>,
@@ -39,11 +39,22 @@ fn sh(
     )
 }
 
+/// Every way to make a child.
+fn each(check: impl Fn(Way<'_>)) {
+    let slots = Slots::reserve(16).unwrap();
+    check(Way::Clone3);
+    check(Way::Clone);
+    match &slots {
+        Some(slots) => check(Way::Slots(slots)),
+        None => println!("no close_range(2) here"),
+    }
+}
+
 fn wait(child: &Child) -> WaitStatus {
     waitid(Id::PIDFd(child.pidfd.as_fd()), WaitPidFlag::WEXITED).unwrap()
 }
 
-fn output(way: Way, script: &str, nofile: Option<(u64, u64)>) -> String {
+fn output(way: Way<'_>, script: &str, nofile: Option<(u64, u64)>) -> String {
     let (read, write) = pipe().unwrap();
     let child = sh(way, script, &[&write, &write], nofile).unwrap();
     drop(write);
@@ -55,24 +66,24 @@ fn output(way: Way, script: &str, nofile: Option<(u64, u64)>) -> String {
 
 #[test]
 fn exit_statuses_and_signals_are_the_childs() {
-    for way in [Way::Clone3, Way::Clone] {
+    each(|way| {
         let child = sh(way, "exit 7", &[], None).unwrap();
         assert!(matches!(wait(&child), WaitStatus::Exited(pid, 7) if pid.as_raw() as u32 == child.pid));
         let child = sh(way, "read -r line", &[], None).unwrap();
         assert!(matches!(wait(&child), WaitStatus::Exited(_, 1)), "standard input is at its end");
-    }
+    });
 }
 
 #[test]
 fn descriptors_arrive_in_order_and_no_others_do() {
     // Open without close-on-exec and with a number that is not the child's: it must not arrive.
     let stray = fcntl(File::open("/dev/zero").unwrap(), FcntlArg::F_DUPFD(40)).unwrap();
-    for way in [Way::Clone3, Way::Clone] {
+    each(|way| {
         let text = output(way, "for fd in /proc/self/fd/*; do readlink $fd; done", None);
         assert!(!text.contains("/dev/zero"), "{text}");
         assert_eq!(text.lines().next(), Some("/dev/null"), "{text}");
         assert_eq!(text.matches("pipe:").count(), 2, "{text}");
-    }
+    });
     nix::unistd::close(stray).unwrap();
 }
 
@@ -84,7 +95,7 @@ fn low_descriptors_are_not_overwritten_before_they_are_placed() {
     let mut list: Vec<&OwnedFd> = filler.iter().collect();
     list.extend(filler.iter().rev());
     list.push(&read);
-    for way in [Way::Clone3, Way::Clone] {
+    each(|way| {
         let child = sh(
             way,
             "i=1; while [ $i -le 56 ]; do [ -w /proc/self/fd/$i ] || exit 3; i=$((i+1)); done",
@@ -92,14 +103,28 @@ fn low_descriptors_are_not_overwritten_before_they_are_placed() {
             None,
         );
         assert!(matches!(wait(&child.unwrap()), WaitStatus::Exited(_, 0)));
-    }
+    });
+}
+
+#[test]
+fn slots_hold_nothing_after_a_spawn() {
+    let Some(slots) = Slots::reserve(16).unwrap() else { return println!("no close_range(2) here") };
+    let (read, write) = pipe().unwrap();
+    let child =
+        sh(Way::Slots(&slots), "exec >&- 2>&-; read -r line; exit 5", &[&write, &write], None).unwrap();
+    drop(write);
+    // Ends when the last copy of the other side is closed.
+    assert_eq!(io::read_to_string(File::from(read)).unwrap(), "");
+    assert!(matches!(wait(&child), WaitStatus::Exited(_, 5)));
+    let open = format!("/proc/self/fd/{}", slots.end() - 1);
+    assert_eq!(fs::read_link(open).unwrap(), Path::new("/dev/null"));
 }
 
 #[test]
 fn the_limit_of_descriptors_is_set() {
-    for way in [Way::Clone3, Way::Clone] {
+    each(|way| {
         assert_eq!(output(way, "ulimit -Sn; ulimit -Hn", Some((123, 456))), "123\n456\n");
-    }
+    });
 }
 
 #[test]
@@ -107,10 +132,10 @@ fn what_cannot_be_executed_is_named_and_leaves_no_process() {
     let text = File::open("/etc/passwd").unwrap();
     let launch =
         Launch { program: text.as_fd(), argv: &[], env: &[], descriptors: &[], cgroup: None, nofile: None };
-    for way in [Way::Clone3, Way::Clone] {
+    each(|way| {
         let error = spawn_by(way, &launch).unwrap_err();
         assert_eq!((error.step, error.errno), ("execveat", Errno::EACCES));
-    }
+    });
 }
 
 #[test]
@@ -146,7 +171,7 @@ fn the_program_starts_in_its_cgroup() {
     let directory = File::open(&cgroup).unwrap();
     let cat = File::open("/bin/cat").unwrap();
     let null = File::open("/dev/null").unwrap();
-    for way in [Way::Clone3, Way::Clone] {
+    each(|way| {
         let (read, write) = pipe().unwrap();
         let launch = Launch {
             program: cat.as_fd(),
@@ -163,6 +188,6 @@ fn the_program_starts_in_its_cgroup() {
         wait(&child);
         let name = cgroup.file_name().unwrap().to_str().unwrap();
         assert!(text.lines().any(|line| line.starts_with("0::/") && line.ends_with(name)), "{way:?}: {text}");
-    }
+    });
     fs::remove_dir(cgroup).unwrap();
 }
