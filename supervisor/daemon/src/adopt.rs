@@ -35,7 +35,7 @@ use crate::{
     logs::{self, Logs},
     proxy::{self, Proxy},
     proxy_link::ProxyLink,
-    record::{self, RunNote, RunOf},
+    record::{self, RunNote, RunOf, Uptime},
     runs::{Main, Run, SIGKILL},
     settings::StartError,
     snapshot,
@@ -165,9 +165,9 @@ impl App {
             }
         }
 
-        let now_ms = status::now_ms();
+        let uptime = Uptime::now();
         self.times.extend(notes.iter().map(|(worker, note)| (worker.clone(), note.times)));
-        let saved = notes.into_iter().map(|(worker, note)| (worker, note.restore(now_ms)));
+        let saved = notes.into_iter().map(|(worker, note)| (worker, note.restore(uptime)));
         let mut saved: BTreeMap<WorkerId, Saved> = saved.collect();
         let numbers: BTreeSet<RunId> = held.runs.iter().map(|run| RunId(run.run)).collect();
         let live = held.runs.iter().filter(|run| run.exit.is_none());

@@ -41,7 +41,7 @@ use crate::{
     proxy::Proxy,
     proxy_link::{LinkEvent, ProxyLink},
     readiness,
-    record::{self, Times, WorkerNote},
+    record::{self, Times, Uptime, WorkerNote},
     runs::Run,
     snapshot,
     spawner_link::{News, SpawnerLink},
@@ -339,12 +339,12 @@ impl App {
         if !changed.is_empty() {
             self.unsettle();
         }
-        let (now, now_ms) = (Instant::now(), status::now_ms());
+        let (now, now_ms, uptime) = (Instant::now(), status::now_ms(), Uptime::now());
         for worker in changed {
             self.announce(&worker, now, now_ms);
             let Some(saved) = self.fleet.save(now, &worker) else { continue };
             let times = self.times.get(&worker).copied().unwrap_or_default();
-            let note = WorkerNote::new(&saved, times, now_ms);
+            let note = WorkerNote::new(&saved, times, uptime);
             // A note is strings and numbers, which always have a JSON form.
             if let Ok(value) = serde_json::to_vec(&note) {
                 self.put(&record::key(&worker), value);

@@ -67,9 +67,9 @@ use watt_spawner::DAEMON_REFUSED;
 
 pub use settings::Settings;
 
-/// Threads for work that waits for files: figures, kills, old log lines. Bounded, so that a thousand kills at once do
-/// not make a thousand threads.
-const BLOCKING_THREADS_MAX: usize = 4;
+/// Threads for work that waits for files: figures, kills, and half of them for old log lines. Bounded, so that a thousand
+/// kills at once do not make a thousand threads.
+pub(crate) const BLOCKING_THREADS_MAX: usize = 4;
 
 /// Runs the daemon until its application is over. Needs the spawner's socket ([`watt_spawner::Handle::from_env`]).
 ///

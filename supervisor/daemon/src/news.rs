@@ -211,11 +211,11 @@ impl App {
             main.exit = Some(exit);
         }
         let worker = known.worker.clone();
-        let limit = self.plan.services.get(&worker.service).and_then(|service| service.limits.memory);
-        let cause = known.cause(exit, known.group.events().oom_kills, limit);
-        if matches!(cause, ExitCause::OutOfMemory { .. }) {
-            self.out_of_memory(id);
-        }
+        // Runs are of services of the plan.
+        let Some(service) = self.plan.services.get(&worker.service) else { return };
+        let cause = known.cause(exit, known.group.events().oom_kills, &service.limits);
+        // Told before the end that it may have brought about.
+        self.out_of_memory(id);
         self.fork_refused(id);
         self.exited_now(&worker);
         self.push(worker, Event::Exited(id, cause));
