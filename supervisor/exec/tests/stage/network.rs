@@ -3,7 +3,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, TcpStream, UdpSocket},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket},
     os::fd::{AsFd, AsRawFd, OwnedFd},
     time::Duration,
 };
@@ -14,7 +14,7 @@ use nix::{
     sys::socket::{Backlog, SockaddrIn6, bind, connect, getsockopt, listen, sockopt},
 };
 use watt_exec::plan::{LaunchPlan, PrivateNetwork, Report, Task};
-use watt_os::sock_diag::{SockDiag, original_destination};
+use watt_os::sock_diag::SockDiag;
 
 use crate::harness::{Running, User, eventually, launch, program, start, wait_for};
 
@@ -110,7 +110,9 @@ fn redirected_connections_arrive_with_the_address_that_was_called() {
             let caller =
                 call(&mut inside, ip, port).unwrap_or_else(|errno| panic!("{user:?} {ip}:{port} {errno}"));
             let served = accepted(listener, caller);
-            assert_eq!(original_destination(&served).unwrap(), SocketAddrV4::new(ip, port), "{user:?}");
+            let meant = getsockopt(&served, sockopt::OriginalDst).unwrap();
+            let meant = (Ipv4Addr::from(u32::from_be(meant.sin_addr.s_addr)), u16::from_be(meant.sin_port));
+            assert_eq!(meant, (ip, port), "{user:?}");
         }
         for ip in [Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 78, 0, 1)] {
             let caller = call(&mut inside, ip, 80).unwrap();
