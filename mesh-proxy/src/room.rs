@@ -39,11 +39,11 @@ pub(crate) struct ConnectionsMax {
 
 impl ConnectionsMax {
     /// Shares of the descriptors this process may open: two fifths for each pool, of which half is for the connections to
-    /// workers, and a fifth for listeners and all else. Each caller may have a small part of its pool.
+    /// workers, and a fifth for listeners and all else. Each caller may have a small part of its pool, and never all of it.
     pub(crate) fn new(descriptors_max: u64, threads: usize) -> Self {
         let descriptors_max = usize::try_from(descriptors_max).unwrap_or(usize::MAX);
         let pool = (descriptors_max / 5 / threads.max(1)).clamp(32, 1 << 20);
-        Self { pool, caller: (descriptors_max / 32).clamp(32, 4096).min(pool) }
+        Self { pool, caller: (descriptors_max / 32).clamp(32, 4096).min(pool / 2) }
     }
 }
 
@@ -100,7 +100,7 @@ mod tests {
             let max = ConnectionsMax::new(descriptors, threads);
             let used = 2 * 2 * max.pool * threads;
             assert!(used as u64 <= descriptors * 4 / 5, "{descriptors} for {threads} threads: {max:?}");
-            assert!(max.caller <= max.pool);
+            assert!(max.caller < max.pool);
         }
     }
 }

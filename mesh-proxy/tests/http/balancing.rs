@@ -77,6 +77,8 @@ fn when_all_queues_are_full_one_of_them_is_waited_for() {
             let bed = Bed::new();
             let full: Vec<FullWorker> = (1..=count).map(|run| FullWorker::add(&bed, run)).collect();
             let mut client = bed.ask(GET).await;
+            let in_flight = || (1..=count).map(|run| bed.thread.in_flight(run)).sum::<u64>();
+            until("it waits at one", || in_flight() == 1).await;
             let mut wire = match &full[..] {
                 [one, other] => tokio::select! {
                     wire = one.accept() => wire,
