@@ -111,9 +111,6 @@ async fn sweep(thread: Rc<Thread>) {
         let mut left = 0;
         for worker in thread.workers.borrow().values() {
             let mut idle = worker.idle.borrow_mut();
-            if thread.is_closing() {
-                idle.clear();
-            }
             let old = idle.partition_point(|idle| now.since(idle.since) > IDLE_MAX);
             idle.drain(..old);
             left += idle.len();
