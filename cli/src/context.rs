@@ -154,11 +154,17 @@ impl Running {
                     None => return Ok(()),
                     Some(Ok(item)) => last = Some(show(item)),
                     // A spawner that was killed has no successor.
-                    Some(Err(Error::Interrupted { .. })) if !self.is_gone() => break,
+                    Some(Err(Error::Interrupted { .. })) if self.is_gone() => return Err(self.killed()),
+                    Some(Err(Error::Interrupted { .. })) => break,
                     Some(Err(error)) => return Err(self.failure(error)),
                 }
             }
         }
+    }
+
+    fn killed(&self) -> Failure {
+        Failure::new(Exit::NotRunning, format!("{} has ended: its supervisor was killed", self.app))
+            .hint("`wattctl up` removes what is left and starts it again")
     }
 
     /// Whether the supervisor has gone.

@@ -40,7 +40,7 @@ pub fn count(count: u64) -> String {
 
 /// A number of things: `1 service`, `3 services`.
 pub fn counted(count: usize, thing: &str) -> String {
-    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+    watt_supervisor::words::counted(count as u64, thing)
 }
 
 /// An RFC 3339 time as the operator's clock shows it, to the second: `2026-11-26 09:00:01`. As it is, when it cannot be read.

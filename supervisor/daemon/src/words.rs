@@ -72,6 +72,11 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
+/// A number of things: `1 service`, `3 services`.
+pub fn counted(count: u64, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}
+
 /// How often something failed: `once`, `5 times within 1m`.
 pub fn times(failures: u32, within: Duration) -> String {
     match failures {

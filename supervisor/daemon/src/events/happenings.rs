@@ -6,6 +6,7 @@ use watt_api::control::{Event, Exit, WorkerState};
 use watt_core::{RunId, ServiceId, WorkerId, worker::ExitCause};
 
 use super::{Happening, Level};
+use crate::words::counted;
 
 /// A worker entered a state.
 #[derive(Debug)]
@@ -169,7 +170,7 @@ impl Happening for DaemonReplaced {
     }
 
     fn describe(self, event: &mut Event) {
-        event.text = format!("a new daemon took over {} runs", self.runs);
+        event.text = format!("a new daemon took over {}", counted(self.runs as u64, "run"));
         event.data.insert("restarts".into(), self.restarts.into());
         event.data.insert("runs".into(), self.runs.into());
     }
@@ -190,7 +191,7 @@ impl Happening for AppReady {
     }
 
     fn describe(self, event: &mut Event) {
-        event.text = format!("all {} services are ready", self.services);
+        event.text = format!("{} ready", counted(self.services as u64, "service"));
         event.data.insert("services".into(), self.services.into());
     }
 }
@@ -260,7 +261,8 @@ impl Happening for LogFileRecovered {
     }
 
     fn describe(self, event: &mut Event) {
-        event.text = format!("{} is written again; {} lines are missing", self.path.display(), self.missing);
+        let missing = counted(self.missing, "line");
+        event.text = format!("{} is written again; {missing} missing", self.path.display());
         event.service = self.service.map(|service| service.to_string());
         event.data.insert("path".into(), self.path.display().to_string().into());
         event.data.insert("missing".into(), self.missing.into());
