@@ -59,9 +59,17 @@ pub fn render(status: &Status, workers: bool, style: Style) -> String {
             rows.extend(service.workers.iter().map(|worker| worker_row(service, worker)));
         }
     }
-    text.push_str(&table::render(&COLUMNS, &rows, style));
+    text.push_str(&table::render(&columns(workers), &rows, style));
     text.push_str(&troubles(status, style));
     text
+}
+
+/// Who asks for each worker wants to do something with it, and that takes its pid.
+fn columns(workers: bool) -> [Column; 13] {
+    COLUMNS.map(|column| match column.title {
+        "PID" if workers => Column { rank: 1, ..column },
+        _ => column,
+    })
 }
 
 fn heading(status: &Status, style: Style) -> String {

@@ -119,6 +119,11 @@ fn a_large_terminal_shows_every_column() {
 }
 
 #[test]
+fn pids_are_there_for_who_asks_for_workers() {
+    assert!(rendered(true, 80).contains("  api/1  ready   2h13m         4000101"), "{}", rendered(true, 80));
+}
+
+#[test]
 fn a_small_terminal_shows_what_matters_most() {
     assert_snapshot!(rendered(false, 80), @r"
     shop  2 of 3 up for 2h13m  http://127.0.0.1:3042  watt 0.1.0 7.0 MB  proxy replaced 1×
