@@ -38,6 +38,9 @@ const CONTROL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often the state is asked for what is shown while it changes.
 pub const POLL: Duration = Duration::from_millis(50);
 
+/// How much longer than a look the pause after it is at least.
+const POLL_REST: u32 = 10;
+
 /// Runs the command.
 pub async fn run(arguments: args::Up) -> Outcome {
     let json = arguments.print.json;
@@ -261,14 +264,14 @@ async fn watch(
     Ok((status, reply))
 }
 
+/// Looks often at few services, and seldom at a thousand of them: a look must not take the CPU that they need to start.
 async fn show(client: &Client, progress: &mut Progress) -> std::convert::Infallible {
-    let mut poll = tokio::time::interval(POLL);
-    poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        poll.tick().await;
+        let asked = tokio::time::Instant::now();
         if let Ok(status) = client.status().await {
             progress.coming(&status);
         }
+        tokio::time::sleep(POLL.max(asked.elapsed() * POLL_REST)).await;
     }
 }
 

@@ -54,6 +54,7 @@ impl App {
     ) -> Result<App, StartError> {
         let Start { sources, plan, places, life, host, cgroups, warnings, listeners } = start;
         let Connection { link, backlog } = connection;
+        let plan = Arc::new(plan);
         let events = Events::new();
         let settings = logs::Settings::new(places.logs(&plan), places.bookmarks(), &plan.logs);
         let logs = Logs::start(settings, events.clone());
@@ -97,8 +98,10 @@ impl App {
             senders,
             inbox,
             pending: VecDeque::new(),
+            effects: VecDeque::new(),
             forgettable: Vec::new(),
             unsettled_since: None,
+            rests_until: Instant::now(),
             version: 0,
             said_ready: false,
             ending: Ending::No,
@@ -188,7 +191,7 @@ impl App {
             present.extend(self.adopt_run(run, &expected));
         }
         // What a predecessor had begun is done again: a signal sent twice, a release that looks once more.
-        self.perform(effects);
+        self.effects.extend(effects);
         for (run, worker) in expected {
             if !present.contains(&run) {
                 self.push(worker.clone(), Event::Exited(run, ExitCause::Unknown));
@@ -279,7 +282,7 @@ impl App {
         {
             self.ports.insert(*port, id);
         }
-        self.runs.insert(id, run);
+        self.runs.insert(id, Box::new(run));
         self.attach(id, logs::Source::Worker(worker.clone()), Some(started_at_us), stdout, stderr);
         let state = self.fleet.worker(&worker).map(|worker| worker.state.clone());
         if stage == Stage::Executed && exit.is_none() {

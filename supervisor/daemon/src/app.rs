@@ -55,6 +55,13 @@ const INBOX_SIZE: usize = 256;
 /// The longest time that work for all workers together waits for a quiet moment.
 const SETTLE_AFTER_MAX: Duration = Duration::from_millis(10);
 
+/// How long that work then rests, as a multiple of what it took: with thousands of services it gets a thirtieth of the
+/// time and not all of it.
+const SETTLE_REST: u32 = 30;
+
+/// Work that took less than this need not rest: a timer would take longer.
+const SETTLE_SHORT: Duration = Duration::from_micros(100);
+
 /// The key under which a shutdown that was asked for is kept for a successor: `drain` or `now`.
 pub(crate) const SHUTDOWN: &str = "shutdown";
 /// The key that says that the application was told to start.
@@ -66,7 +73,7 @@ pub(crate) const PROXY: &str = "proxy";
 
 /// An application that runs.
 pub(crate) struct App {
-    pub(crate) plan: Plan,
+    pub(crate) plan: Arc<Plan>,
     /// What the plan was made from.
     pub(crate) sources: Arc<Sources>,
     pub(crate) places: Places,
@@ -81,7 +88,8 @@ pub(crate) struct App {
     pub(crate) daemon_restarts: u64,
 
     pub(crate) fleet: Fleet,
-    pub(crate) runs: BTreeMap<RunId, Run>,
+    /// In boxes, because a map keeps room for more than it has.
+    pub(crate) runs: BTreeMap<RunId, Box<Run>>,
     pub(crate) times: BTreeMap<WorkerId, Times>,
     /// The last state of each worker that was told.
     pub(crate) told: BTreeMap<WorkerId, WorkerState>,
@@ -106,10 +114,14 @@ pub(crate) struct App {
 
     /// News of workers that `watt-core` has not heard yet.
     pub(crate) pending: VecDeque<(WorkerId, worker::Event)>,
+    /// What `watt-core` wants done and was not yet, in order.
+    pub(crate) effects: VecDeque<(WorkerId, worker::Effect)>,
     /// Runs that are over as soon as their worker's note is with the spawner.
     pub(crate) forgettable: Vec<RunId>,
     /// Since when work for all workers together waits.
     pub(crate) unsettled_since: Option<Instant>,
+    /// Until when it rests after the last time.
+    pub(crate) rests_until: Instant,
     pub(crate) version: u64,
     pub(crate) said_ready: bool,
     pub(crate) ending: Ending,
@@ -175,6 +187,8 @@ pub(crate) enum Event {
     Terminate,
     /// A deadline of the fleet or the proxy.
     Tick,
+    /// There are effects left to perform, and there is room for them.
+    Perform,
     /// Nothing else is there to be done.
     Quiet,
 }
@@ -266,28 +280,32 @@ impl App {
         if let Some(news) = self.inbox.backlog.pop_front() {
             return Ok(Event::Spawner(news));
         }
-        if self.unsettled_since.is_some_and(|since| since.elapsed() >= SETTLE_AFTER_MAX) {
+        let now = Instant::now();
+        let settle_at = self.unsettled_since.map(|since| self.rests_until.max(since + SETTLE_AFTER_MAX));
+        if settle_at.is_some_and(|at| at <= now) {
             return Ok(Event::Quiet);
         }
         let deadline = [self.fleet.deadline(), self.proxy.deadline()].into_iter().flatten().min();
         // First of all, or a source that always has something would put it off for ever. Two ticks never follow each
         // other: each moves the deadline.
-        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+        if deadline.is_some_and(|deadline| deadline <= now) {
             return Ok(Event::Tick);
         }
-        let unsettled = self.unsettled_since.is_some();
+        let quiet_at = self.unsettled_since.map(|_| self.rests_until);
+        let may_perform = !self.effects.is_empty() && !self.link.is_full();
         let Inbox { readiness, emptied, limit_hits, proxy, commands, signals, backlog: _ } = &mut self.inbox;
         let event = tokio::select! {
             biased;
             () = signals.next() => Event::Terminate,
-            news = self.link.next() => Event::Spawner(news?),
+            news = self.link.next() => news?.map_or(Event::Perform, Event::Spawner),
             Some(run) = limit_hits.recv() => Event::LimitHit(run),
             Some(run) = emptied.recv() => Event::Emptied(run),
             Some(news) = readiness.recv() => Event::Readiness(news),
             Some(news) = proxy.recv() => Event::Proxy(news),
             Some(command) = commands.recv() => Event::Command(command),
             () = until(deadline) => Event::Tick,
-            () = std::future::ready(()), if unsettled => Event::Quiet,
+            () = std::future::ready(()), if may_perform => Event::Perform,
+            () = until(quiet_at) => Event::Quiet,
         };
         Ok(event)
     }
@@ -306,6 +324,7 @@ impl App {
                 self.tell(FleetEvent::Tick);
                 self.revive_proxy();
             }
+            Event::Perform => {}
             Event::Quiet => self.settle(),
         }
         self.drain_pending();
@@ -317,7 +336,9 @@ impl App {
     }
 
     pub(crate) fn drain_pending(&mut self) {
-        while let Some((worker, event)) = self.pending.pop_front() {
+        loop {
+            self.perform();
+            let Some((worker, event)) = self.pending.pop_front() else { break };
             self.tell(FleetEvent::Worker(worker, event));
         }
         for run in std::mem::take(&mut self.forgettable) {
@@ -325,13 +346,13 @@ impl App {
         }
     }
 
-    /// Tells `watt-core`, notes what changed where a successor finds it, and then performs what it wants: a run that is
-    /// not in the notes would be nobody's to a successor.
+    /// Tells `watt-core`, and notes what changed where a successor finds it. What it wants is performed after that: a run
+    /// that is not in the notes would be nobody's to a successor.
     pub(crate) fn tell(&mut self, event: FleetEvent) {
         let mut effects = Vec::new();
         self.fleet.handle(Instant::now(), event, &mut effects);
         self.note_changes();
-        self.perform(effects);
+        self.effects.extend(effects);
     }
 
     pub(crate) fn note_changes(&mut self) {
@@ -391,10 +412,14 @@ impl App {
 
     /// Does what waits for a quiet moment.
     fn settle(&mut self) {
+        let started = Instant::now();
         self.unsettled_since = None;
         self.publish();
         self.announce_ready();
         self.answer_operations();
+        let took = started.elapsed();
+        let rest = if took < SETTLE_SHORT { Duration::ZERO } else { took * SETTLE_REST };
+        self.rests_until = Instant::now() + rest;
         if self.fleet.is_shutting_down() && self.fleet.is_idle() {
             self.end();
         }
@@ -404,7 +429,7 @@ impl App {
     fn publish(&mut self) {
         self.version += 1;
         let runs = &self.runs;
-        let facts = |run: RunId| runs.get(&run).map(Run::facts).unwrap_or_default();
+        let facts = |run: RunId| runs.get(&run).map(|run| run.facts()).unwrap_or_default();
         let sources = snapshot::Sources {
             plan: &self.plan,
             fleet: &self.fleet,
@@ -472,6 +497,8 @@ impl App {
 
 pub(crate) async fn until(deadline: Option<Instant>) {
     match deadline {
+        // At once, where a timer would take up to a millisecond.
+        Some(deadline) if deadline <= Instant::now() => {}
         Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => std::future::pending().await,
     }

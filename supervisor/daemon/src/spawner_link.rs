@@ -18,6 +18,9 @@ use crate::app::until;
 /// A message with the descriptors that came with it.
 pub(crate) type News = (Message, Vec<OwnedFd>);
 
+/// So many requests that wait are enough for now: the spawner has as many again in its socket.
+const WAITING_ENOUGH: usize = 64;
+
 /// How long to wait before the list is asked for after a loss. It has a message for each run.
 const LIST_AFTER: Duration = Duration::from_secs(1);
 
@@ -62,10 +65,20 @@ impl SpawnerLink {
         self.flush();
     }
 
-    /// Waits for the next message, and sends meanwhile what has to wait. Dropping the future loses nothing.
-    pub(crate) async fn next(&mut self) -> io::Result<News> {
+    /// Whether enough requests wait for the spawner. Others are still taken; [`next`](Self::next) tells when it is over.
+    pub(crate) fn is_full(&self) -> bool {
+        self.waiting.len() >= WAITING_ENOUGH
+    }
+
+    /// Waits for the next message, and sends meanwhile what has to wait; `None` when that is no longer too much. Dropping
+    /// the future loses nothing.
+    pub(crate) async fn next(&mut self) -> io::Result<Option<News>> {
         loop {
+            let was_full = self.is_full();
             self.flush();
+            if was_full && !self.is_full() {
+                return Ok(None);
+            }
             let interest = match self.waiting.is_empty() {
                 true => Interest::READABLE,
                 false => Interest::READABLE | Interest::WRITABLE,
@@ -83,13 +96,15 @@ impl SpawnerLink {
                 guard.clear_ready_matching(Ready::WRITABLE);
             }
             match guard.get_inner().0.recv() {
-                Ok(Some(news)) => return Ok(news),
+                Ok(Some(news)) => return Ok(Some(news)),
                 Ok(None) => guard.clear_ready_matching(Ready::READABLE),
                 // A message was lost for want of descriptors. A successor would have as few, so that nothing is won by
                 // ending here. The list tells what it was about, if there are descriptors by then.
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                     if self.list_at.is_none() {
-                        tracing::error!("too few open files are allowed (ulimit -n): a process's are asked for again");
+                        tracing::error!(
+                            "too few open files are allowed (ulimit -n): a process's are asked for again"
+                        );
                         self.list_at = Some(Instant::now() + LIST_AFTER);
                     }
                 }

@@ -187,8 +187,8 @@ fn configuration(settings: &Settings, held: &Held) -> Result<(Sources, Plan), St
             Sources::read(&settings.file, env.collect()).map_err(StartError::Config)?
         }
     };
-    let config = watt_config::parse(&sources).map_err(StartError::Config)?;
-    Ok((sources, config.plan))
+    let plan = watt_config::plan(&sources).map_err(StartError::Config)?;
+    Ok((sources, plan))
 }
 
 fn sealed_sources(sources: &Sources) -> Result<OwnedFd, StartError> {
@@ -265,6 +265,7 @@ impl Connection {
         loop {
             let doing = "asking for what it holds";
             let news = self.link.next().await.map_err(|source| StartError::Spawner { doing, source })?;
+            let Some(news) = news else { continue };
             match held.take(news) {
                 Listed::Part => {}
                 Listed::End => return Ok(held),
@@ -281,6 +282,7 @@ impl Connection {
     ) -> Result<T, StartError> {
         loop {
             let news = self.link.next().await.map_err(|source| StartError::Spawner { doing, source })?;
+            let Some(news) = news else { continue };
             match pick(news) {
                 ControlFlow::Break(answer) => return Ok(answer),
                 ControlFlow::Continue(news) => self.backlog.push_back(news),

@@ -24,7 +24,7 @@ use crate::{record::Times, runs::Run, timestamp, usage::Figures, words};
 /// What `status` is made of.
 pub(crate) struct Sources<'a> {
     pub(crate) fleet: &'a Fleet,
-    pub(crate) runs: &'a BTreeMap<RunId, Run>,
+    pub(crate) runs: &'a BTreeMap<RunId, Box<Run>>,
     pub(crate) times: &'a BTreeMap<WorkerId, Times>,
     pub(crate) counts: &'a BTreeMap<String, Counts>,
     pub(crate) unenforced: &'a BTreeMap<String, Vec<String>>,
@@ -70,7 +70,7 @@ impl Sources<'_> {
             index,
             state: state(&worker.state),
             run: run.map(|run| run.0),
-            pid: details.and_then(Run::live_pid),
+            pid: details.and_then(|run| run.live_pid()),
             started_at: details.map(|run| timestamp::from_ms(run.started_at_ms)),
             since: timestamp::from_ms(times.since_ms),
             endpoint: details.and_then(|run| run.endpoint.as_ref()).map(endpoint),
