@@ -235,10 +235,7 @@ impl Exchange<'_> {
             match self.more_of_head(worker).await {
                 Ok(()) => may_end = worker.input.may_end_head(before),
                 // Of a head that broke off the client has seen nothing.
-                Err(Wait::Lost(error)) if worker.input.is_empty() || self.request.method != Method::Other => {
-                    return Err(Lost::Connection(error));
-                }
-                Err(Wait::Lost(error)) => return Err(self.connection_lost(&error).into()),
+                Err(Wait::Lost(error)) => return Err(Lost::Connection(error)),
                 Err(Wait::ClientGone) => return Err(Stop::Abort.into()),
                 Err(Wait::Chunk) => return Err(Failure::from(Refusal::Chunk).into()),
                 Err(Wait::TooLong) if self.must_continue() => self.say_continue().await?,

@@ -316,6 +316,25 @@ fn a_request_flows_before_without_and_after_a_daemon() {
 }
 
 #[test]
+fn nothing_is_answered_before_there_is_a_snapshot() {
+    let proxy = Proxy::start();
+    let worker = http_worker(&proxy, "worker.sock");
+    let gateway = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = connect(gateway.local_addr().unwrap());
+    client.write_all(b"GET /x HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
+    let mut daemon = proxy.daemon();
+    daemon.add_listener("gateway/0", ListenerKind::Gateway { thread: 0 }, &gateway);
+    // Too short a look can only miss a failure.
+    client.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    assert!(client.read(&mut [0]).is_err(), "it could only be answered wrongly");
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    daemon.publish(with_worker(1, &worker));
+    let mut response = String::new();
+    client.read_to_string(&mut response).unwrap();
+    assert!(response.ends_with("GET /x"), "{response}");
+}
+
+#[test]
 fn a_drained_run_is_told_to_each_daemon() {
     let proxy = Proxy::start();
     let worker = http_worker(&proxy, "worker.sock");
