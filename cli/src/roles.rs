@@ -32,8 +32,12 @@ pub fn mesh_proxy(arguments: args::MeshProxy) -> ExitCode {
     log_to_stderr();
     watt_supervisor::title::set("mesh-proxy", &arguments.app);
     let threads = arguments.threads.and_then(NonZeroUsize::new);
-    match watt_mesh_proxy::run(&watt_mesh_proxy::Settings { threads, ..watt_mesh_proxy::Settings::default() })
-    {
+    let settings = watt_mesh_proxy::Settings {
+        threads,
+        give_back_memory: watt_supervisor::give_back_memory,
+        ..watt_mesh_proxy::Settings::default()
+    };
+    match watt_mesh_proxy::run(&settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed("mesh-proxy", &error),
     }

@@ -52,6 +52,7 @@ pub(crate) struct Control {
     sockets: Sockets,
     totals: Totals,
     applying: Applying,
+    tidying: Tidying,
     life: Life,
 }
 
@@ -63,6 +64,16 @@ struct Applying {
     version: u64,
     /// Threads that do not use it yet.
     left: usize,
+}
+
+/// Memory is given back when snapshots have stopped coming. Each replaces one of its own size, and what the old one took lies
+/// between what is in use.
+struct Tidying {
+    give_back: fn(),
+    /// The number of the newest snapshot when this was looked at last.
+    seen: u64,
+    /// The number of the newest one when memory was given back.
+    done: u64,
 }
 
 /// serving → (finishing): a signal.
@@ -92,8 +103,8 @@ impl Signals {
 }
 
 impl Control {
-    /// Commands these threads.
-    pub(crate) fn new(threads: Vec<mpsc::Sender<ThreadOrder>>) -> Self {
+    /// Commands these threads. `give_back` is called when much memory may have become free.
+    pub(crate) fn new(threads: Vec<mpsc::Sender<ThreadOrder>>, give_back: fn()) -> Self {
         let count = threads.len();
         Self {
             registry: Registry::new(NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN)),
@@ -104,6 +115,7 @@ impl Control {
             link: None,
             early: Vec::new(),
             applying: Applying::default(),
+            tidying: Tidying { give_back, seen: 0, done: 0 },
             life: Life::Serving,
         }
     }
@@ -127,7 +139,10 @@ impl Control {
                         return end;
                     }
                 }
-                _ = tick.tick() => self.tell_news(),
+                _ = tick.tick() => {
+                    self.tell_news();
+                    self.tidy();
+                }
                 () = signals.next() => match self.life {
                     Life::Serving => self.finish(Instant::now() + drain_timeout).await,
                     Life::Finishing { .. } => return End::CutOff,
@@ -294,6 +309,17 @@ impl Control {
         }
     }
 
+    /// Once after each rush of snapshots: when every thread uses the last one, and none has come since the last look.
+    fn tidy(&mut self) {
+        let Applying { number, left, .. } = self.applying;
+        let Tidying { give_back, seen, done } = &mut self.tidying;
+        if left == 0 && number == *seen && number != *done {
+            give_back();
+            *done = number;
+        }
+        *seen = number;
+    }
+
     fn ask_for_sockets(&mut self) {
         if self.link.is_some() {
             for run in self.sockets.due(Instant::now()) {
@@ -354,9 +380,11 @@ pub(crate) fn listener(listener: std::os::unix::net::UnixListener) -> io::Result
 mod tests {
     use super::*;
 
+    thread_local!(static GIVEN_BACK: std::cell::Cell<u32> = const { std::cell::Cell::new(0) });
+
     fn control(threads: usize) -> (Control, Vec<mpsc::Receiver<ThreadOrder>>) {
         let (orders, queues) = (0..threads).map(|_| mpsc::channel(8)).unzip();
-        (Control::new(orders), queues)
+        (Control::new(orders, || GIVEN_BACK.set(GIVEN_BACK.get() + 1)), queues)
     }
 
     #[tokio::test]
@@ -393,5 +421,24 @@ mod tests {
         assert_eq!(control.applying.left, 1, "what was overtaken does not count");
         control.hear(1, ThreadEvent::Applied { number: 2 }).await;
         assert_eq!(control.applying.left, 0);
+    }
+
+    #[tokio::test]
+    async fn memory_is_given_back_once_after_a_rush_of_snapshots() {
+        let (mut control, _queues) = control(1);
+        let look = |control: &mut Control| {
+            control.tidy();
+            GIVEN_BACK.get()
+        };
+        assert_eq!(look(&mut control), 0, "there was no snapshot");
+        control.apply(Snapshot::default()).await;
+        assert_eq!(look(&mut control), 0, "a thread has still to take it");
+        control.hear(0, ThreadEvent::Applied { number: 1 }).await;
+        assert_eq!(look(&mut control), 1);
+        assert_eq!(look(&mut control), 1, "nothing has come since");
+        control.apply(Snapshot::default()).await;
+        control.hear(0, ThreadEvent::Applied { number: 2 }).await;
+        assert_eq!(look(&mut control), 1, "more may be coming");
+        assert_eq!(look(&mut control), 2);
     }
 }

@@ -24,11 +24,14 @@ pub struct Settings {
     pub threads: Option<NonZeroUsize>,
     /// How long requests and tunnels may go on after SIGTERM or SIGINT. A second signal ends them at once.
     pub drain_timeout: Duration,
+    /// Called when much memory may have become free, to give it back to the kernel. How is up to the allocator, which is the
+    /// program's.
+    pub give_back_memory: fn(),
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { threads: None, drain_timeout: Duration::from_secs(10) }
+        Self { threads: None, drain_timeout: Duration::from_secs(10), give_back_memory: || {} }
     }
 }
 
@@ -91,7 +94,9 @@ fn serve(listener: UnixListener, settings: &Settings) -> Result<(), RunError> {
             interrupt: signal(SignalKind::interrupt()).map_err(prepare("SIGINT"))?,
         };
         tracing::info!(threads = count, "the proxy serves");
-        Ok(Control::new(threads).run(&listener, queue, signals, settings.drain_timeout).await)
+        Ok(Control::new(threads, settings.give_back_memory)
+            .run(&listener, queue, signals, settings.drain_timeout)
+            .await)
     })?;
     match end {
         End::Finished => tracing::info!("everything is finished"),

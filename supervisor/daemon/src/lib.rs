@@ -66,6 +66,7 @@ use start::{Connection, Held};
 use watt_spawner::DAEMON_REFUSED;
 
 pub use settings::Settings;
+pub use watt_os::heap::trim as give_back_memory;
 
 /// Threads for work that waits for files: figures, kills, and half of them for old log lines. Bounded, so that a thousand
 /// kills at once do not make a thousand threads.
