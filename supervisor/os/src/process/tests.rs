@@ -8,6 +8,7 @@ use std::{
 };
 
 use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::wait::{Id, WaitPidFlag, WaitStatus, waitid},
     unistd::pipe,
 };
@@ -114,6 +115,8 @@ fn slots_hold_nothing_after_a_spawn() {
         sh(Way::Slots(&slots), "exec >&- 2>&-; read -r line; exit 5", &[&write, &write], None).unwrap();
     drop(write);
     // Ends when the last copy of the other side is closed.
+    let mut ends = [PollFd::new(read.as_fd(), PollFlags::POLLIN)];
+    assert_eq!(poll(&mut ends, PollTimeout::from(10_000u16)).unwrap(), 1, "a copy is left");
     assert_eq!(io::read_to_string(File::from(read)).unwrap(), "");
     assert!(matches!(wait(&child), WaitStatus::Exited(_, 5)));
     let open = format!("/proc/self/fd/{}", slots.end() - 1);
