@@ -45,7 +45,7 @@ pub struct Settings {
     /// The daemon's command line. It gets our environment and working directory, its socket as descriptor 3,
     /// and that number in [`SPAWNER_FD_VARIABLE`](crate::SPAWNER_FD_VARIABLE).
     pub daemon: Vec<OsString>,
-    /// How long a daemon may leave messages unread before it counts as stuck and is killed: [`STALL_MAX`], except in tests.
+    /// How long a daemon may leave messages unread before it counts as stuck and is killed: [`STALL_MAX`](crate::STALL_MAX), except in tests.
     pub stall_max: Duration,
 }
 
