@@ -79,7 +79,7 @@ pub enum Command {
     Stop(Services),
     /// Stop and start services
     Restart(Services),
-    /// Show what the services wrote
+    /// Show what the services wrote: text on a terminal, JSON lines elsewhere
     Logs(Logs),
     /// Show everything about one service
     Inspect(Inspect),

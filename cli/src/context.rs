@@ -14,6 +14,7 @@ use watt_supervisor::places::Places;
 use crate::{
     args::Which,
     exit::{Exit, Failure},
+    text::out,
 };
 
 /// An application that runs, or has a runtime folder that says so.
@@ -145,15 +146,25 @@ impl Running {
         loop {
             let mut items = open(last).await.map_err(|error| self.failure(error))?;
             loop {
-                match items.next().await {
+                let item = tokio::select! {
+                    item = items.next() => item,
+                    never = out::while_read() => match never {},
+                };
+                match item {
                     None => return Ok(()),
                     Some(Ok(item)) => last = Some(show(item)),
                     // A spawner that was killed has no successor.
-                    Some(Err(Error::Interrupted { .. })) if !self.is_gone() => break,
+                    Some(Err(Error::Interrupted { .. })) if self.is_gone() => return Err(self.killed()),
+                    Some(Err(Error::Interrupted { .. })) => break,
                     Some(Err(error)) => return Err(self.failure(error)),
                 }
             }
         }
+    }
+
+    fn killed(&self) -> Failure {
+        Failure::new(Exit::NotRunning, format!("{} has ended: its supervisor was killed", self.app))
+            .hint("`wattctl up` removes what is left and starts it again")
     }
 
     /// Whether the supervisor has gone.

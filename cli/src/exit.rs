@@ -80,6 +80,17 @@ impl Failure {
         Failure::new(exit, "")
     }
 
+    /// A command line that makes no sense, for programs: what clap says in paragraphs for people.
+    pub fn usage(error: &clap::Error) -> Self {
+        let text = error.to_string();
+        let mut paragraphs =
+            text.split("\n\n").map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "));
+        let message = paragraphs.next().unwrap_or_default();
+        let hint = paragraphs.next().map(|hint| hint.trim_start_matches("tip: ").to_owned());
+        let failure = Failure::new(Exit::Usage, message.trim_start_matches("error: "));
+        Failure { hint, ..failure }
+    }
+
     /// Adds advice.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

@@ -23,7 +23,13 @@ use args::{Cli, Command};
 use exit::{Exit, Outcome};
 
 fn main() -> ExitCode {
-    let cli = Cli::try_parse().unwrap_or_else(|error| error.exit());
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") => {
+            return finish(true, Err(exit::Failure::usage(&error)));
+        }
+        Err(error) => error.exit(),
+    };
     match cli.command {
         Command::Spawner(arguments) => roles::spawner(arguments),
         Command::Daemon(arguments) => roles::daemon(arguments),

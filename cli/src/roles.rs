@@ -9,7 +9,8 @@ use crate::args;
 /// `wattctl spawner`
 pub fn spawner(arguments: args::Spawner) -> ExitCode {
     watt_supervisor::title::set("spawner", &arguments.app);
-    match watt_spawner::run(&watt_spawner::Settings { lock: arguments.lock, daemon: arguments.daemon }) {
+    let args::Spawner { lock, daemon, .. } = arguments;
+    match watt_spawner::run(&watt_spawner::Settings { lock, daemon, stall_max: watt_spawner::STALL_MAX }) {
         Ok(status) => ExitCode::from(u8::try_from(status).unwrap_or(1)),
         Err(error) => failed("spawner", &error),
     }
@@ -31,8 +32,12 @@ pub fn mesh_proxy(arguments: args::MeshProxy) -> ExitCode {
     log_to_stderr();
     watt_supervisor::title::set("mesh-proxy", &arguments.app);
     let threads = arguments.threads.and_then(NonZeroUsize::new);
-    match watt_mesh_proxy::run(&watt_mesh_proxy::Settings { threads, ..watt_mesh_proxy::Settings::default() })
-    {
+    let settings = watt_mesh_proxy::Settings {
+        threads,
+        give_back_memory: watt_supervisor::give_back_memory,
+        ..watt_mesh_proxy::Settings::default()
+    };
+    match watt_mesh_proxy::run(&settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed("mesh-proxy", &error),
     }

@@ -54,6 +54,7 @@ pub(crate) struct Control {
     totals: Totals,
     outside: Arc<Outside>,
     applying: Applying,
+    tidying: Tidying,
     life: Life,
 }
 
@@ -65,6 +66,16 @@ struct Applying {
     version: u64,
     /// Threads that do not use it yet.
     left: usize,
+}
+
+/// Memory is given back when snapshots have stopped coming. Each replaces one of its own size, and what the old one took lies
+/// between what is in use.
+struct Tidying {
+    give_back: fn(),
+    /// The number of the newest snapshot when this was looked at last.
+    seen: u64,
+    /// The number of the newest one when memory was given back.
+    done: u64,
 }
 
 /// serving → (finishing): a signal.
@@ -94,8 +105,8 @@ impl Signals {
 }
 
 impl Control {
-    /// Commands these threads.
-    pub(crate) fn new(threads: Vec<mpsc::Sender<ThreadOrder>>) -> Self {
+    /// Commands these threads. `give_back` is called when much memory may have become free.
+    pub(crate) fn new(threads: Vec<mpsc::Sender<ThreadOrder>>, give_back: fn()) -> Self {
         let count = threads.len();
         Self {
             registry: Registry::new(NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN)),
@@ -107,6 +118,7 @@ impl Control {
             link: None,
             early: Vec::new(),
             applying: Applying::default(),
+            tidying: Tidying { give_back, seen: 0, done: 0 },
             life: Life::Serving,
         }
     }
@@ -126,11 +138,14 @@ impl Control {
                 link = accept(listener) => self.link = Some(link),
                 order = next_order(&mut self.link) => self.obey(order).await,
                 Some((thread, event)) = events.recv() => {
-                    if let Some(end) = self.hear(thread, event) {
+                    if let Some(end) = self.hear(thread, event).await {
                         return end;
                     }
                 }
-                _ = tick.tick() => self.tell_news(),
+                _ = tick.tick() => {
+                    self.tell_news();
+                    self.tidy();
+                }
                 () = signals.next() => match self.life {
                     Life::Serving => self.finish(Instant::now() + drain_timeout).await,
                     Life::Finishing { .. } => return End::CutOff,
@@ -148,9 +163,7 @@ impl Control {
             }
             Ok(Some(Order::RemoveListener { id })) => {
                 self.early.retain(|(early, ..)| *early != id);
-                if let Some(threads) = self.registry.remove(&id) {
-                    self.remove_listener(&id, threads).await;
-                }
+                self.forget(&id).await;
             }
             Ok(Some(Order::Sockets { run, sockets })) => {
                 for (thread, sockets) in self.sockets.deal(run, sockets) {
@@ -192,8 +205,20 @@ impl Control {
                     let (id, kind) = (id.clone(), kind.clone());
                     self.order(thread, ThreadOrder::Add { id, kind, listener }).await;
                 }
-                Err(error) => tracing::error!(%id, %error, "a listener cannot be used"),
+                Err(error) => {
+                    tracing::error!(%id, %error, "a listener cannot be used");
+                    self.forget(&id).await;
+                    // The next link names it again.
+                    return self.drop_link(&LinkError::DescriptorsCut);
+                }
             }
+        }
+    }
+
+    /// What is no longer known may be named anew.
+    async fn forget(&mut self, id: &ListenerId) {
+        if let Some(threads) = self.registry.remove(id) {
+            self.remove_listener(id, threads).await;
         }
     }
 
@@ -231,7 +256,7 @@ impl Control {
         }
     }
 
-    fn hear(&mut self, thread: usize, event: ThreadEvent) -> Option<End> {
+    async fn hear(&mut self, thread: usize, event: ThreadEvent) -> Option<End> {
         match event {
             ThreadEvent::Applied { number } => self.applied(number),
             ThreadEvent::Drained { run } => {
@@ -247,6 +272,7 @@ impl Control {
             ThreadEvent::Refused(Refusal { caller, target, reason }) => {
                 self.tell(&FromProxy::Refused { caller, target, reason });
             }
+            ThreadEvent::ListenerEnded { id } => self.forget(&id).await,
             ThreadEvent::Ended => return self.ended(thread),
         }
         None
@@ -299,6 +325,17 @@ impl Control {
         for (service, destinations) in self.outside.counts() {
             self.tell(&FromProxy::Outside { service, destinations });
         }
+    }
+
+    /// Once after each rush of snapshots: when every thread uses the last one, and none has come since the last look.
+    fn tidy(&mut self) {
+        let Applying { number, left, .. } = self.applying;
+        let Tidying { give_back, seen, done } = &mut self.tidying;
+        if left == 0 && number == *seen && number != *done {
+            give_back();
+            *done = number;
+        }
+        *seen = number;
     }
 
     fn ask_for_sockets(&mut self) {
@@ -361,15 +398,17 @@ pub(crate) fn listener(listener: std::os::unix::net::UnixListener) -> io::Result
 mod tests {
     use super::*;
 
+    thread_local!(static GIVEN_BACK: std::cell::Cell<u32> = const { std::cell::Cell::new(0) });
+
     fn control(threads: usize) -> (Control, Vec<mpsc::Receiver<ThreadOrder>>) {
         let (orders, queues) = (0..threads).map(|_| mpsc::channel(8)).unzip();
-        (Control::new(orders), queues)
+        (Control::new(orders, || GIVEN_BACK.set(GIVEN_BACK.get() + 1)), queues)
     }
 
     #[tokio::test]
     async fn a_thread_that_dies_ends_the_process() {
         let (mut control, _queues) = control(2);
-        assert_eq!(control.hear(1, ThreadEvent::Ended), Some(End::ThreadDied(1)));
+        assert_eq!(control.hear(1, ThreadEvent::Ended).await, Some(End::ThreadDied(1)));
     }
 
     #[tokio::test]
@@ -379,9 +418,9 @@ mod tests {
         for queue in &mut queues {
             assert!(matches!(queue.try_recv(), Ok(ThreadOrder::Finish)));
         }
-        assert_eq!(control.hear(0, ThreadEvent::Ended), None);
-        assert_eq!(control.hear(0, ThreadEvent::Ended), None, "the same thread again");
-        assert_eq!(control.hear(1, ThreadEvent::Ended), Some(End::Finished));
+        assert_eq!(control.hear(0, ThreadEvent::Ended).await, None);
+        assert_eq!(control.hear(0, ThreadEvent::Ended).await, None, "the same thread again");
+        assert_eq!(control.hear(1, ThreadEvent::Ended).await, Some(End::Finished));
     }
 
     #[tokio::test]
@@ -395,10 +434,29 @@ mod tests {
         })
         .collect();
         assert_eq!(numbers, [1, 2], "numbers differ where versions do not");
-        control.hear(0, ThreadEvent::Applied { number: 1 });
-        control.hear(0, ThreadEvent::Applied { number: 2 });
+        control.hear(0, ThreadEvent::Applied { number: 1 }).await;
+        control.hear(0, ThreadEvent::Applied { number: 2 }).await;
         assert_eq!(control.applying.left, 1, "what was overtaken does not count");
-        control.hear(1, ThreadEvent::Applied { number: 2 });
+        control.hear(1, ThreadEvent::Applied { number: 2 }).await;
         assert_eq!(control.applying.left, 0);
+    }
+
+    #[tokio::test]
+    async fn memory_is_given_back_once_after_a_rush_of_snapshots() {
+        let (mut control, _queues) = control(1);
+        let look = |control: &mut Control| {
+            control.tidy();
+            GIVEN_BACK.get()
+        };
+        assert_eq!(look(&mut control), 0, "there was no snapshot");
+        control.apply(Snapshot::default()).await;
+        assert_eq!(look(&mut control), 0, "a thread has still to take it");
+        control.hear(0, ThreadEvent::Applied { number: 1 }).await;
+        assert_eq!(look(&mut control), 1);
+        assert_eq!(look(&mut control), 1, "nothing has come since");
+        control.apply(Snapshot::default()).await;
+        control.hear(0, ThreadEvent::Applied { number: 2 }).await;
+        assert_eq!(look(&mut control), 1, "more may be coming");
+        assert_eq!(look(&mut control), 2);
     }
 }

@@ -29,6 +29,7 @@ mod process;
 mod refusals;
 mod registry;
 pub mod respond;
+mod room;
 mod route;
 mod run;
 mod sockets;

@@ -1,7 +1,7 @@
 //! The proxy's end of the link to the daemon (`watt_api::mesh`): frames with descriptors over a Unix stream socket.
 //!
-//! Nothing is believed. A connection of a foreign user is closed at once. What the daemon sends is read in small
-//! pieces, so that a length alone takes no memory; a frame without its descriptors, or descriptors that belong to
+//! Nothing is believed. A connection of a foreign user, or of a service, which may be the same user, is closed at once.
+//! What the daemon sends is read in small pieces, so that a length alone takes no memory; a frame without its descriptors, or descriptors that belong to
 //! no frame, end the link. What the daemon does not read piles up to a limit and then ends the link as well:
 //! the next connection begins with everything anew, so nothing is lost but the news.
 
@@ -18,6 +18,8 @@ use watt_api::mesh::{
     CodecError, FromProxy, ListenerId, ListenerKind, MESSAGE_DESCRIPTORS_MAX, Snapshot, ToProxy, decode,
     encode,
 };
+
+use crate::process;
 
 /// Bytes that are read at a time.
 const READ_SIZE: usize = 64 << 10;
@@ -58,16 +60,22 @@ pub(crate) enum LinkError {
     Stalled,
 }
 
-/// Waits for the next connection by a daemon. Foreigners are turned away in here.
+/// Waits for the next connection by a daemon. Others are turned away in here.
 pub(crate) async fn accept(listener: &UnixListener) -> io::Result<Link> {
     loop {
         let (stream, _) = listener.accept().await?;
         let peer = stream.peer_cred()?;
         // The daemon runs as the proxy's own user, or as root when it gave the proxy another one.
-        if peer.uid() == rustix::process::geteuid().as_raw() || peer.uid() == 0 {
+        let may = peer.uid() == rustix::process::geteuid().as_raw() || peer.uid() == 0;
+        let is_daemon = |pid| Some(process::is_in_spawners_session(pid));
+        if may && process::ask_about_peer(&stream, is_daemon) == Some(true) {
             return Ok(Link::new(stream, peer.uid()));
         }
-        tracing::warn!(uid = peer.uid(), pid = peer.pid(), "a foreign user tried to command the proxy");
+        tracing::warn!(
+            uid = peer.uid(),
+            pid = peer.pid(),
+            "who is not the daemon tried to command the proxy"
+        );
     }
 }
 

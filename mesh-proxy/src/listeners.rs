@@ -1,8 +1,8 @@
 //! What one thread accepts: a task for each listener, and one for each connection.
 //!
-//! A listener holds a bounded number of connections. When it has them all it stops accepting, and further clients
+//! A service's listener holds a bounded number of connections. When it has them all it stops accepting, and further clients
 //! wait in the kernel's queue: a service that opens connections without end takes its own share of the proxy's
-//! descriptors, and nobody else's.
+//! descriptors, and nobody else's. How many there may be in all is up to [`crate::room`].
 
 use std::{
     collections::HashMap,
@@ -19,7 +19,7 @@ use socket2::{Domain, SockRef};
 use tokio::{
     net::{TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream},
     sync::Semaphore,
-    task::{self, AbortHandle},
+    task::{self, AbortHandle, JoinSet},
     time::sleep,
 };
 use watt_api::mesh::{ListenerId, ListenerKind};
@@ -30,49 +30,58 @@ use crate::{
     egress, host_port,
     http::{self, Client, Side},
     mesh_port,
+    room::{ConnectionsMax, Pool, Room},
 };
 
 /// The wait after an error that means "not now", and what it grows to.
 const BACKOFF_FIRST: Duration = Duration::from_millis(5);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
+/// For a listener of many clients, which has no share of its own in its pool.
+const SHARED: usize = Semaphore::MAX_PERMITS;
+
 /// The listeners of one thread.
 pub(crate) struct Listeners {
     context: Rc<Context>,
     connections_max: ConnectionsMax,
+    outside: Rc<Room>,
+    inside: Rc<Room>,
     open: HashMap<ListenerId, AbortHandle>,
-}
-
-/// How many connections one listener may have at a time.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ConnectionsMax {
-    /// From outside.
-    pub(crate) gateway: usize,
-    /// From one worker, of one kind.
-    pub(crate) caller: usize,
-}
-
-impl ConnectionsMax {
-    /// Shares of the descriptors this process may open: half for clients from outside, of which each takes a second
-    /// one at a worker, and for each caller a small part.
-    pub(crate) fn new(descriptors_max: u64, threads: usize) -> Self {
-        let descriptors_max = usize::try_from(descriptors_max).unwrap_or(usize::MAX);
-        let gateway = (descriptors_max / 4 / threads.max(1)).clamp(64, 1 << 20);
-        Self { gateway, caller: (descriptors_max / 32).clamp(32, 4096) }
-    }
+    tasks: JoinSet<()>,
 }
 
 impl Listeners {
     /// None yet.
     pub(crate) fn new(context: Rc<Context>, connections_max: ConnectionsMax) -> Self {
-        Self { context, connections_max, open: HashMap::new() }
+        let room = |pool| Rc::new(Room::new(pool, connections_max.pool));
+        let (outside, inside) = (room(Pool::Outside), room(Pool::Inside));
+        Self { context, connections_max, outside, inside, open: HashMap::new(), tasks: JoinSet::new() }
     }
 
-    /// Accepts there from now on.
-    pub(crate) fn add(&mut self, id: ListenerId, kind: ListenerKind, listener: OwnedFd) {
-        match self.start(&id, kind, listener) {
-            Ok(task) => drop(self.open.insert(id, task)),
-            Err(error) => tracing::error!(%id, %error, "a listener cannot be used"),
+    /// Accepts there from now on. False when that is not possible.
+    pub(crate) fn add(&mut self, id: &ListenerId, kind: ListenerKind, listener: OwnedFd) -> bool {
+        match self.start(id, kind, listener) {
+            Ok(task) => drop(self.open.insert(id.clone(), task)),
+            Err(error) => {
+                tracing::error!(%id, %error, "a listener cannot be used");
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Waits until one ends by itself: it is of no use any longer, or its task has a bug. `None` when none is left.
+    pub(crate) async fn ended(&mut self) -> Option<ListenerId> {
+        loop {
+            let task = match self.tasks.join_next_with_id().await? {
+                Ok((task, ())) => task,
+                Err(error) => error.id(),
+            };
+            // Those that were removed are not in there.
+            let ended = self.open.extract_if(|_, open| open.id() == task).next();
+            if let Some((id, _)) = ended {
+                return Some(id);
+            }
         }
     }
 
@@ -88,20 +97,20 @@ impl Listeners {
         self.open.drain().for_each(|(_, task)| task.abort());
     }
 
-    fn start(&self, id: &ListenerId, kind: ListenerKind, listener: OwnedFd) -> io::Result<AbortHandle> {
+    fn start(&mut self, id: &ListenerId, kind: ListenerKind, listener: OwnedFd) -> io::Result<AbortHandle> {
         let context = Rc::clone(&self.context);
         let caller_max = self.connections_max.caller;
         let task = match kind {
             ListenerKind::Gateway { thread: _ } => {
                 let serve = async |context: Rc<Context>, stream| gateway(&context, stream).await;
-                spawn(id, tcp(listener)?, self.connections_max.gateway, context, serve)
+                self.accept(id, tcp(listener)?, Pool::Outside, SHARED, serve)
             }
             ListenerKind::Mesh { caller } => {
                 let caller: Rc<str> = caller.into();
                 let serve = async move |context: Rc<Context>, stream| {
                     mesh_port::serve(&context, Rc::clone(&caller), stream).await;
                 };
-                spawn(id, tcp(listener)?, caller_max, context, serve)
+                self.accept(id, tcp(listener)?, Pool::Inside, caller_max, serve)
             }
             ListenerKind::MeshUnix { caller } => {
                 let caller: Rc<str> = caller.into();
@@ -109,15 +118,15 @@ impl Listeners {
                     let caller = context.view().callers.over_unix_of(&caller, &stream);
                     mesh_unix(&context, Some(caller), stream).await;
                 };
-                spawn(id, unix(listener)?, caller_max, context, serve)
+                self.accept(id, unix(listener)?, Pool::Inside, caller_max, serve)
             }
             ListenerKind::MeshHost if is_unix(&listener)? => {
                 let serve = async |context: Rc<Context>, stream| mesh_host_unix(&context, stream).await;
-                spawn(id, unix(listener)?, caller_max, context, serve)
+                self.accept(id, unix(listener)?, Pool::Inside, SHARED, serve)
             }
             ListenerKind::MeshHost => {
                 let serve = async |context: Rc<Context>, stream| mesh_host_tcp(&context, stream).await;
-                spawn(id, tcp(listener)?, caller_max, context, serve)
+                self.accept(id, tcp(listener)?, Pool::Inside, SHARED, serve)
             }
             ListenerKind::Egress { caller } => {
                 let caller: Rc<str> = caller.into();
@@ -125,7 +134,7 @@ impl Listeners {
                     let _tunnel = context.tunnel();
                     egress::serve(&context, &caller, stream).await;
                 };
-                spawn(id, tcp(listener)?, caller_max, context, serve)
+                self.accept(id, tcp(listener)?, Pool::Inside, caller_max, serve)
             }
             ListenerKind::HostPort { caller, port } => {
                 let caller: Rc<str> = caller.into();
@@ -133,22 +142,61 @@ impl Listeners {
                     let _tunnel = context.tunnel();
                     host_port::serve(&context, &caller, port, stream).await;
                 };
-                spawn(id, tcp(listener)?, caller_max, context, serve)
+                self.accept(id, tcp(listener)?, Pool::Inside, caller_max, serve)
             }
             ListenerKind::DnsUdp { caller } => {
                 let socket = StdUdpSocket::from(listener);
                 socket.set_nonblocking(true)?;
                 let socket = Rc::new(UdpSocket::from_std(socket)?);
                 let answerer = answerer(&caller, context);
-                task::spawn_local(dns_udp(id.clone(), answerer, socket)).abort_handle()
+                self.tasks.spawn_local(dns_udp(id.clone(), answerer, socket))
             }
             ListenerKind::DnsTcp { caller } => {
-                let answerer = answerer(&caller, Rc::clone(&context));
+                let answerer = answerer(&caller, context);
                 let serve = async move |_: Rc<Context>, stream| answerer.serve_tcp(stream).await;
-                spawn(id, tcp(listener)?, caller_max, context, serve)
+                self.accept(id, tcp(listener)?, Pool::Inside, caller_max, serve)
             }
         };
         Ok(task)
+    }
+    /// Accepts in a task and serves each connection in one of its own, so that a panic costs one connection.
+    fn accept<L: Accept>(
+        &mut self,
+        id: &ListenerId,
+        listener: L,
+        pool: Pool,
+        connections_max: usize,
+        serve: impl AsyncFn(Rc<Context>, L::Stream) + 'static,
+    ) -> AbortHandle {
+        let (id, serve, context) = (id.clone(), Rc::new(serve), Rc::clone(&self.context));
+        let room = Rc::clone(match pool {
+            Pool::Outside => &self.outside,
+            Pool::Inside => &self.inside,
+        });
+        let connections = Arc::new(Semaphore::new(connections_max));
+        self.tasks.spawn_local(async move {
+            let mut patience = Patience::default();
+            // The semaphore is never closed.
+            while let Ok(connection) = Arc::clone(&connections).acquire_owned().await {
+                let stream = match listener.accept().await {
+                    Ok(stream) => stream,
+                    Err(error) => match patience.after(&id, &error) {
+                        Some(wait) => {
+                            sleep(wait).await;
+                            continue;
+                        }
+                        None => return,
+                    },
+                };
+                patience = Patience::default();
+                let place = room.enter(&context.thread.clock).await;
+                let (context, serve) = (Rc::clone(&context), Rc::clone(&serve));
+                task::spawn_local(async move {
+                    serve(context, stream).await;
+                    drop((connection, place));
+                });
+            }
+        })
     }
 }
 
@@ -192,41 +240,6 @@ impl Accept for UnixListener {
     async fn accept(&self) -> io::Result<UnixStream> {
         Ok(UnixListener::accept(self).await?.0)
     }
-}
-
-/// Accepts in a task and serves each connection in one of its own, so that a panic costs one connection.
-fn spawn<L: Accept>(
-    id: &ListenerId,
-    listener: L,
-    connections_max: usize,
-    context: Rc<Context>,
-    serve: impl AsyncFn(Rc<Context>, L::Stream) + 'static,
-) -> AbortHandle {
-    let (id, serve) = (id.clone(), Rc::new(serve));
-    let connections = Arc::new(Semaphore::new(connections_max));
-    let accepting = async move {
-        let mut patience = Patience::default();
-        // The semaphore is never closed.
-        while let Ok(connection) = Arc::clone(&connections).acquire_owned().await {
-            let stream = match listener.accept().await {
-                Ok(stream) => stream,
-                Err(error) => match patience.after(&id, &error) {
-                    Some(wait) => {
-                        sleep(wait).await;
-                        continue;
-                    }
-                    None => return,
-                },
-            };
-            patience = Patience::default();
-            let (context, serve) = (Rc::clone(&context), Rc::clone(&serve));
-            task::spawn_local(async move {
-                serve(context, stream).await;
-                drop(connection);
-            });
-        }
-    };
-    task::spawn_local(accepting).abort_handle()
 }
 
 /// UDP has no connections; the socket's errors are treated like those of accept.

@@ -111,9 +111,6 @@ async fn sweep(thread: Rc<Thread>) {
         let mut left = 0;
         for worker in thread.workers.borrow().values() {
             let mut idle = worker.idle.borrow_mut();
-            if thread.is_closing() {
-                idle.clear();
-            }
             let old = idle.partition_point(|idle| now.since(idle.since) > IDLE_MAX);
             idle.drain(..old);
             left += idle.len();
@@ -208,6 +205,10 @@ fn ask_for_sockets(worker: &Worker) {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroUsize;
+
+    use tokio::io::AsyncReadExt;
+
     use super::*;
 
     #[test]
@@ -216,5 +217,59 @@ mod tests {
             assert!(matches!(io::Error::from(error).into(), ConnectError::Ours(_)), "{error}");
         }
         assert!(matches!(io::Error::from(Errno::CONNREFUSED).into(), ConnectError::Refused(_)));
+    }
+
+    /// A thread, a worker, and both ends of a connection between them.
+    async fn with_connection<F: Future<Output = ()>>(
+        test: impl FnOnce(Rc<Thread>, Rc<Worker>, Stream, UnixStream) -> F,
+    ) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let worker = Rc::new(Worker::new(1, Rc::new(|_| {})));
+        let test = async { test(Thread::new(NonZeroUsize::MIN, |_| {}), worker, ours.into(), theirs).await };
+        tokio::task::LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test]
+    async fn a_draining_workers_connection_is_not_kept() {
+        with_connection(async |thread, worker, ours, _theirs| {
+            worker.state.set(WorkerState::Draining);
+            put(&thread, &worker, ours);
+            assert!(worker.idle.borrow().is_empty());
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_ends_keeps_no_connection() {
+        with_connection(async |thread, worker, ours, _theirs| {
+            thread.shut_down();
+            put(&thread, &worker, ours);
+            assert!(worker.idle.borrow().is_empty());
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn an_old_connection_is_not_used() {
+        with_connection(async |thread, worker, ours, _theirs| {
+            put(&thread, &worker, ours);
+            let young = thread.clock.now().plus(IDLE_MAX);
+            let Some(ours) = take(&worker, young) else { panic!("it is not old") };
+            put(&thread, &worker, ours);
+            assert!(take(&worker, young.plus(Ticks::from_ms(1))).is_none());
+        })
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_old_connection_is_closed() {
+        with_connection(async |thread, worker, ours, mut theirs| {
+            thread.workers.borrow_mut().insert(1, worker.clone());
+            put(&thread, &worker, ours);
+            let end = tokio::time::timeout(Duration::from_secs(60), theirs.read_u8()).await;
+            assert!(end.is_ok_and(|read| read.is_err()), "it is still open");
+            assert!(!thread.sweeping.get());
+        })
+        .await;
     }
 }

@@ -1,4 +1,4 @@
-//! Where a process belongs: its cgroup, and its parents.
+//! Where a process belongs: its cgroup, its parents, and its session.
 //!
 //! Nothing is remembered between two questions: a pid that was looked up before may be another process by now.
 
@@ -63,30 +63,78 @@ pub(crate) fn cgroup_ids(pid: u32) -> Vec<u64> {
         .collect()
 }
 
-/// Whether a worker started this process, perhaps long ago. The spawner, our parent, is above all of them, for it
-/// adopts what has lost its parent. Each worker begins with a session of its own, and no process can enter an existing
-/// one; so what is in the spawner's session is an operator's who started the spawner in his.
-pub(crate) fn is_of_worker(pid: u32) -> bool {
-    let spawner = std::os::unix::process::parent_id();
-    ancestors(pid).any(|pid| pid == spawner) && !is_in_session_of(spawner, pid)
+/// The spawner, which is above all processes of the application, for it adopts what has lost its parent
+/// (PR_SET_CHILD_SUBREAPER). `None` once it has died: from then on nothing tells a worker from an operator, and our own end
+/// is on its way (PR_SET_PDEATHSIG).
+fn spawner() -> Option<u32> {
+    let parent = std::os::unix::process::parent_id();
+    (parent == *FIRST_PARENT).then_some(parent)
 }
 
-/// A session that began outside of our PID namespace, as `docker exec` begins one, is number 0 here.
-fn is_in_session_of(one: u32, other: u32) -> bool {
+/// Notes who the spawner is. The sooner after the start the better.
+pub(crate) fn remember_spawner() {
+    LazyLock::force(&FIRST_PARENT);
+}
+
+static FIRST_PARENT: LazyLock<u32> = LazyLock::new(std::os::unix::process::parent_id);
+
+/// Whether a worker started this process, perhaps long ago. Each worker begins with a session of its own, and no process
+/// can enter an existing one; so what is in the spawner's session is the daemon, or an operator's who started the spawner in his.
+/// In doubt it is a worker's.
+pub(crate) fn is_of_worker(pid: u32) -> bool {
+    let Some(spawner) = spawner() else { return true };
+    // What is outside of our PID namespace has number 0, and descends from nobody in here.
+    pid != 0 && !is_in_spawners_session(pid) && is_below(pid, spawner)
+}
+
+/// Whether the process is in the session of the spawner, as of all processes that it starts the daemon alone is.
+pub(crate) fn is_in_spawners_session(pid: u32) -> bool {
+    // A session that began outside of our PID namespace, as `docker exec` begins one, is number 0 here. A worker's session
+    // began inside and is never 0.
     let session = |pid: u32| getsid(Some(Pid::from_raw(pid.cast_signed()))).ok();
-    session(one).is_some_and(|session_of_one| session(other) == Some(session_of_one))
+    // getsid(2) of 0 is the own session.
+    let of_process = if pid == 0 { None } else { session(pid) };
+    of_process.is_some() && of_process == spawner().and_then(session)
+}
+
+/// How often the way up is begun anew because a process on it ended.
+const ATTEMPTS_MAX: usize = 8;
+
+fn is_below(pid: u32, ancestor: u32) -> bool {
+    (0..ATTEMPTS_MAX).find_map(|_| descends(pid, ancestor, parent)).unwrap_or(true)
+}
+
+/// Whether `ancestor` is above `pid`. `None` when that cannot be said: a process on the way ended meanwhile, or the
+/// way is longer than any that nobody made on purpose.
+fn descends(pid: u32, ancestor: u32, parent: impl Fn(u32) -> Option<u32>) -> Option<bool> {
+    let (mut child, mut above) = (pid, parent(pid)?);
+    for _ in 0..DEPTH_MAX {
+        if above == ancestor || above == 0 {
+            return Some(above == ancestor);
+        }
+        let next = parent(above);
+        // A parent that ends leaves its children to another one, and its number may be anybody's by now.
+        if parent(child)? != above {
+            return None;
+        }
+        // One that is there and not shown (hidepid of proc(5)) is another user's.
+        let Some(next) = next else { return Some(false) };
+        (child, above) = (above, next);
+    }
+    None
 }
 
 /// The process and its parents, nearest first.
 pub(crate) fn ancestors(pid: u32) -> impl Iterator<Item = u32> {
-    std::iter::successors(Some(pid), |pid| parent(*pid)).take(DEPTH_MAX)
+    std::iter::successors(Some(pid), |pid| parent(*pid).filter(|parent| *parent > 0)).take(DEPTH_MAX)
 }
 
+/// A process's parent; 0 for those that have none in our PID namespace.
 fn parent(pid: u32) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The program's name, in parentheses, may itself hold spaces and parentheses (proc_pid_stat(5)).
     let (_, after_name) = stat.rsplit_once(')')?;
-    after_name.split_ascii_whitespace().nth(1)?.parse().ok().filter(|parent| *parent > 0)
+    after_name.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
 /// Where the whole v2 hierarchy is mounted. Mounts do not change under a proxy.
@@ -124,6 +172,32 @@ mod tests {
         assert_eq!(ours[..2], [std::process::id(), std::os::unix::process::parent_id()]);
         assert!(ours.len() < DEPTH_MAX);
         assert_eq!(ancestors(u32::MAX).count(), 1);
+    }
+
+    #[test]
+    fn a_way_up_that_changes_meanwhile_says_nothing() {
+        let check = |expected: Option<bool>, parents: &[(u32, &[u32])]| {
+            // A process has these parents one after the other, the last one for good; it is not shown when there are none.
+            let asked = std::cell::RefCell::new(std::collections::BTreeMap::<u32, usize>::new());
+            let parent = |pid: u32| {
+                let (_, parents) = parents.iter().find(|(child, _)| *child == pid)?;
+                let mut asked = asked.borrow_mut();
+                let count = asked.entry(pid).or_default();
+                *count += 1;
+                parents.get((*count).min(parents.len()).checked_sub(1)?).copied()
+            };
+            assert_eq!(descends(9, 5, parent), expected, "{parents:?}");
+        };
+        check(Some(true), &[(9, &[5])]);
+        check(Some(true), &[(9, &[8]), (8, &[5])]);
+        check(Some(false), &[(9, &[8]), (8, &[1]), (1, &[0])]);
+        check(None, &[]);
+        // 8 ended before it was asked, or another process has its number by then.
+        check(None, &[(9, &[8, 5])]);
+        check(None, &[(9, &[8, 5]), (8, &[1]), (1, &[0])]);
+        // 8 is not shown, and lives.
+        check(Some(false), &[(9, &[8])]);
+        check(None, &[(9, &[8]), (8, &[9])]);
     }
 
     #[tokio::test]

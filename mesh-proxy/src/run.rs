@@ -12,7 +12,8 @@ use tokio::{
 
 use crate::{
     control::{self, Control, End, Signals},
-    listeners::ConnectionsMax,
+    process,
+    room::ConnectionsMax,
     threads,
 };
 
@@ -23,11 +24,14 @@ pub struct Settings {
     pub threads: Option<NonZeroUsize>,
     /// How long requests and tunnels may go on after SIGTERM or SIGINT. A second signal ends them at once.
     pub drain_timeout: Duration,
+    /// Called when much memory may have become free, to give it back to the kernel. How is up to the allocator, which is the
+    /// program's.
+    pub give_back_memory: fn(),
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { threads: None, drain_timeout: Duration::from_secs(10) }
+        Self { threads: None, drain_timeout: Duration::from_secs(10), give_back_memory: || {} }
     }
 }
 
@@ -64,6 +68,7 @@ pub enum RunError {
 /// Serves on the listener that was inherited, until a signal. Call it before any thread is started: it takes
 /// `LISTEN_FDS` out of the environment.
 pub fn run(settings: &Settings) -> Result<(), RunError> {
+    process::remember_spawner();
     let inherited =
         ListenFd::from_env().take_unix_listener(0).map_err(|error| RunError::NoListener(Some(error)))?;
     serve(inherited.ok_or(RunError::NoListener(None))?, settings)
@@ -89,7 +94,9 @@ fn serve(listener: UnixListener, settings: &Settings) -> Result<(), RunError> {
             interrupt: signal(SignalKind::interrupt()).map_err(prepare("SIGINT"))?,
         };
         tracing::info!(threads = count, "the proxy serves");
-        Ok(Control::new(threads).run(&listener, queue, signals, settings.drain_timeout).await)
+        Ok(Control::new(threads, settings.give_back_memory)
+            .run(&listener, queue, signals, settings.drain_timeout)
+            .await)
     })?;
     match end {
         End::Finished => tracing::info!("everything is finished"),

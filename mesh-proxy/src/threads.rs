@@ -13,8 +13,9 @@ use watt_api::mesh::{ListenerId, ListenerKind};
 use crate::{
     context::Context,
     counts::ByService,
-    listeners::{ConnectionsMax, Listeners},
+    listeners::Listeners,
     refusals::Refusal,
+    room::ConnectionsMax,
     thread::{Report, Thread},
     view::View,
 };
@@ -52,6 +53,8 @@ pub(crate) enum ThreadEvent {
     Counts(ByService),
     /// It refused something.
     Refused(Refusal),
+    /// It accepts there no longer, or never did, without having been told to stop.
+    ListenerEnded { id: ListenerId },
     /// It has nothing to do any more, or it died.
     Ended,
 }
@@ -113,7 +116,11 @@ async fn serve(
         tokio::select! {
             order = orders.recv() => match order {
                 None => return,
-                Some(ThreadOrder::Add { id, kind, listener }) => listeners.add(id, kind, listener),
+                Some(ThreadOrder::Add { id, kind, listener }) => {
+                    if !listeners.add(&id, kind, listener) {
+                        reporter.report(ThreadEvent::ListenerEnded { id });
+                    }
+                }
                 Some(ThreadOrder::Remove { id }) => listeners.remove(&id),
                 Some(ThreadOrder::Sockets { run, sockets }) => context.thread.add_sockets(run, sockets),
                 Some(ThreadOrder::Apply { number, view }) => {
@@ -125,6 +132,7 @@ async fn serve(
                     task::spawn_local(finish(Rc::clone(&context), Rc::clone(&reporter)));
                 }
             },
+            Some(id) = listeners.ended() => reporter.report(ThreadEvent::ListenerEnded { id }),
             _ = tick.tick() => {
                 let counts = context.thread.counts();
                 if counts != counted {

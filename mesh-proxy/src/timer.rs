@@ -14,6 +14,8 @@ use std::{
 
 use tokio::time::Instant;
 
+use crate::room::Pool;
+
 /// How coarse: a deadline passes up to this much late, never early.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 
@@ -50,6 +52,17 @@ impl Ticks {
     }
 }
 
+/// What a connection waits for that could do without: the next request, or the rest of a request's head. Who waits for
+/// nothing yet goes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Spare {
+    Idle,
+    Head,
+}
+
+/// The part of the spare connections that is let go at once. To look for them takes a look at all.
+const LET_GO_PART: usize = 64;
+
 /// One thread's clock.
 pub(crate) struct Clock {
     start: Instant,
@@ -75,7 +88,11 @@ impl Clock {
 
     /// An alarm for one connection. The first one makes the clock tick, after the last one it rests.
     pub(crate) fn alarm(self: &Rc<Self>) -> Alarm {
-        let state = Rc::new(AlarmState { deadline: Cell::new(Ticks::NEVER), waker: RefCell::new(None) });
+        let state = Rc::new(AlarmState {
+            deadline: Cell::new(Ticks::NEVER),
+            spare: Cell::new(None),
+            waker: RefCell::new(None),
+        });
         self.alarms.borrow_mut().push(state.clone());
         if !self.ticking.replace(true) {
             self.read();
@@ -89,6 +106,26 @@ impl Clock {
         for state in self.alarms.borrow().iter() {
             state.wake();
         }
+    }
+
+    /// Has the alarms pass at once that would pass next among the spare ones of a pool, a few of them. Returns how many.
+    pub(crate) fn let_go(&self, pool: Pool) -> usize {
+        let alarms = self.alarms.borrow();
+        let now = self.now();
+        let is_spare = |state: &&Rc<AlarmState>| {
+            let in_pool = state.spare.get().is_some_and(|(other, _)| other == pool);
+            in_pool && state.deadline.get() > now && Rc::strong_count(state) > 1
+        };
+        let mut spare: Vec<_> = alarms.iter().filter(is_spare).collect();
+        let count = spare.len().div_ceil(LET_GO_PART);
+        if let Some(last) = count.checked_sub(1) {
+            spare.select_nth_unstable_by_key(last, |state| (state.spare.get(), state.deadline.get()));
+        }
+        for state in &spare[..count] {
+            state.deadline.set(Ticks::START);
+            state.wake();
+        }
+        count
     }
 
     fn read(&self) {
@@ -119,6 +156,7 @@ impl Clock {
 
 struct AlarmState {
     deadline: Cell<Ticks>,
+    spare: Cell<Option<(Pool, Spare)>>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -145,6 +183,16 @@ impl Alarm {
     /// Passes no more.
     pub(crate) fn clear(&self) {
         self.state.deadline.set(Ticks::NEVER);
+    }
+
+    /// From now on the connection is spare, or not any more.
+    pub(crate) fn mark(&self, spare: Option<(Pool, Spare)>) {
+        self.state.spare.set(spare);
+    }
+
+    /// Whether it passed by [`Clock::let_go`].
+    pub(crate) fn is_let_go(&self) -> bool {
+        self.state.deadline.get() == Ticks::START
     }
 
     /// Ready once the deadline passed. Otherwise this task is woken then.
@@ -209,6 +257,43 @@ mod tests {
             assert!(clock.now() >= Ticks::from_ms(60_000));
             alarm.set(Ticks::from_ms(200));
             poll_fn(|cx| alarm.poll(cx)).await;
+        })
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_longest_is_let_go_first() {
+        with_clock(async |clock| {
+            let alarm = |pool, spare: Option<Spare>, ms| {
+                let alarm = clock.alarm();
+                alarm.set(Ticks::from_ms(ms));
+                alarm.mark(spare.map(|spare| (pool, spare)));
+                alarm
+            };
+            let alarms = [
+                alarm(Pool::Outside, None, 1_000),
+                alarm(Pool::Inside, Some(Spare::Idle), 1_000),
+                alarm(Pool::Outside, Some(Spare::Head), 1_000),
+                alarm(Pool::Outside, Some(Spare::Idle), 3_000),
+                alarm(Pool::Outside, Some(Spare::Idle), 2_000),
+            ];
+            let let_go = || {
+                let count = clock.let_go(Pool::Outside);
+                (count, alarms.each_ref().map(Alarm::is_let_go))
+            };
+            assert_eq!(let_go(), (1, [false, false, false, false, true]));
+            assert_eq!(let_go(), (1, [false, false, false, true, true]));
+            assert_eq!(let_go(), (1, [false, false, true, true, true]));
+            assert_eq!(
+                let_go(),
+                (0, [false, false, true, true, true]),
+                "the others are not spare, or another pool's"
+            );
+            let many: Vec<Alarm> =
+                (0..LET_GO_PART as u64 + 1).map(|_| alarm(Pool::Outside, Some(Spare::Idle), 9)).collect();
+            assert_eq!(clock.let_go(Pool::Outside), 2);
+            drop(many);
+            assert_eq!(clock.let_go(Pool::Outside), 0, "those that ended are no more");
         })
         .await;
     }

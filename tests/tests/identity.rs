@@ -31,15 +31,17 @@ fn intrude(user: User, sandbox: &str) {
         if output.contains("done") { Ok(output) } else { Err(output) }
     });
     let (seen, around) = output.split_once("as the supervisor").expect("both ways");
-    for (what, count) in [(": FileNotFoundError", 3), (": 200", 0)] {
+    for (what, count) in [(": FileNotFoundError", 4), (": 200", 0)] {
         assert_eq!(seen.matches(what).count(), count, "{user:?} {what}: {output}");
     }
     // Root without a sandbox finds a way around what it does not see, and is refused by what it finds there. A
     // sandbox takes the rights over other processes away, as does an ordinary user's user namespace.
     let finds_a_way = user == User::Root && is_root() && sandbox == "off";
     let expected: &[&str] = match finds_a_way {
-        true => &[": mesh.sock: 403", "control.sock: 403"],
-        false => &[": mesh.sock: PermissionError", "control.sock: PermissionError"],
+        true => &[": mesh.sock: 403", "control.sock: 403", "proxy.sock: closed"],
+        false => {
+            &[": mesh.sock: PermissionError", "control.sock: PermissionError", "proxy.sock: PermissionError"]
+        }
     };
     for expected in expected {
         assert!(around.contains(expected), "{user:?} {expected}: {output}");

@@ -49,6 +49,30 @@ fn a_memory_hog_is_killed_as_oom_and_its_neighbour_lives() {
     app.down();
 }
 
+/// The kernel says how many it killed, and not whom.
+#[test]
+fn a_kill_after_one_of_another_process_for_memory_is_not_taken_for_one() {
+    let Some(user) = limited_user() else { return };
+    let app = App::case("", user);
+    app.write(
+        "watt.yaml",
+        &HOG.replace("services/hog.py", "services/forking_hog.py")
+            .replace("memory: 48M", "memory: 48M, oom_group: false"),
+    );
+    app.run(&["up", "-d"]);
+    wait("a child was killed for memory", || match app.ok(&["events", "--json"]) {
+        events if events.lines().any(|event| event.contains("\"oom\"")) => Ok(()),
+        events => Err(events),
+    });
+    watt_tests::kill("KILL", app.pid("hog", 0));
+    let exit = wait("the hog is dead", || match app.worker("hog", 0)["last_exit"].clone() {
+        Value::Null => Err(app.status().to_string()),
+        exit => Ok(exit),
+    });
+    assert_eq!((&exit["cause"], &exit["code"]), (&"signal".into(), &9.into()), "{exit}");
+    app.down();
+}
+
 #[test]
 fn when_one_process_of_a_worker_is_killed_for_memory_the_others_go_with_it() {
     let Some(user) = limited_user() else { return };
@@ -101,6 +125,16 @@ fn a_fork_bomb_meets_its_limit_of_processes() {
     let tasks = app.worker("bomb", 0)["pids"].as_u64().unwrap_or_default();
     assert!(tasks <= 20, "{tasks} tasks");
     assert_eq!(app.get("/").0, 200);
+    let limit = app.worker("bomb", 0)["pids_limit"].clone();
+    assert!(limit["max"] == 20 && limit["refused"].as_u64() > Some(0), "{limit}");
+    assert!(app.ok(&["status"]).contains("pids limit 20 met "), "{}", app.ok(&["status"]));
+    assert!(app.ok(&["inspect", "bomb"]).contains("pids limit 20 met "));
+    let told = "bomb/0  met its limit of 20 processes and threads\n";
+    wait("the event has come", || {
+        let events = app.ok(&["events"]);
+        if events.contains(told) { Ok(()) } else { Err(events) }
+    });
+    assert_eq!(app.ok(&["events"]).matches(told).count(), 1, "thousands of refused forks are one event");
     app.down();
 }
 

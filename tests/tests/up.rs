@@ -1,5 +1,10 @@
 //! Starting, looking, stopping; one application beside another.
 
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
 use watt_tests::{App, User, for_each_user, printed, wait};
 
 const TWO: &str = r#"
@@ -30,8 +35,24 @@ fn an_application_comes_up_answers_and_goes_without_a_trace() {
         let (code, body) = app.get("/api/x?y=1");
         assert_eq!(code, 200);
         assert!(body.contains("\"service\": \"api\"") && body.contains("\"path\": \"/x?y=1\""), "{body}");
+        let cgroups = cgroups(app.pid("web", 0), "web/0");
         app.down();
+        let left: Vec<_> = cgroups.into_iter().filter(|cgroup| cgroup.exists()).collect();
+        assert!(left.is_empty(), "{user:?}: {left:?}");
     });
+}
+
+/// The cgroups of a worker in all hierarchies, each followed by the one of all workers.
+fn cgroups(pid: u32, worker: &str) -> Vec<PathBuf> {
+    let own = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("it runs");
+    let paths = own.lines().filter_map(|line| line.split_once(":/")).map(|(_, path)| path);
+    let paths: Vec<&str> = paths.filter(|path| Path::new(path).ends_with(worker)).collect();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("/proc is mounted");
+    let mounts = mounts.lines().filter(|line| line.contains(" - cgroup"));
+    let dirs = mounts.filter_map(|line| line.split(' ').nth(4)).flat_map(|mount| {
+        paths.iter().map(move |path| Path::new(mount).join(path)).filter(|path| path.exists())
+    });
+    dirs.flat_map(|dir| [dir.ancestors().nth(2).expect("a service's").to_owned(), dir]).collect()
 }
 
 #[test]

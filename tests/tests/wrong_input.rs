@@ -435,6 +435,31 @@ fn a_command_line_that_makes_no_sense() {
 }
 
 #[test]
+fn a_wrong_command_line_for_programs() {
+    let app = App::yaml(SLEEPER, User::Ordinary);
+    check!(app, ["status", "--jsn", "--json"], @r#"
+    exit 2
+    stderr:
+    {"error":{"code":"usage","message":"unexpected argument '--jsn' found","hint":"a similar argument exists: '--json'"}}
+    "#);
+    check!(app, ["logs", "--json", "--tail", "x"], @r#"
+    exit 2
+    stderr:
+    {"error":{"code":"usage","message":"invalid value 'x' for '--tail <LINES>': invalid digit found in string","hint":"For more information, try '--help'."}}
+    "#);
+    check!(app, ["inspect", "--json"], @r#"
+    exit 2
+    stderr:
+    {"error":{"code":"usage","message":"the following required arguments were not provided: <SERVICE>","hint":"Usage: wattctl inspect --json <SERVICE>"}}
+    "#);
+    check!(app, ["bogus", "--json"], @r#"
+    exit 2
+    stderr:
+    {"error":{"code":"usage","message":"unrecognized subcommand 'bogus'","hint":"a similar subcommand exists: 'logs'"}}
+    "#);
+}
+
+#[test]
 fn an_application_of_another_user() {
     if !is_root() {
         return;

@@ -25,6 +25,7 @@ pub async fn run(print: args::Print) -> Outcome {
 fn render(doctor: &Doctor, style: Style) -> String {
     let width = doctor.features.iter().map(|feature| feature.name.len()).max().unwrap_or_default();
     let mut text = String::new();
+    let mut fixes: Vec<&str> = Vec::new();
     for feature in &doctor.features {
         let (word, tone) = match feature.state {
             FeatureState::On => ("on      ", Tone::Good),
@@ -32,7 +33,9 @@ fn render(doctor: &Doctor, style: Style) -> String {
             FeatureState::Off => ("off     ", Tone::Bad),
         };
         text.push_str(&format!("{}  {:width$}  {}\n", style.paint(tone, word), feature.name, feature.detail));
-        if let Some(fix) = &feature.fix {
+        // What one command turns on is told once; what else it is good for needs it, and says so.
+        if let Some(fix) = feature.fix.as_deref().filter(|fix| !fixes.contains(fix)) {
+            fixes.push(fix);
             text.push_str(&format!(
                 "{:8}  {:width$}  {}\n",
                 "",

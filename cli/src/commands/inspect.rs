@@ -1,7 +1,7 @@
 //! `wattctl inspect`: everything about one service.
 
 use serde_json::Value;
-use watt_api::control::{Inspect, Outgoing, Worker};
+use watt_api::control::{Inspect, Outgoing, Worker, WorkerState};
 
 use crate::{
     args,
@@ -27,6 +27,9 @@ const OUTGOING: [Column; 9] = [
     Column { title: "last", rank: 5, right: false },
 ];
 
+/// The columns of a setting's value; `--json` has all of it, as has the configuration.
+const VALUE_WIDTH_MAX: usize = 60;
+
 /// Runs the command.
 pub async fn run(arguments: args::Inspect) -> Outcome {
     let running = Running::find(&arguments.which)?;
@@ -51,13 +54,13 @@ fn render(inspect: &Inspect, style: Style) -> String {
     );
     let requests = &service.requests;
     text.push_str(&format!(
-        "  requests  {} ({} failed), {} now, {} waiting\n",
+        "  requests   {} ({} failed), {} now, {} waiting\n",
         requests.total, requests.failures, requests.in_flight, requests.held
     ));
-    text.push_str(&format!("  sandbox   {}\n", service.sandbox));
-    text.push_str(&format!("  logs      {}/{}.jsonl\n", inspect.log_dir.display(), service.id));
+    text.push_str(&format!("  sandbox    {}\n", service.sandbox));
+    text.push_str(&format!("  logs       {}/{}.jsonl\n", inspect.log_dir.display(), service.id));
     for cgroup in &inspect.cgroups {
-        text.push_str(&format!("  cgroup    {}\n", cgroup.display()));
+        text.push_str(&format!("  cgroup     {}\n", cgroup.display()));
     }
     for limit in &service.unenforced {
         text.push_str(&format!("  {} {limit}\n", style.paint(Tone::Busy, "not enforced:")));
@@ -83,7 +86,9 @@ fn settings(config: &Value, name: &str, rows: &mut Vec<Vec<Cell>>) {
         Value::Object(leaf) if leaf.contains_key("value") && leaf.contains_key("from") => {
             let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             let from = Cell::tone(Tone::Dim, text(&leaf["from"]));
-            rows.push(vec![format!("  {name}").into(), text(&leaf["value"]).into(), from]);
+            // One long command must not push all the places out of sight.
+            let value = table::cut(&text(&leaf["value"]), VALUE_WIDTH_MAX);
+            rows.push(vec![format!("  {name}").into(), value.into(), from]);
         }
         Value::Object(table) => {
             for (key, inner) in table {
@@ -116,12 +121,23 @@ fn outgoing(outgoing: &Outgoing) -> Vec<Cell> {
     ]
 }
 
+/// What ends the state.
+fn follows(state: WorkerState) -> &'static str {
+    match state {
+        WorkerState::Starting => "gives up",
+        WorkerState::Draining => "signal",
+        WorkerState::Stopping => "kill",
+        WorkerState::Backoff | WorkerState::Failed => "retry",
+        WorkerState::Ready | WorkerState::Completed | WorkerState::Down | WorkerState::Waiting => "until",
+    }
+}
+
 fn worker_text(service: &str, worker: &Worker, style: Style) -> String {
     let state = style.paint(super::status::tone(worker.state), super::status::word(worker.state));
     let mut text = format!("{service}/{}  {state}\n", worker.index);
     let mut fact = |name: &str, value: Option<String>| {
         if let Some(value) = value {
-            text.push_str(&format!("  {name:<10}{value}\n"));
+            text.push_str(&format!("  {name:<11}{value}\n"));
         }
     };
     fact("run", worker.run.map(|run| run.to_string()));
@@ -129,7 +145,7 @@ fn worker_text(service: &str, worker: &Worker, style: Style) -> String {
     fact("started", worker.started_at.as_deref().map(numbers::local));
     fact("since", Some(numbers::local(&worker.since)));
     let left = worker.deadline_ms.map(std::time::Duration::from_millis);
-    fact("until", left.map(|left| format!("in {}", numbers::span(left))));
+    fact(follows(worker.state), left.map(|left| format!("in {}", numbers::span(left))));
     fact("endpoint", worker.endpoint.clone());
     fact("restarts", Some(worker.restarts.to_string()));
     fact(
@@ -137,8 +153,9 @@ fn worker_text(service: &str, worker: &Worker, style: Style) -> String {
         worker.last_exit.as_ref().map(|exit| format!("{}, {}", exit.text, numbers::local(&exit.at))),
     );
     fact("memory", worker.memory.map(numbers::bytes));
-    fact("cpu", worker.cpu_us.map(|us| format!("{:.1} s", us as f64 / 1e6)));
+    fact("cpu", worker.cpu_us.map(|us| numbers::span(std::time::Duration::from_micros(us))));
     fact("tasks", worker.pids.map(|pids| pids.to_string()));
+    fact("note", super::status::refused(Some(worker)));
     text.push_str(&super::status::last_output(
         &format!("{service}/{}", worker.index),
         &worker.last_output,

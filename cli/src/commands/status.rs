@@ -1,5 +1,8 @@
 //! `wattctl status`: the whole application at a glance, at any width.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use watt_api::control::{Exit, Requests, Service, Status, Worker, WorkerState};
@@ -31,9 +34,9 @@ pub async fn run(arguments: args::Status) -> Outcome {
 const COLUMNS: [Column; 13] = [
     Column { title: "SERVICE", rank: 0, right: false },
     Column { title: "STATE", rank: 0, right: false },
+    Column { title: "FOR", rank: 2, right: true },
     Column { title: "READY", rank: 0, right: true },
     Column { title: "PID", rank: 6, right: true },
-    Column { title: "SINCE", rank: 2, right: true },
     Column { title: "RESTARTS", rank: 1, right: true },
     Column { title: "CPU", rank: 3, right: true },
     Column { title: "MEM", rank: 1, right: true },
@@ -56,21 +59,34 @@ pub fn render(status: &Status, workers: bool, style: Style) -> String {
             rows.extend(service.workers.iter().map(|worker| worker_row(service, worker)));
         }
     }
-    text.push_str(&table::render(&COLUMNS, &rows, style));
+    text.push_str(&table::render(&columns(workers), &rows, style));
     text.push_str(&troubles(status, style));
     text
+}
+
+/// Who asks for each worker wants to do something with it, and that takes its pid.
+fn columns(workers: bool) -> [Column; 13] {
+    COLUMNS.map(|column| match column.title {
+        "PID" if workers => Column { rank: 1, ..column },
+        _ => column,
+    })
 }
 
 fn heading(status: &Status, style: Style) -> String {
     let up = numbers::since(&status.started_at).map(numbers::span).unwrap_or_default();
     let own = &status.supervisor;
-    let mut parts = vec![style.paint(Tone::Strong, &status.app), format!("up {up}")];
+    let services = &status.services;
+    let is_up = |service: &&Service| matches!(service.state, WorkerState::Ready | WorkerState::Completed);
+    let are_up = services.iter().filter(is_up).count();
+    let tone = if are_up == services.len() { Tone::Good } else { Tone::Bad };
+    let count = style.paint(tone, &format!("{are_up} of {}", services.len()));
+    let mut parts = vec![style.paint(Tone::Strong, &status.app), format!("{count} up for {up}")];
     parts.extend(status.gateway.clone());
     parts.push(style.paint(Tone::Dim, &format!("watt {} {}", status.version, numbers::bytes(own.memory))));
-    let replaced = own.daemon_restarts + own.proxy_restarts;
-    if replaced > 0 {
-        let text = format!("daemon replaced {}×, proxy {}×", own.daemon_restarts, own.proxy_restarts);
-        parts.push(style.paint(Tone::Busy, &text));
+    for (name, replaced) in [("daemon", own.daemon_restarts), ("proxy", own.proxy_restarts)] {
+        if replaced > 0 {
+            parts.push(style.paint(Tone::Busy, &format!("{name} replaced {replaced}×")));
+        }
     }
     if own.proxy_pid.is_none() {
         parts.push(style.paint(Tone::Bad, "proxy is being replaced"));
@@ -90,16 +106,16 @@ fn service_row(service: &Service) -> Vec<Cell> {
         _ => None,
     };
     let exited_at = |worker: &&Worker| worker.last_exit.as_ref().map(|exit| exit.at.clone());
-    // Whoever is in the state explains it; when all is well, the last exit is of interest.
-    let noted = if is_well(service.state) { workers.iter().max_by_key(exited_at) } else { worst };
-    let ready = format!("{}/{}", service.ready, service.wanted);
+    // Whoever is in the state explains it; when all is well, a limit that was met or the last exit is of interest.
+    let of_interest = |worker: &&Worker| (refused(Some(worker)).is_some(), exited_at(worker));
+    let noted = if is_well(service.state) { workers.iter().max_by_key(of_interest) } else { worst };
     let cpu = sum(|worker| worker.cpu_millis.map(u64::from));
     vec![
         service.id.as_str().into(),
         state_cell(service.state),
-        if service.ready < service.wanted { Cell::tone(Tone::Busy, ready) } else { ready.into() },
-        only.and_then(|worker| worker.pid).map(|pid| pid.to_string()).unwrap_or_default().into(),
         worst.map(since).unwrap_or_default().into(),
+        ready(service),
+        only.and_then(|worker| worker.pid).map(|pid| pid.to_string()).unwrap_or_default().into(),
         restarts(workers.iter().map(|worker| worker.restarts).sum()),
         cpu.map(|millis| numbers::cpu(u32::try_from(millis).unwrap_or(u32::MAX))).unwrap_or_default().into(),
         sum(|worker| worker.memory).map(numbers::bytes).unwrap_or_default().into(),
@@ -115,9 +131,9 @@ fn worker_row(service: &Service, worker: &Worker) -> Vec<Cell> {
     vec![
         Cell::tone(Tone::Dim, format!("  {}/{}", service.id, worker.index)),
         state_cell(worker.state),
+        since(worker).into(),
         "".into(),
         worker.pid.map(|pid| pid.to_string()).unwrap_or_default().into(),
-        since(worker).into(),
         restarts(worker.restarts),
         worker.cpu_millis.map(numbers::cpu).unwrap_or_default().into(),
         worker.memory.map(numbers::bytes).unwrap_or_default().into(),
@@ -129,6 +145,16 @@ fn worker_row(service: &Service, worker: &Worker) -> Vec<Cell> {
     ]
 }
 
+/// How many of the wanted workers are ready; nothing where none is to be.
+fn ready(service: &Service) -> Cell {
+    let text = format!("{}/{}", service.ready, service.wanted);
+    match service.state {
+        WorkerState::Completed | WorkerState::Down => "".into(),
+        _ if service.ready < service.wanted => Cell::tone(Tone::Busy, text),
+        _ => text.into(),
+    }
+}
+
 /// The state in a word.
 pub fn state_cell(state: WorkerState) -> Cell {
     Cell::tone(tone(state), word(state))
@@ -137,6 +163,15 @@ pub fn state_cell(state: WorkerState) -> Cell {
 /// What there is to know about the state: what a service waits for, why a worker failed and when it is tried again, when
 /// one that does not stop is killed, how the run before this one ended.
 pub fn note(service: &Service, worker: Option<&Worker>) -> Cell {
+    let told = state_note(service, worker);
+    match refused(worker) {
+        Some(refused) if told.text.is_empty() => Cell::tone(Tone::Bad, refused),
+        Some(refused) => Cell::tone(Tone::Bad, format!("{refused}; {}", told.text)),
+        None => told,
+    }
+}
+
+fn state_note(service: &Service, worker: Option<&Worker>) -> Cell {
     let state = worker.map_or(service.state, |worker| worker.state);
     let left =
         worker.and_then(|worker| worker.deadline_ms).map(|ms| numbers::span(Duration::from_millis(ms)));
@@ -154,10 +189,8 @@ pub fn note(service: &Service, worker: Option<&Worker>) -> Cell {
             Cell::tone(Tone::Dim, format!("answers its last requests, {left} left"))
         }
         (WorkerState::Stopping, Some(left)) => Cell::tone(Tone::Dim, format!("killed in {left}")),
-        (WorkerState::Backoff, Some(left)) => {
-            Cell::tone(Tone::Bad, next(exit, format!("starts again in {left}")))
-        }
-        (WorkerState::Failed, Some(left)) => Cell::tone(Tone::Bad, next(exit, format!("next try in {left}"))),
+        (WorkerState::Backoff, Some(left)) => Cell::tone(Tone::Bad, next(exit, format!("retry in {left}"))),
+        (WorkerState::Failed, Some(left)) => Cell::tone(Tone::Bad, next(exit, format!("retry in {left}"))),
         (WorkerState::Failed, None) => {
             Cell::tone(Tone::Bad, next(exit, "`wattctl start` tries again".into()))
         }
@@ -165,6 +198,12 @@ pub fn note(service: &Service, worker: Option<&Worker>) -> Cell {
         | (WorkerState::Waiting | WorkerState::Starting | WorkerState::Draining, _)
         | (WorkerState::Stopping | WorkerState::Backoff, None) => exit.map_or("".into(), exit_cell),
     }
+}
+
+/// What the limit of processes did, if it did anything.
+pub fn refused(worker: Option<&Worker>) -> Option<String> {
+    let limit = worker?.pids_limit.filter(|limit| limit.refused > 0)?;
+    Some(format!("pids limit {} met {}×", limit.max, numbers::count(limit.refused)))
 }
 
 fn is_well(state: WorkerState) -> bool {

@@ -6,7 +6,6 @@
 use std::{
     fs::File,
     io::IsTerminal,
-    os::unix::process::CommandExt,
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
@@ -15,18 +14,21 @@ use std::{
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use watt_api::{
     client::{Client, LogsQuery},
-    control::{self, Problem, Status},
+    control::{self, Feature, Problem, Status},
 };
 use watt_config::Config;
 use watt_core::AppName;
-use watt_supervisor::places::Places;
+use watt_supervisor::{doctor, places::Places};
 
 use super::config;
 use crate::{
     args,
     context::{Running, holder, pid_in, uid},
     exit::{Exit, Failure, Outcome},
-    text::{out, progress::Progress},
+    text::{
+        out,
+        progress::{Progress, missing},
+    },
 };
 
 /// How long the supervisor's own processes may take until the control socket answers. Cgroups of a crashed predecessor may
@@ -35,6 +37,9 @@ const CONTROL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How often the state is asked for what is shown while it changes.
 pub const POLL: Duration = Duration::from_millis(50);
+
+/// How much longer than a look the pause after it is at least.
+const POLL_REST: u32 = 10;
 
 /// Runs the command.
 pub async fn run(arguments: args::Up) -> Outcome {
@@ -62,7 +67,7 @@ pub async fn run(arguments: args::Up) -> Outcome {
         if json {
             out::json(&status);
         }
-        return Ok(if reply.ok { Exit::Ok } else { Exit::Failed });
+        return Ok(if missing(&status, &reply).is_empty() { Exit::Ok } else { Exit::Failed });
     }
     let query = LogsQuery { since: Some(status.started_at.clone()), follow: true, ..LogsQuery::default() };
     let json_lines = json || !std::io::stdout().is_terminal();
@@ -71,7 +76,7 @@ pub async fn run(arguments: args::Up) -> Outcome {
             followed?;
             running.gone().await?;
             let _ = spawner.wait();
-            eprintln!("{app} was stopped from elsewhere");
+            out::say(&format!("{app} was stopped from elsewhere"));
             Ok(Exit::Ok)
         }
         () = signals.next() => stop(&running, &client, &mut signals, &mut spawner, json).await,
@@ -105,6 +110,14 @@ impl Signals {
             _ = self.hangup.recv() => {}
         }
     }
+
+    /// Those that somebody sends on purpose: a terminal that goes away may say so more than once.
+    async fn request(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }
 
 /// Starts the supervisor and returns when its control socket answers.
@@ -116,6 +129,9 @@ async fn start(app: &AppName, config: &Config) -> Result<(Child, Running), Failu
     };
     if let Some(pid) = holder(&places.lock()) {
         return Err(already_running(app, pid, &places));
+    }
+    if let Some(Feature { name, detail, fix, .. }) = doctor::obstacle() {
+        return Err(Failure { exit: Exit::Host, message: format!("{name}: {detail}"), hint: fix });
     }
     places.check(&config.plan).map_err(refused)?;
     places.create(uid()).map_err(refused)?;
@@ -163,8 +179,6 @@ fn spawn(app: &AppName, config: &Config, places: &Places) -> Result<Child, Failu
         .stdin(Stdio::null())
         .stdout(log)
         .stderr(errors)
-        // Ctrl-C on this terminal is ours to answer; the spawner goes on to a session of its own.
-        .process_group(0)
         .spawn()
         .map_err(|error| host("cannot start the spawner", error))
 }
@@ -233,7 +247,7 @@ async fn watch(
 ) -> Result<(Status, control::Outcome), Failure> {
     if !json {
         for warning in &client.status().await.map_err(|error| running.failure(error))?.warnings {
-            eprintln!("warning: {warning}");
+            out::say(&format!("warning: {warning}"));
         }
     }
     let mut progress = Progress::new();
@@ -250,14 +264,14 @@ async fn watch(
     Ok((status, reply))
 }
 
+/// Looks often at few services, and seldom at a thousand of them: a look must not take the CPU that they need to start.
 async fn show(client: &Client, progress: &mut Progress) -> std::convert::Infallible {
-    let mut poll = tokio::time::interval(POLL);
-    poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        poll.tick().await;
+        let asked = tokio::time::Instant::now();
         if let Ok(status) = client.status().await {
             progress.coming(&status);
         }
+        tokio::time::sleep(POLL.max(asked.elapsed() * POLL_REST)).await;
     }
 }
 
@@ -270,16 +284,16 @@ async fn stop(
     json: bool,
 ) -> Outcome {
     if !json {
-        eprintln!("\nstopping {}; Ctrl-C again kills", running.app());
+        out::say(&format!("\nstopping {}; Ctrl-C again kills", running.app()));
     }
     tokio::select! {
         ended = super::down::shutdown(running, client, false, json) => { ended?; }
-        () = signals.next() => { super::down::shutdown(running, client, true, json).await?; }
+        () = signals.request() => { super::down::shutdown(running, client, true, json).await?; }
     }
     running.gone().await?;
     let _ = spawner.wait();
     if !json {
-        eprintln!("{} is down", running.app());
+        out::say(&format!("{} is down", running.app()));
     }
     Ok(Exit::Ok)
 }

@@ -19,10 +19,8 @@ impl Printer {
     /// One line, with its line break.
     pub fn line(&mut self, line: &LogLine, style: Style) -> String {
         if let Some(skipped) = line.skipped {
-            let note = format!(
-                "{skipped} lines of {} were too many to follow; they are in its log file",
-                line.service
-            );
+            let lines = watt_supervisor::words::counted(skipped, "line");
+            let note = format!("{lines} of {} too many to follow: see its log file", line.service);
             return format!("{}\n", style.paint(Tone::Busy, &note));
         }
         let worker = format!("{}/{}", line.service, line.worker);

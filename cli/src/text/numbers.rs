@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// A time span, as events and errors say it as well.
+pub use watt_supervisor::words::duration as span;
+
 /// Bytes with three figures at most: `512 B`, `9.4 MB`, `1.2 GB`. Multiples of 1024, as `limits` are written.
 pub fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KB", "MB", "GB", "TB"];
@@ -15,18 +18,6 @@ pub fn bytes(bytes: u64) -> String {
         0 => format!("{bytes} B"),
         _ if value < 9.95 => format!("{value:.1} {}", UNITS[unit]),
         _ => format!("{value:.0} {}", UNITS[unit]),
-    }
-}
-
-/// A time span in its two largest units: `850ms`, `12s`, `3m 20s`, `2h 13m`, `5d 4h`.
-pub fn span(span: Duration) -> String {
-    let seconds = span.as_secs();
-    match seconds {
-        0 => format!("{}ms", span.subsec_millis()),
-        1..60 => format!("{seconds}s"),
-        60..3600 => format!("{}m {}s", seconds / 60, seconds % 60),
-        3600..86400 => format!("{}h {}m", seconds / 3600, seconds / 60 % 60),
-        _ => format!("{}d {}h", seconds / 86400, seconds / 3600 % 24),
     }
 }
 
@@ -49,7 +40,7 @@ pub fn count(count: u64) -> String {
 
 /// A number of things: `1 service`, `3 services`.
 pub fn counted(count: usize, thing: &str) -> String {
-    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+    watt_supervisor::words::counted(count as u64, thing)
 }
 
 /// An RFC 3339 time as the operator's clock shows it, to the second: `2026-11-26 09:00:01`. As it is, when it cannot be read.
@@ -86,10 +77,6 @@ mod tests {
         assert_eq!(bytes(512 << 20), "512 MB");
         assert_eq!(bytes(1 << 30), "1.0 GB");
         assert_eq!(bytes(u64::MAX), "16777216 TB");
-        assert_eq!(span(Duration::from_millis(850)), "850ms");
-        assert_eq!(span(Duration::from_secs(200)), "3m 20s");
-        assert_eq!(span(Duration::from_secs(2 * 3600 + 13 * 60)), "2h 13m");
-        assert_eq!(span(Duration::from_secs(5 * 86400 + 4 * 3600)), "5d 4h");
         assert_eq!(cpu(0), "0%");
         assert_eq!(cpu(35), "3.5%");
         assert_eq!(cpu(1200), "120%");

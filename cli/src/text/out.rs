@@ -1,6 +1,12 @@
 //! Standard output. A reader that goes away (`wattctl logs | head`) ends the command quietly, as with every Unix tool.
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
+
+use tokio::io::{Interest, unix::AsyncFd};
+
+/// The error of a terminal that was closed: EIO of errno(3). SIGHUP says the same, and ends each command in its own way: `up`
+/// stops the application.
+const HUNG_UP: i32 = 5;
 
 /// Writes text to standard output; ends the process when nobody reads any more.
 pub fn print(text: &str) {
@@ -10,7 +16,9 @@ pub fn print(text: &str) {
 /// The same for bytes that may be anything.
 pub fn bytes(bytes: &[u8]) {
     let mut stdout = std::io::stdout().lock();
-    if let Err(error) = stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+    if let Err(error) = stdout.write_all(bytes).and_then(|()| stdout.flush())
+        && error.raw_os_error() != Some(HUNG_UP)
+    {
         gone(&error);
     }
 }
@@ -26,6 +34,30 @@ pub fn json<T: serde::Serialize>(value: &T) {
 /// Writes a value as one line of JSON.
 pub fn json_line<T: serde::Serialize>(value: &T) {
     print(&(serde_json::to_string(value).expect("our types have string keys and no failing parts") + "\n"));
+}
+
+/// Ends the process when nobody reads standard output any more, be it that there is nothing to write for hours. Never
+/// returns; it is something to wait for beside what there is to write.
+pub async fn while_read() -> std::convert::Infallible {
+    // Only pipes and sockets have a reader that can go: a terminal that goes away sends SIGHUP, and a file cannot be waited
+    // for (epoll_ctl(2), EPERM).
+    if std::io::stdout().is_terminal() {
+        return std::future::pending().await;
+    }
+    #[expect(deprecated, reason = "its successor is unsafe; standard output is open as long as the process")]
+    let stdout = AsyncFd::with_interest(std::io::stdout(), Interest::ERROR);
+    match stdout {
+        Ok(stdout) => {
+            let _ = stdout.ready(Interest::ERROR).await;
+            gone(&ErrorKind::BrokenPipe.into())
+        }
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// Writes a line for people to standard error. That nobody can read it is no reason for anything.
+pub fn say(text: &str) {
+    let _ = std::io::stderr().lock().write_all(format!("{text}\n").as_bytes());
 }
 
 fn gone(error: &std::io::Error) -> ! {

@@ -68,11 +68,7 @@ impl Progress {
     /// Shows what a start came to: `outcome` is the supervisor's verdict.
     pub fn finish(&mut self, status: &Status, outcome: &Outcome) {
         let took = numbers::span(self.started.elapsed());
-        let is_missing = |service: &&Service| {
-            let words = outcome.services.get(&service.id).map(String::as_str);
-            !matches!(words, Some("ready" | "completed"))
-        };
-        let missing: Vec<&Service> = status.services.iter().filter(is_missing).collect();
+        let missing = missing(status, outcome);
         let name = self.style.paint(Tone::Strong, &status.app);
         let at = status.gateway.as_ref().map(|gateway| format!(" at {gateway}")).unwrap_or_default();
         let text = match missing.first() {
@@ -137,6 +133,16 @@ impl Progress {
             }
         }
     }
+}
+
+/// Who has not come up by the supervisor's verdict, or has failed since.
+pub fn missing<'status>(status: &'status Status, outcome: &Outcome) -> Vec<&'status Service> {
+    let is_missing = |service: &&Service| {
+        let words = outcome.services.get(&service.id).map(String::as_str);
+        !matches!(words, Some("ready" | "completed"))
+            || matches!(service.state, WorkerState::Backoff | WorkerState::Failed)
+    };
+    status.services.iter().filter(is_missing).collect()
 }
 
 /// Whether a start of the service has come to its good end. One that the operator stopped meanwhile is not waited for.

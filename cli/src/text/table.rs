@@ -40,7 +40,7 @@ impl Cell {
 
 const GAP: usize = 2;
 /// How much of the last column is worth more than another column.
-const CUTTABLE_MIN: usize = 28;
+const CUTTABLE_MIN: usize = 20;
 
 /// Lays the rows out, the heading first. Rows may be shorter than the columns. The last column that stays takes
 /// what is left of the width and is cut with `…`.

@@ -84,6 +84,12 @@ impl Buffer {
         self.end - self.start == LARGE
     }
 
+    /// Whether what came behind the first `before` bytes may complete a head. So a head that comes letter by letter is not
+    /// parsed again with each letter, but with each line at most.
+    pub(crate) fn may_end_head(&self, before: usize) -> bool {
+        before == 0 || self.is_full() || memchr::memchr(b'\n', &self.bytes()[before..]).is_some()
+    }
+
     /// Makes sure that a read has room: takes memory from the stock, moves the bytes to the front, or grows.
     pub(crate) fn make_room(&mut self, stock: &Stock) {
         if self.end < self.data.len() {
@@ -154,8 +160,11 @@ mod tests {
         buffer.make_room(&stock);
         assert_eq!((buffer.bytes().len(), buffer.data.len()), (SMALL, LARGE), "grown");
         assert!(buffer.bytes()[..SMALL - 10].iter().all(|byte| *byte == 7));
+        assert!(!buffer.may_end_head(SMALL) && buffer.may_end_head(0));
+        buffer.data[SMALL - 1] = b'\n';
+        assert!(!buffer.may_end_head(SMALL) && buffer.may_end_head(SMALL - 1));
         buffer.end = LARGE;
-        assert!(buffer.is_full());
+        assert!(buffer.is_full() && buffer.may_end_head(SMALL));
         buffer.consume(LARGE);
         buffer.release(&stock);
         assert_eq!((stock.small.borrow().len(), stock.large.borrow().len()), (1, 1));

@@ -21,7 +21,7 @@ use crate::{
     forwarded::Forwarded,
     respond::{self, Failure, Manner, Reason},
     thread::Thread,
-    timer::{Alarm, Ticks},
+    timer::{Alarm, Spare, Ticks},
 };
 
 /// A connection without a request is closed after this long.
@@ -94,6 +94,7 @@ impl Connection {
     /// Waits for a request that goes somewhere; answers those that do not.
     async fn next_request(&mut self) -> Result<Prepared, After> {
         self.alarm.set(IDLE_TIMEOUT);
+        self.alarm.mark(Some((self.client.side.pool(), Spare::Idle)));
         let mut begun = false;
         let mut whole_line = true;
         loop {
@@ -102,11 +103,15 @@ impl Connection {
             if whole_line && !self.peer.input.is_empty() {
                 let out = &mut self.request_out;
                 match prepare(&self.thread, &self.client, &mut self.forwarded, self.peer.input.bytes(), out) {
-                    Ok(Some(request)) => return Ok(request),
+                    Ok(Some(request)) => {
+                        self.alarm.mark(None);
+                        return Ok(request);
+                    }
                     Ok(None) => {}
                     Err(declined) => {
                         self.decline(*declined).await?;
                         self.alarm.set(IDLE_TIMEOUT);
+                        self.alarm.mark(Some((self.client.side.pool(), Spare::Idle)));
                         begun = false;
                         continue;
                     }
@@ -116,12 +121,12 @@ impl Connection {
             // Once per head: one that only ever begins, with an empty line each time, has no more time than others.
             if !std::mem::replace(&mut begun, true) {
                 self.alarm.set(HEAD_TIMEOUT);
+                self.alarm.mark(Some((self.client.side.pool(), Spare::Head)));
             }
         }
     }
 
-    /// Reads more of a head. True when that may complete it, so that a head which comes letter by letter is not read
-    /// again with each letter.
+    /// Reads more of a head. True when that may complete it.
     async fn fill(&mut self) -> Result<bool, After> {
         let before = self.peer.input.bytes().len();
         if before == 0 {
@@ -129,7 +134,8 @@ impl Connection {
         }
         match poll_fn(|cx| self.poll_more(cx)).await {
             Ok(()) => {}
-            Err(NoMore::TimedOut) if before > 0 => {
+            // One that makes room does so at once, without an answer that somebody would have to take.
+            Err(NoMore::TimedOut) if before > 0 && !self.alarm.is_let_go() => {
                 let message = "The request's head did not come in time.".to_owned();
                 let failure = Failure::new(Reason::RequestTimeout, None, message);
                 let manner = Manner { close: true, ..Manner::default() };
@@ -137,8 +143,7 @@ impl Connection {
             }
             Err(NoMore::TimedOut | NoMore::Ended) => return Err(After::Close),
         }
-        let new = &self.peer.input.bytes()[before..];
-        Ok(before == 0 || memchr::memchr(b'\n', new).is_some() || self.peer.input.is_full())
+        Ok(self.peer.input.may_end_head(before))
     }
 
     /// Keeps no more memory than an idle connection needs.

@@ -220,8 +220,9 @@ impl Exchange<'_> {
     /// `response_out`.
     async fn response_head(&mut self, worker: &mut Peer) -> Result<Answer, Lost> {
         self.connection.alarm.set(if self.must_continue() { CONTINUE_AFTER } else { self.wait_limit() });
+        let mut may_end = true;
         loop {
-            if !worker.input.is_empty() {
+            if may_end && !worker.input.is_empty() {
                 let (uploading, closing) = (self.uploading(), self.thread.is_closing());
                 let state = State { request: &self.request, uploading, closing };
                 match answer::read(state, worker.input.bytes(), &mut self.connection.response_out) {
@@ -230,13 +231,11 @@ impl Exchange<'_> {
                     Err(error) => return Err(self.bad_response(error).into()),
                 }
             }
+            let before = worker.input.bytes().len();
             match self.more_of_head(worker).await {
-                Ok(()) => {}
+                Ok(()) => may_end = worker.input.may_end_head(before),
                 // Of a head that broke off the client has seen nothing.
-                Err(Wait::Lost(error)) if worker.input.is_empty() || self.request.method != Method::Other => {
-                    return Err(Lost::Connection(error));
-                }
-                Err(Wait::Lost(error)) => return Err(self.connection_lost(&error).into()),
+                Err(Wait::Lost(error)) => return Err(Lost::Connection(error)),
                 Err(Wait::ClientGone) => return Err(Stop::Abort.into()),
                 Err(Wait::Chunk) => return Err(Failure::from(Refusal::Chunk).into()),
                 Err(Wait::TooLong) if self.must_continue() => self.say_continue().await?,

@@ -20,7 +20,7 @@ pub(crate) use head::{Fields, Lines, list};
 pub use request::Refusal;
 pub use stream::Stream;
 
-use crate::thread::Thread;
+use crate::{room::Pool, thread::Thread};
 
 /// Who is at the other end of a connection, as the kernel says.
 #[derive(Debug, Clone)]
@@ -45,6 +45,15 @@ pub enum Side {
         /// The calling service; `None` for operators.
         caller: Option<Rc<str>>,
     },
+}
+
+impl Side {
+    fn pool(&self) -> Pool {
+        match self {
+            Side::Gateway => Pool::Outside,
+            Side::Mesh { .. } => Pool::Inside,
+        }
+    }
 }
 
 /// Serves one client's connection until it ends. Never fails: what goes wrong is answered and counted here.

@@ -1,226 +1,11 @@
-//! Workers: chosen, retried, drained, reached through sockets of their own network.
+//! Workers: chosen, passed over, drained, reached through sockets of their own network.
 
-use std::{cell::Cell, future::Future, net::TcpListener, os::fd::OwnedFd, rc::Rc, task::Poll};
+use std::{future::poll_fn, net::TcpListener, os::fd::OwnedFd, task::Poll};
 
-use tokio::{io::AsyncReadExt, task::spawn_local};
 use watt_api::mesh::{Endpoint, WorkerState};
 use watt_mesh_proxy::thread::Report;
 
 use crate::bed::*;
-
-const POST: &str = "POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: 2\r\n\r\nab";
-
-/// A response on a connection that is then kept.
-async fn warm(client: &mut Wire, worker: &MockWorker) -> Wire {
-    client.send(GET).await;
-    let mut wire = worker.accept().await;
-    wire.head().await;
-    wire.send(OK).await;
-    client.response().await;
-    wire
-}
-
-#[test]
-fn a_kept_connection_that_the_worker_closed_costs_nothing() {
-    local(async {
-        let (bed, worker) = Bed::with_worker();
-        let mut client = bed.client();
-        drop(warm(&mut client, &worker).await);
-        for request in [GET, POST] {
-            client.send(request).await;
-            let mut wire = worker.accept().await;
-            wire.head().await;
-            if request == POST {
-                assert_eq!(wire.take(2).await, "ab");
-            }
-            wire.send(OK).await;
-            assert_eq!(client.response().await, (200, "ok".into()));
-        }
-    });
-}
-
-#[test]
-fn an_idempotent_request_whose_worker_dies_goes_to_another_one() {
-    local(async {
-        let bed = Bed::new();
-        let workers = [bed.worker("api", 1), bed.worker("api", 2)];
-        let mut client = bed.client();
-        client.send("PUT / HTTP/1.1\r\nHost: shop\r\nContent-Length: 2\r\n\r\nab").await;
-        let (mut wire, other) = tokio::select! {
-            wire = workers[0].accept() => (wire, &workers[1]),
-            wire = workers[1].accept() => (wire, &workers[0]),
-        };
-        wire.head().await;
-        wire.take(2).await;
-        drop(wire);
-        let mut wire = other.accept().await;
-        wire.head().await;
-        assert_eq!(wire.take(2).await, "ab", "the body is sent again");
-        wire.send(OK).await;
-        assert_eq!(client.response().await, (200, "ok".into()));
-        assert_eq!(bed.thread.counts()["api"].requests, 1);
-    });
-}
-
-#[test]
-fn a_request_that_may_have_been_acted_upon_is_not_sent_again() {
-    local(async {
-        let bed = Bed::new();
-        let workers = [bed.worker("api", 1), bed.worker("api", 2)];
-        let mut client = bed.client();
-        client.send(POST).await;
-        let mut wire = tokio::select! {
-            wire = workers[0].accept() => wire,
-            wire = workers[1].accept() => wire,
-        };
-        wire.head().await;
-        wire.take(2).await;
-        drop(wire);
-        assert_eq!(client.failure().await, (502, "connection_lost".into()));
-    });
-}
-
-/// The kernel says by ECONNRESET that bytes were left unread; that does not mean that none were read.
-#[test]
-fn a_post_of_which_a_part_was_read_is_not_sent_again() {
-    local(async {
-        let bed = Bed::new();
-        let workers = [bed.worker("api", 1), bed.worker("api", 2)];
-        let mut client = bed.client();
-        client.send(POST).await;
-        let (mut wire, other) = tokio::select! {
-            wire = workers[0].accept() => (wire, &workers[1]),
-            wire = workers[1].accept() => (wire, &workers[0]),
-        };
-        wire.stream.read_exact(&mut [0; 4]).await.unwrap();
-        drop(wire);
-        tokio::select! {
-            answer = client.failure() => assert_eq!(answer, (502, "connection_lost".into())),
-            _ = other.accept() => panic!("it was sent again"),
-        }
-    });
-}
-
-#[test]
-fn a_request_that_kills_workers_meets_two_and_one_successor() {
-    local(async {
-        let bed = Bed::new();
-        let killed = Rc::new(Cell::new(0));
-        let add = |run| {
-            let (worker, killed) = (bed.worker("api", run), killed.clone());
-            spawn_local(async move {
-                loop {
-                    let mut wire = worker.accept().await;
-                    wire.head().await;
-                    killed.set(killed.get() + 1);
-                }
-            });
-        };
-        (1..=5).for_each(add);
-        let mut client = bed.client();
-        client.send(GET).await;
-        until("it waits", || bed.thread.counts()["api"].held == 1).await;
-        assert_eq!(killed.get(), 2);
-        add(6);
-        assert_eq!(client.failure().await, (502, "connection_lost".into()));
-        assert_eq!(killed.get(), 3);
-    });
-}
-
-/// The first connection of whichever worker gets one, and the others.
-async fn first_of(mut workers: Vec<MockWorker>) -> (Wire, MockWorker, Vec<MockWorker>) {
-    let mut accepts: Vec<_> = workers.iter().map(|worker| Box::pin(worker.accept())).collect();
-    let (at, wire) = std::future::poll_fn(|cx| {
-        let mut ready = accepts.iter_mut().map(|accept| accept.as_mut().poll(cx)).enumerate();
-        match ready
-            .find_map(|(at, polled)| if let Poll::Ready(wire) = polled { Some((at, wire)) } else { None })
-        {
-            Some(found) => Poll::Ready(found),
-            None => Poll::Pending,
-        }
-    })
-    .await;
-    drop(accepts);
-    let worker = workers.swap_remove(at);
-    (wire, worker, workers)
-}
-
-#[test]
-fn a_request_outlives_three_workers_that_are_killed_at_once() {
-    local(async {
-        let bed = Bed::new();
-        let mut left: Vec<_> = (1..=3).map(|run| bed.worker("api", run)).collect();
-        let mut client = bed.client();
-        client.send(GET).await;
-        for _ in 0..2 {
-            let (mut wire, dead, others) = first_of(left).await;
-            wire.head().await;
-            drop((dead, wire));
-            left = others;
-        }
-        drop(left);
-        until("it waits", || bed.thread.counts()["api"].held == 1).await;
-        bed.change_api(|api| api.workers.clear());
-        bed.worker("api", 4).answer(OK);
-        assert_eq!(client.response().await, (200, "ok".into()));
-    });
-}
-
-#[test]
-fn a_kept_connections_loss_counts_when_its_worker_died_of_it() {
-    local(async {
-        let (bed, worker) = Bed::with_worker();
-        let mut client = bed.client();
-        let mut kept = warm(&mut client, &worker).await;
-        client.send(GET).await;
-        kept.head().await;
-        drop((worker, kept));
-        for run in [2, 3] {
-            until("it waits", || bed.thread.counts()["api"].held == 1).await;
-            bed.worker("api", run).accept().await.head().await;
-        }
-        assert_eq!(client.failure().await, (502, "connection_lost".into()));
-    });
-}
-
-#[test]
-fn what_comes_after_a_response_reaches_nobody() {
-    local(async {
-        for bodiless in ["HTTP/1.1 204 No Content\r\n\r\n", "HTTP/1.1 304 Not Modified\r\n\r\n"] {
-            let (bed, worker) = Bed::with_worker();
-            let mut client = bed.client();
-            client.send(GET).await;
-            let mut wire = worker.accept().await;
-            wire.head().await;
-            wire.send(bodiless).await;
-            client.head().await;
-            // At once, so that the runtime has not looked at the kernel since.
-            let late = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison";
-            rustix::net::send(&wire.stream, late, rustix::net::SendFlags::empty()).unwrap();
-            client.send(GET).await;
-            let mut wire = worker.accept().await;
-            wire.head().await;
-            wire.send(OK).await;
-            assert_eq!(client.response().await, (200, "ok".into()));
-        }
-    });
-}
-
-#[test]
-fn a_newer_table_is_looked_at_before_waiting() {
-    local(async {
-        let (bed, worker) = Bed::with_worker();
-        let mut client = bed.client();
-        client.send(GET).await;
-        let mut wire = worker.accept().await;
-        wire.head().await;
-        // The successor is ready before the old one is lost, and no further news comes.
-        bed.change_api(|api| api.workers.clear());
-        bed.worker("api", 2).answer(OK);
-        drop((worker, wire));
-        assert_eq!(client.response().await, (200, "ok".into()));
-    });
-}
 
 #[test]
 fn only_the_own_port_of_a_worker_on_the_hosts_network_is_reached() {
@@ -245,126 +30,66 @@ fn only_the_own_port_of_a_worker_on_the_hosts_network_is_reached() {
 }
 
 /// A worker whose queue is full is waited for only while no other one is there.
-#[test]
-fn a_full_queue_is_passed_by() {
-    local(async {
-        let bed = Bed::new();
-        let path = bed.path(1);
-        let stuck = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
-        stuck.bind(&socket2::SockAddr::unix(&path).unwrap()).unwrap();
-        stuck.listen(0).unwrap();
-        let _waits = std::os::unix::net::UnixStream::connect(&path).unwrap();
-        bed.change_api(|api| api.workers.push(ready(1, Endpoint::Unix { path: path.clone() })));
-        bed.worker("api", 2).answer(OK);
-        for _ in 0..20 {
-            let mut client = bed.client();
-            client.send(GET).await;
-            assert_eq!(client.response().await, (200, "ok".into()));
-        }
-        bed.change_api(|api| drop(api.workers.pop()));
-        let mut client = bed.client();
-        client.send(GET).await;
-        let (first, _) = stuck.accept().unwrap();
-        drop(first);
-        stuck.set_nonblocking(true).unwrap();
-        let listener = std::os::unix::net::UnixListener::from(OwnedFd::from(stuck));
-        let listener = tokio::net::UnixListener::from_std(listener).unwrap();
-        let mut wire = Wire::new(listener.accept().await.unwrap().0);
-        wire.head().await;
-        wire.send(OK).await;
-        assert_eq!(client.response().await, (200, "ok".into()));
-    });
+/// A worker with as many connections in its queue as fit.
+struct FullWorker {
+    listener: socket2::Socket,
+    _waits: std::os::unix::net::UnixStream,
 }
 
-/// A worker that reads a request, says `said`, and is killed; what the client gets, with another worker there.
-async fn killed_after_saying(request: &str, said: &str) -> (u16, String) {
-    let bed = Bed::new();
-    let workers = [bed.worker("api", 1), bed.worker("api", 2)];
-    let mut client = bed.client();
-    client.send(request).await;
-    let (mut wire, other) = tokio::select! {
-        wire = workers[0].accept() => (wire, &workers[1]),
-        wire = workers[1].accept() => (wire, &workers[0]),
-    };
-    wire.head().await;
-    wire.send(said).await;
-    drop(wire);
-    tokio::select! {
-        answer = client.response() => answer,
-        () = async {
-            let mut wire = other.accept().await;
-            wire.head().await;
-            wire.send(OK).await;
-            std::future::pending().await
-        } => unreachable!(),
+impl FullWorker {
+    fn add(bed: &Bed, run: u64) -> FullWorker {
+        let path = bed.path(run);
+        let listener = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+        listener.bind(&socket2::SockAddr::unix(&path).unwrap()).unwrap();
+        listener.listen(0).unwrap();
+        let _waits = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        bed.change_api(|api| api.workers.push(ready(run, Endpoint::Unix { path })));
+        FullWorker { listener, _waits }
+    }
+
+    /// Takes what waits, and then the next connection.
+    async fn accept(&self) -> Wire {
+        drop(self.listener.accept().unwrap());
+        self.listener.set_nonblocking(true).unwrap();
+        let listener =
+            std::os::unix::net::UnixListener::from(OwnedFd::from(self.listener.try_clone().unwrap()));
+        Wire::new(tokio::net::UnixListener::from_std(listener).unwrap().accept().await.unwrap().0)
     }
 }
 
 #[test]
-fn a_response_of_which_the_client_saw_nothing_is_asked_for_again() {
-    local(async {
-        for said in ["HTTP/1.1 200 O", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"] {
-            assert_eq!(killed_after_saying(GET, said).await, (200, "ok".into()), "{said:?}");
-        }
-    });
-}
-
-#[test]
-fn a_half_read_response_to_a_post_is_not_asked_for_again() {
-    local(async {
-        let (status, body) = killed_after_saying(POST, "HTTP/1.1 200 O").await;
-        assert_eq!(status, 502, "{body}");
-    });
-}
-
-#[test]
-fn a_request_with_an_interim_response_is_not_sent_again() {
+fn a_full_queue_is_passed_by() {
     local(async {
         let bed = Bed::new();
-        let workers = [bed.worker("api", 1), bed.worker("api", 2)];
-        let mut client = bed.client();
-        client.send(GET).await;
-        let mut wire = tokio::select! {
-            wire = workers[0].accept() => wire,
-            wire = workers[1].accept() => wire,
-        };
-        wire.head().await;
-        wire.send("HTTP/1.1 103 Early Hints\r\n\r\n").await;
-        client.head().await;
-        drop(wire);
-        assert_eq!(client.failure().await, (502, "connection_lost".into()));
+        let _full = FullWorker::add(&bed, 1);
+        bed.worker("api", 2).answer(OK);
+        for _ in 0..20 {
+            let mut client = bed.ask(GET).await;
+            assert_eq!(client.response().await, (200, "ok".into()));
+        }
     });
 }
 
-/// The promise: `kill -9` of a worker under load loses no idempotent request while another one is ready.
 #[test]
-fn load_survives_the_death_of_a_worker() {
+fn when_all_queues_are_full_one_of_them_is_waited_for() {
     local(async {
-        let bed = Rc::new(Bed::new());
-        let (stuck, unanswered) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(0)));
-        let first = bed.worker("api", 1).answer_unless(OK, stuck.clone(), unanswered.clone());
-        bed.worker("api", 2).answer(OK);
-        let answered = Rc::new(Cell::new(0));
-        let mut clients = Vec::new();
-        for _ in 0..16 {
-            let (bed, answered) = (bed.clone(), answered.clone());
-            clients.push(spawn_local(async move {
-                let mut client = bed.client();
-                for _ in 0..200 {
-                    client.send(GET).await;
-                    assert_eq!(client.response().await, (200, "ok".into()));
-                    answered.set(answered.get() + 1);
-                }
-            }));
+        for count in [1, 2] {
+            let bed = Bed::new();
+            let full: Vec<FullWorker> = (1..=count).map(|run| FullWorker::add(&bed, run)).collect();
+            let mut client = bed.ask(GET).await;
+            let in_flight = || (1..=count).map(|run| bed.thread.in_flight(run)).sum::<u64>();
+            until("it waits at one", || in_flight() == 1).await;
+            let mut wire = match &full[..] {
+                [one, other] => tokio::select! {
+                    wire = one.accept() => wire,
+                    wire = other.accept() => wire,
+                },
+                _ => full[0].accept().await,
+            };
+            wire.head().await;
+            wire.send(OK).await;
+            assert_eq!(client.response().await, (200, "ok".into()));
         }
-        until("load is on", || answered.get() > 500).await;
-        stuck.set(true);
-        until("it has read requests", || unanswered.get() >= 4).await;
-        first.abort();
-        for client in clients {
-            client.await.unwrap();
-        }
-        assert_eq!(answered.get(), 3_200);
     });
 }
 
@@ -375,12 +100,46 @@ fn a_worker_that_refuses_connections_is_left_out() {
         drop(bed.worker("api", 1));
         bed.worker("api", 2).answer(OK);
         for _ in 0..20 {
-            let mut client = bed.client();
-            client.send(POST).await;
+            let mut client = bed.ask(POST).await;
             assert_eq!(client.response().await, (200, "ok".into()));
         }
         let counts = bed.thread.counts()["api"];
         assert_eq!((counts.requests, counts.failures, counts.in_flight), (20, 0, 0));
+    });
+}
+
+#[test]
+fn a_worker_that_refused_is_passed_over_for_a_while() {
+    local(async {
+        let bed = Bed::new();
+        bed.change_api(|api| api.hold_timeout_ms = 1);
+        drop(bed.worker("api", 1));
+        // As often as it takes for the longest while.
+        for _ in 0..8 {
+            let mut client = bed.ask(GET).await;
+            assert_eq!(client.failure().await, (502, "connection_refused".into()));
+        }
+        std::fs::remove_file(bed.path(1)).unwrap();
+        let back = tokio::net::UnixListener::bind(bed.path(1)).unwrap();
+        bed.worker("api", 2).answer(OK);
+        for _ in 0..20 {
+            let mut client = bed.ask(GET).await;
+            assert_eq!(client.response().await, (200, "ok".into()));
+        }
+        let asked = poll_fn(|cx| Poll::Ready(back.poll_accept(cx).is_ready())).await;
+        assert!(!asked);
+
+        // Once it has accepted it is as good as the others.
+        bed.change_api(|api| drop(api.workers.pop()));
+        let mut client = bed.ask(GET).await;
+        let mut wire = Wire::new(back.accept().await.unwrap().0);
+        wire.head().await;
+        wire.send("HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").await;
+        client.response().await;
+        let other = bed.worker("api", 3);
+        let _clients = sent_to_some_worker(&bed, 40).await;
+        assert!(back.accept().await.is_ok());
+        drop(other);
     });
 }
 
@@ -390,8 +149,7 @@ fn when_all_refuse_the_client_hears_why() {
         let bed = Bed::new();
         bed.change_api(|api| api.hold_timeout_ms = 300);
         drop(bed.worker("api", 1));
-        let mut client = bed.client();
-        client.send("GET / HTTP/1.1\r\nHost: shop\r\nAccept: text/html\r\n\r\n").await;
+        let mut client = bed.ask("GET / HTTP/1.1\r\nHost: shop\r\nAccept: text/html\r\n\r\n").await;
         let (status, body) = client.response().await;
         assert_eq!(status, 502);
         assert!(body.starts_with("502 Bad Gateway, service api (connection_refused)\n"), "{body}");
@@ -401,20 +159,52 @@ fn when_all_refuse_the_client_hears_why() {
 }
 
 #[test]
+fn a_closed_port_of_a_private_worker_is_the_callers_affair() {
+    local(async {
+        let bed = Bed::new();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let address = listener.local_addr().unwrap();
+        bed.change_api(|api| api.workers.push(ready(7, Endpoint::PrivateTcp { address })));
+        bed.thread.add_sockets(7, (0..64).map(|_| socket()).collect());
+        for _ in 0..8 {
+            // Nobody waits for a successor.
+            let failure = bed.thread.open("api", Some(closed), Some("web")).await.map(|_| ()).unwrap_err();
+            assert!(failure.message.contains("could be connected to"), "{failure:?}");
+        }
+        let _other = bed.worker("api", 8);
+        let _clients = sent_to_some_worker(&bed, 40).await;
+        assert!(listener.accept().await.is_ok(), "the worker is not passed over");
+    });
+}
+
+fn socket() -> OwnedFd {
+    socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap().into()
+}
+
+/// Clients with a request that is on its way.
+async fn sent_to_some_worker(bed: &Bed, count: usize) -> Vec<Wire> {
+    let mut clients = Vec::new();
+    for _ in 0..count {
+        let client = bed.ask(GET).await;
+        clients.push(client);
+    }
+    clients
+}
+
+#[test]
 fn a_draining_worker_gets_nothing_new_and_says_when_it_is_done() {
     local(async {
         let (bed, worker) = Bed::with_worker();
         let mut client = bed.client();
         let mut kept = warm(&mut client, &worker).await;
-        let mut busy = bed.client();
-        busy.send(GET).await;
+        let mut busy = bed.ask(GET).await;
         kept.head().await;
         let other = bed.worker("api", 2);
         bed.change_api(|api| api.workers[0].state = WorkerState::Draining);
         assert!(bed.reports.borrow().is_empty());
         client.send(GET).await;
-        let mut wire = other.accept().await;
-        wire.head().await;
+        let mut wire = other.asked().await;
         wire.send(OK).await;
         client.response().await;
         kept.send(OK).await;
@@ -447,12 +237,8 @@ fn a_private_worker_is_reached_with_sockets_of_its_network() {
         let address = listener.local_addr().unwrap();
         let listener = tokio::net::TcpListener::from_std(listener).unwrap();
         bed.change_api(|api| api.workers.push(ready(7, Endpoint::PrivateTcp { address })));
-        let mut client = bed.client();
-        client.send(GET).await;
+        let mut client = bed.ask(GET).await;
         until("sockets are asked for", || *bed.reports.borrow() == [Report::NeedSockets { run: 7 }]).await;
-        let socket = || -> OwnedFd {
-            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap().into()
-        };
         bed.thread.add_sockets(7, vec![socket()]);
         let mut wire = Wire::new(listener.accept().await.unwrap().0);
         wire.head().await;
@@ -488,8 +274,7 @@ fn without_a_socket_the_client_is_told_in_time() {
             (api.connect_timeout_ms, api.hold_timeout_ms) = (100, 100);
             api.workers.push(ready(7, Endpoint::PrivateTcp { address }));
         });
-        let mut client = bed.client();
-        client.send(GET).await;
+        let mut client = bed.ask(GET).await;
         assert_eq!(client.failure().await, (504, "connect_timeout".into()));
     });
 }

@@ -112,6 +112,13 @@ impl Bed {
         self.client_at(gateway()).0
     }
 
+    /// A client of the gateway that has sent this.
+    pub(crate) async fn ask(&self, request: impl AsRef<[u8]>) -> Wire {
+        let mut client = self.client();
+        client.send(request).await;
+        client
+    }
+
     /// A client of the mesh, called `caller`.
     pub(crate) fn caller(&self, caller: &str) -> Wire {
         self.client_at(Side::Mesh { caller: Some(caller.into()) }).0
@@ -145,7 +152,7 @@ pub(crate) fn gateway() -> Side {
 pub(crate) fn service() -> Service {
     Service {
         outlook: Outlook::Coming,
-        connect_timeout_ms: 5_000,
+        connect_timeout_ms: 60_000,
         first_byte_timeout_ms: 60_000,
         idle_timeout_ms: 60_000,
         hold_timeout_ms: 60_000,
@@ -171,6 +178,13 @@ impl MockWorker {
     /// The next connection of the proxy.
     pub(crate) async fn accept(&self) -> Wire {
         Wire::new(self.listener.accept().await.unwrap().0)
+    }
+
+    /// The next connection, of which a head was read.
+    pub(crate) async fn asked(&self) -> Wire {
+        let mut wire = self.accept().await;
+        wire.head().await;
+        wire
     }
 
     /// Answers every request on every connection in the same way.
@@ -218,6 +232,14 @@ impl Wire {
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
+    }
+
+    /// Byte by byte, each read before the next one comes.
+    pub(crate) async fn send_slowly(&mut self, text: &str) {
+        for byte in text.bytes() {
+            self.send([byte]).await;
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Ends this direction.
@@ -283,6 +305,15 @@ impl Wire {
     }
 }
 
+/// A response on a connection that is then kept.
+pub(crate) async fn warm(client: &mut Wire, worker: &MockWorker) -> Wire {
+    client.send(GET).await;
+    let mut wire = worker.asked().await;
+    wire.send(OK).await;
+    client.response().await;
+    wire
+}
+
 pub(crate) fn status(head: &str) -> u16 {
     head.split(' ').nth(1).unwrap().parse().unwrap()
 }
@@ -298,3 +329,4 @@ pub(crate) fn field<'h>(head: &'h str, name: &str) -> Option<&'h str> {
 
 pub(crate) const GET: &str = "GET / HTTP/1.1\r\nHost: shop\r\n\r\n";
 pub(crate) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+pub(crate) const POST: &str = "POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: 2\r\n\r\nab";

@@ -74,10 +74,8 @@ fn responses_without_a_body_have_none_whatever_they_say() {
 fn a_response_may_begin_before_the_request_ends() {
     local(async {
         let (bed, worker) = Bed::with_worker();
-        let mut client = bed.client();
-        client.send(post("Transfer-Encoding: chunked\r\n")).await;
-        let mut wire = worker.accept().await;
-        wire.head().await;
+        let mut client = bed.ask(post("Transfer-Encoding: chunked\r\n")).await;
+        let mut wire = worker.asked().await;
         wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
         assert_eq!(status(&client.head().await), 200);
         for _ in 0..3 {
@@ -97,10 +95,8 @@ fn a_response_may_begin_before_the_request_ends() {
 fn a_response_that_does_not_wait_for_the_request_ends_the_connection() {
     local(async {
         let (bed, worker) = Bed::with_worker();
-        let mut client = bed.client();
-        client.send(post("Content-Length: 1000000\r\n") + "begin").await;
-        let mut wire = worker.accept().await;
-        wire.head().await;
+        let mut client = bed.ask(post("Content-Length: 1000000\r\n") + "begin").await;
+        let mut wire = worker.asked().await;
         wire.send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig").await;
         drop(wire);
         let head = client.head().await;
@@ -113,10 +109,8 @@ fn a_response_that_does_not_wait_for_the_request_ends_the_connection() {
 fn neither_side_can_make_the_proxy_buffer_without_bound() {
     local(async {
         let (bed, worker) = Bed::with_worker();
-        let mut client = bed.client();
-        client.send(GET).await;
-        let mut wire = worker.accept().await;
-        wire.head().await;
+        let mut client = bed.ask(GET).await;
+        let mut wire = worker.asked().await;
         wire.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n").await;
         client.head().await;
         let mut sent = 0;
@@ -139,10 +133,8 @@ fn an_upload_that_breaks_off_is_not_taken_for_a_whole_one() {
     local(async {
         let (bed, worker) = Bed::with_worker();
         for field in ["Content-Length: 10\r\n", "Transfer-Encoding: chunked\r\n"] {
-            let mut client = bed.client();
-            client.send(post(field) + "5\r\nhe").await;
-            let mut wire = worker.accept().await;
-            wire.head().await;
+            let client = bed.ask(post(field) + "5\r\nhe").await;
+            let mut wire = worker.asked().await;
             drop(client);
             let got = wire.rest().await;
             assert!(!got.contains("0\r\n\r\n") && got.len() < 10, "{got:?}");
@@ -157,10 +149,8 @@ fn a_response_that_breaks_off_is_not_taken_for_a_whole_one() {
         for (field, body) in
             [("Content-Length: 10\r\n", "12345"), ("Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n")]
         {
-            let mut client = bed.client();
-            client.send(GET).await;
-            let mut wire = worker.accept().await;
-            wire.head().await;
+            let mut client = bed.ask(GET).await;
+            let mut wire = worker.asked().await;
             wire.send(format!("HTTP/1.1 200 OK\r\n{field}\r\n{body}")).await;
             client.head().await;
             drop(wire);
@@ -173,8 +163,7 @@ fn a_response_that_breaks_off_is_not_taken_for_a_whole_one() {
 fn a_client_that_waits_for_100_gets_it_from_the_worker() {
     local(async {
         let (bed, worker) = Bed::with_worker();
-        let mut client = bed.client();
-        client.send(post("Content-Length: 5\r\nExpect: 100-continue\r\n")).await;
+        let mut client = bed.ask(post("Content-Length: 5\r\nExpect: 100-continue\r\n")).await;
         let mut wire = worker.accept().await;
         assert_eq!(field(&wire.head().await, "expect"), Some("100-continue"));
         wire.send("HTTP/1.1 100 Continue\r\n\r\n").await;
@@ -190,10 +179,8 @@ fn a_client_that_waits_for_100_gets_it_from_the_worker() {
 fn a_client_that_waits_for_100_waits_not_for_ever() {
     local(async {
         let (bed, worker) = Bed::with_worker();
-        let mut client = bed.client();
-        client.send(post("Content-Length: 5\r\nExpect: 100-continue\r\n")).await;
-        let mut wire = worker.accept().await;
-        wire.head().await;
+        let mut client = bed.ask(post("Content-Length: 5\r\nExpect: 100-continue\r\n")).await;
+        let mut wire = worker.asked().await;
         assert_eq!(
             client.head().await,
             "HTTP/1.1 100 Continue\r\n\r\n",
@@ -210,10 +197,8 @@ fn a_client_that_waits_for_100_waits_not_for_ever() {
 fn a_worker_may_refuse_instead_of_100() {
     local(async {
         let (bed, worker) = Bed::with_worker();
-        let mut client = bed.client();
-        client.send(post("Content-Length: 5\r\nExpect: 100-continue\r\n")).await;
-        let mut wire = worker.accept().await;
-        wire.head().await;
+        let mut client = bed.ask(post("Content-Length: 5\r\nExpect: 100-continue\r\n")).await;
+        let mut wire = worker.asked().await;
         wire.send("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n").await;
         let head = client.head().await;
         assert_eq!((status(&head), field(&head, "connection")), (401, Some("close")));
@@ -226,10 +211,8 @@ fn interim_responses_are_passed_on_to_those_who_know_them() {
         let (bed, worker) = Bed::with_worker();
         let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n";
         for (request, interims) in [(GET, 2), ("GET / HTTP/1.0\r\n\r\n", 0)] {
-            let mut client = bed.client();
-            client.send(request).await;
-            let mut wire = worker.accept().await;
-            wire.head().await;
+            let mut client = bed.ask(request).await;
+            let mut wire = worker.asked().await;
             wire.send(hints.repeat(2)).await;
             for _ in 0..interims {
                 assert_eq!(client.head().await, hints);
@@ -237,10 +220,8 @@ fn interim_responses_are_passed_on_to_those_who_know_them() {
             wire.send(OK).await;
             assert_eq!(client.response().await, (200, "ok".into()));
         }
-        let mut client = bed.client();
-        client.send(GET).await;
-        let mut wire = worker.accept().await;
-        wire.head().await;
+        let mut client = bed.ask(GET).await;
+        let mut wire = worker.asked().await;
         wire.send(hints.repeat(65)).await;
         for _ in 0..64 {
             client.head().await;
@@ -253,10 +234,8 @@ fn interim_responses_are_passed_on_to_those_who_know_them() {
 fn a_response_is_closed_by_the_worker_only_where_that_ends_it() {
     local(async {
         let (bed, worker) = Bed::with_worker();
-        let mut client = bed.client();
-        client.send("GET / HTTP/1.0\r\n\r\n").await;
-        let mut wire = worker.accept().await;
-        wire.head().await;
+        let mut client = bed.ask("GET / HTTP/1.0\r\n\r\n").await;
+        let mut wire = worker.asked().await;
         wire.send("HTTP/1.1 200 OK\r\n\r\nuntil the end").await;
         drop(wire);
         assert_eq!(client.rest().await, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nuntil the end");
@@ -267,10 +246,8 @@ fn a_response_is_closed_by_the_worker_only_where_that_ends_it() {
 fn an_unwrapped_response_that_turns_bad_ends_there() {
     local(async {
         let (bed, worker) = Bed::with_worker();
-        let mut client = bed.client();
-        client.send("GET / HTTP/1.0\r\nHost: shop\r\n\r\n").await;
-        let mut wire = worker.accept().await;
-        wire.head().await;
+        let mut client = bed.ask("GET / HTTP/1.0\r\nHost: shop\r\n\r\n").await;
+        let mut wire = worker.asked().await;
         wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
         client.head().await;
         wire.send("2\r\nab\r\n").await;

@@ -46,8 +46,7 @@ fn requests_sent_ahead_are_answered_in_order() {
 fn close_is_heeded_on_both_sides() {
     local(async {
         let (bed, worker) = Bed::with_worker();
-        let mut client = bed.client();
-        client.send("GET / HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n").await;
+        let mut client = bed.ask("GET / HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n").await;
         let mut wire = worker.accept().await;
         let head = wire.head().await;
         assert_eq!(field(&head, "connection"), None, "the client's own wish");
@@ -56,13 +55,12 @@ fn close_is_heeded_on_both_sides() {
             client.rest().await,
             "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
         );
-        let mut client = bed.client();
-        client.send(GET).await;
+        let mut client = bed.ask(GET).await;
         wire.head().await;
         wire.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok").await;
         assert_eq!(client.response().await.0, 200);
         client.send(GET).await;
-        worker.accept().await.head().await;
+        worker.asked().await;
     });
 }
 
@@ -70,11 +68,9 @@ fn close_is_heeded_on_both_sides() {
 fn a_client_that_ended_its_direction_still_gets_its_response() {
     local(async {
         let (bed, worker) = Bed::with_worker();
-        let mut client = bed.client();
-        client.send(GET).await;
+        let mut client = bed.ask(GET).await;
         client.end().await;
-        let mut wire = worker.accept().await;
-        wire.head().await;
+        let mut wire = worker.asked().await;
         tokio::task::yield_now().await;
         wire.send(OK).await;
         assert_eq!(client.rest().await, OK);
@@ -85,10 +81,8 @@ fn a_client_that_ended_its_direction_still_gets_its_response() {
 fn a_caller_that_closes_frees_the_worker() {
     local(async {
         let (bed, worker) = Bed::with_worker();
-        let mut client = bed.client();
-        client.send(GET).await;
-        let mut wire = worker.accept().await;
-        wire.head().await;
+        let client = bed.ask(GET).await;
+        let mut wire = worker.asked().await;
         drop(client);
         assert_eq!(wire.rest().await, "");
         until("nothing is in flight", || bed.thread.in_flight(1) == 0).await;
@@ -134,15 +128,12 @@ fn a_client_that_is_refused_may_still_finish_sending() {
 fn bytes_that_belong_to_no_response_end_the_workers_connection() {
     local(async {
         let (bed, worker) = Bed::with_worker();
-        let mut client = bed.client();
-        client.send(GET).await;
-        let mut wire = worker.accept().await;
-        wire.head().await;
+        let mut client = bed.ask(GET).await;
+        let mut wire = worker.asked().await;
         wire.send(OK.to_owned() + OK).await;
         assert_eq!(client.response().await, (200, "ok".into()));
         client.send(GET).await;
-        let mut other = worker.accept().await;
-        other.head().await;
+        let mut other = worker.asked().await;
         other.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nother").await;
         assert_eq!(client.response().await, (200, "other".into()));
     });
@@ -153,14 +144,12 @@ fn a_silent_worker_is_a_timeout_and_not_asked_twice() {
     local(async {
         let (bed, worker) = Bed::with_worker();
         bed.change_api(|api| api.first_byte_timeout_ms = 200);
-        let mut client = bed.client();
-        client.send(GET).await;
-        let mut wire = worker.accept().await;
-        wire.head().await;
+        let mut client = bed.ask(GET).await;
+        let mut wire = worker.asked().await;
         assert_eq!(client.failure().await, (504, "first_byte_timeout".into()));
         assert_eq!(wire.rest().await, "");
         client.send(GET).await;
-        worker.accept().await.head().await;
+        worker.asked().await;
     });
 }
 
@@ -169,15 +158,11 @@ fn a_body_that_stops_coming_is_a_timeout() {
     local(async {
         let (bed, worker) = Bed::with_worker();
         bed.change_api(|api| api.idle_timeout_ms = 200);
-        let mut client = bed.client();
-        client.send("POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: 9\r\n\r\nhalf").await;
-        let mut wire = worker.accept().await;
-        wire.head().await;
+        let mut client = bed.ask("POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: 9\r\n\r\nhalf").await;
+        let _wire = worker.asked().await;
         assert_eq!(client.failure().await, (408, "request_timeout".into()));
-        let mut client = bed.client();
-        client.send(GET).await;
-        let mut wire = worker.accept().await;
-        wire.head().await;
+        let mut client = bed.ask(GET).await;
+        let mut wire = worker.asked().await;
         wire.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf").await;
         assert!(client.rest().await.ends_with("half"), "all that can be done is to end the connection");
     });
@@ -188,10 +173,8 @@ fn shutting_down_ends_idle_connections_now_and_others_after_their_request() {
     local(async {
         let (bed, worker) = Bed::with_worker();
         let mut idle = bed.client();
-        let mut busy = bed.client();
-        busy.send(GET).await;
-        let mut wire = worker.accept().await;
-        wire.head().await;
+        let mut busy = bed.ask(GET).await;
+        let mut wire = worker.asked().await;
         bed.thread.shut_down();
         assert_eq!(idle.rest().await, "");
         assert_eq!(bed.thread.connections(), 1);
@@ -202,15 +185,14 @@ fn shutting_down_ends_idle_connections_now_and_others_after_their_request() {
 }
 
 #[test]
-fn a_head_may_come_letter_by_letter() {
+fn heads_may_come_letter_by_letter() {
     local(async {
         let (bed, worker) = Bed::with_worker();
-        worker.answer(OK);
         let mut client = bed.client();
-        for byte in GET.bytes() {
-            client.send([byte]).await;
-            tokio::task::yield_now().await;
-        }
+        client.send_slowly(GET).await;
+        let mut wire = worker.asked().await;
+        wire.send_slowly(&format!("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n{OK}")).await;
+        assert_eq!(status(&client.head().await), 103);
         assert_eq!(client.response().await, (200, "ok".into()));
     });
 }

@@ -102,8 +102,7 @@ fn what_readers_disagree_on_is_refused_and_reaches_nobody() {
     local(async {
         let (bed, worker) = Bed::with_worker();
         for (request, status, reason) in refused() {
-            let mut client = bed.client();
-            client.send(&request).await;
+            let mut client = bed.ask(&request).await;
             let shown = request.chars().take(200).collect::<String>();
             assert_eq!(client.failure().await, (status, reason.to_owned()), "{shown:?}");
             assert_eq!(client.rest().await, "", "{shown:?}: the connection ends");
@@ -119,10 +118,8 @@ fn what_readers_disagree_on_is_refused_and_reaches_nobody() {
 fn a_chunk_that_turns_bad_ends_the_request_and_both_connections() {
     local(async {
         let (bed, worker) = Bed::with_worker();
-        let mut client = bed.client();
-        client.send(post("Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n")).await;
-        let mut wire = worker.accept().await;
-        wire.head().await;
+        let mut client = bed.ask(post("Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n")).await;
+        let mut wire = worker.asked().await;
         assert_eq!(wire.take(10).await, "5\r\nhello\r\n");
         client.send("5\nhello\r\n0\r\n\r\n").await;
         assert_eq!(client.failure().await, (400, "bad_chunk".into()));
@@ -155,8 +152,7 @@ fn what_is_well_formed_passes() {
         let (bed, worker) = Bed::with_worker();
         worker.answer(OK);
         for request in cases {
-            let mut client = bed.client();
-            client.send(&request).await;
+            let mut client = bed.ask(&request).await;
             assert_eq!(client.response().await, (200, "ok".into()), "{request:?}");
         }
     });
@@ -186,12 +182,10 @@ fn no_spelling_reaches_another_route() {
             snapshot.routes = vec![route("/api", "api", Some("")), route("/admin", "admin", None)];
         });
         for path in ["/api/../admin", "/api/%2e%2e/admin", "/api/..%2fadmin", "//admin", "/api/..;/admin"] {
-            let mut client = bed.client();
-            client.send(line(&format!("GET {path} HTTP/1.1"))).await;
+            let mut client = bed.ask(line(&format!("GET {path} HTTP/1.1"))).await;
             assert_eq!(client.failure().await, (400, "ambiguous_path".into()), "{path}");
         }
-        let mut client = bed.client();
-        client.send(line("GET /api/a/../b%2fc HTTP/1.1")).await;
+        let _client = bed.ask(line("GET /api/a/../b%2fc HTTP/1.1")).await;
         let head = worker.accept().await.head().await;
         assert!(head.starts_with("GET /a/../b%2fc HTTP/1.1\r\n"), "passed on as it came: {head}");
     });
@@ -213,10 +207,8 @@ fn responses_that_readers_disagree_on_are_not_passed_on() {
             "ICY 200 OK\r\n\r\n",
             "hello",
         ] {
-            let mut client = bed.client();
-            client.send(GET).await;
-            let mut wire = worker.accept().await;
-            wire.head().await;
+            let mut client = bed.ask(GET).await;
+            let mut wire = worker.asked().await;
             wire.send(response).await;
             assert_eq!(client.failure().await, (502, "bad_response".into()), "{response:?}");
             assert_eq!(wire.rest().await, "");

@@ -106,8 +106,8 @@ fn an_invalid_trace_is_replaced_with_its_state() {
         let (bed, worker) = Bed::with_worker();
         for trace in ["traceparent: 00-0-0-0\r\n", "", "traceparent: {P}\r\ntraceparent: {P}\r\n"] {
             let trace = trace.replace("{P}", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
-            let mut client = bed.client();
-            client.send(format!("GET / HTTP/1.1\r\nHost: shop\r\n{trace}tracestate: a=1\r\n\r\n")).await;
+            let _client =
+                bed.ask(format!("GET / HTTP/1.1\r\nHost: shop\r\n{trace}tracestate: a=1\r\n\r\n")).await;
             let head = worker.accept().await.head().await;
             let fresh = field(&head, "traceparent").unwrap();
             assert!(fresh.len() == 55 && !fresh.contains("0af7651916cd43dd"), "{fresh}");
@@ -120,10 +120,8 @@ fn an_invalid_trace_is_replaced_with_its_state() {
 fn responses_are_passed_on_without_hop_by_hop_fields() {
     local(async {
         let (bed, worker) = Bed::with_worker();
-        let mut client = bed.client();
-        client.send(GET).await;
-        let mut wire = worker.accept().await;
-        wire.head().await;
+        let mut client = bed.ask(GET).await;
+        let mut wire = worker.asked().await;
         wire.send(
             "HTTP/1.1 200 Fine\r\nServer: x\r\nConnection: keep-alive, X-Mine\r\nX-Mine: 1\r\nKeep-Alive: 5\r\n\
              set-cookie: a\r\nSet-Cookie: b\r\nContent-Length: 0\r\nLocation: /x\r\n\r\n",
@@ -142,8 +140,7 @@ fn a_stripped_prefix_comes_back_in_locations_and_cookies() {
     local(async {
         let (bed, worker) = Bed::with_worker();
         bed.change(|snapshot| snapshot.routes = vec![route("/shop", "api", Some(""))]);
-        let mut client = bed.client();
-        client.send("GET /shop/login?x HTTP/1.1\r\nHost: h:8\r\n\r\n").await;
+        let mut client = bed.ask("GET /shop/login?x HTTP/1.1\r\nHost: h:8\r\n\r\n").await;
         let mut wire = worker.accept().await;
         let head = wire.head().await;
         assert!(head.starts_with("GET /login?x HTTP/1.1\r\nHost: h:8\r\n"), "{head}");
@@ -167,8 +164,7 @@ fn a_stripped_prefix_comes_back_in_locations_and_cookies() {
 fn a_client_of_the_last_century() {
     local(async {
         let (bed, worker) = Bed::with_worker();
-        let mut client = bed.client();
-        client.send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").await;
+        let mut client = bed.ask("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").await;
         let mut wire = worker.accept().await;
         let head = wire.head().await;
         assert!(head.starts_with("GET / HTTP/1.1\r\nHost: localhost\r\n"), "{head}");
@@ -192,10 +188,8 @@ fn a_client_of_the_last_century() {
 fn a_worker_of_the_last_century() {
     local(async {
         let (bed, worker) = Bed::with_worker();
-        let mut client = bed.client();
-        client.send(GET).await;
-        let mut wire = worker.accept().await;
-        wire.head().await;
+        let mut client = bed.ask(GET).await;
+        let mut wire = worker.asked().await;
         wire.send("HTTP/1.0 200 OK\r\nX: y\r\n\r\nhello").await;
         assert_eq!(
             client.head().await,
@@ -208,6 +202,6 @@ fn a_worker_of_the_last_century() {
         drop(wire);
         assert_eq!(client.take(5).await, "0\r\n\r\n");
         client.send(GET).await;
-        worker.accept().await.head().await;
+        worker.asked().await;
     });
 }

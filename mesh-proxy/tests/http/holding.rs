@@ -29,8 +29,7 @@ fn they_wait_for_the_successor_of_a_worker_that_just_died() {
     local(async {
         let (bed, worker) = Bed::with_worker();
         drop(worker);
-        let mut client = bed.client();
-        client.send(GET).await;
+        let mut client = bed.ask(GET).await;
         until("it waits for news", || bed.thread.counts()["api"].held == 1).await;
         bed.change_api(|api| api.workers.clear());
         bed.worker("api", 2).answer(OK);
@@ -42,9 +41,8 @@ fn they_wait_for_the_successor_of_a_worker_that_just_died() {
 fn an_answer_that_was_lost_with_the_only_worker_comes_from_its_successor() {
     local(async {
         let (bed, worker) = Bed::with_worker();
-        let mut client = bed.client();
-        client.send(GET).await;
-        worker.accept().await.head().await;
+        let mut client = bed.ask(GET).await;
+        worker.asked().await;
         drop(worker);
         until("it waits", || bed.thread.counts()["api"].held == 1).await;
         bed.change_api(|api| api.workers.clear());
@@ -58,8 +56,7 @@ fn they_do_not_wait_for_ever() {
     local(async {
         let bed = Bed::new();
         bed.change_api(|api| api.hold_timeout_ms = 100);
-        let mut client = bed.client();
-        client.send(GET).await;
+        let mut client = bed.ask(GET).await;
         let head = client.head().await;
         assert_eq!((status(&head), field(&head, "retry-after")), (503, Some("1")));
     });
@@ -69,8 +66,7 @@ fn they_do_not_wait_for_ever() {
 fn nobody_waits_for_a_client_that_left() {
     local(async {
         let bed = Bed::new();
-        let mut client = bed.client();
-        client.send(GET).await;
+        let client = bed.ask(GET).await;
         until("it waits", || bed.thread.counts()["api"].held == 1).await;
         drop(client);
         until("it waits no more", || bed.thread.counts()["api"].held == 0).await;
@@ -88,8 +84,7 @@ fn they_do_not_wait_in_crowds() {
             client.send(GET).await;
         }
         until("two wait", || bed.thread.counts()["api"].held == 2).await;
-        let mut third = bed.client();
-        third.send(GET).await;
+        let mut third = bed.ask(GET).await;
         assert_eq!(third.failure().await, (503, "too_many_waiting".into()));
     });
 }
@@ -111,8 +106,7 @@ fn they_do_not_wait_in_vain() {
             until("it waits", || bed.thread.counts()["api"].held == 1).await;
             bed.change_api(|api| api.outlook = outlook.clone());
             assert_eq!(waiting.failure().await, (code, reason.into()), "the news reaches those who wait");
-            let mut client = bed.client();
-            client.send(GET).await;
+            let mut client = bed.ask(GET).await;
             let head = client.head().await;
             let retry = (reason == "service_failed").then_some("300");
             assert_eq!((status(&head), field(&head, "retry-after")), (code, retry));
@@ -125,11 +119,10 @@ fn workers_that_are_not_ready_get_nothing() {
     local(async {
         let (bed, worker) = Bed::with_worker();
         bed.change_api(|api| api.workers[0].state = WorkerState::Starting);
-        let mut client = bed.client();
-        client.send(GET).await;
+        let _client = bed.ask(GET).await;
         until("it waits", || bed.thread.counts()["api"].held == 1).await;
         bed.change_api(|api| api.workers[0].state = WorkerState::Ready);
-        worker.accept().await.head().await;
+        worker.asked().await;
     });
 }
 
@@ -175,8 +168,7 @@ fn policies_are_enforced_on_the_kernels_word() {
             if caller == "jobs" && target == "api"));
         client.send(request).await;
         assert_eq!(client.response().await.0, 403, "the connection lives on");
-        let mut client = bed.client();
-        client.send(GET).await;
+        let mut client = bed.ask(GET).await;
         assert_eq!(client.response().await.0, 200, "the gateway may call what a route names");
     });
 }

@@ -8,4 +8,5 @@ mod fuzz;
 mod guard;
 mod heads;
 mod holding;
+mod retries;
 mod upgrades;

@@ -46,10 +46,8 @@ fn a_tunnel_carries_bytes_both_ways_from_either_side() {
 fn a_worker_that_declines_answers_as_usual() {
     local(async {
         let (bed, worker) = Bed::with_worker();
-        let mut client = bed.client();
-        client.send(format!("GET /ws HTTP/1.1\r\nHost: shop\r\n{WISH}\r\n{GET}")).await;
-        let mut wire = worker.accept().await;
-        wire.head().await;
+        let mut client = bed.ask(format!("GET /ws HTTP/1.1\r\nHost: shop\r\n{WISH}\r\n{GET}")).await;
+        let mut wire = worker.asked().await;
         wire.send("HTTP/1.1 426 Upgrade Required\r\nContent-Length: 2\r\n\r\nno").await;
         assert_eq!(client.response().await, (426, "no".into()));
         wire.head().await;
@@ -62,10 +60,8 @@ fn a_worker_that_declines_answers_as_usual() {
 fn tunnels_outlive_a_change_of_the_table_and_a_shutdown() {
     local(async {
         let (bed, worker) = Bed::with_worker();
-        let mut client = bed.client();
-        client.send(format!("GET /ws HTTP/1.1\r\nHost: shop\r\n{WISH}\r\n")).await;
-        let mut wire = worker.accept().await;
-        wire.head().await;
+        let mut client = bed.ask(format!("GET /ws HTTP/1.1\r\nHost: shop\r\n{WISH}\r\n")).await;
+        let mut wire = worker.asked().await;
         wire.send(YES).await;
         client.head().await;
         bed.change(|snapshot| snapshot.services.clear());
@@ -88,8 +84,7 @@ fn no_upgrade_without_both_fields() {
             "Connection: upgrade\r\n",
             "Connection: upgrade\r\nUpgrade: a\x0bb\r\n",
         ] {
-            let mut client = bed.client();
-            client.send(format!("GET /ws HTTP/1.1\r\nHost: shop\r\n{wish}\r\n")).await;
+            let mut client = bed.ask(format!("GET /ws HTTP/1.1\r\nHost: shop\r\n{wish}\r\n")).await;
             if wish.contains('\x0b') {
                 assert_eq!(client.failure().await.0, 400);
                 continue;

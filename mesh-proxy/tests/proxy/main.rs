@@ -16,6 +16,7 @@ fn the_proxys_process() {
     let settings = watt_mesh_proxy::Settings {
         threads: NonZeroUsize::new(2),
         drain_timeout: Duration::from_millis(drain),
+        ..watt_mesh_proxy::Settings::default()
     };
     watt_mesh_proxy::run(&settings).unwrap();
 }

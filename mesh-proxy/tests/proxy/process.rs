@@ -3,7 +3,10 @@
 use std::{
     io::{Read, Write},
     net::{Shutdown, TcpListener, TcpStream, UdpSocket},
-    os::unix::fs::PermissionsExt,
+    os::{
+        fd::OwnedFd,
+        unix::{fs::PermissionsExt, net::UnixListener},
+    },
     process::Command,
     time::Duration,
 };
@@ -116,6 +119,73 @@ fn a_foreign_user_is_turned_away() {
         .env("PATH", "/usr/bin:/bin")
         .status();
     assert!(connect.unwrap().success(), "the connection is closed without a word");
+}
+
+#[test]
+fn a_listener_of_no_use_may_be_named_again() {
+    let proxy = Proxy::start();
+    let echo = echo_port();
+    let mut daemon = proxy.daemon();
+    daemon.publish(snapshot(1, []));
+    // The one cannot be waited for, the other accepts no longer.
+    let (ended, _) = host_port(0);
+    socket2::SockRef::from(&ended).shutdown(Shutdown::Both).unwrap();
+    let bad: [OwnedFd; 2] = [std::fs::File::open("/dev/null").unwrap().into(), ended.into()];
+    for (id, bad) in ["host_port/1", "host_port/2"].into_iter().zip(bad) {
+        let (listener, kind) = host_port(echo);
+        daemon.add_listener(id, kind.clone(), bad);
+        let mut client = connect(listener.local_addr().unwrap());
+        client.write_all(b"x").unwrap();
+        client.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        eventually(id, || {
+            daemon.add_listener(id, kind.clone(), &listener);
+            client.read_exact(&mut [0]).ok()
+        });
+    }
+}
+
+#[test]
+fn clients_that_ask_for_nothing_make_room() {
+    let proxy = Proxy::start_with_descriptors(400);
+    let worker = UnixListener::bind(proxy.path("worker.sock")).unwrap();
+    let gateway = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = gateway.local_addr().unwrap();
+    let mut daemon = proxy.daemon();
+    daemon.add_listener("gateway/0", ListenerKind::Gateway { thread: 0 }, &gateway);
+    daemon.publish(with_worker(1, &proxy.path("worker.sock")));
+    let mut busy = connect(address);
+    busy.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
+    let (mut at_busy, _) = worker.accept().unwrap();
+
+    let mut idle: Vec<TcpStream> = (0..300).map(|_| connect(address)).collect();
+    let slow: Vec<TcpStream> = (0..300)
+        .map(|_| {
+            let mut slow = connect(address);
+            slow.write_all(b"GET / HT").unwrap();
+            slow
+        })
+        .collect();
+    let mut last = connect(address);
+    last.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
+    let (mut at_last, _) = worker.accept().unwrap();
+    for (client, worker) in [(&mut last, &mut at_last), (&mut busy, &mut at_busy)] {
+        worker.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+        let mut status = [0; 12];
+        client.read_exact(&mut status).unwrap();
+        assert_eq!(&status, b"HTTP/1.1 200");
+    }
+    assert_eq!(idle[0].read(&mut [0]).unwrap(), 0, "the first one was closed");
+    drop(slow);
+}
+
+#[test]
+fn a_service_is_turned_away() {
+    let proxy = Proxy::start();
+    // As a service does that found the socket: the daemon's user, a child of the proxy's parent, in a session of its own.
+    let connect = "import os,socket,sys; os.setsid(); s=socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); \
+                   s.settimeout(30); print(s.recv(1))";
+    assert_eq!(python(connect, [proxy.path("proxy.sock").as_os_str()]), "b''\n");
+    proxy.daemon().publish(snapshot(1, []));
 }
 
 #[test]
@@ -243,6 +313,25 @@ fn a_request_flows_before_without_and_after_a_daemon() {
         FromProxy::Counts { services } => (services.get("api")?.requests == 3).then_some(()),
         _ => None,
     });
+}
+
+#[test]
+fn nothing_is_answered_before_there_is_a_snapshot() {
+    let proxy = Proxy::start();
+    let worker = http_worker(&proxy, "worker.sock");
+    let gateway = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = connect(gateway.local_addr().unwrap());
+    client.write_all(b"GET /x HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
+    let mut daemon = proxy.daemon();
+    daemon.add_listener("gateway/0", ListenerKind::Gateway { thread: 0 }, &gateway);
+    // Too short a look can only miss a failure.
+    client.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    assert!(client.read(&mut [0]).is_err(), "it could only be answered wrongly");
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    daemon.publish(with_worker(1, &worker));
+    let mut response = String::new();
+    client.read_to_string(&mut response).unwrap();
+    assert!(response.ends_with("GET /x"), "{response}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     io::{self, Read, Write},
     mem::MaybeUninit,
     net::{SocketAddr, TcpListener, TcpStream},
@@ -42,12 +43,26 @@ impl Proxy {
     }
 
     pub(crate) fn start_with_drain(drain: Duration) -> Self {
+        Self::start_by("exec \"$@\"", drain)
+    }
+
+    /// Whose parent is a shell: [`Proxy::signal`] reaches that one.
+    pub(crate) fn start_below_a_shell() -> Self {
+        Self::start_by("\"$@\" & wait", Duration::from_secs(600))
+    }
+
+    /// That may open so few files.
+    pub(crate) fn start_with_descriptors(max: u32) -> Self {
+        Self::start_by(&format!("ulimit -n {max}; exec \"$@\""), Duration::from_secs(600))
+    }
+
+    fn start_by(command: &str, drain: Duration) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(folder.path().join("proxy.sock")).unwrap();
         // std starts processes with three descriptors; the shell makes the first one the fourth, where an
         // inherited listener has to be.
         let child = Command::new("sh")
-            .args(["-c", "exec \"$@\" 3<&0 </dev/null", "sh"])
+            .args(["-c", &format!("exec 3<&0 </dev/null; {command}"), "sh"])
             .arg(std::env::current_exe().unwrap())
             .args(["--exact", "the_proxys_process", "--ignored", "--nocapture"])
             .env("LISTEN_FDS", "1")
@@ -70,8 +85,12 @@ impl Proxy {
         daemon
     }
 
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        kill_process(self.pid(), signal).unwrap();
     }
 
     pub(crate) fn wait(&mut self) -> ExitStatus {
@@ -234,6 +253,13 @@ pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream
+}
+
+/// What a process of this test's says: this program in Python, with these arguments.
+pub(crate) fn python<const N: usize>(program: &str, arguments: [&OsStr; N]) -> String {
+    let output = Command::new("python3").args(["-c", program]).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// Sends these bytes and expects them back.

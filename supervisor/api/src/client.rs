@@ -140,7 +140,8 @@ impl Client {
 
     /// Returns when services are ready, or not going to be. Starts nothing.
     pub async fn wait_for(&self, services: &[String]) -> Result<Outcome, Error> {
-        self.order("/v1/await", &Selection { services: services.to_vec() }).await
+        let services = Selection { services: services.to_vec() };
+        persistently(|| self.order("/v1/await", &services)).await
     }
 
     /// Starts services and returns when they are ready, or not going to be.

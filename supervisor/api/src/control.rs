@@ -135,7 +135,7 @@ pub struct Worker {
     pub deadline_ms: Option<u64>,
     /// Restarts after an exit, without the operator's.
     pub restarts: u64,
-    /// How the last run ended: `exit 3`, `signal 9 (KILL)`, `oom (limit 512M)`, `start timeout (30 s)`,
+    /// How the last run ended: `exit 3`, `signal 9 (KILL)`, `oom (limit 512M)`, `start timeout (30s)`,
     /// `exec: cwd /srv/x: no such file or directory`.
     pub last_exit: Option<Exit>,
     /// Memory of the worker with all its processes, in bytes.
@@ -146,8 +146,20 @@ pub struct Worker {
     pub cpu_millis: Option<u32>,
     /// Processes and threads.
     pub pids: Option<u32>,
+    /// Its limit of processes and threads, if it has one.
+    #[serde(default)]
+    pub pids_limit: Option<PidsLimit>,
     /// The last lines it wrote, oldest first; filled when it failed to start or has failed.
     pub last_output: Vec<String>,
+}
+
+/// What the limit of processes and threads did to a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PidsLimit {
+    /// The limit.
+    pub max: u32,
+    /// How many forks and threads it refused to the last run that met it.
+    pub refused: u64,
 }
 
 /// How a run ended.
@@ -251,7 +263,8 @@ pub struct Event {
     pub seq: u64,
     /// When.
     pub at: String,
-    /// What: `worker_state`, `oom`, `refused`, `egress_refused`, `proxy_replaced`, `daemon_replaced`, `app_ready`, `app_stopping`.
+    /// What: `worker_state`, `oom`, `pids_limit`, `refused`, `egress_refused`, `proxy_replaced`, `daemon_replaced`,
+    /// `app_ready`, `app_stopping`.
     pub kind: String,
     /// The service it is about.
     pub service: Option<String>,

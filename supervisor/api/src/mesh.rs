@@ -89,9 +89,10 @@ impl error::Error for CodecError {
     }
 }
 
-/// From the daemon to the proxy.
+/// From the daemon to the proxy. The kind comes first, and not as a member beside the others: those would have to be kept in
+/// a general form until it is found, which for a snapshot takes several times its memory.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum ToProxy {
     /// First message of a connection: forget the listeners that are not added again before the next `Snapshot`.
     Hello,

@@ -52,9 +52,21 @@ pub struct Config {
 /// # Errors
 /// The report has every error of the file and its `.env`, in the order of their places.
 pub fn parse(sources: &Sources) -> Result<Config, Report> {
+    read(sources, true)
+}
+
+/// Reads a configuration for its plan alone, in much less memory.
+///
+/// # Errors
+/// As [`parse`].
+pub fn plan(sources: &Sources) -> Result<Plan, Report> {
+    read(sources, false).map(|config| config.plan)
+}
+
+fn read(sources: &Sources, shows: bool) -> Result<Config, Report> {
     let files = report::Files::of(sources);
     let mut problems = report::Problems::default();
-    let decoded = decode::sources(sources, &files, &mut problems);
+    let decoded = decode::sources(sources, &files, &mut problems, shows);
     match decoded {
         Some((plan, shown)) if problems.is_empty() => {
             Ok(Config { plan, shown, files, search_path: sources.env.get("PATH").cloned() })

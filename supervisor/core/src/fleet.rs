@@ -15,6 +15,7 @@ mod verdict;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -72,7 +73,8 @@ pub type FleetEffects = Vec<(WorkerId, Effect)>;
 /// All workers of an application.
 #[derive(Debug, Clone)]
 pub struct Fleet {
-    services: BTreeMap<ServiceId, Member>,
+    plan: Arc<Plan>,
+    workers: BTreeMap<ServiceId, Vec<Worker>>,
     order: Order,
     ids: RunIds,
     jitter: Jitter,
@@ -81,14 +83,9 @@ pub struct Fleet {
     stops: BTreeMap<ServiceId, BTreeSet<ServiceId>>,
     /// Services with a worker that may be able to start now.
     startable: BTreeSet<ServiceId>,
+    /// When each worker that waits for time is to be told that it has come.
+    deadlines: BTreeSet<(Instant, WorkerId)>,
     changed: BTreeSet<WorkerId>,
-}
-
-/// One service of the fleet.
-#[derive(Debug, Clone)]
-struct Member {
-    plan: plan::Service,
-    workers: Vec<Worker>,
 }
 
 /// What a worker is told.
@@ -100,19 +97,18 @@ enum Input {
 impl Fleet {
     /// A fleet in which everything is down. Runs are numbered from `first_run` on; `seed` is for the jitter of
     /// backoffs.
-    pub fn new(plan: &Plan, first_run: RunId, seed: u64) -> Fleet {
-        let member = |service: &plan::Service| Member {
-            plan: service.clone(),
-            workers: vec![Worker::new(); usize::from(service.workers.get())],
-        };
+    pub fn new(plan: &Arc<Plan>, first_run: RunId, seed: u64) -> Fleet {
+        let workers = |service: &plan::Service| vec![Worker::new(); usize::from(service.workers.get())];
         Fleet {
-            services: plan.services.iter().map(|(id, service)| (id.clone(), member(service))).collect(),
+            plan: Arc::clone(plan),
+            workers: plan.services.iter().map(|(id, service)| (id.clone(), workers(service))).collect(),
             order: Order::new(plan),
             ids: RunIds::starting_at(first_run),
             jitter: Jitter(seed),
             shutting_down: false,
             stops: BTreeMap::new(),
             startable: BTreeSet::new(),
+            deadlines: BTreeSet::new(),
             changed: BTreeSet::new(),
         }
     }
@@ -123,7 +119,8 @@ impl Fleet {
             FleetEvent::Request(request) => self.request(now, request, effects),
             FleetEvent::Worker(id, event) => self.tell(now, &id, Input::Event(event), effects),
             FleetEvent::Tick => {
-                let due: Vec<WorkerId> = self.ids().filter(|id| self.is_due(now, id)).collect();
+                let due = self.deadlines.iter().take_while(|(deadline, _)| *deadline <= now);
+                let due: BTreeSet<WorkerId> = due.map(|(_, id)| id.clone()).collect();
                 for id in due {
                     self.tell(now, &id, Input::Tick, effects);
                 }
@@ -135,7 +132,7 @@ impl Fleet {
 
     /// When to call [`Fleet::handle`] with [`FleetEvent::Tick`], if nothing happens before.
     pub fn deadline(&self) -> Option<Instant> {
-        self.services.values().flat_map(|member| &member.workers).filter_map(Worker::deadline).min()
+        self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
     /// Takes over what a predecessor saved, `passed` before now. Saved workers that this plan does not have are given back; their
@@ -159,7 +156,9 @@ impl Fleet {
             }
             let (restored, again) = saved::restore(now, saved, passed);
             let run = restored.run();
+            let (before, after) = (worker.deadline(), restored.deadline());
             *worker = restored;
+            self.move_deadline(&id, before, after);
             effects.extend(again.into_iter().map(|effect| (id.clone(), effect)));
             if let Some(run) = run {
                 self.ids.skip(run);
@@ -189,7 +188,7 @@ impl Fleet {
 
     /// A service's plan.
     pub fn plan(&self, service: &ServiceId) -> Option<&plan::Service> {
-        self.services.get(service).map(|member| &member.plan)
+        self.plan.services.get(service)
     }
 
     /// Every worker with its name, in order.
@@ -199,26 +198,26 @@ impl Fleet {
 
     /// Every service's plan, in the order of names.
     pub fn plans(&self) -> impl Iterator<Item = &plan::Service> {
-        self.services.values().map(|member| &member.plan)
+        self.plan.services.values()
     }
 
     /// One worker.
     pub fn worker(&self, id: &WorkerId) -> Option<&Worker> {
-        self.services.get(&id.service)?.workers.get(usize::from(id.index))
+        self.workers.get(&id.service)?.get(usize::from(id.index))
     }
 
     /// A service's workers, by index; empty when there is no such service.
     pub fn workers_of(&self, service: &ServiceId) -> &[Worker] {
-        self.services.get(service).map_or(&[], |member| &member.workers)
+        self.workers.get(service).map_or(&[], Vec::as_slice)
     }
 
     /// Which dependencies of a service have not reached their condition.
     pub fn waiting_for(&self, service: &ServiceId) -> Vec<(ServiceId, Condition)> {
-        let Some(member) = self.services.get(service) else { return Vec::new() };
+        let Some(plan) = self.plan(service) else { return Vec::new() };
         let unmet = |(on, condition): (&ServiceId, &Condition)| {
             (!self.has_reached(on, *condition)).then(|| (on.clone(), *condition))
         };
-        member.plan.depends_on.iter().filter_map(unmet).collect()
+        plan.depends_on.iter().filter_map(unmet).collect()
     }
 
     /// How far each of these services is on the way to a goal. An operation is done when no verdict is [`Verdict::Pending`].
@@ -233,15 +232,15 @@ impl Fleet {
 
     /// Whether no worker has a run, so that after a shutdown nothing is left to be done.
     pub fn is_idle(&self) -> bool {
-        self.services.values().flat_map(|member| &member.workers).all(|worker| worker.run().is_none())
+        self.workers.values().flatten().all(|worker| worker.run().is_none())
     }
 
     /// Whether every worker of a service has reached a condition.
     ///
     /// A worker that completed well has reached all of them: there is nothing more to wait for.
     fn has_reached(&self, service: &ServiceId, condition: Condition) -> bool {
-        let Some(member) = self.services.get(service) else { return false };
-        member.workers.iter().all(|worker| match (&worker.state, condition) {
+        let Some(workers) = self.workers.get(service) else { return false };
+        workers.iter().all(|worker| match (&worker.state, condition) {
             (State::Completed { exit }, _) => *exit == ExitCause::Exited(0),
             (State::Ready { .. }, Condition::Started | Condition::Ready) => true,
             (State::Starting { executed, .. }, Condition::Started) => *executed,
@@ -315,7 +314,7 @@ impl Fleet {
     /// Puts the services that are to be stopped in order, after those that are being stopped.
     fn order_stops(&mut self, services: BTreeSet<ServiceId>) {
         let is_leaving = |worker: &Worker| worker.wanted == Wanted::Down && worker.run().is_some();
-        let leaving = self.services.iter().filter(|(_, member)| member.workers.iter().any(is_leaving));
+        let leaving = self.workers.iter().filter(|(_, workers)| workers.iter().any(is_leaving));
         let ordered = services.iter().chain(leaving.map(|(id, _)| id)).cloned().collect();
         self.stops = self.order.stop_after(&ordered);
         self.stops.retain(|id, _| services.contains(id));
@@ -362,10 +361,10 @@ impl Fleet {
 
     /// Hands one worker its input, and notes what may follow from a change.
     fn tell(&mut self, now: Instant, id: &WorkerId, input: Input, effects: &mut FleetEffects) {
-        let Some(member) = self.services.get_mut(&id.service) else { return };
-        let Some(worker) = member.workers.get_mut(usize::from(id.index)) else { return };
-        let mut context =
-            Context { now, plan: &member.plan, ids: &mut self.ids, jitter: self.jitter.next_unit() };
+        let Some(plan) = self.plan.services.get(&id.service) else { return };
+        let Some(workers) = self.workers.get_mut(&id.service) else { return };
+        let Some(worker) = workers.get_mut(usize::from(id.index)) else { return };
+        let mut context = Context { now, plan, ids: &mut self.ids, jitter: self.jitter.next_unit() };
         let before = worker.clone();
         let mut own = Vec::new();
         match input {
@@ -373,6 +372,8 @@ impl Fleet {
             Input::Tick => worker.tick(&mut context, &mut own),
         }
         if before != *worker {
+            let after = worker.deadline();
+            self.move_deadline(id, before.deadline(), after);
             self.changed.insert(id.clone());
             self.startable.insert(id.service.clone());
             self.startable.extend(self.order.dependents(&id.service).iter().cloned());
@@ -380,15 +381,24 @@ impl Fleet {
         effects.extend(own.into_iter().map(|effect| (id.clone(), effect)));
     }
 
+    fn move_deadline(&mut self, id: &WorkerId, before: Option<Instant>, after: Option<Instant>) {
+        if let Some(deadline) = before {
+            self.deadlines.remove(&(deadline, id.clone()));
+        }
+        if let Some(deadline) = after {
+            self.deadlines.insert((deadline, id.clone()));
+        }
+    }
+
     /// Every worker, in order.
     fn ids(&self) -> impl Iterator<Item = WorkerId> {
-        self.services.iter().flat_map(|(service, member)| {
-            (0..member.plan.workers.get()).map(|index| WorkerId { service: service.clone(), index })
+        self.plan.services.iter().flat_map(|(service, plan)| {
+            (0..plan.workers.get()).map(|index| WorkerId { service: service.clone(), index })
         })
     }
 
     fn worker_mut(&mut self, id: &WorkerId) -> Option<&mut Worker> {
-        self.services.get_mut(&id.service)?.workers.get_mut(usize::from(id.index))
+        self.workers.get_mut(&id.service)?.get_mut(usize::from(id.index))
     }
 
     fn count(&self, service: &ServiceId) -> u16 {
@@ -397,15 +407,11 @@ impl Fleet {
 
     fn selected(&self, selection: &Selection) -> BTreeSet<ServiceId> {
         match selection {
-            Selection::All => self.services.keys().cloned().collect(),
+            Selection::All => self.workers.keys().cloned().collect(),
             Selection::Services(named) => {
-                named.iter().filter(|id| self.services.contains_key(*id)).cloned().collect()
+                named.iter().filter(|id| self.workers.contains_key(*id)).cloned().collect()
             }
         }
-    }
-
-    fn is_due(&self, now: Instant, id: &WorkerId) -> bool {
-        self.worker(id).and_then(Worker::deadline).is_some_and(|deadline| deadline <= now)
     }
 
     fn has_run(&self, service: &ServiceId) -> bool {

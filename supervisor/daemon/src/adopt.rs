@@ -33,9 +33,9 @@ use crate::{
     launch::{Accepts, accounts},
     life,
     logs::{self, Logs},
-    proxy::Proxy,
+    proxy::{self, Proxy},
     proxy_link::ProxyLink,
-    record::{self, RunNote, RunOf},
+    record::{self, RunNote, RunOf, Uptime},
     runs::{Main, Run, SIGKILL},
     settings::StartError,
     snapshot,
@@ -54,6 +54,7 @@ impl App {
     ) -> Result<App, StartError> {
         let Start { sources, plan, places, life, host, cgroups, warnings, listeners } = start;
         let Connection { link, backlog } = connection;
+        let plan = Arc::new(plan);
         let events = Events::new();
         let settings = logs::Settings::new(places.logs(&plan), places.bookmarks(), &plan.logs);
         let logs = Logs::start(settings, events.clone());
@@ -100,8 +101,10 @@ impl App {
             senders,
             inbox,
             pending: VecDeque::new(),
+            effects: VecDeque::new(),
             forgettable: Vec::new(),
             unsettled_since: None,
+            rests_until: Instant::now(),
             version: 0,
             said_ready: false,
             ending: Ending::No,
@@ -163,15 +166,14 @@ impl App {
             self.said_ready = true;
         }
         for (name, (_, socket)) in held.listeners {
-            let kind = name.split('/').next().unwrap_or_default();
-            if name.matches('/').count() == 2 && matches!(kind, "mesh" | "worker" | "notify") {
+            if is_of_worker(&name) {
                 self.adopt_bound(name, socket);
             }
         }
 
-        let now_ms = status::now_ms();
+        let uptime = Uptime::now();
         self.times.extend(notes.iter().map(|(worker, note)| (worker.clone(), note.times)));
-        let saved = notes.into_iter().map(|(worker, note)| (worker, note.restore(now_ms)));
+        let saved = notes.into_iter().map(|(worker, note)| (worker, note.restore(uptime)));
         let mut saved: BTreeMap<WorkerId, Saved> = saved.collect();
         let numbers: BTreeSet<RunId> = held.runs.iter().map(|run| RunId(run.run)).collect();
         let live = held.runs.iter().filter(|run| run.exit.is_none());
@@ -192,7 +194,7 @@ impl App {
             present.extend(self.adopt_run(run, &expected));
         }
         // What a predecessor had begun is done again: a signal sent twice, a release that looks once more.
-        self.perform(effects);
+        self.effects.extend(effects);
         for (run, worker) in expected {
             if !present.contains(&run) {
                 self.push(worker.clone(), Event::Exited(run, ExitCause::Unknown));
@@ -283,12 +285,12 @@ impl App {
         {
             self.ports.insert(*port, id);
         }
-        self.runs.insert(id, run);
+        self.runs.insert(id, Box::new(run));
         self.attach(id, logs::Source::Worker(worker.clone()), Some(started_at_us), stdout, stderr);
         let state = self.fleet.worker(&worker).map(|worker| worker.state.clone());
         if stage == Stage::Executed && exit.is_none() {
             self.give_listeners(id);
-            self.watch_memory(id);
+            self.watch_limits(id);
             if let Some(State::Starting { executed, .. }) = state {
                 self.watch(id, &mut Vec::new());
                 if !executed {
@@ -300,6 +302,34 @@ impl App {
         }
         if let Some(exit) = exit {
             self.exited(id.0, exit);
+        }
+    }
+
+    /// A run as a list tells it that was asked for again because a message was lost: what is not known yet is taken up.
+    pub(crate) fn told_again(&mut self, held: HeldRun) {
+        let HeldRun { run, tag: _, pid, stage, exit, pidfd, stdout, stderr, descriptors } = held;
+        let id = RunId(run);
+        let known = self.runs.get(&id);
+        let is_proxy = run >= proxy::FIRST_RUN;
+        let is_spawned =
+            if is_proxy { self.proxy.pid().is_some() } else { known.is_none_or(|run| run.main.is_some()) };
+        let is_over = known.and_then(|run| run.main.as_ref()).is_some_and(|main| main.exit.is_some());
+        let worker = known.map(|run| run.worker.clone());
+        if !is_spawned {
+            self.spawned(run, pid, vec![pidfd, stdout, stderr]);
+        }
+        if let (Stage::Failed { step, object, errno }, Some(run)) = (&stage, self.runs.get_mut(&id)) {
+            run.exec_failure =
+                Some(ExecFailure { step: step.clone(), object: object.clone(), errno: *errno });
+        }
+        let state = worker.and_then(|worker| Some(&self.fleet.worker(&worker)?.state));
+        if let (Stage::Executed, Some(State::Starting { run, executed: false, .. })) = (&stage, state)
+            && *run == id
+        {
+            self.executed(id, descriptors.into_iter());
+        }
+        if let Some(exit) = exit.filter(|_| !is_over) {
+            self.exited(run, exit);
         }
     }
 
@@ -340,6 +370,12 @@ impl App {
         };
         tokio::spawn(Containment::Marks(marks).kill());
     }
+}
+
+/// Whether this is the name of a worker's socket at the spawner ([`crate::launch::listener_name`]).
+pub(crate) fn is_of_worker(name: &str) -> bool {
+    let kind = name.split('/').next().unwrap_or_default();
+    name.matches('/').count() == 2 && matches!(kind, "mesh" | "worker" | "notify")
 }
 
 /// The worker that a run's tag names.

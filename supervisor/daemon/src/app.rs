@@ -44,7 +44,7 @@ use crate::{
     proxy::Proxy,
     proxy_link::{LinkEvent, ProxyLink},
     readiness,
-    record::{self, Times, WorkerNote},
+    record::{self, Times, Uptime, WorkerNote},
     runs::Run,
     snapshot,
     spawner_link::{News, SpawnerLink},
@@ -58,6 +58,13 @@ const INBOX_SIZE: usize = 256;
 /// The longest time that work for all workers together waits for a quiet moment.
 const SETTLE_AFTER_MAX: Duration = Duration::from_millis(10);
 
+/// How long that work then rests, as a multiple of what it took: with thousands of services it gets a thirtieth of the
+/// time and not all of it.
+const SETTLE_REST: u32 = 30;
+
+/// Work that took less than this need not rest: a timer would take longer.
+const SETTLE_SHORT: Duration = Duration::from_micros(100);
+
 /// The key under which a shutdown that was asked for is kept for a successor: `drain` or `now`.
 pub(crate) const SHUTDOWN: &str = "shutdown";
 /// The key that says that the application was told to start.
@@ -69,7 +76,7 @@ pub(crate) const PROXY: &str = "proxy";
 
 /// An application that runs.
 pub(crate) struct App {
-    pub(crate) plan: Plan,
+    pub(crate) plan: Arc<Plan>,
     /// What the plan was made from.
     pub(crate) sources: Arc<Sources>,
     pub(crate) places: Places,
@@ -86,7 +93,8 @@ pub(crate) struct App {
     pub(crate) daemon_restarts: u64,
 
     pub(crate) fleet: Fleet,
-    pub(crate) runs: BTreeMap<RunId, Run>,
+    /// In boxes, because a map keeps room for more than it has.
+    pub(crate) runs: BTreeMap<RunId, Box<Run>>,
     pub(crate) times: BTreeMap<WorkerId, Times>,
     /// The last state of each worker that was told.
     pub(crate) told: BTreeMap<WorkerId, WorkerState>,
@@ -113,10 +121,14 @@ pub(crate) struct App {
 
     /// News of workers that `watt-core` has not heard yet.
     pub(crate) pending: VecDeque<(WorkerId, worker::Event)>,
+    /// What `watt-core` wants done and was not yet, in order.
+    pub(crate) effects: VecDeque<(WorkerId, worker::Effect)>,
     /// Runs that are over as soon as their worker's note is with the spawner.
     pub(crate) forgettable: Vec<RunId>,
     /// Since when work for all workers together waits.
     pub(crate) unsettled_since: Option<Instant>,
+    /// Until when it rests after the last time.
+    pub(crate) rests_until: Instant,
     pub(crate) version: u64,
     pub(crate) said_ready: bool,
     pub(crate) ending: Ending,
@@ -174,14 +186,16 @@ pub(crate) enum Event {
     Readiness(readiness::News),
     /// No process of a run is left.
     Emptied(RunId),
-    /// The kernel killed a process of a run for memory.
-    OutOfMemory(RunId),
+    /// The memory limit of a run has killed, or its limit of processes refused a fork.
+    LimitHit(RunId),
     /// An operator's request.
     Command(Command),
     /// SIGTERM or SIGINT.
     Terminate,
     /// A deadline of the fleet or the proxy.
     Tick,
+    /// There are effects left to perform, and there is room for them.
+    Perform,
     /// Nothing else is there to be done.
     Quiet,
 }
@@ -191,7 +205,7 @@ pub(crate) enum Event {
 pub(crate) struct Senders {
     pub(crate) readiness: mpsc::Sender<readiness::News>,
     pub(crate) emptied: mpsc::Sender<RunId>,
-    pub(crate) out_of_memory: mpsc::Sender<RunId>,
+    pub(crate) limit_hits: mpsc::Sender<RunId>,
     pub(crate) proxy: mpsc::Sender<LinkEvent>,
     pub(crate) commands: mpsc::Sender<Command>,
 }
@@ -201,7 +215,7 @@ pub(crate) struct Senders {
 pub(crate) struct Inbox {
     readiness: mpsc::Receiver<readiness::News>,
     emptied: mpsc::Receiver<RunId>,
-    out_of_memory: mpsc::Receiver<RunId>,
+    limit_hits: mpsc::Receiver<RunId>,
     proxy: mpsc::Receiver<LinkEvent>,
     commands: mpsc::Receiver<Command>,
     signals: Signals,
@@ -242,17 +256,17 @@ impl Signals {
 pub(crate) fn channels(signals: Signals, backlog: VecDeque<News>) -> (Senders, Inbox) {
     let (readiness_sender, readiness) = mpsc::channel(INBOX_SIZE);
     let (emptied_sender, emptied) = mpsc::channel(INBOX_SIZE);
-    let (out_of_memory_sender, out_of_memory) = mpsc::channel(INBOX_SIZE);
+    let (limit_hits_sender, limit_hits) = mpsc::channel(INBOX_SIZE);
     let (proxy_sender, proxy) = mpsc::channel(INBOX_SIZE);
     let (commands_sender, commands) = mpsc::channel(INBOX_SIZE);
     let senders = Senders {
         readiness: readiness_sender,
         emptied: emptied_sender,
-        out_of_memory: out_of_memory_sender,
+        limit_hits: limit_hits_sender,
         proxy: proxy_sender,
         commands: commands_sender,
     };
-    (senders, Inbox { readiness, emptied, out_of_memory, proxy, commands, signals, backlog })
+    (senders, Inbox { readiness, emptied, limit_hits, proxy, commands, signals, backlog })
 }
 
 impl App {
@@ -273,29 +287,32 @@ impl App {
         if let Some(news) = self.inbox.backlog.pop_front() {
             return Ok(Event::Spawner(news));
         }
-        if self.unsettled_since.is_some_and(|since| since.elapsed() >= SETTLE_AFTER_MAX) {
+        let now = Instant::now();
+        let settle_at = self.unsettled_since.map(|since| self.rests_until.max(since + SETTLE_AFTER_MAX));
+        if settle_at.is_some_and(|at| at <= now) {
             return Ok(Event::Quiet);
         }
         let deadline = [self.fleet.deadline(), self.proxy.deadline()].into_iter().flatten().min();
         // First of all, or a source that always has something would put it off for ever. Two ticks never follow each
         // other: each moves the deadline.
-        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+        if deadline.is_some_and(|deadline| deadline <= now) {
             return Ok(Event::Tick);
         }
-        let unsettled = self.unsettled_since.is_some();
-        let Inbox { readiness, emptied, out_of_memory, proxy, commands, signals, backlog: _ } =
-            &mut self.inbox;
+        let quiet_at = self.unsettled_since.map(|_| self.rests_until);
+        let may_perform = !self.effects.is_empty() && !self.link.is_full();
+        let Inbox { readiness, emptied, limit_hits, proxy, commands, signals, backlog: _ } = &mut self.inbox;
         let event = tokio::select! {
             biased;
             () = signals.next() => Event::Terminate,
-            news = self.link.next() => Event::Spawner(news?),
-            Some(run) = out_of_memory.recv() => Event::OutOfMemory(run),
+            news = self.link.next() => news?.map_or(Event::Perform, Event::Spawner),
+            Some(run) = limit_hits.recv() => Event::LimitHit(run),
             Some(run) = emptied.recv() => Event::Emptied(run),
             Some(news) = readiness.recv() => Event::Readiness(news),
             Some(news) = proxy.recv() => Event::Proxy(news),
             Some(command) = commands.recv() => Event::Command(command),
             () = until(deadline) => Event::Tick,
-            () = std::future::ready(()), if unsettled => Event::Quiet,
+            () = std::future::ready(()), if may_perform => Event::Perform,
+            () = until(quiet_at) => Event::Quiet,
         };
         Ok(event)
     }
@@ -307,13 +324,14 @@ impl App {
             Event::Proxy(news) => self.proxy_says(news),
             Event::Readiness(news) => self.readiness_says(news),
             Event::Emptied(run) => self.emptied(run),
-            Event::OutOfMemory(run) => self.out_of_memory(run),
+            Event::LimitHit(run) => self.limit_hit(run),
             Event::Command(command) => self.command(command),
             Event::Terminate => self.terminate(),
             Event::Tick => {
                 self.tell(FleetEvent::Tick);
                 self.revive_proxy();
             }
+            Event::Perform => {}
             Event::Quiet => self.settle(),
         }
         self.drain_pending();
@@ -325,7 +343,9 @@ impl App {
     }
 
     pub(crate) fn drain_pending(&mut self) {
-        while let Some((worker, event)) = self.pending.pop_front() {
+        loop {
+            self.perform();
+            let Some((worker, event)) = self.pending.pop_front() else { break };
             self.tell(FleetEvent::Worker(worker, event));
         }
         for run in std::mem::take(&mut self.forgettable) {
@@ -333,13 +353,13 @@ impl App {
         }
     }
 
-    /// Tells `watt-core`, notes what changed where a successor finds it, and then performs what it wants: a run that is
-    /// not in the notes would be nobody's to a successor.
+    /// Tells `watt-core`, and notes what changed where a successor finds it. What it wants is performed after that: a run
+    /// that is not in the notes would be nobody's to a successor.
     pub(crate) fn tell(&mut self, event: FleetEvent) {
         let mut effects = Vec::new();
         self.fleet.handle(Instant::now(), event, &mut effects);
         self.note_changes();
-        self.perform(effects);
+        self.effects.extend(effects);
     }
 
     pub(crate) fn note_changes(&mut self) {
@@ -347,12 +367,12 @@ impl App {
         if !changed.is_empty() {
             self.unsettle();
         }
-        let (now, now_ms) = (Instant::now(), status::now_ms());
+        let (now, now_ms, uptime) = (Instant::now(), status::now_ms(), Uptime::now());
         for worker in changed {
             self.announce(&worker, now, now_ms);
             let Some(saved) = self.fleet.save(now, &worker) else { continue };
             let times = self.times.get(&worker).copied().unwrap_or_default();
-            let note = WorkerNote::new(&saved, times, now_ms);
+            let note = WorkerNote::new(&saved, times, uptime);
             // A note is strings and numbers, which always have a JSON form.
             if let Ok(value) = serde_json::to_vec(&note) {
                 self.put(&record::key(&worker), value);
@@ -399,10 +419,14 @@ impl App {
 
     /// Does what waits for a quiet moment.
     fn settle(&mut self) {
+        let started = Instant::now();
         self.unsettled_since = None;
         self.publish();
         self.announce_ready();
         self.answer_operations();
+        let took = started.elapsed();
+        let rest = if took < SETTLE_SHORT { Duration::ZERO } else { took * SETTLE_REST };
+        self.rests_until = Instant::now() + rest;
         if self.fleet.is_shutting_down() && self.fleet.is_idle() {
             self.end();
         }
@@ -412,7 +436,7 @@ impl App {
     fn publish(&mut self) {
         self.version += 1;
         let runs = &self.runs;
-        let facts = |run: RunId| runs.get(&run).map(Run::facts).unwrap_or_default();
+        let facts = |run: RunId| runs.get(&run).map(|run| run.facts()).unwrap_or_default();
         let sources = snapshot::Sources {
             plan: &self.plan,
             fleet: &self.fleet,
@@ -468,13 +492,20 @@ impl App {
         let way_out = self.cgroups.way_out();
         let mut remove = way_out.remove;
         remove.push(self.places.runtime.clone());
-        let exit = protocol::Request::Exit { status: 0, join_cgroups: way_out.join, remove };
+        let exit = protocol::Request::Exit {
+            status: 0,
+            join_cgroups: way_out.join,
+            remove,
+            remove_if_empty: way_out.remove_if_empty,
+        };
         self.link.request(exit, Vec::new());
     }
 }
 
-async fn until(deadline: Option<Instant>) {
+pub(crate) async fn until(deadline: Option<Instant>) {
     match deadline {
+        // At once, where a timer would take up to a millisecond.
+        Some(deadline) if deadline <= Instant::now() => {}
         Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => std::future::pending().await,
     }

@@ -14,10 +14,6 @@ use watt_os::{
 /// How often one looks where the kernel does not tell.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// How often and in what steps one looks for the count of an out-of-memory kill that was told.
-const OOM_LOOKS: usize = 20;
-const OOM_LOOK_EVERY: Duration = Duration::from_millis(5);
-
 /// The processes of a run.
 #[derive(Debug, Clone)]
 pub(crate) enum Containment {
@@ -97,36 +93,5 @@ async fn marks_emptied(marks: Marks) {
             return;
         }
         tokio::time::sleep(LOOK_EVERY).await;
-    }
-}
-
-/// Waits until the kernel has killed a process of the group for memory, after `counted` such kills. For ever where it
-/// does not tell.
-pub(crate) async fn out_of_memory(group: &Group, counted: u64) {
-    let signal = group.oom_signal().inspect_err(|error| {
-        tracing::warn!("out-of-memory kills are seen only when a main process ends: {error}");
-    });
-    let Ok(Some(signal)) = signal else { return std::future::pending().await };
-    let interest = if signal.is_priority() { Interest::PRIORITY } else { Interest::READABLE };
-    #[expect(
-        deprecated,
-        reason = "its successor is unsafe; the signal owns its descriptor until it is dropped"
-    )]
-    let Ok(signal) = AsyncFd::with_interest(signal, interest) else { return std::future::pending().await };
-    while group.events().oom_kills <= counted {
-        match signal.ready(interest).await {
-            Ok(mut ready) => {
-                ready.clear_ready();
-                signal.get_ref().rearm();
-            }
-            Err(_) => tokio::time::sleep(LOOK_EVERY).await,
-        }
-        // cgroup v1 tells first and counts a moment later.
-        for _ in 0..OOM_LOOKS {
-            if group.events().oom_kills > counted {
-                return;
-            }
-            tokio::time::sleep(OOM_LOOK_EVERY).await;
-        }
     }
 }

@@ -10,7 +10,7 @@ mod features;
 mod topic;
 mod walls;
 
-use watt_api::control::Doctor;
+use watt_api::control::{Doctor, Feature, FeatureState};
 use watt_core::plan::Plan;
 use watt_exec::plan::Probe;
 
@@ -21,6 +21,12 @@ use self::facts::Facts;
 pub fn report() -> Doctor {
     let findings = features::findings(&Facts::collect());
     Doctor { features: findings.into_iter().map(|finding| finding.feature).collect() }
+}
+
+/// What nothing of watt runs without and this host does not have. Looked at in no time, before a start.
+pub fn obstacle() -> Option<Feature> {
+    let needed = [features::kernel(&facts::kernel()), features::pidfd(&facts::pidfd())];
+    needed.into_iter().map(|finding| finding.feature).find(|feature| feature.state == FeatureState::Off)
 }
 
 /// What an application asks for and this host does not offer, from what its start has found out.

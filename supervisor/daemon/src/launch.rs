@@ -199,6 +199,7 @@ impl Launcher<'_> {
             listeners: pass.len() as u16,
             rlimits: rlimits(&service.limits),
             scheduling: scheduling::of(&service.scheduling, host).0,
+            keeps_session: false,
             network: (network == Network::Private).then(|| private_network(service, &accepts, host)),
             mounts: mounts::list(&view),
             parent_death_signal: Some(SIGKILL),

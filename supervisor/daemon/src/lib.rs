@@ -25,6 +25,7 @@ mod containment;
 mod holder;
 mod host_probe;
 mod life;
+mod limit_hits;
 mod news;
 mod operate;
 mod perform;
@@ -66,10 +67,11 @@ use start::{Connection, Held};
 use watt_spawner::DAEMON_REFUSED;
 
 pub use settings::Settings;
+pub use watt_os::heap::trim as give_back_memory;
 
-/// Threads for work that waits for files: figures, kills, old log lines. Bounded, so that a thousand kills at once do
-/// not make a thousand threads.
-const BLOCKING_THREADS_MAX: usize = 4;
+/// Threads for work that waits for files: figures, kills, and half of them for old log lines. Bounded, so that a thousand
+/// kills at once do not make a thousand threads.
+pub(crate) const BLOCKING_THREADS_MAX: usize = 4;
 
 /// Runs the daemon until its application is over. Needs the spawner's socket ([`watt_spawner::Handle::from_env`]).
 ///

@@ -23,8 +23,8 @@ use watt_core::{
 use watt_spawner::protocol::{Message, Request, WaitStatus};
 
 use crate::{
+    adopt::is_of_worker,
     app::{App, Ending, PROXY},
-    containment,
     events::happenings,
     launch::{Accepts, listener_name},
     listening::{Listening, Network, Owner},
@@ -32,6 +32,7 @@ use crate::{
     proxy_link::LinkEvent,
     readiness::{self, Sign, Watch, notify::NotifySocket},
     runs::{Main, Run, Task},
+    start::HeldRun,
     status, words,
 };
 
@@ -59,15 +60,22 @@ impl App {
                 }
             }
             Message::Exited { run, exit } => self.exited(run, exit),
-            Message::Listener { name, .. } => self.bound(name, descriptors),
+            Message::Listener { name, .. } => {
+                if is_of_worker(&name) && !self.bound.contains_key(&name) {
+                    self.bound(name, descriptors);
+                }
+            }
             Message::ListenFailed { name, errno } => {
                 let error = io::Error::from_raw_os_error(errno);
                 tracing::warn!("cannot listen on {name}: {error}");
             }
             Message::Sockets { run, errno } => self.sockets(RunId(run), descriptors, errno),
-            // Of a list or a probe that was asked for before there was a loop.
+            Message::Run { run, tag, pid, stage, exit, names } => {
+                let held = HeldRun::new(run, tag, pid, stage, exit, names, descriptors);
+                held.into_iter().for_each(|held| self.told_again(held));
+            }
+            // Of a list or a probe that was asked for before there was a loop, or of a list that was asked for again.
             Message::Info { .. }
-            | Message::Run { .. }
             | Message::Kept { .. }
             | Message::Value { .. }
             | Message::ListEnd
@@ -75,7 +83,7 @@ impl App {
         }
     }
 
-    fn spawned(&mut self, run: u64, pid: u32, descriptors: Vec<OwnedFd>) {
+    pub(crate) fn spawned(&mut self, run: u64, pid: u32, descriptors: Vec<OwnedFd>) {
         let Ok([pidfd, stdout, stderr]) = <[OwnedFd; 3]>::try_from(descriptors) else {
             return tracing::error!("the spawner sent a process without its descriptors");
         };
@@ -88,7 +96,7 @@ impl App {
         known.spawned(pid, pidfd);
         let source = logs::Source::Worker(known.worker.clone());
         self.attach(id, source, None, stdout, stderr);
-        self.watch_memory(id);
+        self.watch_limits(id);
         self.unsettle();
     }
 
@@ -103,8 +111,9 @@ impl App {
     }
 
     /// The program runs. Its listeners go to the proxy, and it is watched from now on.
-    fn executed(&mut self, id: RunId, descriptors: impl Iterator<Item = (String, OwnedFd)>) {
-        let Some(run) = self.runs.get_mut(&id) else { return };
+    pub(crate) fn executed(&mut self, id: RunId, descriptors: impl Iterator<Item = (String, OwnedFd)>) {
+        // Of one whose descriptors were lost, the list tells this once more.
+        let Some(run) = self.runs.get_mut(&id).filter(|run| run.main.is_some()) else { return };
         let worker = run.worker.clone();
         let mut sockets = Vec::new();
         for (name, descriptor) in descriptors {
@@ -202,50 +211,14 @@ impl App {
             main.exit = Some(exit);
         }
         let worker = known.worker.clone();
-        let limit = self.plan.services.get(&worker.service).and_then(|service| service.limits.cgroup.memory);
-        let cause = known.cause(exit, known.group.events().oom_kills, limit);
-        if matches!(cause, ExitCause::OutOfMemory { .. }) {
-            self.out_of_memory(id);
-        }
+        // Runs are of services of the plan.
+        let Some(service) = self.plan.services.get(&worker.service) else { return };
+        let cause = known.cause(exit, known.group.events().oom_kills, &service.limits);
+        // Told before the end that it may have brought about.
+        self.out_of_memory(id);
+        self.fork_refused(id);
         self.exited_now(&worker);
         self.push(worker, Event::Exited(id, cause));
-    }
-
-    /// Has the kernel tell of out-of-memory kills, which need not meet the main process.
-    pub(crate) fn watch_memory(&mut self, id: RunId) {
-        let Some(run) = self.runs.get_mut(&id) else { return };
-        let service = self.plan.services.get(&run.worker.service);
-        if service.is_none_or(|service| service.limits.cgroup.memory.is_none()) || !run.group.is_usable() {
-            return;
-        }
-        let (group, counted) = (run.group.clone(), run.oom_kills_before);
-        let sender = self.senders.out_of_memory.clone();
-        run.tasks.push(Task(tokio::spawn(async move {
-            for told in counted.. {
-                containment::out_of_memory(&group, told).await;
-                if sender.send(id).await.is_err() {
-                    return;
-                }
-            }
-        })));
-    }
-
-    /// The kernel killed a process of a run for memory. With `oom_group` the rest follows: cgroup v2 does that itself,
-    /// v1 kills one process alone, and half a worker is worse than none.
-    pub(crate) fn out_of_memory(&mut self, id: RunId) {
-        let Some(run) = self.runs.get_mut(&id) else { return };
-        let kills = run.group.events().oom_kills;
-        if kills <= run.oom_kills_told {
-            return;
-        }
-        run.oom_kills_told = kills;
-        let worker = run.worker.clone();
-        let limits = self.plan.services.get(&worker.service).map(|service| &service.limits);
-        let (limit, whole) = limits.map_or((None, true), |limits| (limits.cgroup.memory, limits.oom_group));
-        self.events.emit(happenings::OutOfMemory { worker, run: id, limit });
-        if whole {
-            self.kill(id);
-        }
     }
 
     /// A socket of a worker is bound.

@@ -197,7 +197,14 @@ impl App {
         let running = services.iter().flat_map(|service| &service.workers).filter_map(|worker| worker.run);
         let subjects = running.filter_map(|run| {
             let known = self.runs.get(&RunId(run))?;
-            Some(Subject { run: RunId(run), pid: known.live_pid(), group: known.group.clone() })
+            let limits = self.plan.services.get(&known.worker.service).map(|service| &service.limits);
+            Some(Subject {
+                run: RunId(run),
+                pid: known.live_pid(),
+                group: known.group.clone(),
+                started_at_ms: known.started_at_ms,
+                has_pids_limit: limits.is_some_and(|limits| limits.cgroup.pids.is_some()),
+            })
         });
         Rest { subjects: subjects.collect(), meter: self.meter.clone(), logs: self.logs.clone() }
     }

@@ -17,7 +17,6 @@ use std::{
 
 use watt_core::{
     RunId, WorkerId,
-    fleet::FleetEffects,
     worker::{Effect, Event, ExecFailure, ExitCause},
 };
 use watt_exec::plan::Task as ExecTask;
@@ -31,16 +30,27 @@ use crate::{
     logs,
     places::WorkerPlaces,
     runs::{Run, SIGCONT, SIGKILL, SIGTERM, Task},
-    status,
+    status, words,
 };
+
+/// Starts performed before the loop looks for other news.
+const SPAWNS_AT_A_TIME: usize = 16;
 
 /// How often a free port of the host is asked for before it is taken although another run was told the same.
 const PORT_ATTEMPTS: usize = 16;
 
 impl App {
-    /// Performs effects in order.
-    pub(crate) fn perform(&mut self, effects: FleetEffects) {
-        for (worker, effect) in effects {
+    /// Performs effects in order: some starts at a time, and none while the spawner has not taken up the last ones. So
+    /// those that run already are heard of meanwhile, and what waits for the spawner stays little.
+    pub(crate) fn perform(&mut self) {
+        let mut spawns_left = SPAWNS_AT_A_TIME;
+        while let Some((worker, effect)) = self.effects.pop_front() {
+            if let Effect::Spawn(_) = effect {
+                if spawns_left == 0 || self.link.is_full() {
+                    return self.effects.push_front((worker, effect));
+                }
+                spawns_left -= 1;
+            }
             match effect {
                 Effect::Spawn(run) => self.spawn(&worker, run),
                 Effect::Drain(run) => self.drain(&worker, run),
@@ -71,7 +81,8 @@ impl App {
         self.note_unenforced(&service, &unenforced);
         // A run exists from here on, even if what follows fails: its cgroup is released like any other's.
         let mark = self.life.of_run(run);
-        self.runs.insert(run, Run::new(worker.clone(), group.clone(), &mark, status::now_ms()));
+        let new = Run::new(worker.clone(), group.clone(), &mark, status::now_ms());
+        self.runs.insert(run, Box::new(new));
 
         let port = launch::needs_host_port(&service, &self.host).then(|| self.free_port(run)).flatten();
         let launcher = Launcher {
@@ -206,7 +217,7 @@ impl App {
     fn has_orphans(&self) -> bool {
         let Some(children) = children(parent_id()) else { return true };
         let own = [Some(std::process::id()), self.proxy.pid()].into_iter().flatten();
-        let known: BTreeSet<u32> = self.runs.values().filter_map(Run::live_pid).chain(own).collect();
+        let known: BTreeSet<u32> = self.runs.values().filter_map(|run| run.live_pid()).chain(own).collect();
         children.iter().any(|child| !known.contains(child))
     }
 
@@ -262,9 +273,7 @@ impl App {
         self.ports.retain(|_, holder| *holder != id);
         // Done in its own time: the last lines are read by the logs' thread.
         drop(self.logs.ended(id));
-        if run.main.is_some() {
-            self.forgettable.push(id);
-        }
+        self.forgettable.push(id);
         self.push(run.worker.clone(), Event::Emptied(id));
         self.unsettle();
     }
@@ -289,7 +298,7 @@ impl App {
         service: &watt_core::plan::Service,
         unenforced: &[watt_os::cgroup::Unenforced],
     ) {
-        let mut missing: Vec<String> = unenforced.iter().map(ToString::to_string).collect();
+        let mut missing = words::unenforced(unenforced);
         let account = self.accounts.get(&service.id).and_then(|account| account.as_ref().ok()?.as_ref());
         missing.extend(launch::missing(service, &self.host, account));
         self.unenforced.insert(service.id.to_string(), missing);

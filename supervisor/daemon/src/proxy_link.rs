@@ -68,7 +68,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Desired {
     listeners: BTreeMap<ListenerId, (ListenerKind, Arc<OwnedFd>)>,
-    snapshot: Option<Arc<Snapshot>>,
+    /// The last snapshot with its version, as the message that it is sent in.
+    snapshot: Option<(u64, Arc<ToProxy>)>,
     /// To be given away once; the oldest are dropped when there are too many.
     sockets: VecDeque<(RunId, Vec<OwnedFd>)>,
     /// What it was told on the present connection, when there is one.
@@ -89,7 +90,7 @@ struct Told {
 enum Next {
     Add(ListenerId, ListenerKind, Arc<OwnedFd>),
     Remove(ListenerId),
-    Snapshot(Arc<Snapshot>),
+    Snapshot(Arc<ToProxy>),
     Sockets(RunId, Vec<OwnedFd>),
 }
 
@@ -133,7 +134,8 @@ impl ProxyLink {
 
     /// Replaces what it knows of services and routes. Its version must be larger than the last one's.
     pub fn publish(&self, snapshot: Snapshot) {
-        self.change(|desired| desired.snapshot = Some(Arc::new(snapshot)));
+        let (version, message) = (snapshot.version, ToProxy::Snapshot(Box::new(snapshot)));
+        self.change(|desired| desired.snapshot = Some((version, Arc::new(message))));
     }
 
     fn change(&self, change: impl FnOnce(&mut Desired)) {
@@ -196,9 +198,9 @@ impl Desired {
             told.listeners.insert(id.clone());
             return Some(Next::Add(id, kind.clone(), Arc::clone(listener)));
         }
-        let snapshot = self.snapshot.as_ref()?;
-        if told.version != Some(snapshot.version) {
-            told.version = Some(snapshot.version);
+        let (version, snapshot) = self.snapshot.as_ref()?;
+        if told.version != Some(*version) {
+            told.version = Some(*version);
             return Some(Next::Snapshot(Arc::clone(snapshot)));
         }
         self.sockets.pop_front().map(|(run, sockets)| Next::Sockets(run, sockets))
@@ -245,9 +247,7 @@ async fn tell(stream: &UnixStream, shared: &Shared) -> io::Result<()> {
                     send(stream, &ToProxy::AddListener { id, kind }, &[listener.as_fd()]).await?;
                 }
                 Next::Remove(id) => send(stream, &ToProxy::RemoveListener { id }, &[]).await?,
-                Next::Snapshot(snapshot) => {
-                    send(stream, &ToProxy::Snapshot(Box::new(Snapshot::clone(&snapshot))), &[]).await?;
-                }
+                Next::Snapshot(snapshot) => send(stream, &snapshot, &[]).await?,
                 Next::Sockets(run, sockets) => {
                     let descriptors: Vec<BorrowedFd<'_>> = sockets.iter().map(AsFd::as_fd).collect();
                     send(stream, &ToProxy::Sockets { run: run.0 }, &descriptors).await?;

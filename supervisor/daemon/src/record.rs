@@ -2,11 +2,12 @@
 //! worker (kept as a value), in JSON, because the successor may be another version.
 //!
 //! `watt-core` has no serializable types, so that file, wire and model change separately; the exhaustive matches
-//! here join them. Times are milliseconds since the Unix epoch. A clock that is set while a daemon is being replaced
-//! moves deadlines by as much and nothing else.
+//! here join them. Times that people read are milliseconds since the Unix epoch; those that something is decided by are
+//! on a clock that nobody can set ([`Uptime`]).
 
 use std::{collections::BTreeMap, num::NonZeroU32, path::PathBuf, time::Duration};
 
+use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use watt_api::mesh::Endpoint;
 use watt_core::{
@@ -16,6 +17,20 @@ use watt_core::{
 };
 
 use crate::launch::Accepts;
+
+/// A moment in milliseconds on the clock that all processes of a host share, that only moves forward, and that
+/// [`std::time::Instant`] is on as well: CLOCK_MONOTONIC of clock_gettime(2).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Uptime(u64);
+
+impl Uptime {
+    /// This moment.
+    pub(crate) fn now() -> Uptime {
+        // The clock is there on every Linux, and is not negative.
+        let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from);
+        Uptime(now.map(millis).unwrap_or(0))
+    }
+}
 
 /// The note on a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -89,6 +104,9 @@ pub(crate) struct Times {
     pub(crate) since_ms: u64,
     /// When its last run ended.
     pub(crate) exited_at_ms: u64,
+    /// How many forks the limit of processes refused to the last ended run that met it.
+    #[serde(default)]
+    pub(crate) pids_refused: u64,
 }
 
 /// The note on a worker.
@@ -140,8 +158,8 @@ enum CauseNote {
 }
 
 impl WorkerNote {
-    /// Notes what `watt-core` says of a worker at `now_ms`.
-    pub(crate) fn new(saved: &Saved, times: Times, now_ms: u64) -> WorkerNote {
+    /// Notes what `watt-core` says of a worker now.
+    pub(crate) fn new(saved: &Saved, times: Times, Uptime(now_ms): Uptime) -> WorkerNote {
         WorkerNote {
             times,
             wanted_up: match saved.wanted {
@@ -157,8 +175,8 @@ impl WorkerNote {
         }
     }
 
-    /// What `watt-core` is to take over at `now_ms`.
-    pub(crate) fn restore(self, now_ms: u64) -> Saved {
+    /// What `watt-core` is to take over now.
+    pub(crate) fn restore(self, Uptime(now_ms): Uptime) -> Saved {
         Saved {
             wanted: if self.wanted_up { Wanted::Up } else { Wanted::Down },
             state: self.state.restore(now_ms),
@@ -346,10 +364,10 @@ mod tests {
                 recent_failures: vec![failure],
                 failures_in_row: 2,
             };
-            let note = WorkerNote::new(&saved(state, seconds(1)), Times::default(), 1_000_000);
+            let note = WorkerNote::new(&saved(state, seconds(1)), Times::default(), Uptime(1_000_000));
             let bytes = serde_json::to_vec(&note).unwrap();
             let note: WorkerNote = serde_json::from_slice(&bytes).unwrap();
-            assert_eq!(note.restore(1_005_000), saved(later, seconds(6)));
+            assert_eq!(note.restore(Uptime(1_005_000)), saved(later, seconds(6)));
         };
         let (run, three) = (RunId(3), NonZeroU32::new(3).unwrap());
         let exec = ExitCause::ExecFailed(ExecFailure { step: "cwd".into(), object: "/x".into(), errno: 2 });

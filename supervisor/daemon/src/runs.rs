@@ -14,6 +14,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use watt_api::mesh::Endpoint;
 use watt_core::{
     WorkerId,
+    plan::Limits,
     worker::{ExecFailure, ExitCause},
 };
 use watt_os::{
@@ -59,6 +60,8 @@ pub(crate) struct Run {
     pub(crate) oom_kills_before: u64,
     /// Those that were told already.
     pub(crate) oom_kills_told: u64,
+    /// Whether it was told that the limit of processes refused a fork.
+    pub(crate) pids_limit_told: bool,
     /// The entry of the environment by which its processes can be told without a cgroup.
     pub(crate) environment: Vec<u8>,
     /// Its main process, from the moment it was cloned.
@@ -114,6 +117,7 @@ impl Run {
             cgroup_id: group.id(),
             oom_kills_before: oom_kills,
             oom_kills_told: oom_kills,
+            pids_limit_told: false,
             group,
             environment: format!("{}={mark}", life::VARIABLE).into_bytes(),
             main: None,
@@ -195,14 +199,17 @@ impl Run {
         self.main = Some(main);
     }
 
-    /// Why the run ended. `oom_kills` is what its cgroup counts now, `limit` its memory limit.
-    pub(crate) fn cause(&self, exit: WaitStatus, oom_kills: u64, limit: Option<u64>) -> ExitCause {
+    /// Why the run ended. `oom_kills` is what its cgroup counts now. The kernel does not say whom it killed, so that a
+    /// SIGKILL is one for memory only where such a kill takes the whole run (`oom_group`).
+    pub(crate) fn cause(&self, exit: WaitStatus, oom_kills: u64, limits: &Limits) -> ExitCause {
         if let Some(failure) = &self.exec_failure {
             return ExitCause::ExecFailed(failure.clone());
         }
         match exit {
-            WaitStatus { signaled: true, code: SIGKILL, .. } if oom_kills > self.oom_kills_before => {
-                ExitCause::OutOfMemory { limit }
+            WaitStatus { signaled: true, code: SIGKILL, .. }
+                if limits.oom_group && oom_kills > self.oom_kills_before =>
+            {
+                ExitCause::OutOfMemory { limit: limits.cgroup.memory }
             }
             WaitStatus { signaled: true, code, core_dumped, .. } => {
                 ExitCause::Signaled { signal: code, core_dumped }
@@ -230,7 +237,7 @@ impl Main {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use watt_core::ServiceId;
+    use watt_core::{ServiceId, plan::CgroupLimits};
 
     #[test]
     fn a_kill_is_out_of_memory_only_when_the_kernel_counted_one() {
@@ -245,13 +252,20 @@ mod tests {
             rss_max: 0,
         };
         let killed = ExitCause::Signaled { signal: 9, core_dumped: false };
-        assert_eq!(run.cause(exit(9, true), 0, Some(1)), killed);
-        assert_eq!(run.cause(exit(9, true), 1, Some(1)), ExitCause::OutOfMemory { limit: Some(1) });
-        assert_eq!(run.cause(exit(9, true), 1, None), ExitCause::OutOfMemory { limit: None });
-        assert_eq!(run.cause(exit(9, false), 1, Some(1)), ExitCause::Exited(9));
-        assert_eq!(run.cause(exit(137, false), 1, Some(1)), ExitCause::Exited(137));
+        let limits = |memory, oom_group| {
+            let cgroup = CgroupLimits { memory, ..CgroupLimits::default() };
+            Limits { cgroup, oom_group, ..Limits::default() }
+        };
+        let whole = limits(Some(1), true);
+        assert_eq!(run.cause(exit(9, true), 0, &whole), killed);
+        assert_eq!(run.cause(exit(9, true), 1, &whole), ExitCause::OutOfMemory { limit: Some(1) });
+        assert_eq!(run.cause(exit(9, true), 1, &limits(None, true)), ExitCause::OutOfMemory { limit: None });
+        // It may have been another process that the kernel killed, and an operator who killed this one.
+        assert_eq!(run.cause(exit(9, true), 1, &limits(Some(1), false)), killed);
+        assert_eq!(run.cause(exit(9, false), 1, &whole), ExitCause::Exited(9));
+        assert_eq!(run.cause(exit(137, false), 1, &whole), ExitCause::Exited(137));
         let failure = ExecFailure { step: "cwd".into(), object: "/x".into(), errno: 2 };
         run.exec_failure = Some(failure.clone());
-        assert_eq!(run.cause(exit(1, false), 0, None), ExitCause::ExecFailed(failure));
+        assert_eq!(run.cause(exit(1, false), 0, &whole), ExitCause::ExecFailed(failure));
     }
 }

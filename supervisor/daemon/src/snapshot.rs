@@ -13,7 +13,7 @@ use watt_core::{
     worker::{AfterStop, State, Wanted, Worker},
 };
 
-use crate::addresses;
+use crate::{addresses, words};
 
 /// The port of DNS (RFC 1035 §4.2).
 const DNS_PORT: u16 = 53;
@@ -157,11 +157,7 @@ fn ended(now: Instant, plan: &Service, worker: &Worker) -> Option<Outlook> {
     match &worker.state {
         State::Failed { failures, retry_at } => {
             let exit = worker.record.last_exit.as_ref().map_or("failed".to_owned(), ToString::to_string);
-            let times = match failures.get() {
-                1 => "once".to_owned(),
-                failures => format!("{failures} times within {:?}", plan.restart.give_up_within),
-            };
-            let reason = format!("{exit}, {times}");
+            let reason = format!("{exit}, {}", words::times(failures.get(), plan.restart.give_up_within));
             let wait = retry_at.map(|at| at.saturating_duration_since(now));
             // Rounded up: a client that comes back exactly then must not be too early.
             let retry_after_s = wait.map(|wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0));

@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     io,
     os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::io::{Interest, Ready, unix::AsyncFd};
@@ -13,8 +13,16 @@ use watt_spawner::{
     protocol::{Message, Request},
 };
 
+use crate::app::until;
+
 /// A message with the descriptors that came with it.
 pub(crate) type News = (Message, Vec<OwnedFd>);
+
+/// So many requests that wait are enough for now: the spawner has as many again in its socket.
+const WAITING_ENOUGH: usize = 64;
+
+/// How long to wait before the list is asked for after a loss. It has a message for each run.
+const LIST_AFTER: Duration = Duration::from_secs(1);
 
 /// How long to wait between attempts to send the last words.
 const RETRY: Duration = Duration::from_millis(5);
@@ -25,6 +33,8 @@ const RETRY: Duration = Duration::from_millis(5);
 pub(crate) struct SpawnerLink {
     handle: AsyncFd<Socket>,
     waiting: VecDeque<(Request, Vec<OwnedFd>)>,
+    /// When the list is asked for, because a message was lost.
+    list_at: Option<Instant>,
 }
 
 /// The handle as the runtime wants it.
@@ -46,7 +56,7 @@ impl SpawnerLink {
             reason = "its successor is unsafe; the handle owns its descriptor until it is dropped"
         )]
         let handle = AsyncFd::with_interest(socket, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(SpawnerLink { handle, waiting: VecDeque::new() })
+        Ok(SpawnerLink { handle, waiting: VecDeque::new(), list_at: None })
     }
 
     /// Sends a request, now or as soon as there is room. A connection that has failed shows in [`next`](Self::next).
@@ -55,26 +65,48 @@ impl SpawnerLink {
         self.flush();
     }
 
-    /// Waits for the next message, and sends meanwhile what has to wait. Dropping the future loses nothing.
-    pub(crate) async fn next(&mut self) -> io::Result<News> {
+    /// Whether enough requests wait for the spawner. Others are still taken; [`next`](Self::next) tells when it is over.
+    pub(crate) fn is_full(&self) -> bool {
+        self.waiting.len() >= WAITING_ENOUGH
+    }
+
+    /// Waits for the next message, and sends meanwhile what has to wait; `None` when that is no longer too much. Dropping
+    /// the future loses nothing.
+    pub(crate) async fn next(&mut self) -> io::Result<Option<News>> {
         loop {
+            let was_full = self.is_full();
             self.flush();
+            if was_full && !self.is_full() {
+                return Ok(None);
+            }
             let interest = match self.waiting.is_empty() {
                 true => Interest::READABLE,
                 false => Interest::READABLE | Interest::WRITABLE,
             };
-            let mut guard = self.handle.ready(interest).await?;
+            let mut guard = tokio::select! {
+                guard = self.handle.ready(interest) => guard?,
+                () = until(self.list_at) => {
+                    self.list_at = None;
+                    self.waiting.push_back((Request::List, Vec::new()));
+                    continue;
+                }
+            };
             if guard.ready().is_writable() && !self.waiting.is_empty() {
                 // Whatever did not fit before is tried again above, and waits here when it still does not fit.
                 guard.clear_ready_matching(Ready::WRITABLE);
             }
             match guard.get_inner().0.recv() {
-                Ok(Some(news)) => return Ok(news),
+                Ok(Some(news)) => return Ok(Some(news)),
                 Ok(None) => guard.clear_ready_matching(Ready::READABLE),
                 // A message was lost for want of descriptors. A successor would have as few, so that nothing is won by
-                // ending here: a run that the message was about misses its start timeout and is started again.
+                // ending here. The list tells what it was about, if there are descriptors by then.
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                    tracing::error!("a message of the spawner is lost: {error}");
+                    if self.list_at.is_none() {
+                        tracing::error!(
+                            "too few open files are allowed (ulimit -n): a process's are asked for again"
+                        );
+                        self.list_at = Some(Instant::now() + LIST_AFTER);
+                    }
                 }
                 Err(error) => return Err(error),
             }

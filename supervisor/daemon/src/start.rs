@@ -98,6 +98,24 @@ pub(crate) struct HeldRun {
     pub(crate) descriptors: Vec<(String, OwnedFd)>,
 }
 
+impl HeldRun {
+    /// From the message of this name. `None` without the descriptors that belong to it.
+    pub(crate) fn new(
+        run: u64,
+        tag: Vec<u8>,
+        pid: u32,
+        stage: Stage,
+        exit: Option<WaitStatus>,
+        names: Vec<String>,
+        descriptors: Vec<OwnedFd>,
+    ) -> Option<HeldRun> {
+        let mut descriptors = descriptors.into_iter();
+        let (pidfd, stdout, stderr) = (descriptors.next()?, descriptors.next()?, descriptors.next()?);
+        let descriptors = names.into_iter().zip(descriptors).collect();
+        Some(HeldRun { run, tag, pid, stage, exit, pidfd, stdout, stderr, descriptors })
+    }
+}
+
 impl Held {
     /// Whether an earlier daemon had come so far that its configuration is in force.
     pub(crate) fn has_predecessor(&self) -> bool {
@@ -169,8 +187,8 @@ fn configuration(settings: &Settings, held: &Held) -> Result<(Sources, Plan), St
             Sources::read(&settings.file, env.collect()).map_err(StartError::Config)?
         }
     };
-    let config = watt_config::parse(&sources).map_err(StartError::Config)?;
-    Ok((sources, config.plan))
+    let plan = watt_config::plan(&sources).map_err(StartError::Config)?;
+    Ok((sources, plan))
 }
 
 fn sealed_sources(sources: &Sources) -> Result<OwnedFd, StartError> {
@@ -247,6 +265,7 @@ impl Connection {
         loop {
             let doing = "asking for what it holds";
             let news = self.link.next().await.map_err(|source| StartError::Spawner { doing, source })?;
+            let Some(news) = news else { continue };
             match held.take(news) {
                 Listed::Part => {}
                 Listed::End => return Ok(held),
@@ -263,6 +282,7 @@ impl Connection {
     ) -> Result<T, StartError> {
         loop {
             let news = self.link.next().await.map_err(|source| StartError::Spawner { doing, source })?;
+            let Some(news) = news else { continue };
             match pick(news) {
                 ControlFlow::Break(answer) => return Ok(answer),
                 ControlFlow::Continue(news) => self.backlog.push_back(news),
@@ -422,23 +442,7 @@ impl Held {
                 (self.daemon_restarts, self.started_at_ms) = (daemon_restarts, started_at_ms);
             }
             Message::Run { run, tag, pid, stage, exit, names } => {
-                let mut descriptors = descriptors.into_iter();
-                if let (Some(pidfd), Some(stdout), Some(stderr)) =
-                    (descriptors.next(), descriptors.next(), descriptors.next())
-                {
-                    let descriptors = names.into_iter().zip(descriptors).collect();
-                    self.runs.push(HeldRun {
-                        run,
-                        tag,
-                        pid,
-                        stage,
-                        exit,
-                        pidfd,
-                        stdout,
-                        stderr,
-                        descriptors,
-                    });
-                }
+                self.runs.extend(HeldRun::new(run, tag, pid, stage, exit, names, descriptors));
             }
             Message::Listener { name, address } => {
                 let descriptor = descriptors.into_iter().next();

@@ -9,7 +9,7 @@ use std::{
 };
 
 use watt_api::{
-    control::{self, Exit, Requests, WorkerState},
+    control::{self, Exit, PidsLimit, Requests, WorkerState},
     mesh::{self, Counts, Endpoint},
 };
 use watt_core::{
@@ -24,7 +24,7 @@ use crate::{record::Times, runs::Run, timestamp, usage::Figures, words};
 /// What `status` is made of.
 pub(crate) struct Sources<'a> {
     pub(crate) fleet: &'a Fleet,
-    pub(crate) runs: &'a BTreeMap<RunId, Run>,
+    pub(crate) runs: &'a BTreeMap<RunId, Box<Run>>,
     pub(crate) times: &'a BTreeMap<WorkerId, Times>,
     pub(crate) counts: &'a BTreeMap<String, Counts>,
     pub(crate) unenforced: &'a BTreeMap<String, Vec<String>>,
@@ -71,7 +71,7 @@ impl Sources<'_> {
             index,
             state: state(&worker.state),
             run: run.map(|run| run.0),
-            pid: details.and_then(Run::live_pid),
+            pid: details.and_then(|run| run.live_pid()),
             started_at: details.map(|run| timestamp::from_ms(run.started_at_ms)),
             since: timestamp::from_ms(times.since_ms),
             endpoint: details.and_then(|run| run.endpoint.as_ref()).map(endpoint),
@@ -82,6 +82,7 @@ impl Sources<'_> {
             cpu_us: None,
             cpu_millis: None,
             pids: None,
+            pids_limit: plan.limits.cgroup.pids.map(|max| PidsLimit { max, refused: times.pids_refused }),
             last_output: Vec::new(),
         }
     }
@@ -95,6 +96,9 @@ pub(crate) fn fill(service: &mut control::Service, figures: &BTreeMap<RunId, Fig
         worker.cpu_us = figures.cpu_us;
         worker.cpu_millis = figures.cpu_millis;
         worker.pids = figures.pids;
+        if let (Some(limit), Some(refused)) = (&mut worker.pids_limit, figures.pids_refused) {
+            limit.refused = refused;
+        }
     }
 }
 
@@ -140,16 +144,16 @@ pub(crate) fn describe(worker: &Worker, plan: &plan::Service, now: Instant, wait
         State::Draining { .. } => "its last requests are being answered".to_owned(),
         State::Stopping { cause: ExitCause::Stopped, .. } => "stopping".to_owned(),
         State::Stopping { cause, .. } => format!("ends: {}", words::exit(cause, plan.ready.timeout)),
-        State::Backoff { until, failures } => {
-            format!("{}; start {} in {}", last(), failures.get().saturating_add(1), wait(*until))
+        State::Backoff { until, .. } => {
+            format!("{}; retry in {}", last(), wait(*until))
         }
         State::Failed { failures, retry_at } => {
-            let within = words::duration(plan.restart.give_up_within);
+            let within = plan.restart.give_up_within;
             let next = match retry_at {
-                Some(at) => format!("next try in {}", wait(*at)),
+                Some(at) => format!("retry in {}", wait(*at)),
                 None => "`wattctl start` tries again".to_owned(),
             };
-            format!("{}, {failures} times within {within}; {next}", last())
+            format!("{}, {}; {next}", last(), words::times(failures.get(), within))
         }
         State::Completed { exit } => format!("completed: {}", words::exit(exit, plan.ready.timeout)),
     }

@@ -11,6 +11,8 @@ use std::{
 use watt_core::RunId;
 use watt_os::cgroup::{Group, Usage};
 
+use crate::status;
+
 /// A rate needs at least this much time between two readings; questions that come faster get the last rate.
 const RATE_OVER_MIN: Duration = Duration::from_secs(1);
 
@@ -38,6 +40,10 @@ pub(crate) struct Subject {
     pub(crate) run: RunId,
     pub(crate) pid: Option<u32>,
     pub(crate) group: Group,
+    /// When it was started: milliseconds since the Unix epoch.
+    pub(crate) started_at_ms: u64,
+    /// Whether it has a limit of processes.
+    pub(crate) has_pids_limit: bool,
 }
 
 /// A worker's figures.
@@ -47,6 +53,8 @@ pub(crate) struct Figures {
     pub(crate) cpu_us: Option<u64>,
     pub(crate) cpu_millis: Option<u32>,
     pub(crate) pids: Option<u32>,
+    /// Forks that its limit of processes refused, if any.
+    pub(crate) pids_refused: Option<u64>,
 }
 
 impl Meter {
@@ -61,37 +69,43 @@ impl Meter {
                 (false, Some(pid)) => processes.usage(pid),
                 (false, None) => Usage::default(),
             };
-            (subject.run, self.figures(subject.run, usage, now))
+            (subject.run, self.figures(subject, usage, now))
         });
         let figures: BTreeMap<RunId, Figures> = figures.collect();
         self.readings().retain(|run, _| figures.contains_key(run));
         figures
     }
 
-    fn figures(&self, run: RunId, usage: Usage, now: Instant) -> Figures {
+    fn figures(&self, subject: &Subject, usage: Usage, now: Instant) -> Figures {
+        let lived = Duration::from_millis(status::now_ms().saturating_sub(subject.started_at_ms));
+        let refused = || Some(subject.group.pids_limit_hits()).filter(|refused| *refused > 0);
         Figures {
             memory: usage.memory,
             cpu_us: usage.cpu_us,
-            cpu_millis: usage.cpu_us.and_then(|cpu_us| self.rate(run, cpu_us, now)),
+            cpu_millis: usage.cpu_us.and_then(|cpu_us| self.rate(subject.run, cpu_us, now, lived)),
             pids: usage.pids.and_then(|pids| u32::try_from(pids).ok()),
+            pids_refused: subject.has_pids_limit.then(refused).flatten(),
         }
     }
 
-    /// Thousandths of a CPU since the last reading; nothing at the first one.
-    fn rate(&self, run: RunId, cpu_us: u64, now: Instant) -> Option<u32> {
+    /// Thousandths of a CPU since the last reading; at the first one, since the run began.
+    fn rate(&self, run: RunId, cpu_us: u64, now: Instant, lived: Duration) -> Option<u32> {
         let mut readings = self.readings();
-        let Some(last) = readings.get(&run).copied() else {
-            readings.insert(run, Reading { at: now, cpu_us, millis: None });
-            return None;
+        let last = readings.get(&run).copied();
+        let (passed, used_us) = match last {
+            Some(last) => (now.saturating_duration_since(last.at), cpu_us.saturating_sub(last.cpu_us)),
+            None => (lived, cpu_us),
         };
-        let passed = now.saturating_duration_since(last.at);
-        if passed < RATE_OVER_MIN {
-            return last.millis;
+        let millis = (passed >= RATE_OVER_MIN)
+            .then(|| u32::try_from(u128::from(used_us) * 1000 / passed.as_micros()).ok())
+            .flatten();
+        match last {
+            Some(last) if passed < RATE_OVER_MIN => last.millis,
+            Some(_) | None => {
+                readings.insert(run, Reading { at: now, cpu_us, millis });
+                millis
+            }
         }
-        let used_us = u128::from(cpu_us.saturating_sub(last.cpu_us));
-        let millis = u32::try_from(used_us * 1000 / passed.as_micros().max(1)).ok();
-        readings.insert(run, Reading { at: now, cpu_us, millis });
-        millis
     }
 
     fn readings(&self) -> std::sync::MutexGuard<'_, BTreeMap<RunId, Reading>> {
@@ -172,12 +186,18 @@ mod tests {
     #[test]
     fn cpu_use_is_a_rate_between_two_readings() {
         let (meter, run, start) = (Meter::default(), RunId(1), Instant::now());
-        let at = |ms| start + Duration::from_millis(ms);
-        assert_eq!(meter.rate(run, 1_000_000, at(0)), None);
-        assert_eq!(meter.rate(run, 1_200_000, at(500)), None, "too early to tell");
-        assert_eq!(meter.rate(run, 2_000_000, at(2000)), Some(500));
-        assert_eq!(meter.rate(run, 9_000_000, at(2100)), Some(500), "the last rate stands");
-        assert_eq!(meter.rate(run, 0, at(4000)), Some(0), "a counter that went back");
+        let ms = Duration::from_millis;
+        let rate = |cpu_us, at| meter.rate(run, cpu_us, start + ms(at), ms(at));
+        assert_eq!(rate(1_000_000, 0), None);
+        assert_eq!(rate(1_200_000, 500), None, "too early to tell");
+        assert_eq!(rate(2_000_000, 2000), Some(500));
+        assert_eq!(rate(9_000_000, 2100), Some(500), "the last rate stands");
+        assert_eq!(rate(0, 4000), Some(0), "a counter that went back");
+        assert_eq!(
+            meter.rate(RunId(2), 500_000, start, ms(2000)),
+            Some(250),
+            "at the first look, of its whole life"
+        );
     }
 
     #[test]

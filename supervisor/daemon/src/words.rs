@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use watt_core::{plan::Condition, sandbox::Profile, worker::ExitCause};
+use watt_os::cgroup::{Reason, Unenforced};
 
-/// An exit as people read it: `exit 3`, `signal 9 (KILL)`, `oom (limit 512M)`, `start timeout (30 s)`. The timeout is
+/// An exit as people read it: `exit 3`, `signal 9 (KILL)`, `oom (limit 512M)`, `start timeout (30s)`. The timeout is
 /// the service's.
 pub fn exit(cause: &ExitCause, start_timeout: Duration) -> String {
     match cause {
@@ -61,13 +62,48 @@ pub fn condition(condition: Condition) -> &'static str {
     }
 }
 
-/// A time span: `200 ms`, `30 s`, `1.5 s`.
+/// A time span, rounded to its two largest units and written as a configuration may write it: `850ms`, `1.5s`, `30s`,
+/// `3m20s`, `2h`, `5d4h`.
 pub fn duration(duration: Duration) -> String {
-    match duration.as_millis() {
-        ms @ 0..1000 => format!("{ms} ms"),
-        ms if ms % 1000 == 0 => format!("{} s", ms / 1000),
-        ms => format!("{:.1} s", ms as f64 / 1000.0),
+    let tenths = duration.as_millis().saturating_add(50) / 100;
+    let seconds = duration.as_millis().saturating_add(500) / 1000;
+    let two = |large: u128, large_unit, small: u128, small_unit| match small {
+        0 => format!("{large}{large_unit}"),
+        _ => format!("{large}{large_unit}{small}{small_unit}"),
+    };
+    match seconds {
+        _ if duration.as_millis() < 1000 => format!("{}ms", duration.as_millis()),
+        _ if tenths < 100 && !tenths.is_multiple_of(10) => format!("{}.{}s", tenths / 10, tenths % 10),
+        0..60 => format!("{seconds}s"),
+        60..3600 => two(seconds / 60, "m", seconds % 60, "s"),
+        3600..86_400 => two(seconds / 3600, "h", seconds / 60 % 60, "m"),
+        _ => two(seconds / 86_400, "d", seconds / 3600 % 24, "h"),
     }
+}
+
+/// A number of things: `1 service`, `3 services`.
+pub fn counted(count: u64, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}
+
+/// How often something failed: `once`, `5 times within 1m`.
+pub fn times(failures: u32, within: Duration) -> String {
+    match failures {
+        1 => "once".to_owned(),
+        failures => format!("{failures} times within {}", duration(within)),
+    }
+}
+
+/// The limits that are not enforced, a line for each reason: `memory, cpu (no cgroup can be made here)`.
+pub(crate) fn unenforced(limits: &[Unenforced]) -> Vec<String> {
+    let mut lines: Vec<(&Reason, String)> = Vec::new();
+    for Unenforced { limit, reason } in limits {
+        match lines.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, names)) => names.push_str(&format!(", {limit}")),
+            None => lines.push((reason, limit.to_string())),
+        }
+    }
+    lines.into_iter().map(|(reason, names)| format!("{names} ({reason})")).collect()
 }
 
 /// An error with all its causes in one line.
@@ -87,12 +123,36 @@ mod tests {
     use super::*;
 
     #[test]
+    fn limits_with_one_reason_are_one_line() {
+        use watt_os::cgroup::LimitName::{Cpu, Memory, MemoryHigh};
+        let missing = |limit, reason| Unenforced { limit, reason };
+        let lines = unenforced(&[
+            missing(Memory, Reason::NoCgroup),
+            missing(MemoryHigh, Reason::OnlySoft),
+            missing(Cpu, Reason::NoCgroup),
+        ]);
+        assert_eq!(
+            lines,
+            ["memory, cpu (no cgroup can be made here)", "memory_high (cgroup v1 has a soft limit only)"]
+        );
+    }
+
+    #[test]
     fn spans_of_time() {
         let check = |ms, expected: &str| assert_eq!(duration(Duration::from_millis(ms)), expected);
-        check(0, "0 ms");
-        check(200, "200 ms");
-        check(30_000, "30 s");
-        check(1_500, "1.5 s");
-        assert_eq!(exit(&ExitCause::StartTimeout, Duration::from_secs(30)), "start timeout (30 s)");
+        check(0, "0ms");
+        check(850, "850ms");
+        check(1_000, "1s");
+        check(1_540, "1.5s");
+        check(9_960, "10s");
+        check(30_000, "30s");
+        check(59_600, "1m");
+        check(200_000, "3m20s");
+        check(299_998, "5m");
+        check(7_200_000, "2h");
+        check(8_000_000, "2h13m");
+        check(446_400_000, "5d4h");
+        assert!(duration(Duration::MAX).ends_with('h'));
+        assert_eq!(exit(&ExitCause::StartTimeout, Duration::from_secs(30)), "start timeout (30s)");
     }
 }

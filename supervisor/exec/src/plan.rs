@@ -60,6 +60,9 @@ pub struct LaunchPlan {
     pub scheduling: Scheduling,
     /// File mode creation mask.
     pub umask: u32,
+    /// Stay in the caller's session, with a process group of its own. For the daemon, which is known by that: every other
+    /// process that the spawner starts has a session of its own.
+    pub keeps_session: bool,
     /// Be in a user namespace in which the caller's own uid and gid are mapped to themselves. What gives an
     /// ordinary user the capabilities the next steps need. With [`Namespaces::pid`] the spawner's clone makes it.
     pub user_namespace: bool,

@@ -54,13 +54,15 @@ pub struct Received {
     pub length: usize,
     /// What came with it.
     pub descriptors: Vec<OwnedFd>,
+    /// Whether this process had no room for all descriptors. Those that did arrive are closed.
+    pub lost_descriptors: bool,
 }
 
 /// Receives one message. Does not wait.
 ///
 /// # Errors
-/// WouldBlock when there is none. InvalidData when it was cut, because `buffer` is too small or because this
-/// process has no room for its descriptors: then it is lost, and those that did arrive are closed.
+/// WouldBlock when there is none. InvalidData when it was cut, because `buffer` is too small: then it is lost, and
+/// its descriptors are closed.
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received> {
     // Not nix's recvmsg: it gives nothing when the control message was cut, and the descriptors in it leak.
     let mut control = Control([0; CONTROL_SIZE]);
@@ -76,11 +78,15 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received
     let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
     let length = usize::try_from(Errno::result(length)?).map_err(io::Error::other)?;
     let filled = control.0.get(..message.msg_controllen as usize).unwrap_or(&control.0);
-    let descriptors = rights(filled).map(own).collect();
-    if message.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0 {
+    let mut descriptors: Vec<OwnedFd> = rights(filled).map(own).collect();
+    if message.msg_flags & libc::MSG_TRUNC != 0 {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    Ok(Received { length, descriptors })
+    let lost_descriptors = message.msg_flags & libc::MSG_CTRUNC != 0;
+    if lost_descriptors {
+        descriptors.clear();
+    }
+    Ok(Received { length, descriptors, lost_descriptors })
 }
 
 /// Bytes for the control message with them: CMSG_SPACE(253 * 4) is 1032 on 64-bit kernels.

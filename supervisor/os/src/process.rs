@@ -12,6 +12,7 @@
 mod clone;
 mod fork;
 mod reap;
+mod slots;
 #[cfg(test)]
 mod tests;
 mod user_map;
@@ -33,6 +34,8 @@ use nix::{
 use clone::{Stack, with_signals_blocked};
 pub use fork::{Forked, fork};
 pub use reap::{Reap, Reaped, become_subreaper, children, reap};
+use slots::Filled;
+pub use slots::Slots;
 use user_map::UserMap;
 
 /// A program to start and what it starts with.
@@ -104,7 +107,19 @@ impl Error for SpawnError {
 /// When a system call of the parent or of the child before execveat(2), or that itself, fails. No process is
 /// left then. A cgroup that refuses is an error, never passed over.
 pub fn spawn(launch: &Launch<'_>) -> Result<Child, SpawnError> {
-    match spawn_by(Way::Clone3, launch) {
+    spawn_or_else(Way::Clone3, launch)
+}
+
+/// As [`spawn`], at a cost that does not depend on how many descriptors this process has.
+///
+/// # Errors
+/// As there.
+pub fn spawn_through(slots: &Slots, launch: &Launch<'_>) -> Result<Child, SpawnError> {
+    spawn_or_else(Way::Slots(slots), launch)
+}
+
+fn spawn_or_else(way: Way<'_>, launch: &Launch<'_>) -> Result<Child, SpawnError> {
+    match spawn_by(way, launch) {
         // A kernel before 5.3, or a container whose seccomp list does not know clone3.
         Err(SpawnError { step: "clone", errno: Errno::ENOSYS | Errno::EPERM }) => {
             spawn_by(Way::Clone, launch)
@@ -114,20 +129,22 @@ pub fn spawn(launch: &Launch<'_>) -> Result<Child, SpawnError> {
 }
 
 /// How to make the child.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+#[derive(Debug, Clone, Copy)]
+enum Way<'a> {
     /// clone3(2), straight into the cgroup.
     Clone3,
+    /// As before, with the descriptors taken through these. For more than there are it is as before altogether.
+    Slots(&'a Slots),
     /// clone(2); the child joins the cgroup itself.
     Clone,
 }
 
-fn spawn_by(way: Way, launch: &Launch<'_>) -> Result<Child, SpawnError> {
-    let prepared = Prepared::new(launch)?;
+fn spawn_by(way: Way<'_>, launch: &Launch<'_>) -> Result<Child, SpawnError> {
+    let prepared = Prepared::new(way, launch)?;
     let stack = Stack::new().map_err(at("mmap"))?;
     let job = prepared.job(way, launch);
     let cloned = with_signals_blocked(|| match way {
-        Way::Clone3 => clone::clone3(&stack, &job),
+        Way::Clone3 | Way::Slots(_) => clone::clone3(&stack, &job),
         Way::Clone => clone::clone(&stack, &job),
     });
     match cloned.map_err(at("rt_sigprocmask"))? {
@@ -142,7 +159,7 @@ fn spawn_by(way: Way, launch: &Launch<'_>) -> Result<Child, SpawnError> {
         Err(errno @ (Errno::EINVAL | Errno::ENOSPC | Errno::EUSERS)) if job.isolation != Isolation::None => {
             Err(SpawnError { step: "namespaces", errno })
         }
-        Err(errno @ Errno::EPERM) if job.isolation != Isolation::None && way == Way::Clone => {
+        Err(errno @ Errno::EPERM) if job.isolation != Isolation::None && matches!(way, Way::Clone) => {
             Err(SpawnError { step: "namespaces", errno })
         }
         Err(errno) => Err(SpawnError { step: "clone", errno }),
@@ -157,40 +174,64 @@ fn at(step: &'static str) -> impl Fn(Errno) -> SpawnError {
 struct Prepared<'a> {
     argv: Vec<*const c_char>,
     env: Vec<*const c_char>,
-    program: Above<'a>,
+    table: Table<'a>,
     cgroup: Option<Above<'a>>,
-    descriptors: Vec<Above<'a>>,
-    raw_descriptors: Vec<RawFd>,
+    program: RawFd,
+    descriptors: Vec<RawFd>,
     user_map: Option<UserMap>,
 }
 
+/// Where the child finds the program and its descriptors. The child puts descriptors at 0 to count-1 in turn, so nothing it
+/// still needs may be there.
+enum Table<'a> {
+    /// In a copy of our table, above those numbers.
+    Copied { _open: Vec<Above<'a>> },
+    /// In slots. What is from `end` on is left behind.
+    Shared { _open: Filled<'a>, end: RawFd },
+}
+
 impl<'a> Prepared<'a> {
-    fn new(launch: &Launch<'a>) -> Result<Self, SpawnError> {
-        // The child puts descriptors at 0 to count-1 in turn, so nothing it still needs may be there.
+    fn new(way: Way<'a>, launch: &Launch<'a>) -> Result<Self, SpawnError> {
         let count =
             RawFd::try_from(launch.descriptors.len()).map_err(|_| at("descriptors")(Errno::EINVAL))?;
         let above = |fd| Above::new(fd, count).map_err(at("fcntl"));
-        let descriptors = launch.descriptors.iter().map(|fd| above(*fd)).collect::<Result<Vec<_>, _>>()?;
+        let all: Vec<BorrowedFd<'a>> = [&[launch.program], launch.descriptors].concat();
+        let filled = match way {
+            Way::Slots(slots) => slots.fill(&all).map(|filled| (filled, slots.end())),
+            Way::Clone3 | Way::Clone => None,
+        };
+        let (table, mut descriptors) = if let Some((filled, end)) = filled {
+            let filled = filled.map_err(at("dup3"))?;
+            let numbers = filled.numbers();
+            (Table::Shared { _open: filled, end }, numbers)
+        } else {
+            let open = all.into_iter().map(above).collect::<Result<Vec<_>, _>>()?;
+            let numbers = open.iter().map(|fd| fd.as_fd().as_raw_fd()).collect();
+            (Table::Copied { _open: open }, numbers)
+        };
         Ok(Self {
             argv: pointers(launch.argv),
             env: pointers(launch.env),
-            program: above(launch.program)?,
             cgroup: launch.cgroup.map(above).transpose()?,
-            raw_descriptors: descriptors.iter().map(|fd| fd.as_fd().as_raw_fd()).collect(),
+            program: descriptors.remove(0),
             descriptors,
             user_map: (launch.isolation == Isolation::PidsAndUser).then(UserMap::of_caller),
+            table,
         })
     }
 
-    fn job(&self, way: Way, launch: &Launch<'_>) -> Job<'_> {
-        debug_assert_eq!(self.descriptors.len(), self.raw_descriptors.len());
+    fn job(&self, way: Way<'_>, launch: &Launch<'_>) -> Job<'_> {
         Job {
             argv: &self.argv,
             env: &self.env,
-            program: self.program.as_fd().as_raw_fd(),
+            program: self.program,
             cgroup: self.cgroup.as_ref().map(|fd| fd.as_fd().as_raw_fd()),
-            join: way == Way::Clone,
-            descriptors: &self.raw_descriptors,
+            join: matches!(way, Way::Clone),
+            shared_end: match self.table {
+                Table::Shared { end, .. } => Some(end),
+                Table::Copied { .. } => None,
+            },
+            descriptors: &self.descriptors,
             isolation: launch.isolation,
             user_map: self.user_map.as_ref(),
             nofile: launch.nofile.map(|(soft, hard)| libc::rlimit64 { rlim_cur: soft, rlim_max: hard }),
@@ -239,6 +280,8 @@ struct Job<'a> {
     cgroup: Option<RawFd>,
     /// Whether the child has to join the cgroup itself.
     join: bool,
+    /// Set when the child shares our table of descriptors: it goes on with those below.
+    shared_end: Option<RawFd>,
     descriptors: &'a [RawFd],
     isolation: Isolation,
     user_map: Option<&'a UserMap>,
@@ -249,7 +292,8 @@ struct Job<'a> {
 }
 
 /// The child's system calls, in order.
-const STEPS: [&str; 7] = ["", "cgroup", "dup3", "prlimit", "close_range", "execveat", "namespaces"];
+const STEPS: [&str; 8] =
+    ["", "cgroup", "dup3", "prlimit", "close_range", "execveat", "unshare", "namespaces"];
 
 impl Job<'_> {
     /// The flags of clone(2) for the namespaces.
@@ -275,6 +319,12 @@ impl Job<'_> {
 
     /// The child's part. Only system calls from here on.
     fn execute(&self) -> (c_int, Errno) {
+        // Before anything is done to a descriptor: until here they are the parent's as well.
+        if let Some(end) = self.shared_end
+            && let Err(errno) = slots::leave_behind(end)
+        {
+            return (6, errno);
+        }
         if self.join
             && let Some(cgroup) = self.cgroup
             && let Err(errno) = join_cgroup(cgroup)
@@ -284,11 +334,11 @@ impl Job<'_> {
         if let Some(map) = self.user_map
             && let Err(errno) = map.apply()
         {
-            return (6, errno);
+            return (7, errno);
         }
         let mut target = 0;
         for source in self.descriptors {
-            // SAFETY: dup3 only replaces descriptors of the child, whose table is its own (no CLONE_FILES).
+            // SAFETY: dup3 only replaces descriptors of the child, whose table is its own by now.
             // Every number still needed is above the targets.
             if unsafe { libc::dup3(*source, target, 0) } < 0 {
                 return (2, Errno::last());

@@ -273,17 +273,15 @@ fn emptiness_is_announced() {
 }
 
 #[test]
-fn a_connection_names_the_cgroup_of_who_made_it() {
+fn a_listener_names_the_cgroup_of_who_made_it() {
     let Some(mut fixture) = Fixture::new("diag") else { return };
     let Some(id) = fixture.group.id() else { return };
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    fixture.run(&format!("exec 3<>/dev/tcp/127.0.0.1/{port}; sleep 600"));
-    let (connection, peer) = listener.accept().unwrap();
-    let mut diag = SockDiag::open().unwrap();
-    let found = diag.connection(peer, connection.local_addr().unwrap()).unwrap().unwrap();
-    assert_eq!(found.cgroup, Some(id));
-    // The other end is ours, and not in that group.
-    let ours = diag.connection(connection.local_addr().unwrap(), peer).unwrap().unwrap();
-    assert_ne!(ours.cgroup, Some(id));
+    let listen = "import socket, time; s = socket.create_server((\"127.0.0.1\", 0)); \
+                  print(s.getsockname()[1], flush=True); time.sleep(600)";
+    let port: u16 = read_line(fixture.run(&format!("exec python3 -c '{listen}'"))).parse().unwrap();
+    let ours = TcpListener::bind("127.0.0.1:0").unwrap();
+    let found = SockDiag::open().unwrap().listeners().unwrap();
+    let cgroup_of = |port| found.iter().find(|listener| listener.address.port() == port).unwrap().cgroup;
+    assert_eq!(cgroup_of(port), Some(id));
+    assert_ne!(cgroup_of(ours.local_addr().unwrap().port()), Some(id));
 }

@@ -32,7 +32,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let lock = std::env::temp_dir().join(format!("watt-spawn-cost-{}", std::process::id()));
     let daemon: Vec<OsString> = vec![std::env::current_exe()?.into(), "daemon".into()];
-    let ended = watt_spawner::run(&Settings { lock: lock.clone(), daemon });
+    let ended =
+        watt_spawner::run(&Settings { lock: lock.clone(), daemon, stall_max: watt_spawner::STALL_MAX });
     std::fs::remove_file(lock)?;
     ended?;
     Ok(())
@@ -74,7 +75,10 @@ fn measure() -> io::Result<()> {
     row("a bare spawn", bare);
     row("the spawner and the exec stage", through);
     row("the same with every wall", walled);
-    handle.send(&Request::Exit { status: 0, join_cgroups: vec![], remove: vec![] }, &[])
+    handle.send(
+        &Request::Exit { status: 0, join_cgroups: vec![], remove: vec![], remove_if_empty: vec![] },
+        &[],
+    )
 }
 
 /// How long it takes until the program is executed, and until it has ended.

@@ -34,8 +34,8 @@ pub const SPAWNER_FD_VARIABLE: &str = "WATT_SPAWNER_FD";
 /// end, or one while there are runs, is a crash, and the daemon is started again.
 pub const DAEMON_REFUSED: i32 = 78;
 
-/// How long a daemon may leave messages unread before it counts as stuck and is killed.
-pub(crate) const STALL_MAX: Duration = Duration::from_secs(30);
+/// How long a daemon may leave messages unread.
+pub const STALL_MAX: Duration = Duration::from_secs(30);
 
 /// How long a daemon may live on without its socket, which it cannot do anything without. Enough to end by
 /// itself: a status of its own says more than our signal.
@@ -267,6 +267,8 @@ fn encode_plan(argv: &[OsString]) -> io::Result<Vec<u8>> {
         cwd: env::current_dir()?,
         listeners: 1,
         umask: mask.bits(),
+        // By this the proxy knows whom it takes orders from.
+        keeps_session: true,
         // Without a spawner nobody reaps, and the next `up` would meet a daemon that still acts.
         parent_death_signal: Some(Signal::SIGKILL as i32),
         ..LaunchPlan::default()

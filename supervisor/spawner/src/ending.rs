@@ -37,6 +37,8 @@ pub(crate) struct End {
     pub(crate) join_cgroups: Vec<PathBuf>,
     /// Directories to remove.
     pub(crate) remove: Vec<PathBuf>,
+    /// Directories to remove then, if nothing is in them.
+    pub(crate) remove_if_empty: Vec<PathBuf>,
 }
 
 /// How long a daemon that has said its last word may take to end by itself.
@@ -48,12 +50,16 @@ const KILL_PATIENCE: Duration = Duration::from_secs(10);
 impl End {
     /// Ends with this status and nothing else to do.
     pub(crate) fn with(status: i32) -> Self {
-        Self { status: Ok(status), join_cgroups: Vec::new(), remove: Vec::new() }
+        Self::as_it_is(Ok(status))
     }
 
     /// Ends with an error.
     pub(crate) fn failed(error: Error) -> Self {
-        Self { status: Err(error), join_cgroups: Vec::new(), remove: Vec::new() }
+        Self::as_it_is(Err(error))
+    }
+
+    fn as_it_is(status: Result<i32, Error>) -> Self {
+        Self { status, join_cgroups: Vec::new(), remove: Vec::new(), remove_if_empty: Vec::new() }
     }
 }
 
@@ -79,6 +85,10 @@ impl Spawner {
             if let Err(error) = remove(directory) {
                 note(format_args!("cannot remove {}: {error}", directory.display()));
             }
+        }
+        for directory in &end.remove_if_empty {
+            // What is in it belongs to others: then it stays.
+            let _ = fs::remove_dir(directory);
         }
         end.status
     }

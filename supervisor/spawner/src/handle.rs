@@ -58,6 +58,7 @@ impl Handle {
         };
         match buffer.get(..received.length) {
             None | Some([]) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Some(_) if received.lost_descriptors => Err(io::ErrorKind::InvalidData.into()),
             Some(bytes) => Ok(Some((wire::decode(bytes)?, received.descriptors))),
         }
     }

@@ -16,14 +16,19 @@ use nix::{
 use watt_exec::plan::{Ended, Failure, Probe, Report};
 use watt_os::{
     fdpass,
-    process::{self, Child, Isolation, SpawnError},
+    process::{self, Child, Isolation, Slots, SpawnError},
 };
 
 use crate::{stage::exec_stage, wire};
 
+/// Descriptors that a start takes: the stage, five of its own, and those that are passed on, of which a worker has one.
+const SLOTS: u16 = 16;
+
 /// What every start needs.
 #[derive(Debug)]
 pub(crate) struct Launcher {
+    /// `None` where a child starts with a copy of all descriptors of ours.
+    slots: Option<Slots>,
     stage: OwnedFd,
     argv: [CString; 1],
     null: File,
@@ -55,6 +60,7 @@ impl Launcher {
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
         Ok(Self {
+            slots: Slots::reserve(SLOTS)?,
             stage: exec_stage()?,
             argv: [c"watt-exec".into()],
             null: File::options().read(true).write(true).open("/dev/null")?,
@@ -73,7 +79,7 @@ impl Launcher {
         let [output, error] = start.streams;
         let mut descriptors = vec![self.null(), output, error, start.task, theirs.as_fd()];
         descriptors.extend(start.passed);
-        let child = process::spawn(&process::Launch {
+        let launch = process::Launch {
             program: self.stage.as_fd(),
             argv: &self.argv,
             // The stage takes nothing from its environment; the program's comes with its plan.
@@ -82,7 +88,11 @@ impl Launcher {
             cgroup: start.cgroup,
             nofile: (!start.raised_limit).then_some(self.nofile),
             isolation: start.isolation,
-        })?;
+        };
+        let child = match &self.slots {
+            Some(slots) => process::spawn_through(slots, &launch)?,
+            None => process::spawn(&launch)?,
+        };
         Ok((child, Reports::new(ours)))
     }
 }
@@ -125,6 +135,8 @@ pub(crate) struct Reports {
     pub(crate) descriptors: Vec<(String, OwnedFd)>,
     /// How its program ended, when it stayed as the init beside it.
     pub(crate) ended: Option<Ended>,
+    /// Whether we had no room for some of them. What is started without them is not what was asked for.
+    pub(crate) lost_descriptors: bool,
 }
 
 /// The last thing the stage said.
@@ -153,7 +165,8 @@ const TEXT_SIZE_MAX: usize = 8 << 10;
 
 impl Reports {
     fn new(socket: OwnedFd) -> Self {
-        Self { socket, said: Said::Nothing, descriptors: Vec::new(), ended: None }
+        let (said, descriptors) = (Said::Nothing, Vec::new());
+        Self { socket, said, descriptors, ended: None, lost_descriptors: false }
     }
 
     /// Takes in what has arrived. Returns whether that was all: the stage has ended, in its program or
@@ -163,6 +176,7 @@ impl Reports {
             match fdpass::receive(self.socket.as_fd(), buffer) {
                 Ok(received) if received.length == 0 => return true,
                 Ok(received) => {
+                    self.lost_descriptors |= received.lost_descriptors;
                     let report = buffer.get(..received.length).map(wire::decode);
                     if let Some(Ok(report)) = report {
                         let executed = report == Report::Executed;
@@ -173,7 +187,7 @@ impl Reports {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-                // Cut, for want of free descriptors: nothing to keep, but there may be more.
+                // Cut, because it is longer than any that the stage sends: nothing to keep, but there may be more.
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
                 Err(_) => return true,
             }

@@ -43,7 +43,7 @@ mod spawner;
 mod stage;
 mod wire;
 
-pub use daemon::{DAEMON_REFUSED, SPAWNER_FD_VARIABLE};
+pub use daemon::{DAEMON_REFUSED, SPAWNER_FD_VARIABLE, STALL_MAX};
 pub use handle::Handle;
 pub use probe::{ProbeError, probe_host};
 pub use spawner::{Error, Settings, run};

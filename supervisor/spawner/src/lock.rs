@@ -62,3 +62,39 @@ fn read_pid(file: &File) -> Option<u32> {
     file.take(32).read_to_string(&mut text).ok()?;
     text.trim().parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicU32, Ordering},
+        thread,
+    };
+
+    use super::*;
+
+    /// A spawner that ends removes the runtime folder, with the file in it, before it lets go of the lock.
+    #[test]
+    fn a_file_that_its_holder_removes_has_one_holder_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let (holders, taken) = (AtomicU32::new(0), AtomicU32::new(0));
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while taken.load(Ordering::SeqCst) < 300 {
+                        let Ok(lock) = Lock::take(&path) else {
+                            thread::yield_now();
+                            continue;
+                        };
+                        taken.fetch_add(1, Ordering::SeqCst);
+                        assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0, "another one has it");
+                        thread::yield_now();
+                        holders.fetch_sub(1, Ordering::SeqCst);
+                        fs::remove_file(&path).unwrap();
+                        drop(lock);
+                    }
+                });
+            }
+        });
+    }
+}

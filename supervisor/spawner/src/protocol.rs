@@ -94,6 +94,8 @@ pub enum Request {
         /// Directories to remove with everything in them (cgroups: rmdir from the leaves up; others: files
         /// too).
         remove: Vec<PathBuf>,
+        /// Directories to remove after those, unless something else is in them.
+        remove_if_empty: Vec<PathBuf>,
     },
 }
 

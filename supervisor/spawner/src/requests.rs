@@ -6,7 +6,10 @@ use std::{
 };
 
 use nix::errno::Errno;
-use watt_os::process::{Isolation, SpawnError};
+use watt_os::{
+    fdpass::Received,
+    process::{Isolation, SpawnError},
+};
 
 use crate::{
     ending::End,
@@ -29,8 +32,12 @@ const VALUES_SIZE_MAX: usize = 64 << 20;
 impl Spawner {
     /// Does what the daemon asks for. A request that makes no sense is refused where there is an answer to
     /// say so, and passed over with a line in the log where there is none.
-    pub(crate) fn request(&mut self, request: Request, descriptors: Vec<OwnedFd>) {
+    pub(crate) fn request(&mut self, request: Request, received: Received) {
+        let Received { descriptors, lost_descriptors, .. } = received;
         match request {
+            Request::Spawn { run, .. } if lost_descriptors => {
+                self.spawn_failed(run, at("descriptors")(Errno::EMFILE));
+            }
             Request::List => self.outbox.push_list(self.daemon.restarts, self.started_at_ms),
             Request::Spawn { run, tag, cgroup, pid_namespace, user_namespace, pass } => {
                 let isolation = match (pid_namespace, user_namespace) {
@@ -56,8 +63,8 @@ impl Spawner {
                 _ => note(format_args!("one descriptor and a name are needed to keep something")),
             },
             Request::Put { key, value } => self.put(key, value),
-            Request::Exit { status, join_cgroups, remove } => {
-                self.end = Some(End { status: Ok(status), join_cgroups, remove });
+            Request::Exit { status, join_cgroups, remove, remove_if_empty } => {
+                self.end = Some(End { status: Ok(status), join_cgroups, remove, remove_if_empty });
             }
         }
     }
@@ -73,11 +80,13 @@ impl Spawner {
     ) {
         match self.try_spawn(run, tag, cgroup, isolation, pass, descriptors) {
             Ok((pid, descriptors)) => self.outbox.push((Message::Spawned { run, pid }, descriptors)),
-            Err(SpawnError { step, errno }) => {
-                let failed = Message::SpawnFailed { run, step: step.into(), errno: errno as i32 };
-                self.outbox.push((failed, Vec::new()));
-            }
+            Err(error) => self.spawn_failed(run, error),
         }
+    }
+
+    fn spawn_failed(&mut self, run: u64, SpawnError { step, errno }: SpawnError) {
+        let failed = Message::SpawnFailed { run, step: step.into(), errno: errno as i32 };
+        self.outbox.push((failed, Vec::new()));
     }
 
     fn try_spawn(

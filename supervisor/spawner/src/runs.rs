@@ -8,9 +8,9 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use nix::errno::Errno;
+use nix::{errno::Errno, sys::signal::Signal};
 use watt_exec::plan::{Ended, Failure};
-use watt_os::{fdpass, process::Reaped};
+use watt_os::{fdpass, pidfd, process::Reaped};
 
 use crate::{
     launch::{Reports, Said},
@@ -63,6 +63,12 @@ impl Run {
     /// ended without a word died, and its exit says how.
     pub(crate) fn stage_ended(&mut self, run: u64, mut reports: Reports) -> Option<Told> {
         self.reports = None;
+        if reports.lost_descriptors {
+            // Its exit follows, as that of a stage that failed.
+            let _ = pidfd::send_signal(&*self.pidfd, Signal::SIGKILL as i32);
+            let (step, object) = ("descriptors".into(), String::new());
+            return Some(self.failed(run, Failure { step, object, errno: Errno::EMFILE as i32 }));
+        }
         match mem::replace(&mut reports.said, Said::Nothing) {
             Said::Executing => Some(self.executed(run, reports.descriptors)),
             Said::Executed => {

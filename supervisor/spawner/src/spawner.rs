@@ -16,6 +16,7 @@ use nix::{
         epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
         signal::Signal,
     },
+    unistd::setsid,
 };
 use watt_exec::plan::Failure;
 use watt_os::{
@@ -25,7 +26,7 @@ use watt_os::{
 };
 
 use crate::{
-    daemon::{DAEMON_REFUSED, Daemon, STALL_MAX},
+    daemon::{DAEMON_REFUSED, Daemon},
     ending::End,
     errands::{ERRANDS_MAX, Errand},
     launch::{Launcher, Reports, Said},
@@ -44,6 +45,8 @@ pub struct Settings {
     /// The daemon's command line. It gets our environment and working directory, its socket as descriptor 3,
     /// and that number in [`SPAWNER_FD_VARIABLE`](crate::SPAWNER_FD_VARIABLE).
     pub daemon: Vec<OsString>,
+    /// How long a daemon may leave messages unread before it counts as stuck and is killed: [`STALL_MAX`](crate::STALL_MAX), except in tests.
+    pub stall_max: Duration,
 }
 
 /// Why there is no spawner (any more).
@@ -91,13 +94,16 @@ pub enum Error {
 
 /// Runs the spawner until the daemon says [`Exit`](crate::protocol::Request::Exit), or ends before it started
 /// anything with status 0 or [`DAEMON_REFUSED`]. Returns the status to exit with. To be called in a process
-/// with one thread, which it takes over: signals, subreaper, limits, mask.
+/// with one thread, which it takes over: session, signals, subreaper, limits, mask.
 ///
 /// # Errors
 /// When there is one already, and when it cannot start. Once the first daemon runs nothing is an error.
 pub fn run(settings: &Settings) -> Result<i32, Error> {
+    // Away from the terminal, whose Ctrl-C and whose end are for `wattctl up` alone. Refused to the leader of a process group
+    // (EPERM of setsid(2)): a service manager's process is in a session of its own already.
+    let _ = setsid();
     let lock = Lock::take(&settings.lock)?;
-    let mut spawner = Spawner::new(&settings.daemon)?;
+    let mut spawner = Spawner::new(settings)?;
     let end = loop {
         if let Some(end) = spawner.end.take() {
             break end;
@@ -125,6 +131,8 @@ pub(crate) struct Spawner {
     next_token: u64,
     /// What the daemon's socket is watched for.
     interest: EpollFlags,
+    /// See [`Settings`].
+    stall_max: Duration,
     /// Requests that made no sense.
     nonsense: u64,
     /// Where messages are received.
@@ -149,7 +157,7 @@ const FIRST_STAGE: u64 = 2;
 const REQUESTS_PER_TURN: usize = 32;
 
 impl Spawner {
-    fn new(daemon: &[OsString]) -> Result<Self, Error> {
+    fn new(settings: &Settings) -> Result<Self, Error> {
         let setup = |what| move |source| Error::Setup { what, source };
         process::become_subreaper().map_err(setup("become subreaper"))?;
         signalfd::ignore(Signal::SIGPIPE).map_err(setup("ignore SIGPIPE"))?;
@@ -167,13 +175,14 @@ impl Spawner {
             epoll,
             signals,
             launcher: Launcher::new().map_err(setup("unpack the exec stage"))?,
-            daemon: Daemon::new(daemon).map_err(setup("plan the daemon"))?,
+            daemon: Daemon::new(&settings.daemon).map_err(setup("plan the daemon"))?,
             outbox: Outbox::default(),
             holdings: Holdings::default(),
             pids: BTreeMap::new(),
             stages: BTreeMap::new(),
             next_token: FIRST_STAGE,
             interest: EpollFlags::empty(),
+            stall_max: settings.stall_max,
             nonsense: 0,
             buffer: vec![0; MESSAGE_SIZE_MAX],
             end: None,
@@ -205,7 +214,7 @@ impl Spawner {
 
     /// Until the next deadline.
     fn timeout(&self) -> EpollTimeout {
-        let stalled = self.outbox.blocked_since().map(|since| since + STALL_MAX);
+        let stalled = self.outbox.blocked_since().map(|since| since + self.stall_max);
         let deadlines = [self.daemon.start_at(), self.daemon.kill_at(), self.outbox.retry_at(), stalled];
         let errands = self.errands().map(|errand| errand.deadline);
         let Some(next) = deadlines.into_iter().flatten().chain(errands).min() else {
@@ -227,7 +236,7 @@ impl Spawner {
         let now = Instant::now();
         self.end_errands(|errand| errand.deadline <= now);
         self.daemon.kill_deaf(now);
-        if self.outbox.blocked_since().is_some_and(|since| now >= since + STALL_MAX) {
+        if self.outbox.blocked_since().is_some_and(|since| now >= since + self.stall_max) {
             self.daemon.kill("reads nothing");
             self.outbox.clear();
         }
@@ -425,9 +434,7 @@ impl Spawner {
             Ok(received) => received,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                note(format_args!(
-                    "a request of the daemon was cut: it is too long, or there are no free descriptors"
-                ));
+                self.nonsense("it is too long");
                 return true;
             }
             Err(_) => {
@@ -443,7 +450,7 @@ impl Spawner {
             Ok(request) => {
                 self.daemon.heard();
                 self.outbox.open();
-                self.request(request, received.descriptors);
+                self.request(request, received);
             }
             Err(error) => self.nonsense(&error.to_string()),
         }

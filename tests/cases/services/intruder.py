@@ -27,6 +27,7 @@ for way, root in (("as it sees them", ""), ("as the supervisor sees them", f"/pr
         ("workers/front/0/mesh.sock", GET),
         ("mesh.sock", GET),
         ("control.sock", STATUS),
+        ("proxy.sock", b""),
     ):
         # The path of a socket has 107 bytes at most.
         try:

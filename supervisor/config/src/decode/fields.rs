@@ -142,7 +142,9 @@ impl<'d, 'a, 'n> Fields<'d, 'a, 'n> {
 
     /// Adds to what `config show` prints.
     pub(crate) fn show(&mut self, key: &str, shown: Shown) {
-        self.shown.push((key.to_owned(), shown));
+        if self.d.shows {
+            self.shown.push((key.to_owned(), shown));
+        }
     }
 
     /// The text of a key: as written, with its default, or nothing. A key that has to be there and is not is noted.

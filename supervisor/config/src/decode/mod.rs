@@ -39,8 +39,14 @@ use crate::{
 /// How much all placeholders together may write. It bounds what a small file and a large variable can make.
 const EXPANDED_BYTES_MAX: usize = 64 << 20;
 
-/// Decodes everything. `None` when nothing can be said about the file's content.
-pub(crate) fn sources(sources: &Sources, files: &Files, problems: &mut Problems) -> Option<(Plan, Shown)> {
+/// Decodes everything. `None` when nothing can be said about the file's content. What is shown is empty unless it is asked
+/// for: it takes many times the memory of the plan.
+pub(crate) fn sources(
+    sources: &Sources,
+    files: &Files,
+    problems: &mut Problems,
+    shows: bool,
+) -> Option<(Plan, Shown)> {
     let dotenv = match &sources.dotenv {
         Some((_, text)) if text.len() > FILE_BYTES_MAX => {
             problems.push(Problem::new(
@@ -55,8 +61,16 @@ pub(crate) fn sources(sources: &Sources, files: &Files, problems: &mut Problems)
     let root = sources.file.parent().unwrap_or(Path::new("/")).to_path_buf();
     let tree = tree::read(&sources.file, &sources.text, problems)?;
     let variables = Variables { env: &sources.env, dotenv, root: root.to_string_lossy().into_owned() };
-    let mut decoder =
-        Decoder { problems, files, text: &sources.text, variables, root, expanded_bytes: 0, service: None };
+    let mut decoder = Decoder {
+        problems,
+        files,
+        shows,
+        text: &sources.text,
+        variables,
+        root,
+        expanded_bytes: 0,
+        service: None,
+    };
     app::decode(&mut decoder, sources, &tree)
 }
 
@@ -64,6 +78,8 @@ pub(crate) fn sources(sources: &Sources, files: &Files, problems: &mut Problems)
 pub(crate) struct Decoder<'a> {
     pub(crate) problems: &'a mut Problems,
     pub(crate) files: &'a Files,
+    /// Whether what is shown is wanted.
+    shows: bool,
     text: &'a str,
     pub(crate) variables: Variables<'a>,
     root: PathBuf,

@@ -28,7 +28,10 @@ fn sources(name: &str, text: &str) -> Sources {
 /// A YAML file without errors.
 #[track_caller]
 fn valid(text: &str) -> Config {
-    parse(&sources("watt.yaml", text)).unwrap_or_else(|report| panic!("{report}"))
+    let sources = sources("watt.yaml", text);
+    let config = parse(&sources).unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!(watt_config::plan(&sources).unwrap_or_else(|report| panic!("{report}")), config.plan);
+    config
 }
 
 /// The report of a YAML file with errors.

@@ -1,6 +1,6 @@
 //! A successor takes over what a predecessor saved.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use watt_core::{
     RunId, WorkerId,
@@ -17,7 +17,7 @@ use crate::{
 fn succeed(script: &mut Script, services: &str, passed: Duration) -> String {
     let saved = saved(script);
     script.now += passed;
-    script.fleet = Fleet::new(&plan(services), RunId(1), 1);
+    script.fleet = Fleet::new(&Arc::new(plan(services)), RunId(1), 1);
     let mut effects = Vec::new();
     assert_eq!(script.fleet.adopt(script.now, saved, passed, &mut effects), []);
     script.fleet.handle(script.now, FleetEvent::Tick, &mut effects);
@@ -65,7 +65,7 @@ fn nothing_is_lost_in_any_state() {
     assert!(kinds.len() >= 8, "the script reaches too few states: {kinds:?}");
 
     let saved = saved(&script);
-    let mut fleet = Fleet::new(&plan(services), RunId(1), 1);
+    let mut fleet = Fleet::new(&Arc::new(plan(services)), RunId(1), 1);
     fleet.adopt(script.now, saved, Duration::ZERO, &mut Vec::new());
     let after: Vec<(WorkerId, Worker)> = fleet.workers().map(|(id, worker)| (id, worker.clone())).collect();
     assert_eq!(after, before);
@@ -142,7 +142,7 @@ fn a_waiting_worker_goes_on_when_its_dependency_came_meanwhile() {
 #[test]
 fn workers_of_another_plan_are_given_back() {
     let script = Script::up("api*2; old");
-    let mut fleet = Fleet::new(&plan("api"), RunId(1), 0);
+    let mut fleet = Fleet::new(&Arc::new(plan("api")), RunId(1), 0);
     let foreign = fleet.adopt(script.now, saved(&script), Duration::ZERO, &mut Vec::new());
     let names: Vec<String> = foreign.iter().map(|(id, _)| id.to_string()).collect();
     assert_eq!(names, ["api/1", "old/0"]);

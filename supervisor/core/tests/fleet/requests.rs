@@ -1,6 +1,9 @@
 //! What operators ask for, and in which order it happens.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use watt_core::{
     RunId, WorkerId,
@@ -255,7 +258,7 @@ fn a_thousand_services_in_a_chain_start_and_stop() {
         n => format!("s{n}: s{}=ready", n - 1),
     };
     let text = (0..1000).map(service).collect::<Vec<_>>().join(";");
-    let mut fleet = Fleet::new(&plan(&text), RunId(1), 0);
+    let mut fleet = Fleet::new(&Arc::new(plan(&text)), RunId(1), 0);
     let now = Instant::now();
     let mut effects = Vec::new();
     fleet.handle(now, FleetEvent::Request(Request::Start(some("s999"))), &mut effects);

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -21,7 +22,7 @@ pub(crate) struct Script {
 impl Script {
     pub(crate) fn new(text: &str) -> Script {
         Script {
-            fleet: Fleet::new(&plan(text), RunId(1), 0),
+            fleet: Fleet::new(&Arc::new(plan(text)), RunId(1), 0),
             now: Instant::now() + Duration::from_secs(1_000_000),
         }
     }

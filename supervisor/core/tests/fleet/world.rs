@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -37,7 +38,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(plan: Plan) -> World {
-        let fleet = Fleet::new(&plan, RunId(1), 42);
+        let fleet = Fleet::new(&Arc::new(plan.clone()), RunId(1), 42);
         let now = Instant::now();
         World { fleet, plan, now, runs: BTreeMap::new(), gone: BTreeSet::new(), shutdown: false }
     }
@@ -126,7 +127,7 @@ impl World {
         }
         let ids: Vec<WorkerId> = self.fleet.workers().map(|(id, _)| id).collect();
         let saved = ids.iter().map(|id| (id.clone(), self.fleet.save(self.now, id).unwrap())).collect();
-        self.fleet = Fleet::new(&self.plan, RunId(1), 43);
+        self.fleet = Fleet::new(&Arc::new(self.plan.clone()), RunId(1), 43);
         let mut effects = Vec::new();
         self.fleet.adopt(self.now, saved, Duration::ZERO, &mut effects);
         self.perform(effects);

@@ -5,8 +5,8 @@
 //! namespaces and for services that are root, who find a way around. It takes two things that no process can change:
 //!
 //! - Whatever a worker starts descends from the spawner, which adopts what loses its parent (PR_SET_CHILD_SUBREAPER).
-//! - A worker begins with a session of its own (setsid(2)), and nobody can enter an existing one. The spawner may share
-//!   its session with the shell it was started from.
+//! - A worker begins with a session of its own (setsid(2)), and nobody can enter an existing one. In the spawner's is
+//!   the daemon, and a shell that the spawner was started from as the leader of a process group.
 //!
 //! Who asks another program outside to start something for him (cron, sshd) is not found out.
 

@@ -289,7 +289,7 @@ async fn events_are_replayed_and_followed() {
     fixture.events.emit(AppReady { services: 1 });
     let mut past = fixture.client.events(EventsQuery::default()).await.unwrap();
     let first = soon(past.next()).await.unwrap().unwrap();
-    assert_eq!((first.kind.as_str(), first.text.as_str()), ("app_ready", "all 1 services are ready"));
+    assert_eq!((first.kind.as_str(), first.text.as_str()), ("app_ready", "1 service ready"));
     assert!(soon(past.next()).await.is_none());
     let query = EventsQuery { since: Some(first.seq), follow: true };
     let mut coming = fixture.client.events(query).await.unwrap();

@@ -103,7 +103,8 @@ fn not_offered(unit: &Path) -> BTreeMap<LimitName, String> {
 fn remove(tree: &Tree) {
     // The worker's own cgroup first: in every hierarchy.
     let _ = tree.worker(SERVICE, "0").remove();
-    for path in tree.way_out().remove {
+    let way = tree.way_out();
+    for path in way.remove {
         // Of a delegated unit it is the directory of the workers, of our own base the base itself.
         let in_unit = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("app-"));
         let (base, app) = match in_unit {
@@ -111,12 +112,12 @@ fn remove(tree: &Tree) {
             false => (Some(path.clone()), path.join("app")),
         };
         let of_base = base.iter().flat_map(|base| [base.join("supervisor"), base.clone()]);
-        let above = base.as_deref().and_then(Path::parent).filter(|above| above.ends_with("watt"));
-        for dir in
-            [app.join(SERVICE), app.clone()].into_iter().chain(of_base).chain(above.map(Path::to_path_buf))
-        {
+        for dir in [app.join(SERVICE), app.clone()].into_iter().chain(of_base) {
             let _: io::Result<()> = fs::remove_dir(dir);
         }
+    }
+    for dir in way.remove_if_empty {
+        let _: io::Result<()> = fs::remove_dir(dir);
     }
 }
 

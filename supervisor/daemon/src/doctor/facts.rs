@@ -1,6 +1,10 @@
 //! What is looked at.
 
-use std::{error::Error, fs, path::PathBuf};
+use std::{
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use nix::unistd::{AccessFlags, access, geteuid};
 use watt_exec::plan::Probe;
@@ -17,6 +21,8 @@ pub(super) struct Facts {
     /// What the exec stage could do, or why that is not known.
     pub(super) probe: Result<Probe, String>,
     pub(super) cgroups: Cgroups,
+    /// Whether the user has a systemd manager of its own, which can delegate.
+    pub(super) user_manager: bool,
     /// Soft and hard limit of descriptors.
     pub(super) nofile: (u64, u64),
     /// pidfd_open(2) of ourselves.
@@ -58,11 +64,14 @@ impl Facts {
         let uid = geteuid().as_raw();
         Facts {
             uid,
-            kernel: read("/proc/sys/kernel/osrelease"),
+            kernel: kernel(),
             nofile: nofile(),
             probe,
             cgroups,
-            pidfd: watt_os::pidfd::open(std::process::id()).map(drop).map_err(|error| error.to_string()),
+            // Where systemd-run(1) looks for it.
+            user_manager: std::env::var_os("XDG_RUNTIME_DIR")
+                .is_some_and(|folder| Path::new(&folder).join("systemd/private").exists()),
+            pidfd: pidfd(),
             unprivileged_port_start: read("/proc/sys/net/ipv4/ip_unprivileged_port_start")
                 .parse()
                 .unwrap_or(1024),
@@ -80,6 +89,16 @@ impl Facts {
             },
         }
     }
+}
+
+/// The running kernel's release.
+pub(super) fn kernel() -> String {
+    read("/proc/sys/kernel/osrelease")
+}
+
+/// Whether processes can be held by descriptor.
+pub(super) fn pidfd() -> Result<(), String> {
+    watt_os::pidfd::open(std::process::id()).map(drop).map_err(|error| error.to_string())
 }
 
 /// A one-line file of /proc; empty when there is none, which is the same as not having the setting.

@@ -12,8 +12,9 @@ use super::{
     walls,
 };
 
-/// clone3(2) with CLONE_INTO_CGROUP.
-const KERNEL_MIN: (u32, u32) = (5, 7);
+/// close_range(2) with CLOSE_RANGE_CLOEXEC, which every start of a process needs; pidfd_open(2), clone3(2) and
+/// CLONE_INTO_CGROUP are older.
+const KERNEL_MIN: (u32, u32) = (5, 11);
 /// `cgroup.kill`.
 const KERNEL_GOOD: (u32, u32) = (5, 14);
 /// Descriptors for a thousand workers: the spawner holds some six for each, the proxy its connections.
@@ -25,7 +26,7 @@ const MESH_PORT: u16 = 80;
 
 /// All conclusions.
 pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
-    let mut findings = vec![kernel(facts), pidfd(facts), open_files(facts), runtime(facts)];
+    let mut findings = vec![kernel(&facts.kernel), pidfd(&facts.pidfd), open_files(facts), runtime(facts)];
     findings.push(cgroups(facts));
     findings.extend(limits(facts));
     findings.push(whole_worker(facts));
@@ -50,15 +51,21 @@ pub(super) fn off(topic: Topic, detail: impl Into<String>, fix: Option<&str>) ->
     Finding { topic, feature: Feature { state: FeatureState::Off, fix: fix.map(Into::into), ..feature } }
 }
 
-fn kernel(facts: &Facts) -> Finding {
+pub(super) fn kernel(text: &str) -> Finding {
     let topic = Topic::Kernel;
-    let text = facts.kernel.as_str();
+    let (major, minor) = KERNEL_MIN;
     match version(text) {
-        Some(version) if version >= KERNEL_GOOD => on(topic, text),
+        Some(version) if version >= KERNEL_GOOD => {
+            on(topic, format!("{text} ({major}.{minor} or newer is needed)"))
+        }
         Some(version) if version >= KERNEL_MIN => {
             degraded(topic, format!("{text}: workers are killed process by process before 5.14"), None)
         }
-        Some(_) => off(topic, format!("{text}: 5.7 is needed"), Some("install a newer kernel")),
+        Some(_) => off(
+            topic,
+            format!("{text}: Linux {major}.{minor} or newer is needed"),
+            Some("install a newer kernel"),
+        ),
         None => degraded(topic, format!("{text:?} is no version that is understood"), None),
     }
 }
@@ -69,9 +76,9 @@ fn version(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-fn pidfd(facts: &Facts) -> Finding {
+pub(super) fn pidfd(works: &Result<(), String>) -> Finding {
     let topic = Topic::ProcessDescriptors;
-    match &facts.pidfd {
+    match works {
         Ok(()) => on(topic, "pidfd_open works"),
         Err(error) => off(
             topic,
@@ -112,7 +119,8 @@ fn runtime(facts: &Facts) -> Finding {
 fn delegate(facts: &Facts) -> Option<&'static str> {
     match facts.uid {
         0 => Some("mount cgroup2 at /sys/fs/cgroup; in a container, give it a writable cgroup namespace"),
-        _ => Some("systemd-run --user --scope -p Delegate=yes wattctl up"),
+        _ if facts.user_manager => Some("systemd-run --user --scope -p Delegate=yes wattctl up"),
+        _ => Some("start it as a systemd unit with User= and Delegate=yes"),
     }
 }
 
@@ -283,6 +291,7 @@ fn dns(facts: &Facts) -> Finding {
             "/etc/resolv.conf names no server",
             Some("add a nameserver line to /etc/resolv.conf"),
         ),
+        1 => on(topic, "answered by the mesh proxy, which asks the host's server"),
         count => on(topic, format!("answered by the mesh proxy, which asks {count} servers")),
     }
 }
@@ -304,6 +313,7 @@ pub(super) mod tests {
             kernel: "6.1.0-18-amd64".into(),
             probe: Ok(crate::testing::probe()),
             cgroups: Cgroups { mode: Mode::Unified, refused: None, missing: BTreeMap::new() },
+            user_manager: true,
             nofile: (1024, 1 << 20),
             pidfd: Ok(()),
             unprivileged_port_start: 1024,
@@ -333,8 +343,8 @@ pub(super) mod tests {
         use FeatureState::{Degraded, Off};
         let as_user = ("change of user", Degraded, Some("start it as root, best as a systemd unit"));
         check(|_| {}, &[]);
-        check(|facts| facts.kernel = "5.10.0-28".into(), &[("kernel", Degraded, None)]);
-        check(|facts| facts.kernel = "4.19".into(), &[("kernel", Off, Some("install a newer kernel"))]);
+        check(|facts| facts.kernel = "5.11.0-28".into(), &[("kernel", Degraded, None)]);
+        check(|facts| facts.kernel = "5.10.0-28".into(), &[("kernel", Off, Some("install a newer kernel"))]);
         check(|facts| facts.kernel = String::new(), &[("kernel", Degraded, None)]);
         let boot = Some("boot with systemd.unified_cgroup_hierarchy=1");
         check(
@@ -381,21 +391,25 @@ pub(super) mod tests {
         let mut facts = complete();
         facts.uid = 1000;
         facts.cgroups = Cgroups { mode: Mode::Unified, refused: Some("no".into()), missing: BTreeMap::new() };
-        let fix = "systemd-run --user --scope -p Delegate=yes wattctl up";
-        let features = findings(&facts).into_iter().map(|finding| finding.feature);
-        let fixed = features.filter(|feature| feature.fix.as_deref() == Some(fix));
-        let names: Vec<String> = fixed.map(|feature| feature.name).collect();
-        assert_eq!(
-            names,
-            [
-                "cgroups",
-                "memory limit",
-                "memory_high limit",
-                "cpu limit",
-                "pids limit",
-                "end of whole workers"
-            ]
-        );
+        let concerned = [
+            "cgroups",
+            "memory limit",
+            "memory_high limit",
+            "cpu limit",
+            "pids limit",
+            "end of whole workers",
+        ];
+        let fixes = [
+            (true, "systemd-run --user --scope -p Delegate=yes wattctl up"),
+            (false, "start it as a systemd unit with User= and Delegate=yes"),
+        ];
+        for (user_manager, fix) in fixes {
+            facts.user_manager = user_manager;
+            let features = findings(&facts).into_iter().map(|finding| finding.feature);
+            let fixed = features.filter(|feature| feature.fix.as_deref() == Some(fix));
+            let names: Vec<String> = fixed.map(|feature| feature.name).collect();
+            assert_eq!(names, concerned);
+        }
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use watt_api::control::{Event, Exit, WorkerState};
-use watt_core::{RunId, ServiceId, WorkerId};
+use watt_core::{RunId, ServiceId, WorkerId, worker::ExitCause};
 
 use super::{Happening, Level};
+use crate::words::counted;
 
 /// A worker entered a state.
 #[derive(Debug)]
@@ -18,7 +19,7 @@ pub struct WorkerEntered {
     pub state: WorkerState,
     /// How the run ended, when it is an end that brought it there.
     pub exit: Option<Exit>,
-    /// In words: `ready after 0.3 s`, `next start in 400 ms`.
+    /// In words: `ready`, `exit 3; retry in 400ms`.
     pub text: String,
 }
 
@@ -66,11 +67,39 @@ impl Happening for OutOfMemory {
 
     fn describe(self, event: &mut Event) {
         event.text = match self.limit {
-            Some(limit) => format!("{} met its memory limit of {limit} bytes", self.worker),
-            None => format!("{} was killed because the host ran out of memory", self.worker),
+            Some(limit) => format!("a process was killed: {}", ExitCause::OutOfMemory { limit: Some(limit) }),
+            None => "killed, because the host ran out of memory".to_owned(),
         };
         about(event, self.worker, Some(self.run));
         event.data.extend(self.limit.map(|limit| ("limit".to_owned(), limit.into())));
+    }
+}
+
+/// A worker has as many processes as it may, and wanted another one.
+#[derive(Debug)]
+pub struct PidsLimitMet {
+    /// Which.
+    pub worker: WorkerId,
+    /// Its run.
+    pub run: RunId,
+    /// The limit.
+    pub limit: u32,
+    /// How many forks it has refused so far.
+    pub count: u64,
+}
+
+impl Happening for PidsLimitMet {
+    const KIND: &'static str = "pids_limit";
+
+    fn level(&self) -> Level {
+        Level::Warn
+    }
+
+    fn describe(self, event: &mut Event) {
+        event.text = format!("met its limit of {} processes and threads", self.limit);
+        about(event, self.worker, Some(self.run));
+        event.data.insert("limit".into(), self.limit.into());
+        event.data.insert("count".into(), self.count.into());
     }
 }
 
@@ -176,7 +205,7 @@ impl Happening for DaemonReplaced {
     }
 
     fn describe(self, event: &mut Event) {
-        event.text = format!("a new daemon took over {} runs", self.runs);
+        event.text = format!("a new daemon took over {}", counted(self.runs as u64, "run"));
         event.data.insert("restarts".into(), self.restarts.into());
         event.data.insert("runs".into(), self.runs.into());
     }
@@ -197,7 +226,7 @@ impl Happening for AppReady {
     }
 
     fn describe(self, event: &mut Event) {
-        event.text = format!("all {} services are ready", self.services);
+        event.text = format!("{} ready", counted(self.services as u64, "service"));
         event.data.insert("services".into(), self.services.into());
     }
 }
@@ -267,7 +296,8 @@ impl Happening for LogFileRecovered {
     }
 
     fn describe(self, event: &mut Event) {
-        event.text = format!("{} is written again; {} lines are missing", self.path.display(), self.missing);
+        let missing = counted(self.missing, "line");
+        event.text = format!("{} is written again; {missing} missing", self.path.display());
         event.service = self.service.map(|service| service.to_string());
         event.data.insert("path".into(), self.path.display().to_string().into());
         event.data.insert("missing".into(), self.missing.into());

@@ -325,6 +325,15 @@ mod tests {
 
     /// The changes for the service `api` in words, after the plan was changed.
     fn words(profile: Profile, change: impl FnOnce(&mut Plan, &mut Sandbox)) -> Vec<String> {
+        words_with(profile, &BTreeMap::new(), change)
+    }
+
+    /// As before, with this of the supervisor's own environment.
+    fn words_with(
+        profile: Profile,
+        inherited: &BTreeMap<String, String>,
+        change: impl FnOnce(&mut Plan, &mut Sandbox),
+    ) -> Vec<String> {
         let mut plan = testing::plan(&["api", "web"]);
         let mut sandbox = Sandbox::of(profile);
         change(&mut plan, &mut sandbox);
@@ -335,7 +344,7 @@ mod tests {
         let places = Places { runtime: "/run/watt/shop".into(), state: "/var/lib/watt/shop".into() };
         let own = places.worker(&watt_core::WorkerId { service: id.clone(), index: 0 });
         let walls = Walls::of(service, &host, None);
-        let (state, inherited) = (places.service_state(&id), BTreeMap::new());
+        let state = places.service_state(&id);
         let view = View {
             plan: &plan,
             service,
@@ -344,7 +353,7 @@ mod tests {
             places: &places,
             own: &own,
             state: &state,
-            inherited: &inherited,
+            inherited,
             walls: &walls,
         };
         list(&view).iter().map(in_words).collect()
@@ -377,6 +386,21 @@ mod tests {
     }
 
     /// The order decides: each line lies over those before it.
+    #[test]
+    fn a_folder_that_was_chosen_for_the_sockets_is_not_hidden_itself() {
+        let check = |variable: &str, value: &str, expected: &str| {
+            let inherited = [(variable.to_owned(), value.to_owned())].into();
+            let words = words_with(Profile::Off, &inherited, |_, _| {});
+            let expected = format!("hide {expected} but /run/watt/shop/workers/api/0");
+            assert!(words.contains(&expected), "{variable}: {words:?}");
+        };
+        check("XDG_RUNTIME_DIR", "/run", "/run/watt");
+        check("WATT_RUNTIME_DIR", "/run/watt", "/run/watt/shop");
+        // Not obeyed, and so not what chose the folder.
+        check("WATT_RUNTIME_DIR", "run/watt", "/run/watt");
+        check("WATT_RUNTIME_DIR", "", "/run/watt");
+    }
+
     #[test]
     fn a_strict_sandbox_from_the_outside_in() {
         let strict = words(Profile::Strict, |_, _| {});

@@ -1,7 +1,14 @@
 //! Lines of the past out of the files, newest first, read backward in blocks so that the last lines of a large file
 //! cost little. Runs on a thread that may wait for the disk.
 
-use std::{cmp::Reverse, collections::BinaryHeap, fs::File, io, os::unix::fs::FileExt as _, path::PathBuf};
+use std::{
+    cmp::Reverse,
+    collections::BinaryHeap,
+    fs::File,
+    io,
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+};
 
 use serde::Deserialize;
 
@@ -46,6 +53,14 @@ pub(super) fn read(parts: &[Part], wanted: Wanted, from_memory: Vec<Entry>) -> V
         part.read(wanted, &mut newest);
     }
     newest.into_sorted()
+}
+
+/// The `seq` of the last line that was written to a service's files; 0 when there is none.
+pub(super) fn newest_seq(path: &Path, files_max: u32) -> u64 {
+    let files = (0..files_max).map(|number| File::open(numbered(path, number)).and_then(Backward::new));
+    // The current one may be empty or missing after a rotation, and its end may be nonsense after a crash of the host.
+    let lines = files.flatten().take(2).flat_map(|lines| lines.take(2));
+    lines.filter_map(|line| Some(parse(&line)?.0.seq)).next().unwrap_or(0)
 }
 
 /// The newest of all lines seen so far.
@@ -197,7 +212,7 @@ impl Iterator for Backward {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path};
+    use std::fs;
 
     use super::*;
 

@@ -242,8 +242,8 @@ impl Pump {
             // A run that comes a second time brings the same pipes; one reader each is enough.
             earlier.streams.into_iter().for_each(|number| self.remove(number));
         }
-        let since = info.adopted_since.unwrap_or_else(|| self.store.next_seq());
         let book = self.store.book(&info.source);
+        let since = info.adopted_since.unwrap_or_else(|| self.store.next_seq());
         let streams = [(StreamName::Stdout, stdout), (StreamName::Stderr, stderr)].map(|(name, reader)| {
             let attribution = Attribution::new(&info.source, info.run, name);
             let origin = Origin { attribution, run: info.run, worker: info.source.worker(), book };

@@ -27,6 +27,8 @@ use crate::{
 
 /// How many log files are open at a time. The others are opened again when a line comes.
 const OPEN_FILES_MAX: usize = 64;
+/// How far a clock may have been ahead, in microseconds: a year. A file that says more than that is not one of ours.
+const AHEAD_MAX_US: u64 = 366 * 86_400 * 1_000_000;
 /// How many bytes are written to a file at a time, or a line more.
 const BATCH_SIZE: usize = 64 << 10;
 
@@ -74,11 +76,22 @@ impl Store {
 
     /// The number of the service's book, made when it is new.
     pub(super) fn book(&mut self, source: &Source) -> usize {
-        let seq = self.next_seq();
-        self.books.open(source.service(), seq, &self.settings)
+        self.open_book(source.service())
     }
 
-    /// The `seq` a line would get now: unique, growing, and the time as well.
+    fn open_book(&mut self, service: Option<&ServiceId>) -> usize {
+        if let (Some(_), None) = (service, self.books.find(service)) {
+            let written = history::newest_seq(&self.settings.file(service), self.settings.rotation.files_max);
+            if written < timestamp::now_us() + AHEAD_MAX_US {
+                self.newest_seq = self.newest_seq.max(written);
+            }
+        }
+        let seq = self.next_seq();
+        self.books.open(service, seq, &self.settings)
+    }
+
+    /// The `seq` a line would get now: unique, growing, and the time as well, unless the clock was set back below what is
+    /// written already.
     pub(super) fn next_seq(&self) -> u64 {
         timestamp::now_us().max(self.newest_seq + 1)
     }
@@ -209,10 +222,7 @@ impl Store {
 
     /// A reader of the lines to come.
     pub(super) fn follow(&mut self, question: &Question) -> u64 {
-        let services = &question.services;
-        let books =
-            services.iter().map(|service| self.books.open(Some(service), self.next_seq(), &self.settings));
-        let books = books.collect();
+        let books = question.services.iter().map(|service| self.open_book(Some(service))).collect();
         self.readers.open(books, question.run, self.newest_seq.max(question.after))
     }
 

@@ -319,6 +319,25 @@ async fn the_past_is_put_together_from_files_and_memory() {
     assert!(tokio::time::timeout(Duration::from_millis(50), future.next()).await.is_err());
 }
 
+/// A host's clock may be an hour ahead at boot, and set right later.
+#[tokio::test]
+async fn lines_of_a_clock_that_was_set_back_are_not_hidden() {
+    let fixture = Fixture::new();
+    fs::create_dir_all(&fixture.settings.dir).unwrap();
+    let ahead = crate::timestamp::now_us() + 3_600_000_000;
+    let line = |seq: u64| {
+        format!(
+            r#"{{"at":"2099-01-01T00:00:00.000Z","service":"api","worker":0,"run":1,"stream":"stdout","text":"ahead","seq":{seq}}}"#
+        ) + "\n"
+    };
+    fs::write(fixture.file("api"), line(ahead) + &line(ahead + 1)).unwrap();
+    let mut worker = fixture.worker("api", 2);
+    worker.stdout.write_all(b"one\ntwo\n").unwrap();
+    drop(worker);
+    soon("the end", fixture.logs.ended(RunId(2))).await;
+    assert_eq!(texts(&fixture.past(&["api"]).await), ["ahead", "ahead", "one", "two"]);
+}
+
 #[tokio::test]
 async fn the_past_is_read_in_pieces_and_joined_to_what_comes() {
     let fixture = Fixture::with(|settings| {

@@ -41,9 +41,17 @@ pub(super) enum Probe {
 }
 
 impl Probe {
-    async fn run<C: AsyncRead + AsyncWrite + Unpin>(&self, connection: &mut C) -> io::Result<bool> {
+    async fn run<C>(&self, mut connection: C) -> io::Result<bool>
+    where
+        C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         match self {
-            Probe::Http { request } => Ok((200..400).contains(&http::status(connection, request).await?)),
+            Probe::Http { request } => {
+                let status = http::status(&mut connection, request).await?;
+                // Beside the watch, which has its answer.
+                tokio::spawn(http::rest(connection));
+                Ok((200..400).contains(&status))
+            }
             Probe::Tcp => Ok(true),
         }
     }
@@ -58,11 +66,9 @@ impl Connector {
     pub(super) async fn passes(&mut self, probe: &Probe, endpoint: &Endpoint, timeout: Duration) -> bool {
         let attempt = async {
             match endpoint {
-                Endpoint::Unix { path } => probe.run(&mut UnixStream::connect(path).await?).await,
-                Endpoint::Tcp { address } => probe.run(&mut TcpStream::connect(address).await?).await,
-                Endpoint::PrivateTcp { address } => {
-                    probe.run(&mut self.connect_inside(*address).await?).await
-                }
+                Endpoint::Unix { path } => probe.run(UnixStream::connect(path).await?).await,
+                Endpoint::Tcp { address } => probe.run(TcpStream::connect(address).await?).await,
+                Endpoint::PrivateTcp { address } => probe.run(self.connect_inside(*address).await?).await,
             }
         };
         matches!(time::timeout(timeout, attempt).await, Ok(Ok(true)))

@@ -1,12 +1,16 @@
 //! The least of HTTP/1.1 that a probe needs: a request, and the status of its answer. What a service answers is not
 //! looked at any further, and not trusted this far: see the bounds.
 
-use std::io;
+use std::{io, time::Duration};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// How much of an answer is read, interim responses included.
 const ANSWER_SIZE_MAX: usize = 8 << 10;
+
+/// How much of what follows the status is read, and for how long.
+const REST_SIZE_MAX: u64 = 1 << 20;
+const REST_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// The bytes of a status line up to and including the status: `HTTP/1.1 200`.
 const STATUS_LEN: usize = 12;
@@ -48,6 +52,13 @@ where
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
+}
+
+/// Reads what follows the status, for nothing: a connection that is closed with bytes in it is reset, and many programs
+/// write a page of errors when that happens to them.
+pub(super) async fn rest<C: AsyncRead + Unpin>(connection: C) {
+    let mut rest = connection.take(REST_SIZE_MAX);
+    let _ = tokio::time::timeout(REST_TIME_MAX, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
 }
 
 /// The status of the first response that is not an interim one (RFC 9110 §15.2); `None` while it is not there.
@@ -117,6 +128,19 @@ mod tests {
             text.starts_with("GET /a%20b%0D%0AX:%20y?q=%C3%A9 HTTP/1.1\r\nHost: api.plt.local\r\n"),
             "{text}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_program_can_write_its_whole_answer() {
+        let (mut near, mut far) = tokio::io::duplex(1024);
+        let program = tokio::spawn(async move {
+            far.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
+            far.write_all(&[b'x'; 4096]).await
+        });
+        let status = status(&mut near, b"GET").await;
+        rest(near).await;
+        program.await.unwrap().unwrap();
+        assert_eq!(status.unwrap(), 200);
     }
 
     #[tokio::test]

@@ -21,7 +21,11 @@ impl Bench {
     fn new(services: &[&str], change: impl FnOnce(&mut Plan)) -> Bench {
         let mut plan = testing::plan(services);
         change(&mut plan);
-        Bench { fleet: Fleet::new(&plan, RunId(1), 0), plan, now: Instant::now() }
+        Bench {
+            fleet: Fleet::new(&std::sync::Arc::new(plan.clone()), RunId(1), 0),
+            plan,
+            now: Instant::now(),
+        }
     }
 
     fn request(&mut self, request: Request) {
@@ -182,7 +186,7 @@ fn a_failed_service_says_why_and_when_to_come_back() {
     bench.fleet.handle(bench.now, FleetEvent::Tick, &mut Vec::new());
     bench.exit("api", 3);
     let failed =
-        |retry_after_s| Outlook::Failed { reason: "exit 3, 2 times within 60s".into(), retry_after_s };
+        |retry_after_s| Outlook::Failed { reason: "exit 3, 2 times within 1m".into(), retry_after_s };
     assert_eq!(bench.outlook("api"), failed(Some(300)));
     bench.now += Duration::from_millis(100);
     assert_eq!(bench.outlook("api"), failed(Some(300)));

@@ -13,7 +13,7 @@
 //!   port with a listener of all addresses.
 //!
 //! In both cases 127.0.0.1:53 (UDP and TCP) answers names, and each of `host_ports` is a listener on 127.0.0.1.
-//! UDP to the outside and IPv6 have no route, and fail at once.
+//! IPv6 has no route. What is neither IPv6 nor TCP is refused by nftables, and without them reaches a port that nobody listens on.
 
 use std::{
     net::{Ipv4Addr, SocketAddrV4},

@@ -3,7 +3,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, TcpStream, UdpSocket},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket},
     os::fd::{AsFd, AsRawFd, OwnedFd},
     time::Duration,
 };
@@ -14,9 +14,9 @@ use nix::{
     sys::socket::{Backlog, SockaddrIn6, bind, connect, getsockopt, listen, sockopt},
 };
 use watt_exec::plan::{LaunchPlan, PrivateNetwork, Report, Task};
-use watt_os::sock_diag::{SockDiag, original_destination};
+use watt_os::sock_diag::SockDiag;
 
-use crate::harness::{Running, User, eventually, program, start, wait_for};
+use crate::harness::{Running, User, eventually, launch, program, start, wait_for};
 
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(93, 184, 216, 34);
 
@@ -110,7 +110,9 @@ fn redirected_connections_arrive_with_the_address_that_was_called() {
             let caller =
                 call(&mut inside, ip, port).unwrap_or_else(|errno| panic!("{user:?} {ip}:{port} {errno}"));
             let served = accepted(listener, caller);
-            assert_eq!(original_destination(&served).unwrap(), SocketAddrV4::new(ip, port), "{user:?}");
+            let meant = getsockopt(&served, sockopt::OriginalDst).unwrap();
+            let meant = (Ipv4Addr::from(u32::from_be(meant.sin_addr.s_addr)), u16::from_be(meant.sin_port));
+            assert_eq!(meant, (ip, port), "{user:?}");
         }
         for ip in [Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 78, 0, 1)] {
             let caller = call(&mut inside, ip, 80).unwrap();
@@ -151,6 +153,44 @@ fn without_redirection_the_web_is_reached_by_any_ip() {
         }
         assert_eq!(call(&mut inside, OUTSIDE, 5432).unwrap_err(), Errno::ECONNREFUSED);
         listen_inside(&mut inside, Ipv4Addr::UNSPECIFIED, 8080).unwrap();
+    }
+}
+
+/// Sends where nothing but TCP leads, and prints what the kernel says to that.
+const SEND: &str = r"
+import errno, socket
+for family, ip in (
+    (socket.AF_INET, '93.184.216.34'),
+    (socket.AF_INET, '224.0.0.251'),
+    (socket.AF_INET, '127.77.1.5'),
+    (socket.AF_INET6, '2001:db8::1'),
+):
+    for way in ('connected', 'unconnected'):
+        stream = socket.socket(family, socket.SOCK_DGRAM)
+        stream.settimeout(30)
+        try:
+            if way == 'connected':
+                stream.connect((ip, 9))
+                stream.send(b'x')
+            else:
+                stream.sendto(b'x', (ip, 9))
+            stream.recv(1)
+        except OSError as error:
+            print(errno.errorcode.get(error.errno, error), end=' ')
+try:
+    socket.create_connection(('2001:db8::1', 80), 30)
+except OSError as error:
+    print(errno.errorcode.get(error.errno, error))
+";
+
+#[test]
+fn what_is_not_tcp_over_ipv4_fails_at_once() {
+    for user in User::all() {
+        let plan = LaunchPlan { argv: program(&["python3", "-c", SEND]).argv, ..plan(user, network(true)) };
+        let finished = launch(user, plan);
+        // The kernel's word for "dropped by a rule", and for "no route".
+        let expected = ["EPERM"; 6].into_iter().chain(["ENETUNREACH"; 3]).collect::<Vec<_>>().join(" ");
+        assert_eq!(finished.output.trim(), expected, "{user:?} {:?}", finished.reports);
     }
 }
 

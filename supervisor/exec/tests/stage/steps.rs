@@ -59,6 +59,19 @@ fn the_program_leads_a_session_and_reads_nothing() {
 }
 
 #[test]
+fn the_daemon_keeps_its_session_and_leads_a_group() {
+    check(
+        |_| LaunchPlan {
+            keeps_session: true,
+            ..shell(
+                "read -r _ _ _ _ group session _ < /proc/$$/stat; [ $group = $$ ] && [ $session != $$ ] && echo kept",
+            )
+        },
+        "kept\n",
+    );
+}
+
+#[test]
 fn no_signal_is_ignored_or_blocked() {
     for user in User::all() {
         for set in ["SigBlk", "SigIgn"] {

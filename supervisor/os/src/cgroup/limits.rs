@@ -74,8 +74,13 @@ pub enum Reason {
 
 impl fmt::Display for Unenforced {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is not enforced: ", self.limit)?;
-        match &self.reason {
+        write!(f, "{} is not enforced: {}", self.limit, self.reason)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Reason::NoCgroup => write!(f, "no cgroup can be made here"),
             Reason::NoController(name) => write!(f, "the cgroup controller {name} is not available"),
             Reason::OnlySoft => write!(f, "cgroup v1 has a soft limit only"),

@@ -10,8 +10,9 @@
 //! <base>/app/<service>/<worker>  one worker
 //! ```
 //!
-//! The base is the delegated cgroup on pure v2 (systemd's `Delegate=yes`), `/sys/fs/cgroup/watt/<app>` for root
-//! outside of one, and `watt-<app>` below the own cgroup on hybrid and v1 hosts. The rules are those of the kernel's
+//! On pure v2 the base is the own cgroup if it was delegated (systemd's `Delegate=yes`) or, for an ordinary user, has
+//! nothing but watt in it; for root outside of one it is `/sys/fs/cgroup/watt/<app>`. On hybrid and v1 hosts it is
+//! `watt-<app>` below the own cgroup. The rules are those of the kernel's
 //! Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/, and of systemd's CGROUP_DELEGATION.
 
 mod file;
@@ -26,6 +27,6 @@ mod usage;
 pub use group::Group;
 pub use host::{Controller, Host, Mode};
 pub use limits::{LimitName, Limits, Reason, Unenforced};
-pub use oom::OomSignal;
+pub use oom::LimitSignal;
 pub use tree::{Refusal, Tree, WayOut};
 pub use usage::{Events, Usage};

@@ -1,5 +1,5 @@
-//! Hearing of an out-of-memory kill when it happens: before the killed process is reaped, and also when it was not the
-//! main one.
+//! Hearing of a limit that acts when it acts. Of an out-of-memory kill: before the killed process is reaped, and also when
+//! it was not the main one. Of a fork that was refused.
 
 use std::{
     fs::File,
@@ -12,26 +12,25 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::{Controller, Group, file};
 
-/// Becomes ready when the kernel has killed a process of the group for memory, and when something else about its
-/// memory changed: [`Group::events`] says which.
+/// Becomes ready when a limit of the group has acted, and now and then when it has not: [`Group::events`] says what happened.
 #[derive(Debug)]
-pub struct OomSignal(Kind);
+pub struct LimitSignal(Kind);
 
 #[derive(Debug)]
 enum Kind {
-    /// v2: `memory.events`, ready for POLLPRI.
+    /// v2: `memory.events` or `pids.events`, ready for POLLPRI.
     Events(File),
     /// v1: an eventfd that the kernel was told of (cgroup-v1/memory.rst §10), ready to be read.
     Eventfd(OwnedFd),
 }
 
-impl OomSignal {
+impl LimitSignal {
     /// Whether readiness is POLLPRI, in place of POLLIN.
     pub fn is_priority(&self) -> bool {
         matches!(self.0, Kind::Events(_))
     }
 
-    /// Takes the readiness back, so that the next kill is seen.
+    /// Takes the readiness back, so that the next time is seen.
     pub fn rearm(&self) {
         match &self.0 {
             // Looking at the group's counters reads the file, but through another descriptor; kernfs arms by reading
@@ -47,7 +46,7 @@ impl OomSignal {
     }
 }
 
-impl AsFd for OomSignal {
+impl AsFd for LimitSignal {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.0 {
             Kind::Events(events) => events.as_fd(),
@@ -56,7 +55,7 @@ impl AsFd for OomSignal {
     }
 }
 
-impl AsRawFd for OomSignal {
+impl AsRawFd for LimitSignal {
     fn as_raw_fd(&self) -> RawFd {
         self.as_fd().as_raw_fd()
     }
@@ -67,21 +66,40 @@ impl Group {
     ///
     /// # Errors
     /// EMFILE, or what the kernel says of the registration.
-    pub fn oom_signal(&self) -> io::Result<Option<OomSignal>> {
+    pub fn oom_signal(&self) -> io::Result<Option<LimitSignal>> {
         let kind = match (self.legacy.get(&Controller::Memory), &self.unified) {
             (Some(dir), _) => Some(Kind::Eventfd(register(dir)?)),
-            (None, Some(dir)) => match File::open(dir.join("memory.events")) {
-                Ok(events) => Some(Kind::Events(events)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-                Err(error) => return Err(error),
-            },
+            (None, Some(dir)) => events_file(&dir.join("memory.events"))?,
             (None, None) => None,
         };
-        let signal = kind.map(OomSignal);
-        if let Some(signal) = &signal {
-            signal.rearm();
+        Ok(kind.map(armed))
+    }
+
+    /// Asks the kernel to tell of forks that the limit of processes refused. `None` where it does not: v1 counts them and
+    /// tells nobody (seen with 6.18).
+    ///
+    /// # Errors
+    /// EMFILE, or what the kernel says of the file.
+    pub fn pids_signal(&self) -> io::Result<Option<LimitSignal>> {
+        match (self.legacy.get(&Controller::Pids), &self.unified) {
+            (None, Some(dir)) => Ok(events_file(&dir.join("pids.events"))?.map(armed)),
+            (Some(_), _) | (None, None) => Ok(None),
         }
-        Ok(signal)
+    }
+}
+
+fn armed(kind: Kind) -> LimitSignal {
+    let signal = LimitSignal(kind);
+    signal.rearm();
+    signal
+}
+
+/// `None` where the controller is not there.
+fn events_file(path: &Path) -> io::Result<Option<Kind>> {
+    match File::open(path) {
+        Ok(events) => Ok(Some(Kind::Events(events))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt, io,
+    fmt, fs, io, iter,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use super::{Controller, Group, Host, Mode, file, host::Hierarchy};
-use crate::xattr;
+use crate::{process_info::Stat, xattr};
 
 /// The v2 controllers that limits need.
 const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
@@ -16,18 +17,39 @@ const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
 /// place, so that this ends soon.
 const MOVES_MAX: usize = 16;
 
+/// How far up a process's parents are looked at, which may change meanwhile.
+const ANCESTORS_MAX: usize = 64;
+
 /// Why a hierarchy cannot be used.
 #[derive(Debug)]
-pub struct Refusal {
-    /// The directory that was tried.
-    pub path: PathBuf,
-    /// What was said.
-    pub error: io::Error,
+pub enum Refusal {
+    /// The kernel does not let us.
+    Denied {
+        /// The directory that was tried.
+        path: PathBuf,
+        /// What was said.
+        error: io::Error,
+    },
+    /// It was not given to us, and we are not alone in it.
+    Shared {
+        /// The cgroup this process is in.
+        path: PathBuf,
+        /// A process of another program that is in it too.
+        stranger: u32,
+    },
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot make cgroups below {}: {}", self.path.display(), self.error)
+        match self {
+            Refusal::Denied { path, error } => {
+                write!(f, "cannot make cgroups below {}: {error}", path.display())
+            }
+            Refusal::Shared { path, stranger } => {
+                let path = path.display();
+                write!(f, "{path} is not delegated, and other programs run in it, such as pid {stranger}")
+            }
+        }
     }
 }
 
@@ -38,6 +60,8 @@ pub struct WayOut {
     pub join: Vec<PathBuf>,
     /// Directories to remove with everything below.
     pub remove: Vec<PathBuf>,
+    /// Directories to remove after those, unless another application is in them.
+    pub remove_if_empty: Vec<PathBuf>,
 }
 
 /// An application's part of the tree, in every hierarchy in which it could be made.
@@ -54,8 +78,8 @@ struct Base {
     path: PathBuf,
     /// The directory of the workers below it. Its name tells applications apart that share a unit.
     workers: String,
-    /// Given to us by a service manager, which removes it. Otherwise it is ours, and `parent` is where we came from.
-    delegated: bool,
+    /// A unit's cgroup, which its service manager removes. Otherwise it is ours, and `parent` is where we came from.
+    is_unit: bool,
     parent: PathBuf,
 }
 
@@ -65,24 +89,20 @@ impl Tree {
     pub fn create(host: &Host, app: &str) -> Tree {
         let mut refusals = Vec::new();
         let alone = host.mode() == Mode::Unified;
-        let mut make = |base: Base| match make_base(&base) {
-            Ok(()) => Some(base),
-            Err(error) => {
-                refusals.push(Refusal { path: base.path, error });
-                None
-            }
+        let mut make = |base: Result<Base, Refusal>| {
+            let made = base.and_then(|base| match make_base(&base) {
+                Ok(()) => Ok(base),
+                Err(error) => Err(Refusal::Denied { path: base.path, error }),
+            });
+            made.map_err(|refusal| refusals.push(refusal)).ok()
         };
         let unified = host.unified.as_ref().and_then(|at| {
-            let base = if alone {
-                unified_base(at, app, nix::unistd::geteuid().as_raw())
-            } else {
-                child_base(at, app)
-            };
-            make(base)
+            let uid = nix::unistd::geteuid().as_raw();
+            make(if alone { unified_base(at, app, uid) } else { Ok(child_base(at, app)) })
         });
         // With v2 in charge a lone v1 hierarchy (an old freezer) adds nothing.
         let legacy = host.legacy.iter().filter(|_| !alone);
-        let legacy = legacy.filter_map(|(name, at)| Some((*name, make(child_base(at, app))?))).collect();
+        let legacy = legacy.filter_map(|(name, at)| Some((*name, make(Ok(child_base(at, app)))?))).collect();
         Tree { unified, legacy, refusals }
     }
 
@@ -113,8 +133,8 @@ impl Tree {
         if !self.legacy.is_empty() {
             return Ok(Vec::new()); // hybrid: v2 has no controllers
         }
-        if base.delegated {
-            // All of a delegated unit is ours: a helper of ExecStartPre= or the like would be in the way.
+        if base.is_unit {
+            // What else is in it is ours to move, a helper of ExecStartPre= or the like, and would be in the way.
             empty_into(&base.path, &base.path.join("supervisor/cgroup.procs"))?;
         }
         let way: Vec<PathBuf> = self.way_down(base).collect();
@@ -136,18 +156,15 @@ impl Tree {
     /// # Errors
     /// What the first hierarchy that refuses says.
     pub fn make(&self, group: &Group) -> io::Result<()> {
-        if let Some(dir) = group.unified.as_ref().and_then(|dir| dir.parent()) {
-            file::make_dir(dir)?;
-            if self.legacy.is_empty() {
-                for name in CONTROLLERS {
-                    // One that is not there was reported by `enter_supervisor`.
-                    enable(&[dir.into()], name);
-                }
-            }
-        }
         for dir in group.directories() {
             if let Some(service) = dir.parent() {
                 file::make_dir(service)?;
+                if self.legacy.is_empty() {
+                    for name in CONTROLLERS {
+                        // One that is not there was reported by `enter_supervisor`.
+                        enable(&[service.into()], name);
+                    }
+                }
             }
             file::make_dir(dir)?;
         }
@@ -173,14 +190,15 @@ impl Tree {
     }
 
     /// What the last process (the spawner) does at the end: go back to where it came from, and remove the tree. A
-    /// delegated cgroup is left to the service manager, which removes it.
+    /// unit's cgroup is left to the service manager, which removes it.
     pub fn way_out(&self) -> WayOut {
         let mut way = WayOut::default();
         for base in self.unified.iter().chain(self.legacy.values()) {
-            let (join, remove) = match base.delegated {
+            let (join, remove) = match base.is_unit {
                 true => (None, base.workers()),
                 false => (Some(base.parent.join("cgroup.procs")), base.path.clone()),
             };
+            way.remove_if_empty.extend(base.shared_folder().map(Path::to_path_buf));
             way.join.extend(join.filter(|path| !way.join.contains(path)));
             if !way.remove.contains(&remove) {
                 way.remove.push(remove);
@@ -198,10 +216,8 @@ impl Tree {
 
     /// The cgroups that have to hand controllers down, from the top.
     fn way_down<'a>(&self, base: &'a Base) -> impl Iterator<Item = PathBuf> + use<'a> {
-        // `/sys/fs/cgroup/watt/<app>` has two above it that are not anybody else's.
-        let above =
-            (!base.delegated).then(|| base.path.parent().map(|watt| [base.parent.clone(), watt.into()]));
-        above.flatten().into_iter().flatten().chain([base.path.clone(), base.workers()])
+        let above = base.shared_folder().map(|watt| [base.parent.clone(), watt.into()]);
+        above.into_iter().flatten().chain([base.path.clone(), base.workers()])
     }
 }
 
@@ -209,26 +225,35 @@ impl Base {
     fn workers(&self) -> PathBuf {
         self.path.join(&self.workers)
     }
+
+    /// The directory of all of root's applications on pure v2, between this base and its parent.
+    fn shared_folder(&self) -> Option<&Path> {
+        self.path.parent().filter(|above| !self.is_unit && *above != self.parent)
+    }
 }
 
-/// The base on a host with v2 alone.
-fn unified_base(at: &Hierarchy, app: &str, uid: u32) -> Base {
+/// The base on a host with v2 alone: the own unit where that is right, and for root a place of its own otherwise.
+///
+/// A mark tells that a unit was delegated, but its absence tells an ordinary user nothing: the manager of a user's units
+/// sets none (systemd 252), and `trusted.delegate`, which is older than `user.delegate`, is hidden. That the user owns a
+/// cgroup does not tell either, because all units of that manager are the user's. So without a mark only a unit in which
+/// nothing but watt runs is taken, since all that is in it is moved: that of
+/// `systemd-run --user --scope -p Delegate=yes wattctl up`, but not a terminal's.
+fn unified_base(at: &Hierarchy, app: &str, uid: u32) -> Result<Base, Refusal> {
     // A daemon that is started again finds itself in `supervisor`, and so does one of a unit with DelegateSubgroup=.
-    let unit = match at.own.parent() {
-        Some(parent) if at.own.ends_with("supervisor") => parent,
-        _ => &at.own,
+    let (unit, is_taken) = match at.own.parent() {
+        Some(parent) if at.own.ends_with("supervisor") => (parent, true),
+        _ => (at.own.as_path(), false),
     };
-    if uid != 0 || is_delegated(unit) {
-        // An ordinary user without delegation is refused here when the directories are made.
-        return Base {
-            path: unit.into(),
-            workers: format!("app-{app}"),
-            delegated: true,
-            parent: unit.into(),
-        };
+    let is_ours = is_delegated(unit) || (uid != 0 && is_taken);
+    if uid == 0 && !is_ours {
+        let path = at.mount.join("watt").join(app);
+        return Ok(Base { path, workers: "app".into(), is_unit: false, parent: at.mount.clone() });
     }
-    let path = at.mount.join("watt").join(app);
-    Base { path, workers: "app".into(), delegated: false, parent: at.mount.clone() }
+    if !is_ours && let Some(stranger) = stranger(unit) {
+        return Err(Refusal::Shared { path: unit.into(), stranger });
+    }
+    Ok(Base { path: unit.into(), workers: format!("app-{app}"), is_unit: true, parent: unit.into() })
 }
 
 /// The base in a hierarchy of a hybrid or v1 host: a child of where this process was when the tree was made.
@@ -239,7 +264,7 @@ fn child_base(at: &Hierarchy, app: &str) -> Base {
         Some(parent) if inside => parent,
         _ => &at.own,
     };
-    Base { path: parent.join(name), workers: "app".into(), delegated: false, parent: parent.into() }
+    Base { path: parent.join(name), workers: "app".into(), is_unit: false, parent: parent.into() }
 }
 
 /// Whether a service manager gave us this cgroup: systemd marks it (CGROUP_DELEGATION, "Controlling Delegation").
@@ -249,15 +274,41 @@ fn is_delegated(dir: &Path) -> bool {
         .any(|name| xattr::get(dir, name).is_ok_and(|value| value == b"1"))
 }
 
+/// A process in this cgroup that neither runs our program nor was started by one that does.
+fn stranger(dir: &Path) -> Option<u32> {
+    let text = file::read(&dir.join("cgroup.procs")).unwrap_or_default();
+    text.lines().filter_map(|line| line.parse().ok()).find(|pid| !is_of_ours(*pid))
+}
+
+fn is_of_ours(pid: u32) -> bool {
+    // 0 stands for a process that our /proc does not show. One that has ended meanwhile is in nobody's way.
+    let parent = |pid: &u32| Stat::of(*pid).ok().map(|stat| stat.parent);
+    let has_ended = pid != 0 && Stat::of(pid).is_err();
+    has_ended || iter::successors(Some(pid), parent).take(ANCESTORS_MAX).any(runs_our_program)
+}
+
+fn runs_our_program(pid: u32) -> bool {
+    let program =
+        |pid: &str| fs::metadata(format!("/proc/{pid}/exe")).ok().map(|file| (file.dev(), file.ino()));
+    let its = program(&pid.to_string());
+    its.is_some() && its == program("self")
+}
+
 fn make_base(base: &Base) -> io::Result<()> {
-    if !base.delegated {
-        if let Some(above) = base.path.parent().filter(|above| *above != base.parent) {
-            file::make_dir(above)?;
-        }
-        file::make_dir(&base.path)?;
+    if !base.is_unit {
+        make_own(base)?;
     }
     file::make_dir(&base.path.join("supervisor"))?;
     file::make_dir(&base.workers())
+}
+
+/// Makes a base that is not a unit's. Another application that ends may remove the folder above in between.
+fn make_own(base: &Base) -> io::Result<()> {
+    let make = || {
+        base.shared_folder().map_or(Ok(()), file::make_dir)?;
+        file::make_dir(&base.path)
+    };
+    make().or_else(|error| if error.kind() == io::ErrorKind::NotFound { make() } else { Err(error) })
 }
 
 /// Turns a controller on for the children of these cgroups. Says whether all of them have it.
@@ -298,17 +349,46 @@ mod tests {
 
     #[test]
     fn root_on_pure_v2_has_a_place_of_its_own() {
-        let base = unified_base(&at("/nowhere", "/nowhere/user.slice/session-1.scope"), "shop", 0);
+        let base = unified_base(&at("/nowhere", "/nowhere/user.slice/session-1.scope"), "shop", 0).unwrap();
         assert_eq!(base.path, Path::new("/nowhere/watt/shop"));
-        assert!(!base.delegated);
-        let again = unified_base(&at("/nowhere", "/nowhere/watt/shop/supervisor"), "shop", 0);
+        assert!(!base.is_unit);
+        let again = unified_base(&at("/nowhere", "/nowhere/watt/shop/supervisor"), "shop", 0).unwrap();
         assert_eq!(base, again);
+        let tree = Tree { unified: Some(base), legacy: BTreeMap::new(), refusals: Vec::new() };
+        let way = tree.way_out();
+        assert_eq!(way.remove, [Path::new("/nowhere/watt/shop")]);
+        assert_eq!(way.remove_if_empty, [Path::new("/nowhere/watt")]);
     }
 
     #[test]
-    fn an_ordinary_user_stays_where_it_is() {
-        let base = unified_base(&at("/nowhere", "/nowhere/user.slice/app.service/supervisor"), "shop", 1000);
-        assert_eq!(base.path, Path::new("/nowhere/user.slice/app.service"));
+    fn an_ordinary_user_that_has_moved_stays_where_it_is() {
+        let unit = tempfile::tempdir().unwrap();
+        // Somebody who came later is no reason to lose sight of the workers.
+        fs::write(unit.path().join("cgroup.procs"), "0\n").unwrap();
+        let base =
+            unified_base(&at("/nowhere", unit.path().join("supervisor").to_str().unwrap()), "shop", 1000);
+        assert_eq!(base.unwrap().path, unit.path());
+    }
+
+    #[test]
+    fn a_unit_that_is_not_known_to_be_delegated_is_left_to_the_strangers_in_it() {
+        let unit = tempfile::tempdir().unwrap();
+        let take = |procs: &str| {
+            fs::write(unit.path().join("cgroup.procs"), procs).unwrap();
+            match unified_base(&at("/nowhere", unit.path().to_str().unwrap()), "shop", 1000) {
+                Ok(base) => Ok(base.path),
+                Err(Refusal::Shared { stranger, .. }) => Err(stranger),
+                Err(other) => panic!("{other}"),
+            }
+        };
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let own = format!("{}\n{}\n", std::process::id(), child.id());
+        assert_eq!(take(&own), Ok(unit.path().to_path_buf()));
+        assert_eq!(take(&format!("{own}1\n")), Err(1));
+        assert_eq!(take(&format!("{own}0\n")), Err(0));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(take(&own), Ok(unit.path().to_path_buf()));
     }
 
     #[test]
@@ -329,7 +409,7 @@ mod tests {
             legacy: BTreeMap::new(),
         };
         // Delegated as for an ordinary user; the test may run as either.
-        let base = unified_base(host.unified.as_ref().unwrap(), "shop", 1000);
+        let base = unified_base(host.unified.as_ref().unwrap(), "shop", 1000).unwrap();
         make_base(&base).unwrap();
         let tree = Tree { unified: Some(base), legacy: BTreeMap::new(), refusals: Vec::new() };
         let group = tree.create_worker("api", "0").unwrap();
@@ -339,14 +419,14 @@ mod tests {
         group.remove().unwrap();
         assert!(!root.path().join("app-shop/api").exists());
         // Another application in the same unit has workers of its own.
-        let base = unified_base(host.unified.as_ref().unwrap(), "other", 1000);
+        let base = unified_base(host.unified.as_ref().unwrap(), "other", 1000).unwrap();
         let other = Tree { unified: Some(base), legacy: BTreeMap::new(), refusals: Vec::new() };
         assert_ne!(other.worker("api", "0"), group);
     }
 
     #[test]
     fn controllers_are_turned_on_from_the_top() {
-        let base = unified_base(&at("/nowhere", "/nowhere"), "shop", 0);
+        let base = unified_base(&at("/nowhere", "/nowhere"), "shop", 0).unwrap();
         let tree = Tree { unified: Some(base.clone()), legacy: BTreeMap::new(), refusals: Vec::new() };
         let way: Vec<PathBuf> = tree.way_down(&base).collect();
         let expected = ["/nowhere", "/nowhere/watt", "/nowhere/watt/shop", "/nowhere/watt/shop/app"];

@@ -1,6 +1,6 @@
 //! What a worker uses, and what its limits did to it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Controller, Group, file};
 
@@ -54,9 +54,17 @@ impl Group {
             (None, Some(dir)) => unified_memory_events(dir),
             (None, None) => Events::default(),
         };
-        let pids = self.legacy.get(&Controller::Pids).or(self.unified.as_ref());
-        let pids_limit_hits = pids.and_then(|dir| value(dir, "pids.events", "max"));
-        Events { pids_limit_hits: pids_limit_hits.unwrap_or(0), ..memory }
+        Events { pids_limit_hits: self.pids_limit_hits(), ..memory }
+    }
+
+    /// Reads the last of [`Events`] alone.
+    pub fn pids_limit_hits(&self) -> u64 {
+        self.pids_directory().and_then(|dir| value(dir, "pids.events", "max")).unwrap_or(0)
+    }
+
+    /// Where processes are counted.
+    pub(super) fn pids_directory(&self) -> Option<&PathBuf> {
+        self.legacy.get(&Controller::Pids).or(self.unified.as_ref())
     }
 }
 

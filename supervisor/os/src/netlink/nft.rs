@@ -8,12 +8,17 @@
 //!         type nat hook output priority -100; policy accept;
 //!         meta l4proto tcp ip daddr 127.77.0.0/16 redirect to :<mesh>
 //!         meta l4proto tcp ip daddr != 127.0.0.0/8 redirect to :<egress>
+//!         meta l4proto != tcp ip daddr 127.77.0.0/16 drop
+//!         meta l4proto != tcp ip daddr != 127.0.0.0/8 drop
 //!     }
 //! }
 //! ```
 //!
 //! A redirected connection arrives at 127.0.0.1; `SO_ORIGINAL_DST` tells where it was meant to go. Because the chain decides
 //! before any listener does, the program may itself listen on every port.
+//!
+//! With the AnyIP route every address is this host's own. What is not TCP would reach the program itself, or nobody, and a sender
+//! whose socket is not connected would never hear of that. Dropped on the way out, it is EPERM at once (send(2)).
 
 use std::io;
 
@@ -47,10 +52,16 @@ pub fn redirect(to: Redirect) -> io::Result<()> {
     let mut batch = Batch::begin();
     batch.add(NEW_TABLE, CREATE | EXCLUSIVE, |message| message.attribute(TABLE_NAME, TABLE));
     batch.add(NEW_CHAIN, CREATE | EXCLUSIVE, chain);
-    batch.add(NEW_RULE, CREATE | APPEND, |message| rule(message, Compare::Equal, MESH_PREFIX, to.mesh));
-    if let Some(port) = to.egress {
+    let mesh = (Compare::Equal, MESH_PREFIX, Some(to.mesh));
+    let outside = (Compare::NotEqual, LOOPBACK_PREFIX, to.egress);
+    for (compare, prefix, port) in [mesh, outside] {
+        if let Some(port) = port {
+            batch.add(NEW_RULE, CREATE | APPEND, |message| {
+                rule(message, Compare::Equal, (compare, prefix), |list| redirected(list, port))
+            });
+        }
         batch.add(NEW_RULE, CREATE | APPEND, |message| {
-            rule(message, Compare::NotEqual, LOOPBACK_PREFIX, port)
+            rule(message, Compare::NotEqual, (compare, prefix), dropped)
         });
     }
     batch.commit()
@@ -116,14 +127,19 @@ enum Compare {
     NotEqual = 1,
 }
 
-/// TCP whose destination begins (or does not) with `prefix` goes to `port`.
-fn rule(message: Message, compare: Compare, prefix: &[u8], port: u16) -> Message {
+/// What to do with TCP (or all but TCP) whose destination begins (or does not) with `prefix`.
+fn rule(
+    message: Message,
+    tcp: Compare,
+    (compare, prefix): (Compare, &[u8]),
+    act: impl FnOnce(Message) -> Message,
+) -> Message {
     message.attribute(RULE_TABLE, TABLE).attribute(RULE_CHAIN, CHAIN).nested(RULE_EXPRESSIONS, |list| {
         let list = expression(list, b"meta\0", |meta| {
             meta.attribute(META_DESTINATION, &REGISTER.to_be_bytes())
                 .attribute(META_KEY, &KEY_L4PROTO.to_be_bytes())
         });
-        let list = compare_register(list, Compare::Equal, &[PROTOCOL_TCP]);
+        let list = compare_register(list, tcp, &[PROTOCOL_TCP]);
         let list = expression(list, b"payload\0", |payload| {
             payload
                 .attribute(PAYLOAD_DESTINATION, &REGISTER.to_be_bytes())
@@ -131,13 +147,26 @@ fn rule(message: Message, compare: Compare, prefix: &[u8], port: u16) -> Message
                 .attribute(PAYLOAD_OFFSET, &IP4_DESTINATION.to_be_bytes())
                 .attribute(PAYLOAD_LENGTH, &u32::try_from(prefix.len()).unwrap_or_default().to_be_bytes())
         });
-        let list = compare_register(list, compare, prefix);
-        let list = expression(list, b"immediate\0", |immediate| {
-            immediate
-                .attribute(IMMEDIATE_DESTINATION, &REGISTER.to_be_bytes())
-                .nested(IMMEDIATE_DATA, |data| data.attribute(DATA_VALUE, &port.to_be_bytes()))
-        });
-        expression(list, b"redir\0", |redir| redir.attribute(REDIR_PORT_REGISTER, &REGISTER.to_be_bytes()))
+        act(compare_register(list, compare, prefix))
+    })
+}
+
+fn redirected(list: Message, port: u16) -> Message {
+    let list = expression(list, b"immediate\0", |immediate| {
+        immediate
+            .attribute(IMMEDIATE_DESTINATION, &REGISTER.to_be_bytes())
+            .nested(IMMEDIATE_DATA, |data| data.attribute(DATA_VALUE, &port.to_be_bytes()))
+    });
+    expression(list, b"redir\0", |redir| redir.attribute(REDIR_PORT_REGISTER, &REGISTER.to_be_bytes()))
+}
+
+fn dropped(list: Message) -> Message {
+    expression(list, b"immediate\0", |immediate| {
+        immediate
+            .attribute(IMMEDIATE_DESTINATION, &VERDICT_REGISTER.to_be_bytes())
+            .nested(IMMEDIATE_DATA, |data| {
+                data.nested(DATA_VERDICT, |verdict| verdict.attribute(VERDICT_CODE, &DROP.to_be_bytes()))
+            })
     })
 }
 
@@ -184,6 +213,10 @@ const LIST_ELEMENT: u16 = 1;
 const EXPRESSION_NAME: u16 = 1;
 const EXPRESSION_DATA: u16 = 2;
 const DATA_VALUE: u16 = 1;
+const DATA_VERDICT: u16 = 2;
+const VERDICT_CODE: u16 = 1;
+const DROP: u32 = 0; // NF_DROP
+const VERDICT_REGISTER: u32 = 0; // NFT_REG_VERDICT
 const REGISTER: u32 = 1; // NFT_REG_1
 const META_DESTINATION: u16 = 1;
 const META_KEY: u16 = 2;

@@ -31,6 +31,9 @@ pub(super) fn clone3(stack: &Stack, job: &Job<'_>) -> Result<Child, Errno> {
         set_tid_size: 0,
         cgroup: 0,
     };
+    if job.shared_end.is_some() {
+        arguments.flags |= libc::CLONE_FILES as u64;
+    }
     if let Some(cgroup) = job.cgroup {
         arguments.flags |= CLONE_INTO_CGROUP;
         arguments.cgroup = u64::try_from(cgroup).map_err(|_| Errno::EBADF)?;

@@ -14,6 +14,7 @@ use std::{
 };
 
 use nix::{
+    errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{signal::Signal, stat::Mode},
     unistd::{Uid, mkfifo},
@@ -58,6 +59,9 @@ pub(crate) fn all() -> Vec<Case> {
         the_last_requests_of_a_dead_daemon_count,
         values_of_ten_thousand_workers_are_kept,
         a_daemon_that_closes_its_socket_is_replaced,
+        a_daemon_that_reads_nothing_is_replaced,
+        more_descriptors_than_may_be_under_way_arrive_later,
+        without_free_descriptors_a_start_is_refused,
         descriptors_do_not_leak,
         private_memory_stays_below_a_megabyte,
         a_second_spawner_is_refused_with_the_pid,
@@ -529,6 +533,106 @@ fn a_daemon_that_closes_its_socket_is_replaced() {
     assert!(matches!(next.list()[0].0, Message::Info { daemon_restarts: 1, .. }));
 }
 
+fn a_daemon_that_reads_nothing_is_replaced() {
+    let app = App::start_with(|command| {
+        command.env(role::STALL_MS, "200");
+    });
+    let mut daemon = app.daemon();
+    daemon.spawn(1, sh("exec sleep 1000"));
+    daemon.executed(1);
+    // Nothing waits for it, so that it may be silent.
+    idle(app.spawner.id());
+    assert_ne!(state(daemon.pid), None);
+    // More than fits into the socket.
+    for number in 0..20u8 {
+        daemon.send(&Request::Put { key: number.to_string(), value: vec![number; 32 << 10] }, &[]);
+    }
+    daemon.send(&Request::List, &[]);
+    let mut next = app.daemon();
+    assert_ne!(next.pid, daemon.pid);
+    let list = next.list();
+    assert!(matches!(list[0].0, Message::Info { daemon_restarts: 1, .. }));
+    assert!(matches!(list[1].0, Message::Run { run: 1, exit: None, .. }));
+}
+
+/// Starts a spawner, as a user of its own if that can be, with a limit of descriptors.
+fn start_with_descriptors(limit: u32) -> App {
+    const USER: u32 = 61_234;
+    App::start_with(|command| {
+        let exe = command.get_program().to_owned();
+        let variables: Vec<_> =
+            command.get_envs().map(|(name, value)| (name.to_owned(), value.unwrap().to_owned())).collect();
+        let folder = command.get_envs().find(|(name, _)| *name == role::FOLDER).unwrap().1.unwrap();
+        if Uid::effective().is_root() {
+            for path in [Path::new(folder), &Path::new(folder).join("daemons")] {
+                std::os::unix::fs::chown(path, Some(USER), None).unwrap();
+            }
+        }
+        *command = process::Command::new("/bin/sh");
+        command.args(["-c", &format!("ulimit -n {limit}; exec \"$0\"")]).arg(exe).envs(variables);
+        if Uid::effective().is_root() {
+            std::os::unix::process::CommandExt::uid(command, USER);
+        }
+    })
+}
+
+/// unix(7), ETOOMANYREFS: as many as the limit of descriptors may be under way.
+fn more_descriptors_than_may_be_under_way_arrive_later() {
+    let app = start_with_descriptors(256);
+    let mut daemon = app.daemon();
+    const RUNS: u64 = 30;
+    for run in 0..RUNS {
+        daemon.spawn(run, sh("exec sleep 1000"));
+        daemon.executed(run);
+    }
+    const LISTS: usize = 20;
+    for _ in 0..LISTS {
+        daemon.send(&Request::List, &[]);
+    }
+    idle(app.spawner.id());
+    for _ in 0..LISTS {
+        let mut runs = 0;
+        loop {
+            match daemon.next() {
+                (Message::Run { .. }, descriptors) => {
+                    assert_eq!(descriptors.len(), 3);
+                    runs += 1;
+                }
+                (Message::ListEnd, _) => break,
+                _ => {}
+            }
+        }
+        assert_eq!(runs, RUNS);
+    }
+}
+
+fn without_free_descriptors_a_start_is_refused() {
+    let app = start_with_descriptors(64);
+    let mut daemon = app.daemon();
+    daemon.spawn(1, sh("exec sleep 1000"));
+    let (_, [pidfd, ..]) = daemon.spawned(1);
+    daemon.executed(1);
+    let refused = |daemon: &mut Daemon, run: u64| {
+        daemon.spawn(run, sh("exec sleep 1000"));
+        daemon.wait(|message| match message {
+            Message::SpawnFailed { run: told, step, errno } if *told == run => Some((step.clone(), *errno)),
+            Message::Spawned { run: told, .. } if *told == run => panic!("there was room"),
+            _ => None,
+        })
+    };
+    for kept in 0..80 {
+        let any = memfd::sealed(c"any", b"").unwrap();
+        daemon.send(&Request::Keep { name: kept.to_string() }, &[any.as_fd()]);
+    }
+    assert_eq!(refused(&mut daemon, 2).0, ("descriptors".to_owned(), Errno::EMFILE as i32));
+    assert!(matches!(daemon.list()[1].0, Message::Run { run: 1, exit: None, .. }));
+    watt_os::pidfd::send_signal(&pidfd, Signal::SIGKILL as i32).unwrap();
+    daemon.exited(1);
+    daemon.send(&Request::Forget { run: 1 }, &[]);
+    // Room for the request, and not for all that a start takes.
+    assert_eq!(refused(&mut daemon, 3).0.1, Errno::EMFILE as i32);
+}
+
 fn descriptors_do_not_leak() {
     let app = App::start();
     let mut daemon = app.daemon();
@@ -622,7 +726,8 @@ fn a_stop_survives_the_daemon() {
     let mut daemon = app.daemon();
     daemon.list();
     assert_eq!(daemon.signal(), Signal::SIGTERM);
-    daemon.send(&Request::Exit { status: 0, join_cgroups: Vec::new(), remove: Vec::new() }, &[]);
+    let exit = Request::Exit { status: 0, join_cgroups: vec![], remove: vec![], remove_if_empty: vec![] };
+    daemon.send(&exit, &[]);
     drop(daemon);
     assert_eq!(app.wait().code(), Some(0));
 }
@@ -674,16 +779,19 @@ fn exit_kills_what_is_left_and_clears_up() {
     fs::create_dir_all(remove.join("a/b")).unwrap();
     fs::File::create(remove.join("a/file")).unwrap().write_all(b"x").unwrap();
     let missing = app.folder.path().join("missing");
+    let (last, used) = (remove.join("last"), app.folder.path().to_owned());
+    fs::create_dir(&last).unwrap();
     let exit = Request::Exit {
         status: 42,
         join_cgroups: vec![missing.join("cgroup.procs")],
-        remove: vec![missing, remove.clone()],
+        remove: vec![missing, remove.join("a")],
+        remove_if_empty: vec![last, remove.clone(), used.clone()],
     };
     daemon.send(&exit, &[]);
     drop(daemon);
     assert_eq!(app.wait().code(), Some(42));
     assert_eq!((state(pid), state(orphan)), (None, None));
-    assert!(!path.exists() && !remove.exists());
+    assert!(!path.exists() && !remove.exists() && used.exists());
 }
 
 fn programs_do_not_get_the_raised_limit_of_descriptors() {
@@ -817,7 +925,8 @@ fn a_run_starts_in_its_cgroup_and_the_end_removes_it() {
     // The spawner itself is in it as well, and leaves it at the end.
     fs::write(cgroup.join("cgroup.procs"), app.spawner.id().to_string()).unwrap();
     let join_cgroups = vec![cgroup.parent().unwrap().join("cgroup.procs")];
-    daemon.send(&Request::Exit { status: 0, join_cgroups, remove: vec![cgroup.clone()] }, &[]);
+    let remove = vec![cgroup.clone()];
+    daemon.send(&Request::Exit { status: 0, join_cgroups, remove, remove_if_empty: Vec::new() }, &[]);
     drop(daemon);
     assert_eq!(app.wait().code(), Some(0));
     assert!(!cgroup.exists());

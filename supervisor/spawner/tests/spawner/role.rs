@@ -7,6 +7,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     process::{self, ExitCode},
+    time::Duration,
 };
 
 use nix::{
@@ -27,6 +28,9 @@ pub(crate) const DAEMON: &str = "daemon";
 pub(crate) const FOLDER: &str = "WATT_TEST_FOLDER";
 /// The variable with the program that the spawner starts as its daemon, instead of this one.
 pub(crate) const PROGRAM: &str = "WATT_TEST_PROGRAM";
+
+/// The variable with the milliseconds after which a daemon that does not read is killed.
+pub(crate) const STALL_MS: &str = "WATT_TEST_STALL_MS";
 
 /// Plays the role that the environment asks for, if it asks for one.
 pub(crate) fn take() -> Option<ExitCode> {
@@ -52,7 +56,11 @@ fn spawner() -> Result<ExitCode, Box<dyn Error>> {
             vec!["env".into(), variable, env::current_exe()?.into()]
         }
     };
-    let status = watt_spawner::run(&Settings { lock: folder().join("lock"), daemon })?;
+    let stall_max = match env::var(STALL_MS) {
+        Ok(milliseconds) => Duration::from_millis(milliseconds.parse()?),
+        Err(_) => watt_spawner::STALL_MAX,
+    };
+    let status = watt_spawner::run(&Settings { lock: folder().join("lock"), daemon, stall_max })?;
     process::exit(status)
 }
 
