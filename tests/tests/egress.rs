@@ -262,6 +262,9 @@ fn an_empty_list_is_no_way_out_and_no_list_is_every_way() {
         for what in ["by name", "another name", "a bare address", "a name in the network"] {
             seen.expect(what, &["outside"]);
         }
+        for name in ["metadata", "host", "public-host"] {
+            seen.expect(&format!("a name of the inside, {name}"), &["outside"]);
+        }
         assert!(seen.asked.contains("evil.net"));
         assert_eq!(seen.line_for("evil.net"), None);
     });
