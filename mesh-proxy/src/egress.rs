@@ -12,6 +12,7 @@ mod answers;
 mod outside;
 mod reach;
 mod rules;
+mod tally;
 
 use std::{
     io,
@@ -320,7 +321,7 @@ mod tests {
         refuse_name(&view, API, &Name::new("evil.net").unwrap());
         let refusals = view.outside.refusals();
         assert_eq!((&*refusals[0].target, refusals[0].allow.as_deref()), ("evil.net", Some("evil.net")));
-        assert_eq!(view.outside.counts()[0].1[0].refused, 1);
+        assert_eq!(view.outside.counts()[0].1[0].counts.refused, 1);
     }
 
     #[tokio::test]

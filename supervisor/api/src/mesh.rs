@@ -174,11 +174,19 @@ pub enum FromProxy {
 }
 
 /// What a service did at one destination outside.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outgoing {
     /// `db.example.org:5432` where the service asked for the name before, else the address and port; a name alone where the
     /// question for it was refused; empty for all others together.
     pub to: String,
+    /// How often.
+    #[serde(flatten)]
+    pub counts: OutgoingCounts,
+}
+
+/// What the proxy counted at a destination outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct OutgoingCounts {
     /// Connections that were made.
     pub connections: u64,
     /// Those of them that are open.
