@@ -1,7 +1,8 @@
 //! What a private service reaches outside is what its list has, whatever it tries.
 //!
-//! Each application runs in a network of its own where every address of the Internet is answered by a program of the test, so
-//! that whatever gets out is seen. Making it takes root; what runs in it runs as root and as an ordinary user.
+//! Each application runs in a network of its own where every address of the Internet is answered by a program
+//! of the test, so that whatever gets out is seen. Making it takes root; what runs in it runs as root and as
+//! an ordinary user.
 
 use std::{
     io::{BufRead, BufReader},
@@ -231,7 +232,8 @@ fn a_refusal_comes_with_the_line_that_would_allow_it_and_is_counted() {
     assert_eq!((&refused["connections"], &refused["refused"]), (&0.into(), &1.into()), "{refused}");
 }
 
-/// Who may change the rules of its own network, as root in no sandbox may, gets around the redirect, and no further.
+/// Who may change the rules of its own network, as root in no sandbox may, gets around the redirect, and no
+/// further.
 #[test]
 fn whoever_rules_its_own_network_gets_no_further() {
     for_each_user(|user| {

@@ -1,7 +1,8 @@
-//! What is known of the services' ways out, for all threads together: a name is asked on one thread and connected to
-//! on another.
+//! What is known of the services' ways out, for all threads together: a name is asked on one thread and
+//! connected to on another.
 //!
-//! Locks are held for a look into a small map, once for each name and each connection; bytes are counted without one.
+//! Locks are held for a look into a small map, once for each name and each connection; bytes are counted
+//! without one.
 
 use std::{
     collections::BTreeMap,
@@ -128,7 +129,8 @@ impl Outside {
         self.services().values_mut().flat_map(|service| std::mem::take(&mut service.to_tell)).collect()
     }
 
-    /// What was counted, of services where the daemon was told something else. Of very many the rest is for the next time.
+    /// What was counted, of services where the daemon was told something else. Of very many the rest is for
+    /// the next time.
     pub(crate) fn counts(&self) -> Vec<(String, Vec<Outgoing>)> {
         let mut services = self.services();
         let mut told_last = self.told_last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -173,8 +175,8 @@ impl Service {
         tally
     }
 
-    /// Moves one destination to the others: one that nobody uses now, rather one where no connection was ever made, and
-    /// of those the one that was tried the longest time ago.
+    /// Moves one destination to the others: one that nobody uses now, rather one where no connection was ever
+    /// made, and of those the one that was tried the longest time ago.
     fn make_room(&mut self) -> bool {
         let unused = self.destinations.iter().filter(|(_, tally)| Arc::strong_count(tally) == 1);
         let last = |tally: &Tally| {
