@@ -1,9 +1,9 @@
-//! The way out for private services: a redirected connection goes on to where the service wanted, from the host's
-//! network.
+//! The way out for private services: a redirected connection goes on to where the service wanted, from the
+//! host's network.
 //!
-//! A service may have a list of destinations. What it does not have is refused before anything is sent, with the line
-//! that would allow it: [`rules`] says what a list allows, [`answers`] which names lead to an address, and [`reach`] which
-//! addresses names may lead to. [`outside`] counts.
+//! A service may have a list of destinations. What it does not have is refused before anything is sent, with
+//! the line that would allow it: [`rules`] says what a list allows, [`answers`] which names lead to an
+//! address, and [`reach`] which addresses names may lead to. [`outside`] counts.
 //!
 //! To the service every connection seems accepted at once, since the redirect ends here. What cannot be reached
 //! is therefore answered with a reset, and told to the daemon with the reason.
@@ -12,6 +12,7 @@ mod answers;
 mod outside;
 mod reach;
 mod rules;
+mod tally;
 
 use std::{
     io,
@@ -23,6 +24,7 @@ use std::{
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::TcpStream,
+    task,
     time::{Instant, timeout},
 };
 
@@ -45,8 +47,8 @@ pub(crate) use self::rules::tests::rules;
 
 /// How long the other end may take to accept. Clients of their own have no such limit shorter than this.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// After this much silence the kernel asks whether a peer outside is still there (tcp(7)). One inside is on this
-/// machine, whose kernel ends its connections with it.
+/// After this much silence the kernel asks whether a peer outside is still there (tcp(7)). One inside is on
+/// this machine, whose kernel ends its connections with it.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 /// How many names of a list are looked up at a time.
 const LOOK_UP_MAX: usize = 16;
@@ -60,7 +62,10 @@ pub(crate) async fn serve(context: &Context, caller: &Rc<str>, client: TcpStream
         Err(Refused::List(refusal)) => {
             tunnel::reset(client);
             view.outside.refuse(&refusal.allow.clone().unwrap_or_else(|| refusal.target.clone()), refusal);
-            return learn_again(&view, caller, target.port()).await;
+            // Beside this connection, which is over.
+            let caller = Rc::clone(caller);
+            task::spawn_local(async move { learn_again(&view, &caller, target.port()).await });
+            return;
         }
         Err(refused) => {
             tunnel::reset(client);
@@ -156,8 +161,9 @@ pub(crate) fn refuse_name(view: &View, caller: &str, name: &Name) {
     view.outside.refuse(&target, refusal);
 }
 
-/// After a refusal, finds out where the names of the list lead that are written out. A program that keeps an address for longer
-/// than its answer counts, or since before this process was started, gets through when it tries again.
+/// After a refusal, finds out where the names of the list lead that are written out. A program that keeps an
+/// address for longer than its answer counts, or since before this process was started, gets through when it
+/// tries again.
 async fn learn_again(view: &View, caller: &str, port: u16) {
     let rules = view.rules(caller);
     if rules.whole_names(port).next().is_none() || !view.outside.may_look_up(caller) {
@@ -320,7 +326,7 @@ mod tests {
         refuse_name(&view, API, &Name::new("evil.net").unwrap());
         let refusals = view.outside.refusals();
         assert_eq!((&*refusals[0].target, refusals[0].allow.as_deref()), ("evil.net", Some("evil.net")));
-        assert_eq!(view.outside.counts()[0].1[0].refused, 1);
+        assert_eq!(view.outside.counts()[0].1[0].counts.refused, 1);
     }
 
     #[tokio::test]

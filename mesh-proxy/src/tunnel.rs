@@ -149,6 +149,8 @@ async fn write_all(to: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
@@ -220,6 +222,28 @@ mod tests {
             assert!(received == expected);
             drop((sender.await.unwrap(), server));
             tunnel.await.unwrap();
+        });
+    }
+
+    #[test]
+    fn bytes_are_counted_each_way_also_those_that_wait() {
+        local(async {
+            let ((mut client, near), (far, mut server)) = (pair().await, pair().await);
+            let traffic = Rc::new(Traffic::default());
+            let counted = Rc::clone(&traffic);
+            let tunnel = task::spawn_local(async move { run_counted(near, far, &counted).await });
+            let there = 8 << 20;
+            let sender = tokio::spawn(async move {
+                client.write_all(&vec![1; there]).await.unwrap();
+                client.shutdown().await.unwrap();
+                client.read_to_end(&mut Vec::new()).await.unwrap()
+            });
+            assert_eq!(server.read_to_end(&mut Vec::new()).await.unwrap(), there);
+            server.write_all(b"answer").await.unwrap();
+            drop(server);
+            assert_eq!(sender.await.unwrap(), 6);
+            tunnel.await.unwrap();
+            assert_eq!((traffic.there.load(Relaxed), traffic.back.load(Relaxed)), (there as u64, 6));
         });
     }
 

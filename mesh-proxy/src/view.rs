@@ -48,7 +48,8 @@ impl View {
         }
     }
 
-    /// Where this service may connect to outside. One that is gone, whose last processes are about to end, goes nowhere.
+    /// Where this service may connect to outside. One that is gone, whose last processes are about to end,
+    /// goes nowhere.
     pub(crate) fn rules(&self, service: &str) -> &Rules {
         self.rules.get(service).unwrap_or(&NOWHERE)
     }

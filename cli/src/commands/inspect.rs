@@ -105,8 +105,13 @@ fn settings(config: &Value, name: &str, rows: &mut Vec<Vec<Cell>>) {
     }
 }
 
-/// One destination. The time to connect is the average.
+/// One destination. The time to connect is the average. Where no connection was made, there is nothing to say
+/// of bytes.
 fn outgoing(outgoing: &Outgoing) -> Vec<Cell> {
+    let bytes = |bytes: u64| match outgoing.connections {
+        0 => String::new(),
+        _ => numbers::bytes(bytes),
+    };
     let connect = outgoing.connect_us_mean.map(|us| format!("{:.1}ms", us as f64 / 1e3));
     vec![
         format!("  {}", outgoing.to.as_deref().unwrap_or("others")).into(),
@@ -114,8 +119,8 @@ fn outgoing(outgoing: &Outgoing) -> Vec<Cell> {
         numbers::count(outgoing.open).into(),
         numbers::count(outgoing.failed).into(),
         numbers::count(outgoing.refused).into(),
-        numbers::bytes(outgoing.sent).into(),
-        numbers::bytes(outgoing.received).into(),
+        bytes(outgoing.sent).into(),
+        bytes(outgoing.received).into(),
         connect.unwrap_or_default().into(),
         numbers::local(&outgoing.last_at).into(),
     ]

@@ -12,8 +12,8 @@ const ADDRESSES_MAX: usize = 256;
 
 /// IPv4 addresses in an answer, with the seconds they may be kept; none from one that is not well-formed.
 ///
-/// All addresses count for the name that was asked for: the resolver put them into this answer, at the end of aliases (CNAME)
-/// or not, and who answers for the name could have given them to it directly.
+/// All addresses count for the name that was asked for: the resolver put them into this answer, at the end of
+/// aliases (CNAME) or not, and who answers for the name could have given them to it directly.
 pub(super) fn addresses(reply: &[u8]) -> Vec<(Ipv4Addr, u32)> {
     read(reply).unwrap_or_default()
 }

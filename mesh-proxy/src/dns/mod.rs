@@ -1,5 +1,6 @@
-//! Name questions of private workers: the mesh's names are answered, others are asked of the host's resolvers, if the
-//! service's list of destinations has them. What they lead to is remembered for the connections that follow.
+//! Name questions of private workers: the mesh's names are answered, others are asked of the host's
+//! resolvers, if the service's list of destinations has them. What they lead to is remembered for the
+//! connections that follow.
 //!
 //! Every question is answered, with SERVFAIL when nothing better is known in time, because a client that hears
 //! nothing waits for seconds.
@@ -42,7 +43,8 @@ pub(crate) use answer::tests::reply;
 
 /// Questions of one listener that may wait for a resolver at a time. More are answered SERVFAIL.
 const WAITING_MAX: usize = 128;
-/// How long a client may be silent on a connection (RFC 7766 §6.2.3 asks for seconds), or slow in taking an answer.
+/// How long a client may be silent on a connection (RFC 7766 §6.2.3 asks for seconds), or slow in taking an
+/// answer.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest question that is read over UDP. Names have 255 bytes at most, EDNS options of clients are short.
 const QUESTION_SIZE_MAX: usize = 4096;
@@ -64,8 +66,8 @@ pub(crate) struct Answerer {
 }
 
 impl Answerer {
-    /// For questions of this service. `view` gives the present snapshot: it is asked again for each question, so that a new
-    /// one counts at once.
+    /// For questions of this service. `view` gives the present snapshot: it is asked again for each question,
+    /// so that a new one counts at once.
     pub(crate) fn new(caller: Rc<str>, view: impl Fn() -> Arc<View> + 'static) -> Rc<Self> {
         Rc::new(Self { caller, view: Box::new(view), waiting: Arc::new(Semaphore::new(WAITING_MAX)) })
     }
@@ -122,8 +124,8 @@ impl Answerer {
             Verdict::Answer(reply) => Step::Answer(reply),
             Verdict::Forbidden => {
                 egress::refuse_name(&view, &self.caller, &query.name);
-                // Clients believe this one at once; after "refused" they would ask again. Without a zone that says for how
-                // long it holds, nobody keeps it (RFC 2308 §5).
+                // Clients believe this one at once; after "refused" they would ask again. Without a zone that
+                // says for how long it holds, nobody keeps it (RFC 2308 §5).
                 Step::Answer(query.reply_error(Rcode::NoSuchName))
             }
             Verdict::Outside => match Arc::clone(&self.waiting).try_acquire_owned() {

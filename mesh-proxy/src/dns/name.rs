@@ -12,7 +12,8 @@ pub(super) const LABEL_SIZE_MAX: u8 = 63;
 pub(crate) struct Name(Vec<u8>);
 
 impl Name {
-    /// From text with dots, without the last one; `None` when a label or the whole is too long, or a label empty.
+    /// From text with dots, without the last one; `None` when a label or the whole is too long, or a label
+    /// empty.
     pub(crate) fn new(text: &str) -> Option<Self> {
         let mut wire = Vec::with_capacity(text.len() + 2);
         for label in text.split('.') {
@@ -73,8 +74,8 @@ impl Name {
     }
 }
 
-/// As it is written in text, with whatever is no letter, digit, `-` or `_` as `\DDD` (RFC 4343 §2.1): a client may put
-/// anything into a name, and it is shown to people.
+/// As it is written in text, with whatever is no letter, digit, `-` or `_` as `\DDD` (RFC 4343 §2.1): a
+/// client may put anything into a name, and it is shown to people.
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (number, label) in self.labels().enumerate() {

@@ -1,7 +1,7 @@
 //! Which names a service asked for, and what it was told: by that, a connection to a bare address has a name.
 //!
-//! An answer counts for as long as it says, but for [`KEPT_MIN`] at least: programs keep addresses longer than they should,
-//! and an address that just expired is hardly anybody else's yet.
+//! An answer counts for as long as it says, but for [`KEPT_MIN`] at least: programs keep addresses longer
+//! than they should, and an address that just expired is hardly anybody else's yet.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,7 +13,8 @@ use tokio::time::Instant;
 
 use crate::dns::Name;
 
-/// The floor under a TTL. Java keeps addresses for 30 s by default (`networkaddress.cache.ttl`), connection pools longer.
+/// The floor under a TTL. Java keeps addresses for 30 s by default (`networkaddress.cache.ttl`), connection
+/// pools longer.
 const KEPT_MIN: Duration = Duration::from_secs(300);
 /// The ceiling, against answers that would be kept for 68 years (RFC 2181 §8).
 const KEPT_MAX: Duration = Duration::from_secs(24 * 3600);

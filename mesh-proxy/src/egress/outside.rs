@@ -1,30 +1,30 @@
-//! What is known of the services' ways out, for all threads together: a name is asked on one thread and connected to
-//! on another.
+//! What is known of the services' ways out, for all threads together: a name is asked on one thread and
+//! connected to on another.
 //!
-//! Locks are held for a look into a small map, once for each name and each connection; bytes are counted without one.
+//! Locks are held for a look into a small map, once for each name and each connection; bytes are counted
+//! without one.
 
 use std::{
     collections::BTreeMap,
     net::Ipv4Addr,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    ops::Bound,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tokio::time::Instant;
-use watt_api::mesh::Outgoing;
+use watt_api::mesh::{Outgoing, OutgoingCounts};
 
-use super::answers::Answers;
+use super::{answers::Answers, tally::Tally};
 use crate::{
     dns::Name,
     refusals::{Refusal, Refusals},
-    tunnel::Traffic,
 };
 
 /// How many destinations of one service are counted apart. The rest is counted together.
 const DESTINATIONS_MAX: usize = 64;
+/// How many destinations the daemon is told of at a time: half a megabyte, of the eight that may wait for it.
+const TOLD_MAX: usize = 2048;
 /// How often the names of a list are looked up because of connections that were refused.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(30);
 
@@ -32,6 +32,8 @@ const LOOK_UP_EVERY: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub(crate) struct Outside {
     services: Mutex<BTreeMap<String, Service>>,
+    /// The service that was told last, from which the next round goes on.
+    told_last: Mutex<String>,
 }
 
 /// One service.
@@ -58,22 +60,6 @@ pub(crate) struct EgressRefusal {
     /// What the list would need to have.
     pub(crate) allow: Option<String>,
 }
-
-/// What is counted for one destination.
-#[derive(Debug, Default)]
-pub(crate) struct Tally {
-    connections: AtomicU64,
-    open: AtomicU64,
-    failed: AtomicU64,
-    refused: AtomicU64,
-    connect_us_total: AtomicU64,
-    connect_us_max: AtomicU64,
-    last_ms: AtomicU64,
-    traffic: Traffic,
-}
-
-/// A connection that is open, counted as long as this lives.
-pub(crate) struct Open(Arc<Tally>);
 
 impl Outside {
     /// Forgets services that are none any longer.
@@ -143,10 +129,27 @@ impl Outside {
         self.services().values_mut().flat_map(|service| std::mem::take(&mut service.to_tell)).collect()
     }
 
-    /// What was counted, of each service where the daemon was told something else.
+    /// What was counted, of services where the daemon was told something else. Of very many the rest is for
+    /// the next time.
     pub(crate) fn counts(&self) -> Vec<(String, Vec<Outgoing>)> {
         let mut services = self.services();
-        services.iter_mut().filter_map(|(name, service)| Some((name.clone(), service.news()?))).collect()
+        let mut told_last = self.told_last.lock().unwrap_or_else(PoisonError::into_inner);
+        let after = (Bound::Excluded(told_last.clone()), Bound::Unbounded);
+        let upto = (Bound::Unbounded, Bound::Included(told_last.clone()));
+        let mut news = Vec::new();
+        let mut destinations = 0;
+        for range in [after, upto] {
+            for (name, service) in services.range_mut::<String, _>(range) {
+                if destinations >= TOLD_MAX {
+                    return news;
+                }
+                let Some(counted) = service.news() else { continue };
+                destinations += counted.len();
+                told_last.clone_from(name);
+                news.push((name.clone(), counted));
+            }
+        }
+        news
     }
 
     fn with<T>(&self, service: &str, act: impl FnOnce(&mut Service) -> T) -> T {
@@ -172,11 +175,14 @@ impl Service {
         tally
     }
 
-    /// Moves one destination to the others: one that nobody uses now, rather one where no connection was ever made, and
-    /// of those the one that was tried the longest time ago.
+    /// Moves one destination to the others: one that nobody uses now, rather one where no connection was ever
+    /// made, and of those the one that was tried the longest time ago.
     fn make_room(&mut self) -> bool {
         let unused = self.destinations.iter().filter(|(_, tally)| Arc::strong_count(tally) == 1);
-        let last = |tally: &Tally| (tally.connections.load(Relaxed) > 0, tally.last_ms.load(Relaxed));
+        let last = |tally: &Tally| {
+            let counts = tally.read();
+            (counts.connections > 0, counts.last_ms)
+        };
         let Some(name) = unused.min_by_key(|(_, tally)| last(tally)).map(|(name, _)| name.clone()) else {
             return false;
         };
@@ -187,100 +193,36 @@ impl Service {
     }
 
     fn news(&mut self) -> Option<Vec<Outgoing>> {
-        let mut now: Vec<Outgoing> =
-            self.destinations.iter().map(|(to, tally)| tally.read(to.clone())).collect();
-        let others = self.others.read(String::new());
-        if others.last_ms > 0 {
-            now.push(others);
-        }
-        let known = self.told.as_ref().map_or(now.is_empty(), |told| *told == now);
-        if known {
+        if self.is_told() {
             return None;
         }
+        let now: Vec<Outgoing> =
+            self.counted().map(|(to, counts)| Outgoing { to: to.to_owned(), counts }).collect();
         self.told = Some(now.clone());
         Some(now)
     }
-}
 
-impl Tally {
-    /// A connection was made, in this time.
-    pub(crate) fn connected(self: &Arc<Self>, took: Duration) -> Open {
-        self.tried();
-        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.connections.fetch_add(1, Relaxed);
-        self.open.fetch_add(1, Relaxed);
-        self.connect_us_total.fetch_add(took, Relaxed);
-        self.connect_us_max.fetch_max(took, Relaxed);
-        Open(Arc::clone(self))
+    /// Without a copy of any name: most services do nothing in most seconds.
+    fn is_told(&self) -> bool {
+        let told = self.told.iter().flatten().map(|told| (&*told.to, told.counts));
+        self.counted().eq(told)
     }
 
-    /// It could not be reached.
-    pub(crate) fn failed(&self) {
-        self.tried();
-        self.failed.fetch_add(1, Relaxed);
-    }
-
-    /// It was not allowed.
-    pub(crate) fn refused(&self) {
-        self.tried();
-        self.refused.fetch_add(1, Relaxed);
-    }
-
-    fn tried(&self) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        self.last_ms.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Relaxed);
-    }
-
-    fn read(&self, to: String) -> Outgoing {
-        let get = |count: &AtomicU64| count.load(Relaxed);
-        Outgoing {
-            to,
-            connections: get(&self.connections),
-            open: get(&self.open),
-            failed: get(&self.failed),
-            refused: get(&self.refused),
-            sent: get(&self.traffic.there),
-            received: get(&self.traffic.back),
-            connect_us_total: get(&self.connect_us_total),
-            connect_us_max: get(&self.connect_us_max),
-            last_ms: get(&self.last_ms),
-        }
-    }
-
-    /// Takes over what another one counted, of which no connection is open.
-    fn add(&self, other: &Self) {
-        let add = |own: &AtomicU64, other: &AtomicU64| own.fetch_add(other.load(Relaxed), Relaxed);
-        add(&self.connections, &other.connections);
-        add(&self.failed, &other.failed);
-        add(&self.refused, &other.refused);
-        add(&self.connect_us_total, &other.connect_us_total);
-        add(&self.traffic.there, &other.traffic.there);
-        add(&self.traffic.back, &other.traffic.back);
-        self.connect_us_max.fetch_max(other.connect_us_max.load(Relaxed), Relaxed);
-        self.last_ms.fetch_max(other.last_ms.load(Relaxed), Relaxed);
-    }
-}
-
-impl Open {
-    /// Where its bytes are counted.
-    pub(crate) fn traffic(&self) -> &Traffic {
-        &self.0.traffic
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Relaxed);
+    fn counted(&self) -> impl Iterator<Item = (&str, OutgoingCounts)> {
+        let apart = self.destinations.iter().map(|(to, tally)| (&**to, tally.read()));
+        apart.chain(Some(("", self.others.read())).filter(|(_, others)| others.last_ms > 0))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::{collections::BTreeSet, sync::atomic::Ordering};
 
-    fn counts(outside: &Outside) -> BTreeMap<String, Outgoing> {
+    use super::{super::tally::Open, *};
+
+    fn counts(outside: &Outside) -> BTreeMap<String, OutgoingCounts> {
         let all = outside.counts().into_iter().flat_map(|(_, destinations)| destinations);
-        all.map(|outgoing| (outgoing.to.clone(), outgoing)).collect()
+        all.map(|Outgoing { to, counts }| (to, counts)).collect()
     }
 
     fn refusal(target: &str) -> EgressRefusal {
@@ -299,13 +241,12 @@ mod tests {
         let tally = outside.tally("api", "db:1");
         let open = tally.connected(Duration::from_micros(30));
         drop(outside.tally("api", "db:1").connected(Duration::from_micros(10)));
-        open.traffic().there.fetch_add(5, Relaxed);
-        open.traffic().back.fetch_add(7, Relaxed);
+        open.traffic().there.fetch_add(5, Ordering::Relaxed);
+        open.traffic().back.fetch_add(7, Ordering::Relaxed);
         tally.failed();
-        let seen = counts(&outside).remove("db:1").unwrap();
+        let seen = counts(&outside)["db:1"];
         assert!(seen.last_ms > 0);
-        let expected = Outgoing {
-            to: "db:1".into(),
+        let expected = OutgoingCounts {
             connections: 2,
             open: 1,
             failed: 1,
@@ -365,6 +306,26 @@ mod tests {
         tokio::time::advance(Duration::from_secs(60)).await;
         outside.refuse("a:1", refusal("a:1"));
         assert_eq!(outside.refusals().len(), 1);
+    }
+
+    #[test]
+    fn of_very_many_services_all_are_told_in_turn() {
+        let outside = Outside::default();
+        let count = 2 * TOLD_MAX + 1;
+        let act = || {
+            for number in 0..count {
+                outside.tally(&number.to_string(), "db:1").failed();
+            }
+        };
+        let mut told = BTreeSet::new();
+        for _ in 0..3 {
+            act();
+            let now: BTreeSet<String> = outside.counts().into_iter().map(|(service, _)| service).collect();
+            assert_eq!(now.len(), TOLD_MAX);
+            told.extend(now);
+        }
+        assert_eq!(told.len(), count, "also those that had news each time");
+        assert_eq!((0..3).map(|_| outside.counts().len()).sum::<usize>(), count - TOLD_MAX);
     }
 
     #[tokio::test(start_paused = true)]

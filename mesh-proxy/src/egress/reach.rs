@@ -1,13 +1,13 @@
 //! Which addresses belong to the public Internet, and which to this host or to networks that only it is in.
 //!
-//! Whoever owns a name decides what it leads to. A rule that names a host therefore allows public addresses alone;
-//! otherwise the owner of an allowed name could point it at a neighbour's database or at the cloud's 169.254.169.254,
-//! and have the service connect there (DNS rebinding).
+//! Whoever owns a name decides what it leads to. A rule that names a host therefore allows public addresses
+//! alone; otherwise the owner of an allowed name could point it at a neighbour's database or at the cloud's
+//! 169.254.169.254, and have the service connect there (DNS rebinding).
 
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 
-/// Networks that IANA's registry of special-purpose IPv4 addresses (RFC 6890 and its updates) calls not globally
-/// reachable, with what they are.
+/// Networks that IANA's registry of special-purpose IPv4 addresses (RFC 6890 and its updates) calls not
+/// globally reachable, with what they are.
 const SPECIAL: [(Ipv4Addr, u32, &str); 13] = [
     (Ipv4Addr::new(0, 0, 0, 0), 8, "this network"),
     (Ipv4Addr::new(10, 0, 0, 0), 8, "a private address"),
@@ -31,8 +31,9 @@ pub(crate) fn not_public(address: Ipv4Addr) -> Option<&'static str> {
     special.or_else(|| is_own(address).then_some("an address of this host"))
 }
 
-/// Whether this host has the address. Asked of the kernel's routes: to an address of its own a packet has that address
-/// as its source as well. Nothing is sent, since connecting a UDP socket only looks for the route (udp(7)).
+/// Whether this host has the address. Asked of the kernel's routes: to an address of its own a packet has
+/// that address as its source as well. Nothing is sent, since connecting a UDP socket only looks for the
+/// route (udp(7)).
 fn is_own(address: Ipv4Addr) -> bool {
     let source = || {
         let socket = UdpSocket::bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0))?;
@@ -41,7 +42,8 @@ fn is_own(address: Ipv4Addr) -> bool {
     };
     match source() {
         Ok(source) => source.ip() == address,
-        // Without a route the connection will fail as well; without a descriptor nothing is known, and nothing allowed.
+        // Without a route the connection will fail as well; without a descriptor nothing is known, and
+        // nothing allowed.
         Err(error) => {
             tracing::debug!(%address, %error, "no route says whose address it is");
             !matches!(

@@ -46,7 +46,8 @@ fn append<M: Serialize>(message: &M, buffer: &mut Vec<u8>) -> Result<(), CodecEr
     Ok(())
 }
 
-/// Reads the message at the start of `buffer`, and says how many bytes it took. `None` when it is not all there.
+/// Reads the message at the start of `buffer`, and says how many bytes it took. `None` when it is not all
+/// there.
 pub fn decode<M: DeserializeOwned>(buffer: &[u8]) -> Result<Option<(M, usize)>, CodecError> {
     let Some((length, rest)) = buffer.split_first_chunk::<LENGTH_SIZE>() else { return Ok(None) };
     let length = u32::from_le_bytes(*length);
@@ -128,7 +129,8 @@ pub enum FromProxy {
         /// Of the snapshot.
         version: u64,
     },
-    /// A run that is draining has no request left. Sent once per run and connection, also when it never had one.
+    /// A run that is draining has no request left. Sent once per run and connection, also when it never had
+    /// one.
     Drained {
         /// Which.
         run: u64,
@@ -152,8 +154,8 @@ pub enum FromProxy {
         /// The rule, in words.
         reason: String,
     },
-    /// A service's list of destinations does not have a connection or a name that it asked for. The same one is told
-    /// once in a while; how often it happened is in [`FromProxy::Outside`].
+    /// A service's list of destinations does not have a connection or a name that it asked for. The same one
+    /// is told once in a while; how often it happened is in [`FromProxy::Outside`].
     EgressRefused {
         /// The service.
         caller: String,
@@ -161,11 +163,12 @@ pub enum FromProxy {
         target: String,
         /// Why not, in words.
         reason: String,
-        /// What to add to the list to allow it, as the configuration writes it: `db.example.org:5432`. `None` where no
-        /// rule allows it.
+        /// What to add to the list to allow it, as the configuration writes it: `db.example.org:5432`. `None`
+        /// where no rule allows it.
         allow: Option<String>,
     },
-    /// Everything that was counted for a service's ways out since the proxy started, sent at most once a second when it changed.
+    /// Everything that was counted for a service's ways out since the proxy started, sent at most once a
+    /// second when it changed.
     Outside {
         /// The service.
         service: String,
@@ -175,11 +178,19 @@ pub enum FromProxy {
 }
 
 /// What a service did at one destination outside.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outgoing {
-    /// `db.example.org:5432` where the service asked for the name before, else the address and port; a name alone where the
-    /// question for it was refused; empty for all others together.
+    /// `db.example.org:5432` where the service asked for the name before, else the address and port; a name
+    /// alone where the question for it was refused; empty for all others together.
     pub to: String,
+    /// How often.
+    #[serde(flatten)]
+    pub counts: OutgoingCounts,
+}
+
+/// What the proxy counted at a destination outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct OutgoingCounts {
     /// Connections that were made.
     pub connections: u64,
     /// Those of them that are open.
@@ -278,8 +289,8 @@ pub struct Service {
     pub outlook: Outlook,
     /// Who may call it; `None` is everybody. The gateway may call what a route names.
     pub callers: Option<Vec<String>>,
-    /// Ports in its workers' private networks that lead back to the proxy: names, and the host's ports. Calls from
-    /// outside to them would go on in this service's name, and are refused.
+    /// Ports in its workers' private networks that lead back to the proxy: names, and the host's ports. Calls
+    /// from outside to them would go on in this service's name, and are refused.
     #[serde(default)]
     pub reserved_ports: Vec<u16>,
     /// Where its private workers may connect to outside; `None` is everywhere. As `watt_core::plan::Egress`.
@@ -287,8 +298,8 @@ pub struct Service {
     pub egress: Option<Vec<EgressRule>>,
     /// To reach a worker, in milliseconds.
     pub connect_timeout_ms: u64,
-    /// From the last byte of the request sent to the response head, in milliseconds. While a body is still being
-    /// sent the idle timeout counts. Like the other timeouts, 0 is none.
+    /// From the last byte of the request sent to the response head, in milliseconds. While a body is still
+    /// being sent the idle timeout counts. Like the other timeouts, 0 is none.
     pub first_byte_timeout_ms: u64,
     /// With no byte in either direction, in milliseconds.
     pub idle_timeout_ms: u64,

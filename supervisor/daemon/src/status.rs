@@ -10,7 +10,7 @@ use std::{
 
 use watt_api::{
     control::{self, Exit, PidsLimit, Requests, WorkerState},
-    mesh::{self, Counts, Endpoint},
+    mesh::{Counts, Endpoint, Outgoing},
 };
 use watt_core::{
     RunId, WorkerId,
@@ -199,19 +199,19 @@ fn requests(counts: &Counts) -> Requests {
 }
 
 /// What the proxy counted at one destination.
-pub(crate) fn outgoing(counted: &mesh::Outgoing) -> control::Outgoing {
-    let made = counted.connections > 0;
+pub(crate) fn outgoing(outgoing: &Outgoing) -> control::Outgoing {
+    let Outgoing { to, counts } = outgoing;
     control::Outgoing {
-        to: Some(counted.to.clone()).filter(|to| !to.is_empty()),
-        connections: counted.connections,
-        open: counted.open,
-        failed: counted.failed,
-        refused: counted.refused,
-        sent: counted.sent,
-        received: counted.received,
-        connect_us_mean: counted.connect_us_total.checked_div(counted.connections),
-        connect_us_max: made.then_some(counted.connect_us_max),
-        last_at: timestamp::from_ms(counted.last_ms),
+        to: Some(to.clone()).filter(|to| !to.is_empty()),
+        connections: counts.connections,
+        open: counts.open,
+        failed: counts.failed,
+        refused: counts.refused,
+        sent: counts.sent,
+        received: counts.received,
+        connect_us_mean: counts.connect_us_total.checked_div(counts.connections),
+        connect_us_max: (counts.connections > 0).then_some(counts.connect_us_max),
+        last_at: timestamp::from_ms(counts.last_ms),
     }
 }
 

@@ -70,8 +70,8 @@ def names():
             server.sendto(reply, client)
 
 
-def everything():
-    server = socket.create_server(("0.0.0.0", 18080), backlog=100)
+def everything(*address):
+    server = socket.create_server(address, backlog=100)
     while True:
         client, _ = server.accept()
         client.settimeout(10)
@@ -85,7 +85,8 @@ def everything():
 
 if subprocess.run(["sh", "-c", SETUP], stdin=subprocess.DEVNULL).returncode != 0:
     sys.exit(77)
-for serve in (names, everything):
-    threading.Thread(target=serve, daemon=True).start()
+threading.Thread(target=names, daemon=True).start()
+for address in (("0.0.0.0", 18080), ("10.9.9.1", 80), ("93.184.216.99", 80)):
+    threading.Thread(target=everything, args=address, daemon=True).start()
 print("ready", flush=True)
 sys.stdin.read()
