@@ -162,6 +162,17 @@ impl App {
             .unwrap_or_else(|_| panic!("wattctl status: {}", printed(&output)))
     }
 
+    /// The runtime folder of an application that has the name of its folder.
+    pub fn runtime(&self) -> PathBuf {
+        self.home.path().join("run/app")
+    }
+
+    /// What the supervisor's own processes have written.
+    pub fn own_log(&self) -> String {
+        let file = self.home.path().join("state/app/logs/watt.log");
+        fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+    }
+
     /// One service of the status.
     pub fn service(&self, service: &str) -> Value {
         let status = self.status();

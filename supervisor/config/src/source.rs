@@ -10,7 +10,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::report::{FileId, Files, Place, Problem, Report};
+use crate::{
+    dotenv,
+    report::{FileId, Files, Place, Problem, Problems, Report},
+};
 
 /// The largest file that is read. A thousand services take a few hundred kilobytes.
 pub(crate) const FILE_BYTES_MAX: usize = 4 << 20;
@@ -53,6 +56,15 @@ impl Sources {
             Err(error) => return Err(failed(&path, &error)),
         };
         Ok(Sources { file, text, dotenv, env })
+    }
+
+    /// The value of a variable: the environment's, else that of `.env`.
+    pub fn variable(&self, name: &str) -> Option<String> {
+        let dotenv = || {
+            let (_, text) = self.dotenv.as_ref()?;
+            dotenv::parse(text, &mut Problems::default()).remove(name).map(|variable| variable.value)
+        };
+        self.env.get(name).cloned().or_else(dotenv)
     }
 }
 

@@ -37,6 +37,7 @@ use crate::{
     proxy_link::ProxyLink,
     record::{self, RunNote, RunOf, Uptime},
     runs::{Main, Run, SIGKILL},
+    secret_command::Commands,
     settings::StartError,
     snapshot,
     start::{Connection, Held, HeldRun, Listeners, Start},
@@ -91,6 +92,7 @@ impl App {
             bound: BTreeMap::new(),
             ports: BTreeMap::new(),
             proxy: Proxy::new(proxy_record.unwrap_or_default()),
+            secret_commands: Commands::new(),
             operations: Vec::new(),
             meter: Meter::default(),
             link,
@@ -351,6 +353,7 @@ impl App {
 
     /// A run that nobody knows: a start that was asked for and not noted. It is ended; its worker starts anew.
     fn end_stray(&mut self, held: HeldRun) {
+        self.secret_commands.leave_out(held.run);
         tracing::warn!("run {} is not known and is ended", held.run);
         if held.exit.is_some() {
             return self.forgettable.push(RunId(held.run));

@@ -46,7 +46,8 @@ use crate::{
     readiness,
     record::{self, Times, Uptime, WorkerNote},
     runs::Run,
-    snapshot,
+    secret_command::Commands,
+    secrets, snapshot,
     spawner_link::{News, SpawnerLink},
     status,
     usage::Meter,
@@ -108,6 +109,7 @@ pub(crate) struct App {
     /// Ports of the host that runs were told to use.
     pub(crate) ports: BTreeMap<u16, RunId>,
     pub(crate) proxy: Proxy,
+    pub(crate) secret_commands: Commands,
     pub(crate) operations: Vec<Operation>,
     pub(crate) meter: Meter,
 
@@ -184,6 +186,8 @@ pub(crate) enum Event {
     Proxy(LinkEvent),
     /// From a run that is watched.
     Readiness(readiness::News),
+    /// The secrets of a run that is being started were read, or cannot be.
+    Secrets(Box<secrets::News>),
     /// No process of a run is left.
     Emptied(RunId),
     /// The memory limit of a run has killed, or its limit of processes refused a fork.
@@ -204,6 +208,7 @@ pub(crate) enum Event {
 #[derive(Debug, Clone)]
 pub(crate) struct Senders {
     pub(crate) readiness: mpsc::Sender<readiness::News>,
+    pub(crate) secrets: mpsc::Sender<Box<secrets::News>>,
     pub(crate) emptied: mpsc::Sender<RunId>,
     pub(crate) limit_hits: mpsc::Sender<RunId>,
     pub(crate) proxy: mpsc::Sender<LinkEvent>,
@@ -214,6 +219,7 @@ pub(crate) struct Senders {
 #[derive(Debug)]
 pub(crate) struct Inbox {
     readiness: mpsc::Receiver<readiness::News>,
+    secrets: mpsc::Receiver<Box<secrets::News>>,
     emptied: mpsc::Receiver<RunId>,
     limit_hits: mpsc::Receiver<RunId>,
     proxy: mpsc::Receiver<LinkEvent>,
@@ -255,18 +261,20 @@ impl Signals {
 /// The channels to the loop.
 pub(crate) fn channels(signals: Signals, backlog: VecDeque<News>) -> (Senders, Inbox) {
     let (readiness_sender, readiness) = mpsc::channel(INBOX_SIZE);
+    let (secrets_sender, secrets) = mpsc::channel(INBOX_SIZE);
     let (emptied_sender, emptied) = mpsc::channel(INBOX_SIZE);
     let (limit_hits_sender, limit_hits) = mpsc::channel(INBOX_SIZE);
     let (proxy_sender, proxy) = mpsc::channel(INBOX_SIZE);
     let (commands_sender, commands) = mpsc::channel(INBOX_SIZE);
     let senders = Senders {
         readiness: readiness_sender,
+        secrets: secrets_sender,
         emptied: emptied_sender,
         limit_hits: limit_hits_sender,
         proxy: proxy_sender,
         commands: commands_sender,
     };
-    (senders, Inbox { readiness, emptied, limit_hits, proxy, commands, signals, backlog })
+    (senders, Inbox { readiness, secrets, emptied, limit_hits, proxy, commands, signals, backlog })
 }
 
 impl App {
@@ -300,7 +308,8 @@ impl App {
         }
         let quiet_at = self.unsettled_since.map(|_| self.rests_until);
         let may_perform = !self.effects.is_empty() && !self.link.is_full();
-        let Inbox { readiness, emptied, limit_hits, proxy, commands, signals, backlog: _ } = &mut self.inbox;
+        let Inbox { readiness, secrets, emptied, limit_hits, proxy, commands, signals, backlog: _ } =
+            &mut self.inbox;
         let event = tokio::select! {
             biased;
             () = signals.next() => Event::Terminate,
@@ -308,6 +317,7 @@ impl App {
             Some(run) = limit_hits.recv() => Event::LimitHit(run),
             Some(run) = emptied.recv() => Event::Emptied(run),
             Some(news) = readiness.recv() => Event::Readiness(news),
+            Some(news) = secrets.recv() => Event::Secrets(news),
             Some(news) = proxy.recv() => Event::Proxy(news),
             Some(command) = commands.recv() => Event::Command(command),
             () = until(deadline) => Event::Tick,
@@ -323,6 +333,7 @@ impl App {
             Event::Spawner((message, descriptors)) => self.spawner_says(message, descriptors),
             Event::Proxy(news) => self.proxy_says(news),
             Event::Readiness(news) => self.readiness_says(news),
+            Event::Secrets(news) => self.secrets_read(*news),
             Event::Emptied(run) => self.emptied(run),
             Event::LimitHit(run) => self.limit_hit(run),
             Event::Command(command) => self.command(command),

@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use watt_core::{
     WorkerId,
-    plan::{Limits, Listen, Network, Plan, ReadyWhen, Rlimit, Service},
+    plan::{Listen, Network, Plan, ReadyWhen, Rlimit, Service},
     worker::ExecFailure,
 };
 use watt_exec::plan::{LaunchPlan, PrivateNetwork};
@@ -24,6 +24,7 @@ use self::sandbox::Walls;
 use crate::{
     life,
     places::{Places, WorkerPlaces},
+    secrets::CREDENTIALS_DIRECTORY,
 };
 
 /// The port a program gets in a network of its own when its configuration names none.
@@ -76,6 +77,8 @@ pub struct Launch {
     pub accepts: Accepts,
     /// The user and group of its folders, when it is not the supervisor's.
     pub owner: Option<(u32, u32)>,
+    /// Where it finds its secrets, when it gets any.
+    pub credentials: Option<PathBuf>,
 }
 
 /// How a started worker is expected to accept connections: the plan's [`Listen`] with everything chosen.
@@ -117,6 +120,10 @@ pub(crate) fn missing(service: &Service, host: &Host, account: Option<&Account>)
     let scheduling = scheduling.iter().map(|key| format!("scheduling: {key}"));
     let all = network.chain(walls).chain(scheduling);
     let mut missing: Vec<String> = all.map(|what| format!("{what} is not available on this host")).collect();
+    if !service.secrets.is_empty() && !host.bind_files {
+        missing
+            .push("secrets: files in the runtime folder, which others of the same user can read".to_owned());
+    }
     if self::network(service, host) == Network::Host && service.egress.allow.is_some() {
         missing.push("egress.allow: nothing is filtered on the host's network".to_owned());
     }
@@ -179,6 +186,12 @@ impl Launcher<'_> {
         env.extend(service.env.iter().map(|(name, value)| (name.clone(), substitute(value))));
         env.extend(environment::own(plan, service, worker, &own, &state, &accepts));
         env.insert(life::VARIABLE.to_owned(), mark.to_owned());
+        let credentials = (!service.secrets.is_empty()).then(|| places.worker_credentials(worker));
+        env.extend(
+            credentials
+                .as_ref()
+                .map(|folder| (CREDENTIALS_DIRECTORY.to_owned(), folder.display().to_string())),
+        );
 
         let view = mounts::View {
             plan,
@@ -188,6 +201,7 @@ impl Launcher<'_> {
             places,
             own: &own,
             state: &state,
+            credentials: credentials.as_deref(),
             inherited,
             walls: &walls,
         };
@@ -197,7 +211,7 @@ impl Launcher<'_> {
             cwd: service.path.clone(),
             join_cgroups,
             listeners: pass.len() as u16,
-            rlimits: rlimits(&service.limits),
+            rlimits: rlimits(service),
             scheduling: scheduling::of(&service.scheduling, host).0,
             keeps_session: false,
             network: (network == Network::Private).then(|| private_network(service, &accepts, host)),
@@ -211,7 +225,7 @@ impl Launcher<'_> {
             || launch.namespaces != Default::default()
             || launch.capabilities.is_some();
         launch.user_namespace = host.user_namespace && needs_namespaces;
-        Ok(Launch { plan: launch, listeners, pass, accepts, owner })
+        Ok(Launch { plan: launch, listeners, pass, accepts, owner, credentials })
     }
 }
 
@@ -271,8 +285,12 @@ fn private_network(service: &Service, accepts: &Accepts, host: &Host) -> Private
     }
 }
 
-fn rlimits(limits: &Limits) -> Vec<(u32, u64, u64)> {
-    limits.rlimits.iter().map(|(rlimit, value)| (number(*rlimit), value.soft, value.hard)).collect()
+/// A program that has secrets leaves none of them in a core dump, unless its configuration has a limit for that.
+fn rlimits(service: &Service) -> Vec<(u32, u64, u64)> {
+    let written = &service.limits.rlimits;
+    let no_core = !service.secrets.is_empty() && !written.contains_key(&Rlimit::Core);
+    let written = written.iter().map(|(rlimit, value)| (number(*rlimit), value.soft, value.hard));
+    written.chain(no_core.then_some((number(Rlimit::Core), 0, 0))).collect()
 }
 
 /// The kernel's number of a resource (include/uapi/asm-generic/resource.h).

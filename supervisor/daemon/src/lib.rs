@@ -32,6 +32,8 @@ mod perform;
 mod proxy;
 mod record;
 mod runs;
+mod secret_command;
+mod secrets;
 mod settings;
 mod spawner_link;
 mod start;
@@ -83,6 +85,11 @@ pub fn run(settings: Settings) -> ExitCode {
     // Each worker takes some descriptors. A lower limit is met later, with an error that says so.
     if let Err(error) = watt_os::rlimit::raise_nofile() {
         tracing::warn!("the limit of open files cannot be raised: {error}");
+    }
+    // What a crash would leave has secrets in it, for the moment in which they are handed on.
+    let no_core = watt_os::rlimit::Limit { soft: 0, hard: 0 };
+    if let Err(error) = watt_os::rlimit::set(None, watt_os::rlimit::Resource::Core, no_core) {
+        tracing::warn!("core dumps cannot be turned off: {error}");
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -32,6 +32,7 @@ use crate::{
     proxy_link::LinkEvent,
     readiness::{self, Sign, Watch, notify::NotifySocket},
     runs::{Main, Run, Task},
+    secret_command::Commands,
     start::HeldRun,
     status, words,
 };
@@ -51,6 +52,9 @@ impl App {
                 self.start_failed(run, ExecFailure { step, object: String::new(), errno });
             }
             Message::Executed { run, names } => self.executed(RunId(run), names.into_iter().zip(descriptors)),
+            Message::ExecFailed { run, step, object, errno } if Commands::is_one(run) => {
+                self.secret_commands.failed(run, ExecFailure { step, object, errno }.to_string());
+            }
             Message::ExecFailed { run, step, object, errno } => {
                 // Its exit follows, and tells `watt-core`.
                 if let Some(run) = self.runs.get_mut(&RunId(run)) {
@@ -92,6 +96,9 @@ impl App {
             self.proxy.spawned(run, Main::new(pid, pidfd));
             return self.attach(id, logs::Source::Proxy, None, stdout, stderr);
         }
+        if Commands::is_one(run) {
+            return self.secret_commands.spawned(run, Main::new(pid, pidfd), stdout, stderr);
+        }
         let Some(known) = self.runs.get_mut(&id) else { return };
         known.spawned(pid, pidfd);
         let source = logs::Source::Worker(known.worker.clone());
@@ -105,6 +112,9 @@ impl App {
         if run >= proxy::FIRST_RUN {
             tracing::error!("the mesh proxy cannot be started: {}", failure.step);
             return self.proxy_ended(run, "it could not be started".to_owned());
+        }
+        if Commands::is_one(run) {
+            return self.secret_commands.failed(run, failure.to_string());
         }
         let Some(worker) = self.runs.get(&RunId(run)).map(|run| run.worker.clone()) else { return };
         self.exec_failed(&worker, RunId(run), failure);
@@ -203,8 +213,11 @@ impl App {
             self.forgettable.push(id);
             return self.proxy_ended(run, exit_words(exit));
         }
+        if Commands::is_one(run) {
+            self.secret_commands.ended(run, exit);
+        }
         let Some(known) = self.runs.get_mut(&id) else {
-            // A run that was nobody's.
+            // A run that was nobody's, or a secret's.
             return self.forgettable.push(id);
         };
         if let Some(main) = &mut known.main {
@@ -372,6 +385,7 @@ impl App {
             run,
             tag: serde_json::to_vec(&note).unwrap_or_default(),
             cgroup: false,
+            credentials: false,
             pid_namespace: false,
             user_namespace: false,
             pass: vec![proxy::LISTENER.to_owned(), proxy::PROGRAM.to_owned()],

@@ -30,7 +30,7 @@ use crate::{
     logs,
     places::WorkerPlaces,
     runs::{Run, SIGCONT, SIGKILL, SIGTERM, Task},
-    status, words,
+    secrets, status, words,
 };
 
 /// Starts performed before the loop looks for other news.
@@ -98,11 +98,26 @@ impl App {
         let state = self.places.service_state(&service.id);
         make_state_folder(&state, launch.owner)
             .map_err(|error| failed("folder", state.display().to_string(), &error))?;
-        self.request_spawn(run, &group, launch)
+        match &launch.credentials {
+            Some(folder) => {
+                secrets::make_folder(folder)
+                    .map_err(|error| failed("folder", folder.display().to_string(), &error))?;
+                self.read_secrets(run, &service, group, launch);
+                Ok(())
+            }
+            None => self.request_spawn(run, &group, launch, None),
+        }
     }
 
-    fn request_spawn(&mut self, run: RunId, group: &Group, launch: Launch) -> Result<(), ExecFailure> {
-        let Launch { plan, listeners, pass, accepts, owner: _ } = launch;
+    /// Asks for a process, with these credentials.
+    pub(crate) fn request_spawn(
+        &mut self,
+        run: RunId,
+        group: &Group,
+        launch: Launch,
+        credentials: Option<OwnedFd>,
+    ) -> Result<(), ExecFailure> {
+        let Launch { plan, listeners, pass, accepts, owner: _, credentials: _ } = launch;
         let (pid_namespace, user_namespace) = (plan.namespaces.pid, plan.user_namespace);
         let task = postcard::to_stdvec(&ExecTask::Launch(Box::new(plan))).map_err(io::Error::other);
         let task = task.and_then(|task| memfd::sealed(c"watt-launch", &task));
@@ -110,7 +125,8 @@ impl App {
             vec![task.map_err(|error| failed("plan", String::new(), &error))?];
         let cgroup = group.open_unified().map_err(|error| failed("cgroup", String::new(), &error))?;
         let has_cgroup = cgroup.is_some();
-        descriptors.extend(cgroup);
+        let has_credentials = credentials.is_some();
+        descriptors.extend(cgroup.into_iter().chain(credentials));
         for (name, address) in listeners {
             self.bind(name, address);
         }
@@ -123,6 +139,7 @@ impl App {
             run: run.0,
             tag: tag.unwrap_or_default(),
             cgroup: has_cgroup,
+            credentials: has_credentials,
             pid_namespace,
             user_namespace,
             pass,
@@ -271,6 +288,7 @@ impl App {
             tracing::warn!("the cgroup of {} cannot be removed: {error}", run.worker);
         }
         self.ports.retain(|_, holder| *holder != id);
+        self.remove_secrets(&run.worker);
         // Done in its own time: the last lines are read by the logs' thread.
         drop(self.logs.ended(id));
         self.forgettable.push(id);
@@ -317,7 +335,7 @@ impl App {
     }
 }
 
-fn failed(step: &str, object: String, error: &io::Error) -> ExecFailure {
+pub(crate) fn failed(step: &str, object: String, error: &io::Error) -> ExecFailure {
     ExecFailure { step: step.to_owned(), object, errno: error.raw_os_error().unwrap_or(0) }
 }
 

@@ -208,6 +208,16 @@ impl Places {
         }
     }
 
+    /// The folder of the secrets of all workers, each of which sees its own alone.
+    pub fn credentials(&self) -> PathBuf {
+        self.runtime.join("credentials")
+    }
+
+    /// A worker's `$CREDENTIALS_DIRECTORY`.
+    pub fn worker_credentials(&self, worker: &WorkerId) -> PathBuf {
+        self.credentials().join(worker.service.as_str()).join(worker.index.to_string())
+    }
+
     /// The folder of all services' own folders.
     pub fn services_state(&self) -> PathBuf {
         self.state.join("services")

@@ -211,6 +211,7 @@ fn remove_stale(places: &Places) {
     gone(fs::remove_dir_all(places.workers()));
     gone(fs::remove_file(places.error()));
 }
+    gone(fs::remove_dir_all(places.credentials()));
 
 /// The files that are bound over a worker's own.
 fn write_name_files(

@@ -25,6 +25,8 @@ pub(crate) struct Stage<'a> {
     pub(crate) plan: LaunchPlan,
     /// The listeners to pass on, until their step takes them.
     pub(crate) listeners: Vec<OwnedFd>,
+    /// The memfd with the credentials, until they are in their place.
+    pub(crate) credentials: Option<OwnedFd>,
     /// The socket to the spawner; behind the init, to that.
     pub(crate) report: &'a mut ReportSocket,
     /// Where it is among the cgroups, when it has a cgroup namespace.
@@ -88,10 +90,19 @@ const STEPS: &[(&str, Step)] = &[
 pub(crate) fn launch(
     plan: LaunchPlan,
     listeners: Vec<OwnedFd>,
+    credentials: Option<OwnedFd>,
     report: &mut ReportSocket,
 ) -> Result<(), Failed> {
-    let mut stage =
-        Stage { plan, listeners, report, cgroups: Vec::new(), domain: None, relay: None, execution: None };
+    let mut stage = Stage {
+        plan,
+        listeners,
+        credentials,
+        report,
+        cgroups: Vec::new(),
+        domain: None,
+        relay: None,
+        execution: None,
+    };
     for (name, step) in STEPS {
         step(&mut stage).map_err(|error| Failed::new(name, &error))?;
     }

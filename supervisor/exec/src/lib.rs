@@ -56,9 +56,10 @@ fn perform(report: &mut ReportSocket) -> Result<(), Failed> {
     let task = read_task().map_err(|error| Failed::new("plan", &error))?;
     match task {
         Task::Launch(plan) => {
-            let listeners = take_listeners(report, plan.listeners);
-            let listeners = listeners.map_err(|error| Failed::new("listeners", &error))?;
-            launch::launch(*plan, listeners, report)
+            let passed = take_passed(report, plan.listeners + u16::from(plan.has_credentials()));
+            let mut passed = passed.map_err(|error| Failed::new("listeners", &error))?;
+            let credentials = passed.split_off(usize::from(plan.listeners)).pop();
+            launch::launch(*plan, passed, credentials, report)
         }
         Task::MakeSockets { user_namespace, count } => {
             let namespaces = passed(1 + u16::from(user_namespace));
@@ -73,11 +74,11 @@ fn perform(report: &mut ReportSocket) -> Result<(), Failed> {
     }
 }
 
-/// Takes the listeners first: the number of one of them may be free to be given out otherwise.
-fn take_listeners(report: &mut ReportSocket, count: u16) -> Result<Vec<OwnedFd>, StepError> {
-    let listeners = passed(count)?;
+/// Takes what was passed first: the number of one of them may be free to be given out otherwise.
+fn take_passed(report: &mut ReportSocket, count: u16) -> Result<Vec<OwnedFd>, StepError> {
+    let passed = passed(count)?;
     report.make_room(count).about("report socket")?;
-    Ok(listeners)
+    Ok(passed)
 }
 
 fn read_task() -> Result<Task, StepError> {

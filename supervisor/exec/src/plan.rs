@@ -2,7 +2,8 @@
 //!
 //! Descriptors at the start of `watt-exec`: 0–2 standard streams, [`PLAN_FD`] the plan, [`REPORT_FD`] a seqpacket
 //! socket for [`Report`]s, and from [`LISTEN_FDS_START`]` + 2` on the listeners to hand to the program, which the
-//! stage moves down to [`LISTEN_FDS_START`] as sd_listen_fds(3) wants them.
+//! stage moves down to [`LISTEN_FDS_START`] as sd_listen_fds(3) wants them. After the listeners comes the sealed memfd with
+//! [`Credentials`], where the plan has a [`Mount::Credentials`].
 
 use std::{net::Ipv4Addr, path::PathBuf};
 
@@ -227,7 +228,31 @@ pub enum Mount {
     Cgroups,
     /// `/dev/mqueue` of the own IPC namespace (mq_overview(7)).
     Mqueue,
+    /// A folder with the files of [`Credentials`], which only the program's user can enter and nobody can write. It is a ramfs,
+    /// which is never swapped out.
+    Credentials {
+        /// Where.
+        target: PathBuf,
+    },
 }
+
+/// Files that only the program gets. They do not travel in the plan, which is read and dropped as a whole, but in a sealed memfd
+/// of their own, as postcard: nobody holds it any more when the program is executed.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Credentials {
+    /// Each file's name, a single component of a path, and its content.
+    pub files: Vec<(String, Vec<u8>)>,
+}
+
+/// Without the contents, which have no place in any text.
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.files.iter().map(|(name, _)| name)).finish()
+    }
+}
+
+/// The largest encoded [`Credentials`] in bytes. systemd allows as much (systemd.exec(5), `LoadCredential=`).
+pub const CREDENTIALS_SIZE_MAX: usize = 1 << 20;
 
 /// A folder that looks empty and unchangeable to the program, but for one below it that is the real one. All services
 /// of an application are the same user to the kernel, so that file modes keep none of them from another's sockets.
@@ -291,6 +316,13 @@ pub struct FileAccess {
     pub make: bool,
     /// Making device nodes, and controlling devices (ioctl(2)).
     pub devices: bool,
+}
+
+impl LaunchPlan {
+    /// Whether credentials come with it.
+    pub fn has_credentials(&self) -> bool {
+        self.mounts.iter().any(|mount| matches!(mount, Mount::Credentials { .. }))
+    }
 }
 
 impl FileAccess {

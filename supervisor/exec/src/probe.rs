@@ -26,7 +26,8 @@ use crate::{
     error::{About, Failed, StepError},
     plan::{Failure, HiddenFolder, HideProcesses, HostName, Mount, Probe},
     steps::{
-        mounts, namespaces,
+        mounts::{self, Given},
+        namespaces,
         network::{self, Sharing},
         user_namespace,
     },
@@ -64,8 +65,9 @@ pub(crate) fn probe() -> Probe {
     let own = mounts::cgroups::own().unwrap_or_default();
     let cgroup = named("namespaces", namespaces::enter_cgroup());
 
+    let given = Given { cgroups: &own, ..Given::default() };
     let mounts = named("mounts", mounts::enter_new());
-    let mount = |what: &[Mount]| inside(&mounts, "mounts", || mounts::make(what, &own));
+    let mount = |what: &[Mount]| inside(&mounts, "mounts", || mounts::make(what, &given));
     let mount_namespace = mount(&names_and_hidden());
     let sys = network_namespace.clone().and_then(|()| mount(&[Mount::Sys]));
     let cgroup_namespace = cgroup.and_then(|()| mount(&[Mount::Cgroups]));
@@ -170,6 +172,6 @@ fn as_init(mounts: &Answer) -> (Answer, Answer) {
 /// The init's part. Returns its exit status: 0 or an error number, all of which fit.
 fn mount_proc() -> i32 {
     // In a mount namespace of its own, or what follows here would see the processes of a namespace that is no more.
-    let mounted = mounts::enter_new().and_then(|()| mounts::make(&[hidden_processes()], &[]));
+    let mounted = mounts::enter_new().and_then(|()| mounts::make(&[hidden_processes()], &Given::default()));
     mounted.map_or_else(|error| error.errno, |()| 0)
 }

@@ -184,8 +184,15 @@ fn start(handle: &Handle, run: u64, plan: &LaunchPlan) -> io::Result<()> {
     let task = postcard::to_stdvec(&Task::Launch(Box::new(plan.clone()))).map_err(io::Error::other)?;
     let task = memfd::sealed(c"plan", &task)?;
     let (pid_namespace, user_namespace) = (plan.namespaces.pid, plan.user_namespace);
-    let request =
-        Request::Spawn { run, tag: vec![], cgroup: false, pid_namespace, user_namespace, pass: vec![] };
+    let request = Request::Spawn {
+        run,
+        tag: vec![],
+        cgroup: false,
+        credentials: false,
+        pid_namespace,
+        user_namespace,
+        pass: vec![],
+    };
     handle.send(&request, &[task.as_fd()])?;
     wait(handle, |message| matches!(message, Message::Executed { .. }))
 }

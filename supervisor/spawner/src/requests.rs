@@ -29,6 +29,24 @@ const NAME_SIZE_MAX: usize = 255;
 /// memfds.
 const VALUES_SIZE_MAX: usize = 64 << 20;
 
+/// The descriptors that come with a start.
+struct Sent<'a> {
+    task: BorrowedFd<'a>,
+    cgroup: Option<BorrowedFd<'a>>,
+    credentials: Option<BorrowedFd<'a>>,
+}
+
+impl<'a> Sent<'a> {
+    /// Tells them apart. `None` when there are others than announced.
+    fn take(descriptors: &'a [OwnedFd], cgroup: bool, credentials: bool) -> Option<Sent<'a>> {
+        let mut rest = descriptors.iter().map(AsFd::as_fd);
+        let task = rest.next()?;
+        let cgroup = if cgroup { Some(rest.next()?) } else { None };
+        let credentials = if credentials { Some(rest.next()?) } else { None };
+        rest.next().is_none().then_some(Sent { task, cgroup, credentials })
+    }
+}
+
 impl Spawner {
     /// Does what the daemon asks for. A request that makes no sense is refused where there is an answer to
     /// say so, and passed over with a line in the log where there is none.
@@ -39,13 +57,14 @@ impl Spawner {
                 self.spawn_failed(run, at("descriptors")(Errno::EMFILE));
             }
             Request::List => self.outbox.push_list(self.daemon.restarts, self.started_at_ms),
-            Request::Spawn { run, tag, cgroup, pid_namespace, user_namespace, pass } => {
+            Request::Spawn { run, tag, cgroup, credentials, pid_namespace, user_namespace, pass } => {
                 let isolation = match (pid_namespace, user_namespace) {
                     (false, _) => Isolation::None,
                     (true, false) => Isolation::Pids,
                     (true, true) => Isolation::PidsAndUser,
                 };
-                self.spawn(run, tag, cgroup, isolation, &pass, &descriptors);
+                let sent = Sent::take(&descriptors, cgroup, credentials);
+                self.spawn(run, tag, sent, isolation, &pass);
             }
             Request::Tag { run, tag } => match self.holdings.runs.get_mut(&run) {
                 Some(held) if tag.len() <= NOTE_SIZE_MAX => held.tag = tag,
@@ -73,12 +92,11 @@ impl Spawner {
         &mut self,
         run: u64,
         tag: Vec<u8>,
-        cgroup: bool,
+        sent: Option<Sent<'_>>,
         isolation: Isolation,
         pass: &[String],
-        descriptors: &[OwnedFd],
     ) {
-        match self.try_spawn(run, tag, cgroup, isolation, pass, descriptors) {
+        match self.try_spawn(run, tag, sent, isolation, pass) {
             Ok((pid, descriptors)) => self.outbox.push((Message::Spawned { run, pid }, descriptors)),
             Err(error) => self.spawn_failed(run, error),
         }
@@ -93,10 +111,9 @@ impl Spawner {
         &mut self,
         id: u64,
         tag: Vec<u8>,
-        cgroup: bool,
+        sent: Option<Sent<'_>>,
         isolation: Isolation,
         pass: &[String],
-        descriptors: &[OwnedFd],
     ) -> Result<(u32, Vec<Rc<OwnedFd>>), SpawnError> {
         if self.holdings.runs.contains_key(&id) {
             return Err(at("run")(Errno::EEXIST));
@@ -104,14 +121,11 @@ impl Spawner {
         if tag.len() > NOTE_SIZE_MAX {
             return Err(at("tag")(Errno::E2BIG));
         }
-        let (task, cgroup) = match (descriptors, cgroup) {
-            ([task], false) => (task.as_fd(), None),
-            ([task, cgroup], true) => (task.as_fd(), Some(cgroup.as_fd())),
-            _ => return Err(at("descriptors")(Errno::EINVAL)),
-        };
+        let Sent { task, cgroup, credentials } = sent.ok_or_else(|| at("descriptors")(Errno::EINVAL))?;
         let passed: Vec<BorrowedFd<'_>> = pass
             .iter()
             .map(|name| self.held(name))
+            .chain(credentials.map(Some))
             .collect::<Option<_>>()
             .ok_or_else(|| at("pass")(Errno::ENOENT))?;
         let pipes = 2 * self.holdings.runs.len();

@@ -33,7 +33,10 @@ impl fmt::Display for ExecFailure {
         if !self.object.is_empty() {
             write!(f, " {}", self.object)?;
         }
-        write!(f, ": {}", error_text(self.errno))
+        match self.errno {
+            0 => Ok(()),
+            errno => write!(f, ": {}", error_text(errno)),
+        }
     }
 }
 

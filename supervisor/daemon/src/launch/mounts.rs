@@ -58,6 +58,8 @@ pub(super) struct View<'a> {
     pub(super) places: &'a Places,
     pub(super) own: &'a WorkerPlaces,
     pub(super) state: &'a Path,
+    /// Where its secrets are.
+    pub(super) credentials: Option<&'a Path>,
     /// The environment the supervisor was started with.
     pub(super) inherited: &'a BTreeMap<String, String>,
     /// What is in force of the sandbox.
@@ -81,6 +83,7 @@ pub(super) fn list(view: &View<'_>) -> Vec<Mount> {
     mounts.extend(sandbox.paths.iter().map(rule));
     mounts.extend(view.name_files());
     mounts.extend(view.own_folders());
+    mounts.extend(view.credentials.map(|folder| Mount::Credentials { target: folder.to_owned() }));
     mounts
 }
 
@@ -353,6 +356,7 @@ mod tests {
             places: &places,
             own: &own,
             state: &state,
+            credentials: None,
             inherited,
             walls: &walls,
         };

@@ -3,16 +3,18 @@
 
 use std::{
     fs::{self, Permissions},
-    os::unix::fs::PermissionsExt,
+    os::{fd::AsFd, unix::fs::PermissionsExt},
     path::{Path, PathBuf},
 };
 
 use nix::errno::Errno;
 use watt_exec::plan::{
-    Capabilities, HideProcesses, Identity, LaunchPlan, Mount, Namespaces, PrivateNetwork, Report,
+    Capabilities, Credentials, HideProcesses, Identity, LaunchPlan, Mount, Namespaces, PrivateNetwork,
+    Report, Task,
 };
+use watt_os::memfd;
 
-use crate::harness::{User, bind, bind_optional, folder, launch, shell};
+use crate::harness::{User, bind, bind_optional, folder, launch, shell, start};
 
 const NOTHING: Capabilities = Capabilities { bounding: 0, ambient: 0 };
 
@@ -381,4 +383,54 @@ fn the_hosts_mounts_stay_as_they_were() {
         check_plan(user, plan, "ok\n");
     }
     assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap(), before);
+}
+
+/// A launch with these credentials below /tmp, run to its end.
+fn with_credentials(user: User, plan: LaunchPlan, files: &[(&str, &[u8])]) -> crate::harness::Finished {
+    let files = files.iter().map(|(name, content)| ((*name).to_owned(), content.to_vec())).collect();
+    let encoded = postcard::to_stdvec(&Credentials { files }).unwrap();
+    let memfd = memfd::sealed(c"credentials", &encoded).unwrap();
+    let mounts = vec![tmpfs("/tmp"), Mount::Credentials { target: "/tmp/own/credentials".into() }];
+    let plan = LaunchPlan { user_namespace: !user.is_root(), mounts, ..plan };
+    start(user, &Task::Launch(Box::new(plan)), &[memfd.as_fd()]).finish()
+}
+
+#[test]
+fn credentials_are_for_the_programs_user_alone_and_in_memory() {
+    let script = "cd /tmp/own/credentials && cat key && stat -f -c %T . && stat -c '%a %u' . key
+        ls /proc/self/fd | tr '\n' ' '
+        echo x 2>/dev/null >key || echo key kept; echo x 2>/dev/null >new || echo nothing added
+        ls; ls -a /tmp";
+    for user in User::all() {
+        let finished =
+            with_credentials(user, shell(script), &[("key", b"of the shop\n"), ("other", b"\0\xff")]);
+        let uid = user.uid();
+        let expected = format!(
+            "of the shop\nramfs\n500 {uid}\n400 {uid}\n0 1 2 3 key kept\nnothing added\nkey\nother\n.\n..\nown\n"
+        );
+        assert_eq!(finished.output, expected, "{user:?}: {:?}", finished.reports);
+    }
+}
+
+#[test]
+fn credentials_belong_to_the_user_that_the_program_becomes() {
+    if !User::Caller.is_root() {
+        return;
+    }
+    let identity = Identity { uid: 4242, gid: 4343, groups: vec![] };
+    let plan = LaunchPlan {
+        identity: Some(identity),
+        ..shell("cat /tmp/own/credentials/key; stat -c '%a %u %g' /tmp/own/credentials/key")
+    };
+    let finished = with_credentials(User::Caller, plan, &[("key", b"mine\n")]);
+    assert_eq!(finished.output, "mine\n400 4242 4343\n", "{:?}", finished.reports);
+}
+
+#[test]
+fn a_credential_stays_in_its_folder() {
+    for name in ["../key", "/tmp/key", "a/b", ".", "..", ""] {
+        let finished = with_credentials(User::Caller, shell("echo executed"), &[(name, b"x")]);
+        assert_eq!(finished.failure().step, "mounts", "{name}");
+        assert_eq!(finished.output, "");
+    }
 }

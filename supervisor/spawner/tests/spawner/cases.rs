@@ -254,7 +254,7 @@ fn a_forgotten_run_is_gone_and_a_living_one_is_not() {
 /// A request for a run in nobody's namespaces.
 fn spawn_request(run: u64, tag: Vec<u8>, cgroup: bool, pass: &[&str]) -> Request {
     let pass = pass.iter().map(|name| (*name).to_owned()).collect();
-    Request::Spawn { run, tag, cgroup, pid_namespace: false, user_namespace: false, pass }
+    Request::Spawn { run, tag, cgroup, credentials: false, pid_namespace: false, user_namespace: false, pass }
 }
 
 fn spawn_is_refused_with_its_reason() {

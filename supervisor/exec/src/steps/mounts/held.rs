@@ -38,6 +38,8 @@ pub(super) enum Held<'a> {
     Cgroups,
     /// [`Mount::Mqueue`]
     Mqueue,
+    /// [`Mount::Credentials`]
+    Credentials { target: &'a Path },
 }
 
 /// Takes hold for all mounts, in their order.
@@ -70,6 +72,7 @@ fn one<'a>(mount: &'a Mount, earlier: &[Mount], later: &[Mount]) -> Result<Held<
         Mount::Sys => Held::Sys(tree(Path::new(CGROUPS), true)?),
         Mount::Cgroups => Held::Cgroups,
         Mount::Mqueue => Held::Mqueue,
+        Mount::Credentials { target } => Held::Credentials { target },
     })
 }
 

@@ -6,6 +6,7 @@
 //! the empty folders among them become read-only, since until then mount points are made in them.
 
 pub(crate) mod cgroups;
+mod credentials;
 mod devices;
 mod held;
 mod inaccessible;
@@ -22,7 +23,7 @@ use watt_os::{
 use crate::{
     error::{About, StepError},
     launch::Stage,
-    plan::Mount,
+    plan::{Credentials, Mount},
 };
 use cgroups::OwnGroup;
 use held::Held;
@@ -34,7 +35,9 @@ pub(crate) fn arrange(stage: &mut Stage<'_>) -> Result<(), StepError> {
         return Ok(());
     }
     enter_new()?;
-    make(mounts, &stage.cgroups)
+    let files = credentials::take(stage.credentials.take())?;
+    let owner = stage.plan.identity.as_ref().map(|identity| (identity.uid, identity.gid));
+    make(mounts, &Given { cgroups: &stage.cgroups, files, owner })
 }
 
 /// Enters a mount namespace whose mounts the host does not see.
@@ -43,17 +46,28 @@ pub(crate) fn enter_new() -> Result<(), StepError> {
     mount::detach().about("/")
 }
 
-/// Makes these mounts in the present mount namespace. `own` is where this process is among the cgroups.
-pub(crate) fn make(mounts: &[Mount], own: &[OwnGroup]) -> Result<(), StepError> {
+/// What mounts are made of besides the host's files.
+#[derive(Debug, Default)]
+pub(crate) struct Given<'a> {
+    /// Where this process is among the cgroups.
+    pub(crate) cgroups: &'a [OwnGroup],
+    /// The files of [`Mount::Credentials`].
+    pub(crate) files: Credentials,
+    /// Whom they are for, when it is another user than the present one.
+    pub(crate) owner: Option<(u32, u32)>,
+}
+
+/// Makes these mounts in the present mount namespace.
+pub(crate) fn make(mounts: &[Mount], given: &Given<'_>) -> Result<(), StepError> {
     let held = held::take(mounts)?;
     let mut view = View::default();
     for mount in held {
-        apply(&mut view, mount, own)?;
+        apply(&mut view, mount, given)?;
     }
     view.finish()
 }
 
-fn apply(view: &mut View, mount: Held<'_>, own: &[OwnGroup]) -> Result<(), StepError> {
+fn apply(view: &mut View, mount: Held<'_>, given: &Given<'_>) -> Result<(), StepError> {
     match mount {
         Held::LeftOut => Ok(()),
         Held::Show { tree, target, read_only, optional } => {
@@ -76,8 +90,9 @@ fn apply(view: &mut View, mount: Held<'_>, own: &[OwnGroup]) -> Result<(), StepE
         Held::Devices(sources) => devices::make(view, sources),
         Held::Proc { hide, processes_only } => kernel::proc(view, hide, processes_only),
         Held::Sys(cgroups) => kernel::sys(view, cgroups),
-        Held::Cgroups => cgroups::show_own(own),
+        Held::Cgroups => cgroups::show_own(given.cgroups),
         Held::Mqueue => kernel::mqueue(view),
+        Held::Credentials { target } => credentials::make(view, target, given),
     }
 }
 

@@ -1,0 +1,375 @@
+//! The values of secrets, read for each start of a worker, so that a restart brings the new ones.
+//!
+//! They are read beside the loop: a file may be on a disk that does not answer, and a command takes its time. What was read goes
+//! into one sealed memfd for the exec stage ([`watt_exec::plan::Credentials`]), or, where workers cannot have mounts of their
+//! own, into files of the runtime folder. It is kept nowhere else.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read, Write},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown, fchown},
+    },
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use nix::fcntl::OFlag;
+use watt_config::Sources;
+use watt_core::{
+    RunId, WorkerId,
+    plan::{Plan, Secret, Service},
+    worker::ExecFailure,
+};
+use watt_exec::plan::{CREDENTIALS_SIZE_MAX, Credentials, Task as ExecTask};
+use watt_os::{cgroup::Group, memfd};
+use watt_spawner::protocol::Request;
+
+use crate::{
+    app::App,
+    launch::Launch,
+    perform::failed,
+    runs::Task,
+    secret_command::{self, Answer},
+};
+
+/// How long reading all of a worker's secrets may take.
+const TIME_MAX: Duration = Duration::from_secs(10);
+
+/// A secret that a worker is to get.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    /// The name of its file.
+    pub(crate) file: String,
+    /// Its own name.
+    pub(crate) name: String,
+    /// Where it comes from.
+    pub(crate) source: Source,
+}
+
+/// Where a value comes from, with everything that reading it takes.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// This file.
+    File(PathBuf),
+    /// A variable, as the application was started with it.
+    Variable { name: String, value: Option<String> },
+    /// A file of systemd's for our unit; `None` when it made no folder for that.
+    Credential { name: String, folder: Option<PathBuf> },
+    /// What a command says.
+    Command { program: String, answer: Answer },
+}
+
+/// The folder of systemd's for our unit (systemd.exec(5)).
+pub(crate) const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
+
+/// A secret that cannot be had.
+#[derive(Debug, thiserror::Error)]
+enum Missing {
+    #[error("{0}")]
+    Said(String),
+    #[error(transparent)]
+    Failed(#[from] io::Error),
+}
+
+/// The secrets of a service. `command` starts the program of one.
+pub(crate) fn wanted(
+    plan: &Plan,
+    service: &Service,
+    variables: &Sources,
+    mut command: impl FnMut(&[String]) -> Answer,
+) -> Vec<Wanted> {
+    let wanted = service.secrets.iter().filter_map(|(file, name)| {
+        // The configuration was checked for names that there are not.
+        let source = match plan.secrets.get(name)? {
+            Secret::File(path) => Source::File(path.clone()),
+            Secret::Environment(name) => {
+                Source::Variable { name: name.clone(), value: variables.variable(name) }
+            }
+            Secret::Credential(name) => Source::Credential {
+                name: name.clone(),
+                folder: variables.env.get(CREDENTIALS_DIRECTORY).map(PathBuf::from),
+            },
+            Secret::Command(argv) => {
+                Source::Command { program: argv.first().cloned().unwrap_or_default(), answer: command(argv) }
+            }
+        };
+        Some(Wanted { file: file.clone(), name: name.clone(), source })
+    });
+    wanted.collect()
+}
+
+/// Reads them all.
+///
+/// # Errors
+/// The first that cannot be had, by its name and its source.
+pub(crate) async fn read(wanted: Vec<Wanted>) -> Result<Credentials, ExecFailure> {
+    let mut files = Vec::with_capacity(wanted.len());
+    for Wanted { file, name, source } in wanted {
+        let from = source.to_string();
+        let read = tokio::time::timeout(TIME_MAX, source.read()).await;
+        let value = read.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()));
+        files.push((file, value.map_err(|missing| failure(&name, &from, &missing))?));
+    }
+    Ok(Credentials { files })
+}
+
+fn failure(name: &str, from: &str, missing: &Missing) -> ExecFailure {
+    let (object, errno) = match missing {
+        Missing::Said(text) => (format!("{name}: {from}: {text}"), 0),
+        Missing::Failed(error) => match error.raw_os_error() {
+            Some(errno) => (format!("{name}: {from}"), errno),
+            None => (format!("{name}: {from}: {error}"), 0),
+        },
+    };
+    ExecFailure { step: "secrets".to_owned(), object, errno }
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Source::File(path) => write!(f, "file {}", path.display()),
+            Source::Variable { name, .. } => write!(f, "variable {name}"),
+            Source::Credential { name, .. } => write!(f, "credential {name}"),
+            Source::Command { program, .. } => write!(f, "command {program}"),
+        }
+    }
+}
+
+impl Source {
+    async fn read(self) -> Result<Vec<u8>, Missing> {
+        match self {
+            Source::File(path) => read_file(path).await,
+            Source::Variable { value, .. } => {
+                value.map(String::into_bytes).ok_or_else(|| Missing::Said("it is not set".to_owned()))
+            }
+            Source::Credential { name, folder: Some(folder) } => read_file(folder.join(name)).await,
+            Source::Credential { folder: None, .. } => Err(Missing::Said(
+                "systemd gave watt none: it runs in no unit with LoadCredential=".to_owned(),
+            )),
+            Source::Command { answer, .. } => answer.read(CREDENTIALS_SIZE_MAX).await.map_err(Missing::Said),
+        }
+    }
+}
+
+async fn read_file(path: PathBuf) -> Result<Vec<u8>, Missing> {
+    let read = tokio::task::spawn_blocking(move || read_capped(&path)).await;
+    Ok(read.map_err(io::Error::other)??)
+}
+
+/// Reads a regular file. Anything else could wait for ever, or never end.
+fn read_capped(path: &Path) -> io::Result<Vec<u8>> {
+    // Opening a pipe without this waits for somebody who writes.
+    let file = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
+    let about = file.metadata()?;
+    if !about.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(about.size()).unwrap_or(0).min(CREDENTIALS_SIZE_MAX));
+    file.take(CREDENTIALS_SIZE_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The secrets of a run that is being started, with what waits for them.
+#[derive(Debug)]
+pub(crate) struct News {
+    run: RunId,
+    group: Group,
+    launch: Launch,
+    read: Result<Credentials, ExecFailure>,
+}
+
+impl App {
+    /// Reads the secrets of a worker's run, which starts when they are there.
+    pub(crate) fn read_secrets(&mut self, id: RunId, service: &Service, group: Group, launch: Launch) {
+        let (plan, sources) = (Arc::clone(&self.plan), Arc::clone(&self.sources));
+        let wanted = wanted(&plan, service, &sources, |argv| self.begin_command(argv, id, &group));
+        let sender = self.senders.secrets.clone();
+        let task = tokio::spawn(async move {
+            let read = read(wanted).await;
+            // Fails when the loop has ended, and with it everything else.
+            let _ = sender.send(Box::new(News { run: id, group, launch, read })).await;
+        });
+        if let Some(run) = self.runs.get_mut(&id) {
+            run.tasks.push(Task(task));
+        }
+    }
+
+    /// Starts the program of a secret, in the cgroup and with the mark of the run that waits for it, so that it ends with that.
+    fn begin_command(&mut self, argv: &[String], run: RunId, group: &Group) -> Answer {
+        let (number, answer) = self.secret_commands.begin();
+        let mark = format!("{}={}", crate::life::VARIABLE, self.life.of_run(run)).into_bytes();
+        let launch =
+            secret_command::launch(argv, &self.sources.env, mark, &self.plan.root, group.legacy_procs());
+        let task = postcard::to_stdvec(&ExecTask::Launch(Box::new(launch))).map_err(io::Error::other);
+        let task = task.and_then(|task| memfd::sealed(c"watt-launch", &task));
+        match task.and_then(|task| Ok((task, group.open_unified()?))) {
+            Ok((task, cgroup)) => {
+                let request = Request::Spawn {
+                    run: number,
+                    tag: Vec::new(),
+                    cgroup: cgroup.is_some(),
+                    credentials: false,
+                    pid_namespace: false,
+                    user_namespace: false,
+                    pass: Vec::new(),
+                };
+                self.link.request(request, [task].into_iter().chain(cgroup).collect());
+            }
+            Err(error) => self.secret_commands.failed(number, error.to_string()),
+        }
+        answer
+    }
+
+    /// The secrets of a run were read. It is started with them, or counts as failed.
+    pub(crate) fn secrets_read(&mut self, News { run: id, group, launch, read }: News) {
+        let Some(worker) = self.runs.get(&id).map(|run| run.worker.clone()) else { return };
+        let started = read.and_then(|credentials| {
+            let memfd = hand_over(&credentials, &launch)
+                .map_err(|error| failed("secrets", worker.service.to_string(), &error))?;
+            self.request_spawn(id, &group, launch, memfd)
+        });
+        if let Err(failure) = started {
+            self.exec_failed(&worker, id, failure);
+        }
+    }
+
+    /// The folder on the host goes with the run.
+    pub(crate) fn remove_secrets(&self, worker: &WorkerId) {
+        let has_some =
+            self.plan.services.get(&worker.service).is_some_and(|service| !service.secrets.is_empty());
+        let folder = self.places.worker_credentials(worker);
+        if has_some && let Err(error) = remove_folder(&folder) {
+            tracing::warn!("{} cannot be removed: {error}", folder.display());
+        }
+    }
+}
+
+/// Puts them where the worker finds them: into a memfd for the exec stage, or into files.
+fn hand_over(credentials: &Credentials, launch: &Launch) -> io::Result<Option<OwnedFd>> {
+    match &launch.credentials {
+        Some(folder) if !launch.plan.has_credentials() => {
+            write_files(folder, credentials, launch.owner).map(|()| None)
+        }
+        Some(_) | None => sealed(credentials).map(Some),
+    }
+}
+
+/// The memfd for the exec stage.
+///
+/// # Errors
+/// EFBIG when all of them together are more than 1 MiB.
+pub(crate) fn sealed(credentials: &Credentials) -> io::Result<OwnedFd> {
+    let encoded = postcard::to_stdvec(credentials).map_err(io::Error::other)?;
+    if encoded.len() > CREDENTIALS_SIZE_MAX {
+        return Err(nix::errno::Errno::EFBIG.into());
+    }
+    memfd::sealed(c"watt-credentials", &encoded)
+}
+
+/// Makes the folder anew, empty: where the exec stage mounts the real one, or with the files themselves.
+pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
+    remove_folder(folder)?;
+    let service = folder.parent().unwrap_or(folder);
+    for outer in [service.parent().unwrap_or(service), service] {
+        make_dir(outer, 0o711)?;
+    }
+    make_dir(folder, 0o700)
+}
+
+fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(mode).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        result => result,
+    }
+}
+
+/// Removes it with what is in it.
+pub(crate) fn remove_folder(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+/// Writes the files into the folder on the host, for the worker's user alone.
+pub(crate) fn write_files(
+    folder: &Path,
+    credentials: &Credentials,
+    owner: Option<(u32, u32)>,
+) -> io::Result<()> {
+    let (uid, gid) = owner.unzip();
+    for (name, content) in &credentials.files {
+        let mut file = File::options().write(true).create_new(true).mode(0o400).open(folder.join(name))?;
+        file.write_all(content)?;
+        fchown(&file, uid, gid)?;
+    }
+    chown(folder, uid, gid)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn file(path: &Path) -> Vec<Wanted> {
+        vec![Wanted { file: "key".into(), name: "db".into(), source: Source::File(path.into()) }]
+    }
+
+    #[track_caller]
+    fn check(failure: Result<Credentials, ExecFailure>, object: &str, errno: i32) {
+        let failure = failure.expect_err("no secret");
+        assert_eq!(
+            (failure.step.as_str(), failure.object.as_str(), failure.errno),
+            ("secrets", object, errno)
+        );
+    }
+
+    #[tokio::test]
+    async fn what_is_missing_is_named_with_its_source() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        let text = format!("db: file {}", path.display());
+        check(read(file(&path)).await, &text, 2);
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        check(read(file(&path)).await, &format!("{text}: it is not a regular file"), 0);
+        let variable = Source::Variable { name: "DB".into(), value: None };
+        let wanted = vec![Wanted { file: "key".into(), name: "db".into(), source: variable }];
+        check(read(wanted).await, "db: variable DB: it is not set", 0);
+    }
+
+    #[tokio::test]
+    async fn a_file_is_read_byte_for_byte() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        fs::write(&path, b"a\0\xff\n").unwrap();
+        assert_eq!(read(file(&path)).await.unwrap().files, [("key".to_owned(), b"a\0\xff\n".to_vec())]);
+    }
+
+    #[test]
+    fn all_together_have_a_bound() {
+        let of_size = |size| Credentials { files: vec![("key".into(), vec![0; size])] };
+        assert!(sealed(&of_size(CREDENTIALS_SIZE_MAX - 100)).is_ok());
+        let error = sealed(&of_size(CREDENTIALS_SIZE_MAX)).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(nix::errno::Errno::EFBIG as i32));
+    }
+
+    #[test]
+    fn a_folder_is_made_anew_with_the_files() {
+        let outer = tempfile::tempdir().unwrap();
+        let folder = outer.path().join("credentials/api/0");
+        for content in [b"first", b"later"] {
+            make_folder(&folder).unwrap();
+            let credentials = Credentials { files: vec![("key".into(), content.to_vec())] };
+            write_files(&folder, &credentials, None).unwrap();
+            assert_eq!(fs::read(folder.join("key")).unwrap(), content);
+        }
+        assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(fs::metadata(folder.join("key")).unwrap().permissions().mode() & 0o777, 0o400);
+        remove_folder(&folder).unwrap();
+        remove_folder(&folder).unwrap();
+    }
+}
