@@ -138,6 +138,54 @@ fn a_fork_bomb_meets_its_limit_of_processes() {
     app.down();
 }
 
+const CEILINGS: &str = r#"
+limits: { pids: 60 }
+services:
+  api:
+    command: [sh, -c, "echo cpus=$(grep Cpus_allowed_list /proc/self/status | cut -f2); exec sleep 1000"]
+    listen: none
+    workers: 2
+    limits: { cpu_weight: 50, cpuset: "0", io: { /: { read_bytes: 100M } } }
+    limits_total: { memory: 300M, pids: 40 }
+"#;
+
+#[test]
+fn ceilings_hold_for_all_workers_of_a_service_and_of_the_application() {
+    let Some(user) = limited_user() else { return };
+    let app = App::yaml(CEILINGS, user);
+    app.up();
+    let unenforced = app.service("api")["unenforced"].to_string();
+    assert!(unenforced == "[]" || matches!(user, User::Ordinary), "{unenforced}");
+    let output = wait("both have said where they may run", || {
+        let output = app.ok(&["logs", "api"]);
+        if output.matches("cpus=").count() == 2 { Ok(output) } else { Err(output) }
+    });
+    if !unenforced.contains("cpuset") {
+        assert_eq!(output.matches("\"cpus=0\"").count(), 2, "{output}");
+    }
+    let cgroups = app.ok(&["inspect", "api"]);
+    let dirs: Vec<&Path> = cgroups
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("cgroup "))
+        .map(|dir| Path::new(dir.trim()))
+        .collect();
+    let read = |levels: usize, names: &[&str]| {
+        let found = dirs
+            .iter()
+            .filter_map(|dir| dir.ancestors().nth(levels))
+            .flat_map(|dir| names.iter().filter_map(move |name| fs::read_to_string(dir.join(name)).ok()));
+        found.map(|text| text.trim().to_owned()).next().unwrap_or_default()
+    };
+    assert_eq!(read(1, &["memory.max", "memory.limit_in_bytes"]), (300 << 20).to_string(), "{cgroups}");
+    assert_eq!(read(1, &["pids.max"]), "40");
+    assert_eq!(read(2, &["pids.max"]), "60");
+    let weight = read(0, &["cpu.weight", "cpu.shares"]);
+    assert!(weight == "50" || weight == "512", "{weight}");
+    let bound = read(0, &["io.max", "blkio.throttle.read_bps_device"]);
+    assert!(bound.contains(&(100 << 20).to_string()), "{bound}");
+    app.down();
+}
+
 #[test]
 fn what_an_ordinary_user_cannot_have_enforced_is_named() {
     let app = App::case("", User::Ordinary);

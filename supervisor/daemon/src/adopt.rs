@@ -263,8 +263,8 @@ impl App {
 
     fn adopt_group(&mut self, worker: &WorkerId) -> Group {
         let Some(service) = self.plan.services.get(&worker.service).cloned() else { return Group::default() };
-        let (group, unenforced) = self.cgroups.adopt(worker, &service.limits);
-        self.note_unenforced(&service, &unenforced);
+        let (group, unenforced) = self.cgroups.adopt(worker, &self.plan);
+        self.note_unenforced(&service, unenforced);
         group
     }
 

@@ -1,11 +1,14 @@
 //! The application's cgroups: made at the start, one for each run, and what the host does not let them enforce.
 
-use std::{io, time::Duration};
+use std::{collections::BTreeSet, io, time::Duration};
 
-use watt_core::{AppName, WorkerId, plan};
-use watt_os::cgroup::{self, Group, Mode, Tree, Unenforced, WayOut};
+use watt_core::{
+    AppName, WorkerId,
+    plan::{self, CgroupLimits, Plan},
+};
+use watt_os::cgroup::{self, Controller, Group, Mode, Tree, Unenforced, WayOut};
 
-use crate::{addresses, doctor, places::Places};
+use crate::{addresses, doctor, places::Places, words};
 
 /// The cgroups of an application on this host, as far as it has any.
 #[derive(Debug)]
@@ -41,35 +44,63 @@ impl Cgroups {
         &self.found
     }
 
-    /// Makes the cgroup for a new run and sets its limits. Returns those that are not enforced. What a killed
-    /// predecessor left in it does not come back: the group of a worker is used by one run at a time.
-    pub(crate) fn create(
-        &self,
-        worker: &WorkerId,
-        limits: &plan::Limits,
-    ) -> io::Result<(Group, Vec<Unenforced>)> {
-        let limits = of_plan(limits);
+    /// Sets the ceiling of the whole application. Returns what of it is not enforced, in words.
+    pub(crate) fn limit_application(&self, ceiling: &CgroupLimits) -> Vec<String> {
+        let group = self.tree.as_ref().map(Tree::application).unwrap_or_default();
+        words::unenforced(&self.set(&group, &of_ceiling(ceiling)))
+    }
+
+    /// Makes the cgroup for a new run and sets its limits, and those of its service. Returns in words what is not enforced.
+    /// What a killed predecessor left in it does not come back: the group of a worker is used by one run at a time.
+    pub(crate) fn create(&self, worker: &WorkerId, plan: &Plan) -> io::Result<(Group, Vec<String>)> {
+        let Some(limits) = Levels::of(worker, plan) else { return Ok(Default::default()) };
         let group = self.group(worker, &limits);
         if let Some(tree) = &self.tree {
-            tree.make(&group)?;
+            tree.make(&group, &limits.controllers())?;
         }
-        let unenforced = group.set_limits(&limits);
+        let unenforced = self.enforce(worker, &group, &limits);
         Ok((group, unenforced))
     }
 
-    /// The cgroup of a run that a predecessor started, with the limits that are not enforced: they are set once more
-    /// to find out.
-    pub(crate) fn adopt(&self, worker: &WorkerId, limits: &plan::Limits) -> (Group, Vec<Unenforced>) {
-        let limits = of_plan(limits);
+    /// The cgroup of a run that is there already, with what is not enforced, in words: a predecessor started it, and limits
+    /// are set once more to find out.
+    pub(crate) fn adopt(&self, worker: &WorkerId, plan: &Plan) -> (Group, Vec<String>) {
+        let Some(limits) = Levels::of(worker, plan) else { return Default::default() };
         let group = self.group(worker, &limits);
-        let unenforced = group.set_limits(&limits);
+        let unenforced = self.enforce(worker, &group, &limits);
         (group, unenforced)
     }
 
-    fn group(&self, worker: &WorkerId, limits: &cgroup::Limits) -> Group {
+    /// A service's ceiling first: a worker cannot have CPUs that the service has not.
+    fn enforce(&self, worker: &WorkerId, group: &Group, limits: &Levels) -> Vec<String> {
+        let mut unenforced = Vec::new();
+        if limits.service != cgroup::Limits::default() {
+            let service = self.tree.as_ref().map(|tree| tree.service(worker.service.as_str()));
+            let missing = self.set(&service.unwrap_or_default(), &limits.service);
+            unenforced
+                .extend(words::unenforced(&missing).into_iter().map(|line| format!("limits_total: {line}")));
+        }
+        let mut missing = words::unenforced(&group.set_limits(&limits.worker));
+        missing.append(&mut unenforced);
+        missing
+    }
+
+    /// Sets the limits of a group that has no processes of its own. What cannot be made is told like what is not there.
+    fn set(&self, group: &Group, limits: &cgroup::Limits) -> Vec<Unenforced> {
+        let needed = limits.controllers();
+        let group = group.clone().only_for(&needed);
+        if let Some(tree) = &self.tree
+            && let Err(error) = tree.make(&group, &needed)
+        {
+            tracing::warn!("a cgroup cannot be made: {error}");
+        }
+        group.set_limits(limits)
+    }
+
+    fn group(&self, worker: &WorkerId, limits: &Levels) -> Group {
         let index = worker.index.to_string();
         let group = self.tree.as_ref().map(|tree| tree.worker(worker.service.as_str(), &index));
-        group.map(|group| group.only_for(limits)).unwrap_or_default()
+        group.map(|group| group.only_for(&limits.controllers())).unwrap_or_default()
     }
 
     /// Ends and removes what an application whose spawner was killed left behind: there is never a second copy.
@@ -111,14 +142,68 @@ async fn remove(group: Group) -> io::Result<()> {
     group.remove()
 }
 
-fn of_plan(limits: &plan::Limits) -> cgroup::Limits {
-    let plan::Limits { cgroup, oom_group, rlimits: _ } = limits;
-    let plan::CgroupLimits { memory, memory_high, cpu_millis, pids, .. } = cgroup;
+/// The limits that hold for a worker.
+struct Levels {
+    worker: cgroup::Limits,
+    /// Of all workers of its service together.
+    service: cgroup::Limits,
+    /// Of all services together.
+    application: cgroup::Limits,
+}
+
+impl Levels {
+    /// `None` for a worker of no service of the plan.
+    fn of(worker: &WorkerId, plan: &Plan) -> Option<Levels> {
+        let service = plan.services.get(&worker.service)?;
+        let plan::Limits { cgroup, oom_group, rlimits: _ } = &service.limits;
+        Some(Levels {
+            worker: cgroup::Limits { oom_group: *oom_group, ..of_ceiling(cgroup) },
+            service: of_ceiling(&service.limits_total),
+            application: of_ceiling(&plan.limits),
+        })
+    }
+
+    /// What a process has to be in for all of them to hold.
+    fn controllers(&self) -> BTreeSet<Controller> {
+        [&self.worker, &self.service, &self.application]
+            .into_iter()
+            .flat_map(|limits| limits.controllers())
+            .collect()
+    }
+}
+
+fn of_ceiling(limits: &CgroupLimits) -> cgroup::Limits {
+    let CgroupLimits {
+        memory,
+        memory_high,
+        memory_low,
+        memory_min,
+        swap,
+        cpu_millis,
+        cpu_weight,
+        cpus,
+        pids,
+        io_weight,
+        io,
+        hugetlb,
+    } = limits;
+    let bounds = |limits: &plan::IoLimits| {
+        let plan::IoLimits { read_bytes, write_bytes, read_ops, write_ops } = *limits;
+        cgroup::IoLimits { read_bytes, write_bytes, read_ops, write_ops }
+    };
     cgroup::Limits {
         memory: *memory,
         memory_high: *memory_high,
+        memory_low: *memory_low,
+        memory_min: *memory_min,
+        swap: *swap,
         cpu_millis: *cpu_millis,
+        cpu_weight: *cpu_weight,
+        cpus: cpus.clone(),
         pids: *pids,
-        oom_group: *oom_group,
+        io_weight: *io_weight,
+        io: io.iter().map(|(path, limits)| (path.clone(), bounds(limits))).collect(),
+        hugetlb: hugetlb.clone(),
+        oom_group: false,
     }
 }

@@ -30,7 +30,7 @@ use crate::{
     logs,
     places::WorkerPlaces,
     runs::{Run, SIGCONT, SIGKILL, SIGTERM, Task},
-    secrets, status, words,
+    secrets, status,
 };
 
 /// Starts performed before the loop looks for other news.
@@ -76,9 +76,9 @@ impl App {
         let places = self.places.worker(worker);
         let (group, unenforced) = self
             .cgroups
-            .create(worker, &service.limits)
+            .create(worker, &self.plan)
             .map_err(|error| failed("cgroup", worker.to_string(), &error))?;
-        self.note_unenforced(&service, &unenforced);
+        self.note_unenforced(&service, unenforced);
         // A run exists from here on, even if what follows fails: its cgroup is released like any other's.
         let mark = self.life.of_run(run);
         let new = Run::new(worker.clone(), group.clone(), &mark, status::now_ms());
@@ -311,12 +311,7 @@ impl App {
         found
     }
 
-    pub(crate) fn note_unenforced(
-        &mut self,
-        service: &watt_core::plan::Service,
-        unenforced: &[watt_os::cgroup::Unenforced],
-    ) {
-        let mut missing = words::unenforced(unenforced);
+    pub(crate) fn note_unenforced(&mut self, service: &watt_core::plan::Service, mut missing: Vec<String>) {
         let account = self.accounts.get(&service.id).and_then(|account| account.as_ref().ok()?.as_ref());
         missing.extend(launch::missing(service, &self.host, account));
         self.unenforced.insert(service.id.to_string(), missing);

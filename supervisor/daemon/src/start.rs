@@ -169,6 +169,8 @@ pub(crate) async fn start(
             earlier.end_leftovers().await;
         }
     }
+    let unenforced = cgroups.limit_application(&plan.limits);
+    warnings.extend(unenforced.into_iter().map(|line| format!("limits of the application: {line}")));
     warnings.extend(doctor::warnings(probe.as_ref(), cgroups.found().clone(), &plan));
     Ok(Start { sources, plan, places: places.clone(), life, host, cgroups, warnings, listeners })
 }

@@ -2,6 +2,7 @@
 //! seen to be named. Everything is made in a tree of the test's own, and removed.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io::Read,
     net::TcpListener,
@@ -13,7 +14,7 @@ use std::{
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use watt_os::{
-    cgroup::{Controller, Group, Host, LimitName, Limits, Mode, Tree},
+    cgroup::{Controller, Group, Host, IoLimits, LimitName, Limits, Mode, Reason, Tree},
     sock_diag::SockDiag,
 };
 
@@ -37,7 +38,8 @@ impl Fixture {
         }
         // No process is moved into `supervisor`: the test is not alone in its process. On v2 this turns controllers on.
         tree.enter_supervisor(&[]).unwrap();
-        let group = tree.create_worker("api", "0").unwrap();
+        let group = tree.worker("api", "0");
+        tree.make(&group, &every()).unwrap();
         Some(Fixture { tree, group, children: Vec::new() })
     }
 
@@ -96,6 +98,12 @@ impl Drop for Fixture {
             let _ = fs::remove_dir(dir);
         }
     }
+}
+
+/// The controllers of all limits.
+fn every() -> BTreeSet<Controller> {
+    use Controller::{Cpu, Cpuset, Hugetlb, Io, Memory, Pids};
+    [Memory, Cpu, Cpuset, Pids, Io, Hugetlb].into()
 }
 
 fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -184,6 +192,103 @@ fn limits_change_in_place_up_down_and_away() {
     if fixture.procs().iter().any(|procs| procs.with_file_name(pids).exists()) {
         assert_eq!(fixture.file(pids), "max");
     }
+}
+
+#[test]
+fn a_weight_of_cpu_time_is_the_kernels() {
+    let Some(fixture) = Fixture::new("weight") else { return };
+    if fixture.is_enforced(&Limits { cpu_weight: Some(50), ..Limits::default() }, LimitName::CpuWeight) {
+        match Host::detect(Path::new("/")).unwrap().mode() {
+            Mode::Unified => assert_eq!(fixture.file("cpu.weight"), "50"),
+            _ => assert_eq!(fixture.file("cpu.shares"), "512"),
+        }
+    }
+}
+
+#[test]
+fn processes_stay_on_their_cpus_and_may_come_back() {
+    let Some(mut fixture) = Fixture::new("cpuset") else { return };
+    let limits = Limits { cpus: [0].into(), ..Limits::default() };
+    if !fixture.is_enforced(&limits, LimitName::Cpuset) {
+        return;
+    }
+    let pid = fixture.run("sleep 600").id();
+    let allowed = || {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:\t")).unwrap().to_owned()
+    };
+    eventually("it is on its CPU", || allowed() == "0");
+    assert_eq!(fixture.group.set_limits(&Limits::default()), []);
+    let all = fs::read_to_string("/sys/devices/system/cpu/online").unwrap();
+    eventually("it may run everywhere", || allowed() == all.trim());
+    // None of these is there.
+    let limits = Limits { cpus: [4000].into(), ..Limits::default() };
+    assert!(!fixture.is_enforced(&limits, LimitName::Cpuset));
+}
+
+#[test]
+fn reading_from_a_disk_is_bounded_and_set_free() {
+    let Some(fixture) = Fixture::new("io") else { return };
+    let bounds = IoLimits { read_bytes: Some(1 << 20), ..IoLimits::default() };
+    let limits = Limits { io: [("/".into(), bounds)].into(), ..Limits::default() };
+    if !fixture.is_enforced(&limits, LimitName::Io) {
+        return;
+    }
+    let file = match Host::detect(Path::new("/")).unwrap().mode() {
+        Mode::Unified => "io.max",
+        _ => "blkio.throttle.read_bps_device",
+    };
+    assert!(fixture.file(file).contains("1048576"), "{}", fixture.file(file));
+    let bounds = IoLimits { write_ops: Some(100), ..bounds };
+    let limits = Limits { io: [("/".into(), bounds), ("/proc".into(), bounds)].into(), ..Limits::default() };
+    let missing: Vec<Reason> =
+        fixture.group.set_limits(&limits).into_iter().map(|entry| entry.reason).collect();
+    let no_device = Reason::NoDevice("/proc is not on a block device".into());
+    match file {
+        "io.max" => assert_eq!(missing, [no_device]),
+        _ => assert_eq!(missing, [Reason::OnlyDirectWrites, no_device]),
+    }
+    assert_eq!(fixture.group.set_limits(&Limits::default()), []);
+    assert_eq!(fixture.file(file), "");
+}
+
+#[test]
+fn workers_share_the_ceiling_of_their_service() {
+    let Some(mut fixture) = Fixture::new("ceiling") else { return };
+    let service = fixture.tree.service("api");
+    let limits = Limits { pids: Some(8), ..Limits::default() };
+    if !service.set_limits(&limits).is_empty() {
+        return;
+    }
+    fixture.run("for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 600 & done; wait");
+    eventually("the ceiling is met", || service.usage().pids == Some(8));
+    let second = fixture.tree.create_worker("api", "1").unwrap();
+    let refused = fixture.group.members().len() < 12;
+    assert!(refused, "{:?}", fixture.group.members());
+    // The kernel refuses forks, and lets a process move in that is there already.
+    let mut command = Command::new("/bin/bash");
+    command.args(["-c", "read; (:) && echo yes || echo no"]);
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    second.join(child.id()).unwrap();
+    drop(child.stdin.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("yes"), "{output:?}");
+    second.remove().unwrap();
+}
+
+#[test]
+fn a_group_takes_the_processes_of_a_smaller_one_over() {
+    let Some(mut fixture) = Fixture::new("grow") else { return };
+    let whole = fixture.group.clone();
+    fixture.group = whole.clone().only_for(&BTreeSet::new());
+    assert_eq!(read_line(fixture.run("sleep 600 & echo up; wait")), "up");
+    eventually("both are there", || fixture.group.members().len() == 2);
+    whole.take_over(&fixture.group).unwrap();
+    for dir in whole.directories() {
+        assert_eq!(fs::read_to_string(dir.join("cgroup.procs")).unwrap().lines().count(), 2, "{dir:?}");
+    }
+    fixture.group = whole;
 }
 
 #[test]

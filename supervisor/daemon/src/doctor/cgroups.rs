@@ -1,23 +1,40 @@
 //! Which limits the host enforces, found out with a cgroup of our own that is removed again.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
 };
 
-use watt_os::cgroup::{Host, LimitName, Limits, Mode, Tree};
+use watt_os::cgroup::{Controller, Host, LimitName, Limits, Mode, Reason, Tree, Unenforced};
 
 /// The service of the trial: a name that no service can have, so that no running application's is touched.
 const SERVICE: &str = "-doctor";
-/// Values that every kernel takes: 64 MiB, and as much of the rest.
+/// Values that every kernel takes, of the controllers that are on in any case: 64 MiB, and as much of the rest.
 const LIMITS: Limits = Limits {
     memory: Some(64 << 20),
     memory_high: Some(32 << 20),
-    cpu_millis: Some(500),
+    memory_low: Some(16 << 20),
+    memory_min: Some(8 << 20),
+    swap: None,
+    cpu_millis: None,
+    cpu_weight: None,
+    cpus: BTreeSet::new(),
     pids: Some(64),
+    io_weight: None,
+    io: BTreeMap::new(),
+    hugetlb: BTreeMap::new(),
     oom_group: true,
 };
+/// The others: their controllers are turned on for the first limit that needs them, which a trial must not be.
+const BY_CONTROLLER: [(LimitName, Controller); 6] = [
+    (LimitName::Cpu, Controller::Cpu),
+    (LimitName::CpuWeight, Controller::Cpu),
+    (LimitName::IoWeight, Controller::Io),
+    (LimitName::Cpuset, Controller::Cpuset),
+    (LimitName::Io, Controller::Io),
+    (LimitName::Hugetlb, Controller::Hugetlb),
+];
 
 /// What was found out about cgroups.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,10 +77,11 @@ impl Cgroups {
             let reason = refusal.map_or_else(|| "no cgroups are mounted".to_owned(), ToString::to_string);
             return Cgroups::none(mode, reason);
         }
-        match tree.create_worker(SERVICE, "0") {
-            Ok(group) => {
-                let missing = group.set_limits(&LIMITS);
-                let missing = missing.into_iter().map(|entry| (entry.limit, entry.to_string())).collect();
+        let group = tree.worker(SERVICE, "0");
+        match tree.make(&group, &LIMITS.controllers()) {
+            Ok(()) => {
+                let missing = group.set_limits(&LIMITS).into_iter().chain(not_there(tree));
+                let missing = missing.map(|entry| (entry.limit, entry.to_string())).collect();
                 // An empty cgroup that was just made can be removed.
                 let _ = group.remove();
                 Cgroups { mode, refused: None, missing }
@@ -77,6 +95,12 @@ impl Cgroups {
     }
 }
 
+/// The limits whose controllers are not there.
+fn not_there(tree: &Tree) -> impl Iterator<Item = Unenforced> {
+    let missing = BY_CONTROLLER.into_iter().filter(|(_, controller)| !tree.offers(*controller));
+    missing.map(|(limit, controller)| Unenforced { limit, reason: Reason::NoController(controller.name()) })
+}
+
 /// The unit's cgroup, when a service manager gave it to us: then it is not left at the end.
 fn delegated_unit(tree: &Tree) -> Option<PathBuf> {
     let way = tree.way_out();
@@ -87,13 +111,15 @@ fn delegated_unit(tree: &Tree) -> Option<PathBuf> {
 fn not_offered(unit: &Path) -> BTreeMap<LimitName, String> {
     let offered = fs::read_to_string(unit.join("cgroup.controllers")).unwrap_or_default();
     let needed = [
-        (LimitName::Memory, "memory"),
-        (LimitName::MemoryHigh, "memory"),
-        (LimitName::Cpu, "cpu"),
-        (LimitName::Pids, "pids"),
+        (LimitName::Memory, Controller::Memory),
+        (LimitName::MemoryHigh, Controller::Memory),
+        (LimitName::MemoryLow, Controller::Memory),
+        (LimitName::MemoryMin, Controller::Memory),
+        (LimitName::Pids, Controller::Pids),
     ];
-    let missing =
-        needed.into_iter().filter(|(_, name)| !offered.split_whitespace().any(|offer| offer == *name));
+    let needed =
+        needed.into_iter().chain(BY_CONTROLLER).map(|(limit, controller)| (limit, controller.name()));
+    let missing = needed.filter(|(_, name)| !offered.split_whitespace().any(|offer| offer == *name));
     missing
         .map(|(limit, name)| (limit, format!("the controller {name} is not delegated to this unit")))
         .collect()
@@ -149,8 +175,15 @@ mod tests {
     #[test]
     fn a_unit_without_a_controller_is_named() {
         let unit = tempfile::tempdir().unwrap();
-        fs::write(unit.path().join("cgroup.controllers"), "cpuset cpu pids\n").unwrap();
+        fs::write(unit.path().join("cgroup.controllers"), "cpuset cpu pids io\n").unwrap();
         let missing: Vec<LimitName> = not_offered(unit.path()).into_keys().collect();
-        assert_eq!(missing, [LimitName::Memory, LimitName::MemoryHigh]);
+        let expected = [
+            LimitName::Memory,
+            LimitName::MemoryHigh,
+            LimitName::MemoryLow,
+            LimitName::MemoryMin,
+            LimitName::Hugetlb,
+        ];
+        assert_eq!(missing, expected);
     }
 }

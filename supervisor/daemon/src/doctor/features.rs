@@ -137,8 +137,9 @@ fn cgroups(facts: &Facts) -> Finding {
 }
 
 fn limits(facts: &Facts) -> impl Iterator<Item = Finding> {
-    let limits = [LimitName::Memory, LimitName::MemoryHigh, LimitName::Cpu, LimitName::Pids];
-    limits.into_iter().map(|limit| {
+    // What belongs to the limit of memory is told with it.
+    let told = |limit: &LimitName| !matches!(limit, LimitName::Swap | LimitName::OomGroup);
+    LimitName::ALL.into_iter().filter(told).map(|limit| {
         let topic = Topic::Limit(limit);
         match (&facts.cgroups.refused, facts.cgroups.missing.get(&limit)) {
             (Some(_), _) => off(topic, "needs cgroups", delegate(facts)),
@@ -395,8 +396,15 @@ pub(super) mod tests {
             "cgroups",
             "memory limit",
             "memory_high limit",
+            "memory_low",
+            "memory_min",
             "cpu limit",
+            "cpu_weight",
+            "cpuset",
             "pids limit",
+            "io_weight",
+            "io limit",
+            "hugetlb limit",
             "end of whole workers",
         ];
         let fixes = [

@@ -2,7 +2,7 @@
 
 use watt_api::control::{Feature, FeatureState};
 use watt_core::{
-    plan::{Limits, Network, Plan, Service},
+    plan::{Network, Plan, Service},
     sandbox::{ProtectHome, ProtectProc, ProtectSystem, Sandbox, User},
 };
 use watt_os::cgroup::LimitName;
@@ -108,9 +108,16 @@ impl Topic {
             Topic::Cgroups => "cgroups",
             Topic::Limit(LimitName::Memory) => "memory limit",
             Topic::Limit(LimitName::MemoryHigh) => "memory_high limit",
-            Topic::Limit(LimitName::Cpu) => "cpu limit",
-            Topic::Limit(LimitName::Pids) => "pids limit",
+            Topic::Limit(LimitName::MemoryLow) => "memory_low",
+            Topic::Limit(LimitName::MemoryMin) => "memory_min",
             Topic::Limit(LimitName::Swap) => "swap limit",
+            Topic::Limit(LimitName::Cpu) => "cpu limit",
+            Topic::Limit(LimitName::CpuWeight) => "cpu_weight",
+            Topic::Limit(LimitName::Cpuset) => "cpuset",
+            Topic::Limit(LimitName::Pids) => "pids limit",
+            Topic::Limit(LimitName::IoWeight) => "io_weight",
+            Topic::Limit(LimitName::Io) => "io limit",
+            Topic::Limit(LimitName::Hugetlb) => "hugetlb limit",
             Topic::Limit(LimitName::OomGroup) => "oom_group",
             Topic::WholeWorkers => "end of whole workers",
             Topic::Isolation => "isolation",
@@ -160,8 +167,10 @@ impl Topic {
             Topic::OpenFiles => false,
             // There are other ways, which serve as well.
             Topic::WholeWorkers | Topic::AnyIp => false,
-            Topic::Cgroups => some(|service| has_limits(&service.limits)),
-            Topic::Limit(limit) => plan.services.values().any(|service| has_limit(&service.limits, limit)),
+            Topic::Cgroups => {
+                some(|service| LimitName::ALL.into_iter().any(|limit| has_limit(service, limit)))
+            }
+            Topic::Limit(limit) => plan.services.values().any(|service| has_limit(service, limit)),
             Topic::Isolation | Topic::UserNamespaces | Topic::NamesInHosts => true,
             Topic::PrivateNetwork | Topic::Redirect | Topic::OutsideNames => {
                 some(|service| service.network == Network::Private)
@@ -178,19 +187,21 @@ fn has_other_user(service: &Service) -> bool {
     service.sandbox.user != User::Same || !service.sandbox.supplementary_groups.is_empty()
 }
 
-fn has_limits(limits: &Limits) -> bool {
-    [LimitName::Memory, LimitName::MemoryHigh, LimitName::Cpu, LimitName::Pids]
-        .into_iter()
-        .any(|limit| has_limit(limits, limit))
-}
-
-fn has_limit(limits: &Limits, limit: LimitName) -> bool {
-    match limit {
-        LimitName::Memory | LimitName::Swap | LimitName::OomGroup => limits.cgroup.memory.is_some(),
-        LimitName::MemoryHigh => limits.cgroup.memory_high.is_some(),
-        LimitName::Cpu => limits.cgroup.cpu_millis.is_some(),
-        LimitName::Pids => limits.cgroup.pids.is_some(),
-    }
+fn has_limit(service: &Service, limit: LimitName) -> bool {
+    [&service.limits.cgroup, &service.limits_total].into_iter().any(|limits| match limit {
+        LimitName::Memory | LimitName::OomGroup => limits.memory.is_some(),
+        LimitName::Swap => limits.memory.is_some() || limits.swap.is_some(),
+        LimitName::MemoryHigh => limits.memory_high.is_some(),
+        LimitName::MemoryLow => limits.memory_low.is_some(),
+        LimitName::MemoryMin => limits.memory_min.is_some(),
+        LimitName::Cpu => limits.cpu_millis.is_some(),
+        LimitName::CpuWeight => limits.cpu_weight.is_some(),
+        LimitName::Cpuset => !limits.cpus.is_empty(),
+        LimitName::Pids => limits.pids.is_some(),
+        LimitName::IoWeight => limits.io_weight.is_some(),
+        LimitName::Io => !limits.io.is_empty(),
+        LimitName::Hugetlb => !limits.hugetlb.is_empty(),
+    })
 }
 
 /// What is missing and this application asks for: each with its reason and what would turn it on.

@@ -26,6 +26,12 @@ pub(super) fn number(path: &Path) -> Option<u64> {
     read(path).ok()?.trim().parse().ok()
 }
 
+/// The words of a file, such as `cgroup.controllers`; none when it cannot be read.
+pub(super) fn words(path: &Path) -> impl Iterator<Item = String> + use<> {
+    let text = read(path).unwrap_or_default();
+    text.split_whitespace().map(str::to_owned).collect::<Vec<_>>().into_iter()
+}
+
 /// Finds `key value` in a flat keyed file.
 pub(super) fn keyed(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
@@ -35,6 +41,11 @@ pub(super) fn keyed(text: &str, key: &str) -> Option<u64> {
 pub(super) fn processes(dir: &Path) -> Vec<u32> {
     let text = read(&dir.join("cgroup.procs")).unwrap_or_default();
     text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid != 0).collect()
+}
+
+/// A process that has ended need not be moved.
+pub(super) fn gone_is_fine(error: io::Error) -> io::Result<()> {
+    if error.raw_os_error() == Some(libc::ESRCH) { Ok(()) } else { Err(error) }
 }
 
 /// Makes a directory that may be there already.

@@ -11,7 +11,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Controller, Limits, file};
+use super::{Controller, file};
+
+/// How often members are looked for that are to be moved. What is forked by one that was moved is born in its new place, so
+/// that this ends soon.
+pub(super) const MOVES_MAX: usize = 16;
 
 /// The directories of one cgroup. It is a set of paths: dropping it changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -26,20 +30,19 @@ impl Group {
         self.unified.is_some() || !self.legacy.is_empty()
     }
 
-    /// The same group without the v1 hierarchies that it has no use for under these limits. Each costs every start five
-    /// calls and a wait for the kernel's lock on all forks, and every stop the same again.
+    /// The same group without the v1 hierarchies that it has no use for, when limits need these controllers: its own, and
+    /// those of the groups above. Each costs every start five calls and a wait for the kernel's lock on all forks, and every
+    /// stop the same again.
     ///
     /// With v2 for membership and kills, v1 is for limits alone. The memory hierarchy stays in any case, because it counts
-    /// what is used and the kills of a host that runs out of memory. Without v2 everything stays.
-    pub fn only_for(mut self, limits: &Limits) -> Group {
-        if self.unified.is_some() {
-            self.legacy.retain(|controller, _| match controller {
-                Controller::Memory => true,
-                Controller::Cpu => limits.cpu_millis.is_some(),
-                Controller::Pids => limits.pids.is_some(),
-                Controller::Cpuacct | Controller::Freezer => false,
-            });
-        }
+    /// what is used and the kills of a host that runs out of memory. Without v2 all stay that count or end processes.
+    pub fn only_for(mut self, needed: &BTreeSet<Controller>) -> Group {
+        let by_v2 = self.unified.is_some();
+        self.legacy.retain(|controller, _| {
+            needed.contains(controller)
+                || *controller == Controller::Memory
+                || !(by_v2 || controller.is_for_limits_alone())
+        });
         self
     }
 
@@ -85,6 +88,30 @@ impl Group {
         self.directories().flat_map(|dir| members_below(dir)).collect()
     }
 
+    /// Takes in the processes of a smaller group that is the same in fewer hierarchies, and those they fork meanwhile.
+    ///
+    /// # Errors
+    /// What the kernel says of a process that cannot be moved.
+    pub fn take_over(&self, smaller: &Group) -> io::Result<()> {
+        let known: BTreeSet<&PathBuf> = smaller.directories().collect();
+        let added: Vec<&PathBuf> = self.directories().filter(|dir| !known.contains(dir)).collect();
+        if added.is_empty() {
+            return Ok(());
+        }
+        let mut moved = BTreeSet::new();
+        for _ in 0..MOVES_MAX {
+            let new: Vec<u32> = smaller.members().difference(&moved).copied().collect();
+            if new.is_empty() {
+                break;
+            }
+            for (dir, pid) in added.iter().flat_map(|dir| new.iter().map(move |pid| (dir, pid))) {
+                file::write(&dir.join("cgroup.procs"), &pid.to_string()).or_else(file::gone_is_fine)?;
+            }
+            moved.extend(new);
+        }
+        Ok(())
+    }
+
     /// Moves a process into it, in every hierarchy.
     ///
     /// # Errors
@@ -115,6 +142,12 @@ impl Group {
         result
     }
 
+    /// Every directory with its v1 controller, v2's first. Controllers that are mounted together share one.
+    pub(super) fn hierarchies(&self) -> impl Iterator<Item = (Option<Controller>, &PathBuf)> {
+        let legacy = self.legacy.iter().map(|(controller, dir)| (Some(*controller), dir));
+        self.unified.iter().map(|dir| (None, dir)).chain(legacy)
+    }
+
     /// Every directory, each once.
     pub fn directories(&self) -> impl Iterator<Item = &PathBuf> {
         let legacy: BTreeSet<&PathBuf> = self.legacy.values().collect();
@@ -137,16 +170,19 @@ mod tests {
 
     #[test]
     fn only_hierarchies_with_a_use_are_joined() {
-        use Controller::{Cpu, Cpuacct, Freezer, Memory, Pids};
-        let legacy = [Cpu, Cpuacct, Freezer, Memory, Pids].map(|name| (name, PathBuf::from(name.name())));
-        let check = |unified: Option<&str>, limits: Limits, expected: &[Controller]| {
+        use Controller::{Cpu, Cpuacct, Cpuset, Freezer, Io, Memory, Pids};
+        let legacy = [Cpu, Cpuacct, Freezer, Memory, Pids, Cpuset, Io];
+        let legacy = legacy.map(|name| (name, PathBuf::from(name.name())));
+        let check = |unified: Option<&str>, needed: &[Controller], expected: &[Controller]| {
             let group = Group { unified: unified.map(PathBuf::from), legacy: legacy.clone().into() };
-            let kept: Vec<Controller> = group.only_for(&limits).legacy.into_keys().collect();
+            let needed = needed.iter().copied().collect();
+            let kept: Vec<Controller> = group.only_for(&needed).legacy.into_keys().collect();
             assert_eq!(kept, expected);
         };
-        check(Some("v2"), Limits::default(), &[Memory]);
-        let limits = Limits { cpu_millis: Some(500), pids: Some(10), ..Limits::default() };
-        check(Some("v2"), limits, &[Memory, Cpu, Pids]);
-        check(None, Limits::default(), &[Memory, Cpu, Cpuacct, Pids, Freezer]);
+        check(Some("v2"), &[], &[Memory]);
+        check(Some("v2"), &[Cpu, Pids], &[Memory, Cpu, Pids]);
+        check(Some("v2"), &[Cpuset], &[Memory, Cpuset]);
+        check(None, &[], &[Memory, Cpu, Cpuacct, Pids, Freezer]);
+        check(None, &[Io], &[Memory, Cpu, Cpuacct, Pids, Freezer, Io]);
     }
 }

@@ -31,7 +31,7 @@ impl fmt::Display for Mode {
     }
 }
 
-/// A v1 controller that is used here.
+/// A controller that is used here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "the kernel's names")]
 pub enum Controller {
@@ -40,13 +40,24 @@ pub enum Controller {
     Cpuacct,
     Pids,
     Freezer,
+    Cpuset,
+    Io,
+    Hugetlb,
 }
 
 impl Controller {
-    const ALL: [Controller; 5] =
-        [Controller::Memory, Controller::Cpu, Controller::Cpuacct, Controller::Pids, Controller::Freezer];
+    const ALL: [Controller; 8] = [
+        Controller::Memory,
+        Controller::Cpu,
+        Controller::Cpuacct,
+        Controller::Pids,
+        Controller::Freezer,
+        Controller::Cpuset,
+        Controller::Io,
+        Controller::Hugetlb,
+    ];
 
-    /// The kernel's name.
+    /// The kernel's name in v2. The two that are no controllers there have their name of v1.
     pub fn name(self) -> &'static str {
         match self {
             Controller::Memory => "memory",
@@ -54,6 +65,29 @@ impl Controller {
             Controller::Cpuacct => "cpuacct",
             Controller::Pids => "pids",
             Controller::Freezer => "freezer",
+            Controller::Cpuset => "cpuset",
+            Controller::Io => "io",
+            Controller::Hugetlb => "hugetlb",
+        }
+    }
+
+    /// The kernel's name in v1.
+    pub fn legacy_name(self) -> &'static str {
+        match self {
+            Controller::Io => "blkio",
+            other => other.name(),
+        }
+    }
+
+    /// Whether only some limits need it. Nobody else joins its v1 hierarchy or has it turned on in v2.
+    pub(super) fn is_for_limits_alone(self) -> bool {
+        match self {
+            Controller::Cpuset | Controller::Io | Controller::Hugetlb => true,
+            Controller::Memory
+            | Controller::Cpu
+            | Controller::Cpuacct
+            | Controller::Pids
+            | Controller::Freezer => false,
         }
     }
 }
@@ -86,8 +120,8 @@ impl Host {
         let places: Vec<Place> = own.split(|b| *b == b'\n').filter_map(Place::parse).collect();
 
         let legacy = Controller::ALL.iter().filter_map(|controller| {
-            let place = places.iter().find(|place| place.has(controller.name()))?;
-            let found = mounts.iter().filter(|mount| mount.is_legacy_of(controller.name()));
+            let place = places.iter().find(|place| place.has(controller.legacy_name()))?;
+            let found = mounts.iter().filter(|mount| mount.is_legacy_of(controller.legacy_name()));
             Some((*controller, hierarchy(root, found, &place.path)?))
         });
         let unified = places.iter().find(|place| place.is_unified()).and_then(|place| {

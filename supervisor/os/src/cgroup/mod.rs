@@ -26,7 +26,7 @@ mod usage;
 
 pub use group::Group;
 pub use host::{Controller, Host, Mode};
-pub use limits::{LimitName, Limits, Reason, Unenforced};
+pub use limits::{IoLimits, LimitName, Limits, Reason, Unenforced};
 pub use oom::LimitSignal;
 pub use tree::{Refusal, Tree, WayOut};
 pub use usage::{Events, Usage};

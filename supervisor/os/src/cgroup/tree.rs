@@ -7,15 +7,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Controller, Group, Host, Mode, file, host::Hierarchy};
+use super::{Controller, Group, Host, Mode, file, file::gone_is_fine, group::MOVES_MAX, host::Hierarchy};
 use crate::{process_info::Stat, xattr};
 
-/// The v2 controllers that limits need.
-const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
-
-/// How often a cgroup is looked through that is to be emptied. What is forked by a process that was moved is born in its new
-/// place, so that this ends soon.
-const MOVES_MAX: usize = 16;
+/// The v2 controllers that count what a worker uses, and are on in any case. The others cost something and are turned on
+/// for the first limit that needs them.
+const CONTROLLERS: [&str; 2] = ["memory", "pids"];
 
 /// How far up a process's parents are looked at, which may change meanwhile.
 const ANCESTORS_MAX: usize = 64;
@@ -125,7 +122,9 @@ impl Tree {
     /// # Errors
     /// When a process cannot be moved.
     pub fn enter_supervisor(&self, pids: &[u32]) -> io::Result<Vec<&'static str>> {
-        let supervisor = self.group(|base| base.path.join("supervisor"));
+        let mut supervisor = self.group(|base| base.path.join("supervisor"));
+        // Nothing is counted there, and a cpuset takes nobody before it has CPUs.
+        supervisor.legacy.retain(|controller, _| !controller.is_for_limits_alone());
         for pid in pids {
             supervisor.join(*pid)?;
         }
@@ -147,33 +146,75 @@ impl Tree {
     /// What the first hierarchy that refuses says.
     pub fn create_worker(&self, service: &str, worker: &str) -> io::Result<Group> {
         let group = self.worker(service, worker);
-        self.make(&group)?;
+        self.make(&group, &BTreeSet::new())?;
         Ok(group)
     }
 
-    /// Makes a worker's cgroup in the hierarchies that the group has, or takes the one that is there.
+    /// Makes a cgroup of this tree in the hierarchies that the group has, or takes the one that is there, and turns on these
+    /// controllers for it. One that cannot be turned on is named by [`Group::set_limits`].
     ///
     /// # Errors
     /// What the first hierarchy that refuses says.
-    pub fn make(&self, group: &Group) -> io::Result<()> {
-        for dir in group.directories() {
-            if let Some(service) = dir.parent() {
-                file::make_dir(service)?;
-                if self.legacy.is_empty() {
-                    for name in CONTROLLERS {
-                        // One that is not there was reported by `enter_supervisor`.
-                        enable(&[service.into()], name);
-                    }
-                }
+    pub fn make(&self, group: &Group, needed: &BTreeSet<Controller>) -> io::Result<()> {
+        self.turn_on(needed);
+        for (controller, dir) in group.hierarchies() {
+            let Some(above) = dir.parent() else { continue };
+            file::make_dir(above)?;
+            if controller.is_none() {
+                self.turn_on_below(above, needed);
             }
             file::make_dir(dir)?;
+            if controller == Some(Controller::Cpuset) {
+                inherit_cpuset(dir)?;
+            }
         }
         Ok(())
+    }
+
+    /// Turns v2 controllers on for the application and its services.
+    fn turn_on(&self, needed: &BTreeSet<Controller>) {
+        let (Some(base), true) = (&self.unified, self.legacy.is_empty()) else { return };
+        let way: Vec<PathBuf> = self.way_down(base).collect();
+        for controller in needed {
+            enable(&way, controller.name());
+        }
+    }
+
+    fn turn_on_below(&self, service: &Path, needed: &BTreeSet<Controller>) {
+        if self.legacy.is_empty() {
+            let needed = needed.iter().map(|controller| controller.name());
+            for name in CONTROLLERS.into_iter().chain(needed) {
+                // One that is not there was reported by `enter_supervisor`, or will be by the limit.
+                enable(&[service.into()], name);
+            }
+        }
     }
 
     /// A worker's cgroup, whether it is there or not.
     pub fn worker(&self, service: &str, worker: &str) -> Group {
         self.group(|base| base.workers().join(service).join(worker))
+    }
+
+    /// The cgroup of all workers of a service, whether it is there or not.
+    pub fn service(&self, service: &str) -> Group {
+        self.group(|base| base.workers().join(service))
+    }
+
+    /// The cgroup of all workers of the application.
+    pub fn application(&self) -> Group {
+        self.group(Base::workers)
+    }
+
+    /// Whether limits of this controller can be had, without trying.
+    pub fn offers(&self, controller: Controller) -> bool {
+        if self.legacy.contains_key(&controller) {
+            return true;
+        }
+        let (Some(base), true) = (&self.unified, self.legacy.is_empty()) else { return false };
+        let top = self.way_down(base).next();
+        top.is_some_and(|top| {
+            file::words(&top.join("cgroup.controllers")).any(|name| name == controller.name())
+        })
     }
 
     /// The workers that have a cgroup in any hierarchy, as (service, worker): after a crash, what is left.
@@ -315,10 +356,22 @@ fn make_own(base: &Base) -> io::Result<()> {
 fn enable(dirs: &[PathBuf], controller: &str) -> bool {
     dirs.iter().all(|dir| {
         let control = dir.join("cgroup.subtree_control");
-        let is_on =
-            file::read(&control).is_ok_and(|text| text.split_whitespace().any(|name| name == controller));
+        let is_on = file::words(&control).any(|name| name == controller);
         is_on || file::write(&control, &format!("+{controller}")).is_ok()
     })
+}
+
+/// Gives a v1 cpuset the CPUs and the memory of the one above, where it has none: it takes no process before
+/// (cgroup-v1/cpusets.rst).
+fn inherit_cpuset(dir: &Path) -> io::Result<()> {
+    let names = ["cpuset.cpus", "cpuset.mems"];
+    let lacks = |name: &&str| file::read(&dir.join(name)).is_ok_and(|text| text.trim().is_empty());
+    let (Some(above), true) = (dir.parent(), names.iter().any(lacks)) else { return Ok(()) };
+    inherit_cpuset(above)?;
+    for name in names.iter().filter(|name| lacks(name)) {
+        file::write(&dir.join(name), file::read(&above.join(name))?.trim())?;
+    }
+    Ok(())
 }
 
 /// Moves the processes of a cgroup. Looks again for those that were forked meanwhile.
@@ -333,10 +386,6 @@ fn empty_into(cgroup: &Path, procs: &Path) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-fn gone_is_fine(error: io::Error) -> io::Result<()> {
-    if error.raw_os_error() == Some(libc::ESRCH) { Ok(()) } else { Err(error) }
 }
 
 #[cfg(test)]
