@@ -23,12 +23,24 @@ pub struct Running {
     app: String,
     runtime: PathBuf,
     file: Option<PathBuf>,
-    spawner_pid: u32,
+    /// Not known to those who were given nothing but a socket.
+    spawner_pid: Option<u32>,
 }
 
+/// The control socket of an application, in the environment of services that may use it; operators who are members of a group
+/// set it, since the application is in another user's runtime folder.
+const CONTROL_SOCKET: &str = "WATT_CONTROL_SOCKET";
+
 impl Running {
-    /// Finds the application: by name, by configuration file, or because it is the only one.
+    /// Finds the application: by name, by configuration file, by the socket in the environment, or because it is the only
+    /// one.
     pub fn find(which: &Which) -> Result<Running, Failure> {
+        let named = which.app.is_some() || which.file.is_some();
+        if let Some(running) =
+            std::env::var_os(CONTROL_SOCKET).filter(|_| !named).and_then(|path| Self::at(Path::new(&path)))
+        {
+            return Ok(running);
+        }
         let all = Self::all();
         if let Some(app) = &which.app {
             return all
@@ -86,13 +98,25 @@ impl Running {
             app: info["app"].as_str().unwrap_or_default().to_owned(),
             runtime: runtime.to_owned(),
             file: info["file"].as_str().map(PathBuf::from),
-            spawner_pid: holder(&runtime.join("lock"))?,
+            spawner_pid: Some(holder(&runtime.join("lock"))?),
         })
+    }
+
+    /// The application of a control socket, which is in a folder of the application's name.
+    fn at(socket: &Path) -> Option<Running> {
+        let runtime = socket.parent()?;
+        let app = runtime.file_name()?.to_str()?.to_owned();
+        Some(Running { app, runtime: runtime.to_owned(), file: None, spawner_pid: None })
     }
 
     /// One that is being started, before it has written anything.
     pub fn starting(app: &str, places: &Places, spawner_pid: u32) -> Running {
-        Running { app: app.to_owned(), runtime: places.runtime.clone(), file: None, spawner_pid }
+        Running {
+            app: app.to_owned(),
+            runtime: places.runtime.clone(),
+            file: None,
+            spawner_pid: Some(spawner_pid),
+        }
     }
 
     /// Its name.
@@ -167,13 +191,14 @@ impl Running {
             .hint("`wattctl up` removes what is left and starts it again")
     }
 
-    /// Whether the supervisor has gone.
+    /// Whether the supervisor is known to have gone.
     pub fn is_gone(&self) -> bool {
-        !is_alive(self.spawner_pid)
+        self.spawner_pid.is_some_and(|pid| !is_alive(pid))
     }
 
     /// Waits until the supervisor has gone, which follows at once when everything else has ended.
     pub async fn gone(&self) -> Result<(), Failure> {
+        let Some(pid) = self.spawner_pid else { return Ok(()) };
         let wait = async {
             let mut poll = tokio::time::interval(Duration::from_millis(5));
             while !self.is_gone() {
@@ -181,7 +206,7 @@ impl Running {
             }
         };
         tokio::time::timeout(Duration::from_secs(30), wait).await.map_err(|_| {
-            let (app, pid) = (&self.app, self.spawner_pid);
+            let app = &self.app;
             Failure::new(
                 Exit::Host,
                 format!("the services of {app} have ended, but its spawner (pid {pid}) has not"),
@@ -250,7 +275,7 @@ mod tests {
         let lock = File::options().write(true).open(runtime.path().join("lock")).unwrap();
         lock.try_lock().unwrap();
         let running = Running::read(runtime.path()).unwrap();
-        assert_eq!(running.spawner_pid, std::process::id());
+        assert_eq!(running.spawner_pid, Some(std::process::id()));
         lock.unlock().unwrap();
         assert!(Running::read(runtime.path()).is_none());
     }

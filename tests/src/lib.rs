@@ -167,6 +167,13 @@ impl App {
         self.home.path().join("run/app")
     }
 
+    /// Lets every user through to the runtime folder.
+    pub fn pass_through(&self) {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = fs::Permissions::from_mode(0o711);
+        fs::set_permissions(self.home.path(), mode).expect("it is ours");
+    }
+
     /// What the supervisor's own processes have written.
     pub fn own_log(&self) -> String {
         let file = self.home.path().join("state/app/logs/watt.log");

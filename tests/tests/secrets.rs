@@ -58,8 +58,7 @@ fn said(app: &App, service: &str, last: &str, times: usize) -> Vec<String> {
     wait("the service has said everything", || {
         let output = app.ok(&["logs", service, "--json"]);
         let lines = output.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-        let lines: Vec<String> =
-            lines.filter_map(|line| line["text"].as_str().map(str::to_owned)).collect();
+        let lines: Vec<String> = lines.filter_map(|line| line["text"].as_str().map(str::to_owned)).collect();
         if lines.iter().filter(|line| line.contains(last)).count() >= times { Ok(lines) } else { Err(output) }
     })
 }
@@ -81,7 +80,10 @@ fn a_service_gets_its_secrets_from_every_source_in_every_profile() {
                 "cannot be written",
                 "core 0",
             ] {
-                assert!(lines.iter().any(|line| line == expected), "{user:?} {profile}: {expected} in {lines:#?}");
+                assert!(
+                    lines.iter().any(|line| line == expected),
+                    "{user:?} {profile}: {expected} in {lines:#?}"
+                );
             }
             assert!(said(&app, "other", "has", 1).contains(&"has nothing".to_owned()));
             app.down();
@@ -161,7 +163,10 @@ services: {{ shop: {{ command: sleep 1000, listen: none, secrets: [db], restart:
         check("{ file: missing }", "/missing: No such file or directory");
         check("{ file: . }", "secrets db: file ");
         check("{ credential: db }", "secrets db: credential db: systemd gave watt none");
-        check("{ command: no-such-program }", "secrets db: command no-such-program: exec no-such-program: No such file");
+        check(
+            "{ command: no-such-program }",
+            "secrets db: command no-such-program: exec no-such-program: No such file",
+        );
         check("{ command: sh quiet.sh }", "secrets db: command sh: exit 3: the vault is closed");
         check("{ command: cat /dev/zero }", "secrets db: command cat: it says more than 1048576 bytes");
     });

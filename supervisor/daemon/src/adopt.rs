@@ -53,7 +53,7 @@ impl App {
         held: Held,
         signals: Signals,
     ) -> Result<App, StartError> {
-        let Start { sources, plan, places, life, host, cgroups, warnings, listeners } = start;
+        let Start { sources, plan, places, life, host, cgroups, warnings, listeners, roles } = start;
         let Connection { link, backlog } = connection;
         let plan = Arc::new(plan);
         let events = Events::new();
@@ -63,7 +63,7 @@ impl App {
         let (senders, inbox) = app::channels(signals, backlog);
         let Listeners { control, mesh, gateway, gateway_address, mesh_host, mesh_host_address: _, threads } =
             listeners;
-        let server = Server::new(control, senders.commands.clone(), events.clone(), logs.clone());
+        let server = Server::new(control, roles, senders.commands.clone(), events.clone(), logs.clone());
         let server = Serving::start(server.map_err(StartError::Control)?);
         let proxy_link = ProxyLink::start(places.proxy_socket(), senders.proxy.clone());
         let proxy_record = held.value(PROXY).and_then(|value| serde_json::from_slice(value).ok());

@@ -3,7 +3,8 @@
 //! It decides nothing. A request is checked for form, becomes a [`Command`] to the loop, and the loop's answer becomes
 //! the reply; events and output are read from where they are kept.
 //!
-//! - `server` accepts, looks who it is, and hands requests to `routes`, the one table of what there is.
+//! - `server` accepts, has `roles` find out who it is, and hands requests to `routes`, the one table of what there is and of what
+//!   role it takes.
 //! - Each resource is a file: `status`, `services`, `operations`, `events`, `logs`, `openapi`.
 //! - `request` reads what came, `body` writes what goes, and `problem` is the one place where errors become replies.
 
@@ -16,6 +17,7 @@ mod operations;
 mod peer;
 mod problem;
 mod request;
+mod roles;
 mod routes;
 mod server;
 mod services;
@@ -30,6 +32,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use self::problem::Failure;
 pub use self::{
     command::{Command, Refusal, Reply, Services},
+    roles::Roles,
     server::{ServeError, Server},
 };
 use crate::{events::Events, logs::Logs};

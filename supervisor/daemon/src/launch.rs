@@ -184,7 +184,7 @@ impl Launcher<'_> {
 
         let mut env = environment::inherit(inherited, &walls, service, &state);
         env.extend(service.env.iter().map(|(name, value)| (name.clone(), substitute(value))));
-        env.extend(environment::own(plan, service, worker, &own, &state, &accepts));
+        env.extend(environment::own(plan, service, worker, &own, &state, &places.control_socket(), &accepts));
         env.insert(life::VARIABLE.to_owned(), mark.to_owned());
         let credentials = (!service.secrets.is_empty()).then(|| places.worker_credentials(worker));
         env.extend(

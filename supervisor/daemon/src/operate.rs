@@ -7,12 +7,14 @@ use watt_config::Sources;
 use watt_core::{
     RunId, ServiceId, WorkerId,
     fleet::{FleetEvent, Goal, Request, Selection, Verdict},
+    plan::Role,
 };
 
 use crate::{
     app::{App, Ending},
     control::{Command, Refusal, Reply, Services},
     logs::{self, Logs},
+    runs::Run,
     status, timestamp,
     usage::{Figures, Subject},
     words,
@@ -34,6 +36,7 @@ impl App {
     pub(crate) fn command(&mut self, command: Command) {
         match command {
             Command::Names { reply } => answer(reply, Ok(self.plan.services.keys().cloned().collect())),
+            Command::ServiceOf { line, reply } => answer(reply, Ok(self.service_of(&line))),
             Command::Status { reply } => self.status(reply),
             Command::Inspect { service, reply } => self.inspect(&service, reply),
             Command::Await { services, reply } => self.wait_for(services, reply),
@@ -45,6 +48,13 @@ impl App {
                 self.shut_down(now);
             }
         }
+    }
+
+    /// The service of the run whose main process is one of these.
+    fn service_of(&self, line: &[u32]) -> Option<(ServiceId, Option<Role>)> {
+        let is_its = |run: &&Box<Run>| run.live_pid().is_some_and(|pid| line.contains(&pid));
+        let service = &self.runs.values().find(is_its)?.worker.service;
+        Some((service.clone(), self.plan.services.get(service)?.management))
     }
 
     fn operate(

@@ -25,6 +25,7 @@ use watt_spawner::protocol::{Address, Message, Request, Stage, WaitStatus};
 use crate::{
     addresses,
     cgroups::Cgroups,
+    control::Roles,
     doctor, holder, host_probe,
     launch::Host,
     life::Life,
@@ -53,6 +54,7 @@ pub(crate) struct Start {
     pub(crate) cgroups: Cgroups,
     pub(crate) warnings: Vec<String>,
     pub(crate) listeners: Listeners,
+    pub(crate) roles: Roles,
 }
 
 /// The application's own listeners.
@@ -150,8 +152,9 @@ pub(crate) async fn start(
         connection.keep(proxy::PROGRAM, program);
         connection.keep(PLAN, sealed_sources(&sources)?);
     }
-    let mut warnings = Vec::new();
-    let listeners = connection.listeners(places, &plan, held, &mut warnings).await?;
+    let roles = Roles::of_plan(&plan, uid);
+    let mut warnings = roles.unknown().to_vec();
+    let listeners = connection.listeners(places, &plan, &roles, held, &mut warnings).await?;
     let mut probe = connection.probe(held).await?;
     if let Some(probe) = &mut probe {
         host_probe::switch_off(probe, &sources.env);
@@ -172,7 +175,7 @@ pub(crate) async fn start(
     let unenforced = cgroups.limit_application(&plan.limits);
     warnings.extend(unenforced.into_iter().map(|line| format!("limits of the application: {line}")));
     warnings.extend(doctor::warnings(probe.as_ref(), cgroups.found().clone(), &plan));
-    Ok(Start { sources, plan, places: places.clone(), life, host, cgroups, warnings, listeners })
+    Ok(Start { sources, plan, places: places.clone(), life, host, cgroups, warnings, listeners, roles })
 }
 
 /// The configuration an earlier daemon kept, else the files'. Where each value came from is not kept: for a thousand
@@ -211,9 +214,9 @@ fn remove_stale(places: &Places) {
         Ok(()) | Err(_) => {}
     };
     gone(fs::remove_dir_all(places.workers()));
+    gone(fs::remove_dir_all(places.credentials()));
     gone(fs::remove_file(places.error()));
 }
-    gone(fs::remove_dir_all(places.credentials()));
 
 /// The files that are bound over a worker's own.
 fn write_name_files(
@@ -333,13 +336,14 @@ impl Connection {
         &mut self,
         places: &Places,
         plan: &Plan,
+        roles: &Roles,
         held: &Held,
         warnings: &mut Vec<String>,
     ) -> Result<Listeners, StartError> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         // First what most probably fails, and what the user can do something about.
         let (gateway, gateway_address) = self.gateway(plan, held, threads).await?;
-        let control = self.unix("control.sock", places.control_socket(), 0o600).await?;
+        let control = self.unix("control.sock", places.control_socket(), roles.socket_mode()).await?;
         // Held for the proxy; it is reached by its path.
         drop(self.unix(proxy::LISTENER, places.proxy_socket(), 0o600).await?);
         let mesh = self.unix("mesh.sock", places.mesh_socket(), 0o600).await?.into();

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use watt_core::{plan::Condition, sandbox::Profile, worker::ExitCause};
+use watt_core::{
+    plan::{Condition, Role},
+    sandbox::Profile,
+    worker::ExitCause,
+};
 use watt_os::cgroup::{Reason, Unenforced};
 
 /// An exit as people read it: `exit 3`, `signal 9 (KILL)`, `oom (limit 512M)`, `start timeout (30s)`. The timeout is
@@ -25,6 +29,15 @@ pub fn profile(profile: Profile) -> &'static str {
         Profile::Off => "off",
         Profile::Standard => "standard",
         Profile::Strict => "strict",
+    }
+}
+
+/// A role, as the configuration has it.
+pub fn role(role: Role) -> &'static str {
+    match role {
+        Role::View => "view",
+        Role::Operate => "operate",
+        Role::Admin => "admin",
     }
 }
 

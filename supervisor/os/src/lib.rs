@@ -12,6 +12,7 @@ pub mod memfd;
 pub mod mount;
 pub mod namespace;
 pub mod netlink;
+pub mod peer;
 pub mod pidfd;
 pub mod prctl;
 pub mod process;

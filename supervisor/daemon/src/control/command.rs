@@ -3,7 +3,7 @@
 
 use tokio::sync::oneshot;
 use watt_api::control::{Inspect, Outcome, Status};
-use watt_core::ServiceId;
+use watt_core::{ServiceId, plan::Role};
 
 /// Where an answer goes. Sending fails when the client has gone, which is none of the loop's business.
 pub type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
@@ -15,6 +15,13 @@ pub enum Command {
     Names {
         /// The answer.
         reply: Reply<Vec<ServiceId>>,
+    },
+    /// Which service a process is of, and what that may do. Always legal.
+    ServiceOf {
+        /// The process and those above it, up to a child of the spawner.
+        line: Vec<u32>,
+        /// The answer.
+        reply: Reply<Option<(ServiceId, Option<Role>)>>,
     },
     /// The whole application. Always legal.
     Status {

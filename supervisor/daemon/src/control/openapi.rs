@@ -13,6 +13,7 @@ use super::{
     problem::Failure,
     routes::{Content, Kind, Parameter, ROUTES, Route},
 };
+use crate::words;
 
 pub(super) fn get() -> Result<Response<Reply>, Failure> {
     static DOCUMENT: OnceLock<Value> = OnceLock::new();
@@ -37,7 +38,7 @@ pub(super) fn document() -> Value {
         "info": {
             "title": "watt control API",
             "version": "1",
-            "description": "HTTP/1.1 over the application's control socket. Times are RFC 3339 in UTC with milliseconds.",
+            "description": "HTTP/1.1 over the application's control socket. Times are RFC 3339 in UTC with milliseconds. `x-role` is what a caller has to be: view, operate or admin, each of which includes those before it.",
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         },
         "servers": [{ "url": "http://watt", "description": "The Unix socket control.sock in the runtime folder" }],
@@ -50,6 +51,7 @@ fn operation(route: &Route, schemas: &mut SchemaGenerator, problem: &Value) -> V
     let mut operation = json!({
         "operationId": route.id,
         "summary": route.summary,
+        "x-role": words::role(route.role),
         "responses": {
             "200": { "description": "Done", "content": content(route.reply, schemas) },
             "default": {

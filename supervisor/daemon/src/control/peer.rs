@@ -22,48 +22,66 @@ use watt_os::process_info::Stat;
 /// How often the way up is begun anew because a process on it ended.
 const ATTEMPTS_MAX: usize = 8;
 
-/// Whether a process of a service is at the other end of this connection. In doubt it is, as when the process has ended: who
-/// waits for an answer has not.
-pub(super) fn is_service(stream: &UnixStream, spawner: u32) -> bool {
+/// Where a process comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Not from a service.
+    Outside,
+    /// From a service: the process and those above it, up to a child of the spawner. Nothing when that cannot be told.
+    Service(Vec<u32>),
+}
+
+/// Where the process at the other end of this connection comes from. In doubt it is a service's, as when the process has
+/// ended: who waits for an answer has not.
+pub(super) fn origin(stream: &UnixStream, spawner: u32) -> Origin {
     let pid = stream.peer_cred().ok().and_then(|peer| u32::try_from(peer.pid()?).ok());
-    let Some(pid) = pid else { return true };
-    let pidfd = getsockopt(stream, PeerPidfd);
+    let Some(pid) = pid else { return Origin::Service(Vec::new()) };
     // A process of another pid namespace that is not below ours has number 0, and descends from nobody here.
-    let verdict = pid != 0 && of_service(pid, spawner);
-    verdict
-        || match pidfd {
-            // The answer was not about a later process with the same number.
-            Ok(pidfd) => has_ended(&pidfd),
-            // Before Linux 6.5 that gap is open.
-            Err(Errno::ENOPROTOOPT) => false,
-            Err(_) => true,
-        }
+    let origin = if pid == 0 { Origin::Outside } else { of_process(pid, spawner) };
+    // The answer was about a later process with the same number.
+    if has_gone(stream) { Origin::Service(Vec::new()) } else { origin }
 }
 
-fn of_service(pid: u32, spawner: u32) -> bool {
+/// Whether the process that connected has ended.
+pub(super) fn has_gone(stream: &UnixStream) -> bool {
+    match getsockopt(stream, PeerPidfd) {
+        Ok(pidfd) => has_ended(&pidfd),
+        // Before Linux 6.5 that gap is open.
+        Err(Errno::ENOPROTOOPT) => false,
+        Err(_) => true,
+    }
+}
+
+fn of_process(pid: u32, spawner: u32) -> Origin {
     let in_session_of_spawner = || Ok::<_, io::Error>(Stat::of(pid)?.session == Stat::of(spawner)?.session);
-    (0..ATTEMPTS_MAX)
-        .find_map(|_| descends(pid, spawner).ok())
-        .is_none_or(|descends| descends && !in_session_of_spawner().unwrap_or(false))
+    match (0..ATTEMPTS_MAX).find_map(|_| line(pid, spawner).ok()) {
+        Some(None) => Origin::Outside,
+        Some(Some(_)) if in_session_of_spawner().unwrap_or(false) => Origin::Outside,
+        Some(Some(line)) => Origin::Service(line),
+        None => Origin::Service(Vec::new()),
+    }
 }
 
-/// Whether `ancestor` is above `pid`. An error when a process on the way ended meanwhile.
-fn descends(pid: u32, ancestor: u32) -> io::Result<bool> {
+/// A process and those above it, up to a child of `ancestor`; `None` when that is not above it. An error when a process on the
+/// way ended meanwhile.
+fn line(pid: u32, ancestor: u32) -> io::Result<Option<Vec<u32>>> {
     let (mut child, mut parent) = (pid, Stat::of(pid)?.parent);
+    let mut line = vec![pid];
     while parent != ancestor {
         if parent == 0 {
-            return Ok(false);
+            return Ok(None);
         }
+        line.push(parent);
         let grandparent = Stat::of(parent).map(|stat| stat.parent);
         // A parent that ends leaves its children to another one, and its number may be anybody's by now.
         if Stat::of(child)?.parent != parent {
             return Err(io::ErrorKind::Interrupted.into());
         }
         // A parent that is there and not shown (hidepid of proc(5)) is another user's.
-        let Ok(grandparent) = grandparent else { return Ok(false) };
+        let Ok(grandparent) = grandparent else { return Ok(None) };
         (child, parent) = (parent, grandparent);
     }
-    Ok(true)
+    Ok(Some(line))
 }
 
 /// Whether the process was reaped (proc_pid_fdinfo(5)).
@@ -89,7 +107,7 @@ mod tests {
         let mut line = String::new();
         BufReader::new(shell.stdout.take().expect("a pipe")).read_line(&mut line).expect("a pid");
         let pid: u32 = line.trim().parse().expect("a pid");
-        let found = of_service(pid, std::process::id());
+        let found = of_process(pid, std::process::id()) != Origin::Outside;
         let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
         shell.wait().expect("the shell ends");
         assert_eq!(found, expected, "{script}");
@@ -105,14 +123,15 @@ mod tests {
     #[test]
     fn others_are_not() {
         let own = std::process::id();
-        assert!(!of_service(own, own), "the daemon's own parent is above it, not below");
-        assert!(!of_service(1, own));
-        assert!(of_service(u32::MAX, own), "who has ended may have been anybody");
+        assert_eq!(of_process(own, own), Origin::Outside, "the daemon's own parent is above it, not below");
+        assert_eq!(of_process(1, own), Origin::Outside);
+        let nobody = Origin::Service(Vec::new());
+        assert_eq!(of_process(u32::MAX, own), nobody, "who has ended may have been anybody");
     }
 
     #[tokio::test]
     async fn a_connection_of_the_daemon_itself_is_not_a_services() {
         let (here, _there) = UnixStream::pair().unwrap();
-        assert!(!is_service(&here, std::os::unix::process::parent_id()));
+        assert_eq!(origin(&here, std::os::unix::process::parent_id()), Origin::Outside);
     }
 }

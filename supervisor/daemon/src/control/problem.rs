@@ -2,12 +2,14 @@
 
 use hyper::{Method, Response, StatusCode, header};
 use watt_api::control::Problem;
-use watt_core::ServiceId;
+use watt_core::{ServiceId, plan::Role};
 
 use super::{
     Refusal,
     body::{self, Reply},
+    roles::Who,
 };
+use crate::words;
 
 /// How much a name may differ from the one that is suggested: Jaro-Winkler, as clap measures it.
 const SIMILARITY_MIN: f64 = 0.7;
@@ -17,10 +19,8 @@ const SUGGESTIONS_MAX: usize = 3;
 /// Why a request is not answered as it asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// The caller is somebody else.
-    Forbidden { uid: u32 },
-    /// The caller is one of our services.
-    ForbiddenToServices,
+    /// The caller's role is not enough.
+    Forbidden { who: Who, has: Option<Role>, needed: Role },
     /// No such path.
     NoPath(String),
     /// The path has no such method.
@@ -68,17 +68,11 @@ impl Failure {
 
     fn describe(&self) -> (StatusCode, Problem) {
         let (status, code, message, hint) = match self {
-            Failure::Forbidden { uid } => (
+            Failure::Forbidden { who, has, needed } => (
                 StatusCode::FORBIDDEN,
                 "forbidden",
-                format!("user {uid} may not control this application"),
-                Some("use wattctl as the user who started it, or as root".to_owned()),
-            ),
-            Failure::ForbiddenToServices => (
-                StatusCode::FORBIDDEN,
-                "forbidden",
-                "a service may not control its application".to_owned(),
-                Some("use wattctl in a shell that no service started".to_owned()),
+                forbidden(who, *has, *needed),
+                Some(forbidden_hint(who, *needed)),
             ),
             Failure::NoPath(path) => (
                 StatusCode::NOT_FOUND,
@@ -127,6 +121,28 @@ impl Failure {
             }
         };
         (status, Problem { code: code.to_owned(), message, hint })
+    }
+}
+
+fn forbidden(who: &Who, has: Option<Role>, needed: Role) -> String {
+    let needed = words::role(needed);
+    match has {
+        Some(role) => {
+            format!("{who} may not do this: it takes the role {needed}, and {who} has {}", words::role(role))
+        }
+        None => format!("{who} may not control this application: it takes the role {needed}"),
+    }
+}
+
+fn forbidden_hint(who: &Who, needed: Role) -> String {
+    let needed = words::role(needed);
+    match who {
+        Who::User(_) => format!(
+            "use wattctl as the user who started it, as root, or as a member of a group with `{needed}` in control.groups"
+        ),
+        Who::Service(_) => format!(
+            "use wattctl in a shell that no service started, or give the service `management: {needed}`"
+        ),
     }
 }
 

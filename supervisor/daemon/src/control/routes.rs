@@ -3,6 +3,7 @@
 use hyper::{Method, Request, Response, body::Incoming};
 use schemars::{Schema, SchemaGenerator};
 use watt_api::control::{Event, Inspect, LogLine, Outcome, Selection, Shutdown, Status};
+use watt_core::plan::Role;
 
 use super::{
     Control,
@@ -11,6 +12,7 @@ use super::{
     operations::{self, Order},
     problem::Failure,
     request::{Query, decoded},
+    roles::Caller,
     services, status,
 };
 
@@ -33,6 +35,8 @@ pub(super) struct Route {
     /// `{name}` stands for one segment.
     pub(super) path: &'static str,
     pub(super) action: Action,
+    /// What somebody has to be to do it.
+    pub(super) role: Role,
     /// Names it in generated clients.
     pub(super) id: &'static str,
     pub(super) summary: &'static str,
@@ -79,6 +83,7 @@ pub(super) const ROUTES: &[Route] = &[
         method: "GET",
         path: "/v1/status",
         action: Action::Status,
+        role: Role::View,
         id: "status",
         summary: "The whole application",
         query: &[],
@@ -89,25 +94,40 @@ pub(super) const ROUTES: &[Route] = &[
         method: "GET",
         path: "/v1/services/{service}",
         action: Action::Inspect,
+        role: Role::View,
         id: "inspect",
         summary: "One service, with its effective configuration",
         query: &[],
         body: None,
         reply: Content::One(SchemaGenerator::subschema_for::<Inspect>),
     },
-    order("/v1/await", Order::Await, "await", "Answers when services are ready, or are not going to be"),
+    order(
+        "/v1/await",
+        Order::Await,
+        Role::View,
+        "await",
+        "Answers when services are ready, or are not going to be",
+    ),
     order(
         "/v1/start",
         Order::Start,
+        Role::Operate,
         "start",
         "Start services; answers when they are ready, or are not going to be",
     ),
-    order("/v1/stop", Order::Stop, "stop", "Stop services; answers when they have ended"),
-    order("/v1/restart", Order::Restart, "restart", "Restart services; answers when the new runs are ready"),
+    order("/v1/stop", Order::Stop, Role::Operate, "stop", "Stop services; answers when they have ended"),
+    order(
+        "/v1/restart",
+        Order::Restart,
+        Role::Operate,
+        "restart",
+        "Restart services; answers when the new runs are ready",
+    ),
     Route {
         method: "POST",
         path: "/v1/shutdown",
         action: Action::Shutdown,
+        role: Role::Admin,
         id: "shutdown",
         summary: "End the application; answers when everything but the supervisor has ended",
         query: &[],
@@ -118,6 +138,7 @@ pub(super) const ROUTES: &[Route] = &[
         method: "GET",
         path: "/v1/events",
         action: Action::Events,
+        role: Role::View,
         id: "events",
         summary: "What happened, one JSON object a line",
         query: &[parameter("since", Kind::Number, "Leave out those up to this seq"), FOLLOW],
@@ -128,6 +149,7 @@ pub(super) const ROUTES: &[Route] = &[
         method: "GET",
         path: "/v1/logs",
         action: Action::Logs,
+        role: Role::View,
         id: "logs",
         summary: "What the workers wrote, one JSON object a line",
         query: &[
@@ -152,6 +174,7 @@ pub(super) const ROUTES: &[Route] = &[
         method: "GET",
         path: "/v1/openapi.json",
         action: Action::OpenApi,
+        role: Role::View,
         id: "openapi",
         summary: "This document",
         query: &[],
@@ -160,11 +183,18 @@ pub(super) const ROUTES: &[Route] = &[
     },
 ];
 
-const fn order(path: &'static str, order: Order, id: &'static str, summary: &'static str) -> Route {
+const fn order(
+    path: &'static str,
+    order: Order,
+    role: Role,
+    id: &'static str,
+    summary: &'static str,
+) -> Route {
     Route {
         method: "POST",
         path,
         action: Action::Order(order),
+        role,
         id,
         summary,
         query: &[],
@@ -173,12 +203,16 @@ const fn order(path: &'static str, order: Order, id: &'static str, summary: &'st
     }
 }
 
-/// Answers a request.
+/// Answers a request, if the caller may have an answer.
 pub(super) async fn answer(
     control: &Control,
+    caller: &Caller,
     request: Request<Incoming>,
 ) -> Result<Response<Reply>, Failure> {
+    // Who has no role at all does not hear which paths there are.
+    caller.may(Role::View)?;
     let (route, segment) = find(request.method(), request.uri().path())?;
+    caller.may(route.role)?;
     let query = Query::parse(request.uri().query().unwrap_or_default(), route.query)?;
     match route.action {
         Action::Status => status::get(control).await,

@@ -4,12 +4,9 @@
 use std::{
     convert::Infallible,
     io,
-    os::{
-        fd::OwnedFd,
-        unix::{net::UnixListener as StdListener, process::parent_id},
-    },
-    sync::Arc,
-    time::Duration,
+    os::{fd::OwnedFd, unix::net::UnixListener as StdListener},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
@@ -21,7 +18,12 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{Command, Control, LONG_CALLS_MAX, peer, problem::Failure, routes};
+use super::{
+    Command, Control, LONG_CALLS_MAX,
+    problem::Failure,
+    roles::{Caller, Roles},
+    routes,
+};
 use crate::{
     events::{Events, happenings::ControlRefused},
     logs::Logs,
@@ -30,6 +32,11 @@ use crate::{
 /// How many connections are served at a time: all long calls and as many short ones. The next ones wait in the
 /// kernel's queue.
 const CONNECTIONS_MAX: usize = 2 * LONG_CALLS_MAX;
+/// How many of them may be of those who have no role. They are refused as soon as they ask, and more are not even heard: whoever may
+/// connect must not keep the others out.
+const STRANGERS_MAX: usize = 8;
+/// A refusal is told at most so often: it is not for those who are refused to fill the log.
+const REFUSALS_APART: Duration = Duration::from_secs(1);
 /// How long a request head may take to come from a process of the same host.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest request head.
@@ -53,14 +60,23 @@ pub struct Server {
     listener: UnixListener,
     control: Control,
     stopping: watch::Sender<bool>,
-    uid: u32,
+    gate: Arc<Gate>,
+}
+
+/// What stands between a connection and the routes.
+#[derive(Debug)]
+struct Gate {
+    roles: Roles,
+    strangers: Semaphore,
+    /// When a refusal was told last.
+    told: Mutex<Option<Instant>>,
 }
 
 impl Server {
-    /// Makes a server on the listener that the spawner holds. Processes of this user and of root may use it that are
-    /// no service's.
+    /// Makes a server on the listener that the spawner holds, for those who have a role.
     pub fn new(
         listener: OwnedFd,
+        roles: Roles,
         commands: mpsc::Sender<Command>,
         events: Events,
         logs: Logs,
@@ -71,7 +87,8 @@ impl Server {
         let (stopping, receiver) = watch::channel(false);
         let long_calls = Arc::new(Semaphore::new(LONG_CALLS_MAX));
         let control = Control { commands, events, logs, long_calls, stopping: receiver };
-        Ok(Server { listener, control, stopping, uid: nix::unistd::geteuid().as_raw() })
+        let gate = Gate { roles, strangers: Semaphore::new(STRANGERS_MAX), told: Mutex::new(None) };
+        Ok(Server { listener, control, stopping, gate: gate.into() })
     }
 
     /// Serves until `stop` is done; then streams end, and replies under way get a moment to leave.
@@ -84,7 +101,7 @@ impl Server {
                 () = &mut stop => break,
                 Some(_) = connections.join_next() => {}
                 accepted = self.listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
-                    Ok((stream, _)) => drop(connections.spawn(serve(stream, self.control.clone(), self.uid))),
+                    Ok((stream, _)) => drop(connections.spawn(serve(stream, self.control.clone(), self.gate.clone()))),
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept at the control socket");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -98,15 +115,25 @@ impl Server {
     }
 }
 
-async fn serve(stream: UnixStream, control: Control, uid: u32) {
-    let refused = refuse(&stream, &control.events, uid);
+async fn serve(stream: UnixStream, control: Control, gate: Arc<Gate>) {
+    let caller = gate.roles.caller(&stream, &control).await;
+    let is_stranger = caller.as_ref().is_ok_and(|caller| caller.role.is_none());
+    let _place = match is_stranger.then(|| gate.strangers.try_acquire()) {
+        Some(Err(_)) => return,
+        Some(Ok(place)) => Some(place),
+        None => None,
+    };
     let service = service_fn(|request: Request<Incoming>| {
-        let (control, refused) = (&control, refused.clone());
+        let (control, caller, gate) = (&control, caller.clone(), &gate);
         async move {
-            let answer = match refused {
-                Some(refused) => Err(refused),
-                None => routes::answer(control, request).await,
+            let what = format!("{} {}", request.method(), request.uri().path());
+            let answer = match &caller {
+                Err(failure) => Err(failure.clone()),
+                Ok(caller) => routes::answer(control, caller, request).await,
             };
+            if let (Err(Failure::Forbidden { who, .. }), Ok(caller)) = (&answer, &caller) {
+                gate.tell(&control.events, caller, who.to_string(), what);
+            }
             Ok::<_, Infallible>(answer.unwrap_or_else(Failure::into_response))
         }
     });
@@ -121,21 +148,18 @@ async fn serve(stream: UnixStream, control: Control, uid: u32) {
     }
 }
 
-/// Why this process may not use the socket. Its mode keeps others out already; a descriptor that was passed on, or a
-/// mode that was changed, does not let them in. Services are kept out although they are the same user.
-fn refuse(stream: &UnixStream, events: &Events, own: u32) -> Option<Failure> {
-    let (uid, pid) = match stream.peer_cred() {
-        Ok(credentials) => (credentials.uid(), credentials.pid()),
-        // The overflow uid of the kernel, which is nobody's.
-        Err(_) => (u32::from(u16::MAX) - 1, None),
-    };
-    let failure = if uid != own && uid != 0 {
-        Failure::Forbidden { uid }
-    } else if peer::is_service(stream, parent_id()) {
-        Failure::ForbiddenToServices
-    } else {
-        return None;
-    };
-    events.emit(ControlRefused { uid, pid, is_service: failure == Failure::ForbiddenToServices });
-    Some(failure)
+impl Gate {
+    /// Tells of a refusal, unless one was told just now.
+    fn tell(&self, events: &Events, caller: &Caller, who: String, what: String) {
+        let now = Instant::now();
+        {
+            // A panic elsewhere does not make the time wrong.
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            if told.is_some_and(|last| now.duration_since(last) < REFUSALS_APART) {
+                return;
+            }
+            *told = Some(now);
+        }
+        events.emit(ControlRefused { uid: caller.uid, pid: caller.pid, who, what });
+    }
 }

@@ -55,7 +55,7 @@ impl Fixture {
         let (commands, receiver) = mpsc::channel(4);
         let (tell, asked) = mpsc::unbounded_channel();
         tokio::spawn(scripted_loop(receiver, tell));
-        let server = Server::new(listener.into(), commands, events.clone(), logs.clone()).unwrap();
+        let server = Server::new(listener.into(), roles(), commands, events.clone(), logs.clone()).unwrap();
         let (stop, stopped) = oneshot::channel();
         let server = tokio::spawn(server.run(async { stopped.await.unwrap_or(()) }));
         let client = Client::connect(&socket).await.unwrap();
@@ -79,6 +79,10 @@ impl Fixture {
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         (status, serde_json::from_str(body).unwrap_or_else(|_| panic!("a problem, not {reply}")))
     }
+}
+
+fn roles() -> Roles {
+    Roles::of_plan(&crate::testing::plan(&SERVICES), nix::unistd::geteuid().as_raw())
 }
 
 fn request(method: &str, path: &str, body: &str) -> Vec<u8> {
@@ -106,6 +110,7 @@ async fn scripted_loop(mut commands: mpsc::Receiver<Command>, tell: mpsc::Unboun
     while let Some(command) = commands.recv().await {
         let _ = tell.send(format!("{command:?}").split(" reply").next().unwrap_or_default().to_owned());
         match command {
+            Command::ServiceOf { reply, .. } => drop(reply.send(Ok(None))),
             Command::Names { reply } => drop(reply.send(Ok(known()))),
             Command::Status { reply } => drop(reply.send(Ok(Box::new(status())))),
             Command::Inspect { service, reply } if known().contains(&service) => {

@@ -311,8 +311,10 @@ pub struct ControlRefused {
     pub uid: u32,
     /// Its process, when the kernel says.
     pub pid: Option<i32>,
-    /// Whether it is a service's, or another user's.
-    pub is_service: bool,
+    /// Who that is, in words.
+    pub who: String,
+    /// What it wanted to do, in words: `POST /v1/stop`.
+    pub what: String,
 }
 
 impl Happening for ControlRefused {
@@ -323,10 +325,8 @@ impl Happening for ControlRefused {
     }
 
     fn describe(self, event: &mut Event) {
-        event.text = match self.is_service {
-            true => "a service's process was refused at the control socket".to_owned(),
-            false => format!("user {} was refused at the control socket", self.uid),
-        };
+        event.text = format!("{} was refused at the control socket: {}", self.who, self.what);
+        event.data.insert("request".into(), self.what.into());
         event.data.insert("uid".into(), self.uid.into());
         event.data.extend(self.pid.map(|pid| ("pid".to_owned(), pid.into())));
     }

@@ -117,7 +117,8 @@ fn entry(user: &str) -> Result<Found, Unknown> {
     }
 }
 
-fn group(group: &str) -> Result<u32, Unknown> {
+/// The number of a group that is written by name or as a number.
+pub(crate) fn group(group: &str) -> Result<u32, Unknown> {
     if let Ok(number) = group.parse() {
         return Ok(number);
     }

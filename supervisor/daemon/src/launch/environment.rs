@@ -51,6 +51,7 @@ pub(super) fn own(
     worker: &WorkerId,
     own: &WorkerPlaces,
     state: &Path,
+    control: &Path,
     accepts: &Accepts,
 ) -> BTreeMap<String, String> {
     let path = |path: &Path| path.display().to_string();
@@ -75,6 +76,9 @@ pub(super) fn own(
             env.insert("PORT".to_owned(), port.to_string());
         }
         Accepts::Nowhere => {}
+    }
+    if service.management.is_some() {
+        env.insert("WATT_CONTROL_SOCKET".to_owned(), path(control));
     }
     if service.ready.when == ReadyWhen::Notify {
         env.insert("NOTIFY_SOCKET".to_owned(), path(&own.notify));

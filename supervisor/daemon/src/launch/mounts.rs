@@ -83,6 +83,7 @@ pub(super) fn list(view: &View<'_>) -> Vec<Mount> {
     mounts.extend(sandbox.paths.iter().map(rule));
     mounts.extend(view.name_files());
     mounts.extend(view.own_folders());
+    mounts.extend(view.control_socket());
     mounts.extend(view.credentials.map(|folder| Mount::Credentials { target: folder.to_owned() }));
     mounts
 }
@@ -294,6 +295,17 @@ impl View<'_> {
                 optional: false,
             })
             .collect()
+    }
+
+    /// The control socket, for a service that may use it, where it is on the host.
+    fn control_socket(&self) -> Option<Mount> {
+        let socket = self.places.control_socket();
+        self.service.management.map(|_| Mount::Bind {
+            source: socket.clone(),
+            target: socket,
+            read_only: false,
+            optional: false,
+        })
     }
 
     /// The worker's own two folders, and nothing else of the sockets, logs and secrets of watt, of other workers and of

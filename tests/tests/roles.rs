@@ -1,0 +1,153 @@
+//! Who may what at the control socket: root and watt's own user everything, members of groups what their role says, services what
+//! their `management` says.
+
+use std::process::Output;
+
+use watt_tests::{App, User, for_each_user, is_root, printed, wait};
+
+/// Groups that nobody has.
+const VIEWERS: u32 = 47_301;
+const OPERATORS: u32 = 47_302;
+const ADMINS: u32 = 47_303;
+/// A user that nobody is.
+const STRANGER: u32 = 47_300;
+
+/// `wattctl` as another user in these groups, the last of which is the first's own.
+fn as_member(app: &App, groups: &[u32], arguments: &[&str]) -> Output {
+    let own = groups.first().copied().unwrap_or(STRANGER);
+    let all: Vec<String> = groups.iter().map(u32::to_string).collect();
+    let groups =
+        if all.is_empty() { "--clear-groups".to_owned() } else { format!("--groups={}", all.join(",")) };
+    let mut command = std::process::Command::new("setpriv");
+    command
+        .args([format!("--reuid={STRANGER}"), format!("--regid={own}"), groups])
+        .arg(watt_tests::wattctl())
+        .args(arguments)
+        .current_dir("/")
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("WATT_CONTROL_SOCKET", app.runtime().join("control.sock"));
+    command.output().expect("setpriv runs")
+}
+
+#[track_caller]
+fn refused(output: &Output, expected: &str) {
+    assert_eq!(output.status.code(), Some(DENIED), "{}", printed(output));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains(expected), "{expected} in {}", printed(output));
+}
+
+#[track_caller]
+fn done(output: &Output) {
+    assert!(output.status.success(), "{}", printed(output));
+}
+
+/// What `wattctl` exits with when something may not be done.
+const DENIED: i32 = 6;
+
+#[test]
+fn members_of_a_group_do_what_its_role_says_and_no_more() {
+    // Only root can be somebody else.
+    if !is_root() {
+        return;
+    }
+    for_each_user(|user| {
+        let app = App::yaml(
+            &format!(
+                "control: {{ groups: {{ {VIEWERS}: view, {OPERATORS}: operate, {ADMINS}: admin }} }}
+services: {{ api: {{ command: sleep 1000, listen: none }} }}"
+            ),
+            user,
+        );
+        app.pass_through();
+        app.up();
+        for looking in [&["status"][..], &["inspect", "api"], &["logs"], &["events"]] {
+            refused(&as_member(&app, &[], looking), "it takes the role view");
+            done(&as_member(&app, &[VIEWERS], looking));
+        }
+        refused(
+            &as_member(&app, &[VIEWERS], &["restart", "api"]),
+            "it takes the role operate, and user 47300 has view",
+        );
+        refused(&as_member(&app, &[VIEWERS], &["stop", "api"]), "it takes the role operate");
+        let before = app.pid("api", 0);
+        done(&as_member(&app, &[OPERATORS], &["restart", "api"]));
+        assert_ne!(app.pid("api", 0), before, "{user:?}");
+        // By any of its groups, of which the best counts.
+        done(&as_member(&app, &[STRANGER, VIEWERS, OPERATORS], &["stop", "api"]));
+        done(&as_member(&app, &[STRANGER, OPERATORS], &["start", "api"]));
+        refused(
+            &as_member(&app, &[OPERATORS], &["down"]),
+            "it takes the role admin, and user 47300 has operate",
+        );
+        let told = wait("a refusal is told", || {
+            let events = app.ok(&["events", "--json"]);
+            if events.contains("control_refused") { Ok(events) } else { Err(events) }
+        });
+        assert!(told.contains("user 47300 was refused at the control socket"), "{told}");
+        done(&as_member(&app, &[ADMINS], &["down"]));
+        app.assert_gone();
+    });
+}
+
+/// Tries what each role may, as a service.
+const TRY: &str = r#"
+try() { "$WATTCTL" "$@" >/dev/null 2>error && echo "$1: done" || echo "$1: $(grep -o 'role [a-z]*' error || head -1 error)"; }
+cd "$STATE_DIRECTORY"
+[ -n "$WATT_CONTROL_SOCKET" ] && echo "has a socket" || echo "has none"
+try status; try stop other; try start other; try down
+echo "end of attempts"; exec sleep 1000"#;
+
+fn service_says(user: User, profile: &str, management: &str) -> Vec<String> {
+    let app = App::yaml(
+        &format!(
+            "sandbox: {profile}
+services:
+  api:
+    command: sh try.sh
+    listen: none
+    depends_on: {{ other: ready }}
+    env: {{ WATTCTL: \"{wattctl}\" }}
+    {management}
+  other: {{ command: sleep 1000, listen: none }}
+",
+            wattctl = watt_tests::wattctl().display(),
+        ),
+        user,
+    );
+    app.write("try.sh", TRY);
+    app.up();
+    let lines = wait("everything was tried", || {
+        let output = app.ok(&["logs", "api", "--json"]);
+        if !output.contains("end of attempts") {
+            return Err(output);
+        }
+        let lines = output.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        Ok(lines.filter_map(|line| line["text"].as_str().map(str::to_owned)).collect())
+    });
+    app.down();
+    lines
+}
+
+#[test]
+fn a_service_does_what_its_management_says_and_no_more() {
+    for_each_user(|user| {
+        for profile in ["off", "standard", "strict"] {
+            let check = |management: &str, expected: &[&str]| {
+                let lines = service_says(user, profile, management);
+                for expected in expected {
+                    assert!(
+                        lines.iter().any(|line| line == expected),
+                        "{user:?} {profile} {management:?}: {expected} in {lines:#?}"
+                    );
+                }
+            };
+            check(
+                "management: view",
+                &["has a socket", "status: done", "stop: role operate", "down: role admin"],
+            );
+            check("management: operate", &["stop: done", "start: done", "down: role admin"]);
+            check("", &["has none"]);
+        }
+    });
+}
