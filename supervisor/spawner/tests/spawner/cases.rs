@@ -20,7 +20,7 @@ use nix::{
     unistd::{Uid, mkfifo},
 };
 use socket2::Socket;
-use watt_exec::plan::{MESH_ADDRESS, PrivateNetwork, Probe};
+use watt_exec::plan::{Credentials, LaunchPlan, MESH_ADDRESS, Mount, PrivateNetwork, Probe};
 use watt_os::memfd;
 use watt_spawner::protocol::{Address, Message, Request, Stage};
 
@@ -49,6 +49,7 @@ pub(crate) fn all() -> Vec<Case> {
         a_forgotten_run_is_gone_and_a_living_one_is_not,
         spawn_is_refused_with_its_reason,
         listeners_outlive_the_daemon_and_are_passed_on,
+        credentials_are_handed_on_and_not_kept,
         sockets_and_their_files_are_as_asked_for,
         what_cannot_be_bound_is_refused_with_the_error,
         a_killed_spawner_takes_all_with_it,
@@ -273,6 +274,7 @@ fn spawn_is_refused_with_its_reason() {
     refused(spawn_request(1, Vec::new(), false, &[]), &[], "descriptors");
     refused(spawn_request(1, Vec::new(), true, &[]), &[&task], "descriptors");
     refused(spawn_request(1, Vec::new(), true, &[]), &[&task, &task], "cgroup");
+    refused(spawn_request(1, Vec::new(), false, &[]), &[&task, &task], "descriptors");
     refused(spawn_request(1, Vec::new(), false, &["nothing"]), &[&task], "pass");
     refused(spawn_request(1, vec![0; 40_000], false, &[]), &[&task], "tag");
     daemon.send(&spawn_request(1, Vec::new(), false, &[]), &[task.as_fd()]);
@@ -280,6 +282,52 @@ fn spawn_is_refused_with_its_reason() {
     daemon.send(&spawn_request(1, Vec::new(), false, &[]), &[task.as_fd()]);
     daemon
         .wait(|message| matches!(message, Message::SpawnFailed { step, .. } if step == "run").then_some(()));
+}
+
+/// A process in the end has them as files; neither it nor the spawner has what they came in.
+fn credentials_are_handed_on_and_not_kept() {
+    let app = App::start();
+    let mut daemon = app.daemon();
+    let credentials = Credentials { files: vec![("key".to_owned(), b"of the shop".to_vec())] };
+    let memfd = memfd::sealed(c"their-values", &postcard::to_stdvec(&credentials).unwrap()).unwrap();
+    let tmp = Mount::Tmpfs {
+        target: "/tmp".into(),
+        size: None,
+        mode: 0o755,
+        no_exec: false,
+        read_only: false,
+        optional: false,
+    };
+    let plan = LaunchPlan {
+        mounts: vec![tmp, Mount::Credentials { target: "/tmp/own".into() }],
+        user_namespace: !Uid::effective().is_root(),
+        ..sh("cat /tmp/own/key; exec sleep 1000")
+    };
+    let user_namespace = plan.user_namespace;
+    let request = Request::Spawn {
+        run: 1,
+        tag: Vec::new(),
+        cgroup: false,
+        credentials: true,
+        pid_namespace: false,
+        user_namespace,
+        pass: Vec::new(),
+    };
+    daemon.send(&request, &[encode(&plan).as_fd(), memfd.as_fd()]);
+    let (pid, [pidfd, stdout, _]) = daemon.spawned(1);
+    daemon.executed(1);
+    for holder in [app.spawner.id(), pid] {
+        let links = fs::read_dir(format!("/proc/{holder}/fd")).unwrap().flatten();
+        let links: Vec<PathBuf> = links.filter_map(|entry| fs::read_link(entry.path()).ok()).collect();
+        let holds = links.iter().any(|link| link.to_string_lossy().contains("their-values"));
+        assert!(!holds, "{holder}: {links:?}");
+    }
+    eventually("it has read them", || {
+        fs::read(format!("/proc/{pid}/cmdline")).unwrap().starts_with(b"sleep")
+    });
+    watt_os::pidfd::send_signal(&pidfd, Signal::SIGKILL as i32).unwrap();
+    daemon.exited(1);
+    assert_eq!(drain(&stdout), "of the shop");
 }
 
 fn loopback() -> Address {
