@@ -1,4 +1,4 @@
-//! Messages with descriptors over a seqpacket socketpair (unix(7), SCM_RIGHTS).
+//! Messages with descriptors over Unix sockets that keep messages apart (unix(7), SCM_RIGHTS).
 //!
 //! Received descriptors are owned from the first moment, close-on-exec, and closed when the message they came
 //! with is not accepted.
@@ -56,6 +56,8 @@ pub struct Received {
     pub descriptors: Vec<OwnedFd>,
     /// Whether this process had no room for all descriptors. Those that did arrive are closed.
     pub lost_descriptors: bool,
+    /// The process that sent it, where the socket asks for it (SO_PASSCRED): 0 when it is in no PID namespace of ours.
+    pub sender: Option<u32>,
 }
 
 /// Receives one message. Does not wait.
@@ -79,6 +81,7 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received
     let length = usize::try_from(Errno::result(length)?).map_err(io::Error::other)?;
     let filled = control.0.get(..message.msg_controllen as usize).unwrap_or(&control.0);
     let mut descriptors: Vec<OwnedFd> = rights(filled).map(own).collect();
+    let sender = sender(filled);
     if message.msg_flags & libc::MSG_TRUNC != 0 {
         return Err(io::ErrorKind::InvalidData.into());
     }
@@ -86,34 +89,42 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received
     if lost_descriptors {
         descriptors.clear();
     }
-    Ok(Received { length, descriptors, lost_descriptors })
+    Ok(Received { length, descriptors, lost_descriptors, sender })
 }
 
-/// Bytes for the control message with them: CMSG_SPACE(253 * 4) is 1032 on 64-bit kernels.
-const CONTROL_SIZE: usize = 1032;
+/// Bytes for the control messages: CMSG_SPACE(253 * 4) is 1032 on 64-bit kernels, and CMSG_SPACE of a ucred 32.
+const CONTROL_SIZE: usize = 1064;
 
 /// Memory for control messages, aligned as cmsg(3) wants it.
 #[repr(C, align(8))]
 struct Control([u8; CONTROL_SIZE]);
 
-/// The numbers in all SCM_RIGHTS messages. The kernel's layout: a size_t with the length of all, level and
+/// The numbers in all SCM_RIGHTS messages.
+fn rights(control: &[u8]) -> impl Iterator<Item = RawFd> {
+    let rights = messages(control).filter(|(kind, _)| *kind == libc::SCM_RIGHTS);
+    rights.flat_map(|(_, data)| data.chunks_exact(size_of::<RawFd>()).filter_map(|number| int_at(number, 0)))
+}
+
+/// The process in an SCM_CREDENTIALS message: the first field of a ucred.
+fn sender(control: &[u8]) -> Option<u32> {
+    let (_, data) = messages(control).find(|(kind, _)| *kind == libc::SCM_CREDENTIALS)?;
+    int_at(data, 0)?.try_into().ok()
+}
+
+/// The kinds and data of all messages of a socket's level. The kernel's layout: a size_t with the length of all, level and
 /// type as ints, the data, and padding to the size of a size_t.
-fn rights(mut control: &[u8]) -> impl Iterator<Item = RawFd> {
+fn messages(mut control: &[u8]) -> impl Iterator<Item = (i32, &[u8])> {
     const WORD: usize = size_of::<usize>();
-    let mut data: &[u8] = &[];
     std::iter::from_fn(move || {
         loop {
-            if let Some((number, rest)) = data.split_first_chunk() {
-                data = rest;
-                return Some(RawFd::from_ne_bytes(*number));
-            }
             let (length, _) = control.split_first_chunk::<WORD>()?;
             let length = usize::from_ne_bytes(*length);
             let (level, kind) = (int_at(control, WORD)?, int_at(control, WORD + 4)?);
-            if (level, kind) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
-                data = control.get(WORD + 8..length)?;
-            }
+            let data = control.get(WORD + 8..length)?;
             control = control.get(length.max(WORD).next_multiple_of(WORD)..).unwrap_or_default();
+            if level == libc::SOL_SOCKET {
+                return Some((kind, data));
+            }
         }
     })
 }

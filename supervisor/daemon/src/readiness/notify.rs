@@ -5,20 +5,15 @@
 
 use std::{
     fs, io,
-    io::IoSliceMut,
     os::{
-        fd::{AsRawFd, OwnedFd},
+        fd::{AsFd, OwnedFd},
         unix::net::UnixDatagram as StdUnixDatagram,
     },
 };
 
-use nix::{
-    cmsg_space,
-    errno::Errno,
-    sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg, setsockopt, sockopt::PassCred},
-};
+use nix::sys::socket::{setsockopt, sockopt::PassCred};
 use tokio::{io::Interest, net::UnixDatagram, task, time};
-use watt_os::process_info::Stat;
+use watt_os::{fdpass, process_info::Stat};
 
 /// The longest message: as of systemd, which drops longer ones (NOTIFY_BUFFER_MAX).
 const MESSAGE_SIZE_MAX: usize = 4096;
@@ -117,28 +112,20 @@ struct Received {
 }
 
 fn receive(socket: &UnixDatagram) -> io::Result<Received> {
-    let mut buffer = vec![0; MESSAGE_SIZE_MAX];
-    // Room for the credentials and nothing else: the kernel closes the descriptors that come with a message when there is no
-    // room for them. That is also what BARRIER=1 waits for.
-    let mut control = cmsg_space!(UnixCredentials);
-    let mut parts = [IoSliceMut::new(&mut buffer)];
-    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
-    let message = match recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags) {
-        Ok(message) => message,
-        Err(Errno::EAGAIN) => return Err(io::ErrorKind::WouldBlock.into()),
-        Err(error) => return Err(error.into()),
-    };
-    let sender = message.cmsgs()?.find_map(|part| match part {
-        ControlMessageOwned::ScmCredentials(credentials) => u32::try_from(credentials.pid()).ok(),
-        _ => None,
-    });
-    let length = match message.flags.contains(MsgFlags::MSG_TRUNC) {
-        true => 0,
-        false => message.bytes,
-    };
-    buffer.truncate(length);
-    // Pid 0 is a process outside of our pid namespace.
-    Ok(Received { text: buffer, sender: sender.filter(|pid| *pid != 0) })
+    let mut text = vec![0; MESSAGE_SIZE_MAX];
+    // Descriptors that come with a message are closed here. That is also what BARRIER=1 waits for.
+    match fdpass::receive(socket.as_fd(), &mut text) {
+        Ok(message) => {
+            text.truncate(message.length);
+            // Pid 0 is a process outside of our pid namespace.
+            Ok(Received { text, sender: message.sender.filter(|pid| *pid != 0) })
+        }
+        // Too long, and lost.
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Ok(Received { text: Vec::new(), sender: None })
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn says_ready(text: &[u8]) -> bool {

@@ -410,6 +410,20 @@ async fn messages_that_are_too_long_and_descriptors_are_dropped() {
     assert_eq!(watched.ready().await, None);
 }
 
+/// As systemd-notify(1) with `--fd` does.
+#[tokio::test]
+async fn a_message_that_comes_with_descriptors_is_read_like_any_other() {
+    let bench = NotifyBench::new();
+    let sender = UnixDatagram::unbound().unwrap();
+    sender.connect(bench.folder.path().join("notify.sock")).unwrap();
+    let socket = NotifySocket::new(bench.socket.try_clone().unwrap(), std::process::id()).unwrap();
+    let mut watched = Watched::new(Sign::Notify(socket), Accepts::Nowhere);
+    let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+    let descriptors = [one.as_fd(); watt_os::fdpass::DESCRIPTORS_MAX];
+    watt_os::fdpass::send(sender.as_fd(), b"FDSTORE=1\nREADY=1", &descriptors).unwrap();
+    assert_eq!(watched.ready().await, None);
+}
+
 /// Gives other tasks and the kernel every chance. For checks that something does not happen, which can only miss a failure, never
 /// report one that is none.
 async fn task_turns() {
