@@ -93,7 +93,7 @@ fn standard_keeps_to_what_services_need() {
                 "look into other: EACCES",
                 if user == User::Root { "open sysctl: EROFS" } else { "open sysctl: EACCES" },
                 "mount: EPERM",
-                "raw socket: EPERM",
+                "raw socket: EAFNOSUPPORT",
                 "new namespace: done",
             ],
         );

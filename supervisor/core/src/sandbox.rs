@@ -287,7 +287,7 @@ impl Sandbox {
             no_new_privileges: true,
             private_tmp: true,
             private_devices: true,
-            protect_system: ProtectSystem::Yes,
+            protect_system: ProtectSystem::Full,
             protect_services: true,
             protect_kernel_tunables: true,
             protect_kernel_modules: true,
@@ -300,6 +300,7 @@ impl Sandbox {
             capabilities: Some(STANDARD_CAPABILITIES.into()),
             umask: 0o027,
             system_calls: Some(Filter::standard()),
+            address_families: Some(SERVICE_FAMILIES.into()),
             restrict_realtime: true,
             restrict_suid_sgid: true,
             lock_personality: true,
@@ -320,7 +321,6 @@ impl Sandbox {
             capabilities: Some(BTreeSet::new()),
             umask: 0o077,
             system_calls: Some(Filter::strict()),
-            address_families: Some(STRICT_FAMILIES.into()),
             restrict_namespaces: true,
             ..Sandbox::standard()
         }
@@ -341,6 +341,7 @@ const STANDARD_CAPABILITIES: [Capability; 9] = [
     Capability::NetBindService,
 ];
 
-/// The internet, and sockets between processes; netlink, because C libraries ask it for the own addresses.
-const STRICT_FAMILIES: [AddressFamily; 4] =
+/// The internet, and sockets between processes; netlink, because C libraries ask it for the own addresses. Some of the others,
+/// such as those of virtual machines and Bluetooth, lead outside from any network namespace.
+const SERVICE_FAMILIES: [AddressFamily; 4] =
     [AddressFamily::Unix, AddressFamily::Inet, AddressFamily::Inet6, AddressFamily::Netlink];

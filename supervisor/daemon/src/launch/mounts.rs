@@ -2,7 +2,8 @@
 //!
 //! What comes later lies over what came before ([`Mount`]): first how much of the system can be written, then file systems
 //! of the kernel's, then folders that are emptied. After these the application's own folder is put back where it was
-//! covered, then come the folders of other services, the operator's own rules, and the files that give the mesh its names.
+//! covered, then come the folders of other services, the operator's own rules, the configuration, and the files that give
+//! the mesh its names.
 //! Last of all watt's own folders are hidden, whatever was said before.
 
 use std::{
@@ -81,6 +82,7 @@ pub(super) fn list(view: &View<'_>) -> Vec<Mount> {
     mounts.extend(view.put_back(&covered));
     mounts.extend(view.other_services());
     mounts.extend(sandbox.paths.iter().map(rule));
+    mounts.extend(view.configuration());
     mounts.extend(view.name_files());
     mounts.extend(view.own_folders());
     mounts.extend(view.control_socket());
@@ -164,9 +166,18 @@ fn kernel(view: &View<'_>, mounts: &mut Vec<Mount>) {
     }
 }
 
+/// The kernel gives such a folder half of the memory there is. Here that is half of what the worker may have: it counts as the
+/// worker's, and a full folder is better to be told of than a kill.
 fn temporary(view: &View<'_>, mounts: &mut Vec<Mount>) {
     if view.walls.sandbox.private_tmp {
-        mounts.extend(TEMPORARY.map(|folder| empty(folder, STICKY, false)));
+        mounts.extend(TEMPORARY.map(|folder| Mount::Tmpfs {
+            target: folder.into(),
+            size: view.service.limits.cgroup.memory.map(|limit| limit / 2),
+            mode: STICKY,
+            no_exec: false,
+            read_only: false,
+            optional: true,
+        }));
     }
     if view.walls.sandbox.private_ipc && view.host.walls.mqueue {
         mounts.push(Mount::Mqueue);
@@ -240,24 +251,12 @@ impl View<'_> {
             return Vec::new();
         }
         let own = &self.service.path;
-        let is_named = |folder: &Path| {
-            sandbox.paths.iter().any(|rule| {
-                let source = match &rule.access {
-                    PathAccess::Bind { source, .. } => source,
-                    PathAccess::ReadOnly
-                    | PathAccess::ReadWrite
-                    | PathAccess::Inaccessible
-                    | PathAccess::Temporary => &rule.path,
-                };
-                source.starts_with(folder) || rule.path.starts_with(folder)
-            })
-        };
         let others: BTreeSet<&PathBuf> = self.plan.services.values().map(|service| &service.path).collect();
         let apart = others.into_iter().filter(|folder| {
             !own.starts_with(folder)
                 && !folder.starts_with(own)
                 && !self.plan.root.starts_with(folder)
-                && !is_named(folder)
+                && !self.is_named(folder)
         });
         // What is in a folder that is out of reach needs no mount of its own. Parents come first.
         let mut closed: Vec<&PathBuf> = Vec::new();
@@ -267,10 +266,33 @@ impl View<'_> {
             }
         }
         let secrets = self.plan.secrets.values().filter_map(|secret| match secret {
-            Secret::File(file) if !is_named(file) => Some(file),
+            Secret::File(file) if !self.is_named(file) => Some(file),
             Secret::File(_) | Secret::Environment(_) | Secret::Credential(_) | Secret::Command(_) => None,
         });
         closed.into_iter().chain(secrets).map(inaccessible).collect()
+    }
+
+    /// Whether a rule of the operator is about this path, or something in it.
+    fn is_named(&self, path: &Path) -> bool {
+        self.walls.sandbox.paths.iter().any(|rule| {
+            let source = match &rule.access {
+                PathAccess::Bind { source, .. } => source,
+                PathAccess::ReadOnly
+                | PathAccess::ReadWrite
+                | PathAccess::Inaccessible
+                | PathAccess::Temporary => &rule.path,
+            };
+            source.starts_with(path) || rule.path.starts_with(path)
+        })
+    }
+
+    /// The application's configuration cannot be written: by the next reload it decides about this sandbox, too.
+    fn configuration(&self) -> Vec<Mount> {
+        if !self.walls.sandbox.protect_services {
+            return Vec::new();
+        }
+        let files = [self.plan.file.clone(), self.plan.file.with_file_name(".env")];
+        files.into_iter().filter(|file| !self.is_named(file)).map(read_only).collect()
     }
 
     /// The files that give the mesh its names. Only the hosts file makes sense on the host's network, where the
@@ -332,151 +354,4 @@ impl View<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use watt_core::sandbox::Profile;
-
-    use super::*;
-    use crate::testing;
-
-    /// The changes for the service `api` in words, after the plan was changed.
-    fn words(profile: Profile, change: impl FnOnce(&mut Plan, &mut Sandbox)) -> Vec<String> {
-        words_with(profile, &BTreeMap::new(), change)
-    }
-
-    /// As before, with this of the supervisor's own environment.
-    fn words_with(
-        profile: Profile,
-        inherited: &BTreeMap<String, String>,
-        change: impl FnOnce(&mut Plan, &mut Sandbox),
-    ) -> Vec<String> {
-        let mut plan = testing::plan(&["api", "web"]);
-        let mut sandbox = Sandbox::of(profile);
-        change(&mut plan, &mut sandbox);
-        let id = watt_core::ServiceId::new("api").unwrap();
-        plan.services.get_mut(&id).unwrap().sandbox = sandbox.into();
-        let service = &plan.services[&id];
-        let host = Host { name_files: vec!["/etc/hosts".into()], ..testing::HOST };
-        let places = Places { runtime: "/run/watt/shop".into(), state: "/var/lib/watt/shop".into() };
-        let own = places.worker(&watt_core::WorkerId { service: id.clone(), index: 0 });
-        let walls = Walls::of(service, &host, None);
-        let state = places.service_state(&id);
-        let view = View {
-            plan: &plan,
-            service,
-            network: service.network,
-            host: &host,
-            places: &places,
-            own: &own,
-            state: &state,
-            credentials: None,
-            inherited,
-            walls: &walls,
-        };
-        list(&view).iter().map(in_words).collect()
-    }
-
-    fn in_words(mount: &Mount) -> String {
-        let text = |path: &Path| path.display().to_string();
-        match mount {
-            Mount::Bind { source, target, read_only, .. } => {
-                format!("bind {} {}{}", text(source), text(target), if *read_only { " ro" } else { "" })
-            }
-            Mount::Tmpfs { target, .. } => format!("empty {}", text(target)),
-            Mount::ReadOnly { path, .. } => format!("ro {}", text(path)),
-            Mount::Writable { path, .. } => format!("rw {}", text(path)),
-            Mount::Inaccessible { path, .. } => format!("closed {}", text(path)),
-            Mount::HideFolder(hidden) => format!("hide {} but {}", text(&hidden.folder), text(&hidden.keep)),
-            other => format!("{other:?}"),
-        }
-    }
-
-    const OWN: [&str; 3] = [
-        "bind /run/watt/shop/hosts /etc/hosts ro",
-        "hide /var/lib/watt but /var/lib/watt/shop/services/api",
-        "hide /run/watt but /run/watt/shop/workers/api/0",
-    ];
-
-    #[test]
-    fn without_a_sandbox_there_are_the_names_and_nothing_of_watts_own() {
-        assert_eq!(words(Profile::Off, |_, _| {}), OWN);
-    }
-
-    /// The order decides: each line lies over those before it.
-    #[test]
-    fn a_folder_that_was_chosen_for_the_sockets_is_not_hidden_itself() {
-        let check = |variable: &str, value: &str, expected: &str| {
-            let inherited = [(variable.to_owned(), value.to_owned())].into();
-            let words = words_with(Profile::Off, &inherited, |_, _| {});
-            let expected = format!("hide {expected} but /run/watt/shop/workers/api/0");
-            assert!(words.contains(&expected), "{variable}: {words:?}");
-        };
-        check("XDG_RUNTIME_DIR", "/run", "/run/watt");
-        check("WATT_RUNTIME_DIR", "/run/watt", "/run/watt/shop");
-        // Not obeyed, and so not what chose the folder.
-        check("WATT_RUNTIME_DIR", "run/watt", "/run/watt");
-        check("WATT_RUNTIME_DIR", "", "/run/watt");
-    }
-
-    #[test]
-    fn a_strict_sandbox_from_the_outside_in() {
-        let strict = words(Profile::Strict, |_, _| {});
-        let at = |word: &str| {
-            strict.iter().position(|line| line == word).unwrap_or_else(|| panic!("no {word} in {strict:#?}"))
-        };
-        let order =
-            ["ro /", "rw /proc", "empty /home", "Devices", "ro /proc/sys", "Sys", "Cgroups", "empty /tmp"];
-        let places: Vec<usize> = order.into_iter().chain(OWN).map(at).collect();
-        assert!(places.is_sorted(), "{strict:#?}");
-        assert!(strict.iter().any(|line| line.starts_with("Proc")));
-        assert!(!strict.contains(&"rw /dev".to_owned()), "it has its own");
-    }
-
-    #[test]
-    fn the_applications_folder_stays_where_it_is() {
-        let check = |profile, root: &str, expected: &str| {
-            let words = words(profile, |plan, _| {
-                plan.root = root.into();
-                for service in plan.services.values_mut() {
-                    service.path = plan.root.join("api");
-                }
-            });
-            assert!(words.iter().any(|line| line == expected), "{expected} in {words:#?}");
-        };
-        check(Profile::Standard, "/tmp/shop", "bind /tmp/shop /tmp/shop");
-        check(Profile::Strict, "/home/ann/shop", "bind /home/ann/shop /home/ann/shop ro");
-        check(Profile::Standard, "/usr/src/app", "rw /usr/src/app");
-    }
-
-    #[test]
-    fn folders_of_other_services_are_closed_unless_they_are_shared() {
-        let check = |own: &str, other: &str, rule: Option<PathRule>, closed: bool| {
-            let words = words(Profile::Standard, |plan, sandbox| {
-                for service in plan.services.values_mut() {
-                    service.path = if service.id.as_str() == "api" { own.into() } else { other.into() };
-                }
-                sandbox.paths.extend(rule);
-            });
-            let has = words.contains(&format!("closed {other}"));
-            assert_eq!(has, closed, "{own} and {other}: {words:#?}");
-        };
-        check("/srv/shop/api", "/srv/shop/web", None, true);
-        check("/srv/shop/api", "/srv/shop", None, false);
-        check("/srv/shop/api", "/srv/shop/api", None, false);
-        check("/srv/shop", "/srv/shop/web", None, false);
-        let rule =
-            |path: &str| Some(PathRule { access: PathAccess::ReadOnly, path: path.into(), optional: false });
-        check("/srv/shop/api", "/srv/shop/web", rule("/srv/shop/web/public"), false);
-        check("/srv/shop/api", "/srv/shop/web", rule("/srv/shop/webs"), true);
-    }
-
-    #[test]
-    fn files_of_secrets_are_closed_to_everybody() {
-        let with = |profile| {
-            words(profile, |plan, _| {
-                plan.secrets.insert("key".into(), Secret::File("/srv/shop/keys/key".into()));
-            })
-        };
-        let closed = "closed /srv/shop/keys/key".to_owned();
-        assert!(with(Profile::Standard).contains(&closed) && !with(Profile::Off).contains(&closed));
-    }
-}
+mod tests;

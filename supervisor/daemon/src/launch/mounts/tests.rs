@@ -1,0 +1,172 @@
+//! Which changes of the file system each profile asks for, and in which order.
+
+use watt_core::sandbox::Profile;
+
+use super::*;
+use crate::testing;
+
+/// The changes for the service `api` in words, after the plan was changed.
+fn words(profile: Profile, change: impl FnOnce(&mut Plan, &mut Sandbox)) -> Vec<String> {
+    words_with(profile, &BTreeMap::new(), change)
+}
+
+/// As before, with this of the supervisor's own environment.
+fn words_with(
+    profile: Profile,
+    inherited: &BTreeMap<String, String>,
+    change: impl FnOnce(&mut Plan, &mut Sandbox),
+) -> Vec<String> {
+    let mut plan = testing::plan(&["api", "web"]);
+    let mut sandbox = Sandbox::of(profile);
+    change(&mut plan, &mut sandbox);
+    let id = watt_core::ServiceId::new("api").unwrap();
+    plan.services.get_mut(&id).unwrap().sandbox = sandbox.into();
+    let service = &plan.services[&id];
+    let host = Host { name_files: vec!["/etc/hosts".into()], ..testing::HOST };
+    let places = Places { runtime: "/run/watt/shop".into(), state: "/var/lib/watt/shop".into() };
+    let own = places.worker(&watt_core::WorkerId { service: id.clone(), index: 0 });
+    let walls = Walls::of(service, &host, None);
+    let state = places.service_state(&id);
+    let view = View {
+        plan: &plan,
+        service,
+        network: service.network,
+        host: &host,
+        places: &places,
+        own: &own,
+        state: &state,
+        credentials: None,
+        inherited,
+        walls: &walls,
+    };
+    list(&view).iter().map(in_words).collect()
+}
+
+fn in_words(mount: &Mount) -> String {
+    let text = |path: &Path| path.display().to_string();
+    match mount {
+        Mount::Bind { source, target, read_only, .. } => {
+            format!("bind {} {}{}", text(source), text(target), if *read_only { " ro" } else { "" })
+        }
+        Mount::Tmpfs { target, .. } => format!("empty {}", text(target)),
+        Mount::ReadOnly { path, .. } => format!("ro {}", text(path)),
+        Mount::Writable { path, .. } => format!("rw {}", text(path)),
+        Mount::Inaccessible { path, .. } => format!("closed {}", text(path)),
+        Mount::HideFolder(hidden) => format!("hide {} but {}", text(&hidden.folder), text(&hidden.keep)),
+        other => format!("{other:?}"),
+    }
+}
+
+const OWN: [&str; 3] = [
+    "bind /run/watt/shop/hosts /etc/hosts ro",
+    "hide /var/lib/watt but /var/lib/watt/shop/services/api",
+    "hide /run/watt but /run/watt/shop/workers/api/0",
+];
+
+#[test]
+fn without_a_sandbox_there_are_the_names_and_nothing_of_watts_own() {
+    assert_eq!(words(Profile::Off, |_, _| {}), OWN);
+}
+
+/// The order decides: each line lies over those before it.
+#[test]
+fn a_folder_that_was_chosen_for_the_sockets_is_not_hidden_itself() {
+    let check = |variable: &str, value: &str, expected: &str| {
+        let inherited = [(variable.to_owned(), value.to_owned())].into();
+        let words = words_with(Profile::Off, &inherited, |_, _| {});
+        let expected = format!("hide {expected} but /run/watt/shop/workers/api/0");
+        assert!(words.contains(&expected), "{variable}: {words:?}");
+    };
+    check("XDG_RUNTIME_DIR", "/run", "/run/watt");
+    check("WATT_RUNTIME_DIR", "/run/watt", "/run/watt/shop");
+    // Not obeyed, and so not what chose the folder.
+    check("WATT_RUNTIME_DIR", "run/watt", "/run/watt");
+    check("WATT_RUNTIME_DIR", "", "/run/watt");
+}
+
+#[test]
+fn a_strict_sandbox_from_the_outside_in() {
+    let strict = words(Profile::Strict, |_, _| {});
+    let at = |word: &str| {
+        strict.iter().position(|line| line == word).unwrap_or_else(|| panic!("no {word} in {strict:#?}"))
+    };
+    let order =
+        ["ro /", "rw /proc", "empty /home", "Devices", "ro /proc/sys", "Sys", "Cgroups", "empty /tmp"];
+    let places: Vec<usize> = order.into_iter().chain(OWN).map(at).collect();
+    assert!(places.is_sorted(), "{strict:#?}");
+    assert!(strict.iter().any(|line| line.starts_with("Proc")));
+    assert!(!strict.contains(&"rw /dev".to_owned()), "it has its own");
+}
+
+#[test]
+fn the_applications_folder_stays_where_it_is() {
+    let check = |profile, root: &str, expected: &str| {
+        let words = words(profile, |plan, _| {
+            plan.root = root.into();
+            for service in plan.services.values_mut() {
+                service.path = plan.root.join("api");
+            }
+        });
+        assert!(words.iter().any(|line| line == expected), "{expected} in {words:#?}");
+    };
+    check(Profile::Standard, "/tmp/shop", "bind /tmp/shop /tmp/shop");
+    check(Profile::Strict, "/home/ann/shop", "bind /home/ann/shop /home/ann/shop ro");
+    check(Profile::Standard, "/usr/src/app", "rw /usr/src/app");
+}
+
+#[test]
+fn folders_of_other_services_are_closed_unless_they_are_shared() {
+    let check = |own: &str, other: &str, rule: Option<PathRule>, closed: bool| {
+        let words = words(Profile::Standard, |plan, sandbox| {
+            for service in plan.services.values_mut() {
+                service.path = if service.id.as_str() == "api" { own.into() } else { other.into() };
+            }
+            sandbox.paths.extend(rule);
+        });
+        let has = words.contains(&format!("closed {other}"));
+        assert_eq!(has, closed, "{own} and {other}: {words:#?}");
+    };
+    check("/srv/shop/api", "/srv/shop/web", None, true);
+    check("/srv/shop/api", "/srv/shop", None, false);
+    check("/srv/shop/api", "/srv/shop/api", None, false);
+    check("/srv/shop", "/srv/shop/web", None, false);
+    let rule =
+        |path: &str| Some(PathRule { access: PathAccess::ReadOnly, path: path.into(), optional: false });
+    check("/srv/shop/api", "/srv/shop/web", rule("/srv/shop/web/public"), false);
+    check("/srv/shop/api", "/srv/shop/web", rule("/srv/shop/webs"), true);
+}
+
+/// Unless a rule is about it.
+#[test]
+fn the_configuration_cannot_be_written() {
+    let check = |profile, writable: Option<&str>, expected: bool| {
+        let words = words(profile, |plan, sandbox| {
+            plan.file = "/srv/shop/watt.yaml".into();
+            sandbox.paths.extend(writable.map(|path| PathRule {
+                access: PathAccess::ReadWrite,
+                path: path.into(),
+                optional: false,
+            }));
+        });
+        let is_closed =
+            ["ro /srv/shop/watt.yaml", "ro /srv/shop/.env"].map(|line| words.iter().any(|word| word == line));
+        assert_eq!(is_closed, [expected; 2], "{writable:?}: {words:#?}");
+        // What is said last holds.
+        let last = |start: &str| words.iter().rposition(|word| word.starts_with(start));
+        assert!(!expected || last("ro /srv/shop/") > last("rw /srv/shop"), "{words:#?}");
+    };
+    check(Profile::Standard, None, true);
+    check(Profile::Strict, Some("/srv/shop"), true);
+    check(Profile::Off, None, false);
+}
+
+#[test]
+fn files_of_secrets_are_closed_to_everybody() {
+    let with = |profile| {
+        words(profile, |plan, _| {
+            plan.secrets.insert("key".into(), Secret::File("/srv/shop/keys/key".into()));
+        })
+    };
+    let closed = "closed /srv/shop/keys/key".to_owned();
+    assert!(with(Profile::Standard).contains(&closed) && !with(Profile::Off).contains(&closed));
+}
