@@ -12,7 +12,7 @@ const SHOW: &str = r#"cd "$CREDENTIALS_DIRECTORY"
 for file in *; do echo "$file=$(cat "$file" | md5sum | cut -c 1-8) $(stat -c %a "$file")"; done
 stat -f -c "on %T" . ; [ -O . ] && echo "mine"
 (echo x >new) 2>/dev/null || echo "cannot be written"
-ulimit -c | sed 's/^/core /'
+ulimit -Hc | sed 's/^/core /'
 echo "end"; exec sleep 1000"#;
 
 fn md5(text: &str) -> String {

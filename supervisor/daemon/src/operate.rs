@@ -14,7 +14,6 @@ use crate::{
     app::{App, Ending},
     control::{Command, Refusal, Reply, Services},
     logs::{self, Logs},
-    runs::Run,
     status, timestamp,
     usage::{Figures, Subject},
     words,
@@ -52,8 +51,9 @@ impl App {
 
     /// The service of the run whose main process is one of these.
     fn service_of(&self, line: &[u32]) -> Option<(ServiceId, Option<Role>)> {
-        let is_its = |run: &&Box<Run>| run.live_pid().is_some_and(|pid| line.contains(&pid));
-        let service = &self.runs.values().find(is_its)?.worker.service;
+        let mut runs = self.runs.values();
+        let run = runs.find(|run| run.live_pid().is_some_and(|pid| line.contains(&pid)))?;
+        let service = &run.worker.service;
         Some((service.clone(), self.plan.services.get(service)?.management))
     }
 

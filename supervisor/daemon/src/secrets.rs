@@ -313,6 +313,8 @@ pub(crate) fn write_files(
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
+    use watt_exec::plan::{LaunchPlan, Mount};
+
     use super::*;
 
     fn file(path: &Path) -> Vec<Wanted> {
@@ -355,6 +357,38 @@ mod tests {
         assert!(sealed(&of_size(CREDENTIALS_SIZE_MAX - 100)).is_ok());
         let error = sealed(&of_size(CREDENTIALS_SIZE_MAX)).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(nix::errno::Errno::EFBIG as i32));
+    }
+
+    /// Where a worker cannot have mounts of its own.
+    #[test]
+    fn without_mounts_they_are_files_on_the_host_and_told_as_such() {
+        let mut plan = crate::testing::plan(&["api"]);
+        let service = plan.services.values_mut().next().unwrap();
+        service.secrets.insert("key".into(), "db".into());
+        let missing = |bind_files| {
+            let host = crate::launch::Host { bind_files, ..crate::testing::HOST };
+            crate::launch::missing(service, &host, None).join("\n")
+        };
+        assert!(missing(false).contains("secrets: files in the runtime folder"), "{}", missing(false));
+        assert!(!missing(true).contains("secrets"), "{}", missing(true));
+
+        let outer = tempfile::tempdir().unwrap();
+        let folder = outer.path().join("credentials/api/0");
+        make_folder(&folder).unwrap();
+        let launch = |mounts| Launch {
+            plan: LaunchPlan { mounts, ..LaunchPlan::default() },
+            listeners: Vec::new(),
+            pass: Vec::new(),
+            accepts: crate::launch::Accepts::Nowhere,
+            owner: None,
+            credentials: Some(folder.clone()),
+        };
+        let credentials = Credentials { files: vec![("key".into(), b"value".to_vec())] };
+        let mounted = launch(vec![Mount::Credentials { target: folder.clone() }]);
+        assert!(hand_over(&credentials, &mounted).unwrap().is_some());
+        assert!(!folder.join("key").exists());
+        assert!(hand_over(&credentials, &launch(Vec::new())).unwrap().is_none());
+        assert_eq!(fs::read(folder.join("key")).unwrap(), b"value");
     }
 
     #[test]

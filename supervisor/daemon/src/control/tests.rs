@@ -373,33 +373,54 @@ fn attach(fixture: &Fixture, service: &str, run: u64) -> io::PipeWriter {
     stdout
 }
 
-/// Only root can be somebody else for a moment, so as an ordinary user this shows nothing.
-#[tokio::test]
-async fn another_user_is_refused_and_told_of() {
+/// Runs python as another user who can reach the socket: `connect()` does, and `ask(s)` gives the reply. `None` for an ordinary
+/// user, who cannot be somebody else.
+async fn as_stranger(fixture: &Fixture, script: &str) -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
-        return;
+        return None;
     }
-    let fixture = Fixture::new().await;
     let open = |path: &std::path::Path, mode: u32| {
         fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
     };
     open(fixture.dir.path(), 0o755);
     open(&fixture.socket, 0o666);
-    let socket = fixture.socket.clone();
     let script = format!(
-        "import socket; s = socket.socket(socket.AF_UNIX); s.connect({:?}); \
-         s.sendall(b'GET /v1/status HTTP/1.1\\r\\nHost: watt\\r\\n\\r\\n'); print(s.makefile().read())",
-        socket.to_str().unwrap()
+        "import socket\ndef connect():\n s = socket.socket(socket.AF_UNIX); s.connect({:?}); return s\n\
+         def ask(s): s.sendall(b'GET /v1/status HTTP/1.1\\r\\nHost: watt\\r\\n\\r\\n'); return s.makefile().read()\n{script}",
+        fixture.socket.to_str().unwrap()
     );
     let output = tokio::task::spawn_blocking(move || {
         use std::os::unix::process::CommandExt as _;
         std::process::Command::new("python3").args(["-c", &script]).uid(65534).gid(65534).output().unwrap()
     });
-    let output = String::from_utf8(soon(output).await.unwrap().stdout).unwrap();
-    assert!(output.starts_with("HTTP/1.1 403"), "{output}");
-    let event = fixture.events.read(None).batch();
-    let event: watt_api::control::Event = serde_json::from_str(&event[0]).unwrap();
+    Some(String::from_utf8(soon(output).await.unwrap().stdout).unwrap())
+}
+
+#[tokio::test]
+async fn another_user_is_refused_and_told_of_once_a_second() {
+    let fixture = Fixture::new().await;
+    let Some(output) = as_stranger(&fixture, "for _ in range(20): print(ask(connect()))").await else {
+        return;
+    };
+    assert_eq!(output.matches("HTTP/1.1 403").count(), 20, "{output}");
+    assert!(output.contains("it takes the role view"), "{output}");
+    let events = fixture.events.read(None).batch();
+    let event: watt_api::control::Event = serde_json::from_str(&events[0]).unwrap();
     assert_eq!((event.kind.as_str(), event.data["uid"].as_u64()), ("control_refused", Some(65534)));
+    assert!(events.len() < 20, "{events:?}");
+}
+
+#[tokio::test]
+async fn strangers_do_not_keep_others_out() {
+    let fixture = Fixture::new().await;
+    // Those that say nothing keep their places; the next ones are sent away.
+    let script = "idle = [connect() for _ in range(20)]
+try: print(ask(idle[-1]) or 'sent away')
+except OSError: print('sent away')
+print(ask(idle[0]))";
+    if let Some(output) = as_stranger(&fixture, script).await {
+        assert!(output.starts_with("sent away\nHTTP/1.1 403"), "{output}");
+    }
 }
 
 #[tokio::test]
