@@ -17,7 +17,7 @@ use watt_core::{
     RunId, ServiceId, WorkerId,
     fleet::{Fleet, FleetEvent, Request, Saved, SavedState, Selection},
     plan::Plan,
-    worker::{Event, ExecFailure, ExitCause, State, Wanted},
+    worker::{Effect, Event, ExecFailure, ExitCause, State, Wanted},
 };
 use watt_os::{
     cgroup::Group,
@@ -100,6 +100,7 @@ impl App {
             inbox,
             pending: VecDeque::new(),
             effects: VecDeque::new(),
+            starts: BTreeMap::new(),
             forgettable: Vec::new(),
             pace: Pace::new(Instant::now()),
             version: 0,
@@ -190,10 +191,17 @@ impl App {
         for run in held.runs {
             present.extend(self.adopt_run(run, &expected));
         }
-        // What a predecessor had begun is done again: a signal sent twice, a release that looks once more.
-        self.effects.extend(effects);
+        // What a predecessor had begun is done again: a signal sent twice, a release that looks once more. A process may
+        // have been asked for although the note of that is not there.
+        for (worker, effect) in effects {
+            match effect {
+                Effect::Spawn(run) if present.contains(&run) => self.push(worker, Event::Requested(run)),
+                Effect::Spawn(run) => drop(self.starts.insert(run, worker)),
+                effect => self.effects.push_back((worker, effect)),
+            }
+        }
         for (run, worker) in expected {
-            if !present.contains(&run) {
+            if !present.contains(&run) && !self.starts.contains_key(&run) {
                 self.push(worker.clone(), Event::Exited(run, ExitCause::Unknown));
             }
         }
@@ -402,7 +410,7 @@ fn believe(
         }
         let note = Saved {
             wanted: Wanted::Up,
-            state: SavedState::Starting { run, ready_in: service.ready.timeout, executed: false },
+            state: SavedState::Starting { run, ready_in: Some(service.ready.timeout), executed: false },
             stop_pending: false,
             restarts: noted.map_or(0, |noted| noted.restarts),
             last_exit: noted.and_then(|noted| noted.last_exit.clone()),

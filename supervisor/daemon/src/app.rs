@@ -107,6 +107,8 @@ pub(crate) struct App {
     pub(crate) pending: VecDeque<(WorkerId, worker::Event)>,
     /// What `watt-core` wants done and was not yet, in order.
     pub(crate) effects: VecDeque<(WorkerId, worker::Effect)>,
+    /// Runs whose processes have not been asked for yet. Their numbers are in the order in which that is to happen.
+    pub(crate) starts: BTreeMap<RunId, WorkerId>,
     /// Runs that are over as soon as their worker's note is with the spawner.
     pub(crate) forgettable: Vec<RunId>,
     /// When work for all workers together is due.
@@ -176,8 +178,8 @@ pub(crate) enum Event {
     Terminate,
     /// A deadline of the fleet or the proxy.
     Tick,
-    /// There are effects left to perform, and there is room for them.
-    Perform,
+    /// There are processes to be asked for, and there is room for that.
+    Start,
     /// Nothing else is there to be done.
     Quiet,
 }
@@ -280,19 +282,19 @@ impl App {
             return Ok(Event::Tick);
         }
         let quiet_at = self.pace.quiet_at();
-        let may_perform = !self.effects.is_empty() && !self.link.is_full();
+        let may_start = !self.starts.is_empty() && !self.link.is_full();
         let Inbox { readiness, emptied, limit_hits, proxy, commands, signals, backlog: _ } = &mut self.inbox;
         let event = tokio::select! {
             biased;
             () = signals.next() => Event::Terminate,
-            news = self.link.next() => news?.map_or(Event::Perform, Event::Spawner),
+            news = self.link.next() => news?.map_or(Event::Start, Event::Spawner),
             Some(run) = limit_hits.recv() => Event::LimitHit(run),
             Some(run) = emptied.recv() => Event::Emptied(run),
             Some(news) = readiness.recv() => Event::Readiness(news),
             Some(news) = proxy.recv() => Event::Proxy(news),
             Some(command) = commands.recv() => Event::Command(command),
             () = until(deadline) => Event::Tick,
-            () = std::future::ready(()), if may_perform => Event::Perform,
+            () = std::future::ready(()), if may_start => Event::Start,
             () = until(quiet_at) => Event::Quiet,
         };
         Ok(event)
@@ -312,9 +314,11 @@ impl App {
                 self.tell(FleetEvent::Tick);
                 self.revive_proxy();
             }
-            Event::Perform => {}
+            Event::Start => {}
             Event::Quiet => self.settle(),
         }
+        self.drain_pending();
+        self.start_some();
         self.drain_pending();
     }
 

@@ -128,7 +128,7 @@ pub(crate) struct WorkerNote {
 enum StateNote {
     Down,
     Waiting,
-    Starting { run: u64, ready_by_ms: u64, executed: bool },
+    Starting { run: u64, ready_by_ms: Option<u64>, executed: bool },
     Ready { run: u64, since_ms: u64 },
     Draining { run: u64, signal_at_ms: u64, then: ThenNote },
     Stopping { run: u64, kill_at_ms: u64, then: ThenNote, main_ended: bool, cause: CauseNote },
@@ -196,7 +196,7 @@ impl StateNote {
             SavedState::Down => StateNote::Down,
             SavedState::Waiting => StateNote::Waiting,
             SavedState::Starting { run, ready_in, executed } => {
-                StateNote::Starting { run: run.0, ready_by_ms: at(*ready_in), executed: *executed }
+                StateNote::Starting { run: run.0, ready_by_ms: ready_in.map(at), executed: *executed }
             }
             SavedState::Ready { run, ready_for } => {
                 StateNote::Ready { run: run.0, since_ms: before(now_ms, *ready_for) }
@@ -230,7 +230,7 @@ impl StateNote {
             StateNote::Down => SavedState::Down,
             StateNote::Waiting => SavedState::Waiting,
             StateNote::Starting { run, ready_by_ms, executed } => {
-                SavedState::Starting { run: RunId(run), ready_in: until(ready_by_ms), executed }
+                SavedState::Starting { run: RunId(run), ready_in: ready_by_ms.map(until), executed }
             }
             StateNote::Ready { run, since_ms } => {
                 SavedState::Ready { run: RunId(run), ready_for: since(now_ms, since_ms) }
@@ -374,9 +374,11 @@ mod tests {
         check(SavedState::Down, SavedState::Down);
         check(SavedState::Waiting, SavedState::Waiting);
         check(
-            SavedState::Starting { run, ready_in: seconds(30), executed: true },
-            SavedState::Starting { run, ready_in: seconds(25), executed: true },
+            SavedState::Starting { run, ready_in: Some(seconds(30)), executed: true },
+            SavedState::Starting { run, ready_in: Some(seconds(25)), executed: true },
         );
+        let queued = SavedState::Starting { run, ready_in: None, executed: false };
+        check(queued.clone(), queued);
         check(
             SavedState::Ready { run, ready_for: seconds(10) },
             SavedState::Ready { run, ready_for: seconds(15) },
