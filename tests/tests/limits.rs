@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use serde_json::Value;
-use watt_tests::{App, User, is_root, wait};
+use watt_tests::{App, User, is_root, kill, wait};
 
 const HOG: &str = r#"
 services:
@@ -135,6 +135,46 @@ fn a_fork_bomb_meets_its_limit_of_processes() {
         if events.contains(told) { Ok(()) } else { Err(events) }
     });
     assert_eq!(app.ok(&["events"]).matches(told).count(), 1, "thousands of refused forks are one event");
+    app.down();
+}
+
+#[test]
+fn that_a_limit_of_processes_was_met_is_no_news_to_a_successor() {
+    let Some(user) = limited_user() else { return };
+    let crowd = r#"
+services:
+  crowd:
+    command:
+      - python3
+      - -c
+      - |
+        import os, time
+        for n in range(20):
+            try:
+                os.fork() or time.sleep(1000)
+            except OSError:
+                pass
+        time.sleep(1000)
+    listen: none
+    limits: { pids: 10 }
+"#;
+    let app = App::yaml(crowd, user);
+    app.up();
+    let told = "crowd/0  met its limit of 10 processes and threads\n";
+    wait("the event has come", || {
+        let events = app.ok(&["events"]);
+        if events.contains(told) { Ok(()) } else { Err(events) }
+    });
+    let daemon = app.status()["supervisor"]["daemon_pid"].as_u64().and_then(|pid| pid.try_into().ok());
+    kill("KILL", daemon.expect("a pid"));
+    wait("a new daemon answers", || match app.status()["supervisor"]["daemon_restarts"].clone() {
+        restarts if restarts == 1 => Ok(()),
+        restarts => Err(restarts.to_string()),
+    });
+    // When a run ends, its count is looked at once more.
+    app.ok(&["stop", "crowd"]);
+    let events = app.ok(&["events"]);
+    assert!(events.contains("crowd/0") && !events.contains(told), "{events}");
     app.down();
 }
 

@@ -241,7 +241,7 @@ impl App {
                 None
             }
             Some(RunNote {
-                of: RunOf::Worker { service, index, accepts, endpoint, oom_kills_before },
+                of: RunOf::Worker { service, index, accepts, endpoint, oom_kills_before, pids_refused_before },
                 started_at_ms,
             }) => {
                 let worker = WorkerId { service: ServiceId::new(&service).ok()?, index };
@@ -254,6 +254,9 @@ impl App {
                 run.accepts = accepts.into();
                 run.endpoint = endpoint;
                 run.oom_kills_before = oom_kills_before;
+                run.pids_refused_before = pids_refused_before;
+                // By the predecessor.
+                run.pids_limit_told = run.pids_refused() > 0;
                 self.adopt_worker(id, run, held);
                 Some(id)
             }
@@ -293,9 +296,11 @@ impl App {
         self.runs.insert(id, Box::new(run));
         self.attach(id, logs::Source::Worker(worker.clone()), Some(started_at_us), stdout, stderr);
         let state = self.fleet.worker(&worker).map(|worker| worker.state.clone());
+        if exit.is_none() {
+            self.watch_limits(id);
+        }
         if stage == Stage::Executed && exit.is_none() {
             self.give_listeners(id);
-            self.watch_limits(id);
             if let Some(State::Starting { executed, .. }) = state {
                 self.watch(id, &mut Vec::new());
                 if !executed {

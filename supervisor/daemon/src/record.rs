@@ -59,6 +59,9 @@ pub(crate) enum RunOf {
         endpoint: Option<Endpoint>,
         /// Out-of-memory kills its cgroup had counted when it was started.
         oom_kills_before: u64,
+        /// Forks that its limit of processes had refused in that cgroup.
+        #[serde(default)]
+        pids_refused_before: u64,
     },
 }
 
