@@ -54,7 +54,7 @@ impl Listeners {
     /// None yet.
     pub(crate) fn new(context: Rc<Context>, connections_max: ConnectionsMax) -> Self {
         let room = |pool| Rc::new(Room::new(pool, connections_max.pool));
-        let (outside, inside) = (room(Pool::Outside), room(Pool::Inside));
+        let (outside, inside) = (room(Pool::Gateway), room(Pool::Services));
         Self { context, connections_max, outside, inside, open: HashMap::new(), tasks: JoinSet::new() }
     }
 
@@ -103,14 +103,14 @@ impl Listeners {
         let task = match kind {
             ListenerKind::Gateway { thread: _ } => {
                 let serve = async |context: Rc<Context>, stream| gateway(&context, stream).await;
-                self.accept(id, tcp(listener)?, Pool::Outside, SHARED, serve)
+                self.accept(id, tcp(listener)?, Pool::Gateway, SHARED, serve)
             }
             ListenerKind::Mesh { caller } => {
                 let caller: Rc<str> = caller.into();
                 let serve = async move |context: Rc<Context>, stream| {
                     mesh_port::serve(&context, Rc::clone(&caller), stream).await;
                 };
-                self.accept(id, tcp(listener)?, Pool::Inside, caller_max, serve)
+                self.accept(id, tcp(listener)?, Pool::Services, caller_max, serve)
             }
             ListenerKind::MeshUnix { caller } => {
                 let caller: Rc<str> = caller.into();
@@ -118,15 +118,15 @@ impl Listeners {
                     let caller = context.view().callers.over_unix_of(&caller, &stream);
                     mesh_unix(&context, Some(caller), stream).await;
                 };
-                self.accept(id, unix(listener)?, Pool::Inside, caller_max, serve)
+                self.accept(id, unix(listener)?, Pool::Services, caller_max, serve)
             }
             ListenerKind::MeshHost if is_unix(&listener)? => {
                 let serve = async |context: Rc<Context>, stream| mesh_host_unix(&context, stream).await;
-                self.accept(id, unix(listener)?, Pool::Inside, SHARED, serve)
+                self.accept(id, unix(listener)?, Pool::Services, SHARED, serve)
             }
             ListenerKind::MeshHost => {
                 let serve = async |context: Rc<Context>, stream| mesh_host_tcp(&context, stream).await;
-                self.accept(id, tcp(listener)?, Pool::Inside, SHARED, serve)
+                self.accept(id, tcp(listener)?, Pool::Services, SHARED, serve)
             }
             ListenerKind::Egress { caller } => {
                 let caller: Rc<str> = caller.into();
@@ -134,7 +134,7 @@ impl Listeners {
                     let _tunnel = context.tunnel();
                     egress::serve(&context, &caller, stream).await;
                 };
-                self.accept(id, tcp(listener)?, Pool::Inside, caller_max, serve)
+                self.accept(id, tcp(listener)?, Pool::Services, caller_max, serve)
             }
             ListenerKind::HostPort { caller, port } => {
                 let caller: Rc<str> = caller.into();
@@ -142,7 +142,7 @@ impl Listeners {
                     let _tunnel = context.tunnel();
                     host_port::serve(&context, &caller, port, stream).await;
                 };
-                self.accept(id, tcp(listener)?, Pool::Inside, caller_max, serve)
+                self.accept(id, tcp(listener)?, Pool::Services, caller_max, serve)
             }
             ListenerKind::DnsUdp { caller: _ } => {
                 let socket = StdUdpSocket::from(listener);
@@ -154,7 +154,7 @@ impl Listeners {
             ListenerKind::DnsTcp { caller: _ } => {
                 let answerer = answerer(context);
                 let serve = async move |_: Rc<Context>, stream| answerer.serve_tcp(stream).await;
-                self.accept(id, tcp(listener)?, Pool::Inside, caller_max, serve)
+                self.accept(id, tcp(listener)?, Pool::Services, caller_max, serve)
             }
         };
         Ok(task)
@@ -170,8 +170,8 @@ impl Listeners {
     ) -> AbortHandle {
         let (id, serve, context) = (id.clone(), Rc::new(serve), Rc::clone(&self.context));
         let room = Rc::clone(match pool {
-            Pool::Outside => &self.outside,
-            Pool::Inside => &self.inside,
+            Pool::Gateway => &self.outside,
+            Pool::Services => &self.inside,
         });
         let connections = Arc::new(Semaphore::new(connections_max));
         self.tasks.spawn_local(async move {

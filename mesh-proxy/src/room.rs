@@ -23,9 +23,9 @@ const TELL_EVERY: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Pool {
     /// Clients of the gateway.
-    Outside,
+    Gateway,
     /// Services, and operators.
-    Inside,
+    Services,
 }
 
 /// How many connections there may be at a time.

@@ -50,8 +50,8 @@ pub enum Side {
 impl Side {
     fn pool(&self) -> Pool {
         match self {
-            Side::Gateway => Pool::Outside,
-            Side::Mesh { .. } => Pool::Inside,
+            Side::Gateway => Pool::Gateway,
+            Side::Mesh { .. } => Pool::Services,
         }
     }
 }
