@@ -1,12 +1,25 @@
-//! Standard output. A reader that goes away (`wattctl logs | head`) ends the command quietly, as with every Unix tool.
+//! Standard output. A reader that goes away (`wattctl logs | head`) ends the command quietly, as with every Unix tool; all
+//! but `up`, which has an application to stop.
 
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::{
+    io::{ErrorKind, IsTerminal, Write},
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use tokio::io::{Interest, unix::AsyncFd};
 
 /// The error of a terminal that was closed: EIO of errno(3). SIGHUP says the same, and ends each command in its own way: `up`
 /// stops the application.
 const HUNG_UP: i32 = 5;
+
+/// Whether the command goes on when nobody reads what it writes.
+static OUTLIVES_READER: AtomicBool = AtomicBool::new(false);
+
+/// From now on a reader that goes away ends nothing. In `wattctl up | tee log` Ctrl-C ends `tee` as well, perhaps first, and the
+/// application is still to be stopped.
+pub fn outlive_reader() {
+    OUTLIVES_READER.store(true, Ordering::Relaxed);
+}
 
 /// Writes text to standard output; ends the process when nobody reads any more.
 pub fn print(text: &str) {
@@ -18,6 +31,7 @@ pub fn bytes(bytes: &[u8]) {
     let mut stdout = std::io::stdout().lock();
     if let Err(error) = stdout.write_all(bytes).and_then(|()| stdout.flush())
         && error.raw_os_error() != Some(HUNG_UP)
+        && !OUTLIVES_READER.load(Ordering::Relaxed)
     {
         gone(&error);
     }
@@ -41,7 +55,7 @@ pub fn json_line<T: serde::Serialize>(value: &T) {
 pub async fn while_read() -> std::convert::Infallible {
     // Only pipes and sockets have a reader that can go: a terminal that goes away sends SIGHUP, and a file cannot be waited
     // for (epoll_ctl(2), EPERM).
-    if std::io::stdout().is_terminal() {
+    if std::io::stdout().is_terminal() || OUTLIVES_READER.load(Ordering::Relaxed) {
         return std::future::pending().await;
     }
     #[expect(deprecated, reason = "its successor is unsafe; standard output is open as long as the process")]
