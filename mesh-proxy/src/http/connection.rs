@@ -173,16 +173,20 @@ impl Connection {
     }
 
     /// While a response is awaited: ready when the client is certainly gone. That it ended its direction does not mean
-    /// that; it may well read on.
+    /// that; it may well read on. But most have gone that did so, and when there is no room, it is taken for that.
     pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.ended {
+            return self.alarm.poll_let_go(cx);
+        }
         // With the next request waiting already, there is nothing to be learnt.
-        if self.ended || !self.peer.input.is_empty() {
+        if !self.peer.input.is_empty() {
             return Poll::Pending;
         }
         match ready!(self.peer.poll_read(&self.thread.stock, cx)) {
             Ok(0) if !self.peer.stream.is_deaf() => {
                 self.ended = true;
-                Poll::Pending
+                self.alarm.may_let_go(self.pool);
+                self.alarm.poll_let_go(cx)
             }
             Ok(1..) => Poll::Pending,
             Ok(0) => Poll::Ready(()),
