@@ -167,8 +167,10 @@ fn clients_that_ask_for_nothing_make_room() {
     // Somebody who takes a moment to ask, as over a slow network, while more of them keep coming.
     let mut last = connect(address);
     let more: Vec<TcpStream> = (0..15).map(|_| trickling()).collect();
-    // Too short a moment can only miss a failure.
-    std::thread::sleep(Duration::from_millis(50));
+    // Too short a look can only miss a failure.
+    last.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    assert!(last.read(&mut [0]).is_err(), "it is not closed");
+    last.set_read_timeout(Some(PATIENCE)).unwrap();
     last.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
     let (mut at_last, _) = worker.accept().unwrap();
     for (client, worker) in [(&mut last, &mut at_last), (&mut busy, &mut at_busy)] {

@@ -14,13 +14,20 @@ use std::{fs, io, os::fd::AsRawFd};
 
 use nix::{
     errno::Errno,
-    sys::socket::{getsockopt, sockopt::PeerPidfd},
+    sys::{
+        signal::kill,
+        socket::{getsockopt, sockopt::PeerPidfd},
+    },
+    unistd::Pid,
 };
 use tokio::net::UnixStream;
 use watt_os::process_info::Stat;
 
 /// How often the way up is begun anew because a process on it ended.
 const ATTEMPTS_MAX: usize = 8;
+
+/// How many parents are looked at. Nobody has more who did not make them on purpose.
+const DEPTH_MAX: usize = 64;
 
 /// Whether a process of a service is at the other end of this connection. In doubt it is, as when the process has ended: who
 /// waits for an answer has not.
@@ -43,27 +50,41 @@ pub(super) fn is_service(stream: &UnixStream, spawner: u32) -> bool {
 fn of_service(pid: u32, spawner: u32) -> bool {
     let in_session_of_spawner = || Ok::<_, io::Error>(Stat::of(pid)?.session == Stat::of(spawner)?.session);
     (0..ATTEMPTS_MAX)
-        .find_map(|_| descends(pid, spawner).ok())
+        .find_map(|_| descends(pid, spawner, |pid| Ok(Stat::of(pid)?.parent), is_foreign).ok())
         .is_none_or(|descends| descends && !in_session_of_spawner().unwrap_or(false))
 }
 
-/// Whether `ancestor` is above `pid`. An error when a process on the way ended meanwhile.
-fn descends(pid: u32, ancestor: u32) -> io::Result<bool> {
-    let (mut child, mut parent) = (pid, Stat::of(pid)?.parent);
-    while parent != ancestor {
-        if parent == 0 {
-            return Ok(false);
+/// Whether `ancestor` is above `pid`, or the way up is too long. An error when a process on it ended meanwhile, or hides.
+fn descends(
+    pid: u32,
+    ancestor: u32,
+    parent_of: impl Fn(u32) -> io::Result<u32>,
+    is_foreign: impl Fn(u32) -> bool,
+) -> io::Result<bool> {
+    let (mut child, mut parent) = (pid, parent_of(pid)?);
+    for _ in 0..DEPTH_MAX {
+        if parent == ancestor || parent == 0 {
+            return Ok(parent == ancestor);
         }
-        let grandparent = Stat::of(parent).map(|stat| stat.parent);
+        let grandparent = parent_of(parent);
         // A parent that ends leaves its children to another one, and its number may be anybody's by now.
-        if Stat::of(child)?.parent != parent {
+        if parent_of(child)? != parent {
             return Err(io::ErrorKind::Interrupted.into());
         }
-        // A parent that is there and not shown (hidepid of proc(5)) is another user's.
-        let Ok(grandparent) = grandparent else { return Ok(false) };
-        (child, parent) = (parent, grandparent);
+        match grandparent {
+            Ok(grandparent) => (child, parent) = (parent, grandparent),
+            // A parent that is there and not shown (hidepid of proc(5)) is another user's, or one of ours that hides
+            // (PR_SET_DUMPABLE).
+            Err(_) if is_foreign(parent) => return Ok(false),
+            Err(hidden) => return Err(hidden),
+        }
     }
     Ok(true)
+}
+
+/// Whether the process is another user's, which may not be sent a signal (kill(2)).
+fn is_foreign(pid: u32) -> bool {
+    i32::try_from(pid).is_ok_and(|pid| kill(Pid::from_raw(pid), None) == Err(Errno::EPERM))
 }
 
 /// Whether the process was reaped (proc_pid_fdinfo(5)).
@@ -108,6 +129,23 @@ mod tests {
         assert!(!of_service(own, own), "the daemon's own parent is above it, not below");
         assert!(!of_service(1, own));
         assert!(of_service(u32::MAX, own), "who has ended may have been anybody");
+    }
+
+    #[test]
+    fn who_hides_is_a_services_and_another_user_is_not() {
+        let check = |expected: Option<bool>, parents: &[(u32, u32)]| {
+            let parent_of = |pid: u32| {
+                let found = parents.iter().find(|(child, _)| *child == pid);
+                found.map(|(_, parent)| *parent).ok_or_else(|| io::ErrorKind::NotFound.into())
+            };
+            // 7 is another user's.
+            assert_eq!(descends(9, 5, parent_of, |pid| pid == 7).ok(), expected, "{parents:?}");
+        };
+        check(Some(true), &[(9, 8), (8, 5)]);
+        check(Some(false), &[(9, 8), (8, 1), (1, 0)]);
+        check(Some(false), &[(9, 7)]);
+        check(None, &[(9, 8)]);
+        check(Some(true), &[(9, 8), (8, 9)]);
     }
 
     #[tokio::test]
