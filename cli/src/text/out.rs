@@ -2,11 +2,13 @@
 //! but `up`, which has an application to stop.
 
 use std::{
+    fs::File,
     io::{ErrorKind, IsTerminal, Write},
+    os::{fd::AsFd, unix::fs::FileTypeExt},
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::io::{Interest, Ready, unix::AsyncFd};
 
 /// The error of a terminal that was closed: EIO of errno(3). SIGHUP says the same, and ends each command in its own way: `up`
 /// stops the application.
@@ -30,7 +32,7 @@ pub fn print(text: &str) {
 pub fn bytes(bytes: &[u8]) {
     let mut stdout = std::io::stdout().lock();
     if let Err(error) = stdout.write_all(bytes).and_then(|()| stdout.flush())
-        && error.raw_os_error() != Some(HUNG_UP)
+        && !(error.raw_os_error() == Some(HUNG_UP) && is_device())
         && !OUTLIVES_READER.load(Ordering::Relaxed)
     {
         gone(&error);
@@ -59,14 +61,21 @@ pub async fn while_read() -> std::convert::Infallible {
         return std::future::pending().await;
     }
     #[expect(deprecated, reason = "its successor is unsafe; standard output is open as long as the process")]
-    let stdout = AsyncFd::with_interest(std::io::stdout(), Interest::ERROR);
-    match stdout {
-        Ok(stdout) => {
-            let _ = stdout.ready(Interest::ERROR).await;
-            gone(&ErrorKind::BrokenPipe.into())
-        }
-        Err(_) => std::future::pending().await,
+    let stdout = AsyncFd::with_interest(std::io::stdout(), Interest::WRITABLE);
+    let Ok(stdout) = stdout else { return std::future::pending().await };
+    // A pipe without a reader is an error, and a socket is hung up; both are told as closed.
+    while let Ok(mut state) = stdout.ready(Interest::WRITABLE).await
+        && !state.ready().is_write_closed()
+    {
+        state.clear_ready_matching(Ready::WRITABLE);
     }
+    gone(&ErrorKind::BrokenPipe.into())
+}
+
+/// Whether standard output is a device, as a terminal is. One that was closed does not say that it is one.
+fn is_device() -> bool {
+    let stdout = std::io::stdout().as_fd().try_clone_to_owned().map(File::from);
+    stdout.and_then(|stdout| stdout.metadata()).is_ok_and(|metadata| metadata.file_type().is_char_device())
 }
 
 /// Writes a line for people to standard error. That nobody can read it is no reason for anything.
@@ -76,6 +85,9 @@ pub fn say(text: &str) {
 
 fn gone(error: &std::io::Error) -> ! {
     // 128 + SIGPIPE is what a shell shows for a program that SIGPIPE ended.
-    let code = if error.kind() == ErrorKind::BrokenPipe { 141 } else { crate::exit::Exit::Host as i32 };
-    std::process::exit(code)
+    if error.kind() == ErrorKind::BrokenPipe {
+        std::process::exit(141);
+    }
+    say(&format!("error: cannot write to standard output: {error}"));
+    std::process::exit(crate::exit::Exit::Host as i32)
 }
