@@ -16,7 +16,7 @@ use watt_api::mesh::{FromProxy, ListenerId, ListenerKind, Snapshot};
 use crate::{
     counts::Totals,
     drains::Drains,
-    link::{self, Link, LinkError, Order},
+    link::{Door, Link, LinkError, Order},
     refusals::Refusal,
     registry::Registry,
     sockets::Sockets,
@@ -45,8 +45,8 @@ pub(crate) struct Control {
     threads: Vec<mpsc::Sender<ThreadOrder>>,
     link: Option<Link>,
     registry: Registry,
-    /// Listeners that nobody accepts at yet: before there is a snapshot, what comes in could only be answered wrongly; and a
-    /// listener of several threads takes as many descriptors. Clients wait in the kernel's queue.
+    /// Listeners that nobody accepts at yet: before there is a snapshot, what comes in could only be answered
+    /// wrongly; and a listener of several threads takes as many descriptors. Clients wait in the kernel's queue.
     waiting: Vec<(ListenerId, ListenerKind, OwnedFd)>,
     drains: Drains,
     sockets: Sockets,
@@ -66,8 +66,8 @@ struct Applying {
     left: usize,
 }
 
-/// Memory is given back when snapshots have stopped coming. Each replaces one of its own size, and what the old one took lies
-/// between what is in use.
+/// Memory is given back when snapshots have stopped coming. Each replaces one of its own size, and what the old one
+/// took lies between what is in use.
 struct Tidying {
     give_back: fn(),
     /// The number of the newest snapshot when this was looked at last.
@@ -123,7 +123,7 @@ impl Control {
     /// Serves until a signal, and then until all is finished or `drain_timeout` is over.
     pub(crate) async fn run(
         mut self,
-        listener: &UnixListener,
+        door: &Door,
         mut events: mpsc::UnboundedReceiver<(usize, ThreadEvent)>,
         mut signals: Signals,
         drain_timeout: Duration,
@@ -132,7 +132,7 @@ impl Control {
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             tokio::select! {
-                link = accept(listener) => self.link = Some(link),
+                link = accept(door) => self.link = Some(link),
                 order = next_order(&mut self.link) => self.obey(order).await,
                 Some((thread, event)) = events.recv() => {
                     if let Some(end) = self.hear(thread, event).await {
@@ -354,9 +354,9 @@ async fn next_order(link: &mut Option<Link>) -> Result<Option<Order>, LinkError>
     }
 }
 
-async fn accept(listener: &UnixListener) -> Link {
+async fn accept(door: &Door) -> Link {
     loop {
-        match link::accept(listener).await {
+        match door.accept().await {
             Ok(link) => return link,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a daemon's connection");

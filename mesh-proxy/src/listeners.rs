@@ -1,7 +1,7 @@
 //! What one thread accepts: a task for each listener, and one for each connection.
 //!
-//! A connection is accepted when there is a place for it, see [`crate::room`]. Further clients wait in the kernel's queue, where
-//! another thread may take them, or the next proxy.
+//! A connection is accepted when there is a place for it, see [`crate::room`]. Further clients wait in the kernel's
+//! queue, where another thread may take them, or the next proxy.
 
 use std::{
     collections::HashMap, io, net::UdpSocket as StdUdpSocket, os::fd::OwnedFd, rc::Rc, sync::Arc,
@@ -163,8 +163,8 @@ impl Listeners {
         self.accept(id, listener, Pool::Services, service, serve)
     }
 
-    /// Accepts in a task and serves each connection in one of its own, so that a panic costs one connection. `serve` has the
-    /// connection's place for as long as it takes.
+    /// Accepts in a task and serves each connection in one of its own, so that a panic costs one connection. `serve`
+    /// has the connection's place for as long as it takes.
     fn accept<S: Accepted>(
         &mut self,
         id: &ListenerId,
@@ -202,8 +202,8 @@ impl Listeners {
     }
 }
 
-/// Waits for the next connection and a place for it. The place comes first: a connection that was accepted can be served by
-/// nobody else. And it is looked for when somebody has come, as others may have to make room.
+/// Waits for the next connection and a place for it. The place comes first: a connection that was accepted can be
+/// served by nobody else. And it is looked for when somebody has come, as others may have to make room.
 async fn next<S: Accepted>(
     listener: &AsyncFd<OwnedFd>,
     rooms: &Rooms,

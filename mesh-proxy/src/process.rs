@@ -64,8 +64,8 @@ pub(crate) fn cgroup_ids(pid: u32) -> Vec<u64> {
 }
 
 /// The spawner, which is above all processes of the application, for it adopts what has lost its parent
-/// (PR_SET_CHILD_SUBREAPER). `None` once it has died: from then on nothing tells a worker from an operator, and our own end
-/// is on its way (PR_SET_PDEATHSIG).
+/// (PR_SET_CHILD_SUBREAPER). `None` once it has died: from then on nothing tells a worker from an operator, and our
+/// own end is on its way (PR_SET_PDEATHSIG).
 fn spawner() -> Option<u32> {
     let parent = std::os::unix::process::parent_id();
     (parent == *FIRST_PARENT).then_some(parent)
@@ -78,9 +78,9 @@ pub(crate) fn remember_spawner() {
 
 static FIRST_PARENT: LazyLock<u32> = LazyLock::new(std::os::unix::process::parent_id);
 
-/// Whether a worker started this process, perhaps long ago. Each worker begins with a session of its own, and no process
-/// can enter an existing one; so what is in the spawner's session is the daemon, or an operator's who started the spawner in his.
-/// In doubt it is a worker's.
+/// Whether a worker started this process, perhaps long ago. Each worker begins with a session of its own, and no
+/// process can enter an existing one; so what is in the spawner's session is the daemon, or an operator's who started
+/// the spawner in his. In doubt it is a worker's.
 pub(crate) fn is_of_worker(pid: u32) -> bool {
     let Some(spawner) = spawner() else { return true };
     // What is outside of our PID namespace has number 0, and descends from nobody in here.
@@ -89,8 +89,8 @@ pub(crate) fn is_of_worker(pid: u32) -> bool {
 
 /// Whether the process is in the session of the spawner, as of all processes that it starts the daemon alone is.
 pub(crate) fn is_in_spawners_session(pid: u32) -> bool {
-    // A session that began outside of our PID namespace, as `docker exec` begins one, is number 0 here. A worker's session
-    // began inside and is never 0.
+    // A session that began outside of our PID namespace, as `docker exec` begins one, is number 0 here. A worker's
+    // session began inside and is never 0.
     let session = |pid: u32| getsid(Some(Pid::from_raw(pid.cast_signed()))).ok();
     // getsid(2) of 0 is the own session.
     let of_process = if pid == 0 { None } else { session(pid) };
@@ -104,8 +104,8 @@ fn is_below(pid: u32, ancestor: u32) -> bool {
     (0..ATTEMPTS_MAX).find_map(|_| descends(pid, ancestor, parent, is_foreign)).unwrap_or(true)
 }
 
-/// Whether `ancestor` is above `pid`, or the way up is longer than any that nobody made on purpose. `None` when that cannot
-/// be said: a process on the way ended meanwhile, or hides.
+/// Whether `ancestor` is above `pid`, or the way up is longer than any that nobody made on purpose. `None` when that
+/// cannot be said: a process on the way ended meanwhile, or hides.
 fn descends(
     pid: u32,
     ancestor: u32,
@@ -189,7 +189,8 @@ mod tests {
     #[test]
     fn a_way_up_that_changes_meanwhile_says_nothing() {
         let check = |expected: Option<bool>, parents: &[(u32, &[u32])]| {
-            // A process has these parents one after the other, the last one for good; it is not shown when there are none.
+            // A process has these parents one after the other, the last one for good; it is not shown when there are
+            // none.
             let asked = std::cell::RefCell::new(std::collections::BTreeMap::<u32, usize>::new());
             let parent = |pid: u32| {
                 let (_, parents) = parents.iter().find(|(child, _)| *child == pid)?;

@@ -1,10 +1,10 @@
 //! How many connections there may be, and who makes room when there are as many.
 //!
-//! Every connection takes a descriptor, and mostly a second one at a worker. So each thread has places for connections
-//! from outside, of services, of operators and of strangers, which can not take each other's. When all are taken and
-//! one more comes, the connection goes that has waited longest for a request. Clients that hold connections without
-//! asking for anything, or let a head trickle in, do not keep others out: they lose theirs to whoever comes. A service
-//! has a share of its pool's places, whichever of its listeners its connections come by.
+//! Every connection takes a descriptor, and mostly a second one at a worker. So each thread has places for
+//! connections from outside, of services, of operators and of strangers, which can not take each other's. When all
+//! are taken and one more comes, the connection goes that has waited longest for a request. Clients that hold
+//! connections without asking for anything, or let a head trickle in, do not keep others out: they lose theirs to
+//! whoever comes. A service has a share of its pool's places, whichever of its listeners its connections come by.
 
 use std::{
     cell::{Cell, RefCell},
@@ -51,8 +51,9 @@ pub(crate) struct ConnectionsMax {
 }
 
 impl ConnectionsMax {
-    /// Shares of the descriptors this process may open: four fifths for connections, of which half lead to workers, and
-    /// a fifth for listeners and all else. A service may have a quarter of its pool, so that one alone never fills it.
+    /// Shares of the descriptors this process may open: four fifths for connections, of which half lead to workers,
+    /// and a fifth for listeners and all else. A service may have a quarter of its pool, so that one alone never
+    /// fills it.
     pub(crate) fn new(descriptors_max: u64, threads: usize) -> Self {
         let descriptors_max = usize::try_from(descriptors_max).unwrap_or(usize::MAX);
         // Fewer than six could not be divided.
@@ -115,8 +116,8 @@ impl Rooms {
         share_is_full || self.room(pool).places.available_permits() == 0
     }
 
-    /// A place for a connection that comes. Lets others go while there is none. Who has all of its service's share waits until
-    /// one of those ends.
+    /// A place for a connection that comes. Lets others go while there is none. Who has all of its service's share
+    /// waits until one of those ends.
     pub(crate) async fn enter(&self, pool: Pool, service: Option<&Rc<str>>) -> Place {
         let share = match service {
             // The semaphore is never closed.
@@ -126,8 +127,8 @@ impl Rooms {
         Place { pool, place: self.room(pool).enter(&self.clock).await, _share: share }
     }
 
-    /// The place for somebody who has come in by another's and turned out to be of this pool, or this service. None when
-    /// there is none: to wait would keep the door shut for the others.
+    /// The place for somebody who has come in by another's and turned out to be of this pool, or this service. None
+    /// when there is none: to wait would keep the door shut for the others.
     pub(crate) fn exchange(&self, door: Place, pool: Pool, service: Option<&Rc<str>>) -> Option<Place> {
         let share = match service {
             Some(service) => Some(self.share(service).try_acquire_owned().ok()?),

@@ -52,8 +52,8 @@ impl Ticks {
     }
 }
 
-/// Whether a connection could do without. Busy → waits: for a request, or for a response that its client may not want any
-/// longer. Waits → let go: there is no room. Both → busy: its request is there.
+/// Whether a connection could do without. Busy → waits: for a request, or for a response that its client may not want
+/// any longer. Waits → let go: there is no room. Both → busy: its request is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Need {
     Busy,
@@ -118,8 +118,8 @@ impl Clock {
         }
     }
 
-    /// Has the alarms pass at once of those of a pool that have waited longest, a few of them. None while some that were told
-    /// so have yet to go. Returns how many.
+    /// Has the alarms pass at once of those of a pool that have waited longest, a few of them. None while some that
+    /// were told so have yet to go. Returns how many.
     pub(crate) fn let_go(&self, pool: Pool) -> usize {
         let alarms = self.alarms.borrow();
         let mut waiting = Vec::new();
