@@ -17,7 +17,7 @@ use crate::{
     counts::Totals,
     drains::Drains,
     egress::{EgressRefusal, Outside},
-    link::{self, Link, LinkError, Order},
+    link::{Door, Link, LinkError, Order},
     refusals::Refusal,
     registry::Registry,
     sockets::Sockets,
@@ -46,9 +46,9 @@ pub(crate) struct Control {
     threads: Vec<mpsc::Sender<ThreadOrder>>,
     link: Option<Link>,
     registry: Registry,
-    /// Listeners named before there was a snapshot. What comes in there could only be answered wrongly; it waits in
-    /// the kernel's queue.
-    early: Vec<(ListenerId, ListenerKind, OwnedFd)>,
+    /// Listeners that nobody accepts at yet: before there is a snapshot, what comes in could only be answered
+    /// wrongly; and a listener of several threads takes as many descriptors. Clients wait in the kernel's queue.
+    waiting: Vec<(ListenerId, ListenerKind, OwnedFd)>,
     drains: Drains,
     sockets: Sockets,
     totals: Totals,
@@ -68,8 +68,8 @@ struct Applying {
     left: usize,
 }
 
-/// Memory is given back when snapshots have stopped coming. Each replaces one of its own size, and what the old one took lies
-/// between what is in use.
+/// Memory is given back when snapshots have stopped coming. Each replaces one of its own size, and what the old one
+/// took lies between what is in use.
 struct Tidying {
     give_back: fn(),
     /// The number of the newest snapshot when this was looked at last.
@@ -116,7 +116,7 @@ impl Control {
             outside: Arc::default(),
             threads,
             link: None,
-            early: Vec::new(),
+            waiting: Vec::new(),
             applying: Applying::default(),
             tidying: Tidying { give_back, seen: 0, done: 0 },
             life: Life::Serving,
@@ -126,7 +126,7 @@ impl Control {
     /// Serves until a signal, and then until all is finished or `drain_timeout` is over.
     pub(crate) async fn run(
         mut self,
-        listener: &UnixListener,
+        door: &Door,
         mut events: mpsc::UnboundedReceiver<(usize, ThreadEvent)>,
         mut signals: Signals,
         drain_timeout: Duration,
@@ -135,7 +135,7 @@ impl Control {
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             tokio::select! {
-                link = accept(listener) => self.link = Some(link),
+                link = accept(door) => self.link = Some(link),
                 order = next_order(&mut self.link) => self.obey(order).await,
                 Some((thread, event)) = events.recv() => {
                     if let Some(end) = self.hear(thread, event).await {
@@ -143,6 +143,7 @@ impl Control {
                     }
                 }
                 _ = tick.tick() => {
+                    self.add_waiting().await;
                     self.tell_news();
                     self.tidy();
                 }
@@ -162,8 +163,9 @@ impl Control {
                 self.add_listener(id, kind, listener).await
             }
             Ok(Some(Order::RemoveListener { id })) => {
-                self.early.retain(|(early, ..)| *early != id);
-                self.forget(&id).await;
+                self.waiting.retain(|(waiting, ..)| *waiting != id);
+                let threads = self.registry.remove(&id);
+                self.remove_listener(&id, threads).await;
             }
             Ok(Some(Order::Sockets { run, sockets })) => {
                 for (thread, sockets) in self.sockets.deal(run, sockets) {
@@ -183,6 +185,7 @@ impl Control {
     fn hello(&mut self) {
         tracing::info!("a daemon has come");
         self.registry.hello();
+        self.waiting.clear();
         self.drains.hello();
         self.sockets.hello();
         self.totals.hello();
@@ -195,34 +198,36 @@ impl Control {
             return;
         }
         if self.applying.number == 0 {
-            self.early.push((id, kind, listener));
+            self.waiting.push((id, kind, listener));
             return;
         }
-        let Some(threads) = self.registry.add(&id, &kind) else { return };
-        for thread in threads {
-            match listener.try_clone() {
-                Ok(listener) => {
+        let threads = self.registry.add(&id, &kind);
+        let Some((last, others)) = threads.split_last() else { return };
+        match others.iter().map(|_| listener.try_clone()).collect::<io::Result<Vec<_>>>() {
+            Ok(clones) => {
+                for (thread, listener) in others.iter().zip(clones) {
                     let (id, kind) = (id.clone(), kind.clone());
-                    self.order(thread, ThreadOrder::Add { id, kind, listener }).await;
+                    self.order(*thread, ThreadOrder::Add { id, kind, listener }).await;
                 }
-                Err(error) => {
-                    tracing::error!(%id, %error, "a listener cannot be used");
-                    self.forget(&id).await;
-                    // The next link names it again.
-                    return self.drop_link(&LinkError::DescriptorsCut);
-                }
+                self.order(*last, ThreadOrder::Add { id, kind, listener }).await;
+            }
+            Err(error) => {
+                tracing::warn!(%id, %error, "a listener cannot be used for the moment");
+                threads.iter().for_each(|thread| self.registry.ended(&id, *thread));
+                self.waiting.push((id, kind, listener));
             }
         }
     }
 
-    /// What is no longer known may be named anew.
-    async fn forget(&mut self, id: &ListenerId) {
-        if let Some(threads) = self.registry.remove(id) {
-            self.remove_listener(id, threads).await;
+    async fn add_waiting(&mut self) {
+        if self.applying.number > 0 {
+            for (id, kind, listener) in std::mem::take(&mut self.waiting) {
+                self.add_listener(id, kind, listener).await;
+            }
         }
     }
 
-    async fn remove_listener(&mut self, id: &ListenerId, threads: std::ops::Range<usize>) {
+    async fn remove_listener(&mut self, id: &ListenerId, threads: BTreeSet<usize>) {
         for thread in threads {
             self.order(thread, ThreadOrder::Remove { id: id.clone() }).await;
         }
@@ -244,9 +249,7 @@ impl Control {
         for thread in 0..self.threads.len() {
             self.order(thread, ThreadOrder::Apply { number, view: Arc::clone(&view) }).await;
         }
-        for (id, kind, listener) in std::mem::take(&mut self.early) {
-            self.add_listener(id, kind, listener).await;
-        }
+        self.add_waiting().await;
     }
 
     /// Threads never wait for anything but orders, so this does not wait long. One that died reports that.
@@ -272,7 +275,7 @@ impl Control {
             ThreadEvent::Refused(Refusal { caller, target, reason }) => {
                 self.tell(&FromProxy::Refused { caller, target, reason });
             }
-            ThreadEvent::ListenerEnded { id } => self.forget(&id).await,
+            ThreadEvent::ListenerEnded { id } => self.registry.ended(&id, thread),
             ThreadEvent::Ended => return self.ended(thread),
         }
         None
@@ -369,9 +372,9 @@ async fn next_order(link: &mut Option<Link>) -> Result<Option<Order>, LinkError>
     }
 }
 
-async fn accept(listener: &UnixListener) -> Link {
+async fn accept(door: &Door) -> Link {
     loop {
-        match link::accept(listener).await {
+        match door.accept().await {
             Ok(link) => return link,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a daemon's connection");
@@ -439,6 +442,26 @@ mod tests {
         assert_eq!(control.applying.left, 1, "what was overtaken does not count");
         control.hear(1, ThreadEvent::Applied { number: 2 }).await;
         assert_eq!(control.applying.left, 0);
+    }
+
+    #[tokio::test]
+    async fn a_listener_of_one_thread_takes_no_descriptor_more_and_one_that_ended_may_be_named_again() {
+        let (mut control, mut queues) = control(1);
+        control.apply(Snapshot::default()).await;
+        let mut name = async || {
+            let listener = OwnedFd::from(std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+            let number = std::os::fd::AsRawFd::as_raw_fd(&listener);
+            control.add_listener("mesh_host".to_owned(), ListenerKind::MeshHost, listener).await;
+            control.hear(0, ThreadEvent::ListenerEnded { id: "mesh_host".to_owned() }).await;
+            number
+        };
+        for number in [name().await, name().await] {
+            let added = std::iter::from_fn(|| queues[0].try_recv().ok()).find_map(|order| match order {
+                ThreadOrder::Add { listener, .. } => Some(std::os::fd::AsRawFd::as_raw_fd(&listener)),
+                _ => None,
+            });
+            assert_eq!(added, Some(number));
+        }
     }
 
     #[tokio::test]

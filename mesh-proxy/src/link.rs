@@ -1,11 +1,11 @@
 //! The proxy's end of the link to the daemon (`watt_api::mesh`): frames with descriptors over a Unix stream socket.
 //!
 //! Nothing is believed. A connection of a foreign user, or of a service, which may be the same user, is closed at once.
-//! What the daemon sends is read in small pieces, so that a length alone takes no memory; a frame without its descriptors, or descriptors that belong to
-//! no frame, end the link. What the daemon does not read piles up to a limit and then ends the link as well:
-//! the next connection begins with everything anew, so nothing is lost but the news.
+//! What the daemon sends is read in small pieces, so that a length alone takes no memory; a frame without its
+//! descriptors, or descriptors that belong to no frame, end the link. What the daemon does not read piles up to a limit
+//! and then ends the link as well: the next connection begins with everything anew, so nothing is lost but the news.
 
-use std::{collections::VecDeque, io, mem::MaybeUninit, os::fd::OwnedFd};
+use std::{cell::Cell, collections::VecDeque, io, mem::MaybeUninit, os::fd::OwnedFd, time::Duration};
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendFlags,
@@ -13,6 +13,7 @@ use rustix::net::{
 use tokio::{
     io::Interest,
     net::{UnixListener, UnixStream},
+    time::Instant,
 };
 use watt_api::mesh::{
     CodecError, FromProxy, ListenerId, ListenerKind, MESSAGE_DESCRIPTORS_MAX, Snapshot, ToProxy, decode,
@@ -25,6 +26,9 @@ use crate::process;
 const READ_SIZE: usize = 64 << 10;
 /// Bytes that wait for the daemon to read them. A second of counts for a thousand services takes some 100 kB.
 const UNSENT_SIZE_MAX: usize = 8 << 20;
+
+/// How often it is told that somebody was turned away.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// A message of the daemon with the descriptors that came with it.
 #[derive(Debug)]
@@ -60,22 +64,43 @@ pub(crate) enum LinkError {
     Stalled,
 }
 
-/// Waits for the next connection by a daemon. Others are turned away in here.
-pub(crate) async fn accept(listener: &UnixListener) -> io::Result<Link> {
-    loop {
-        let (stream, _) = listener.accept().await?;
-        let peer = stream.peer_cred()?;
-        // The daemon runs as the proxy's own user, or as root when it gave the proxy another one.
-        let may = peer.uid() == rustix::process::geteuid().as_raw() || peer.uid() == 0;
-        let is_daemon = |pid| Some(process::is_in_spawners_session(pid));
-        if may && process::ask_about_peer(&stream, is_daemon) == Some(true) {
-            return Ok(Link::new(stream, peer.uid()));
+/// Where daemons come in.
+pub(crate) struct Door {
+    listener: UnixListener,
+    told: Cell<Option<Instant>>,
+}
+
+impl Door {
+    pub(crate) fn new(listener: UnixListener) -> Self {
+        Self { listener, told: Cell::new(None) }
+    }
+
+    /// Waits for the next connection by a daemon. Others are turned away in here.
+    pub(crate) async fn accept(&self) -> io::Result<Link> {
+        loop {
+            let (stream, _) = self.listener.accept().await?;
+            let peer = stream.peer_cred()?;
+            // The daemon runs as the proxy's own user, or as root when it gave the proxy another one.
+            let may = peer.uid() == rustix::process::geteuid().as_raw() || peer.uid() == 0;
+            let is_daemon = |pid| Some(process::is_in_spawners_session(pid));
+            if may && process::ask_about_peer(&stream, is_daemon) == Some(true) {
+                return Ok(Link::new(stream, peer.uid()));
+            }
+            if self.is_news() {
+                let (uid, pid) = (peer.uid(), peer.pid());
+                tracing::warn!(uid, pid, "who is not the daemon tried to command the proxy");
+            }
         }
-        tracing::warn!(
-            uid = peer.uid(),
-            pid = peer.pid(),
-            "who is not the daemon tried to command the proxy"
-        );
+    }
+
+    /// A service that tries in a loop does not fill the log.
+    fn is_news(&self) -> bool {
+        let now = Instant::now();
+        let is_news = self.told.get().is_none_or(|told| now.duration_since(told) >= TELL_EVERY);
+        if is_news {
+            self.told.set(Some(now));
+        }
+        is_news
     }
 }
 
@@ -341,6 +366,8 @@ mod tests {
         let path = folder.path().join("proxy.sock");
         let listener = UnixListener::bind(&path).unwrap();
         let _daemon = StdUnixStream::connect(&path).unwrap();
-        assert!(accept(&listener).await.is_ok());
+        let door = Door::new(listener);
+        assert!(door.accept().await.is_ok());
+        assert!(door.is_news() && !door.is_news());
     }
 }

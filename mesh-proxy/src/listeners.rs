@@ -1,51 +1,44 @@
 //! What one thread accepts: a task for each listener, and one for each connection.
 //!
-//! A service's listener holds a bounded number of connections. When it has them all it stops accepting, and further clients
-//! wait in the kernel's queue: a service that opens connections without end takes its own share of the proxy's
-//! descriptors, and nobody else's. How many there may be in all is up to [`crate::room`].
+//! A connection is accepted when there is a place for it, see [`crate::room`]. Further clients wait in the kernel's
+//! queue, where another thread may take them, or the next proxy.
 
 use std::{
-    collections::HashMap,
-    io,
-    net::{TcpListener as StdTcpListener, UdpSocket as StdUdpSocket},
-    os::{fd::OwnedFd, unix::net::UnixListener as StdUnixListener},
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
+    collections::HashMap, io, net::UdpSocket as StdUdpSocket, os::fd::OwnedFd, rc::Rc, time::Duration,
 };
 
 use nix::errno::Errno;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    net::{SocketFlags, accept_with},
+};
 use socket2::{Domain, SockRef};
 use tokio::{
-    net::{TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream},
-    sync::Semaphore,
+    io::{Interest, unix::AsyncFd},
+    net::{TcpStream, UdpSocket, UnixStream},
     task::{self, AbortHandle, JoinSet},
     time::sleep,
 };
 use watt_api::mesh::{ListenerId, ListenerKind};
 
 use crate::{
+    caller::{Caller, UNKNOWN_CALLER},
     context::Context,
     dns::Answerer,
     egress, host_port,
     http::{self, Client, Side},
     mesh_port,
-    room::{ConnectionsMax, Pool, Room},
+    room::{ConnectionsMax, Place, Pool, Rooms},
 };
 
 /// The wait after an error that means "not now", and what it grows to.
 const BACKOFF_FIRST: Duration = Duration::from_millis(5);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
-/// For a listener of many clients, which has no share of its own in its pool.
-const SHARED: usize = Semaphore::MAX_PERMITS;
-
 /// The listeners of one thread.
 pub(crate) struct Listeners {
     context: Rc<Context>,
-    connections_max: ConnectionsMax,
-    outside: Rc<Room>,
-    inside: Rc<Room>,
+    rooms: Rc<Rooms>,
     open: HashMap<ListenerId, AbortHandle>,
     tasks: JoinSet<()>,
 }
@@ -53,9 +46,8 @@ pub(crate) struct Listeners {
 impl Listeners {
     /// None yet.
     pub(crate) fn new(context: Rc<Context>, connections_max: ConnectionsMax) -> Self {
-        let room = |pool| Rc::new(Room::new(pool, connections_max.pool));
-        let (outside, inside) = (room(Pool::Outside), room(Pool::Inside));
-        Self { context, connections_max, outside, inside, open: HashMap::new(), tasks: JoinSet::new() }
+        let rooms = Rc::new(Rooms::new(Rc::clone(&context.thread.clock), connections_max));
+        Self { context, rooms, open: HashMap::new(), tasks: JoinSet::new() }
     }
 
     /// Accepts there from now on. False when that is not possible.
@@ -98,88 +90,101 @@ impl Listeners {
     }
 
     fn start(&mut self, id: &ListenerId, kind: ListenerKind, listener: OwnedFd) -> io::Result<AbortHandle> {
-        let context = Rc::clone(&self.context);
-        let caller_max = self.connections_max.caller;
-        let task = match kind {
+        match kind {
             ListenerKind::Gateway { thread: _ } => {
-                let serve = async |context: Rc<Context>, stream| gateway(&context, stream).await;
-                self.accept(id, tcp(listener)?, Pool::Outside, SHARED, serve)
+                let serve = async |context: Rc<Context>, stream, _place| gateway(&context, stream).await;
+                self.accept(id, listener, Pool::Gateway, None, serve)
             }
             ListenerKind::Mesh { caller } => {
-                let caller: Rc<str> = caller.into();
-                let serve = async move |context: Rc<Context>, stream| {
-                    mesh_port::serve(&context, Rc::clone(&caller), stream).await;
-                };
-                self.accept(id, tcp(listener)?, Pool::Inside, caller_max, serve)
+                self.accept_of(id, listener, caller, async |context, caller, stream| {
+                    mesh_port::serve(&context, caller, stream).await;
+                })
             }
             ListenerKind::MeshUnix { caller } => {
-                let caller: Rc<str> = caller.into();
-                let serve = async move |context: Rc<Context>, stream| {
+                self.accept_of(id, listener, caller, async |context, caller, stream| {
                     let caller = context.view().callers.over_unix_of(&caller, &stream);
                     mesh_unix(&context, Some(caller), stream).await;
-                };
-                self.accept(id, unix(listener)?, Pool::Inside, caller_max, serve)
+                })
             }
             ListenerKind::MeshHost if is_unix(&listener)? => {
-                let serve = async |context: Rc<Context>, stream| mesh_host_unix(&context, stream).await;
-                self.accept(id, unix(listener)?, Pool::Inside, SHARED, serve)
+                let rooms = Rc::clone(&self.rooms);
+                let serve = async move |context: Rc<Context>, stream, door| {
+                    mesh_host_unix(&context, &rooms, door, stream).await;
+                };
+                self.accept(id, listener, Pool::Operators, None, serve)
             }
             ListenerKind::MeshHost => {
-                let serve = async |context: Rc<Context>, stream| mesh_host_tcp(&context, stream).await;
-                self.accept(id, tcp(listener)?, Pool::Inside, SHARED, serve)
+                let rooms = Rc::clone(&self.rooms);
+                let serve = async move |context: Rc<Context>, stream, door| {
+                    mesh_host_tcp(&context, &rooms, door, stream).await;
+                };
+                self.accept(id, listener, Pool::Services, None, serve)
             }
             ListenerKind::Egress { caller } => {
-                let caller: Rc<str> = caller.into();
-                let serve = async move |context: Rc<Context>, stream| {
+                self.accept_of(id, listener, caller, async |context, caller, stream| {
                     let _tunnel = context.tunnel();
                     egress::serve(&context, &caller, stream).await;
-                };
-                self.accept(id, tcp(listener)?, Pool::Inside, caller_max, serve)
+                })
             }
             ListenerKind::HostPort { caller, port } => {
-                let caller: Rc<str> = caller.into();
-                let serve = async move |context: Rc<Context>, stream| {
+                self.accept_of(id, listener, caller, async move |context, caller, stream| {
                     let _tunnel = context.tunnel();
                     host_port::serve(&context, &caller, port, stream).await;
-                };
-                self.accept(id, tcp(listener)?, Pool::Inside, caller_max, serve)
+                })
             }
             ListenerKind::DnsUdp { caller } => {
                 let socket = StdUdpSocket::from(listener);
                 socket.set_nonblocking(true)?;
                 let socket = Rc::new(UdpSocket::from_std(socket)?);
-                let answerer = answerer(&caller, context);
-                self.tasks.spawn_local(dns_udp(id.clone(), answerer, socket))
+                let answerer = answerer(&caller, Rc::clone(&self.context));
+                Ok(self.tasks.spawn_local(dns_udp(id.clone(), answerer, socket)))
             }
             ListenerKind::DnsTcp { caller } => {
-                let answerer = answerer(&caller, context);
-                let serve = async move |_: Rc<Context>, stream| answerer.serve_tcp(stream).await;
-                self.accept(id, tcp(listener)?, Pool::Inside, caller_max, serve)
+                let answerer = answerer(&caller, Rc::clone(&self.context));
+                self.accept_of(id, listener, caller, async move |_, _, stream| {
+                    answerer.serve_tcp(stream).await
+                })
             }
-        };
-        Ok(task)
+        }
     }
-    /// Accepts in a task and serves each connection in one of its own, so that a panic costs one connection.
-    fn accept<L: Accept>(
+
+    /// The same for a listener that only this service can reach.
+    fn accept_of<S: Accepted>(
         &mut self,
         id: &ListenerId,
-        listener: L,
+        listener: OwnedFd,
+        caller: String,
+        serve: impl AsyncFn(Rc<Context>, Rc<str>, S) + 'static,
+    ) -> io::Result<AbortHandle> {
+        let caller: Rc<str> = caller.into();
+        let service = Some(Rc::clone(&caller));
+        let serve = async move |context, stream, _place| serve(context, Rc::clone(&caller), stream).await;
+        self.accept(id, listener, Pool::Services, service, serve)
+    }
+
+    /// Accepts in a task and serves each connection in one of its own, so that a panic costs one connection. `serve`
+    /// has the connection's place for as long as it takes.
+    fn accept<S: Accepted>(
+        &mut self,
+        id: &ListenerId,
+        listener: OwnedFd,
         pool: Pool,
-        connections_max: usize,
-        serve: impl AsyncFn(Rc<Context>, L::Stream) + 'static,
-    ) -> AbortHandle {
-        let (id, serve, context) = (id.clone(), Rc::new(serve), Rc::clone(&self.context));
-        let room = Rc::clone(match pool {
-            Pool::Outside => &self.outside,
-            Pool::Inside => &self.inside,
-        });
-        let connections = Arc::new(Semaphore::new(connections_max));
-        self.tasks.spawn_local(async move {
+        service: Option<Rc<str>>,
+        serve: impl AsyncFn(Rc<Context>, S, Place) + 'static,
+    ) -> io::Result<AbortHandle> {
+        SockRef::from(&listener).set_nonblocking(true)?;
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe; what owns a descriptor does not close it earlier"
+        )]
+        let listener = AsyncFd::with_interest(listener, Interest::READABLE)?;
+        let (id, serve) = (id.clone(), Rc::new(serve));
+        let (context, rooms) = (Rc::clone(&self.context), Rc::clone(&self.rooms));
+        Ok(self.tasks.spawn_local(async move {
             let mut patience = Patience::default();
-            // The semaphore is never closed.
-            while let Ok(connection) = Arc::clone(&connections).acquire_owned().await {
-                let stream = match listener.accept().await {
-                    Ok(stream) => stream,
+            loop {
+                let (stream, place) = match next(&listener, &rooms, pool, service.as_ref()).await {
+                    Ok(accepted) => accepted,
                     Err(error) => match patience.after(&id, &error) {
                         Some(wait) => {
                             sleep(wait).await;
@@ -189,56 +194,68 @@ impl Listeners {
                     },
                 };
                 patience = Patience::default();
-                let place = room.enter(&context.thread.clock).await;
                 let (context, serve) = (Rc::clone(&context), Rc::clone(&serve));
-                task::spawn_local(async move {
-                    serve(context, stream).await;
-                    drop((connection, place));
-                });
+                task::spawn_local(async move { serve(context, stream, place).await });
             }
-        })
+        }))
     }
+}
+
+/// Waits for the next connection and a place for it. The place comes first: a connection that was accepted can be
+/// served by nobody else. And it is looked for when somebody has come, as others may have to make room.
+async fn next<S: Accepted>(
+    listener: &AsyncFd<OwnedFd>,
+    rooms: &Rooms,
+    pool: Pool,
+    service: Option<&Rc<str>>,
+) -> io::Result<(S, Place)> {
+    loop {
+        // Clients that come without a pause must not keep the thread to themselves.
+        task::consume_budget().await;
+        let mut ready = listener.readable().await?;
+        if rooms.is_full(pool, service) && !has_come(listener)? {
+            ready.clear_ready();
+            continue;
+        }
+        let place = rooms.enter(pool, service).await;
+        let accept = |listener: &AsyncFd<OwnedFd>| {
+            Ok(accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?)
+        };
+        // Otherwise another thread was faster.
+        if let Ok(accepted) = ready.try_io(accept) {
+            return Ok((S::new(accepted?)?, place));
+        }
+    }
+}
+
+/// Whether a connection waits to be accepted now. That the listener was readable may be long ago.
+fn has_come(listener: &AsyncFd<OwnedFd>) -> io::Result<bool> {
+    let mut listener = [PollFd::new(listener, PollFlags::IN)];
+    Ok(poll(&mut listener, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? > 0)
 }
 
 fn answerer(caller: &str, context: Rc<Context>) -> Rc<Answerer> {
     Answerer::new(caller.into(), move || context.view())
 }
 
-fn tcp(listener: OwnedFd) -> io::Result<TcpListener> {
-    let listener = StdTcpListener::from(listener);
-    listener.set_nonblocking(true)?;
-    TcpListener::from_std(listener)
-}
-
-fn unix(listener: OwnedFd) -> io::Result<UnixListener> {
-    let listener = StdUnixListener::from(listener);
-    listener.set_nonblocking(true)?;
-    UnixListener::from_std(listener)
-}
-
 fn is_unix(listener: &OwnedFd) -> io::Result<bool> {
     Ok(SockRef::from(listener).domain()? == Domain::UNIX)
 }
 
-/// A listener of either kind.
-trait Accept: 'static {
-    type Stream: 'static;
-    async fn accept(&self) -> io::Result<Self::Stream>;
+/// A connection of either kind, which does not block.
+trait Accepted: Sized + 'static {
+    fn new(accepted: OwnedFd) -> io::Result<Self>;
 }
 
-impl Accept for TcpListener {
-    type Stream = TcpStream;
-
-    async fn accept(&self) -> io::Result<TcpStream> {
-        Ok(TcpListener::accept(self).await?.0)
+impl Accepted for TcpStream {
+    fn new(accepted: OwnedFd) -> io::Result<Self> {
+        Self::from_std(accepted.into())
     }
 }
 
-impl Accept for UnixListener {
-    type Stream = UnixStream;
-
-    async fn accept(&self) -> io::Result<UnixStream> {
-        Ok(UnixListener::accept(self).await?.0)
+impl Accepted for UnixStream {
+    fn new(accepted: OwnedFd) -> io::Result<Self> {
+        Self::from_std(accepted.into())
     }
 }
 
@@ -287,20 +304,37 @@ async fn gateway(context: &Context, stream: TcpStream) {
     http::serve(&context.thread, stream, client).await;
 }
 
-async fn mesh_host_tcp(context: &Context, stream: TcpStream) {
+async fn mesh_host_tcp(context: &Context, rooms: &Rooms, door: Place, stream: TcpStream) {
     let ends = (stream.peer_addr(), stream.local_addr());
     let caller = match ends {
         (Ok(peer), Ok(local)) => context.view().callers.over_tcp(peer, local),
         // It ended before it was accepted.
         _ => return,
     };
+    let Some(_place) = admit(context, rooms, door, &caller) else { return };
     let client = tcp_client(Side::Mesh { caller: caller.name() }, &stream);
     http::serve(&context.thread, stream, client).await;
 }
 
-async fn mesh_host_unix(context: &Context, stream: UnixStream) {
+async fn mesh_host_unix(context: &Context, rooms: &Rooms, door: Place, stream: UnixStream) {
     let caller = context.view().callers.over_unix(&stream);
+    let Some(_place) = admit(context, rooms, door, &caller) else { return };
     mesh_unix(context, caller.name(), stream).await;
+}
+
+/// The place of a caller who came in by a listener of many callers.
+fn admit(context: &Context, rooms: &Rooms, door: Place, caller: &Caller) -> Option<Place> {
+    let (pool, service) = match caller {
+        Caller::Service(service) => (Pool::Services, Some(service)),
+        Caller::Operator => (Pool::Operators, None),
+        Caller::Unknown => (Pool::Strangers, None),
+    };
+    let place = rooms.exchange(door, pool, service);
+    if place.is_none() {
+        let caller = service.map_or(UNKNOWN_CALLER, |service| service);
+        context.refuse(Some(caller), "the mesh", "there are as many connections as may be");
+    }
+    place
 }
 
 async fn mesh_unix(context: &Context, caller: Option<Rc<str>>, stream: UnixStream) {

@@ -64,8 +64,8 @@ pub(crate) fn cgroup_ids(pid: u32) -> Vec<u64> {
 }
 
 /// The spawner, which is above all processes of the application, for it adopts what has lost its parent
-/// (PR_SET_CHILD_SUBREAPER). `None` once it has died: from then on nothing tells a worker from an operator, and our own end
-/// is on its way (PR_SET_PDEATHSIG).
+/// (PR_SET_CHILD_SUBREAPER). `None` once it has died: from then on nothing tells a worker from an operator, and our
+/// own end is on its way (PR_SET_PDEATHSIG).
 fn spawner() -> Option<u32> {
     let parent = std::os::unix::process::parent_id();
     (parent == *FIRST_PARENT).then_some(parent)
@@ -78,9 +78,9 @@ pub(crate) fn remember_spawner() {
 
 static FIRST_PARENT: LazyLock<u32> = LazyLock::new(std::os::unix::process::parent_id);
 
-/// Whether a worker started this process, perhaps long ago. Each worker begins with a session of its own, and no process
-/// can enter an existing one; so what is in the spawner's session is the daemon, or an operator's who started the spawner in his.
-/// In doubt it is a worker's.
+/// Whether a worker started this process, perhaps long ago. Each worker begins with a session of its own, and no
+/// process can enter an existing one; so what is in the spawner's session is the daemon, or an operator's who started
+/// the spawner in his. In doubt it is a worker's.
 pub(crate) fn is_of_worker(pid: u32) -> bool {
     let Some(spawner) = spawner() else { return true };
     // What is outside of our PID namespace has number 0, and descends from nobody in here.
@@ -89,8 +89,8 @@ pub(crate) fn is_of_worker(pid: u32) -> bool {
 
 /// Whether the process is in the session of the spawner, as of all processes that it starts the daemon alone is.
 pub(crate) fn is_in_spawners_session(pid: u32) -> bool {
-    // A session that began outside of our PID namespace, as `docker exec` begins one, is number 0 here. A worker's session
-    // began inside and is never 0.
+    // A session that began outside of our PID namespace, as `docker exec` begins one, is number 0 here. A worker's
+    // session began inside and is never 0.
     let session = |pid: u32| getsid(Some(Pid::from_raw(pid.cast_signed()))).ok();
     // getsid(2) of 0 is the own session.
     let of_process = if pid == 0 { None } else { session(pid) };
@@ -101,12 +101,17 @@ pub(crate) fn is_in_spawners_session(pid: u32) -> bool {
 const ATTEMPTS_MAX: usize = 8;
 
 fn is_below(pid: u32, ancestor: u32) -> bool {
-    (0..ATTEMPTS_MAX).find_map(|_| descends(pid, ancestor, parent)).unwrap_or(true)
+    (0..ATTEMPTS_MAX).find_map(|_| descends(pid, ancestor, parent, is_foreign)).unwrap_or(true)
 }
 
-/// Whether `ancestor` is above `pid`. `None` when that cannot be said: a process on the way ended meanwhile, or the
-/// way is longer than any that nobody made on purpose.
-fn descends(pid: u32, ancestor: u32, parent: impl Fn(u32) -> Option<u32>) -> Option<bool> {
+/// Whether `ancestor` is above `pid`, or the way up is longer than any that nobody made on purpose. `None` when that
+/// cannot be said: a process on the way ended meanwhile, or hides.
+fn descends(
+    pid: u32,
+    ancestor: u32,
+    parent: impl Fn(u32) -> Option<u32>,
+    is_foreign: impl Fn(u32) -> bool,
+) -> Option<bool> {
     let (mut child, mut above) = (pid, parent(pid)?);
     for _ in 0..DEPTH_MAX {
         if above == ancestor || above == 0 {
@@ -117,11 +122,18 @@ fn descends(pid: u32, ancestor: u32, parent: impl Fn(u32) -> Option<u32>) -> Opt
         if parent(child)? != above {
             return None;
         }
-        // One that is there and not shown (hidepid of proc(5)) is another user's.
-        let Some(next) = next else { return Some(false) };
+        // One that is there and not shown (hidepid of proc(5)) is another user's, or one of ours that hides
+        // (PR_SET_DUMPABLE).
+        let Some(next) = next else { return is_foreign(above).then_some(false) };
         (child, above) = (above, next);
     }
-    None
+    Some(true)
+}
+
+/// Whether the process is another user's, which may not be sent a signal (kill(2)).
+fn is_foreign(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    pid.is_some_and(|pid| rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::PERM))
 }
 
 /// The process and its parents, nearest first.
@@ -177,7 +189,8 @@ mod tests {
     #[test]
     fn a_way_up_that_changes_meanwhile_says_nothing() {
         let check = |expected: Option<bool>, parents: &[(u32, &[u32])]| {
-            // A process has these parents one after the other, the last one for good; it is not shown when there are none.
+            // A process has these parents one after the other, the last one for good; it is not shown when there are
+            // none.
             let asked = std::cell::RefCell::new(std::collections::BTreeMap::<u32, usize>::new());
             let parent = |pid: u32| {
                 let (_, parents) = parents.iter().find(|(child, _)| *child == pid)?;
@@ -186,7 +199,8 @@ mod tests {
                 *count += 1;
                 parents.get((*count).min(parents.len()).checked_sub(1)?).copied()
             };
-            assert_eq!(descends(9, 5, parent), expected, "{parents:?}");
+            // 7 is another user's.
+            assert_eq!(descends(9, 5, parent, |pid| pid == 7), expected, "{parents:?}");
         };
         check(Some(true), &[(9, &[5])]);
         check(Some(true), &[(9, &[8]), (8, &[5])]);
@@ -195,9 +209,18 @@ mod tests {
         // 8 ended before it was asked, or another process has its number by then.
         check(None, &[(9, &[8, 5])]);
         check(None, &[(9, &[8, 5]), (8, &[1]), (1, &[0])]);
-        // 8 is not shown, and lives.
-        check(Some(false), &[(9, &[8])]);
-        check(None, &[(9, &[8]), (8, &[9])]);
+        // They are not shown, and live.
+        check(Some(false), &[(9, &[7])]);
+        check(None, &[(9, &[8])]);
+        // A way without an end is not gone twice.
+        check(Some(true), &[(9, &[8]), (8, &[9])]);
+    }
+
+    #[test]
+    fn own_processes_are_not_foreign() {
+        assert!(!is_foreign(std::process::id()));
+        assert!(!is_foreign(u32::MAX), "there is none");
+        assert_eq!(is_foreign(1), !rustix::process::geteuid().is_root());
     }
 
     #[tokio::test]

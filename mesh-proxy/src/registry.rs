@@ -1,7 +1,7 @@
 //! Which listeners there are, and which thread accepts where.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     hash::{DefaultHasher, Hash, Hasher},
     num::NonZeroUsize,
     ops::Range,
@@ -18,7 +18,8 @@ pub(crate) struct Registry {
 
 #[derive(Debug)]
 struct Known {
-    threads: Range<usize>,
+    /// Those that accept there.
+    threads: BTreeSet<usize>,
     /// Whether the present daemon spoke of it.
     confirmed: bool,
 }
@@ -34,24 +35,29 @@ impl Registry {
         self.known.values_mut().for_each(|known| known.confirmed = false);
     }
 
-    /// The threads that are to accept there; `None` when they do already.
-    pub(crate) fn add(&mut self, id: &ListenerId, kind: &ListenerKind) -> Option<Range<usize>> {
-        if let Some(known) = self.known.get_mut(id) {
-            known.confirmed = true;
-            return None;
-        }
-        let threads = self.threads_for(id, kind);
-        self.known.insert(id.clone(), Known { threads: threads.clone(), confirmed: true });
-        Some(threads)
+    /// The threads that are to accept there from now on: those that do not already.
+    pub(crate) fn add(&mut self, id: &ListenerId, kind: &ListenerKind) -> Vec<usize> {
+        let wanted = self.threads_for(id, kind);
+        let new = || Known { threads: BTreeSet::new(), confirmed: true };
+        let known = self.known.entry(id.clone()).or_insert_with(new);
+        known.confirmed = true;
+        wanted.filter(|thread| known.threads.insert(*thread)).collect()
     }
 
     /// The threads that are to stop accepting there.
-    pub(crate) fn remove(&mut self, id: &ListenerId) -> Option<Range<usize>> {
-        self.known.remove(id).map(|known| known.threads)
+    pub(crate) fn remove(&mut self, id: &ListenerId) -> BTreeSet<usize> {
+        self.known.remove(id).map(|known| known.threads).unwrap_or_default()
+    }
+
+    /// This thread accepts there no longer, and will again when the listener is named anew.
+    pub(crate) fn ended(&mut self, id: &ListenerId, thread: usize) {
+        if let Some(known) = self.known.get_mut(id) {
+            known.threads.remove(&thread);
+        }
     }
 
     /// The daemon has named all it wants: the others are to go.
-    pub(crate) fn settle(&mut self) -> Vec<(ListenerId, Range<usize>)> {
+    pub(crate) fn settle(&mut self) -> Vec<(ListenerId, BTreeSet<usize>)> {
         let gone = self.known.extract_if(.., |_, known| !known.confirmed);
         gone.map(|(id, known)| (id, known.threads)).collect()
     }
@@ -98,11 +104,21 @@ mod tests {
     fn a_known_listener_is_not_added_again() {
         let mut registry = registry(2);
         let id = "mesh/1".to_owned();
-        assert!(registry.add(&id, &mesh()).is_some());
-        assert!(registry.add(&id, &mesh()).is_none());
-        assert!(registry.remove(&id).is_some());
-        assert!(registry.remove(&id).is_none());
-        assert!(registry.add(&id, &mesh()).is_some());
+        assert_eq!(registry.add(&id, &mesh()).len(), 1);
+        assert!(registry.add(&id, &mesh()).is_empty());
+        assert_eq!(registry.remove(&id).len(), 1);
+        assert!(registry.remove(&id).is_empty());
+        assert_eq!(registry.add(&id, &mesh()).len(), 1);
+    }
+
+    #[test]
+    fn a_thread_that_lost_a_listener_gets_it_again_and_the_others_keep_it() {
+        let mut registry = registry(3);
+        let id = "mesh_host".to_owned();
+        assert_eq!(registry.add(&id, &ListenerKind::MeshHost), [0, 1, 2]);
+        registry.ended(&id, 1);
+        assert_eq!(registry.add(&id, &ListenerKind::MeshHost), [1]);
+        assert_eq!(registry.remove(&id), BTreeSet::from([0, 1, 2]));
     }
 
     #[test]
@@ -123,12 +139,12 @@ mod tests {
         let mut registry = registry(8);
         let mut used = std::collections::BTreeSet::new();
         for worker in 0..100 {
-            let mesh = registry.add(&format!("mesh/{worker}"), &mesh()).unwrap();
+            let mesh = registry.add(&format!("mesh/{worker}"), &mesh());
             let dns =
                 registry.add(&format!("dns_udp/{worker}"), &ListenerKind::DnsUdp { caller: "api".into() });
-            assert_eq!(Some(&mesh), dns.as_ref());
+            assert_eq!(mesh, dns);
             assert_eq!(mesh.len(), 1);
-            used.insert(mesh.start);
+            used.insert(mesh[0]);
         }
         assert_eq!(used, (0..8).collect());
     }
@@ -136,10 +152,10 @@ mod tests {
     #[test]
     fn gateways_have_their_thread_and_the_hosts_network_has_all() {
         let mut registry = registry(2);
-        for (thread, expected) in [(0, 0..1), (1, 1..2), (2, 0..1), (u32::MAX, 1..2)] {
+        for (thread, expected) in [(0, [0]), (1, [1]), (2, [0]), (u32::MAX, [1])] {
             let id = format!("gateway/{thread}");
-            assert_eq!(registry.add(&id, &ListenerKind::Gateway { thread }), Some(expected));
+            assert_eq!(registry.add(&id, &ListenerKind::Gateway { thread }), expected);
         }
-        assert_eq!(registry.add(&"mesh_host".to_owned(), &ListenerKind::MeshHost), Some(0..2));
+        assert_eq!(registry.add(&"mesh_host".to_owned(), &ListenerKind::MeshHost), [0, 1]);
     }
 }

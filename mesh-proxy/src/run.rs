@@ -12,6 +12,7 @@ use tokio::{
 
 use crate::{
     control::{self, Control, End, Signals},
+    link::Door,
     process,
     room::ConnectionsMax,
     threads,
@@ -88,14 +89,14 @@ fn serve(listener: UnixListener, settings: &Settings) -> Result<(), RunError> {
     let prepare = |what| move |source| RunError::Prepare { what, source };
     let runtime = Builder::new_current_thread().enable_all().build().map_err(prepare("event queue"))?;
     let end = runtime.block_on(async {
-        let listener = control::listener(listener).map_err(prepare("inherited listener"))?;
+        let door = Door::new(control::listener(listener).map_err(prepare("inherited listener"))?);
         let signals = Signals {
             terminate: signal(SignalKind::terminate()).map_err(prepare("SIGTERM"))?,
             interrupt: signal(SignalKind::interrupt()).map_err(prepare("SIGINT"))?,
         };
         tracing::info!(threads = count, "the proxy serves");
         Ok(Control::new(threads, settings.give_back_memory)
-            .run(&listener, queue, signals, settings.drain_timeout)
+            .run(&door, queue, signals, settings.drain_timeout)
             .await)
     })?;
     match end {

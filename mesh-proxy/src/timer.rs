@@ -52,12 +52,19 @@ impl Ticks {
     }
 }
 
-/// What a connection waits for that could do without: the next request, or the rest of a request's head. Who waits for
-/// nothing yet goes first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Spare {
-    Idle,
-    Head,
+/// Whether a connection could do without. Busy → waits: for a request, or for a response that its client may not want
+/// any longer. Waits → let go: there is no room. Both → busy: its request is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Need {
+    Busy,
+    /// Since before all that have a higher turn.
+    Waits {
+        pool: Pool,
+        turn: u64,
+    },
+    LetGo {
+        pool: Pool,
+    },
 }
 
 /// The part of the spare connections that is let go at once. To look for them takes a look at all.
@@ -67,6 +74,8 @@ const LET_GO_PART: usize = 64;
 pub(crate) struct Clock {
     start: Instant,
     now: Cell<Ticks>,
+    /// How often a connection began to wait.
+    turns: Cell<u64>,
     alarms: RefCell<Vec<Rc<AlarmState>>>,
     ticking: Cell<bool>,
 }
@@ -76,6 +85,7 @@ impl Clock {
         Rc::new(Clock {
             start: Instant::now(),
             now: Cell::new(Ticks(0)),
+            turns: Cell::new(0),
             alarms: RefCell::default(),
             ticking: Cell::new(false),
         })
@@ -90,7 +100,7 @@ impl Clock {
     pub(crate) fn alarm(self: &Rc<Self>) -> Alarm {
         let state = Rc::new(AlarmState {
             deadline: Cell::new(Ticks::NEVER),
-            spare: Cell::new(None),
+            need: Cell::new(Need::Busy),
             waker: RefCell::new(None),
         });
         self.alarms.borrow_mut().push(state.clone());
@@ -108,21 +118,24 @@ impl Clock {
         }
     }
 
-    /// Has the alarms pass at once that would pass next among the spare ones of a pool, a few of them. Returns how many.
+    /// Has the alarms pass at once of those of a pool that have waited longest, a few of them. None while some that
+    /// were told so have yet to go. Returns how many.
     pub(crate) fn let_go(&self, pool: Pool) -> usize {
         let alarms = self.alarms.borrow();
-        let now = self.now();
-        let is_spare = |state: &&Rc<AlarmState>| {
-            let in_pool = state.spare.get().is_some_and(|(other, _)| other == pool);
-            in_pool && state.deadline.get() > now && Rc::strong_count(state) > 1
-        };
-        let mut spare: Vec<_> = alarms.iter().filter(is_spare).collect();
-        let count = spare.len().div_ceil(LET_GO_PART);
-        if let Some(last) = count.checked_sub(1) {
-            spare.select_nth_unstable_by_key(last, |state| (state.spare.get(), state.deadline.get()));
+        let mut waiting = Vec::new();
+        for state in alarms.iter().filter(|state| state.is_used()) {
+            match state.need.get() {
+                Need::Waits { pool: of, turn } if of == pool => waiting.push((turn, state)),
+                Need::LetGo { pool: of } if of == pool => return 0,
+                Need::Busy | Need::Waits { .. } | Need::LetGo { .. } => {}
+            }
         }
-        for state in &spare[..count] {
-            state.deadline.set(Ticks::START);
+        let count = waiting.len().div_ceil(LET_GO_PART);
+        if let Some(last) = count.checked_sub(1) {
+            waiting.select_nth_unstable_by_key(last, |(turn, _)| *turn);
+        }
+        for (_, state) in &waiting[..count] {
+            state.need.set(Need::LetGo { pool });
             state.wake();
         }
         count
@@ -143,8 +156,7 @@ impl Clock {
                 if state.deadline.get() <= now {
                     state.wake();
                 }
-                // The other owner is the connection; without it the alarm is over.
-                Rc::strong_count(state) > 1
+                state.is_used()
             });
             if alarms.is_empty() {
                 self.ticking.set(false);
@@ -156,11 +168,16 @@ impl Clock {
 
 struct AlarmState {
     deadline: Cell<Ticks>,
-    spare: Cell<Option<(Pool, Spare)>>,
+    need: Cell<Need>,
     waker: RefCell<Option<Waker>>,
 }
 
 impl AlarmState {
+    /// The other owner is the connection; without it the alarm is over.
+    fn is_used(self: &Rc<Self>) -> bool {
+        Rc::strong_count(self) > 1
+    }
+
     fn wake(&self) {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
@@ -185,19 +202,40 @@ impl Alarm {
         self.state.deadline.set(Ticks::NEVER);
     }
 
-    /// From now on the connection is spare, or not any more.
-    pub(crate) fn mark(&self, spare: Option<(Pool, Spare)>) {
-        self.state.spare.set(spare);
+    /// A wait for a client of this pool begins. It may take this long, or less when there is no room.
+    pub(crate) fn wait(&self, pool: Pool, timeout: Ticks) {
+        self.set(timeout);
+        self.may_let_go(pool);
     }
 
-    /// Whether it passed by [`Clock::let_go`].
+    /// From now on room may be made here.
+    pub(crate) fn may_let_go(&self, pool: Pool) {
+        let turn = self.clock.turns.get();
+        self.clock.turns.set(turn + 1);
+        self.state.need.set(Need::Waits { pool, turn });
+    }
+
+    /// From now on it may not.
+    pub(crate) fn busy(&self) {
+        self.state.need.set(Need::Busy);
+    }
+
+    /// Whether this connection is to go because there is no room.
     pub(crate) fn is_let_go(&self) -> bool {
-        self.state.deadline.get() == Ticks::START
+        matches!(self.state.need.get(), Need::LetGo { .. })
     }
 
-    /// Ready once the deadline passed. Otherwise this task is woken then.
+    /// Ready once the deadline passed, or when the connection is let go. Otherwise this task is woken then.
     pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.state.deadline.get() <= self.clock.now() {
+            return Poll::Ready(());
+        }
+        self.poll_let_go(cx)
+    }
+
+    /// Ready when the connection is let go. Otherwise this task is woken then, and when the deadline passes.
+    pub(crate) fn poll_let_go(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_let_go() {
             return Poll::Ready(());
         }
         let mut waker = self.state.waker.borrow_mut();
@@ -264,36 +302,32 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_waits_longest_is_let_go_first() {
         with_clock(async |clock| {
-            let alarm = |pool, spare: Option<Spare>, ms| {
+            let waits = |pool| {
                 let alarm = clock.alarm();
-                alarm.set(Ticks::from_ms(ms));
-                alarm.mark(spare.map(|spare| (pool, spare)));
+                alarm.wait(pool, Ticks::from_ms(1_000));
                 alarm
             };
-            let alarms = [
-                alarm(Pool::Outside, None, 1_000),
-                alarm(Pool::Inside, Some(Spare::Idle), 1_000),
-                alarm(Pool::Outside, Some(Spare::Head), 1_000),
-                alarm(Pool::Outside, Some(Spare::Idle), 3_000),
-                alarm(Pool::Outside, Some(Spare::Idle), 2_000),
-            ];
-            let let_go = || {
-                let count = clock.let_go(Pool::Outside);
-                (count, alarms.each_ref().map(Alarm::is_let_go))
-            };
-            assert_eq!(let_go(), (1, [false, false, false, false, true]));
-            assert_eq!(let_go(), (1, [false, false, false, true, true]));
-            assert_eq!(let_go(), (1, [false, false, true, true, true]));
-            assert_eq!(
-                let_go(),
-                (0, [false, false, true, true, true]),
-                "the others are not spare, or another pool's"
-            );
-            let many: Vec<Alarm> =
-                (0..LET_GO_PART as u64 + 1).map(|_| alarm(Pool::Outside, Some(Spare::Idle), 9)).collect();
-            assert_eq!(clock.let_go(Pool::Outside), 2);
+            let busy = clock.alarm();
+            let service = waits(Pool::Services);
+            let [first, second] = [waits(Pool::Gateway), waits(Pool::Gateway)];
+            // A later deadline, as when a head has begun to come, is no later turn.
+            first.set(Ticks::from_ms(30_000));
+            assert_eq!(clock.let_go(Pool::Gateway), 1);
+            assert_eq!([&first, &second].map(Alarm::is_let_go), [true, false]);
+            assert_eq!(clock.let_go(Pool::Gateway), 0, "one is on its way out");
+            drop(first);
+            let third = waits(Pool::Gateway);
+            second.wait(Pool::Gateway, Ticks::from_ms(1_000));
+            assert_eq!(clock.let_go(Pool::Gateway), 1);
+            assert_eq!([&second, &third].map(Alarm::is_let_go), [false, true], "a new wait is a new turn");
+            third.busy();
+            assert_eq!(clock.let_go(Pool::Gateway), 1, "its request came just in time");
+            drop(second);
+            assert_eq!(clock.let_go(Pool::Gateway), 0, "the others are busy, or another pool's");
+            assert!(![busy, service, third].iter().any(Alarm::is_let_go));
+            let many: Vec<Alarm> = (0..=LET_GO_PART).map(|_| waits(Pool::Gateway)).collect();
+            assert_eq!(clock.let_go(Pool::Gateway), 2);
             drop(many);
-            assert_eq!(clock.let_go(Pool::Outside), 0, "those that ended are no more");
         })
         .await;
     }

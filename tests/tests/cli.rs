@@ -2,7 +2,9 @@
 //! application, and what programs read in place of it.
 
 use std::{
+    fs::File,
     io::{BufRead, BufReader},
+    os::{fd::OwnedFd, unix::net::UnixStream},
     process::Stdio,
 };
 
@@ -136,18 +138,30 @@ fn following_ends_with_its_reader() {
         User::Ordinary,
     );
     app.up();
-    for command in ["logs", "events"] {
-        let mut following =
-            app.wattctl(&[command, "-f"]).stdout(Stdio::piped()).spawn().expect("wattctl runs");
-        let stdout = following.stdout.take().expect("it is a pipe");
+    // A socket is what Node gives its children.
+    for (command, is_socket) in [("logs", false), ("logs", true), ("events", false)] {
+        let mut following = app.wattctl(&[command, "-f"]);
+        let (ours, theirs): (OwnedFd, OwnedFd) = if is_socket {
+            let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
+            (ours.into(), theirs.into())
+        } else {
+            let (ours, theirs) = std::io::pipe().expect("a pipe");
+            (ours.into(), theirs.into())
+        };
+        let mut following = following.stdout(theirs).spawn().expect("wattctl runs");
         let mut first = String::new();
-        let mut reader = BufReader::new(stdout);
+        let mut reader = BufReader::new(File::from(ours));
         reader.read_line(&mut first).expect("there is a line");
         drop(reader);
         let code =
             wait("it has ended", || following.try_wait().expect("it is ours").ok_or("it has not".into()));
         assert_eq!(code.code(), Some(141), "as a shell shows SIGPIPE; {command} said {first}");
     }
+    let full = File::options().write(true).open("/dev/full").expect("it is there");
+    let output = app.wattctl(&["logs"]).stdout(full).output().expect("wattctl runs");
+    assert_eq!(output.status.code(), Some(7));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("cannot write to standard output: No space left"), "{said}");
     app.down();
 }
 

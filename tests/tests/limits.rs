@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use serde_json::Value;
-use watt_tests::{App, User, is_root, wait};
+use watt_tests::{App, User, is_root, kill, wait};
 
 const HOG: &str = r#"
 services:
@@ -183,6 +183,46 @@ fn ceilings_hold_for_all_workers_of_a_service_and_of_the_application() {
     assert!(weight == "50" || weight == "512", "{weight}");
     let bound = read(0, &["io.max", "blkio.throttle.read_bps_device"]);
     assert!(bound.contains(&(100 << 20).to_string()), "{bound}");
+    app.down();
+}
+
+#[test]
+fn that_a_limit_of_processes_was_met_is_no_news_to_a_successor() {
+    let Some(user) = limited_user() else { return };
+    let crowd = r#"
+services:
+  crowd:
+    command:
+      - python3
+      - -c
+      - |
+        import os, time
+        for n in range(20):
+            try:
+                os.fork() or time.sleep(1000)
+            except OSError:
+                pass
+        time.sleep(1000)
+    listen: none
+    limits: { pids: 10 }
+"#;
+    let app = App::yaml(crowd, user);
+    app.up();
+    let told = "crowd/0  met its limit of 10 processes and threads\n";
+    wait("the event has come", || {
+        let events = app.ok(&["events"]);
+        if events.contains(told) { Ok(()) } else { Err(events) }
+    });
+    let daemon = app.status()["supervisor"]["daemon_pid"].as_u64().and_then(|pid| pid.try_into().ok());
+    kill("KILL", daemon.expect("a pid"));
+    wait("a new daemon answers", || match app.status()["supervisor"]["daemon_restarts"].clone() {
+        restarts if restarts == 1 => Ok(()),
+        restarts => Err(restarts.to_string()),
+    });
+    // When a run ends, its count is looked at once more.
+    app.ok(&["stop", "crowd"]);
+    let events = app.ok(&["events"]);
+    assert!(events.contains("crowd/0") && !events.contains(told), "{events}");
     app.down();
 }
 

@@ -1,5 +1,5 @@
 //! As systemd runs it: in a unit, and in the scope of a terminal. Where the user of the tests has no manager, there is
-//! nothing to try; tests/vm has one.
+//! nothing to try; tests/vm has one, and says with `WATT_TEST_SYSTEMD` that there has to be one.
 
 use std::{
     fs,
@@ -28,12 +28,14 @@ struct Systemd {
 impl Systemd {
     fn here() -> Option<Systemd> {
         let (scope, runtime) = match is_root() {
-            true => ("--system", PathBuf::from("/run")),
-            false => ("--user", PathBuf::from(std::env::var_os("XDG_RUNTIME_DIR")?)),
+            true => ("--system", Some(PathBuf::from("/run"))),
+            false => ("--user", std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)),
         };
-        let found = runtime.join("systemd/private").exists();
-        (found && Path::new("/sys/fs/cgroup/cgroup.controllers").exists())
-            .then_some(Systemd { scope, runtime })
+        let is_pure = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+        let found = runtime.filter(|runtime| is_pure && runtime.join("systemd/private").exists());
+        let is_expected = std::env::var_os("WATT_TEST_SYSTEMD").is_some();
+        assert!(found.is_some() || !is_expected, "there is no manager here");
+        found.map(|runtime| Systemd { scope, runtime })
     }
 
     fn app(&self) -> App {

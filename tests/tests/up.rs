@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::{Child, Stdio},
 };
 
 use watt_tests::{App, User, for_each_user, printed, wait};
@@ -130,16 +131,34 @@ fn applications_run_side_by_side() {
 #[test]
 fn in_the_foreground_ctrl_c_drains_and_stops() {
     let app = two(User::Ordinary);
-    let mut up = app.wattctl(&["up"]).stdout(std::process::Stdio::piped()).spawn().expect("wattctl runs");
+    let mut up = in_the_foreground(&app);
+    watt_tests::kill("INT", up.id());
+    let ended = up.wait().expect("it ends");
+    assert_eq!(ended.code(), Some(0));
+    app.assert_gone();
+}
+
+/// In `wattctl up | tee log` Ctrl-C ends `tee` first, perhaps.
+#[test]
+fn ctrl_c_stops_it_though_nobody_reads_what_it_says() {
+    let app = two(User::Ordinary);
+    let mut up = in_the_foreground(&app);
+    drop(up.stdout.take());
+    app.ok(&["restart"]);
+    watt_tests::kill("INT", up.id());
+    assert_eq!(up.wait().expect("it ends").code(), Some(0));
+    app.assert_gone();
+}
+
+/// `wattctl up` whose services are ready.
+fn in_the_foreground(app: &App) -> Child {
+    let up = app.wattctl(&["up"]).stdout(Stdio::piped()).spawn().expect("wattctl runs");
     wait("it is up", || {
         let status = app.run(&["status", "--json"]);
         let text = String::from_utf8_lossy(&status.stdout).into_owned();
         if text.matches("\"state\": \"ready\"").count() >= 5 { Ok(()) } else { Err(text) }
     });
-    watt_tests::kill("INT", up.id());
-    let ended = up.wait().expect("it ends");
-    assert_eq!(ended.code(), Some(0));
-    app.assert_gone();
+    up
 }
 
 #[test]

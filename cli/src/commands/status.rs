@@ -78,7 +78,13 @@ fn heading(status: &Status, style: Style) -> String {
     let services = &status.services;
     let is_up = |service: &&Service| matches!(service.state, WorkerState::Ready | WorkerState::Completed);
     let are_up = services.iter().filter(is_up).count();
-    let tone = if are_up == services.len() { Tone::Good } else { Tone::Bad };
+    // That a service is stopped, or still starts, is somebody's wish.
+    let is_bad = services.iter().any(|service| matches!(tone(service.state), Tone::Bad));
+    let tone = match (is_bad, are_up == services.len()) {
+        (true, _) => Tone::Bad,
+        (false, true) => Tone::Good,
+        (false, false) => Tone::Busy,
+    };
     let count = style.paint(tone, &format!("{are_up} of {}", services.len()));
     let mut parts = vec![style.paint(Tone::Strong, &status.app), format!("{count} up for {up}")];
     parts.extend(status.gateway.clone());

@@ -45,6 +45,9 @@ const POLL_REST: u32 = 10;
 pub async fn run(arguments: args::Up) -> Outcome {
     let json = arguments.print.json;
     let mut signals = Signals::new()?;
+    if !arguments.detach {
+        out::outlive_reader();
+    }
     let config = config::load(arguments.file.as_deref().or(arguments.dir.as_deref()), json)?;
     let app = match &arguments.app {
         Some(name) => {

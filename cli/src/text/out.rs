@@ -1,12 +1,27 @@
-//! Standard output. A reader that goes away (`wattctl logs | head`) ends the command quietly, as with every Unix tool.
+//! Standard output. A reader that goes away (`wattctl logs | head`) ends the command quietly, as with every Unix tool; all
+//! but `up`, which has an application to stop.
 
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::{
+    fs::File,
+    io::{ErrorKind, IsTerminal, Write},
+    os::{fd::AsFd, unix::fs::FileTypeExt},
+    sync::atomic::{AtomicBool, Ordering},
+};
 
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::io::{Interest, Ready, unix::AsyncFd};
 
 /// The error of a terminal that was closed: EIO of errno(3). SIGHUP says the same, and ends each command in its own way: `up`
 /// stops the application.
 const HUNG_UP: i32 = 5;
+
+/// Whether the command goes on when nobody reads what it writes.
+static OUTLIVES_READER: AtomicBool = AtomicBool::new(false);
+
+/// From now on a reader that goes away ends nothing. In `wattctl up | tee log` Ctrl-C ends `tee` as well, perhaps first, and the
+/// application is still to be stopped.
+pub fn outlive_reader() {
+    OUTLIVES_READER.store(true, Ordering::Relaxed);
+}
 
 /// Writes text to standard output; ends the process when nobody reads any more.
 pub fn print(text: &str) {
@@ -17,7 +32,8 @@ pub fn print(text: &str) {
 pub fn bytes(bytes: &[u8]) {
     let mut stdout = std::io::stdout().lock();
     if let Err(error) = stdout.write_all(bytes).and_then(|()| stdout.flush())
-        && error.raw_os_error() != Some(HUNG_UP)
+        && !(error.raw_os_error() == Some(HUNG_UP) && is_device())
+        && !OUTLIVES_READER.load(Ordering::Relaxed)
     {
         gone(&error);
     }
@@ -41,18 +57,25 @@ pub fn json_line<T: serde::Serialize>(value: &T) {
 pub async fn while_read() -> std::convert::Infallible {
     // Only pipes and sockets have a reader that can go: a terminal that goes away sends SIGHUP, and a file cannot be waited
     // for (epoll_ctl(2), EPERM).
-    if std::io::stdout().is_terminal() {
+    if std::io::stdout().is_terminal() || OUTLIVES_READER.load(Ordering::Relaxed) {
         return std::future::pending().await;
     }
     #[expect(deprecated, reason = "its successor is unsafe; standard output is open as long as the process")]
-    let stdout = AsyncFd::with_interest(std::io::stdout(), Interest::ERROR);
-    match stdout {
-        Ok(stdout) => {
-            let _ = stdout.ready(Interest::ERROR).await;
-            gone(&ErrorKind::BrokenPipe.into())
-        }
-        Err(_) => std::future::pending().await,
+    let stdout = AsyncFd::with_interest(std::io::stdout(), Interest::WRITABLE);
+    let Ok(stdout) = stdout else { return std::future::pending().await };
+    // A pipe without a reader is an error, and a socket is hung up; both are told as closed.
+    while let Ok(mut state) = stdout.ready(Interest::WRITABLE).await
+        && !state.ready().is_write_closed()
+    {
+        state.clear_ready_matching(Ready::WRITABLE);
     }
+    gone(&ErrorKind::BrokenPipe.into())
+}
+
+/// Whether standard output is a device, as a terminal is. One that was closed does not say that it is one.
+fn is_device() -> bool {
+    let stdout = std::io::stdout().as_fd().try_clone_to_owned().map(File::from);
+    stdout.and_then(|stdout| stdout.metadata()).is_ok_and(|metadata| metadata.file_type().is_char_device())
 }
 
 /// Writes a line for people to standard error. That nobody can read it is no reason for anything.
@@ -62,6 +85,9 @@ pub fn say(text: &str) {
 
 fn gone(error: &std::io::Error) -> ! {
     // 128 + SIGPIPE is what a shell shows for a program that SIGPIPE ended.
-    let code = if error.kind() == ErrorKind::BrokenPipe { 141 } else { crate::exit::Exit::Host as i32 };
-    std::process::exit(code)
+    if error.kind() == ErrorKind::BrokenPipe {
+        std::process::exit(141);
+    }
+    say(&format!("error: cannot write to standard output: {error}"));
+    std::process::exit(crate::exit::Exit::Host as i32)
 }

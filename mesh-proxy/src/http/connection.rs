@@ -20,8 +20,9 @@ use super::{
 use crate::{
     forwarded::Forwarded,
     respond::{self, Failure, Manner, Reason},
+    room::Pool,
     thread::Thread,
-    timer::{Alarm, Spare, Ticks},
+    timer::{Alarm, Ticks},
 };
 
 /// A connection without a request is closed after this long.
@@ -48,6 +49,7 @@ pub(crate) struct Connection {
     pub(crate) request_out: Vec<u8>,
     /// The response's head as the client gets it.
     pub(crate) response_out: Vec<u8>,
+    pool: Pool,
     forwarded: Forwarded,
     /// The client ended its direction.
     ended: bool,
@@ -63,6 +65,7 @@ impl Connection {
     pub(crate) fn new(thread: Rc<Thread>, client: Client, stream: Stream) -> Connection {
         Connection {
             alarm: thread.clock.alarm(),
+            pool: client.side.pool(),
             forwarded: Forwarded::new(&client),
             peer: Peer::new(stream),
             request_out: Vec::new(),
@@ -93,8 +96,7 @@ impl Connection {
 
     /// Waits for a request that goes somewhere; answers those that do not.
     async fn next_request(&mut self) -> Result<Prepared, After> {
-        self.alarm.set(IDLE_TIMEOUT);
-        self.alarm.mark(Some((self.client.side.pool(), Spare::Idle)));
+        self.alarm.wait(self.pool, IDLE_TIMEOUT);
         let mut begun = false;
         let mut whole_line = true;
         loop {
@@ -104,14 +106,13 @@ impl Connection {
                 let out = &mut self.request_out;
                 match prepare(&self.thread, &self.client, &mut self.forwarded, self.peer.input.bytes(), out) {
                     Ok(Some(request)) => {
-                        self.alarm.mark(None);
+                        self.alarm.busy();
                         return Ok(request);
                     }
                     Ok(None) => {}
                     Err(declined) => {
                         self.decline(*declined).await?;
-                        self.alarm.set(IDLE_TIMEOUT);
-                        self.alarm.mark(Some((self.client.side.pool(), Spare::Idle)));
+                        self.alarm.wait(self.pool, IDLE_TIMEOUT);
                         begun = false;
                         continue;
                     }
@@ -121,7 +122,6 @@ impl Connection {
             // Once per head: one that only ever begins, with an empty line each time, has no more time than others.
             if !std::mem::replace(&mut begun, true) {
                 self.alarm.set(HEAD_TIMEOUT);
-                self.alarm.mark(Some((self.client.side.pool(), Spare::Head)));
             }
         }
     }
@@ -173,16 +173,20 @@ impl Connection {
     }
 
     /// While a response is awaited: ready when the client is certainly gone. That it ended its direction does not mean
-    /// that; it may well read on.
+    /// that; it may well read on. But most have gone that did so, and when there is no room, it is taken for that.
     pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.ended {
+            return self.alarm.poll_let_go(cx);
+        }
         // With the next request waiting already, there is nothing to be learnt.
-        if self.ended || !self.peer.input.is_empty() {
+        if !self.peer.input.is_empty() {
             return Poll::Pending;
         }
         match ready!(self.peer.poll_read(&self.thread.stock, cx)) {
             Ok(0) if !self.peer.stream.is_deaf() => {
                 self.ended = true;
-                Poll::Pending
+                self.alarm.may_let_go(self.pool);
+                self.alarm.poll_let_go(cx)
             }
             Ok(1..) => Poll::Pending,
             Ok(0) => Poll::Ready(()),

@@ -193,6 +193,7 @@ impl Exchange<'_> {
                 Kind::Final { .. } => break answer,
             }
         };
+        self.connection.alarm.busy();
         self.first_of_body(worker, answer.kind).await?;
         Ok(self.pass_response(worker, answer).await?)
     }
@@ -375,6 +376,7 @@ impl Exchange<'_> {
 
     /// Both sides agreed on another protocol: bytes both ways from here on.
     async fn tunnel(&mut self, worker: &mut Peer) -> Result<After, Stop> {
+        self.connection.alarm.busy();
         self.connection.alarm.set(self.request.service.idle_timeout);
         self.connection.write_response_out().await.map_err(|_| Stop::Abort)?;
         self.connection.alarm.clear();

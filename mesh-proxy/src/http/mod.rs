@@ -20,7 +20,7 @@ pub(crate) use head::{Fields, Lines, list};
 pub use request::Refusal;
 pub use stream::Stream;
 
-use crate::{room::Pool, thread::Thread};
+use crate::{caller::UNKNOWN_CALLER, room::Pool, thread::Thread};
 
 /// Who is at the other end of a connection, as the kernel says.
 #[derive(Debug, Clone)]
@@ -50,8 +50,10 @@ pub enum Side {
 impl Side {
     fn pool(&self) -> Pool {
         match self {
-            Side::Gateway => Pool::Outside,
-            Side::Mesh { .. } => Pool::Inside,
+            Side::Gateway => Pool::Gateway,
+            Side::Mesh { caller: None } => Pool::Operators,
+            Side::Mesh { caller: Some(caller) } if **caller == *UNKNOWN_CALLER => Pool::Strangers,
+            Side::Mesh { caller: Some(_) } => Pool::Services,
         }
     }
 }

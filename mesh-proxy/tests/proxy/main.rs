@@ -4,6 +4,7 @@
 mod host_network;
 mod private_network;
 mod process;
+mod room;
 mod support;
 
 use std::{num::NonZeroUsize, time::Duration};

@@ -41,12 +41,13 @@ pub enum State {
     Down,
     /// Wanted up, but a dependency is not there yet.
     Waiting,
-    /// A process was asked for or runs, and has not shown that it is ready.
+    /// A process is wanted, was asked for or runs, and has not shown that it is ready.
     Starting {
         /// The run.
         run: RunId,
-        /// When it counts as too late.
-        ready_by: Instant,
+        /// When it counts as too late; `None` while the process was not asked for. With a thousand others before it that
+        /// takes longer than it may take to get ready.
+        ready_by: Option<Instant>,
         /// Whether the exec stage has ended in the program.
         executed: bool,
     },
@@ -172,6 +173,8 @@ pub enum Event {
     Kill,
     /// Everything it depends on is there.
     DependenciesMet,
+    /// The process of the run was asked for.
+    Requested(RunId),
     /// The exec stage ended in the program.
     Executed(RunId),
     /// The run showed its sign of readiness.
@@ -187,7 +190,8 @@ pub enum Event {
 /// What has to be done. The daemon does it and answers with events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// Start a process. Answered by `Executed`, or by `Exited` with [`ExitCause::ExecFailed`] and `Emptied`.
+    /// Start a process. Answered by `Requested` when its turn has come, and by `Executed`, or by `Exited` with
+    /// [`ExitCause::ExecFailed`] and `Emptied`.
     Spawn(RunId),
     /// Take the run out of the table and say when its requests are done. Answered by `Drained`.
     Drain(RunId),

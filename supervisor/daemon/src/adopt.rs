@@ -17,7 +17,7 @@ use watt_core::{
     RunId, ServiceId, WorkerId,
     fleet::{Fleet, FleetEvent, Request, Saved, SavedState, Selection},
     plan::Plan,
-    worker::{Event, ExecFailure, ExitCause, State, Wanted},
+    worker::{Effect, Event, ExecFailure, ExitCause, State, Wanted},
 };
 use watt_os::{
     cgroup::Group,
@@ -33,6 +33,7 @@ use crate::{
     launch::{Accepts, accounts},
     life,
     logs::{self, Logs},
+    pace::Pace,
     proxy::{self, Proxy},
     proxy_link::ProxyLink,
     record::{self, RunNote, RunOf, Uptime},
@@ -104,9 +105,9 @@ impl App {
             inbox,
             pending: VecDeque::new(),
             effects: VecDeque::new(),
+            starts: BTreeMap::new(),
             forgettable: Vec::new(),
-            unsettled_since: None,
-            rests_until: Instant::now(),
+            pace: Pace::new(Instant::now()),
             version: 0,
             said_ready: false,
             ending: Ending::No,
@@ -195,10 +196,17 @@ impl App {
         for run in held.runs {
             present.extend(self.adopt_run(run, &expected));
         }
-        // What a predecessor had begun is done again: a signal sent twice, a release that looks once more.
-        self.effects.extend(effects);
+        // What a predecessor had begun is done again: a signal sent twice, a release that looks once more. A process may
+        // have been asked for although the note of that is not there.
+        for (worker, effect) in effects {
+            match effect {
+                Effect::Spawn(run) if present.contains(&run) => self.push(worker, Event::Requested(run)),
+                Effect::Spawn(run) => drop(self.starts.insert(run, worker)),
+                effect => self.effects.push_back((worker, effect)),
+            }
+        }
         for (run, worker) in expected {
-            if !present.contains(&run) {
+            if !present.contains(&run) && !self.starts.contains_key(&run) {
                 self.push(worker.clone(), Event::Exited(run, ExitCause::Unknown));
             }
         }
@@ -238,7 +246,7 @@ impl App {
                 None
             }
             Some(RunNote {
-                of: RunOf::Worker { service, index, accepts, endpoint, oom_kills_before },
+                of: RunOf::Worker { service, index, accepts, endpoint, oom_kills_before, pids_refused_before },
                 started_at_ms,
             }) => {
                 let worker = WorkerId { service: ServiceId::new(&service).ok()?, index };
@@ -251,6 +259,9 @@ impl App {
                 run.accepts = accepts.into();
                 run.endpoint = endpoint;
                 run.oom_kills_before = oom_kills_before;
+                run.pids_refused_before = pids_refused_before;
+                // By the predecessor.
+                run.pids_limit_told = run.pids_refused() > 0;
                 self.adopt_worker(id, run, held);
                 Some(id)
             }
@@ -290,9 +301,11 @@ impl App {
         self.runs.insert(id, Box::new(run));
         self.attach(id, logs::Source::Worker(worker.clone()), Some(started_at_us), stdout, stderr);
         let state = self.fleet.worker(&worker).map(|worker| worker.state.clone());
+        if exit.is_none() {
+            self.watch_limits(id);
+        }
         if stage == Stage::Executed && exit.is_none() {
             self.give_listeners(id);
-            self.watch_limits(id);
             if let Some(State::Starting { executed, .. }) = state {
                 self.watch(id, &mut Vec::new());
                 if !executed {
@@ -408,7 +421,7 @@ fn believe(
         }
         let note = Saved {
             wanted: Wanted::Up,
-            state: SavedState::Starting { run, ready_in: service.ready.timeout, executed: false },
+            state: SavedState::Starting { run, ready_in: Some(service.ready.timeout), executed: false },
             stop_pending: false,
             restarts: noted.map_or(0, |noted| noted.restarts),
             last_exit: noted.and_then(|noted| noted.last_exit.clone()),

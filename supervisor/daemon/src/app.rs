@@ -11,7 +11,7 @@ use std::{
     net::SocketAddr,
     os::fd::OwnedFd,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use tokio::{
@@ -40,6 +40,7 @@ use crate::{
     life::Life,
     logs::Logs,
     operate::Operation,
+    pace::Pace,
     places::Places,
     proxy::Proxy,
     proxy_link::{LinkEvent, ProxyLink},
@@ -55,16 +56,6 @@ use crate::{
 
 /// How many messages of each kind may wait for the loop. Senders wait for room.
 const INBOX_SIZE: usize = 256;
-
-/// The longest time that work for all workers together waits for a quiet moment.
-const SETTLE_AFTER_MAX: Duration = Duration::from_millis(10);
-
-/// How long that work then rests, as a multiple of what it took: with thousands of services it gets a thirtieth of the
-/// time and not all of it.
-const SETTLE_REST: u32 = 30;
-
-/// Work that took less than this need not rest: a timer would take longer.
-const SETTLE_SHORT: Duration = Duration::from_micros(100);
 
 /// The key under which a shutdown that was asked for is kept for a successor: `drain` or `now`.
 pub(crate) const SHUTDOWN: &str = "shutdown";
@@ -125,12 +116,12 @@ pub(crate) struct App {
     pub(crate) pending: VecDeque<(WorkerId, worker::Event)>,
     /// What `watt-core` wants done and was not yet, in order.
     pub(crate) effects: VecDeque<(WorkerId, worker::Effect)>,
+    /// Runs whose processes have not been asked for yet. Their numbers are in the order in which that is to happen.
+    pub(crate) starts: BTreeMap<RunId, WorkerId>,
     /// Runs that are over as soon as their worker's note is with the spawner.
     pub(crate) forgettable: Vec<RunId>,
-    /// Since when work for all workers together waits.
-    pub(crate) unsettled_since: Option<Instant>,
-    /// Until when it rests after the last time.
-    pub(crate) rests_until: Instant,
+    /// When work for all workers together is due.
+    pub(crate) pace: Pace,
     pub(crate) version: u64,
     pub(crate) said_ready: bool,
     pub(crate) ending: Ending,
@@ -198,8 +189,8 @@ pub(crate) enum Event {
     Terminate,
     /// A deadline of the fleet or the proxy.
     Tick,
-    /// There are effects left to perform, and there is room for them.
-    Perform,
+    /// There are processes to be asked for, and there is room for that.
+    Start,
     /// Nothing else is there to be done.
     Quiet,
 }
@@ -296,8 +287,7 @@ impl App {
             return Ok(Event::Spawner(news));
         }
         let now = Instant::now();
-        let settle_at = self.unsettled_since.map(|since| self.rests_until.max(since + SETTLE_AFTER_MAX));
-        if settle_at.is_some_and(|at| at <= now) {
+        if self.pace.due_at().is_some_and(|at| at <= now) {
             return Ok(Event::Quiet);
         }
         let deadline = [self.fleet.deadline(), self.proxy.deadline()].into_iter().flatten().min();
@@ -306,14 +296,14 @@ impl App {
         if deadline.is_some_and(|deadline| deadline <= now) {
             return Ok(Event::Tick);
         }
-        let quiet_at = self.unsettled_since.map(|_| self.rests_until);
-        let may_perform = !self.effects.is_empty() && !self.link.is_full();
+        let quiet_at = self.pace.quiet_at();
+        let may_start = !self.starts.is_empty() && !self.link.is_full();
         let Inbox { readiness, secrets, emptied, limit_hits, proxy, commands, signals, backlog: _ } =
             &mut self.inbox;
         let event = tokio::select! {
             biased;
             () = signals.next() => Event::Terminate,
-            news = self.link.next() => news?.map_or(Event::Perform, Event::Spawner),
+            news = self.link.next() => news?.map_or(Event::Start, Event::Spawner),
             Some(run) = limit_hits.recv() => Event::LimitHit(run),
             Some(run) = emptied.recv() => Event::Emptied(run),
             Some(news) = readiness.recv() => Event::Readiness(news),
@@ -321,7 +311,7 @@ impl App {
             Some(news) = proxy.recv() => Event::Proxy(news),
             Some(command) = commands.recv() => Event::Command(command),
             () = until(deadline) => Event::Tick,
-            () = std::future::ready(()), if may_perform => Event::Perform,
+            () = std::future::ready(()), if may_start => Event::Start,
             () = until(quiet_at) => Event::Quiet,
         };
         Ok(event)
@@ -342,9 +332,11 @@ impl App {
                 self.tell(FleetEvent::Tick);
                 self.revive_proxy();
             }
-            Event::Perform => {}
+            Event::Start => {}
             Event::Quiet => self.settle(),
         }
+        self.drain_pending();
+        self.start_some();
         self.drain_pending();
     }
 
@@ -425,19 +417,20 @@ impl App {
 
     /// Something changed that the proxy or an operator waits for.
     pub(crate) fn unsettle(&mut self) {
-        self.unsettled_since.get_or_insert_with(Instant::now);
+        self.pace.want(Instant::now());
     }
 
     /// Does what waits for a quiet moment.
     fn settle(&mut self) {
         let started = Instant::now();
-        self.unsettled_since = None;
         self.publish();
-        self.announce_ready();
+        let is_ready_now = self.announce_ready();
         self.answer_operations();
-        let took = started.elapsed();
-        let rest = if took < SETTLE_SHORT { Duration::ZERO } else { took * SETTLE_REST };
-        self.rests_until = Instant::now() + rest;
+        self.pace.done(Instant::now(), started.elapsed());
+        if is_ready_now {
+            // A start takes much that is not needed afterwards.
+            watt_os::heap::trim();
+        }
         if self.fleet.is_shutting_down() && self.fleet.is_idle() {
             self.end();
         }
@@ -459,17 +452,17 @@ impl App {
         self.proxy_link.publish(snapshot::snapshot(&sources, self.version));
     }
 
-    fn announce_ready(&mut self) {
+    /// Says once that everything is ready, and whether that was now.
+    fn announce_ready(&mut self) -> bool {
         if self.said_ready {
-            return;
+            return false;
         }
         let verdicts = self.fleet.verdicts(&Selection::All, Goal::Up);
-        if verdicts.values().all(|verdict| verdict.is_ok(Goal::Up)) {
-            self.said_ready = true;
-            // A start takes much that is not needed afterwards.
-            watt_os::heap::trim();
+        self.said_ready = verdicts.values().all(|verdict| verdict.is_ok(Goal::Up));
+        if self.said_ready {
             self.events.emit(happenings::AppReady { services: verdicts.len() });
         }
+        self.said_ready
     }
 
     /// SIGTERM: the first one drains, the second one kills.

@@ -28,6 +28,7 @@ mod life;
 mod limit_hits;
 mod news;
 mod operate;
+mod pace;
 mod perform;
 mod proxy;
 mod record;

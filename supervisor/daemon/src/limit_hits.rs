@@ -12,8 +12,9 @@ use crate::{app::App, events::happenings, runs::Task};
 const LOOKS: usize = 20;
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// How often one looks for a refused fork where the kernel does not tell: seldom, because there may be a thousand who do.
-const FORK_LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How long one waits between the first looks for a refused fork where the kernel does not tell, and at most: seldom,
+/// because there may be a thousand who do. `status` looks by itself.
+const FORK_LOOK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 impl App {
     /// A limit may have acted.
@@ -69,12 +70,14 @@ impl App {
     fn watch_processes(&mut self, id: RunId) {
         let Some(run) = self.runs.get_mut(&id) else { return };
         let service = self.plan.services.get(&run.worker.service);
-        if service.is_none_or(|service| service.limits.cgroup.pids.is_none()) || !run.group.is_usable() {
+        let is_limited = service.is_some_and(|service| service.limits.cgroup.pids.is_some());
+        if !is_limited || !run.group.is_usable() || run.pids_limit_told {
             return;
         }
-        let (group, sender) = (run.group.clone(), self.senders.limit_hits.clone());
+        let (group, counted) = (run.group.clone(), run.pids_refused_before);
+        let sender = self.senders.limit_hits.clone();
         run.tasks.push(Task(tokio::spawn(async move {
-            fork_refused(&group).await;
+            fork_refused(&group, counted).await;
             // The loop has ended when it does not take it.
             let _ = sender.send(id).await;
         })));
@@ -86,7 +89,7 @@ impl App {
         let Some(run) = self.runs.get_mut(&id) else { return };
         let service = self.plan.services.get(&run.worker.service);
         let Some(limit) = service.and_then(|service| service.limits.cgroup.pids) else { return };
-        let count = run.group.pids_limit_hits();
+        let count = run.pids_refused();
         if count == 0 {
             return;
         }
@@ -110,14 +113,16 @@ async fn out_of_memory(group: &Group, counted: u64) {
     }
 }
 
-/// Waits until a fork was refused. The kernel tells of it on cgroup v2; on v1 one has to look.
-async fn fork_refused(group: &Group) {
-    let is_so = || group.pids_limit_hits() > 0;
+/// Waits until a fork was refused, after `counted` of them. The kernel tells of it on cgroup v2; on v1 one has to look.
+async fn fork_refused(group: &Group, counted: u64) {
+    let is_so = || group.pids_limit_hits() > counted;
     match group.pids_signal() {
         Ok(Some(signal)) => told(signal, is_so).await,
         Ok(None) | Err(_) => {
+            let mut wait = FORK_LOOK.0;
             while !is_so() {
-                tokio::time::sleep(FORK_LOOK_EVERY).await;
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(FORK_LOOK.1);
             }
         }
     }

@@ -346,12 +346,14 @@ impl App {
         }
     }
 
-    /// The proxy's process has gone.
+    /// The proxy's process has gone. Of one that is not the present one that is no news.
     fn proxy_ended(&mut self, run: u64, exit: String) {
         if self.ending == Ending::Over {
             return;
         }
-        self.proxy.ended(Instant::now(), run);
+        if !self.proxy.ended(Instant::now(), run) {
+            return;
+        }
         self.events.emit(happenings::ProxyReplaced { exit, restarts: self.proxy.record().restarts });
         if let Ok(record) = serde_json::to_vec(&self.proxy.record()) {
             self.put(PROXY, record);
@@ -376,7 +378,8 @@ impl App {
             Ok(task) => task,
             Err(error) => {
                 tracing::error!("the mesh proxy cannot be started: {error}");
-                return self.proxy.ended(Instant::now(), run);
+                self.proxy.ended(Instant::now(), run);
+                return;
             }
         };
         let note =

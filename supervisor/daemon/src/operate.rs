@@ -213,7 +213,9 @@ impl App {
                 pid: known.live_pid(),
                 group: known.group.clone(),
                 started_at_ms: known.started_at_ms,
-                has_pids_limit: limits.is_some_and(|limits| limits.cgroup.pids.is_some()),
+                pids_refused_before: limits
+                    .is_some_and(|limits| limits.cgroup.pids.is_some())
+                    .then_some(known.pids_refused_before),
             })
         });
         Rest { subjects: subjects.collect(), meter: self.meter.clone(), logs: self.logs.clone() }

@@ -33,26 +33,28 @@ use crate::{
     secrets, status,
 };
 
-/// Starts performed before the loop looks for other news.
-const SPAWNS_AT_A_TIME: usize = 16;
+/// Processes asked for before the loop looks for other news.
+const STARTS_AT_A_TIME: usize = 16;
 
 /// How often a free port of the host is asked for before it is taken although another run was told the same.
 const PORT_ATTEMPTS: usize = 16;
 
 impl App {
-    /// Performs effects in order: some starts at a time, and none while the spawner has not taken up the last ones. So
-    /// those that run already are heard of meanwhile, and what waits for the spawner stays little.
+    /// Performs what `watt-core` wants, in order; processes are asked for by [`start_some`](Self::start_some). What is to be
+    /// done to a run that has none yet ends it.
     pub(crate) fn perform(&mut self) {
-        let mut spawns_left = SPAWNS_AT_A_TIME;
         while let Some((worker, effect)) = self.effects.pop_front() {
-            if let Effect::Spawn(_) = effect {
-                if spawns_left == 0 || self.link.is_full() {
-                    return self.effects.push_front((worker, effect));
-                }
-                spawns_left -= 1;
-            }
             match effect {
-                Effect::Spawn(run) => self.spawn(&worker, run),
+                Effect::Spawn(run) => drop(self.starts.insert(run, worker)),
+                Effect::Drain(run)
+                | Effect::Signal(run)
+                | Effect::TerminateRest(run)
+                | Effect::Kill(run)
+                | Effect::Release(run)
+                    if self.starts.remove(&run).is_some() =>
+                {
+                    self.push(worker, Event::Emptied(run));
+                }
                 Effect::Drain(run) => self.drain(&worker, run),
                 Effect::Signal(run) => self.signal(&worker, run),
                 Effect::TerminateRest(run) => self.terminate_rest(run),
@@ -62,10 +64,23 @@ impl App {
         }
     }
 
+    /// Asks for some processes, and for none while the spawner has not taken up the last ones. So those that run already
+    /// are heard of meanwhile, what waits for the spawner stays little, and a stop overtakes the starts before it.
+    pub(crate) fn start_some(&mut self) {
+        for _ in 0..STARTS_AT_A_TIME {
+            if self.link.is_full() {
+                return;
+            }
+            let Some((run, worker)) = self.starts.pop_first() else { return };
+            self.spawn(&worker, run);
+        }
+    }
+
     /// Asks for a process. A step that fails here is a failed start like one of the exec stage's.
     fn spawn(&mut self, worker: &WorkerId, run: RunId) {
         // A successor must not give the number out again, even when nothing else is left of this run.
         self.put(LAST_RUN, run.to_string().into_bytes());
+        self.push(worker.clone(), Event::Requested(run));
         if let Err(failure) = self.try_spawn(worker, run) {
             self.exec_failed(worker, run, failure);
         }

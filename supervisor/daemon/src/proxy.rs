@@ -84,11 +84,11 @@ impl Proxy {
         }
     }
 
-    /// It ended or could not be started: it is started again, sooner or later.
-    pub(crate) fn ended(&mut self, now: Instant, of: u64) {
-        let Phase::Up { run, since, .. } = &self.phase else { return };
+    /// It ended or could not be started: it is started again, sooner or later. `false` when that is known already.
+    pub(crate) fn ended(&mut self, now: Instant, of: u64) -> bool {
+        let Phase::Up { run, since, .. } = &self.phase else { return false };
         if *run != of {
-            return;
+            return false;
         }
         let steady = now.saturating_duration_since(*since) >= STEADY_AFTER;
         self.failures_in_row = if steady { 0 } else { self.failures_in_row.saturating_add(1) };
@@ -98,6 +98,7 @@ impl Proxy {
             failures => BACKOFF.0.saturating_mul(1 << (failures - 2).min(16)).min(BACKOFF.1),
         };
         self.phase = Phase::Waiting { until: now + wait };
+        true
     }
 
     /// No other one is to be started.
@@ -209,9 +210,9 @@ mod tests {
         let mut proxy = Proxy::new(Record::default());
         let now = Instant::now();
         let first = proxy.starting(now);
-        proxy.ended(now, first);
+        assert!(proxy.ended(now, first) && !proxy.ended(now, first));
         let second = proxy.starting(now);
-        proxy.ended(now, first);
+        assert!(!proxy.ended(now, first));
         assert!(second > first && proxy.deadline().is_none());
     }
 }

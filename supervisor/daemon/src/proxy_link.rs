@@ -84,6 +84,8 @@ struct Told {
     /// all for every message would take a start of thousands of services the square of their number.
     pending: BTreeSet<ListenerId>,
     version: Option<u64>,
+    /// Whether it used one of the snapshots.
+    applied: bool,
 }
 
 /// The next thing to tell.
@@ -163,9 +165,16 @@ impl Shared {
         desired.told = Some(Told { pending, ..Told::default() });
     }
 
-    /// The connection has ended.
-    fn lost(&self) {
-        self.lock().told = None;
+    /// The connection has ended. Returns whether the proxy had all of it that it was to be told first.
+    fn lost(&self) -> bool {
+        self.lock().told.take().is_some_and(|told| told.applied)
+    }
+
+    /// The proxy uses a snapshot of this connection.
+    fn applied(&self) {
+        if let Some(told) = &mut self.lock().told {
+            told.applied = true;
+        }
     }
 
     fn next(&self) -> Option<Next> {
@@ -213,11 +222,13 @@ async fn run(socket: PathBuf, shared: Arc<Shared>, events: mpsc::Sender<LinkEven
     while !events.is_closed() {
         let error = match UnixStream::connect(&socket).await {
             Ok(stream) => {
-                wait = RECONNECT.0;
                 let _ = events.send(LinkEvent::Connected).await;
                 shared.connected();
                 let ended = serve(&stream, &shared, &events).await;
-                shared.lost();
+                // A proxy that ends each connection at once is not to be asked without a pause.
+                if shared.lost() {
+                    wait = RECONNECT.0;
+                }
                 ended.err()
             }
             Err(error) => Some(error),
@@ -232,7 +243,7 @@ async fn run(socket: PathBuf, shared: Arc<Shared>, events: mpsc::Sender<LinkEven
 async fn serve(stream: &UnixStream, shared: &Shared, events: &mpsc::Sender<LinkEvent>) -> io::Result<()> {
     tokio::select! {
         ended = tell(stream, shared) => ended,
-        ended = listen(stream, events) => ended,
+        ended = listen(stream, shared, events) => ended,
     }
 }
 
@@ -283,7 +294,7 @@ async fn send(stream: &UnixStream, message: &ToProxy, descriptors: &[BorrowedFd<
 }
 
 /// Hands the proxy's messages to the loop until the connection ends.
-async fn listen(stream: &UnixStream, events: &mpsc::Sender<LinkEvent>) -> io::Result<()> {
+async fn listen(stream: &UnixStream, shared: &Shared, events: &mpsc::Sender<LinkEvent>) -> io::Result<()> {
     let mut buffer = Vec::new();
     loop {
         stream.readable().await?;
@@ -295,6 +306,9 @@ async fn listen(stream: &UnixStream, events: &mpsc::Sender<LinkEvent>) -> io::Re
         }
         while let Some((message, length)) = mesh::decode(&buffer).map_err(io::Error::other)? {
             buffer.drain(..length);
+            if matches!(message, FromProxy::Applied { .. }) {
+                shared.applied();
+            }
             if events.send(LinkEvent::Message(message)).await.is_err() {
                 return Ok(());
             }

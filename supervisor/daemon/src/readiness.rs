@@ -158,6 +158,7 @@ async fn watch(watch: Watch, news: mpsc::Sender<News>) {
     };
     let found = endpoint.is_some();
     if news.send(News::Ready { run, endpoint }).await.is_ok() {
+        connector.finish().await;
         watch_on(eyes, found, notify, news).await;
     }
 }

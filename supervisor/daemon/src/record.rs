@@ -3,7 +3,8 @@
 //!
 //! `watt-core` has no serializable types, so that file, wire and model change separately; the exhaustive matches
 //! here join them. Times that people read are milliseconds since the Unix epoch; those that something is decided by are
-//! on a clock that nobody can set ([`Uptime`]).
+//! on a clock that nobody can set ([`Uptime`]), and called `_up_ms`: a note of a version that had them on another clock is
+//! not read as one of this.
 
 use std::{collections::BTreeMap, num::NonZeroU32, path::PathBuf, time::Duration};
 
@@ -59,6 +60,9 @@ pub(crate) enum RunOf {
         endpoint: Option<Endpoint>,
         /// Out-of-memory kills its cgroup had counted when it was started.
         oom_kills_before: u64,
+        /// Forks that its limit of processes had refused in that cgroup.
+        #[serde(default)]
+        pids_refused_before: u64,
     },
 }
 
@@ -119,7 +123,7 @@ pub(crate) struct WorkerNote {
     stop_pending: bool,
     restarts: u64,
     last_exit: Option<CauseNote>,
-    failures_at_ms: Vec<u64>,
+    failures_at_up_ms: Vec<u64>,
     failures_in_row: u32,
 }
 
@@ -128,12 +132,12 @@ pub(crate) struct WorkerNote {
 enum StateNote {
     Down,
     Waiting,
-    Starting { run: u64, ready_by_ms: u64, executed: bool },
-    Ready { run: u64, since_ms: u64 },
-    Draining { run: u64, signal_at_ms: u64, then: ThenNote },
-    Stopping { run: u64, kill_at_ms: u64, then: ThenNote, main_ended: bool, cause: CauseNote },
-    Backoff { retry_at_ms: u64, failures: NonZeroU32 },
-    Failed { failures: NonZeroU32, retry_at_ms: Option<u64> },
+    Starting { run: u64, ready_by_up_ms: Option<u64>, executed: bool },
+    Ready { run: u64, since_up_ms: u64 },
+    Draining { run: u64, signal_at_up_ms: u64, then: ThenNote },
+    Stopping { run: u64, kill_at_up_ms: u64, then: ThenNote, main_ended: bool, cause: CauseNote },
+    Backoff { retry_at_up_ms: u64, failures: NonZeroU32 },
+    Failed { failures: NonZeroU32, retry_at_up_ms: Option<u64> },
     Completed { exit: CauseNote },
 }
 
@@ -170,7 +174,7 @@ impl WorkerNote {
             stop_pending: saved.stop_pending,
             restarts: saved.restarts,
             last_exit: saved.last_exit.as_ref().map(CauseNote::from),
-            failures_at_ms: saved.recent_failures.iter().map(|ago| before(now_ms, *ago)).collect(),
+            failures_at_up_ms: saved.recent_failures.iter().map(|ago| before(now_ms, *ago)).collect(),
             failures_in_row: saved.failures_in_row,
         }
     }
@@ -183,7 +187,7 @@ impl WorkerNote {
             stop_pending: self.stop_pending,
             restarts: self.restarts,
             last_exit: self.last_exit.map(ExitCause::from),
-            recent_failures: self.failures_at_ms.into_iter().map(|at| since(now_ms, at)).collect(),
+            recent_failures: self.failures_at_up_ms.into_iter().map(|at| since(now_ms, at)).collect(),
             failures_in_row: self.failures_in_row,
         }
     }
@@ -196,17 +200,19 @@ impl StateNote {
             SavedState::Down => StateNote::Down,
             SavedState::Waiting => StateNote::Waiting,
             SavedState::Starting { run, ready_in, executed } => {
-                StateNote::Starting { run: run.0, ready_by_ms: at(*ready_in), executed: *executed }
+                StateNote::Starting { run: run.0, ready_by_up_ms: ready_in.map(at), executed: *executed }
             }
             SavedState::Ready { run, ready_for } => {
-                StateNote::Ready { run: run.0, since_ms: before(now_ms, *ready_for) }
+                StateNote::Ready { run: run.0, since_up_ms: before(now_ms, *ready_for) }
             }
-            SavedState::Draining { run, signal_in, then } => {
-                StateNote::Draining { run: run.0, signal_at_ms: at(*signal_in), then: ThenNote::from(*then) }
-            }
+            SavedState::Draining { run, signal_in, then } => StateNote::Draining {
+                run: run.0,
+                signal_at_up_ms: at(*signal_in),
+                then: ThenNote::from(*then),
+            },
             SavedState::Stopping { run, kill_in, then, left, cause } => StateNote::Stopping {
                 run: run.0,
-                kill_at_ms: at(*kill_in),
+                kill_at_up_ms: at(*kill_in),
                 then: ThenNote::from(*then),
                 main_ended: match left {
                     Left::All => false,
@@ -215,10 +221,10 @@ impl StateNote {
                 cause: CauseNote::from(cause),
             },
             SavedState::Backoff { retry_in, failures } => {
-                StateNote::Backoff { retry_at_ms: at(*retry_in), failures: *failures }
+                StateNote::Backoff { retry_at_up_ms: at(*retry_in), failures: *failures }
             }
             SavedState::Failed { failures, retry_in } => {
-                StateNote::Failed { failures: *failures, retry_at_ms: retry_in.map(at) }
+                StateNote::Failed { failures: *failures, retry_at_up_ms: retry_in.map(at) }
             }
             SavedState::Completed { exit } => StateNote::Completed { exit: CauseNote::from(exit) },
         }
@@ -229,27 +235,27 @@ impl StateNote {
         match self {
             StateNote::Down => SavedState::Down,
             StateNote::Waiting => SavedState::Waiting,
-            StateNote::Starting { run, ready_by_ms, executed } => {
-                SavedState::Starting { run: RunId(run), ready_in: until(ready_by_ms), executed }
+            StateNote::Starting { run, ready_by_up_ms, executed } => {
+                SavedState::Starting { run: RunId(run), ready_in: ready_by_up_ms.map(until), executed }
             }
-            StateNote::Ready { run, since_ms } => {
-                SavedState::Ready { run: RunId(run), ready_for: since(now_ms, since_ms) }
+            StateNote::Ready { run, since_up_ms } => {
+                SavedState::Ready { run: RunId(run), ready_for: since(now_ms, since_up_ms) }
             }
-            StateNote::Draining { run, signal_at_ms, then } => {
-                SavedState::Draining { run: RunId(run), signal_in: until(signal_at_ms), then: then.into() }
+            StateNote::Draining { run, signal_at_up_ms, then } => {
+                SavedState::Draining { run: RunId(run), signal_in: until(signal_at_up_ms), then: then.into() }
             }
-            StateNote::Stopping { run, kill_at_ms, then, main_ended, cause } => SavedState::Stopping {
+            StateNote::Stopping { run, kill_at_up_ms, then, main_ended, cause } => SavedState::Stopping {
                 run: RunId(run),
-                kill_in: until(kill_at_ms),
+                kill_in: until(kill_at_up_ms),
                 then: then.into(),
                 left: if main_ended { Left::Rest } else { Left::All },
                 cause: cause.into(),
             },
-            StateNote::Backoff { retry_at_ms, failures } => {
-                SavedState::Backoff { retry_in: until(retry_at_ms), failures }
+            StateNote::Backoff { retry_at_up_ms, failures } => {
+                SavedState::Backoff { retry_in: until(retry_at_up_ms), failures }
             }
-            StateNote::Failed { failures, retry_at_ms } => {
-                SavedState::Failed { failures, retry_in: retry_at_ms.map(until) }
+            StateNote::Failed { failures, retry_at_up_ms } => {
+                SavedState::Failed { failures, retry_in: retry_at_up_ms.map(until) }
             }
             StateNote::Completed { exit } => SavedState::Completed { exit: exit.into() },
         }
@@ -374,9 +380,11 @@ mod tests {
         check(SavedState::Down, SavedState::Down);
         check(SavedState::Waiting, SavedState::Waiting);
         check(
-            SavedState::Starting { run, ready_in: seconds(30), executed: true },
-            SavedState::Starting { run, ready_in: seconds(25), executed: true },
+            SavedState::Starting { run, ready_in: Some(seconds(30)), executed: true },
+            SavedState::Starting { run, ready_in: Some(seconds(25)), executed: true },
         );
+        let queued = SavedState::Starting { run, ready_in: None, executed: false };
+        check(queued.clone(), queued);
         check(
             SavedState::Ready { run, ready_for: seconds(10) },
             SavedState::Ready { run, ready_for: seconds(15) },
@@ -403,6 +411,20 @@ mod tests {
             SavedState::Failed { failures: three, retry_in: None },
         );
         check(SavedState::Completed { exit: exec.clone() }, SavedState::Completed { exit: exec });
+    }
+
+    #[test]
+    fn a_note_of_a_version_with_another_clock_is_left_out() {
+        let note = |failures: &str| {
+            let times = r#"{"since_ms":1,"exited_at_ms":1}"#;
+            let backoff = r#"{"backoff":{"retry_at_ms":1764158400000,"retry_at_up_ms":5000,"failures":1}}"#;
+            let note = format!(
+                r#"{{"times":{times},"wanted_up":true,"state":{backoff},"stop_pending":false,"restarts":0,
+                "last_exit":null,"{failures}":[],"failures_in_row":1}}"#
+            );
+            workers(&[("worker/api/0".to_owned(), note.into_bytes())]).len()
+        };
+        assert_eq!((note("failures_at_ms"), note("failures_at_up_ms")), (0, 1));
     }
 
     #[test]

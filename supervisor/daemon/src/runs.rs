@@ -60,6 +60,8 @@ pub(crate) struct Run {
     pub(crate) oom_kills_before: u64,
     /// Those that were told already.
     pub(crate) oom_kills_told: u64,
+    /// Forks that the limit of processes had refused in its cgroup when the run was started.
+    pub(crate) pids_refused_before: u64,
     /// Whether it was told that the limit of processes refused a fork.
     pub(crate) pids_limit_told: bool,
     /// The entry of the environment by which its processes can be told without a cgroup.
@@ -108,7 +110,7 @@ impl Drop for Task {
 impl Run {
     /// A run whose process is asked for. `mark` is its value of [`life::VARIABLE`].
     pub(crate) fn new(worker: WorkerId, group: Group, mark: &str, started_at_ms: u64) -> Run {
-        let oom_kills = group.events().oom_kills;
+        let (oom_kills, pids_refused) = (group.events().oom_kills, group.pids_limit_hits());
         Run {
             worker,
             started_at_ms,
@@ -117,6 +119,7 @@ impl Run {
             cgroup_id: group.id(),
             oom_kills_before: oom_kills,
             oom_kills_told: oom_kills,
+            pids_refused_before: pids_refused,
             pids_limit_told: false,
             group,
             environment: format!("{}={mark}", life::VARIABLE).into_bytes(),
@@ -141,9 +144,15 @@ impl Run {
                 accepts: (&self.accepts).into(),
                 endpoint: self.endpoint.clone(),
                 oom_kills_before: self.oom_kills_before,
+                pids_refused_before: self.pids_refused_before,
             },
             started_at_ms: self.started_at_ms,
         }
+    }
+
+    /// Forks that its limit of processes has refused.
+    pub(crate) fn pids_refused(&self) -> u64 {
+        self.group.pids_limit_hits().saturating_sub(self.pids_refused_before)
     }
 
     /// What the proxy is told of it.

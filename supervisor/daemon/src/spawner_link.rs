@@ -21,8 +21,9 @@ pub(crate) type News = (Message, Vec<OwnedFd>);
 /// So many requests that wait are enough for now: the spawner has as many again in its socket.
 const WAITING_ENOUGH: usize = 64;
 
-/// How long to wait before the list is asked for after a loss. It has a message for each run.
-const LIST_AFTER: Duration = Duration::from_secs(1);
+/// How long to wait before the list is asked for after a loss, at first and at most. It has a message for each run, and
+/// the cause may stay for ever.
+const LIST_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// How long to wait between attempts to send the last words.
 const RETRY: Duration = Duration::from_millis(5);
@@ -35,6 +36,8 @@ pub(crate) struct SpawnerLink {
     waiting: VecDeque<(Request, Vec<OwnedFd>)>,
     /// When the list is asked for, because a message was lost.
     list_at: Option<Instant>,
+    /// How long the next wait for the list is. Grows until one comes without a loss.
+    list_after: Duration,
 }
 
 /// The handle as the runtime wants it.
@@ -56,7 +59,7 @@ impl SpawnerLink {
             reason = "its successor is unsafe; the handle owns its descriptor until it is dropped"
         )]
         let handle = AsyncFd::with_interest(socket, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(SpawnerLink { handle, waiting: VecDeque::new(), list_at: None })
+        Ok(SpawnerLink { handle, waiting: VecDeque::new(), list_at: None, list_after: LIST_AFTER.0 })
     }
 
     /// Sends a request, now or as soon as there is room. A connection that has failed shows in [`next`](Self::next).
@@ -96,16 +99,24 @@ impl SpawnerLink {
                 guard.clear_ready_matching(Ready::WRITABLE);
             }
             match guard.get_inner().0.recv() {
-                Ok(Some(news)) => return Ok(Some(news)),
+                Ok(Some(news)) => {
+                    if let (Message::ListEnd, None) = (&news.0, self.list_at) {
+                        self.list_after = LIST_AFTER.0;
+                    }
+                    return Ok(Some(news));
+                }
                 Ok(None) => guard.clear_ready_matching(Ready::READABLE),
                 // A message was lost for want of descriptors. A successor would have as few, so that nothing is won by
                 // ending here. The list tells what it was about, if there are descriptors by then.
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                     if self.list_at.is_none() {
-                        tracing::error!(
-                            "too few open files are allowed (ulimit -n): a process's are asked for again"
-                        );
-                        self.list_at = Some(Instant::now() + LIST_AFTER);
+                        if self.list_after == LIST_AFTER.0 {
+                            tracing::error!(
+                                "too few open files are allowed (ulimit -n): a process's are asked for again"
+                            );
+                        }
+                        self.list_at = Some(Instant::now() + self.list_after);
+                        self.list_after = (self.list_after * 2).min(LIST_AFTER.1);
                     }
                 }
                 Err(error) => return Err(error),

@@ -171,7 +171,7 @@ pub(crate) fn endpoint(endpoint: &Endpoint) -> String {
 /// When a state ends by itself.
 fn deadline(state: &State) -> Option<Instant> {
     match state {
-        State::Starting { ready_by, .. } => Some(*ready_by),
+        State::Starting { ready_by, .. } => *ready_by,
         State::Draining { until, .. } | State::Backoff { until, .. } => Some(*until),
         State::Stopping { kill_at, .. } => Some(*kill_at),
         State::Failed { retry_at, .. } => *retry_at,

@@ -42,8 +42,8 @@ pub(crate) struct Subject {
     pub(crate) group: Group,
     /// When it was started: milliseconds since the Unix epoch.
     pub(crate) started_at_ms: u64,
-    /// Whether it has a limit of processes.
-    pub(crate) has_pids_limit: bool,
+    /// Forks that its limit of processes had refused in its cgroup before, where it has one.
+    pub(crate) pids_refused_before: Option<u64>,
 }
 
 /// A worker's figures.
@@ -78,13 +78,13 @@ impl Meter {
 
     fn figures(&self, subject: &Subject, usage: Usage, now: Instant) -> Figures {
         let lived = Duration::from_millis(status::now_ms().saturating_sub(subject.started_at_ms));
-        let refused = || Some(subject.group.pids_limit_hits()).filter(|refused| *refused > 0);
+        let refused = |before| subject.group.pids_limit_hits().saturating_sub(before);
         Figures {
             memory: usage.memory,
             cpu_us: usage.cpu_us,
             cpu_millis: usage.cpu_us.and_then(|cpu_us| self.rate(subject.run, cpu_us, now, lived)),
             pids: usage.pids.and_then(|pids| u32::try_from(pids).ok()),
-            pids_refused: subject.has_pids_limit.then(refused).flatten(),
+            pids_refused: subject.pids_refused_before.map(refused).filter(|refused| *refused > 0),
         }
     }
 

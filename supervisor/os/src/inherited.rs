@@ -59,7 +59,7 @@ pub fn duplicate_above(fd: impl AsFd, lowest: RawFd) -> io::Result<OwnedFd> {
 /// Has execve(2) close every descriptor from `first` on.
 ///
 /// # Errors
-/// None but ENOSYS and EINVAL of kernels before 5.11.
+/// None but ENOSYS or EPERM where seccomp(2) forbids it; every kernel from 5.11 on has it.
 pub fn close_on_exec_from(first: RawFd) -> io::Result<()> {
     let first = libc::c_uint::try_from(first).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
     // SAFETY: close_range(2) takes integers; with CLOEXEC it closes nothing now, so no owner loses a descriptor.

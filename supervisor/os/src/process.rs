@@ -110,17 +110,18 @@ pub fn spawn(launch: &Launch<'_>) -> Result<Child, SpawnError> {
     spawn_or_else(Way::Clone3, launch)
 }
 
-/// As [`spawn`], at a cost that does not depend on how many descriptors this process has.
+/// As [`spawn`], at a cost that does not depend on how many descriptors this process has. Two at a time would put theirs
+/// into the same slots.
 ///
 /// # Errors
 /// As there.
-pub fn spawn_through(slots: &Slots, launch: &Launch<'_>) -> Result<Child, SpawnError> {
+pub fn spawn_through(slots: &mut Slots, launch: &Launch<'_>) -> Result<Child, SpawnError> {
     spawn_or_else(Way::Slots(slots), launch)
 }
 
 fn spawn_or_else(way: Way<'_>, launch: &Launch<'_>) -> Result<Child, SpawnError> {
     match spawn_by(way, launch) {
-        // A kernel before 5.3, or a container whose seccomp list does not know clone3.
+        // A container whose seccomp list does not know clone3, or an architecture without it here.
         Err(SpawnError { step: "clone", errno: Errno::ENOSYS | Errno::EPERM }) => {
             spawn_by(Way::Clone, launch)
         }
@@ -357,8 +358,8 @@ impl Job<'_> {
         let result = unsafe {
             libc::syscall(libc::SYS_close_range, target as c_uint, c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
         };
-        // Kernels before 5.11 do not know the flag; all descriptors of ours are close-on-exec anyway.
-        if result < 0 && !matches!(Errno::last(), Errno::EINVAL | Errno::ENOSYS) {
+        // Where seccomp(2) forbids it: all descriptors of ours are close-on-exec anyway.
+        if result < 0 && !matches!(Errno::last(), Errno::EPERM | Errno::ENOSYS) {
             return (4, Errno::last());
         }
         // SAFETY: both arrays end in null and their strings live in the suspended parent's frames.

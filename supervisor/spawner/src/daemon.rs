@@ -128,17 +128,17 @@ impl Daemon {
     }
 
     /// Down => Up, or Down again for a while when nothing can be started now.
-    pub(crate) fn start(&mut self, launcher: &Launcher) -> Result<Reports, SpawnError> {
+    pub(crate) fn start(&mut self, launcher: &mut Launcher) -> Result<Reports, SpawnError> {
         self.try_start(launcher).inspect_err(|_| {
             self.state = State::Down { start_at: Instant::now() + self.backoff.next(Duration::ZERO) };
         })
     }
 
-    fn try_start(&mut self, launcher: &Launcher) -> Result<Reports, SpawnError> {
+    fn try_start(&mut self, launcher: &mut Launcher) -> Result<Reports, SpawnError> {
         let (socket, theirs) = fdpass::seqpacket_pair().map_err(at("socketpair"))?;
         let (child, reports) = launcher.start(&Start {
             task: self.task.as_fd(),
-            streams: [io::stdout().as_fd(), io::stderr().as_fd()],
+            streams: Some([io::stdout().as_fd(), io::stderr().as_fd()]),
             passed: &[theirs.as_fd()],
             cgroup: None,
             raised_limit: true,

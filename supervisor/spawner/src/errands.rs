@@ -49,7 +49,7 @@ pub(crate) enum Kind {
 impl Errand {
     /// Starts making sockets in the run's network.
     pub(crate) fn sockets(
-        launcher: &Launcher,
+        launcher: &mut Launcher,
         id: u64,
         run: &Run,
         count: u16,
@@ -62,12 +62,12 @@ impl Errand {
     }
 
     /// Starts probing the host.
-    pub(crate) fn probe(launcher: &Launcher) -> Result<(Self, Reports), SpawnError> {
+    pub(crate) fn probe(launcher: &mut Launcher) -> Result<(Self, Reports), SpawnError> {
         Self::start(launcher, Kind::Probe, &Task::Probe, &[])
     }
 
     fn start(
-        launcher: &Launcher,
+        launcher: &mut Launcher,
         kind: Kind,
         task: &Task,
         passed: &[BorrowedFd<'_>],
@@ -76,7 +76,7 @@ impl Errand {
         let task = memfd::sealed(c"watt-task", &task).map_err(at("memfd_create"))?;
         let (child, reports) = launcher.start(&Start {
             task: task.as_fd(),
-            streams: [launcher.null(), launcher.null()],
+            streams: None,
             passed,
             cgroup: None,
             raised_limit: true,

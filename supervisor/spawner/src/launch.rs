@@ -41,8 +41,8 @@ pub(crate) struct Launcher {
 pub(crate) struct Start<'a> {
     /// The sealed task.
     pub(crate) task: BorrowedFd<'a>,
-    /// Standard output and error.
-    pub(crate) streams: [BorrowedFd<'a>; 2],
+    /// Standard output and error; `None` for nowhere to write to.
+    pub(crate) streams: Option<[BorrowedFd<'a>; 2]>,
     /// Descriptors from `LISTEN_FDS_START + 2` on.
     pub(crate) passed: &'a [BorrowedFd<'a>],
     /// The v2 cgroup to start in.
@@ -68,16 +68,12 @@ impl Launcher {
         })
     }
 
-    /// Nothing to read from, nowhere to write to.
-    pub(crate) fn null(&self) -> BorrowedFd<'_> {
-        self.null.as_fd()
-    }
-
     /// Starts a process in the exec stage.
-    pub(crate) fn start(&self, start: &Start<'_>) -> Result<(Child, Reports), SpawnError> {
+    pub(crate) fn start(&mut self, start: &Start<'_>) -> Result<(Child, Reports), SpawnError> {
         let (ours, theirs) = report_sockets().map_err(at("socketpair"))?;
-        let [output, error] = start.streams;
-        let mut descriptors = vec![self.null(), output, error, start.task, theirs.as_fd()];
+        let null = self.null.as_fd();
+        let [output, error] = start.streams.unwrap_or([null; 2]);
+        let mut descriptors = vec![null, output, error, start.task, theirs.as_fd()];
         descriptors.extend(start.passed);
         let launch = process::Launch {
             program: self.stage.as_fd(),
@@ -89,7 +85,7 @@ impl Launcher {
             nofile: (!start.raised_limit).then_some(self.nofile),
             isolation: start.isolation,
         };
-        let child = match &self.slots {
+        let child = match &mut self.slots {
             Some(slots) => process::spawn_through(slots, &launch)?,
             None => process::spawn(&launch)?,
         };

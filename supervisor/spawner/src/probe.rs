@@ -39,8 +39,8 @@ pub enum ProbeError {
 /// # Errors
 /// See [`ProbeError`].
 pub fn probe_host() -> Result<Probe, ProbeError> {
-    let launcher = Launcher::new().map_err(ProbeError::Prepare)?;
-    let (errand, mut reports) = Errand::probe(&launcher).map_err(ProbeError::Start)?;
+    let mut launcher = Launcher::new().map_err(ProbeError::Prepare)?;
+    let (errand, mut reports) = Errand::probe(&mut launcher).map_err(ProbeError::Start)?;
     let mut buffer = vec![0; MESSAGE_SIZE_MAX];
     while !reports.read(&mut buffer) {
         if !wait_for(&reports, errand.deadline) {

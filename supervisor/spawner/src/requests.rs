@@ -73,10 +73,13 @@ impl Spawner {
             Request::Forget { run } => self.forget(run),
             Request::MakeSockets { run, count } => self.make_sockets(run, count),
             Request::Probe => {
-                let errand = Errand::probe(&self.launcher);
+                let errand = Errand::probe(&mut self.launcher);
                 self.begin_errand(Kind::Probe, errand);
             }
             Request::Listen { name, address } => self.listen(name, address),
+            Request::Keep { name } if lost_descriptors => {
+                note(format_args!("too few open files are allowed (ulimit -n) to keep {name:.40}"));
+            }
             Request::Keep { name } => match <[OwnedFd; 1]>::try_from(descriptors) {
                 Ok([fd]) if name.len() <= NAME_SIZE_MAX => drop(self.holdings.kept.insert(name, Rc::new(fd))),
                 _ => note(format_args!("one descriptor and a name are needed to keep something")),
@@ -124,7 +127,7 @@ impl Spawner {
         let Sent { task, cgroup, credentials } = sent.ok_or_else(|| at("descriptors")(Errno::EINVAL))?;
         let passed: Vec<BorrowedFd<'_>> = pass
             .iter()
-            .map(|name| self.held(name))
+            .map(|name| self.holdings.to_pass(name))
             .chain(credentials.map(Some))
             .collect::<Option<_>>()
             .ok_or_else(|| at("pass")(Errno::ENOENT))?;
@@ -133,7 +136,7 @@ impl Spawner {
         let (stderr, error) = output_pipe(pipes).map_err(at("pipe"))?;
         let (child, reports) = self.launcher.start(&Start {
             task,
-            streams: [output.as_fd(), error.as_fd()],
+            streams: Some([output.as_fd(), error.as_fd()]),
             passed: &passed,
             cgroup,
             raised_limit: false,
@@ -158,12 +161,6 @@ impl Spawner {
         Ok((child.pid, told))
     }
 
-    /// A listener or kept descriptor to pass on.
-    fn held(&self, name: &str) -> Option<BorrowedFd<'_>> {
-        let listener = self.holdings.listeners.get(name).map(|listener| &listener.socket);
-        listener.or_else(|| self.holdings.kept.get(name)).map(|fd| fd.as_fd())
-    }
-
     fn forget(&mut self, run: u64) {
         match self.holdings.runs.get(&run) {
             Some(held) if held.exit.is_some() => drop(self.holdings.runs.remove(&run)),
@@ -174,7 +171,7 @@ impl Spawner {
 
     fn make_sockets(&mut self, run: u64, count: u16) {
         let errand = match self.holdings.runs.get(&run) {
-            Some(held) => Errand::sockets(&self.launcher, run, held, count),
+            Some(held) => Errand::sockets(&mut self.launcher, run, held, count),
             None => Err(at("run")(Errno::ESRCH)),
         };
         self.begin_errand(Kind::Sockets(run), errand);

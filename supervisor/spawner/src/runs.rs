@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     mem,
-    os::fd::OwnedFd,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     rc::Rc,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -28,6 +28,14 @@ pub(crate) struct Holdings {
     pub(crate) values: BTreeMap<String, Vec<u8>>,
     /// The bytes of all keys and values.
     pub(crate) values_size: usize,
+}
+
+impl Holdings {
+    /// A listener or kept descriptor to pass on.
+    pub(crate) fn to_pass(&self, name: &str) -> Option<BorrowedFd<'_>> {
+        let listener = self.listeners.get(name).map(|listener| &listener.socket);
+        listener.or_else(|| self.kept.get(name)).map(|fd| fd.as_fd())
+    }
 }
 
 /// One process that the daemon asked for, from its clone until the daemon forgets it.

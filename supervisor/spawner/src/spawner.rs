@@ -256,7 +256,7 @@ impl Spawner {
     }
 
     fn start_daemon(&mut self) {
-        match self.daemon.start(&self.launcher) {
+        match self.daemon.start(&mut self.launcher) {
             Ok(reports) => {
                 self.outbox.clear();
                 self.interest = EpollFlags::EPOLLIN;

@@ -120,6 +120,21 @@ fn a_large_terminal_shows_every_column() {
 }
 
 #[test]
+fn what_was_stopped_is_no_alarm() {
+    let style = Style { colours: true, width: None };
+    let check = |expected: Tone, state: WorkerState| {
+        let services = vec![service("one", vec![worker(0, state)])];
+        let heading = heading(&Status { services, ..status() }, style);
+        let count = if expected == Tone::Good { "1 of 1" } else { "0 of 1" };
+        assert!(heading.contains(&style.paint(expected, count)), "{state:?}: {heading}");
+    };
+    check(Tone::Good, WorkerState::Ready);
+    check(Tone::Busy, WorkerState::Down);
+    check(Tone::Busy, WorkerState::Starting);
+    check(Tone::Bad, WorkerState::Failed);
+}
+
+#[test]
 fn pids_are_there_for_who_asks_for_workers() {
     assert!(rendered(true, 80).contains("  api/1  ready   2h13m         4000101"), "{}", rendered(true, 80));
 }

@@ -36,7 +36,7 @@ pub struct Saved {
 pub enum SavedState {
     Down,
     Waiting,
-    Starting { run: RunId, ready_in: Duration, executed: bool },
+    Starting { run: RunId, ready_in: Option<Duration>, executed: bool },
     Ready { run: RunId, ready_for: Duration },
     Draining { run: RunId, signal_in: Duration, then: AfterStop },
     Stopping { run: RunId, kill_in: Duration, then: AfterStop, left: Left, cause: ExitCause },
@@ -70,7 +70,7 @@ pub(super) fn save(now: Instant, worker: &Worker, stop_pending: bool) -> Saved {
         State::Down => SavedState::Down,
         State::Waiting => SavedState::Waiting,
         State::Starting { run, ready_by, executed } => {
-            SavedState::Starting { run, ready_in: until(ready_by), executed }
+            SavedState::Starting { run, ready_in: ready_by.map(until), executed }
         }
         State::Ready { run, since: at } => SavedState::Ready { run, ready_for: since(at) },
         State::Draining { run, until: at, then } => SavedState::Draining { run, signal_in: until(at), then },
@@ -105,7 +105,10 @@ pub(super) fn restore(now: Instant, saved: Saved, passed: Duration) -> (Worker, 
         SavedState::Down => State::Down,
         SavedState::Waiting => State::Waiting,
         SavedState::Starting { run, ready_in, executed } => {
-            State::Starting { run, ready_by: at(ready_in), executed }
+            if ready_in.is_none() {
+                effects.push(Effect::Spawn(run));
+            }
+            State::Starting { run, ready_by: ready_in.map(at), executed }
         }
         SavedState::Ready { run, ready_for } => State::Ready { run, since: ago(ready_for).unwrap_or(now) },
         SavedState::Draining { run, signal_in, then } => {

@@ -13,9 +13,10 @@ use crate::{
 const RUN: RunId = RunId(7);
 const OTHER: RunId = RunId(6);
 
-const STATES: [&str; 17] = [
+const STATES: [&str; 18] = [
     "down",
     "waiting",
+    "queued",
     "starting",
     "executed",
     "ready",
@@ -33,8 +34,18 @@ const STATES: [&str; 17] = [
     "completed",
 ];
 
-const EVENTS: [&str; 11] = [
-    "start", "stop", "restart", "kill", "deps", "executed", "ready", "drained", "exited", "emptied",
+const EVENTS: [&str; 12] = [
+    "start",
+    "stop",
+    "restart",
+    "kill",
+    "deps",
+    "requested",
+    "executed",
+    "ready",
+    "drained",
+    "exited",
+    "emptied",
     "deadline",
 ];
 
@@ -45,7 +56,16 @@ const TABLE: &str = "
 
     waiting stop -> down
     waiting kill -> down
-    waiting deps -> starting: spawn
+    waiting deps -> queued: spawn
+
+    queued stop -> stopping>down: signal
+    queued restart -> stopping>restart: signal
+    queued kill -> stopping>down: kill
+    queued requested -> starting
+    queued executed -> executed
+    queued ready -> ready
+    queued exited -> rest>policy: terminate-rest release
+    queued emptied -> backoff
 
     starting stop -> stopping>down: signal
     starting restart -> stopping>restart: signal
@@ -194,7 +214,7 @@ fn news_of_another_run_change_nothing() {
 #[test]
 fn states_that_wait_for_time_have_a_deadline_and_others_have_none() {
     for state in STATES {
-        let waits = !["down", "waiting", "ready", "healthy", "completed"].contains(&state);
+        let waits = !["down", "waiting", "queued", "ready", "healthy", "completed"].contains(&state);
         assert_eq!(Bench::new(state).worker.deadline().is_some(), waits, "{state}");
     }
 }
@@ -473,8 +493,9 @@ impl Bench {
         worker.state = match state.split('>').next().unwrap() {
             "down" => State::Down,
             "waiting" => State::Waiting,
-            "starting" => State::Starting { run: RUN, ready_by: later, executed: false },
-            "executed" => State::Starting { run: RUN, ready_by: later, executed: true },
+            "queued" => State::Starting { run: RUN, ready_by: None, executed: false },
+            "starting" => State::Starting { run: RUN, ready_by: Some(later), executed: false },
+            "executed" => State::Starting { run: RUN, ready_by: Some(later), executed: true },
             "ready" => State::Ready { run: RUN, since: now },
             "healthy" => State::Ready { run: RUN, since: now - Duration::from_secs(30) },
             "draining" => State::Draining { run: RUN, until: later, then },
@@ -502,6 +523,7 @@ impl Bench {
             "restart" => self.event(Event::Restart),
             "kill" => self.event(Event::Kill),
             "deps" => self.event(Event::DependenciesMet),
+            "requested" => self.event(Event::Requested(run)),
             "executed" => self.event(Event::Executed(run)),
             "ready" => self.event(Event::Ready(run)),
             "drained" => self.event(Event::Drained(run)),
@@ -562,6 +584,7 @@ impl Bench {
         match &self.worker.state {
             State::Down => "down".into(),
             State::Waiting => "waiting".into(),
+            State::Starting { executed: false, ready_by: None, .. } => "queued".into(),
             State::Starting { executed: false, .. } => "starting".into(),
             State::Starting { executed: true, .. } => "executed".into(),
             State::Ready { since, .. } if self.now - *since >= self.plan.restart.healthy_after => {

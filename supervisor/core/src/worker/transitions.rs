@@ -45,7 +45,7 @@ impl Worker {
     /// When [`Worker::tick`] has something to do, if nothing happens before.
     pub fn deadline(&self) -> Option<Instant> {
         match self.state {
-            State::Starting { ready_by, .. } => Some(ready_by),
+            State::Starting { ready_by, .. } => ready_by,
             State::Draining { until, .. } => Some(until),
             State::Stopping { kill_at, .. } => Some(kill_at),
             State::Backoff { until, .. } => Some(until),
@@ -62,12 +62,14 @@ impl Worker {
             Event::Restart => self.restart(context, effects),
             Event::Kill => self.kill(context, effects),
             Event::DependenciesMet => self.dependencies_met(context, effects),
+            Event::Requested(run) if self.run() == Some(run) => self.requested(context),
             Event::Executed(run) if self.run() == Some(run) => self.executed(context),
             Event::Ready(run) if self.run() == Some(run) => self.ready(context),
             Event::Drained(run) if self.run() == Some(run) => self.drained(context, effects),
             Event::Exited(run, cause) if self.run() == Some(run) => self.exited(cause, context, effects),
             Event::Emptied(run) if self.run() == Some(run) => self.emptied(context),
-            Event::Executed(_)
+            Event::Requested(_)
+            | Event::Executed(_)
             | Event::Ready(_)
             | Event::Drained(_)
             | Event::Exited(..)
@@ -214,8 +216,7 @@ impl Worker {
             State::Waiting => {
                 let run = context.ids.next_id();
                 effects.push(Effect::Spawn(run));
-                let ready_by = later(context.now, context.plan.ready.timeout);
-                self.state = State::Starting { run, ready_by, executed: false };
+                self.state = State::Starting { run, ready_by: None, executed: false };
             }
             // The others have a run or want none.
             State::Down
@@ -223,6 +224,23 @@ impl Worker {
             | State::Ready { .. }
             | State::Draining { .. }
             | State::Stopping { .. }
+            | State::Backoff { .. }
+            | State::Failed { .. }
+            | State::Completed { .. } => {}
+        }
+    }
+
+    /// The current run's process was asked for.
+    fn requested(&mut self, context: &Context<'_>) {
+        match self.state {
+            // Starting => (Starting): its time to get ready begins.
+            State::Starting { ref mut ready_by, .. } => {
+                ready_by.get_or_insert(later(context.now, context.plan.ready.timeout));
+            }
+            // It is on its way out.
+            State::Ready { .. } | State::Draining { .. } | State::Stopping { .. } => {}
+            State::Down
+            | State::Waiting
             | State::Backoff { .. }
             | State::Failed { .. }
             | State::Completed { .. } => {}

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use watt_core::{
     RunId, WorkerId,
     fleet::{Fleet, FleetEvent, Request, Saved, Selection},
-    worker::{State, Worker},
+    worker::{Effect, Event, State, Worker},
 };
 
 use crate::{
@@ -93,6 +93,21 @@ fn what_the_predecessor_may_not_have_done_is_done_again() {
         &["api/0 drained", "api/0 exited 0"],
         "terminate-rest api/0, release api/0",
     );
+}
+
+#[test]
+fn a_process_that_was_not_asked_for_is_asked_for_by_the_successor_and_not_late() {
+    let mut script = Script::new("api; db");
+    let effects = script.event_alone(FleetEvent::Request(Request::Start(Selection::All)));
+    let [(_, Effect::Spawn(first)), (_, Effect::Spawn(second))] = effects[..] else { panic!("{effects:?}") };
+    let asked = FleetEvent::Worker(worker_id("api/0"), Event::Requested(first));
+    assert_eq!(script.event_alone(asked), []);
+    // Longer than it takes to be late, but for the one that was asked for.
+    assert_eq!(succeed(&mut script, "api; db", Duration::from_secs(1000)), "spawn db/0, signal api/0");
+    assert_eq!(script.fleet.worker(&worker_id("db/0")).unwrap().run(), Some(second));
+    assert_eq!(script.pass(Duration::from_secs(1000)), "kill api/0");
+    script.event_alone(FleetEvent::Worker(worker_id("db/0"), Event::Requested(second)));
+    assert!(script.pass(Duration::from_secs(1000)).contains("signal db/0"));
 }
 
 #[test]

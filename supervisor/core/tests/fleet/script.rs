@@ -8,7 +8,7 @@ use std::{
 
 use watt_core::{
     RunId, ServiceId, WorkerId,
-    fleet::{Fleet, FleetEvent, Goal, Request, Selection},
+    fleet::{Fleet, FleetEffects, FleetEvent, Goal, Request, Selection},
     worker::{Effect, Event, ExitCause, State},
 };
 
@@ -91,10 +91,21 @@ impl Script {
         self.event(FleetEvent::Tick)
     }
 
+    /// Processes are asked for at once.
     pub(crate) fn event(&mut self, event: FleetEvent) -> String {
+        let effects = self.event_alone(event);
+        for (id, effect) in &effects {
+            if let Effect::Spawn(run) = effect {
+                assert_eq!(self.event_alone(FleetEvent::Worker(id.clone(), Event::Requested(*run))), []);
+            }
+        }
+        text(&effects)
+    }
+
+    pub(crate) fn event_alone(&mut self, event: FleetEvent) -> FleetEffects {
         let mut effects = Vec::new();
         self.fleet.handle(self.now, event, &mut effects);
-        text(&effects)
+        effects
     }
 
     pub(crate) fn state(&self, worker: &str) -> State {

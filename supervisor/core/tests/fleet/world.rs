@@ -21,6 +21,7 @@ struct Run {
     main: bool,
     /// Others live.
     rest: bool,
+    requested: bool,
     executed: bool,
     draining: bool,
     signalled: bool,
@@ -71,6 +72,7 @@ impl World {
         let Some(run) = self.runs.get_mut(&id) else { return };
         let worker = run.worker.clone();
         match event {
+            Event::Requested(_) => run.requested = true,
             Event::Executed(_) => run.executed = true,
             Event::Drained(_) => run.draining = false,
             Event::Exited(..) => run.main = false,
@@ -130,10 +132,18 @@ impl World {
         self.fleet = Fleet::new(&Arc::new(self.plan.clone()), RunId(1), 43);
         let mut effects = Vec::new();
         self.fleet.adopt(self.now, saved, Duration::ZERO, &mut effects);
-        self.perform(effects);
+        // What the predecessor had asked for is there.
+        let (known, new): (Vec<_>, Vec<_>) = (effects.into_iter())
+            .partition(|(_, effect)| matches!(effect, Effect::Spawn(run) if self.runs.contains_key(run)));
+        self.perform(new);
         // A number that was given out and whose run has gone is known from the list of runs in the real one.
         if let Some(last) = self.gone.last().max(self.runs.keys().last()) {
             self.fleet.skip_runs(*last);
+        }
+        for (_, effect) in known {
+            if let Effect::Spawn(run) = effect {
+                self.apply(run, Event::Requested(run));
+            }
         }
         self.event(FleetEvent::Tick);
     }
@@ -167,6 +177,7 @@ impl World {
                     worker,
                     main: true,
                     rest: false,
+                    requested: false,
                     executed: false,
                     draining: false,
                     signalled: false,
@@ -238,10 +249,8 @@ impl World {
                 worker.state
             );
             let waits_for_time = match worker.state {
-                State::Starting { .. }
-                | State::Draining { .. }
-                | State::Stopping { .. }
-                | State::Backoff { .. } => true,
+                State::Starting { ready_by, .. } => ready_by.is_some(),
+                State::Draining { .. } | State::Stopping { .. } | State::Backoff { .. } => true,
                 State::Failed { retry_at, .. } => retry_at.is_some(),
                 State::Down | State::Waiting | State::Ready { .. } | State::Completed { .. } => false,
             };
@@ -282,7 +291,9 @@ impl World {
 
 fn possible(id: RunId, run: &Run) -> Vec<(RunId, Event)> {
     let mut events = Vec::new();
-    if run.main {
+    if !run.requested {
+        events.push(Event::Requested(id));
+    } else if run.main {
         if !run.executed {
             events.push(Event::Executed(id));
         }
@@ -301,6 +312,9 @@ fn possible(id: RunId, run: &Run) -> Vec<(RunId, Event)> {
 }
 
 fn due(id: RunId, run: &Run) -> Option<(RunId, Event)> {
+    if !run.requested {
+        return Some((id, Event::Requested(id)));
+    }
     if run.draining {
         return Some((id, Event::Drained(id)));
     }

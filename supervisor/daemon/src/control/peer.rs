@@ -14,13 +14,20 @@ use std::{fs, io, os::fd::AsRawFd};
 
 use nix::{
     errno::Errno,
-    sys::socket::{getsockopt, sockopt::PeerPidfd},
+    sys::{
+        signal::kill,
+        socket::{getsockopt, sockopt::PeerPidfd},
+    },
+    unistd::Pid,
 };
 use tokio::net::UnixStream;
 use watt_os::process_info::Stat;
 
 /// How often the way up is begun anew because a process on it ended.
 const ATTEMPTS_MAX: usize = 8;
+
+/// How many parents are looked at. Nobody has more who did not make them on purpose.
+const DEPTH_MAX: usize = 64;
 
 /// Where a process comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +61,8 @@ pub(super) fn has_gone(stream: &UnixStream) -> bool {
 
 fn of_process(pid: u32, spawner: u32) -> Origin {
     let in_session_of_spawner = || Ok::<_, io::Error>(Stat::of(pid)?.session == Stat::of(spawner)?.session);
-    match (0..ATTEMPTS_MAX).find_map(|_| line(pid, spawner).ok()) {
+    let line = || line(pid, spawner, |pid| Ok(Stat::of(pid)?.parent), is_foreign);
+    match (0..ATTEMPTS_MAX).find_map(|_| line().ok()) {
         Some(None) => Origin::Outside,
         Some(Some(_)) if in_session_of_spawner().unwrap_or(false) => Origin::Outside,
         Some(Some(line)) => Origin::Service(line),
@@ -62,26 +70,40 @@ fn of_process(pid: u32, spawner: u32) -> Origin {
     }
 }
 
-/// A process and those above it, up to a child of `ancestor`; `None` when that is not above it. An error when a process on the
-/// way ended meanwhile.
-fn line(pid: u32, ancestor: u32) -> io::Result<Option<Vec<u32>>> {
-    let (mut child, mut parent) = (pid, Stat::of(pid)?.parent);
+/// A process and those above it, up to a child of `ancestor`; nothing of it when the way up is too long. `None` when that is
+/// not above it. An error when a process on the way ended meanwhile, or hides.
+fn line(
+    pid: u32,
+    ancestor: u32,
+    parent_of: impl Fn(u32) -> io::Result<u32>,
+    is_foreign: impl Fn(u32) -> bool,
+) -> io::Result<Option<Vec<u32>>> {
+    let (mut child, mut parent) = (pid, parent_of(pid)?);
     let mut line = vec![pid];
-    while parent != ancestor {
-        if parent == 0 {
-            return Ok(None);
+    while line.len() <= DEPTH_MAX {
+        if parent == ancestor || parent == 0 {
+            return Ok((parent == ancestor).then_some(line));
         }
         line.push(parent);
-        let grandparent = Stat::of(parent).map(|stat| stat.parent);
+        let grandparent = parent_of(parent);
         // A parent that ends leaves its children to another one, and its number may be anybody's by now.
-        if Stat::of(child)?.parent != parent {
+        if parent_of(child)? != parent {
             return Err(io::ErrorKind::Interrupted.into());
         }
-        // A parent that is there and not shown (hidepid of proc(5)) is another user's.
-        let Ok(grandparent) = grandparent else { return Ok(None) };
-        (child, parent) = (parent, grandparent);
+        match grandparent {
+            Ok(grandparent) => (child, parent) = (parent, grandparent),
+            // A parent that is there and not shown (hidepid of proc(5)) is another user's, or one of ours that hides
+            // (PR_SET_DUMPABLE).
+            Err(_) if is_foreign(parent) => return Ok(None),
+            Err(hidden) => return Err(hidden),
+        }
     }
-    Ok(Some(line))
+    Ok(Some(Vec::new()))
+}
+
+/// Whether the process is another user's, which may not be sent a signal (kill(2)).
+fn is_foreign(pid: u32) -> bool {
+    i32::try_from(pid).is_ok_and(|pid| kill(Pid::from_raw(pid), None) == Err(Errno::EPERM))
 }
 
 /// Whether the process was reaped (proc_pid_fdinfo(5)).
@@ -127,6 +149,24 @@ mod tests {
         assert_eq!(of_process(1, own), Origin::Outside);
         let nobody = Origin::Service(Vec::new());
         assert_eq!(of_process(u32::MAX, own), nobody, "who has ended may have been anybody");
+    }
+
+    #[test]
+    fn who_hides_is_a_services_and_another_user_is_not() {
+        let check = |expected: Option<Option<&[u32]>>, parents: &[(u32, u32)]| {
+            let parent_of = |pid: u32| {
+                let found = parents.iter().find(|(child, _)| *child == pid);
+                found.map(|(_, parent)| *parent).ok_or_else(|| io::ErrorKind::NotFound.into())
+            };
+            // 7 is another user's.
+            let found = line(9, 5, parent_of, |pid| pid == 7).ok();
+            assert_eq!(found.as_ref().map(Option::as_deref), expected, "{parents:?}");
+        };
+        check(Some(Some(&[9, 8])), &[(9, 8), (8, 5)]);
+        check(Some(None), &[(9, 8), (8, 1), (1, 0)]);
+        check(Some(None), &[(9, 7)]);
+        check(None, &[(9, 8)]);
+        check(Some(Some(&[])), &[(9, 8), (8, 9)]);
     }
 
     #[tokio::test]

@@ -200,9 +200,11 @@ fn namespaces(facts: &Facts) -> Vec<Finding> {
         "a mount namespace for each worker",
         "services share the host's network and /etc/hosts, and call the mesh by $WATT_MESH_SOCKET",
     ];
+    // Modules are of no use without a network for them.
+    let redirect_fix = if probe.network_namespace.is_ok() { Some(NFT_FIX) } else { fix };
     features.extend([
         tried(Topic::PrivateNetwork, &probe.network_namespace, network, fix),
-        tried(Topic::Redirect, &redirect(probe), redirected, Some(NFT_FIX)),
+        tried(Topic::Redirect, &redirect(probe), redirected, redirect_fix),
         tried(Topic::AnyIp, &probe.any_ip, any_ip, fix),
         tried(Topic::NamesInHosts, &probe.mount_namespace, names, fix),
     ]);
@@ -247,6 +249,8 @@ pub(super) fn reason(failure: &Failure) -> String {
     match (object.as_str(), errno) {
         (_, 0) => step.clone(),
         ("", _) => format!("{step}: {error}"),
+        // The step `network` makes a `network namespace`.
+        (object, _) if object.starts_with(step.as_str()) => format!("{object}: {error}"),
         (object, _) => format!("{step} {object}: {error}"),
     }
 }
@@ -340,6 +344,16 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_reason_says_nothing_twice() {
+        let check = |step: &str, object: &str, expected: &str| {
+            let failure = Failure { step: step.into(), object: object.into(), errno: 1 };
+            assert_eq!(reason(&failure), expected);
+        };
+        check("network", "network namespace", "network namespace: Operation not permitted (os error 1)");
+        check("network", "unshare", "network unshare: Operation not permitted (os error 1)");
+    }
+
+    #[test]
     fn what_is_missing_is_named_with_what_turns_it_on() {
         use FeatureState::{Degraded, Off};
         let as_user = ("change of user", Degraded, Some("start it as root, best as a systemd unit"));
@@ -380,6 +394,15 @@ pub(super) mod tests {
                 }
             },
             &[("redirect", Off, Some(NFT_FIX))],
+        );
+        let container = Some("run it on the host, or in a container with CAP_SYS_ADMIN and CAP_NET_ADMIN");
+        check(
+            |facts| {
+                if let Ok(probe) = &mut facts.probe {
+                    probe.network_namespace = failure();
+                }
+            },
+            &[("private network", Off, container), ("redirect", Off, container)],
         );
         check(
             |facts| facts.probe = Err("cannot start the exec stage: Permission denied".into()),

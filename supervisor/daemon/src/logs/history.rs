@@ -136,7 +136,8 @@ impl Part {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(_) => return,
             };
-            for line in lines {
+            // One without its end is still being written, or never will be.
+            for line in lines.filter(|line| line.ends_with(b"\n")) {
                 let Some((head, json)) = parse(&line) else { continue };
                 if head.seq >= before {
                     continue;
@@ -263,13 +264,23 @@ mod tests {
         check(&[part], ALL, 10..30);
     }
 
+    /// A daemon that was killed may have written all of a line but its end. Its successor cuts that off, and would lose a
+    /// line that was taken for written.
+    #[test]
+    fn a_line_without_its_end_is_not_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let part = Part { path: dir.path().join("a.jsonl"), files_max: 2, before: u64::MAX };
+        fs::write(&part.path, format!("{}\n{}", json(3), json(4))).unwrap();
+        check(&[part], ALL, [3]);
+    }
+
     #[test]
     fn nonsense_in_a_file_is_left_out() {
         let dir = tempfile::tempdir().unwrap();
         let part = Part { path: dir.path().join("a.jsonl"), files_max: 2, before: u64::MAX };
         fs::write(
             &part.path,
-            [b"\xff\xfe\n{}\n", json(3).as_bytes(), b"\n\n[1]\n", json(4).as_bytes()].concat(),
+            [b"\xff\xfe\n{}\n", json(3).as_bytes(), b"\n\n[1]\n", json(4).as_bytes(), b"\n"].concat(),
         )
         .unwrap();
         check(std::slice::from_ref(&part), ALL, [3, 4]);

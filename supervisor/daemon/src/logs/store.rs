@@ -9,11 +9,12 @@ use watt_api::control::Stream;
 use watt_core::{RunId, ServiceId};
 
 use super::{
-    Question, Settings, Source, TAIL_MAX,
+    Question, Settings, Source,
     file::{self, Appended, LogFile, Sharing},
     frame::Segment,
     history::{self, Part, Wanted},
     line::{Attribution, Entry},
+    pipe::WINDOW_SIZE,
     readers::Readers,
     ring::{Record, Ring},
 };
@@ -214,7 +215,8 @@ impl Store {
         let Some(service) = source.service() else { return Vec::new() };
         let path = self.settings.file(Some(service));
         let part = Part { path, files_max: self.settings.rotation.files_max, before: u64::MAX };
-        let wanted = Wanted { after: first_seq.saturating_sub(1), count: TAIL_MAX, run: Some(run.0) };
+        // A line takes a byte of a batch at least.
+        let wanted = Wanted { after: first_seq.saturating_sub(1), count: WINDOW_SIZE, run: Some(run.0) };
         let entries = history::read(&[part], wanted, Vec::new());
         let of_stream = |entry: &&Entry| entry.line().is_some_and(|line| line.stream == stream);
         entries.iter().filter(of_stream).filter_map(Entry::text).map(Into::into).collect()

@@ -384,6 +384,28 @@ async fn a_successor_finds_a_line_that_is_kept_and_none_of_an_earlier_life() {
 }
 
 #[tokio::test]
+async fn a_batch_of_many_short_lines_that_was_written_is_not_written_again() {
+    let fixture = Fixture::new();
+    let text = b"x\n".repeat(20_000);
+    let mut worker = fixture.worker("api", 1);
+    worker.stdout.write_all(&text).unwrap();
+    soon("the end", fixture.logs.ended(worker.run)).await;
+    let written = fs::read_to_string(fixture.file("api")).unwrap();
+
+    // As a daemon that is killed before the lines have left the pipe leaves it.
+    let first: LogLine = serde_json::from_str(written.lines().next().unwrap()).unwrap();
+    let mut bookmarks = bookmark::Bookmarks::open(&fixture.settings.bookmarks);
+    let (slot, _) = bookmarks.take(RunId(1), Stream::Stdout);
+    bookmarks.begin(&slot, bookmark::Batch { first_seq: first.seq, size: text.len() as u64 });
+    let ((reader, mut stdout), (other, _stderr)) = (io::pipe().unwrap(), io::pipe().unwrap());
+    stdout.write_all(&text).unwrap();
+    let successor = Logs::start(fixture.settings.clone(), Events::new()).unwrap();
+    successor.attach(info("api", 1, Some(0)), reader.into(), other.into());
+    soon("the end", successor.ended(RunId(1))).await;
+    assert_eq!(fs::read_to_string(fixture.file("api")).unwrap().lines().count(), 20_000);
+}
+
+#[tokio::test]
 async fn memory_is_bounded_for_one_service_and_for_all() {
     let fixture = Fixture::with(|settings| {
         settings.memory_per_service = 40_000;

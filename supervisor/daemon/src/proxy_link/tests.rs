@@ -146,6 +146,18 @@ async fn changes_follow_and_nothing_is_said_twice() {
     assert_eq!(version(&proxy.next().await), 3);
 }
 
+#[test]
+fn a_connection_that_came_to_nothing_is_no_reason_to_hurry() {
+    let shared = Shared::default();
+    shared.connected();
+    assert!(!shared.lost());
+    shared.connected();
+    shared.applied();
+    assert!(shared.lost());
+    shared.applied();
+    assert!(!shared.lost(), "there was no connection");
+}
+
 #[tokio::test]
 async fn a_new_proxy_is_told_everything_again() {
     let mut bench = Bench::new();

@@ -17,6 +17,7 @@ use watt_api::mesh::Endpoint;
 use watt_core::RunId;
 
 use super::{News, http};
+use crate::runs::Task;
 
 /// Unconnected TCP sockets that were made in a run's network. A connection takes one; when none is left, the loop is asked for
 /// more with [`News::NeedSockets`] and sends them here.
@@ -27,6 +28,8 @@ pub(super) struct Connector {
     run: RunId,
     sockets: Option<Sockets>,
     news: mpsc::Sender<News>,
+    /// What is left of the last answer is being read.
+    rest: Option<Task>,
 }
 
 /// What is tried on a connection.
@@ -41,25 +44,25 @@ pub(super) enum Probe {
 }
 
 impl Probe {
-    async fn run<C>(&self, mut connection: C) -> io::Result<bool>
+    /// Whether it passes. What follows an answer is read beside the watch, which knows enough.
+    async fn run<C>(&self, mut connection: C) -> io::Result<(bool, Option<Task>)>
     where
         C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         match self {
             Probe::Http { request } => {
                 let status = http::status(&mut connection, request).await?;
-                // Beside the watch, which has its answer.
-                tokio::spawn(http::rest(connection));
-                Ok((200..400).contains(&status))
+                let rest = Task(tokio::spawn(http::rest(connection)));
+                Ok(((200..400).contains(&status), Some(rest)))
             }
-            Probe::Tcp => Ok(true),
+            Probe::Tcp => Ok((true, None)),
         }
     }
 }
 
 impl Connector {
     pub(super) fn new(run: RunId, sockets: Option<Sockets>, news: mpsc::Sender<News>) -> Connector {
-        Connector { run, sockets, news }
+        Connector { run, sockets, news, rest: None }
     }
 
     /// Whether a probe passes in time.
@@ -71,7 +74,18 @@ impl Connector {
                 Endpoint::PrivateTcp { address } => probe.run(self.connect_inside(*address).await?).await,
             }
         };
-        matches!(time::timeout(timeout, attempt).await, Ok(Ok(true)))
+        let Ok(Ok((passes, rest))) = time::timeout(timeout, attempt).await else { return false };
+        // The one before has had its time.
+        self.rest = rest;
+        passes
+    }
+
+    /// Waits until the last answer has been read.
+    pub(super) async fn finish(self) {
+        if let Some(mut rest) = self.rest {
+            // It ends in any case; a panic there is no news.
+            let _ = (&mut rest.0).await;
+        }
     }
 
     /// Connects within the run's network: a socket keeps the network it was made in.

@@ -1,5 +1,5 @@
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader, Read as _, Write},
     net::{Ipv4Addr, SocketAddr},
     os::{
         fd::{AsFd, OwnedFd},
@@ -167,6 +167,37 @@ async fn an_answer_that_does_not_come_is_given_up_and_asked_for_again() {
     let _silent = listener.accept().await.unwrap();
     serve(listener, &["HTTP/1.1 200 OK\r\n\r\n"]);
     assert_eq!(watched.ready().await, Some(Endpoint::PrivateTcp { address }));
+}
+
+/// A program that fails for a while with answers that do not end would have a connection of each.
+#[tokio::test]
+async fn an_answer_is_read_no_longer_than_until_the_next_one() {
+    const PROBES: usize = 6;
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let program = std::thread::spawn(move || {
+        let mut connections: Vec<std::net::TcpStream> = Vec::new();
+        let mut open_max = 0;
+        for _ in 0..PROBES {
+            let (mut connection, _) = listener.accept().unwrap();
+            let is_open = |connection: &&std::net::TcpStream| {
+                connection.set_nonblocking(true).unwrap();
+                connection.peek(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+            };
+            open_max = open_max.max(connections.iter().filter(is_open).count());
+            assert!(connection.read(&mut [0; 4096]).unwrap() > 0);
+            connection.write_all(b"HTTP/1.1 503 Not Yet\r\n\r\n").unwrap();
+            connections.push(connection);
+        }
+        open_max
+    });
+    let sign = Sign::Http { path: "/".into() };
+    let mut watched = Watched::new(sign, Accepts::Port(address.port()));
+    let open = tokio::task::spawn_blocking(move || program.join().unwrap());
+    tokio::select! {
+        open = open => assert_eq!(open.unwrap(), 1),
+        news = watched.news() => panic!("{news:?}"),
+    }
 }
 
 #[tokio::test]

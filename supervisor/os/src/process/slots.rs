@@ -26,8 +26,8 @@ pub struct Slots {
 }
 
 impl Slots {
-    /// Reserves so many, to be called early. `None` when the kernel cannot leave the rest of a table behind (before 5.9,
-    /// or where seccomp(2) forbids it).
+    /// Reserves so many, to be called early. `None` where seccomp(2) forbids to leave the rest of a table
+    /// behind; every kernel from 5.9 on can.
     ///
     /// # Errors
     /// EMFILE and the like.
