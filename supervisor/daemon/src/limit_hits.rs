@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use tokio::io::{Interest, unix::AsyncFd};
-use watt_core::RunId;
+use watt_core::{
+    RunId, ServiceId, WorkerId,
+    plan::{CgroupLimits, Plan},
+};
 use watt_os::cgroup::{Group, LimitSignal};
 
 use crate::{app::App, events::happenings, runs::Task};
@@ -15,15 +18,32 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// How often one looks for a refused fork where the kernel does not tell: seldom, because there may be a thousand who do.
 const FORK_LOOK_EVERY: Duration = Duration::from_secs(2);
 
+/// News of limits.
+#[derive(Debug)]
+pub(crate) enum LimitNews {
+    /// One of a run may have acted.
+    Hit(RunId),
+    /// The kernel has changed ones of a service, but for these.
+    Set(ServiceId, Vec<String>),
+}
+
 impl App {
-    /// A limit may have acted.
-    pub(crate) fn limit_hit(&mut self, id: RunId) {
-        self.out_of_memory(id);
-        self.fork_refused(id);
+    /// There is news of limits.
+    pub(crate) fn limit_news(&mut self, news: LimitNews) {
+        match news {
+            LimitNews::Hit(id) => {
+                self.out_of_memory(id);
+                self.fork_refused(id);
+            }
+            LimitNews::Set(service, unenforced) => self.limits_set(&service, unenforced),
+        }
     }
 
-    /// Has the kernel tell when a limit of this run acts.
+    /// Has the kernel tell when a limit of this run acts, from now on.
     pub(crate) fn watch_limits(&mut self, id: RunId) {
+        if let Some(run) = self.runs.get_mut(&id) {
+            run.limit_watches.clear();
+        }
         self.watch_memory(id);
         self.watch_processes(id);
     }
@@ -31,16 +51,15 @@ impl App {
     /// Has the kernel tell of out-of-memory kills, which need not meet the main process.
     fn watch_memory(&mut self, id: RunId) {
         let Some(run) = self.runs.get_mut(&id) else { return };
-        let service = self.plan.services.get(&run.worker.service);
-        if service.is_none_or(|service| service.limits.cgroup.memory.is_none()) || !run.group.is_usable() {
+        if !is_limited(&self.plan, &run.worker, |limits| limits.memory.is_some()) || !run.group.is_usable() {
             return;
         }
-        let (group, counted) = (run.group.clone(), run.oom_kills_before);
+        let (group, counted) = (run.group.clone(), run.oom_kills_told);
         let sender = self.senders.limit_hits.clone();
-        run.tasks.push(Task(tokio::spawn(async move {
+        run.limit_watches.push(Task(tokio::spawn(async move {
             for told in counted.. {
                 out_of_memory(&group, told).await;
-                if sender.send(id).await.is_err() {
+                if sender.send(LimitNews::Hit(id)).await.is_err() {
                     return;
                 }
             }
@@ -73,10 +92,10 @@ impl App {
             return;
         }
         let (group, sender) = (run.group.clone(), self.senders.limit_hits.clone());
-        run.tasks.push(Task(tokio::spawn(async move {
+        run.limit_watches.push(Task(tokio::spawn(async move {
             fork_refused(&group).await;
             // The loop has ended when it does not take it.
-            let _ = sender.send(id).await;
+            let _ = sender.send(LimitNews::Hit(id)).await;
         })));
     }
 
@@ -96,6 +115,13 @@ impl App {
             self.events.emit(happenings::PidsLimitMet { worker, run: id, limit, count });
         }
     }
+}
+
+/// Whether a worker has this limit, alone or together with others.
+fn is_limited(plan: &Plan, worker: &WorkerId, has: fn(&CgroupLimits) -> bool) -> bool {
+    let service = plan.services.get(&worker.service);
+    has(&plan.limits)
+        || service.is_some_and(|service| has(&service.limits.cgroup) || has(&service.limits_total))
 }
 
 /// Waits until the kernel has killed a process of the group for memory, after `counted` such kills. For ever where it

@@ -1,6 +1,6 @@
 //! The kinds of events. A new one is a struct here, a `describe`, and a word in the list of `Event::kind`.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use watt_api::control::{Event, Exit, WorkerState};
 use watt_core::{RunId, ServiceId, WorkerId, worker::ExitCause};
@@ -100,6 +100,32 @@ impl Happening for PidsLimitMet {
         about(event, self.worker, Some(self.run));
         event.data.insert("limit".into(), self.limit.into());
         event.data.insert("count".into(), self.count.into());
+    }
+}
+
+/// An operator changed limits.
+#[derive(Debug)]
+pub struct LimitsChanged {
+    /// Whose.
+    pub service: ServiceId,
+    /// New values by key, for each worker.
+    pub each: BTreeMap<String, String>,
+    /// For all workers together.
+    pub total: BTreeMap<String, String>,
+}
+
+impl Happening for LimitsChanged {
+    const KIND: &'static str = "limits_changed";
+
+    fn level(&self) -> Level {
+        Level::Info
+    }
+
+    fn describe(self, event: &mut Event) {
+        let each = self.each.iter().map(|(key, value)| format!("{key}={value}"));
+        let total = self.total.iter().map(|(key, value)| format!("limits_total.{key}={value}"));
+        event.text = format!("limits changed: {}", each.chain(total).collect::<Vec<_>>().join(" "));
+        event.service = Some(self.service.to_string());
     }
 }
 
