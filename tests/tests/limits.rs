@@ -45,7 +45,10 @@ fn a_memory_hog_is_killed_as_oom_and_its_neighbour_lives() {
     assert_eq!(app.pid("neighbour", 0), pid);
     assert_eq!(app.get("/").0, 200);
     let events = app.ok(&["events", "--json"]);
-    assert!(events.lines().any(|event| event.contains("\"oom\"")), "{events}");
+    let oom = events.lines().find(|event| event.contains("\"oom\"")).unwrap_or_else(|| panic!("{events}"));
+    let oom: Value = serde_json::from_str(oom).expect("JSON");
+    assert!(oom["data"]["limit"] == 48 << 20 && oom["data"]["kills"].as_u64() > Some(0), "{oom}");
+    assert!(oom["data"]["peak"].as_u64() > Some(40 << 20), "{oom}");
     app.down();
 }
 
@@ -240,6 +243,29 @@ fn limits_change_in_place_and_stay_over_the_death_of_the_daemon() {
     let changed = app.ok(&["limits", "set", "hog", "memory=none", "pids=none", "cpu=none"]);
     assert!(changed.contains("hog, each worker: no limits\n"), "{changed}");
     assert!(has(0, "pids.max", "max"), "{inspect}");
+    app.down();
+}
+
+#[test]
+fn a_worker_that_is_slowed_down_by_its_limit_is_an_event() {
+    let Some(user) = limited_user() else { return };
+    let app = App::yaml(
+        r#"
+services:
+  spin:
+    command: [sh, -c, "while :; do :; done"]
+    listen: none
+    limits: { cpu: 5% }
+"#,
+        user,
+    );
+    app.up();
+    wait("it was told", || match app.ok(&["events"]) {
+        events if events.contains("spin/0  slowed down: its cpu limit made it wait for ") => Ok(()),
+        events => Err(events),
+    });
+    let limits = app.ok(&["limits"]);
+    assert!(limits.contains("cpu=0.05") && limits.contains("cpu "), "{limits}");
     app.down();
 }
 

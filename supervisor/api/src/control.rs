@@ -331,8 +331,8 @@ pub struct Event {
     pub seq: u64,
     /// When.
     pub at: String,
-    /// What: `worker_state`, `oom`, `pids_limit`, `refused`, `egress_refused`, `proxy_replaced`, `daemon_replaced`,
-    /// `app_ready`, `app_stopping`.
+    /// What: `worker_state`, `oom`, `pids_limit`, `slowed_down`, `limits_changed`, `refused`, `egress_refused`,
+    /// `proxy_replaced`, `daemon_replaced`, `app_ready`, `app_stopping`.
     pub kind: String,
     /// The service it is about.
     pub service: Option<String>,

@@ -7,7 +7,7 @@ use watt_core::{
     RunId, ServiceId, WorkerId,
     plan::{CgroupLimits, Plan},
 };
-use watt_os::cgroup::{Group, LimitSignal};
+use watt_os::cgroup::{Events, Group, LimitSignal};
 
 use crate::{app::App, events::happenings, runs::Task};
 
@@ -18,11 +18,22 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// How often one looks for a refused fork where the kernel does not tell: seldom, because there may be a thousand who do.
 const FORK_LOOK_EVERY: Duration = Duration::from_secs(2);
 
+/// How often one looks whether a worker is being slowed down.
+const SLOWED_LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// How much of that time it has to have waited for CPU time: less is what a limit is for.
+const SLOWED_BY_CPU_MIN: Duration = Duration::from_secs(1);
+
+/// When the same is told again: it may go on for as long as a worker runs.
+const SLOWED_TOLD_EVERY: Duration = Duration::from_secs(300);
+
 /// News of limits.
 #[derive(Debug)]
 pub(crate) enum LimitNews {
     /// One of a run may have acted.
     Hit(RunId),
+    /// One of a run has slowed it down lately, this much.
+    Slowed(RunId, Slowed),
     /// The kernel has changed ones of a service, but for these.
     Set(ServiceId, Vec<String>),
 }
@@ -35,6 +46,17 @@ impl App {
                 self.out_of_memory(id);
                 self.fork_refused(id);
             }
+            LimitNews::Slowed(id, by) => {
+                if let Some(run) = self.runs.get(&id) {
+                    let within = SLOWED_LOOK_EVERY;
+                    self.events.emit(happenings::SlowedDown {
+                        worker: run.worker.clone(),
+                        run: id,
+                        by,
+                        within,
+                    });
+                }
+            }
             LimitNews::Set(service, unenforced) => self.limits_set(&service, unenforced),
         }
     }
@@ -46,6 +68,32 @@ impl App {
         }
         self.watch_memory(id);
         self.watch_processes(id);
+        self.watch_speed(id);
+    }
+
+    /// Looks now and then whether limits slow a run down. The kernel does not tell.
+    fn watch_speed(&mut self, id: RunId) {
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        let slows = |limits: &CgroupLimits| limits.cpu_millis.is_some() || limits.memory_high.is_some();
+        let service = self.plan.services.get(&run.worker.service);
+        if service.is_none_or(|service| !slows(&service.limits.cgroup)) || !run.group.is_usable() {
+            return;
+        }
+        let (group, sender) = (run.group.clone(), self.senders.limit_hits.clone());
+        run.limit_watches.push(Task(tokio::spawn(async move {
+            let mut before = group.events();
+            loop {
+                tokio::time::sleep(SLOWED_LOOK_EVERY).await;
+                let now = group.events();
+                if let Some(by) = Slowed::between(&before, &now) {
+                    if sender.send(LimitNews::Slowed(id, by)).await.is_err() {
+                        return;
+                    }
+                    tokio::time::sleep(SLOWED_TOLD_EVERY).await;
+                }
+                before = group.events();
+            }
+        })));
     }
 
     /// Has the kernel tell of out-of-memory kills, which need not meet the main process.
@@ -78,7 +126,8 @@ impl App {
         let worker = run.worker.clone();
         let limits = self.plan.services.get(&worker.service).map(|service| &service.limits);
         let (limit, whole) = limits.map_or((None, true), |limits| (limits.cgroup.memory, limits.oom_group));
-        self.events.emit(happenings::OutOfMemory { worker, run: id, limit });
+        let peak = run.group.usage().memory_peak;
+        self.events.emit(happenings::OutOfMemory { worker, run: id, limit, peak, kills });
         if whole {
             self.kill(id);
         }
@@ -114,6 +163,25 @@ impl App {
         if !std::mem::replace(&mut run.pids_limit_told, true) {
             self.events.emit(happenings::PidsLimitMet { worker, run: id, limit, count });
         }
+    }
+}
+
+/// How much limits slowed a run down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slowed {
+    /// How long it waited for CPU time, by all its threads together.
+    pub cpu: Duration,
+    /// How often it was held up at `memory_high`.
+    pub memory_high: u64,
+}
+
+impl Slowed {
+    /// `None` when it was not worth a word.
+    fn between(before: &Events, now: &Events) -> Option<Slowed> {
+        let cpu = Duration::from_micros(now.cpu_throttled_us.saturating_sub(before.cpu_throttled_us));
+        let memory_high = now.memory_high_hits.saturating_sub(before.memory_high_hits);
+        let is_slow = cpu >= SLOWED_BY_CPU_MIN || memory_high > 0;
+        is_slow.then_some(Slowed { cpu, memory_high })
     }
 }
 
@@ -172,5 +240,27 @@ async fn told(signal: LimitSignal, is_so: impl Fn() -> bool) {
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_little_waiting_for_cpu_time_is_not_told() {
+        let events = |cpu_throttled_us, memory_high_hits| Events {
+            cpu_throttled_us,
+            memory_high_hits,
+            ..Events::default()
+        };
+        let before = events(5_000_000, 2);
+        assert_eq!(Slowed::between(&before, &events(5_900_000, 2)), None);
+        let slowed = Slowed { cpu: Duration::from_millis(1500), memory_high: 0 };
+        assert_eq!(Slowed::between(&before, &events(6_500_000, 2)), Some(slowed));
+        let slowed = Slowed { cpu: Duration::ZERO, memory_high: 3 };
+        assert_eq!(Slowed::between(&before, &events(5_000_000, 5)), Some(slowed));
+        // A group that was made anew begins at 0.
+        assert_eq!(Slowed::between(&before, &events(0, 0)), None);
     }
 }
