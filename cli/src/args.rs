@@ -83,6 +83,8 @@ pub enum Command {
     Logs(Logs),
     /// Show everything about one service
     Inspect(Inspect),
+    /// Show limits, with what they bound and did, or change them
+    Limits(Limits),
     /// Show what happened
     Events(Events),
     /// Send a request to a service, over the mesh
@@ -173,6 +175,45 @@ pub struct Inspect {
     pub which: Which,
     #[command(flatten)]
     pub print: Print,
+}
+
+/// `limits`
+#[derive(Debug, Args)]
+pub struct Limits {
+    /// What to do; without one, limits are shown
+    #[command(subcommand)]
+    pub command: Option<LimitsCommand>,
+    #[command(flatten)]
+    pub which: Which,
+    #[command(flatten)]
+    pub print: Print,
+}
+
+/// The commands of `limits`.
+#[derive(Debug, Subcommand)]
+pub enum LimitsCommand {
+    /// Change limits in place, without a restart, until the next `up`
+    Set(LimitsSet),
+}
+
+/// `limits set`
+#[derive(Debug, Args)]
+pub struct LimitsSet {
+    /// The service
+    pub service: String,
+    /// Limits as the configuration has them: memory=1G cpu=1.5 pids=none
+    #[arg(value_name = "LIMIT=VALUE", required = true, value_parser = key_value)]
+    pub changes: Vec<(String, String)>,
+    /// For all workers of the service together, in place of for each
+    #[arg(long)]
+    pub total: bool,
+    #[command(flatten)]
+    pub print: Print,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write it as LIMIT=VALUE, such as memory=1G")?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 /// `events`

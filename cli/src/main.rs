@@ -59,6 +59,7 @@ fn perform(command: Command) -> Outcome {
             }
             Command::Logs(arguments) => commands::logs::run(arguments).await,
             Command::Inspect(arguments) => commands::inspect::run(arguments).await,
+            Command::Limits(arguments) => commands::limits::run(arguments).await,
             Command::Events(arguments) => commands::events::run(arguments).await,
             Command::Inject(arguments) => commands::inject::run(arguments).await,
             Command::Doctor(print) => commands::doctor::run(print).await,
@@ -89,6 +90,10 @@ fn wants_json(command: &Command) -> bool {
         }
         Command::Logs(arguments) => arguments.services.print.json,
         Command::Inspect(arguments) => arguments.print.json,
+        Command::Limits(arguments) => match &arguments.command {
+            Some(args::LimitsCommand::Set(set)) => set.print.json || arguments.print.json,
+            None => arguments.print.json,
+        },
         Command::Events(arguments) => arguments.print.json,
         Command::Inject(arguments) => arguments.print.json,
         Command::Doctor(print) => print.json,

@@ -45,7 +45,10 @@ fn a_memory_hog_is_killed_as_oom_and_its_neighbour_lives() {
     assert_eq!(app.pid("neighbour", 0), pid);
     assert_eq!(app.get("/").0, 200);
     let events = app.ok(&["events", "--json"]);
-    assert!(events.lines().any(|event| event.contains("\"oom\"")), "{events}");
+    let oom = events.lines().find(|event| event.contains("\"oom\"")).unwrap_or_else(|| panic!("{events}"));
+    let oom: Value = serde_json::from_str(oom).expect("JSON");
+    assert!(oom["data"]["limit"] == 48 << 20 && oom["data"]["kills"].as_u64() > Some(0), "{oom}");
+    assert!(oom["data"]["peak"].as_u64() > Some(40 << 20), "{oom}");
     app.down();
 }
 
@@ -223,6 +226,86 @@ services:
     app.ok(&["stop", "crowd"]);
     let events = app.ok(&["events"]);
     assert!(events.contains("crowd/0") && !events.contains(told), "{events}");
+    app.down();
+}
+
+#[test]
+fn limits_change_in_place_and_stay_over_the_death_of_the_daemon() {
+    let Some(user) = limited_user() else { return };
+    let app = App::case("", user);
+    app.write(
+        "watt.yaml",
+        &HOG.replace("services/hog.py", "services/web.py").replace("listen: none", "listen: auto"),
+    );
+    app.up();
+    let pid = app.pid("hog", 0);
+    let changed = app.ok(&["limits", "set", "hog", "memory=64M", "pids=30", "cpu=50%"]);
+    assert!(changed.contains("hog, each worker: cpu=0.5 memory=64M pids=30\n"), "{changed}");
+    assert!(changed.contains("until the next `wattctl up`"), "{changed}");
+    let changed = app.ok(&["limits", "set", "hog", "--total", "pids=40"]);
+    assert!(changed.contains("hog, all workers: pids=40\n"), "{changed}");
+    let inspect = app.ok(&["inspect", "hog"]);
+    let has = |levels: usize, name: &str, expected: &str| {
+        let dirs = inspect.lines().filter_map(|line| line.trim().strip_prefix("cgroup "));
+        let texts = dirs.filter_map(|dir| {
+            fs::read_to_string(Path::new(dir.trim()).ancestors().nth(levels)?.join(name)).ok()
+        });
+        texts.map(|text| text.trim().to_owned()).any(|text| text == expected)
+    };
+    assert!(has(0, "memory.max", "67108864") || has(0, "memory.limit_in_bytes", "67108864"), "{inspect}");
+    assert!(has(0, "cpu.max", "50000 100000") || has(0, "cpu.cfs_quota_us", "50000"), "{inspect}");
+    assert!(has(0, "pids.max", "30") && has(1, "pids.max", "40"), "{inspect}");
+
+    let limits = |app: &App| -> Value { serde_json::from_str(&app.ok(&["limits", "--json"])).expect("JSON") };
+    let of = |limits: &Value, worker: Value| {
+        let groups = limits["groups"].as_array().cloned().unwrap_or_default();
+        let found = groups.into_iter().find(|group| group["service"] == "hog" && group["worker"] == worker);
+        found.unwrap_or_default()
+    };
+    let shown = limits(&app);
+    assert_eq!(of(&shown, 0.into())["limits"]["memory"], "64M", "{shown}");
+    assert!(of(&shown, 0.into())["memory"].as_u64() > Some(0), "{shown}");
+    assert!(of(&shown, Value::Null)["pids"].as_u64() > Some(0), "{shown}");
+
+    let refused = app.run(&["limits", "set", "hog", "pids=50"]);
+    assert!(!refused.status.success(), "{}", watt_tests::printed(&refused));
+    assert!(watt_tests::printed(&refused).contains("`pids` of"), "{}", watt_tests::printed(&refused));
+
+    let told = app.ok(&["events"]);
+    assert!(told.contains("limits changed: cpu=50% memory=64M pids=30"), "{told}");
+
+    let daemon = app.status()["supervisor"]["daemon_pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
+    watt_tests::kill("KILL", daemon.expect("a daemon"));
+    let shown = limits(&app);
+    assert_eq!(of(&shown, 0.into())["limits"]["memory"], "64M", "{shown}");
+    assert_eq!(of(&shown, Value::Null)["limits"]["pids"], "40", "{shown}");
+    assert_eq!(app.pid("hog", 0), pid);
+    let changed = app.ok(&["limits", "set", "hog", "memory=none", "pids=none", "cpu=none"]);
+    assert!(changed.contains("hog, each worker: no limits\n"), "{changed}");
+    assert!(has(0, "pids.max", "max"), "{inspect}");
+    app.down();
+}
+
+#[test]
+fn a_worker_that_is_slowed_down_by_its_limit_is_an_event() {
+    let Some(user) = limited_user() else { return };
+    let app = App::yaml(
+        r#"
+services:
+  spin:
+    command: [sh, -c, "while :; do :; done"]
+    listen: none
+    limits: { cpu: 5% }
+"#,
+        user,
+    );
+    app.up();
+    wait("it was told", || match app.ok(&["events"]) {
+        events if events.contains("spin/0  slowed down: its cpu limit made it wait for ") => Ok(()),
+        events => Err(events),
+    });
+    let limits = app.ok(&["limits"]);
+    assert!(limits.contains("cpu=0.05") && limits.contains("cpu "), "{limits}");
     app.down();
 }
 

@@ -225,3 +225,44 @@ fn a_sibling_finds_none() {
         app.down();
     });
 }
+
+/// A service whose secret is said by a program that waits for a file, when that runs.
+fn slow(user: User) -> (App, std::process::Child) {
+    let app = App::yaml(
+        "secrets: { db: { command: sh slow.sh } }
+services: { shop: { command: sh show.sh, listen: none, secrets: [db], stop: { grace: 1s } } }",
+        user,
+    );
+    app.write("show.sh", SHOW);
+    app.write("slow.sh", "until [ -e go ]; do sleep 0.05; done; cat go");
+    let up = app.wattctl(&["up", "-d"]).stderr(std::process::Stdio::null()).spawn().expect("wattctl runs");
+    wait("the program runs", || match app.processes() {
+        all if all.iter().any(|(_, command)| command.starts_with("sh slow.sh")) => Ok(()),
+        all => Err(format!("{all:?}")),
+    });
+    (app, up)
+}
+
+#[test]
+fn a_program_that_says_nothing_ends_with_its_worker() {
+    for_each_user(|user| {
+        let (app, mut up) = slow(user);
+        app.ok(&["down", "--now"]);
+        up.wait().expect("wattctl ends");
+        app.assert_gone();
+    });
+}
+
+#[test]
+fn a_successor_of_the_daemon_asks_for_the_secret_again() {
+    for_each_user(|user| {
+        let (app, mut up) = slow(user);
+        let daemon = app.status()["supervisor"]["daemon_pid"].as_u64().expect("a pid");
+        watt_tests::kill("KILL", u32::try_from(daemon).expect("a pid"));
+        app.write("go", "at last");
+        up.wait().expect("wattctl ends");
+        let expected = format!("db={} 400", md5("at last"));
+        assert!(said(&app, "shop", "end", 1).contains(&expected), "{user:?}");
+        app.down();
+    });
+}

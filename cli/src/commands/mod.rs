@@ -7,6 +7,7 @@ pub mod down;
 pub mod events;
 pub mod inject;
 pub mod inspect;
+pub mod limits;
 pub mod logs;
 pub mod operate;
 pub mod status;

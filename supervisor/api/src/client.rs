@@ -20,7 +20,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
 use tokio::net::UnixStream;
 
-use crate::control::{Event, Inspect, LogLine, Outcome, Problem, Selection, Shutdown, Status};
+use crate::control::{
+    Event, Inspect, Limits, LimitsChange, LimitsChanged, LogLine, Outcome, Problem, Selection, Shutdown,
+    Status,
+};
 
 /// The largest reply that is read, in bytes: the status of ten thousand workers has room.
 const REPLY_SIZE_MAX: usize = 64 << 20;
@@ -136,6 +139,18 @@ impl Client {
     /// One service.
     pub async fn inspect(&self, service: &str) -> Result<Inspect, Error> {
         self.ask(&format!("/v1/services/{}", encoded(service))).await
+    }
+
+    /// Limits, with what they bound and did.
+    pub async fn limits(&self) -> Result<Limits, Error> {
+        self.ask("/v1/limits").await
+    }
+
+    /// Changes limits of a service, in place.
+    pub async fn change_limits(&self, service: &str, change: &LimitsChange) -> Result<LimitsChanged, Error> {
+        // Doing it twice is doing it once.
+        let path = format!("/v1/limits/{}", encoded(service));
+        persistently(|| self.order(&path, change)).await
     }
 
     /// Returns when services are ready, or not going to be. Starts nothing.

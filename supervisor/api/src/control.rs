@@ -4,6 +4,8 @@
 //! |---|---|---|
 //! | GET /v1/status | the whole application | [`Status`] |
 //! | GET /v1/services/{service} | one service, with its effective configuration | [`Inspect`] |
+//! | GET /v1/limits | limits, with what they bound and did | [`Limits`] |
+//! | POST /v1/limits/{service} | with [`LimitsChange`]; changes limits in place | [`LimitsChanged`] |
 //! | POST /v1/start, /v1/stop, /v1/restart | with [`Selection`]; returns when done | [`Outcome`] |
 //! | POST /v1/await | with [`Selection`]; returns when they are ready, or not going to be | [`Outcome`] |
 //! | POST /v1/shutdown | with [`Shutdown`]; returns when everything but the supervisor has ended | [`Outcome`] |
@@ -162,6 +164,72 @@ pub struct PidsLimit {
     pub refused: u64,
 }
 
+/// Limits, and what they bound.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Limits {
+    /// All services together, then each service with its workers.
+    pub groups: Vec<Limited>,
+}
+
+/// What a limit bounds: all services, all workers of one, or one worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Limited {
+    /// The service; `None` for all of them together.
+    pub service: Option<String>,
+    /// The worker; `None` for all of them together.
+    pub worker: Option<u16>,
+    /// The limits, by their keys and as the configuration writes them.
+    pub limits: BTreeMap<String, String>,
+    /// Bytes of memory in use.
+    pub memory: Option<u64>,
+    /// The most bytes of memory so far.
+    pub memory_peak: Option<u64>,
+    /// CPU time used, in microseconds.
+    pub cpu_us: Option<u64>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
+    /// What the limits did.
+    pub hits: LimitHits,
+}
+
+/// What limits did so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct LimitHits {
+    /// Processes killed for memory.
+    pub oom_kills: u64,
+    /// Times it was slowed down at `memory_high`.
+    pub memory_high: u64,
+    /// Forks and threads refused.
+    pub pids: u64,
+    /// Periods in which its CPU time was used up.
+    pub cpu: u64,
+    /// How long it waited in them, in microseconds.
+    pub cpu_us: u64,
+}
+
+/// A change of limits while the application runs. It is gone when the application is started anew.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsChange {
+    /// For each worker: values by key, both as in the configuration; `none` takes a limit away. What is not named stays.
+    #[serde(default)]
+    pub limits: BTreeMap<String, String>,
+    /// For all workers of the service together.
+    #[serde(default)]
+    pub limits_total: BTreeMap<String, String>,
+}
+
+/// What became of a change of limits.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LimitsChanged {
+    /// Those of each worker now, by their keys and as the configuration writes them.
+    pub limits: BTreeMap<String, String>,
+    /// Those of all workers of the service together now.
+    pub limits_total: BTreeMap<String, String>,
+    /// What is not enforced, with the reason.
+    pub unenforced: Vec<String>,
+}
+
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Exit {
@@ -263,8 +331,8 @@ pub struct Event {
     pub seq: u64,
     /// When.
     pub at: String,
-    /// What: `worker_state`, `oom`, `pids_limit`, `refused`, `egress_refused`, `proxy_replaced`, `daemon_replaced`,
-    /// `app_ready`, `app_stopping`.
+    /// What: `worker_state`, `oom`, `pids_limit`, `slowed_down`, `limits_changed`, `refused`, `egress_refused`,
+    /// `proxy_replaced`, `daemon_replaced`, `app_ready`, `app_stopping`.
     pub kind: String,
     /// The service it is about.
     pub service: Option<String>,

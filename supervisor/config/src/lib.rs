@@ -11,6 +11,7 @@
 //! The tables of `keys` are the one list of what may be written. Decoder, suggestions, [`schema()`] and [`reference()`]
 //! (docs/configuration.md) all read it.
 
+mod change;
 mod check;
 mod decode;
 mod dotenv;
@@ -29,6 +30,7 @@ mod words;
 
 use watt_core::{ServiceId, plan::Plan};
 
+pub use change::{LimitChanges, written_limits};
 pub use find::{FILE_NAMES, FindError, find};
 pub use host::check_host;
 pub use reference::{reference, sandboxes};

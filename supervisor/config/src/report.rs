@@ -87,6 +87,14 @@ impl Problem {
         self
     }
 
+    /// What is wrong and what to do about it, without the place.
+    pub(crate) fn in_words(&self) -> String {
+        match &self.hint {
+            Some(hint) => format!("{} ({hint})", self.message),
+            None => self.message.clone(),
+        }
+    }
+
     /// What is wrong, without the place.
     pub fn message(&self) -> &str {
         &self.message

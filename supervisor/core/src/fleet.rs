@@ -186,6 +186,11 @@ impl Fleet {
         std::mem::take(&mut self.changed)
     }
 
+    /// Takes a plan that differs in the limits of services alone: the same services, workers and dependencies.
+    pub fn change_limits(&mut self, plan: &Arc<Plan>) {
+        self.plan = Arc::clone(plan);
+    }
+
     /// A service's plan.
     pub fn plan(&self, service: &ServiceId) -> Option<&plan::Service> {
         self.plan.services.get(service)

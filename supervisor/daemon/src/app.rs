@@ -38,6 +38,8 @@ use crate::{
     events::{Events, happenings},
     launch::{Host, accounts::Accounts},
     life::Life,
+    limit_hits::LimitNews,
+    limits,
     logs::Logs,
     operate::Operation,
     pace::Pace,
@@ -92,6 +94,8 @@ pub(crate) struct App {
     pub(crate) told: BTreeMap<WorkerId, WorkerState>,
     /// What is configured and not enforced, by service.
     pub(crate) unenforced: BTreeMap<String, Vec<String>>,
+    /// What operators changed of the plan's limits.
+    pub(crate) limit_changes: limits::Changes,
     pub(crate) counts: BTreeMap<String, Counts>,
     /// What services did outside the mesh, as the proxy counted it.
     pub(crate) outside: BTreeMap<String, Vec<Outgoing>>,
@@ -181,8 +185,8 @@ pub(crate) enum Event {
     Secrets(Box<secrets::News>),
     /// No process of a run is left.
     Emptied(RunId),
-    /// The memory limit of a run has killed, or its limit of processes refused a fork.
-    LimitHit(RunId),
+    /// A limit of a run may have acted, or was changed.
+    Limit(LimitNews),
     /// An operator's request.
     Command(Command),
     /// SIGTERM or SIGINT.
@@ -201,7 +205,7 @@ pub(crate) struct Senders {
     pub(crate) readiness: mpsc::Sender<readiness::News>,
     pub(crate) secrets: mpsc::Sender<Box<secrets::News>>,
     pub(crate) emptied: mpsc::Sender<RunId>,
-    pub(crate) limit_hits: mpsc::Sender<RunId>,
+    pub(crate) limit_hits: mpsc::Sender<LimitNews>,
     pub(crate) proxy: mpsc::Sender<LinkEvent>,
     pub(crate) commands: mpsc::Sender<Command>,
 }
@@ -212,7 +216,7 @@ pub(crate) struct Inbox {
     readiness: mpsc::Receiver<readiness::News>,
     secrets: mpsc::Receiver<Box<secrets::News>>,
     emptied: mpsc::Receiver<RunId>,
-    limit_hits: mpsc::Receiver<RunId>,
+    limit_hits: mpsc::Receiver<LimitNews>,
     proxy: mpsc::Receiver<LinkEvent>,
     commands: mpsc::Receiver<Command>,
     signals: Signals,
@@ -304,7 +308,7 @@ impl App {
             biased;
             () = signals.next() => Event::Terminate,
             news = self.link.next() => news?.map_or(Event::Start, Event::Spawner),
-            Some(run) = limit_hits.recv() => Event::LimitHit(run),
+            Some(news) = limit_hits.recv() => Event::Limit(news),
             Some(run) = emptied.recv() => Event::Emptied(run),
             Some(news) = readiness.recv() => Event::Readiness(news),
             Some(news) = secrets.recv() => Event::Secrets(news),
@@ -325,7 +329,7 @@ impl App {
             Event::Readiness(news) => self.readiness_says(news),
             Event::Secrets(news) => self.secrets_read(*news),
             Event::Emptied(run) => self.emptied(run),
-            Event::LimitHit(run) => self.limit_hit(run),
+            Event::Limit(news) => self.limit_news(news),
             Event::Command(command) => self.command(command),
             Event::Terminate => self.terminate(),
             Event::Tick => {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, io, time::Duration};
 
 use watt_core::{
-    AppName, WorkerId,
+    AppName, ServiceId, WorkerId,
     plan::{self, CgroupLimits, Plan},
 };
 use watt_os::cgroup::{self, Controller, Group, Mode, Tree, Unenforced, WayOut};
@@ -71,6 +71,59 @@ impl Cgroups {
         (group, unenforced)
     }
 
+    /// The cgroup of a run under limits that changed: it takes the run's processes into the hierarchies it had no use for.
+    /// To be followed by [`Cgroups::change`].
+    pub(crate) fn grow(&self, worker: &WorkerId, plan: &Plan, group: &Group) -> Group {
+        let (Some(tree), Some(limits)) = (&self.tree, Levels::of(worker, plan)) else { return group.clone() };
+        let needed = limits.controllers();
+        let kept = needed.union(&group.present()).copied().collect();
+        let index = worker.index.to_string();
+        let grown = tree.worker(worker.service.as_str(), &index).only_for(&kept);
+        match tree.make(&grown, &needed).and_then(|()| grown.take_over(group)) {
+            Ok(()) => grown,
+            Err(error) => {
+                tracing::warn!("{worker} cannot move to where its new limits are: {error}");
+                group.clone()
+            }
+        }
+    }
+
+    /// What sets changed limits of a service and of the groups of its workers. The kernel may have to make room first, which
+    /// takes time: not for the loop. It gives in words what is not enforced.
+    pub(crate) fn change(
+        &self,
+        service: &ServiceId,
+        plan: &Plan,
+        groups: Vec<Group>,
+    ) -> impl FnOnce() -> Vec<String> + Send + use<> {
+        let worker = WorkerId { service: service.clone(), index: 0 };
+        let limits = Levels::of(&worker, plan);
+        let together = self.tree.as_ref().map(|tree| tree.service(service.as_str())).unwrap_or_default();
+        if let (Some(tree), Some(limits)) = (&self.tree, &limits) {
+            Self::make(tree, &together, &limits.service);
+        }
+        move || {
+            let Some(limits) = limits else { return Vec::new() };
+            let present = together.present();
+            let mut unenforced = of_total(&together.only_for(&present).set_limits(&limits.service));
+            for group in groups {
+                let lines = words::unenforced(&group.set_limits(&limits.worker));
+                unenforced.retain(|line| !lines.contains(line));
+                unenforced.extend(lines);
+            }
+            unenforced
+        }
+    }
+
+    /// The groups of all services together, and of one.
+    pub(crate) fn together(&self, service: Option<&ServiceId>) -> Group {
+        let group = self.tree.as_ref().map(|tree| match service {
+            Some(service) => tree.service(service.as_str()),
+            None => tree.application(),
+        });
+        group.map(|group| group.clone().only_for(&group.present())).unwrap_or_default()
+    }
+
     /// A service's ceiling first: a worker cannot have CPUs that the service has not.
     fn enforce(&self, worker: &WorkerId, group: &Group, limits: &Levels) -> Vec<String> {
         let mut unenforced = Vec::new();
@@ -87,14 +140,18 @@ impl Cgroups {
 
     /// Sets the limits of a group that has no processes of its own. What cannot be made is told like what is not there.
     fn set(&self, group: &Group, limits: &cgroup::Limits) -> Vec<Unenforced> {
+        if let Some(tree) = &self.tree {
+            Self::make(tree, group, limits);
+        }
+        // Where it has been before, a limit may have to be lifted.
+        group.clone().only_for(&group.present()).set_limits(limits)
+    }
+
+    fn make(tree: &Tree, group: &Group, limits: &cgroup::Limits) {
         let needed = limits.controllers();
-        let group = group.clone().only_for(&needed);
-        if let Some(tree) = &self.tree
-            && let Err(error) = tree.make(&group, &needed)
-        {
+        if let Err(error) = tree.make(&group.clone().only_for(&needed), &needed) {
             tracing::warn!("a cgroup cannot be made: {error}");
         }
-        group.set_limits(limits)
     }
 
     fn group(&self, worker: &WorkerId, limits: &Levels) -> Group {
@@ -140,6 +197,10 @@ async fn remove(group: Group) -> io::Result<()> {
         poll.tick().await;
     }
     group.remove()
+}
+
+fn of_total(unenforced: &[Unenforced]) -> Vec<String> {
+    words::unenforced(unenforced).into_iter().map(|line| format!("limits_total: {line}")).collect()
 }
 
 /// The limits that hold for a worker.

@@ -5,12 +5,13 @@
 //!
 //! - `server` accepts, has `roles` find out who it is, and hands requests to `routes`, the one table of what there is and of what
 //!   role it takes.
-//! - Each resource is a file: `status`, `services`, `operations`, `events`, `logs`, `openapi`.
+//! - Each resource is a file: `status`, `services`, `operations`, `limits`, `events`, `logs`, `openapi`.
 //! - `request` reads what came, `body` writes what goes, and `problem` is the one place where errors become replies.
 
 mod body;
 mod command;
 mod events;
+mod limits;
 mod logs;
 mod openapi;
 mod operations;

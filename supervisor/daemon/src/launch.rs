@@ -187,11 +187,8 @@ impl Launcher<'_> {
         env.extend(environment::own(plan, service, worker, &own, &state, &places.control_socket(), &accepts));
         env.insert(life::VARIABLE.to_owned(), mark.to_owned());
         let credentials = (!service.secrets.is_empty()).then(|| places.worker_credentials(worker));
-        env.extend(
-            credentials
-                .as_ref()
-                .map(|folder| (CREDENTIALS_DIRECTORY.to_owned(), folder.display().to_string())),
-        );
+        let folder = credentials.iter().map(|folder| folder.display().to_string());
+        env.extend(folder.map(|folder| (CREDENTIALS_DIRECTORY.to_owned(), folder)));
 
         let view = mounts::View {
             plan,

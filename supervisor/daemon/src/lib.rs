@@ -26,6 +26,7 @@ mod holder;
 mod host_probe;
 mod life;
 mod limit_hits;
+mod limits;
 mod news;
 mod operate;
 mod pace;

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use tokio::io::{Interest, unix::AsyncFd};
-use watt_core::RunId;
-use watt_os::cgroup::{Group, LimitSignal};
+use watt_core::{
+    RunId, ServiceId, WorkerId,
+    plan::{CgroupLimits, Plan},
+};
+use watt_os::cgroup::{Events, Group, LimitSignal};
 
 use crate::{app::App, events::happenings, runs::Task};
 
@@ -16,32 +19,96 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// because there may be a thousand who do. `status` looks by itself.
 const FORK_LOOK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
+/// How often one looks whether a worker is being slowed down.
+const SLOWED_LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// How much of that time it has to have waited for CPU time: less is what a limit is for.
+const SLOWED_BY_CPU_MIN: Duration = Duration::from_secs(1);
+
+/// When the same is told again: it may go on for as long as a worker runs.
+const SLOWED_TOLD_EVERY: Duration = Duration::from_secs(300);
+
+/// News of limits.
+#[derive(Debug)]
+pub(crate) enum LimitNews {
+    /// One of a run may have acted.
+    Hit(RunId),
+    /// One of a run has slowed it down lately, this much.
+    Slowed(RunId, Slowed),
+    /// The kernel has changed ones of a service, but for these.
+    Set(ServiceId, Vec<String>),
+}
+
 impl App {
-    /// A limit may have acted.
-    pub(crate) fn limit_hit(&mut self, id: RunId) {
-        self.out_of_memory(id);
-        self.fork_refused(id);
+    /// There is news of limits.
+    pub(crate) fn limit_news(&mut self, news: LimitNews) {
+        match news {
+            LimitNews::Hit(id) => {
+                self.out_of_memory(id);
+                self.fork_refused(id);
+            }
+            LimitNews::Slowed(id, by) => {
+                if let Some(run) = self.runs.get(&id) {
+                    let within = SLOWED_LOOK_EVERY;
+                    self.events.emit(happenings::SlowedDown {
+                        worker: run.worker.clone(),
+                        run: id,
+                        by,
+                        within,
+                    });
+                }
+            }
+            LimitNews::Set(service, unenforced) => self.limits_set(&service, unenforced),
+        }
     }
 
-    /// Has the kernel tell when a limit of this run acts.
+    /// Has the kernel tell when a limit of this run acts, from now on.
     pub(crate) fn watch_limits(&mut self, id: RunId) {
+        if let Some(run) = self.runs.get_mut(&id) {
+            run.limit_watches.clear();
+        }
         self.watch_memory(id);
         self.watch_processes(id);
+        self.watch_speed(id);
+    }
+
+    /// Looks now and then whether limits slow a run down. The kernel does not tell.
+    fn watch_speed(&mut self, id: RunId) {
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        let slows = |limits: &CgroupLimits| limits.cpu_millis.is_some() || limits.memory_high.is_some();
+        let service = self.plan.services.get(&run.worker.service);
+        if service.is_none_or(|service| !slows(&service.limits.cgroup)) || !run.group.is_usable() {
+            return;
+        }
+        let (group, sender) = (run.group.clone(), self.senders.limit_hits.clone());
+        run.limit_watches.push(Task(tokio::spawn(async move {
+            let mut before = group.events();
+            loop {
+                tokio::time::sleep(SLOWED_LOOK_EVERY).await;
+                let now = group.events();
+                if let Some(by) = Slowed::between(&before, &now) {
+                    if sender.send(LimitNews::Slowed(id, by)).await.is_err() {
+                        return;
+                    }
+                    tokio::time::sleep(SLOWED_TOLD_EVERY).await;
+                }
+                before = group.events();
+            }
+        })));
     }
 
     /// Has the kernel tell of out-of-memory kills, which need not meet the main process.
     fn watch_memory(&mut self, id: RunId) {
         let Some(run) = self.runs.get_mut(&id) else { return };
-        let service = self.plan.services.get(&run.worker.service);
-        if service.is_none_or(|service| service.limits.cgroup.memory.is_none()) || !run.group.is_usable() {
+        if !is_limited(&self.plan, &run.worker, |limits| limits.memory.is_some()) || !run.group.is_usable() {
             return;
         }
-        let (group, counted) = (run.group.clone(), run.oom_kills_before);
+        let (group, counted) = (run.group.clone(), run.oom_kills_told);
         let sender = self.senders.limit_hits.clone();
-        run.tasks.push(Task(tokio::spawn(async move {
+        run.limit_watches.push(Task(tokio::spawn(async move {
             for told in counted.. {
                 out_of_memory(&group, told).await;
-                if sender.send(id).await.is_err() {
+                if sender.send(LimitNews::Hit(id)).await.is_err() {
                     return;
                 }
             }
@@ -60,7 +127,8 @@ impl App {
         let worker = run.worker.clone();
         let limits = self.plan.services.get(&worker.service).map(|service| &service.limits);
         let (limit, whole) = limits.map_or((None, true), |limits| (limits.cgroup.memory, limits.oom_group));
-        self.events.emit(happenings::OutOfMemory { worker, run: id, limit });
+        let peak = run.group.usage().memory_peak;
+        self.events.emit(happenings::OutOfMemory { worker, run: id, limit, peak, kills });
         if whole {
             self.kill(id);
         }
@@ -76,10 +144,10 @@ impl App {
         }
         let (group, counted) = (run.group.clone(), run.pids_refused_before);
         let sender = self.senders.limit_hits.clone();
-        run.tasks.push(Task(tokio::spawn(async move {
+        run.limit_watches.push(Task(tokio::spawn(async move {
             fork_refused(&group, counted).await;
             // The loop has ended when it does not take it.
-            let _ = sender.send(id).await;
+            let _ = sender.send(LimitNews::Hit(id)).await;
         })));
     }
 
@@ -99,6 +167,32 @@ impl App {
             self.events.emit(happenings::PidsLimitMet { worker, run: id, limit, count });
         }
     }
+}
+
+/// How much limits slowed a run down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slowed {
+    /// How long it waited for CPU time, by all its threads together.
+    pub cpu: Duration,
+    /// How often it was held up at `memory_high`.
+    pub memory_high: u64,
+}
+
+impl Slowed {
+    /// `None` when it was not worth a word.
+    fn between(before: &Events, now: &Events) -> Option<Slowed> {
+        let cpu = Duration::from_micros(now.cpu_throttled_us.saturating_sub(before.cpu_throttled_us));
+        let memory_high = now.memory_high_hits.saturating_sub(before.memory_high_hits);
+        let is_slow = cpu >= SLOWED_BY_CPU_MIN || memory_high > 0;
+        is_slow.then_some(Slowed { cpu, memory_high })
+    }
+}
+
+/// Whether a worker has this limit, alone or together with others.
+fn is_limited(plan: &Plan, worker: &WorkerId, has: fn(&CgroupLimits) -> bool) -> bool {
+    let service = plan.services.get(&worker.service);
+    has(&plan.limits)
+        || service.is_some_and(|service| has(&service.limits.cgroup) || has(&service.limits_total))
 }
 
 /// Waits until the kernel has killed a process of the group for memory, after `counted` such kills. For ever where it
@@ -151,5 +245,27 @@ async fn told(signal: LimitSignal, is_so: impl Fn() -> bool) {
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_little_waiting_for_cpu_time_is_not_told() {
+        let events = |cpu_throttled_us, memory_high_hits| Events {
+            cpu_throttled_us,
+            memory_high_hits,
+            ..Events::default()
+        };
+        let before = events(5_000_000, 2);
+        assert_eq!(Slowed::between(&before, &events(5_900_000, 2)), None);
+        let slowed = Slowed { cpu: Duration::from_millis(1500), memory_high: 0 };
+        assert_eq!(Slowed::between(&before, &events(6_500_000, 2)), Some(slowed));
+        let slowed = Slowed { cpu: Duration::ZERO, memory_high: 3 };
+        assert_eq!(Slowed::between(&before, &events(5_000_000, 5)), Some(slowed));
+        // A group that was made anew begins at 0.
+        assert_eq!(Slowed::between(&before, &events(0, 0)), None);
     }
 }

@@ -38,6 +38,8 @@ impl App {
             Command::ServiceOf { line, reply } => answer(reply, Ok(self.service_of(&line))),
             Command::Status { reply } => self.status(reply),
             Command::Inspect { service, reply } => self.inspect(&service, reply),
+            Command::Limits { reply } => self.limits(reply),
+            Command::ChangeLimits { service, change, reply } => self.change_limits(&service, change, reply),
             Command::Await { services, reply } => self.wait_for(services, reply),
             Command::Start { services, reply } => self.operate(services, Goal::Up, Request::Start, reply),
             Command::Restart { services, reply } => self.operate(services, Goal::Up, Request::Restart, reply),
@@ -95,7 +97,7 @@ impl App {
         }
     }
 
-    fn unknown(&self, service: &ServiceId) -> Refusal {
+    pub(crate) fn unknown(&self, service: &ServiceId) -> Refusal {
         Refusal::UnknownService {
             name: service.to_string(),
             known: self.plan.services.keys().cloned().collect(),
@@ -223,7 +225,7 @@ impl App {
 }
 
 /// Sending fails when the client has gone, which is no business of ours.
-fn answer<T>(reply: Reply<T>, answer: Result<T, Refusal>) {
+pub(crate) fn answer<T>(reply: Reply<T>, answer: Result<T, Refusal>) {
     let _ = reply.send(answer);
 }
 

@@ -82,6 +82,8 @@ pub(crate) struct Run {
     pub(crate) probe_sockets: Option<mpsc::Sender<OwnedFd>>,
     /// Signals that are being sent beside the loop.
     pub(crate) acts: Vec<JoinHandle<()>>,
+    /// Tasks that wait for its limits to act.
+    pub(crate) limit_watches: Vec<Task>,
     /// Tasks that end with it.
     pub(crate) tasks: Vec<Task>,
 }
@@ -131,6 +133,7 @@ impl Run {
             watching: None,
             probe_sockets: None,
             acts: Vec::new(),
+            limit_watches: Vec::new(),
             tasks: Vec::new(),
         }
     }

@@ -29,6 +29,7 @@ use crate::{
     doctor, holder, host_probe,
     launch::Host,
     life::Life,
+    limits::{Changes, LIMITS},
     places::Places,
     proxy,
     settings::{GatewayRefusal, Settings, StartError},
@@ -142,7 +143,7 @@ pub(crate) async fn start(
     places.create(uid)?;
     let app = AppName::new(&settings.app).map_err(StartError::Name)?;
     let (sources, plan) = configuration(settings, held)?;
-    let plan = Plan { name: app.clone(), ..plan };
+    let plan = Changes::kept(held.value(LIMITS)).apply(Plan { name: app.clone(), ..plan });
     places.check(&plan)?;
     if !held.has_predecessor() {
         remove_stale(places);

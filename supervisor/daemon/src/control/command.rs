@@ -2,7 +2,7 @@
 //! client that has gone away leaves a closed channel, and what it started goes on.
 
 use tokio::sync::oneshot;
-use watt_api::control::{Inspect, Outcome, Status};
+use watt_api::control::{Inspect, Limits, LimitsChange, LimitsChanged, Outcome, Status};
 use watt_core::{ServiceId, plan::Role};
 
 /// Where an answer goes. Sending fails when the client has gone, which is none of the loop's business.
@@ -34,6 +34,20 @@ pub enum Command {
         service: ServiceId,
         /// The answer.
         reply: Reply<Box<Inspect>>,
+    },
+    /// Limits, with what they bound and did. Always legal.
+    Limits {
+        /// The answer.
+        reply: Reply<Limits>,
+    },
+    /// Change limits of a service in place. Legal at any time.
+    ChangeLimits {
+        /// Which.
+        service: ServiceId,
+        /// How.
+        change: LimitsChange,
+        /// Answered when the kernel has them.
+        reply: Reply<LimitsChanged>,
     },
     /// Wait for services to get ready; nothing is started for it. Always legal.
     Await {
@@ -91,6 +105,8 @@ pub enum Refusal {
         /// The names there are.
         known: Vec<ServiceId>,
     },
+    /// The limits are not what the configuration could have.
+    BadLimits(String),
     /// The application is being shut down.
     ShuttingDown,
 }

@@ -45,6 +45,7 @@ impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Failure {
         match refusal {
             Refusal::UnknownService { name, known } => Failure::UnknownService { name, known },
+            Refusal::BadLimits(message) => Failure::BadRequest { message, hint: None },
             Refusal::ShuttingDown => Failure::Ending,
         }
     }

@@ -2,13 +2,15 @@
 
 use hyper::{Method, Request, Response, body::Incoming};
 use schemars::{Schema, SchemaGenerator};
-use watt_api::control::{Event, Inspect, LogLine, Outcome, Selection, Shutdown, Status};
+use watt_api::control::{
+    Event, Inspect, Limits, LimitsChange, LimitsChanged, LogLine, Outcome, Selection, Shutdown, Status,
+};
 use watt_core::plan::Role;
 
 use super::{
     Control,
     body::Reply,
-    events, logs, openapi,
+    events, limits, logs, openapi,
     operations::{self, Order},
     problem::Failure,
     request::{Query, decoded},
@@ -21,6 +23,8 @@ use super::{
 pub(super) enum Action {
     Status,
     Inspect,
+    Limits,
+    ChangeLimits,
     Order(Order),
     Shutdown,
     Events,
@@ -100,6 +104,28 @@ pub(super) const ROUTES: &[Route] = &[
         query: &[],
         body: None,
         reply: Content::One(SchemaGenerator::subschema_for::<Inspect>),
+    },
+    Route {
+        method: "GET",
+        path: "/v1/limits",
+        action: Action::Limits,
+        role: Role::View,
+        id: "limits",
+        summary: "Limits, with what they bound and did",
+        query: &[],
+        body: None,
+        reply: Content::One(SchemaGenerator::subschema_for::<Limits>),
+    },
+    Route {
+        method: "POST",
+        path: "/v1/limits/{service}",
+        action: Action::ChangeLimits,
+        role: Role::Operate,
+        id: "changeLimits",
+        summary: "Change limits of a service in place, until the application is started anew",
+        query: &[],
+        body: Some(SchemaGenerator::subschema_for::<LimitsChange>),
+        reply: Content::One(SchemaGenerator::subschema_for::<LimitsChanged>),
     },
     order(
         "/v1/await",
@@ -217,6 +243,10 @@ pub(super) async fn answer(
     match route.action {
         Action::Status => status::get(control).await,
         Action::Inspect => services::get(control, &segment.unwrap_or_default()).await,
+        Action::Limits => limits::get(control).await,
+        Action::ChangeLimits => {
+            limits::change(control, &segment.unwrap_or_default(), request.into_body()).await
+        }
         Action::Order(order) => operations::order(control, order, request.into_body()).await,
         Action::Shutdown => operations::shutdown(control, request.into_body()).await,
         Action::Events => events::get(control, &query),

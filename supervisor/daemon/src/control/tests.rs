@@ -17,7 +17,10 @@ use tokio::{
 };
 use watt_api::{
     client::{Client, Error, EventsQuery, LogsQuery},
-    control::{Inspect, Outcome, Problem, Requests, Service, Shutdown, Status, Supervisor, WorkerState},
+    control::{
+        Inspect, Limits, LimitsChanged, Outcome, Problem, Requests, Service, Shutdown, Status, Supervisor,
+        WorkerState,
+    },
 };
 use watt_core::{RunId, ServiceId, WorkerId};
 
@@ -113,6 +116,13 @@ async fn scripted_loop(mut commands: mpsc::Receiver<Command>, tell: mpsc::Unboun
             Command::ServiceOf { reply, .. } => drop(reply.send(Ok(None))),
             Command::Names { reply } => drop(reply.send(Ok(known()))),
             Command::Status { reply } => drop(reply.send(Ok(Box::new(status())))),
+            Command::Limits { reply } => drop(reply.send(Ok(Limits { groups: Vec::new() }))),
+            Command::ChangeLimits { change, reply, .. } if change.limits.is_empty() => {
+                let _ = reply.send(Ok(LimitsChanged::default()));
+            }
+            Command::ChangeLimits { reply, .. } => {
+                let _ = reply.send(Err(Refusal::BadLimits("`memory` of less than 1M".into())));
+            }
             Command::Inspect { service, reply } if known().contains(&service) => {
                 let _ = reply.send(Ok(Box::new(inspect(service.as_str()))));
             }
@@ -215,6 +225,8 @@ async fn wrong_requests_are_told_what_is_wrong() {
         assert!(words.contains(text), "{method} {path}: {words:?} does not say {text:?}");
     };
     check("GET", "/", "", 404, "unknown_path", "there is no /").await;
+    let limits = r#"{"limits":{"memory":"1"}}"#;
+    check("POST", "/v1/limits/api", limits, 400, "bad_request", "less than 1M").await;
     check("GET", "/v1/nothing", "", 404, "unknown_path", "/v1/openapi.json").await;
     check("POST", "/v1/status", "", 405, "bad_method", "use GET").await;
     check("BREW", "/v1/stop", "", 405, "bad_method", "use POST").await;

@@ -46,6 +46,11 @@ impl Group {
         self
     }
 
+    /// The v1 hierarchies in which it is there.
+    pub fn present(&self) -> BTreeSet<Controller> {
+        self.legacy.iter().filter(|(_, dir)| dir.exists()).map(|(controller, _)| *controller).collect()
+    }
+
     /// The v2 directory, for `CLONE_INTO_CGROUP` of clone3(2). `None` without v2.
     pub fn open_unified(&self) -> io::Result<Option<OwnedFd>> {
         let Some(path) = &self.unified else { return Ok(None) };

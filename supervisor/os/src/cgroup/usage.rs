@@ -24,8 +24,14 @@ pub struct Events {
     pub oom_kills: u64,
     /// Times the memory limit was met, by reclaim too. Recent kernels leave it at 0 on v1 (seen with 6.18).
     pub memory_limit_hits: u64,
+    /// Times it was slowed down at `memory_high`; v1 has no such limit.
+    pub memory_high_hits: u64,
     /// Forks refused for the limit of processes.
     pub pids_limit_hits: u64,
+    /// Periods in which its CPU time was used up (`nr_throttled` of `cpu.stat`).
+    pub cpu_throttled: u64,
+    /// How long it waited in them, in microseconds.
+    pub cpu_throttled_us: u64,
 }
 
 impl Group {
@@ -54,12 +60,26 @@ impl Group {
             (None, Some(dir)) => unified_memory_events(dir),
             (None, None) => Events::default(),
         };
-        Events { pids_limit_hits: self.pids_limit_hits(), ..memory }
+        let (cpu_throttled, cpu_throttled_us) = self.cpu_throttled();
+        Events { pids_limit_hits: self.pids_limit_hits(), cpu_throttled, cpu_throttled_us, ..memory }
     }
 
     /// Reads the last of [`Events`] alone.
     pub fn pids_limit_hits(&self) -> u64 {
         self.pids_directory().and_then(|dir| value(dir, "pids.events", "max")).unwrap_or(0)
+    }
+
+    /// Reads [`Events::cpu_throttled`] and how long that was.
+    fn cpu_throttled(&self) -> (u64, u64) {
+        let (dir, key, per_us) = match (self.legacy.get(&Controller::Cpu), &self.unified) {
+            // v1 counts in nanoseconds (scheduler/sched-bwc.rst).
+            (Some(dir), _) => (dir, "throttled_time", 1000),
+            (None, Some(dir)) => (dir, "throttled_usec", 1),
+            (None, None) => return (0, 0),
+        };
+        let text = file::read(&dir.join("cpu.stat")).unwrap_or_default();
+        let number = |key| file::keyed(&text, key).unwrap_or(0);
+        (number("nr_throttled"), number(key) / per_us)
     }
 
     /// Where processes are counted.
@@ -68,10 +88,11 @@ impl Group {
     }
 }
 
-/// v2 lists its threads without a controller; those of groups that the service made below are not among them.
+/// v2 lists the threads of each group without a controller.
 fn unified_threads(dir: &Path) -> Option<u64> {
     let threads = file::read(&dir.join("cgroup.threads")).ok()?;
-    u64::try_from(threads.lines().count()).ok()
+    let below = file::subdirectories(dir).into_iter().filter_map(|name| unified_threads(&dir.join(name)));
+    u64::try_from(threads.lines().count()).ok().map(|own| own + below.sum::<u64>())
 }
 
 fn unified_cpu_us(dir: &Path) -> Option<u64> {
@@ -87,7 +108,7 @@ fn legacy_memory_events(dir: &Path) -> Events {
             .iter()
             .filter_map(|name| file::number(&dir.join(name)))
             .fold(0, u64::saturating_add),
-        pids_limit_hits: 0,
+        ..Events::default()
     }
 }
 
@@ -96,7 +117,8 @@ fn unified_memory_events(dir: &Path) -> Events {
     Events {
         oom_kills: file::keyed(&text, "oom_kill").unwrap_or(0),
         memory_limit_hits: file::keyed(&text, "max").unwrap_or(0),
-        pids_limit_hits: 0,
+        memory_high_hits: file::keyed(&text, "high").unwrap_or(0),
+        ..Events::default()
     }
 }
 
@@ -116,15 +138,23 @@ mod tests {
         let put = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
         put("memory.current", "1048576\n");
         put("memory.peak", "2097152\n");
-        put("cpu.stat", "usage_usec 77\nuser_usec 70\nsystem_usec 7\n");
+        put("cpu.stat", "usage_usec 77\nnr_throttled 5\nthrottled_usec 600\n");
         put("pids.current", "3\n");
-        put("memory.events", "low 0\nhigh 0\nmax 9\noom 2\noom_kill 1\noom_group_kill 1\n");
+        put("memory.events", "low 0\nhigh 3\nmax 9\noom 2\noom_kill 1\noom_group_kill 1\n");
         put("pids.events", "max 4\n");
         let group = Group { unified: Some(dir.path().into()), legacy: BTreeMap::new() };
         let expected =
             Usage { memory: Some(1 << 20), memory_peak: Some(2 << 20), cpu_us: Some(77), pids: Some(3) };
         assert_eq!(group.usage(), expected);
-        assert_eq!(group.events(), Events { oom_kills: 1, memory_limit_hits: 9, pids_limit_hits: 4 });
+        let expected = Events {
+            oom_kills: 1,
+            memory_limit_hits: 9,
+            memory_high_hits: 3,
+            pids_limit_hits: 4,
+            cpu_throttled: 5,
+            cpu_throttled_us: 600,
+        };
+        assert_eq!(group.events(), expected);
     }
 
     #[test]
