@@ -115,13 +115,17 @@ impl Cgroups {
         }
     }
 
-    /// The groups of all services together, and of one.
-    pub(crate) fn together(&self, service: Option<&ServiceId>) -> Group {
-        let group = self.tree.as_ref().map(|tree| match service {
-            Some(service) => tree.service(service.as_str()),
-            None => tree.application(),
-        });
-        group.map(|group| group.clone().only_for(&group.present())).unwrap_or_default()
+    /// The group of all services together. In v1 only hierarchies that its ceiling needs have all processes.
+    pub(crate) fn application(&self, ceiling: &CgroupLimits) -> Group {
+        let group = self.tree.as_ref().map(Tree::application).unwrap_or_default();
+        group.only_for(&of_ceiling(ceiling).controllers())
+    }
+
+    /// The group of all workers of a service, which are in the same hierarchies.
+    pub(crate) fn service(&self, service: &ServiceId) -> Group {
+        let group = self.tree.as_ref().map(|tree| tree.service(service.as_str())).unwrap_or_default();
+        let present = group.present();
+        group.only_for(&present)
     }
 
     /// A service's ceiling first: a worker cannot have CPUs that the service has not.

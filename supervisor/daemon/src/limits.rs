@@ -127,10 +127,11 @@ impl App {
 
     /// Puts together what is bounded, and has the rest read beside the loop.
     pub(crate) fn limits(&self, reply: Reply<Limits>) {
-        let mut groups = vec![(self.cgroups.together(None), limited(None, None, &self.plan.limits))];
+        let mut groups =
+            vec![(self.cgroups.application(&self.plan.limits), limited(None, None, &self.plan.limits))];
         for (id, service) in &self.plan.services {
             let together = limited(Some(id), None, &service.limits_total);
-            groups.push((self.cgroups.together(Some(id)), together));
+            groups.push((self.cgroups.service(id), together));
             let runs = self.runs.values().filter(|run| run.worker.service == *id);
             groups.extend(runs.map(|run| {
                 (run.group.clone(), limited(Some(id), Some(run.worker.index), &service.limits.cgroup))
