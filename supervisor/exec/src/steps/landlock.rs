@@ -5,6 +5,8 @@
 //!
 //! What the kernel's ABI does not know is left out: the probe has told how far it goes, and whoever made the plan knows.
 
+use std::path::Path;
+
 use watt_os::landlock::{self, Domain, file, scope};
 
 use crate::{
@@ -27,13 +29,16 @@ pub(crate) fn enter(stage: &mut Stage<'_>) -> Result<(), StepError> {
 /// Makes it, if there is anything that the kernel can refuse.
 fn domain(plan: &Landlock) -> Result<Option<Domain>, StepError> {
     let abi = landlock::abi().unwrap_or(0);
-    let handled = rights(plan.handled) & landlock::known_files(abi);
+    let handled = handled(plan.handled, abi);
     let scopes = [(plan.abstract_sockets, scope::ABSTRACT_UNIX_SOCKET), (plan.signals, scope::SIGNAL)];
     let scopes = chosen(&scopes) & landlock::known_scopes(abi);
     if handled == 0 && scopes == 0 {
         return Ok(None);
     }
     let domain = Domain::new(handled, scopes).about("domain")?;
+    if !plan.handled.make && handled & file::REFER != 0 {
+        domain.allow(Path::new("/"), file::REFER).about("/")?;
+    }
     for LandlockRule { path, access, optional } in &plan.rules {
         match domain.allow(path, rights(*access)) {
             Err(error) if *optional && is_missing(&error) => {}
@@ -41,6 +46,19 @@ fn domain(plan: &Landlock) -> Result<Option<Domain>, StepError> {
         }
     }
     Ok(Some(domain))
+}
+
+/// What the kernel is to refuse of files. A domain that has a say in files refuses to move and link them from one folder to
+/// another, asked or not (landlock(7), LANDLOCK_ACCESS_FS_REFER): where making files is left alone that is handled,
+/// to be allowed everywhere. The first ABI cannot allow it, so that there files are left alone altogether.
+fn handled(wanted: FileAccess, abi: u32) -> u64 {
+    let known = landlock::known_files(abi);
+    let handled = rights(wanted) & known;
+    match known & file::REFER {
+        _ if wanted.make || handled == 0 => handled,
+        0 => 0,
+        refer => handled | refer,
+    }
 }
 
 /// The kernel's rights for ours.

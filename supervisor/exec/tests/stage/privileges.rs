@@ -147,6 +147,26 @@ fn has_landlock() -> bool {
     watt_os::landlock::abi().is_ok_and(|abi| abi >= 6)
 }
 
+/// A domain that has a say in files refuses what crosses folders by itself.
+#[test]
+fn files_move_between_folders_where_making_them_is_left_alone() {
+    if !has_landlock() {
+        return println!("this kernel's Landlock is too old");
+    }
+    let devices = FileAccess { devices: true, ..FileAccess::default() };
+    let rule = LandlockRule { path: "/dev".into(), access: devices, optional: true };
+    let landlock = Landlock { handled: devices, rules: vec![rule], ..Landlock::default() };
+    let folder = folder();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
+    let script = format!(
+        "cd {} && mkdir a b && echo x > a/one && perl -e 'rename(\"a/one\", \"b/one\") && link(\"b/one\", \"a/two\") or die $!' \
+         && echo moved; rm -rf a b",
+        folder.path().display()
+    );
+    let plan = |landlock| LaunchPlan { landlock, no_new_privs: true, ..shell(&script) };
+    check(|_| plan(Some(landlock.clone())), "moved\n");
+}
+
 #[test]
 fn landlock_refuses_files_even_to_root() {
     if !has_landlock() {
