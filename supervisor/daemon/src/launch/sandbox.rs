@@ -14,6 +14,9 @@ use watt_exec::plan::{Capabilities, FileAccess, HostName, Landlock, LandlockRule
 use super::{Host, accounts::Account};
 use crate::filter;
 
+/// The first ABI of Landlock that knows signals and abstract sockets (landlock(7)).
+const LANDLOCK_WITH_SCOPES: u32 = 6;
+
 /// Which walls this host can put around a worker.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Abilities {
@@ -254,6 +257,10 @@ impl Left {
 
     fn landlock(&mut self, host: &Host) {
         self.unless(host.walls.landlock > 0, "landlock", |s| s.landlock, |s| s.landlock = false);
+        // In a PID namespace of its own a worker finds no other process to send a signal to.
+        if self.sandbox.landlock && !self.sandbox.private_pids && host.walls.landlock < LANDLOCK_WITH_SCOPES {
+            self.missing.push("landlock's hold on signals and abstract sockets (Linux 6.12)");
+        }
     }
 
     fn rights(&mut self, host: &Host) {
@@ -396,6 +403,7 @@ mod tests {
         let walls = Abilities { landlock: 1, ..testing::HOST.walls };
         let (plan, missing) = plan(&Host { walls, ..testing::HOST }, Profile::Standard, |_| {});
         let landlock = plan.landlock.unwrap();
-        assert!(missing.is_empty() && landlock.handled.devices && !landlock.handled.write);
+        assert!(landlock.handled.devices && !landlock.handled.write);
+        assert_eq!(missing, ["landlock's hold on signals and abstract sockets (Linux 6.12)"]);
     }
 }
