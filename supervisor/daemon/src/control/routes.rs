@@ -120,7 +120,7 @@ pub(super) const ROUTES: &[Route] = &[
         method: "POST",
         path: "/v1/limits/{service}",
         action: Action::ChangeLimits,
-        role: Role::Operate,
+        role: Role::Admin,
         id: "changeLimits",
         summary: "Change limits of a service in place, until the application is started anew",
         query: &[],
