@@ -95,6 +95,7 @@ impl Commands {
 
     pub(crate) fn failed(&mut self, run: u64, reason: String) {
         self.tell(run, News::Failed(reason));
+        self.running.remove(&run);
     }
 
     pub(crate) fn ended(&mut self, run: u64, exit: WaitStatus) {
