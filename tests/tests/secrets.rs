@@ -195,7 +195,8 @@ services: { shop: { command: sh show.sh, listen: none, secrets: [db] } }",
     });
 }
 
-/// A sibling has the folder's path, and finds nothing there; nor does it find the file that the value came from.
+/// A sibling has the folder's path, and finds nothing there; nor does it find what the values came from: a file, `.env`, the
+/// folder that systemd made for watt's unit.
 #[test]
 fn a_sibling_finds_none() {
     for_each_user(|user| {
@@ -204,6 +205,8 @@ fn a_sibling_finds_none() {
             "ls {0}/credentials/shop/0 || echo no folder
              cat {0}/credentials/shop/0/db || echo no secret
              grep . {1}/keys/file || echo no source
+             grep . {1}/.env || echo no variable
+             grep . {1}/unit/shop.db || echo no credential
              echo tried; exec sleep 1000",
             app.runtime().display(),
             app.dir.display()
@@ -217,9 +220,13 @@ fn a_sibling_finds_none() {
                 "{before}  other: {{ path: watch, command: sh try.sh, listen: none, depends_on: {{ shop: started }} }}\n"
             ),
         );
-        app.up();
+        app.write("unit/shop.db", "by systemd");
+        let unit = app.dir.join("unit");
+        let output =
+            app.wattctl(&["up", "-d"]).env("CREDENTIALS_DIRECTORY", unit).output().expect("wattctl runs");
+        assert!(output.status.success(), "{}", watt_tests::printed(&output));
         let lines = said(&app, "other", "tried", 1);
-        for expected in ["no folder", "no secret", "no source"] {
+        for expected in ["no folder", "no secret", "no source", "no variable", "no credential"] {
             assert!(lines.iter().any(|line| line == expected), "{user:?}: {expected} in {lines:#?}");
         }
         app.down();

@@ -18,7 +18,10 @@ use watt_core::{
 use watt_exec::plan::{HiddenFolder, HideProcesses, Mount};
 
 use super::{Host, sandbox::Walls};
-use crate::places::{Places, WorkerPlaces};
+use crate::{
+    places::{Places, WorkerPlaces},
+    secrets::CREDENTIALS_DIRECTORY,
+};
 
 /// Temporary folders.
 const TEMPORARY: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
@@ -243,8 +246,8 @@ impl View<'_> {
         mounts.collect()
     }
 
-    /// Folders of other services that nobody shares with this one, and files of secrets: who is to have one gets it in
-    /// `$CREDENTIALS_DIRECTORY`.
+    /// Folders of other services that nobody shares with this one, and what secrets are read from: who is to have one gets
+    /// it in a `$CREDENTIALS_DIRECTORY` of its own.
     fn other_services(&self) -> Vec<Mount> {
         let sandbox = &self.walls.sandbox;
         if !sandbox.protect_services {
@@ -265,11 +268,31 @@ impl View<'_> {
                 closed.push(folder);
             }
         }
-        let secrets = self.plan.secrets.values().filter_map(|secret| match secret {
-            Secret::File(file) if !self.is_named(file) => Some(file),
-            Secret::File(_) | Secret::Environment(_) | Secret::Credential(_) | Secret::Command(_) => None,
-        });
+        let secrets = self.sources_of_secrets();
+        let secrets = secrets.iter().filter(|source| !self.is_named(source));
         closed.into_iter().chain(secrets).map(inaccessible).collect()
+    }
+
+    /// Files with values of secrets, and the folder of those that systemd gave to watt's unit: modes of files do not keep a
+    /// service of the same user from them.
+    fn sources_of_secrets(&self) -> Vec<PathBuf> {
+        let files = self.plan.secrets.values().filter_map(|secret| match secret {
+            Secret::File(file) => Some(file.clone()),
+            Secret::Environment(_) => Some(self.dotenv()),
+            Secret::Credential(_) | Secret::Command(_) => None,
+        });
+        let unit = self.inherited.get(CREDENTIALS_DIRECTORY).map(PathBuf::from);
+        // systemd's is absolute, and has no application in it.
+        let is_around_us =
+            |folder: &Path| self.service.path.starts_with(folder) || self.plan.root.starts_with(folder);
+        let unit = unit.filter(|folder| folder.is_absolute() && !is_around_us(folder));
+        let sources: BTreeSet<PathBuf> = files.chain(unit).collect();
+        sources.into_iter().collect()
+    }
+
+    /// The variables beside the configuration.
+    fn dotenv(&self) -> PathBuf {
+        self.plan.file.with_file_name(".env")
     }
 
     /// Whether a rule of the operator is about this path, or something in it.
@@ -286,13 +309,16 @@ impl View<'_> {
         })
     }
 
-    /// The application's configuration cannot be written: by the next reload it decides about this sandbox, too.
+    /// The application's configuration cannot be written: by the next reload it decides about this sandbox, too. What
+    /// secrets are read from is covered already.
     fn configuration(&self) -> Vec<Mount> {
         if !self.walls.sandbox.protect_services {
             return Vec::new();
         }
-        let files = [self.plan.file.clone(), self.plan.file.with_file_name(".env")];
-        files.into_iter().filter(|file| !self.is_named(file)).map(read_only).collect()
+        let secrets = self.sources_of_secrets();
+        let files = [self.plan.file.clone(), self.dotenv()];
+        let files = files.into_iter().filter(|file| !self.is_named(file) && !secrets.contains(file));
+        files.map(read_only).collect()
     }
 
     /// The files that give the mesh its names. Only the hosts file makes sense on the host's network, where the

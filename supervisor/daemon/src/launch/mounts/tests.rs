@@ -170,3 +170,46 @@ fn files_of_secrets_are_closed_to_everybody() {
     let closed = "closed /srv/shop/keys/key".to_owned();
     assert!(with(Profile::Standard).contains(&closed) && !with(Profile::Off).contains(&closed));
 }
+
+#[test]
+fn the_units_credentials_are_closed_to_everybody() {
+    let check = |profile, folder: &str, named: Option<&str>, closed: bool| {
+        let inherited = [("CREDENTIALS_DIRECTORY".to_owned(), folder.to_owned())].into();
+        let words = words_with(profile, &inherited, |plan, sandbox| {
+            plan.root = "/srv/shop".into();
+            sandbox.paths.extend(named.map(read_only_rule));
+        });
+        assert_eq!(words.contains(&format!("closed {folder}")), closed, "{folder}: {words:#?}");
+    };
+    let unit = "/run/credentials/shop.service";
+    check(Profile::Standard, unit, None, true);
+    check(Profile::Strict, unit, None, true);
+    check(Profile::Off, unit, None, false);
+    check(Profile::Standard, unit, Some("/run/credentials/shop.service/public"), false);
+    check(Profile::Standard, "run/credentials", None, false);
+    // Whoever set this, it is not to take the application away.
+    check(Profile::Standard, "/srv", None, false);
+}
+
+#[test]
+fn variables_that_are_secrets_are_closed_with_their_file() {
+    let check = |secret: Option<Secret>, named: Option<&str>, expected: &[&str]| {
+        let words = words(Profile::Standard, |plan, sandbox| {
+            plan.file = "/srv/shop/watt.yaml".into();
+            plan.secrets.extend(secret.map(|secret| ("key".into(), secret)));
+            sandbox.paths.extend(named.map(read_only_rule));
+        });
+        let about: Vec<&String> = words.iter().filter(|word| word.ends_with("/.env")).collect();
+        assert_eq!(about, expected, "{words:#?}");
+        assert!(words.contains(&"ro /srv/shop/watt.yaml".to_owned()), "{words:#?}");
+    };
+    let variable = || Some(Secret::Environment("KEY".into()));
+    check(variable(), None, &["closed /srv/shop/.env"]);
+    check(variable(), Some("/srv/shop/.env"), &["ro /srv/shop/.env"]);
+    check(Some(Secret::Credential("key".into())), None, &["ro /srv/shop/.env"]);
+    check(None, None, &["ro /srv/shop/.env"]);
+}
+
+fn read_only_rule(path: &str) -> PathRule {
+    PathRule { access: PathAccess::ReadOnly, path: path.into(), optional: false }
+}
