@@ -141,7 +141,9 @@ fn a_fork_bomb_meets_its_limit_of_processes() {
     app.down();
 }
 
+/// Without a sandbox, of which older kernels do not enforce everything either.
 const CEILINGS: &str = r#"
+sandbox: off
 limits: { pids: 60 }
 services:
   api:
@@ -317,7 +319,8 @@ fn what_an_ordinary_user_cannot_have_enforced_is_named() {
     let app = App::case("", User::Ordinary);
     app.write(
         "watt.yaml",
-        &HOG.replace("services/hog.py", "services/web.py").replace("listen: none", "listen: auto"),
+        &HOG.replace("services/hog.py", "services/web.py")
+            .replace("listen: none", "listen: auto\n    sandbox: off"),
     );
     let output = app.run(&["up", "-d"]);
     assert!(output.status.success(), "{}", watt_tests::printed(&output));
