@@ -2,8 +2,8 @@
 //!
 //! What comes later lies over what came before ([`Mount`]): first how much of the system can be written, then file systems
 //! of the kernel's, then folders that are emptied. After these the application's own folder is put back where it was
-//! covered, then come the folders of other services, the operator's own rules, the configuration, and the files that give
-//! the mesh its names.
+//! covered, then come the folders of other services, the operator's own rules, what secrets are read from, sockets that lead
+//! out, the configuration, and the files that give the mesh its names.
 //! Last of all watt's own folders are hidden, whatever was said before.
 
 use std::{
@@ -11,6 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nix::unistd::geteuid;
 use watt_core::{
     plan::{Network, Plan, Secret, Service},
     sandbox::{PathAccess, PathRule, ProtectHome, ProtectProc, ProtectSystem, Sandbox},
@@ -53,6 +54,26 @@ const MODULES: [&str; 2] = ["/usr/lib/modules", "/lib/modules"];
 /// The kernel's log.
 const KERNEL_LOGS: [&str; 2] = ["/proc/kmsg", "/dev/kmsg"];
 
+/// Whoever may speak to these has others do what he may not: start processes outside of his sandbox.
+const MANAGERS: [&str; 5] = [
+    "/run/systemd/private",
+    "/run/dbus/system_bus_socket",
+    "/run/docker.sock",
+    "/run/podman",
+    "/run/containerd",
+];
+
+/// The same of a user's own, in `/run/user/UID`.
+const MANAGERS_OF_USERS: [&str; 4] = ["systemd", "bus", "docker.sock", "podman"];
+
+/// Where the host's resolvers answer, which look past the mesh and its rules for names. Not their folder: `/etc/resolv.conf` is
+/// often a link into it.
+const RESOLVERS: [&str; 3] = [
+    "/run/systemd/resolve/io.systemd.Resolve",
+    "/run/systemd/resolve/io.systemd.Resolve.Monitor",
+    "/run/nscd/socket",
+];
+
 /// What the list is made from.
 pub(super) struct View<'a> {
     pub(super) plan: &'a Plan,
@@ -85,6 +106,7 @@ pub(super) fn list(view: &View<'_>) -> Vec<Mount> {
     mounts.extend(view.put_back(&covered));
     mounts.extend(view.other_services());
     mounts.extend(sandbox.paths.iter().map(rule));
+    mounts.extend(view.out_of_reach().into_iter().map(inaccessible));
     mounts.extend(view.configuration());
     mounts.extend(view.name_files());
     mounts.extend(view.own_folders());
@@ -246,8 +268,7 @@ impl View<'_> {
         mounts.collect()
     }
 
-    /// Folders of other services that nobody shares with this one, and what secrets are read from: who is to have one gets
-    /// it in a `$CREDENTIALS_DIRECTORY` of its own.
+    /// Folders of other services that nobody shares with this one.
     fn other_services(&self) -> Vec<Mount> {
         let sandbox = &self.walls.sandbox;
         if !sandbox.protect_services {
@@ -268,9 +289,25 @@ impl View<'_> {
                 closed.push(folder);
             }
         }
-        let secrets = self.sources_of_secrets();
-        let secrets = secrets.iter().filter(|source| !self.is_named(source));
-        closed.into_iter().chain(secrets).map(inaccessible).collect()
+        closed.into_iter().map(inaccessible).collect()
+    }
+
+    /// What secrets are read from (who is to have one gets it in a `$CREDENTIALS_DIRECTORY` of its own), and sockets that lead
+    /// out of the sandbox, but for what a rule names. A rule for a folder around them opens none.
+    fn out_of_reach(&self) -> Vec<PathBuf> {
+        let mut paths = Vec::new();
+        if self.walls.sandbox.protect_services {
+            paths.extend(self.sources_of_secrets());
+            paths.extend(MANAGERS.map(PathBuf::from));
+            let uid = self.walls.account.as_ref().map_or(geteuid().as_raw(), |account| account.identity.uid);
+            let own = PathBuf::from(format!("/run/user/{uid}"));
+            paths.extend(MANAGERS_OF_USERS.map(|name| own.join(name)));
+        }
+        if self.network == Network::Private {
+            paths.extend(RESOLVERS.map(PathBuf::from));
+        }
+        paths.retain(|path| !self.is_named(path));
+        paths
     }
 
     /// Files with values of secrets, and the folder of those that systemd gave to watt's unit: modes of files do not keep a
@@ -295,8 +332,12 @@ impl View<'_> {
         self.plan.file.with_file_name(".env")
     }
 
-    /// Whether a rule of the operator is about this path, or something in it.
+    /// Whether a rule of the operator is about this path, or something in it. `/var/run` is another name of `/run`.
     fn is_named(&self, path: &Path) -> bool {
+        let is_in = |named: &Path| match named.strip_prefix("/var/run") {
+            Ok(below) => Path::new("/run").join(below).starts_with(path),
+            Err(_) => named.starts_with(path),
+        };
         self.walls.sandbox.paths.iter().any(|rule| {
             let source = match &rule.access {
                 PathAccess::Bind { source, .. } => source,
@@ -305,7 +346,7 @@ impl View<'_> {
                 | PathAccess::Inaccessible
                 | PathAccess::Temporary => &rule.path,
             };
-            source.starts_with(path) || rule.path.starts_with(path)
+            is_in(source) || is_in(&rule.path)
         })
     }
 

@@ -57,7 +57,10 @@ fn in_words(mount: &Mount) -> String {
     }
 }
 
-const OWN: [&str; 3] = [
+const OWN: [&str; 6] = [
+    "closed /run/systemd/resolve/io.systemd.Resolve",
+    "closed /run/systemd/resolve/io.systemd.Resolve.Monitor",
+    "closed /run/nscd/socket",
     "bind /run/watt/shop/hosts /etc/hosts ro",
     "hide /var/lib/watt but /var/lib/watt/shop/services/api",
     "hide /run/watt but /run/watt/shop/workers/api/0",
@@ -208,6 +211,46 @@ fn variables_that_are_secrets_are_closed_with_their_file() {
     check(variable(), Some("/srv/shop/.env"), &["ro /srv/shop/.env"]);
     check(Some(Secret::Credential("key".into())), None, &["ro /srv/shop/.env"]);
     check(None, None, &["ro /srv/shop/.env"]);
+}
+
+/// A folder that may be written is shown again with all that is in it.
+#[test]
+fn a_rule_for_a_folder_opens_no_secrets_in_it() {
+    let words = words(Profile::Strict, |plan, sandbox| {
+        plan.file = "/srv/shop/watt.yaml".into();
+        plan.secrets.insert("variable".into(), Secret::Environment("KEY".into()));
+        plan.secrets.insert("file".into(), Secret::File("/srv/shop/key".into()));
+        let access = PathAccess::ReadWrite;
+        sandbox.paths.push(PathRule { access, path: "/srv/shop".into(), optional: false });
+    });
+    let at = |line: &str| words.iter().position(|word| word == line).unwrap_or_else(|| panic!("{words:#?}"));
+    for closed in ["closed /srv/shop/.env", "closed /srv/shop/key"] {
+        assert!(at(closed) > at("rw /srv/shop"), "{words:#?}");
+    }
+}
+
+#[test]
+fn sockets_that_lead_out_are_closed_unless_a_rule_names_them() {
+    let check = |profile, socket: &str, named: Option<&str>, network, closed: bool| {
+        let words = words(profile, |plan, sandbox| {
+            plan.services.values_mut().for_each(|service| service.network = network);
+            sandbox.paths.extend(named.map(read_only_rule));
+        });
+        assert_eq!(words.contains(&format!("closed {socket}")), closed, "{socket}: {words:#?}");
+    };
+    let bus = format!("/run/user/{}/bus", geteuid());
+    for socket in [bus.as_str(), "/run/dbus/system_bus_socket", "/run/docker.sock"] {
+        check(Profile::Standard, socket, None, Network::Host, true);
+        check(Profile::Off, socket, None, Network::Private, false);
+        check(Profile::Standard, socket, Some(socket), Network::Private, false);
+    }
+    check(Profile::Standard, "/run/docker.sock", Some("/var/run/docker.sock"), Network::Private, false);
+    check(Profile::Standard, "/run/docker.sock", Some("/run"), Network::Private, true);
+    for resolver in RESOLVERS {
+        check(Profile::Standard, resolver, None, Network::Private, true);
+        check(Profile::Standard, resolver, None, Network::Host, false);
+        check(Profile::Standard, resolver, Some(resolver), Network::Private, false);
+    }
 }
 
 fn read_only_rule(path: &str) -> PathRule {
