@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Stdio},
 };
@@ -240,5 +241,23 @@ services:
         let status = String::from_utf8_lossy(&app.run(&["status"]).stdout).into_owned();
         assert!(status.contains("failed") && status.contains("to stderr"), "{status}");
         app.down();
+    });
+}
+
+#[test]
+fn an_application_that_is_stopped_from_elsewhere_ended_well() {
+    for_each_user(|user| {
+        let talks =
+            "services: { talks: { command: [sh, -c, 'echo here; exec sleep 1000'], listen: none } }\n";
+        let app = App::yaml(talks, user);
+        let up = app.wattctl(&["up"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut up = up.expect("wattctl runs");
+        let mut output = BufReader::new(up.stdout.take().expect("a pipe"));
+        // From here on it follows the log.
+        output.read_line(&mut String::new()).expect("a line");
+        app.down();
+        let ended = up.wait_with_output().expect("it ends");
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.success() && said.contains("stopped from elsewhere"), "{user:?}: {said}");
     });
 }

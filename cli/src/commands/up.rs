@@ -76,9 +76,14 @@ pub async fn run(arguments: args::Up) -> Outcome {
     let json_lines = json || !std::io::stdout().is_terminal();
     tokio::select! {
         followed = super::logs::stream(&running, &client, query, json_lines) => {
-            followed?;
+            if let Err(failure) = &followed && failure.exit != Exit::NotRunning {
+                return followed.map(|()| Exit::Ok);
+            }
             running.gone().await?;
-            let _ = spawner.wait();
+            // How the log's connection ended says little; how the spawner ended says whether this was meant.
+            if !spawner.wait().is_ok_and(|ended| ended.success()) {
+                followed?;
+            }
             out::say(&format!("{app} was stopped from elsewhere"));
             Ok(Exit::Ok)
         }
