@@ -76,14 +76,9 @@ pub async fn run(arguments: args::Up) -> Outcome {
     let json_lines = json || !std::io::stdout().is_terminal();
     tokio::select! {
         followed = super::logs::stream(&running, &client, query, json_lines) => {
-            if let Err(failure) = &followed && failure.exit != Exit::NotRunning {
-                return followed.map(|()| Exit::Ok);
-            }
+            followed?;
             running.gone().await?;
-            // How the log's connection ended says little; how the spawner ended says whether this was meant.
-            if !spawner.wait().is_ok_and(|ended| ended.success()) {
-                followed?;
-            }
+            let _ = spawner.wait();
             out::say(&format!("{app} was stopped from elsewhere"));
             Ok(Exit::Ok)
         }

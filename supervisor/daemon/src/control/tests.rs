@@ -347,6 +347,19 @@ async fn logs_are_read_and_followed() {
     check(LogsQuery { services: vec!["web".into(), "web".into()], ..LogsQuery::default() }, &[]).await;
 }
 
+/// Who has read what there is, and waits for more that does not come, is not cut off.
+#[tokio::test]
+async fn the_end_of_the_server_is_the_end_of_a_quiet_log() {
+    let mut fixture = Fixture::new().await;
+    let mut stdout = attach(&fixture, "api", 1);
+    stdout.write_all(b"one\n").unwrap();
+    let query = LogsQuery { follow: true, ..LogsQuery::default() };
+    let mut lines = fixture.client.logs(&query).await.unwrap();
+    assert_eq!(soon(lines.next()).await.unwrap().unwrap().text.as_deref(), Some("one"));
+    drop(fixture.stop.take());
+    assert!(soon(lines.next()).await.is_none(), "it ends, and does not break");
+}
+
 #[tokio::test]
 async fn a_slow_client_holds_nobody_up() {
     let fixture = Fixture::new().await;

@@ -66,9 +66,10 @@ impl Output {
         Output { logs, question, stage: Stage::Ask }
     }
 
-    /// The next lines, at least one; `None` at the end. One that follows ends with the reading of output, or with the
+    /// The next lines; no line, once, when the past has been given out, so that from then on it [is live](Self::is_live) while
+    /// one waits; `None` at the end. One that follows ends with the reading of output, or with the
     /// run it is about. Lines to come that were dropped from memory before they could be read are replaced by one with
-    /// `skipped`. While it [is live](Self::is_live), a future that is dropped loses nothing.
+    /// `skipped`. While it is live, a future that is dropped loses nothing.
     pub async fn next(&mut self) -> Option<Vec<Entry>> {
         loop {
             if let Stage::Live(reader) = &mut self.stage {
@@ -91,7 +92,10 @@ impl Output {
                     }
                     self.stage = match then {
                         Next::Ask => Stage::Ask,
-                        Next::Live(reader) => Stage::Live(reader),
+                        Next::Live(reader) => {
+                            self.stage = Stage::Live(reader);
+                            return Some(Vec::new());
+                        }
                         Next::End => Stage::End,
                     };
                 }
