@@ -28,6 +28,13 @@ need() {
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
+# need_space GIGABYTES: fails early and clearly where a build would fail late and cryptically.
+need_space() {
+    local free
+    free=$(df --output=avail -BG "$root" | tail -1 | tr -dc 0-9)
+    [ "$free" -ge "$1" ] || fail "$root has $free GB of free disk space, and the build needs $1" "make room, for example with cargo clean"
+}
+
 # The toolchain of rust-toolchain.toml with its musl target, through rustup.
 need_rust() {
     need curl=curl cc=gcc ld=binutils
