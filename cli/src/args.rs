@@ -3,9 +3,9 @@
 use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
-use clap_complete::Shell;
+use clap_complete::{Shell, engine::ArgValueCompleter};
 
-use crate::exit;
+use crate::{complete, exit};
 
 /// Runs one application made of several services on one Linux host.
 #[derive(Debug, Parser)]
@@ -28,7 +28,7 @@ fn after_help() -> String {
 #[derive(Debug, Clone, Default, Args)]
 pub struct Which {
     /// The application's name
-    #[arg(short, long, value_name = "NAME", global = true)]
+    #[arg(short, long, value_name = "NAME", global = true, add = ArgValueCompleter::new(complete::apps))]
     pub app: Option<String>,
     /// The configuration file, or a folder with one
     #[arg(long, value_name = "PATH", global = true)]
@@ -47,7 +47,7 @@ pub struct Print {
 #[derive(Debug, Clone, Args)]
 pub struct Services {
     /// Services by name; all of them when none is given
-    #[arg(value_name = "SERVICE")]
+    #[arg(value_name = "SERVICE", add = ArgValueCompleter::new(complete::services))]
     pub services: Vec<String>,
     #[command(flatten)]
     pub which: Which,
@@ -170,6 +170,7 @@ pub struct Logs {
 #[derive(Debug, Args)]
 pub struct Inspect {
     /// The service
+    #[arg(add = ArgValueCompleter::new(complete::services))]
     pub service: String,
     #[command(flatten)]
     pub which: Which,
@@ -200,6 +201,7 @@ pub enum LimitsCommand {
 #[derive(Debug, Args)]
 pub struct LimitsSet {
     /// The service
+    #[arg(add = ArgValueCompleter::new(complete::services))]
     pub service: String,
     /// Limits as the configuration has them: memory=1G cpu=1.5 pids=none
     #[arg(value_name = "LIMIT=VALUE", required = true, value_parser = key_value)]
@@ -235,6 +237,7 @@ pub struct Events {
 #[derive(Debug, Args)]
 pub struct Inject {
     /// The service
+    #[arg(add = ArgValueCompleter::new(complete::services))]
     pub service: String,
     /// Path and query
     #[arg(default_value = "/")]

@@ -74,7 +74,7 @@ impl Running {
     }
 
     /// Every application of this user that has a runtime folder.
-    fn all() -> Vec<Running> {
+    pub fn all() -> Vec<Running> {
         let base = Places::runtime_base(&|name| std::env::var_os(name), uid());
         let Ok(entries) = fs::read_dir(base) else { return Vec::new() };
         let mut all: Vec<Running> = entries.flatten().filter_map(|entry| Self::read(&entry.path())).collect();

@@ -12,6 +12,7 @@ use clap::Parser;
 
 mod args;
 mod commands;
+mod complete;
 mod context;
 mod exit;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use args::{Cli, Command};
 use exit::{Exit, Outcome};
 
 fn main() -> ExitCode {
+    complete::answer();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") => {

@@ -10,7 +10,7 @@ use std::{
 
 use insta::{Settings, assert_snapshot};
 use serde_json::Value;
-use watt_tests::{App, User, printed, wait};
+use watt_tests::{App, User, printed, wait, wattctl};
 
 /// Workers in every state that lasts: one of two workers is ready, one has failed, one waits for it, one is stopped.
 const MIXED: &str = r#"
@@ -217,4 +217,31 @@ fn ctrl_c_while_it_starts_stops_it() {
     watt_tests::kill("INT", up.id());
     assert_eq!(up.wait().expect("it ends").code(), Some(1), "it did not come up");
     app.assert_gone();
+}
+
+/// A real shell, which has sourced the script and is told that Tab was pressed.
+#[test]
+fn a_shell_completes_services_and_applications_that_run() {
+    let app = mixed();
+    app.run(&["up", "-d"]);
+    let tab = |line: &str| {
+        let shell = "source <(wattctl completion bash); COMP_WORDS=($0 \"\"); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); \
+            _clap_complete_wattctl wattctl \"\"; printf '%s\\n' \"${COMPREPLY[@]}\"";
+        let folder = wattctl().parent().expect("it is in a folder").display().to_string();
+        let mut command = app.command("bash");
+        command.env("PATH", format!("{folder}:/usr/bin:/bin")).args(["-c", shell, line]);
+        let output = command.output().expect("bash runs");
+        assert!(output.status.success(), "{}", printed(&output));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let services: Vec<String> = tab("wattctl logs").lines().map(|line| line.trim().to_owned()).collect();
+    for service in ["api", "bad", "idle", "job", "waits"] {
+        assert!(services.iter().any(|offered| offered == service), "{service}: {services:?}");
+    }
+    let name = app.status()["app"].as_str().expect("a name").to_owned();
+    assert_eq!(tab("wattctl status --app").trim(), name);
+    assert!(
+        !tab("wattctl logs --app another").contains("api"),
+        "another application's services are not known"
+    );
 }

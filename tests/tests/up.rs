@@ -4,10 +4,10 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
 };
 
-use watt_tests::{App, User, for_each_user, printed, wait};
+use watt_tests::{App, User, for_each_user, printed, wait, wattctl};
 
 const TWO: &str = r#"
 services:
@@ -151,9 +151,27 @@ fn ctrl_c_stops_it_though_nobody_reads_what_it_says() {
     app.assert_gone();
 }
 
+/// Started to outlive its terminal, it does.
+#[test]
+fn a_hangup_that_nohup_ignores_ends_nothing() {
+    let app = two(User::Ordinary);
+    let mut nohup = app.command("nohup");
+    let mut up = ready(&app, nohup.arg(wattctl()).arg("up"));
+    watt_tests::kill("HUP", up.id());
+    app.ok(&["restart"]);
+    assert!(up.try_wait().expect("it is ours").is_none(), "it goes on");
+    watt_tests::kill("TERM", up.id());
+    assert_eq!(up.wait().expect("it ends").code(), Some(0));
+    app.assert_gone();
+}
+
 /// `wattctl up` whose services are ready.
 fn in_the_foreground(app: &App) -> Child {
-    let up = app.wattctl(&["up"]).stdout(Stdio::piped()).spawn().expect("wattctl runs");
+    ready(app, &mut app.wattctl(&["up"]))
+}
+
+fn ready(app: &App, up: &mut Command) -> Child {
+    let up = up.stdout(Stdio::piped()).spawn().expect("wattctl runs");
     wait("it is up", || {
         let status = app.run(&["status", "--json"]);
         let text = String::from_utf8_lossy(&status.stdout).into_owned();

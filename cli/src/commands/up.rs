@@ -86,11 +86,11 @@ pub async fn run(arguments: args::Up) -> Outcome {
     }
 }
 
-/// What ends a foreground `up`: Ctrl-C, a supervisor's TERM, and a terminal that goes away.
+/// What ends a foreground `up`: Ctrl-C, a supervisor's TERM, and a terminal that goes away, unless it was started to outlive that.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
-    hangup: Signal,
+    hangup: Option<Signal>,
 }
 
 impl Signals {
@@ -102,7 +102,7 @@ impl Signals {
         Ok(Signals {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,
-            hangup: listen(SignalKind::hangup())?,
+            hangup: if is_nohup() { None } else { Some(listen(SignalKind::hangup())?) },
         })
     }
 
@@ -110,7 +110,7 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
-            _ = self.hangup.recv() => {}
+            Some(_) = async { self.hangup.as_mut()?.recv().await } => {}
         }
     }
 
@@ -121,6 +121,14 @@ impl Signals {
             _ = self.terminate.recv() => {}
         }
     }
+}
+
+/// Whether hangups were ignored when we were started, as by nohup(1): a handler would undo that.
+fn is_nohup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    ignored & (1 << (SignalKind::hangup().as_raw_value() - 1)) != 0
 }
 
 /// Starts the supervisor and returns when its control socket answers.

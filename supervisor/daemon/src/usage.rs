@@ -143,8 +143,11 @@ impl Processes {
         all
     }
 
-    /// What a process and everything that descends from it use.
+    /// What a process and everything that descends from it use; nothing is known of one that is not shown (hidepid of proc(5)).
     fn usage(&self, main: u32) -> Usage {
+        if !self.stats.contains_key(&main) {
+            return Usage::default();
+        }
         let (mut ticks, mut pages, mut threads) = (0, 0, 0);
         let mut left = vec![main];
         while let Some(pid) = left.pop() {
@@ -213,5 +216,6 @@ mod tests {
     fn we_are_among_the_processes() {
         let usage = Processes::read().usage(std::process::id());
         assert!(usage.memory > Some(0) && usage.pids > Some(0), "{usage:?}");
+        assert_eq!(Processes::default().usage(std::process::id()), Usage::default(), "one that is not shown");
     }
 }
