@@ -52,7 +52,7 @@ type Programs = Arc<[Vec<u8>]>;
 static KEPT: LazyLock<Mutex<HashMap<Switches, Programs>>> = LazyLock::new(Mutex::default);
 
 /// The programs that hold a sandbox's rules about system calls, each an array of `struct sock_filter` in this processor's byte
-/// order. They need `no_new_privs`.
+/// order. They need `no_new_privs`, or CAP_SYS_ADMIN where they are installed.
 ///
 /// The exec stage makes two calls under them: execve(2), which every list allows that does not take it away, and sendmsg(2) to
 /// report that it failed. Where a list leaves that out, such a program is seen to end without a reason.

@@ -81,7 +81,7 @@ pub struct LaunchPlan {
     pub keyring: bool,
     /// The execution domain (personality(2)), by the kernel's number.
     pub personality: Option<u32>,
-    /// Set no_new_privs (prctl(2)). Needed by `landlock` and `seccomp`, unless CAP_SYS_ADMIN is left.
+    /// Set no_new_privs (prctl(2)). Needed by `landlock` and `seccomp`, unless the stage came with CAP_SYS_ADMIN.
     pub no_new_privs: bool,
     /// Ask for this signal when the spawner dies (PR_SET_PDEATHSIG).
     pub parent_death_signal: Option<i32>,

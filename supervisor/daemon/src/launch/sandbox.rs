@@ -61,6 +61,8 @@ pub(super) struct Walls {
     pub(super) account: Option<Account>,
     /// Whether capabilities can be given up.
     gives_up: bool,
+    /// Whether the exec stage has what it takes to put up walls around a program that may still gain rights.
+    is_privileged: bool,
     /// What the filters of system calls are.
     filters: Arc<[Vec<u8>]>,
     /// What the host cannot do, by the words of the configuration.
@@ -81,7 +83,10 @@ impl Walls {
         let Left { sandbox, missing } = left;
         let hides = sandbox.protect_proc != ProtectProc::Default;
         let gives_up = host.walls.capabilities;
-        Walls { own_proc: sandbox.private_pids || hides, sandbox, account, gives_up, filters, missing }
+        // Who can mount without a user namespace has CAP_SYS_ADMIN.
+        let is_privileged = host.is_root && host.bind_files && !host.user_namespace;
+        let own_proc = sandbox.private_pids || hides;
+        Walls { own_proc, sandbox, account, gives_up, is_privileged, filters, missing }
     }
 
     /// Puts them into a plan that has its mounts already.
@@ -99,8 +104,9 @@ impl Walls {
         plan.keyring = sandbox.private_keyring;
         plan.landlock = self.landlock([own, state]);
         plan.seccomp = self.filters.to_vec();
-        // The kernel takes neither from a program that could gain rights by them.
-        plan.no_new_privs = sandbox.no_new_privileges || plan.landlock.is_some() || !plan.seccomp.is_empty();
+        // The kernel takes neither from an ordinary user's program that could gain rights behind them.
+        let has_to = plan.landlock.is_some() || !plan.seccomp.is_empty();
+        plan.no_new_privs = sandbox.no_new_privileges || (has_to && !self.is_privileged);
     }
 
     /// What may be had, without what a switch takes away although the list has it.
@@ -334,6 +340,19 @@ mod tests {
             landlock.handled.write && may_write("/run/own") && may_write("/state/own") && may_write("/tmp")
         );
         assert!(!landlock.handled.read && !may_write("/srv/shop"));
+    }
+
+    /// Root's programs may gain rights behind a filter, unless they are not to.
+    #[test]
+    fn a_filter_alone_does_not_keep_roots_programs_from_gaining_rights() {
+        let no_new_privs =
+            |host: &Host, change: fn(&mut Sandbox)| plan(host, Profile::Off, change).0.no_new_privs;
+        let filters: fn(&mut Sandbox) = |sandbox| sandbox.lock_personality = true;
+        let root = Host { is_root: true, user_namespace: false, ..testing::HOST };
+        assert!(!no_new_privs(&root, filters));
+        assert!(no_new_privs(&root, |sandbox| sandbox.no_new_privileges = true));
+        assert!(no_new_privs(&Host { is_root: false, ..root.clone() }, filters));
+        assert!(no_new_privs(&Host { bind_files: false, ..root }, filters), "root without rights");
     }
 
     #[test]

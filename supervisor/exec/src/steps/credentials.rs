@@ -6,22 +6,40 @@ use watt_os::credentials;
 use crate::{
     error::{About, StepError},
     launch::Stage,
-    plan::{Capabilities, Identity},
+    plan::{Capabilities, Identity, LaunchPlan},
 };
+
+/// What a filter or a domain takes from a program that may still gain rights.
+const SYS_ADMIN: u64 = 1 << 21;
 
 pub(crate) fn give_up(stage: &mut Stage<'_>) -> Result<(), StepError> {
     let plan = &stage.plan;
-    if let Some(Capabilities { bounding, ambient }) = plan.capabilities {
+    // Not inheritable and not ambient, so that execve(2) takes it away, as the bounding set and the user have it.
+    let until_executed = if needs_admin(plan) { SYS_ADMIN } else { 0 };
+    if let Some(Capabilities { bounding, .. }) = plan.capabilities {
         // Before the user changes, which takes the capability that is needed here.
         limit_bounding_set(bounding, plan.no_new_privs)?;
-        if ambient != 0 {
-            credentials::keep_capabilities().about("keep capabilities")?;
-        }
+    }
+    let ambient = plan.capabilities.map_or(0, |capabilities| capabilities.ambient);
+    if ambient | until_executed != 0 {
+        credentials::keep_capabilities().about("keep capabilities")?;
     }
     if let Some(identity) = &plan.identity {
         become_user(identity)?;
     }
-    plan.capabilities.map_or(Ok(()), keep)
+    match plan.capabilities {
+        Some(capabilities) => keep(capabilities, until_executed),
+        // What another user than root would have lost without us.
+        None if until_executed != 0 && !geteuid().is_root() => {
+            keep(Capabilities { bounding: u64::MAX, ambient: 0 }, until_executed)
+        }
+        None => Ok(()),
+    }
+}
+
+/// Whether walls go up later that take a right.
+fn needs_admin(plan: &LaunchPlan) -> bool {
+    !plan.no_new_privs && (plan.landlock.is_some() || !plan.seccomp.is_empty())
 }
 
 fn become_user(Identity { uid, gid, groups }: &Identity) -> Result<(), StepError> {
@@ -33,9 +51,9 @@ fn become_user(Identity { uid, gid, groups }: &Identity) -> Result<(), StepError
 }
 
 /// Gives up all that is not to be left. What root keeps until execve(2) is what it has again afterwards.
-fn keep(Capabilities { bounding, ambient }: Capabilities) -> Result<(), StepError> {
+fn keep(Capabilities { bounding, ambient }: Capabilities, until_executed: u64) -> Result<(), StepError> {
     let permitted = credentials::permitted().about("capabilities")?;
-    let left = if geteuid().is_root() { bounding | ambient } else { ambient };
+    let left = until_executed | if geteuid().is_root() { bounding | ambient } else { ambient };
     credentials::set_capabilities(permitted & left, permitted & ambient).about("capabilities")?;
     credentials::raise_ambient(ambient).about("ambient capabilities")
 }

@@ -288,6 +288,31 @@ fn every_filter_refuses_its_system_call() {
     check(|_| plan(vec![refuse(libc::SYS_sysinfo, Errno::EDOM)]), "2 33");
 }
 
+/// Root's right to put up a filter around a program that may gain rights is not the program's.
+#[test]
+fn a_filter_without_no_new_privs_leaves_no_right_behind() {
+    if !User::Caller.is_root() {
+        return println!("needs root");
+    }
+    let script = "grep -E '^(CapPrm|CapEff|CapAmb|NoNewPrivs|Seccomp):' /proc/self/status | tr -d '\\t\\n'";
+    let nobody = || Some(Identity { uid: 65534, gid: 65534, groups: Vec::new() });
+    let chown = || Some(Capabilities { bounding: 1, ambient: 0 });
+    let both = || Some(Capabilities { bounding: 1, ambient: 1 });
+    let zero = "0000000000000000";
+    let one = "0000000000000001";
+    for (identity, capabilities, left, ambient) in [
+        (nobody(), None, zero, zero),
+        (nobody(), chown(), zero, zero),
+        (nobody(), both(), one, one),
+        (None, chown(), one, zero),
+    ] {
+        let seccomp = vec![refuse(libc::SYS_mkdir, Errno::EXDEV)];
+        let plan = LaunchPlan { identity, capabilities, seccomp, ..shell(script) };
+        let expected = format!("CapPrm:{left}CapEff:{left}CapAmb:{ambient}NoNewPrivs:0Seccomp:2");
+        check_as(User::Caller, plan, &expected);
+    }
+}
+
 #[test]
 fn a_filter_that_is_none_is_named_and_so_is_a_program_behind_one() {
     let filter = || refuse(libc::SYS_mkdir, Errno::EPERM);
