@@ -83,6 +83,10 @@ pub struct Service {
     /// Variables added to the service's environment. The environment of a worker is a pure function of the
     /// plan: these, watt's own, and the few inherited ones listed in docs/environment.md.
     pub env: BTreeMap<String, String>,
+    /// Variables that it does not get after all, whoever set them, but for watt's own.
+    pub unset_env: BTreeSet<String>,
+    /// What the program reads as its standard input, by the path it sees; `None` is nothing.
+    pub stdin: Option<PathBuf>,
     /// How many workers run.
     pub workers: NonZeroU16,
     /// How the program accepts connections.

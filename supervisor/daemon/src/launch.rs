@@ -184,6 +184,7 @@ impl Launcher<'_> {
 
         let mut env = environment::inherit(inherited, &walls, service, &state);
         env.extend(service.env.iter().map(|(name, value)| (name.clone(), substitute(value))));
+        env.retain(|name, _| !service.unset_env.contains(name));
         env.extend(environment::own(plan, service, worker, &own, &state, &places.control_socket(), &accepts));
         env.insert(life::VARIABLE.to_owned(), mark.to_owned());
         let credentials = (!service.secrets.is_empty()).then(|| places.worker_credentials(worker));
@@ -206,6 +207,7 @@ impl Launcher<'_> {
             argv: service.command.iter().map(|argument| substitute(argument).into_bytes()).collect(),
             env: env.into_iter().map(|(name, value)| format!("{name}={value}").into_bytes()).collect(),
             cwd: service.path.clone(),
+            stdin: service.stdin.clone(),
             join_cgroups,
             listeners: pass.len() as u16,
             rlimits: rlimits(service),
@@ -362,6 +364,18 @@ mod tests {
              WATT_MESH_SOCKET=/run/watt/shop/workers/api/0/mesh.sock\nWATT_ROOT=/srv/shop\nWATT_RUN=1-2/3\n\
              WATT_SERVICE=api\nWATT_WORKER=0"
         );
+    }
+
+    #[test]
+    fn variables_can_be_taken_out_but_for_watts_own() {
+        let launch = launched(&HOST, |service| {
+            service.env = [("TOKEN".to_owned(), "x".to_owned())].into();
+            service.unset_env = ["TOKEN", "LC_ALL", "WATT_APP"].map(str::to_owned).into();
+            service.stdin = Some("/srv/shop/in".into());
+        });
+        let env = env(&launch);
+        assert!(!env.contains("TOKEN") && !env.contains("LC_ALL") && env.contains("WATT_APP=shop"), "{env}");
+        assert_eq!(launch.plan.stdin.as_deref(), Some(std::path::Path::new("/srv/shop/in")));
     }
 
     #[test]

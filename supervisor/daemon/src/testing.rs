@@ -66,6 +66,8 @@ fn service(name: &str) -> Service {
         path: "/srv/shop".into(),
         command: vec!["sleep".into(), "1000".into()],
         env: Default::default(),
+        unset_env: Default::default(),
+        stdin: None,
         workers: std::num::NonZeroU16::MIN,
         listen: Listen::Auto,
         network: Network::Private,

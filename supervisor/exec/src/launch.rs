@@ -15,7 +15,7 @@ use crate::{
         keyring, landlock, listeners,
         mounts::{self, cgroups::OwnGroup},
         namespaces, network, no_new_privs, parent_death, personality, rlimits, scheduling, seccomp, session,
-        user_namespace,
+        stdin, user_namespace,
     },
 };
 
@@ -78,6 +78,8 @@ const STEPS: &[(&str, Step)] = &[
     // The init has given up all that the program has. What follows is for the program alone: its filters may refuse what
     // an init does.
     ("init", init::stay_behind),
+    // With the program's own rights, and not for the init, which needs a standard input that is nothing.
+    ("stdin", stdin::open),
     // Marks every other descriptor to be closed.
     ("exec", exec::prepare),
     ("landlock", landlock::enter),

@@ -51,6 +51,8 @@ pub struct LaunchPlan {
     pub env: Vec<Vec<u8>>,
     /// The working directory.
     pub cwd: PathBuf,
+    /// The file that is standard input, as the program sees it and with its rights; `None` leaves what the stage has.
+    pub stdin: Option<PathBuf>,
     /// `cgroup.procs` files to join by writing "0": v1 hierarchies. The v2 cgroup was entered by clone3(2).
     pub join_cgroups: Vec<PathBuf>,
     /// How many listeners are passed on to the program.

@@ -1,6 +1,6 @@
 //! A service's environment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 use watt_core::plan::Listen;
@@ -10,7 +10,12 @@ use super::{
     fields::{Field, Fields},
 };
 use crate::{
-    placeholder::PER_WORKER, report::Problem, scalar::quote, show::Shown, source::Span, tree::Value,
+    placeholder::PER_WORKER,
+    report::Problem,
+    scalar::{Scalar, VariableName, quote},
+    show::Shown,
+    source::Span,
+    tree::Value,
 };
 
 /// Variables that watt sets itself, after everything else (ARCHITECTURE.md, "A worker's environment").
@@ -69,6 +74,19 @@ pub(super) fn decode(
     });
     f.show("env", Shown::Map(shown.collect()));
     all.into_iter().map(|(name, (text, ..))| (name, text)).collect()
+}
+
+/// Decodes `unset_env`.
+pub(super) fn unset(f: &mut Fields<'_, '_, '_>) -> BTreeSet<String> {
+    let names = f.each("unset_env", "a variable's name", VariableName::parse, Scalar::show);
+    let mut unset = BTreeSet::new();
+    for (VariableName(name), span) in names.unwrap_or_default() {
+        if OURS.contains(&name.as_str()) {
+            f.d.problem(Problem::new(span, format!("watt sets {} itself", quote(&name))).hint("remove it"));
+        }
+        unset.insert(name);
+    }
+    unset
 }
 
 fn refused_variable(name: &str, span: Span, text: &Text, listen: Listen) -> Option<Problem> {

@@ -115,6 +115,8 @@ pub(super) fn decode(
     let listen = listen(&mut f);
     let env_field = f.field("env");
     let env = environment::decode(&mut f, env_field, &common.env, listen.value);
+    let unset_env = environment::unset(&mut f);
+    let stdin = f.path("stdin").map(|written| written.value);
     let workers: Written<Whole<1, WORKERS_MAX>> = f.value("workers");
     let network = f.word_or_default("network", &NETWORK).value;
     let sandbox_field = f.field("sandbox");
@@ -144,6 +146,8 @@ pub(super) fn decode(
         path,
         command,
         env,
+        unset_env,
+        stdin,
         workers: NonZeroU16::new(u16::try_from(workers.value.0).unwrap_or(u16::MAX))
             .unwrap_or(NonZeroU16::MIN),
         listen: listen.value,

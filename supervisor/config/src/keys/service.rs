@@ -41,6 +41,20 @@ pub(crate) static SERVICE: Table = Table {
             example: r#"{"LOG_LEVEL": "info"}"#,
         },
         KeyDef {
+            name: "unset_env",
+            kind: Kind::List(&Kind::VariableName),
+            default: Preset::Unset("none"),
+            doc: "Variables it does not get, neither from `.env` and `env` nor from watt's own environment.",
+            example: r#"["DB_PASSWORD", "LANG"]"#,
+        },
+        KeyDef {
+            name: "stdin",
+            kind: Kind::FilePath,
+            default: Preset::Unset("nothing: `/dev/null`"),
+            doc: "What the program reads as its standard input: a file, by the path and with the rights that the program has.",
+            example: r#""report.sql""#,
+        },
+        KeyDef {
             name: "workers",
             kind: Kind::Whole { min: 1, max: WORKERS_MAX },
             default: Preset::Value("1"),

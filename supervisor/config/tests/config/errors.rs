@@ -109,7 +109,7 @@ fn unknown_keys() {
       |
     1 | services: {a: {command: x, cwd: y, health: strict, zzz: 1}}
       |                                                    ^^^
-      = hint: known here: `id`, `path`, `command`, `env`, `workers`, `listen`, `network`, `egress`, `depends_on`, `ready`, `restart`, `stop`, `limits`, `limits_total`, `scheduling`, `sandbox`, `secrets`, `management`, `timeouts`
+      = hint: known here: `id`, `path`, `command`, `env`, `unset_env`, `stdin`, `workers`, `listen`, `network`, `egress`, `depends_on`, `ready`, `restart`, `stop`, `limits`, `limits_total`, `scheduling`, `sandbox`, `secrets`, `management`, `timeouts`
     "#);
 }
 

@@ -15,7 +15,7 @@ use watt_core::{
     syscalls::Action,
 };
 
-use crate::valid;
+use crate::{invalid, valid};
 
 fn id(name: &str) -> ServiceId {
     ServiceId::new(name).unwrap()
@@ -229,6 +229,18 @@ fn system_calls_are_a_list_of_their_own_or_change_one() {
     assert_eq!(action(more, "mount"), Action::REFUSE);
     assert_eq!(action("{profile: off, system_calls: ['~read']}", "write"), Action::Allow);
     assert_eq!(action("{system_calls: [all, '~read']}", "mount"), Action::Allow);
+}
+
+#[test]
+fn variables_can_be_withheld_and_input_be_a_file() {
+    let with = service("unset_env: [DB_PASSWORD, LANG], stdin: in.sql");
+    assert_eq!(with.unset_env, ["DB_PASSWORD", "LANG"].map(str::to_owned).into());
+    assert_eq!(with.stdin, Some("/srv/shop/in.sql".into()));
+    assert_eq!((service("").unset_env.len(), service("").stdin), (0, None));
+    let wrong =
+        |name: &str| invalid(&format!("services: {{a: {{command: x, unset_env: [{name}]}}}}")).to_string();
+    assert!(wrong("WATT_APP").contains("watt sets `WATT_APP` itself"));
+    assert!(wrong("'A=1'").contains("`A=1` is not a variable's name"));
 }
 
 #[test]

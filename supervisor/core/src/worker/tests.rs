@@ -630,6 +630,8 @@ fn service() -> Service {
         path: "/".into(),
         command: vec!["api".into()],
         env: Default::default(),
+        unset_env: Default::default(),
+        stdin: None,
         workers: std::num::NonZeroU16::MIN,
         listen: Listen::Auto,
         network: Network::Private,

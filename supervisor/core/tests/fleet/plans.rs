@@ -47,6 +47,8 @@ fn service(text: &str) -> Service {
         path: "/".into(),
         command: vec![name.into()],
         env: Default::default(),
+        unset_env: Default::default(),
+        stdin: None,
         workers: NonZeroU16::new(workers.parse().unwrap()).unwrap(),
         listen: Listen::Auto,
         network: Network::Private,

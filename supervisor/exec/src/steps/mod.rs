@@ -18,4 +18,5 @@ pub(crate) mod rlimits;
 pub(crate) mod scheduling;
 pub(crate) mod seccomp;
 pub(crate) mod session;
+pub(crate) mod stdin;
 pub(crate) mod user_namespace;

@@ -59,6 +59,36 @@ fn the_program_leads_a_session_and_reads_nothing() {
 }
 
 #[test]
+fn standard_input_is_a_file_with_the_programs_rights() {
+    let folder = folder();
+    let file = folder.path().join("input");
+    fs::write(&file, "read\n").unwrap();
+    fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+    let plan =
+        |stdin: &std::path::Path| LaunchPlan { stdin: Some(stdin.to_owned()), ..shell("cat; echo done") };
+    let zeros = || LaunchPlan { stdin: Some("/dev/zero".into()), ..shell("head -c 3 | wc -c") };
+    check(|_| zeros(), "3\n");
+    for user in User::all() {
+        let finished = launch(user, plan(&file));
+        match user {
+            User::Caller => assert_eq!(finished.output, "read\ndone\n"),
+            User::Nobody => {
+                let failure = finished.failure();
+                assert_eq!(
+                    (failure.step.as_str(), failure.errno),
+                    ("stdin", nix::errno::Errno::EACCES as i32)
+                );
+            }
+        }
+        let fifo = folder.path().join(format!("fifo{}", user.uid()));
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::from_bits_truncate(0o666)).unwrap();
+        fs::set_permissions(&fifo, Permissions::from_mode(0o666)).unwrap();
+        // Nobody writes to it, and it is at its end.
+        assert_eq!(launch(user, plan(&fifo)).output, "done\n");
+    }
+}
+
+#[test]
 fn the_daemon_keeps_its_session_and_leads_a_group() {
     check(
         |_| LaunchPlan {
