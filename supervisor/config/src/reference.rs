@@ -92,6 +92,8 @@ fn value_of(kind: &Kind) -> String {
         Kind::Account => "name or number".into(),
         Kind::OptionalPath => "path".into(),
         Kind::BindPath => "`source:target`".into(),
+        Kind::TemporaryPath => "path, or `path:options`".into(),
+        Kind::CallError => "error, or `kill`".into(),
         Kind::Capability => "capability".into(),
         Kind::AddressFamily => "address family".into(),
         Kind::SystemCall => "system call or `@group`".into(),

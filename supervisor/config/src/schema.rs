@@ -103,6 +103,8 @@ fn kind_schema(kind: &Kind) -> Value {
         Kind::FileName => text("^[^/]+$"),
         Kind::VariableName => text("^[A-Za-z_][A-Za-z0-9_]*$"),
         Kind::Account => text_or_number("^[A-Za-z0-9_][A-Za-z0-9_.$-]*$"),
+        Kind::TemporaryPath => json!({ "type": "string" }),
+        Kind::CallError => text_or_number("^(kill|[A-Za-z0-9]+)$"),
         Kind::BindPath => text("^-?[^:]+(:[^:]+)?$"),
         Kind::Capability => constants("CAP_", Capability::ALL.iter().map(|one| one.name())),
         Kind::AddressFamily => constants("AF_", AddressFamily::ALL.iter().map(|one| one.name())),

@@ -64,15 +64,17 @@ pub struct Sandbox {
     pub system_calls: Option<Filter>,
     /// Socket address families that may be used; `None` allows all.
     pub address_families: Option<BTreeSet<AddressFamily>>,
-    /// Namespaces that may not be made or entered.
-    pub restrict_namespaces: bool,
+    /// The kinds of namespaces that may still be made or entered; `None` allows all.
+    pub restrict_namespaces: Option<BTreeSet<Namespace>>,
     /// Realtime scheduling cannot be asked for.
     pub restrict_realtime: bool,
     /// Set-user-ID and set-group-ID bits cannot be set on files.
     pub restrict_suid_sgid: bool,
     /// No memory is both writable and executable. Breaks just-in-time compilers.
     pub memory_deny_write_execute: bool,
-    /// The execution domain (personality(2)) cannot be changed.
+    /// The execution domain (personality(2)) it starts in; `None` leaves the supervisor's own.
+    pub personality: Option<Personality>,
+    /// The execution domain cannot be changed.
     pub lock_personality: bool,
     /// Landlock holds what the mounts say a second time, for the files of other services and of watt, and keeps abstract
     /// sockets and signals inside.
@@ -153,7 +155,90 @@ pub enum PathAccess {
         read_only: bool,
     },
     /// It is an empty folder in memory, gone at the end.
-    Temporary,
+    Temporary(Temporary),
+    /// Nothing can be executed from it, with all below it.
+    NoExec,
+    /// It can be, although what is around it cannot.
+    Exec,
+}
+
+impl PathAccess {
+    /// Whether it is about executing alone, so that another rule for the same path has its own say.
+    pub fn is_of_executing(&self) -> bool {
+        matches!(self, PathAccess::NoExec | PathAccess::Exec)
+    }
+}
+
+/// What an empty folder in memory is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Temporary {
+    /// Its mode.
+    pub mode: u32,
+    /// How many bytes it may hold; `None` is the kernel's half of the memory.
+    pub size: Option<u64>,
+    /// Whether it cannot be written: only what other rules show in it is there.
+    pub read_only: bool,
+}
+
+impl Temporary {
+    /// Everybody writes, and nobody removes what others wrote: as `/tmp`.
+    pub const DEFAULT: Temporary = Temporary { mode: 0o1777, size: None, read_only: false };
+}
+
+/// An execution domain, as far as the kernel still has them: what uname(2) says of the processor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Personality {
+    /// The processor as it is (PER_LINUX).
+    Linux,
+    /// Its 32-bit predecessor (PER_LINUX32).
+    Linux32,
+}
+
+/// A kind of namespaces(7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "the manual has them by these names")]
+pub enum Namespace {
+    Cgroup,
+    Ipc,
+    Mount,
+    Network,
+    Pid,
+    Time,
+    User,
+    Uts,
+}
+
+impl Namespace {
+    /// Every one, in the order of their names.
+    pub const ALL: [Namespace; 8] = [
+        Namespace::Cgroup,
+        Namespace::Ipc,
+        Namespace::Mount,
+        Namespace::Network,
+        Namespace::Pid,
+        Namespace::Time,
+        Namespace::User,
+        Namespace::Uts,
+    ];
+
+    /// The name of its file in `/proc/PID/ns`, which is systemd's for it, too.
+    pub fn name(self) -> &'static str {
+        match self {
+            Namespace::Cgroup => "cgroup",
+            Namespace::Ipc => "ipc",
+            Namespace::Mount => "mnt",
+            Namespace::Network => "net",
+            Namespace::Pid => "pid",
+            Namespace::Time => "time",
+            Namespace::User => "user",
+            Namespace::Uts => "uts",
+        }
+    }
+
+    /// The one of this name.
+    pub fn from_name(name: &str) -> Option<Namespace> {
+        Namespace::ALL.into_iter().find(|one| one.name() == name)
+    }
 }
 
 /// Whom a program runs as.
@@ -270,10 +355,11 @@ impl Sandbox {
             umask: 0o022,
             system_calls: None,
             address_families: None,
-            restrict_namespaces: false,
+            restrict_namespaces: None,
             restrict_realtime: false,
             restrict_suid_sgid: false,
             memory_deny_write_execute: false,
+            personality: None,
             lock_personality: false,
             landlock: false,
         }
@@ -321,7 +407,7 @@ impl Sandbox {
             capabilities: Some(BTreeSet::new()),
             umask: 0o077,
             system_calls: Some(Filter::strict()),
-            restrict_namespaces: true,
+            restrict_namespaces: Some(BTreeSet::new()),
             ..Sandbox::standard()
         }
     }

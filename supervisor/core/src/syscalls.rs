@@ -32,6 +32,15 @@ impl Action {
     pub const REFUSE: Action = Action::Fail(1);
     /// The kernel does not have the call. For calls that programs try and have a substitute for.
     pub const ABSENT: Action = Action::Fail(38);
+
+    /// The answer of this name: an error's name or number, or `kill`.
+    pub fn from_name(text: &str) -> Option<Action> {
+        if text == "kill" {
+            return Some(Action::Kill);
+        }
+        let number = text.parse().ok().filter(|number| (0..=ERROR_MAX).contains(number));
+        number.or_else(|| errors::number(text)).map(Action::Fail)
+    }
 }
 
 /// An entry of a list that means nothing.
@@ -154,7 +163,10 @@ impl Filter {
         let mut meant = Vec::new();
         for word in words {
             let (word, action) = match word.split_once(':') {
-                Some((word, answer)) => (word, self::answer(answer)?),
+                Some((word, answer)) => {
+                    let action = Action::from_name(answer);
+                    (word, action.ok_or_else(|| EntryError::Answer(answer.into()))?)
+                }
                 None => (word, unanswered),
             };
             let calls = groups::members(word).ok_or_else(|| EntryError::Unknown(word.into()))?;
@@ -191,15 +203,6 @@ impl Filter {
             self.calls.insert(call, action);
         }
     }
-}
-
-fn answer(text: &str) -> Result<Action, EntryError> {
-    if text == "kill" {
-        return Ok(Action::Kill);
-    }
-    let number = text.parse().ok().filter(|number| (0..=ERROR_MAX).contains(number));
-    let number = number.or_else(|| errors::number(text));
-    number.map(Action::Fail).ok_or_else(|| EntryError::Answer(text.into()))
 }
 
 #[cfg(test)]

@@ -198,6 +198,16 @@ pub enum Mount {
         /// Whether it is left out when the path is missing.
         optional: bool,
     },
+    /// Whether programs can be executed from a path, with everything mounted below it. Those that an interpreter reads
+    /// go on working.
+    Executable {
+        /// The file or folder.
+        path: PathBuf,
+        /// Whether they can.
+        allowed: bool,
+        /// Whether it is left out when the path is missing.
+        optional: bool,
+    },
     /// A path is as the host has it, with everything mounted below it.
     Writable {
         /// The file or folder.

@@ -1,13 +1,13 @@
 //! Mounts inside a process's own mount namespace (mount_namespaces(7)).
 
-mod read_only;
+mod attributes;
 mod tree;
 
 use std::{io, path::Path};
 
 use nix::mount::{MntFlags, MsFlags, umount2};
 
-pub use read_only::{make_read_only, make_read_only_below};
+pub use attributes::{allow_executing_below, forbid_executing_below, make_read_only, make_read_only_below};
 pub use tree::Tree;
 
 /// Keeps this namespace's mounts from the host, while mounts of the host still arrive here: propagation becomes

@@ -427,6 +427,8 @@ impl Kind {
             Kind::Account => "an account's name or number".into(),
             Kind::OptionalPath => "a path".into(),
             Kind::BindPath => "`source:target`".into(),
+            Kind::TemporaryPath => "a path".into(),
+            Kind::CallError => "an error such as `EPERM`, or `kill`".into(),
             Kind::Capability => "a capability such as `CAP_NET_BIND_SERVICE`".into(),
             Kind::AddressFamily => "an address family such as `AF_INET`".into(),
             Kind::SystemCall => "a system call or a group such as `@system-service`".into(),

@@ -10,6 +10,7 @@ mod environment;
 mod fields;
 mod gateway;
 mod limits;
+mod path_rules;
 mod sandbox;
 mod scheduling;
 mod secrets;

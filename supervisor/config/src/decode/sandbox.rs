@@ -2,27 +2,28 @@
 
 use std::{
     collections::BTreeSet,
-    path::{Component, Path, PathBuf},
     sync::{Arc, LazyLock},
 };
 
 use serde_json::{Value as Json, json};
 use watt_core::sandbox::{
-    AddressFamily, Capability, PathAccess, PathRule, Profile, ProtectHome, ProtectProc, ProtectSystem,
+    AddressFamily, Capability, Namespace, Personality, Profile, ProtectHome, ProtectProc, ProtectSystem,
     Sandbox, User,
 };
 
 use super::{
     Decoder,
-    fields::{Field, Fields, Written, absolute, show_word, word_of},
-    system_calls,
+    fields::{Field, Fields, Written, show_word, word_of},
+    path_rules, system_calls,
 };
 use crate::{
-    keys::{ALL_OR_NONE, AllOrNone, PROFILE, PROTECT_HOME, PROTECT_PROC, PROTECT_SYSTEM, SANDBOX, Words},
+    keys::{
+        ALL_OR_NONE, AllOrNone, NAMESPACES, PERSONALITY, PROFILE, PROTECT_HOME, PROTECT_PROC, PROTECT_SYSTEM,
+        SANDBOX, Words,
+    },
     report::Problem,
-    scalar::{Account, Bad, Scalar, Umask, quote},
+    scalar::{Account, Scalar, Umask, quote},
     show::{DEFAULT, Shown},
-    source::Span,
 };
 
 /// A sandbox that others start from, and how it is shown.
@@ -31,7 +32,7 @@ pub(super) struct Base {
     sandbox: Arc<Sandbox>,
     shown: Shown,
     /// Where its values come from, for those that have no place of their own.
-    from: String,
+    pub(super) from: String,
 }
 
 /// A profile with its values.
@@ -46,7 +47,7 @@ macro_rules! switches {
 
 type Switch = (&'static str, fn(&Sandbox) -> bool, fn(&mut Sandbox, bool));
 
-const SWITCHES: [Switch; 21] = switches![
+const SWITCHES: [Switch; 20] = switches![
     required,
     no_new_privileges,
     private_tmp,
@@ -62,25 +63,11 @@ const SWITCHES: [Switch; 21] = switches![
     private_ipc,
     private_cgroup,
     private_keyring,
-    restrict_namespaces,
     restrict_realtime,
     restrict_suid_sgid,
     memory_deny_write_execute,
     lock_personality,
     landlock,
-];
-
-/// Whether a rule is one of a key.
-type IsOfKey = fn(&PathAccess) -> bool;
-
-/// The keys of paths, and which rules each has.
-const PATHS: [(&str, IsOfKey); 6] = [
-    ("read_only_paths", |access| matches!(access, PathAccess::ReadOnly)),
-    ("read_write_paths", |access| matches!(access, PathAccess::ReadWrite)),
-    ("inaccessible_paths", |access| matches!(access, PathAccess::Inaccessible)),
-    ("bind_paths", |access| matches!(access, PathAccess::Bind { read_only: false, .. })),
-    ("bind_read_only_paths", |access| matches!(access, PathAccess::Bind { read_only: true, .. })),
-    ("temporary_paths", |access| matches!(access, PathAccess::Temporary)),
 ];
 
 impl Base {
@@ -126,6 +113,7 @@ pub(crate) fn values(sandbox: &Sandbox) -> Vec<(&'static str, Json)> {
         ("dynamic_user", json!(sandbox.user == User::Dynamic)),
         ("capabilities", show_set(sandbox.capabilities.as_ref())),
         ("umask", Umask(sandbox.umask).show()),
+        ("restrict_namespaces", show_namespaces(sandbox.restrict_namespaces.as_ref())),
         ("address_families", show_set(sandbox.address_families.as_ref())),
         (
             "system_calls",
@@ -156,7 +144,7 @@ pub(super) fn decode(d: &mut Decoder<'_>, field: Option<Field<'_>>, base: &Base)
         }
     }
     protections(&mut f, &mut own);
-    paths(&mut f, &mut own, &base);
+    path_rules::decode(&mut f, &mut own, &base);
     accounts(&mut f, &mut own, &base);
     rights(&mut f, &mut own, &base);
     // What was not written is shown as the base has it.
@@ -171,10 +159,12 @@ pub(super) fn decode(d: &mut Decoder<'_>, field: Option<Field<'_>>, base: &Base)
 }
 
 /// Keys whose values depend on others, so that what the base shows may not hold any more.
-const IN_ITS_OWN_WAY: [&str; 9] = [
+const IN_ITS_OWN_WAY: [&str; 11] = [
     "read_only_paths",
     "read_write_paths",
     "inaccessible_paths",
+    "no_exec_paths",
+    "exec_paths",
     "bind_paths",
     "bind_read_only_paths",
     "temporary_paths",
@@ -206,111 +196,6 @@ fn show_protection<T: PartialEq>(value: T, words: &Words<T>) -> Json {
         Some("true") => json!(true),
         Some("false") => json!(false),
         word => json!(word),
-    }
-}
-
-/// The rules of the keys that were written replace the base's of the same keys. Folders come before what is in them, so
-/// that the nearest rule holds.
-fn paths(f: &mut Fields<'_, '_, '_>, own: &mut Arc<Sandbox>, base: &Base) {
-    let root = f.d.root.clone();
-    let mut written: Vec<(PathRule, Span)> = Vec::new();
-    let mut kept: Vec<PathRule> = Vec::new();
-    for (key, is_of_key) in PATHS {
-        let parse = |text: &str| rule(key, &root, text);
-        match f.each(key, "a path", parse, show_rule) {
-            Some(rules) => written.extend(rules),
-            None => {
-                let of_base = base.sandbox.paths.iter().filter(|rule| is_of_key(&rule.access));
-                kept.extend(of_base.cloned());
-            }
-        }
-    }
-    for (index, (rule, span)) in written.iter().enumerate() {
-        let earlier = written[..index].iter().find(|(other, _)| other.path == rule.path);
-        if let Some((_, first)) = earlier {
-            let problem =
-                Problem::new(*span, format!("two rules for {}", quote(&rule.path.to_string_lossy())));
-            f.d.problem(problem.related(*first, "the first one is here").hint("keep one of them"));
-        }
-    }
-    kept.retain(|rule| written.iter().all(|(other, _)| other.path != rule.path));
-    for (key, is_of_key) in PATHS {
-        let of_key: Vec<Shown> = kept
-            .iter()
-            .filter(|rule| is_of_key(&rule.access))
-            .map(|rule| Shown::Leaf { value: show_rule(rule), from: base.from.clone(), span: None })
-            .collect();
-        if !of_key.is_empty() {
-            f.show(key, Shown::List(of_key));
-        }
-    }
-    let mut rules: Vec<PathRule> = kept;
-    rules.extend(written.into_iter().map(|(rule, _)| rule));
-    rules.sort_by(|one, other| one.path.cmp(&other.path));
-    if rules != own.paths {
-        Arc::make_mut(own).paths = rules;
-    }
-}
-
-/// A path as one of these keys has it.
-fn rule(key: &str, root: &Path, text: &str) -> Result<PathRule, Bad> {
-    let (optional, text) = match text.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, text),
-    };
-    let (source, target) = match (key.starts_with("bind"), text.split_once(':')) {
-        (true, Some((source, target))) => (source, target),
-        (true, None) | (false, _) => (text, text),
-    };
-    let source = plain_path(root, source)?;
-    let path = plain_path(root, target)?;
-    let access = match key {
-        "read_only_paths" => PathAccess::ReadOnly,
-        "read_write_paths" => PathAccess::ReadWrite,
-        "inaccessible_paths" => PathAccess::Inaccessible,
-        "temporary_paths" => PathAccess::Temporary,
-        key => PathAccess::Bind { source, read_only: key == "bind_read_only_paths" },
-    };
-    let replaces = match access {
-        PathAccess::ReadOnly | PathAccess::ReadWrite => false,
-        PathAccess::Inaccessible | PathAccess::Bind { .. } | PathAccess::Temporary => true,
-    };
-    if replaces && path == Path::new("/") {
-        return Err(Bad {
-            message: "nothing would be left of the file system".into(),
-            hint: Some("name folders below `/`".into()),
-        });
-    }
-    Ok(PathRule { access, path, optional })
-}
-
-/// A path without `..`, which would lead elsewhere where a link is on the way.
-fn plain_path(root: &Path, text: &str) -> Result<PathBuf, Bad> {
-    let path = absolute(root, text);
-    if text.is_empty() {
-        return Err(Bad {
-            message: "an empty path".into(),
-            hint: Some("write both, or one for both".into()),
-        });
-    }
-    if path.components().any(|part| part == Component::ParentDir) {
-        return Err(Bad {
-            message: format!("{} is not a path without `..`", quote(text)),
-            hint: Some("write the path from `/`, or from the folder of the file".into()),
-        });
-    }
-    Ok(path)
-}
-
-fn show_rule(rule: &PathRule) -> Json {
-    let dash = if rule.optional { "-" } else { "" };
-    match &rule.access {
-        PathAccess::Bind { source, .. } => {
-            json!(format!("{dash}{}:{}", source.display(), rule.path.display()))
-        }
-        PathAccess::ReadOnly | PathAccess::ReadWrite | PathAccess::Inaccessible | PathAccess::Temporary => {
-            json!(format!("{dash}{}", rule.path.display()))
-        }
     }
 }
 
@@ -387,6 +272,31 @@ fn rights(f: &mut Fields<'_, '_, '_>, own: &mut Arc<Sandbox>, base: &Base) {
     }
     if let Some(families) = set::<AddressFamily>(f, "address_families") {
         Arc::make_mut(own).address_families = families;
+    }
+    if let Some(namespaces) = namespaces(f) {
+        Arc::make_mut(own).restrict_namespaces = namespaces;
+    }
+    if let Some(Written { value, .. }) = f.word::<Personality>("personality", &PERSONALITY) {
+        Arc::make_mut(own).personality = Some(value);
+    }
+}
+
+/// Whether all namespaces are refused, or which are not. `None` outside when it was not written.
+fn namespaces(f: &mut Fields<'_, '_, '_>) -> Option<Option<BTreeSet<Namespace>>> {
+    let key = "restrict_namespaces";
+    if f.is_scalar(key) {
+        return f.scalar::<bool>(key).map(|written| written.value.then(BTreeSet::new));
+    }
+    let show = |kind: &Namespace| show_word(*kind, &NAMESPACES);
+    let kinds = f.each(key, "a kind of namespaces", |text| word_of(text, &NAMESPACES), show)?;
+    Some(Some(kinds.into_iter().map(|(kind, _)| kind).collect()))
+}
+
+fn show_namespaces(allowed: Option<&BTreeSet<Namespace>>) -> Json {
+    match allowed {
+        None => json!(false),
+        Some(allowed) if allowed.is_empty() => json!(true),
+        Some(allowed) => allowed.iter().map(|kind| show_word(*kind, &NAMESPACES)).collect(),
     }
 }
 

@@ -9,7 +9,7 @@ use watt_core::{
 use super::fields::{Fields, word_of};
 use crate::{
     keys::{CALLS, CallsWord},
-    report::did_you_mean,
+    report::{Problem, did_you_mean},
     scalar::{Bad, quote},
     show::Shown,
 };
@@ -30,6 +30,7 @@ pub(super) fn decode(
     shown_base: Option<&Shown>,
 ) -> Option<Option<Filter>> {
     let key = "system_calls";
+    let refusal = refusal(f);
     if f.is_scalar(key) {
         return f.word(key, &CALLS).map(|word| start(word.value));
     }
@@ -47,14 +48,14 @@ pub(super) fn decode(
         // As systemd begins a list of what is allowed: with what every program needs.
         Some(_) | None => {
             let default = ["@default"];
-            Filter::parse(default, Action::REFUSE).unwrap_or_else(|_| everything())
+            Filter::parse(default, refusal).unwrap_or_else(|_| everything())
         }
     };
     for (entry, span) in &entries {
         match entry {
             Entry::Words(words) => {
                 // Was read before, entry by entry.
-                let amended = filter.amend(words, Action::REFUSE);
+                let amended = filter.amend(words, refusal);
                 debug_assert!(amended.is_ok(), "{words}");
             }
             Entry::Start(_) if entries.first().is_some_and(|(_, first)| first == span) => {}
@@ -64,12 +65,34 @@ pub(super) fn decode(
                     "{} is a whole list, and not the first entry",
                     quote(word.as_str().unwrap_or_default())
                 );
-                let problem = crate::report::Problem::new(*span, message);
+                let problem = Problem::new(*span, message);
                 f.d.problem(problem.hint("write it first; what follows changes it"));
             }
         }
     }
     Some(Some(filter))
+}
+
+/// The answer to a call that is refused without one of its own. It belongs to the list that stands beside it.
+fn refusal(f: &mut Fields<'_, '_, '_>) -> Action {
+    let key = "system_call_error";
+    let parse = |text: &str| match Action::from_name(text) {
+        Some(action) => Ok((action, text.to_owned())),
+        None => Err(no_answer(text)),
+    };
+    let Some(written) = f.parsed(key, parse, |(_, text)| json!(text)) else { return Action::REFUSE };
+    if let Some(span) = written.span.filter(|_| f.is_scalar("system_calls") || !f.is_written("system_calls"))
+    {
+        let problem = Problem::new(span, "`system_call_error` without a list in `system_calls`");
+        f.d.problem(problem.hint("write the list as well: it is about calls that this list refuses"));
+    }
+    written.value.0
+}
+
+fn no_answer(answer: &str) -> Bad {
+    let near = did_you_mean(answer, errors::names().chain(["kill"]));
+    let hint = near.unwrap_or_else(|| "write an error's name such as `EPERM`, or `kill`".into());
+    Bad { message: format!("{} is no answer to a call", quote(answer)), hint: Some(hint) }
 }
 
 fn start(word: CallsWord) -> Option<Filter> {
@@ -97,10 +120,6 @@ fn parse(text: &str) -> Result<Entry, Bad> {
             });
             bad(format!("{} is neither a system call nor a group", quote(&word)), hint)
         }
-        Err(EntryError::Answer(answer)) => {
-            let near = did_you_mean(&answer, errors::names().chain(["kill"]));
-            let hint = near.unwrap_or_else(|| "write an error's name such as `EPERM`, or `kill`".into());
-            bad(format!("{} is no answer to a call", quote(&answer)), hint)
-        }
+        Err(EntryError::Answer(answer)) => Err(no_answer(&answer)),
     }
 }

@@ -92,6 +92,10 @@ pub(crate) enum Kind {
     OptionalPath,
     /// Two paths, source and target, after a `-` where the source need not exist.
     BindPath,
+    /// A path, after a `-` where it need not exist, and before options after a colon.
+    TemporaryPath,
+    /// An error's name or number, or `kill`.
+    CallError,
     /// A capability of capabilities(7).
     Capability,
     /// An address family of address_families(7).

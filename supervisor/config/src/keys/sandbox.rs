@@ -1,7 +1,8 @@
 //! The table of a sandbox.
 
 use super::{
-    ALL_OR_NONE, CALLS, KeyDef, Kind, PROFILE, PROTECT_HOME, PROTECT_PROC, PROTECT_SYSTEM, Preset, Table,
+    ALL_OR_NONE, CALLS, KeyDef, Kind, NAMESPACES, PERSONALITY, PROFILE, PROTECT_HOME, PROTECT_PROC,
+    PROTECT_SYSTEM, Preset, Table,
 };
 
 const BY_PROFILE: Preset = Preset::Derived("by profile");
@@ -109,9 +110,21 @@ pub(crate) static SANDBOX: Table = Table {
         ),
         paths(
             "temporary_paths",
+            &Kind::TemporaryPath,
+            "Empty folders in memory, gone at the end. After a colon: `ro` for one that only shows what other rules bind into it, `mode=0755` (otherwise as `/tmp`), `size=64M`.",
+            r#"["/var/cache", "/srv:ro,mode=0755"]"#,
+        ),
+        paths(
+            "no_exec_paths",
             &Kind::OptionalPath,
-            "Empty folders in memory, gone at the end.",
-            r#"["/var/cache"]"#,
+            "Paths from which no program can be executed, with all below. What an interpreter reads is none.",
+            r#"["/"]"#,
+        ),
+        paths(
+            "exec_paths",
+            &Kind::OptionalPath,
+            "Paths from which programs can be executed although they cannot around it.",
+            r#"["/usr", "/opt/shop/bin"]"#,
         ),
         KeyDef {
             name: "user",
@@ -170,22 +183,39 @@ pub(crate) static SANDBOX: Table = Table {
             example: r#"["@system-service"]"#,
         },
         KeyDef {
+            name: "system_call_error",
+            kind: Kind::CallError,
+            default: Preset::Derived("`EPERM`"),
+            doc: "How a call fails that `system_calls` beside it refuses without an answer of its own: an error's name or number, or `kill` to end the process.",
+            example: r#""kill""#,
+        },
+        KeyDef {
             name: "address_families",
             kind: Kind::Either(&[Kind::Words(&ALL_OR_NONE), Kind::List(&Kind::AddressFamily)]),
             default: BY_PROFILE,
             doc: "Kinds of sockets it may make, with or without `AF_`.",
             example: r#"["AF_UNIX", "AF_INET", "AF_INET6"]"#,
         },
-        switch(
-            "restrict_namespaces",
-            "Namespaces can be neither made nor entered. Browsers make some for their own sandbox.",
-        ),
+        KeyDef {
+            name: "restrict_namespaces",
+            kind: Kind::Either(&[Kind::Bool, Kind::List(&Kind::Words(&NAMESPACES))]),
+            default: BY_PROFILE,
+            doc: "Namespaces can be neither made nor entered, but for kinds that are listed. Browsers make some for their own sandbox.",
+            example: r#"["user", "pid", "net"]"#,
+        },
         switch("restrict_realtime", "Realtime scheduling cannot be asked for."),
         switch("restrict_suid_sgid", "Set-user-ID and set-group-ID bits cannot be set on files."),
         switch(
             "memory_deny_write_execute",
             "No memory is both writable and executable. Just-in-time compilers need such memory: Node.js, Java, .NET, LuaJIT, PCRE.",
         ),
+        KeyDef {
+            name: "personality",
+            kind: Kind::Words(&PERSONALITY),
+            default: Preset::Unset("watt's own"),
+            doc: "The execution domain (personality(2)) it starts in.",
+            example: r#""linux32""#,
+        },
         switch("lock_personality", "The execution domain (personality(2)) cannot be changed."),
         switch(
             "landlock",
@@ -206,5 +236,6 @@ pub(crate) static SANDBOX: Table = Table {
         ("private_network", "write `network: private` in the service"),
         ("private_users", "watt makes a user namespace where it needs one"),
         ("preset", "write `profile`"),
+        ("system_call_error_number", "write `system_call_error`"),
     ],
 };

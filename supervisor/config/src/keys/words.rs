@@ -2,7 +2,7 @@
 
 use watt_core::{
     plan::{Condition, Network, RestartPolicy, Role},
-    sandbox::{Profile, ProtectHome, ProtectProc, ProtectSystem},
+    sandbox::{Namespace, Personality, Profile, ProtectHome, ProtectProc, ProtectSystem},
 };
 
 /// Words and what they mean, without the type they stand for.
@@ -150,6 +150,26 @@ pub(crate) static PROTECT_PROC: Words<ProtectProc> = Words(&[
     ("default", ProtectProc::Default, "all"),
     ("invisible", ProtectProc::Invisible, "those of the same user"),
     ("ptraceable", ProtectProc::Ptraceable, "those it may trace"),
+]);
+
+pub(crate) static NAMESPACES: Words<Namespace> = Words(&[
+    ("cgroup", Namespace::Cgroup, "cgroups"),
+    ("ipc", Namespace::Ipc, "System V IPC and POSIX message queues"),
+    ("mnt", Namespace::Mount, "mounts"),
+    ("net", Namespace::Network, "networks"),
+    ("pid", Namespace::Pid, "processes"),
+    ("time", Namespace::Time, "clocks"),
+    (
+        "user",
+        Namespace::User,
+        "users, in which a program has every right over the other kinds it makes there",
+    ),
+    ("uts", Namespace::Uts, "the host name"),
+]);
+
+pub(crate) static PERSONALITY: Words<Personality> = Words(&[
+    ("linux", Personality::Linux, "the processor as it is"),
+    ("linux32", Personality::Linux32, "the processor as a 32-bit one: `uname -m` says `i686` on `x86_64`"),
 ]);
 
 pub(crate) static SCHEDULER: Words<SchedulerWord> = Words(&[

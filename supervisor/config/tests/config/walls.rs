@@ -9,8 +9,8 @@ use watt_core::{
         Secret, Service,
     },
     sandbox::{
-        AddressFamily, Capability, PathAccess, PathRule, Profile, ProtectHome, ProtectProc, ProtectSystem,
-        Sandbox, User,
+        AddressFamily, Capability, Namespace, PathAccess, PathRule, Personality, Profile, ProtectHome,
+        ProtectProc, ProtectSystem, Sandbox, Temporary, User,
     },
     syscalls::Action,
 };
@@ -100,7 +100,6 @@ fn every_switch_can_be_turned() {
         private_ipc,
         private_cgroup,
         private_keyring,
-        restrict_namespaces,
         restrict_realtime,
         restrict_suid_sgid,
         memory_deny_write_execute,
@@ -148,9 +147,73 @@ fn paths_are_ordered_from_the_outside_in() {
             path_rule(bind("/a", false), "/srv/data/b", false),
             path_rule(PathAccess::ReadWrite, "/srv/data/up", false),
             path_rule(PathAccess::ReadWrite, "/srv/shop/rel", true),
-            path_rule(PathAccess::Temporary, "/var/cache", false),
+            path_rule(PathAccess::Temporary(Temporary::DEFAULT), "/var/cache", false),
         ]
     );
+}
+
+/// Where nothing is executed has nothing to do with what is read-only, and is said beside it.
+#[test]
+fn executing_has_rules_of_its_own() {
+    let rules = sandbox(
+        "{no_exec_paths: [/, /srv], exec_paths: [-/usr], read_only_paths: [/srv], read_write_paths: [/usr]}",
+    );
+    assert_eq!(
+        rules.paths,
+        [
+            path_rule(PathAccess::NoExec, "/", false),
+            path_rule(PathAccess::ReadOnly, "/srv", false),
+            path_rule(PathAccess::NoExec, "/srv", false),
+            path_rule(PathAccess::ReadWrite, "/usr", false),
+            path_rule(PathAccess::Exec, "/usr", true),
+        ]
+    );
+    let both = "services: {a: {command: x, sandbox: {no_exec_paths: [/srv], exec_paths: [/srv]}}}";
+    assert!(invalid(both).to_string().contains("two rules for `/srv`"));
+}
+
+#[test]
+fn a_folder_in_memory_has_options() {
+    let folder = |text: &str| match &sandbox(&format!("{{temporary_paths: ['{text}']}}")).paths[..] {
+        [PathRule { access: PathAccess::Temporary(folder), path, optional }] => {
+            assert_eq!(path.to_str(), Some("/a"));
+            (*folder, *optional)
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(folder("/a:"), (Temporary::DEFAULT, false));
+    let options = Temporary { mode: 0o750, size: Some(64 << 20), read_only: true };
+    assert_eq!(folder("-/a:mode=0750,ro,size=64M"), (options, true));
+    let text = valid("services: {a: {command: x, sandbox: {temporary_paths: ['/a:size=64M,mode=750,ro']}}}")
+        .show_text();
+    assert!(text.contains("/a:ro,mode=0750,size=64M"), "{text}");
+    let wrong = |options: &str| {
+        invalid(&format!("services: {{a: {{command: x, sandbox: {{temporary_paths: ['/a:{options}']}}}}}}"))
+            .to_string()
+    };
+    assert!(wrong("nosuid").contains("`nosuid` is not understood here"));
+    assert!(
+        wrong("mode=9").contains("`9` is not the mode of a folder") && wrong("mode=4755").contains("`4755`")
+    );
+    assert!(wrong("size=x").contains("`x` is not a size"));
+}
+
+#[test]
+fn namespaces_are_refused_or_listed() {
+    let allowed = |text: &str| sandbox(text).restrict_namespaces;
+    assert_eq!(allowed("{profile: strict, restrict_namespaces: false}"), None);
+    assert_eq!(allowed("{restrict_namespaces: true}"), Some(BTreeSet::new()));
+    assert_eq!(allowed("{restrict_namespaces: []}"), Some(BTreeSet::new()));
+    let two = [Namespace::Mount, Namespace::Pid].into();
+    assert_eq!(allowed("{restrict_namespaces: [pid, mnt]}"), Some(two));
+    let text = "services: {a: {command: x, sandbox: {restrict_namespaces: [network]}}}";
+    assert!(invalid(text).to_string().contains("`network` is not understood here"));
+}
+
+#[test]
+fn the_execution_domain_is_a_word() {
+    assert_eq!(sandbox("strict").personality, None);
+    assert_eq!(sandbox("{personality: linux32}").personality, Some(Personality::Linux32));
 }
 
 #[test]
@@ -229,6 +292,22 @@ fn system_calls_are_a_list_of_their_own_or_change_one() {
     assert_eq!(action(more, "mount"), Action::REFUSE);
     assert_eq!(action("{profile: off, system_calls: ['~read']}", "write"), Action::Allow);
     assert_eq!(action("{system_calls: [all, '~read']}", "mount"), Action::Allow);
+    // How the calls fail that have no answer of their own.
+    let kills = "{system_calls: [read, '~write:EACCES', '~pipe'], system_call_error: kill}";
+    assert_eq!(
+        [action(kills, "mount"), action(kills, "write"), action(kills, "pipe")],
+        [Action::Kill, Action::Fail(13), Action::Kill]
+    );
+    let base = "{profile: strict, system_calls: ['~socket'], system_call_error: 38}";
+    assert_eq!([action(base, "socket"), action(base, "mount")], [Action::ABSENT, Action::REFUSE]);
+    for (sandbox, error) in [
+        ("{system_call_error: EACCES}", "`system_call_error` without a list"),
+        ("{system_call_error: EACCES, system_calls: strict}", "`system_call_error` without a list"),
+        ("{system_call_error: EPREM, system_calls: [read]}", "`EPREM` is no answer to a call"),
+    ] {
+        let report = invalid(&format!("services: {{a: {{command: x, sandbox: {sandbox}}}}}")).to_string();
+        assert!(report.contains(error), "{report}");
+    }
 }
 
 #[test]

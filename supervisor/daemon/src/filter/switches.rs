@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use nix::libc;
 use seccompiler::{BackendError, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
 use watt_core::{
-    sandbox::{AddressFamily, Sandbox},
+    sandbox::{AddressFamily, Namespace, Sandbox},
     syscalls::{Action, Filter, groups},
 };
 
@@ -14,7 +14,7 @@ use watt_core::{
 pub(super) struct Switches {
     system_calls: Option<Filter>,
     address_families: Option<BTreeSet<AddressFamily>>,
-    restrict_namespaces: bool,
+    restrict_namespaces: Option<BTreeSet<Namespace>>,
     restrict_realtime: bool,
     restrict_suid_sgid: bool,
     memory_deny_write_execute: bool,
@@ -52,14 +52,19 @@ pub(super) struct Check {
     pub(super) otherwise: Action,
 }
 
-/// What namespaces(7) lists, as far as clone(2) can make it. It has CLONE_NEWTIME's bit for the signal.
-const NAMESPACES: i32 = libc::CLONE_NEWNS
-    | libc::CLONE_NEWCGROUP
-    | libc::CLONE_NEWUTS
-    | libc::CLONE_NEWIPC
-    | libc::CLONE_NEWUSER
-    | libc::CLONE_NEWPID
-    | libc::CLONE_NEWNET;
+/// The flag of a kind in clone(2) and setns(2).
+fn flag(namespace: Namespace) -> i32 {
+    match namespace {
+        Namespace::Cgroup => libc::CLONE_NEWCGROUP,
+        Namespace::Ipc => libc::CLONE_NEWIPC,
+        Namespace::Mount => libc::CLONE_NEWNS,
+        Namespace::Network => libc::CLONE_NEWNET,
+        Namespace::Pid => libc::CLONE_NEWPID,
+        Namespace::Time => libc::CLONE_NEWTIME,
+        Namespace::User => libc::CLONE_NEWUSER,
+        Namespace::Uts => libc::CLONE_NEWUTS,
+    }
+}
 
 /// The bits of open(2) that make it create a file. O_TMPFILE has O_DIRECTORY's bit too, which alone creates nothing.
 const CREATES: i32 = libc::O_CREAT | (libc::O_TMPFILE & !libc::O_DIRECTORY);
@@ -81,7 +86,7 @@ impl Switches {
         Switches {
             system_calls: sandbox.system_calls.clone(),
             address_families: sandbox.address_families.clone(),
-            restrict_namespaces: sandbox.restrict_namespaces,
+            restrict_namespaces: sandbox.restrict_namespaces.clone(),
             restrict_realtime: sandbox.restrict_realtime,
             restrict_suid_sgid: sandbox.restrict_suid_sgid,
             memory_deny_write_execute: sandbox.memory_deny_write_execute,
@@ -115,8 +120,8 @@ impl Switches {
         if let Some(families) = &self.address_families {
             rules.only_families(families)?;
         }
-        if self.restrict_namespaces {
-            rules.no_namespaces()?;
+        if let Some(allowed) = &self.restrict_namespaces {
+            rules.only_namespaces(allowed)?;
         }
         if self.restrict_realtime {
             rules.no_realtime()?;
@@ -173,12 +178,23 @@ impl Rules {
         Ok(())
     }
 
-    fn no_namespaces(&mut self) -> Result<(), BackendError> {
-        let namespaces = NAMESPACES.unsigned_abs();
-        self.check("clone", vec![clear(0, namespaces)?], Action::REFUSE);
-        let namespaces = namespaces | libc::CLONE_NEWTIME.unsigned_abs();
-        self.check("unshare", vec![clear(0, namespaces)?], Action::REFUSE);
-        self.refuse(&["setns"], Action::REFUSE);
+    /// A descriptor that setns(2) is to enter has to be said to be of an allowed kind: with 0 it may be of any.
+    fn only_namespaces(&mut self, allowed: &BTreeSet<Namespace>) -> Result<(), BackendError> {
+        let refused = Namespace::ALL.into_iter().filter(|kind| !allowed.contains(kind));
+        let refused = refused.map(flag).fold(0, |flags, flag| flags | flag).unsigned_abs();
+        if refused == 0 {
+            return Ok(());
+        }
+        // In clone(2) the bit of CLONE_NEWTIME belongs to the signal, and makes no namespace.
+        let by_clone = refused & !libc::CLONE_NEWTIME.unsigned_abs();
+        self.check("clone", vec![clear(0, by_clone)?], Action::REFUSE);
+        self.check("unshare", vec![clear(0, refused)?], Action::REFUSE);
+        if allowed.is_empty() {
+            self.refuse(&["setns"], Action::REFUSE);
+        } else {
+            let entered = allowed.iter().map(|kind| equal(1, flag(*kind).unsigned_abs()));
+            self.check("setns", entered.collect::<Result<_, _>>()?, Action::REFUSE);
+        }
         self.refuse(&["clone3"], Action::ABSENT);
         Ok(())
     }

@@ -6,7 +6,7 @@ mod systemd;
 
 use nix::libc;
 use watt_core::{
-    sandbox::{AddressFamily, Profile, Sandbox},
+    sandbox::{AddressFamily, Namespace, Profile, Sandbox},
     syscalls::{Action, Filter, groups},
 };
 
@@ -101,7 +101,7 @@ fn other_tables_are_no_way_around() {
 fn namespaces_are_neither_made_nor_entered() {
     let new_user = libc::CLONE_NEWUSER as u64;
     let thread = (libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_THREAD | libc::CLONE_SIGHAND) as u64;
-    let sandbox = sandbox(|sandbox| sandbox.restrict_namespaces = true);
+    let sandbox = sandbox(|sandbox| sandbox.restrict_namespaces = Some(Default::default()));
     check(
         &sandbox,
         &[
@@ -119,6 +119,34 @@ fn namespaces_are_neither_made_nor_entered() {
     for bit in [17, 25, 26, 27, 28, 29, 30] {
         check(&sandbox, &[("clone", &[1 << bit], REFUSE), ("unshare", &[1 << bit], REFUSE)]);
     }
+}
+
+/// What is listed can be made and entered, and a descriptor that is entered has to be said to be of such a kind.
+#[test]
+fn namespaces_that_are_listed_are_had() {
+    let kinds = [Namespace::Mount, Namespace::Time];
+    let allowed = sandbox(|sandbox| sandbox.restrict_namespaces = Some(kinds.into()));
+    let [mount, time, user] =
+        [libc::CLONE_NEWNS, libc::CLONE_NEWTIME, libc::CLONE_NEWUSER].map(|flag| flag as u64);
+    check(
+        &allowed,
+        &[
+            ("clone", &[mount | libc::SIGCHLD as u64], ALLOW),
+            ("clone", &[mount | user], REFUSE),
+            ("clone3", &[], ABSENT),
+            ("unshare", &[mount | time], ALLOW),
+            ("unshare", &[user], REFUSE),
+            ("setns", &[3, mount], ALLOW),
+            ("setns", &[3, mount | time], REFUSE),
+            ("setns", &[3, 0], REFUSE),
+            ("setns", &[3, user], REFUSE),
+        ],
+    );
+    let all = sandbox(|sandbox| sandbox.restrict_namespaces = Some(Namespace::ALL.into()));
+    check(
+        &all,
+        &[("unshare", &[mount | time | user], ALLOW), ("setns", &[3, 0], ALLOW), ("clone3", &[], ALLOW)],
+    );
 }
 
 #[test]
@@ -279,7 +307,7 @@ fn each_protection_refuses_its_calls_and_no_others() {
 #[test]
 fn the_strictest_of_list_and_switch_holds() {
     let mut sandbox = list(["@known", "clone:kill"]);
-    sandbox.restrict_namespaces = true;
+    sandbox.restrict_namespaces = Some(Default::default());
     sandbox.protect_clock = true;
     check(
         &sandbox,

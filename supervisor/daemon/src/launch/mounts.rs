@@ -4,7 +4,7 @@
 //! of the kernel's, then folders that are emptied. After these the application's own folder is put back where it was
 //! covered, then come the folders of other services, the operator's own rules, what secrets are read from, sockets that lead
 //! out, the configuration, and the files that give the mesh its names.
-//! Last of all watt's own folders are hidden, whatever was said before.
+//! Then watt's own folders are hidden, whatever was said before. Last of all comes where nothing can be executed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,7 +14,7 @@ use std::{
 use nix::unistd::geteuid;
 use watt_core::{
     plan::{Network, Plan, Secret, Service},
-    sandbox::{PathAccess, PathRule, ProtectHome, ProtectProc, ProtectSystem, Sandbox},
+    sandbox::{PathAccess, PathRule, ProtectHome, ProtectProc, ProtectSystem, Sandbox, Temporary},
 };
 use watt_exec::plan::{HiddenFolder, HideProcesses, Mount};
 
@@ -105,12 +105,14 @@ pub(super) fn list(view: &View<'_>) -> Vec<Mount> {
     let covered = covered(&mounts);
     mounts.extend(view.put_back(&covered));
     mounts.extend(view.other_services());
-    mounts.extend(sandbox.paths.iter().map(rule));
+    mounts.extend(sandbox.paths.iter().filter(|rule| !rule.access.is_of_executing()).map(rule));
     mounts.extend(view.out_of_reach().into_iter().map(inaccessible));
     mounts.extend(view.configuration());
     mounts.extend(view.name_files());
     mounts.extend(view.own_folders());
     mounts.extend(view.control_socket());
+    // After everything that programs could be put into.
+    mounts.extend(sandbox.paths.iter().filter(|rule| rule.access.is_of_executing()).map(rule));
     mounts.extend(view.credentials.map(|folder| Mount::Credentials { target: folder.to_owned() }));
     mounts
 }
@@ -229,14 +231,16 @@ fn rule(rule: &PathRule) -> Mount {
         PathAccess::Bind { source, read_only } => {
             Mount::Bind { source: source.clone(), target: path, read_only: *read_only, optional }
         }
-        PathAccess::Temporary => Mount::Tmpfs {
+        PathAccess::Temporary(Temporary { mode, size, read_only }) => Mount::Tmpfs {
             target: path,
-            size: None,
-            mode: STICKY,
+            size: *size,
+            mode: *mode,
             no_exec: false,
-            read_only: false,
+            read_only: *read_only,
             optional,
         },
+        PathAccess::NoExec => Mount::Executable { path, allowed: false, optional },
+        PathAccess::Exec => Mount::Executable { path, allowed: true, optional },
     }
 }
 
@@ -344,7 +348,8 @@ impl View<'_> {
                 PathAccess::ReadOnly
                 | PathAccess::ReadWrite
                 | PathAccess::Inaccessible
-                | PathAccess::Temporary => &rule.path,
+                | PathAccess::Temporary(_) => &rule.path,
+                PathAccess::NoExec | PathAccess::Exec => return false,
             };
             is_in(source) || is_in(&rule.path)
         })

@@ -7,7 +7,10 @@ use std::{path::Path, sync::Arc};
 
 use watt_core::{
     plan::Service,
-    sandbox::{Capability, PathAccess, ProtectHome, ProtectProc, ProtectSystem, Sandbox, User},
+    sandbox::{
+        Capability, PathAccess, Personality, ProtectHome, ProtectProc, ProtectSystem, Sandbox, Temporary,
+        User,
+    },
 };
 use watt_exec::plan::{Capabilities, FileAccess, HostName, Landlock, LandlockRule, LaunchPlan, Namespaces};
 
@@ -102,6 +105,7 @@ impl Walls {
         plan.identity = self.account.as_ref().map(|account| account.identity.clone());
         plan.capabilities = self.capabilities();
         plan.keyring = sandbox.private_keyring;
+        plan.personality = sandbox.personality.map(domain);
         plan.landlock = self.landlock([own, state]);
         plan.seccomp = self.filters.to_vec();
         // The kernel takes neither from an ordinary user's program that could gain rights behind them.
@@ -152,16 +156,27 @@ impl Walls {
         let places = ["/dev", "/proc", "/sys"].into_iter();
         let places = places.chain(["/tmp", "/var/tmp"].into_iter().filter(|_| sandbox.private_tmp));
         let named = sandbox.paths.iter().filter_map(|rule| match rule.access {
-            PathAccess::ReadWrite | PathAccess::Temporary | PathAccess::Bind { read_only: false, .. } => {
-                Some(rule.path.as_path())
-            }
-            PathAccess::ReadOnly | PathAccess::Inaccessible | PathAccess::Bind { read_only: true, .. } => {
-                None
-            }
+            PathAccess::ReadWrite
+            | PathAccess::Temporary(Temporary { read_only: false, .. })
+            | PathAccess::Bind { read_only: false, .. } => Some(rule.path.as_path()),
+            PathAccess::ReadOnly
+            | PathAccess::Inaccessible
+            | PathAccess::Temporary(_)
+            | PathAccess::Bind { read_only: true, .. }
+            | PathAccess::NoExec
+            | PathAccess::Exec => None,
         });
         let handled = FileAccess { write: true, make: true, ..devices };
         let rules = places.map(Path::new).chain(named).chain(own).map(|path| rule(path, handled));
         Some(Landlock { handled, rules: rules.collect(), abstract_sockets, signals })
+    }
+}
+
+/// The kernel's number of an execution domain (linux/personality.h).
+fn domain(personality: Personality) -> u32 {
+    match personality {
+        Personality::Linux => 0,
+        Personality::Linux32 => 8,
     }
 }
 
@@ -324,6 +339,19 @@ mod tests {
         assert!(missing.is_empty());
     }
 
+    /// Root's programs may gain rights behind a filter, unless they are not to.
+    #[test]
+    fn a_filter_alone_does_not_keep_roots_programs_from_gaining_rights() {
+        let no_new_privs =
+            |host: &Host, change: fn(&mut Sandbox)| plan(host, Profile::Off, change).0.no_new_privs;
+        let filters: fn(&mut Sandbox) = |sandbox| sandbox.lock_personality = true;
+        let root = Host { is_root: true, user_namespace: false, ..testing::HOST };
+        assert!(!no_new_privs(&root, filters));
+        assert!(no_new_privs(&root, |sandbox| sandbox.no_new_privileges = true));
+        assert!(no_new_privs(&Host { is_root: false, ..root.clone() }, filters));
+        assert!(no_new_privs(&Host { bind_files: false, ..root }, filters), "root without rights");
+    }
+
     #[test]
     fn a_complete_host_does_everything() {
         let (plan, missing) = plan(&testing::HOST, Profile::Strict, |_| {});
@@ -340,19 +368,6 @@ mod tests {
             landlock.handled.write && may_write("/run/own") && may_write("/state/own") && may_write("/tmp")
         );
         assert!(!landlock.handled.read && !may_write("/srv/shop"));
-    }
-
-    /// Root's programs may gain rights behind a filter, unless they are not to.
-    #[test]
-    fn a_filter_alone_does_not_keep_roots_programs_from_gaining_rights() {
-        let no_new_privs =
-            |host: &Host, change: fn(&mut Sandbox)| plan(host, Profile::Off, change).0.no_new_privs;
-        let filters: fn(&mut Sandbox) = |sandbox| sandbox.lock_personality = true;
-        let root = Host { is_root: true, user_namespace: false, ..testing::HOST };
-        assert!(!no_new_privs(&root, filters));
-        assert!(no_new_privs(&root, |sandbox| sandbox.no_new_privileges = true));
-        assert!(no_new_privs(&Host { is_root: false, ..root.clone() }, filters));
-        assert!(no_new_privs(&Host { bind_files: false, ..root }, filters), "root without rights");
     }
 
     #[test]

@@ -95,6 +95,27 @@ fn what_is_read_only_can_be_read_and_a_part_of_it_written() {
     }
 }
 
+/// Programs cannot be executed, what an interpreter reads can still be read, and a part can be an exception.
+#[test]
+fn executing_can_be_forbidden_and_a_part_of_it_allowed() {
+    let folder = open_folder(&["fixed/open/none"]);
+    let fixed = folder.path().join("fixed");
+    for place in [fixed.join("program"), fixed.join("open/program")] {
+        fs::copy("/bin/true", &place).unwrap();
+        fs::set_permissions(&place, Permissions::from_mode(0o755)).unwrap();
+    }
+    let executable =
+        |path: &Path, allowed| Mount::Executable { path: path.to_owned(), allowed, optional: false };
+    let script = format!(
+        "cd {}; ./program 2>/dev/null || echo refused; ./open/program && echo executed; cat open/none",
+        fixed.display()
+    );
+    let mounts = || vec![executable(&fixed, false), executable(&fixed.join("open"), true)];
+    check(mounts, &script, "refused\nexecuted\nfixed/open/none\n");
+    let left_out = || vec![Mount::Executable { path: "/none/such".into(), allowed: false, optional: true }];
+    check(left_out, &script, "executed\nfixed/open/none\n");
+}
+
 #[test]
 fn what_is_mounted_below_is_read_only_too() {
     let folder = open_folder(&["outer/inner/file"]);

@@ -76,7 +76,7 @@ fn the_profiles_hold_and_programs_run() {
 
 #[test]
 fn threads_and_processes_start_without_clone3() {
-    with_filter(&sandbox(|sandbox| sandbox.restrict_namespaces = true), || {
+    with_filter(&sandbox(|sandbox| sandbox.restrict_namespaces = Some(Default::default())), || {
         assert!(run("true").expect("a process starts"));
         assert_eq!(thread::spawn(|| 7).join().expect("a thread starts"), 7);
         assert_eq!(unshare(CloneFlags::CLONE_NEWUSER), Err(Errno::EPERM));

@@ -256,3 +256,21 @@ fn sockets_that_lead_out_are_closed_unless_a_rule_names_them() {
 fn read_only_rule(path: &str) -> PathRule {
     PathRule { access: PathAccess::ReadOnly, path: path.into(), optional: false }
 }
+
+/// A program that was put into any folder of the service's must not run either.
+#[test]
+fn what_is_said_of_executing_comes_last() {
+    let words = words(Profile::Strict, |_, sandbox| {
+        let rule = |access, path: &str| PathRule { access, path: path.into(), optional: false };
+        sandbox.paths = vec![
+            rule(PathAccess::NoExec, "/"),
+            rule(PathAccess::Temporary(Temporary { mode: 0o755, size: Some(9), read_only: true }), "/srv"),
+            rule(PathAccess::Exec, "/usr"),
+        ];
+    });
+    let last = |path: &str, allowed: bool| {
+        format!("Executable {{ path: {path:?}, allowed: {allowed}, optional: false }}")
+    };
+    assert_eq!(words[words.len() - 2..], [last("/", false), last("/usr", true)]);
+    assert!(words.iter().any(|word| word == "empty /srv"), "{words:#?}");
+}

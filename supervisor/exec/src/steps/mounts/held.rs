@@ -24,6 +24,8 @@ pub(super) enum Held<'a> {
     Empty { target: &'a Path, options: String, no_exec: bool, read_only: bool, optional: bool },
     /// [`Mount::ReadOnly`]
     ReadOnly { path: &'a Path, optional: bool },
+    /// [`Mount::Executable`]
+    Executable { path: &'a Path, allowed: bool, optional: bool },
     /// [`Mount::Inaccessible`]
     Cover { path: &'a Path, optional: bool },
     /// [`Mount::HideFolder`]
@@ -63,6 +65,9 @@ fn one<'a>(mount: &'a Mount, earlier: &[Mount], later: &[Mount]) -> Result<Held<
             optional: *optional,
         },
         Mount::ReadOnly { path, optional } => Held::ReadOnly { path, optional: *optional },
+        Mount::Executable { path, allowed, optional } => {
+            Held::Executable { path, allowed: *allowed, optional: *optional }
+        }
         Mount::Inaccessible { path, optional } => Held::Cover { path, optional: *optional },
         Mount::HideFolder(HiddenFolder { folder, keep }) => {
             Held::Hide { folder, keep, kept: Tree::of(keep).about(&keep.display().to_string())? }

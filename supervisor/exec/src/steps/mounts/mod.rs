@@ -13,7 +13,10 @@ mod inaccessible;
 mod kernel;
 mod view;
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use watt_os::{
     mount::{self, Forbid, Tree},
@@ -85,6 +88,10 @@ fn apply(view: &mut View, mount: Held<'_>, given: &Given<'_>) -> Result<(), Step
         Held::ReadOnly { path, optional } => {
             view.existing(path, optional)?.map_or(Ok(()), |real| read_only_below(&real))
         }
+        Held::Executable { path, allowed, optional } => {
+            let change = if allowed { mount::allow_executing_below } else { mount::forbid_executing_below };
+            view.existing(path, optional)?.map_or(Ok(()), |real| change_below(&real, change))
+        }
         Held::Cover { path, optional } => view.cover(path, optional),
         Held::Hide { folder, keep, kept } => hide(view, folder, keep, &kept),
         Held::Devices(sources) => devices::make(view, sources),
@@ -114,13 +121,17 @@ fn empty(view: &mut View, point: &Path, options: &str, no_exec: bool) -> Result<
     Ok(())
 }
 
-/// Only a mount can be read-only: what is not one becomes one by being bound to its own place.
 fn read_only_below(path: &Path) -> Result<(), StepError> {
+    change_below(path, mount::make_read_only_below)
+}
+
+/// Only a mount can be changed: what is not one becomes one by being bound to its own place.
+fn change_below(path: &Path, change: fn(&Path) -> io::Result<()>) -> Result<(), StepError> {
     let about = path.display().to_string();
-    match mount::make_read_only_below(path) {
+    match change(path) {
         Err(error) if error.raw_os_error() == Some(nix::errno::Errno::EINVAL as i32) => {
             mount::bind(path, path).about(&about)?;
-            mount::make_read_only_below(path).about(&about)
+            change(path).about(&about)
         }
         result => result.about(&about),
     }
