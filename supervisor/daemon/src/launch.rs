@@ -4,6 +4,7 @@
 pub(crate) mod accounts;
 mod environment;
 mod mounts;
+mod rlimits;
 mod sandbox;
 mod scheduling;
 
@@ -11,7 +12,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use watt_core::{
     WorkerId,
-    plan::{Listen, Network, Plan, ReadyWhen, Rlimit, Service},
+    plan::{Listen, Network, Plan, ReadyWhen, Service},
     worker::ExecFailure,
 };
 use watt_exec::plan::{LaunchPlan, PrivateNetwork};
@@ -210,7 +211,7 @@ impl Launcher<'_> {
             stdin: service.stdin.clone(),
             join_cgroups,
             listeners: pass.len() as u16,
-            rlimits: rlimits(service),
+            rlimits: rlimits::of(service),
             scheduling: scheduling::of(&service.scheduling, host).0,
             keeps_session: false,
             network: (network == Network::Private).then(|| private_network(service, &accepts, host)),
@@ -281,36 +282,6 @@ fn private_network(service: &Service, accepts: &Accepts, host: &Host) -> Private
         egress: service.egress.allow.as_ref().is_none_or(|rules| !rules.is_empty()),
         host_ports: service.egress.host_ports.iter().copied().collect(),
         sockets: if by_tcp { SOCKETS_AT_START } else { 0 },
-    }
-}
-
-/// A program that has secrets leaves none of them in a core dump, unless its configuration has a limit for that.
-fn rlimits(service: &Service) -> Vec<(u32, u64, u64)> {
-    let written = &service.limits.rlimits;
-    let no_core = !service.secrets.is_empty() && !written.contains_key(&Rlimit::Core);
-    let written = written.iter().map(|(rlimit, value)| (number(*rlimit), value.soft, value.hard));
-    written.chain(no_core.then_some((number(Rlimit::Core), 0, 0))).collect()
-}
-
-/// The kernel's number of a resource (include/uapi/asm-generic/resource.h).
-fn number(rlimit: Rlimit) -> u32 {
-    match rlimit {
-        Rlimit::Cpu => 0,
-        Rlimit::Fsize => 1,
-        Rlimit::Data => 2,
-        Rlimit::Stack => 3,
-        Rlimit::Core => 4,
-        Rlimit::Rss => 5,
-        Rlimit::Nproc => 6,
-        Rlimit::Nofile => 7,
-        Rlimit::Memlock => 8,
-        Rlimit::As => 9,
-        Rlimit::Locks => 10,
-        Rlimit::Sigpending => 11,
-        Rlimit::Msgqueue => 12,
-        Rlimit::Nice => 13,
-        Rlimit::Rtprio => 14,
-        Rlimit::Rttime => 15,
     }
 }
 
@@ -500,14 +471,5 @@ mod tests {
         });
         let failure = failure.unwrap_err();
         assert_eq!((failure.step.as_str(), failure.object.as_str()), ("account", "user nobody-of-watt"));
-    }
-
-    #[test]
-    fn resource_limits_have_the_kernels_numbers() {
-        let launch = launched(&HOST, |service| {
-            let value = watt_core::plan::RlimitValue { soft: 9, hard: 10 };
-            service.limits.rlimits = [(Rlimit::Nofile, value), (Rlimit::As, value)].into();
-        });
-        assert_eq!(launch.plan.rlimits, [(9, 9, 10), (7, 9, 10)]);
     }
 }

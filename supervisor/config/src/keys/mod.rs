@@ -7,10 +7,11 @@
 mod app;
 mod limits;
 mod sandbox;
+mod scheduling;
 mod service;
 mod words;
 
-pub(crate) use self::{app::*, limits::*, sandbox::*, service::*, words::*};
+pub(crate) use self::{app::*, limits::*, sandbox::*, scheduling::*, service::*, words::*};
 
 /// A set of keys that belong together.
 #[derive(Debug)]
