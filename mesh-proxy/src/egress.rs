@@ -3,13 +3,14 @@
 //!
 //! A service may have a list of destinations. What it does not have is refused before anything is sent, with
 //! the line that would allow it: [`rules`] says what a list allows, [`answers`] which names lead to an
-//! address, and [`reach`] which addresses names may lead to. [`outside`] counts.
+//! address, and [`reach`] which addresses names may lead to, with [`own`] for the host's. [`outside`] counts.
 //!
 //! To the service every connection seems accepted at once, since the redirect ends here. What cannot be reached
 //! is therefore answered with a reset, and told to the daemon with the reason.
 
 mod answers;
 mod outside;
+mod own;
 mod reach;
 mod rules;
 mod tally;
@@ -18,6 +19,7 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
@@ -121,7 +123,7 @@ fn way(view: &View, caller: &str, target: SocketAddr) -> Result<Way, Refused> {
         return Err(Refused::Rule(rule));
     }
     let (rules, names) = (view.rules(caller), view.outside.names_of(caller, address));
-    let by_name = |name: &Name| format!("{name}:{port}");
+    let by_name = |name: &Arc<Name>| format!("{name}:{port}");
     if rules.allow_address(address.into(), port) {
         let label = names.first().map_or_else(|| target.to_string(), by_name);
         return Ok(Way { target, label });
@@ -205,8 +207,6 @@ fn nonsense(ip: Ipv4Addr, port: u16) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use tokio::net::UdpSocket;
     use watt_api::mesh::{Service, Snapshot};
 

@@ -304,7 +304,7 @@ mod tests {
             assert!(found.ends_with(&[192, 0, 2, 1]));
             asked.await.unwrap();
             let names = view.outside.names_of("web", Ipv4Addr::new(192, 0, 2, 1));
-            assert_eq!(names, [Name::new("db.example.org").unwrap()]);
+            assert_eq!(names, [Arc::new(Name::new("db.example.org").unwrap())]);
             assert_eq!(view.outside.refusals().len(), 1);
         });
     }

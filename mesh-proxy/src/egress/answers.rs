@@ -3,11 +3,7 @@
 //! An answer counts for as long as it says, but for [`KEPT_MIN`] at least: programs keep addresses longer
 //! than they should, and an address that just expired is hardly anybody else's yet.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    net::Ipv4Addr,
-    time::Duration,
-};
+use std::{collections::HashMap, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -20,12 +16,22 @@ const KEPT_MIN: Duration = Duration::from_secs(300);
 const KEPT_MAX: Duration = Duration::from_secs(24 * 3600);
 /// How many pairs of name and address are kept for one service.
 const PAIRS_MAX: usize = 4096;
+/// How many of these one address may have. All are looked at for each connection there, while the proxy's other threads wait
+/// to look at their own.
+const NAMES_MAX: usize = 32;
 
 /// The answers that one service got.
 #[derive(Debug, Default)]
 pub(crate) struct Answers {
-    until: HashMap<Ipv4Addr, BTreeMap<Name, Instant>>,
+    known: HashMap<Ipv4Addr, Vec<Known>>,
     pairs: usize,
+}
+
+/// A name of an address.
+#[derive(Debug)]
+struct Known {
+    name: Arc<Name>,
+    until: Instant,
 }
 
 impl Answers {
@@ -35,36 +41,40 @@ impl Answers {
             self.make_room();
         }
         let until = Instant::now() + ttl.clamp(KEPT_MIN, KEPT_MAX);
-        let names = self.until.entry(address).or_default();
-        match names.get_mut(name) {
+        let names = self.known.entry(address).or_default();
+        if let Some(known) = names.iter_mut().find(|known| *known.name == *name) {
             // Another answer, which is shorter, takes nothing away.
-            Some(known) => *known = until.max(*known),
-            None => {
-                names.insert(name.clone(), until);
-                self.pairs += 1;
-            }
+            known.until = until.max(known.until);
+            return;
+        }
+        let new = Known { name: Arc::new(name.clone()), until };
+        if names.len() < NAMES_MAX {
+            names.push(new);
+            self.pairs += 1;
+        } else if let Some(first) = names.iter_mut().min_by_key(|known| known.until) {
+            *first = new;
         }
     }
 
     /// The names that led to this address, as far as that still counts.
-    pub(crate) fn names_of(&self, address: Ipv4Addr) -> impl Iterator<Item = &Name> {
+    pub(crate) fn names_of(&self, address: Ipv4Addr) -> impl Iterator<Item = &Arc<Name>> {
         let now = Instant::now();
-        let names = self.until.get(&address).into_iter().flatten();
-        names.filter(move |(_, until)| **until > now).map(|(name, _)| name)
+        let names = self.known.get(&address).into_iter().flatten();
+        names.filter(move |known| known.until > now).map(|known| &known.name)
     }
 
     /// Drops what is over, or the quarter that would be over first.
     fn make_room(&mut self) {
         let now = Instant::now();
-        let mut ends: Vec<Instant> = self.until.values().flat_map(BTreeMap::values).copied().collect();
+        let mut ends: Vec<Instant> = self.known.values().flatten().map(|known| known.until).collect();
         let quarter = PAIRS_MAX / 4;
         let limit = if ends.len() > quarter { *ends.select_nth_unstable(quarter).1 } else { now };
         let limit = limit.max(now);
-        self.until.retain(|_, names| {
-            names.retain(|_, until| *until > limit);
+        self.known.retain(|_, names| {
+            names.retain(|known| known.until > limit);
             !names.is_empty()
         });
-        self.pairs = self.until.values().map(BTreeMap::len).sum();
+        self.pairs = self.known.values().map(Vec::len).sum();
     }
 }
 
@@ -79,7 +89,9 @@ mod tests {
     }
 
     fn names(answers: &Answers) -> Vec<String> {
-        answers.names_of(ADDRESS).map(ToString::to_string).collect()
+        let mut names: Vec<String> = answers.names_of(ADDRESS).map(ToString::to_string).collect();
+        names.sort();
+        names
     }
 
     #[tokio::test(start_paused = true)]
@@ -119,7 +131,7 @@ mod tests {
             tokio::time::advance(Duration::from_millis(1)).await;
             assert!(answers.pairs <= PAIRS_MAX);
         }
-        let known = answers.until.values().map(BTreeMap::len).sum::<usize>();
+        let known = answers.known.values().map(Vec::len).sum::<usize>();
         assert_eq!(answers.pairs, known);
         assert!(known > PAIRS_MAX / 2);
         let last = Ipv4Addr::from(3 * PAIRS_MAX as u32 - 1);
@@ -130,9 +142,25 @@ mod tests {
     async fn a_flood_in_one_moment_is_bounded_as_well() {
         let mut answers = Answers::default();
         for number in 0..2 * PAIRS_MAX {
-            answers.add(&name(&format!("n{number}.org")), ADDRESS, Duration::ZERO);
+            let address = Ipv4Addr::from(number as u32 / 4);
+            answers.add(&name(&format!("n{number}.org")), address, Duration::ZERO);
         }
         assert!(answers.pairs <= PAIRS_MAX);
-        assert!(answers.names_of(ADDRESS).count() > 0);
+        assert!(answers.names_of(Ipv4Addr::from(2 * PAIRS_MAX as u32 / 4 - 1)).count() > 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_address_has_no_more_names_than_can_be_looked_at_for_each_connection() {
+        let mut answers = Answers::default();
+        answers.add(&name("kept.org"), ADDRESS, Duration::from_secs(3000));
+        for number in 0..PAIRS_MAX {
+            answers.add(&name(&format!("n{number}.org")), ADDRESS, Duration::ZERO);
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
+        let known = names(&answers);
+        assert_eq!((known.len(), answers.pairs), (NAMES_MAX, NAMES_MAX));
+        for still in ["kept.org".to_owned(), format!("n{}.org", PAIRS_MAX - 1)] {
+            assert!(known.contains(&still), "{still} is not in {known:?}");
+        }
     }
 }

@@ -79,8 +79,8 @@ impl Outside {
         });
     }
 
-    /// The names under which the service knows this address.
-    pub(crate) fn names_of(&self, service: &str, address: Ipv4Addr) -> Vec<Name> {
+    /// The names under which the service knows this address. Not copied: others wait meanwhile.
+    pub(crate) fn names_of(&self, service: &str, address: Ipv4Addr) -> Vec<Arc<Name>> {
         let services = self.services();
         services
             .get(service)
@@ -342,7 +342,7 @@ mod tests {
         let name = Name::new("example.org").unwrap();
         let address = Ipv4Addr::new(192, 0, 2, 1);
         outside.learn("api", &name, &[(address, 60)]);
-        assert_eq!(outside.names_of("api", address), [name]);
+        assert_eq!(outside.names_of("api", address), [Arc::new(name)]);
         assert_eq!(outside.names_of("web", address), [], "another service was told nothing");
         outside.retain(|_| false);
         assert_eq!(outside.names_of("api", address), []);

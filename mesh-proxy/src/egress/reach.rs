@@ -4,7 +4,9 @@
 //! alone; otherwise the owner of an allowed name could point it at a neighbour's database or at the cloud's
 //! 169.254.169.254, and have the service connect there (DNS rebinding).
 
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::Ipv4Addr;
+
+use super::own::is_own;
 
 /// Networks that IANA's registry of special-purpose IPv4 addresses (RFC 6890 and its updates) calls not
 /// globally reachable, with what they are.
@@ -29,29 +31,6 @@ pub(crate) fn not_public(address: Ipv4Addr) -> Option<&'static str> {
     let inside = |first: Ipv4Addr, bits| (first.to_bits() ^ address.to_bits()).leading_zeros() >= bits;
     let special = SPECIAL.iter().find(|(first, bits, _)| inside(*first, *bits)).map(|(.., what)| *what);
     special.or_else(|| is_own(address).then_some("an address of this host"))
-}
-
-/// Whether this host has the address. Asked of the kernel's routes: to an address of its own a packet has
-/// that address as its source as well. Nothing is sent, since connecting a UDP socket only looks for the
-/// route (udp(7)).
-fn is_own(address: Ipv4Addr) -> bool {
-    let source = || {
-        let socket = UdpSocket::bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0))?;
-        socket.connect(SocketAddrV4::new(address, 9))?;
-        socket.local_addr()
-    };
-    match source() {
-        Ok(source) => source.ip() == address,
-        // Without a route the connection will fail as well; without a descriptor nothing is known, and
-        // nothing allowed.
-        Err(error) => {
-            tracing::debug!(%address, %error, "no route says whose address it is");
-            !matches!(
-                error.kind(),
-                std::io::ErrorKind::NetworkUnreachable | std::io::ErrorKind::HostUnreachable
-            )
-        }
-    }
 }
 
 #[cfg(test)]
@@ -82,11 +61,5 @@ mod tests {
         for address in ["172.15.255.255", "172.32.0.0", "192.167.0.1", "192.169.0.1", "223.255.255.255"] {
             assert_eq!(not_public(address.parse().unwrap()), None, "{address}");
         }
-    }
-
-    #[test]
-    fn the_hosts_own_addresses_are_known() {
-        assert!(is_own(Ipv4Addr::LOCALHOST));
-        assert!(!is_own(Ipv4Addr::new(93, 184, 216, 34)));
     }
 }
