@@ -4,7 +4,8 @@
 //! queue, where another thread may take them, or the next proxy.
 
 use std::{
-    collections::HashMap, io, net::UdpSocket as StdUdpSocket, os::fd::OwnedFd, rc::Rc, time::Duration,
+    collections::HashMap, io, net::UdpSocket as StdUdpSocket, os::fd::OwnedFd, pin::Pin, rc::Rc,
+    time::Duration,
 };
 
 use nix::errno::Errno;
@@ -34,13 +35,30 @@ use crate::{
 /// The wait after an error that means "not now", and what it grows to.
 const BACKOFF_FIRST: Duration = Duration::from_millis(5);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// The wait before one accepts again whose task had a bug: whatever led to it may come again at once.
+const AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 /// The listeners of one thread.
 pub(crate) struct Listeners {
     context: Rc<Context>,
     rooms: Rc<Rooms>,
-    open: HashMap<ListenerId, AbortHandle>,
+    open: HashMap<ListenerId, Open>,
     tasks: JoinSet<()>,
+}
+
+/// One of them.
+struct Open {
+    task: AbortHandle,
+    accepting: Accepting,
+}
+
+/// Makes what accepts at a listener, which outlives it.
+type Accepting = Box<dyn Fn() -> Pin<Box<dyn Future<Output = ()>>>>;
+
+/// A listener that cannot be used now, with the reason.
+pub(crate) struct Unused {
+    pub(crate) listener: OwnedFd,
+    pub(crate) error: io::Error,
 }
 
 impl Listeners {
@@ -50,46 +68,63 @@ impl Listeners {
         Self { context, rooms, open: HashMap::new(), tasks: JoinSet::new() }
     }
 
-    /// Accepts there from now on. False when that is not possible.
-    pub(crate) fn add(&mut self, id: &ListenerId, kind: ListenerKind, listener: OwnedFd) -> bool {
-        match self.start(id, kind, listener) {
-            Ok(task) => drop(self.open.insert(id.clone(), task)),
-            Err(error) => {
-                tracing::error!(%id, %error, "a listener cannot be used");
-                return false;
-            }
-        }
-        true
+    /// Accepts there from now on. Gives the listener back when that is not possible, for lack of memory for example.
+    pub(crate) fn add(
+        &mut self,
+        id: &ListenerId,
+        kind: ListenerKind,
+        listener: OwnedFd,
+    ) -> Result<(), Unused> {
+        let accepting = self.accepting(id, kind, listener)?;
+        self.open(id, accepting);
+        Ok(())
     }
 
-    /// Waits until one ends by itself: it is of no use any longer, or its task has a bug. `None` when none is left.
+    fn open(&mut self, id: &ListenerId, accepting: Accepting) {
+        let task = self.tasks.spawn_local(accepting());
+        self.open.insert(id.clone(), Open { task, accepting });
+    }
+
+    /// Waits until one ends by itself, which is of no use any longer. `None` when none is left. One whose task has a bug
+    /// accepts again: nobody else would, and its clients would wait for ever.
     pub(crate) async fn ended(&mut self) -> Option<ListenerId> {
         loop {
-            let task = match self.tasks.join_next_with_id().await? {
-                Ok((task, ())) => task,
-                Err(error) => error.id(),
+            let (task, has_bug) = match self.tasks.join_next_with_id().await? {
+                Ok((task, ())) => (task, false),
+                Err(error) => (error.id(), error.is_panic()),
             };
             // Those that were removed are not in there.
-            let ended = self.open.extract_if(|_, open| open.id() == task).next();
-            if let Some((id, _)) = ended {
-                return Some(id);
+            let Some((id, open)) = self.open.iter_mut().find(|(_, open)| open.task.id() == task) else {
+                continue;
+            };
+            if has_bug {
+                tracing::error!(%id, "a listener's task had a bug");
+                let again = (open.accepting)();
+                open.task = self.tasks.spawn_local(async {
+                    sleep(AGAIN_AFTER).await;
+                    again.await;
+                });
+                continue;
             }
+            let id = id.clone();
+            self.open.remove(&id);
+            return Some(id);
         }
     }
 
     /// Accepts there no longer. Its connections live on.
     pub(crate) fn remove(&mut self, id: &str) {
-        if let Some(task) = self.open.remove(id) {
-            task.abort();
+        if let Some(open) = self.open.remove(id) {
+            open.task.abort();
         }
     }
 
     /// Accepts nowhere any longer.
     pub(crate) fn remove_all(&mut self) {
-        self.open.drain().for_each(|(_, task)| task.abort());
+        self.open.drain().for_each(|(_, open)| open.task.abort());
     }
 
-    fn start(&mut self, id: &ListenerId, kind: ListenerKind, listener: OwnedFd) -> io::Result<AbortHandle> {
+    fn accepting(&self, id: &ListenerId, kind: ListenerKind, listener: OwnedFd) -> Result<Accepting, Unused> {
         match kind {
             ListenerKind::Gateway { thread: _ } => {
                 let serve = async |context: Rc<Context>, stream, _place| gateway(&context, stream).await;
@@ -106,7 +141,7 @@ impl Listeners {
                     mesh_unix(&context, Some(caller), stream).await;
                 })
             }
-            ListenerKind::MeshHost if is_unix(&listener)? => {
+            ListenerKind::MeshHost if is_unix(&listener) => {
                 let rooms = Rc::clone(&self.rooms);
                 let serve = async move |context: Rc<Context>, stream, door| {
                     mesh_host_unix(&context, &rooms, door, stream).await;
@@ -133,11 +168,9 @@ impl Listeners {
                 })
             }
             ListenerKind::DnsUdp { caller } => {
-                let socket = StdUdpSocket::from(listener);
-                socket.set_nonblocking(true)?;
-                let socket = Rc::new(UdpSocket::from_std(socket)?);
-                let answerer = answerer(&caller, Rc::clone(&self.context));
-                Ok(self.tasks.spawn_local(dns_udp(id.clone(), answerer, socket)))
+                let socket = Rc::new(udp_socket(listener)?);
+                let (id, answerer) = (id.clone(), answerer(&caller, Rc::clone(&self.context)));
+                Ok(Box::new(move || Box::pin(dns_udp(id.clone(), Rc::clone(&answerer), Rc::clone(&socket)))))
             }
             ListenerKind::DnsTcp { caller } => {
                 let answerer = answerer(&caller, Rc::clone(&self.context));
@@ -150,12 +183,12 @@ impl Listeners {
 
     /// The same for a listener that only this service can reach.
     fn accept_of<S: Accepted>(
-        &mut self,
+        &self,
         id: &ListenerId,
         listener: OwnedFd,
         caller: String,
         serve: impl AsyncFn(Rc<Context>, Rc<str>, S) + 'static,
-    ) -> io::Result<AbortHandle> {
+    ) -> Result<Accepting, Unused> {
         let caller: Rc<str> = caller.into();
         let service = Some(Rc::clone(&caller));
         let serve = async move |context, stream, _place| serve(context, Rc::clone(&caller), stream).await;
@@ -165,40 +198,62 @@ impl Listeners {
     /// Accepts in a task and serves each connection in one of its own, so that a panic costs one connection. `serve`
     /// has the connection's place for as long as it takes.
     fn accept<S: Accepted>(
-        &mut self,
+        &self,
         id: &ListenerId,
         listener: OwnedFd,
         pool: Pool,
         service: Option<Rc<str>>,
         serve: impl AsyncFn(Rc<Context>, S, Place) + 'static,
-    ) -> io::Result<AbortHandle> {
-        SockRef::from(&listener).set_nonblocking(true)?;
-        #[expect(
-            deprecated,
-            reason = "its successor is unsafe; what owns a descriptor does not close it earlier"
-        )]
-        let listener = AsyncFd::with_interest(listener, Interest::READABLE)?;
+    ) -> Result<Accepting, Unused> {
+        let listener = Rc::new(watched(listener)?);
         let (id, serve) = (id.clone(), Rc::new(serve));
         let (context, rooms) = (Rc::clone(&self.context), Rc::clone(&self.rooms));
-        Ok(self.tasks.spawn_local(async move {
-            let mut patience = Patience::default();
-            loop {
-                let (stream, place) = match next(&listener, &rooms, pool, service.as_ref()).await {
-                    Ok(accepted) => accepted,
-                    Err(error) => match patience.after(&id, &error) {
-                        Some(wait) => {
-                            sleep(wait).await;
-                            continue;
-                        }
-                        None => return,
-                    },
-                };
-                patience = Patience::default();
-                let (context, serve) = (Rc::clone(&context), Rc::clone(&serve));
-                task::spawn_local(async move { serve(context, stream, place).await });
-            }
+        Ok(Box::new(move || {
+            let (listener, id, serve) = (Rc::clone(&listener), id.clone(), Rc::clone(&serve));
+            let (context, rooms, service) = (Rc::clone(&context), Rc::clone(&rooms), service.clone());
+            Box::pin(async move {
+                let mut patience = Patience::default();
+                loop {
+                    let (stream, place) = match next(&listener, &rooms, pool, service.as_ref()).await {
+                        Ok(accepted) => accepted,
+                        Err(error) => match patience.after(&id, &error) {
+                            Some(wait) => {
+                                sleep(wait).await;
+                                continue;
+                            }
+                            None => return,
+                        },
+                    };
+                    patience = Patience::default();
+                    let (context, serve) = (Rc::clone(&context), Rc::clone(&serve));
+                    task::spawn_local(async move { serve(context, stream, place).await });
+                }
+            })
         }))
     }
+}
+
+/// Asks the kernel to tell when somebody has come.
+fn watched(listener: OwnedFd) -> Result<AsyncFd<OwnedFd>, Unused> {
+    if let Err(error) = SockRef::from(&listener).set_nonblocking(true) {
+        return Err(Unused { listener, error });
+    }
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe; what owns a descriptor does not close it earlier"
+    )]
+    AsyncFd::try_with_interest(listener, Interest::READABLE).map_err(|error| {
+        let (listener, error) = error.into_parts();
+        Unused { listener, error }
+    })
+}
+
+fn udp_socket(listener: OwnedFd) -> Result<UdpSocket, Unused> {
+    let socket = listener.try_clone().map(StdUdpSocket::from).and_then(|socket| {
+        socket.set_nonblocking(true)?;
+        UdpSocket::from_std(socket)
+    });
+    socket.map_err(|error| Unused { listener, error })
 }
 
 /// Waits for the next connection and a place for it. The place comes first: a connection that was accepted can be
@@ -238,8 +293,8 @@ fn answerer(caller: &str, context: Rc<Context>) -> Rc<Answerer> {
     Answerer::new(caller.into(), move || context.view())
 }
 
-fn is_unix(listener: &OwnedFd) -> io::Result<bool> {
-    Ok(SockRef::from(listener).domain()? == Domain::UNIX)
+fn is_unix(listener: &OwnedFd) -> bool {
+    SockRef::from(listener).domain().is_ok_and(|domain| domain == Domain::UNIX)
 }
 
 /// A connection of either kind, which does not block.
@@ -346,4 +401,58 @@ async fn mesh_unix(context: &Context, caller: Option<Rc<str>>, stream: UnixStrea
 /// will show.
 pub(crate) fn tcp_client(side: Side, stream: &TcpStream) -> Client {
     Client { side, peer: stream.peer_addr().ok(), local: stream.local_addr().ok(), tls: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, net::TcpListener, num::NonZeroUsize};
+
+    use tokio::{sync::mpsc, task::LocalSet};
+
+    use super::*;
+    use crate::thread::Thread;
+
+    thread_local!(static BUGS: Cell<u32> = const { Cell::new(2) });
+
+    /// A connection that cannot be accepted without a panic, the first times.
+    struct Buggy(TcpStream);
+
+    impl Accepted for Buggy {
+        fn new(accepted: OwnedFd) -> io::Result<Self> {
+            let left = BUGS.get();
+            BUGS.set(left.saturating_sub(1));
+            assert_eq!(left, 0, "a bug");
+            <TcpStream as Accepted>::new(accepted).map(Buggy)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_listener_whose_task_had_a_bug_accepts_again() {
+        let (served, mut serves) = mpsc::unbounded_channel();
+        let test = async {
+            let context = Rc::new(Context::new(Thread::new(NonZeroUsize::MIN, |_| {}), |_| {}));
+            let mut listeners = Listeners::new(context, ConnectionsMax::new(1000, 1));
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let serve = async move |_, Buggy(stream), _| served.send(stream).unwrap();
+            let id = "gateway".to_owned();
+            let accepting = listeners.accept(&id, listener.into(), Pool::Gateway, None, serve);
+            let Ok(accepting) = accepting else { panic!("it can be used") };
+            listeners.open(&id, accepting);
+            let clients = async {
+                loop {
+                    let client = TcpStream::connect(address).await.unwrap();
+                    let patience = tokio::time::timeout(AGAIN_AFTER * 2, serves.recv());
+                    if let Ok(Some(accepted)) = patience.await {
+                        return (client, accepted);
+                    }
+                }
+            };
+            tokio::select! {
+                _ = clients => {}
+                id = listeners.ended() => panic!("{id:?} ended for good"),
+            }
+        };
+        LocalSet::new().run_until(test).await;
+    }
 }

@@ -49,11 +49,12 @@ impl Registry {
         self.known.remove(id).map(|known| known.threads).unwrap_or_default()
     }
 
-    /// This thread accepts there no longer, and will again when the listener is named anew.
-    pub(crate) fn ended(&mut self, id: &ListenerId, thread: usize) {
-        if let Some(known) = self.known.get_mut(id) {
+    /// This thread accepts there no longer, and will again when the listener is named anew. Whether the present daemon wants it.
+    pub(crate) fn ended(&mut self, id: &ListenerId, thread: usize) -> bool {
+        self.known.get_mut(id).is_some_and(|known| {
             known.threads.remove(&thread);
-        }
+            known.confirmed
+        })
     }
 
     /// The daemon has named all it wants: the others are to go.

@@ -13,7 +13,7 @@ use watt_api::mesh::{ListenerId, ListenerKind};
 use crate::{
     context::Context,
     counts::ByService,
-    listeners::Listeners,
+    listeners::{Listeners, Unused},
     refusals::Refusal,
     room::ConnectionsMax,
     thread::{Report, Thread},
@@ -53,8 +53,10 @@ pub(crate) enum ThreadEvent {
     Counts(ByService),
     /// It refused something.
     Refused(Refusal),
-    /// It accepts there no longer, or never did, without having been told to stop.
+    /// It accepts there no longer, without having been told to stop.
     ListenerEnded { id: ListenerId },
+    /// It cannot accept there now.
+    ListenerUnused { id: ListenerId, kind: ListenerKind, listener: OwnedFd },
     /// It has nothing to do any more, or it died.
     Ended,
 }
@@ -117,8 +119,10 @@ async fn serve(
             order = orders.recv() => match order {
                 None => return,
                 Some(ThreadOrder::Add { id, kind, listener }) => {
-                    if !listeners.add(&id, kind, listener) {
-                        reporter.report(ThreadEvent::ListenerEnded { id });
+                    if let Err(unused) = listeners.add(&id, kind.clone(), listener) {
+                        let Unused { listener, error } = unused;
+                        tracing::warn!(%id, %error, "a listener cannot be used for the moment");
+                        reporter.report(ThreadEvent::ListenerUnused { id, kind, listener });
                     }
                 }
                 Some(ThreadOrder::Remove { id }) => listeners.remove(&id),
