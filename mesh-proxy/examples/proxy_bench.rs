@@ -68,7 +68,7 @@ fn snapshot(path: PathBuf) -> Snapshot {
         app: "bench".into(),
         services: BTreeMap::from([("origin".into(), service)]),
         routes: vec![Route { path: "/".into(), host: None, service: "origin".into(), rewrite: None }],
-        resolvers: Vec::new(),
+        ..Snapshot::default()
     }
 }
 

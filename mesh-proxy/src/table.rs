@@ -1,6 +1,6 @@
 //! A snapshot, compiled for one thread's request path.
 
-use std::{borrow::Cow, collections::HashMap, rc::Rc, time::Duration};
+use std::{borrow::Cow, collections::HashMap, num::NonZeroU64, rc::Rc, time::Duration};
 
 use watt_api::mesh::{self, Outlook, Snapshot};
 
@@ -25,6 +25,8 @@ pub(crate) struct Table {
     pub(crate) via: Box<[u8]>,
     services: HashMap<Box<str>, Rc<Service>>,
     pub(crate) router: Router,
+    /// Of bodies of clients, in bytes a second.
+    pub(crate) body_rate_min: Option<NonZeroU64>,
 }
 
 /// A service that can be called.
@@ -70,7 +72,12 @@ impl Table {
             (name.as_str().into(), Rc::new(service))
         };
         let services = snapshot.services.iter().map(compile).collect();
-        Table { via: via(&snapshot.app), router: Router::new(&snapshot.routes, &services), services }
+        Table {
+            via: via(&snapshot.app),
+            router: Router::new(&snapshot.routes, &services),
+            body_rate_min: NonZeroU64::new(snapshot.body_rate_min),
+            services,
+        }
     }
 
     pub(crate) fn service(&self, name: &str) -> Option<&Rc<Service>> {

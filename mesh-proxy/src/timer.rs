@@ -27,6 +27,9 @@ impl Ticks {
     /// When the clock started.
     pub(crate) const START: Ticks = Ticks(0);
 
+    /// No time at all, as a length.
+    pub(crate) const NONE: Ticks = Ticks(0);
+
     /// Never, as a deadline; without end, as a length.
     pub(crate) const NEVER: Ticks = Ticks(u32::MAX);
 

@@ -112,11 +112,25 @@ pub(crate) struct Pump {
     /// Bytes went from the input to the receiver and are gone.
     moved: bool,
     progressed: bool,
+    /// Bytes that were read since somebody asked.
+    received: u64,
+    /// The sender is waited for, and not the receiver.
+    starved: bool,
 }
 
 impl Pump {
     pub(crate) fn new(body: Body, coding: Coding) -> Pump {
-        Pump { body, coding, written: 0, ready: 0, begun: false, moved: false, progressed: false }
+        Pump {
+            body,
+            coding,
+            written: 0,
+            ready: 0,
+            begun: false,
+            moved: false,
+            progressed: false,
+            received: 0,
+            starved: false,
+        }
     }
 
     /// Takes in what is there of the body already, and puts it behind the head when it is short.
@@ -154,6 +168,16 @@ impl Pump {
         std::mem::take(&mut self.progressed)
     }
 
+    /// How many bytes were read since the last call.
+    pub(crate) fn take_received(&mut self) -> u64 {
+        std::mem::take(&mut self.received)
+    }
+
+    /// Whether the sender is what is waited for.
+    pub(crate) fn is_starved(&self) -> bool {
+        self.starved
+    }
+
     /// Moves as much as can be moved now. Ready when the body is at its end and written.
     pub(crate) fn poll(
         &mut self,
@@ -163,6 +187,7 @@ impl Pump {
         stock: &Stock,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), PumpError>> {
+        self.starved = false;
         loop {
             while self.ready > 0 || self.written < out.len() {
                 ready!(self.poll_write(&mut from.input, to, out, cx)).map_err(|_| PumpError::Sink)?;
@@ -174,8 +199,11 @@ impl Pump {
                 continue;
             }
             from.input.make_room(stock);
-            let len = ready!(from.input.poll_fill(&mut from.stream, cx)).map_err(PumpError::Source)?;
+            let filled = from.input.poll_fill(&mut from.stream, cx);
+            self.starved = filled.is_pending();
+            let len = ready!(filled).map_err(PumpError::Source)?;
             self.progressed = true;
+            self.received += len as u64;
             if len == 0 {
                 self.end(out)?;
             } else {

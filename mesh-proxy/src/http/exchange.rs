@@ -11,12 +11,14 @@
 use std::{future::poll_fn, io, pin::pin, rc::Rc, task::Poll};
 
 use super::{
+    Side,
     answer::{self, Answer, Kind, State},
     body::{Body, Coding, Peer, Pump, PumpError},
     connection::Connection,
     prepare::Prepared,
     request::{Method, Refusal},
     response::BadResponse,
+    trickle::Trickle,
     tunnel,
 };
 use crate::{
@@ -88,12 +90,16 @@ pub(crate) async fn run(connection: &mut Connection, request: Prepared) -> After
     let mut upload = Pump::new(request.body, Coding::AsIs);
     let started = upload.start(&mut connection.peer.input, &mut connection.request_out);
     connection.peer.input.release(&thread.stock);
+    // What services send each other may be slow on purpose: a stream of events, for example.
+    let rate_min =
+        matches!(connection.client.side, Side::Gateway).then_some(thread.table().body_rate_min).flatten();
     let mut exchange = Exchange {
         dispatch: Dispatch::new(&thread, request.service.clone()),
         thread: &thread,
         connection,
         request,
         upload,
+        trickle: Trickle::new(rate_min),
         upload_broken: false,
         sent: false,
         continued: false,
@@ -117,6 +123,8 @@ struct Exchange<'e> {
     request: Prepared,
     /// From the client to the worker; the head is the connection's `request_out`.
     upload: Pump,
+    /// Whether the client sends it fast enough.
+    trickle: Trickle,
     /// The worker took no more of the request. It may have answered all the same.
     upload_broken: bool,
     sent: bool,
@@ -206,6 +214,7 @@ impl Exchange<'_> {
         if !expected || !worker.input.is_empty() || self.request.method == Method::Other || self.uploading() {
             return Ok(());
         }
+        worker.stream.acknowledge();
         self.connection.alarm.set(HEAD_WAITS);
         poll_fn(|cx| match worker.poll_read(&self.thread.stock, cx) {
             Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
@@ -228,7 +237,7 @@ impl Exchange<'_> {
                 let state = State { request: &self.request, uploading, closing };
                 match answer::read(state, worker.input.bytes(), &mut self.connection.response_out) {
                     Ok(Some(answer)) => return Ok(answer),
-                    Ok(None) => {}
+                    Ok(None) => worker.stream.acknowledge(),
                     Err(error) => return Err(self.bad_response(error).into()),
                 }
             }
@@ -259,13 +268,17 @@ impl Exchange<'_> {
                 let sent =
                     self.upload.poll(&mut connection.peer, &mut worker.stream, out, &self.thread.stock, cx);
                 let progressed = self.upload.take_progress() && !waits_for_continue;
+                let (received, starved) = (self.upload.take_received(), self.upload.is_starved());
+                self.trickle.look(self.thread.clock.now(), received, starved);
                 match sent {
                     Poll::Ready(Ok(())) => connection.alarm.set(self.request.service.first_byte_timeout),
                     Poll::Ready(Err(PumpError::Source(_))) => return Poll::Ready(Err(Wait::ClientGone)),
                     Poll::Ready(Err(PumpError::Chunk(_))) => return Poll::Ready(Err(Wait::Chunk)),
                     // It may have answered and closed without reading everything.
                     Poll::Ready(Err(PumpError::Sink)) => self.upload_broken = true,
-                    Poll::Pending if progressed => connection.alarm.set(self.request.service.idle_timeout),
+                    Poll::Pending if progressed => {
+                        connection.alarm.set(self.request.service.idle_timeout.min(self.trickle.left()));
+                    }
                     Poll::Pending => {}
                 }
             }
@@ -347,7 +360,11 @@ impl Exchange<'_> {
             }
             let out = &mut connection.response_out;
             let received = download.poll(worker, &mut connection.peer.stream, out, &self.thread.stock, cx);
-            if download.take_progress() | self.upload.take_progress() {
+            let more = download.take_progress();
+            if more && received.is_pending() {
+                worker.stream.acknowledge();
+            }
+            if more | self.upload.take_progress() {
                 connection.alarm.set(self.request.service.idle_timeout);
             }
             match received {
@@ -419,7 +436,8 @@ impl Exchange<'_> {
     fn too_long(&self) -> Failure {
         let name = &self.request.service.name;
         if self.uploading() {
-            let message = format!("The request's body did not come, or `{name}` did not read it, in time.");
+            let message =
+                format!("The request's body did not come fast enough, or `{name}` did not read it, in time.");
             return Failure::new(Reason::RequestTimeout, Some(name.clone()), message);
         }
         let message = format!("A worker of `{name}` did not begin to answer in time.");

@@ -11,6 +11,7 @@ mod prepare;
 mod request;
 mod response;
 mod stream;
+mod trickle;
 mod tunnel;
 
 use std::{net::SocketAddr, rc::Rc};

@@ -32,6 +32,14 @@ pub(crate) fn local(test: impl Future<Output = ()>) {
     LocalSet::new().block_on(&runtime, capped);
 }
 
+/// The same with time that passes only when nothing else can happen.
+pub(crate) fn at_once(test: impl Future<Output = ()>) {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let capped = async { tokio::time::timeout(CAP * 1000, test).await.expect("the test hangs") };
+    LocalSet::new().block_on(&runtime, capped);
+}
+
 /// Waits until `condition` holds.
 pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
     let waiting = async {
@@ -70,7 +78,7 @@ impl Bed {
                 app: "shop".into(),
                 services: BTreeMap::from([("api".into(), service())]),
                 routes: vec![route("/", "api", None)],
-                resolvers: Vec::new(),
+                ..Snapshot::default()
             }),
             dir: tempfile::tempdir().unwrap(),
         };

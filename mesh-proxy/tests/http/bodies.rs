@@ -1,6 +1,15 @@
 //! Bodies: their framing, both ways at once, in bounded memory.
 
-use tokio::{io::AsyncWriteExt, task::spawn_local};
+use std::time::Duration;
+
+use tokio::{
+    io::AsyncWriteExt,
+    net::TcpListener,
+    task::spawn_local,
+    time::{Instant, sleep},
+};
+
+use watt_api::mesh::Endpoint;
 
 use crate::bed::*;
 
@@ -254,5 +263,111 @@ fn an_unwrapped_response_that_turns_bad_ends_there() {
         assert_eq!(client.take(2).await, "ab");
         wire.send("x\r\n").await;
         assert_eq!(client.rest().await, "", "no second answer in the middle of the first");
+    });
+}
+
+/// How long a client that sends a piece of so many bytes every so often is listened to, and what it is told.
+async fn trickle(
+    bed: &Bed,
+    worker: &MockWorker,
+    mut client: Wire,
+    piece: usize,
+    every: Duration,
+) -> (Duration, String) {
+    let start = Instant::now();
+    // What a service calls is named by the host; at the gateway there is one route.
+    let fields = "Transfer-Encoding: chunked\r\n";
+    client.send(format!("POST / HTTP/1.1\r\nHost: api.plt.local\r\n{fields}\r\n")).await;
+    let mut wire = worker.accept().await;
+    wire.head().await;
+    let chunk = format!("{piece:x}\r\n{}\r\n", "x".repeat(piece));
+    let told = loop {
+        if start.elapsed() > Duration::from_secs(1800) {
+            break "listens".to_owned();
+        }
+        tokio::select! {
+            head = client.head() => break head,
+            () = sleep(every) => {
+                client.send(&chunk).await;
+                wire.take(chunk.len()).await;
+            }
+        }
+    };
+    drop(wire);
+    until("its place is free", || bed.thread.in_flight(1) == 0).await;
+    (start.elapsed(), told)
+}
+
+#[test]
+fn a_body_that_trickles_in_holds_no_worker_for_ever() {
+    at_once(async {
+        let (bed, worker) = Bed::with_worker();
+        bed.change(|snapshot| snapshot.body_rate_min = 100);
+        let slow = trickle(&bed, &worker, bed.client(), 10, Duration::from_secs(1));
+        let (took, told) = slow.await;
+        assert!(told.starts_with("HTTP/1.1 408 "), "{told}");
+        let seconds = took.as_secs();
+        assert!((60..80).contains(&seconds), "{seconds} s: a minute, and a second for each hundred bytes");
+        for (is_service, piece) in [(false, 120), (true, 1)] {
+            let client = if is_service { bed.caller("api") } else { bed.client() };
+            let (took, told) = trickle(&bed, &worker, client, piece, Duration::from_secs(1)).await;
+            assert_eq!(told, "listens", "fast enough, or a service: {piece} after {took:?}");
+        }
+        bed.change(|snapshot| snapshot.body_rate_min = 0);
+        let (_, told) = trickle(&bed, &worker, bed.client(), 1, Duration::from_secs(50)).await;
+        assert_eq!(told, "listens", "where there is no bound");
+    });
+}
+
+#[test]
+fn a_worker_that_reads_slowly_does_not_make_its_client_a_slow_one() {
+    at_once(async {
+        let (bed, worker) = Bed::with_worker();
+        bed.change(|snapshot| snapshot.body_rate_min = 1_000_000_000);
+        let body = "x".repeat(4 << 20);
+        let mut client = bed.client();
+        let request = post(&format!("Content-Length: {}\r\n", body.len())) + &body;
+        let sent = spawn_local(async move {
+            client.send(request).await;
+            client.head().await
+        });
+        let mut wire = worker.accept().await;
+        wire.head().await;
+        for _ in 0..32 {
+            sleep(Duration::from_secs(30)).await;
+            wire.take(body.len() / 32).await;
+        }
+        wire.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+        assert!(sent.await.unwrap().starts_with("HTTP/1.1 204 "));
+    });
+}
+
+/// As Python's `http.server` does: a head, and then a body, which Nagle's algorithm keeps until the head was acknowledged.
+#[test]
+fn a_response_that_is_written_in_pieces_does_not_wait_for_acknowledgements() {
+    local(async {
+        let bed = Bed::new();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        bed.change_api(|api| api.workers.push(ready(1, Endpoint::Tcp { address })));
+        spawn_local(async move {
+            let mut worker = Wire::new(listener.accept().await.unwrap().0);
+            loop {
+                worker.head().await;
+                for piece in ["HTTP/1.1 200 OK\r\n", "Content-Length: 4\r\n\r\n", "th", "is"] {
+                    worker.send(piece).await;
+                }
+            }
+        });
+        let mut client = bed.client();
+        let mut fastest = Duration::MAX;
+        for _ in 0..30 {
+            let start = Instant::now();
+            client.send(GET).await;
+            assert_eq!(client.response().await, (200, "this".to_owned()));
+            fastest = fastest.min(start.elapsed());
+        }
+        // The kernel's delay, which each of them would have (TCP_DELACK_MIN).
+        assert!(fastest < Duration::from_millis(40), "{fastest:?}");
     });
 }

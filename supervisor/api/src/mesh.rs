@@ -276,6 +276,10 @@ pub struct Snapshot {
     pub routes: Vec<Route>,
     /// Name servers of the host for names outside the mesh.
     pub resolvers: Vec<SocketAddr>,
+    /// Bytes a second that the body of a request from outside has to come with, on average, after its first minute; 0 is
+    /// any rate.
+    #[serde(default)]
+    pub body_rate_min: u64,
 }
 
 /// A service as callers see it.

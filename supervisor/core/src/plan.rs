@@ -31,6 +31,8 @@ pub struct Plan {
     pub policies: Vec<Policy>,
     /// How long a request may wait for a service that has no ready worker at the moment.
     pub hold: Hold,
+    /// Bytes a second that a client's request body has to come with, on average, after its first minute; 0 is any rate.
+    pub body_rate_min: u64,
     /// Where and how much output is kept.
     pub logs: Logs,
     /// The ceiling of the whole application.

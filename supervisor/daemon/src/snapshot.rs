@@ -75,6 +75,7 @@ pub fn snapshot(sources: &Sources<'_>, version: u64) -> Snapshot {
         services: sources.plan.services.iter().map(service).collect(),
         routes: sources.plan.routes.iter().map(route).collect(),
         resolvers: sources.resolvers.to_vec(),
+        body_rate_min: sources.plan.body_rate_min,
     }
 }
 

@@ -54,6 +54,7 @@ pub(crate) fn plan(services: &[&str]) -> Plan {
         policies: Vec::new(),
         hold: Hold::default(),
         logs: Logs::default(),
+        body_rate_min: 100,
         limits: CgroupLimits::default(),
         secrets: Default::default(),
         control: Default::default(),

@@ -60,7 +60,8 @@ pub(super) fn decode(d: &mut Decoder<'_>, sources: &Sources, tree: &Node) -> Opt
     let services_field = fields.field("services");
     let gateway_field = fields.field("gateway");
 
-    let Gateway { routes, hold, shown: shown_gateway } = gateway::decode(fields.d, gateway_field);
+    let Gateway { routes, hold, body_rate_min, shown: shown_gateway } =
+        gateway::decode(fields.d, gateway_field);
     let server = server(&mut fields, server_field, gateway::has_routes(gateway_field));
     let sandbox_field = fields.field("sandbox");
     let sandbox = sandbox::decode(fields.d, sandbox_field, &sandbox::Base::of_nothing());
@@ -106,6 +107,7 @@ pub(super) fn decode(d: &mut Decoder<'_>, sources: &Sources, tree: &Node) -> Opt
         routes: routes.into_iter().map(|draft| draft.route).collect(),
         policies: policies.into_iter().map(|draft| draft.policy).collect(),
         hold,
+        body_rate_min,
         logs,
         limits: limits.limits,
         secrets,

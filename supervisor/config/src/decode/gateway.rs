@@ -54,6 +54,7 @@ pub(crate) struct PolicyDraft {
 pub(super) struct Gateway {
     pub(super) routes: Vec<RouteDraft>,
     pub(super) hold: Hold,
+    pub(super) body_rate_min: u64,
     pub(super) shown: Shown,
 }
 
@@ -80,7 +81,8 @@ pub(super) fn decode(d: &mut Decoder<'_>, field: Option<Field<'_>>) -> Gateway {
     }
     f.show("routes", Shown::List(shown));
     let hold = hold(&mut f);
-    Gateway { routes, hold, shown: f.close() }
+    let body_rate: Written<Whole<0, 1_000_000_000>> = f.value("body_rate");
+    Gateway { routes, hold, body_rate_min: body_rate.value.0, shown: f.close() }
 }
 
 fn route(d: &mut Decoder<'_>, node: &Rc<Node>) -> (Option<RouteDraft>, Shown) {

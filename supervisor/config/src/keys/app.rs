@@ -136,6 +136,14 @@ pub(crate) static GATEWAY: Table = Table {
             doc: "Requests wait while a service starts or restarts, instead of failing.",
             example: r#"{"timeout": "10s", "requests": 1000}"#,
         },
+        KeyDef {
+            name: "body_rate",
+            kind: Kind::Whole { min: 0, max: 1_000_000_000 },
+            default: Preset::Value("100"),
+            doc: "Bytes a second that the body of a request has to come with on average, after its first minute. \
+                  Slower ones are answered with 408; with `0` none is.",
+            example: "500",
+        },
     ],
     foreign: &[("server", "write it at the top of the file"), ("cors", NOT_YET), ("auth", NOT_YET)],
 };

@@ -23,6 +23,7 @@ pub(crate) fn plan(text: &str) -> Plan {
         limits: Default::default(),
         control: Default::default(),
         hold: Hold::default(),
+        body_rate_min: 100,
         logs: Logs::default(),
     }
 }
