@@ -6,7 +6,7 @@ use watt_core::{
     AppName, ServiceId, WorkerId,
     plan::{self, CgroupLimits, Plan},
 };
-use watt_os::cgroup::{self, Controller, Group, Mode, Tree, Unenforced, WayOut};
+use watt_os::cgroup::{self, Controller, Group, LimitName, Mode, Tree, Unenforced, WayOut};
 
 use crate::{addresses, doctor, places::Places, words};
 
@@ -15,6 +15,8 @@ use crate::{addresses, doctor, places::Places, words};
 pub(crate) struct Cgroups {
     tree: Option<Tree>,
     found: doctor::Cgroups,
+    /// Processes of a worker are bounded by a resource limit, as no cgroup does it.
+    pids_by_rlimit: bool,
 }
 
 impl Cgroups {
@@ -25,7 +27,11 @@ impl Cgroups {
             Ok(host) => host,
             Err(error) => {
                 let reason = format!("cannot read /proc: {error}");
-                return Cgroups { tree: None, found: doctor::Cgroups::none(Mode::None, reason) };
+                return Cgroups {
+                    tree: None,
+                    found: doctor::Cgroups::none(Mode::None, reason),
+                    pids_by_rlimit: false,
+                };
             }
         };
         let mode = host.mode();
@@ -36,12 +42,17 @@ impl Cgroups {
             tracing::warn!("the supervisor cannot move to a cgroup of its own: {error}");
         }
         let found = doctor::Cgroups::of(mode, &tree);
-        Cgroups { tree: Some(tree).filter(Tree::is_usable), found }
+        Cgroups { tree: Some(tree).filter(Tree::is_usable), found, pids_by_rlimit: false }
     }
 
     /// What they enforce.
     pub(crate) fn found(&self) -> &doctor::Cgroups {
         &self.found
+    }
+
+    /// Says whether a resource limit bounds a worker's processes in place of a cgroup.
+    pub(crate) fn pids_by_rlimit(&mut self, does: bool) {
+        self.pids_by_rlimit = does;
     }
 
     /// Sets the ceiling of the whole application. Returns what of it is not enforced, in words.
@@ -102,12 +113,13 @@ impl Cgroups {
         if let (Some(tree), Some(limits)) = (&self.tree, &limits) {
             Self::make(tree, &together, &limits.service);
         }
+        let pids_by_rlimit = self.pids_by_rlimit;
         move || {
             let Some(limits) = limits else { return Vec::new() };
             let present = together.present();
             let mut unenforced = of_total(&together.only_for(&present).set_limits(&limits.service));
             for group in groups {
-                let lines = words::unenforced(&group.set_limits(&limits.worker));
+                let lines = of_worker(group.set_limits(&limits.worker), pids_by_rlimit, AT_CHANGE);
                 unenforced.retain(|line| !lines.contains(line));
                 unenforced.extend(lines);
             }
@@ -137,7 +149,7 @@ impl Cgroups {
             unenforced
                 .extend(words::unenforced(&missing).into_iter().map(|line| format!("limits_total: {line}")));
         }
-        let mut missing = words::unenforced(&group.set_limits(&limits.worker));
+        let mut missing = of_worker(group.set_limits(&limits.worker), self.pids_by_rlimit, AT_START);
         missing.append(&mut unenforced);
         missing
     }
@@ -203,6 +215,18 @@ async fn remove(group: Group) -> io::Result<()> {
     group.remove()
 }
 
+/// How a resource limit does what `pids` would.
+const AT_START: &str = "pids by RLIMIT_NPROC, as no cgroup counts them";
+const AT_CHANGE: &str = "pids by RLIMIT_NPROC, from the next start on";
+
+/// What is not enforced for one worker, and what is in another way.
+fn of_worker(mut unenforced: Vec<Unenforced>, pids_by_rlimit: bool, how: &str) -> Vec<String> {
+    let all = unenforced.len();
+    unenforced.retain(|entry| !pids_by_rlimit || entry.limit != LimitName::Pids);
+    let by_rlimit = (unenforced.len() < all).then(|| how.to_owned());
+    words::unenforced(&unenforced).into_iter().chain(by_rlimit).collect()
+}
+
 fn of_total(unenforced: &[Unenforced]) -> Vec<String> {
     words::unenforced(unenforced).into_iter().map(|line| format!("limits_total: {line}")).collect()
 }
@@ -228,11 +252,13 @@ impl Levels {
         })
     }
 
-    /// What a process has to be in for all of them to hold.
+    /// What a process has to be in for all of them to hold. That of the CPUs in any case: without it each process has the
+    /// same share, and a service that starts many takes the others' time.
     fn controllers(&self) -> BTreeSet<Controller> {
         [&self.worker, &self.service, &self.application]
             .into_iter()
             .flat_map(|limits| limits.controllers())
+            .chain([Controller::Cpu])
             .collect()
     }
 }

@@ -14,8 +14,8 @@ use watt_api::control::{Doctor, Feature, FeatureState};
 use watt_core::plan::Plan;
 use watt_exec::plan::Probe;
 
-pub(crate) use self::cgroups::Cgroups;
 use self::facts::Facts;
+pub(crate) use self::{cgroups::Cgroups, facts::kernel};
 
 /// What this host offers this process's user.
 pub fn report() -> Doctor {

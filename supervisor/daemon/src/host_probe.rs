@@ -45,6 +45,7 @@ pub(crate) fn host(probe: Option<&Probe>, app: &AppName, uid: u32) -> Host {
         name_files: NAME_FILES.map(PathBuf::from).into_iter().filter(|file| exists(file)).collect(),
         oom_score_adj: oom_score_adj(),
         proxy_group: (is_root && works(|probe| &probe.change_user)).then(|| proxy::group(app, uid)).flatten(),
+        pids_by_rlimit: false,
         walls: Abilities {
             read_only: bind_files && works(|probe| &probe.read_only),
             devices: bind_files && works(|probe| &probe.devices),
@@ -62,6 +63,18 @@ pub(crate) fn host(probe: Option<&Probe>, app: &AppName, uid: u32) -> Host {
             capabilities: namespaced(|probe| &probe.capabilities),
         },
     }
+}
+
+/// The first Linux that counts processes for RLIMIT_NPROC by user namespace. Before that all of a user's were counted
+/// together, those outside of the application as well.
+const COUNTS_BY_NAMESPACE: (u32, u32) = (5, 14);
+
+/// Whether processes of an ordinary user's workers can be bounded without cgroups. All workers have a user namespace that can
+/// have a mount namespace.
+pub(crate) fn counts_processes(user_namespace: bool, mount_namespace: bool, release: &str) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    user_namespace && mount_namespace && version >= COUNTS_BY_NAMESPACE
 }
 
 /// Only a file that is there (behind its symbolic links) can be bound over.
@@ -106,6 +119,16 @@ mod tests {
         assert!(!check(Some(&without_user_namespace), 9, false).bind_files);
         check(None, 9, false);
         check(None, 0, false);
+    }
+
+    #[test]
+    fn processes_are_counted_by_namespace_since_linux_5_14() {
+        for (release, expected) in
+            [("5.13.9-x", false), ("5.14.0", true), ("6.1.0-18-amd64", true), ("4.18", false), ("", false)]
+        {
+            assert_eq!(counts_processes(true, true, release), expected, "{release}");
+        }
+        assert!(!counts_processes(true, false, "6.1") && !counts_processes(false, true, "6.1"));
     }
 
     #[test]

@@ -61,6 +61,8 @@ pub struct Host {
     pub oom_score_adj: Option<i32>,
     /// Group of the proxy's process, when it is not our own.
     pub proxy_group: Option<u32>,
+    /// No cgroup bounds how many processes a worker has, but the kernel counts them in the user namespace that each has.
+    pub pids_by_rlimit: bool,
     /// Which walls can be put around a worker.
     pub walls: Abilities,
 }
@@ -211,7 +213,7 @@ impl Launcher<'_> {
             stdin: service.stdin.clone(),
             join_cgroups,
             listeners: pass.len() as u16,
-            rlimits: rlimits::of(service),
+            rlimits: rlimits::of(service, host),
             scheduling: scheduling::of(&service.scheduling, host).0,
             keeps_session: false,
             network: (network == Network::Private).then(|| private_network(service, &accepts, host)),

@@ -160,10 +160,13 @@ pub(crate) async fn start(
     if let Some(probe) = &mut probe {
         host_probe::switch_off(probe, &sources.env);
     }
-    let host = host_probe::host(probe.as_ref(), &app, uid);
+    let mut host = host_probe::host(probe.as_ref(), &app, uid);
     write_name_files(places, &plan, host.redirect, listeners.mesh_host_address)?;
 
-    let cgroups = Cgroups::prepare(&app, places, &[parent_id(), std::process::id()]);
+    let mut cgroups = Cgroups::prepare(&app, places, &[parent_id(), std::process::id()]);
+    host.pids_by_rlimit = cgroups.found().lack_pids()
+        && host_probe::counts_processes(host.user_namespace, host.bind_files, &doctor::kernel());
+    cgroups.pids_by_rlimit(host.pids_by_rlimit);
     let life =
         Life::current().map_err(|source| StartError::Runtime { what: "look at the spawner", source })?;
     if held.runs.is_empty() {

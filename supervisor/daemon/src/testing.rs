@@ -23,6 +23,7 @@ pub(crate) const HOST: Host = Host {
     name_files: Vec::new(),
     oom_score_adj: None,
     proxy_group: None,
+    pids_by_rlimit: false,
     walls: Abilities {
         read_only: true,
         devices: true,
@@ -53,8 +54,8 @@ pub(crate) fn plan(services: &[&str]) -> Plan {
         routes: Vec::new(),
         policies: Vec::new(),
         hold: Hold::default(),
-        logs: Logs::default(),
         body_rate_min: 100,
+        logs: Logs::default(),
         limits: CgroupLimits::default(),
         secrets: Default::default(),
         control: Default::default(),

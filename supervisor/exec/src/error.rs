@@ -2,6 +2,8 @@
 
 use std::{fmt, io};
 
+use nix::errno::Errno;
+
 use crate::plan::Failure;
 
 /// The error number for what is wrong with the plan itself, and for errors the standard library makes up.
@@ -54,6 +56,13 @@ impl<T, E: Into<io::Error>> About<T> for Result<T, E> {
     fn about(self, object: &str) -> Result<T, StepError> {
         self.map_err(|error| StepError::new(object, &error.into()))
     }
+}
+
+/// Whether there is nothing at a path that anybody here could get to: nothing at all, or folders above it that cannot be
+/// entered. The program has no more rights than the stage, and so cannot enter them either.
+pub(crate) fn is_out_of_reach(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    is_missing(error) || matches!(errno, Some(Errno::EACCES | Errno::ELOOP | Errno::ENAMETOOLONG))
 }
 
 /// Whether there is nothing at a path.

@@ -3,6 +3,7 @@ import ctypes
 import os
 import signal
 import socket
+import time
 
 from common import Contained, attack, call, first, opened, syscall, victim
 
@@ -118,6 +119,20 @@ def neighbour_secret():
 
 
 @attack
+def neighbour_secret_replaced():
+    """waits until that file is replaced by another of its name, and reads it"""
+    path = os.path.join(os.environ["WATT_ROOT"], "keys/replaced")
+    end = time.monotonic() + 8
+    while True:
+        try:
+            return read(path)
+        except (OSError, Contained):
+            if time.monotonic() > end:
+                raise
+        time.sleep(0.05)
+
+
+@attack
 def neighbour_credentials():
     """reads the secret where it is given to it"""
     return read(os.environ["WATT_MESH_SOCKET"].split("/workers/")[0] + "/credentials/victim/0/token")
@@ -172,7 +187,12 @@ def neighbour_socket():
 @attack
 def neighbour_port():
     """connects to its port on localhost, past the mesh"""
-    return connect(socket.AF_INET, ("127.0.0.1", int(os.environ["VICTIM_PORT"])))
+    try:
+        with open(os.path.join(os.path.dirname(SECRET_FILE), "port")) as file:
+            port = int(file.read())
+    except (OSError, ValueError):
+        port = int(os.environ["VICTIM_PORT"])
+    return connect(socket.AF_INET, ("127.0.0.1", port))
 
 
 @attack

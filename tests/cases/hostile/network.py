@@ -5,7 +5,7 @@ import os
 import socket
 import struct
 
-from common import Contained, attack, call, in_child
+from common import Contained, attack, call, first, in_child
 
 OUTSIDE = os.environ.get("OUTSIDE", "")
 PORT = int(os.environ.get("OUTSIDE_PORT", "0"))
@@ -39,6 +39,20 @@ def host_localhost():
 def host_abstract_socket():
     """connects to an abstract socket of the host"""
     return connect(f"\0watt-outside-{TAG}", family=socket.AF_UNIX)
+
+
+@attack
+def host_managers():
+    """connects to who starts processes for others (Docker, Podman, D-Bus)"""
+    places = ["/run/docker.sock", "/run/podman/podman.sock", f"/run/user/{os.getuid()}/bus"]
+
+    def try_one(place):
+        with socket.socket(socket.AF_UNIX) as stream:
+            stream.settimeout(5)
+            stream.connect(place)
+        return place
+
+    return first([lambda place=place: try_one(place) for place in places])
 
 
 @attack

@@ -1,12 +1,13 @@
 """Attacks on watt itself: its processes, sockets and folders."""
 import array
+import errno
 import os
 import signal
 import socket
 
 import time
 
-from common import Contained, attack, call, first, opened, supervisors, syscall
+from common import Contained, attack, call, first, opened, past, supervisors, syscall
 
 # The application's runtime folder.
 PLACES = os.environ.get("WATT_MESH_SOCKET", "/").split("/workers/")[0]
@@ -258,3 +259,21 @@ def configuration_replace():
     os.rename(path, path + ".old")
     os.rename(path + ".old", path)
     return "replaced"
+
+
+@attack
+def configuration_folder():
+    """moves the application's folder away, to put another one in its place"""
+    root = os.environ["WATT_ROOT"]
+    beside = os.path.join(os.path.dirname(root), "beside")
+    # That one is not empty, as is found out after whether it may be renamed.
+    return past((errno.ENOTEMPTY, errno.EEXIST), os.rename, root, beside)
+
+
+@attack
+def configuration_variables():
+    """makes the .env that there is not, with variables for all services at the next start"""
+    path = os.path.join(os.environ["WATT_ROOT"], ".env")
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    os.unlink(path)
+    return "made"

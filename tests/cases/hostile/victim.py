@@ -54,4 +54,10 @@ for name in (f"\0watt-victim-{TAG}", os.path.join(os.environ["STATE_DIRECTORY"],
     listeners.append(listener)
 kept.append(os.path.join(os.environ["STATE_DIRECTORY"], "sock"))
 signal.signal(signal.SIGTERM, end)
-ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2] if len(sys.argv) > 2 else 0)), Handler).serve_forever()
+PORT = int(sys.argv[2])
+server = ThreadingHTTPServer(("127.0.0.1", PORT), Handler)
+if PORT == 0:
+    # On the host's network it is another one each time.
+    with open("port", "w") as file:
+        file.write(str(server.server_port))
+server.serve_forever()

@@ -3,24 +3,15 @@
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
-    fs,
-    io::Write as _,
-    net::{TcpListener, UdpSocket},
-    os::{
-        linux::net::SocketAddrExt,
-        unix::{
-            fs::MetadataExt,
-            net::{SocketAddr, UnixListener},
-        },
-    },
+    fs::{self, Permissions},
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::Path,
-    thread,
 };
 
 use serde_json::Value;
 use watt_tests::{App, get, wait};
 
-use super::{Attack, Outcome, Setting, Verdict};
+use super::{Attack, Outcome, Setting, Verdict, outside::Outside};
 
 /// Of a service's log: a file and the one before it.
 const LOG_FILE: u64 = 1 << 20;
@@ -46,7 +37,9 @@ impl Battle {
         let app = App::case("hostile", setting.user);
         app.write("victim/secret", "of the victim");
         app.write("keys/token", "of the victim");
+        write_secret(&app, "keys/replaced");
         app.write("attacker/README", "");
+        app.write("../beside/README", "");
         let mut services: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for attack in attacks {
             let alone = attack.group == ALONE || ALSO_ALONE.contains(&&*attack.name);
@@ -73,8 +66,8 @@ impl Battle {
             true => "network: host",
             false => "network: private\n    egress: { allow: [] }",
         };
-        // A service finds its own port in a private network, and a free one of the host's otherwise.
-        let port = if is_off { free_port() } else { 8080 };
+        // On the host's network the kernel gives it one, and it tells which.
+        let (port, listen) = if is_off { (0, "auto") } else { (8080, "8080") };
         let tag = self.tag();
         let key = tag.bytes().fold(7_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
         let mut text = format!(
@@ -84,7 +77,7 @@ server: {{ port: 0 }}
 gateway: {{ routes: [{{ path: /, service: victim }}] }}
 logs: {{ file_size: {LOG_FILE}, files: {LOG_FILES} }}
 policies: [{{ from: victim, to: forbidden }}]
-secrets: {{ token: {{ file: keys/token }} }}
+secrets: {{ token: {{ file: keys/token }}, replaced: {{ file: keys/replaced }} }}
 x-env: &env
   VICTIM_TAG: {tag}
   VICTIM_KEY: \"{key}\"
@@ -93,7 +86,7 @@ services:
   victim:
     path: victim
     command: python3 -B {dir}/victim.py {dir} {port}
-    listen: {port}
+    listen: {listen}
     {victims_network}
     ready: listening
     secrets: [token]
@@ -155,6 +148,7 @@ services:
     /// Lets all attacks have their time, and looks whether everybody else is well.
     pub(super) fn fight(self, attacks: &[Attack]) -> Outcome {
         self.app.run(&["up", "-d"]);
+        self.replace_a_secret();
         let before = self.bystanders();
         let secret = self.app.dir.join("victim/secret");
         let ours = |path: &Path| {
@@ -186,6 +180,13 @@ services:
         let outcome = Outcome { verdicts, is_walled: self.is_walled() };
         self.app.down();
         outcome
+    }
+
+    /// As an operator does who gives a secret another value: whoever reads it has the old one or the new one.
+    fn replace_a_secret(&self) {
+        write_secret(&self.app, "keys/new");
+        let keys = self.app.dir.join("keys");
+        fs::rename(keys.join("new"), keys.join("replaced")).expect("both are there");
     }
 
     /// Nothing of the sandbox is missing here but users of their own, which an ordinary user cannot give.
@@ -246,6 +247,12 @@ services:
     }
 }
 
+/// For its owner alone.
+fn write_secret(app: &App, name: &str) {
+    app.write(name, "of the victim");
+    fs::set_permissions(app.dir.join(name), Permissions::from_mode(0o600)).expect("it is there");
+}
+
 fn has_ended(status: &Value, service: &str) -> bool {
     let all = status["services"].as_array().into_iter().flatten();
     all.filter(|entry| entry["id"] == service)
@@ -254,45 +261,4 @@ fn has_ended(status: &Value, service: &str) -> bool {
 
 fn inode(namespace: &str) -> u64 {
     fs::metadata(format!("/proc/self/ns/{namespace}")).expect("/proc is mounted").ino()
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
-    listener.local_addr().expect("it is bound").port()
-}
-
-/// What is outside of all services: listeners of the host that say so. They stay until the test ends.
-struct Outside {
-    address: String,
-    port: u16,
-}
-
-impl Outside {
-    fn new(tag: &str) -> Outside {
-        // The host's own address, found as that from which it would send to another one (RFC 5737); nothing is sent.
-        let route = UdpSocket::bind("0.0.0.0:0").expect("there is UDP");
-        let address = route.connect("198.51.100.1:9").and_then(|()| route.local_addr());
-        let address = address.map_or_else(|_| "127.0.0.1".to_owned(), |address| address.ip().to_string());
-        let (tcp, udp) = loop {
-            let tcp = TcpListener::bind("0.0.0.0:0").expect("there is a free port");
-            let port = tcp.local_addr().expect("it is bound").port();
-            if let Ok(udp) = UdpSocket::bind(("0.0.0.0", port)) {
-                break (tcp, udp);
-            }
-        };
-        let port = tcp.local_addr().expect("it is bound").port();
-        let name = SocketAddr::from_abstract_name(format!("watt-outside-{tag}")).expect("it is short");
-        let local = UnixListener::bind_addr(&name).expect("nobody has the name");
-        thread::spawn(move || tcp.incoming().flatten().for_each(|mut stream| drop(stream.write(b"outside"))));
-        thread::spawn(move || {
-            local.incoming().flatten().for_each(|mut stream| drop(stream.write(b"outside")))
-        });
-        thread::spawn(move || {
-            let mut word = [0; 16];
-            while let Ok((_, from)) = udp.recv_from(&mut word) {
-                let _ = udp.send_to(b"outside", from);
-            }
-        });
-        Outside { address, port }
-    }
 }

@@ -6,6 +6,7 @@
 //! and without limits, where it succeeds if file modes do not forbid it.
 
 mod battle;
+mod outside;
 mod page;
 
 use std::{collections::BTreeMap, fs, process::Command, thread};
@@ -13,6 +14,7 @@ use std::{collections::BTreeMap, fs, process::Command, thread};
 use watt_tests::{User, is_root, printed, repository};
 
 use battle::Battle;
+use outside::Managers;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Setting {
@@ -54,6 +56,7 @@ type Table = BTreeMap<Setting, Outcome>;
 
 #[test]
 fn a_hostile_neighbour_is_contained() {
+    let _managers = Managers::new();
     let attacks = attacks();
     assert!(attacks.len() >= 40, "{}", attacks.len());
     let settings = SETTINGS.into_iter().filter(|setting| is_root() || setting.user == User::Ordinary);

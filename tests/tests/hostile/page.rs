@@ -39,8 +39,14 @@ const REASONS: &[(&str, &str)] = &[
     ("memory-memfd", NO_CGROUP),
     ("memory-page-cache", NO_CGROUP),
     ("cpu-spin", NO_CGROUP),
-    ("fork-bomb", NO_CGROUP),
-    ("thread-bomb", NO_CGROUP),
+    (
+        "configuration-variables",
+        "nothing can be mounted where nothing is, and other files may be made there: an empty `.env`, `protect_system: strict`, or files of another user",
+    ),
+    (
+        "neighbour-secret-replaced",
+        "the kernel takes a mount away with the file it is on: write the file in place, have it in a folder that `inaccessible_paths` closes, or a user for each service",
+    ),
     (
         "disk-state",
         "watt sets no quotas of disks: a file system of its own for the state folder (`WATT_STATE_DIR`)",

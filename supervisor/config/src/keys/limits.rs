@@ -66,7 +66,7 @@ const CPU_WEIGHT: KeyDef = KeyDef {
     name: "cpu_weight",
     kind: Kind::Whole { min: 1, max: WEIGHT_MAX },
     default: Preset::Unset("100"),
-    doc: "Share of CPU time among neighbours that all want it.",
+    doc: "Share of CPU time among neighbours that all want it: of a worker among those of its service, in `limits_total` of the service.",
     example: "200",
 };
 const CPUSET: KeyDef = KeyDef {

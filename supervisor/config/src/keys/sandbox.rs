@@ -56,7 +56,7 @@ pub(crate) static SANDBOX: Table = Table {
         },
         switch(
             "protect_services",
-            "Folders of other services cannot be opened, but for those that are around its own or in it, and those that a rule for paths names.",
+            "Folders of other services cannot be opened, but for those that are around its own or in it, nor what secrets are read from, nor sockets of programs that start processes for others: systemd's, D-Bus's, Docker's, Podman's, containerd's. The configuration cannot be written, and the application's folder not moved. A rule for paths that names one of them opens it.",
         ),
         switch(
             "protect_kernel_tunables",

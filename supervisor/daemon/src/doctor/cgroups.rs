@@ -90,6 +90,11 @@ impl Cgroups {
         }
     }
 
+    /// Whether they leave a worker as many processes as it likes.
+    pub(crate) fn lack_pids(&self) -> bool {
+        self.refused.is_some() || self.missing.contains_key(&LimitName::Pids)
+    }
+
     pub(crate) fn none(mode: Mode, reason: String) -> Cgroups {
         Cgroups { mode, refused: Some(reason), missing: BTreeMap::new() }
     }

@@ -92,7 +92,7 @@ impl Facts {
 }
 
 /// The running kernel's release.
-pub(super) fn kernel() -> String {
+pub(crate) fn kernel() -> String {
     read("/proc/sys/kernel/osrelease")
 }
 

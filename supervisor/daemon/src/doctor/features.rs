@@ -11,6 +11,7 @@ use super::{
     topic::{Finding, Topic},
     walls,
 };
+use crate::host_probe;
 
 /// close_range(2) with CLOSE_RANGE_CLOEXEC, which every start of a process needs; pidfd_open(2), clone3(2) and
 /// CLONE_INTO_CGROUP are older.
@@ -142,6 +143,11 @@ fn limits(facts: &Facts) -> impl Iterator<Item = Finding> {
     LimitName::ALL.into_iter().filter(told).map(|limit| {
         let topic = Topic::Limit(limit);
         match (&facts.cgroups.refused, facts.cgroups.missing.get(&limit)) {
+            (Some(_), _) | (_, Some(_)) if limit == LimitName::Pids && counts_processes(facts) => degraded(
+                topic,
+                "pids by RLIMIT_NPROC: of each worker, not of `limits_total`",
+                delegate(facts),
+            ),
             (Some(_), _) => off(topic, "needs cgroups", delegate(facts)),
             (None, None) => on(topic, "enforced for each worker"),
             (None, Some(reason)) => {
@@ -154,6 +160,12 @@ fn limits(facts: &Facts) -> impl Iterator<Item = Finding> {
             }
         }
     })
+}
+
+fn counts_processes(facts: &Facts) -> bool {
+    let Ok(probe) = &facts.probe else { return false };
+    let user_namespace = facts.uid != 0 && probe.user_namespace.is_ok();
+    host_probe::counts_processes(user_namespace, probe.mount_namespace.is_ok(), &facts.kernel)
 }
 
 /// How everything a worker started is found and ended.

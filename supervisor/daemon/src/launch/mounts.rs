@@ -1,7 +1,7 @@
 //! What a worker sees of the file system, as a list of changes from the outside in.
 //!
-//! What comes later lies over what came before ([`Mount`]): first how much of the system can be written, then file systems
-//! of the kernel's, then folders that are emptied. After these the application's own folder is put back where it was
+//! What comes later lies over what came before ([`Mount`]): first what is to stay where it is, then how much of the system can be
+//! written, then file systems of the kernel's, then folders that are emptied. After these the application's own folder is put back where it was
 //! covered, then come the folders of other services, the operator's own rules, what secrets are read from, sockets that lead
 //! out, the configuration, and the files that give the mesh its names.
 //! Then watt's own folders are hidden, whatever was said before. Last of all comes where nothing can be executed.
@@ -97,7 +97,7 @@ pub(super) fn list(view: &View<'_>) -> Vec<Mount> {
         return Vec::new();
     }
     let sandbox = &view.walls.sandbox;
-    let mut mounts = Vec::new();
+    let mut mounts = view.pinned();
     system(sandbox, &mut mounts);
     home(sandbox, &mut mounts);
     kernel(view, &mut mounts);
@@ -245,6 +245,21 @@ fn rule(rule: &PathRule) -> Mount {
 }
 
 impl View<'_> {
+    /// The application's folder and all above it cannot be moved away: nobody renames what something is mounted on. Who could
+    /// would put another one in its place, whose configuration the next start would read.
+    fn pinned(&self) -> Vec<Mount> {
+        if !self.walls.sandbox.protect_services {
+            return Vec::new();
+        }
+        let mut folders: Vec<&Path> =
+            self.plan.root.ancestors().filter(|folder| folder.parent().is_some()).collect();
+        folders.reverse();
+        folders
+            .into_iter()
+            .map(|folder| Mount::Writable { path: folder.to_owned(), optional: false })
+            .collect()
+    }
+
     /// The application's folder and the service's own are where they were, and can be written unless everything is read-only.
     fn put_back(&self, covered: &[&Path]) -> Vec<Mount> {
         let system = self.walls.sandbox.protect_system;

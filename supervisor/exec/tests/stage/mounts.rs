@@ -290,6 +290,56 @@ fn what_is_missing_is_named_or_left_out() {
     check(left_out, "[ -e /etc/passwd ] && echo there", "there\n");
 }
 
+/// How the application's folder and those above it stay where they are.
+#[test]
+fn what_is_mounted_on_itself_is_not_renamed() {
+    for user in User::all() {
+        let folder = open_folder(&["outer/inner/file"]);
+        let outer = folder.path().join("outer");
+        for path in [folder.path(), &outer] {
+            fs::set_permissions(path, Permissions::from_mode(0o777)).unwrap();
+        }
+        let script = format!(
+            "cd {}; mv outer other 2>/dev/null || echo stays; mv outer/inner outer/other 2>/dev/null || echo stays; \
+             mv outer/inner/file outer/inner/renamed && cat outer/inner/renamed",
+            folder.path().display()
+        );
+        let pinned = vec![writable(&outer), writable(outer.join("inner"))];
+        check_plan(user, mounted(user, pinned, &script), "stays\nstays\nouter/inner/file\n");
+        let inner = mounted(
+            user,
+            vec![bind("/etc/hostname", "/etc/hostname")],
+            &format!("cd {}; mv outer other && echo moved", folder.path().display()),
+        );
+        check_plan(user, inner, "moved\n");
+    }
+}
+
+/// A folder of systemd's, for example, that watt's environment still names: it belongs to somebody else.
+#[test]
+fn what_nobody_here_can_get_to_is_left_out() {
+    let folder = open_folder(&["closed/file"]);
+    let closed = folder.path().join("closed");
+    fs::set_permissions(&closed, Permissions::from_mode(0o700)).unwrap();
+    let paths = [closed.join("file"), closed.join("missing"), folder.path().join("x".repeat(300))];
+    let left_out = || {
+        let read_only = paths.iter().map(|path| Mount::ReadOnly { path: path.clone(), optional: true });
+        let covers = paths.iter().map(|path| Mount::Inaccessible { path: path.clone(), optional: true });
+        read_only.chain(covers).collect()
+    };
+    let script = format!("cat {} 2>/dev/null || echo closed", closed.join("file").display());
+    // Who has the right to read everything has what is covered, too: an empty file.
+    for user in User::all() {
+        let finished = launch(user, mounted(user, left_out(), &script));
+        assert!(
+            matches!(finished.reports.last(), Some(Report::Executing)),
+            "{user:?}: {:?}",
+            finished.reports
+        );
+        assert!(["closed\n", ""].contains(&finished.output.as_str()), "{user:?}: {}", finished.output);
+    }
+}
+
 #[test]
 fn devices_are_those_that_are_no_hardware() {
     let script = "cd /dev; echo *; echo x > null; head -c 4 zero | od -An -tx1; head -c 2 urandom | wc -c; \

@@ -10,9 +10,9 @@ use std::{
 use super::{Controller, Group, Host, Mode, file, file::gone_is_fine, group::MOVES_MAX, host::Hierarchy};
 use crate::{process_info::Stat, xattr};
 
-/// The v2 controllers that count what a worker uses, and are on in any case. The others cost something and are turned on
-/// for the first limit that needs them.
-const CONTROLLERS: [&str; 2] = ["memory", "pids"];
+/// The v2 controllers that are on in any case: two that count what a worker uses, and the one that gives each service an equal
+/// share of the CPUs. The others cost something and are turned on for the first limit that needs them.
+const CONTROLLERS: [&str; 3] = ["memory", "pids", "cpu"];
 
 /// How far up a process's parents are looked at, which may change meanwhile.
 const ANCESTORS_MAX: usize = 64;

@@ -110,11 +110,24 @@ fn the_applications_folder_stays_where_it_is() {
                 service.path = plan.root.join("api");
             }
         });
-        assert!(words.iter().any(|line| line == expected), "{expected} in {words:#?}");
+        // What is said last holds.
+        let last = |start: &str| words.iter().rposition(|line| line.starts_with(start));
+        let covers = ["empty /tmp", "empty /home", "ro /usr"].into_iter().filter_map(last).max();
+        assert!(last(expected) > covers, "{expected} in {words:#?}");
     };
     check(Profile::Standard, "/tmp/shop", "bind /tmp/shop /tmp/shop");
     check(Profile::Strict, "/home/ann/shop", "bind /home/ann/shop /home/ann/shop ro");
     check(Profile::Standard, "/usr/src/app", "rw /usr/src/app");
+}
+
+/// Whatever is said of them later: what something is mounted on is not renamed.
+#[test]
+fn the_applications_folder_and_those_above_it_are_mounted_first_of_all() {
+    let pinned = ["rw /srv", "rw /srv/shop"];
+    for profile in [Profile::Standard, Profile::Strict] {
+        assert_eq!(words(profile, |_, _| {})[..2], pinned);
+    }
+    assert!(!words(Profile::Off, |_, _| {}).contains(&pinned[1].to_owned()));
 }
 
 #[test]
@@ -223,7 +236,7 @@ fn a_rule_for_a_folder_opens_no_secrets_in_it() {
         let access = PathAccess::ReadWrite;
         sandbox.paths.push(PathRule { access, path: "/srv/shop".into(), optional: false });
     });
-    let at = |line: &str| words.iter().position(|word| word == line).unwrap_or_else(|| panic!("{words:#?}"));
+    let at = |line: &str| words.iter().rposition(|word| word == line).unwrap_or_else(|| panic!("{words:#?}"));
     for closed in ["closed /srv/shop/.env", "closed /srv/shop/key"] {
         assert!(at(closed) > at("rw /srv/shop"), "{words:#?}");
     }

@@ -9,7 +9,7 @@ use std::{
 use watt_os::mount;
 
 use super::inaccessible::Inaccessible;
-use crate::error::{About, StepError, is_missing};
+use crate::error::{About, StepError, is_missing, is_out_of_reach};
 
 /// What is mounted on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl View {
     /// keeps in /run.
     pub(super) fn existing(&self, path: &Path, optional: bool) -> Result<Option<PathBuf>, StepError> {
         match fs::canonicalize(path) {
-            Err(error) if optional && is_missing(&error) => Ok(None),
+            Err(error) if optional && is_out_of_reach(&error) => Ok(None),
             result => result.map(Some).about(&path.display().to_string()),
         }
     }
