@@ -99,6 +99,12 @@ pub enum Command {
         shell: Shell,
     },
 
+    /// Write man pages into a folder, for packages
+    #[command(hide = true)]
+    Man {
+        /// The folder
+        folder: PathBuf,
+    },
     #[command(hide = true)]
     Spawner(Spawner),
     #[command(hide = true)]
@@ -116,6 +122,9 @@ pub struct Up {
     /// Return when every service is ready, and leave the application running
     #[arg(short, long)]
     pub detach: bool,
+    /// Become the application's supervisor in place, as the main process of a unit of systemd
+    #[arg(long, conflicts_with = "detach")]
+    pub unit: bool,
     /// The application's name, in place of the configured one
     #[arg(short, long, value_name = "NAME")]
     pub app: Option<String>,
@@ -301,6 +310,12 @@ pub struct Spawner {
     /// For `ps`
     #[arg(long)]
     pub app: String,
+    /// A service manager started us, and is to be told how it goes
+    #[arg(long)]
+    pub managed: bool,
+    /// What we say goes to the journal as well
+    #[arg(long)]
+    pub journal: bool,
     /// The daemon's command line
     #[arg(last = true, required = true)]
     pub daemon: Vec<OsString>,
@@ -321,6 +336,9 @@ pub struct Daemon {
     /// Its state folder
     #[arg(long)]
     pub state: PathBuf,
+    /// What is said goes to the journal as well, unless the configuration says otherwise
+    #[arg(long)]
+    pub journal: bool,
 }
 
 /// The role of the mesh proxy.

@@ -67,6 +67,7 @@ fn perform(command: Command) -> Outcome {
             Command::Doctor(print) => commands::doctor::run(print).await,
             Command::Config(arguments) => commands::config::run(arguments),
             Command::Completion { shell } => commands::completion::run(shell),
+            Command::Man { folder } => commands::man::run(&folder),
             Command::Spawner(_) | Command::Daemon(_) | Command::MeshProxy(_) => Ok(Exit::Usage),
         }
     })
@@ -103,8 +104,10 @@ fn wants_json(command: &Command) -> bool {
             args::ConfigCommand::Check(file) | args::ConfigCommand::Show(file) => file.print.json,
             args::ConfigCommand::Schema => true,
         },
-        Command::Completion { .. } | Command::Spawner(_) | Command::Daemon(_) | Command::MeshProxy(_) => {
-            false
-        }
+        Command::Completion { .. }
+        | Command::Man { .. }
+        | Command::Spawner(_)
+        | Command::Daemon(_)
+        | Command::MeshProxy(_) => false,
     }
 }

@@ -2,15 +2,30 @@
 
 use std::{num::NonZeroUsize, process::ExitCode};
 
-use watt_supervisor::words;
+use tracing::Subscriber;
+use tracing_subscriber::{
+    EnvFilter, Layer, layer::SubscriberExt, registry::LookupSpan, util::SubscriberInitExt,
+};
+use watt_supervisor::{journal, words};
 
 use crate::args;
 
 /// `wattctl spawner`
 pub fn spawner(arguments: args::Spawner) -> ExitCode {
     watt_supervisor::title::set("spawner", &arguments.app);
-    let args::Spawner { lock, daemon, .. } = arguments;
-    match watt_spawner::run(&watt_spawner::Settings { lock, daemon, stall_max: watt_spawner::STALL_MAX }) {
+    let args::Spawner { lock, daemon, managed, journal, app } = arguments;
+    let journal =
+        journal.then(|| journal::Target::new(&app, std::env::var_os(journal::SOCKET_VARIABLE).as_deref()));
+    let settings = watt_spawner::Settings {
+        lock,
+        daemon,
+        journal: journal.map(|journal| (journal.socket, journal.app)),
+        stall_max: watt_spawner::STALL_MAX,
+        silence_max: watt_spawner::SILENCE_MAX,
+        managed,
+        own_program: true,
+    };
+    match watt_spawner::run(&settings) {
         Ok(status) => ExitCode::from(u8::try_from(status).unwrap_or(1)),
         Err(error) => failed("spawner", &error),
     }
@@ -18,13 +33,15 @@ pub fn spawner(arguments: args::Spawner) -> ExitCode {
 
 /// `wattctl daemon`
 pub fn daemon(arguments: args::Daemon) -> ExitCode {
-    log_to_stderr();
-    watt_supervisor::run(watt_supervisor::Settings {
-        app: arguments.app,
-        file: arguments.file,
-        runtime: arguments.runtime,
-        state: arguments.state,
-    })
+    let args::Daemon { app, file, runtime, state, journal: is_on_journal } = arguments;
+    let target = journal::Target::new(&app, std::env::var_os(journal::SOCKET_VARIABLE).as_deref());
+    // The configuration, which is not read yet, may turn it on or off.
+    let journal = journal::Own::open(&target, is_on_journal).ok();
+    tracing_subscriber::registry().with(journal.clone()).with(stderr_layer()).with(filter()).init();
+    watt_supervisor::run(
+        watt_supervisor::Settings { app, file, runtime, state, is_on_journal, journal: target },
+        journal,
+    )
 }
 
 /// `wattctl mesh-proxy`
@@ -48,8 +65,16 @@ fn failed(role: &str, error: &dyn std::error::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// One JSON object a line on standard error, which leads to `watt.log`. `WATT_LOG` sets the level, `info` without it.
 fn log_to_stderr() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("WATT_LOG").unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::registry().with(stderr_layer()).with(filter()).init();
+}
+
+/// One JSON object a line on standard error, which leads to `watt.log`.
+fn stderr_layer<S: Subscriber + for<'a> LookupSpan<'a>>() -> impl Layer<S> {
+    tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr)
+}
+
+/// `WATT_LOG` sets the level, `info` without it.
+fn filter() -> EnvFilter {
+    EnvFilter::try_from_env("WATT_LOG").unwrap_or_else(|_| "info".into())
 }

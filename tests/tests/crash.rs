@@ -81,6 +81,26 @@ fn a_killed_proxy_is_replaced_on_the_same_listeners() {
     });
 }
 
+/// As an upgrade of a package does it.
+#[test]
+fn a_daemon_that_is_replaced_is_of_the_spawners_version_whatever_the_file_has_become() {
+    let app = App::case("", User::Ordinary);
+    app.write("watt.yaml", THREE);
+    let own = app.dir.join("wattctl");
+    std::fs::copy(watt_tests::wattctl(), &own).expect("a copy");
+    let output = app.command(&own.display().to_string()).args(["up", "-d"]).output().expect("it runs");
+    assert!(output.status.success(), "{}", watt_tests::printed(&output));
+    std::fs::remove_file(&own).expect("it is ours");
+    std::fs::write(&own, "of another version").expect("it is ours");
+    let daemon = app.status()["supervisor"]["daemon_pid"].as_u64().and_then(|pid| pid.try_into().ok());
+    kill("KILL", daemon.expect("a pid"));
+    wait("a new daemon answers", || match app.status() {
+        status if status["supervisor"]["daemon_restarts"] == 1 => Ok(()),
+        status => Err(status.to_string()),
+    });
+    app.down();
+}
+
 #[test]
 fn a_killed_daemon_is_replaced_and_knows_everything() {
     for_each_user(|user| {

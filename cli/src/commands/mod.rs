@@ -9,6 +9,8 @@ pub mod inject;
 pub mod inspect;
 pub mod limits;
 pub mod logs;
+pub mod man;
 pub mod operate;
 pub mod status;
+pub mod unit;
 pub mod up;

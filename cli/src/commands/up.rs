@@ -20,7 +20,7 @@ use watt_config::Config;
 use watt_core::AppName;
 use watt_supervisor::{doctor, places::Places};
 
-use super::config;
+use super::{config, unit};
 use crate::{
     args,
     context::{Running, holder, pid_in, uid},
@@ -43,18 +43,16 @@ const POLL_REST: u32 = 10;
 
 /// Runs the command.
 pub async fn run(arguments: args::Up) -> Outcome {
+    if arguments.unit {
+        return unit::run(&arguments);
+    }
     let json = arguments.print.json;
     let mut signals = Signals::new()?;
     if !arguments.detach {
         out::outlive_reader();
     }
     let config = config::load(arguments.file.as_deref().or(arguments.dir.as_deref()), json)?;
-    let app = match &arguments.app {
-        Some(name) => {
-            AppName::new(name).map_err(|error| Failure::new(Exit::Usage, format!("--app {name}: {error}")))?
-        }
-        None => config.plan.name.clone(),
-    };
+    let app = name(&arguments, &config)?;
     let (mut spawner, running) = start(&app, &config).await?;
     let client = running.client().await?;
 
@@ -131,8 +129,28 @@ fn is_nohup() -> bool {
     ignored & (1 << (SignalKind::hangup().as_raw_value() - 1)) != 0
 }
 
+/// The application's name: `--app`, else the configuration's.
+pub fn name(arguments: &args::Up, config: &Config) -> Result<AppName, Failure> {
+    match &arguments.app {
+        Some(name) => {
+            AppName::new(name).map_err(|error| Failure::new(Exit::Usage, format!("--app {name}: {error}")))
+        }
+        None => Ok(config.plan.name.clone()),
+    }
+}
+
 /// Starts the supervisor and returns when its control socket answers.
 async fn start(app: &AppName, config: &Config) -> Result<(Child, Running), Failure> {
+    let places = prepare(app, config)?;
+    let mut spawner = spawner(app, config, &places, false)?
+        .spawn()
+        .map_err(|error| Failure::new(Exit::Host, format!("cannot start the spawner: {error}")))?;
+    let running = wait_for_control(app, &mut spawner, &places).await?;
+    Ok((spawner, running))
+}
+
+/// Makes sure that nothing is in the way of the spawner, and makes its folders.
+pub fn prepare(app: &AppName, config: &Config) -> Result<Places, Failure> {
     let places = Places::for_app(app, &|name| std::env::var_os(name), uid());
     let refused = |error: watt_supervisor::places::PlaceError| {
         let exit = if error.is_denied() { Exit::Denied } else { Exit::Host };
@@ -146,9 +164,7 @@ async fn start(app: &AppName, config: &Config) -> Result<(Child, Running), Failu
     }
     places.check(&config.plan).map_err(refused)?;
     places.create(uid()).map_err(refused)?;
-    let mut spawner = spawn(app, config, &places)?;
-    let running = wait_for_control(app, &mut spawner, &places).await?;
-    Ok((spawner, running))
+    Ok(places)
 }
 
 fn already_running(app: &AppName, pid: u32, places: &Places) -> Failure {
@@ -161,7 +177,9 @@ fn already_running(app: &AppName, pid: u32, places: &Places) -> Failure {
     )
 }
 
-fn spawn(app: &AppName, config: &Config, places: &Places) -> Result<Child, Failure> {
+/// The spawner's command line. In a unit, it tells the manager how it goes, and it and the daemon write to the journal, if that is
+/// where this process writes to. Watt's own log has it in any case.
+pub fn spawner(app: &AppName, config: &Config, places: &Places, is_unit: bool) -> Result<Command, Failure> {
     let host = |what: &str, error: std::io::Error| Failure::new(Exit::Host, format!("{what}: {error}"));
     let program =
         std::env::current_exe().map_err(|error| host("cannot find the program of wattctl", error))?;
@@ -171,8 +189,14 @@ fn spawn(app: &AppName, config: &Config, places: &Places) -> Result<Child, Failu
         .open(places.own_log())
         .map_err(|error| host(&format!("cannot write {}", places.own_log().display()), error))?;
     let errors = log.try_clone().map_err(|error| host("cannot duplicate a descriptor", error))?;
-    Command::new(&program)
+    let stream = std::env::var_os("JOURNAL_STREAM");
+    let is_on_journal = is_unit && watt_supervisor::journal::is_on_stderr(stream.as_deref());
+    let to_journal = is_on_journal.then_some("--journal");
+    let mut command = Command::new(&program);
+    command
         .arg("spawner")
+        .args(is_unit.then_some("--managed"))
+        .args(to_journal)
         .args(["--app", app.as_str()])
         .arg("--lock")
         .arg(places.lock())
@@ -186,12 +210,12 @@ fn spawn(app: &AppName, config: &Config, places: &Places) -> Result<Child, Failu
         .arg(&places.runtime)
         .arg("--state")
         .arg(&places.state)
+        .args(to_journal)
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(log)
-        .stderr(errors)
-        .spawn()
-        .map_err(|error| host("cannot start the spawner", error))
+        .stderr(errors);
+    Ok(command)
 }
 
 async fn wait_for_control(app: &AppName, spawner: &mut Child, places: &Places) -> Result<Running, Failure> {

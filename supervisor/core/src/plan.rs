@@ -70,6 +70,8 @@ pub struct Logs {
     pub file_size_max: u64,
     /// How many files, the current one included, are kept for one service.
     pub files_max: u32,
+    /// Whether lines go to systemd's journal as well; `None`: where watt's own output does.
+    pub journal: Option<bool>,
 }
 
 /// One service.
@@ -450,7 +452,7 @@ impl Default for Hold {
 
 impl Default for Logs {
     fn default() -> Self {
-        Logs { dir: None, file_size_max: 10 << 20, files_max: 10 }
+        Logs { dir: None, file_size_max: 10 << 20, files_max: 10, journal: None }
     }
 }
 

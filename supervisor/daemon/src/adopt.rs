@@ -30,6 +30,7 @@ use crate::{
     containment::Containment,
     control::Server,
     events::{Events, happenings},
+    journal,
     launch::{Accepts, accounts},
     life,
     limits::{Changes, LIMITS},
@@ -42,8 +43,9 @@ use crate::{
     secret_command::Commands,
     settings::StartError,
     snapshot,
-    start::{Connection, Held, HeldRun, Listeners, Start},
+    start::{self, Connection, Held, HeldRun, Listeners, Start},
     status,
+    unit::Unit,
     usage::Meter,
 };
 
@@ -51,6 +53,7 @@ impl App {
     /// Makes the loop's state from what the start found.
     pub(crate) fn begin(
         start: Start,
+        journal: Option<journal::Target>,
         connection: Connection,
         held: Held,
         signals: Signals,
@@ -59,7 +62,8 @@ impl App {
         let Connection { link, backlog } = connection;
         let plan = Arc::new(plan);
         let events = Events::new();
-        let settings = logs::Settings::new(places.logs(&plan), places.bookmarks(), &plan.logs);
+        let mut settings = logs::Settings::new(places.logs(&plan), places.bookmarks(), &plan.logs);
+        settings.journal = journal;
         let logs = Logs::start(settings, events.clone());
         let logs = logs.map_err(|source| StartError::Runtime { what: "start to read output", source })?;
         let (senders, inbox) = app::channels(signals, backlog);
@@ -103,6 +107,7 @@ impl App {
             logs,
             events,
             server,
+            unit: Unit::new(held.managed, Instant::now()),
             senders,
             inbox,
             pending: VecDeque::new(),
@@ -130,7 +135,7 @@ impl App {
     ) {
         for (thread, listener) in (0..).zip(gateway) {
             self.proxy_link.add_listener(
-                format!("gateway/{thread}"),
+                start::gateway_name(thread),
                 ListenerKind::Gateway { thread },
                 listener,
             );

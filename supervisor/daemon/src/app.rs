@@ -53,6 +53,7 @@ use crate::{
     secrets, snapshot,
     spawner_link::{News, SpawnerLink},
     status,
+    unit::Unit,
     usage::Meter,
 };
 
@@ -113,6 +114,8 @@ pub(crate) struct App {
     pub(crate) logs: Logs,
     pub(crate) events: Events,
     pub(crate) server: Serving,
+    /// What a service manager was told.
+    pub(crate) unit: Unit,
     pub(crate) senders: Senders,
     pub(crate) inbox: Inbox,
 
@@ -193,6 +196,8 @@ pub(crate) enum Event {
     Terminate,
     /// A deadline of the fleet or the proxy.
     Tick,
+    /// It is time to say that the loop turns.
+    Beat,
     /// There are processes to be asked for, and there is room for that.
     Start,
     /// Nothing else is there to be done.
@@ -300,6 +305,10 @@ impl App {
         if deadline.is_some_and(|deadline| deadline <= now) {
             return Ok(Event::Tick);
         }
+        let beat_at = self.unit.beat_at();
+        if beat_at <= now {
+            return Ok(Event::Beat);
+        }
         let quiet_at = self.pace.quiet_at();
         let may_start = !self.starts.is_empty() && !self.link.is_full();
         let Inbox { readiness, secrets, emptied, limit_hits, proxy, commands, signals, backlog: _ } =
@@ -315,6 +324,7 @@ impl App {
             Some(news) = proxy.recv() => Event::Proxy(news),
             Some(command) = commands.recv() => Event::Command(command),
             () = until(deadline) => Event::Tick,
+            () = until(Some(beat_at)) => Event::Beat,
             () = std::future::ready(()), if may_start => Event::Start,
             () = until(quiet_at) => Event::Quiet,
         };
@@ -336,6 +346,7 @@ impl App {
                 self.tell(FleetEvent::Tick);
                 self.revive_proxy();
             }
+            Event::Beat => self.beat(Instant::now()),
             Event::Start => {}
             Event::Quiet => self.settle(),
         }
@@ -372,6 +383,7 @@ impl App {
     pub(crate) fn note_changes(&mut self) {
         let changed = self.fleet.take_changed();
         if !changed.is_empty() {
+            self.unit.progressed();
             self.unsettle();
         }
         let (now, now_ms, uptime) = (Instant::now(), status::now_ms(), Uptime::now());
@@ -429,6 +441,7 @@ impl App {
         let started = Instant::now();
         self.publish();
         let is_ready_now = self.announce_ready();
+        self.tell_manager();
         self.answer_operations();
         self.pace.done(Instant::now(), started.elapsed());
         if is_ready_now {
@@ -484,6 +497,7 @@ impl App {
         if self.ending != next {
             self.ending = next;
             self.events.emit(happenings::AppStopping { now });
+            self.tell_stopping();
             self.put(SHUTDOWN, if now { b"now".to_vec() } else { b"drain".to_vec() });
         }
         self.unsettle();

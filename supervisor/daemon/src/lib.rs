@@ -14,6 +14,7 @@
 //!   earlier daemon left.
 //! - `app` is the loop; `news` (what others say), `operate` (what operators ask) and `perform` (what `watt-core` wants) are
 //!   its hands.
+//! - `unit` tells a service manager how it goes.
 //! - `launch`, `filter`, `addresses`, `places`, `snapshot`, `status`, `record` are pure: the same facts give the same answer.
 
 #![forbid(unsafe_code)]
@@ -40,6 +41,7 @@ mod settings;
 mod spawner_link;
 mod start;
 mod status;
+mod unit;
 mod usage;
 
 pub mod addresses;
@@ -47,6 +49,7 @@ pub mod control;
 pub mod doctor;
 pub mod events;
 pub mod filter;
+pub mod journal;
 pub mod launch;
 pub mod listening;
 pub mod logs;
@@ -79,9 +82,12 @@ pub(crate) const BLOCKING_THREADS_MAX: usize = 4;
 
 /// Runs the daemon until its application is over. Needs the spawner's socket ([`watt_spawner::Handle::from_env`]).
 ///
+/// What is said goes to `journal` as well, unless the configuration turns that off; it is a layer of the log that the caller has set
+/// up.
+///
 /// A start that fails leaves its reason in [`Places::error`], ends the spawner, and returns
 /// [`DAEMON_REFUSED`]. Whatever ends a daemon later is a crash, after which the spawner starts a successor.
-pub fn run(settings: Settings) -> ExitCode {
+pub fn run(settings: Settings, journal: Option<journal::Own>) -> ExitCode {
     title::set("daemon", &settings.app);
     watt_os::heap::be_small();
     // Each worker takes some descriptors. A lower limit is met later, with an error that says so.
@@ -99,7 +105,7 @@ pub fn run(settings: Settings) -> ExitCode {
         .build();
     let places = Places { runtime: settings.runtime.clone(), state: settings.state.clone() };
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(serve(&settings, &places)),
+        Ok(runtime) => runtime.block_on(serve(&settings, &places, journal.as_ref())),
         Err(source) => Err(Failure::Start(StartError::Runtime { what: "start a runtime", source })),
     };
     match outcome {
@@ -129,7 +135,7 @@ enum Failure {
     Spawner(io::Error),
 }
 
-async fn serve(settings: &Settings, places: &Places) -> Result<(), Failure> {
+async fn serve(settings: &Settings, places: &Places, journal: Option<&journal::Own>) -> Result<(), Failure> {
     // Before the first message to the spawner, which passes signals on from then on.
     let signals = Signals::catch();
     let signals =
@@ -143,17 +149,29 @@ async fn serve(settings: &Settings, places: &Places) -> Result<(), Failure> {
         true => Failure::Successor,
         false => Failure::Start,
     };
-    let app = begin(settings, places, connection, held, signals).await.map_err(failed)?;
+    let app = begin(settings, places, journal, connection, held, signals).await.map_err(failed)?;
     app.run().await.map_err(Failure::Spawner)
 }
 
 async fn begin(
     settings: &Settings,
     places: &Places,
+    journal: Option<&journal::Own>,
     mut connection: Connection,
     held: Held,
     signals: Signals,
 ) -> Result<App, StartError> {
-    let start = start::start(settings, places, &mut connection, &held).await?;
-    App::begin(start, connection, held, signals)
+    let start = match start::start(settings, places, &mut connection, &held).await {
+        Ok(start) => start,
+        Err(error) => {
+            connection.refuse(&error, places, &held);
+            return Err(error);
+        }
+    };
+    // Known only now, and written in the configuration if at all.
+    let is_on = start.plan.logs.journal.unwrap_or(settings.is_on_journal);
+    if let Some(journal) = journal {
+        journal.set(is_on);
+    }
+    App::begin(start, settings.journal(is_on), connection, held, signals)
 }

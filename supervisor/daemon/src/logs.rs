@@ -37,7 +37,7 @@ use watt_core::{RunId, ServiceId, WorkerId};
 
 use self::{bookmark::Bookmarks, history::Part, pump::Pump, store::Store};
 pub use self::{file::Rotation, line::Entry, output::Output};
-use crate::events::Events;
+use crate::{events::Events, journal::Target};
 
 /// The most lines that are looked for from the newest one on.
 pub const TAIL_MAX: usize = 10_000;
@@ -55,13 +55,15 @@ pub struct Settings {
     pub memory: usize,
     /// Bytes of memory for the lines of one service.
     pub memory_per_service: usize,
+    /// The journal that gets every line as well.
+    pub journal: Option<Target>,
 }
 
 impl Settings {
     /// Files in the folder `dir`; 8 MiB of memory in all, an eighth of it for one service.
     pub fn new(dir: PathBuf, bookmarks: PathBuf, logs: &watt_core::plan::Logs) -> Settings {
         let rotation = Rotation { file_size_max: logs.file_size_max, files_max: logs.files_max.max(1) };
-        Settings { dir, bookmarks, rotation, memory: 8 << 20, memory_per_service: 1 << 20 }
+        Settings { dir, bookmarks, rotation, memory: 8 << 20, memory_per_service: 1 << 20, journal: None }
     }
 }
 

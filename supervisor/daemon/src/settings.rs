@@ -7,6 +7,7 @@ use watt_api::control::Problem;
 use crate::{
     control::ServeError,
     holder::Holder,
+    journal,
     places::{PlaceError, Places},
     words,
 };
@@ -22,6 +23,17 @@ pub struct Settings {
     pub runtime: PathBuf,
     /// Its state folder.
     pub state: PathBuf,
+    /// Whether what watt says goes to the journal, and with it what services write, unless the configuration says otherwise.
+    pub is_on_journal: bool,
+    /// That journal.
+    pub journal: journal::Target,
+}
+
+impl Settings {
+    /// The journal for what services write.
+    pub(crate) fn journal(&self, is_on: bool) -> Option<journal::Target> {
+        is_on.then(|| self.journal.clone())
+    }
 }
 
 /// Why an application cannot be started (or taken over).

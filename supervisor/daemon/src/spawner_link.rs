@@ -68,6 +68,11 @@ impl SpawnerLink {
         self.flush();
     }
 
+    /// Whether any request waits for the spawner.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// Whether enough requests wait for the spawner. Others are still taken; [`next`](Self::next) tells when it is over.
     pub(crate) fn is_full(&self) -> bool {
         self.waiting.len() >= WAITING_ENOUGH

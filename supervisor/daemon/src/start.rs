@@ -34,12 +34,16 @@ use crate::{
     proxy,
     settings::{GatewayRefusal, Settings, StartError},
     spawner_link::{News, SpawnerLink},
+    words,
 };
 
 /// The configuration an application was started with, as text; kept by the spawner.
 const PLAN: &str = "plan";
 /// What the host allows, found out once.
 const PROBE: &str = "probe";
+
+/// The beginning of the names of the gateway's listeners.
+const GATEWAY: &str = "gateway/";
 
 /// The largest kept configuration: the file, `.env` and the environment.
 const SOURCES_SIZE_MAX: usize = 16 << 20;
@@ -81,6 +85,8 @@ pub(crate) struct Listeners {
 pub(crate) struct Held {
     pub(crate) daemon_restarts: u64,
     pub(crate) started_at_ms: u64,
+    /// Whether a service manager wants to know how it goes.
+    pub(crate) managed: bool,
     pub(crate) runs: Vec<HeldRun>,
     pub(crate) listeners: BTreeMap<String, (Address, OwnedFd)>,
     pub(crate) values: Vec<(String, Vec<u8>)>,
@@ -284,6 +290,25 @@ impl Connection {
         }
     }
 
+    /// Tells a service manager why there will be nothing, and leaves nothing. Whoever typed `up` finds the reason in a file there.
+    pub(crate) fn refuse(&mut self, error: &StartError, places: &Places, held: &Held) {
+        if !held.managed || held.has_predecessor() {
+            return;
+        }
+        let errno = words::errno(error).map(|errno| format!("\nERRNO={errno}")).unwrap_or_default();
+        let reason = words::chain(error).replace('\n', " ");
+        self.link.request(Request::Notify { text: format!("STATUS={reason}{errno}") }, Vec::new());
+        // Where an earlier life was killed, the next start needs what that one noted.
+        let runtime = Some(places.runtime.clone()).filter(|_| !places.info().exists());
+        let exit = Request::Exit {
+            status: watt_spawner::DAEMON_REFUSED,
+            join_cgroups: Vec::new(),
+            remove: runtime.into_iter().collect(),
+            remove_if_empty: Vec::new(),
+        };
+        self.link.request(exit, Vec::new());
+    }
+
     /// Waits for the message that `pick` breaks with. What it gives back waits for the loop.
     async fn wait<T>(
         &mut self,
@@ -361,25 +386,34 @@ impl Connection {
         bound.map(|(_, descriptor)| descriptor).map_err(|source| StartError::Listen { what, source })
     }
 
-    /// One listener for each thread, so that the kernel spreads connections over them.
+    /// One listener for each thread, so that the kernel spreads connections over them. A service manager keeps them while the unit
+    /// is restarted, so that connections wait for the next life in place of being refused.
     async fn gateway(
         &mut self,
         plan: &Plan,
         held: &Held,
         threads: usize,
     ) -> Result<(Vec<Arc<OwnedFd>>, Option<SocketAddr>), StartError> {
+        let is_kept = held.listeners.contains_key("gateway/0")
+            && (held.has_predecessor() || gateway_fits(plan, held, threads));
+        if !is_kept {
+            for name in held.listeners.keys().filter(|name| name.starts_with(GATEWAY)) {
+                self.link.request(Request::Unlisten { name: name.clone() }, Vec::new());
+            }
+        }
         let Some(server) = &plan.server else { return Ok((Vec::new(), None)) };
         let mut address = SocketAddr::new(server.hostname, server.port);
-        if !held.listeners.contains_key("gateway/0") {
+        if !is_kept {
             // With SO_REUSEPORT the kernel lets a second application of the same user share the port in silence, so
             // it is bound once without.
             std::net::TcpListener::bind(address).map_err(|error| refused(address, &error))?;
         }
         let mut listeners = Vec::with_capacity(threads);
         for thread in 0..threads {
-            let name = format!("gateway/{thread}");
+            let name = gateway_name(thread);
             let wanted = Address::Tcp { address, reuse_port: threads > 1 };
             let bound = self.listen(&name, wanted).await.map_err(|error| refused(address, &error))?;
+            self.link.request(Request::Store { name }, Vec::new());
             if let (Address::Tcp { address: found, .. }, descriptor) = bound {
                 // Port 0 is chosen by the kernel for the first, and the others follow it.
                 address = found;
@@ -427,6 +461,28 @@ impl Connection {
     }
 }
 
+/// The name of the gateway's listener of one of the proxy's threads.
+pub(crate) fn gateway_name(thread: impl std::fmt::Display) -> String {
+    format!("{GATEWAY}{thread}")
+}
+
+/// Whether the gateway's listeners of an earlier life are those that are wanted now: all of them there, no other, and where the
+/// configuration says.
+fn gateway_fits(plan: &Plan, held: &Held, threads: usize) -> bool {
+    let Some(server) = &plan.server else { return false };
+    let mut found = held.listeners.iter().filter(|(name, _)| name.starts_with(GATEWAY));
+    let is_wanted = |(address, _): &(Address, OwnedFd)| match address {
+        Address::Tcp { address, reuse_port } => {
+            address.ip() == server.hostname
+                && (server.port == 0 || address.port() == server.port)
+                && *reuse_port == (threads > 1)
+        }
+        Address::Unix { .. } | Address::UnixDatagram { .. } => false,
+    };
+    let all = (0..threads).all(|thread| held.listeners.contains_key(&gateway_name(thread)));
+    all && found.clone().count() == threads && found.all(|(_, listener)| is_wanted(listener))
+}
+
 /// Why the gateway's address cannot be bound.
 fn refused(address: SocketAddr, error: &io::Error) -> StartError {
     let reason = match error.kind() {
@@ -449,8 +505,9 @@ impl Held {
     fn take(&mut self, (message, descriptors): News) -> Listed {
         match message {
             Message::ListEnd => return Listed::End,
-            Message::Info { daemon_restarts, started_at_ms } => {
-                (self.daemon_restarts, self.started_at_ms) = (daemon_restarts, started_at_ms);
+            Message::Info { daemon_restarts, started_at_ms, managed } => {
+                (self.daemon_restarts, self.started_at_ms, self.managed) =
+                    (daemon_restarts, started_at_ms, managed);
             }
             Message::Run { run, tag, pid, stage, exit, names } => {
                 self.runs.extend(HeldRun::new(run, tag, pid, stage, exit, names, descriptors));

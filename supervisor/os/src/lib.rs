@@ -23,4 +23,5 @@ pub mod seccomp;
 pub mod signalfd;
 pub mod signals;
 pub mod sock_diag;
+pub mod systemd;
 pub mod xattr;

@@ -32,8 +32,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let lock = std::env::temp_dir().join(format!("watt-spawn-cost-{}", std::process::id()));
     let daemon: Vec<OsString> = vec![std::env::current_exe()?.into(), "daemon".into()];
-    let ended =
-        watt_spawner::run(&Settings { lock: lock.clone(), daemon, stall_max: watt_spawner::STALL_MAX });
+    let ended = watt_spawner::run(&Settings {
+        lock: lock.clone(),
+        daemon,
+        stall_max: watt_spawner::STALL_MAX,
+        silence_max: watt_spawner::SILENCE_MAX,
+        managed: false,
+        own_program: false,
+        journal: None,
+    });
     std::fs::remove_file(lock)?;
     ended?;
     Ok(())

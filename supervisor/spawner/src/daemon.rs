@@ -2,7 +2,8 @@
 
 use std::{
     env,
-    ffi::{OsStr, OsString},
+    ffi::OsStr,
+    fs::File,
     io,
     os::{
         fd::{AsFd, OwnedFd},
@@ -23,7 +24,8 @@ use watt_os::{
 
 use crate::{
     launch::{Launcher, Reports, Start, at},
-    spawner::note,
+    manager,
+    spawner::{Settings, note},
 };
 
 /// The variable that tells the daemon which descriptor is its socket.
@@ -37,6 +39,17 @@ pub const DAEMON_REFUSED: i32 = 78;
 /// How long a daemon may leave messages unread.
 pub const STALL_MAX: Duration = Duration::from_secs(30);
 
+/// How long a daemon may say nothing. Its loop turns in microseconds, so this is for a machine that is out of breath.
+pub const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// How many times as long a daemon may take until its loop turns for the first time: an earlier life's processes may have to be
+/// ended first.
+const START_FACTOR: u32 = 10;
+
+/// A deadline that is noticed so late was slept through by ourselves: a suspended machine, a frozen unit, a debugger. The daemon has
+/// slept as well, and gets its time once more.
+const OVERSLEPT: Duration = Duration::from_secs(2);
+
 /// How long a daemon may live on without its socket, which it cannot do anything without. Enough to end by
 /// itself: a status of its own says more than our signal.
 const DEAF_MAX: Duration = Duration::from_secs(2);
@@ -45,6 +58,8 @@ const DEAF_MAX: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Daemon {
     task: OwnedFd,
+    /// Its program, when that is ours.
+    program: Option<OwnedFd>,
     pub(crate) state: State,
     backoff: Backoff,
     /// How often it was started again.
@@ -77,6 +92,10 @@ pub(crate) struct Up {
     since: Instant,
     /// Whether it has sent a request, so that its signal handlers are there.
     heard: bool,
+    /// When it sent the last one, or was started.
+    heard_at: Instant,
+    /// Whether its loop has turned.
+    beats: bool,
     /// Whether it can still be talked to.
     deaf: Deaf,
     /// Why its program could not be executed.
@@ -94,10 +113,12 @@ enum Deaf {
 
 impl Daemon {
     /// A daemon that is due now. It gets our environment and working directory.
-    pub(crate) fn new(argv: &[OsString]) -> io::Result<Self> {
-        let task = memfd::sealed(c"watt-daemon", &encode_plan(argv)?)?;
+    pub(crate) fn new(settings: &Settings) -> io::Result<Self> {
+        let task = memfd::sealed(c"watt-daemon", &encode_plan(settings)?)?;
+        let program = settings.own_program.then(|| File::open("/proc/self/exe")).transpose()?;
         Ok(Self {
             task,
+            program: program.map(OwnedFd::from),
             state: State::Down { start_at: Instant::now() },
             backoff: Backoff::default(),
             restarts: 0,
@@ -136,10 +157,12 @@ impl Daemon {
 
     fn try_start(&mut self, launcher: &mut Launcher) -> Result<Reports, SpawnError> {
         let (socket, theirs) = fdpass::seqpacket_pair().map_err(at("socketpair"))?;
+        let passed: Vec<_> =
+            [theirs.as_fd()].into_iter().chain(self.program.as_ref().map(AsFd::as_fd)).collect();
         let (child, reports) = launcher.start(&Start {
             task: self.task.as_fd(),
             streams: Some([io::stdout().as_fd(), io::stderr().as_fd()]),
-            passed: &[theirs.as_fd()],
+            passed: &passed,
             cgroup: None,
             raised_limit: true,
             isolation: Isolation::None,
@@ -151,6 +174,8 @@ impl Daemon {
             socket,
             since,
             heard: false,
+            heard_at: since,
+            beats: false,
             deaf: Deaf::No,
             failure: None,
         });
@@ -169,8 +194,11 @@ impl Daemon {
     /// It has sent a request. With the first one, it is told what it missed.
     pub(crate) fn heard(&mut self) {
         let (stop, reload) = (self.stop, self.reload);
-        let Some(up) = self.up().filter(|up| !up.heard) else { return };
-        up.heard = true;
+        let Some(up) = self.up() else { return };
+        up.heard_at = Instant::now();
+        if std::mem::replace(&mut up.heard, true) {
+            return;
+        }
         if reload {
             self.pass_reload();
         }
@@ -222,6 +250,38 @@ impl Daemon {
         }
     }
 
+    /// Its loop turns.
+    pub(crate) fn beats(&mut self) {
+        if let Some(up) = self.up() {
+            up.beats = true;
+        }
+    }
+
+    /// When a daemon that says nothing until then is killed. One that has closed its socket has a deadline of its own.
+    pub(crate) fn silent_at(&self, silence_max: Duration) -> Option<Instant> {
+        match &self.state {
+            State::Up(Up { deaf: Deaf::No, heard_at, beats, .. }) => {
+                Some(*heard_at + if *beats { silence_max } else { silence_max * START_FACTOR })
+            }
+            State::Up(_) | State::Down { .. } => None,
+        }
+    }
+
+    /// Kills a daemon that has said nothing for so long that it hangs, or is stopped.
+    pub(crate) fn kill_silent(&mut self, now: Instant, silence_max: Duration) {
+        let Some(late) = self.silent_at(silence_max).and_then(|at| now.checked_duration_since(at)) else {
+            return;
+        };
+        let Some(up) = self.up() else { return };
+        if late >= OVERSLEPT || is_traced(up.pid) {
+            up.heard_at = now;
+            return;
+        }
+        let silent = now.saturating_duration_since(up.heard_at).as_secs();
+        up.deaf = Deaf::Killed;
+        self.kill(&format!("has said nothing for {silent} s"));
+    }
+
     /// Ends a daemon that is of no use. Its exit follows.
     pub(crate) fn kill(&mut self, why: &str) {
         if let Some(up) = self.up() {
@@ -233,6 +293,13 @@ impl Daemon {
     fn signal_heard(&mut self, signal: Signal) -> bool {
         self.up().is_some_and(|up| up.heard && pidfd::send_signal(&up.pidfd, signal as i32).is_ok())
     }
+}
+
+/// Whether a debugger has it (proc_pid_status(5)): then it stands still on purpose.
+fn is_traced(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
+    tracer.is_some_and(|tracer| tracer.trim() != "0")
 }
 
 /// The delay before a start: none for the first, then 100 ms doubling up to 5 s; from the beginning again
@@ -257,15 +324,18 @@ impl Backoff {
     }
 }
 
-fn encode_plan(argv: &[OsString]) -> io::Result<Vec<u8>> {
+fn encode_plan(settings: &Settings) -> io::Result<Vec<u8>> {
+    let Settings { daemon: argv, managed, own_program, .. } = settings;
+    let program = LISTEN_FDS_START + 1;
     // Reading the mask is setting it. One thread: nothing else makes files meanwhile.
     let mask = umask(Mode::empty());
     umask(mask);
     let plan = LaunchPlan {
         argv: argv.iter().map(|argument| argument.as_bytes().to_vec()).collect(),
-        env: environment(),
+        program: own_program.then(|| format!("/proc/self/fd/{program}").into()),
+        env: environment(*managed),
         cwd: env::current_dir()?,
-        listeners: 1,
+        listeners: if *own_program { 2 } else { 1 },
         umask: mask.bits(),
         // By this the proxy knows whom it takes orders from.
         keeps_session: true,
@@ -276,14 +346,17 @@ fn encode_plan(argv: &[OsString]) -> io::Result<Vec<u8>> {
     postcard::to_stdvec(&Task::Launch(Box::new(plan))).map_err(io::Error::other)
 }
 
-fn environment() -> Vec<Vec<u8>> {
-    let ours =
-        env::vars_os().filter(|(name, _)| name != OsStr::new(SPAWNER_FD_VARIABLE)).map(|(name, value)| {
-            let mut variable = name.into_vec();
-            variable.push(b'=');
-            variable.extend(value.as_bytes());
-            variable
-        });
+/// Ours, without what a service manager said to us alone.
+fn environment(managed: bool) -> Vec<Vec<u8>> {
+    let not_for_it = |name: &OsStr| manager::VARIABLES.iter().any(|own| name == OsStr::new(own));
+    let passed = env::vars_os()
+        .filter(|(name, _)| name != OsStr::new(SPAWNER_FD_VARIABLE) && !(managed && not_for_it(name)));
+    let ours = passed.map(|(name, value)| {
+        let mut variable = name.into_vec();
+        variable.push(b'=');
+        variable.extend(value.as_bytes());
+        variable
+    });
     ours.chain([format!("{SPAWNER_FD_VARIABLE}={LISTEN_FDS_START}").into_bytes()]).collect()
 }
 

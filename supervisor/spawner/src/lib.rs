@@ -13,6 +13,7 @@
 //!        ├ requests       what the daemon asks for
 //!        ├ runs, errands  processes in the exec stage and in their programs
 //!        ├ listeners      sockets that outlive their users
+//!        ├ manager        systemd, when that started us
 //!        └ ending         the end of all
 //! ```
 //!
@@ -21,7 +22,8 @@
 //! - Messages to a daemon wait in a queue when it does not read. Requests are not read while that queue is
 //!   long, so it grows only by what runs do: two messages for each. A daemon that reads nothing for 30
 //!   seconds while something waits is killed and replaced.
-//! - A daemon that closes its socket and does not end is killed as well.
+//! - A daemon that closes its socket and does not end is killed as well, and so is one that says nothing for 30 seconds: its loop
+//!   sends [`protocol::Request::Beat`] every 5 when there is nothing else. One that is still starting has five minutes.
 //! - Without a daemon everything goes on; the next one learns it from the list.
 //! - SIGTERM, SIGINT (both as SIGTERM) and SIGHUP are passed to the daemon once it has sent its first
 //!   request, which it must do with its handlers installed. A daemon that dies before it answered SIGTERM
@@ -31,9 +33,11 @@ mod daemon;
 mod ending;
 mod errands;
 mod handle;
+mod journal;
 mod launch;
 mod listeners;
 mod lock;
+mod manager;
 mod outbox;
 mod probe;
 pub mod protocol;
@@ -43,7 +47,7 @@ mod spawner;
 mod stage;
 mod wire;
 
-pub use daemon::{DAEMON_REFUSED, SPAWNER_FD_VARIABLE, STALL_MAX};
+pub use daemon::{DAEMON_REFUSED, SILENCE_MAX, SPAWNER_FD_VARIABLE, STALL_MAX};
 pub use handle::Handle;
 pub use probe::{ProbeError, probe_host};
 pub use spawner::{Error, Settings, run};

@@ -41,10 +41,14 @@ enum Entry {
     List(Cursor),
 }
 
+/// What the list tells of the spawner itself: how often the daemon was started again, since when we run, and whether there is a
+/// service manager.
+pub(crate) type Info = (u64, u64, bool);
+
 /// The next thing a list tells. A key is the last one told.
 #[derive(Debug)]
 enum Cursor {
-    Info { daemon_restarts: u64, started_at_ms: u64 },
+    Info(Info),
     Runs(Bound<u64>),
     Listeners(Bound<String>),
     Values(Bound<String>),
@@ -119,8 +123,8 @@ impl Outbox {
     }
 
     /// Queues the list.
-    pub(crate) fn push_list(&mut self, daemon_restarts: u64, started_at_ms: u64) {
-        self.queue.push_back(Entry::List(Cursor::Info { daemon_restarts, started_at_ms }));
+    pub(crate) fn push_list(&mut self, info: Info) {
+        self.queue.push_back(Entry::List(Cursor::Info(info)));
     }
 
     /// Sends as much as the daemon takes.
@@ -174,7 +178,7 @@ fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[Rc<OwnedFd>]) -> io
 impl Cursor {
     fn will_tell(&self, run: u64) -> bool {
         match self {
-            Self::Info { .. } | Self::Runs(Bound::Unbounded) => true,
+            Self::Info(_) | Self::Runs(Bound::Unbounded) => true,
             Self::Runs(Bound::Excluded(last) | Bound::Included(last)) => run > *last,
             Self::Listeners(_) | Self::Values(_) | Self::Kept(_) | Self::End => false,
         }
@@ -203,8 +207,9 @@ impl Cursor {
     /// kind, the cursor of the next kind.
     fn next(&self, holdings: &Holdings) -> Result<(Told, Option<Self>), Self> {
         match self {
-            Self::Info { daemon_restarts, started_at_ms } => {
-                let info = Message::Info { daemon_restarts: *daemon_restarts, started_at_ms: *started_at_ms };
+            Self::Info((daemon_restarts, started_at_ms, managed)) => {
+                let (daemon_restarts, started_at_ms, managed) = (*daemon_restarts, *started_at_ms, *managed);
+                let info = Message::Info { daemon_restarts, started_at_ms, managed };
                 Ok(((info, Vec::new()), Some(Self::Runs(Bound::Unbounded))))
             }
             Self::Runs(last) => match holdings.runs.range((*last, Bound::Unbounded)).next() {

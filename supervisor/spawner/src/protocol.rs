@@ -73,6 +73,25 @@ pub enum Request {
         /// Where.
         address: Address,
     },
+    /// Close a listener; it is not kept anywhere any more. Not answered.
+    Unlisten {
+        /// Its name.
+        name: String,
+    },
+    /// Have the service manager keep a listener while the unit is restarted, so that connections wait for the next life. Not
+    /// answered, and without effect where there is no manager.
+    Store {
+        /// Its name, without colons (sd_pid_notify_with_fds(3)).
+        name: String,
+    },
+    /// Tell the service manager this: assignments of sd_notify(3), one a line. Not answered, and without effect where there is no
+    /// manager.
+    Notify {
+        /// The lines, at most 4 KiB.
+        text: String,
+    },
+    /// That the daemon's loop turns. Not answered. Any other request says so as well.
+    Beat,
     /// Keep a descriptor under this name, in place of an earlier one. Not answered. Comes with one
     /// descriptor.
     Keep {
@@ -142,6 +161,8 @@ pub enum Message {
         daemon_restarts: u64,
         /// When the spawner started: milliseconds since the Unix epoch.
         started_at_ms: u64,
+        /// Whether there is a service manager to be told things ([`Request::Notify`]).
+        managed: bool,
     },
     /// A run. Descriptors: pidfd, read end of stdout, read end of stderr, then those named.
     Run {

@@ -56,7 +56,10 @@ impl Spawner {
             Request::Spawn { run, .. } if lost_descriptors => {
                 self.spawn_failed(run, at("descriptors")(Errno::EMFILE));
             }
-            Request::List => self.outbox.push_list(self.daemon.restarts, self.started_at_ms),
+            Request::List => {
+                let info = (self.daemon.restarts, self.started_at_ms, self.manager.is_there());
+                self.outbox.push_list(info);
+            }
             Request::Spawn { run, tag, cgroup, credentials, pid_namespace, user_namespace, pass } => {
                 let isolation = match (pid_namespace, user_namespace) {
                     (false, _) => Isolation::None,
@@ -77,6 +80,11 @@ impl Spawner {
                 self.begin_errand(Kind::Probe, errand);
             }
             Request::Listen { name, address } => self.listen(name, address),
+            Request::Unlisten { name } => self.unlisten(&name),
+            Request::Store { name } => self.manager.store(&name, &self.holdings),
+            Request::Notify { text } => self.manager.pass_on(text),
+            // That it came is all.
+            Request::Beat => {}
             Request::Keep { name } if lost_descriptors => {
                 note(format_args!("too few open files are allowed (ulimit -n) to keep {name:.40}"));
             }
@@ -199,6 +207,13 @@ impl Spawner {
         if let Some(listener) = self.holdings.listeners.get(&name) {
             let message = Message::Listener { name, address: listener.address.clone() };
             self.outbox.push((message, vec![listener.socket.clone()]));
+        }
+    }
+
+    fn unlisten(&mut self, name: &str) {
+        self.manager.discard(name);
+        if let Some(listener) = self.holdings.listeners.remove(name) {
+            listener.unlink();
         }
     }
 

@@ -29,10 +29,12 @@ use crate::{
     daemon::{DAEMON_REFUSED, Daemon},
     ending::End,
     errands::{ERRANDS_MAX, Errand},
+    journal,
     launch::{Launcher, Reports, Said},
     lock::Lock,
+    manager::Manager,
     outbox::{Flushed, Outbox},
-    protocol::{MESSAGE_SIZE_MAX, Message},
+    protocol::{MESSAGE_SIZE_MAX, Message, Request},
     runs::{Holdings, now_ms},
     wire,
 };
@@ -45,8 +47,18 @@ pub struct Settings {
     /// The daemon's command line. It gets our environment and working directory, its socket as descriptor 3,
     /// and that number in [`SPAWNER_FD_VARIABLE`](crate::SPAWNER_FD_VARIABLE).
     pub daemon: Vec<OsString>,
+    /// Whether the daemon's program is this one, and goes on to be when the file is replaced: a daemon of another version would not
+    /// understand us. The first word of its command line is a name then.
+    pub own_program: bool,
     /// How long a daemon may leave messages unread before it counts as stuck and is killed: [`STALL_MAX`](crate::STALL_MAX), except in tests.
     pub stall_max: Duration,
+    /// How long a daemon may say nothing before it counts as hung and is killed: [`SILENCE_MAX`](crate::SILENCE_MAX), except in tests.
+    pub silence_max: Duration,
+    /// Whether a service manager started this process and is to be told how it goes: `$NOTIFY_SOCKET` and the other variables are
+    /// ours then, and the daemon does not get them.
+    pub managed: bool,
+    /// The socket of the journal that gets our lines as well as standard error, and the application's name for it.
+    pub journal: Option<(OsString, String)>,
 }
 
 /// Why there is no spawner (any more).
@@ -99,11 +111,17 @@ pub enum Error {
 /// # Errors
 /// When there is one already, and when it cannot start. Once the first daemon runs nothing is an error.
 pub fn run(settings: &Settings) -> Result<i32, Error> {
+    // First, while its descriptors are the only ones.
+    let (manager, stored) = if settings.managed { Manager::from_env() } else { Default::default() };
+    if let Some((socket, app)) = &settings.journal {
+        journal::open(socket, app);
+    }
     // Away from the terminal, whose Ctrl-C and whose end are for `wattctl up` alone. Refused to the leader of a process group
     // (EPERM of setsid(2)): a service manager's process is in a session of its own already.
     let _ = setsid();
     let lock = Lock::take(&settings.lock)?;
-    let mut spawner = Spawner::new(settings)?;
+    let mut spawner = Spawner::new(settings, manager)?;
+    spawner.holdings.listeners.extend(stored);
     let end = loop {
         if let Some(end) = spawner.end.take() {
             break end;
@@ -133,6 +151,8 @@ pub(crate) struct Spawner {
     interest: EpollFlags,
     /// See [`Settings`].
     stall_max: Duration,
+    silence_max: Duration,
+    pub(crate) manager: Manager,
     /// Requests that made no sense.
     nonsense: u64,
     /// Where messages are received.
@@ -157,7 +177,7 @@ const FIRST_STAGE: u64 = 2;
 const REQUESTS_PER_TURN: usize = 32;
 
 impl Spawner {
-    fn new(settings: &Settings) -> Result<Self, Error> {
+    fn new(settings: &Settings, manager: Manager) -> Result<Self, Error> {
         let setup = |what| move |source| Error::Setup { what, source };
         process::become_subreaper().map_err(setup("become subreaper"))?;
         signalfd::ignore(Signal::SIGPIPE).map_err(setup("ignore SIGPIPE"))?;
@@ -175,7 +195,7 @@ impl Spawner {
             epoll,
             signals,
             launcher: Launcher::new().map_err(setup("unpack the exec stage"))?,
-            daemon: Daemon::new(&settings.daemon).map_err(setup("plan the daemon"))?,
+            daemon: Daemon::new(settings).map_err(setup("plan the daemon"))?,
             outbox: Outbox::default(),
             holdings: Holdings::default(),
             pids: BTreeMap::new(),
@@ -183,6 +203,8 @@ impl Spawner {
             next_token: FIRST_STAGE,
             interest: EpollFlags::empty(),
             stall_max: settings.stall_max,
+            silence_max: settings.silence_max,
+            manager,
             nonsense: 0,
             buffer: vec![0; MESSAGE_SIZE_MAX],
             end: None,
@@ -215,9 +237,12 @@ impl Spawner {
     /// Until the next deadline.
     fn timeout(&self) -> EpollTimeout {
         let stalled = self.outbox.blocked_since().map(|since| since + self.stall_max);
-        let deadlines = [self.daemon.start_at(), self.daemon.kill_at(), self.outbox.retry_at(), stalled];
+        // While nothing is read of it, it cannot be heard.
+        let silent = self.daemon.silent_at(self.silence_max).filter(|_| !self.is_busy());
+        let of_daemon = [self.daemon.start_at(), self.daemon.kill_at(), stalled, silent];
+        let deadlines = of_daemon.into_iter().chain([self.outbox.retry_at(), self.manager.deadline()]);
         let errands = self.errands().map(|errand| errand.deadline);
-        let Some(next) = deadlines.into_iter().flatten().chain(errands).min() else {
+        let Some(next) = deadlines.flatten().chain(errands).min() else {
             return EpollTimeout::NONE;
         };
         // Rounded up, or the last fraction of a millisecond would be spent in a busy loop.
@@ -236,6 +261,10 @@ impl Spawner {
         let now = Instant::now();
         self.end_errands(|errand| errand.deadline <= now);
         self.daemon.kill_deaf(now);
+        if !self.is_busy() {
+            self.daemon.kill_silent(now, self.silence_max);
+        }
+        self.manager.turn(now);
         if self.outbox.blocked_since().is_some_and(|since| now >= since + self.stall_max) {
             self.daemon.kill("reads nothing");
             self.outbox.clear();
@@ -449,6 +478,9 @@ impl Spawner {
         match wire::decode(bytes) {
             Ok(request) => {
                 self.daemon.heard();
+                if request == Request::Beat {
+                    self.daemon.beats();
+                }
                 self.outbox.open();
                 self.request(request, received);
             }
@@ -506,4 +538,5 @@ impl Spawner {
 pub(crate) fn note(what: fmt::Arguments<'_>) {
     // One write, so that lines of several processes do not mix.
     let _ = io::stderr().write_all(format!("watt spawner: {what}\n").as_bytes());
+    journal::write(what);
 }

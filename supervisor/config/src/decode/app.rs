@@ -254,6 +254,7 @@ fn logs(fields: &mut Fields<'_, '_, '_>) -> Logs {
     let dir = inner.path("dir").map(|written| written.value);
     let size: Written<Bytes> = inner.value("file_size");
     let files: Written<Whole<1, 1000>> = inner.value("files");
+    let journal = inner.scalar("journal").map(|written| written.value);
     /// Smaller files would be rotated with every few lines.
     const FILE_BYTES_MIN: u64 = 64 << 10;
     if let (Some(span), true) = (size.span, size.value.0 < FILE_BYTES_MIN) {
@@ -262,7 +263,8 @@ fn logs(fields: &mut Fields<'_, '_, '_>) -> Logs {
     }
     let shown = inner.close();
     fields.show("logs", shown);
-    Logs { dir, file_size_max: size.value.0, files_max: u32::try_from(files.value.0).unwrap_or(u32::MAX) }
+    let files_max = u32::try_from(files.value.0).unwrap_or(u32::MAX);
+    Logs { dir, file_size_max: size.value.0, files_max, journal }
 }
 
 /// Who may use the control socket.

@@ -260,6 +260,13 @@ pub(crate) static LOGS: Table = Table {
             doc: "How many files are kept for each service.",
             example: "10",
         },
+        KeyDef {
+            name: "journal",
+            kind: Kind::Bool,
+            default: Preset::Unset("`true` in a unit of systemd whose output goes to its journal"),
+            doc: "Whether lines and events go to systemd's journal as well, with fields such as `WATT_SERVICE`.",
+            example: "false",
+        },
     ],
     foreign: &[("level", NOT_YET)],
 };

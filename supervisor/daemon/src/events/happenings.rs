@@ -375,6 +375,29 @@ impl Happening for LogFileRecovered {
     }
 }
 
+/// Lines did not get into systemd's journal, which reads too slowly or is not there. Their files have them.
+#[derive(Debug)]
+pub struct JournalLost {
+    /// How many, since it was told the last time.
+    pub count: u64,
+    /// Why the last one did not.
+    pub error: String,
+}
+
+impl Happening for JournalLost {
+    const KIND: &'static str = "journal_lost";
+
+    fn level(&self) -> Level {
+        Level::Warn
+    }
+
+    fn describe(self, event: &mut Event) {
+        let lines = counted(self.count, "line");
+        event.text = format!("{lines} did not get into the journal: {}", self.error);
+        event.data.insert("count".into(), self.count.into());
+    }
+}
+
 /// A process that may not tried to use the control socket.
 #[derive(Debug)]
 pub struct ControlRefused {

@@ -246,7 +246,8 @@ impl Pump {
         let since = info.adopted_since.unwrap_or_else(|| self.store.next_seq());
         let streams = [(StreamName::Stdout, stdout), (StreamName::Stderr, stderr)].map(|(name, reader)| {
             let attribution = Attribution::new(&info.source, info.run, name);
-            let origin = Origin { attribution, run: info.run, worker: info.source.worker(), book };
+            let journal = self.store.journal_fields(&info.source, info.run, name);
+            let origin = Origin { attribution, journal, run: info.run, worker: info.source.worker(), book };
             let mut pipe = Pipe::new(reader);
             let (slot, batch) = self.bookmarks.take(info.run, name);
             if let Some(batch) = batch.filter(|_| info.adopted_since.is_some()) {
@@ -342,7 +343,7 @@ impl Pump {
         stream.tail_since = (taken < bytes.len()).then_some(now);
         let batch = Batch { first_seq: self.store.next_seq(), size: taken as u64 };
         self.bookmarks.begin(&stream.slot, batch);
-        self.store.take(&stream.origin, bytes, &segments, now);
+        self.store.take(&mut stream.origin, bytes, &segments, now);
         let consumed = self.scratch.consume(&mut stream.pipe, taken);
         self.bookmarks.done(&stream.slot);
         match consumed {

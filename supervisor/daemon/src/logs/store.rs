@@ -21,9 +21,9 @@ use super::{
 use crate::{
     events::{
         Events,
-        happenings::{LogFileFailed, LogFileRecovered},
+        happenings::{JournalLost, LogFileFailed, LogFileRecovered},
     },
-    timestamp,
+    journal, timestamp,
 };
 
 /// How many log files are open at a time. The others are opened again when a line comes.
@@ -37,6 +37,8 @@ const BATCH_SIZE: usize = 64 << 10;
 #[derive(Debug)]
 pub(super) struct Origin {
     pub(super) attribution: Attribution,
+    /// The same for the journal, if there is one.
+    pub(super) journal: Option<journal::Fields>,
     pub(super) run: RunId,
     pub(super) worker: u16,
     pub(super) book: usize,
@@ -53,6 +55,7 @@ pub(super) struct Store {
     newest_seq: u64,
     /// Lines on their way to a file; kept for its allocation.
     batch: Vec<u8>,
+    journal: Option<journal::Lines>,
 }
 
 /// Somebody who waits for a line.
@@ -64,7 +67,12 @@ struct Watch {
 
 impl Store {
     pub(super) fn new(settings: Settings, events: Events) -> Store {
+        let open = |target| {
+            let failed = |error| tracing::warn!("services' lines do not go to the journal: {error}");
+            journal::Lines::open(target).map_err(failed).ok()
+        };
         Store {
+            journal: settings.journal.as_ref().and_then(open),
             settings,
             events,
             books: Books::default(),
@@ -73,6 +81,16 @@ impl Store {
             newest_seq: 0,
             batch: Vec::new(),
         }
+    }
+
+    /// What entries of the journal have in common for one stream.
+    pub(super) fn journal_fields(
+        &self,
+        source: &Source,
+        run: RunId,
+        stream: Stream,
+    ) -> Option<journal::Fields> {
+        Some(self.journal.as_ref()?.fields(source, run, stream))
     }
 
     /// The number of the service's book, made when it is new.
@@ -98,7 +116,7 @@ impl Store {
     }
 
     /// Takes lines. When it returns they are where they can be: a daemon that is killed now has lost none.
-    pub(super) fn take(&mut self, origin: &Origin, bytes: &[u8], segments: &[Segment], now: Instant) {
+    pub(super) fn take(&mut self, origin: &mut Origin, bytes: &[u8], segments: &[Segment], now: Instant) {
         let at = timestamp::now();
         let plain = self.books.list[origin.book].service.is_none();
         let mut lines = 0;
@@ -110,6 +128,7 @@ impl Store {
             self.batch.extend_from_slice(if plain { text } else { entry.json.as_bytes() });
             self.batch.push(b'\n');
             self.keep(origin, entry);
+            self.tell_journal(origin, text, segment.partial, now);
             self.look_for_patterns(origin.run, text);
             lines += 1;
             // Short lines grow a hundredfold by what is put around them.
@@ -126,6 +145,14 @@ impl Store {
         let record = Record { entry, run: origin.run, worker: origin.worker };
         let readers = &mut self.readers;
         self.books.keep(origin.book, record, &self.settings, |book, evicted| readers.evicted(book, evicted));
+    }
+
+    fn tell_journal(&mut self, origin: &mut Origin, text: &[u8], is_partial: bool, now: Instant) {
+        let (Some(journal), Some(fields)) = (&mut self.journal, &mut origin.journal) else { return };
+        let allowance = &mut self.books.list[origin.book].allowance;
+        if let Some(lost) = journal.line(fields, allowance, text, is_partial, now) {
+            self.events.emit(JournalLost { count: lost.count, error: lost.error.to_string() });
+        }
     }
 
     fn write(&mut self, book: usize, lines: u64, now: Instant) {
@@ -259,6 +286,8 @@ pub(super) struct Book {
     pub(super) ring: Ring,
     file: LogFile,
     written_at: Option<Instant>,
+    /// What it may still send to the journal.
+    allowance: journal::Allowance,
 }
 
 /// The books of all services that ever had a run.
@@ -283,7 +312,13 @@ impl Books {
         *self.by_service.entry(service.cloned()).or_insert_with(|| {
             let sharing = if service.is_some() { Sharing::Own } else { Sharing::Shared };
             let file = LogFile::new(settings.file(service), sharing);
-            self.list.push(Book { service: service.cloned(), ring: Ring::new(seq), file, written_at: None });
+            self.list.push(Book {
+                service: service.cloned(),
+                ring: Ring::new(seq),
+                file,
+                written_at: None,
+                allowance: journal::Allowance::default(),
+            });
             self.list.len() - 1
         })
     }

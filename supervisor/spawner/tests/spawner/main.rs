@@ -7,6 +7,7 @@
 
 mod app;
 mod cases;
+mod managed;
 mod pids;
 mod role;
 mod runner;
@@ -14,5 +15,5 @@ mod runner;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    role::take().unwrap_or_else(|| runner::run(&[cases::all(), pids::all()].concat()))
+    role::take().unwrap_or_else(|| runner::run(&[cases::all(), managed::all(), pids::all()].concat()))
 }

@@ -32,6 +32,11 @@ pub(crate) const PROGRAM: &str = "WATT_TEST_PROGRAM";
 /// The variable with the milliseconds after which a daemon that does not read is killed.
 pub(crate) const STALL_MS: &str = "WATT_TEST_STALL_MS";
 
+/// The variable with the milliseconds after which a daemon that says nothing is killed.
+pub(crate) const SILENCE_MS: &str = "WATT_TEST_SILENCE_MS";
+/// The variable that says that there is a service manager.
+pub(crate) const MANAGED: &str = "WATT_TEST_MANAGED";
+
 /// Plays the role that the environment asks for, if it asks for one.
 pub(crate) fn take() -> Option<ExitCode> {
     let result = match env::var(VARIABLE).ok()?.as_str() {
@@ -56,12 +61,24 @@ fn spawner() -> Result<ExitCode, Box<dyn Error>> {
             vec!["env".into(), variable, env::current_exe()?.into()]
         }
     };
-    let stall_max = match env::var(STALL_MS) {
-        Ok(milliseconds) => Duration::from_millis(milliseconds.parse()?),
-        Err(_) => watt_spawner::STALL_MAX,
+    let settings = Settings {
+        lock: folder().join("lock"),
+        daemon,
+        stall_max: duration(STALL_MS, watt_spawner::STALL_MAX)?,
+        silence_max: duration(SILENCE_MS, watt_spawner::SILENCE_MAX)?,
+        managed: env::var_os(MANAGED).is_some(),
+        journal: None,
+        own_program: false,
     };
-    let status = watt_spawner::run(&Settings { lock: folder().join("lock"), daemon, stall_max })?;
+    let status = watt_spawner::run(&settings)?;
     process::exit(status)
+}
+
+fn duration(variable: &str, default: Duration) -> Result<Duration, Box<dyn Error>> {
+    match env::var(variable) {
+        Ok(milliseconds) => Ok(Duration::from_millis(milliseconds.parse()?)),
+        Err(_) => Ok(default),
+    }
 }
 
 /// Hands the socket to the tests, then passes signals on to them, and ends as they say: with a status, or by

@@ -1,0 +1,220 @@
+//! As a unit of a service manager, which the tests play: what is told, what is kept over a restart, and what does not get to
+//! services. A real systemd is in tests/vm.
+
+mod manager;
+
+use std::{fs, os::fd::AsRawFd, time::Duration};
+
+use manager::{Manager, ended};
+use watt_tests::{App, Load, User, for_each_user, get, kill, wait};
+
+const WEB: &str = r#"
+services:
+  web: { command: python3 services/web.py, workers: 2 }
+server: { port: 0 }
+gateway: { routes: [{ path: /, service: web }] }
+"#;
+
+/// A service that has to be killed, three seconds after it was told to end.
+const STUBBORN: &str = r#"[sh, -c, 'trap "" TERM; exec python3 services/web.py'], stop: { grace: 3s }"#;
+
+fn app(text: &str, user: User) -> App {
+    let app = App::case("", user);
+    app.write("watt.yaml", text);
+    app
+}
+
+fn is_ready(line: &str) -> bool {
+    line == "READY=1"
+}
+
+fn environment(pid: u32) -> String {
+    let bytes = fs::read(format!("/proc/{pid}/environ")).unwrap_or_else(|error| panic!("{pid}: {error}"));
+    String::from_utf8_lossy(&bytes).replace('\0', "\n")
+}
+
+/// Whether a process has one of the sockets that the manager keeps.
+fn accepts_on(pid: &str, manager: &Manager) -> bool {
+    let kept: Vec<_> =
+        manager.store.values().map(|kept| link(&format!("self/fd/{}", kept.as_raw_fd()))).collect();
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    open.into_iter().any(|file| kept.contains(&link(&format!("{pid}/fd/{}", file.file_name().display()))))
+}
+
+fn link(of: &str) -> String {
+    fs::read_link(format!("/proc/{of}")).map(|target| target.display().to_string()).unwrap_or_default()
+}
+
+#[test]
+fn the_main_process_says_how_it_goes_from_start_to_stop() {
+    for_each_user(|user| {
+        let app = app(WEB, user);
+        let mut manager = Manager::new(&app);
+        let mut child = manager.start(&app, &[], &[("WATCHDOG_USEC", "400000")]);
+        manager.heard("READY=1", is_ready);
+        manager.heard("the status", |line| line == "STATUS=1 service ready");
+        for beat in ["a first sign of life", "a second one"] {
+            manager.heard(beat, |line| line == "WATCHDOG=1");
+        }
+        let status = app.status();
+        assert_eq!(status["supervisor"]["spawner_pid"], child.id(), "it is the process that was started");
+
+        let daemon = status["supervisor"]["daemon_pid"].as_u64().and_then(|pid| pid.try_into().ok());
+        for pid in [app.pid("web", 0), daemon.expect("a pid")] {
+            let environment = environment(pid);
+            for name in ["NOTIFY_SOCKET=", "WATCHDOG_", "LISTEN_FDS=", "LISTEN_FDNAMES="] {
+                assert!(!environment.contains(name), "{environment}");
+            }
+        }
+
+        // The status follows; a new daemon goes on with it.
+        app.ok(&["stop", "web"]);
+        manager.heard("what stopped", |line| line == "STATUS=0 of 1 service ready; stopped: web");
+        kill("KILL", daemon.expect("a pid"));
+        wait("another daemon answers", || match app.status() {
+            status if status["supervisor"]["daemon_restarts"] == 1 => Ok(()),
+            status => Err(status.to_string()),
+        });
+        app.ok(&["start", "web"]);
+        manager.heard("that it is well again", |line| line == "STATUS=1 service ready");
+
+        kill("TERM", child.id());
+        manager.heard("STOPPING=1", |line| line == "STOPPING=1");
+        assert!(ended(&mut child).success());
+        app.assert_gone();
+        assert!(manager.speakers.iter().all(|speaker| *speaker == child.id()), "{:?}", manager.speakers);
+    });
+}
+
+#[test]
+fn one_service_that_fails_is_in_the_status_and_does_not_hold_up_the_unit() {
+    let text = r#"
+services:
+  web: { command: python3 services/web.py }
+  bad:
+    command: "false"
+    restart: { backoff: { first: 10ms }, give_up: { failures: 2, within: 1m } }
+server: { port: 0 }
+gateway: { routes: [{ path: /, service: web }] }
+"#;
+    let app = app(text, User::Ordinary);
+    let mut manager = Manager::new(&app);
+    let mut child = manager.start(&app, &[], &[]);
+    let before = manager.heard("READY=1", is_ready);
+    // Patience is asked for from the first moment on.
+    assert!(before.iter().any(|line| line.starts_with("EXTEND_TIMEOUT_USEC=")), "{before:?}");
+    manager.heard("its status", |line| line == "STATUS=1 of 2 services ready; failed: bad");
+    app.ok(&["down"]);
+    manager.heard("STOPPING=1", |line| line == "STOPPING=1");
+    assert!(ended(&mut child).success(), "`down` is an end like another");
+}
+
+#[test]
+fn what_cannot_start_says_why_and_whether_another_try_is_worth_it() {
+    let check = |text: &str, status: i32, reason: Option<&str>| {
+        let app = app(text, User::Ordinary);
+        let mut manager = Manager::new(&app);
+        let mut child = manager.start(&app, &[], &[]);
+        assert_eq!(ended(&mut child).code(), Some(status), "{text}");
+        let said = manager.rest();
+        assert!(!said.iter().any(|line| is_ready(line)), "{said:?}");
+        match reason {
+            Some(reason) => assert!(said.iter().any(|line| line.contains(reason)), "{said:?}"),
+            None => assert_eq!(said, [""; 0]),
+        }
+    };
+    // Wrong as it stands: RestartPreventExitStatus= has this status.
+    check("services: { web: { comand: x } }", 3, None);
+    // The port may be free the next time.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("bound").port();
+    let text = format!(
+        "services: {{ web: {{ command: python3 services/web.py }} }}\nserver: {{ hostname: 127.0.0.1, port: {port} }}\n\
+         gateway: {{ routes: [{{ path: /, service: web }}] }}\n"
+    );
+    check(&text, 78, Some("STATUS=cannot listen on 127.0.0.1"));
+}
+
+#[test]
+fn connections_wait_while_the_unit_is_restarted() {
+    let text = WEB.replace("python3 services/web.py, workers: 2", STUBBORN);
+    for_each_user(|user| {
+        let app = app(&text, user);
+        let mut manager = Manager::new(&app);
+        let mut child = manager.start(&app, &[], &[]);
+        manager.heard("READY=1", is_ready);
+        let address = app.gateway();
+        assert!(!manager.store.is_empty() && manager.store.keys().all(|name| name.starts_with("gateway/")));
+
+        // Once by a crash, once in order: what knocks meanwhile is let in by the next life.
+        for signal in ["KILL", "TERM"] {
+            let proxy = app.status()["supervisor"]["proxy_pid"].to_string();
+            kill(signal, child.id());
+            if signal == "TERM" {
+                // The old life turns nobody away while its service takes its time.
+                manager.heard("STOPPING=1", |line| line == "STOPPING=1");
+                wait("the proxy lets nobody in", || match accepts_on(&proxy, &manager) {
+                    false => Ok(()),
+                    true => Err(proxy.clone()),
+                });
+                assert!(child.try_wait().expect("it is ours").is_none(), "the end takes its time");
+            } else {
+                ended(&mut child);
+            }
+            let knocking: Vec<_> = (0..8)
+                .map(|_| {
+                    let address = address.clone();
+                    std::thread::spawn(move || get(&address, "/"))
+                })
+                .collect();
+            ended(&mut child);
+            manager.rest();
+            child = manager.start(&app, &[], &[]);
+            manager.heard("READY=1", is_ready);
+            for knock in knocking {
+                let answer = knock.join().expect("a thread");
+                assert!(answer.as_ref().is_ok_and(|(status, _)| *status == 200), "{signal}: {answer:?}");
+            }
+            assert_eq!(app.gateway(), address);
+        }
+
+        // What the configuration has no more is given back, and a stranger's is not used.
+        kill("TERM", child.id());
+        ended(&mut child);
+        app.write("watt.yaml", "services: { web: { command: python3 services/web.py } }\n");
+        manager.rest();
+        child = manager.start(&app, &[], &[]);
+        manager.heard("READY=1", is_ready);
+        assert!(manager.store.is_empty(), "{:?}", manager.store);
+        kill("TERM", child.id());
+        ended(&mut child);
+    });
+}
+
+#[test]
+fn a_daemon_that_stands_still_is_replaced_and_costs_no_request() {
+    let app = app(WEB, User::Ordinary);
+    app.up();
+    let load = Load::start(&app.gateway(), "/");
+    let status = app.status();
+    let daemon =
+        status["supervisor"]["daemon_pid"].as_u64().and_then(|pid| pid.try_into().ok()).expect("a pid");
+    let worker = app.pid("web", 0);
+    kill("STOP", daemon);
+    // Nobody but the spawner sees that, which takes its time.
+    let begin = std::time::Instant::now();
+    while fs::metadata(format!("/proc/{daemon}")).is_ok() {
+        assert!(begin.elapsed() < Duration::from_secs(300), "it was not replaced");
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+    wait("another daemon answers", || match app.run(&["status", "--json"]) {
+        output if String::from_utf8_lossy(&output.stdout).contains("\"daemon_restarts\": 1") => Ok(()),
+        output => Err(watt_tests::printed(&output)),
+    });
+    assert_eq!(app.pid("web", 0), worker);
+    let log = app.own_log();
+    assert!(log.contains("has said nothing for 30 s: killing it"), "{log}");
+    let tally = load.stop();
+    assert!(tally.failures.is_empty() && tally.answered > 0, "{:?}", tally.failures);
+    app.down();
+}
