@@ -186,8 +186,12 @@ fn ceilings_hold_for_all_workers_of_a_service_and_of_the_application() {
     assert_eq!(read(2, &["pids.max"]), "60");
     let weight = read(0, &["cpu.weight", "cpu.shares"]);
     assert!(weight == "50" || weight == "512", "{weight}");
+    // Managers of users have no disks to give on, as systemd sets them up.
     let bound = read(0, &["io.max", "blkio.throttle.read_bps_device"]);
-    assert!(bound.contains(&(100 << 20).to_string()), "{bound}");
+    assert!(
+        bound.contains(&(100 << 20).to_string()) || unenforced.contains("controller io"),
+        "{bound}: {unenforced}"
+    );
     app.down();
 }
 

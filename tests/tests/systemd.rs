@@ -9,7 +9,9 @@ use std::{
 
 use watt_tests::{App, User, is_root, kill, printed, wait, wattctl};
 
+/// Without a sandbox, of which older kernels do not enforce everything.
 const WEB: &str = r#"
+sandbox: off
 services:
   web:
     command: python3 services/web.py
