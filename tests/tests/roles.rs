@@ -151,3 +151,47 @@ fn a_service_does_what_its_management_says_and_no_more() {
         }
     });
 }
+
+/// Takes as many streams as it gets.
+const GREEDY: &str = r#"
+services:
+  greedy:
+    command:
+      - python3
+      - -c
+      - |
+        import os, socket, time
+        kept = []
+        for _ in range(300):
+            stream = socket.socket(socket.AF_UNIX)
+            stream.settimeout(20)
+            try:
+                stream.connect(os.environ["WATT_CONTROL_SOCKET"])
+                stream.sendall(b"GET /v1/events?follow=true HTTP/1.1\r\nHost: watt\r\n\r\n")
+                if b" 200 " in stream.recv(100):
+                    kept.append(stream)
+            except OSError:
+                pass
+        print("has", len(kept), "streams", flush=True)
+        time.sleep(1000)
+    listen: none
+    management: view
+  other: { command: sleep 1000, listen: none }
+"#;
+
+#[test]
+fn a_service_that_may_look_does_not_keep_operators_out() {
+    for_each_user(|user| {
+        let app = App::yaml(GREEDY, user);
+        app.up();
+        let said = wait("it has all that it gets", || match app.ok(&["logs", "greedy"]) {
+            said if said.contains("streams") => Ok(said),
+            said => Err(said),
+        });
+        assert!(said.contains("has 16 streams"), "{said}");
+        let before = app.pid("other", 0);
+        app.ok(&["restart", "other"]);
+        assert_ne!(app.pid("other", 0), before, "{user:?}");
+        app.down();
+    });
+}

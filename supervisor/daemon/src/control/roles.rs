@@ -45,7 +45,7 @@ pub(super) struct Caller {
 }
 
 /// Who asks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Who {
     /// A user of the host.
     User(u32),
@@ -85,6 +85,14 @@ impl Roles {
     /// What the configuration names and this host does not have, in words.
     pub(crate) fn unknown(&self) -> &[String] {
         &self.unknown
+    }
+
+    /// Whether this is somebody else than root and the supervisor's user.
+    pub(super) fn is_other(&self, caller: &Caller) -> bool {
+        match caller.who {
+            Who::User(uid) => uid != 0 && uid != self.own,
+            Who::Service(_) => true,
+        }
     }
 
     /// The role of a user in these groups.

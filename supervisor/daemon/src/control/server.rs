@@ -2,10 +2,11 @@
 //! request a connection.
 
 use std::{
+    collections::HashMap,
     convert::Infallible,
     io,
     os::{fd::OwnedFd, unix::net::UnixListener as StdListener},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -14,14 +15,14 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use thiserror::Error;
 use tokio::{
     net::{UnixListener, UnixStream},
-    sync::{Semaphore, mpsc, watch},
+    sync::{Semaphore, SemaphorePermit, mpsc, watch},
     task::JoinSet,
 };
 
 use super::{
     Command, Control, LONG_CALLS_MAX,
     problem::Failure,
-    roles::{Caller, Roles},
+    roles::{Caller, Roles, Who},
     routes,
 };
 use crate::{
@@ -35,6 +36,10 @@ const CONNECTIONS_MAX: usize = 2 * LONG_CALLS_MAX;
 /// How many of them may be of those who have no role. They are refused as soon as they ask, and more are not even heard: whoever may
 /// connect must not keep the others out.
 const STRANGERS_MAX: usize = 8;
+/// How many may be of each service and of each user who has a role without being root or the supervisor's user, and how many
+/// of all of them together: whoever may only look must not keep an operator out, who needs one place of the long calls.
+const OTHERS_EACH_MAX: usize = 16;
+const OTHERS_MAX: usize = LONG_CALLS_MAX - 20;
 /// A refusal is told at most so often: it is not for those who are refused to fill the log.
 const REFUSALS_APART: Duration = Duration::from_secs(1);
 /// How long a request head may take to come from a process of the same host.
@@ -68,6 +73,7 @@ pub struct Server {
 struct Gate {
     roles: Roles,
     strangers: Semaphore,
+    others: Others,
     /// When a refusal was told last.
     told: Mutex<Option<Instant>>,
 }
@@ -87,7 +93,12 @@ impl Server {
         let (stopping, receiver) = watch::channel(false);
         let long_calls = Arc::new(Semaphore::new(LONG_CALLS_MAX));
         let control = Control { commands, events, logs, long_calls, stopping: receiver };
-        let gate = Gate { roles, strangers: Semaphore::new(STRANGERS_MAX), told: Mutex::new(None) };
+        let gate = Gate {
+            roles,
+            strangers: Semaphore::new(STRANGERS_MAX),
+            others: Others::default(),
+            told: Mutex::new(None),
+        };
         Ok(Server { listener, control, stopping, gate: gate.into() })
     }
 
@@ -116,13 +127,8 @@ impl Server {
 }
 
 async fn serve(stream: UnixStream, control: Control, gate: Arc<Gate>) {
-    let caller = gate.roles.caller(&stream, &control).await;
-    let is_stranger = caller.as_ref().is_ok_and(|caller| caller.role.is_none());
-    let _place = match is_stranger.then(|| gate.strangers.try_acquire()) {
-        Some(Err(_)) => return,
-        Some(Ok(place)) => Some(place),
-        None => None,
-    };
+    let found = gate.roles.caller(&stream, &control).await;
+    let Some((caller, _place)) = gate.admit(found) else { return };
     let service = service_fn(|request: Request<Incoming>| {
         let (control, caller, gate) = (&control, caller.clone(), &gate);
         async move {
@@ -148,7 +154,75 @@ async fn serve(stream: UnixStream, control: Control, gate: Arc<Gate>) {
     }
 }
 
+/// The connections of those who have a role and are not the owner.
+#[derive(Debug, Default)]
+struct Others(Mutex<HashMap<Who, usize>>);
+
+/// A place of one of them, until it is dropped.
+#[derive(Debug)]
+struct Place<'a> {
+    others: &'a Others,
+    who: Who,
+}
+
+impl Others {
+    /// `None` when he has all that he may have, or all of them together have.
+    fn enter(&self, who: &Who) -> Option<Place<'_>> {
+        let mut places = self.places();
+        let own = places.get(who).copied().unwrap_or(0);
+        if own >= OTHERS_EACH_MAX || places.values().sum::<usize>() >= OTHERS_MAX {
+            return None;
+        }
+        places.insert(who.clone(), own + 1);
+        Some(Place { others: self, who: who.clone() })
+    }
+
+    /// A panic elsewhere does not make the numbers wrong.
+    fn places(&self) -> MutexGuard<'_, HashMap<Who, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut places = self.others.places();
+        if let Some(own) = places.get_mut(&self.who) {
+            *own -= 1;
+            if *own == 0 {
+                places.remove(&self.who);
+            }
+        }
+    }
+}
+
+/// The place that a connection has while it is served.
+#[derive(Debug)]
+#[expect(dead_code, reason = "they are given back when they are dropped")]
+enum Admitted<'a> {
+    Owner,
+    Other(Place<'a>),
+    Stranger(SemaphorePermit<'a>),
+}
+
 impl Gate {
+    /// Gives a connection its place. Who has too many is told that we are busy, from a place of those who have no role. `None`
+    /// when it is not even heard.
+    fn admit(&self, caller: Result<Caller, Failure>) -> Option<(Result<Caller, Failure>, Admitted<'_>)> {
+        let refused = match caller {
+            Ok(caller) if caller.role.is_some() => {
+                if !self.roles.is_other(&caller) {
+                    return Some((Ok(caller), Admitted::Owner));
+                }
+                match self.others.enter(&caller.who) {
+                    Some(place) => return Some((Ok(caller), Admitted::Other(place))),
+                    None => Err(Failure::Busy),
+                }
+            }
+            stranger => stranger,
+        };
+        Some((refused, Admitted::Stranger(self.strangers.try_acquire().ok()?)))
+    }
+
     /// Tells of a refusal, unless one was told just now.
     fn tell(&self, events: &Events, caller: &Caller, who: String, what: String) {
         let now = Instant::now();
@@ -161,5 +235,27 @@ impl Gate {
             *told = Some(now);
         }
         events.emit(ControlRefused { uid: caller.uid, pid: caller.pid, who, what });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use watt_core::ServiceId;
+
+    use super::*;
+
+    #[test]
+    fn nobody_but_the_owner_can_take_all_places() {
+        let others = Others::default();
+        let service = |name: &str| Who::Service(Some(ServiceId::new(name).unwrap()));
+        let enter_all = |who: &Who| -> Vec<Place<'_>> { std::iter::from_fn(|| others.enter(who)).collect() };
+        let mut first = enter_all(&service("a"));
+        assert_eq!(first.len(), OTHERS_EACH_MAX);
+        drop(first.pop());
+        assert!(others.enter(&service("a")).is_some(), "a place is free again");
+        let more: Vec<Vec<Place<'_>>> = (0..100).map(|uid| enter_all(&Who::User(uid))).collect();
+        assert_eq!(first.len() + more.iter().map(Vec::len).sum::<usize>(), OTHERS_MAX);
+        drop((first, more));
+        assert!(others.places().is_empty());
     }
 }
