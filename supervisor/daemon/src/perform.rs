@@ -30,7 +30,7 @@ use crate::{
     logs,
     places::WorkerPlaces,
     runs::{Run, SIGCONT, SIGKILL, SIGTERM, Task},
-    secrets, status,
+    status,
 };
 
 /// Processes asked for before the loop looks for other news.
@@ -113,11 +113,9 @@ impl App {
         let state = self.places.service_state(&service.id);
         make_state_folder(&state, launch.owner)
             .map_err(|error| failed("folder", state.display().to_string(), &error))?;
-        match &launch.credentials {
+        match launch.credentials.clone() {
             Some(folder) => {
-                secrets::make_folder(folder)
-                    .map_err(|error| failed("folder", folder.display().to_string(), &error))?;
-                self.read_secrets(run, &service, group, launch);
+                self.read_secrets(run, &service, group, launch, folder);
                 Ok(())
             }
             None => self.request_spawn(run, &group, launch, None),
@@ -279,9 +277,10 @@ impl App {
 
     /// No process of a run is left: its cgroup, its listeners and its pipes go.
     ///
-    /// Signals that are still being sent are waited for: the worker's next run may have the same cgroup, and must not
-    /// meet what was meant for this one.
+    /// Signals that are still being sent, and the end of its secrets, are waited for: the worker's next run may have the same
+    /// cgroup and folder, and must not meet what was meant for this one.
     pub(crate) fn emptied(&mut self, id: RunId) {
+        self.remove_secrets(id);
         let Some(run) = self.runs.get_mut(&id) else { return };
         run.acts.retain(|act| !act.is_finished());
         if !run.acts.is_empty() {
@@ -303,7 +302,6 @@ impl App {
             tracing::warn!("the cgroup of {} cannot be removed: {error}", run.worker);
         }
         self.ports.retain(|_, holder| *holder != id);
-        self.remove_secrets(&run.worker);
         // Done in its own time: the last lines are read by the logs' thread.
         drop(self.logs.ended(id));
         self.forgettable.push(id);

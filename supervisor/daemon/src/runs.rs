@@ -7,7 +7,7 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::process::parent_id,
     },
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
 use tokio::{sync::mpsc, task::JoinHandle};
@@ -80,8 +80,12 @@ pub(crate) struct Run {
     pub(crate) watching: Option<Watching>,
     /// Where sockets for that watch's probes go.
     pub(crate) probe_sockets: Option<mpsc::Sender<OwnedFd>>,
-    /// Signals that are being sent beside the loop.
+    /// What is being done about it beside the loop: signals, and the end of its secrets.
     pub(crate) acts: Vec<JoinHandle<()>>,
+    /// Whether the folder of its secrets has been removed, or is being.
+    pub(crate) are_secrets_removed: bool,
+    /// The same, for the task that may be about to write them; held while the folder changes.
+    pub(crate) are_secrets_over: Arc<Mutex<bool>>,
     /// Tasks that wait for its limits to act.
     pub(crate) limit_watches: Vec<Task>,
     /// Tasks that end with it.
@@ -133,6 +137,8 @@ impl Run {
             watching: None,
             probe_sockets: None,
             acts: Vec::new(),
+            are_secrets_removed: false,
+            are_secrets_over: Arc::default(),
             limit_watches: Vec::new(),
             tasks: Vec::new(),
         }

@@ -12,14 +12,14 @@ use std::{
         unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown, fchown},
     },
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use nix::fcntl::OFlag;
 use watt_config::Sources;
 use watt_core::{
-    RunId, WorkerId,
+    RunId,
     plan::{Plan, Secret, Service},
     worker::ExecFailure,
 };
@@ -178,19 +178,33 @@ pub(crate) struct News {
     run: RunId,
     group: Group,
     launch: Launch,
-    read: Result<Credentials, ExecFailure>,
+    /// The memfd for the exec stage, where they are not files on the host.
+    ready: Result<Option<OwnedFd>, ExecFailure>,
 }
 
 impl App {
-    /// Reads the secrets of a worker's run, which starts when they are there.
-    pub(crate) fn read_secrets(&mut self, id: RunId, service: &Service, group: Group, launch: Launch) {
+    /// Reads the secrets of a worker's run into this folder's place, and starts it when they are there.
+    pub(crate) fn read_secrets(
+        &mut self,
+        id: RunId,
+        service: &Service,
+        group: Group,
+        launch: Launch,
+        folder: PathBuf,
+    ) {
         let (plan, sources) = (Arc::clone(&self.plan), Arc::clone(&self.sources));
         let wanted = wanted(&plan, service, &sources, |argv| self.begin_command(argv, id, &group));
-        let sender = self.senders.secrets.clone();
+        let (sender, name) = (self.senders.secrets.clone(), service.id.to_string());
+        let over = self.runs.get(&id).map(|run| Arc::clone(&run.are_secrets_over)).unwrap_or_default();
         let task = tokio::spawn(async move {
-            let read = read(wanted).await;
+            let on_host = !launch.plan.has_credentials();
+            let files = Files { folder, owner: launch.owner, on_host, over };
+            let ready = match read(wanted).await {
+                Ok(credentials) => hand_over(files, credentials, name).await,
+                Err(failure) => Err(failure),
+            };
             // Fails when the loop has ended, and with it everything else.
-            let _ = sender.send(Box::new(News { run: id, group, launch, read })).await;
+            let _ = sender.send(Box::new(News { run: id, group, launch, ready })).await;
         });
         if let Some(run) = self.runs.get_mut(&id) {
             run.tasks.push(Task(task));
@@ -224,37 +238,66 @@ impl App {
     }
 
     /// The secrets of a run were read. It is started with them, or counts as failed.
-    pub(crate) fn secrets_read(&mut self, News { run: id, group, launch, read }: News) {
+    pub(crate) fn secrets_read(&mut self, News { run: id, group, launch, ready }: News) {
         let Some(worker) = self.runs.get(&id).map(|run| run.worker.clone()) else { return };
-        let started = read.and_then(|credentials| {
-            let memfd = hand_over(&credentials, &launch)
-                .map_err(|error| failed("secrets", worker.service.to_string(), &error))?;
-            self.request_spawn(id, &group, launch, memfd)
-        });
+        let started = ready.and_then(|memfd| self.request_spawn(id, &group, launch, memfd));
         if let Err(failure) = started {
             self.exec_failed(&worker, id, failure);
         }
     }
 
-    /// The folder on the host goes with the run.
-    pub(crate) fn remove_secrets(&self, worker: &WorkerId) {
-        let has_some =
-            self.plan.services.get(&worker.service).is_some_and(|service| !service.secrets.is_empty());
-        let folder = self.places.worker_credentials(worker);
-        if has_some && let Err(error) = remove_folder(&folder) {
-            tracing::warn!("{} cannot be removed: {error}", folder.display());
+    /// Has the folder on the host removed, once, beside the loop: before the run is over, so that the next one's is not
+    /// taken for it.
+    pub(crate) fn remove_secrets(&mut self, id: RunId) {
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        let service = self.plan.services.get(&run.worker.service);
+        let has_some = service.is_some_and(|service| !service.secrets.is_empty());
+        if !has_some || std::mem::replace(&mut run.are_secrets_removed, true) {
+            return;
         }
+        let folder = self.places.worker_credentials(&run.worker);
+        let over = Arc::clone(&run.are_secrets_over);
+        run.acts.push(tokio::task::spawn_blocking(move || {
+            let mut over = over.lock().unwrap_or_else(PoisonError::into_inner);
+            *over = true;
+            if let Err(error) = remove_folder(&folder) {
+                tracing::warn!("{} cannot be removed: {error}", folder.display());
+            }
+        }));
     }
 }
 
+/// Where a worker finds its secrets.
+#[derive(Debug)]
+struct Files {
+    folder: PathBuf,
+    owner: Option<(u32, u32)>,
+    /// Whether they are files of the host, because workers cannot have mounts of their own.
+    on_host: bool,
+    /// Whether the run has ended meanwhile, and they are not to be there any more.
+    over: Arc<Mutex<bool>>,
+}
+
 /// Puts them where the worker finds them: into a memfd for the exec stage, or into files.
-fn hand_over(credentials: &Credentials, launch: &Launch) -> io::Result<Option<OwnedFd>> {
-    match &launch.credentials {
-        Some(folder) if !launch.plan.has_credentials() => {
-            write_files(folder, credentials, launch.owner).map(|()| None)
+async fn hand_over(
+    files: Files,
+    credentials: Credentials,
+    service: String,
+) -> Result<Option<OwnedFd>, ExecFailure> {
+    let put = tokio::task::spawn_blocking(move || {
+        let Files { folder, owner, on_host, over } = files;
+        let over = over.lock().unwrap_or_else(PoisonError::into_inner);
+        if *over {
+            return Err(failed("secrets", service, &io::Error::other("the run is over")));
         }
-        Some(_) | None => sealed(credentials).map(Some),
-    }
+        make_folder(&folder).map_err(|error| failed("folder", folder.display().to_string(), &error))?;
+        let put = match on_host {
+            true => write_files(&folder, &credentials, owner).map(|()| None),
+            false => sealed(&credentials).map(Some),
+        };
+        put.map_err(|error| failed("secrets", service, &error))
+    });
+    put.await.map_err(|panic| failed("secrets", String::new(), &io::Error::other(panic)))?
 }
 
 /// The memfd for the exec stage.
@@ -270,7 +313,7 @@ pub(crate) fn sealed(credentials: &Credentials) -> io::Result<OwnedFd> {
 }
 
 /// Makes the folder anew, empty: where the exec stage mounts the real one, or with the files themselves.
-pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
+fn make_folder(folder: &Path) -> io::Result<()> {
     remove_folder(folder)?;
     let service = folder.parent().unwrap_or(folder);
     for outer in [service.parent().unwrap_or(service), service] {
@@ -287,7 +330,7 @@ fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
 }
 
 /// Removes it with what is in it.
-pub(crate) fn remove_folder(folder: &Path) -> io::Result<()> {
+fn remove_folder(folder: &Path) -> io::Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
@@ -295,11 +338,7 @@ pub(crate) fn remove_folder(folder: &Path) -> io::Result<()> {
 }
 
 /// Writes the files into the folder on the host, for the worker's user alone.
-pub(crate) fn write_files(
-    folder: &Path,
-    credentials: &Credentials,
-    owner: Option<(u32, u32)>,
-) -> io::Result<()> {
+fn write_files(folder: &Path, credentials: &Credentials, owner: Option<(u32, u32)>) -> io::Result<()> {
     let (uid, gid) = owner.unzip();
     for (name, content) in &credentials.files {
         let mut file = File::options().write(true).create_new(true).mode(0o400).open(folder.join(name))?;
@@ -312,8 +351,6 @@ pub(crate) fn write_files(
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
-
-    use watt_exec::plan::{LaunchPlan, Mount};
 
     use super::*;
 
@@ -360,8 +397,8 @@ mod tests {
     }
 
     /// Where a worker cannot have mounts of its own.
-    #[test]
-    fn without_mounts_they_are_files_on_the_host_and_told_as_such() {
+    #[tokio::test]
+    async fn without_mounts_they_are_files_on_the_host_and_told_as_such() {
         let mut plan = crate::testing::plan(&["api"]);
         let service = plan.services.values_mut().next().unwrap();
         service.secrets.insert("key".into(), "db".into());
@@ -374,20 +411,17 @@ mod tests {
 
         let outer = tempfile::tempdir().unwrap();
         let folder = outer.path().join("credentials/api/0");
-        make_folder(&folder).unwrap();
-        let launch = |mounts| Launch {
-            plan: LaunchPlan { mounts, ..LaunchPlan::default() },
-            listeners: Vec::new(),
-            pass: Vec::new(),
-            accepts: crate::launch::Accepts::Nowhere,
-            owner: None,
-            credentials: Some(folder.clone()),
+        let put = async |on_host, is_over| {
+            let credentials = Credentials { files: vec![("key".into(), b"value".to_vec())] };
+            let over = Arc::new(Mutex::new(is_over));
+            let files = Files { folder: folder.clone(), owner: None, on_host, over };
+            hand_over(files, credentials, "api".into()).await
         };
-        let credentials = Credentials { files: vec![("key".into(), b"value".to_vec())] };
-        let mounted = launch(vec![Mount::Credentials { target: folder.clone() }]);
-        assert!(hand_over(&credentials, &mounted).unwrap().is_some());
+        assert!(put(false, false).await.unwrap().is_some());
         assert!(!folder.join("key").exists());
-        assert!(hand_over(&credentials, &launch(Vec::new())).unwrap().is_none());
+        assert!(put(true, true).await.is_err());
+        assert!(!folder.join("key").exists(), "for a run that is over");
+        assert!(put(true, false).await.unwrap().is_none());
         assert_eq!(fs::read(folder.join("key")).unwrap(), b"value");
     }
 
