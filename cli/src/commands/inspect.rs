@@ -160,7 +160,7 @@ fn worker_text(service: &str, worker: &Worker, style: Style) -> String {
     fact("memory", worker.memory.map(numbers::bytes));
     fact("cpu", worker.cpu_us.map(|us| numbers::span(std::time::Duration::from_micros(us))));
     fact("tasks", worker.pids.map(|pids| pids.to_string()));
-    fact("note", super::status::refused(Some(worker)));
+    fact("note", super::status::hindered(Some(worker)));
     text.push_str(&super::status::last_output(
         &format!("{service}/{}", worker.index),
         &worker.last_output,

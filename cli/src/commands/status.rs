@@ -113,7 +113,7 @@ fn service_row(service: &Service) -> Vec<Cell> {
     };
     let exited_at = |worker: &&Worker| worker.last_exit.as_ref().map(|exit| exit.at.clone());
     // Whoever is in the state explains it; when all is well, a limit that was met or the last exit is of interest.
-    let of_interest = |worker: &&Worker| (refused(Some(worker)).is_some(), exited_at(worker));
+    let of_interest = |worker: &&Worker| (hindered(Some(worker)).is_some(), exited_at(worker));
     let noted = if is_well(service.state) { workers.iter().max_by_key(of_interest) } else { worst };
     let cpu = sum(|worker| worker.cpu_millis.map(u64::from));
     vec![
@@ -170,9 +170,9 @@ pub fn state_cell(state: WorkerState) -> Cell {
 /// one that does not stop is killed, how the run before this one ended.
 pub fn note(service: &Service, worker: Option<&Worker>) -> Cell {
     let told = state_note(service, worker);
-    match refused(worker) {
-        Some(refused) if told.text.is_empty() => Cell::tone(Tone::Bad, refused),
-        Some(refused) => Cell::tone(Tone::Bad, format!("{refused}; {}", told.text)),
+    match hindered(worker) {
+        Some(hindered) if told.text.is_empty() => Cell::tone(Tone::Bad, hindered),
+        Some(hindered) => Cell::tone(Tone::Bad, format!("{hindered}; {}", told.text)),
         None => told,
     }
 }
@@ -206,10 +206,18 @@ fn state_note(service: &Service, worker: Option<&Worker>) -> Cell {
     }
 }
 
-/// What the limit of processes did, if it did anything.
-pub fn refused(worker: Option<&Worker>) -> Option<String> {
-    let limit = worker?.pids_limit.filter(|limit| limit.refused > 0)?;
-    Some(format!("pids limit {} met {}×", limit.max, numbers::count(limit.refused)))
+/// What keeps a worker from its work, if anything does: the limit of processes, and what it stalls for.
+pub fn hindered(worker: Option<&Worker>) -> Option<String> {
+    let worker = worker?;
+    let limit = worker.pids_limit.filter(|limit| limit.refused > 0);
+    let refused =
+        limit.map(|limit| format!("pids limit {} met {}×", limit.max, numbers::count(limit.refused)));
+    let stalls = worker.pressure.iter().map(|pressure| {
+        let lasted = numbers::span(Duration::from_millis(pressure.for_ms));
+        format!("{} pressure {} % for {lasted}", safe::line(&pressure.resource, false), pressure.percent)
+    });
+    let all: Vec<String> = stalls.chain(refused).collect();
+    (!all.is_empty()).then(|| all.join("; "))
 }
 
 fn is_well(state: WorkerState) -> bool {

@@ -135,9 +135,9 @@ pub struct Worker {
     pub endpoint: Option<String>,
     /// Milliseconds until the next retry, kill or start timeout, whichever the state has.
     pub deadline_ms: Option<u64>,
-    /// Restarts after an exit, without the operator's.
+    /// Restarts after an exit or a stall, without the operator's.
     pub restarts: u64,
-    /// How the last run ended: `exit 3`, `signal 9 (KILL)`, `oom (limit 512M)`, `start timeout (30s)`,
+    /// How the last run ended: `exit 3`, `signal 9 (KILL)`, `oom (limit 512M)`, `start timeout (30s)`, `recycled: memory pressure 43 %`,
     /// `exec: cwd /srv/x: no such file or directory`.
     pub last_exit: Option<Exit>,
     /// Memory of the worker with all its processes, in bytes.
@@ -151,8 +151,22 @@ pub struct Worker {
     /// Its limit of processes and threads, if it has one.
     #[serde(default)]
     pub pids_limit: Option<PidsLimit>,
+    /// What its processes stall for at the moment, of what `pressure` of its service has told.
+    #[serde(default)]
+    pub pressure: Vec<Pressure>,
     /// The last lines it wrote, oldest first; filled when it failed to start or has failed.
     pub last_output: Vec<String>,
+}
+
+/// That processes of a worker wait for something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Pressure {
+    /// For what: `memory`, `cpu`, `io`.
+    pub resource: String,
+    /// The part of the last two seconds in which some process did, in percent.
+    pub percent: u8,
+    /// How long it has been so without a pause, in milliseconds.
+    pub for_ms: u64,
 }
 
 /// What the limit of processes and threads did to a worker.
@@ -233,7 +247,7 @@ pub struct LimitsChanged {
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Exit {
-    /// One of `exit`, `signal`, `oom`, `stopped`, `start_timeout`, `exec_failed`, `unknown`.
+    /// One of `exit`, `signal`, `oom`, `stopped`, `start_timeout`, `recycled`, `exec_failed`, `unknown`.
     pub cause: String,
     /// The exit status, the signal's number or the error number, where the cause has one.
     pub code: Option<i32>,
@@ -331,7 +345,7 @@ pub struct Event {
     pub seq: u64,
     /// When.
     pub at: String,
-    /// What: `worker_state`, `oom`, `pids_limit`, `slowed_down`, `limits_changed`, `refused`, `egress_refused`,
+    /// What: `worker_state`, `oom`, `pids_limit`, `slowed_down`, `pressure`, `pressure_over`, `limits_changed`, `refused`, `egress_refused`,
     /// `proxy_replaced`, `daemon_replaced`, `app_ready`, `app_stopping`.
     pub kind: String,
     /// The service it is about.

@@ -7,9 +7,11 @@
 //!   reached its condition, however many runs that takes; a dependency that goes away later bounces nobody.
 //! - **Stop** of several services stops dependents before what they depend on, independent ones in parallel.
 //!   What the stopped services depend on runs on.
+//! - **Recycling** replaces a worker that stalls, one of a service at a time and seldom (`recycle.rs`).
 //! - **Restart** takes all workers of the selected services at once; each comes back when its dependencies are there.
 
 mod order;
+mod recycle;
 mod saved;
 mod verdict;
 
@@ -22,11 +24,12 @@ use std::{
 use crate::{
     RunId, ServiceId, WorkerId,
     plan::{self, Condition, Plan},
-    worker::{Context, Effect, Event, ExitCause, RunIds, State, Wanted, Worker},
+    worker::{Context, Effect, Event, ExitCause, RunIds, Stall, State, Wanted, Worker},
 };
 
 use order::Order;
 
+pub use recycle::{RECYCLE_APART, RECYCLE_APART_MAX};
 pub use saved::{Saved, SavedState};
 pub use verdict::{Goal, Verdict};
 
@@ -63,6 +66,8 @@ pub enum FleetEvent {
     Request(Request),
     /// News of a worker's run. Workers that do not exist are ignored.
     Worker(WorkerId, Event),
+    /// A worker's run stalls, and has for as long as its plan lets it.
+    Stalled(WorkerId, RunId, Stall),
     /// Time has passed.
     Tick,
 }
@@ -118,6 +123,11 @@ impl Fleet {
         match event {
             FleetEvent::Request(request) => self.request(now, request, effects),
             FleetEvent::Worker(id, event) => self.tell(now, &id, Input::Event(event), effects),
+            FleetEvent::Stalled(id, run, stall) => {
+                if let Some(nth) = self.may_recycle(now, &id, run) {
+                    self.tell(now, &id, Input::Event(Event::Recycle(run, stall, nth)), effects);
+                }
+            }
             FleetEvent::Tick => {
                 let due = self.deadlines.iter().take_while(|(deadline, _)| *deadline <= now);
                 let due: BTreeSet<WorkerId> = due.map(|(_, id)| id.clone()).collect();

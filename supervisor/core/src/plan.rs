@@ -1,6 +1,8 @@
 //! What an application is meant to be: the validated configuration, with every default applied and every path
 //! absolute. `watt-config` makes it, everything else reads it.
 
+mod pressure;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -11,6 +13,8 @@ use std::{
 };
 
 use crate::{AppName, ServiceId, sandbox::Sandbox};
+
+pub use pressure::{PRESSURE_WINDOW, Pressure, Resource};
 
 /// A whole application.
 #[derive(Debug, Clone, PartialEq)]
@@ -111,6 +115,8 @@ pub struct Service {
     pub limits: Limits,
     /// The ceiling of all its workers together.
     pub limits_total: CgroupLimits,
+    /// What is made of a worker that stalls.
+    pub pressure: Pressure,
     /// How its processes are scheduled.
     pub scheduling: Scheduling,
     /// What it may see and do. Most services of an application share one.

@@ -117,6 +117,8 @@ pub enum AfterStop {
     Down,
     /// A new run at once: an operator's restart.
     Restart,
+    /// A new run at once, because this one stalled.
+    Recycle(Stall),
     /// What the restart policy says: it failed by not getting ready, or its main process went by itself.
     Policy,
 }
@@ -143,10 +145,30 @@ pub enum ExitCause {
     Stopped,
     /// It was not ready in time, so we stopped it.
     StartTimeout,
+    /// It stalled for too long, so we replaced it.
+    Recycled(Stall),
     /// The exec stage failed before the program ran.
     ExecFailed(ExecFailure),
     /// It ended while nobody could see how (a spawner that was killed).
     Unknown,
+}
+
+/// How much a run stalled when it was decided to replace it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stall {
+    /// What it waited for.
+    pub resource: plan::Resource,
+    /// The part of the last window in which some process of it waited, in percent.
+    pub percent: u8,
+}
+
+/// That a worker was replaced because it stalled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recycled {
+    /// When.
+    pub at: Instant,
+    /// The how manieth of its service it was without a calm time in between.
+    pub in_row: NonZeroU32,
 }
 
 /// A step of the exec stage that failed.
@@ -171,6 +193,8 @@ pub enum Event {
     Restart,
     /// The operator wants it down now: no drain, no grace.
     Kill,
+    /// The run has stalled for too long and is to be replaced, as the so manieth of its service in a row.
+    Recycle(RunId, Stall, NonZeroU32),
     /// Everything it depends on is there.
     DependenciesMet,
     /// The process of the run was asked for.
@@ -256,7 +280,7 @@ pub struct Worker {
 /// A worker's history: what `status` shows and what the restart policy looks at.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Record {
-    /// Runs that were started again after an exit, without the operator's restarts.
+    /// Runs that were started again after an exit or a stall, without the operator's restarts.
     pub restarts: u64,
     /// How the last run ended.
     pub last_exit: Option<ExitCause>,
@@ -264,6 +288,8 @@ pub struct Record {
     pub recent_failures: Vec<Instant>,
     /// Failures since the worker was last healthy for long enough; the exponent of the backoff.
     pub failures_in_row: u32,
+    /// When it was last replaced because it stalled.
+    pub recycled: Option<Recycled>,
 }
 
 #[cfg(test)]

@@ -434,6 +434,7 @@ fn believe(
             last_exit: noted.and_then(|noted| noted.last_exit.clone()),
             recent_failures: Vec::new(),
             failures_in_row: 0,
+            recycled: noted.and_then(|noted| noted.recycled),
         };
         saved.insert(worker, note);
     }

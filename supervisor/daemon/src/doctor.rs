@@ -15,7 +15,7 @@ use watt_core::plan::Plan;
 use watt_exec::plan::Probe;
 
 use self::facts::Facts;
-pub(crate) use self::{cgroups::Cgroups, facts::kernel};
+pub(crate) use self::{cgroups::Cgroups, facts::kernel, topic::asks_for_pressure};
 
 /// What this host offers this process's user.
 pub fn report() -> Doctor {

@@ -6,6 +6,7 @@
 //! the line of our own log as well.
 
 pub mod happenings;
+pub mod limits;
 
 use std::{
     collections::VecDeque,

@@ -39,6 +39,7 @@ mod secret_command;
 mod secrets;
 mod settings;
 mod spawner_link;
+mod stalls;
 mod start;
 mod status;
 mod unit;

@@ -5,11 +5,11 @@ use std::time::Duration;
 use tokio::io::{Interest, unix::AsyncFd};
 use watt_core::{
     RunId, ServiceId, WorkerId,
-    plan::{CgroupLimits, Plan},
+    plan::{CgroupLimits, Plan, Resource},
 };
 use watt_os::cgroup::{Events, Group, LimitSignal};
 
-use crate::{app::App, events::happenings, runs::Task};
+use crate::{app::App, events::limits, runs::Task, stalls::Window};
 
 /// How often and in what steps one looks for the count of what was told.
 const LOOKS: usize = 20;
@@ -35,6 +35,8 @@ pub(crate) enum LimitNews {
     Hit(RunId),
     /// One of a run has slowed it down lately, this much.
     Slowed(RunId, Slowed),
+    /// A run stalls for want of this, so much; or does so no more.
+    Stalls(RunId, Resource, Option<Window>),
     /// The kernel has changed ones of a service, but for these.
     Set(ServiceId, Vec<String>),
 }
@@ -50,14 +52,10 @@ impl App {
             LimitNews::Slowed(id, by) => {
                 if let Some(run) = self.runs.get(&id) {
                     let within = SLOWED_LOOK_EVERY;
-                    self.events.emit(happenings::SlowedDown {
-                        worker: run.worker.clone(),
-                        run: id,
-                        by,
-                        within,
-                    });
+                    self.events.emit(limits::SlowedDown { worker: run.worker.clone(), run: id, by, within });
                 }
             }
+            LimitNews::Stalls(id, resource, seen) => self.stalls(id, resource, seen),
             LimitNews::Set(service, unenforced) => self.limits_set(&service, unenforced),
         }
     }
@@ -70,6 +68,7 @@ impl App {
         self.watch_memory(id);
         self.watch_processes(id);
         self.watch_speed(id);
+        self.watch_stalls(id);
     }
 
     /// Looks now and then whether limits slow a run down. The kernel does not tell.
@@ -128,7 +127,7 @@ impl App {
         let limits = self.plan.services.get(&worker.service).map(|service| &service.limits);
         let (limit, whole) = limits.map_or((None, true), |limits| (limits.cgroup.memory, limits.oom_group));
         let peak = run.group.usage().memory_peak;
-        self.events.emit(happenings::OutOfMemory { worker, run: id, limit, peak, kills });
+        self.events.emit(limits::OutOfMemory { worker, run: id, limit, peak, kills });
         if whole {
             self.kill(id);
         }
@@ -164,7 +163,7 @@ impl App {
         let worker = run.worker.clone();
         self.times.entry(worker.clone()).or_default().pids_refused = count;
         if !std::mem::replace(&mut run.pids_limit_told, true) {
-            self.events.emit(happenings::PidsLimitMet { worker, run: id, limit, count });
+            self.events.emit(limits::PidsLimitMet { worker, run: id, limit, count });
         }
     }
 }

@@ -17,7 +17,7 @@ use watt_os::cgroup::Group;
 use crate::{
     app::App,
     control::{Refusal, Reply},
-    events::happenings,
+    events::limits::LimitsChanged as Changed,
     limit_hits::LimitNews,
     operate::answer,
 };
@@ -83,7 +83,7 @@ impl App {
         plan.services.insert(id.clone(), after);
         self.plan = Arc::new(plan);
         self.fleet.change_limits(&self.plan);
-        self.events.emit(happenings::LimitsChanged {
+        self.events.emit(Changed {
             service: id.clone(),
             each: changes.each.clone(),
             total: changes.total.clone(),

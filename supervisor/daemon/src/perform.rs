@@ -26,6 +26,7 @@ use watt_spawner::protocol::{Address, Request};
 use crate::{
     app::{App, LAST_RUN},
     containment::Containment,
+    doctor::asks_for_pressure,
     launch::{self, Accepts, Launch, Launcher},
     logs,
     places::WorkerPlaces,
@@ -327,6 +328,9 @@ impl App {
     pub(crate) fn note_unenforced(&mut self, service: &watt_core::plan::Service, mut missing: Vec<String>) {
         let account = self.accounts.get(&service.id).and_then(|account| account.as_ref().ok()?.as_ref());
         missing.extend(launch::missing(service, &self.host, account));
+        if let (true, Some(reason)) = (asks_for_pressure(service), &self.cgroups.found().no_pressure) {
+            missing.push(format!("pressure ({reason})"));
+        }
         self.unenforced.insert(service.id.to_string(), missing);
     }
 

@@ -6,6 +6,8 @@
 //! on a clock that nobody can set ([`Uptime`]), and called `_up_ms`: a note of a version that had them on another clock is
 //! not read as one of this.
 
+mod cause;
+
 use std::{collections::BTreeMap, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use nix::time::{ClockId, clock_gettime};
@@ -14,9 +16,10 @@ use watt_api::mesh::Endpoint;
 use watt_core::{
     RunId, ServiceId, WorkerId,
     fleet::{Saved, SavedState},
-    worker::{AfterStop, ExecFailure, ExitCause, Left, Wanted},
+    worker::{AfterStop, ExitCause, Left, Wanted},
 };
 
+use self::cause::{CauseNote, StallNote};
 use crate::launch::Accepts;
 
 /// A moment in milliseconds on the clock that all processes of a host share, that only moves forward, and that
@@ -125,6 +128,15 @@ pub(crate) struct WorkerNote {
     last_exit: Option<CauseNote>,
     failures_at_up_ms: Vec<u64>,
     failures_in_row: u32,
+    #[serde(default)]
+    recycled: Option<RecycledNote>,
+}
+
+/// When a worker was last replaced because it stalled, and the how manieth in a row it was.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct RecycledNote {
+    at_up_ms: u64,
+    in_row: NonZeroU32,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -146,19 +158,8 @@ enum StateNote {
 enum ThenNote {
     Down,
     Restart,
+    Recycle(StallNote),
     Policy,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum CauseNote {
-    Exited(i32),
-    Signaled { signal: i32, core_dumped: bool },
-    OutOfMemory { limit: Option<u64> },
-    Stopped,
-    StartTimeout,
-    ExecFailed { step: String, object: String, errno: i32 },
-    Unknown,
 }
 
 impl WorkerNote {
@@ -176,6 +177,9 @@ impl WorkerNote {
             last_exit: saved.last_exit.as_ref().map(CauseNote::from),
             failures_at_up_ms: saved.recent_failures.iter().map(|ago| before(now_ms, *ago)).collect(),
             failures_in_row: saved.failures_in_row,
+            recycled: saved
+                .recycled
+                .map(|(ago, in_row)| RecycledNote { at_up_ms: before(now_ms, ago), in_row }),
         }
     }
 
@@ -189,6 +193,7 @@ impl WorkerNote {
             last_exit: self.last_exit.map(ExitCause::from),
             recent_failures: self.failures_at_up_ms.into_iter().map(|at| since(now_ms, at)).collect(),
             failures_in_row: self.failures_in_row,
+            recycled: self.recycled.map(|note| (since(now_ms, note.at_up_ms), note.in_row)),
         }
     }
 }
@@ -267,6 +272,7 @@ impl From<AfterStop> for ThenNote {
         match then {
             AfterStop::Down => ThenNote::Down,
             AfterStop::Restart => ThenNote::Restart,
+            AfterStop::Recycle(stall) => ThenNote::Recycle(stall.into()),
             AfterStop::Policy => ThenNote::Policy,
         }
     }
@@ -277,43 +283,8 @@ impl From<ThenNote> for AfterStop {
         match note {
             ThenNote::Down => AfterStop::Down,
             ThenNote::Restart => AfterStop::Restart,
+            ThenNote::Recycle(stall) => AfterStop::Recycle(stall.into()),
             ThenNote::Policy => AfterStop::Policy,
-        }
-    }
-}
-
-impl From<&ExitCause> for CauseNote {
-    fn from(cause: &ExitCause) -> Self {
-        match cause {
-            ExitCause::Exited(status) => CauseNote::Exited(*status),
-            ExitCause::Signaled { signal, core_dumped } => {
-                CauseNote::Signaled { signal: *signal, core_dumped: *core_dumped }
-            }
-            ExitCause::OutOfMemory { limit } => CauseNote::OutOfMemory { limit: *limit },
-            ExitCause::Stopped => CauseNote::Stopped,
-            ExitCause::StartTimeout => CauseNote::StartTimeout,
-            ExitCause::ExecFailed(failure) => CauseNote::ExecFailed {
-                step: failure.step.clone(),
-                object: failure.object.clone(),
-                errno: failure.errno,
-            },
-            ExitCause::Unknown => CauseNote::Unknown,
-        }
-    }
-}
-
-impl From<CauseNote> for ExitCause {
-    fn from(note: CauseNote) -> Self {
-        match note {
-            CauseNote::Exited(status) => ExitCause::Exited(status),
-            CauseNote::Signaled { signal, core_dumped } => ExitCause::Signaled { signal, core_dumped },
-            CauseNote::OutOfMemory { limit } => ExitCause::OutOfMemory { limit },
-            CauseNote::Stopped => ExitCause::Stopped,
-            CauseNote::StartTimeout => ExitCause::StartTimeout,
-            CauseNote::ExecFailed { step, object, errno } => {
-                ExitCause::ExecFailed(ExecFailure { step, object, errno })
-            }
-            CauseNote::Unknown => ExitCause::Unknown,
         }
     }
 }
@@ -355,20 +326,26 @@ fn since(now_ms: u64, at_ms: u64) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use watt_core::{
+        plan::Resource,
+        worker::{ExecFailure, Stall},
+    };
+
     use super::*;
 
     #[test]
     fn a_workers_record_comes_back_older_by_the_time_that_passed() {
         let seconds = Duration::from_secs;
         let check = |state: SavedState, later: SavedState| {
-            let saved = |state, failure| Saved {
+            let saved = |state, ago| Saved {
                 wanted: Wanted::Up,
                 state,
                 stop_pending: true,
                 restarts: 7,
                 last_exit: Some(ExitCause::Signaled { signal: 9, core_dumped: false }),
-                recent_failures: vec![failure],
+                recent_failures: vec![ago],
                 failures_in_row: 2,
+                recycled: Some((ago, NonZeroU32::MIN)),
             };
             let note = WorkerNote::new(&saved(state, seconds(1)), Times::default(), Uptime(1_000_000));
             let bytes = serde_json::to_vec(&note).unwrap();
@@ -400,6 +377,14 @@ mod tests {
             left,
             cause: ExitCause::StartTimeout,
         };
+        let stall = Stall { resource: Resource::Io, percent: 43 };
+        let then = AfterStop::Recycle(stall);
+        check(
+            SavedState::Draining { run, signal_in: seconds(7), then },
+            SavedState::Draining { run, signal_in: seconds(2), then },
+        );
+        let ended = SavedState::Completed { exit: ExitCause::Recycled(stall) };
+        check(ended.clone(), ended);
         check(stopping(seconds(9), Left::Rest), stopping(seconds(4), Left::Rest));
         check(stopping(seconds(9), Left::All), stopping(seconds(4), Left::All));
         check(

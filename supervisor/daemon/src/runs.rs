@@ -8,13 +8,14 @@ use std::{
         unix::process::parent_id,
     },
     sync::{Arc, Mutex},
+    time::Instant,
 };
 
 use tokio::{sync::mpsc, task::JoinHandle};
 use watt_api::mesh::Endpoint;
 use watt_core::{
     WorkerId,
-    plan::Limits,
+    plan::{Limits, Resource},
     worker::{ExecFailure, ExitCause},
 };
 use watt_os::{
@@ -32,6 +33,7 @@ use crate::{
     readiness::Watching,
     record::{RunNote, RunOf},
     snapshot::RunFacts,
+    stalls::Stalling,
 };
 
 /// Signals of signal(7) that are sent here.
@@ -88,6 +90,10 @@ pub(crate) struct Run {
     pub(crate) are_secrets_over: Arc<Mutex<bool>>,
     /// Tasks that wait for its limits to act.
     pub(crate) limit_watches: Vec<Task>,
+    /// What it stalls for now.
+    pub(crate) stalls: BTreeMap<Resource, Stalling>,
+    /// When that was told last.
+    pub(crate) stalls_told: BTreeMap<Resource, Instant>,
     /// Tasks that end with it.
     pub(crate) tasks: Vec<Task>,
 }
@@ -140,6 +146,8 @@ impl Run {
             are_secrets_removed: false,
             are_secrets_over: Arc::default(),
             limit_watches: Vec::new(),
+            stalls: BTreeMap::new(),
+            stalls_told: BTreeMap::new(),
             tasks: Vec::new(),
         }
     }

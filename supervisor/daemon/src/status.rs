@@ -16,7 +16,7 @@ use watt_core::{
     RunId, WorkerId,
     fleet::Fleet,
     plan,
-    worker::{ExitCause, State, Worker},
+    worker::{AfterStop, ExitCause, State, Worker},
 };
 
 use crate::{record::Times, runs::Run, timestamp, usage::Figures, words};
@@ -57,6 +57,16 @@ impl Sources<'_> {
         }
     }
 
+    fn pressure(&self, run: &Run) -> Vec<control::Pressure> {
+        let stalls = run.stalls.iter().map(|(resource, stalling)| control::Pressure {
+            resource: resource.name().to_owned(),
+            percent: stalling.last.percent(),
+            for_ms: u64::try_from(self.now.saturating_duration_since(stalling.since).as_millis())
+                .unwrap_or(u64::MAX),
+        });
+        stalls.collect()
+    }
+
     fn waiting_for(&self, plan: &plan::Service) -> Vec<String> {
         self.fleet.waiting_for(&plan.id).into_iter().map(|(on, _)| on.to_string()).collect()
     }
@@ -82,6 +92,7 @@ impl Sources<'_> {
             cpu_us: None,
             cpu_millis: None,
             pids: None,
+            pressure: details.map(|run| self.pressure(run)).unwrap_or_default(),
             pids_limit: plan.limits.cgroup.pids.map(|max| PidsLimit { max, refused: times.pids_refused }),
             last_output: Vec::new(),
         }
@@ -141,6 +152,9 @@ pub(crate) fn describe(worker: &Worker, plan: &plan::Service, now: Instant, wait
         State::Starting { executed: false, .. } => "starting".to_owned(),
         State::Starting { executed: true, .. } => "started, not ready yet".to_owned(),
         State::Ready { .. } => "ready".to_owned(),
+        State::Draining { then: AfterStop::Recycle(stall), .. } => {
+            format!("{}; its last requests are being answered", ExitCause::Recycled(*stall))
+        }
         State::Draining { .. } => "its last requests are being answered".to_owned(),
         State::Stopping { cause: ExitCause::Stopped, .. } => "stopping".to_owned(),
         State::Stopping { cause, .. } => format!("ends: {}", words::exit(cause, plan.ready.timeout)),

@@ -80,6 +80,7 @@ fn service(name: &str) -> Service {
         stop: Stop::default(),
         limits: Limits::default(),
         limits_total: CgroupLimits::default(),
+        pressure: Default::default(),
         scheduling: Scheduling::default(),
         sandbox: Sandbox::of(Profile::Standard).into(),
         secrets: Default::default(),

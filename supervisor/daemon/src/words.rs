@@ -18,6 +18,7 @@ pub fn exit(cause: &ExitCause, start_timeout: Duration) -> String {
         | ExitCause::Signaled { .. }
         | ExitCause::OutOfMemory { .. }
         | ExitCause::Stopped
+        | ExitCause::Recycled(_)
         | ExitCause::ExecFailed(_)
         | ExitCause::Unknown => cause.to_string(),
     }
@@ -49,6 +50,7 @@ pub fn exit_cause(cause: &ExitCause) -> &'static str {
         ExitCause::OutOfMemory { .. } => "oom",
         ExitCause::Stopped => "stopped",
         ExitCause::StartTimeout => "start_timeout",
+        ExitCause::Recycled(_) => "recycled",
         ExitCause::ExecFailed(_) => "exec_failed",
         ExitCause::Unknown => "unknown",
     }
@@ -60,9 +62,11 @@ pub fn exit_code(cause: &ExitCause) -> Option<i32> {
         ExitCause::Exited(status) => Some(*status),
         ExitCause::Signaled { signal, .. } => Some(*signal),
         ExitCause::ExecFailed(failure) => Some(failure.errno),
-        ExitCause::OutOfMemory { .. } | ExitCause::Stopped | ExitCause::StartTimeout | ExitCause::Unknown => {
-            None
-        }
+        ExitCause::OutOfMemory { .. }
+        | ExitCause::Stopped
+        | ExitCause::StartTimeout
+        | ExitCause::Recycled(_)
+        | ExitCause::Unknown => None,
     }
 }
 

@@ -14,7 +14,7 @@ use std::{
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use watt_os::{
-    cgroup::{Controller, Group, Host, IoLimits, LimitName, Limits, Mode, Reason, Tree},
+    cgroup::{Controller, Group, Host, IoLimits, LimitName, Limits, Mode, PressureOf, Reason, Tree},
     sock_diag::SockDiag,
 };
 
@@ -356,6 +356,32 @@ fn use_is_counted() {
         assert!(value.is_none_or(|value| value > 0), "{controller:?} {usage:?}");
     }
     assert!(usage.memory_peak >= usage.memory);
+}
+
+#[test]
+fn stalls_are_announced_and_counted() {
+    let Some(mut fixture) = Fixture::new("pressure") else { return };
+    let (stalled, window) = (Duration::from_millis(100), Duration::from_secs(2));
+    let trigger = match fixture.group.pressure_trigger(PressureOf::Cpu, stalled, window) {
+        Ok(trigger) => trigger,
+        Err(error) => {
+            assert_eq!(fixture.group.pressure(PressureOf::Cpu), None, "{error}");
+            return eprintln!("skipped: this kernel does not count stalls of groups: {error}");
+        }
+    };
+    assert_eq!(fixture.group.pressure(PressureOf::Cpu).map(|found| found.some_total), Some(Duration::ZERO));
+    // More than have a CPU to run on.
+    let spinners = std::thread::available_parallelism().map_or(4, |cpus| cpus.get() * 4);
+    fixture.run(&format!("for _ in $(seq {spinners}); do (while :; do :; done) & done; wait"));
+    let mut polled = [PollFd::new(trigger.as_fd(), PollFlags::POLLPRI)];
+    let cap = PollTimeout::try_from(CAP).unwrap();
+    assert_eq!(poll(&mut polled, cap), Ok(1), "nothing was announced");
+    let found = fixture.group.pressure(PressureOf::Cpu).unwrap();
+    assert!(found.some_total >= stalled, "{found:?}");
+    let error = fixture.group.pressure_trigger(PressureOf::Memory, window * 2, window).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(nix::errno::Errno::EINVAL as i32));
+    fixture.group.kill().unwrap();
+    fixture.empty();
 }
 
 #[test]

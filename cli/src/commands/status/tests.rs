@@ -1,7 +1,7 @@
 //! What `status` looks like with every column and every trouble, at the widths of a small and of a large terminal.
 
 use insta::assert_snapshot;
-use watt_api::control::{PidsLimit, Supervisor};
+use watt_api::control::{PidsLimit, Pressure, Supervisor};
 
 use super::*;
 
@@ -26,6 +26,7 @@ fn worker(index: u16, state: WorkerState) -> Worker {
         cpu_millis: Some(35),
         pids: Some(11),
         pids_limit: None,
+        pressure: Vec::new(),
         last_output: Vec::new(),
     }
 }
@@ -154,4 +155,16 @@ fn a_small_terminal_shows_what_matters_most() {
       │ no such table
     warning: cgroups: no limits
     ");
+}
+
+#[test]
+fn a_worker_that_stalls_is_noted_with_what_hinders_it_besides() {
+    let stalling = Worker {
+        pids_limit: Some(PidsLimit { max: 64, refused: 2 }),
+        pressure: vec![Pressure { resource: "memory".into(), percent: 43, for_ms: 12_000 }],
+        ..worker(0, WorkerState::Ready)
+    };
+    let expected = "memory pressure 43 % for 12s; pids limit 64 met 2×";
+    assert_eq!(hindered(Some(&stalling)).as_deref(), Some(expected));
+    assert_eq!(hindered(Some(&worker(0, WorkerState::Ready))), None);
 }

@@ -3,11 +3,12 @@
 use std::{
     collections::HashMap,
     path::{Component, Path, PathBuf},
+    time::Duration,
 };
 
 use super::{Decoder, Text};
 use crate::{
-    keys::{Kind, Preset, Table, Words},
+    keys::{Kind, NEVER, Preset, Table, Words},
     report::{Problem, did_you_mean, nearest},
     scalar::{Bad, Scalar, quote},
     show::Shown,
@@ -235,6 +236,15 @@ impl<'d, 'a, 'n> Fields<'d, 'a, 'n> {
                 Some(Written { value, span: None })
             }
         }
+    }
+
+    /// A time, or `never`, which is `None`.
+    pub(crate) fn duration_or_never(&mut self, key: &'static str) -> Option<Written<Option<Duration>>> {
+        let parse = |text: &str| match word_of(text, &NEVER) {
+            Ok(_) => Ok(None),
+            Err(_) => Duration::parse(text).map(Some),
+        };
+        self.parsed(key, parse, |time| time.map_or_else(|| "never".into(), |time| time.show()))
     }
 
     /// The items of a list. A single scalar is not taken for a list of one.

@@ -11,6 +11,7 @@ mod fields;
 mod gateway;
 mod limits;
 mod path_rules;
+mod pressure;
 mod sandbox;
 mod scheduling;
 mod secrets;

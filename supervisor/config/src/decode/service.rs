@@ -18,14 +18,14 @@ use super::{
     app::suggest_name,
     command, egress, environment,
     fields::{Field, Fields, Written, show_word, word_of},
-    limits,
+    limits, pressure,
     sandbox::{self, Base},
     scheduling, secrets,
 };
 use crate::{
     keys::{
-        BACKOFF, CONDITION, DEPENDENCY, GIVE_UP, LISTEN, ListenWord, NETWORK, NEVER, POLICY, READINESS,
-        READY, RESTART, ROLE, ReadyWord, SERVICE, STOP, TIMEOUTS, WORKERS_MAX,
+        BACKOFF, CONDITION, DEPENDENCY, GIVE_UP, LISTEN, ListenWord, NETWORK, POLICY, READINESS, READY,
+        RESTART, ROLE, ReadyWord, SERVICE, STOP, TIMEOUTS, WORKERS_MAX,
     },
     report::Problem,
     scalar::{Bad, Pattern, Scalar, Signal, UrlPath, Whole, quote},
@@ -135,6 +135,7 @@ pub(super) fn decode(
     let (total, shown_total) = limits::ceiling(f.d, total_field);
     f.show("limits_total", shown_total);
     limits::within(f.d, ("a worker", &each), ("the whole service", &total));
+    let pressure = pressure::decode(&mut f, &limits.cgroup);
     let scheduling = scheduling::decode(&mut f);
     let secrets = secrets::of_service(&mut f);
     let management = f.word("management", &ROLE).map(|written| written.value);
@@ -159,6 +160,7 @@ pub(super) fn decode(
         stop,
         limits,
         limits_total: total.limits.clone(),
+        pressure,
         scheduling,
         sandbox: Arc::clone(sandbox.sandbox()),
         secrets: secrets.iter().map(|(file, name, _)| (file.clone(), name.clone())).collect(),
@@ -372,14 +374,7 @@ fn restart(f: &mut Fields<'_, '_, '_>, field: Option<Field<'_>>) -> Restart {
     inner.show("give_up", shown);
 
     let healthy_after: Written<Duration> = inner.value("healthy_after");
-    let retry = inner.parsed(
-        "retry_failed_after",
-        |text| match word_of(text, &NEVER) {
-            Ok(_) => Ok(None),
-            Err(_) => Duration::parse(text).map(Some),
-        },
-        |after| after.map_or(json!("never"), |after| after.show()),
-    );
+    let retry = inner.duration_or_never("retry_failed_after");
     let shown = inner.close();
     f.show("restart", shown);
     Restart {

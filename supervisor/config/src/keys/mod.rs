@@ -6,12 +6,13 @@
 
 mod app;
 mod limits;
+mod pressure;
 mod sandbox;
 mod scheduling;
 mod service;
 mod words;
 
-pub(crate) use self::{app::*, limits::*, sandbox::*, scheduling::*, service::*, words::*};
+pub(crate) use self::{app::*, limits::*, pressure::*, sandbox::*, scheduling::*, service::*, words::*};
 
 /// A set of keys that belong together.
 #[derive(Debug)]
@@ -122,7 +123,7 @@ pub(crate) enum Kind {
 }
 
 /// Every table, in the order they are documented.
-pub(crate) static TABLES: [&Table; 24] = [
+pub(crate) static TABLES: [&Table; 26] = [
     &ROOT,
     &SERVER,
     &SERVICE,
@@ -135,6 +136,8 @@ pub(crate) static TABLES: [&Table; 24] = [
     &STOP,
     &LIMITS,
     &SOFT_HARD,
+    &PRESSURE,
+    &RECYCLE,
     &SCHEDULING,
     &TIMEOUTS,
     &GATEWAY,

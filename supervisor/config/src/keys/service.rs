@@ -1,8 +1,8 @@
 //! The tables of a service.
 
 use super::{
-    CEILING, CONDITION, KeyDef, Kind, LIMITS, LISTEN, NETWORK, NEVER, NOT_YET, POLICY, PORT, PROFILE, Preset,
-    READY, ROLE, SANDBOX, SCHEDULING, Table,
+    CEILING, CONDITION, KeyDef, Kind, LIMITS, LISTEN, NETWORK, NEVER, NOT_YET, POLICY, PORT, PRESSURE,
+    PROFILE, Preset, READY, ROLE, SANDBOX, SCHEDULING, Table,
 };
 
 /// How many workers a service may have.
@@ -126,6 +126,13 @@ pub(crate) static SERVICE: Table = Table {
             default: Preset::Inner,
             doc: "What all its workers together may use, held by the kernel.",
             example: r#"{"memory": "2G"}"#,
+        },
+        KeyDef {
+            name: "pressure",
+            kind: Kind::Table(&PRESSURE),
+            default: Preset::Inner,
+            doc: "What is made of a worker that stalls for want of memory, CPU time or a disk.",
+            example: r#"{"memory": "200ms", "recycle": {"memory": "30s"}}"#,
         },
         KeyDef {
             name: "scheduling",

@@ -109,7 +109,7 @@ fn unknown_keys() {
       |
     1 | services: {a: {command: x, cwd: y, health: strict, zzz: 1}}
       |                                                    ^^^
-      = hint: known here: `id`, `path`, `command`, `env`, `unset_env`, `stdin`, `workers`, `listen`, `network`, `egress`, `depends_on`, `ready`, `restart`, `stop`, `limits`, `limits_total`, `scheduling`, `sandbox`, `secrets`, `management`, `timeouts`
+      = hint: known here: `id`, `path`, `command`, `env`, `unset_env`, `stdin`, `workers`, `listen`, `network`, `egress`, `depends_on`, `ready`, `restart`, `stop`, `limits`, `limits_total`, `pressure`, `scheduling`, `sandbox`, `secrets`, `management`, `timeouts`
     "#);
 }
 
@@ -1446,4 +1446,54 @@ services:
        |                                                 ^^^^^^^^^^^^^^^
        = hint: remove it
     "#);
+}
+
+#[test]
+fn stalls_that_cannot_be_told() {
+    let text = "\
+name: shop
+services:
+  a:
+    command: x
+    pressure: { memory: 5s, cpu: 0, io: 1, recycle: { memory: 500ms, cpu: 1m } }
+  b:
+    command: x
+    limits: { memory_high: 64M }
+    pressure: { memory: never, recycle: { memory: 1m, io: 1m } }
+";
+    assert_snapshot!(invalid(text), @r"
+    error: `memory` is not a part of 2 seconds
+     --> watt.yaml:5:25
+      |
+    5 |     pressure: { memory: 5s, cpu: 0, io: 1, recycle: { memory: 500ms, cpu: 1m } }
+      |                         ^^
+      = hint: between `1ms` and `2s`, or `never`
+
+    error: `cpu` is not a part of 2 seconds
+     --> watt.yaml:5:34
+      |
+    5 |     pressure: { memory: 5s, cpu: 0, io: 1, recycle: { memory: 500ms, cpu: 1m } }
+      |                                  ^
+      = hint: between `1ms` and `2s`, or `never`
+
+    error: `1` has no unit
+     --> watt.yaml:5:41
+      |
+    5 |     pressure: { memory: 5s, cpu: 0, io: 1, recycle: { memory: 500ms, cpu: 1m } }
+      |                                         ^
+      = hint: did you mean `1s` or `1ms`?
+
+    error: shorter than the 2 seconds over which stalls are added up
+     --> watt.yaml:5:63
+      |
+    5 |     pressure: { memory: 5s, cpu: 0, io: 1, recycle: { memory: 500ms, cpu: 1m } }
+      |                                                               ^^^^^
+
+    error: a worker is replaced that stalls as much as is told, and `memory` is `never`
+     --> watt.yaml:9:51
+      |
+    9 |     pressure: { memory: never, recycle: { memory: 1m, io: 1m } }
+      |                                                   ^^
+      = hint: write how much is told: `memory: 1s`
+    ");
 }

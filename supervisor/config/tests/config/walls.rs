@@ -1,12 +1,12 @@
 //! Sandboxes, limits, ways out, secrets and roles: what a file means.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use watt_core::{
     ServiceId,
     plan::{
-        CgroupLimits, Destination, EgressRule, IoLimits, IoPriority, Role, Scheduling, SchedulingPolicy,
-        Secret, Service,
+        CgroupLimits, Destination, EgressRule, IoLimits, IoPriority, Pressure, Resource, Role, Scheduling,
+        SchedulingPolicy, Secret, Service,
     },
     sandbox::{
         AddressFamily, Capability, Namespace, PathAccess, PathRule, Personality, Profile, ProtectHome,
@@ -379,6 +379,31 @@ fn scheduling() {
     assert_eq!(io("{io: best_effort}"), Some(IoPriority::BestEffort(4)));
     assert_eq!(io("{io_level: 7}"), Some(IoPriority::BestEffort(7)));
     assert_eq!(io("{io: idle}"), Some(IoPriority::Idle));
+}
+
+#[test]
+fn stalls() {
+    let check = |keys: &str, tell: &[(Resource, u64)], recycle: &[(Resource, u64)]| {
+        let times = |times: &[(Resource, u64)]| {
+            times.iter().map(|(resource, ms)| (*resource, Duration::from_millis(*ms))).collect()
+        };
+        let expected = Pressure { tell: times(tell), recycle: times(recycle) };
+        assert_eq!(service(keys).pressure, expected, "{keys}");
+    };
+    use Resource::{Cpu, Io, Memory};
+    check("", &[], &[]);
+    check("pressure: { cpu: 1s, io: 1ms }", &[(Cpu, 1000), (Io, 1)], &[]);
+    check("limits: { memory_high: 64M }", &[(Memory, 200)], &[]);
+    check("limits: { memory_high: 64M }, pressure: { memory: never }", &[], &[]);
+    check("limits: { memory_high: 64M }, pressure: { memory: 2s }", &[(Memory, 2000)], &[]);
+    check("pressure: { recycle: { memory: 30s, io: never } }", &[(Memory, 200)], &[(Memory, 30_000)]);
+    check(
+        "pressure: { recycle: { cpu: 30s, io: 2s } }",
+        &[(Cpu, 1000), (Io, 1000)],
+        &[(Cpu, 30_000), (Io, 2000)],
+    );
+    let both = "pressure: { cpu: 500ms, recycle: { cpu: 1m } }";
+    check(both, &[(Cpu, 500)], &[(Cpu, 60_000)]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     RunId,
-    worker::{AfterStop, Effect, ExitCause, Left, Record, State, Wanted, Worker, later},
+    worker::{AfterStop, Effect, ExitCause, Left, Record, Recycled, State, Wanted, Worker, later},
 };
 
 /// A worker's state and record at the time it was saved.
@@ -28,6 +28,8 @@ pub struct Saved {
     pub recent_failures: Vec<Duration>,
     /// See `Record::failures_in_row`.
     pub failures_in_row: u32,
+    /// See `Record::recycled`: how long ago, and the how manieth in a row.
+    pub recycled: Option<(Duration, NonZeroU32)>,
 }
 
 /// [`crate::worker::State`] with relative times.
@@ -92,6 +94,7 @@ pub(super) fn save(now: Instant, worker: &Worker, stop_pending: bool) -> Saved {
         last_exit: record.last_exit.clone(),
         recent_failures: record.recent_failures.iter().map(|at| since(*at)).collect(),
         failures_in_row: record.failures_in_row,
+        recycled: record.recycled.map(|Recycled { at, in_row }| (since(at), in_row)),
     }
 }
 
@@ -131,6 +134,7 @@ pub(super) fn restore(now: Instant, saved: Saved, passed: Duration) -> (Worker, 
         last_exit: saved.last_exit,
         recent_failures: saved.recent_failures.into_iter().filter_map(ago).collect(),
         failures_in_row: saved.failures_in_row,
+        recycled: saved.recycled.and_then(|(time, in_row)| Some(Recycled { at: ago(time)?, in_row })),
     };
     (Worker { wanted: saved.wanted, state, record }, effects)
 }

@@ -1,8 +1,9 @@
-//! How an end reads: `exit 3`, `signal 9 (KILL)`, `oom (limit 512M)`, `exec: cwd /srv/x: No such file or directory`.
+//! How an end reads: `exit 3`, `signal 9 (KILL)`, `oom (limit 512M)`, `recycled: memory pressure 43 %`,
+//! `exec: cwd /srv/x: No such file or directory`.
 
 use std::{fmt, io};
 
-use super::{ExecFailure, ExitCause};
+use super::{ExecFailure, ExitCause, Stall};
 
 impl fmt::Display for ExitCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -21,9 +22,16 @@ impl fmt::Display for ExitCause {
             ExitCause::OutOfMemory { limit: None } => write!(f, "oom"),
             ExitCause::Stopped => write!(f, "stopped"),
             ExitCause::StartTimeout => write!(f, "start timeout"),
+            ExitCause::Recycled(stall) => write!(f, "recycled: {stall}"),
             ExitCause::ExecFailed(failure) => write!(f, "exec: {failure}"),
             ExitCause::Unknown => write!(f, "unknown"),
         }
+    }
+}
+
+impl fmt::Display for Stall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} pressure {} %", self.resource.name(), self.percent)
     }
 }
 
@@ -96,6 +104,8 @@ mod tests {
         check(ExitCause::OutOfMemory { limit: None }, "oom");
         check(ExitCause::Stopped, "stopped");
         check(ExitCause::StartTimeout, "start timeout");
+        let stall = Stall { resource: crate::plan::Resource::Memory, percent: 43 };
+        check(ExitCause::Recycled(stall), "recycled: memory pressure 43 %");
         check(exec("/srv/x"), "exec: cwd /srv/x: No such file or directory");
         check(exec(""), "exec: cwd: No such file or directory");
         check(ExitCause::Unknown, "unknown");

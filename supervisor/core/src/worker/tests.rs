@@ -13,7 +13,9 @@ use crate::{
 const RUN: RunId = RunId(7);
 const OTHER: RunId = RunId(6);
 
-const STATES: [&str; 18] = [
+const STALL: Stall = Stall { resource: Resource::Memory, percent: 43 };
+
+const STATES: [&str; 21] = [
     "down",
     "waiting",
     "queued",
@@ -23,18 +25,21 @@ const STATES: [&str; 18] = [
     "healthy",
     "draining>down",
     "draining>restart",
+    "draining>recycle",
     "stopping>down",
     "stopping>restart",
+    "stopping>recycle",
     "stopping>policy",
     "rest>down",
     "rest>restart",
+    "rest>recycle",
     "rest>policy",
     "backoff",
     "failed",
     "completed",
 ];
 
-const EVENTS: [&str; 12] = [
+const EVENTS: [&str; 13] = [
     "start",
     "stop",
     "restart",
@@ -46,6 +51,7 @@ const EVENTS: [&str; 12] = [
     "drained",
     "exited",
     "emptied",
+    "recycle",
     "deadline",
 ];
 
@@ -87,12 +93,14 @@ const TABLE: &str = "
     ready stop -> draining>down: drain
     ready restart -> draining>restart: drain
     ready kill -> stopping>down: kill
+    ready recycle -> draining>recycle: drain
     ready exited -> rest>policy: terminate-rest release
     ready emptied -> backoff
 
     healthy stop -> draining>down: drain
     healthy restart -> draining>restart: drain
     healthy kill -> stopping>down: kill
+    healthy recycle -> draining>recycle: drain
     healthy exited -> rest>policy: terminate-rest release
     healthy emptied -> waiting
 
@@ -111,6 +119,15 @@ const TABLE: &str = "
     draining>restart emptied -> waiting
     draining>restart deadline -> stopping>restart: signal
 
+    draining>recycle start -> draining>restart
+    draining>recycle stop -> draining>down
+    draining>recycle restart -> draining>restart
+    draining>recycle kill -> stopping>down: kill
+    draining>recycle drained -> stopping>recycle: signal
+    draining>recycle exited -> rest>recycle: terminate-rest release
+    draining>recycle emptied -> waiting
+    draining>recycle deadline -> stopping>recycle: signal
+
     stopping>down start -> stopping>restart
     stopping>down restart -> stopping>restart
     stopping>down kill -> stopping>down: kill
@@ -123,6 +140,14 @@ const TABLE: &str = "
     stopping>restart exited -> rest>restart: terminate-rest release
     stopping>restart emptied -> waiting
     stopping>restart deadline -> stopping>restart: kill
+
+    stopping>recycle start -> stopping>restart
+    stopping>recycle stop -> stopping>down
+    stopping>recycle restart -> stopping>restart
+    stopping>recycle kill -> stopping>down: kill
+    stopping>recycle exited -> rest>recycle: terminate-rest release
+    stopping>recycle emptied -> waiting
+    stopping>recycle deadline -> stopping>recycle: kill
 
     stopping>policy start -> stopping>restart
     stopping>policy stop -> stopping>down
@@ -142,6 +167,13 @@ const TABLE: &str = "
     rest>restart kill -> rest>down: kill
     rest>restart emptied -> waiting
     rest>restart deadline -> rest>restart: kill
+
+    rest>recycle start -> rest>restart
+    rest>recycle stop -> rest>down
+    rest>recycle restart -> rest>restart
+    rest>recycle kill -> rest>down: kill
+    rest>recycle emptied -> waiting
+    rest>recycle deadline -> rest>recycle: kill
 
     rest>policy start -> rest>restart
     rest>policy stop -> rest>down
@@ -202,7 +234,7 @@ fn every_line_of_the_table_is_about_a_state_and_an_event() {
 #[test]
 fn news_of_another_run_change_nothing() {
     for state in STATES {
-        for event in ["executed", "ready", "drained", "exited", "emptied"] {
+        for event in ["executed", "ready", "drained", "exited", "emptied", "recycle"] {
             let mut bench = Bench::new(state);
             let before = bench.worker.clone();
             assert_eq!(bench.feed(event, OTHER), "", "{state}, {event}");
@@ -217,6 +249,19 @@ fn states_that_wait_for_time_have_a_deadline_and_others_have_none() {
         let waits = !["down", "waiting", "queued", "ready", "healthy", "completed"].contains(&state);
         assert_eq!(Bench::new(state).worker.deadline().is_some(), waits, "{state}");
     }
+}
+
+#[test]
+fn a_stall_is_why_a_worker_was_replaced_and_no_failure() {
+    let mut bench = Bench::new("ready");
+    for event in ["recycle", "drained", "exited", "emptied"] {
+        bench.feed(event, RUN);
+    }
+    let Worker { wanted, state, record } = &bench.worker;
+    assert_eq!((*wanted, state), (Wanted::Up, &State::Waiting));
+    assert_eq!(record.last_exit, Some(ExitCause::Recycled(STALL)));
+    assert_eq!((record.restarts, record.failures_in_row, record.recent_failures.len()), (1, 0, 0));
+    assert_eq!(record.recycled, Some(Recycled { at: bench.now, in_row: NonZeroU32::MIN }));
 }
 
 #[test]
@@ -480,12 +525,14 @@ impl Bench {
             cause: match (left, then) {
                 (Left::All, AfterStop::Policy) => ExitCause::StartTimeout,
                 (Left::All, AfterStop::Down | AfterStop::Restart) => ExitCause::Stopped,
+                (Left::All, AfterStop::Recycle(stall)) => ExitCause::Recycled(stall),
                 (Left::Rest, _) => ExitCause::Exited(1),
             },
         };
         let then = match state.split_once('>') {
             Some((_, "down")) => AfterStop::Down,
             Some((_, "restart")) => AfterStop::Restart,
+            Some((_, "recycle")) => AfterStop::Recycle(STALL),
             Some(_) | None => AfterStop::Policy,
         };
         let four = NonZeroU32::new(4).unwrap();
@@ -529,6 +576,7 @@ impl Bench {
             "drained" => self.event(Event::Drained(run)),
             "exited" => self.event(Event::Exited(run, ExitCause::Exited(1))),
             "emptied" => self.event(Event::Emptied(run)),
+            "recycle" => self.event(Event::Recycle(run, STALL, NonZeroU32::MIN)),
             "deadline" => {
                 self.now = self.worker.deadline().unwrap_or(self.now);
                 self.tick()
@@ -579,6 +627,7 @@ impl Bench {
         let then = |then| match then {
             AfterStop::Down => "down",
             AfterStop::Restart => "restart",
+            AfterStop::Recycle(_) => "recycle",
             AfterStop::Policy => "policy",
         };
         match &self.worker.state {
@@ -642,6 +691,7 @@ fn service() -> Service {
         stop: Stop::default(),
         limits: Limits::default(),
         limits_total: Default::default(),
+        pressure: Default::default(),
         scheduling: Default::default(),
         sandbox: Sandbox::of(Profile::Off).into(),
         secrets: Default::default(),

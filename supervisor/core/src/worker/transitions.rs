@@ -3,10 +3,14 @@
 //! Events that name another run than the current one are late news of a run that has gone; they change nothing. Each
 //! transition is headed by `from => (possible next)` and its reason.
 
-use std::time::{Duration, Instant};
+use std::{
+    num::NonZeroU32,
+    time::{Duration, Instant},
+};
 
 use super::{
-    AfterStop, Context, Effect, Event, ExitCause, Left, Record, State, Wanted, Worker, policy::later,
+    AfterStop, Context, Effect, Event, ExitCause, Left, Record, Recycled, Stall, State, Wanted, Worker,
+    policy::later,
 };
 use crate::{
     RunId,
@@ -62,13 +66,17 @@ impl Worker {
             Event::Restart => self.restart(context, effects),
             Event::Kill => self.kill(context, effects),
             Event::DependenciesMet => self.dependencies_met(context, effects),
+            Event::Recycle(run, stall, nth) if self.run() == Some(run) => {
+                self.recycle(stall, nth, context, effects);
+            }
             Event::Requested(run) if self.run() == Some(run) => self.requested(context),
             Event::Executed(run) if self.run() == Some(run) => self.executed(context),
             Event::Ready(run) if self.run() == Some(run) => self.ready(context),
             Event::Drained(run) if self.run() == Some(run) => self.drained(context, effects),
             Event::Exited(run, cause) if self.run() == Some(run) => self.exited(cause, context, effects),
             Event::Emptied(run) if self.run() == Some(run) => self.emptied(context),
-            Event::Requested(_)
+            Event::Recycle(..)
+            | Event::Requested(_)
             | Event::Executed(_)
             | Event::Ready(_)
             | Event::Drained(_)
@@ -92,7 +100,7 @@ impl Worker {
             }
             // Draining => (Stopping): the requests that are left had their time.
             State::Draining { run, then, .. } => {
-                self.signal(run, then, ExitCause::Stopped, context, effects);
+                self.signal(run, then, then.cause(), context, effects);
             }
             // Stopping => (Stopping): the grace is over.
             State::Stopping { run, ref mut kill_at, .. } => {
@@ -177,6 +185,24 @@ impl Worker {
             }
             // A new run is what it waits for.
             State::Waiting => {}
+        }
+    }
+
+    /// The current run stalls and is to be replaced. It is no failure: the backoff of these is the fleet's.
+    fn recycle(&mut self, stall: Stall, nth: NonZeroU32, context: &Context<'_>, effects: &mut Vec<Effect>) {
+        match self.state {
+            // Ready => (Draining, Stopping).
+            State::Ready { run, .. } => {
+                self.record.recycled = Some(Recycled { at: context.now, in_row: nth });
+                self.retire(run, AfterStop::Recycle(stall), context, effects);
+            }
+            // A start has its own timeout; the others are on their way out, or have no run.
+            State::Starting { .. } | State::Draining { .. } | State::Stopping { .. } => {}
+            State::Down
+            | State::Waiting
+            | State::Backoff { .. }
+            | State::Failed { .. }
+            | State::Completed { .. } => {}
         }
     }
 
@@ -289,7 +315,7 @@ impl Worker {
         match self.state {
             // Draining => (Stopping).
             State::Draining { run, then, .. } => {
-                self.signal(run, then, ExitCause::Stopped, context, effects);
+                self.signal(run, then, then.cause(), context, effects);
             }
             // Not asked, or the drain had been given up.
             State::Starting { .. } | State::Ready { .. } | State::Stopping { .. } => {}
@@ -379,7 +405,7 @@ impl Worker {
     fn retire(&mut self, run: RunId, then: AfterStop, context: &Context<'_>, effects: &mut Vec<Effect>) {
         let drain = context.plan.stop.drain;
         if context.plan.listen == Listen::None || drain.is_zero() {
-            self.signal(run, then, ExitCause::Stopped, context, effects);
+            self.signal(run, then, then.cause(), context, effects);
         } else {
             effects.push(Effect::Drain(run));
             self.state = State::Draining { run, until: later(context.now, drain), then };
@@ -418,13 +444,16 @@ impl Worker {
     fn settle(&mut self, then: AfterStop, cause: ExitCause, context: &Context<'_>) {
         self.state = match then {
             AfterStop::Down => State::Down,
-            AfterStop::Restart => State::Waiting,
+            AfterStop::Restart | AfterStop::Recycle(_) => State::Waiting,
             AfterStop::Policy => {
                 self.record.after_end(context.now, cause, &context.plan.restart, context.jitter)
             }
         };
-        if then == AfterStop::Policy && self.state == State::Waiting {
-            self.record.restarts += 1;
+        match then {
+            AfterStop::Policy | AfterStop::Recycle(_) if self.state == State::Waiting => {
+                self.record.restarts += 1;
+            }
+            AfterStop::Policy | AfterStop::Recycle(_) | AfterStop::Down | AfterStop::Restart => {}
         }
     }
 }
@@ -435,11 +464,25 @@ impl Default for Worker {
     }
 }
 
+impl AfterStop {
+    /// Why a run is stopped that this follows.
+    fn cause(self) -> ExitCause {
+        match self {
+            AfterStop::Down | AfterStop::Restart | AfterStop::Policy => ExitCause::Stopped,
+            AfterStop::Recycle(stall) => ExitCause::Recycled(stall),
+        }
+    }
+}
+
 /// Whether an end during a stop is what the stop explains: any exit status, and the signals a stop sends. Others
 /// (a crash on the way out, an out-of-memory kill, a failed exec stage) are news of their own.
 fn explained_by_stop(cause: &ExitCause, plan: &plan::Service) -> bool {
     match cause {
-        ExitCause::Exited(_) | ExitCause::Stopped | ExitCause::StartTimeout | ExitCause::Unknown => true,
+        ExitCause::Exited(_)
+        | ExitCause::Stopped
+        | ExitCause::StartTimeout
+        | ExitCause::Recycled(_)
+        | ExitCause::Unknown => true,
         ExitCause::Signaled { signal, .. } => [plan.stop.signal, SIGTERM, SIGKILL].contains(signal),
         ExitCause::OutOfMemory { .. } | ExitCause::ExecFailed(_) => false,
     }

@@ -3,6 +3,7 @@
 mod adoption;
 mod plans;
 mod random;
+mod recycling;
 mod requests;
 mod script;
 mod verdicts;

@@ -60,6 +60,7 @@ fn service(text: &str) -> Service {
         stop: Stop::default(),
         limits: Limits::default(),
         limits_total: Default::default(),
+        pressure: Default::default(),
         scheduling: Default::default(),
         sandbox: Sandbox::of(Profile::Off).into(),
         secrets: Default::default(),

@@ -8,9 +8,9 @@ use std::{
 
 use watt_core::{
     RunId, ServiceId, WorkerId,
-    fleet::{Fleet, FleetEvent, Request},
-    plan::Plan,
-    worker::{AfterStop, Effect, Event, ExitCause, State, Wanted, Worker},
+    fleet::{Fleet, FleetEvent, RECYCLE_APART, Request},
+    plan::{Plan, Resource},
+    worker::{AfterStop, Effect, Event, ExitCause, Stall, State, Wanted, Worker},
 };
 
 /// What the kernel has of a run.
@@ -85,6 +85,7 @@ impl World {
             | Event::Stop
             | Event::Restart
             | Event::Kill
+            | Event::Recycle(..)
             | Event::DependenciesMet => {}
         }
         self.event(FleetEvent::Worker(worker, event));
@@ -107,6 +108,26 @@ impl World {
         let before = self.fleet.worker(&worker).cloned();
         self.event(FleetEvent::Worker(worker.clone(), events[choice % events.len()].clone()));
         assert_eq!(self.fleet.worker(&worker).cloned(), before, "a run that has gone changed its worker");
+    }
+
+    /// A worker says that it stalls, whether it may be replaced or not. One of a service is away for that at a time, and none
+    /// that is young.
+    pub(crate) fn stall(&mut self, choice: usize) {
+        let Some((id, worker)) = self.fleet.workers().nth(choice % 4) else { return };
+        let Some(run) = worker.run() else { return };
+        let was = worker.state.clone();
+        let stall = Stall { resource: Resource::Memory, percent: 43 };
+        self.event(FleetEvent::Stalled(id.clone(), run, stall));
+        let is_away = |worker: &&Worker| !matches!(worker.state, State::Ready { .. });
+        if self.fleet.worker(&id).is_some_and(|worker| worker.state != was) {
+            assert_eq!(self.fleet.workers_of(&id.service).iter().filter(is_away).count(), 1, "{id}");
+            let age = |since| self.now.saturating_duration_since(since);
+            assert!(
+                matches!(was, State::Ready { since, .. } if age(since) >= RECYCLE_APART),
+                "{id}: {was:?}"
+            );
+            assert!(!self.shutdown);
+        }
     }
 
     pub(crate) fn pass(&mut self, time: Duration) {

@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use watt_os::cgroup::{Controller, Host, LimitName, Limits, Mode, Reason, Tree, Unenforced};
+use watt_core::plan::PRESSURE_WINDOW;
+use watt_os::cgroup::{
+    Controller, Group, Host, LimitName, Limits, Mode, PressureOf, Reason, Tree, Unenforced,
+};
 
 /// The service of the trial: a name that no service can have, so that no running application's is touched.
 const SERVICE: &str = "-doctor";
@@ -36,6 +39,9 @@ const BY_CONTROLLER: [(LimitName, Controller); 6] = [
     (LimitName::Hugetlb, Controller::Hugetlb),
 ];
 
+/// Why nothing is told of stalls on most kernels where nothing is.
+pub(super) const NOT_COUNTED: &str = "the kernel does not count stalls";
+
 /// What was found out about cgroups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cgroups {
@@ -44,6 +50,8 @@ pub(crate) struct Cgroups {
     pub(super) refused: Option<String>,
     /// The limits that are not enforced, and why.
     pub(super) missing: BTreeMap<LimitName, String>,
+    /// Why it cannot be told that workers stall, when it cannot.
+    pub(crate) no_pressure: Option<String>,
 }
 
 impl Cgroups {
@@ -56,9 +64,12 @@ impl Cgroups {
         // Inside a delegated unit, controllers could only be turned on by moving the unit's processes, which are not
         // ours to move. What is offered is written there.
         let found = match (host.mode(), delegated_unit(&tree)) {
-            (Mode::Unified, Some(unit)) if tree.is_usable() => {
-                Cgroups { mode: Mode::Unified, refused: None, missing: not_offered(&unit) }
-            }
+            (Mode::Unified, Some(unit)) if tree.is_usable() => Cgroups {
+                mode: Mode::Unified,
+                refused: None,
+                missing: not_offered(&unit),
+                no_pressure: no_pressure(&tree.application()),
+            },
             (mode, _) => {
                 // What fails here fails with a worker's cgroup as well.
                 let _ = tree.enter_supervisor(&[]);
@@ -82,9 +93,10 @@ impl Cgroups {
             Ok(()) => {
                 let missing = group.set_limits(&LIMITS).into_iter().chain(not_there(tree));
                 let missing = missing.map(|entry| (entry.limit, entry.to_string())).collect();
+                let no_pressure = no_pressure(&group);
                 // An empty cgroup that was just made can be removed.
                 let _ = group.remove();
-                Cgroups { mode, refused: None, missing }
+                Cgroups { mode, refused: None, missing, no_pressure }
             }
             Err(error) => Cgroups::none(mode, format!("cannot make a cgroup: {error}")),
         }
@@ -96,8 +108,20 @@ impl Cgroups {
     }
 
     pub(crate) fn none(mode: Mode, reason: String) -> Cgroups {
-        Cgroups { mode, refused: Some(reason), missing: BTreeMap::new() }
+        let no_pressure = Some("no cgroup can be made here".to_owned());
+        Cgroups { mode, refused: Some(reason), missing: BTreeMap::new(), no_pressure }
     }
+}
+
+/// Why the kernel does not tell that processes of a group stall, when it does not.
+fn no_pressure(group: &Group) -> Option<String> {
+    let trial = group.pressure_trigger(PressureOf::Memory, PRESSURE_WINDOW / 10, PRESSURE_WINDOW);
+    let error = trial.err()?;
+    Some(match Path::new("/proc/pressure").exists() {
+        false => NOT_COUNTED.to_owned(),
+        true if error.kind() == io::ErrorKind::NotFound => "there is no cgroup v2 hierarchy".to_owned(),
+        true => format!("the kernel refuses to tell: {error}"),
+    })
 }
 
 /// The limits whose controllers are not there.

@@ -7,6 +7,7 @@ use watt_exec::plan::{Failure, Probe};
 use watt_os::cgroup::{LimitName, Mode};
 
 use super::{
+    cgroups::NOT_COUNTED,
     facts::{Facts, NamespaceSwitches},
     topic::{Finding, Topic},
     walls,
@@ -30,7 +31,7 @@ pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
     let mut findings = vec![kernel(&facts.kernel), pidfd(&facts.pidfd), open_files(facts), runtime(facts)];
     findings.push(cgroups(facts));
     findings.extend(limits(facts));
-    findings.push(whole_worker(facts));
+    findings.extend([pressure(facts), whole_worker(facts)]);
     findings.extend(namespaces(facts));
     findings.extend([port_80(facts), dns(facts)]);
     findings
@@ -166,6 +167,20 @@ fn counts_processes(facts: &Facts) -> bool {
     let Ok(probe) = &facts.probe else { return false };
     let user_namespace = facts.uid != 0 && probe.user_namespace.is_ok();
     host_probe::counts_processes(user_namespace, probe.mount_namespace.is_ok(), &facts.kernel)
+}
+
+/// Whether it can be told that workers stall.
+fn pressure(facts: &Facts) -> Finding {
+    let topic = Topic::Pressure;
+    match (&facts.cgroups.refused, &facts.cgroups.no_pressure) {
+        (Some(_), _) => off(topic, "needs cgroups", delegate(facts)),
+        (None, None) => on(topic, "it is told when a worker stalls for want of memory, CPU time or a disk"),
+        (None, Some(reason)) => {
+            let fix =
+                if reason == NOT_COUNTED { "boot with psi=1" } else { "mount cgroup2 at /sys/fs/cgroup" };
+            off(topic, reason.clone(), Some(fix))
+        }
+    }
 }
 
 /// How everything a worker started is found and ended.
@@ -329,7 +344,12 @@ pub(super) mod tests {
             uid: 0,
             kernel: "6.1.0-18-amd64".into(),
             probe: Ok(crate::testing::probe()),
-            cgroups: Cgroups { mode: Mode::Unified, refused: None, missing: BTreeMap::new() },
+            cgroups: Cgroups {
+                mode: Mode::Unified,
+                refused: None,
+                missing: BTreeMap::new(),
+                no_pressure: None,
+            },
             user_manager: true,
             nofile: (1024, 1 << 20),
             pidfd: Ok(()),
@@ -426,7 +446,7 @@ pub(super) mod tests {
     fn without_cgroups_everything_that_needs_them_says_so() {
         let mut facts = complete();
         facts.uid = 1000;
-        facts.cgroups = Cgroups { mode: Mode::Unified, refused: Some("no".into()), missing: BTreeMap::new() };
+        facts.cgroups = Cgroups::none(Mode::Unified, "no".into());
         let concerned = [
             "cgroups",
             "memory limit",
@@ -440,6 +460,7 @@ pub(super) mod tests {
             "io_weight",
             "io limit",
             "hugetlb limit",
+            "pressure",
             "end of whole workers",
         ];
         let fixes = [

@@ -2,7 +2,7 @@
 
 use watt_api::control::{Feature, FeatureState};
 use watt_core::{
-    plan::{Network, Plan, Service},
+    plan::{Network, Plan, Resource, Service},
     sandbox::{ProtectHome, ProtectProc, ProtectSystem, Sandbox, User},
 };
 use watt_os::cgroup::LimitName;
@@ -23,6 +23,7 @@ pub(super) enum Topic {
     RuntimeFolder,
     Cgroups,
     Limit(LimitName),
+    Pressure,
     WholeWorkers,
     /// The exec stage could not even try.
     Isolation,
@@ -119,6 +120,7 @@ impl Topic {
             Topic::Limit(LimitName::Io) => "io limit",
             Topic::Limit(LimitName::Hugetlb) => "hugetlb limit",
             Topic::Limit(LimitName::OomGroup) => "oom_group",
+            Topic::Pressure => "pressure",
             Topic::WholeWorkers => "end of whole workers",
             Topic::Isolation => "isolation",
             Topic::UserNamespaces => "user namespaces",
@@ -141,7 +143,7 @@ impl Topic {
             // A mount namespace is the least of what these need.
             Topic::Wall(_) => Some(Topic::NamesInHosts),
             Topic::Redirect => Some(Topic::PrivateNetwork),
-            Topic::Limit(_) => Some(Topic::Cgroups),
+            Topic::Limit(_) | Topic::Pressure => Some(Topic::Cgroups),
             Topic::Kernel
             | Topic::ProcessDescriptors
             | Topic::OpenFiles
@@ -171,6 +173,7 @@ impl Topic {
                 some(|service| LimitName::ALL.into_iter().any(|limit| has_limit(service, limit)))
             }
             Topic::Limit(limit) => plan.services.values().any(|service| has_limit(service, limit)),
+            Topic::Pressure => some(asks_for_pressure),
             Topic::Isolation | Topic::UserNamespaces | Topic::NamesInHosts => true,
             Topic::PrivateNetwork | Topic::Redirect | Topic::OutsideNames => {
                 some(|service| service.network == Network::Private)
@@ -181,6 +184,13 @@ impl Topic {
             Topic::Wall(wall) => plan.services.values().any(|service| wall.is_in(&service.sandbox)),
         }
     }
+}
+
+/// Whether a service is to be told of when it stalls. That one with `memory_high` is by default is no wish of anybody's.
+pub(crate) fn asks_for_pressure(service: &Service) -> bool {
+    let is_default =
+        |resource: &Resource| *resource == Resource::Memory && service.limits.cgroup.memory_high.is_some();
+    !service.pressure.recycle.is_empty() || !service.pressure.tell.keys().all(is_default)
 }
 
 fn has_other_user(service: &Service) -> bool {
@@ -261,8 +271,7 @@ mod tests {
     #[test]
     fn only_what_is_asked_for_is_told_and_only_its_root() {
         let mut facts = Facts { uid: 1000, ..complete() };
-        facts.cgroups =
-            Cgroups { mode: Mode::Unified, refused: Some("no".into()), missing: Default::default() };
+        facts.cgroups = Cgroups::none(Mode::Unified, "no".into());
         check(&facts, |_| {}, &[]);
         check(&facts, |service| service.limits.cgroup.memory = Some(1 << 20), &["cgroups"]);
         let everything = || testing::every_answer(failure(), Ok(7));

@@ -1,15 +1,12 @@
-//! The kinds of events. A new one is a struct here, a `describe`, and a word in the list of `Event::kind`.
+//! The kinds of events, but for those of limits ([`super::limits`]). A new one is a struct here, a `describe`, and a word in the list of `Event::kind`.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use watt_api::control::{Event, Exit, WorkerState};
-use watt_core::{RunId, ServiceId, WorkerId, worker::ExitCause};
+use watt_core::{RunId, ServiceId, WorkerId};
 
 use super::{Happening, Level};
-use crate::{
-    limit_hits::Slowed,
-    words::{self, counted},
-};
+use crate::words::counted;
 
 /// A worker entered a state.
 #[derive(Debug)]
@@ -47,130 +44,6 @@ impl Happening for WorkerEntered {
         event.state = Some(self.state);
         event.exit = self.exit;
         event.text = self.text;
-    }
-}
-
-/// The kernel killed processes of a worker for memory.
-#[derive(Debug)]
-pub struct OutOfMemory {
-    /// Which.
-    pub worker: WorkerId,
-    /// Its run.
-    pub run: RunId,
-    /// The limit it met, in bytes; `None` when it was the host's memory that ended.
-    pub limit: Option<u64>,
-    /// The most bytes it had, where the host counts them.
-    pub peak: Option<u64>,
-    /// How many of its processes were killed so far. The kernel does not say which.
-    pub kills: u64,
-}
-
-impl Happening for OutOfMemory {
-    const KIND: &'static str = "oom";
-
-    fn level(&self) -> Level {
-        Level::Warn
-    }
-
-    fn describe(self, event: &mut Event) {
-        event.text = match self.limit {
-            Some(limit) => format!("a process was killed: {}", ExitCause::OutOfMemory { limit: Some(limit) }),
-            None => "killed, because the host ran out of memory".to_owned(),
-        };
-        about(event, self.worker, Some(self.run));
-        event.data.extend(self.limit.map(|limit| ("limit".to_owned(), limit.into())));
-        event.data.extend(self.peak.map(|peak| ("peak".to_owned(), peak.into())));
-        event.data.insert("kills".into(), self.kills.into());
-    }
-}
-
-/// Limits slow a worker down.
-#[derive(Debug)]
-pub struct SlowedDown {
-    /// Which.
-    pub worker: WorkerId,
-    /// Its run.
-    pub run: RunId,
-    /// How much.
-    pub by: Slowed,
-    /// In this time.
-    pub within: Duration,
-}
-
-impl Happening for SlowedDown {
-    const KIND: &'static str = "slowed_down";
-
-    fn level(&self) -> Level {
-        Level::Warn
-    }
-
-    fn describe(self, event: &mut Event) {
-        let Slowed { cpu, memory_high } = self.by;
-        let mut by = Vec::new();
-        if !cpu.is_zero() {
-            by.push(format!("its cpu limit made it wait for {}", words::duration(cpu)));
-        }
-        if memory_high > 0 {
-            by.push(format!("memory_high held it up {}", counted(memory_high, "time")));
-        }
-        event.text = format!("slowed down: {}, within {}", by.join(" and "), words::duration(self.within));
-        about(event, self.worker, Some(self.run));
-        event.data.insert("cpu_us".into(), u64::try_from(cpu.as_micros()).unwrap_or(u64::MAX).into());
-        event.data.insert("memory_high".into(), memory_high.into());
-    }
-}
-
-/// A worker has as many processes as it may, and wanted another one.
-#[derive(Debug)]
-pub struct PidsLimitMet {
-    /// Which.
-    pub worker: WorkerId,
-    /// Its run.
-    pub run: RunId,
-    /// The limit.
-    pub limit: u32,
-    /// How many forks it has refused so far.
-    pub count: u64,
-}
-
-impl Happening for PidsLimitMet {
-    const KIND: &'static str = "pids_limit";
-
-    fn level(&self) -> Level {
-        Level::Warn
-    }
-
-    fn describe(self, event: &mut Event) {
-        event.text = format!("met its limit of {} processes and threads", self.limit);
-        about(event, self.worker, Some(self.run));
-        event.data.insert("limit".into(), self.limit.into());
-        event.data.insert("count".into(), self.count.into());
-    }
-}
-
-/// An operator changed limits.
-#[derive(Debug)]
-pub struct LimitsChanged {
-    /// Whose.
-    pub service: ServiceId,
-    /// New values by key, for each worker.
-    pub each: BTreeMap<String, String>,
-    /// For all workers together.
-    pub total: BTreeMap<String, String>,
-}
-
-impl Happening for LimitsChanged {
-    const KIND: &'static str = "limits_changed";
-
-    fn level(&self) -> Level {
-        Level::Info
-    }
-
-    fn describe(self, event: &mut Event) {
-        let each = self.each.iter().map(|(key, value)| format!("{key}={value}"));
-        let total = self.total.iter().map(|(key, value)| format!("limits_total.{key}={value}"));
-        event.text = format!("limits changed: {}", each.chain(total).collect::<Vec<_>>().join(" "));
-        event.service = Some(self.service.to_string());
     }
 }
 
@@ -426,7 +299,7 @@ impl Happening for ControlRefused {
     }
 }
 
-fn about(event: &mut Event, worker: WorkerId, run: Option<RunId>) {
+pub(super) fn about(event: &mut Event, worker: WorkerId, run: Option<RunId>) {
     event.service = Some(worker.service.to_string());
     event.worker = Some(worker.index);
     event.run = run.map(|run| run.0);

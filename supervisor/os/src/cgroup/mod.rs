@@ -21,6 +21,7 @@ mod host;
 mod kill;
 mod limits;
 mod oom;
+mod pressure;
 mod tree;
 mod usage;
 
@@ -28,5 +29,6 @@ pub use group::Group;
 pub use host::{Controller, Host, Mode};
 pub use limits::{IoLimits, LimitName, Limits, Reason, Unenforced};
 pub use oom::LimitSignal;
+pub use pressure::{Pressure, PressureOf, PressureTrigger};
 pub use tree::{Refusal, Tree, WayOut};
 pub use usage::{Events, Usage};

@@ -1,0 +1,52 @@
+//! Whether a worker that stalls is replaced. Stalling is often not the worker's fault: a host that is short of memory, a disk
+//! that does not answer. Then new workers stall as well, so that replacing has to be bounded by itself.
+//!
+//! - One worker of a service is away at a time, whatever took the other one away.
+//! - A worker is not replaced before it was ready for [`RECYCLE_APART`]: it has to warm up, and it can hardly have leaked.
+//! - Two replacements of a service are that far apart as well, and each that follows another one without a calm time waits
+//!   for twice as long, up to [`RECYCLE_APART_MAX`]. A service is calm when it went without for twice as long as it had to.
+
+use std::{
+    num::NonZeroU32,
+    time::{Duration, Instant},
+};
+
+use super::Fleet;
+use crate::{
+    RunId, WorkerId,
+    worker::{Recycled, State, backoff},
+};
+
+/// The shortest time between two replacements in a service, and the youngest age of a worker at which it is replaced.
+pub const RECYCLE_APART: Duration = Duration::from_secs(60);
+/// The longest time that a service has to wait for the next one.
+pub const RECYCLE_APART_MAX: Duration = Duration::from_secs(60 * 60);
+
+impl Fleet {
+    /// Whether this run, which stalls, is to be replaced; then the how manieth in a row it is.
+    pub(super) fn may_recycle(&self, now: Instant, id: &WorkerId, run: RunId) -> Option<NonZeroU32> {
+        if self.shutting_down || self.stops.contains_key(&id.service) {
+            return None;
+        }
+        let State::Ready { run: current, since } = self.worker(id)?.state else { return None };
+        let workers = self.workers_of(&id.service);
+        let are_ready = workers.iter().all(|worker| matches!(worker.state, State::Ready { .. }));
+        let last = workers.iter().filter_map(|worker| worker.record.recycled).max_by_key(|last| last.at);
+        if current == run && are_ready { next(now, since, last) } else { None }
+    }
+}
+
+/// The how manieth in a row a replacement is now, if it may be.
+fn next(now: Instant, ready_since: Instant, last: Option<Recycled>) -> Option<NonZeroU32> {
+    if now.saturating_duration_since(ready_since) < RECYCLE_APART {
+        return None;
+    }
+    let Some(Recycled { at, in_row }) = last else { return Some(NonZeroU32::MIN) };
+    let passed = now.saturating_duration_since(at);
+    let wait = backoff(RECYCLE_APART, RECYCLE_APART_MAX, in_row);
+    match passed {
+        passed if passed >= wait * 2 => Some(NonZeroU32::MIN),
+        passed if passed >= wait => Some(in_row.saturating_add(1)),
+        _ => None,
+    }
+}

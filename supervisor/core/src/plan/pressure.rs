@@ -1,0 +1,43 @@
+//! What is made of workers that stall.
+
+use std::{collections::BTreeMap, time::Duration};
+
+/// What is made of a worker whose processes stall: wait for memory, for a CPU or for a disk (the kernel's
+/// Documentation/accounting/psi.rst).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Pressure {
+    /// For how much of a [`PRESSURE_WINDOW`] some process has to stall for it to be told. What is not here is not watched.
+    pub tell: BTreeMap<Resource, Duration>,
+    /// A worker that stalls for so long, in every window as much as is told, is drained and replaced. Each is among those
+    /// of `tell`.
+    pub recycle: BTreeMap<Resource, Duration>,
+}
+
+/// The time over which stalls are added up: the shortest that the kernel lets an ordinary user choose, which is the same
+/// for root so that one configuration means one thing.
+pub const PRESSURE_WINDOW: Duration = Duration::from_secs(2);
+
+/// What processes may have to wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Resource {
+    /// Memory: it is being reclaimed, read back, or held up at `memory_high`.
+    Memory,
+    /// A CPU, or CPU time where it is limited.
+    Cpu,
+    /// A disk.
+    Io,
+}
+
+impl Resource {
+    /// All of them.
+    pub const ALL: [Resource; 3] = [Resource::Memory, Resource::Cpu, Resource::Io];
+
+    /// The kernel's word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Resource::Memory => "memory",
+            Resource::Cpu => "cpu",
+            Resource::Io => "io",
+        }
+    }
+}
