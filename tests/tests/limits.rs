@@ -49,6 +49,42 @@ fn a_memory_hog_is_killed_as_oom_and_its_neighbour_lives() {
     let oom: Value = serde_json::from_str(oom).expect("JSON");
     assert!(oom["data"]["limit"] == 48 << 20 && oom["data"]["kills"].as_u64() > Some(0), "{oom}");
     assert!(oom["data"]["peak"].as_u64() > Some(40 << 20), "{oom}");
+    assert_eq!(oom["data"]["level"], "worker", "{oom}");
+    assert!(!reads_kernel_log() || oom["data"]["victims"][0]["name"] == "python3", "{oom}");
+    app.down();
+}
+
+/// Whether the kernel's log can be read and is about our pids; of very many kills at a time it leaves out some.
+fn reads_kernel_log() -> bool {
+    let pids = fs::read_link("/proc/self/ns/pid").is_ok_and(|found| found == Path::new("pid:[4026531836]"));
+    let cgroups =
+        fs::read_link("/proc/self/ns/cgroup").is_ok_and(|found| found == Path::new("cgroup:[4026531835]"));
+    is_root() && pids && cgroups && fs::File::open("/dev/kmsg").is_ok()
+}
+
+#[test]
+fn a_kill_for_memory_says_whom_it_met_and_whose_limit_it_was() {
+    if limited_user().is_none() || !reads_kernel_log() {
+        return eprintln!("skipped: the kernel's log is not ours to read");
+    }
+    let app = App::case("", User::Root);
+    let text = HOG.replace("limits: { memory: 48M }", "workers: 2\n    limits_total: { memory: 48M }");
+    app.write("watt.yaml", &text);
+    app.run(&["up", "-d"]);
+    let oom = wait("it was told", || {
+        let events = app.ok(&["events", "--json"]);
+        let parsed = events.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        parsed
+            .into_iter()
+            .find(|event| event["kind"] == "oom" && event["data"]["level"] == "service")
+            .ok_or(events)
+    });
+    assert_eq!(oom["data"]["limit"], 48 << 20, "{oom}");
+    let victim = &oom["data"]["victims"][0];
+    assert!(victim["name"] == "python3" && victim["pid"].as_u64() > Some(1), "{oom}");
+    let pid = victim["pid"].to_string();
+    let text = format!("python3 (pid {pid}) was killed: oom (limit 48M), that of all workers of the service");
+    assert_eq!(oom["text"], text.as_str(), "{oom}");
     app.down();
 }
 

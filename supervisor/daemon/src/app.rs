@@ -41,6 +41,7 @@ use crate::{
     limit_hits::LimitNews,
     limits,
     logs::Logs,
+    oom::Kills,
     operate::Operation,
     pace::Pace,
     places::Places,
@@ -108,6 +109,7 @@ pub(crate) struct App {
     pub(crate) secret_commands: Commands,
     pub(crate) operations: Vec<Operation>,
     pub(crate) meter: Meter,
+    pub(crate) oom_kills: Kills,
 
     pub(crate) link: SpawnerLink,
     pub(crate) proxy_link: ProxyLink,

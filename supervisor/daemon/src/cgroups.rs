@@ -8,11 +8,12 @@ use watt_core::{
 };
 use watt_os::cgroup::{self, Controller, Group, LimitName, Mode, Tree, Unenforced, WayOut};
 
-use crate::{addresses, doctor, places::Places, words};
+use crate::{addresses, doctor, oom, places::Places, words};
 
 /// The cgroups of an application on this host, as far as it has any.
 #[derive(Debug)]
 pub(crate) struct Cgroups {
+    host: Option<cgroup::Host>,
     tree: Option<Tree>,
     found: doctor::Cgroups,
     /// Processes of a worker are bounded by a resource limit, as no cgroup does it.
@@ -28,6 +29,7 @@ impl Cgroups {
             Err(error) => {
                 let reason = format!("cannot read /proc: {error}");
                 return Cgroups {
+                    host: None,
                     tree: None,
                     found: doctor::Cgroups::none(Mode::None, reason),
                     pids_by_rlimit: false,
@@ -42,7 +44,8 @@ impl Cgroups {
             tracing::warn!("the supervisor cannot move to a cgroup of its own: {error}");
         }
         let found = doctor::Cgroups::of(mode, &tree);
-        Cgroups { tree: Some(tree).filter(Tree::is_usable), found, pids_by_rlimit: false }
+        let host = Some(host);
+        Cgroups { host, tree: Some(tree).filter(Tree::is_usable), found, pids_by_rlimit: false }
     }
 
     /// What they enforce.
@@ -53,6 +56,17 @@ impl Cgroups {
     /// Says whether a resource limit bounds a worker's processes in place of a cgroup.
     pub(crate) fn pids_by_rlimit(&mut self, does: bool) {
         self.pids_by_rlimit = does;
+    }
+
+    /// What the kernel calls the cgroups that bound a worker's memory.
+    pub(crate) fn levels(&self, worker: &WorkerId) -> Option<oom::Levels> {
+        let (host, tree) = (self.host.as_ref()?, self.tree.as_ref()?);
+        let index = worker.index.to_string();
+        Some(oom::Levels {
+            worker: host.memory_path(&tree.worker(worker.service.as_str(), &index))?,
+            service: host.memory_path(&tree.service(worker.service.as_str()))?,
+            application: host.memory_path(&tree.application())?,
+        })
     }
 
     /// Sets the ceiling of the whole application. Returns what of it is not enforced, in words.

@@ -29,6 +29,7 @@ mod life;
 mod limit_hits;
 mod limits;
 mod news;
+mod oom;
 mod operate;
 mod pace;
 mod perform;

@@ -9,7 +9,7 @@ use watt_core::{
 };
 use watt_os::cgroup::{Events, Group, LimitSignal};
 
-use crate::{app::App, events::limits, runs::Task, stalls::Window};
+use crate::{app::App, events::limits, oom, runs::Task, stalls::Window};
 
 /// How often and in what steps one looks for the count of what was told.
 const LOOKS: usize = 20;
@@ -124,10 +124,15 @@ impl App {
         }
         run.oom_kills_told = kills;
         let worker = run.worker.clone();
-        let limits = self.plan.services.get(&worker.service).map(|service| &service.limits);
-        let (limit, whole) = limits.map_or((None, true), |limits| (limits.cgroup.memory, limits.oom_group));
+        let levels = self.cgroups.levels(&worker);
+        let (victims, ended) = levels.map(|levels| self.oom_kills.of(&levels)).unwrap_or_default();
+        let ended = ended.or_else(|| oom::by_peak(&self.plan, &worker, &run.group));
+        run.oom_ended.clone_from(&ended);
+        let limit = ended.as_ref().and_then(|ended| ended.limit(&self.plan, &worker));
+        let service = self.plan.services.get(&worker.service);
+        let whole = service.is_none_or(|service| service.limits.oom_group);
         let peak = run.group.usage().memory_peak;
-        self.events.emit(limits::OutOfMemory { worker, run: id, limit, peak, kills });
+        self.events.emit(limits::OutOfMemory { worker, run: id, victims, ended, limit, peak, kills });
         if whole {
             self.kill(id);
         }

@@ -28,7 +28,7 @@ use crate::{
     events::happenings,
     launch::{Accepts, listener_name},
     listening::{Listening, Network, Owner},
-    logs, proxy,
+    logs, oom, proxy,
     proxy_link::LinkEvent,
     readiness::{self, Sign, Watch, notify::NotifySocket},
     runs::{Main, Run, Task},
@@ -226,10 +226,15 @@ impl App {
         let worker = known.worker.clone();
         // Runs are of services of the plan.
         let Some(service) = self.plan.services.get(&worker.service) else { return };
-        let cause = known.cause(exit, known.group.events().oom_kills, &service.limits);
+        let oom_group = service.limits.oom_group;
         // Told before the end that it may have brought about.
         self.out_of_memory(id);
         self.fork_refused(id);
+        let Some(known) = self.runs.get(&id) else { return };
+        // A kill that a predecessor would have told is not news, and has to be looked into all the same.
+        let ended = known.oom_ended.clone().or_else(|| oom::by_peak(&self.plan, &worker, &known.group));
+        let limit = ended.and_then(|ended| ended.limit(&self.plan, &worker));
+        let cause = known.cause(exit, known.group.events().oom_kills, oom_group, limit);
         self.exited_now(&worker);
         self.push(worker, Event::Exited(id, cause));
     }

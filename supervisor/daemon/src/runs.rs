@@ -15,7 +15,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use watt_api::mesh::Endpoint;
 use watt_core::{
     WorkerId,
-    plan::{Limits, Resource},
+    plan::Resource,
     worker::{ExecFailure, ExitCause},
 };
 use watt_os::{
@@ -30,6 +30,7 @@ use crate::{
     containment::Containment,
     launch::Accepts,
     life,
+    oom::Ended,
     readiness::Watching,
     record::{RunNote, RunOf},
     snapshot::RunFacts,
@@ -62,6 +63,8 @@ pub(crate) struct Run {
     pub(crate) oom_kills_before: u64,
     /// Those that were told already.
     pub(crate) oom_kills_told: u64,
+    /// Whose memory ended at the last of them, where that is known.
+    pub(crate) oom_ended: Option<Ended>,
     /// Forks that the limit of processes had refused in its cgroup when the run was started.
     pub(crate) pids_refused_before: u64,
     /// Whether it was told that the limit of processes refused a fork.
@@ -131,6 +134,7 @@ impl Run {
             cgroup_id: group.id(),
             oom_kills_before: oom_kills,
             oom_kills_told: oom_kills,
+            oom_ended: None,
             pids_refused_before: pids_refused,
             pids_limit_told: false,
             group,
@@ -225,17 +229,23 @@ impl Run {
         self.main = Some(main);
     }
 
-    /// Why the run ended. `oom_kills` is what its cgroup counts now. The kernel does not say whom it killed, so that a
-    /// SIGKILL is one for memory only where such a kill takes the whole run (`oom_group`).
-    pub(crate) fn cause(&self, exit: WaitStatus, oom_kills: u64, limits: &Limits) -> ExitCause {
+    /// Why the run ended. The kernel does not say in its counters whom it killed, so that a SIGKILL is one for memory only where
+    /// such a kill takes the whole run (`oom_group`). `limit` is the one that was met.
+    pub(crate) fn cause(
+        &self,
+        exit: WaitStatus,
+        oom_kills: u64,
+        oom_group: bool,
+        limit: Option<u64>,
+    ) -> ExitCause {
         if let Some(failure) = &self.exec_failure {
             return ExitCause::ExecFailed(failure.clone());
         }
         match exit {
             WaitStatus { signaled: true, code: SIGKILL, .. }
-                if limits.oom_group && oom_kills > self.oom_kills_before =>
+                if oom_group && oom_kills > self.oom_kills_before =>
             {
-                ExitCause::OutOfMemory { limit: limits.cgroup.memory }
+                ExitCause::OutOfMemory { limit }
             }
             WaitStatus { signaled: true, code, core_dumped, .. } => {
                 ExitCause::Signaled { signal: code, core_dumped }
@@ -263,7 +273,7 @@ impl Main {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use watt_core::{ServiceId, plan::CgroupLimits};
+    use watt_core::ServiceId;
 
     #[test]
     fn a_kill_is_out_of_memory_only_when_the_kernel_counted_one() {
@@ -278,20 +288,15 @@ mod tests {
             rss_max: 0,
         };
         let killed = ExitCause::Signaled { signal: 9, core_dumped: false };
-        let limits = |memory, oom_group| {
-            let cgroup = CgroupLimits { memory, ..CgroupLimits::default() };
-            Limits { cgroup, oom_group, ..Limits::default() }
-        };
-        let whole = limits(Some(1), true);
-        assert_eq!(run.cause(exit(9, true), 0, &whole), killed);
-        assert_eq!(run.cause(exit(9, true), 1, &whole), ExitCause::OutOfMemory { limit: Some(1) });
-        assert_eq!(run.cause(exit(9, true), 1, &limits(None, true)), ExitCause::OutOfMemory { limit: None });
+        assert_eq!(run.cause(exit(9, true), 0, true, Some(1)), killed);
+        let oom = ExitCause::OutOfMemory { limit: Some(1) };
+        assert_eq!(run.cause(exit(9, true), 1, true, Some(1)), oom);
         // It may have been another process that the kernel killed, and an operator who killed this one.
-        assert_eq!(run.cause(exit(9, true), 1, &limits(Some(1), false)), killed);
-        assert_eq!(run.cause(exit(9, false), 1, &whole), ExitCause::Exited(9));
-        assert_eq!(run.cause(exit(137, false), 1, &whole), ExitCause::Exited(137));
+        assert_eq!(run.cause(exit(9, true), 1, false, Some(1)), killed);
+        assert_eq!(run.cause(exit(9, false), 1, true, Some(1)), ExitCause::Exited(9));
+        assert_eq!(run.cause(exit(137, false), 1, true, Some(1)), ExitCause::Exited(137));
         let failure = ExecFailure { step: "cwd".into(), object: "/x".into(), errno: 2 };
         run.exec_failure = Some(failure.clone());
-        assert_eq!(run.cause(exit(1, false), 0, &whole), ExitCause::ExecFailed(failure));
+        assert_eq!(run.cause(exit(1, false), 0, true, None), ExitCause::ExecFailed(failure));
     }
 }

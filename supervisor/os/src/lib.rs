@@ -6,6 +6,7 @@ pub mod descendants;
 pub mod fdpass;
 pub mod heap;
 pub mod inherited;
+pub mod kernel_log;
 pub mod keyring;
 pub mod landlock;
 pub mod memfd;

@@ -8,6 +8,7 @@ use watt_core::{RunId, ServiceId, WorkerId, plan::Resource, worker::ExitCause};
 use super::{Happening, Level, happenings::about};
 use crate::{
     limit_hits::Slowed,
+    oom::{Ended, Victim},
     stalls::Window,
     words::{self, counted},
 };
@@ -19,11 +20,15 @@ pub struct OutOfMemory {
     pub worker: WorkerId,
     /// Its run.
     pub run: RunId,
-    /// The limit it met, in bytes; `None` when it was the host's memory that ended.
+    /// Who was killed, as far as the kernel's log can be read and says so.
+    pub victims: Vec<Victim>,
+    /// Whose memory ended, where that is known.
+    pub ended: Option<Ended>,
+    /// The limit that was met, in bytes, when it is one of ours.
     pub limit: Option<u64>,
     /// The most bytes it had, where the host counts them.
     pub peak: Option<u64>,
-    /// How many of its processes were killed so far. The kernel does not say which.
+    /// How many of its processes were killed so far.
     pub kills: u64,
 }
 
@@ -35,14 +40,26 @@ impl Happening for OutOfMemory {
     }
 
     fn describe(self, event: &mut Event) {
-        event.text = match self.limit {
-            Some(limit) => format!("a process was killed: {}", ExitCause::OutOfMemory { limit: Some(limit) }),
-            None => "killed, because the host ran out of memory".to_owned(),
+        let victims: Vec<String> =
+            self.victims.iter().map(|victim| format!("{} (pid {})", victim.name, victim.pid)).collect();
+        let who = if victims.is_empty() { "a process".to_owned() } else { victims.join(", ") };
+        let were = if victims.len() > 1 { "were" } else { "was" };
+        let met = ExitCause::OutOfMemory { limit: self.limit };
+        let why = match &self.ended {
+            Some(Ended::Worker) | None => met.to_string(),
+            Some(Ended::Service) => format!("{met}, that of all workers of the service"),
+            Some(Ended::Application) => format!("{met}, that of the application"),
+            Some(Ended::Above(path)) => format!("oom (limit of {path}, above watt's own)"),
+            Some(Ended::Host) => "host out of memory".to_owned(),
         };
+        event.text = format!("{who} {were} killed: {why}");
         about(event, self.worker, Some(self.run));
+        event.data.extend(self.ended.as_ref().map(|ended| ("level".to_owned(), ended.name().into())));
         event.data.extend(self.limit.map(|limit| ("limit".to_owned(), limit.into())));
         event.data.extend(self.peak.map(|peak| ("peak".to_owned(), peak.into())));
         event.data.insert("kills".into(), self.kills.into());
+        let victim = |Victim { pid, name }| serde_json::json!({ "pid": pid, "name": name });
+        event.data.insert("victims".into(), self.victims.into_iter().map(victim).collect());
     }
 }
 
@@ -212,4 +229,37 @@ impl Happening for PressureOver {
 
 fn millis(time: Duration) -> serde_json::Value {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::Events;
+
+    #[test]
+    fn a_kill_for_memory_says_who_and_whose_limit_and_nothing_that_is_not_known() {
+        let check = |victims: &[u32], ended, limit, expected: &str| {
+            let events = Events::new();
+            let victims = victims.iter().map(|pid| Victim { pid: *pid, name: "python3".into() });
+            let worker = WorkerId { service: ServiceId::new("api").unwrap(), index: 0 };
+            let (run, victims) = (RunId(1), victims.collect());
+            events.emit(OutOfMemory { worker, run, victims, ended, limit, peak: None, kills: 1 });
+            let event: Event = serde_json::from_str(&events.read(None).batch()[0]).unwrap();
+            assert_eq!(event.text, expected);
+        };
+        let limit = Some(48 << 20);
+        check(&[7], Some(Ended::Worker), limit, "python3 (pid 7) was killed: oom (limit 48M)");
+        let both = "python3 (pid 7), python3 (pid 8) were killed: oom (limit 48M), that of all workers of the service";
+        check(&[7, 8], Some(Ended::Service), limit, both);
+        check(
+            &[],
+            Some(Ended::Application),
+            limit,
+            "a process was killed: oom (limit 48M), that of the application",
+        );
+        let above = "a process was killed: oom (limit of /system.slice, above watt's own)";
+        check(&[], Some(Ended::Above("/system.slice".into())), None, above);
+        check(&[7], Some(Ended::Host), None, "python3 (pid 7) was killed: host out of memory");
+        check(&[], None, None, "a process was killed: oom");
+    }
 }

@@ -7,6 +7,8 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use super::Group;
+
 /// The kind of cgroups a host has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -128,6 +130,13 @@ impl Host {
             hierarchy(root, mounts.iter().filter(|mount| mount.file_system == b"cgroup2"), &place.path)
         });
         Ok(Host { unified, legacy: legacy.collect() })
+    }
+
+    /// Where the kernel says that a group's memory is counted: from the root of its hierarchy, for who sees all of that.
+    pub fn memory_path(&self, group: &Group) -> Option<String> {
+        let legacy = self.legacy.get(&Controller::Memory).zip(group.legacy.get(&Controller::Memory));
+        let (hierarchy, dir) = legacy.or_else(|| self.unified.as_ref().zip(group.unified.as_ref()))?;
+        Some(format!("/{}", dir.strip_prefix(&hierarchy.mount).ok()?.to_str()?))
     }
 
     /// Which kind it is.
