@@ -361,11 +361,14 @@ fn a_response_that_is_written_in_pieces_does_not_wait_for_acknowledgements() {
         });
         let mut client = bed.client();
         let mut fastest = Duration::MAX;
-        for _ in 0..30 {
+        for turn in 0..40 {
             let start = Instant::now();
             client.send(GET).await;
             assert_eq!(client.response().await, (200, "this".to_owned()));
-            fastest = fastest.min(start.elapsed());
+            // At first the kernel acknowledges everything at once, as it may be a transfer that starts slowly.
+            if turn >= 20 {
+                fastest = fastest.min(start.elapsed());
+            }
         }
         // The kernel's delay, which each of them would have (TCP_DELACK_MIN).
         assert!(fastest < Duration::from_millis(40), "{fastest:?}");

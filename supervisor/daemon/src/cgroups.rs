@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, io, time::Duration};
 
 use watt_core::{
     AppName, ServiceId, WorkerId,
-    plan::{self, CgroupLimits, Plan},
+    plan::{self, CgroupLimits, Plan, SchedulingPolicy},
 };
 use watt_os::cgroup::{self, Controller, Group, LimitName, Mode, Tree, Unenforced, WayOut};
 
@@ -252,6 +252,9 @@ struct Levels {
     service: cgroup::Limits,
     /// Of all services together.
     application: cgroup::Limits,
+    /// It gets a share of the CPUs. Not who is to run before all others: a v1 group may have no time for that
+    /// (sched-rt-group.rst), and the kernel would refuse it.
+    has_share: bool,
 }
 
 impl Levels {
@@ -263,16 +266,20 @@ impl Levels {
             worker: cgroup::Limits { oom_group: *oom_group, ..of_ceiling(cgroup) },
             service: of_ceiling(&service.limits_total),
             application: of_ceiling(&plan.limits),
+            has_share: !matches!(
+                service.scheduling.policy,
+                Some(SchedulingPolicy::Fifo(_) | SchedulingPolicy::RoundRobin(_))
+            ),
         })
     }
 
-    /// What a process has to be in for all of them to hold. That of the CPUs in any case: without it each process has the
+    /// What a process has to be in for all of them to hold. That of the CPUs in nearly any case: without it each process has the
     /// same share, and a service that starts many takes the others' time.
     fn controllers(&self) -> BTreeSet<Controller> {
         [&self.worker, &self.service, &self.application]
             .into_iter()
             .flat_map(|limits| limits.controllers())
-            .chain([Controller::Cpu])
+            .chain(self.has_share.then_some(Controller::Cpu))
             .collect()
     }
 }
@@ -310,5 +317,23 @@ fn of_ceiling(limits: &CgroupLimits) -> cgroup::Limits {
         io: io.iter().map(|(path, limits)| (path.clone(), bounds(limits))).collect(),
         hugetlb: hugetlb.clone(),
         oom_group: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn every_service_has_a_share_of_the_cpus_but_realtime_ones() {
+        let joins = |policy| {
+            let mut plan = testing::plan(&["api"]);
+            plan.services.values_mut().for_each(|service| service.scheduling.policy = policy);
+            let worker = WorkerId { service: plan.services.keys().next().unwrap().clone(), index: 0 };
+            Levels::of(&worker, &plan).unwrap().controllers().contains(&Controller::Cpu)
+        };
+        assert!(joins(None) && joins(Some(SchedulingPolicy::Batch)));
+        assert!(!joins(Some(SchedulingPolicy::Fifo(1))) && !joins(Some(SchedulingPolicy::RoundRobin(1))));
     }
 }

@@ -132,7 +132,8 @@ fn cgroups(facts: &Facts) -> Finding {
     match &facts.cgroups.refused {
         None => on(topic, mode.to_string()),
         Some(reason) => {
-            let detail = format!("no limits of memory, CPU and processes ({reason})");
+            let what = if counts_processes(facts) { "memory and CPU" } else { "memory, CPU and processes" };
+            let detail = format!("no limits of {what} ({reason})");
             off(topic, detail, delegate(facts))
         }
     }
