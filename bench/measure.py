@@ -13,7 +13,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent
 PEERS = HERE / ".peers"
 WATTCTL = os.environ.get("WATTCTL", str(ROOT / "target/release/wattctl"))
-ORIGIN = str(ROOT / "target/release/origin")
+ORIGIN = os.environ.get("ORIGIN", str(ROOT / "target/release/origin"))
 NODE = str(PEERS / "node_modules/node/bin/node")
 
 
