@@ -403,8 +403,10 @@ impl Spawner {
         if self.end.is_some() {
             return;
         }
-        let how = if reaped.signaled { "was killed by signal" } else { "ended with status" };
-        note(format_args!("the daemon (pid {}) {how} {}", reaped.pid, reaped.code));
+        if reaped.signaled || reaped.code != 0 {
+            let how = if reaped.signaled { "was killed by signal" } else { "ended with status" };
+            note(format_args!("the daemon (pid {}) {how} {}", reaped.pid, reaped.code));
+        }
         if self.holdings.runs.is_empty() {
             self.end = self.end_without_daemon(reaped, failure);
         }

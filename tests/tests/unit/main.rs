@@ -148,6 +148,7 @@ fn connections_wait_while_the_unit_is_restarted() {
 
         // Once by a crash, once in order: what knocks meanwhile is let in by the next life.
         for signal in ["KILL", "TERM"] {
+            let worker = app.pid("web", 0);
             let proxy = app.status()["supervisor"]["proxy_pid"].to_string();
             kill(signal, child.id());
             if signal == "TERM" {
@@ -157,7 +158,10 @@ fn connections_wait_while_the_unit_is_restarted() {
                     false => Ok(()),
                     true => Err(proxy.clone()),
                 });
-                assert!(child.try_wait().expect("it is ours").is_none(), "the end takes its time");
+                assert!(
+                    link(&format!("{worker}/cwd")) != "",
+                    "which it began with, before its service has ended"
+                );
             } else {
                 ended(&mut child);
             }
