@@ -25,12 +25,13 @@ use programs::Programs;
 const MACHINES: [&str; 2] = ["bookworm", "trixie"];
 
 /// What is run each time, by the way in which it is (tests/vm/inside).
-const SUITE: [(&str, &[&str]); 2] = [
+const SUITE: [(&str, &[&str]); 3] = [
+    ("root", &["installed"]),
     ("root_unit", &["cgroups", "limits", "stop", "systemd"]),
     ("user_scope", &["cgroups", "limits", "stop", "systemd"]),
 ];
 
-/// What is run with `--ignored`: five to ten minutes more on each machine.
+/// What is run with `--ignored`.
 const MORE: [(&str, &[&str]); 3] = [
     ("root", &["cgroups", "limits", "stop", "systemd"]),
     ("user_unit", &["cgroups", "limits", "stop", "systemd"]),
@@ -38,11 +39,12 @@ const MORE: [(&str, &[&str]); 3] = [
 ];
 
 /// What a machine needs, by the package that has it.
-const NEEDED: [(&str, &str); 6] = [
+const NEEDED: [(&str, &str); 7] = [
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("mmdebstrap", "mmdebstrap"),
     ("mke2fs", "e2fsprogs"),
     ("strip", "binutils"),
+    ("dpkg-deb", "dpkg"),
     ("setpriv", "util-linux"),
     ("flock", "util-linux"),
 ];

@@ -71,6 +71,7 @@ impl Programs {
             .arg(&copy)
             .current_dir(repository()))?;
         strip(&wattctl(), &content.join("wattctl"))?;
+        package(&content)?;
         for (name, program) in &self.0 {
             strip(&program.path, &content.join("tests").join(name))?;
         }
@@ -91,6 +92,21 @@ impl Program {
         let cases = list.lines().filter_map(|line| line.strip_suffix(": test"));
         Program { path, cases: cases.map(str::to_owned).collect() }
     }
+}
+
+/// The Debian package, around the program under test.
+fn package(folder: &Path) -> Result<(), String> {
+    let mut build = Command::new(repository().join("scripts/deb"));
+    build
+        .env("WATT_DEB_BINARY", wattctl())
+        .env("WATT_DEB_FOLDER", folder)
+        .env("WATT_DEB_COMPRESSION", "none");
+    let output = build.output().map_err(|error| format!("{build:?}: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("scripts/deb: {}", printed(&output)));
+    }
+    let package = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    fs::rename(&package, folder.join("watt.deb")).map_err(|error| format!("{}: {error}", package.display()))
 }
 
 fn strip(from: &Path, to: &Path) -> Result<(), String> {

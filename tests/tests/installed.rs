@@ -1,0 +1,498 @@
+//! The Debian package, installed on a system that systemd runs: the promises of docs/systemd.md, one by one.
+//!
+//! For the machines of the test `vm` only, as root: it installs, restarts and purges what the system has.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use serde_json::Value;
+use watt_tests::{get, kill, printed, repository, wait};
+
+/// Where a machine has the package.
+const PACKAGE: &str = "WATT_TEST_PACKAGE";
+
+fn ok(program: &str, arguments: &[&str]) -> String {
+    let output = run(program, arguments);
+    assert!(output.status.success(), "{program} {arguments:?}: {}", printed(&output));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn run(program: &str, arguments: &[&str]) -> Output {
+    Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"))
+}
+
+fn install() {
+    let package = std::env::var(PACKAGE).expect("this is a machine of the test `vm`");
+    ok("dpkg", &["--install", &package]);
+}
+
+/// A unit, in whose application there is a web server behind a gateway.
+struct Unit {
+    name: String,
+    port: u16,
+    manager: Manager,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manager {
+    System,
+    /// Of the ordinary user of the machine.
+    User,
+}
+
+impl Unit {
+    /// Writes the configuration, with `more` in its only service.
+    fn new(name: &str, port: u16, more: &str) -> Unit {
+        Unit::of(Manager::System, name, port, more)
+    }
+
+    fn of(manager: Manager, name: &str, port: u16, more: &str) -> Unit {
+        if !Path::new("/usr/bin/wattctl").exists() {
+            install();
+        }
+        let unit = Unit { name: name.to_owned(), port, manager };
+        fs::create_dir_all(unit.dir()).expect("root may make folders");
+        fs::copy(repository().join("tests/cases/services/web.py"), unit.dir().join("web.py"))
+            .expect("a copy");
+        unit.configure(more);
+        unit
+    }
+
+    fn configure(&self, more: &str) {
+        let text = format!(
+            "server: {{ port: {} }}
+gateway: {{ routes: [{{ path: /, service: web }}] }}
+services:
+  web:
+    command: python3 -B web.py
+{more}",
+            self.port
+        );
+        fs::write(self.dir().join("watt.yaml"), text).expect("a file can be written");
+        if self.manager == Manager::User {
+            ok("chown", &["-R", "user:user", "/home/user/.config"]);
+        }
+    }
+
+    fn dir(&self) -> PathBuf {
+        let folder = match self.manager {
+            Manager::System => "/etc/watt",
+            Manager::User => "/home/user/.config/watt",
+        };
+        Path::new(folder).join(&self.name)
+    }
+
+    fn unit(&self) -> String {
+        format!("watt@{}.service", self.name)
+    }
+
+    /// A command of whose manager it is.
+    fn command(&self, program: &str, arguments: &[&str]) -> Output {
+        match self.manager {
+            Manager::System => run(program, arguments),
+            Manager::User => {
+                let words = format!("XDG_RUNTIME_DIR=/run/user/$(id -u) {program} {}", arguments.join(" "));
+                run("runuser", &["--login", "user", "--command", &words])
+            }
+        }
+    }
+
+    fn systemctl(&self, arguments: &[&str]) -> Output {
+        let scope = match self.manager {
+            Manager::System => "--system",
+            Manager::User => "--user",
+        };
+        let unit = self.unit();
+        let arguments: Vec<&str> =
+            [scope].into_iter().chain(arguments.iter().copied()).chain([&*unit]).collect();
+        self.command("systemctl", &arguments)
+    }
+
+    /// A command of systemctl(1) on this unit, which must succeed. When not, the journal says why.
+    fn order(&self, arguments: &[&str]) -> String {
+        let output = self.systemctl(arguments);
+        let journal = || ok("journalctl", &["--no-pager", "-n", "60"]);
+        assert!(output.status.success(), "systemctl {arguments:?}: {}\n{}", printed(&output), journal());
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    fn start(&self) -> &Unit {
+        self.order(&["start"]);
+        assert_eq!(self.property("ActiveState"), "active");
+        assert_eq!(self.property("SubState"), "running");
+        self
+    }
+
+    fn property(&self, name: &str) -> String {
+        self.order(&["show", "--value", "--property", name])
+    }
+
+    /// Waits for a property.
+    fn becomes(&self, name: &str, value: &str) {
+        wait(&format!("{name} of {} is {value}", self.name), || match self.property(name) {
+            found if found == value => Ok(()),
+            found => Err(found),
+        });
+    }
+
+    fn status(&self) -> Value {
+        let output = self.command("wattctl", &["status", "--json", "--app", &self.name]);
+        serde_json::from_slice(&output.stdout).unwrap_or_default()
+    }
+
+    /// The web server, in the status.
+    fn web(&self) -> Value {
+        let status = self.status();
+        let services = status["services"].as_array().into_iter().flatten();
+        services.into_iter().find(|service| service["id"] == "web").cloned().unwrap_or_default()
+    }
+
+    /// The process of its worker.
+    fn worker(&self) -> u32 {
+        pid(&self.web()["workers"][0]["pid"]).expect("the worker runs")
+    }
+
+    fn role(&self, role: &str) -> u32 {
+        let status = self.status();
+        pid(&status["supervisor"][role]).unwrap_or_else(|| panic!("no {role} in {status}"))
+    }
+
+    /// Waits until it answers, and says the worker's process.
+    fn serves(&self) -> u32 {
+        let answer = wait("it answers", || match self.get("/") {
+            Ok((200, body)) => Ok(body),
+            other => Err(format!("{other:?}")),
+        });
+        let answer: Value = serde_json::from_str(&answer).expect("JSON");
+        assert_eq!(answer["service"], "web", "{answer}");
+        wait("its status says so", || match self.web()["workers"][0]["state"].clone() {
+            state if state == "ready" => Ok(()),
+            state => Err(state.to_string()),
+        });
+        self.worker()
+    }
+
+    fn get(&self, path: &str) -> std::io::Result<(u16, String)> {
+        get(&format!("127.0.0.1:{}", self.port), path)
+    }
+
+    /// It has been stopped as it should, and nothing of it is left.
+    fn is_gone(&self, cgroup: &str) {
+        self.becomes("ActiveState", "inactive");
+        assert_eq!(self.property("Result"), "success");
+        let folder = Path::new("/sys/fs/cgroup").join(cgroup.trim_start_matches('/'));
+        wait(
+            "its cgroup has gone",
+            || if folder.exists() { Err(folder.display().to_string()) } else { Ok(()) },
+        );
+        let web = self.dir().display().to_string();
+        let left = watt_tests::processes().into_iter().filter(|(pid, line)| {
+            let cwd = fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
+            cwd.starts_with(&web) || line.contains(&format!("--app={}", self.name))
+        });
+        let left: Vec<_> = left.collect();
+        assert!(left.is_empty(), "{left:?}");
+        assert!(self.get("/").is_err(), "somebody still listens");
+    }
+
+    /// A part of the unit for this application alone.
+    fn drop_in(&self, text: &str) {
+        let folder = PathBuf::from(format!("/etc/systemd/system/{}.d", self.unit()));
+        fs::create_dir_all(&folder).expect("root may");
+        fs::write(folder.join("test.conf"), text).expect("root may");
+        ok("systemctl", &["daemon-reload"]);
+    }
+
+    /// Entries of the journal, by what they must match.
+    fn journal(&self, matches: &[&str]) -> Vec<Value> {
+        let unit = self.unit();
+        let arguments: Vec<&str> =
+            ["-o", "json", "--all", "-u", &unit].iter().chain(matches).copied().collect();
+        let lines = ok("journalctl", &arguments);
+        lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+}
+
+impl Drop for Unit {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("{}", printed(&run("journalctl", &["--no-pager", "-n", "60"])));
+        }
+        self.systemctl(&["disable", "--now"]);
+        self.systemctl(&["reset-failed"]);
+        let _ = fs::remove_dir_all(self.dir());
+        let _ = fs::remove_dir_all(format!("/etc/systemd/system/{}.d", self.unit()));
+    }
+}
+
+fn pid(value: &Value) -> Option<u32> {
+    value.as_u64().and_then(|pid| pid.try_into().ok())
+}
+
+#[test]
+#[ignore = "for the machines of the test `vm`"]
+fn it_is_started_serves_drains_and_stops_without_a_trace() {
+    install();
+    let unit = Unit::new("shop", 18001, "");
+    unit.start();
+    unit.serves();
+    let said = unit.property("StatusText");
+    assert!(said.contains("ready"), "{said}");
+    let cgroup = unit.property("ControlGroup");
+    assert!(
+        fs::read_to_string(format!("/proc/{}/cgroup", unit.worker())).expect("it runs").contains(&cgroup)
+    );
+
+    // What a client has asked for is answered before its service goes.
+    let asked = thread::scope(|scope| {
+        let asked = scope.spawn(|| unit.get("/slow/5"));
+        wait("the request is with the service", || {
+            let status = unit.status().to_string();
+            if status.contains("\"in_flight\":1") { Ok(()) } else { Err(status) }
+        });
+        unit.order(&["stop"]);
+        asked.join().expect("it does not panic")
+    });
+    assert_eq!(asked.expect("an answer").0, 200);
+    unit.is_gone(&cgroup);
+}
+
+#[test]
+#[ignore = "for the machines of the test `vm`"]
+fn connections_that_are_made_during_a_restart_wait_for_it() {
+    let unit = Unit::new("waits", 18002, "");
+    unit.start();
+    let (first, spawner) = (unit.serves(), unit.role("spawner_pid"));
+    let is_done = AtomicBool::new(false);
+    let answered = thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            let mut answered = 0;
+            while !is_done.load(Ordering::Relaxed) {
+                let (status, body) = unit.get("/").expect("every connection is answered");
+                assert_eq!(status, 200, "{body}");
+                answered += 1;
+            }
+            answered
+        });
+        unit.order(&["restart"]);
+        unit.serves();
+        is_done.store(true, Ordering::Relaxed);
+        client.join().expect("no request failed")
+    });
+    assert!(answered > 0);
+    assert_ne!(unit.role("spawner_pid"), spawner);
+    assert_ne!(unit.worker(), first);
+    // Asked for, it is no failure.
+    assert_eq!(unit.property("NRestarts"), "0");
+}
+
+#[test]
+#[ignore = "for the machines of the test `vm`"]
+fn a_killed_daemon_or_proxy_is_no_business_of_systemds() {
+    let unit = Unit::new("roles", 18004, "");
+    unit.start();
+    let (worker, spawner) = (unit.serves(), unit.role("spawner_pid"));
+    for role in ["daemon_pid", "proxy_pid"] {
+        let killed = unit.role(role);
+        kill("KILL", killed);
+        wait(&format!("there is another {role}"), || match pid(&unit.status()["supervisor"][role]) {
+            Some(new) if new != killed => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+        assert_eq!(unit.serves(), worker, "after the death of {role}");
+    }
+    assert_eq!((unit.role("spawner_pid"), &*unit.property("NRestarts")), (spawner, "0"));
+    assert_eq!(unit.property("ActiveState"), "active");
+}
+
+#[test]
+#[ignore = "for the machines of the test `vm`"]
+fn a_daemon_that_hangs_is_replaced_and_nobody_else_notices() {
+    let unit = Unit::new("hangs", 18005, "");
+    unit.start();
+    let (worker, daemon) = (unit.serves(), unit.role("daemon_pid"));
+    kill("STOP", daemon);
+    let hung = || fs::exists(format!("/proc/{daemon}")).expect("/proc is mounted");
+    // It is given 30 seconds, and then some.
+    wait("it was killed", || if hung() { Err(daemon.to_string()) } else { Ok(()) });
+    wait("there is another one", || match pid(&unit.status()["supervisor"]["daemon_pid"]) {
+        Some(new) if new != daemon => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    assert_eq!(unit.serves(), worker);
+    assert_eq!(unit.property("NRestarts"), "0");
+}
+
+#[test]
+#[ignore = "for the machines of the test `vm`"]
+fn a_killed_spawner_is_a_clean_new_start() {
+    let unit = Unit::new("spawner", 18006, "");
+    unit.start();
+    let (worker, spawner) = (unit.serves(), unit.role("spawner_pid"));
+    assert_eq!(unit.property("MainPID"), spawner.to_string());
+    kill("KILL", spawner);
+    unit.becomes("NRestarts", "1");
+    unit.becomes("ActiveState", "active");
+    let new = unit.serves();
+    assert!(new != worker && !fs::exists(format!("/proc/{worker}")).expect("/proc is mounted"));
+    assert_ne!(unit.role("spawner_pid"), spawner);
+}
+
+#[test]
+#[ignore = "for the machines of the test `vm`"]
+fn a_spawner_that_hangs_is_restarted_by_the_watchdog() {
+    let unit = Unit::new("watchdog", 18007, "");
+    unit.drop_in("[Service]\nWatchdogSec=10\n");
+    unit.start();
+    let (worker, spawner) = (unit.serves(), unit.role("spawner_pid"));
+    kill("STOP", spawner);
+    unit.becomes("NRestarts", "1");
+    unit.becomes("ActiveState", "active");
+    assert_ne!(unit.serves(), worker);
+}
+
+#[test]
+#[ignore = "for the machines of the test `vm`"]
+fn systemctl_kill_ends_it_by_a_signal_to_stop_and_starts_it_again_after_any_other() {
+    let unit = Unit::new("kill", 18008, "");
+    unit.start();
+    unit.serves();
+    for (restarts, whom) in ["main", "all"].into_iter().enumerate() {
+        let before = unit.role("spawner_pid");
+        unit.order(&["kill", "--signal=KILL", &format!("--kill-whom={whom}")]);
+        unit.becomes("NRestarts", &(restarts + 1).to_string());
+        unit.becomes("ActiveState", "active");
+        unit.serves();
+        assert_ne!(unit.role("spawner_pid"), before, "{whom}");
+    }
+    for whom in ["main", "all"] {
+        let cgroup = unit.property("ControlGroup");
+        unit.order(&["kill", "--signal=TERM", &format!("--kill-whom={whom}")]);
+        unit.is_gone(&cgroup);
+        unit.start();
+        unit.serves();
+    }
+}
+
+#[test]
+#[ignore = "for the machines of the test `vm`"]
+fn it_comes_back_after_a_reboot() {
+    let unit = Unit::new("reboots", 18009, "");
+    if std::env::var_os("WATT_VM_RESTARTED").is_none() {
+        unit.order(&["enable", "--now"]);
+        unit.serves();
+        // See tests/vm/inside.
+        fs::write("/var/lib/vm/restart", "").expect("root may");
+        ok("systemctl", &["reboot"]);
+        loop {
+            thread::park();
+        }
+    }
+    unit.becomes("ActiveState", "active");
+    unit.serves();
+    assert_eq!(unit.property("NRestarts"), "0");
+}
+
+#[test]
+#[ignore = "for the machines of the test `vm`"]
+fn a_service_that_takes_too_much_memory_is_in_the_journal_with_numbers() {
+    let more = "  hog:
+    command: [python3, -c, 'x = b\"x\" * (200 << 20)']
+    listen: none
+    restart: never
+    limits: { memory: 48M }
+";
+    let unit = Unit::new("hungry", 18010, more);
+    unit.start();
+    let worker = unit.serves();
+    let killed = wait("the journal has it", || {
+        let found = unit.journal(&["WATT_SERVICE=hog", "WATT_EVENT=oom"]);
+        found.into_iter().next().ok_or_else(|| format!("{:?}", unit.journal(&["WATT_SERVICE=hog"])))
+    });
+    let message = killed["MESSAGE"].as_str().unwrap_or_default();
+    assert!(message.contains("48"), "{killed}");
+    assert_eq!(killed["WATT_APP"], "hungry", "{killed}");
+    assert_eq!(unit.worker(), worker);
+    assert_eq!(unit.property("ActiveState"), "active");
+}
+
+#[test]
+#[ignore = "for the machines of the test `vm`"]
+fn a_credential_of_the_unit_is_a_secret_of_a_service() {
+    let more = "    secrets: [password]
+  shows:
+    command: [sh, -c, 'cat $CREDENTIALS_DIRECTORY/password; sleep 1000']
+    listen: none
+    secrets: [password]
+secrets: { password: { credential: password } }
+";
+    let unit = Unit::new("secret", 18011, more);
+    fs::write(unit.dir().join("credential"), "open sesame\n").expect("root may");
+    unit.drop_in(&format!("[Service]\nLoadCredential=password:{}/credential\n", unit.dir().display()));
+    unit.start();
+    unit.serves();
+    wait("the service has said it", || {
+        let said = unit.journal(&["WATT_SERVICE=shows"]);
+        if said.iter().any(|line| line["MESSAGE"] == "open sesame") {
+            Ok(())
+        } else {
+            Err(format!("{said:?}"))
+        }
+    });
+}
+
+#[test]
+#[ignore = "for the machines of the test `vm`"]
+fn an_ordinary_user_has_units_as_well() {
+    let unit = Unit::of(Manager::User, "own", 18012, "    limits: { memory: 64M, pids: 30 }\n");
+    unit.start();
+    let (worker, spawner) = (unit.serves(), unit.role("spawner_pid"));
+    let web = unit.web();
+    assert!(!web["unenforced"].to_string().contains("memory"), "{web}");
+    kill("KILL", unit.role("daemon_pid"));
+    wait("there is another daemon", || match &unit.status()["supervisor"]["daemon_restarts"] {
+        restarts if *restarts == 1 => Ok(()),
+        restarts => Err(restarts.to_string()),
+    });
+    assert_eq!(unit.serves(), worker);
+    kill("KILL", spawner);
+    unit.becomes("NRestarts", "1");
+    unit.serves();
+    let cgroup = unit.property("ControlGroup");
+    unit.order(&["stop"]);
+    unit.is_gone(&cgroup);
+}
+
+#[test]
+#[ignore = "for the machines of the test `vm`"]
+fn an_upgrade_leaves_what_runs_alone_and_a_purge_leaves_nothing() {
+    install();
+    let unit = Unit::new("upgraded", 18013, "");
+    unit.start();
+    let (worker, spawner) = (unit.serves(), unit.role("spawner_pid"));
+    install();
+    assert_eq!((unit.serves(), unit.role("spawner_pid")), (worker, spawner));
+    assert_eq!(unit.property("NRestarts"), "0");
+
+    let cgroup = unit.property("ControlGroup");
+    let files = ok("dpkg", &["--listfiles", "watt"]);
+    ok("dpkg", &["--remove", "watt"]);
+    wait("what ran has ended", || match Path::new("/sys/fs/cgroup").join(cgroup.trim_start_matches('/')) {
+        left if left.exists() => Err(left.display().to_string()),
+        _ => Ok(()),
+    });
+    assert!(unit.dir().exists(), "the configuration is the operator's");
+    fs::remove_dir_all(unit.dir()).expect("root may");
+    ok("dpkg", &["--purge", "watt"]);
+    let ours = files.lines().filter(|file| file.contains("watt") && Path::new(file).exists());
+    let left: Vec<&str> = ours
+        .chain(["/var/lib/watt", "/run/watt", "/etc/watt"])
+        .filter(|file| Path::new(file).exists())
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
