@@ -159,7 +159,7 @@ fn connections_wait_while_the_unit_is_restarted() {
                     true => Err(proxy.clone()),
                 });
                 assert!(
-                    link(&format!("{worker}/cwd")) != "",
+                    !link(&format!("{worker}/cwd")).is_empty(),
                     "which it began with, before its service has ended"
                 );
             } else {
