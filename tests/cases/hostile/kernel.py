@@ -278,7 +278,14 @@ def device_disk():
 @attack
 def device_memory():
     """opens the host's memory"""
-    return first([lambda path=path: opened(path) for path in ("/dev/port", "/dev/mem", "/proc/kcore")])
+    def content(path):
+        # What is covered can be opened, and is nothing.
+        with open(path, "rb", buffering=0) as file:
+            if not file.read(1):
+                raise Contained("it is empty")
+        return "read"
+
+    return first([lambda path=path: content(path) for path in ("/dev/port", "/dev/mem", "/proc/kcore")])
 
 
 @attack

@@ -1,13 +1,10 @@
 //! docs/hostile.md: its text, and what a kept one says.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
-};
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use watt_tests::User;
 
-use super::{Attack, SETTINGS, Setting, Table, Verdict, successes};
+use super::{Attack, Kept, SETTINGS, Setting, Table, Verdict, machines, successes};
 
 /// Why an attack that succeeds in some sandbox does so.
 pub(super) fn reason(attack: &str) -> Option<&'static str> {
@@ -31,6 +28,8 @@ const REASONS: &[(&str, &str)] = &[
         "memory-write-execute",
         "just-in-time compilers do: `memory_deny_write_execute: true` where there is none",
     ),
+    ("neighbour-signal", NO_SCOPES),
+    ("supervisor-signal", NO_SCOPES),
     ("neighbour-priority", SAME_USER),
     ("neighbour-limits", SAME_USER),
     ("neighbour-oom-score", SAME_USER),
@@ -56,9 +55,11 @@ const REASONS: &[(&str, &str)] = &[
 const BROWSERS: &str = "the sandboxes of browsers make them, and what is dangerous in one is refused there, too \
     (`mount-in-user-namespace`): `restrict_namespaces: true`";
 const SAME_USER: &str = "the kernel lets processes of one user do this, with systemd as well: `private_pids: true`, or a user for each service";
+const NO_SCOPES: &str =
+    "only before Linux 6.12, whose Landlock is the first to hold signals: `private_pids: true`";
 const NO_CGROUP: &str = "only where an ordinary user has no cgroup delegated, as on this host: `wattctl doctor` tells how to get one";
 
-fn title(setting: Setting) -> String {
+pub(super) fn title(setting: Setting) -> String {
     let user = match setting.user {
         User::Root => "root",
         User::Ordinary => "user",
@@ -66,8 +67,8 @@ fn title(setting: Setting) -> String {
     format!("{} {user}", setting.profile)
 }
 
-/// The page of these results.
-pub(super) fn write(attacks: &[Attack], table: &Table) -> String {
+/// The page of these results, and of those in machines.
+pub(super) fn write(attacks: &[Attack], table: &Table, machines: &str) -> String {
     let mut page = String::from(INTRODUCTION);
     let groups: BTreeSet<&str> = attacks.iter().map(|attack| &*attack.group).collect();
     for group in groups {
@@ -86,13 +87,23 @@ pub(super) fn write(attacks: &[Attack], table: &Table) -> String {
             let _ = writeln!(page, "| `{}` | {} | {} |", attack.name, attack.what, cells.join(" | "));
         }
     }
-    page += "\n## What is not contained, and why\n\n";
-    let succeeded: BTreeSet<String> = successes(table).map(|(attack, _, _)| attack).collect();
-    for attack in succeeded {
-        let _ = writeln!(page, "- `{attack}`: {}", reason(&attack).unwrap_or("nobody knows"));
-    }
-    page
+    page += machines;
+    let succeeded = successes(table, false).map(|(attack, _, _)| attack).collect();
+    page + &reasons(succeeded, &machines::successes(machines))
 }
+
+/// The part of the page that says why.
+pub(super) fn reasons(mut succeeded: BTreeSet<String>, in_machines: &BTreeSet<String>) -> String {
+    succeeded.extend(in_machines.iter().cloned());
+    let mut part = format!("{REASONS_TITLE}\n");
+    for attack in succeeded {
+        let _ = writeln!(part, "- `{attack}`: {}", reason(&attack).unwrap_or("nobody knows"));
+    }
+    part
+}
+
+/// Where [`reasons`] begin.
+pub(super) const REASONS_TITLE: &str = "\n## What is not contained, and why\n";
 
 fn group_name(group: &str) -> &str {
     match group {
@@ -119,8 +130,8 @@ something succeeds that is contained here, on a host that can do all of the sand
 ";
 
 /// Which attacks a page has as contained, by their setting.
-pub(super) fn read(page: &str) -> BTreeMap<(String, Setting), bool> {
-    let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
+pub(super) fn read(page: &str) -> Kept {
+    let rows = machines::before(page).lines().filter_map(|line| line.strip_prefix("| `"));
     let cells = rows.flat_map(|row| {
         let mut cells = row.trim_end_matches(" |").split(" | ");
         let name = cells.next().unwrap_or_default().trim_end_matches('`').to_owned();

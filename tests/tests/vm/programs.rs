@@ -67,7 +67,7 @@ impl Programs {
         let copy = content.join("repository");
         fs::create_dir(&copy).map_err(cannot)?;
         run(Command::new("cp")
-            .args(["-r", "--parents", "tests/cases"])
+            .args(["-r", "--parents", "tests/cases", "docs/hostile.md"])
             .arg(&copy)
             .current_dir(repository()))?;
         strip(&wattctl(), &content.join("wattctl"))?;
