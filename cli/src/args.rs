@@ -85,6 +85,8 @@ pub enum Command {
     Inspect(Inspect),
     /// Show limits, with what they bound and did, or change them
     Limits(Limits),
+    /// Show how exposed each service leaves the host and its neighbours, and the switch that would lower that most
+    Audit(Audit),
     /// Show what happened
     Events(Events),
     /// Send a request to a service, over the mesh
@@ -225,6 +227,30 @@ pub struct LimitsSet {
 fn key_value(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("write it as LIMIT=VALUE, such as memory=1G")?;
     Ok((key.to_owned(), value.to_owned()))
+}
+
+/// `audit`
+#[derive(Debug, Args)]
+pub struct Audit {
+    /// Services by name: each is shown with every check and what it can do. Without, all are, in a line each
+    #[arg(value_name = "SERVICE", add = ArgValueCompleter::new(complete::services))]
+    pub services: Vec<String>,
+    /// The running application's name
+    #[arg(short, long, value_name = "NAME", add = ArgValueCompleter::new(complete::apps))]
+    pub app: Option<String>,
+    /// Look at this configuration alone (the file, or its folder) and not at what runs
+    #[arg(long, value_name = "PATH", conflicts_with = "app")]
+    pub file: Option<PathBuf>,
+    /// Fail when a service is more exposed than this, 0.0 to 10.0
+    #[arg(long, value_name = "EXPOSURE", value_parser = exposure)]
+    pub threshold: Option<f64>,
+    #[command(flatten)]
+    pub print: Print,
+}
+
+fn exposure(text: &str) -> Result<f64, String> {
+    let number: Option<f64> = text.parse().ok().filter(|number| (0.0..=10.0).contains(number));
+    number.ok_or_else(|| "write a number from 0.0 (nothing is open) to 10.0".to_owned())
 }
 
 /// `events`

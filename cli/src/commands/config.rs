@@ -56,6 +56,13 @@ fn refused(report: Report, json: bool) -> Failure {
 
 /// Finds, reads and checks the configuration that `from` (or the current folder) leads to. Errors are printed, all of them.
 pub fn load(from: Option<&Path>, json: bool) -> Result<Config, Failure> {
+    let config = load_alone(from, json)?;
+    let host = watt_config::check_host(&config);
+    if host.is_empty() { Ok(config) } else { Err(refused(host, json)) }
+}
+
+/// The same without a look at the host, on which it may never run.
+pub fn load_alone(from: Option<&Path>, json: bool) -> Result<Config, Failure> {
     let start = match from {
         Some(path) => path.to_owned(),
         None => current_dir()?,
@@ -65,9 +72,7 @@ pub fn load(from: Option<&Path>, json: bool) -> Result<Config, Failure> {
     })?;
     let refused = |report: watt_config::Report| refused(report, json);
     let sources = Sources::read(&file, environment()).map_err(refused)?;
-    let config = watt_config::parse(&sources).map_err(refused)?;
-    let host = watt_config::check_host(&config);
-    if host.is_empty() { Ok(config) } else { Err(refused(host)) }
+    watt_config::parse(&sources).map_err(refused)
 }
 
 /// The environment as text; variables that are not UTF-8 cannot be named in a configuration and are left out.

@@ -1,5 +1,6 @@
 //! The operator's commands, one file each: ask, then print.
 
+pub mod audit;
 pub mod completion;
 pub mod config;
 pub mod doctor;

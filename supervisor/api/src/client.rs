@@ -21,8 +21,8 @@ use thiserror::Error;
 use tokio::net::UnixStream;
 
 use crate::control::{
-    Event, Inspect, Limits, LimitsChange, LimitsChanged, LogLine, Outcome, Problem, Selection, Shutdown,
-    Status,
+    Audit, Event, Inspect, Limits, LimitsChange, LimitsChanged, LogLine, Outcome, Problem, Selection,
+    Shutdown, Status,
 };
 
 /// The largest reply that is read, in bytes: the status of ten thousand workers has room.
@@ -144,6 +144,16 @@ impl Client {
     /// Limits, with what they bound and did.
     pub async fn limits(&self) -> Result<Limits, Error> {
         self.ask("/v1/limits").await
+    }
+
+    /// How exposed services leave everything else: these, or all. `full` is every check and fact.
+    pub async fn audit(&self, services: &[String], full: bool) -> Result<Audit, Error> {
+        let mut parameters = Parameters::default();
+        for service in services {
+            parameters.add("service", Some(service));
+        }
+        parameters.add("full", full.then_some(true));
+        self.ask(&format!("/v1/audit{}", parameters.0)).await
     }
 
     /// Changes limits of a service, in place.

@@ -5,6 +5,7 @@
 //! | GET /v1/status | the whole application | [`Status`] |
 //! | GET /v1/services/{service} | one service, with its effective configuration | [`Inspect`] |
 //! | GET /v1/limits | limits, with what they bound and did | [`Limits`] |
+//! | GET /v1/audit?service=A&service=B&full=true | how exposed services leave everything else | [`Audit`] |
 //! | POST /v1/limits/{service} | with [`LimitsChange`]; changes limits in place | [`LimitsChanged`] |
 //! | POST /v1/start, /v1/stop, /v1/restart | with [`Selection`]; returns when done | [`Outcome`] |
 //! | POST /v1/await | with [`Selection`]; returns when they are ready, or not going to be | [`Outcome`] |
@@ -19,10 +20,14 @@
 //! event of kind `skipped`. Of logs, `since` is a time, `after` the `seq` of the last line that is known already, and
 //! `tail` how many of the last lines of the past (10,000 at most; all that is kept, when it is left out).
 
+mod audit;
+
 use std::{collections::BTreeMap, path::PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use self::audit::{Audit, AuditBasis, AuditCheck, AuditFact, AuditState, AuditStep, AuditedService};
 
 /// The application as it is now.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -28,7 +28,12 @@ mod source;
 mod tree;
 mod words;
 
-use watt_core::{ServiceId, plan::Plan};
+use watt_core::{
+    ServiceId,
+    plan::{EgressRule, Plan},
+};
+
+use scalar::Scalar as _;
 
 pub use change::{LimitChanges, written_limits};
 pub use find::{FILE_NAMES, FindError, find};
@@ -75,6 +80,11 @@ fn read(sources: &Sources, shows: bool) -> Result<Config, Report> {
         }
         _ => Err(Report::new(files, problems)),
     }
+}
+
+/// A destination as `egress.allow` has it; `None` when it is none.
+pub fn destination(text: &str) -> Option<EgressRule> {
+    EgressRule::parse(text).ok()
 }
 
 impl Config {

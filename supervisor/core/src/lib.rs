@@ -3,6 +3,7 @@
 //! Nothing here reads a clock, a file, a socket or the environment, and nothing here starts anything. Time and
 //! events come in, effects go out; the daemon performs them (ARCHITECTURE.md, "watt-core").
 
+pub mod audit;
 pub mod fleet;
 pub mod names;
 pub mod plan;

@@ -160,8 +160,9 @@ impl Cgroups {
         if limits.service != cgroup::Limits::default() {
             let service = self.tree.as_ref().map(|tree| tree.service(worker.service.as_str()));
             let missing = self.set(&service.unwrap_or_default(), &limits.service);
-            unenforced
-                .extend(words::unenforced(&missing).into_iter().map(|line| format!("limits_total: {line}")));
+            unenforced.extend(
+                words::unenforced(&missing).into_iter().map(|line| format!("{}{line}", words::OF_TOTAL)),
+            );
         }
         let mut missing = of_worker(group.set_limits(&limits.worker), self.pids_by_rlimit, AT_START);
         missing.append(&mut unenforced);
@@ -242,7 +243,7 @@ fn of_worker(mut unenforced: Vec<Unenforced>, pids_by_rlimit: bool, how: &str) -
 }
 
 fn of_total(unenforced: &[Unenforced]) -> Vec<String> {
-    words::unenforced(unenforced).into_iter().map(|line| format!("limits_total: {line}")).collect()
+    words::unenforced(unenforced).into_iter().map(|line| format!("{}{line}", words::OF_TOTAL)).collect()
 }
 
 /// The limits that hold for a worker.

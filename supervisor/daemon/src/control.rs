@@ -5,9 +5,10 @@
 //!
 //! - `server` accepts, has `roles` find out who it is, and hands requests to `routes`, the one table of what there is and of what
 //!   role it takes.
-//! - Each resource is a file: `status`, `services`, `operations`, `limits`, `events`, `logs`, `openapi`.
+//! - Each resource is a file: `status`, `services`, `operations`, `limits`, `audit`, `events`, `logs`, `openapi`.
 //! - `request` reads what came, `body` writes what goes, and `problem` is the one place where errors become replies.
 
+mod audit;
 mod body;
 mod command;
 mod events;

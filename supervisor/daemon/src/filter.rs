@@ -73,6 +73,11 @@ pub fn programs(sandbox: &Sandbox) -> Result<Arc<[Vec<u8>]>, FilterError> {
     Ok(programs)
 }
 
+/// Whether there are programs for this processor.
+pub fn is_possible() -> bool {
+    Architecture::native().is_some()
+}
+
 fn make(switches: &Switches, architecture: Option<Architecture>) -> Result<Programs, FilterError> {
     if *switches == Switches::default() {
         return Ok(Arc::new([]));

@@ -3,6 +3,7 @@
 
 pub(crate) mod accounts;
 mod environment;
+mod in_force;
 mod mounts;
 mod rlimits;
 mod sandbox;
@@ -18,9 +19,13 @@ use watt_core::{
 use watt_exec::plan::{LaunchPlan, PrivateNetwork};
 use watt_spawner::protocol::Address;
 
-use self::accounts::{Account, Accounts, Unknown};
+use self::accounts::{Accounts, Unknown};
 pub use self::sandbox::Abilities;
 use self::sandbox::Walls;
+pub(crate) use self::{
+    in_force::{in_force, missing},
+    sandbox::LANDLOCK_WITH_SCOPES,
+};
 
 use crate::{
     life,
@@ -111,26 +116,6 @@ pub fn network(service: &Service, host: &Host) -> Network {
 pub fn needs_host_port(service: &Service, host: &Host) -> bool {
     let chosen_by_us = matches!(service.listen, Listen::Auto | Listen::Port(None));
     chosen_by_us && network(service, host) == Network::Host
-}
-
-/// What the configuration asks for and this host does not do, in words.
-pub(crate) fn missing(service: &Service, host: &Host, account: Option<&Account>) -> Vec<String> {
-    let walls = Walls::of(service, host, account);
-    let network = (self::network(service, host) != service.network).then_some("network: private");
-    let (_, scheduling) = scheduling::of(&service.scheduling, host);
-    let network = network.into_iter().map(str::to_owned);
-    let walls = walls.missing.iter().map(|switch| format!("sandbox: {switch}"));
-    let scheduling = scheduling.iter().map(|key| format!("scheduling: {key}"));
-    let all = network.chain(walls).chain(scheduling);
-    let mut missing: Vec<String> = all.map(|what| format!("{what} is not available on this host")).collect();
-    if !service.secrets.is_empty() && !host.bind_files {
-        missing
-            .push("secrets: files in the runtime folder, which others of the same user can read".to_owned());
-    }
-    if self::network(service, host) == Network::Host && service.egress.allow.is_some() {
-        missing.push("egress.allow: nothing is filtered on the host's network".to_owned());
-    }
-    missing
 }
 
 /// Names of a worker's sockets at the spawner.

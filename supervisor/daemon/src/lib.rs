@@ -15,7 +15,7 @@
 //! - `app` is the loop; `news` (what others say), `operate` (what operators ask) and `perform` (what `watt-core` wants) are
 //!   its hands.
 //! - `unit` tells a service manager how it goes.
-//! - `launch`, `filter`, `addresses`, `places`, `snapshot`, `status`, `record` are pure: the same facts give the same answer.
+//! - `audit`, `launch`, `filter`, `addresses`, `places`, `snapshot`, `status`, `record` are pure: the same facts give the same answer.
 
 #![forbid(unsafe_code)]
 
@@ -47,6 +47,7 @@ mod unit;
 mod usage;
 
 pub mod addresses;
+pub mod audit;
 pub mod control;
 pub mod doctor;
 pub mod events;

@@ -39,6 +39,7 @@ impl App {
             Command::Status { reply } => self.status(reply),
             Command::Inspect { service, reply } => self.inspect(&service, reply),
             Command::Limits { reply } => self.limits(reply),
+            Command::Audit { services, full, reply } => self.audit(services, full, reply),
             Command::ChangeLimits { service, change, reply } => self.change_limits(&service, change, reply),
             Command::Await { services, reply } => self.wait_for(services, reply),
             Command::Start { services, reply } => self.operate(services, Goal::Up, Request::Start, reply),
@@ -86,7 +87,7 @@ impl App {
         self.unsettle();
     }
 
-    fn select(&self, services: Services) -> Result<Selection, Refusal> {
+    pub(crate) fn select(&self, services: Services) -> Result<Selection, Refusal> {
         let named = match services {
             Services::All => return Ok(Selection::All),
             Services::Named(named) => named,

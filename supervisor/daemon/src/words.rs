@@ -7,7 +7,7 @@ use watt_core::{
     sandbox::Profile,
     worker::ExitCause,
 };
-use watt_os::cgroup::{Reason, Unenforced};
+use watt_os::cgroup::{LimitName, Reason, Unenforced};
 
 /// An exit as people read it: `exit 3`, `signal 9 (KILL)`, `oom (limit 512M)`, `start timeout (30s)`. The timeout is
 /// the service's.
@@ -123,6 +123,9 @@ pub fn times(failures: u32, within: Duration) -> String {
     }
 }
 
+/// How a line begins that is about all workers of a service together.
+pub(crate) const OF_TOTAL: &str = "limits_total: ";
+
 /// The limits that are not enforced, a line for each reason: `memory, cpu (no cgroup can be made here)`.
 pub(crate) fn unenforced(limits: &[Unenforced]) -> Vec<String> {
     let mut lines: Vec<(&Reason, String)> = Vec::new();
@@ -133,6 +136,12 @@ pub(crate) fn unenforced(limits: &[Unenforced]) -> Vec<String> {
         }
     }
     lines.into_iter().map(|(reason, names)| format!("{names} ({reason})")).collect()
+}
+
+/// Whether such a line is about this limit.
+pub(crate) fn is_about(line: &str, limit: LimitName) -> bool {
+    let names = line.split_once(" (").map_or("", |(names, _)| names);
+    names.split(", ").any(|name| name == limit.to_string())
 }
 
 /// An error with all its causes in one line.

@@ -2,7 +2,7 @@
 //! client that has gone away leaves a closed channel, and what it started goes on.
 
 use tokio::sync::oneshot;
-use watt_api::control::{Inspect, Limits, LimitsChange, LimitsChanged, Outcome, Status};
+use watt_api::control::{Audit, Inspect, Limits, LimitsChange, LimitsChanged, Outcome, Status};
 use watt_core::{ServiceId, plan::Role};
 
 /// Where an answer goes. Sending fails when the client has gone, which is none of the loop's business.
@@ -39,6 +39,15 @@ pub enum Command {
     Limits {
         /// The answer.
         reply: Reply<Limits>,
+    },
+    /// How exposed services leave everything else. Always legal.
+    Audit {
+        /// Which.
+        services: Services,
+        /// Every check and fact, not the scores alone.
+        full: bool,
+        /// The answer.
+        reply: Reply<Box<Audit>>,
     },
     /// Change limits of a service in place. Legal at any time.
     ChangeLimits {

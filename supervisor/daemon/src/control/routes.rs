@@ -3,12 +3,12 @@
 use hyper::{Method, Request, Response, body::Incoming};
 use schemars::{Schema, SchemaGenerator};
 use watt_api::control::{
-    Event, Inspect, Limits, LimitsChange, LimitsChanged, LogLine, Outcome, Selection, Shutdown, Status,
+    Audit, Event, Inspect, Limits, LimitsChange, LimitsChanged, LogLine, Outcome, Selection, Shutdown, Status,
 };
 use watt_core::plan::Role;
 
 use super::{
-    Control,
+    Control, audit,
     body::Reply,
     events, limits, logs, openapi,
     operations::{self, Order},
@@ -24,6 +24,7 @@ pub(super) enum Action {
     Status,
     Inspect,
     Limits,
+    Audit,
     ChangeLimits,
     Order(Order),
     Shutdown,
@@ -115,6 +116,24 @@ pub(super) const ROUTES: &[Route] = &[
         query: &[],
         body: None,
         reply: Content::One(SchemaGenerator::subschema_for::<Limits>),
+    },
+    Route {
+        method: "GET",
+        path: "/v1/audit",
+        action: Action::Audit,
+        role: Role::View,
+        id: "audit",
+        summary: "How exposed each service leaves everything else, and what would lower that",
+        query: &[
+            parameter(
+                "service",
+                Kind::Names,
+                "Of this service; may be given several times. All, when left out",
+            ),
+            parameter("full", Kind::Flag, "With every check, and what each service can and cannot do"),
+        ],
+        body: None,
+        reply: Content::One(SchemaGenerator::subschema_for::<Audit>),
     },
     Route {
         method: "POST",
@@ -244,6 +263,7 @@ pub(super) async fn answer(
         Action::Status => status::get(control).await,
         Action::Inspect => services::get(control, &segment.unwrap_or_default()).await,
         Action::Limits => limits::get(control).await,
+        Action::Audit => audit::get(control, &query).await,
         Action::ChangeLimits => {
             limits::change(control, &segment.unwrap_or_default(), request.into_body()).await
         }

@@ -107,6 +107,16 @@ impl Cgroups {
         self.refused.is_some() || self.missing.contains_key(&LimitName::Pids)
     }
 
+    /// Whether a limit holds here.
+    pub(crate) fn enforce(&self, limit: LimitName) -> bool {
+        self.refused.is_none() && !self.missing.contains_key(&limit)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn all_enforced() -> Cgroups {
+        Cgroups { mode: Mode::Unified, refused: None, missing: BTreeMap::new(), no_pressure: None }
+    }
+
     pub(crate) fn none(mode: Mode, reason: String) -> Cgroups {
         let no_pressure = Some("no cgroup can be made here".to_owned());
         Cgroups { mode, refused: Some(reason), missing: BTreeMap::new(), no_pressure }

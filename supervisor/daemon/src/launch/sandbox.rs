@@ -18,7 +18,7 @@ use super::{Host, accounts::Account};
 use crate::filter;
 
 /// The first ABI of Landlock that knows signals and abstract sockets (landlock(7)).
-const LANDLOCK_WITH_SCOPES: u32 = 6;
+pub(crate) const LANDLOCK_WITH_SCOPES: u32 = 6;
 
 /// Which walls this host can put around a worker.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -180,6 +180,20 @@ fn domain(personality: Personality) -> u32 {
     }
 }
 
+/// The switches of a sandbox that this host can do.
+pub(super) fn in_force(sandbox: &Arc<Sandbox>, host: &Host) -> Arc<Sandbox> {
+    let mut left = Left { sandbox: Arc::clone(sandbox), missing: Vec::new() };
+    left.files(host);
+    left.namespaces(host);
+    if !host.walls.seccomp || !filter::is_possible() {
+        left.no_filters(host);
+    }
+    left.landlock(host);
+    left.rights(host);
+    left.account(host);
+    left.sandbox
+}
+
 fn bit(capability: Capability) -> u64 {
     1 << capability.number()
 }
@@ -273,6 +287,26 @@ impl Left {
                 self.missing.push("system_calls, address_families and what else is a filter of system calls");
                 Arc::new([])
             }
+        }
+    }
+
+    /// Takes out what is a filter and nothing else. Modules, log and clock are held by capabilities as well.
+    fn no_filters(&mut self, host: &Host) {
+        let sandbox = Arc::make_mut(&mut self.sandbox);
+        sandbox.system_calls = None;
+        sandbox.address_families = None;
+        sandbox.restrict_namespaces = None;
+        let switches = [
+            &mut sandbox.restrict_realtime,
+            &mut sandbox.restrict_suid_sgid,
+            &mut sandbox.memory_deny_write_execute,
+            &mut sandbox.lock_personality,
+        ];
+        switches.into_iter().for_each(|switch| *switch = false);
+        if !host.walls.capabilities {
+            sandbox.protect_kernel_modules = false;
+            sandbox.protect_kernel_logs = false;
+            sandbox.protect_clock = false;
         }
     }
 
