@@ -46,6 +46,8 @@ pub struct Sandbox {
     pub private_ipc: bool,
     /// A cgroup namespace of its own: the worker's cgroup looks like the root.
     pub private_cgroup: bool,
+    /// A user namespace of its own, in which its user and group are themselves and all others nobody (`PrivateUsers=`).
+    pub private_users: bool,
     /// A session keyring of its own (keyctl(2)), so that no key of another service is seen.
     pub private_keyring: bool,
     /// Paths in other places, in this order, after all of the above.
@@ -346,6 +348,7 @@ impl Sandbox {
             private_pids: false,
             private_ipc: false,
             private_cgroup: false,
+            private_users: false,
             private_keyring: false,
             paths: Vec::new(),
             user: User::Same,

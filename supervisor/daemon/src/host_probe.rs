@@ -60,6 +60,7 @@ pub(crate) fn host(probe: Option<&Probe>, app: &AppName, uid: u32) -> Host {
             landlock: probe.and_then(|probe| probe.landlock.clone().ok()).unwrap_or(0),
             seccomp: works(|probe| &probe.seccomp),
             change_user: is_root && works(|probe| &probe.change_user),
+            user_namespace: bind_files && works(|probe| &probe.user_namespace),
             capabilities: namespaced(|probe| &probe.capabilities),
         },
     }

@@ -210,7 +210,8 @@ impl Launcher<'_> {
         let needs_namespaces = launch.network.is_some()
             || !launch.mounts.is_empty()
             || launch.namespaces != Default::default()
-            || launch.capabilities.is_some();
+            || launch.capabilities.is_some()
+            || walls.sandbox.private_users;
         launch.user_namespace = host.user_namespace && needs_namespaces;
         Ok(Launch { plan: launch, listeners, pass, accepts, owner, credentials })
     }

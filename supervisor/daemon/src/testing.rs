@@ -38,6 +38,7 @@ pub(crate) const HOST: Host = Host {
         landlock: 7,
         seccomp: true,
         change_user: true,
+        user_namespace: true,
         capabilities: true,
     },
 };

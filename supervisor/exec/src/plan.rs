@@ -77,6 +77,9 @@ pub struct LaunchPlan {
     pub mounts: Vec<Mount>,
     /// Whom to become.
     pub identity: Option<Identity>,
+    /// Be, as that user, in a user namespace of its own, in which the user and its group are mapped to themselves. Of the caller's
+    /// capabilities none reaches out of it. For root; where there is `user_namespace`, that is it.
+    pub private_users: bool,
     /// Which capabilities are left; `None` changes nothing.
     pub capabilities: Option<Capabilities>,
     /// Have an empty session keyring of its own, which leads to no other (keyctl(2), KEYCTL_JOIN_SESSION_KEYRING).
@@ -413,7 +416,7 @@ pub struct Ended {
 /// What this host allows the spawner's user. `Err` carries the step and the error number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Probe {
-    /// A user namespace; tried for ordinary users only.
+    /// A user namespace.
     pub user_namespace: Result<(), Failure>,
     /// A network namespace with loopback up and a listener on port 80.
     pub network_namespace: Result<(), Failure>,

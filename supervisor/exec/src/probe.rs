@@ -1,6 +1,6 @@
 //! What this host allows, found out by trying: kernels, sysctls, AppArmor and containers refuse the same things in many ways.
 //!
-//! One throw-away process tries everything in turn, and a second one what only the init of a PID namespace can. What needs
+//! One throw-away process tries everything in turn, and others what only the init of a PID namespace can, and root's user namespace. What needs
 //! a namespace is only tried inside it: a redirection that failed to get its namespace must not reach the host's network.
 
 use std::{net::Ipv4Addr, path::Path};
@@ -51,7 +51,8 @@ type Answer = Result<(), Failure>;
 /// Tries everything. Leaves this process in whatever it could enter.
 pub(crate) fn probe() -> Probe {
     let user_namespace = match geteuid().is_root() {
-        true => Ok(()),
+        // What is tried here is to belong to the namespaces of the host.
+        true => in_child(|| user_namespace::enter_new().map_err(|error| error.errno)),
         false => named("user_namespace", user_namespace::enter_new()),
     };
     let network_namespace = named("network", enter_network());
@@ -150,6 +151,26 @@ fn read_only_root() -> [Mount; 3] {
     ]
 }
 
+/// Tries something in a process of its own, which ends with an error number.
+fn in_child(attempt: impl FnOnce() -> Result<(), i32>) -> Answer {
+    let child = match process::fork().about("fork") {
+        Ok(Forked::Child) => std::process::exit(attempt().err().unwrap_or(0)),
+        Ok(Forked::Parent(child)) => Pid::from_raw(child.cast_signed()),
+        Err(error) => return named("user_namespace", Err(error)),
+    };
+    match exit_status(child) {
+        0 => Ok(()),
+        errno => named("user_namespace", Err(StepError { object: "user namespace".to_owned(), errno })),
+    }
+}
+
+fn exit_status(child: Pid) -> i32 {
+    match waitpid(child, None) {
+        Ok(WaitStatus::Exited(_, status)) => status,
+        Ok(_) | Err(_) => Errno::ECHILD as i32,
+    }
+}
+
 /// Tries what only the init of a PID namespace can, as one: being it, and having a /proc of it.
 fn as_init(mounts: &Answer) -> (Answer, Answer) {
     let made = namespace::enter_new(Kind::Pid).and_then(|()| process::fork()).about("PID namespace");
@@ -161,10 +182,7 @@ fn as_init(mounts: &Answer) -> (Answer, Answer) {
             return (refused.clone(), refused);
         }
     };
-    let errno = match waitpid(init, None) {
-        Ok(WaitStatus::Exited(_, errno)) => errno,
-        Ok(_) | Err(_) => Errno::ECHILD as i32,
-    };
+    let errno = exit_status(init);
     let answer = if errno == 0 { Ok(()) } else { Err(StepError { object: "/proc".to_owned(), errno }) };
     (Ok(()), mounts.clone().and_then(|()| named("mounts", answer)))
 }

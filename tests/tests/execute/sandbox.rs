@@ -12,10 +12,11 @@ use crate::{
 };
 
 /// Switches that are called the same but for the spelling.
-const SWITCHES: [(&str, &str); 9] = [
+const SWITCHES: [(&str, &str); 10] = [
     ("NoNewPrivileges", "no_new_privileges"),
     ("PrivateDevices", "private_devices"),
     ("PrivateTmp", "private_tmp"),
+    ("PrivateUsers", "private_users"),
     ("ProtectClock", "protect_clock"),
     ("ProtectControlGroups", "protect_control_groups"),
     ("ProtectKernelLogs", "protect_kernel_logs"),
@@ -35,10 +36,11 @@ const PATHS: [(&str, &str); 6] = [
 ];
 
 /// All settings that are read here.
-pub(crate) const KEYS: [&str; 29] = [
+pub(crate) const KEYS: [&str; 30] = [
     "NoNewPrivileges",
     "PrivateDevices",
     "PrivateTmp",
+    "PrivateUsers",
     "ProtectClock",
     "ProtectControlGroups",
     "ProtectKernelLogs",

@@ -34,7 +34,7 @@ const WITHOUT_MEANING: [&str; 6] =
     ["Type", "Description", "ConditionKernelVersion", "SystemCallArchitectures", "ExecStop", "ExecStopPost"];
 
 /// Settings that watt has nothing for.
-const NOT_IN_WATT: [(&str, &str); 7] = [
+const NOT_IN_WATT: [(&str, &str); 6] = [
     ("ExecCondition", "watt has no command that decides whether a service starts"),
     ("RootDirectory", "watt changes what is seen of the host's root, and has no other one"),
     (
@@ -46,7 +46,6 @@ const NOT_IN_WATT: [(&str, &str); 7] = [
         "a service has one `$STATE_DIRECTORY`, and systemd's layout of `/var/lib/private` is not watt's",
     ),
     ("RuntimeDirectory", "watt makes no folders in `/run`"),
-    ("PrivateUsers", "watt makes a user namespace only for an ordinary user, who needs one"),
     ("StandardOutput", "what a service writes goes to watt's logs"),
 ];
 

@@ -47,7 +47,7 @@ macro_rules! switches {
 
 type Switch = (&'static str, fn(&Sandbox) -> bool, fn(&mut Sandbox, bool));
 
-const SWITCHES: [Switch; 20] = switches![
+const SWITCHES: [Switch; 21] = switches![
     required,
     no_new_privileges,
     private_tmp,
@@ -62,6 +62,7 @@ const SWITCHES: [Switch; 20] = switches![
     private_pids,
     private_ipc,
     private_cgroup,
+    private_users,
     private_keyring,
     restrict_realtime,
     restrict_suid_sgid,

@@ -77,6 +77,10 @@ pub(crate) static SANDBOX: Table = Table {
         switch("private_pids", "A PID namespace of its own: no process of others is seen."),
         switch("private_ipc", "System V IPC and POSIX message queues of its own."),
         switch("private_cgroup", "A cgroup namespace of its own: its cgroup looks like the root."),
+        switch(
+            "private_users",
+            "A user namespace of its own: its user and group are themselves there, and all others nobody. Its capabilities hold over what it makes, and over nothing of the host's: no port below 1024, no other owner for a file.",
+        ),
         switch("private_keyring", "A session keyring of its own: keys of others are out of reach."),
         paths(
             "read_only_paths",
@@ -234,7 +238,6 @@ pub(crate) static SANDBOX: Table = Table {
         ("restrict_address_families", "write `address_families`"),
         ("tmpfs", "write `temporary_paths`"),
         ("private_network", "write `network: private` in the service"),
-        ("private_users", "watt makes a user namespace where it needs one"),
         ("preset", "write `profile`"),
         ("system_call_error_number", "write `system_call_error`"),
     ],

@@ -99,6 +99,7 @@ fn every_switch_can_be_turned() {
         private_pids,
         private_ipc,
         private_cgroup,
+        private_users,
         private_keyring,
         restrict_realtime,
         restrict_suid_sgid,

@@ -129,6 +129,7 @@ fn of_sandbox(plan: &Plan, service: &Service) -> Vec<Candidate> {
         private_pids,
         private_ipc,
         private_cgroup,
+        private_users,
         private_keyring,
         // What rules and groups open, somebody wrote down on purpose.
         paths: _,
@@ -296,6 +297,14 @@ fn of_sandbox(plan: &Plan, service: &Service) -> Vec<Candidate> {
             s.private_ipc = true
         }),
         on(private_cgroup, "sandbox.private_cgroup", "", &|s| s.private_cgroup = true),
+        on(
+            private_users,
+            "sandbox.private_users",
+            "all users but its own look like nobody, and it can become none of them",
+            &|s| {
+                s.private_users = true;
+            },
+        ),
         on(private_keyring, "sandbox.private_keyring", "", &|s| s.private_keyring = true),
         on(
             required,

@@ -98,6 +98,8 @@ pub(super) fn findings(standing: &Standing<'_>) -> Vec<Finding> {
         private_pids,
         private_ipc,
         private_cgroup,
+        // It tells in what capabilities reach.
+        private_users: _,
         private_keyring,
         paths,
         user: _,
@@ -204,7 +206,7 @@ pub(super) fn gains_nothing(standing: &Standing<'_>) -> bool {
     sandbox.no_new_privileges || (!standing.host.is_root && (sandbox.landlock || by_filter))
 }
 
-/// What the program has, or could get by executing something. An ordinary user's services have theirs in a user namespace, where
+/// What the program has, or could get by executing something. In a user namespace, where an ordinary user's services always are,
 /// they reach the kernel and nothing of the host's.
 fn capabilities(standing: &Standing<'_>) -> Finding {
     let held = held(standing);
@@ -216,7 +218,8 @@ fn capabilities(standing: &Standing<'_>) -> Finding {
         (_, 1..=3) => 7,
         (_, _) => WIDE,
     };
-    let open = if standing.host.is_root { open } else { open.min(3) };
+    let is_apart = !standing.host.is_root || standing.service.sandbox.private_users;
+    let open = if is_apart { open.min(3) } else { open };
     let first = held.iter().find(|capability| !MODEST.contains(*capability));
     let note = match (held.len(), first) {
         (0, _) => "none".to_owned(),

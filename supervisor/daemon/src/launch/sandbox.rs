@@ -49,6 +49,8 @@ pub struct Abilities {
     pub seccomp: bool,
     /// Workers can be other users than the supervisor.
     pub change_user: bool,
+    /// A user namespace around a worker.
+    pub user_namespace: bool,
     /// Capabilities can be given up for good.
     pub capabilities: bool,
 }
@@ -103,6 +105,8 @@ impl Walls {
             pid: sandbox.private_pids,
         };
         plan.identity = self.account.as_ref().map(|account| account.identity.clone());
+        // An ordinary user's worker is in one anyway.
+        plan.private_users = sandbox.private_users && self.is_privileged;
         plan.capabilities = self.capabilities();
         plan.keyring = sandbox.private_keyring;
         plan.personality = sandbox.personality.map(domain);
@@ -276,6 +280,8 @@ impl Left {
             |s| s.protect_hostname,
             |s| s.protect_hostname = false,
         );
+        let users = walls.user_namespace;
+        self.unless(users, "private_users", |s| s.private_users, |s| s.private_users = false);
         self.unless(walls.keyring, "private_keyring", |s| s.private_keyring, |s| s.private_keyring = false);
     }
 
@@ -384,6 +390,18 @@ mod tests {
         assert!(no_new_privs(&root, |sandbox| sandbox.no_new_privileges = true));
         assert!(no_new_privs(&Host { is_root: false, ..root.clone() }, filters));
         assert!(no_new_privs(&Host { bind_files: false, ..root }, filters), "root without rights");
+    }
+
+    #[test]
+    fn users_of_its_own_are_made_for_root_or_said_to_be_missing() {
+        let private = |host: &Host| {
+            let (plan, missing) = plan(host, Profile::Off, |sandbox| sandbox.private_users = true);
+            (plan.private_users, missing)
+        };
+        assert_eq!(private(&testing::HOST), (true, vec![]));
+        let ordinary = Host { is_root: false, user_namespace: true, ..testing::HOST };
+        assert_eq!(private(&ordinary), (false, vec![]), "it is in one");
+        assert_eq!(private(&Host::default()), (false, vec!["private_users"]));
     }
 
     #[test]

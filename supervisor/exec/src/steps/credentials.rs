@@ -7,6 +7,7 @@ use crate::{
     error::{About, StepError},
     launch::Stage,
     plan::{Capabilities, Identity, LaunchPlan},
+    steps::user_namespace,
 };
 
 /// What a filter or a domain takes from a program that may still gain rights.
@@ -16,9 +17,9 @@ pub(crate) fn give_up(stage: &mut Stage<'_>) -> Result<(), StepError> {
     let plan = &stage.plan;
     // Not inheritable and not ambient, so that execve(2) takes it away, as the bounding set and the user have it.
     let until_executed = if needs_admin(plan) { SYS_ADMIN } else { 0 };
-    if let Some(Capabilities { bounding, .. }) = plan.capabilities {
+    if !plan.private_users {
         // Before the user changes, which takes the capability that is needed here.
-        limit_bounding_set(bounding, plan.no_new_privs)?;
+        limit_bounding_set(plan)?;
     }
     let ambient = plan.capabilities.map_or(0, |capabilities| capabilities.ambient);
     if ambient | until_executed != 0 {
@@ -26,6 +27,11 @@ pub(crate) fn give_up(stage: &mut Stage<'_>) -> Result<(), StepError> {
     }
     if let Some(identity) = &plan.identity {
         become_user(identity)?;
+    }
+    if plan.private_users {
+        enter_own_users()?;
+        // There all capabilities are given anew, and so is the bounding set.
+        limit_bounding_set(plan)?;
     }
     match plan.capabilities {
         Some(capabilities) => keep(capabilities, until_executed),
@@ -35,6 +41,13 @@ pub(crate) fn give_up(stage: &mut Stage<'_>) -> Result<(), StepError> {
         }
         None => Ok(()),
     }
+}
+
+/// A process that has changed its user may not write its own map, unless it can be traced. That it can be until execve(2), as it
+/// can afterwards, lets nobody get at anything: what is secret has been put in its place.
+fn enter_own_users() -> Result<(), StepError> {
+    nix::sys::prctl::set_dumpable(true).about("prctl")?;
+    user_namespace::enter_new()
 }
 
 /// Whether walls go up later that take a right.
@@ -60,9 +73,10 @@ fn keep(Capabilities { bounding, ambient }: Capabilities, until_executed: u64) -
 
 /// An ordinary user outside of a user namespace has no capability, CAP_SETPCAP included, and so cannot limit the
 /// bounding set. With no_new_privs that is no loss: what the set allows can only be gained by execve(2), which then gives nothing.
-fn limit_bounding_set(keep: u64, no_new_privs: bool) -> Result<(), StepError> {
-    match credentials::limit_bounding_set(keep) {
-        Err(error) if no_new_privs && error.raw_os_error() == Some(Errno::EPERM as i32) => Ok(()),
+fn limit_bounding_set(plan: &LaunchPlan) -> Result<(), StepError> {
+    let Some(Capabilities { bounding, .. }) = plan.capabilities else { return Ok(()) };
+    match credentials::limit_bounding_set(bounding) {
+        Err(error) if plan.no_new_privs && error.raw_os_error() == Some(Errno::EPERM as i32) => Ok(()),
         result => result.about("bounding set"),
     }
 }

@@ -14,7 +14,8 @@ use std::{
 
 use nix::errno::Errno;
 use watt_exec::plan::{
-    Capabilities, FileAccess, Identity, Landlock, LandlockRule, LaunchPlan, Report, Scheduling,
+    Capabilities, FileAccess, HideProcesses, Identity, Landlock, LandlockRule, LaunchPlan, Mount, Namespaces,
+    Report, Scheduling,
 };
 
 use crate::harness::{User, folder, launch, program, shell};
@@ -286,6 +287,43 @@ fn every_filter_refuses_its_system_call() {
         |seccomp| LaunchPlan { seccomp, no_new_privs: true, ..program(&["/usr/bin/perl", "-e", code]) };
     check(|_| plan(filters()), "18 33");
     check(|_| plan(vec![refuse(libc::SYS_sysinfo, Errno::EDOM)]), "2 33");
+}
+
+/// Root's program, and another user's, have every right over what is theirs and none over the host's.
+#[test]
+fn in_users_of_its_own_a_program_has_no_right_over_the_host() {
+    if !User::Caller.is_root() {
+        return println!("needs root");
+    }
+    let folder = folder();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
+    let script = format!(
+        "tr -s ' ' </proc/self/uid_map; cd {}; f=$(id -u)-$$; touch $f; chown 1 $f 2>/dev/null || echo refused; \
+         umount /proc 2>/dev/null || echo refused; grep -E '^Cap(Prm|Bnd)' /proc/self/status | tr -d '\\t'",
+        folder.path().display()
+    );
+    let nobody = || Some(Identity { uid: 65534, gid: 65534, groups: vec![7] });
+    let [sys_admin, both] = [1 << 21, CHOWN | 1 << 21];
+    for pid in [false, true] {
+        for (identity, ambient, uid) in [(None, 0, 0), (nobody(), sys_admin, 65534)] {
+            let capabilities = Some(Capabilities { bounding: both, ambient });
+            let namespaces = Namespaces { pid, ..Namespaces::default() };
+            let mounts = vec![Mount::Proc { hide: HideProcesses::None, processes_only: false }];
+            let plan = LaunchPlan {
+                private_users: true,
+                identity,
+                capabilities,
+                namespaces,
+                mounts,
+                ..shell(&script)
+            };
+            let left = if uid == 0 { both } else { sys_admin };
+            let finished = launch(User::Caller, plan);
+            let expected =
+                format!(" {uid} {uid} 1\nrefused\nrefused\nCapPrm:{left:016x}\nCapBnd:{both:016x}\n");
+            assert_eq!(finished.output, expected, "{pid} {:?}", finished.reports);
+        }
+    }
 }
 
 /// Root's right to put up a filter around a program that may gain rights is not the program's.
