@@ -77,8 +77,10 @@ pub enum Command {
     Start(Services),
     /// Stop services; the application stays up
     Stop(Services),
-    /// Stop and start services
+    /// Replace workers by new ones, each of which is ready before the old one is stopped
     Restart(Services),
+    /// Read the configuration again and apply what differs, all of it or nothing
+    Reload(Reload),
     /// Show what the services wrote: text on a terminal, JSON lines elsewhere
     Logs(Logs),
     /// Show everything about one service
@@ -155,6 +157,21 @@ pub struct Status {
     /// Show each worker
     #[arg(short, long)]
     pub workers: bool,
+    #[command(flatten)]
+    pub which: Which,
+    #[command(flatten)]
+    pub print: Print,
+}
+
+/// `reload`
+#[derive(Debug, Args)]
+pub struct Reload {
+    /// Only show what would change
+    #[arg(long)]
+    pub plan: bool,
+    /// Return when new workers have taken over and what was removed has gone
+    #[arg(short, long)]
+    pub wait: bool,
     #[command(flatten)]
     pub which: Which,
     #[command(flatten)]

@@ -448,6 +448,32 @@ secrets: { password: { credential: password } }
 
 #[test]
 #[ignore = "for the machines of the test `vm`"]
+fn a_reload_takes_over_what_is_right_and_refuses_what_is_wrong() {
+    let unit = Unit::new("reloads", 18003, "    env: { COLOUR: red }\n");
+    unit.start();
+    let colour = || {
+        let (_, body) = unit.get("/env").expect("it answers");
+        serde_json::from_str::<Value>(&body).expect("JSON")["COLOUR"].clone()
+    };
+    unit.serves();
+    assert_eq!(colour(), "red");
+    let spawner = unit.role("spawner_pid");
+    unit.configure("    env: { COLOUR: blue }\n");
+    unit.order(&["reload"]);
+    let worker = unit.serves();
+    assert_eq!(colour(), "blue");
+
+    unit.configure("    env: { COLOUR: green }\n    wrong: true\n");
+    let refused = unit.systemctl(&["reload"]);
+    assert!(!refused.status.success(), "{}", printed(&refused));
+    assert_eq!(unit.property("ActiveState"), "active");
+    assert_eq!((unit.serves(), colour()), (worker, "blue".into()));
+    assert_eq!(unit.role("spawner_pid"), spawner);
+    assert_eq!(unit.property("NRestarts"), "0");
+}
+
+#[test]
+#[ignore = "for the machines of the test `vm`"]
 fn an_ordinary_user_has_units_as_well() {
     let unit = Unit::of(Manager::User, "own", 18012, "    limits: { memory: 64M, pids: 30 }\n");
     unit.start();

@@ -215,7 +215,7 @@ fn a_socket_path_the_kernel_would_not_take() {
     check_output!(app, app.wattctl(&["up", "-d"]).env("WATT_RUNTIME_DIR", long).output().expect("it runs"), @r#"
     exit 7
     stderr:
-    error: socket path /tmp/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx/app/workers/db/0/worker.sock has 134 bytes; the kernel's limit is 107
+    error: socket path /tmp/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx/app/workers/db/0b/worker.sock has 135 bytes; the kernel's limit is 107
      hint: set WATT_RUNTIME_DIR to a shorter path, or shorten the names of the application and the service
     "#);
 }

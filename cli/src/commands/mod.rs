@@ -12,6 +12,7 @@ pub mod limits;
 pub mod logs;
 pub mod man;
 pub mod operate;
+pub mod reload;
 pub mod status;
 pub mod unit;
 pub mod up;

@@ -5,7 +5,7 @@ mod tests;
 
 use std::time::Duration;
 
-use watt_api::control::{Exit, Requests, Service, Status, Worker, WorkerState};
+use watt_api::control::{Exit, Requests, Service, Status, Worker, WorkerPart, WorkerState};
 
 use crate::{
     args,
@@ -178,6 +178,9 @@ pub fn note(service: &Service, worker: Option<&Worker>) -> Cell {
 }
 
 fn state_note(service: &Service, worker: Option<&Worker>) -> Cell {
+    if worker.is_some_and(|worker| worker.part == WorkerPart::Outdated) {
+        return Cell::tone(Tone::Bad, "runs on, as its replacement did not get ready");
+    }
     let state = worker.map_or(service.state, |worker| worker.state);
     let left =
         worker.and_then(|worker| worker.deadline_ms).map(|ms| numbers::span(Duration::from_millis(ms)));

@@ -21,8 +21,8 @@ use thiserror::Error;
 use tokio::net::UnixStream;
 
 use crate::control::{
-    Audit, Event, Inspect, Limits, LimitsChange, LimitsChanged, LogLine, Outcome, Problem, Selection,
-    Shutdown, Status,
+    Audit, Event, Inspect, Limits, LimitsChange, LimitsChanged, LogLine, Outcome, Problem, Reload, Reloaded,
+    Selection, Shutdown, Status,
 };
 
 /// The largest reply that is read, in bytes: the status of ten thousand workers has room.
@@ -182,6 +182,12 @@ impl Client {
     /// Restarts services and returns when the new runs are ready, or not going to be.
     pub async fn restart(&self, services: &[String]) -> Result<Outcome, Error> {
         self.order("/v1/restart", &Selection { services: services.to_vec() }).await
+    }
+
+    /// Has the configuration read again, and returns when what differs is applied.
+    pub async fn reload(&self, reload: &Reload) -> Result<Reloaded, Error> {
+        // Doing it twice is doing it once.
+        persistently(|| self.order("/v1/reload", reload)).await
     }
 
     /// Ends the application and returns when everything but the supervisor has ended.

@@ -9,6 +9,7 @@
 //! | POST /v1/limits/{service} | with [`LimitsChange`]; changes limits in place | [`LimitsChanged`] |
 //! | POST /v1/start, /v1/stop, /v1/restart | with [`Selection`]; returns when done | [`Outcome`] |
 //! | POST /v1/await | with [`Selection`]; returns when they are ready, or not going to be | [`Outcome`] |
+//! | POST /v1/reload | with [`Reload`]; reads the configuration again and applies what differs | [`Reloaded`] |
 //! | POST /v1/shutdown | with [`Shutdown`]; returns when everything but the supervisor has ended | [`Outcome`] |
 //! | GET /v1/events?since=N&follow=true | the event stream, one JSON object a line | [`Event`]s |
 //! | GET /v1/logs?service=A&service=B&since=T&after=S&tail=N&follow=true | output, one JSON object a line | [`LogLine`]s |
@@ -40,6 +41,12 @@ pub struct Status {
     pub version: String,
     /// When the application was started.
     pub started_at: String,
+    /// When the configuration in force was read: at the start, or by a reload.
+    #[serde(default)]
+    pub loaded_at: String,
+    /// Tells configuration files apart: the same text has the same digest.
+    #[serde(default)]
+    pub digest: String,
     /// Where clients come in: `http://127.0.0.1:3042`.
     pub gateway: Option<String>,
     /// Its three own processes.
@@ -121,11 +128,33 @@ pub enum WorkerState {
     Failed,
 }
 
+/// What part a worker has while the workers of its service are replaced by new ones.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkerPart {
+    /// None.
+    #[default]
+    Stays,
+    /// It will be replaced when its turn has come.
+    Due,
+    /// It is started to take over from the one with the same index.
+    Replaces,
+    /// It was stopped to be started anew, and is waited for.
+    Returns,
+    /// It is of an earlier configuration, because the one that was to replace it did not get ready.
+    Outdated,
+    /// It goes for good.
+    Leaves,
+}
+
 /// One worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Worker {
-    /// Counts from 0 within the service.
+    /// Counts from 0 within the service. While a worker is replaced, its index is there twice.
     pub index: u16,
+    /// Its part when its service's workers are replaced.
+    #[serde(default)]
+    pub part: WorkerPart,
     /// What it is doing.
     pub state: WorkerState,
     /// The run, while there is one.
@@ -314,6 +343,78 @@ pub struct Selection {
     pub services: Vec<String>,
 }
 
+/// How to read the configuration again.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Reload {
+    /// Only say what would change.
+    #[serde(default)]
+    pub plan: bool,
+    /// Answer when new workers have taken over and what was removed has gone, or when they are not going to.
+    #[serde(default)]
+    pub wait: bool,
+    /// The folder that paths in messages are relative to.
+    #[serde(default)]
+    pub folder: Option<PathBuf>,
+}
+
+/// What a reload came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Reloaded {
+    /// Whether everything that was waited for came about.
+    pub ok: bool,
+    /// Whether the changes hold now; not, when only the plan was asked for.
+    pub applied: bool,
+    /// What differs from the configuration that was in force; empty when nothing does.
+    pub changes: Vec<Change>,
+    /// What was waited for, by service: `ready`, `gone`, or why not.
+    #[serde(default)]
+    pub services: BTreeMap<String, String>,
+}
+
+/// One difference between two configurations.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Change {
+    /// The service it is about; `None` for the application as a whole.
+    pub service: Option<String>,
+    /// What became of it.
+    pub kind: ChangeKind,
+    /// The key of the configuration; `None` for a whole service.
+    pub key: Option<String>,
+    /// The value before, where it is short and no secret.
+    pub before: Option<String>,
+    /// The value now.
+    pub after: Option<String>,
+    /// What it takes.
+    pub effect: ChangeEffect,
+}
+
+/// What became of something in the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "they say it themselves")]
+pub enum ChangeKind {
+    Added,
+    Removed,
+    Changed,
+}
+
+/// What a change takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeEffect {
+    /// It holds at once, for what runs as well.
+    InPlace,
+    /// It holds for what happens next: a start, an exit, a stop.
+    FromNowOn,
+    /// Workers are started or stopped.
+    Workers,
+    /// The listener for clients is bound anew.
+    Listener,
+    /// Running workers are replaced by new ones.
+    NewWorkers,
+}
+
 /// How to end the application.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -335,12 +436,15 @@ pub struct Outcome {
 /// An error reply.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {
-    /// One word for programs: `unknown_service`, `bad_request`, `forbidden`, `busy`, `internal`.
+    /// One word for programs: `unknown_service`, `bad_request`, `forbidden`, `busy`, `internal`, `config`, `not_while_running`.
     pub code: String,
     /// What was wrong.
     pub message: String,
     /// What to do, when we know.
     pub hint: Option<String>,
+    /// For `config`: every error of the configuration with its place, as `wattctl config check --json` has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<Box<serde_json::Value>>,
 }
 
 /// Something that happened. Each is self-contained.
@@ -350,7 +454,7 @@ pub struct Event {
     pub seq: u64,
     /// When.
     pub at: String,
-    /// What: `worker_state`, `oom`, `pids_limit`, `slowed_down`, `pressure`, `pressure_over`, `limits_changed`, `refused`, `egress_refused`,
+    /// What: `worker_state`, `oom`, `pids_limit`, `slowed_down`, `pressure`, `pressure_over`, `limits_changed`, `reloaded`, `reload_refused`, `refused`, `egress_refused`,
     /// `proxy_replaced`, `daemon_replaced`, `app_ready`, `app_stopping`.
     pub kind: String,
     /// The service it is about.

@@ -8,10 +8,14 @@
 //! - **Stop** of several services stops dependents before what they depend on, independent ones in parallel.
 //!   What the stopped services depend on runs on.
 //! - **Recycling** replaces a worker that stalls, one of a service at a time and seldom (`recycle.rs`).
-//! - **Restart** takes all workers of the selected services at once; each comes back when its dependencies are there.
+//! - **Restart** replaces the workers of the selected services one after the other; each new one gets ready before the old one is
+//!   stopped, where both can run at a time (`renewal`).
+//! - **Change** takes another plan: what it has more is started, what it has no longer is stopped (`change`).
 
+mod change;
 mod order;
 mod recycle;
+mod renewal;
 mod saved;
 mod verdict;
 
@@ -24,11 +28,12 @@ use std::{
 use crate::{
     RunId, ServiceId, WorkerId,
     plan::{self, Condition, Plan},
-    worker::{Context, Effect, Event, ExitCause, RunIds, Stall, State, Wanted, Worker},
+    worker::{Context, Effect, Event, ExitCause, Part, RunIds, Stall, State, Wanted, Worker},
 };
 
 use order::Order;
 
+pub use change::{Leaving, Renewal};
 pub use recycle::{RECYCLE_APART, RECYCLE_APART_MAX};
 pub use saved::{Saved, SavedState};
 pub use verdict::{Goal, Verdict};
@@ -50,7 +55,8 @@ pub enum Request {
     Start(Selection),
     /// Stop these, dependents first.
     Stop(Selection),
-    /// Stop and start these; starts what they depend on. Ignored once a shutdown has begun.
+    /// Replace the workers of these by new ones; starts what they depend on. One that comes while they are being replaced joins
+    /// that. Ignored once a shutdown has begun.
     Restart(Selection),
     /// Stop everything for good: ordered and drained, or with `now` killed all at once. The second form may follow the first.
     Shutdown {
@@ -79,7 +85,7 @@ pub type FleetEffects = Vec<(WorkerId, Effect)>;
 #[derive(Debug, Clone)]
 pub struct Fleet {
     plan: Arc<Plan>,
-    workers: BTreeMap<ServiceId, Vec<Worker>>,
+    workers: BTreeMap<WorkerId, Worker>,
     order: Order,
     ids: RunIds,
     jitter: Jitter,
@@ -91,6 +97,18 @@ pub struct Fleet {
     /// When each worker that waits for time is to be told that it has come.
     deadlines: BTreeSet<(Instant, WorkerId)>,
     changed: BTreeSet<WorkerId>,
+    /// Services that the plan has only until their workers have gone.
+    leaving: BTreeMap<ServiceId, Leaving>,
+    /// Services two of whose workers cannot run in one place at a time, for instance because of a port.
+    alone: BTreeSet<ServiceId>,
+    /// Services in which a worker has another part than [`Part::Stays`].
+    renewing: BTreeSet<ServiceId>,
+    /// Those of them for which there is news.
+    renewable: BTreeSet<ServiceId>,
+    /// Services whose workers were not all replaced, and how the new one ended.
+    kept: BTreeMap<ServiceId, ExitCause>,
+    /// Places that are no more.
+    removed: BTreeSet<WorkerId>,
 }
 
 /// What a worker is told.
@@ -103,10 +121,9 @@ impl Fleet {
     /// A fleet in which everything is down. Runs are numbered from `first_run` on; `seed` is for the jitter of
     /// backoffs.
     pub fn new(plan: &Arc<Plan>, first_run: RunId, seed: u64) -> Fleet {
-        let workers = |service: &plan::Service| vec![Worker::new(); usize::from(service.workers.get())];
         Fleet {
             plan: Arc::clone(plan),
-            workers: plan.services.iter().map(|(id, service)| (id.clone(), workers(service))).collect(),
+            workers: first_places(plan).map(|id| (id, Worker::new())).collect(),
             order: Order::new(plan),
             ids: RunIds::starting_at(first_run),
             jitter: Jitter(seed),
@@ -115,6 +132,12 @@ impl Fleet {
             startable: BTreeSet::new(),
             deadlines: BTreeSet::new(),
             changed: BTreeSet::new(),
+            leaving: BTreeMap::new(),
+            alone: BTreeSet::new(),
+            renewing: BTreeSet::new(),
+            renewable: BTreeSet::new(),
+            kept: BTreeMap::new(),
+            removed: BTreeSet::new(),
         }
     }
 
@@ -136,8 +159,19 @@ impl Fleet {
                 }
             }
         }
-        self.stop_what_may_stop(now, effects);
-        self.start_what_may_start(now, effects);
+        self.settle(now, effects);
+    }
+
+    /// Draws the conclusions of what has changed.
+    fn settle(&mut self, now: Instant, effects: &mut FleetEffects) {
+        loop {
+            self.stop_what_may_stop(now, effects);
+            self.renew_what_may_be_renewed(now, effects);
+            self.start_what_may_start(now, effects);
+            if !self.stop_what_leaves() && self.renewable.is_empty() {
+                return;
+            }
+        }
     }
 
     /// When to call [`Fleet::handle`] with [`FleetEvent::Tick`], if nothing happens before.
@@ -145,8 +179,8 @@ impl Fleet {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
-    /// Takes over what a predecessor saved, `passed` before now. Saved workers that this plan does not have are given back; their
-    /// runs, if any, are nobody's and have to be killed. Call it once, on a new fleet.
+    /// Takes over what a predecessor saved, `passed` before now. Saved workers of services that this plan does not have are given
+    /// back; their runs, if any, are nobody's and have to be killed. Call it once, on a new fleet, and then [`Fleet::go_on`].
     pub fn adopt(
         &mut self,
         now: Instant,
@@ -156,23 +190,31 @@ impl Fleet {
     ) -> Vec<(WorkerId, Saved)> {
         let mut unknown = Vec::new();
         let mut stops = BTreeSet::new();
+        // Where it has saved one place of an index, the other one was not there.
+        for id in saved.keys() {
+            let beside = id.beside();
+            if !saved.contains_key(&beside) {
+                self.workers.remove(&beside);
+            }
+        }
         for (id, saved) in saved {
-            let Some(worker) = self.worker_mut(&id) else {
+            if !self.plan.services.contains_key(&id.service) {
                 unknown.push((id, saved));
                 continue;
-            };
+            }
             if saved.stop_pending {
                 stops.insert(id.service.clone());
             }
             let (restored, again) = saved::restore(now, saved, passed);
-            let run = restored.run();
-            let (before, after) = (worker.deadline(), restored.deadline());
-            *worker = restored;
-            self.move_deadline(&id, before, after);
-            effects.extend(again.into_iter().map(|effect| (id.clone(), effect)));
-            if let Some(run) = run {
+            if let Some(run) = restored.run() {
                 self.ids.skip(run);
             }
+            self.move_deadline(&id, None, restored.deadline());
+            if restored.part != Part::Stays {
+                self.look_at(&id.service);
+            }
+            self.workers.insert(id.clone(), restored);
+            effects.extend(again.into_iter().map(|effect| (id.clone(), effect)));
             self.startable.insert(id.service.clone());
             self.changed.insert(id);
         }
@@ -201,6 +243,14 @@ impl Fleet {
         self.plan = Arc::clone(plan);
     }
 
+    /// Says whether two workers of a service can take one place in turns without a pause: not when both would need one port.
+    pub fn set_alone(&mut self, service: &ServiceId, is_alone: bool) {
+        match is_alone {
+            true => drop(self.alone.insert(service.clone())),
+            false => drop(self.alone.remove(service)),
+        }
+    }
+
     /// A service's plan.
     pub fn plan(&self, service: &ServiceId) -> Option<&plan::Service> {
         self.plan.services.get(service)
@@ -208,7 +258,7 @@ impl Fleet {
 
     /// Every worker with its name, in order.
     pub fn workers(&self) -> impl Iterator<Item = (WorkerId, &Worker)> {
-        self.ids().filter_map(|id| self.worker(&id).map(|worker| (id, worker)))
+        self.workers.iter().map(|(id, worker)| (id.clone(), worker))
     }
 
     /// Every service's plan, in the order of names.
@@ -218,12 +268,14 @@ impl Fleet {
 
     /// One worker.
     pub fn worker(&self, id: &WorkerId) -> Option<&Worker> {
-        self.workers.get(&id.service)?.get(usize::from(id.index))
+        self.workers.get(id)
     }
 
-    /// A service's workers, by index; empty when there is no such service.
-    pub fn workers_of(&self, service: &ServiceId) -> &[Worker] {
-        self.workers.get(service).map_or(&[], Vec::as_slice)
+    /// A service's workers, by index; none when there is no such service. While one is replaced, its index is there twice.
+    pub fn workers_of(&self, service: &ServiceId) -> impl Iterator<Item = (&WorkerId, &Worker)> {
+        let first = WorkerId::new(service.clone(), 0);
+        let last = WorkerId { second: true, ..WorkerId::new(service.clone(), u16::MAX) };
+        self.workers.range(first..=last)
     }
 
     /// Which dependencies of a service have not reached their condition.
@@ -247,30 +299,33 @@ impl Fleet {
 
     /// Whether no worker has a run, so that after a shutdown nothing is left to be done.
     pub fn is_idle(&self) -> bool {
-        self.workers.values().flatten().all(|worker| worker.run().is_none())
+        self.workers.values().all(|worker| worker.run().is_none())
     }
 
     /// Whether every worker of a service has reached a condition.
     ///
     /// A worker that completed well has reached all of them: there is nothing more to wait for.
     fn has_reached(&self, service: &ServiceId, condition: Condition) -> bool {
-        let Some(workers) = self.workers.get(service) else { return false };
-        workers.iter().all(|worker| match (&worker.state, condition) {
-            (State::Completed { exit }, _) => *exit == ExitCause::Exited(0),
-            (State::Ready { .. }, Condition::Started | Condition::Ready) => true,
-            (State::Starting { executed, .. }, Condition::Started) => *executed,
-            (State::Ready { .. }, Condition::Completed)
-            | (State::Starting { .. }, Condition::Ready | Condition::Completed)
-            | (
-                State::Down
-                | State::Waiting
-                | State::Draining { .. }
-                | State::Stopping { .. }
-                | State::Backoff { .. }
-                | State::Failed { .. },
-                Condition::Started | Condition::Ready | Condition::Completed,
-            ) => false,
-        })
+        // One that is to take over from another, or has been taken over from, is beside the one that counts.
+        let counts = |worker: &&Worker| !matches!(worker.part, Part::Replaces | Part::Leaves);
+        let mut workers = self.workers_of(service).map(|(_, worker)| worker).filter(counts).peekable();
+        workers.peek().is_some()
+            && workers.all(|worker| match (&worker.state, condition) {
+                (State::Completed { exit }, _) => *exit == ExitCause::Exited(0),
+                (State::Ready { .. }, Condition::Started | Condition::Ready) => true,
+                (State::Starting { executed, .. }, Condition::Started) => *executed,
+                (State::Ready { .. }, Condition::Completed)
+                | (State::Starting { .. }, Condition::Ready | Condition::Completed)
+                | (
+                    State::Down
+                    | State::Waiting
+                    | State::Draining { .. }
+                    | State::Stopping { .. }
+                    | State::Backoff { .. }
+                    | State::Failed { .. },
+                    Condition::Started | Condition::Ready | Condition::Completed,
+                ) => false,
+            })
     }
 
     fn request(&mut self, now: Instant, request: Request, effects: &mut FleetEffects) {
@@ -288,11 +343,12 @@ impl Fleet {
             Request::Restart(selection) => {
                 let named = self.selected(&selection);
                 for id in self.start_of(&named) {
-                    if named.contains(&id.service) {
-                        self.tell(now, &id, Input::Event(Event::Restart), effects);
-                    } else if !self.has_completed_well(&id) {
+                    if !named.contains(&id.service) && !self.has_completed_well(&id) {
                         self.tell(now, &id, Input::Event(Event::Start), effects);
                     }
+                }
+                for service in named {
+                    self.restart(now, &service, effects);
                 }
             }
             Request::Stop(selection) => self.stop(&selection),
@@ -303,7 +359,7 @@ impl Fleet {
             Request::Shutdown { now: true } => {
                 self.shutting_down = true;
                 self.stops.clear();
-                let all: Vec<WorkerId> = self.ids().collect();
+                let all: Vec<WorkerId> = self.workers.keys().cloned().collect();
                 for id in all {
                     self.tell(now, &id, Input::Event(Event::Kill), effects);
                 }
@@ -316,7 +372,13 @@ impl Fleet {
     fn start_of(&mut self, named: &BTreeSet<ServiceId>) -> Vec<WorkerId> {
         let services = self.order.with_dependencies(named);
         self.stops.retain(|id, _| !services.contains(id));
-        self.ids().filter(|id| services.contains(&id.service)).collect()
+        for service in named {
+            self.kept.remove(service);
+        }
+        let stays = |(id, worker): &(&WorkerId, &Worker)| {
+            services.contains(&id.service) && worker.part != Part::Leaves
+        };
+        self.workers.iter().filter(stays).map(|(id, _)| id.clone()).collect()
     }
 
     /// Notes services to be stopped besides those that are to be stopped already.
@@ -329,8 +391,8 @@ impl Fleet {
     /// Puts the services that are to be stopped in order, after those that are being stopped.
     fn order_stops(&mut self, services: BTreeSet<ServiceId>) {
         let is_leaving = |worker: &Worker| worker.wanted == Wanted::Down && worker.run().is_some();
-        let leaving = self.workers.iter().filter(|(_, workers)| workers.iter().any(is_leaving));
-        let ordered = services.iter().chain(leaving.map(|(id, _)| id)).cloned().collect();
+        let leaving = self.workers.iter().filter(|(_, worker)| is_leaving(worker));
+        let ordered = services.iter().chain(leaving.map(|(id, _)| &id.service)).cloned().collect();
         self.stops = self.order.stop_after(&ordered);
         self.stops.retain(|id, _| services.contains(id));
     }
@@ -348,8 +410,7 @@ impl Fleet {
             // One that has no run may still have its turn to come, and those that depend on it as well.
             let is_gone = |id: &ServiceId| !self.has_run(id) && !self.stops.contains_key(id);
             let is_its_turn = before.iter().all(is_gone);
-            for index in 0..self.count(&service) {
-                let id = WorkerId { service: service.clone(), index };
+            for id in self.places(&service) {
                 if is_its_turn || self.worker(&id).is_some_and(|worker| worker.run().is_none()) {
                     self.tell(now, &id, Input::Event(Event::Stop), effects);
                 }
@@ -363,12 +424,11 @@ impl Fleet {
     /// Starts the waiting workers whose dependencies are there.
     fn start_what_may_start(&mut self, now: Instant, effects: &mut FleetEffects) {
         while let Some(service) = self.startable.pop_first() {
-            let waits = self.workers_of(&service).iter().any(|worker| worker.state == State::Waiting);
+            let waits = self.workers_of(&service).any(|(_, worker)| worker.state == State::Waiting);
             if !waits || !self.waiting_for(&service).is_empty() {
                 continue;
             }
-            for index in 0..self.count(&service) {
-                let id = WorkerId { service: service.clone(), index };
+            for id in self.places(&service) {
                 self.tell(now, &id, Input::Event(Event::DependenciesMet), effects);
             }
         }
@@ -377,8 +437,7 @@ impl Fleet {
     /// Hands one worker its input, and notes what may follow from a change.
     fn tell(&mut self, now: Instant, id: &WorkerId, input: Input, effects: &mut FleetEffects) {
         let Some(plan) = self.plan.services.get(&id.service) else { return };
-        let Some(workers) = self.workers.get_mut(&id.service) else { return };
-        let Some(worker) = workers.get_mut(usize::from(id.index)) else { return };
+        let Some(worker) = self.workers.get_mut(id) else { return };
         let mut context = Context { now, plan, ids: &mut self.ids, jitter: self.jitter.next_unit() };
         let before = worker.clone();
         let mut own = Vec::new();
@@ -387,9 +446,13 @@ impl Fleet {
             Input::Tick => worker.tick(&mut context, &mut own),
         }
         if before != *worker {
+            renewal::forget_if_over(worker);
             let after = worker.deadline();
             self.move_deadline(id, before.deadline(), after);
             self.changed.insert(id.clone());
+            if self.renewing.contains(&id.service) {
+                self.renewable.insert(id.service.clone());
+            }
             self.startable.insert(id.service.clone());
             self.startable.extend(self.order.dependents(&id.service).iter().cloned());
         }
@@ -405,37 +468,34 @@ impl Fleet {
         }
     }
 
-    /// Every worker, in order.
-    fn ids(&self) -> impl Iterator<Item = WorkerId> {
-        self.plan.services.iter().flat_map(|(service, plan)| {
-            (0..plan.workers.get()).map(|index| WorkerId { service: service.clone(), index })
-        })
-    }
-
-    fn worker_mut(&mut self, id: &WorkerId) -> Option<&mut Worker> {
-        self.workers.get_mut(&id.service)?.get_mut(usize::from(id.index))
-    }
-
-    fn count(&self, service: &ServiceId) -> u16 {
-        self.plan(service).map_or(0, |plan| plan.workers.get())
+    /// The places of a service, in order.
+    fn places(&self, service: &ServiceId) -> Vec<WorkerId> {
+        self.workers_of(service).map(|(id, _)| id.clone()).collect()
     }
 
     fn selected(&self, selection: &Selection) -> BTreeSet<ServiceId> {
         match selection {
-            Selection::All => self.workers.keys().cloned().collect(),
+            Selection::All => self.plan.services.keys().cloned().collect(),
             Selection::Services(named) => {
-                named.iter().filter(|id| self.workers.contains_key(*id)).cloned().collect()
+                named.iter().filter(|id| self.plan.services.contains_key(*id)).cloned().collect()
             }
         }
     }
 
     fn has_run(&self, service: &ServiceId) -> bool {
-        self.workers_of(service).iter().any(|worker| worker.run().is_some())
+        self.workers_of(service).any(|(_, worker)| worker.run().is_some())
     }
 
     fn has_completed_well(&self, id: &WorkerId) -> bool {
         self.worker(id).is_some_and(|worker| worker.state == State::Completed { exit: ExitCause::Exited(0) })
     }
+}
+
+/// The first place of every index of a plan.
+fn first_places(plan: &Plan) -> impl Iterator<Item = WorkerId> {
+    plan.services.iter().flat_map(|(service, plan)| {
+        (0..plan.workers.get()).map(|index| WorkerId::new(service.clone(), index))
+    })
 }
 
 /// Random numbers for jitter: SplitMix64, which is enough to spread retries and needs nothing but its seed.

@@ -4,6 +4,7 @@
 //! events come in, effects go out; the daemon performs them (ARCHITECTURE.md, "watt-core").
 
 pub mod audit;
+pub mod diff;
 pub mod fleet;
 pub mod names;
 pub mod plan;

@@ -92,17 +92,45 @@ name! {
 }
 
 /// One of the places a service's processes may take: `api/0`. A worker outlives its runs.
+///
+/// Each index has two places that take turns: a replacement is started in the free one before the other is left, so that both
+/// have their own folder, sockets and cgroup meanwhile. The program has the same number in either.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerId {
     /// The service this is a worker of.
     pub service: ServiceId,
     /// Counts from 0 within the service.
     pub index: u16,
+    /// Whether it is the second place of this index, `api/0b`.
+    pub second: bool,
+}
+
+impl WorkerId {
+    /// The first place of an index.
+    pub fn new(service: ServiceId, index: u16) -> WorkerId {
+        WorkerId { service, index, second: false }
+    }
+
+    /// The other place of the same index.
+    pub fn beside(&self) -> WorkerId {
+        WorkerId { second: !self.second, ..self.clone() }
+    }
+
+    /// The place within the service, for names of files: `0`, `0b`.
+    pub fn place(&self) -> String {
+        format!("{}{}", self.index, if self.second { "b" } else { "" })
+    }
+
+    /// The reverse of [`WorkerId::place`].
+    pub fn of_place(service: ServiceId, place: &str) -> Option<WorkerId> {
+        let index = place.strip_suffix('b');
+        Some(WorkerId { service, index: index.unwrap_or(place).parse().ok()?, second: index.is_some() })
+    }
 }
 
 impl fmt::Display for WorkerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.service, self.index)
+        write!(f, "{}/{}", self.service, self.place())
     }
 }
 
@@ -120,6 +148,19 @@ impl fmt::Display for RunId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_is_read_back() {
+        for (index, second, place) in [(0, false, "0"), (12, true, "12b")] {
+            let id = WorkerId { service: ServiceId::new("api").unwrap(), index, second };
+            assert_eq!(id.to_string(), format!("api/{place}"));
+            assert_eq!(WorkerId::of_place(id.service.clone(), place), Some(id.clone()));
+            assert_eq!(id.beside().beside(), id);
+        }
+        for wrong in ["", "b", "1c", "-1", "70000"] {
+            assert_eq!(WorkerId::of_place(ServiceId::new("api").unwrap(), wrong), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn names_are_dns_labels() {

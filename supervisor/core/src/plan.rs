@@ -266,6 +266,17 @@ pub struct Restart {
     pub give_up_within: Duration,
     /// A `Failed` worker is tried again after this time; `None` leaves it to the operator.
     pub retry_failed_after: Option<Duration>,
+    /// How a worker is replaced by another one.
+    pub order: RestartOrder,
+}
+
+/// How a worker is replaced when an operator restarts it, or another plan needs a new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestartOrder {
+    /// The new one gets ready before the old one is stopped, where both can run at a time.
+    StartFirst,
+    /// The old one is stopped before the new one is started.
+    StopFirst,
 }
 
 /// Which exits are followed by a restart.
@@ -472,6 +483,7 @@ impl Default for Restart {
             give_up_failures: 5,
             give_up_within: Duration::from_secs(60),
             retry_failed_after: Some(Duration::from_secs(300)),
+            order: RestartOrder::StartFirst,
         }
     }
 }

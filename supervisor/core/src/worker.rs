@@ -260,6 +260,11 @@ impl RunIds {
         id
     }
 
+    /// The last number that was given out; 0 when there was none.
+    pub fn last_id(&self) -> RunId {
+        RunId(self.0.0.saturating_sub(1))
+    }
+
     /// Leaves out every number up to and including this one, because a predecessor gave it out.
     pub fn skip(&mut self, used: RunId) {
         self.0 = self.0.max(RunId(used.0.saturating_add(1)));
@@ -275,6 +280,26 @@ pub struct Worker {
     pub state: State,
     /// What has been so far.
     pub record: Record,
+    /// Its part in a renewal of its service.
+    pub part: Part,
+}
+
+/// What part a worker has in a renewal of its service, in which each run is replaced by a new one (`fleet/renewal.rs`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Part {
+    /// None: it stays as it is.
+    #[default]
+    Stays,
+    /// Its run is to be replaced when its turn has come.
+    Due,
+    /// It is being started to take over from the one beside it.
+    Replaces,
+    /// It is stopped and started anew in its own place, and waited for.
+    Returns,
+    /// It was due, and its replacement did not get ready: its run, which is of an earlier plan, goes on.
+    Outdated,
+    /// It goes for good, and its place with it.
+    Leaves,
 }
 
 /// A worker's history: what `status` shows and what the restart policy looks at.

@@ -1,6 +1,12 @@
 //! The mesh's loopback addresses and the files that give them names (ARCHITECTURE.md, "The mesh's addresses").
 
-use std::{collections::BTreeMap, fmt::Write as _, net::Ipv4Addr, os::unix::ffi::OsStrExt, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    net::Ipv4Addr,
+    os::unix::ffi::OsStrExt,
+    path::Path,
+};
 
 use watt_core::{AppName, ServiceId, plan::Plan};
 use watt_exec::plan::MESH_ADDRESS;
@@ -13,19 +19,27 @@ const FIRST: u32 = u32::from_be_bytes([127, 77, 1, 0]);
 /// The end of 127.77.0.0/16.
 const END: u32 = u32::from_be_bytes([127, 78, 0, 0]);
 
-/// Where each service's name leads in private networks: to an address of its own where packets are redirected, else to
+/// Where each service's name leads in private networks: to the address of its own where packets are redirected, else to
 /// the one at which the mesh's listener is bound.
-pub fn of_names(plan: &Plan, redirect: bool) -> BTreeMap<ServiceId, Ipv4Addr> {
-    match redirect {
-        true => of_services(plan),
-        false => plan.services.keys().map(|id| (id.clone(), MESH_ADDRESS)).collect(),
-    }
+pub fn of_names(own: &BTreeMap<ServiceId, Ipv4Addr>, redirect: bool) -> BTreeMap<ServiceId, Ipv4Addr> {
+    let address = |own: &Ipv4Addr| if redirect { *own } else { MESH_ADDRESS };
+    own.iter().map(|(id, own)| (id.clone(), address(own))).collect()
 }
 
-/// Each service's own address, in the order of names. A plan with more services than the range has addresses (65 280)
-/// leaves the last ones without.
-pub fn of_services(plan: &Plan) -> BTreeMap<ServiceId, Ipv4Addr> {
-    plan.services.keys().cloned().zip((FIRST..END).map(Ipv4Addr::from_bits)).collect()
+/// Each service's own address, in the order of names. Those that have one keep it: programs remember what a name led to. New ones
+/// get those after the last one first, because somebody may remember one that is free again. A plan with more services than
+/// the range has addresses (65 280) leaves the last ones without.
+pub fn of_services(plan: &Plan, before: &BTreeMap<ServiceId, Ipv4Addr>) -> BTreeMap<ServiceId, Ipv4Addr> {
+    let mut addresses = before.clone();
+    addresses.retain(|id, _| plan.services.contains_key(id));
+    let used: BTreeSet<Ipv4Addr> = addresses.values().copied().collect();
+    let next = before.values().max().map_or(FIRST, |last| last.to_bits().saturating_add(1)).clamp(FIRST, END);
+    let free =
+        (next..END).chain(FIRST..next).map(Ipv4Addr::from_bits).filter(|address| !used.contains(address));
+    let new: Vec<ServiceId> =
+        plan.services.keys().filter(|id| !addresses.contains_key(*id)).cloned().collect();
+    addresses.extend(new.into_iter().zip(free));
+    addresses
 }
 
 /// The addresses that may become the one of all names on the host's network, 127.78.x.y: the first comes from the
@@ -91,7 +105,7 @@ pub fn nsswitch_conf(host: &str) -> String {
 }
 
 /// FNV-1a in 64 bits: small, and the same on every machine and in every version (RFC draft eastlake-fnv §2).
-fn fnv1a(bytes: &[u8]) -> u64 {
+pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
     bytes
         .iter()
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
@@ -118,6 +132,21 @@ mod tests {
             }
             assert!((61184..65280).contains(&unprivileged_id(&app)));
         }
+    }
+
+    #[test]
+    fn a_service_keeps_its_address_when_others_come_and_go() {
+        let of = |names: &[&str], before: &BTreeMap<ServiceId, Ipv4Addr>| {
+            of_services(&crate::testing::plan(names), before)
+        };
+        let last = |addresses: &BTreeMap<ServiceId, Ipv4Addr>| -> Vec<(String, u8)> {
+            addresses.iter().map(|(id, address)| (id.to_string(), address.octets()[3])).collect()
+        };
+        let first = of(&["b", "c"], &BTreeMap::new());
+        assert_eq!(last(&first), [("b".into(), 0), ("c".into(), 1)]);
+        let second = of(&["a", "c"], &first);
+        assert_eq!(last(&second), [("a".into(), 2), ("c".into(), 1)]);
+        assert_eq!(last(&of(&["a", "b", "c"], &second)), [("a".into(), 2), ("b".into(), 3), ("c".into(), 1)]);
     }
 
     #[test]

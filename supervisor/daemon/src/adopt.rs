@@ -17,13 +17,13 @@ use watt_core::{
     RunId, ServiceId, WorkerId,
     fleet::{Fleet, FleetEvent, Request, Saved, SavedState, Selection},
     plan::Plan,
-    worker::{Effect, Event, ExecFailure, ExitCause, State, Wanted},
+    worker::{Effect, Event, ExecFailure, ExitCause, Part, State, Wanted},
 };
 use watt_os::{
     cgroup::Group,
     descendants::{Environment, Marks},
 };
-use watt_spawner::protocol::Stage;
+use watt_spawner::protocol::{self, Stage};
 
 use crate::{
     app::{self, App, Ending, LAST_RUN, PROXY, SHUTDOWN, STARTED, Serving, Signals},
@@ -33,18 +33,18 @@ use crate::{
     journal,
     launch::{Accepts, accounts},
     life,
-    limits::{Changes, LIMITS},
     logs::{self, Logs},
     oom::Kills,
     pace::Pace,
     proxy::{self, Proxy},
     proxy_link::ProxyLink,
     record::{self, RunNote, RunOf, Uptime},
+    reload::{Reloads, set_mode},
     runs::{Main, Run, SIGKILL},
     secret_command::Commands,
     settings::StartError,
     snapshot,
-    start::{self, Connection, Held, HeldRun, Listeners, Start},
+    start::{Connection, Held, HeldRun, Listeners, Start},
     status,
     unit::Unit,
     usage::Meter,
@@ -59,7 +59,7 @@ impl App {
         held: Held,
         signals: Signals,
     ) -> Result<App, StartError> {
-        let Start { sources, plan, places, life, host, cgroups, warnings, listeners, roles } = start;
+        let Start { in_force, plan, places, life, host, probe, cgroups, warnings, listeners, roles } = start;
         let Connection { link, backlog } = connection;
         let plan = Arc::new(plan);
         let events = Events::new();
@@ -68,8 +68,10 @@ impl App {
         let logs = Logs::start(settings, events.clone());
         let logs = logs.map_err(|source| StartError::Runtime { what: "start to read output", source })?;
         let (senders, inbox) = app::channels(signals, backlog);
-        let Listeners { control, mesh, gateway, gateway_address, mesh_host, mesh_host_address: _, threads } =
+        let Listeners { control, mesh, gateway, gateway_address, mesh_host, mesh_host_address, threads } =
             listeners;
+        // A reload may have given others a role, or taken the last one away.
+        set_mode(&places.control_socket(), roles.socket_mode());
         let server = Server::new(control, roles, senders.commands.clone(), events.clone(), logs.clone());
         let server = Serving::start(server.map_err(StartError::Control)?);
         let proxy_link = ProxyLink::start(places.proxy_socket(), senders.proxy.clone());
@@ -84,7 +86,10 @@ impl App {
             started_at_ms: held.started_at_ms,
             daemon_restarts: held.daemon_restarts,
             plan,
-            sources: Arc::new(sources),
+            in_force,
+            reloads: Reloads::default(),
+            mesh_host: mesh_host_address,
+            probe,
             places,
             life,
             host,
@@ -94,10 +99,11 @@ impl App {
             times: BTreeMap::new(),
             told: BTreeMap::new(),
             unenforced: BTreeMap::new(),
-            limit_changes: Changes::kept(held.value(LIMITS)),
+            limit_turns: BTreeMap::new(),
             counts: BTreeMap::new(),
             outside: BTreeMap::new(),
             bound: BTreeMap::new(),
+            mesh_listeners: BTreeMap::new(),
             ports: BTreeMap::new(),
             proxy: Proxy::new(proxy_record.unwrap_or_default()),
             secret_commands: Commands::new(),
@@ -118,10 +124,12 @@ impl App {
             forgettable: Vec::new(),
             pace: Pace::new(Instant::now()),
             version: 0,
+            bindings: 0,
             said_ready: false,
             ending: Ending::No,
             was_terminated: false,
         };
+        app.note_who_is_alone();
         app.give_own_listeners(mesh, gateway, mesh_host);
         // Before anything is started: the next life looks here for what this one may leave.
         app.write_info().map_err(|source| StartError::Write { path: app.places.info(), source })?;
@@ -135,13 +143,7 @@ impl App {
         gateway: Vec<Arc<OwnedFd>>,
         mesh_host: Option<Arc<OwnedFd>>,
     ) {
-        for (thread, listener) in (0..).zip(gateway) {
-            self.proxy_link.add_listener(
-                start::gateway_name(thread),
-                ListenerKind::Gateway { thread },
-                listener,
-            );
-        }
+        self.give_gateway(self.in_force.gateway, gateway);
         self.proxy_link.add_listener("mesh.sock".to_owned(), ListenerKind::MeshHost, mesh);
         if let Some(listener) = mesh_host {
             self.proxy_link.add_listener("mesh/host".to_owned(), ListenerKind::MeshHost, listener);
@@ -180,6 +182,8 @@ impl App {
         for (name, (_, socket)) in held.listeners {
             if is_of_worker(&name) {
                 self.adopt_bound(name, socket);
+            } else if self.is_old_gateway(&name) {
+                self.link.request(protocol::Request::Unlisten { name }, Vec::new());
             }
         }
 
@@ -191,8 +195,7 @@ impl App {
         let live = held.runs.iter().filter(|run| run.exit.is_none());
         let live = live.filter_map(|run| Some((RunId(run.run), worker_of(&run.tag)?)));
         believe(&self.plan, &numbers, live, &mut saved);
-        let unnoted = self.fleet.workers().map(|(id, _)| id).filter(|id| !saved.contains_key(id));
-        let unnoted: BTreeSet<ServiceId> = unnoted.map(|id| id.service).collect();
+        let noted: BTreeSet<WorkerId> = saved.keys().cloned().collect();
         let mut effects = Vec::new();
         // Services that the plan does not have cannot be among them: the plan is the predecessor's.
         self.fleet.adopt(Instant::now(), saved, Duration::ZERO, &mut effects);
@@ -219,10 +222,14 @@ impl App {
                 self.push(worker.clone(), Event::Exited(run, ExitCause::Unknown));
             }
         }
-        if is_started && !unnoted.is_empty() {
-            // The predecessor died before it had noted the start of all.
-            self.tell(FleetEvent::Request(Request::Start(Selection::Services(unnoted))));
-        }
+        // The predecessor may have died before it had noted the start of all, or the parts of workers in a new plan.
+        let unnoted = self.fleet.workers().map(|(id, _)| id);
+        let unnoted: BTreeSet<WorkerId> = unnoted.filter(|id| is_started && !noted.contains(id)).collect();
+        let mut effects = Vec::new();
+        let (leaving, renewal) = (self.in_force.leaving(), self.in_force.renewal.clone());
+        self.fleet.go_on(Instant::now(), leaving, &renewal, &unnoted, &mut effects);
+        self.note_changes();
+        self.effects.extend(effects);
         self.go_on(is_started, shutdown.as_deref());
     }
 
@@ -255,10 +262,19 @@ impl App {
                 None
             }
             Some(RunNote {
-                of: RunOf::Worker { service, index, accepts, endpoint, oom_kills_before, pids_refused_before },
+                of:
+                    RunOf::Worker {
+                        service,
+                        index,
+                        second,
+                        accepts,
+                        endpoint,
+                        oom_kills_before,
+                        pids_refused_before,
+                    },
                 started_at_ms,
             }) => {
-                let worker = WorkerId { service: ServiceId::new(&service).ok()?, index };
+                let worker = WorkerId { service: ServiceId::new(&service).ok()?, index, second };
                 if expected.get(&id) != Some(&worker) {
                     self.end_stray(held);
                     return None;
@@ -407,8 +423,8 @@ pub(crate) fn is_of_worker(name: &str) -> bool {
 fn worker_of(tag: &[u8]) -> Option<WorkerId> {
     let note: RunNote = serde_json::from_slice(tag).ok()?;
     match note.of {
-        RunOf::Worker { service, index, .. } => {
-            Some(WorkerId { service: ServiceId::new(&service).ok()?, index })
+        RunOf::Worker { service, index, second, .. } => {
+            Some(WorkerId { service: ServiceId::new(&service).ok()?, index, second })
         }
         RunOf::Proxy => None,
     }
@@ -437,6 +453,7 @@ fn believe(
             recent_failures: Vec::new(),
             failures_in_row: 0,
             recycled: noted.and_then(|noted| noted.recycled),
+            part: noted.map_or(Part::Stays, |noted| noted.part),
         };
         saved.insert(worker, note);
     }
@@ -449,7 +466,7 @@ mod tests {
     #[test]
     fn a_run_that_lives_is_taken_over_without_its_workers_note() {
         let plan = crate::testing::plan(&["api"]);
-        let worker = WorkerId { service: ServiceId::new("api").unwrap(), index: 0 };
+        let worker = WorkerId::new(ServiceId::new("api").unwrap(), 0);
         let believed = |held: &[u64], live: u64, saved: &mut BTreeMap<WorkerId, Saved>| {
             let held = held.iter().copied().map(RunId).collect();
             believe(&plan, &held, [(RunId(live), worker.clone())].into_iter(), saved);

@@ -8,7 +8,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     io,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     os::fd::OwnedFd,
     sync::Arc,
     time::Instant,
@@ -16,30 +16,30 @@ use std::{
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
 };
 use watt_api::{
     control::WorkerState,
     mesh::{Counts, Outgoing},
 };
-use watt_config::Sources;
 use watt_core::{
-    RunId, WorkerId,
+    RunId, ServiceId, WorkerId,
     fleet::{Fleet, FleetEvent, Goal, Request, Selection},
     plan::Plan,
     worker,
 };
+use watt_exec::plan::Probe;
 use watt_spawner::protocol;
 
 use crate::{
     cgroups::Cgroups,
-    control::{Command, Server},
+    control::{Command, Roles, Server},
     events::{Events, happenings},
+    in_force::InForce,
     launch::{Host, accounts::Accounts},
     life::Life,
     limit_hits::LimitNews,
-    limits,
     logs::Logs,
     oom::Kills,
     operate::Operation,
@@ -49,6 +49,7 @@ use crate::{
     proxy_link::{LinkEvent, ProxyLink},
     readiness,
     record::{self, Times, Uptime, WorkerNote},
+    reload::{self, Reloads},
     runs::Run,
     secret_command::Commands,
     secrets, snapshot,
@@ -73,16 +74,21 @@ pub(crate) const PROXY: &str = "proxy";
 /// An application that runs.
 pub(crate) struct App {
     pub(crate) plan: Arc<Plan>,
-    /// What the plan was made from.
-    pub(crate) sources: Arc<Sources>,
+    /// What the plan was made from, as a successor finds it.
+    pub(crate) in_force: InForce,
+    pub(crate) reloads: Reloads,
     pub(crate) places: Places,
     pub(crate) life: Life,
     pub(crate) host: Host,
+    /// What was found out of the host, for warnings.
+    pub(crate) probe: Option<Probe>,
     /// Whom services run as.
     pub(crate) accounts: Accounts,
     pub(crate) cgroups: Cgroups,
     pub(crate) threads: usize,
     pub(crate) gateway: Option<SocketAddr>,
+    /// Where names lead on the host's network.
+    pub(crate) mesh_host: Option<Ipv4Addr>,
     pub(crate) warnings: Vec<String>,
     pub(crate) resolvers: Vec<SocketAddr>,
     pub(crate) started_at_ms: u64,
@@ -96,13 +102,15 @@ pub(crate) struct App {
     pub(crate) told: BTreeMap<WorkerId, WorkerState>,
     /// What is configured and not enforced, by service.
     pub(crate) unenforced: BTreeMap<String, Vec<String>>,
-    /// What operators changed of the plan's limits.
-    pub(crate) limit_changes: limits::Changes,
+    /// The last change of limits that the kernel is being told of, by service; `None` is the application as a whole.
+    pub(crate) limit_turns: BTreeMap<Option<ServiceId>, JoinHandle<()>>,
     pub(crate) counts: BTreeMap<String, Counts>,
     /// What services did outside the mesh, as the proxy counted it.
     pub(crate) outside: BTreeMap<String, Vec<Outgoing>>,
     /// Sockets of workers that the spawner holds, by their names there.
     pub(crate) bound: BTreeMap<String, Arc<OwnedFd>>,
+    /// How the mesh sockets among them are called at the proxy: each time one is bound, by another name.
+    pub(crate) mesh_listeners: BTreeMap<String, String>,
     /// Ports of the host that runs were told to use.
     pub(crate) ports: BTreeMap<u16, RunId>,
     pub(crate) proxy: Proxy,
@@ -132,6 +140,8 @@ pub(crate) struct App {
     /// When work for all workers together is due.
     pub(crate) pace: Pace,
     pub(crate) version: u64,
+    /// How many mesh sockets were given to the proxy so far.
+    pub(crate) bindings: u64,
     pub(crate) said_ready: bool,
     pub(crate) ending: Ending,
     /// Whether SIGTERM or SIGINT came. A second one kills, whoever began the shutdown; the spawner repeats the first
@@ -157,16 +167,19 @@ pub(crate) enum Ending {
 pub(crate) struct Serving {
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
+    /// Who may what.
+    pub(crate) roles: watch::Sender<Arc<Roles>>,
 }
 
 impl Serving {
     pub(crate) fn start(server: Server) -> Serving {
         let (stop, stopped) = oneshot::channel();
+        let roles = server.roles();
         let task = tokio::spawn(server.run(async {
             // An error is a loop that has gone without a word, and an end like another.
             let _ = stopped.await;
         }));
-        Serving { stop, task }
+        Serving { stop, task, roles }
     }
 
     /// Ends it when the replies under way have left.
@@ -192,8 +205,12 @@ pub(crate) enum Event {
     Emptied(RunId),
     /// A limit of a run may have acted, or was changed.
     Limit(LimitNews),
+    /// A reload has come a step further.
+    Reload(reload::News),
     /// An operator's request.
     Command(Command),
+    /// SIGHUP.
+    Hangup,
     /// SIGTERM or SIGINT.
     Terminate,
     /// A deadline of the fleet or the proxy.
@@ -214,6 +231,7 @@ pub(crate) struct Senders {
     pub(crate) emptied: mpsc::Sender<RunId>,
     pub(crate) limit_hits: mpsc::Sender<LimitNews>,
     pub(crate) proxy: mpsc::Sender<LinkEvent>,
+    pub(crate) reload: mpsc::Sender<reload::News>,
     pub(crate) commands: mpsc::Sender<Command>,
 }
 
@@ -225,17 +243,17 @@ pub(crate) struct Inbox {
     emptied: mpsc::Receiver<RunId>,
     limit_hits: mpsc::Receiver<LimitNews>,
     proxy: mpsc::Receiver<LinkEvent>,
+    reload: mpsc::Receiver<reload::News>,
     commands: mpsc::Receiver<Command>,
     signals: Signals,
     pub(crate) backlog: VecDeque<News>,
 }
 
-/// The signals that end the application.
+/// The signals that are for the application.
 #[derive(Debug)]
 pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    /// Caught so that it does not end us: there is nothing to reload yet.
     hangup: Signal,
 }
 
@@ -249,13 +267,11 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => {}
-            }
+    async fn next(&mut self) -> Event {
+        tokio::select! {
+            _ = self.terminate.recv() => Event::Terminate,
+            _ = self.interrupt.recv() => Event::Terminate,
+            _ = self.hangup.recv() => Event::Hangup,
         }
     }
 }
@@ -267,6 +283,7 @@ pub(crate) fn channels(signals: Signals, backlog: VecDeque<News>) -> (Senders, I
     let (emptied_sender, emptied) = mpsc::channel(INBOX_SIZE);
     let (limit_hits_sender, limit_hits) = mpsc::channel(INBOX_SIZE);
     let (proxy_sender, proxy) = mpsc::channel(INBOX_SIZE);
+    let (reload_sender, reload) = mpsc::channel(INBOX_SIZE);
     let (commands_sender, commands) = mpsc::channel(INBOX_SIZE);
     let senders = Senders {
         readiness: readiness_sender,
@@ -274,9 +291,10 @@ pub(crate) fn channels(signals: Signals, backlog: VecDeque<News>) -> (Senders, I
         emptied: emptied_sender,
         limit_hits: limit_hits_sender,
         proxy: proxy_sender,
+        reload: reload_sender,
         commands: commands_sender,
     };
-    (senders, Inbox { readiness, secrets, emptied, limit_hits, proxy, commands, signals, backlog })
+    (senders, Inbox { readiness, secrets, emptied, limit_hits, proxy, reload, commands, signals, backlog })
 }
 
 impl App {
@@ -313,17 +331,18 @@ impl App {
         }
         let quiet_at = self.pace.quiet_at();
         let may_start = !self.starts.is_empty() && !self.link.is_full();
-        let Inbox { readiness, secrets, emptied, limit_hits, proxy, commands, signals, backlog: _ } =
+        let Inbox { readiness, secrets, emptied, limit_hits, proxy, reload, commands, signals, backlog: _ } =
             &mut self.inbox;
         let event = tokio::select! {
             biased;
-            () = signals.next() => Event::Terminate,
+            event = signals.next() => event,
             news = self.link.next() => news?.map_or(Event::Start, Event::Spawner),
             Some(news) = limit_hits.recv() => Event::Limit(news),
             Some(run) = emptied.recv() => Event::Emptied(run),
             Some(news) = readiness.recv() => Event::Readiness(news),
             Some(news) = secrets.recv() => Event::Secrets(news),
             Some(news) = proxy.recv() => Event::Proxy(news),
+            Some(news) = reload.recv() => Event::Reload(news),
             Some(command) = commands.recv() => Event::Command(command),
             () = until(deadline) => Event::Tick,
             () = until(Some(beat_at)) => Event::Beat,
@@ -343,6 +362,8 @@ impl App {
             Event::Emptied(run) => self.emptied(run),
             Event::Limit(news) => self.limit_news(news),
             Event::Command(command) => self.command(command),
+            Event::Reload(news) => self.reload_news(news),
+            Event::Hangup => self.reload(reload::Asked::by_signal()),
             Event::Terminate => self.terminate(),
             Event::Tick => {
                 self.tell(FleetEvent::Tick);
@@ -383,6 +404,12 @@ impl App {
     }
 
     pub(crate) fn note_changes(&mut self) {
+        for worker in self.fleet.take_removed() {
+            self.clear_place(&worker);
+        }
+        for service in self.fleet.left() {
+            self.service_left(&service);
+        }
         let changed = self.fleet.take_changed();
         if !changed.is_empty() {
             self.unit.progressed();
@@ -462,6 +489,7 @@ impl App {
         let facts = |run: RunId| runs.get(&run).map(|run| run.facts()).unwrap_or_default();
         let sources = snapshot::Sources {
             plan: &self.plan,
+            addresses: &self.in_force.addresses,
             fleet: &self.fleet,
             facts: &facts,
             redirect: self.host.redirect,

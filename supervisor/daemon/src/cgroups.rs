@@ -87,6 +87,17 @@ impl Cgroups {
         Ok((group, unenforced))
     }
 
+    /// Makes a cgroup for programs of a service's secrets beside its workers', with the limits of one of them.
+    pub(crate) fn create_for_secrets(&self, service: &ServiceId, nth: u64, plan: &Plan) -> io::Result<Group> {
+        let limits = Levels::of(&WorkerId::new(service.clone(), 0), plan);
+        let (Some(tree), Some(limits)) = (&self.tree, limits) else { return Ok(Group::default()) };
+        let needed = limits.controllers();
+        let group = tree.worker(service.as_str(), &format!("secrets-{nth}")).only_for(&needed);
+        tree.make(&group, &needed)?;
+        group.set_limits(&limits.worker);
+        Ok(group)
+    }
+
     /// The cgroup of a run that is there already, with what is not enforced, in words: a predecessor started it, and limits
     /// are set once more to find out.
     pub(crate) fn adopt(&self, worker: &WorkerId, plan: &Plan) -> (Group, Vec<String>) {
@@ -102,8 +113,7 @@ impl Cgroups {
         let (Some(tree), Some(limits)) = (&self.tree, Levels::of(worker, plan)) else { return group.clone() };
         let needed = limits.controllers();
         let kept = needed.union(&group.present()).copied().collect();
-        let index = worker.index.to_string();
-        let grown = tree.worker(worker.service.as_str(), &index).only_for(&kept);
+        let grown = tree.worker(worker.service.as_str(), &worker.place()).only_for(&kept);
         match tree.make(&grown, &needed).and_then(|()| grown.take_over(group)) {
             Ok(()) => grown,
             Err(error) => {
@@ -121,7 +131,7 @@ impl Cgroups {
         plan: &Plan,
         groups: Vec<Group>,
     ) -> impl FnOnce() -> Vec<String> + Send + use<> {
-        let worker = WorkerId { service: service.clone(), index: 0 };
+        let worker = WorkerId::new(service.clone(), 0);
         let limits = Levels::of(&worker, plan);
         let together = self.tree.as_ref().map(|tree| tree.service(service.as_str())).unwrap_or_default();
         if let (Some(tree), Some(limits)) = (&self.tree, &limits) {
@@ -138,6 +148,22 @@ impl Cgroups {
                 unenforced.extend(lines);
             }
             unenforced
+        }
+    }
+
+    /// What sets a changed ceiling of all services. Like [`Cgroups::change`], not for the loop.
+    pub(crate) fn change_application(
+        &self,
+        ceiling: &CgroupLimits,
+    ) -> impl FnOnce() -> Vec<String> + Send + use<> {
+        let group = self.tree.as_ref().map(Tree::application).unwrap_or_default();
+        let limits = of_ceiling(ceiling);
+        if let Some(tree) = &self.tree {
+            Self::make(tree, &group, &limits);
+        }
+        move || {
+            let present = group.present();
+            words::unenforced(&group.only_for(&present).set_limits(&limits))
         }
     }
 
@@ -186,8 +212,7 @@ impl Cgroups {
     }
 
     fn group(&self, worker: &WorkerId, limits: &Levels) -> Group {
-        let index = worker.index.to_string();
-        let group = self.tree.as_ref().map(|tree| tree.worker(worker.service.as_str(), &index));
+        let group = self.tree.as_ref().map(|tree| tree.worker(worker.service.as_str(), &worker.place()));
         group.map(|group| group.only_for(&limits.controllers())).unwrap_or_default()
     }
 
@@ -331,7 +356,7 @@ mod tests {
         let joins = |policy| {
             let mut plan = testing::plan(&["api"]);
             plan.services.values_mut().for_each(|service| service.scheduling.policy = policy);
-            let worker = WorkerId { service: plan.services.keys().next().unwrap().clone(), index: 0 };
+            let worker = WorkerId::new(plan.services.keys().next().unwrap().clone(), 0);
             Levels::of(&worker, &plan).unwrap().controllers().contains(&Controller::Cpu)
         };
         assert!(joins(None) && joins(Some(SchedulingPolicy::Batch)));

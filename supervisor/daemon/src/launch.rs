@@ -298,7 +298,7 @@ mod tests {
         let places = Places { runtime: "/run/watt/shop".into(), state: "/var/lib/watt/shop".into() };
         let inherited = [("PATH", "/bin"), ("LC_ALL", "C"), ("SECRET", "x"), ("PORT", "1")];
         let inherited = inherited.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        let worker = WorkerId { service: service.id.clone(), index: 0 };
+        let worker = WorkerId::new(service.id.clone(), 0);
         let accounts = accounts::of_plan(&plan);
         let launcher =
             Launcher { plan: &plan, places: &places, host, inherited: &inherited, accounts: &accounts };

@@ -37,8 +37,8 @@ pub(crate) enum LimitNews {
     Slowed(RunId, Slowed),
     /// A run stalls for want of this, so much; or does so no more.
     Stalls(RunId, Resource, Option<Window>),
-    /// The kernel has changed ones of a service, but for these.
-    Set(ServiceId, Vec<String>),
+    /// The kernel has changed ones of a service, or of all of them together, but for these.
+    Set(Option<ServiceId>, Vec<String>),
 }
 
 impl App {
@@ -56,7 +56,7 @@ impl App {
                 }
             }
             LimitNews::Stalls(id, resource, seen) => self.stalls(id, resource, seen),
-            LimitNews::Set(service, unenforced) => self.limits_set(&service, unenforced),
+            LimitNews::Set(of, unenforced) => self.limits_set(of, unenforced),
         }
     }
 

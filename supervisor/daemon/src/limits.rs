@@ -1,7 +1,10 @@
 //! `wattctl limits`: what is bounded, and changes of it while everything runs.
 //!
 //! A change is one of the plan, as if the configuration had it: what is started later has it too, and a successor of the
-//! daemon finds it noted. The next `up` reads the configuration alone.
+//! daemon finds it noted. The next `up` reads the configuration alone; a reload keeps a change as long as the configuration says
+//! of that limit what it said before.
+//!
+//! The kernel is told beside the loop, one change of a service after the other: two at a time would leave whichever came last.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -9,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use watt_api::control::{LimitHits, Limited, Limits, LimitsChange, LimitsChanged};
 use watt_config::{LimitChanges, written_limits};
 use watt_core::{
-    ServiceId,
+    ServiceId, WorkerId,
     plan::{CgroupLimits, Plan},
 };
 use watt_os::cgroup::Group;
@@ -22,39 +25,57 @@ use crate::{
     operate::answer,
 };
 
-/// The key under which changes of limits are kept for a successor.
-pub(crate) const LIMITS: &str = "limits";
-
 /// All changes since the start, by service.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Changes(BTreeMap<String, Change>);
 
 /// Values by key, as [`LimitChanges`] has them.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Change {
     each: BTreeMap<String, String>,
     total: BTreeMap<String, String>,
 }
 
 impl Changes {
-    /// Those that a predecessor kept.
-    pub(crate) fn kept(value: Option<&[u8]>) -> Changes {
-        value.and_then(|value| serde_json::from_slice(value).ok()).unwrap_or_default()
-    }
-
     /// The plan with these changes, which were possible when they were made.
     pub(crate) fn apply(&self, mut plan: Plan) -> Plan {
+        for error in self.try_apply(&mut plan) {
+            tracing::warn!("changed limits are lost: {error}");
+        }
+        plan
+    }
+
+    /// Puts these changes into a plan. Returns in words those that do not go with it.
+    pub(crate) fn try_apply(&self, plan: &mut Plan) -> Vec<String> {
+        let mut problems = Vec::new();
         for (name, Change { each, total }) in &self.0 {
             let Ok(id) = ServiceId::new(name) else { continue };
             let Some(service) = plan.services.get(&id) else { continue };
             let changes = LimitChanges { each: each.clone(), total: total.clone() };
-            match changes.apply(&plan, service) {
+            match changes.apply(plan, service) {
                 Ok(service) => drop(plan.services.insert(id, service)),
-                Err(errors) => tracing::warn!("changed limits of {name} are lost: {}", errors.join("; ")),
+                Err(errors) => problems.push(format!("{name}: {}", errors.join("; "))),
             }
         }
-        plan
+        problems
+    }
+
+    /// Those that stay when another configuration takes the place of one: of limits of which both say the same.
+    pub(crate) fn that_stay(&self, old: &Plan, new: &Plan) -> Changes {
+        let stay = |changes: &BTreeMap<String, String>, old: &CgroupLimits, new: &CgroupLimits| {
+            let (old, new) = (written_limits(old), written_limits(new));
+            let same = changes.iter().filter(|(key, _)| old.get(*key) == new.get(*key));
+            same.map(|(key, value)| (key.clone(), value.clone())).collect::<BTreeMap<_, _>>()
+        };
+        let changes = self.0.iter().filter_map(|(name, change)| {
+            let id = ServiceId::new(name).ok()?;
+            let (old, new) = (old.services.get(&id)?, new.services.get(&id)?);
+            let each = stay(&change.each, &old.limits.cgroup, &new.limits.cgroup);
+            let total = stay(&change.total, &old.limits_total, &new.limits_total);
+            (!each.is_empty() || !total.is_empty()).then(|| (name.clone(), Change { each, total }))
+        });
+        Changes(changes.collect())
     }
 
     fn add(&mut self, service: &ServiceId, changes: LimitChanges) {
@@ -88,27 +109,54 @@ impl App {
             each: changes.each.clone(),
             total: changes.total.clone(),
         });
-        self.limit_changes.add(id, changes);
-        if let Ok(value) = serde_json::to_vec(&self.limit_changes) {
-            self.put(LIMITS, value);
-        }
-
-        let groups = self.grow(id);
-        let set = self.cgroups.change(id, &self.plan, groups);
-        let (sender, id) = (self.senders.limit_hits.clone(), id.clone());
-        tokio::spawn(async move {
-            let unenforced = tokio::task::spawn_blocking(set).await.unwrap_or_default();
-            // The loop has ended when it does not take it.
-            let _ = sender.send(LimitNews::Set(id, unenforced.clone())).await;
+        self.in_force.limits.add(id, changes);
+        self.keep_in_force();
+        self.enforce_limits(id, |unenforced| {
             answer(reply, Ok(LimitsChanged { limits: each, limits_total: total, unenforced }));
         });
     }
 
-    /// The groups of a service's runs, in every hierarchy that they now need.
-    fn grow(&mut self, id: &ServiceId) -> Vec<Group> {
+    /// Has the kernel told of a service's limits as the plan has them now.
+    pub(crate) fn enforce_limits(&mut self, id: &ServiceId, then: impl FnOnce(Vec<String>) + Send + 'static) {
+        let groups = self.grow(|worker| worker.service == *id);
+        let set = self.cgroups.change(id, &self.plan, groups);
+        self.set_in_turn(Some(id.clone()), set, then);
+    }
+
+    /// The same of the ceiling of all services.
+    pub(crate) fn enforce_ceiling(&mut self) {
+        self.grow(|_| true);
+        let set = self.cgroups.change_application(&self.plan.limits);
+        self.set_in_turn(None, set, |_| {});
+    }
+
+    /// Sets limits when those that are being set for the same have been, so that the last ones stay.
+    fn set_in_turn(
+        &mut self,
+        of: Option<ServiceId>,
+        set: impl FnOnce() -> Vec<String> + Send + 'static,
+        then: impl FnOnce(Vec<String>) + Send + 'static,
+    ) {
+        let before = self.limit_turns.remove(&of);
+        let (sender, subject) = (self.senders.limit_hits.clone(), of.clone());
+        let turn = tokio::spawn(async move {
+            if let Some(before) = before {
+                // A panic is an end as well.
+                let _ = before.await;
+            }
+            let unenforced = tokio::task::spawn_blocking(set).await.unwrap_or_default();
+            // The loop has ended when it does not take it.
+            let _ = sender.send(LimitNews::Set(subject, unenforced.clone())).await;
+            then(unenforced);
+        });
+        self.limit_turns.insert(of, turn);
+    }
+
+    /// The groups of the runs of these workers, in every hierarchy that they now need.
+    fn grow(&mut self, of: impl Fn(&WorkerId) -> bool) -> Vec<Group> {
         let mut groups = Vec::new();
         let mut watched = Vec::new();
-        for (run_id, run) in self.runs.iter_mut().filter(|(_, run)| run.worker.service == *id) {
+        for (run_id, run) in self.runs.iter_mut().filter(|(_, run)| of(&run.worker)) {
             run.group = self.cgroups.grow(&run.worker, &self.plan, &run.group);
             groups.push(run.group.clone());
             watched.push(*run_id);
@@ -119,9 +167,10 @@ impl App {
         groups
     }
 
-    /// The kernel has the new limits of a service.
-    pub(crate) fn limits_set(&mut self, id: &ServiceId, unenforced: Vec<String>) {
-        let Some(service) = self.plan.services.get(id).cloned() else { return };
+    /// The kernel has the new limits of a service, or of all of them together.
+    pub(crate) fn limits_set(&mut self, of: Option<ServiceId>, unenforced: Vec<String>) {
+        let Some(id) = of else { return self.warn_of_ceiling(unenforced) };
+        let Some(service) = self.plan.services.get(&id).cloned() else { return };
         self.note_unenforced(&service, unenforced);
     }
 

@@ -128,6 +128,7 @@ enum Message {
     Watch { run: RunId, pattern: Regex, found: oneshot::Sender<()> },
     Pull { reader: u64, reply: oneshot::Sender<Vec<Entry>> },
     Close { reader: u64 },
+    Rotate(Rotation),
 }
 
 /// What memory knows, and what has to be looked up in files.
@@ -171,6 +172,11 @@ impl Logs {
         let pump = Pump::new(Arc::clone(&wake), receiver, bookmarks, Store::new(settings, events))?;
         thread::Builder::new().name("watt-logs".into()).spawn(|| pump.run())?;
         Ok(Logs(Arc::new(Inner { messages, wake })))
+    }
+
+    /// Rotates files in this way from now on.
+    pub fn rotate(&self, rotation: Rotation) {
+        self.send(Message::Rotate(rotation));
     }
 
     /// Reads these pipes from now on.

@@ -64,11 +64,16 @@ impl App {
                 }
             }
             Message::Exited { run, exit } => self.exited(run, exit),
-            Message::Listener { name, .. } => {
-                if is_of_worker(&name) && !self.bound.contains_key(&name) {
+            Message::Listener { name, address } => {
+                if name.starts_with("gateway/") {
+                    if let Some(descriptor) = descriptors.into_iter().next() {
+                        self.reload_bound(&name, Ok((address, descriptor)));
+                    }
+                } else if is_of_worker(&name) && !self.bound.contains_key(&name) {
                     self.bound(name, descriptors);
                 }
             }
+            Message::ListenFailed { name, errno } if self.reload_bound(&name, Err(errno)) => {}
             Message::ListenFailed { name, errno } => {
                 let error = io::Error::from_raw_os_error(errno);
                 tracing::warn!("cannot listen on {name}: {error}");
@@ -259,7 +264,11 @@ impl App {
         if kind == "mesh" {
             let caller = rest.split('/').next().unwrap_or_default().to_owned();
             let kind = ListenerKind::MeshUnix { caller };
-            self.proxy_link.add_listener(format!("mesh-unix/{rest}"), kind, Arc::clone(&socket));
+            // Another name each time: one that comes back is told apart from the one that went before.
+            self.bindings += 1;
+            let listener = format!("mesh-unix/{rest}/{}", self.bindings);
+            self.proxy_link.add_listener(listener.clone(), kind, Arc::clone(&socket));
+            self.mesh_listeners.insert(name.clone(), listener);
         }
         self.bound.insert(name, socket);
     }
@@ -311,6 +320,16 @@ impl App {
             && let Err(error) = open_to_group(path)
         {
             tracing::warn!("the mesh proxy cannot be let into {}: {error}", path.display());
+        }
+        let told = match run.accepts {
+            Accepts::Found(port) => Some(port),
+            Accepts::Port(_) | Accepts::Unix(_) | Accepts::Inherited(_) | Accepts::Nowhere => None,
+        };
+        if let (Endpoint::Tcp { address }, Some(told)) = (&endpoint, told)
+            && address.port() != told
+        {
+            // A program with a port of its own choice on the host's network cannot run twice.
+            self.fleet.set_alone(&run.worker.service, true);
         }
         run.endpoint = Some(endpoint);
         if let Ok(tag) = serde_json::to_vec(&run.note()) {
@@ -376,7 +395,7 @@ impl App {
     /// Asks for a proxy.
     pub(crate) fn start_proxy(&mut self) {
         let run = self.proxy.starting(Instant::now());
-        let plan = proxy::launch(&self.plan.name, self.threads, &self.host, &self.sources.env);
+        let plan = proxy::launch(&self.plan.name, self.threads, &self.host, &self.in_force.sources.env);
         let task =
             postcard::to_stdvec(&watt_exec::plan::Task::Launch(Box::new(plan))).map_err(io::Error::other);
         let task = match task.and_then(|task| watt_os::memfd::sealed(c"watt-launch", &task)) {

@@ -1,8 +1,12 @@
 //! What operators ask for over the control socket: questions are answered at once, operations when they are done.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Instant,
+};
 
-use watt_api::control::{self, Outcome};
+use watt_api::control::{self, Outcome, Reloaded};
 use watt_config::Sources;
 use watt_core::{
     RunId, ServiceId, WorkerId,
@@ -14,10 +18,14 @@ use crate::{
     app::{App, Ending},
     control::{Command, Refusal, Reply, Services},
     logs::{self, Logs},
+    reload::Asked,
     status, timestamp,
     usage::{Figures, Subject},
     words,
 };
+
+/// What is said of a service that has gone.
+const GONE: &str = "gone";
 
 /// How many of its last lines a failed start is told with.
 const LAST_LINES: usize = 10;
@@ -27,7 +35,33 @@ const LAST_LINES: usize = 10;
 pub(crate) struct Operation {
     selection: Selection,
     goal: Goal,
-    reply: Reply<Outcome>,
+    /// Services that are to be gone.
+    leaving: Vec<ServiceId>,
+    answer: Answer,
+}
+
+/// What it is answered with.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Outcome(Reply<Outcome>),
+    /// What came of a reload is added to what it changed.
+    Reloaded(Reply<Box<Reloaded>>, Box<Reloaded>),
+}
+
+impl Operation {
+    fn new(selection: Selection, goal: Goal, answer: Answer) -> Operation {
+        Operation { selection, goal, leaving: Vec::new(), answer }
+    }
+
+    /// Waits for what follows from a reload.
+    pub(crate) fn reload(
+        services: BTreeSet<ServiceId>,
+        leaving: Vec<ServiceId>,
+        answer: Answer,
+    ) -> Operation {
+        let selection = Selection::Services(services);
+        Operation { leaving, ..Operation::new(selection, Goal::Up, answer) }
+    }
 }
 
 impl App {
@@ -45,8 +79,9 @@ impl App {
             Command::Start { services, reply } => self.operate(services, Goal::Up, Request::Start, reply),
             Command::Restart { services, reply } => self.operate(services, Goal::Up, Request::Restart, reply),
             Command::Stop { services, reply } => self.operate(services, Goal::Down, Request::Stop, reply),
+            Command::Reload { request, reply } => self.reload(Asked::new(request, reply)),
             Command::Shutdown { now, reply } => {
-                self.operations.push(Operation { selection: Selection::All, goal: Goal::Down, reply });
+                self.operations.push(Operation::new(Selection::All, Goal::Down, Answer::Outcome(reply)));
                 self.shut_down(now);
             }
         }
@@ -75,13 +110,15 @@ impl App {
             Err(refusal) => return answer(reply, Err(refusal)),
         };
         self.tell(FleetEvent::Request(request(selection.clone())));
-        self.operations.push(Operation { selection, goal, reply });
+        self.operations.push(Operation::new(selection, goal, Answer::Outcome(reply)));
         self.unsettle();
     }
 
     fn wait_for(&mut self, services: Services, reply: Reply<Outcome>) {
         match self.select(services) {
-            Ok(selection) => self.operations.push(Operation { selection, goal: Goal::Up, reply }),
+            Ok(selection) => {
+                self.operations.push(Operation::new(selection, Goal::Up, Answer::Outcome(reply)));
+            }
             Err(refusal) => return answer(reply, Err(refusal)),
         }
         self.unsettle();
@@ -92,7 +129,8 @@ impl App {
             Services::All => return Ok(Selection::All),
             Services::Named(named) => named,
         };
-        match named.iter().find(|service| !self.plan.services.contains_key(*service)) {
+        let is_known = |id: &ServiceId| self.plan.services.contains_key(id) && !self.fleet.is_leaving(id);
+        match named.iter().find(|service| !is_known(service)) {
             Some(unknown) => Err(self.unknown(unknown)),
             None => Ok(Selection::Services(named.into_iter().collect())),
         }
@@ -113,15 +151,40 @@ impl App {
                 self.operations.push(operation);
                 continue;
             }
+            let leaving = operation.leaving.iter().map(|id| (id.to_string(), self.leaving_in_words(id)));
+            let Some(leaving) = leaving.map(|(id, words)| Some((id, words?))).collect::<Option<Vec<_>>>()
+            else {
+                self.operations.push(operation);
+                continue;
+            };
+            let all_ok = verdicts.values().all(|verdict| verdict.is_ok(operation.goal))
+                && leaving.iter().all(|(_, words)| words == GONE);
             let services = verdicts
                 .iter()
                 .map(|(service, verdict)| (service.to_string(), self.in_words(service, verdict)));
-            let outcome = Outcome {
-                ok: verdicts.values().all(|verdict| verdict.is_ok(operation.goal)),
-                services: services.collect(),
-            };
-            answer(operation.reply, Ok(outcome));
+            let services = services.chain(leaving).collect();
+            match operation.answer {
+                Answer::Outcome(reply) => answer(reply, Ok(Outcome { ok: all_ok, services })),
+                Answer::Reloaded(reply, reloaded) => {
+                    let reloaded = Reloaded { ok: all_ok, services, ..*reloaded };
+                    answer(reply, Ok(Box::new(reloaded)));
+                }
+            }
         }
+    }
+
+    /// What became of a service that is to go. `None` while that is not known.
+    fn leaving_in_words(&self, service: &ServiceId) -> Option<String> {
+        if !self.fleet.is_leaving(service) {
+            return Some(GONE.to_owned());
+        }
+        let needed = self.fleet.kept_for(service);
+        let verdicts = self.fleet.verdicts(&Selection::Services(needed.iter().cloned().collect()), Goal::Up);
+        if verdicts.is_empty() || verdicts.values().any(|verdict| *verdict == Verdict::Pending) {
+            return None;
+        }
+        let names: Vec<&str> = needed.iter().map(ServiceId::as_str).collect();
+        Some(format!("stays: old workers of {} may need it", names.join(", ")))
     }
 
     fn in_words(&self, service: &ServiceId, verdict: &Verdict) -> String {
@@ -135,6 +198,13 @@ impl App {
                 words::exit(cause, timeout)
             }
             Verdict::Failed { exit: None } => "failed".to_owned(),
+            Verdict::Kept { exit } => {
+                let timeout = self.fleet.plan(service).map(|plan| plan.ready.timeout).unwrap_or_default();
+                format!(
+                    "the old workers stay, because a new one did not get ready: {}",
+                    words::exit(exit, timeout)
+                )
+            }
             Verdict::Blocked { on: (service, condition) } => {
                 format!("waits for {service} to be {}", words::condition(*condition))
             }
@@ -150,6 +220,8 @@ impl App {
             file: self.plan.file.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: timestamp::from_ms(self.started_at_ms),
+            loaded_at: timestamp::from_ms(self.in_force.loaded_at_ms),
+            digest: self.in_force.digest(),
             gateway: self.gateway.map(|address| format!("http://{address}")),
             supervisor: control::Supervisor {
                 spawner_pid: std::os::unix::process::parent_id(),
@@ -180,7 +252,7 @@ impl App {
         let groups = found.workers.iter().filter_map(|worker| self.runs.get(&RunId(worker.run?)));
         let cgroups = groups.flat_map(|run| run.group.directories().cloned()).collect();
         let rest = self.rest(std::slice::from_ref(&found));
-        let (sources, id) = (Arc::clone(&self.sources), service.clone());
+        let (sources, id) = (Arc::clone(&self.in_force.sources), service.clone());
         let log_dir = self.places.logs(&self.plan);
         let outside =
             self.outside.get(service.as_str()).into_iter().flatten().map(status::outgoing).collect();
@@ -257,7 +329,7 @@ impl Rest {
             status::fill(service, &figures);
             let Ok(id) = ServiceId::new(&service.id) else { continue };
             for worker in service.workers.iter_mut().filter(|worker| status::explains(worker.state)) {
-                let source = logs::Source::Worker(WorkerId { service: id.clone(), index: worker.index });
+                let source = logs::Source::Worker(WorkerId::new(id.clone(), worker.index));
                 let lines = logs.last_lines(source, LAST_LINES).await;
                 worker.last_output = lines.iter().filter_map(|line| line.text()).map(Into::into).collect();
             }

@@ -105,7 +105,7 @@ impl App {
             plan: &self.plan,
             places: &self.places,
             host: &self.host,
-            inherited: &self.sources.env,
+            inherited: &self.in_force.sources.env,
             accounts: &self.accounts,
         };
         let launch = launcher.launch(&service, worker, &mark, port, group.legacy_procs())?;

@@ -199,7 +199,7 @@ impl Places {
 
     /// The files of one worker.
     pub fn worker(&self, worker: &WorkerId) -> WorkerPlaces {
-        let dir = self.workers().join(worker.service.as_str()).join(worker.index.to_string());
+        let dir = self.workers().join(worker.service.as_str()).join(worker.place());
         WorkerPlaces {
             socket: dir.join("worker.sock"),
             mesh: dir.join("mesh.sock"),
@@ -215,7 +215,7 @@ impl Places {
 
     /// A worker's `$CREDENTIALS_DIRECTORY`.
     pub fn worker_credentials(&self, worker: &WorkerId) -> PathBuf {
-        self.credentials().join(worker.service.as_str()).join(worker.index.to_string())
+        self.credentials().join(worker.service.as_str()).join(worker.place())
     }
 
     /// The folder of all services' own folders.
@@ -248,7 +248,7 @@ impl Places {
     pub fn check(&self, plan: &Plan) -> Result<(), PlaceError> {
         let of_workers = plan.services.values().map(|service| {
             let index = service.workers.get() - 1;
-            self.worker(&WorkerId { service: service.id.clone(), index }).socket
+            self.worker(&WorkerId::new(service.id.clone(), index).beside()).socket
         });
         let longest = of_workers.chain([self.control_socket()]).max_by_key(|path| path.as_os_str().len());
         match longest {

@@ -16,7 +16,7 @@ use watt_api::mesh::Endpoint;
 use watt_core::{
     RunId, ServiceId, WorkerId,
     fleet::{Saved, SavedState},
-    worker::{AfterStop, ExitCause, Left, Wanted},
+    worker::{AfterStop, ExitCause, Left, Part, Wanted},
 };
 
 use self::cause::{CauseNote, StallNote};
@@ -57,6 +57,9 @@ pub(crate) enum RunOf {
         service: String,
         /// Its index.
         index: u16,
+        /// Whether it is in the second place of that.
+        #[serde(default)]
+        second: bool,
         /// How it accepts.
         accepts: AcceptsNote,
         /// Where it was found accepting.
@@ -130,6 +133,8 @@ pub(crate) struct WorkerNote {
     failures_in_row: u32,
     #[serde(default)]
     recycled: Option<RecycledNote>,
+    #[serde(default)]
+    part: PartNote,
 }
 
 /// When a worker was last replaced because it stalled, and the how manieth in a row it was.
@@ -137,6 +142,44 @@ pub(crate) struct WorkerNote {
 struct RecycledNote {
     at_up_ms: u64,
     in_row: NonZeroU32,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum PartNote {
+    #[default]
+    Stays,
+    Due,
+    Replaces,
+    Returns,
+    Outdated,
+    Leaves,
+}
+
+impl From<Part> for PartNote {
+    fn from(part: Part) -> Self {
+        match part {
+            Part::Stays => PartNote::Stays,
+            Part::Due => PartNote::Due,
+            Part::Replaces => PartNote::Replaces,
+            Part::Returns => PartNote::Returns,
+            Part::Outdated => PartNote::Outdated,
+            Part::Leaves => PartNote::Leaves,
+        }
+    }
+}
+
+impl From<PartNote> for Part {
+    fn from(note: PartNote) -> Self {
+        match note {
+            PartNote::Stays => Part::Stays,
+            PartNote::Due => Part::Due,
+            PartNote::Replaces => Part::Replaces,
+            PartNote::Returns => Part::Returns,
+            PartNote::Outdated => Part::Outdated,
+            PartNote::Leaves => Part::Leaves,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -180,6 +223,7 @@ impl WorkerNote {
             recycled: saved
                 .recycled
                 .map(|(ago, in_row)| RecycledNote { at_up_ms: before(now_ms, ago), in_row }),
+            part: saved.part.into(),
         }
     }
 
@@ -194,6 +238,7 @@ impl WorkerNote {
             recent_failures: self.failures_at_up_ms.into_iter().map(|at| since(now_ms, at)).collect(),
             failures_in_row: self.failures_in_row,
             recycled: self.recycled.map(|note| (since(now_ms, note.at_up_ms), note.in_row)),
+            part: self.part.into(),
         }
     }
 }
@@ -296,8 +341,8 @@ pub(crate) fn key(worker: &WorkerId) -> String {
 
 /// The worker of a key; `None` when the key is for something else.
 pub(crate) fn worker_of(key: &str) -> Option<WorkerId> {
-    let (service, index) = key.strip_prefix("worker/")?.split_once('/')?;
-    Some(WorkerId { service: ServiceId::new(service).ok()?, index: index.parse().ok()? })
+    let (service, place) = key.strip_prefix("worker/")?.split_once('/')?;
+    WorkerId::of_place(ServiceId::new(service).ok()?, place)
 }
 
 /// The workers among the values a predecessor left. What cannot be read is left out: its worker starts afresh, and
@@ -346,6 +391,7 @@ mod tests {
                 recent_failures: vec![ago],
                 failures_in_row: 2,
                 recycled: Some((ago, NonZeroU32::MIN)),
+                part: Part::Outdated,
             };
             let note = WorkerNote::new(&saved(state, seconds(1)), Times::default(), Uptime(1_000_000));
             let bytes = serde_json::to_vec(&note).unwrap();
@@ -417,7 +463,8 @@ mod tests {
         let values = [("worker/api/0", "{"), ("worker/api", "{}"), ("worker/../0", "{}"), ("cgroups", "{}")];
         let values = values.map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec()));
         assert_eq!(workers(&values), BTreeMap::new());
-        let worker = WorkerId { service: ServiceId::new("api").unwrap(), index: 4 };
+        let worker = WorkerId::new(ServiceId::new("api").unwrap(), 4);
+        assert_eq!(worker_of(&key(&worker.beside())), Some(worker.beside()));
         assert_eq!(worker_of(&key(&worker)), Some(worker));
     }
 }

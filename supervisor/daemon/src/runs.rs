@@ -71,6 +71,8 @@ pub(crate) struct Run {
     pub(crate) pids_limit_told: bool,
     /// The entry of the environment by which its processes can be told without a cgroup.
     pub(crate) environment: Vec<u8>,
+    /// A digest of its secrets; not known of a run that was taken over.
+    pub(crate) secrets: Option<u64>,
     /// Its main process, from the moment it was cloned.
     pub(crate) main: Option<Main>,
     /// Signals that could not be sent because the process was not there yet.
@@ -139,6 +141,7 @@ impl Run {
             pids_limit_told: false,
             group,
             environment: format!("{}={mark}", life::VARIABLE).into_bytes(),
+            secrets: None,
             main: None,
             owed_signals: Vec::new(),
             exec_failure: None,
@@ -162,6 +165,7 @@ impl Run {
             of: RunOf::Worker {
                 service: self.worker.service.to_string(),
                 index: self.worker.index,
+                second: self.worker.second,
                 accepts: (&self.accepts).into(),
                 endpoint: self.endpoint.clone(),
                 oom_kills_before: self.oom_kills_before,
@@ -277,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_kill_is_out_of_memory_only_when_the_kernel_counted_one() {
-        let worker = WorkerId { service: ServiceId::new("api").unwrap(), index: 0 };
+        let worker = WorkerId::new(ServiceId::new("api").unwrap(), 0);
         let mut run = Run::new(worker, Group::default(), "1-2/3", 0);
         let exit = |code, signaled| WaitStatus {
             code,

@@ -5,6 +5,7 @@
 //! own, into files of the runtime folder. It is kept nowhere else.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{self, Read, Write},
     os::{
@@ -172,6 +173,18 @@ fn read_capped(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// What the program of a secret is started with.
+pub(crate) struct Context<'a> {
+    /// The supervisor's environment.
+    pub(crate) env: &'a BTreeMap<String, String>,
+    /// Where it runs.
+    pub(crate) root: &'a Path,
+    /// What its processes can be told by.
+    pub(crate) mark: &'a str,
+    /// Its cgroup.
+    pub(crate) group: &'a Group,
+}
+
 /// The secrets of a run that is being started, with what waits for them.
 #[derive(Debug)]
 pub(crate) struct News {
@@ -180,6 +193,8 @@ pub(crate) struct News {
     launch: Launch,
     /// The memfd for the exec stage, where they are not files on the host.
     ready: Result<Option<OwnedFd>, ExecFailure>,
+    /// A digest of them, when they could be read.
+    digest: Option<u64>,
 }
 
 impl App {
@@ -192,19 +207,27 @@ impl App {
         launch: Launch,
         folder: PathBuf,
     ) {
-        let (plan, sources) = (Arc::clone(&self.plan), Arc::clone(&self.sources));
-        let wanted = wanted(&plan, service, &sources, |argv| self.begin_command(argv, id, &group));
+        let (plan, sources) = (Arc::clone(&self.plan), Arc::clone(&self.in_force.sources));
+        let mark = self.life.of_run(id);
+        let context = Context { env: &sources.env, root: &plan.root, mark: &mark, group: &group };
+        let wanted = wanted(&plan, service, &sources, |argv| self.begin_command(argv, &context));
+        let digests = self.reloads.digests();
         let (sender, name) = (self.senders.secrets.clone(), service.id.to_string());
         let over = self.runs.get(&id).map(|run| Arc::clone(&run.are_secrets_over)).unwrap_or_default();
         let task = tokio::spawn(async move {
             let on_host = !launch.plan.has_credentials();
             let files = Files { folder, owner: launch.owner, on_host, over };
-            let ready = match read(wanted).await {
+            let read = read(wanted).await;
+            let digest = read
+                .as_ref()
+                .ok()
+                .map(|credentials| std::hash::BuildHasher::hash_one(&digests, &credentials.files));
+            let ready = match read {
                 Ok(credentials) => hand_over(files, credentials, name).await,
                 Err(failure) => Err(failure),
             };
             // Fails when the loop has ended, and with it everything else.
-            let _ = sender.send(Box::new(News { run: id, group, launch, ready })).await;
+            let _ = sender.send(Box::new(News { run: id, group, launch, ready, digest })).await;
         });
         if let Some(run) = self.runs.get_mut(&id) {
             run.tasks.push(Task(task));
@@ -212,11 +235,11 @@ impl App {
     }
 
     /// Starts the program of a secret, in the cgroup and with the mark of the run that waits for it, so that it ends with that.
-    fn begin_command(&mut self, argv: &[String], run: RunId, group: &Group) -> Answer {
+    pub(crate) fn begin_command(&mut self, argv: &[String], context: &Context<'_>) -> Answer {
+        let Context { env, root, mark, group } = context;
         let (number, answer) = self.secret_commands.begin();
-        let mark = format!("{}={}", crate::life::VARIABLE, self.life.of_run(run)).into_bytes();
-        let launch =
-            secret_command::launch(argv, &self.sources.env, mark, &self.plan.root, group.legacy_procs());
+        let mark = format!("{}={mark}", crate::life::VARIABLE).into_bytes();
+        let launch = secret_command::launch(argv, env, mark, root, group.legacy_procs());
         let task = postcard::to_stdvec(&ExecTask::Launch(Box::new(launch))).map_err(io::Error::other);
         let task = task.and_then(|task| memfd::sealed(c"watt-launch", &task));
         match task.and_then(|task| Ok((task, group.open_unified()?))) {
@@ -238,8 +261,10 @@ impl App {
     }
 
     /// The secrets of a run were read. It is started with them, or counts as failed.
-    pub(crate) fn secrets_read(&mut self, News { run: id, group, launch, ready }: News) {
-        let Some(worker) = self.runs.get(&id).map(|run| run.worker.clone()) else { return };
+    pub(crate) fn secrets_read(&mut self, News { run: id, group, launch, ready, digest }: News) {
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        run.secrets = digest;
+        let worker = run.worker.clone();
         let started = ready.and_then(|memfd| self.request_spawn(id, &group, launch, memfd));
         if let Err(failure) = started {
             self.exec_failed(&worker, id, failure);
@@ -251,7 +276,8 @@ impl App {
     pub(crate) fn remove_secrets(&mut self, id: RunId) {
         let Some(run) = self.runs.get_mut(&id) else { return };
         let service = self.plan.services.get(&run.worker.service);
-        let has_some = service.is_some_and(|service| !service.secrets.is_empty());
+        // The plan may give it none any more.
+        let has_some = run.secrets.is_some() || service.is_some_and(|service| !service.secrets.is_empty());
         if !has_some || std::mem::replace(&mut run.are_secrets_removed, true) {
             return;
         }

@@ -72,7 +72,7 @@ pub(crate) enum GatewayRefusal {
 
 impl StartError {
     /// One word for `wattctl up`, which makes an exit code of it.
-    fn code(&self) -> &'static str {
+    pub(crate) fn code(&self) -> &'static str {
         match self {
             StartError::Name(_) | StartError::Config(_) => "config",
             StartError::Gateway { reason: GatewayRefusal::Taken(_), .. } => "port_taken",
@@ -88,7 +88,7 @@ impl StartError {
         }
     }
 
-    fn hint(&self) -> Option<String> {
+    pub(crate) fn hint(&self) -> Option<String> {
         match self {
             StartError::Place(error) => Some(error.hint().to_owned()),
             StartError::Gateway { reason: GatewayRefusal::Taken(_), .. } => {
@@ -111,8 +111,12 @@ impl StartError {
 
     /// Leaves the reason for `wattctl up`, which prints it and removes it. The log has it as well.
     pub(crate) fn leave(&self, places: &Places) {
-        let problem =
-            Problem { code: self.code().to_owned(), message: words::chain(self), hint: self.hint() };
+        let problem = Problem {
+            code: self.code().to_owned(),
+            message: words::chain(self),
+            hint: self.hint(),
+            report: None,
+        };
         tracing::error!(code = problem.code, "{}", problem.message);
         // Problems are strings, which always have a JSON form; and when nothing can be written the log has to do.
         let written = serde_json::to_vec(&problem).map(|json| fs::write(places.error(), json));

@@ -1,19 +1,20 @@
 //! What the mesh proxy has to know, from the plan and the fleet's state. Pure.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
 };
 
 use watt_api::mesh::{self, Endpoint, Outlook, Snapshot, WorkerState};
 use watt_core::{
-    RunId, ServiceId,
+    RunId, ServiceId, WorkerId,
     fleet::{Fleet, Goal, Selection, Verdict},
     plan::{Condition, Destination, EgressRule, Listen, Plan, Policy, Service},
     worker::{AfterStop, State, Wanted, Worker},
 };
 
-use crate::{addresses, words};
+use crate::words;
 
 /// The port of DNS (RFC 1035 §4.2).
 const DNS_PORT: u16 = 53;
@@ -36,6 +37,8 @@ pub struct RunFacts {
 pub struct Sources<'a> {
     /// The application.
     pub plan: &'a Plan,
+    /// Each service's own address.
+    pub addresses: &'a BTreeMap<ServiceId, Ipv4Addr>,
     /// The state of its workers.
     pub fleet: &'a Fleet,
     /// What is known of a run.
@@ -50,11 +53,10 @@ pub struct Sources<'a> {
 
 /// The snapshot with this version.
 pub fn snapshot(sources: &Sources<'_>, version: u64) -> Snapshot {
-    let addresses = addresses::of_services(sources.plan);
     let verdicts = sources.fleet.verdicts(&Selection::All, Goal::Up);
     let service = |(id, plan): (&ServiceId, &Service)| {
         let service = mesh::Service {
-            address: addresses.get(id).copied().filter(|_| sources.redirect),
+            address: sources.addresses.get(id).copied().filter(|_| sources.redirect),
             workers: workers(sources, id),
             outlook: outlook(sources, plan, verdicts.get(id)),
             callers: callers(&sources.plan.policies, id),
@@ -107,7 +109,7 @@ pub fn resolvers(resolv_conf: &str) -> Vec<SocketAddr> {
 /// The workers of a service that have processes. One that is stopping takes no requests, but may make some: it stays in the
 /// table, so that it is known as a caller.
 fn workers(sources: &Sources<'_>, id: &ServiceId) -> Vec<mesh::Worker> {
-    let worker = |(index, worker): (u16, &Worker)| {
+    let worker = |(id, worker): (&WorkerId, &Worker)| {
         let (run, state) = match worker.state {
             State::Starting { run, .. } => (run, WorkerState::Starting),
             State::Ready { run, .. } => (run, WorkerState::Ready),
@@ -119,21 +121,21 @@ fn workers(sources: &Sources<'_>, id: &ServiceId) -> Vec<mesh::Worker> {
             | State::Completed { .. } => return None,
         };
         let RunFacts { endpoint, cgroup, pid } = (sources.facts)(run);
-        Some(mesh::Worker { run: run.0, index, endpoint, state, cgroup, pid })
+        Some(mesh::Worker { run: run.0, index: id.index, endpoint, state, cgroup, pid })
     };
-    (0..).zip(sources.fleet.workers_of(id)).filter_map(worker).collect()
+    sources.fleet.workers_of(id).filter_map(worker).collect()
 }
 
 /// What a request may hope for when no worker is ready.
 fn outlook(sources: &Sources<'_>, plan: &Service, verdict: Option<&Verdict>) -> Outlook {
-    let workers = sources.fleet.workers_of(&plan.id);
+    let workers = || sources.fleet.workers_of(&plan.id).map(|(_, worker)| worker);
     if plan.listen == Listen::None {
         return Outlook::NotListening;
     }
-    if workers.iter().all(|worker| worker.wanted == Wanted::Down) {
+    if workers().all(|worker| worker.wanted == Wanted::Down) {
         return Outlook::Stopped;
     }
-    if workers.iter().any(will_serve) {
+    if workers().any(will_serve) {
         return Outlook::Coming;
     }
     if let Some(Verdict::Blocked { on: (service, condition) }) = verdict {
@@ -141,7 +143,7 @@ fn outlook(sources: &Sources<'_>, plan: &Service, verdict: Option<&Verdict>) -> 
         return Outlook::Failed { reason, retry_after_s: None };
     }
     // What is left has failed, has completed, or is waiting and may still hope.
-    workers.iter().find_map(|worker| ended(sources.now, plan, worker)).unwrap_or(Outlook::Coming)
+    workers().find_map(|worker| ended(sources.now, plan, worker)).unwrap_or(Outlook::Coming)
 }
 
 /// Whether a worker serves or will by itself, whatever becomes of others.

@@ -5,21 +5,18 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    fs, io,
+    fs,
+    io::{self, Write},
     net::{Ipv4Addr, SocketAddr},
     ops::ControlFlow,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::process::parent_id,
-    },
-    path::PathBuf,
+    os::{fd::OwnedFd, unix::process::parent_id},
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
 use watt_config::Sources;
 use watt_core::{AppName, plan::Plan};
 use watt_exec::plan::Probe;
-use watt_os::memfd;
 use watt_spawner::protocol::{Address, Message, Request, Stage, WaitStatus};
 
 use crate::{
@@ -27,9 +24,9 @@ use crate::{
     cgroups::Cgroups,
     control::Roles,
     doctor, holder, host_probe,
+    in_force::{InForce, PLAN},
     launch::Host,
     life::Life,
-    limits::{Changes, LIMITS},
     places::Places,
     proxy,
     settings::{GatewayRefusal, Settings, StartError},
@@ -37,25 +34,21 @@ use crate::{
     words,
 };
 
-/// The configuration an application was started with, as text; kept by the spawner.
-const PLAN: &str = "plan";
 /// What the host allows, found out once.
 const PROBE: &str = "probe";
 
 /// The beginning of the names of the gateway's listeners.
 const GATEWAY: &str = "gateway/";
 
-/// The largest kept configuration: the file, `.env` and the environment.
-const SOURCES_SIZE_MAX: usize = 16 << 20;
-
 /// Everything the loop begins with, besides its connection and what that holds.
 #[derive(Debug)]
 pub(crate) struct Start {
-    pub(crate) sources: Sources,
+    pub(crate) in_force: InForce,
     pub(crate) plan: Plan,
     pub(crate) places: Places,
     pub(crate) life: Life,
     pub(crate) host: Host,
+    pub(crate) probe: Option<Probe>,
     pub(crate) cgroups: Cgroups,
     pub(crate) warnings: Vec<String>,
     pub(crate) listeners: Listeners,
@@ -148,8 +141,7 @@ pub(crate) async fn start(
     let uid = own_uid();
     places.create(uid)?;
     let app = AppName::new(&settings.app).map_err(StartError::Name)?;
-    let (sources, plan) = configuration(settings, held)?;
-    let plan = Changes::kept(held.value(LIMITS)).apply(Plan { name: app.clone(), ..plan });
+    let (in_force, plan) = configuration(settings, &app, held)?;
     places.check(&plan)?;
     if !held.has_predecessor() {
         remove_stale(places);
@@ -157,17 +149,21 @@ pub(crate) async fn start(
         let program =
             program.map_err(|source| StartError::Runtime { what: "open our own program", source })?;
         connection.keep(proxy::PROGRAM, program);
-        connection.keep(PLAN, sealed_sources(&sources)?);
+        let sealed = in_force.sealed();
+        let sealed =
+            sealed.map_err(|source| StartError::Runtime { what: "keep the configuration", source })?;
+        connection.keep(PLAN, sealed);
     }
     let roles = Roles::of_plan(&plan, uid);
     let mut warnings = roles.unknown().to_vec();
-    let listeners = connection.listeners(places, &plan, &roles, held, &mut warnings).await?;
+    let listeners =
+        connection.listeners(places, &plan, &roles, in_force.gateway, held, &mut warnings).await?;
     let mut probe = connection.probe(held).await?;
     if let Some(probe) = &mut probe {
-        host_probe::switch_off(probe, &sources.env);
+        host_probe::switch_off(probe, &in_force.sources.env);
     }
     let mut host = host_probe::host(probe.as_ref(), &app, uid);
-    write_name_files(places, &plan, host.redirect, listeners.mesh_host_address)?;
+    write_name_files(places, &in_force, host.redirect, listeners.mesh_host_address)?;
 
     let mut cgroups = Cgroups::prepare(&app, places, &[parent_id(), std::process::id()]);
     host.pids_by_rlimit = cgroups.found().lack_pids()
@@ -183,33 +179,30 @@ pub(crate) async fn start(
         }
     }
     let unenforced = cgroups.limit_application(&plan.limits);
-    warnings.extend(unenforced.into_iter().map(|line| format!("limits of the application: {line}")));
+    warnings.extend(unenforced.into_iter().map(|line| format!("{OF_APPLICATION}{line}")));
     warnings.extend(doctor::warnings(probe.as_ref(), cgroups.found().clone(), &plan));
-    Ok(Start { sources, plan, places: places.clone(), life, host, cgroups, warnings, listeners, roles })
+    let places = places.clone();
+    Ok(Start { in_force, plan, places, life, host, probe, cgroups, warnings, listeners, roles })
 }
+
+/// Begins a warning about the ceiling of all services.
+pub(crate) const OF_APPLICATION: &str = "limits of the application: ";
 
 /// The configuration an earlier daemon kept, else the files'. Where each value came from is not kept: for a thousand
 /// services that takes 8 MB, and the text tells it again when somebody asks.
-fn configuration(settings: &Settings, held: &Held) -> Result<(Sources, Plan), StartError> {
-    let kept = held.kept.get(PLAN).and_then(|fd| memfd::read_sealed(fd.as_fd(), SOURCES_SIZE_MAX).ok());
-    let kept: Option<Sources> = kept.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    let sources = match kept {
-        Some(sources) => sources,
+fn configuration(settings: &Settings, app: &AppName, held: &Held) -> Result<(InForce, Plan), StartError> {
+    let mut in_force = match held.kept.get(PLAN).and_then(InForce::read) {
+        Some(in_force) => in_force,
         None => {
             // Variables that are not UTF-8 cannot be written in a configuration either.
             let env = std::env::vars_os()
                 .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-            Sources::read(&settings.file, env.collect()).map_err(StartError::Config)?
+            InForce::new(Sources::read(&settings.file, env.collect()).map_err(StartError::Config)?)
         }
     };
-    let plan = watt_config::plan(&sources).map_err(StartError::Config)?;
-    Ok((sources, plan))
-}
-
-fn sealed_sources(sources: &Sources) -> Result<OwnedFd, StartError> {
-    let failed = |source| StartError::Runtime { what: "keep the configuration", source };
-    let bytes = serde_json::to_vec(sources).map_err(|error| failed(error.into()))?;
-    memfd::sealed(c"watt-plan", &bytes).map_err(failed)
+    let plan = in_force.plan(app).map_err(StartError::Config)?;
+    in_force.address(&plan);
+    Ok((in_force, plan))
 }
 
 /// Removes what a killed spawner left in the runtime folder. Sockets that are bound anew are unlinked by that.
@@ -229,14 +222,14 @@ fn remove_stale(places: &Places) {
 }
 
 /// The files that are bound over a worker's own.
-fn write_name_files(
+pub(crate) fn write_name_files(
     places: &Places,
-    plan: &Plan,
+    in_force: &InForce,
     redirect: bool,
     shared: Option<Ipv4Addr>,
 ) -> Result<(), StartError> {
     let host = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let own = addresses::of_names(plan, redirect);
+    let own = addresses::of_names(&in_force.addresses, redirect);
     // Without a listener there, names that lead nowhere would only hide why.
     let on_host = own.keys().filter_map(|id| Some((id, shared?)));
     let files = [
@@ -246,13 +239,23 @@ fn write_name_files(
         (places.nsswitch_conf(), addresses::nsswitch_conf(&host("/etc/nsswitch.conf"))),
     ];
     for (path, text) in files {
-        // Running workers have the file bound over their own, and would find it empty while it is written anew.
         if fs::read_to_string(&path).is_ok_and(|written| written == text) {
             continue;
         }
-        fs::write(&path, text).map_err(|source| StartError::Write { path, source })?;
+        write_over(&path, &text).map_err(|source| StartError::Write { path, source })?;
     }
     Ok(())
+}
+
+/// Writes a file that running workers have bound over their own, and which must not be empty while it is written: the new text over
+/// the old one at once, with empty lines for what that had more, and then its end.
+fn write_over(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+    let before = usize::try_from(file.metadata()?.len()).unwrap_or(0);
+    let mut bytes = text.as_bytes().to_vec();
+    bytes.resize(bytes.len().max(before), b'\n');
+    file.write_all(&bytes)?;
+    file.set_len(text.len() as u64)
 }
 
 /// The effective user: the owner of our own folder in /proc (proc(5)).
@@ -366,12 +369,13 @@ impl Connection {
         places: &Places,
         plan: &Plan,
         roles: &Roles,
+        gateway: u64,
         held: &Held,
         warnings: &mut Vec<String>,
     ) -> Result<Listeners, StartError> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         // First what most probably fails, and what the user can do something about.
-        let (gateway, gateway_address) = self.gateway(plan, held, threads).await?;
+        let (gateway, gateway_address) = self.gateway(plan, gateway, held, threads).await?;
         let control = self.unix("control.sock", places.control_socket(), roles.socket_mode()).await?;
         // Held for the proxy; it is reached by its path.
         drop(self.unix(proxy::LISTENER, places.proxy_socket(), 0o600).await?);
@@ -391,10 +395,11 @@ impl Connection {
     async fn gateway(
         &mut self,
         plan: &Plan,
+        generation: u64,
         held: &Held,
         threads: usize,
     ) -> Result<(Vec<Arc<OwnedFd>>, Option<SocketAddr>), StartError> {
-        let is_kept = held.listeners.contains_key("gateway/0")
+        let is_kept = held.listeners.contains_key(&InForce::gateway_listener(generation, 0))
             && (held.has_predecessor() || gateway_fits(plan, held, threads));
         if !is_kept {
             for name in held.listeners.keys().filter(|name| name.starts_with(GATEWAY)) {
@@ -410,7 +415,7 @@ impl Connection {
         }
         let mut listeners = Vec::with_capacity(threads);
         for thread in 0..threads {
-            let name = gateway_name(thread);
+            let name = InForce::gateway_listener(generation, thread);
             let wanted = Address::Tcp { address, reuse_port: threads > 1 };
             let bound = self.listen(&name, wanted).await.map_err(|error| refused(address, &error))?;
             self.link.request(Request::Store { name }, Vec::new());
@@ -461,11 +466,6 @@ impl Connection {
     }
 }
 
-/// The name of the gateway's listener of one of the proxy's threads.
-pub(crate) fn gateway_name(thread: impl std::fmt::Display) -> String {
-    format!("{GATEWAY}{thread}")
-}
-
 /// Whether the gateway's listeners of an earlier life are those that are wanted now: all of them there, no other, and where the
 /// configuration says.
 fn gateway_fits(plan: &Plan, held: &Held, threads: usize) -> bool {
@@ -479,12 +479,12 @@ fn gateway_fits(plan: &Plan, held: &Held, threads: usize) -> bool {
         }
         Address::Unix { .. } | Address::UnixDatagram { .. } => false,
     };
-    let all = (0..threads).all(|thread| held.listeners.contains_key(&gateway_name(thread)));
+    let all = (0..threads).all(|thread| held.listeners.contains_key(&InForce::gateway_listener(0, thread)));
     all && found.clone().count() == threads && found.all(|(_, listener)| is_wanted(listener))
 }
 
 /// Why the gateway's address cannot be bound.
-fn refused(address: SocketAddr, error: &io::Error) -> StartError {
+pub(crate) fn refused(address: SocketAddr, error: &io::Error) -> StartError {
     let reason = match error.kind() {
         io::ErrorKind::AddrInUse => GatewayRefusal::Taken(holder::of_port(address)),
         io::ErrorKind::PermissionDenied => GatewayRefusal::Denied(error.to_string()),

@@ -9,14 +9,14 @@ use std::{
 };
 
 use watt_api::{
-    control::{self, Exit, PidsLimit, Requests, WorkerState},
+    control::{self, Exit, PidsLimit, Requests, WorkerPart, WorkerState},
     mesh::{Counts, Endpoint, Outgoing},
 };
 use watt_core::{
     RunId, WorkerId,
     fleet::Fleet,
     plan,
-    worker::{AfterStop, ExitCause, State, Worker},
+    worker::{AfterStop, ExitCause, Part, State, Worker},
 };
 
 use crate::{record::Times, runs::Run, timestamp, usage::Figures, words};
@@ -39,11 +39,14 @@ impl Sources<'_> {
 
     /// One service, without figures.
     pub(crate) fn service(&self, plan: &plan::Service) -> control::Service {
-        let workers: Vec<control::Worker> = (0..)
-            .zip(self.fleet.workers_of(&plan.id))
-            .map(|(index, worker)| self.worker(plan, index, worker))
-            .collect();
-        let state = workers.iter().map(|worker| worker.state).max().unwrap_or(WorkerState::Down);
+        let workers: Vec<control::Worker> =
+            self.fleet.workers_of(&plan.id).map(|(id, worker)| self.worker(plan, id, worker)).collect();
+        // What takes turns with another one says nothing of the service, unless nothing else is there.
+        let passes =
+            |worker: &&control::Worker| matches!(worker.part, WorkerPart::Replaces | WorkerPart::Leaves);
+        let stay = workers.iter().filter(|worker| !passes(worker)).map(|worker| worker.state).max();
+        let all = workers.iter().map(|worker| worker.state).max();
+        let state = stay.or(all).unwrap_or(WorkerState::Down);
         control::Service {
             id: plan.id.to_string(),
             state,
@@ -71,14 +74,14 @@ impl Sources<'_> {
         self.fleet.waiting_for(&plan.id).into_iter().map(|(on, _)| on.to_string()).collect()
     }
 
-    fn worker(&self, plan: &plan::Service, index: u16, worker: &Worker) -> control::Worker {
-        let id = WorkerId { service: plan.id.clone(), index };
-        let times = self.times.get(&id).copied().unwrap_or_default();
+    fn worker(&self, plan: &plan::Service, id: &WorkerId, worker: &Worker) -> control::Worker {
+        let times = self.times.get(id).copied().unwrap_or_default();
         let run = worker.run();
         let details = run.and_then(|run| self.runs.get(&run));
         let deadline = deadline(&worker.state).map(|at| at.saturating_duration_since(self.now));
         control::Worker {
-            index,
+            index: id.index,
+            part: part(worker.part),
             state: state(&worker.state),
             run: run.map(|run| run.0),
             pid: details.and_then(|run| run.live_pid()),
@@ -125,6 +128,18 @@ pub(crate) fn state(state: &State) -> WorkerState {
         State::Backoff { .. } => WorkerState::Backoff,
         State::Failed { .. } => WorkerState::Failed,
         State::Completed { .. } => WorkerState::Completed,
+    }
+}
+
+/// A worker's part in a renewal.
+fn part(part: Part) -> WorkerPart {
+    match part {
+        Part::Stays => WorkerPart::Stays,
+        Part::Due => WorkerPart::Due,
+        Part::Replaces => WorkerPart::Replaces,
+        Part::Returns => WorkerPart::Returns,
+        Part::Outdated => WorkerPart::Outdated,
+        Part::Leaves => WorkerPart::Leaves,
     }
 }
 

@@ -20,7 +20,7 @@ use watt_spawner::protocol::Request;
 
 use crate::{
     app::{App, Ending},
-    start,
+    in_force::InForce,
     words::counted,
 };
 
@@ -106,8 +106,9 @@ impl App {
     /// The end begins. Whoever knocks from now on waits for the next life, if there is one: this one could only turn them away.
     pub(crate) fn tell_stopping(&mut self) {
         if self.unit.managed {
-            (0..self.threads)
-                .for_each(|thread| self.proxy_link.remove_listener(&start::gateway_name(thread)));
+            (0..self.threads).for_each(|thread| {
+                self.proxy_link.remove_listener(&InForce::gateway_listener(self.in_force.gateway, thread))
+            });
         }
         self.notify("STOPPING=1".to_owned());
     }

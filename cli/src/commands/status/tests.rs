@@ -12,6 +12,7 @@ fn ago(seconds: i64) -> String {
 fn worker(index: u16, state: WorkerState) -> Worker {
     Worker {
         index,
+        part: Default::default(),
         state,
         run: Some(7),
         pid: Some(4_000_100 + u32::from(index)),
@@ -78,6 +79,8 @@ fn status() -> Status {
         file: "/srv/shop/watt.yaml".into(),
         version: "0.1.0".into(),
         started_at: ago(8000),
+        loaded_at: ago(8000),
+        digest: "00".into(),
         gateway: Some("http://127.0.0.1:3042".into()),
         supervisor: Supervisor {
             spawner_pid: 1,

@@ -24,8 +24,8 @@ use super::{
 };
 use crate::{
     keys::{
-        BACKOFF, CONDITION, DEPENDENCY, GIVE_UP, LISTEN, ListenWord, NETWORK, POLICY, READINESS, READY,
-        RESTART, ROLE, ReadyWord, SERVICE, STOP, TIMEOUTS, WORKERS_MAX,
+        BACKOFF, CONDITION, DEPENDENCY, GIVE_UP, LISTEN, ListenWord, NETWORK, ORDER, POLICY, READINESS,
+        READY, RESTART, ROLE, ReadyWord, SERVICE, STOP, TIMEOUTS, WORKERS_MAX,
     },
     report::Problem,
     scalar::{Bad, Pattern, Scalar, Signal, UrlPath, Whole, quote},
@@ -375,6 +375,7 @@ fn restart(f: &mut Fields<'_, '_, '_>, field: Option<Field<'_>>) -> Restart {
 
     let healthy_after: Written<Duration> = inner.value("healthy_after");
     let retry = inner.duration_or_never("retry_failed_after");
+    let order = inner.word_or_default("order", &ORDER).value;
     let shown = inner.close();
     f.show("restart", shown);
     Restart {
@@ -385,6 +386,7 @@ fn restart(f: &mut Fields<'_, '_, '_>, field: Option<Field<'_>>) -> Restart {
         give_up_failures: u32::try_from(failures.value.0).unwrap_or(u32::MAX),
         give_up_within: within.value,
         retry_failed_after: retry.and_then(|written| written.value),
+        order,
     }
 }
 

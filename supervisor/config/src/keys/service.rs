@@ -1,7 +1,7 @@
 //! The tables of a service.
 
 use super::{
-    CEILING, CONDITION, KeyDef, Kind, LIMITS, LISTEN, NETWORK, NEVER, NOT_YET, POLICY, PORT, PRESSURE,
+    CEILING, CONDITION, KeyDef, Kind, LIMITS, LISTEN, NETWORK, NEVER, NOT_YET, ORDER, POLICY, PORT, PRESSURE,
     PROFILE, Preset, READY, ROLE, SANDBOX, SCHEDULING, Table,
 };
 
@@ -343,6 +343,13 @@ pub(crate) static RESTART: Table = Table {
             default: Preset::Value("5m"),
             doc: "A `Failed` worker is tried again after this time, or `never` before an operator says so.",
             example: r#""5m""#,
+        },
+        KeyDef {
+            name: "order",
+            kind: Kind::Words(&ORDER),
+            default: Preset::Value("start-first"),
+            doc: "How a worker is replaced by `wattctl restart` and `reload`.",
+            example: r#""stop-first""#,
         },
     ],
     foreign: &[

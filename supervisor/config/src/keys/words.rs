@@ -1,7 +1,7 @@
 //! Keys whose values are words, and what the words stand for.
 
 use watt_core::{
-    plan::{Condition, Network, RestartPolicy, Role},
+    plan::{Condition, Network, RestartOrder, RestartPolicy, Role},
     sandbox::{Namespace, Personality, Profile, ProtectHome, ProtectProc, ProtectSystem},
 };
 
@@ -104,6 +104,15 @@ pub(crate) static READY: Words<ReadyWord> = Words(&[
     ("started", ReadyWord::Started, "its program runs"),
     ("tcp", ReadyWord::Tcp, "it accepts a connection"),
     ("notify", ReadyWord::Notify, "it sends `READY=1` (sd_notify)"),
+]);
+
+pub(crate) static ORDER: Words<RestartOrder> = Words(&[
+    (
+        "start-first",
+        RestartOrder::StartFirst,
+        "the new one gets ready before the old one is stopped, where both can run",
+    ),
+    ("stop-first", RestartOrder::StopFirst, "the old one is stopped before the new one is started"),
 ]);
 
 pub(crate) static POLICY: Words<RestartPolicy> = Words(&[

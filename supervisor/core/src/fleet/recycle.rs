@@ -14,7 +14,7 @@ use std::{
 use super::Fleet;
 use crate::{
     RunId, WorkerId,
-    worker::{Recycled, State, backoff},
+    worker::{Part, Recycled, State, Worker, backoff},
 };
 
 /// The shortest time between two replacements in a service, and the youngest age of a worker at which it is replaced.
@@ -29,9 +29,13 @@ impl Fleet {
             return None;
         }
         let State::Ready { run: current, since } = self.worker(id)?.state else { return None };
-        let workers = self.workers_of(&id.service);
-        let are_ready = workers.iter().all(|worker| matches!(worker.state, State::Ready { .. }));
-        let last = workers.iter().filter_map(|worker| worker.record.recycled).max_by_key(|last| last.at);
+        let workers = || self.workers_of(&id.service).map(|(_, worker)| worker);
+        // Where workers are being replaced already, this one has its turn.
+        let is_settled = |worker: &Worker| {
+            matches!(worker.state, State::Ready { .. }) && matches!(worker.part, Part::Stays | Part::Outdated)
+        };
+        let are_ready = workers().all(is_settled);
+        let last = workers().filter_map(|worker| worker.record.recycled).max_by_key(|last| last.at);
         if current == run && are_ready { next(now, since, last) } else { None }
     }
 }

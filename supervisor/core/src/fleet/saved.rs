@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     RunId,
-    worker::{AfterStop, Effect, ExitCause, Left, Record, Recycled, State, Wanted, Worker, later},
+    worker::{AfterStop, Effect, ExitCause, Left, Part, Record, Recycled, State, Wanted, Worker, later},
 };
 
 /// A worker's state and record at the time it was saved.
@@ -30,6 +30,8 @@ pub struct Saved {
     pub failures_in_row: u32,
     /// See `Record::recycled`: how long ago, and the how manieth in a row.
     pub recycled: Option<(Duration, NonZeroU32)>,
+    /// See `Worker::part`.
+    pub part: Part,
 }
 
 /// [`crate::worker::State`] with relative times.
@@ -95,6 +97,7 @@ pub(super) fn save(now: Instant, worker: &Worker, stop_pending: bool) -> Saved {
         recent_failures: record.recent_failures.iter().map(|at| since(*at)).collect(),
         failures_in_row: record.failures_in_row,
         recycled: record.recycled.map(|Recycled { at, in_row }| (since(at), in_row)),
+        part: worker.part,
     }
 }
 
@@ -136,5 +139,5 @@ pub(super) fn restore(now: Instant, saved: Saved, passed: Duration) -> (Worker, 
         failures_in_row: saved.failures_in_row,
         recycled: saved.recycled.and_then(|(time, in_row)| Some(Recycled { at: ago(time)?, in_row })),
     };
-    (Worker { wanted: saved.wanted, state, record }, effects)
+    (Worker { wanted: saved.wanted, state, record, part: saved.part }, effects)
 }

@@ -6,7 +6,7 @@ use super::Fleet;
 use crate::{
     ServiceId,
     plan::{Condition, RestartPolicy, Service},
-    worker::{AfterStop, ExitCause, State, Wanted, Worker},
+    worker::{AfterStop, ExitCause, Part, State, Wanted, Worker},
 };
 
 /// What an operation waits for.
@@ -34,6 +34,11 @@ pub enum Verdict {
         /// How the last run ended, when there was one.
         exit: Option<ExitCause>,
     },
+    /// Every worker is ready, but some are of an earlier plan: a new one, which was to replace them, did not get ready.
+    Kept {
+        /// How the new one ended.
+        exit: ExitCause,
+    },
     /// It waits for a dependency that will not get there by itself.
     Blocked {
         /// Which, and what is asked of it.
@@ -55,6 +60,7 @@ impl Verdict {
                 | Verdict::Completed
                 | Verdict::Down
                 | Verdict::Failed { .. }
+                | Verdict::Kept { .. }
                 | Verdict::Blocked { .. }
                 | Verdict::Overruled,
             ) => false,
@@ -81,14 +87,28 @@ pub(super) fn verdicts(
 fn up(fleet: &Fleet) -> BTreeMap<ServiceId, Verdict> {
     let mut verdicts = BTreeMap::new();
     for id in fleet.order.starts() {
-        let Some(plan) = fleet.plan(id) else { continue };
-        let verdict = (fleet.workers_of(id).iter())
-            .map(|worker| worker_up(fleet, plan, worker, &verdicts))
-            .reduce(worse)
-            .unwrap_or(Verdict::Ready);
-        verdicts.insert(id.clone(), verdict);
+        let Some(plan) = fleet.plan(id).filter(|_| !fleet.is_leaving(id)) else { continue };
+        verdicts.insert(id.clone(), service_up(fleet, plan, &verdicts));
     }
     verdicts
+}
+
+/// How far a service is on the way up. While its workers are replaced, those that are waited for say how far that is.
+fn service_up(fleet: &Fleet, plan: &Service, verdicts: &BTreeMap<ServiceId, Verdict>) -> Verdict {
+    let workers = || fleet.workers_of(&plan.id).map(|(_, worker)| worker);
+    let is_awaited = |worker: &&Worker| matches!(worker.part, Part::Replaces | Part::Returns);
+    let judge = |worker| worker_up(fleet, plan, worker, verdicts);
+    let awaited = workers().filter(is_awaited).map(judge).reduce(worse);
+    let others = workers().filter(|worker| worker.part != Part::Leaves && !is_awaited(worker));
+    let all = others.map(judge).chain(awaited.clone()).reduce(worse).unwrap_or(Verdict::Pending);
+    // A renewal is over when the old ones have gone.
+    let is_due = workers().any(|worker| matches!(worker.part, Part::Due | Part::Leaves));
+    match (awaited, fleet.kept.get(&plan.id)) {
+        (Some(blocked @ Verdict::Blocked { .. }), _) => blocked,
+        (None, _) if is_due => Verdict::Pending,
+        (None, Some(exit)) if all == Verdict::Ready => Verdict::Kept { exit: exit.clone() },
+        _ => all,
+    }
 }
 
 fn worker_up(
@@ -137,7 +157,7 @@ fn blocked(
     fleet.waiting_for(&plan.id).into_iter().find(|(on, condition)| match verdicts.get(on) {
         Some(Verdict::Pending) => false,
         // A service that runs may still complete, unless it is started again whenever it ends.
-        Some(Verdict::Ready | Verdict::Completed | Verdict::Down) => {
+        Some(Verdict::Ready | Verdict::Kept { .. } | Verdict::Completed | Verdict::Down) => {
             let policy = fleet.plan(on).map(|plan| plan.restart.policy);
             *condition == Condition::Completed && policy == Some(RestartPolicy::Always)
         }
@@ -155,16 +175,17 @@ fn down(fleet: &Fleet, id: &ServiceId) -> Verdict {
         (Wanted::Up, _) if !has_to_wait => Verdict::Overruled,
         (Wanted::Down | Wanted::Up, _) => Verdict::Pending,
     };
-    fleet.workers_of(id).iter().map(verdict).reduce(worse).unwrap_or(Verdict::Down)
+    fleet.workers_of(id).map(|(_, worker)| verdict(worker)).reduce(worse).unwrap_or(Verdict::Down)
 }
 
 /// The verdict of two workers together: as long as one is on its way, so is the service; then the worse one counts.
 fn worse(a: Verdict, b: Verdict) -> Verdict {
     let badness = |verdict: &Verdict| match verdict {
-        Verdict::Pending => 6,
-        Verdict::Overruled => 5,
-        Verdict::Failed { .. } => 4,
-        Verdict::Blocked { .. } => 3,
+        Verdict::Pending => 7,
+        Verdict::Overruled => 6,
+        Verdict::Failed { .. } => 5,
+        Verdict::Blocked { .. } => 4,
+        Verdict::Kept { .. } => 3,
         Verdict::Ready => 2,
         Verdict::Completed => 1,
         Verdict::Down => 0,

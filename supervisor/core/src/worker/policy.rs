@@ -32,7 +32,7 @@ pub fn will_restart(policy: RestartPolicy, cause: &ExitCause) -> bool {
 
 impl Record {
     /// Forgets failures, as the operator's start and restart do. The history that `status` shows stays.
-    pub(super) fn forget_failures(&mut self) {
+    pub(crate) fn forget_failures(&mut self) {
         self.recent_failures.clear();
         self.failures_in_row = 0;
     }

@@ -257,7 +257,7 @@ fn a_stall_is_why_a_worker_was_replaced_and_no_failure() {
     for event in ["recycle", "drained", "exited", "emptied"] {
         bench.feed(event, RUN);
     }
-    let Worker { wanted, state, record } = &bench.worker;
+    let Worker { wanted, state, record, part: _ } = &bench.worker;
     assert_eq!((*wanted, state), (Wanted::Up, &State::Waiting));
     assert_eq!(record.last_exit, Some(ExitCause::Recycled(STALL)));
     assert_eq!((record.restarts, record.failures_in_row, record.recent_failures.len()), (1, 0, 0));

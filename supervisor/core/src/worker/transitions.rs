@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    AfterStop, Context, Effect, Event, ExitCause, Left, Record, Recycled, Stall, State, Wanted, Worker,
+    AfterStop, Context, Effect, Event, ExitCause, Left, Part, Record, Recycled, Stall, State, Wanted, Worker,
     policy::later,
 };
 use crate::{
@@ -28,7 +28,7 @@ const SIGTERM: i32 = 15;
 impl Worker {
     /// A worker that nobody has started yet.
     pub fn new() -> Worker {
-        Worker { wanted: Wanted::Down, state: State::Down, record: Record::default() }
+        Worker { wanted: Wanted::Down, state: State::Down, record: Record::default(), part: Part::Stays }
     }
 
     /// The run whose processes may be there.

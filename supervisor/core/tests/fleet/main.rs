@@ -4,6 +4,7 @@ mod adoption;
 mod plans;
 mod random;
 mod recycling;
+mod renewals;
 mod requests;
 mod script;
 mod verdicts;

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use watt_core::{
     ServiceId,
     fleet::{Request, Selection},
+    plan::Plan,
 };
 
 use crate::{plans::plan, world::World};
@@ -25,6 +26,8 @@ enum Step {
     Pass(u64),
     Deadline,
     Succeed,
+    /// Another plan, with the services of these bits changed, and only those of the next bits there.
+    Change(String, u8, u8),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -39,6 +42,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0u64..90_000).prop_map(Step::Pass),
         4 => Just(Step::Deadline),
         1 => Just(Step::Succeed),
+        1 => (services(), any::<u8>(), 1u8..16).prop_map(|(text, changed, kept)| Step::Change(text, changed, kept)),
     ]
 }
 
@@ -58,6 +62,20 @@ fn services() -> impl Strategy<Value = String> {
         });
         text.collect::<Vec<_>>().join(";")
     })
+}
+
+/// The plan of this text with only some of its services.
+fn some_of(text: &str, kept: u8) -> Plan {
+    let mut plan = plan(text);
+    let is_kept = |id: &ServiceId| {
+        NAMES.iter().position(|name| *name == id.as_str()).is_some_and(|nth| kept & (1 << nth) != 0)
+    };
+    plan.services.retain(|id, _| is_kept(id));
+    let names: BTreeSet<ServiceId> = plan.services.keys().cloned().collect();
+    for service in plan.services.values_mut() {
+        service.depends_on.retain(|id, _| names.contains(id));
+    }
+    plan
 }
 
 /// Bit 4 is "all"; otherwise the services whose bits are set.
@@ -91,6 +109,13 @@ proptest! {
                 Step::Pass(ms) => world.pass(Duration::from_millis(ms)),
                 Step::Deadline => world.pass_until_deadline(),
                 Step::Succeed => world.succeed(),
+                Step::Change(text, changed, kept) => {
+                    let changed = match selection(changed) {
+                        Selection::All => NAMES.map(|name| ServiceId::new(name).unwrap()).into(),
+                        Selection::Services(some) => some.into_iter().collect::<Vec<_>>(),
+                    };
+                    world.change(some_of(&text, kept), &changed);
+                }
             }
         }
         world.end(now);

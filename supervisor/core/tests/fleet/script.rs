@@ -137,8 +137,8 @@ pub(crate) fn id(name: &str) -> ServiceId {
 }
 
 pub(crate) fn worker_id(text: &str) -> WorkerId {
-    let (service, index) = text.split_once('/').unwrap();
-    WorkerId { service: id(service), index: index.parse().unwrap() }
+    let (service, place) = text.split_once('/').unwrap();
+    WorkerId::of_place(id(service), place).unwrap()
 }
 
 pub(crate) fn some(names: &str) -> Selection {

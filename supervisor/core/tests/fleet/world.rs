@@ -8,9 +8,9 @@ use std::{
 
 use watt_core::{
     RunId, ServiceId, WorkerId,
-    fleet::{Fleet, FleetEvent, RECYCLE_APART, Request},
+    fleet::{Fleet, FleetEvent, Leaving, RECYCLE_APART, Renewal, Request},
     plan::{Plan, Resource},
-    worker::{AfterStop, Effect, Event, ExitCause, Stall, State, Wanted, Worker},
+    worker::{AfterStop, Effect, Event, ExitCause, Part, Stall, State, Wanted, Worker},
 };
 
 /// What the kernel has of a run.
@@ -35,13 +35,24 @@ pub(crate) struct World {
     runs: BTreeMap<RunId, Run>,
     gone: BTreeSet<RunId>,
     shutdown: bool,
+    leaving: BTreeMap<ServiceId, Leaving>,
+    renewal: Renewal,
 }
 
 impl World {
     pub(crate) fn new(plan: Plan) -> World {
         let fleet = Fleet::new(&Arc::new(plan.clone()), RunId(1), 42);
         let now = Instant::now();
-        World { fleet, plan, now, runs: BTreeMap::new(), gone: BTreeSet::new(), shutdown: false }
+        World {
+            fleet,
+            plan,
+            now,
+            runs: BTreeMap::new(),
+            gone: BTreeSet::new(),
+            shutdown: false,
+            leaving: BTreeMap::new(),
+            renewal: Renewal::new(),
+        }
     }
 
     pub(crate) fn request(&mut self, request: Request) {
@@ -120,7 +131,11 @@ impl World {
         self.event(FleetEvent::Stalled(id.clone(), run, stall));
         let is_away = |worker: &&Worker| !matches!(worker.state, State::Ready { .. });
         if self.fleet.worker(&id).is_some_and(|worker| worker.state != was) {
-            assert_eq!(self.fleet.workers_of(&id.service).iter().filter(is_away).count(), 1, "{id}");
+            assert_eq!(
+                self.fleet.workers_of(&id.service).map(|(_, worker)| worker).filter(is_away).count(),
+                1,
+                "{id}"
+            );
             let age = |since| self.now.saturating_duration_since(since);
             assert!(
                 matches!(was, State::Ready { since, .. } if age(since) >= RECYCLE_APART),
@@ -153,6 +168,8 @@ impl World {
         self.fleet = Fleet::new(&Arc::new(self.plan.clone()), RunId(1), 43);
         let mut effects = Vec::new();
         self.fleet.adopt(self.now, saved, Duration::ZERO, &mut effects);
+        let leaving = self.leaving.clone();
+        self.fleet.go_on(self.now, leaving, &self.renewal, &BTreeSet::new(), &mut effects);
         // What the predecessor had asked for is there.
         let (known, new): (Vec<_>, Vec<_>) = (effects.into_iter())
             .partition(|(_, effect)| matches!(effect, Effect::Spawn(run) if self.runs.contains_key(run)));
@@ -176,15 +193,99 @@ impl World {
         let is_tick = matches!(event, FleetEvent::Tick);
         let mut effects = Vec::new();
         self.fleet.handle(self.now, event, &mut effects);
+        self.conclude(&before, effects, is_request, is_tick);
+    }
+
+    /// Takes another plan, in which these services are changed, and what the present one has more leaves.
+    pub(crate) fn change(&mut self, plan: Plan, changed: &[ServiceId]) {
+        if self.shutdown {
+            return;
+        }
+        let before: BTreeMap<WorkerId, Worker> =
+            self.fleet.workers().map(|(id, worker)| (id, worker.clone())).collect();
+        let last = self.fleet.last_run();
+        let changed = changed.iter().filter(|id| plan.services.contains_key(*id));
+        self.renewal.extend(changed.map(|id| (id.clone(), last)));
+        let (after, added): (BTreeSet<ServiceId>, BTreeSet<ServiceId>) =
+            plan.services.keys().cloned().partition(|id| self.plan.services.contains_key(id));
+        self.leaving.retain(|id, _| !plan.services.contains_key(id));
+        let mut union = plan;
+        for (id, service) in &self.plan.services {
+            if !union.services.contains_key(id) {
+                self.leaving.entry(id.clone()).or_insert_with(|| Leaving { after: after.clone() });
+                let mut service = service.clone();
+                // Cycles are none of the configurations that are taken.
+                service.depends_on.retain(|on, _| !added.contains(on));
+                union.services.insert(id.clone(), service);
+            }
+        }
+        for leaving in self.leaving.values_mut() {
+            leaving.after.retain(|id| union.services.contains_key(id));
+        }
+        self.plan = union;
+        let mut effects = Vec::new();
+        let (plan, leaving) = (Arc::new(self.plan.clone()), self.leaving.clone());
+        self.fleet.change(self.now, &plan, leaving, &self.renewal, &mut effects);
+        self.conclude(&before, effects, true, false);
+        for (id, worker) in self.fleet.workers() {
+            let is_old =
+                self.renewal.get(&id.service).zip(worker.run()).is_some_and(|(last, run)| run <= *last);
+            let stays = worker.part == Part::Stays && matches!(worker.state, State::Ready { .. });
+            assert!(!(is_old && stays), "{id} would stay as it is: {worker:?}");
+        }
+    }
+
+    fn conclude(
+        &mut self,
+        before: &BTreeMap<WorkerId, Worker>,
+        effects: Vec<(WorkerId, Effect)>,
+        is_request: bool,
+        is_tick: bool,
+    ) {
         for (id, effect) in &effects {
-            self.check_order(id, effect, &before[id], is_request, is_tick);
+            if let Some(before) = before.get(id) {
+                self.check_order(id, effect, before, is_request, is_tick);
+            }
         }
         self.perform(effects);
         self.check(is_tick);
         let changed = self.fleet.take_changed();
         for (id, worker) in self.fleet.workers() {
-            let differs = before[&id] != *worker;
+            let differs = before.get(&id) != Some(worker);
             assert!(!differs || changed.contains(&id), "{id} changed and nobody was told");
+        }
+        let removed = self.fleet.take_removed();
+        assert!(removed.iter().all(|id| self.fleet.worker(id).is_none()), "{removed:?}");
+        for id in before.keys().filter(|id| self.fleet.worker(id).is_none()) {
+            assert!(removed.contains(id), "{id} is no more and nobody was told");
+        }
+        for id in self.fleet.left() {
+            self.leaving.remove(&id);
+            self.plan.services.remove(&id);
+            self.fleet.forget(&Arc::new(self.plan.clone()), &id);
+        }
+        self.check_renewals();
+    }
+
+    /// No more than one worker beside those that are wanted, and never fewer ready ones for the sake of a renewal.
+    fn check_renewals(&self) {
+        for (id, worker) in self.fleet.workers() {
+            let Some(beside) = self.fleet.worker(&id.beside()) else { continue };
+            let parts = [worker.part, beside.part];
+            assert!(
+                parts.contains(&Part::Leaves) || parts.contains(&Part::Replaces),
+                "{id}: two workers stay in one place"
+            );
+            if worker.part == Part::Replaces {
+                assert!(
+                    matches!(beside.state, State::Ready { .. }),
+                    "{id}: the old one was not kept: {beside:?}"
+                );
+            }
+        }
+        for service in self.plan.services.keys() {
+            let new = self.fleet.workers_of(service).filter(|(_, worker)| worker.part == Part::Replaces);
+            assert!(new.count() <= 1, "{service}: two replacements at a time");
         }
     }
 
@@ -276,7 +377,7 @@ impl World {
                 State::Down | State::Waiting | State::Ready { .. } | State::Completed { .. } => false,
             };
             assert_eq!(worker.deadline().is_some(), waits_for_time, "{id}: {:?}", worker.state);
-            if worker.state == State::Waiting {
+            if worker.state == State::Waiting && !self.shutdown {
                 assert!(!self.fleet.waiting_for(&id.service).is_empty(), "{id} waits for nothing");
             }
             if is_tick {
@@ -347,6 +448,7 @@ fn due(id: RunId, run: &Run) -> Option<(RunId, Event)> {
 
 /// Whether `from` depends on `on`, over any number of steps.
 fn depends(plan: &Plan, from: &ServiceId, on: &ServiceId) -> bool {
-    let direct = &plan.services[from].depends_on;
+    let Some(service) = plan.services.get(from) else { return false };
+    let direct = &service.depends_on;
     direct.contains_key(on) || direct.keys().any(|middle| depends(plan, middle, on))
 }

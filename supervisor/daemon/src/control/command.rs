@@ -2,7 +2,9 @@
 //! client that has gone away leaves a closed channel, and what it started goes on.
 
 use tokio::sync::oneshot;
-use watt_api::control::{Audit, Inspect, Limits, LimitsChange, LimitsChanged, Outcome, Status};
+use watt_api::control::{
+    Audit, Inspect, Limits, LimitsChange, LimitsChanged, Outcome, Reload, Reloaded, Status,
+};
 use watt_core::{ServiceId, plan::Role};
 
 /// Where an answer goes. Sending fails when the client has gone, which is none of the loop's business.
@@ -86,6 +88,13 @@ pub enum Command {
         /// Answered when each new run is ready, or is not going to be.
         reply: Reply<Outcome>,
     },
+    /// Read the configuration again and apply what differs. Legal until a shutdown has begun.
+    Reload {
+        /// How.
+        request: Reload,
+        /// Answered when it holds, or, if that is asked for, when all that follows from it has come about.
+        reply: Reply<Box<Reloaded>>,
+    },
     /// End the application. Legal at any time; a second one with `now` cuts the first one short.
     Shutdown {
         /// Kill at once in place of draining.
@@ -116,6 +125,22 @@ pub enum Refusal {
     },
     /// The limits are not what the configuration could have.
     BadLimits(String),
+    /// The configuration has errors.
+    Config {
+        /// All of them in words.
+        text: String,
+        /// All of them for programs.
+        report: serde_json::Value,
+    },
+    /// The configuration is right, and cannot take the place of the one in force.
+    NotReloaded {
+        /// One word for programs.
+        code: &'static str,
+        /// Why not.
+        message: String,
+        /// What to do.
+        hint: Option<String>,
+    },
     /// The application is being shut down.
     ShuttingDown,
 }

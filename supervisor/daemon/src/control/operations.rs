@@ -1,8 +1,8 @@
-//! `/v1/start`, `/v1/stop`, `/v1/restart` and `/v1/shutdown`: they answer when it is done. A client that does not wait for
+//! `/v1/start`, `/v1/stop`, `/v1/restart`, `/v1/reload` and `/v1/shutdown`: they answer when it is done. A client that does not wait for
 //! that stops nothing.
 
 use hyper::{Response, body::Incoming};
-use watt_api::control::{Selection, Shutdown};
+use watt_api::control::{Reload, Selection, Shutdown};
 
 use super::{
     Command, Control, Services,
@@ -41,6 +41,13 @@ pub(super) async fn order(
         })
         .await?;
     body::json(&outcome)
+}
+
+pub(super) async fn reload(control: &Control, body: Incoming) -> Result<Response<Reply>, Failure> {
+    let request: Reload = request::json(body).await?;
+    let _permit = control.long_calls.try_acquire().map_err(|_| Failure::Busy)?;
+    let reloaded = control.ask(|reply| Command::Reload { request, reply }).await?;
+    body::json(&reloaded)
 }
 
 /// Not counted among the long calls: the end must be possible however many wait.

@@ -33,6 +33,10 @@ pub(super) enum Failure {
     BodyTimeout,
     /// No such service.
     UnknownService { name: String, known: Vec<ServiceId> },
+    /// The configuration has errors: in words, and all of them with their places.
+    Config { text: String, report: serde_json::Value },
+    /// The configuration is none that could take the place of the present one.
+    NotReloaded { code: &'static str, message: String, hint: Option<String> },
     /// Not now: too many do the same.
     Busy,
     /// Not any more: the application ends.
@@ -46,6 +50,8 @@ impl From<Refusal> for Failure {
         match refusal {
             Refusal::UnknownService { name, known } => Failure::UnknownService { name, known },
             Refusal::BadLimits(message) => Failure::BadRequest { message, hint: None },
+            Refusal::Config { text, report } => Failure::Config { text, report },
+            Refusal::NotReloaded { code, message, hint } => Failure::NotReloaded { code, message, hint },
             Refusal::ShuttingDown => Failure::Ending,
         }
     }
@@ -105,6 +111,10 @@ impl Failure {
                 format!("there is no service {name:?}"),
                 Some(service_hint(name, known)),
             ),
+            Failure::Config { text, .. } => (StatusCode::CONFLICT, "config", text.clone(), None),
+            Failure::NotReloaded { code, message, hint } => {
+                (StatusCode::CONFLICT, *code, message.clone(), hint.clone())
+            }
             Failure::Busy => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "busy",
@@ -121,7 +131,11 @@ impl Failure {
                 (StatusCode::INTERNAL_SERVER_ERROR, "internal", message.clone(), None)
             }
         };
-        (status, Problem { code: code.to_owned(), message, hint })
+        let report = match self {
+            Failure::Config { report, .. } => Some(Box::new(report.clone())),
+            _ => None,
+        };
+        (status, Problem { code: code.to_owned(), message, hint, report })
     }
 }
 

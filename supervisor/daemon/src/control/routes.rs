@@ -3,7 +3,8 @@
 use hyper::{Method, Request, Response, body::Incoming};
 use schemars::{Schema, SchemaGenerator};
 use watt_api::control::{
-    Audit, Event, Inspect, Limits, LimitsChange, LimitsChanged, LogLine, Outcome, Selection, Shutdown, Status,
+    Audit, Event, Inspect, Limits, LimitsChange, LimitsChanged, LogLine, Outcome, Reload, Reloaded,
+    Selection, Shutdown, Status,
 };
 use watt_core::plan::Role;
 
@@ -27,6 +28,7 @@ pub(super) enum Action {
     Audit,
     ChangeLimits,
     Order(Order),
+    Reload,
     Shutdown,
     Events,
     Logs,
@@ -170,6 +172,17 @@ pub(super) const ROUTES: &[Route] = &[
     ),
     Route {
         method: "POST",
+        path: "/v1/reload",
+        action: Action::Reload,
+        role: Role::Admin,
+        id: "reload",
+        summary: "Read the configuration again and apply what differs, all of it or nothing",
+        query: &[],
+        body: Some(SchemaGenerator::subschema_for::<Reload>),
+        reply: Content::One(SchemaGenerator::subschema_for::<Reloaded>),
+    },
+    Route {
+        method: "POST",
         path: "/v1/shutdown",
         action: Action::Shutdown,
         role: Role::Admin,
@@ -268,6 +281,7 @@ pub(super) async fn answer(
             limits::change(control, &segment.unwrap_or_default(), request.into_body()).await
         }
         Action::Order(order) => operations::order(control, order, request.into_body()).await,
+        Action::Reload => operations::reload(control, request.into_body()).await,
         Action::Shutdown => operations::shutdown(control, request.into_body()).await,
         Action::Events => events::get(control, &query),
         Action::Logs => logs::get(control, &query).await,

@@ -66,12 +66,13 @@ pub struct Server {
     control: Control,
     stopping: watch::Sender<bool>,
     gate: Arc<Gate>,
+    roles: watch::Sender<Arc<Roles>>,
 }
 
 /// What stands between a connection and the routes.
 #[derive(Debug)]
 struct Gate {
-    roles: Roles,
+    roles: watch::Receiver<Arc<Roles>>,
     strangers: Semaphore,
     others: Others,
     /// When a refusal was told last.
@@ -93,13 +94,19 @@ impl Server {
         let (stopping, receiver) = watch::channel(false);
         let long_calls = Arc::new(Semaphore::new(LONG_CALLS_MAX));
         let control = Control { commands, events, logs, long_calls, stopping: receiver };
+        let (roles, current) = watch::channel(Arc::new(roles));
         let gate = Gate {
-            roles,
+            roles: current,
             strangers: Semaphore::new(STRANGERS_MAX),
             others: Others::default(),
             told: Mutex::new(None),
         };
-        Ok(Server { listener, control, stopping, gate: gate.into() })
+        Ok(Server { listener, control, stopping, gate: gate.into(), roles })
+    }
+
+    /// The way to give it other roles, which hold for connections from then on.
+    pub fn roles(&self) -> watch::Sender<Arc<Roles>> {
+        self.roles.clone()
     }
 
     /// Serves until `stop` is done; then streams end, and replies under way get a moment to leave.
@@ -127,7 +134,8 @@ impl Server {
 }
 
 async fn serve(stream: UnixStream, control: Control, gate: Arc<Gate>) {
-    let found = gate.roles.caller(&stream, &control).await;
+    let roles = Arc::clone(&gate.roles.borrow());
+    let found = roles.caller(&stream, &control).await;
     let Some((caller, _place)) = gate.admit(found) else { return };
     let service = service_fn(|request: Request<Incoming>| {
         let (control, caller, gate) = (&control, caller.clone(), &gate);
@@ -210,7 +218,7 @@ impl Gate {
     fn admit(&self, caller: Result<Caller, Failure>) -> Option<(Result<Caller, Failure>, Admitted<'_>)> {
         let refused = match caller {
             Ok(caller) if caller.role.is_some() => {
-                if !self.roles.is_other(&caller) {
+                if !self.roles.borrow().is_other(&caller) {
                     return Some((Ok(caller), Admitted::Owner));
                 }
                 match self.others.enter(&caller.who) {

@@ -18,8 +18,8 @@ use tokio::{
 use watt_api::{
     client::{Client, Error, EventsQuery, LogsQuery},
     control::{
-        Audit, AuditBasis, Inspect, Limits, LimitsChanged, Outcome, Problem, Requests, Service, Shutdown,
-        Status, Supervisor, WorkerState,
+        Audit, AuditBasis, Inspect, Limits, LimitsChanged, Outcome, Problem, Reload, Reloaded, Requests,
+        Service, Shutdown, Status, Supervisor, WorkerState,
     },
 };
 use watt_core::{RunId, ServiceId, WorkerId};
@@ -140,6 +140,14 @@ async fn scripted_loop(mut commands: mpsc::Receiver<Command>, tell: mpsc::Unboun
                 let _ = reply.send(done(&services));
             }
             Command::Restart { reply, .. } => drop(reply.send(Err(Refusal::ShuttingDown))),
+            Command::Reload { request, reply } if request.plan => {
+                let (changes, services) = (Vec::new(), Default::default());
+                let _ = reply.send(Ok(Box::new(Reloaded { ok: true, applied: false, changes, services })));
+            }
+            Command::Reload { reply, .. } => {
+                let report = serde_json::json!({ "errors": [{ "line": 3 }] });
+                let _ = reply.send(Err(Refusal::Config { text: "error: no such service".into(), report }));
+            }
             Command::Shutdown { reply, .. } => drop(reply.send(done(&Services::All))),
         }
     }
@@ -151,6 +159,8 @@ fn status() -> Status {
         file: "/srv/shop/watt.yaml".into(),
         version: "0.1.0".into(),
         started_at: "2026-01-01T00:00:00.000Z".into(),
+        loaded_at: "2026-01-01T00:00:00.000Z".into(),
+        digest: "00".into(),
         gateway: None,
         supervisor: Supervisor {
             spawner_pid: 1,
@@ -201,6 +211,7 @@ async fn every_call_reaches_the_loop_and_comes_back() {
         BTreeMap::from([("api".into(), "ready".into())])
     );
     assert_eq!(client.stop(&[]).await.unwrap().services.len(), SERVICES.len());
+    assert!(client.reload(&Reload { plan: true, ..Reload::default() }).await.unwrap().ok);
     assert!(client.shutdown(Shutdown { now: true }).await.unwrap().ok);
     let error = client.restart(&["api".into(), "web".into()]).await.unwrap_err();
     assert!(
@@ -215,6 +226,7 @@ async fn every_call_reaches_the_loop_and_comes_back() {
             "Inspect { service: web,",
             "Start { services: Named([api]),",
             "Stop { services: All,",
+            "Reload { request: Reload { plan: true, wait: false, folder: None },",
             "Shutdown { now: true,",
             "Restart { services: Named([api, web]),",
         ]
@@ -233,6 +245,7 @@ async fn wrong_requests_are_told_what_is_wrong() {
     check("GET", "/", "", 404, "unknown_path", "there is no /").await;
     let limits = r#"{"limits":{"memory":"1"}}"#;
     check("POST", "/v1/limits/api", limits, 400, "bad_request", "less than 1M").await;
+    check("POST", "/v1/reload", "{}", 409, "config", "no such service").await;
     check("GET", "/v1/nothing", "", 404, "unknown_path", "/v1/openapi.json").await;
     check("POST", "/v1/status", "", 405, "bad_method", "use GET").await;
     check("BREW", "/v1/stop", "", 405, "bad_method", "use POST").await;
@@ -398,7 +411,7 @@ async fn a_slow_client_holds_nobody_up() {
 fn attach(fixture: &Fixture, service: &str, run: u64) -> io::PipeWriter {
     let (stdout_reader, stdout) = io::pipe().unwrap();
     let (stderr_reader, _stderr) = io::pipe().unwrap();
-    let worker = WorkerId { service: ServiceId::new(service).unwrap(), index: 0 };
+    let worker = WorkerId::new(ServiceId::new(service).unwrap(), 0);
     let info = RunInfo { run: RunId(run), source: Source::Worker(worker), adopted_since: None };
     fixture.logs.attach(info, stdout_reader.into(), stderr_reader.into());
     stdout
@@ -471,8 +484,12 @@ async fn the_server_keeps_to_its_table() {
         let path = route.path.replace("{service}", "api");
         let body = if route.body.is_some() { "{}" } else { "" };
         let reply = fixture.raw(&request(route.method, &path, body)).await;
-        // The script refuses restarts.
-        let expected = if route.id == "restart" { "HTTP/1.1 503" } else { "HTTP/1.1 200" };
+        // The script refuses restarts and reloads.
+        let expected = match route.id {
+            "restart" => "HTTP/1.1 503",
+            "reload" => "HTTP/1.1 409",
+            _ => "HTTP/1.1 200",
+        };
         assert!(reply.starts_with(expected), "{} {path}: {reply}", route.method);
         let (status, problem) = fixture.problem(route.method, &format!("{path}?no_such=1"), body).await;
         assert_eq!((status, problem.code.as_str()), (400, "bad_request"), "{} {path}", route.method);

@@ -47,6 +47,62 @@ impl Happening for WorkerEntered {
     }
 }
 
+/// Another configuration is in force.
+#[derive(Debug)]
+pub struct Reloaded {
+    /// How many things differ from the one before.
+    pub changes: usize,
+    /// Services that are new.
+    pub added: Vec<String>,
+    /// Services that go.
+    pub removed: Vec<String>,
+    /// Services whose workers are replaced.
+    pub renewed: Vec<String>,
+}
+
+impl Happening for Reloaded {
+    const KIND: &'static str = "reloaded";
+
+    fn level(&self) -> Level {
+        Level::Info
+    }
+
+    fn describe(self, event: &mut Event) {
+        let mut text = match self.changes {
+            0 => "the configuration was read again: nothing differs".to_owned(),
+            count => format!("another configuration is in force: {}", counted(count as u64, "change")),
+        };
+        let parts = [("added", self.added), ("removed", self.removed), ("renewed", self.renewed)];
+        for (word, services) in parts {
+            if !services.is_empty() {
+                text.push_str(&format!("; {word}: {}", services.join(", ")));
+            }
+            event.data.insert(word.into(), services.into());
+        }
+        event.text = text;
+        event.data.insert("changes".into(), self.changes.into());
+    }
+}
+
+/// A configuration was read and does not take the place of the one in force.
+#[derive(Debug)]
+pub struct ReloadRefused {
+    /// Why not.
+    pub reason: String,
+}
+
+impl Happening for ReloadRefused {
+    const KIND: &'static str = "reload_refused";
+
+    fn level(&self) -> Level {
+        Level::Warn
+    }
+
+    fn describe(self, event: &mut Event) {
+        event.text = format!("the configuration in force stays: {}", self.reason);
+    }
+}
+
 /// A call inside the mesh, or a connection out of it, was refused.
 #[derive(Debug)]
 pub struct CallRefused {

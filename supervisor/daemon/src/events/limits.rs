@@ -241,7 +241,7 @@ mod tests {
         let check = |victims: &[u32], ended, limit, expected: &str| {
             let events = Events::new();
             let victims = victims.iter().map(|pid| Victim { pid: *pid, name: "python3".into() });
-            let worker = WorkerId { service: ServiceId::new("api").unwrap(), index: 0 };
+            let worker = WorkerId::new(ServiceId::new("api").unwrap(), 0);
             let (run, victims) = (RunId(1), victims.collect());
             events.emit(OutOfMemory { worker, run, victims, ended, limit, peak: None, kills: 1 });
             let event: Event = serde_json::from_str(&events.read(None).batch()[0]).unwrap();

@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     fn line(bytes: &[u8], partial: bool) -> LogLine {
-        let source = Source::Worker(WorkerId { service: ServiceId::new("api").unwrap(), index: 2 });
+        let source = Source::Worker(WorkerId::new(ServiceId::new("api").unwrap(), 2));
         let attribution = Attribution::new(&source, RunId(7), Stream::Stderr);
         attribution.entry("2026-01-01T00:00:00.000Z", 5, bytes, partial).line().expect("a line is JSON")
     }

@@ -211,9 +211,13 @@ impl Pump {
                 let _ = reply.send(());
             }
             Message::LastLines { source, count, reply } => {
-                self.catch_up(|run| run.info.source == source);
+                // In whichever of its places it runs.
+                let of = |source: &super::Source| (source.service().cloned(), source.worker());
+                let wanted = of(&source);
+                self.catch_up(|run| of(&run.info.source) == wanted);
                 let _ = reply.send(self.store.last_lines(&source, count));
             }
+            Message::Rotate(rotation) => self.store.rotate(rotation),
             Message::Ask { mut question, reply } => {
                 if let Some(wanted) = question.run {
                     self.catch_up(|run| run.info.run == wanted);

@@ -9,7 +9,7 @@ use watt_api::control::Stream;
 use watt_core::{RunId, ServiceId};
 
 use super::{
-    Question, Settings, Source,
+    Question, Rotation, Settings, Source,
     file::{self, Appended, LogFile, Sharing},
     frame::Segment,
     history::{self, Part, Wanted},
@@ -91,6 +91,11 @@ impl Store {
         stream: Stream,
     ) -> Option<journal::Fields> {
         Some(self.journal.as_ref()?.fields(source, run, stream))
+    }
+
+    /// Rotates files in this way from now on.
+    pub(super) fn rotate(&mut self, rotation: Rotation) {
+        self.settings.rotation = rotation;
     }
 
     /// The number of the service's book, made when it is new.

@@ -83,7 +83,7 @@ fn settings(dir: &Path) -> Settings {
 }
 
 fn worker_id(service: &str) -> WorkerId {
-    WorkerId { service: ServiceId::new(service).unwrap(), index: 0 }
+    WorkerId::new(ServiceId::new(service).unwrap(), 0)
 }
 
 fn info(service: &str, run: u64, adopted_since: Option<u64>) -> RunInfo {

@@ -34,7 +34,7 @@ impl Bench {
 
     /// What happens to the first worker's present run.
     fn tell(&mut self, service: &str, event: impl FnOnce(RunId) -> Event) {
-        let worker = WorkerId { service: id(service), index: 0 };
+        let worker = WorkerId::new(id(service), 0);
         let run = self.fleet.worker(&worker).and_then(Worker::run).unwrap();
         self.fleet.handle(self.now, FleetEvent::Worker(worker, event(run)), &mut Vec::new());
     }
@@ -53,6 +53,7 @@ impl Bench {
         snapshot(
             &Sources {
                 plan: &self.plan,
+                addresses: &crate::addresses::of_services(&self.plan, &Default::default()),
                 fleet: &self.fleet,
                 facts,
                 redirect: true,

@@ -24,7 +24,7 @@ fn words_with(
     let service = &plan.services[&id];
     let host = Host { name_files: vec!["/etc/hosts".into()], ..testing::HOST };
     let places = Places { runtime: "/run/watt/shop".into(), state: "/var/lib/watt/shop".into() };
-    let own = places.worker(&watt_core::WorkerId { service: id.clone(), index: 0 });
+    let own = places.worker(&watt_core::WorkerId::new(id.clone(), 0));
     let walls = Walls::of(service, &host, None);
     let state = places.service_state(&id);
     let view = View {

@@ -1,0 +1,191 @@
+//! The diff against a model: a plan to which single things were done.
+
+use std::{collections::BTreeSet, num::NonZeroU16, time::Duration};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    AppName,
+    plan::*,
+    sandbox::{Profile, Sandbox},
+};
+
+fn id(name: &str) -> ServiceId {
+    ServiceId::new(name).unwrap()
+}
+
+fn service(name: &str) -> Service {
+    Service {
+        id: id(name),
+        path: "/".into(),
+        command: vec!["true".into()],
+        env: Default::default(),
+        unset_env: Default::default(),
+        stdin: None,
+        workers: NonZeroU16::MIN,
+        listen: Listen::Auto,
+        network: Network::Private,
+        egress: Default::default(),
+        depends_on: Default::default(),
+        ready: Ready { when: ReadyWhen::Listening, timeout: Duration::from_secs(30) },
+        restart: Restart::default(),
+        stop: Stop::default(),
+        limits: Limits::default(),
+        limits_total: Default::default(),
+        pressure: Default::default(),
+        scheduling: Default::default(),
+        sandbox: Sandbox::of(Profile::Off).into(),
+        secrets: Default::default(),
+        management: None,
+        timeouts: Timeouts::default(),
+    }
+}
+
+fn plan(names: &[&str]) -> Plan {
+    Plan {
+        name: AppName::new("shop").unwrap(),
+        file: "/srv/watt.yaml".into(),
+        root: "/srv".into(),
+        server: None,
+        services: names.iter().map(|name| (id(name), service(name))).collect(),
+        routes: Vec::new(),
+        policies: Vec::new(),
+        hold: Hold::default(),
+        body_rate_min: 0,
+        logs: Logs::default(),
+        limits: Default::default(),
+        secrets: Default::default(),
+        control: Default::default(),
+    }
+}
+
+/// Does to a plan what this field stands for, so that it differs from before in nothing else.
+fn change(plan: &mut Plan, of: &ServiceId, field: Field) {
+    let route = Route { path: "/".into(), host: None, service: of.clone(), rewrite: None };
+    let Some(service) = plan.services.get_mut(of) else { return };
+    match field {
+        Field::Name => plan.name = AppName::new("other").unwrap(),
+        Field::File => plan.file = "/srv/other.yaml".into(),
+        Field::Server => plan.server = Some(Server { hostname: [127, 0, 0, 1].into(), port: 0 }),
+        Field::Routes => plan.routes.push(route),
+        Field::Policies => plan.policies.push(Policy { from: of.clone(), to: of.clone() }),
+        Field::Hold => plan.hold.requests_max += 1,
+        Field::BodyRate => plan.body_rate_min += 1,
+        Field::Logs => plan.logs.files_max += 1,
+        Field::LogFolder => plan.logs.dir = Some("/var/log/shop".into()),
+        Field::LogJournal => plan.logs.journal = Some(true),
+        Field::AppLimits => plan.limits.pids = Some(7),
+        Field::SecretSources => drop(plan.secrets.insert("db".into(), Secret::File("/db".into()))),
+        Field::ControlGroups => drop(plan.control.insert("ops".into(), Role::View)),
+        Field::Path => service.path = "/srv".into(),
+        Field::Command => service.command.push("again".into()),
+        Field::Env => drop(service.env.insert("A".into(), "b".into())),
+        Field::UnsetEnv => {
+            service.unset_env.insert("A".into());
+        }
+        Field::Stdin => service.stdin = Some("/dev/null".into()),
+        Field::Workers => service.workers = service.workers.saturating_add(1),
+        Field::Listen => service.listen = Listen::Unix,
+        Field::Network => service.network = Network::Host,
+        Field::EgressAllow => {
+            let to = EgressRule { to: Destination::Anywhere, port: None };
+            service.egress.allow = Some(vec![to]);
+        }
+        Field::EgressAtAll => service.egress.allow = Some(Vec::new()),
+        Field::HostPorts => drop(service.egress.host_ports.insert(5432)),
+        Field::DependsOn => drop(service.depends_on.insert(id("z"), Condition::Ready)),
+        Field::ReadyWhen => service.ready.when = ReadyWhen::Tcp,
+        Field::ReadyNotify => service.ready.when = ReadyWhen::Notify,
+        Field::ReadyTimeout => service.ready.timeout += Duration::from_secs(1),
+        Field::RestartPolicy => service.restart.give_up_failures += 1,
+        Field::Stop => service.stop.signal = 2,
+        Field::CgroupLimits => service.limits.cgroup.memory = Some(1 << 20),
+        Field::OomGroup => service.limits.oom_group ^= true,
+        Field::Rlimits => {
+            let value = RlimitValue { soft: 1, hard: 1 };
+            service.limits.rlimits.insert(Rlimit::Nofile, value);
+        }
+        Field::LimitsTotal => service.limits_total.pids = Some(5),
+        Field::Pressure => {
+            service.pressure.tell.insert(Resource::Cpu, Duration::from_millis(200));
+        }
+        Field::Scheduling => service.scheduling.nice = Some(3),
+        Field::Sandbox => service.sandbox = Sandbox::of(Profile::Strict).into(),
+        Field::Secrets => drop(service.secrets.insert("key".into(), "db".into())),
+        Field::ManagementRole => service.management = Some(Role::Admin),
+        Field::ManagementAtAll => service.management = Some(Role::View),
+        Field::Timeouts => service.timeouts.idle += Duration::from_secs(1),
+    }
+}
+
+/// Two ways to do a thing to one place, and what depends on another choice: of these only one at a time says what it is.
+fn excludes(field: Field) -> &'static [Field] {
+    match field {
+        Field::EgressAllow => &[Field::EgressAtAll, Field::Network],
+        Field::EgressAtAll => &[Field::EgressAllow, Field::Network],
+        Field::Network => &[Field::EgressAllow, Field::EgressAtAll],
+        Field::ReadyWhen => &[Field::ReadyNotify],
+        Field::ReadyNotify => &[Field::ReadyWhen],
+        // A role is changed where there is one.
+        Field::ManagementRole => &[Field::ManagementAtAll],
+        Field::ManagementAtAll => &[Field::ManagementRole],
+        _ => &[],
+    }
+}
+
+fn fields() -> impl Strategy<Value = BTreeSet<Field>> {
+    prop::collection::vec(0..FIELDS.len(), 0..8).prop_map(|indexes| {
+        let mut chosen = BTreeSet::new();
+        for field in indexes.into_iter().map(|index| FIELDS[index].0) {
+            if !excludes(field).iter().any(|other| chosen.contains(other)) {
+                chosen.insert(field);
+            }
+        }
+        chosen
+    })
+}
+
+proptest! {
+    #[test]
+    fn what_was_done_to_a_plan_is_what_differs(chosen in fields(), added: bool, removed: bool) {
+        let mut old = plan(&["api", "old", "web"]);
+        // So that a role can be another one.
+        let has_role = chosen.contains(&Field::ManagementRole);
+        old.services.get_mut(&id("api")).unwrap().management = has_role.then_some(Role::View);
+        let mut new = old.clone();
+        for field in &chosen {
+            change(&mut new, &id("api"), *field);
+        }
+        if added {
+            new.services.insert(id("new"), service("new"));
+        }
+        if removed {
+            new.services.remove(&id("old"));
+        }
+        let diff = Diff::between(&old, &new);
+        let is_app = |field: &Field| *field <= Field::ControlGroups;
+        let (app, service): (BTreeSet<Field>, BTreeSet<Field>) = chosen.iter().partition(|field| is_app(field));
+        prop_assert_eq!(diff.app.iter().copied().collect::<BTreeSet<_>>(), app);
+        let found = match diff.services.get(&id("api")) {
+            Some(ServiceDiff::Changed(fields)) => fields.iter().copied().collect(),
+            other => { prop_assert_eq!(other, None); BTreeSet::new() }
+        };
+        let needs = service.iter().any(|field| field.effect() == Effect::NewWorkers);
+        prop_assert_eq!(diff.needs_new_workers(&id("api")), needs);
+        prop_assert_eq!(found, service);
+        prop_assert_eq!(diff.services.get(&id("new")), added.then_some(&ServiceDiff::Added));
+        prop_assert_eq!(diff.services.get(&id("old")), removed.then_some(&ServiceDiff::Removed));
+        prop_assert_eq!(diff.services.get(&id("web")), None);
+        prop_assert_eq!(diff.is_empty(), chosen.is_empty() && !added && !removed);
+        prop_assert_eq!(Diff::between(&new, &new), Diff::default());
+    }
+}
+
+#[test]
+fn the_table_is_in_the_order_of_the_fields() {
+    for (index, (field, ..)) in FIELDS.iter().enumerate() {
+        assert_eq!(*field as usize, index, "{field:?}");
+        assert_eq!(field.effect(), FIELDS[index].2);
+    }
+}

@@ -1,0 +1,223 @@
+//! Another plan for a fleet that runs.
+//!
+//! The plan it is given has, besides the services of the new configuration, those that are [`Leaving`], until their workers have
+//! gone: what is to be stopped has to be known by somebody.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Instant,
+};
+
+use super::{Fleet, FleetEffects, Input, Order, Selection};
+use crate::{
+    RunId, ServiceId, WorkerId,
+    plan::Plan,
+    worker::{Event, Part, State, Wanted, Worker},
+};
+
+/// A service that is no longer configured.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Leaving {
+    /// Services that may still need it: it is stopped when their workers have been replaced.
+    pub after: BTreeSet<ServiceId>,
+}
+
+/// Which workers a change of plan replaces: of these services, those with a run up to this number.
+pub type Renewal = BTreeMap<ServiceId, RunId>;
+
+impl Fleet {
+    /// The number of the last run, which is of the present plan, like all before it.
+    pub fn last_run(&self) -> RunId {
+        self.ids.last_id()
+    }
+
+    /// Takes another plan. Workers that it has more are started, unless their service was stopped; those it has no longer are stopped;
+    /// those of services in `renewal` are replaced. The order of starts and stops is the new one from now on.
+    pub fn change(
+        &mut self,
+        now: Instant,
+        plan: &Arc<Plan>,
+        leaving: BTreeMap<ServiceId, Leaving>,
+        renewal: &Renewal,
+        effects: &mut FleetEffects,
+    ) {
+        self.plan = Arc::clone(plan);
+        self.order = Order::new(plan);
+        self.leaving = leaving;
+        self.kept.retain(|id, _| !renewal.contains_key(id) && plan.services.contains_key(id));
+        self.fit();
+        self.renew(now, renewal, effects);
+        // Another one may have other dependencies.
+        self.startable.extend(plan.services.keys().cloned());
+        self.settle(now, effects);
+    }
+
+    /// Goes on with a change of plan that a predecessor began: marks what it may not have marked. To be called after
+    /// [`Fleet::adopt`]. Workers that nobody has noted are started like those of [`Fleet::change`].
+    pub fn go_on(
+        &mut self,
+        now: Instant,
+        leaving: BTreeMap<ServiceId, Leaving>,
+        renewal: &Renewal,
+        unnoted: &BTreeSet<WorkerId>,
+        effects: &mut FleetEffects,
+    ) {
+        self.leaving = leaving;
+        self.fit();
+        for id in unnoted {
+            let is_wanted = self.is_wanted_without(&id.service, unnoted);
+            if is_wanted && self.worker(id).is_some_and(|worker| worker.part == Part::Stays) {
+                self.tell(now, id, Input::Event(Event::Start), effects);
+            }
+        }
+        for (service, last) in renewal {
+            for id in self.places(service) {
+                let Some(worker) = self.workers.get(&id) else { continue };
+                let is_of_old_plan = worker.run().is_some_and(|run| run <= *last);
+                match (worker.part, &worker.state) {
+                    (Part::Stays, State::Ready { .. }) if is_of_old_plan => self.set_part(&id, Part::Due),
+                    (Part::Stays, State::Starting { .. }) if is_of_old_plan => {
+                        self.tell(now, &id, Input::Event(Event::Restart), effects);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        self.settle(now, effects);
+    }
+
+    /// Whether a service is to go. Its workers are still there.
+    pub fn is_leaving(&self, service: &ServiceId) -> bool {
+        self.leaving.contains_key(service)
+    }
+
+    /// Services that go, and have no worker any more: a plan without them can take the place of this one.
+    pub fn left(&self) -> Vec<ServiceId> {
+        self.leaving.keys().filter(|id| self.workers_of(id).next().is_none()).cloned().collect()
+    }
+
+    /// Takes a plan without a service that has [`left`](Fleet::left).
+    pub fn forget(&mut self, plan: &Arc<Plan>, service: &ServiceId) {
+        self.plan = Arc::clone(plan);
+        self.order = Order::new(plan);
+        self.leaving.remove(service);
+        self.stops.remove(service);
+        self.alone.remove(service);
+        self.kept.remove(service);
+    }
+
+    /// The services that a leaving one is still kept for.
+    pub fn kept_for(&self, service: &ServiceId) -> Vec<ServiceId> {
+        let is_old = |id: &&ServiceId| self.workers_of(id).any(|(_, worker)| worker.part != Part::Stays);
+        let after = self.leaving.get(service).map(|leaving| &leaving.after);
+        after.into_iter().flatten().filter(is_old).cloned().collect()
+    }
+
+    /// Gives each worker its part in the present plan: those that it does not have go.
+    pub(super) fn fit(&mut self) {
+        let mut parts = Vec::new();
+        for (id, worker) in &self.workers {
+            let count = match self.leaving.contains_key(&id.service) {
+                true => 0,
+                false => self.plan.services.get(&id.service).map_or(0, |plan| plan.workers.get()),
+            };
+            let is_back = worker.part == Part::Leaves
+                && worker.wanted == Wanted::Up
+                && !self.workers.contains_key(&id.beside());
+            if id.index >= count {
+                parts.push((id.clone(), Part::Leaves));
+            } else if is_back {
+                parts.push((id.clone(), Part::Stays));
+            }
+        }
+        for (id, part) in parts {
+            self.set_part(&id, part);
+        }
+        let incomplete: Vec<ServiceId> =
+            self.plan.services.keys().filter(|id| self.missing(id).next().is_some()).cloned().collect();
+        for service in incomplete {
+            self.look_at(&service);
+        }
+    }
+
+    /// The indexes of a service at which there is no worker that stays.
+    fn missing(&self, service: &ServiceId) -> impl Iterator<Item = WorkerId> {
+        let count = match (self.leaving.contains_key(service), self.plan.services.get(service)) {
+            (false, Some(plan)) => plan.workers.get(),
+            _ => 0,
+        };
+        let stays = |id: &WorkerId| self.workers.get(id).is_some_and(|worker| worker.part != Part::Leaves);
+        let first = (0..count).map(|index| WorkerId::new(service.clone(), index));
+        first.filter(move |id| !stays(id) && !stays(&id.beside()))
+    }
+
+    /// Adds a worker that the plan has and that is not there, when one of its places is free.
+    pub(super) fn add_missing(
+        &mut self,
+        now: Instant,
+        service: &ServiceId,
+        effects: &mut FleetEffects,
+    ) -> bool {
+        let free = |first: WorkerId| {
+            let places = [first.beside(), first];
+            places.into_iter().rev().find(|id| !self.workers.contains_key(id))
+        };
+        let Some(id) = self.missing(service).find_map(free) else { return false };
+        let is_wanted = self.is_wanted_without(service, &BTreeSet::new());
+        self.workers.insert(id.clone(), Worker::new());
+        self.removed.remove(&id);
+        self.changed.insert(id.clone());
+        if is_wanted && !self.shutting_down {
+            self.tell(now, &id, Input::Event(Event::Start), effects);
+        }
+        true
+    }
+
+    /// Whether the workers of a service are wanted up, as far as there are others than these.
+    fn is_wanted_without(&self, service: &ServiceId, others: &BTreeSet<WorkerId>) -> bool {
+        let counts =
+            |(id, worker): &(&WorkerId, &Worker)| worker.part != Part::Leaves && !others.contains(*id);
+        let mut wanted = self.workers_of(service).filter(counts).map(|(_, worker)| worker.wanted).peekable();
+        wanted.peek().is_none() || wanted.any(|wanted| wanted == Wanted::Up)
+    }
+
+    /// Marks what is to be replaced. One that has no run, or whose run does not serve yet, is tried with the new plan at once.
+    fn renew(&mut self, now: Instant, renewal: &Renewal, effects: &mut FleetEffects) {
+        for (service, last) in renewal {
+            for id in self.places(service) {
+                let Some(worker) = self.workers.get(&id) else { continue };
+                let is_old = worker.run().is_none_or(|run| run <= *last);
+                match (worker.part, &worker.state) {
+                    _ if !is_old || worker.wanted == Wanted::Down => {}
+                    (Part::Leaves, _) => {}
+                    // A replacement that is of an earlier plan as well: the next one follows it.
+                    (Part::Replaces, _) if worker.run().is_some() => self.set_part(&id, Part::Leaves),
+                    (Part::Replaces, _) => {}
+                    (_, State::Ready { .. }) => self.set_part(&id, Part::Due),
+                    _ => self.tell(now, &id, Input::Event(Event::Restart), effects),
+                }
+            }
+        }
+    }
+
+    /// Stops services that go and that nobody needs any more. Says whether there were some.
+    pub(super) fn stop_what_leaves(&mut self) -> bool {
+        let is_asked = |id: &ServiceId| {
+            self.stops.contains_key(id)
+                || self.workers_of(id).all(|(_, worker)| worker.wanted == Wanted::Down)
+        };
+        let is_renewed = |id: &ServiceId| {
+            self.workers_of(id).all(|(_, worker)| worker.part == Part::Stays) || self.leaving.contains_key(id)
+        };
+        let ready =
+            |(id, leaving): &(&ServiceId, &Leaving)| !is_asked(id) && leaving.after.iter().all(is_renewed);
+        let services: BTreeSet<ServiceId> =
+            self.leaving.iter().filter(ready).map(|(id, _)| id.clone()).collect();
+        let are_some = !services.is_empty();
+        if are_some {
+            self.stop(&Selection::Services(services));
+        }
+        are_some
+    }
+}

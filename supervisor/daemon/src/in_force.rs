@@ -1,0 +1,251 @@
+//! The configuration in force, as a successor finds it: one memfd that the spawner keeps, replaced by the next one in one step. So
+//! whatever happens to a daemon, its successor has the old configuration or the new one, and with that all that follows from it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::Ipv4Addr,
+    os::fd::{AsFd, OwnedFd},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+use watt_config::{Report, Sources};
+use watt_core::{
+    AppName, RunId, ServiceId,
+    fleet::{Leaving, Renewal},
+    plan::Plan,
+};
+use watt_os::memfd;
+
+use crate::{addresses, limits::Changes, status};
+
+/// The name it is kept under.
+pub(crate) const PLAN: &str = "plan";
+
+/// The largest: the file, `.env` and the environment, and those of earlier ones of which something is left.
+const SIZE_MAX: usize = 16 << 20;
+
+/// What is in force.
+#[derive(Debug, Clone)]
+pub(crate) struct InForce {
+    /// What the plan is made from.
+    pub(crate) sources: Arc<Sources>,
+    /// When it was read: milliseconds since the Unix epoch.
+    pub(crate) loaded_at_ms: u64,
+    /// Which listeners of the gateway are its own: each time they are bound anew this is another number.
+    pub(crate) gateway: u64,
+    /// Each service's own address in the mesh.
+    pub(crate) addresses: BTreeMap<ServiceId, Ipv4Addr>,
+    /// What operators changed of its limits.
+    pub(crate) limits: Changes,
+    /// Services of earlier configurations that have not gone yet.
+    pub(crate) leaving: Vec<Left>,
+    /// Runs up to these numbers are of an earlier configuration.
+    pub(crate) renewal: Renewal,
+}
+
+/// Services of an earlier configuration that have not gone yet.
+#[derive(Debug, Clone)]
+pub(crate) struct Left {
+    pub(crate) services: BTreeSet<ServiceId>,
+    /// Those that may still need them.
+    pub(crate) after: BTreeSet<ServiceId>,
+    /// That configuration.
+    pub(crate) sources: Arc<Sources>,
+}
+
+/// Its JSON form, which begins like that of the sources alone, as earlier versions kept them.
+#[derive(Serialize, Deserialize)]
+struct Note {
+    #[serde(flatten)]
+    sources: Sources,
+    #[serde(default)]
+    loaded_at_ms: u64,
+    #[serde(default)]
+    gateway: u64,
+    #[serde(default)]
+    addresses: BTreeMap<String, Ipv4Addr>,
+    #[serde(default)]
+    limits: Changes,
+    #[serde(default)]
+    leaving: Vec<LeftNote>,
+    #[serde(default)]
+    renewal: BTreeMap<String, u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct LeftNote {
+    services: Vec<String>,
+    after: Vec<String>,
+    sources: Sources,
+}
+
+impl InForce {
+    /// A configuration that was read now.
+    pub(crate) fn new(sources: Sources) -> InForce {
+        InForce {
+            sources: Arc::new(sources),
+            loaded_at_ms: status::now_ms(),
+            gateway: 0,
+            addresses: BTreeMap::new(),
+            limits: Changes::default(),
+            leaving: Vec::new(),
+            renewal: Renewal::new(),
+        }
+    }
+
+    /// The one that a predecessor kept. `None` when it cannot be read.
+    pub(crate) fn read(kept: &OwnedFd) -> Option<InForce> {
+        let bytes = memfd::read_sealed(kept.as_fd(), SIZE_MAX).ok()?;
+        let note: Note = serde_json::from_slice(&bytes).ok()?;
+        let left = note.leaving.into_iter().map(|left| Left {
+            services: ids(left.services).collect(),
+            after: ids(left.after).collect(),
+            sources: Arc::new(left.sources),
+        });
+        Some(InForce {
+            sources: Arc::new(note.sources),
+            loaded_at_ms: note.loaded_at_ms,
+            gateway: note.gateway,
+            addresses: by_id(note.addresses).collect(),
+            limits: note.limits,
+            leaving: left.collect(),
+            renewal: by_id(note.renewal).map(|(id, run)| (id, RunId(run))).collect(),
+        })
+    }
+
+    /// The memfd to be kept.
+    ///
+    /// # Errors
+    /// EFBIG when it is larger than a successor would read.
+    pub(crate) fn sealed(&self) -> io::Result<OwnedFd> {
+        let left = self.leaving.iter().map(|left| LeftNote {
+            services: left.services.iter().map(ToString::to_string).collect(),
+            after: left.after.iter().map(ToString::to_string).collect(),
+            sources: Sources::clone(&left.sources),
+        });
+        let note = Note {
+            sources: Sources::clone(&self.sources),
+            loaded_at_ms: self.loaded_at_ms,
+            gateway: self.gateway,
+            addresses: self.addresses.iter().map(|(id, address)| (id.to_string(), *address)).collect(),
+            limits: self.limits.clone(),
+            leaving: left.collect(),
+            renewal: self.renewal.iter().map(|(id, run)| (id.to_string(), run.0)).collect(),
+        };
+        let bytes = serde_json::to_vec(&note)?;
+        if bytes.len() > SIZE_MAX {
+            return Err(nix::errno::Errno::EFBIG.into());
+        }
+        memfd::sealed(c"watt-plan", &bytes)
+    }
+
+    /// The plan: of the configuration, with the changes of limits and with the services that have not gone yet.
+    pub(crate) fn plan(&self, app: &AppName) -> Result<Plan, Report> {
+        let mut plan = Plan { name: app.clone(), ..watt_config::plan(&self.sources)? };
+        for left in &self.leaving {
+            let mut earlier = watt_config::plan(&left.sources)?;
+            for id in &left.services {
+                if let (false, Some(service)) = (plan.services.contains_key(id), earlier.services.remove(id))
+                {
+                    plan.services.insert(id.clone(), service);
+                }
+            }
+        }
+        Ok(self.limits.apply(plan))
+    }
+
+    /// What leaves, for `watt-core`.
+    pub(crate) fn leaving(&self) -> BTreeMap<ServiceId, Leaving> {
+        let each = self.leaving.iter().flat_map(|left| {
+            left.services.iter().map(|id| (id.clone(), Leaving { after: left.after.clone() }))
+        });
+        each.collect()
+    }
+
+    /// Gives every service of the plan an address.
+    pub(crate) fn address(&mut self, plan: &Plan) {
+        self.addresses = addresses::of_services(plan, &self.addresses);
+    }
+
+    /// A service has gone.
+    pub(crate) fn forget(&mut self, service: &ServiceId) {
+        for left in &mut self.leaving {
+            left.services.remove(service);
+        }
+        self.leaving.retain(|left| !left.services.is_empty());
+        self.addresses.remove(service);
+        self.renewal.remove(service);
+    }
+
+    /// The name of one of the gateway's listeners at the spawner.
+    pub(crate) fn gateway_listener(generation: u64, thread: usize) -> String {
+        match generation {
+            0 => format!("gateway/{thread}"),
+            _ => format!("gateway/{generation}/{thread}"),
+        }
+    }
+
+    /// Tells configuration files apart. What else goes into a plan may be secret, and is left out.
+    pub(crate) fn digest(&self) -> String {
+        format!("{:016x}", addresses::fnv1a(self.sources.text.as_bytes()))
+    }
+}
+
+fn ids(names: Vec<String>) -> impl Iterator<Item = ServiceId> {
+    names.into_iter().filter_map(|name| ServiceId::new(&name).ok())
+}
+
+fn by_id<T>(values: BTreeMap<String, T>) -> impl Iterator<Item = (ServiceId, T)> {
+    values.into_iter().filter_map(|(name, value)| Some((ServiceId::new(&name).ok()?, value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sources(text: &str) -> Sources {
+        Sources { file: "/srv/watt.yaml".into(), text: text.into(), dotenv: None, env: BTreeMap::new() }
+    }
+
+    fn id(name: &str) -> ServiceId {
+        ServiceId::new(name).unwrap()
+    }
+
+    #[test]
+    fn it_is_read_back_with_what_leaves() {
+        let app = AppName::new("shop").unwrap();
+        let mut in_force = InForce::new(sources("services: { api: { command: new } }"));
+        in_force.leaving.push(Left {
+            services: [id("old")].into(),
+            after: [id("api")].into(),
+            sources: Arc::new(sources("services: { api: { command: old }, old: { command: old } }")),
+        });
+        in_force.renewal.insert(id("api"), RunId(7));
+        let plan = in_force.plan(&app).unwrap();
+        in_force.address(&plan);
+        in_force.gateway = 3;
+        let read = InForce::read(&in_force.sealed().unwrap()).unwrap();
+        assert_eq!(read.plan(&app).unwrap(), plan);
+        assert_eq!(plan.services[&id("api")].command, ["new"]);
+        assert_eq!(plan.services[&id("old")].command, ["old"]);
+        assert_eq!(
+            (&read.addresses, &read.renewal, read.gateway),
+            (&in_force.addresses, &in_force.renewal, 3)
+        );
+        assert_eq!(read.leaving()[&id("old")].after, [id("api")].into());
+        in_force.forget(&id("old"));
+        assert!(
+            in_force.leaving.is_empty() && !in_force.plan(&app).unwrap().services.contains_key(&id("old"))
+        );
+    }
+
+    #[test]
+    fn what_an_earlier_version_kept_is_read() {
+        let bytes = serde_json::to_vec(&sources("services: { api: { command: x } }")).unwrap();
+        let read = InForce::read(&memfd::sealed(c"test", &bytes).unwrap()).unwrap();
+        assert_eq!(read.sources.text, "services: { api: { command: x } }");
+        assert!(read.addresses.is_empty() && read.leaving.is_empty());
+    }
+}

@@ -1,0 +1,309 @@
+//! `wattctl reload`: the configuration is read again, and what differs from the one in force is applied, all of it or nothing.
+//!
+//! ```text
+//! asked ─▶ read and compared ─▶ secrets read again ─▶ the gateway's listeners bound ─▶ applied
+//!             (prepare)            (values)                                            (apply)
+//! ```
+//!
+//! Everything that may fail comes before the last step, which is the loop's own and does not. One reload is under way at a
+//! time: those that are asked for meanwhile are answered together by the one that follows, because what it reads is as new as what they want.
+//! Where something else has changed the plan in the meantime, it is compared anew.
+
+mod apply;
+mod prepare;
+mod values;
+mod words;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    hash::RandomState,
+    net::SocketAddr,
+    os::{fd::OwnedFd, unix::fs::PermissionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use watt_api::control::{Reload, Reloaded};
+use watt_core::{ServiceId, diff::Field, worker::ExecFailure};
+use watt_spawner::protocol::{Address, Request};
+
+use self::prepare::{Input, Prepared};
+use crate::{
+    app::{App, Ending},
+    control::{Refusal, Reply},
+    events::happenings,
+    in_force::InForce,
+    operate::answer,
+    start,
+};
+
+/// Somebody who asks for a reload.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    request: Reload,
+    /// Nobody waits for the answer to a signal.
+    reply: Option<Reply<Box<Reloaded>>>,
+}
+
+impl Asked {
+    pub(crate) fn new(request: Reload, reply: Reply<Box<Reloaded>>) -> Asked {
+        Asked { request, reply: Some(reply) }
+    }
+
+    /// SIGHUP.
+    pub(crate) fn by_signal() -> Asked {
+        Asked { request: Reload::default(), reply: None }
+    }
+}
+
+/// What a step beside the loop came to.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// The configuration was read and compared, or has errors.
+    Prepared(Result<Box<Prepared>, Refusal>),
+    /// The secrets of running services, as digests.
+    Values(Result<BTreeMap<ServiceId, u64>, ExecFailure>),
+}
+
+/// Reloads that are under way, and those that wait.
+#[derive(Debug, Default)]
+pub(crate) struct Reloads {
+    waiting: Vec<Asked>,
+    under_way: Option<UnderWay>,
+    /// How many cgroups were made for programs of secrets.
+    groups: u64,
+    /// For digests, which mean nothing to anybody but this process.
+    digests: RandomState,
+}
+
+#[derive(Debug)]
+struct UnderWay {
+    asked: Vec<Asked>,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Reading,
+    Values(Box<Prepared>, values::Groups),
+    Binding(Box<Prepared>, Gateway),
+}
+
+/// The gateway's new listeners.
+#[derive(Debug)]
+struct Gateway {
+    generation: u64,
+    address: SocketAddr,
+    bound: Vec<Arc<OwnedFd>>,
+}
+
+impl Reloads {
+    /// What tells values apart, within the life of this process.
+    pub(crate) fn digests(&self) -> RandomState {
+        self.digests.clone()
+    }
+}
+
+impl App {
+    /// Takes the wish for a reload.
+    pub(crate) fn reload(&mut self, asked: Asked) {
+        if self.ending != Ending::No {
+            return refuse(vec![asked], &Refusal::ShuttingDown);
+        }
+        self.reloads.waiting.push(asked);
+        self.next_reload();
+    }
+
+    /// Begins with those that wait, when none is under way.
+    fn next_reload(&mut self) {
+        if self.reloads.under_way.is_none() && !self.reloads.waiting.is_empty() {
+            let asked = std::mem::take(&mut self.reloads.waiting);
+            self.read_again(asked);
+        }
+    }
+
+    fn read_again(&mut self, asked: Vec<Asked>) {
+        let folder = asked.iter().find_map(|asked| asked.request.folder.clone());
+        let input = Input {
+            folder,
+            in_force: self.in_force.clone(),
+            plan: Arc::clone(&self.plan),
+            accounts: self.accounts.clone(),
+            places: self.places.clone(),
+            host: self.host.clone(),
+        };
+        let sender = self.senders.reload.clone();
+        tokio::spawn(async move {
+            let prepared = tokio::task::spawn_blocking(move || prepare::prepare(input));
+            let prepared = prepared.await.unwrap_or_else(|error| Err(internal(&error.to_string())));
+            // The loop has ended when it does not take it.
+            let _ = sender.send(News::Prepared(prepared)).await;
+        });
+        self.reloads.under_way = Some(UnderWay { asked, stage: Stage::Reading });
+    }
+
+    /// A step beside the loop has ended.
+    pub(crate) fn reload_news(&mut self, news: News) {
+        let Some(UnderWay { asked, stage }) = self.reloads.under_way.take() else { return };
+        if self.ending != Ending::No {
+            self.abandon(stage);
+            return refuse(asked, &Refusal::ShuttingDown);
+        }
+        match (news, stage) {
+            (News::Prepared(Err(refusal)), _) => self.not_reloaded(asked, &refusal),
+            (News::Prepared(Ok(prepared)), _) if !self.is_current(&prepared) => self.read_again(asked),
+            (News::Prepared(Ok(prepared)), _) => self.read_values(asked, prepared),
+            (News::Values(values), Stage::Values(mut prepared, groups)) => {
+                self.leave_groups(groups);
+                match values {
+                    _ if !self.is_current(&prepared) => self.read_again(asked),
+                    Err(failure) => self.not_reloaded(asked, &missing_secret(&failure)),
+                    Ok(values) => {
+                        self.note_rotated(&mut prepared, &values);
+                        self.values_read(asked, prepared);
+                    }
+                }
+            }
+            // Of a reload that was begun anew.
+            (News::Values(_), stage) => self.reloads.under_way = Some(UnderWay { asked, stage }),
+        }
+    }
+
+    /// Whether nothing has changed the plan since it was compared.
+    fn is_current(&self, prepared: &Prepared) -> bool {
+        Arc::ptr_eq(&prepared.base, &self.plan)
+    }
+
+    fn values_read(&mut self, asked: Vec<Asked>, prepared: Box<Prepared>) {
+        if asked.iter().all(|asked| asked.request.plan) {
+            let reloaded = self.reloaded(&prepared, false);
+            for asked in asked {
+                if let Some(reply) = asked.reply {
+                    answer(reply, Ok(Box::new(reloaded.clone())));
+                }
+            }
+            return self.next_reload();
+        }
+        match &prepared.plan.server {
+            Some(server) if prepared.diff.app.contains(&Field::Server) => {
+                let gateway = Gateway {
+                    generation: self.in_force.gateway + 1,
+                    address: SocketAddr::new(server.hostname, server.port),
+                    bound: Vec::new(),
+                };
+                self.bind_next(&gateway);
+                let stage = Stage::Binding(prepared, gateway);
+                self.reloads.under_way = Some(UnderWay { asked, stage });
+            }
+            _ => self.apply(asked, *prepared, None),
+        }
+    }
+
+    /// Asks for the next of the gateway's listeners.
+    fn bind_next(&mut self, gateway: &Gateway) {
+        let name = InForce::gateway_listener(gateway.generation, gateway.bound.len());
+        let address = Address::Tcp { address: gateway.address, reuse_port: self.threads > 1 };
+        self.link.request(Request::Listen { name, address }, Vec::new());
+    }
+
+    /// A listener was bound, or not. Says whether it was one of a reload's.
+    pub(crate) fn reload_bound(&mut self, name: &str, bound: Result<(Address, OwnedFd), i32>) -> bool {
+        let Some(UnderWay { stage: Stage::Binding(_, gateway), .. }) = &self.reloads.under_way else {
+            return false;
+        };
+        if name != InForce::gateway_listener(gateway.generation, gateway.bound.len()) {
+            return false;
+        }
+        let Some(UnderWay { asked, stage: Stage::Binding(prepared, mut gateway) }) =
+            self.reloads.under_way.take()
+        else {
+            return false;
+        };
+        match bound {
+            Err(errno) => {
+                let error = start::refused(gateway.address, &std::io::Error::from_raw_os_error(errno));
+                self.abandon(Stage::Binding(prepared, gateway));
+                self.not_reloaded(asked, &not_started(&error));
+            }
+            Ok((address, descriptor)) => {
+                gateway.bound.push(Arc::new(descriptor));
+                if let Address::Tcp { address, .. } = address {
+                    // Port 0 is chosen by the kernel for the first, and the others follow it.
+                    gateway.address = address;
+                }
+                if gateway.bound.len() < self.threads {
+                    self.bind_next(&gateway);
+                    let stage = Stage::Binding(prepared, gateway);
+                    self.reloads.under_way = Some(UnderWay { asked, stage });
+                } else if self.is_current(&prepared) {
+                    self.apply(asked, *prepared, Some(gateway));
+                } else {
+                    self.abandon(Stage::Binding(prepared, gateway));
+                    self.read_again(asked);
+                }
+            }
+        }
+        true
+    }
+
+    /// Lets go of what a reload had taken that comes to nothing.
+    fn abandon(&mut self, stage: Stage) {
+        match stage {
+            Stage::Reading => {}
+            Stage::Values(_, groups) => self.leave_groups(groups),
+            Stage::Binding(_, gateway) => {
+                for thread in 0..=gateway.bound.len() {
+                    let name = InForce::gateway_listener(gateway.generation, thread);
+                    self.link.request(Request::Unlisten { name }, Vec::new());
+                }
+            }
+        }
+    }
+
+    /// A reload comes to nothing, and what runs goes on as it is.
+    fn not_reloaded(&mut self, asked: Vec<Asked>, refusal: &Refusal) {
+        if asked.iter().any(|asked| !asked.request.plan) {
+            let reason = words::refusal(refusal);
+            self.events.emit(happenings::ReloadRefused { reason });
+        }
+        refuse(asked, refusal);
+        self.next_reload();
+    }
+
+    /// What a reload comes to at first.
+    fn reloaded(&self, prepared: &Prepared, applied: bool) -> Reloaded {
+        let changes = words::changes(&self.plan, prepared, self.gateway);
+        Reloaded { ok: true, applied, changes, services: BTreeMap::new() }
+    }
+}
+
+fn refuse(asked: Vec<Asked>, refusal: &Refusal) {
+    for asked in asked {
+        if let Some(reply) = asked.reply {
+            answer(reply, Err(refusal.clone()));
+        }
+    }
+}
+
+/// Whoever has a role may connect, and nobody else.
+pub(crate) fn set_mode(socket: &Path, mode: u32) {
+    if let Err(error) = fs::set_permissions(socket, fs::Permissions::from_mode(mode)) {
+        tracing::warn!("the mode of {} cannot be set: {error}", socket.display());
+    }
+}
+
+fn missing_secret(failure: &ExecFailure) -> Refusal {
+    Refusal::NotReloaded { code: "secrets", message: failure.to_string(), hint: None }
+}
+
+fn not_started(error: &crate::settings::StartError) -> Refusal {
+    Refusal::NotReloaded { code: error.code(), message: crate::words::chain(error), hint: error.hint() }
+}
+
+fn internal(message: &str) -> Refusal {
+    Refusal::NotReloaded { code: "internal", message: message.to_owned(), hint: None }
+}
+
+/// The folder that paths in messages are relative to.
+type Folder = Option<PathBuf>;

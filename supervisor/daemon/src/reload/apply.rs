@@ -1,0 +1,260 @@
+//! The last step of a reload: another configuration takes the place of the one in force. Nothing in here can fail; what the kernel
+//! does not do of it is told as at a start.
+
+use std::{collections::BTreeSet, os::fd::OwnedFd, sync::Arc, time::Instant};
+
+use watt_api::mesh::ListenerKind;
+use watt_core::{
+    RunId, ServiceId,
+    diff::{Diff, Field, ServiceDiff},
+    plan::Plan,
+};
+use watt_spawner::protocol::Request;
+
+use super::{
+    Asked, Gateway, not_started,
+    prepare::{Prepared, is_limit},
+    set_mode,
+};
+use crate::{
+    app::App,
+    control::Roles,
+    doctor,
+    events::happenings,
+    in_force::{InForce, Left, PLAN},
+    logs,
+    operate::{Answer, Operation, answer},
+    settings::StartError,
+    start::{self, OF_APPLICATION},
+    status,
+};
+
+impl App {
+    /// Puts a prepared configuration in force.
+    pub(super) fn apply(&mut self, asked: Vec<Asked>, prepared: Prepared, gateway: Option<Gateway>) {
+        let (plan, in_force) = self.next_in_force(&prepared, gateway.as_ref());
+        let sealed = match in_force.sealed() {
+            Ok(sealed) => sealed,
+            Err(source) => {
+                let what = "keep the configuration";
+                return self.not_reloaded(asked, &not_started(&StartError::Runtime { what, source }));
+            }
+        };
+        let reloaded = self.reloaded(&prepared, true);
+        let renewed = prepared.renewed();
+        // From here on a successor goes on with the new one.
+        self.link.request(Request::Keep { name: PLAN.to_owned() }, vec![sealed]);
+        let generation = std::mem::replace(&mut self.in_force, in_force).gateway;
+        self.plan = Arc::new(plan);
+        self.accounts = prepared.accounts;
+        self.apply_to_application(&prepared.diff, prepared.roles, generation, gateway);
+        self.note_who_is_alone();
+        self.change_fleet(&renewed);
+        self.apply_limits(&prepared.diff);
+        self.events.emit(happened(reloaded.changes.len(), &prepared.diff, &renewed));
+        self.answer_reload(asked, reloaded, &prepared.diff, renewed);
+        self.unsettle();
+        self.next_reload();
+    }
+
+    /// The plan that is to be in force, with what leaves, and what a successor has to know of it.
+    fn next_in_force(&self, prepared: &Prepared, gateway: Option<&Gateway>) -> (Plan, InForce) {
+        let mut plan = prepared.plan.clone();
+        let mut in_force = self.in_force.clone();
+        in_force.sources = Arc::new(prepared.sources.clone());
+        in_force.loaded_at_ms = status::now_ms();
+        in_force.gateway = gateway.map_or(in_force.gateway, |gateway| gateway.generation);
+        in_force.limits = prepared.limits.clone();
+        for left in &mut in_force.leaving {
+            left.services.retain(|id| !plan.services.contains_key(id));
+        }
+        in_force.leaving.retain(|left| !left.services.is_empty());
+        in_force.leaving.extend(self.left_by(prepared));
+        for id in in_force.leaving.iter().flat_map(|left| &left.services) {
+            plan.services.extend(self.plan.services.get(id).map(|service| (id.clone(), service.clone())));
+        }
+        in_force.renewal.retain(|id, _| plan.services.contains_key(id));
+        let last = self.fleet.last_run();
+        in_force.renewal.extend(prepared.renewed().into_iter().map(|id| (id, last)));
+        in_force.address(&plan);
+        (plan, in_force)
+    }
+
+    /// What is no longer configured.
+    fn left_by(&self, prepared: &Prepared) -> Option<Left> {
+        let removed =
+            |(id, diff): (&ServiceId, &ServiceDiff)| (*diff == ServiceDiff::Removed).then(|| id.clone());
+        let services: BTreeSet<ServiceId> = prepared.diff.services.iter().filter_map(removed).collect();
+        let needs_one = |id: &&ServiceId| {
+            let before = self.plan.services.get(*id);
+            before.is_some_and(|before| before.depends_on.keys().any(|on| services.contains(on)))
+        };
+        let after = prepared.plan.services.keys().filter(needs_one).cloned().collect();
+        let sources = Arc::clone(&self.in_force.sources);
+        (!services.is_empty()).then_some(Left { services, after, sources })
+    }
+
+    fn apply_to_application(&mut self, diff: &Diff, roles: Roles, generation: u64, gateway: Option<Gateway>) {
+        self.write_names();
+        if diff.app.contains(&Field::Server) {
+            self.replace_gateway(generation, gateway);
+        }
+        if diff.app.contains(&Field::Logs) {
+            let settings =
+                logs::Settings::new(self.places.logs(&self.plan), self.places.bookmarks(), &self.plan.logs);
+            self.logs.rotate(settings.rotation);
+        }
+        self.warn_anew(&roles);
+        set_mode(&self.places.control_socket(), roles.socket_mode());
+        self.server.roles.send_replace(Arc::new(roles));
+    }
+
+    /// What this host does not do of the plan; of the ceiling, the kernel says it when it is set.
+    fn warn_anew(&mut self, roles: &Roles) {
+        let ceiling: Vec<String> =
+            self.warnings.iter().filter(|line| line.starts_with(OF_APPLICATION)).cloned().collect();
+        let host = doctor::warnings(self.probe.as_ref(), self.cgroups.found().clone(), &self.plan);
+        self.warnings = roles.unknown().iter().cloned().chain(ceiling).chain(host).collect();
+    }
+
+    /// Names of the mesh for workers.
+    fn write_names(&self) {
+        let written =
+            start::write_name_files(&self.places, &self.in_force, self.host.redirect, self.mesh_host);
+        if let Err(error) = written {
+            tracing::error!("{}", crate::words::chain(&error));
+        }
+    }
+
+    /// Has the proxy accept clients on these listeners.
+    pub(crate) fn give_gateway(&mut self, generation: u64, listeners: Vec<Arc<OwnedFd>>) {
+        for (index, (thread, listener)) in (0..).zip(listeners).enumerate() {
+            let name = InForce::gateway_listener(generation, index);
+            self.proxy_link.add_listener(name, ListenerKind::Gateway { thread }, listener);
+        }
+    }
+
+    /// Connections that were accepted stay; the old listeners take no more.
+    fn replace_gateway(&mut self, generation: u64, gateway: Option<Gateway>) {
+        for thread in 0..self.threads {
+            let name = InForce::gateway_listener(generation, thread);
+            self.proxy_link.remove_listener(&name);
+            self.link.request(Request::Unlisten { name }, Vec::new());
+        }
+        self.gateway = gateway.as_ref().map(|gateway| gateway.address);
+        if let Some(Gateway { generation, bound, .. }) = gateway {
+            for thread in 0..bound.len() {
+                let name = InForce::gateway_listener(generation, thread);
+                self.link.request(Request::Store { name }, Vec::new());
+            }
+            self.give_gateway(generation, bound);
+        }
+    }
+
+    /// Whether this is a listener for clients, and none of the present ones.
+    pub(crate) fn is_old_gateway(&self, name: &str) -> bool {
+        let own = (0..self.threads).map(|thread| InForce::gateway_listener(self.in_force.gateway, thread));
+        let is_own = self.plan.server.is_some() && own.into_iter().any(|own| own == name);
+        name.starts_with("gateway/") && !is_own
+    }
+
+    fn change_fleet(&mut self, renewed: &BTreeSet<ServiceId>) {
+        let last = self.fleet.last_run();
+        let renewal = renewed.iter().map(|id| (id.clone(), RunId(last.0))).collect();
+        let mut effects = Vec::new();
+        let leaving = self.in_force.leaving();
+        self.fleet.change(Instant::now(), &Arc::clone(&self.plan), leaving, &renewal, &mut effects);
+        self.note_changes();
+        self.effects.extend(effects);
+    }
+
+    /// Limits of what runs.
+    fn apply_limits(&mut self, diff: &Diff) {
+        if diff.app.contains(&Field::AppLimits) {
+            self.enforce_ceiling();
+        }
+        for (id, diff) in &diff.services {
+            if let ServiceDiff::Changed(fields) = diff
+                && fields.iter().copied().any(is_limit)
+            {
+                self.enforce_limits(id, |_| {});
+            }
+        }
+    }
+
+    fn answer_reload(
+        &mut self,
+        asked: Vec<Asked>,
+        reloaded: watt_api::control::Reloaded,
+        diff: &Diff,
+        renewed: BTreeSet<ServiceId>,
+    ) {
+        let counts = |fields: &[Field]| fields.contains(&Field::Workers);
+        let touched = diff.services.iter().filter(|(_, diff)| match diff {
+            ServiceDiff::Added => true,
+            ServiceDiff::Removed => false,
+            ServiceDiff::Changed(fields) => counts(fields),
+        });
+        let touched = touched.map(|(id, _)| id.clone()).chain(renewed);
+        // Those of an earlier reload as well: what is waited for is that the configuration is what runs.
+        let renewing = self.plan.services.keys().filter(|id| self.fleet.is_renewing(id)).cloned();
+        let services: BTreeSet<ServiceId> = touched.chain(renewing).collect();
+        for Asked { request, reply } in asked {
+            let Some(reply) = reply else { continue };
+            match request.wait && !request.plan {
+                true => {
+                    let leaving = self.in_force.leaving().into_keys().collect();
+                    let answer = Answer::Reloaded(reply, Box::new(reloaded.clone()));
+                    self.operations.push(Operation::reload(services.clone(), leaving, answer));
+                }
+                false => answer(reply, Ok(Box::new(reloaded.clone()))),
+            }
+        }
+    }
+
+    /// The last worker of a service that was removed has gone.
+    pub(crate) fn service_left(&mut self, service: &ServiceId) {
+        let mut plan = Plan::clone(&self.plan);
+        plan.services.remove(service);
+        self.plan = Arc::new(plan);
+        self.fleet.forget(&self.plan, service);
+        self.in_force.forget(service);
+        self.keep_in_force();
+        self.write_names();
+        self.accounts.remove(service);
+        self.unenforced.remove(service.as_str());
+        self.counts.remove(service.as_str());
+        self.outside.remove(service.as_str());
+        self.limit_turns.remove(&Some(service.clone()));
+        self.unsettle();
+    }
+
+    /// Keeps what is in force for a successor.
+    pub(crate) fn keep_in_force(&mut self) {
+        match self.in_force.sealed() {
+            Ok(sealed) => self.link.request(Request::Keep { name: PLAN.to_owned() }, vec![sealed]),
+            Err(error) => {
+                tracing::error!("the configuration in force cannot be kept for a successor: {error}")
+            }
+        }
+    }
+
+    /// What of the ceiling of all services is not enforced.
+    pub(crate) fn warn_of_ceiling(&mut self, unenforced: Vec<String>) {
+        self.warnings.retain(|line| !line.starts_with(OF_APPLICATION));
+        self.warnings.extend(unenforced.into_iter().map(|line| format!("{OF_APPLICATION}{line}")));
+    }
+}
+
+fn happened(changes: usize, diff: &Diff, renewed: &BTreeSet<ServiceId>) -> happenings::Reloaded {
+    let of = |wanted: ServiceDiff| {
+        let found = diff.services.iter().filter(|(_, diff)| **diff == wanted);
+        found.map(|(id, _)| id.to_string()).collect()
+    };
+    happenings::Reloaded {
+        changes,
+        added: of(ServiceDiff::Added),
+        removed: of(ServiceDiff::Removed),
+        renewed: renewed.iter().map(ToString::to_string).collect(),
+    }
+}

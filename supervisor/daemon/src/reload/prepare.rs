@@ -1,0 +1,218 @@
+//! The first step of a reload, beside the loop: the configuration is read, checked as `wattctl config check` does, and compared with
+//! the one in force.
+
+use std::{collections::BTreeSet, net::TcpListener, sync::Arc};
+
+use watt_config::{Config, Report, Sources};
+use watt_core::{
+    ServiceId, WorkerId,
+    diff::{Diff, Effect, Field, ServiceDiff},
+    plan::{Limits, Plan, Service},
+    worker::ExecFailure,
+};
+
+use super::{Folder, not_started};
+use crate::{
+    control::{Refusal, Roles},
+    in_force::InForce,
+    launch::{Host, Launch, Launcher, accounts, accounts::Accounts},
+    limits::Changes,
+    places::Places,
+    settings::StartError,
+    start,
+};
+
+/// What it works on.
+pub(super) struct Input {
+    pub(super) folder: Folder,
+    pub(super) in_force: InForce,
+    /// The plan in force, with what leaves.
+    pub(super) plan: Arc<Plan>,
+    pub(super) accounts: Accounts,
+    pub(super) places: Places,
+    pub(super) host: Host,
+}
+
+/// A configuration that can take the place of the one in force.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    /// The plan it was compared with.
+    pub(super) base: Arc<Plan>,
+    pub(super) sources: Sources,
+    /// The plan, without what leaves.
+    pub(super) plan: Plan,
+    /// Changes of limits by operators that stay.
+    pub(super) limits: Changes,
+    pub(super) accounts: Accounts,
+    pub(super) roles: Roles,
+    pub(super) diff: Diff,
+    /// Services whose workers are started otherwise from now on although nothing of theirs has changed: what is around them has.
+    pub(super) surroundings: BTreeSet<ServiceId>,
+    /// Services that have other secrets now.
+    pub(super) rotated: BTreeSet<ServiceId>,
+}
+
+impl Prepared {
+    /// The services whose workers have to be replaced.
+    pub(super) fn renewed(&self) -> BTreeSet<ServiceId> {
+        let changed = self.diff.services.keys().filter(|id| self.diff.needs_new_workers(id));
+        changed.chain(&self.surroundings).chain(&self.rotated).cloned().collect()
+    }
+}
+
+pub(super) fn prepare(input: Input) -> Result<Box<Prepared>, Refusal> {
+    let Input { folder, in_force, plan: base, accounts, places, host } = input;
+    let refused = |report: Report| refused(report, &folder);
+    let sources = Sources::read(&in_force.sources.file, in_force.sources.env.clone()).map_err(refused)?;
+    let config: Config = watt_config::parse(&sources).map_err(refused)?;
+    let missing = watt_config::check_host(&config);
+    if !missing.is_empty() {
+        return Err(refused(missing));
+    }
+    // It had no error when it was taken.
+    let written = watt_config::plan(&in_force.sources).map_err(refused)?;
+    let mut plan = config.plan;
+    // A name that was given at the start holds, whatever the configuration says.
+    if plan.name == written.name || written.name != base.name {
+        plan.name = base.name.clone();
+    }
+    let limits = in_force.limits.that_stay(&written, &plan);
+    let problems = limits.try_apply(&mut plan);
+    if !problems.is_empty() {
+        return Err(overruled(&problems));
+    }
+    places.check(&plan).map_err(|error| not_started(&StartError::Place(error)))?;
+    let old = without_leaving(&base, &in_force);
+    let diff = Diff::between(&old, &plan);
+    possible(&diff)?;
+    gateway(&diff, &plan)?;
+    // With those that leave or will: they may have to be started again, as the same users, and nobody else gets their numbers.
+    let mut with_leaving = plan.clone();
+    for (id, service) in &base.services {
+        with_leaving.services.entry(id.clone()).or_insert_with(|| service.clone());
+    }
+    let new_accounts = accounts::of_plan(&with_leaving);
+    let before = Launches {
+        plan: &base,
+        places: &places,
+        host: &host,
+        sources: &in_force.sources,
+        accounts: &accounts,
+    };
+    let after = Launches { plan: &plan, sources: &sources, accounts: &new_accounts, ..before };
+    let surroundings = surroundings(&diff, &before, &after);
+    let roles = Roles::of_plan(&plan, start::own_uid());
+    Ok(Box::new(Prepared {
+        base,
+        sources,
+        plan,
+        limits,
+        accounts: new_accounts,
+        roles,
+        diff,
+        surroundings,
+        rotated: BTreeSet::new(),
+    }))
+}
+
+/// The configuration that is in force, without what only has not gone yet.
+fn without_leaving(plan: &Plan, in_force: &InForce) -> Plan {
+    let leaving = in_force.leaving();
+    let mut plan = plan.clone();
+    plan.services.retain(|id, _| !leaving.contains_key(id));
+    plan
+}
+
+fn possible(diff: &Diff) -> Result<(), Refusal> {
+    let fields: Vec<&str> = diff.impossible().map(Field::key).collect();
+    if fields.is_empty() {
+        return Ok(());
+    }
+    let is_one = fields.len() == 1;
+    Err(Refusal::NotReloaded {
+        code: "not_while_running",
+        message: format!("{} cannot be changed while the application runs", fields.join(", ")),
+        hint: Some(format!(
+            "put {} back, or run `wattctl down` and `wattctl up`",
+            if is_one { "it" } else { "them" }
+        )),
+    })
+}
+
+/// With SO_REUSEPORT the kernel lets a second application of the same user share a port in silence, so it is bound once without.
+fn gateway(diff: &Diff, plan: &Plan) -> Result<(), Refusal> {
+    let Some(server) = plan.server.as_ref().filter(|_| diff.app.contains(&Field::Server)) else {
+        return Ok(());
+    };
+    let address = std::net::SocketAddr::new(server.hostname, server.port);
+    let bound = TcpListener::bind(address);
+    bound.map(drop).map_err(|error| not_started(&start::refused(address, &error)))
+}
+
+/// What the starts of services are described with.
+#[derive(Clone, Copy)]
+struct Launches<'a> {
+    plan: &'a Plan,
+    places: &'a Places,
+    host: &'a Host,
+    sources: &'a Sources,
+    accounts: &'a Accounts,
+}
+
+impl Launches<'_> {
+    /// The start of a service's first worker, but for what is another at each start.
+    fn of(&self, service: &Service) -> Result<Launch, ExecFailure> {
+        let launcher = Launcher {
+            plan: self.plan,
+            places: self.places,
+            host: self.host,
+            inherited: &self.sources.env,
+            accounts: self.accounts,
+        };
+        launcher.launch(service, &WorkerId::new(service.id.clone(), 0), "", Some(1), Vec::new())
+    }
+}
+
+/// Services with nothing changed that needs new workers, and whose workers are started otherwise all the same: by another user of
+/// that name, without a file that is another one's secret now. A start is a pure function of the plan, so it is compared as a whole.
+fn surroundings(diff: &Diff, before: &Launches<'_>, after: &Launches<'_>) -> BTreeSet<ServiceId> {
+    let differs = |service: &&Service| {
+        let Some(old) = before.plan.services.get(&service.id) else { return false };
+        let is_new = matches!(diff.services.get(&service.id), Some(ServiceDiff::Added));
+        if is_new || diff.needs_new_workers(&service.id) {
+            return false;
+        }
+        // Limits change in place, and with them only the size of /tmp, which follows at the next start.
+        let limits = Limits { cgroup: old.limits.cgroup.clone(), ..service.limits.clone() };
+        let same_limits = Service { limits, ..Service::clone(service) };
+        before.of(old) != after.of(&same_limits)
+    };
+    after.plan.services.values().filter(differs).map(|service| service.id.clone()).collect()
+}
+
+/// The errors, as `wattctl config check` prints them.
+fn refused(report: Report, folder: &Folder) -> Refusal {
+    let json = report.to_json();
+    let report = match folder {
+        Some(folder) => report.seen_from(folder),
+        None => report,
+    };
+    Refusal::Config { text: report.to_string(), report: json }
+}
+
+fn overruled(problems: &[String]) -> Refusal {
+    Refusal::NotReloaded {
+        code: "limits",
+        message: format!(
+            "limits that were changed with `wattctl limits set` do not go with the configuration: {}",
+            problems.join("; ")
+        ),
+        hint: Some("take them back with `wattctl limits set SERVICE LIMIT=none`".to_owned()),
+    }
+}
+
+/// Whether this is a difference that is applied by others than the fleet.
+pub(super) fn is_limit(field: Field) -> bool {
+    matches!(field, Field::CgroupLimits | Field::OomGroup | Field::LimitsTotal | Field::Pressure)
+        && field.effect() == Effect::InPlace
+}
