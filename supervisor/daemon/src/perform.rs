@@ -108,7 +108,7 @@ impl App {
             inherited: &self.in_force.sources.env,
             accounts: &self.accounts,
         };
-        let launch = launcher.launch(&service, worker, &mark, port, group.legacy_procs())?;
+        let launch = launcher.launch(&service, worker, &mark, port, group.legacy_tasks())?;
         make_folder(&places, self.host.proxy_group, launch.owner)
             .map_err(|error| failed("folder", places.dir.display().to_string(), &error))?;
         let state = self.places.service_state(&service.id);

@@ -239,7 +239,7 @@ impl App {
         let Context { env, root, mark, group } = context;
         let (number, answer) = self.secret_commands.begin();
         let mark = format!("{}={mark}", crate::life::VARIABLE).into_bytes();
-        let launch = secret_command::launch(argv, env, mark, root, group.legacy_procs());
+        let launch = secret_command::launch(argv, env, mark, root, group.legacy_tasks());
         let task = postcard::to_stdvec(&ExecTask::Launch(Box::new(launch))).map_err(io::Error::other);
         let task = task.and_then(|task| memfd::sealed(c"watt-launch", &task));
         match task.and_then(|task| Ok((task, group.open_unified()?))) {

@@ -53,7 +53,7 @@ pub struct LaunchPlan {
     pub cwd: PathBuf,
     /// The file that is standard input, as the program sees it and with its rights; `None` leaves what the stage has.
     pub stdin: Option<PathBuf>,
-    /// `cgroup.procs` files to join by writing "0": v1 hierarchies. The v2 cgroup was entered by clone3(2).
+    /// `tasks` files to join by writing "0": v1 hierarchies. The v2 cgroup was entered by clone3(2).
     pub join_cgroups: Vec<PathBuf>,
     /// How many listeners are passed on to the program.
     pub listeners: u16,

@@ -57,7 +57,7 @@ impl Fixture {
 
     /// `cgroup.procs` of every hierarchy.
     fn procs(&self) -> Vec<PathBuf> {
-        let mut procs = self.group.legacy_procs();
+        let mut procs = self.group.legacy_tasks();
         if let Some(dir) = self.group.open_unified().unwrap() {
             let number = std::os::fd::AsRawFd::as_raw_fd(&dir);
             procs.push(fs::read_link(format!("/proc/self/fd/{number}")).unwrap().join("cgroup.procs"));

@@ -352,10 +352,10 @@ fn the_program_starts_inside_its_cgroups() {
     }
     let group = tree.create_worker("api", "0").unwrap();
     let plan =
-        LaunchPlan { join_cgroups: group.legacy_procs(), ..program(&["/bin/cat", "/proc/self/cgroup"]) };
+        LaunchPlan { join_cgroups: group.legacy_tasks(), ..program(&["/bin/cat", "/proc/self/cgroup"]) };
     let finished = launch(User::Caller, plan);
     let inside = finished.output.lines().filter(|line| line.ends_with("app/api/0")).count();
-    let hierarchies = group.legacy_procs().len();
+    let hierarchies = group.legacy_tasks().len();
     eventually("the cgroups are empty", || group.remove().is_ok());
     for dir in tree.way_out().remove {
         let _ = fs::remove_dir(dir.join("app"));

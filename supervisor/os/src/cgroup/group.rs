@@ -58,11 +58,13 @@ impl Group {
         Ok(Some(open.into()))
     }
 
-    /// The `cgroup.procs` files a process joins by writing "0": one for each v1 hierarchy.
-    pub fn legacy_procs(&self) -> Vec<PathBuf> {
+    /// The files that a process with one thread joins by writing "0": one for each v1 hierarchy. They are those for threads,
+    /// because for a whole process the kernel makes all forks of the host wait, some 10 ms each time
+    /// (`cgroup_threadgroup_rwsem` in kernel/cgroup/cgroup.c), and holds up everything else that is done to cgroups.
+    pub fn legacy_tasks(&self) -> Vec<PathBuf> {
         // Controllers that are mounted together share a directory.
         let dirs: BTreeSet<&PathBuf> = self.legacy.values().collect();
-        dirs.into_iter().map(|dir| dir.join("cgroup.procs")).collect()
+        dirs.into_iter().map(|dir| dir.join("tasks")).collect()
     }
 
     /// The kernel's number of the v2 cgroup, as sock_diag(7) gives it for a socket. `None` without v2.
