@@ -281,6 +281,7 @@ impl App {
                 }
                 let group = self.adopt_group(&worker);
                 let mut run = Run::new(worker.clone(), group, &self.life.of_run(id), started_at_ms);
+                run.count_from_now();
                 run.accepts = accepts.into();
                 run.endpoint = endpoint;
                 run.oom_kills_before = oom_kills_before;

@@ -75,16 +75,15 @@ impl Cgroups {
         words::unenforced(&self.set(&group, &of_ceiling(ceiling)))
     }
 
-    /// Makes the cgroup for a new run and sets its limits, and those of its service. Returns in words what is not enforced.
-    /// What a killed predecessor left in it does not come back: the group of a worker is used by one run at a time.
-    pub(crate) fn create(&self, worker: &WorkerId, plan: &Plan) -> io::Result<(Group, Vec<String>)> {
-        let Some(limits) = Levels::of(worker, plan) else { return Ok(Default::default()) };
+    /// Makes the cgroup for a new run and sets its limits, and those of its service. What a killed predecessor left in it does
+    /// not come back: the group of a worker is used by one run at a time.
+    pub(crate) fn create(&self, worker: &WorkerId, plan: &Plan) -> io::Result<Made> {
+        let Some(limits) = Levels::of(worker, plan) else { return Ok(Made::default()) };
         let group = self.group(worker, &limits);
-        if let Some(tree) = &self.tree {
-            tree.make(&group, &limits.controllers())?;
-        }
-        let unenforced = self.enforce(worker, &group, &limits);
-        Ok((group, unenforced))
+        let made = self.tree.as_ref().map(|tree| tree.make(&group, &limits.controllers()));
+        let is_new = made.transpose()?.unwrap_or(false);
+        let unenforced = self.enforce(worker, &group, &limits, is_new);
+        Ok(Made { group, is_new, unenforced })
     }
 
     /// Makes a cgroup for programs of a service's secrets beside its workers', with the limits of one of them.
@@ -103,7 +102,7 @@ impl Cgroups {
     pub(crate) fn adopt(&self, worker: &WorkerId, plan: &Plan) -> (Group, Vec<String>) {
         let Some(limits) = Levels::of(worker, plan) else { return Default::default() };
         let group = self.group(worker, &limits);
-        let unenforced = self.enforce(worker, &group, &limits);
+        let unenforced = self.enforce(worker, &group, &limits, false);
         (group, unenforced)
     }
 
@@ -114,7 +113,7 @@ impl Cgroups {
         let needed = limits.controllers();
         let kept = needed.union(&group.present()).copied().collect();
         let grown = tree.worker(worker.service.as_str(), &worker.place()).only_for(&kept);
-        match tree.make(&grown, &needed).and_then(|()| grown.take_over(group)) {
+        match tree.make(&grown, &needed).and_then(|_| grown.take_over(group)) {
             Ok(()) => grown,
             Err(error) => {
                 tracing::warn!("{worker} cannot move to where its new limits are: {error}");
@@ -181,7 +180,7 @@ impl Cgroups {
     }
 
     /// A service's ceiling first: a worker cannot have CPUs that the service has not.
-    fn enforce(&self, worker: &WorkerId, group: &Group, limits: &Levels) -> Vec<String> {
+    fn enforce(&self, worker: &WorkerId, group: &Group, limits: &Levels, is_new: bool) -> Vec<String> {
         let mut unenforced = Vec::new();
         if limits.service != cgroup::Limits::default() {
             let service = self.tree.as_ref().map(|tree| tree.service(worker.service.as_str()));
@@ -190,7 +189,11 @@ impl Cgroups {
                 words::unenforced(&missing).into_iter().map(|line| format!("{}{line}", words::OF_TOTAL)),
             );
         }
-        let mut missing = of_worker(group.set_limits(&limits.worker), self.pids_by_rlimit, AT_START);
+        let unset = match is_new {
+            true => group.set_first_limits(&limits.worker),
+            false => group.set_limits(&limits.worker),
+        };
+        let mut missing = of_worker(unset, self.pids_by_rlimit, AT_START);
         missing.append(&mut unenforced);
         missing
     }
@@ -239,6 +242,16 @@ impl Cgroups {
     pub(crate) fn way_out(&self) -> WayOut {
         self.tree.as_ref().map(Tree::way_out).unwrap_or_default()
     }
+}
+
+/// The cgroup of a run that is to be started.
+#[derive(Debug, Default)]
+pub(crate) struct Made {
+    pub(crate) group: Group,
+    /// Whether it was not there before, so that it has counted nothing yet.
+    pub(crate) is_new: bool,
+    /// What of its limits is not enforced, in words.
+    pub(crate) unenforced: Vec<String>,
 }
 
 /// How long killed processes may take to be gone.

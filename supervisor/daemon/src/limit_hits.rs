@@ -118,7 +118,7 @@ impl App {
     /// v1 kills one process alone, and half a worker is worse than none.
     pub(crate) fn out_of_memory(&mut self, id: RunId) {
         let Some(run) = self.runs.get_mut(&id) else { return };
-        let kills = run.group.events().oom_kills;
+        let kills = run.group.oom_kills();
         if kills <= run.oom_kills_told {
             return;
         }
@@ -206,7 +206,7 @@ async fn out_of_memory(group: &Group, counted: u64) {
         tracing::warn!("out-of-memory kills are seen only when a main process ends: {error}");
     });
     match signal {
-        Ok(Some(signal)) => told(signal, || group.events().oom_kills > counted).await,
+        Ok(Some(signal)) => told(signal, || group.oom_kills() > counted).await,
         Ok(None) | Err(_) => std::future::pending().await,
     }
 }

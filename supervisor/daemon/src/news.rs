@@ -239,7 +239,7 @@ impl App {
         // A kill that a predecessor would have told is not news, and has to be looked into all the same.
         let ended = known.oom_ended.clone().or_else(|| oom::by_peak(&self.plan, &worker, &known.group));
         let limit = ended.and_then(|ended| ended.limit(&self.plan, &worker));
-        let cause = known.cause(exit, known.group.events().oom_kills, oom_group, limit);
+        let cause = known.cause(exit, known.group.oom_kills(), oom_group, limit);
         self.exited_now(&worker);
         self.push(worker, Event::Exited(id, cause));
     }

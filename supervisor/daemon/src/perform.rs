@@ -25,6 +25,7 @@ use watt_spawner::protocol::{Address, Request};
 
 use crate::{
     app::{App, LAST_RUN},
+    cgroups::Made,
     containment::Containment,
     doctor::asks_for_pressure,
     launch::{self, Accepts, Launch, Launcher},
@@ -90,14 +91,17 @@ impl App {
     fn try_spawn(&mut self, worker: &WorkerId, run: RunId) -> Result<(), ExecFailure> {
         let Some(service) = self.plan.services.get(&worker.service).cloned() else { return Ok(()) };
         let places = self.places.worker(worker);
-        let (group, unenforced) = self
+        let Made { group, is_new, unenforced } = self
             .cgroups
             .create(worker, &self.plan)
             .map_err(|error| failed("cgroup", worker.to_string(), &error))?;
         self.note_unenforced(&service, unenforced);
         // A run exists from here on, even if what follows fails: its cgroup is released like any other's.
         let mark = self.life.of_run(run);
-        let new = Run::new(worker.clone(), group.clone(), &mark, status::now_ms());
+        let mut new = Run::new(worker.clone(), group.clone(), &mark, status::now_ms());
+        if !is_new {
+            new.count_from_now();
+        }
         self.runs.insert(run, Box::new(new));
 
         let port = launch::needs_host_port(&service, &self.host).then(|| self.free_port(run)).flatten();

@@ -127,17 +127,16 @@ impl Drop for Task {
 impl Run {
     /// A run whose process is asked for. `mark` is its value of [`life::VARIABLE`].
     pub(crate) fn new(worker: WorkerId, group: Group, mark: &str, started_at_ms: u64) -> Run {
-        let (oom_kills, pids_refused) = (group.events().oom_kills, group.pids_limit_hits());
         Run {
             worker,
             started_at_ms,
             accepts: Accepts::Nowhere,
             endpoint: None,
             cgroup_id: group.id(),
-            oom_kills_before: oom_kills,
-            oom_kills_told: oom_kills,
+            oom_kills_before: 0,
+            oom_kills_told: 0,
             oom_ended: None,
-            pids_refused_before: pids_refused,
+            pids_refused_before: 0,
             pids_limit_told: false,
             group,
             environment: format!("{}={mark}", life::VARIABLE).into_bytes(),
@@ -157,6 +156,13 @@ impl Run {
             stalls_told: BTreeMap::new(),
             tasks: Vec::new(),
         }
+    }
+
+    /// Leaves aside what its cgroup has counted so far. A new one has counted nothing.
+    pub(crate) fn count_from_now(&mut self) {
+        let (oom_kills, pids_refused) = (self.group.oom_kills(), self.group.pids_limit_hits());
+        (self.oom_kills_before, self.oom_kills_told) = (oom_kills, oom_kills);
+        self.pids_refused_before = pids_refused;
     }
 
     /// The note for a successor.

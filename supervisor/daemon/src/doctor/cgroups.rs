@@ -90,7 +90,7 @@ impl Cgroups {
         }
         let group = tree.worker(SERVICE, "0");
         match tree.make(&group, &LIMITS.controllers()) {
-            Ok(()) => {
+            Ok(_) => {
                 let missing = group.set_limits(&LIMITS).into_iter().chain(not_there(tree));
                 let missing = missing.map(|entry| (entry.limit, entry.to_string())).collect();
                 let no_pressure = no_pressure(&group);

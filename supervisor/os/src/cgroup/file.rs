@@ -48,11 +48,11 @@ pub(super) fn gone_is_fine(error: io::Error) -> io::Result<()> {
     if error.raw_os_error() == Some(libc::ESRCH) { Ok(()) } else { Err(error) }
 }
 
-/// Makes a directory that may be there already.
-pub(super) fn make_dir(path: &Path) -> io::Result<()> {
+/// Makes a directory that may be there already. Says whether it was not.
+pub(super) fn make_dir(path: &Path) -> io::Result<bool> {
     match fs::create_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        result => result,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        result => result.map(|()| true),
     }
 }
 

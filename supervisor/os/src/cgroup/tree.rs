@@ -151,24 +151,26 @@ impl Tree {
     }
 
     /// Makes a cgroup of this tree in the hierarchies that the group has, or takes the one that is there, and turns on these
-    /// controllers for it. One that cannot be turned on is named by [`Group::set_limits`].
+    /// controllers for it. One that cannot be turned on is named by [`Group::set_limits`]. Says whether the group was there
+    /// nowhere before: then it has no limit yet, and has counted nothing.
     ///
     /// # Errors
     /// What the first hierarchy that refuses says.
-    pub fn make(&self, group: &Group, needed: &BTreeSet<Controller>) -> io::Result<()> {
+    pub fn make(&self, group: &Group, needed: &BTreeSet<Controller>) -> io::Result<bool> {
         self.turn_on(needed);
+        let mut is_new = true;
         for (controller, dir) in group.hierarchies() {
             let Some(above) = dir.parent() else { continue };
             file::make_dir(above)?;
             if controller.is_none() {
                 self.turn_on_below(above, needed);
             }
-            file::make_dir(dir)?;
+            is_new &= file::make_dir(dir)?;
             if controller == Some(Controller::Cpuset) {
                 inherit_cpuset(dir)?;
             }
         }
-        Ok(())
+        Ok(is_new)
     }
 
     /// Turns v2 controllers on for the application and its services.
@@ -340,14 +342,16 @@ fn make_base(base: &Base) -> io::Result<()> {
         make_own(base)?;
     }
     file::make_dir(&base.path.join("supervisor"))?;
-    file::make_dir(&base.workers())
+    file::make_dir(&base.workers())?;
+    Ok(())
 }
 
 /// Makes a base that is not a unit's. Another application that ends may remove the folder above in between.
 fn make_own(base: &Base) -> io::Result<()> {
-    let make = || {
-        base.shared_folder().map_or(Ok(()), file::make_dir)?;
-        file::make_dir(&base.path)
+    let make = || -> io::Result<()> {
+        base.shared_folder().map(file::make_dir).transpose()?;
+        file::make_dir(&base.path)?;
+        Ok(())
     };
     make().or_else(|error| if error.kind() == io::ErrorKind::NotFound { make() } else { Err(error) })
 }
@@ -461,7 +465,9 @@ mod tests {
         let base = unified_base(host.unified.as_ref().unwrap(), "shop", 1000).unwrap();
         make_base(&base).unwrap();
         let tree = Tree { unified: Some(base), legacy: BTreeMap::new(), refusals: Vec::new() };
-        let group = tree.create_worker("api", "0").unwrap();
+        let group = tree.worker("api", "0");
+        assert!(tree.make(&group, &BTreeSet::new()).unwrap(), "it is new");
+        assert!(!tree.make(&group, &BTreeSet::new()).unwrap(), "and now it is there");
         assert!(root.path().join("app-shop/api/0").is_dir());
         assert_eq!(tree.workers(), [("api".to_owned(), "0".to_owned())].into());
         assert_eq!(tree.way_out().join, Vec::<PathBuf>::new());

@@ -64,7 +64,17 @@ impl Group {
         Events { pids_limit_hits: self.pids_limit_hits(), cpu_throttled, cpu_throttled_us, ..memory }
     }
 
-    /// Reads the last of [`Events`] alone.
+    /// Reads [`Events::oom_kills`] alone.
+    pub fn oom_kills(&self) -> u64 {
+        let count = match (self.legacy.get(&Controller::Memory), &self.unified) {
+            (Some(dir), _) => legacy_oom_kills(dir),
+            (None, Some(dir)) => value(dir, "memory.events", "oom_kill"),
+            (None, None) => None,
+        };
+        count.unwrap_or(0)
+    }
+
+    /// Reads [`Events::pids_limit_hits`] alone.
     pub fn pids_limit_hits(&self) -> u64 {
         self.pids_directory().and_then(|dir| value(dir, "pids.events", "max")).unwrap_or(0)
     }
@@ -101,8 +111,7 @@ fn unified_cpu_us(dir: &Path) -> Option<u64> {
 
 fn legacy_memory_events(dir: &Path) -> Events {
     Events {
-        // Counted since Linux 4.13.
-        oom_kills: value(dir, "memory.oom_control", "oom_kill").unwrap_or(0),
+        oom_kills: legacy_oom_kills(dir).unwrap_or(0),
         // Both limits have the same value, and which of them is met first is the kernel's affair.
         memory_limit_hits: ["memory.failcnt", "memory.memsw.failcnt"]
             .iter()
@@ -110,6 +119,11 @@ fn legacy_memory_events(dir: &Path) -> Events {
             .fold(0, u64::saturating_add),
         ..Events::default()
     }
+}
+
+/// Counted since Linux 4.13.
+fn legacy_oom_kills(dir: &Path) -> Option<u64> {
+    value(dir, "memory.oom_control", "oom_kill")
 }
 
 fn unified_memory_events(dir: &Path) -> Events {
@@ -155,6 +169,7 @@ mod tests {
             cpu_throttled_us: 600,
         };
         assert_eq!(group.events(), expected);
+        assert_eq!(group.oom_kills(), 1);
     }
 
     #[test]

@@ -6,6 +6,9 @@ use super::{LimitName, Limits, Place, Setting, or_max, or_minus_one, write};
 use crate::cgroup::Controller;
 
 pub(super) fn set(setting: &mut Setting<'_>, limits: &Limits) {
+    if setting.is_new && limits.hugetlb.is_empty() {
+        return;
+    }
     let sizes = setting.place(Controller::Hugetlb).map(sizes).unwrap_or_default();
     for size in sizes.iter().chain(limits.hugetlb.keys().filter(|size| !sizes.contains(*size))) {
         let bytes = limits.hugetlb.get(size).copied();

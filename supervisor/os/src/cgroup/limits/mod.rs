@@ -10,6 +10,7 @@ mod memory;
 mod names;
 
 use std::{
+    cell::OnceCell,
     collections::{BTreeMap, BTreeSet},
     io as std_io,
     path::{Path, PathBuf},
@@ -73,8 +74,16 @@ impl Limits {
 impl Group {
     /// Makes these the limits of the group, whatever they were before. Returns those that are not enforced.
     pub fn set_limits(&self, limits: &Limits) -> Vec<Unenforced> {
-        let offered = self.unified.iter().flat_map(|dir| file::words(&dir.join("cgroup.controllers")));
-        let mut setting = Setting { group: self, offered: offered.collect(), missing: Vec::new() };
+        self.set(limits, false)
+    }
+
+    /// The same for a group that was made just now and has no limit yet: without any to set it costs nothing.
+    pub fn set_first_limits(&self, limits: &Limits) -> Vec<Unenforced> {
+        self.set(limits, true)
+    }
+
+    fn set(&self, limits: &Limits, is_new: bool) -> Vec<Unenforced> {
+        let mut setting = Setting { group: self, is_new, offered: OnceCell::new(), missing: Vec::new() };
         memory::set(&mut setting, limits);
         cpu::set(&mut setting, limits);
         setting.apply(LimitName::Pids, Controller::Pids, limits.pids.is_some(), |place| {
@@ -90,8 +99,10 @@ impl Group {
 /// Limits that are being set.
 struct Setting<'a> {
     group: &'a Group,
-    /// The controllers that are turned on in its v2 directory.
-    offered: BTreeSet<String>,
+    /// Whether there is nothing to be lifted.
+    is_new: bool,
+    /// The controllers that are turned on in its v2 directory, once somebody asked.
+    offered: OnceCell<BTreeSet<String>>,
     missing: Vec<Unenforced>,
 }
 
@@ -119,6 +130,9 @@ impl Setting<'_> {
         is_wanted: bool,
         set: impl FnOnce(Place<'_>) -> Result<(), Reason>,
     ) {
+        if self.is_new && !is_wanted {
+            return;
+        }
         let set = self.place(controller).and_then(set);
         if let (true, Err(reason)) = (is_wanted, set) {
             self.missing.push(Unenforced { limit, reason });
@@ -128,10 +142,14 @@ impl Setting<'_> {
     fn place(&self, controller: Controller) -> Result<Place<'_>, Reason> {
         match (self.group.legacy.get(&controller), &self.group.unified) {
             (Some(dir), _) => Ok(Place::V1(dir)),
-            (None, Some(dir)) if self.offered.contains(controller.name()) => Ok(Place::V2(dir)),
+            (None, Some(dir)) if self.offered(dir).contains(controller.name()) => Ok(Place::V2(dir)),
             (None, _) if self.group.is_usable() => Err(Reason::NoController(controller.name())),
             (None, _) => Err(Reason::NoCgroup),
         }
+    }
+
+    fn offered(&self, dir: &Path) -> &BTreeSet<String> {
+        self.offered.get_or_init(|| file::words(&dir.join("cgroup.controllers")).collect())
     }
 }
 

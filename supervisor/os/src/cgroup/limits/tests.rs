@@ -92,6 +92,18 @@ fn v2_values_are_written_and_lifted() {
 }
 
 #[test]
+fn in_a_new_group_only_what_is_limited_is_written() {
+    let dir = directory(&["memory.max", "memory.swap.max", "memory.high", "pids.max", "cpu.weight"]);
+    let group = unified(&dir, "memory pids cpu hugetlb\n");
+    assert_eq!(group.set_first_limits(&Limits { memory: Some(4096), ..Limits::default() }), []);
+    let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
+    let written = ["memory.max", "memory.swap.max", "memory.high", "pids.max", "cpu.weight"].map(read);
+    assert_eq!(written, ["4096", "0", "", "", ""]);
+    let nowhere = Group::default().set_first_limits(&Limits { pids: Some(1), ..Limits::default() });
+    assert_eq!(nowhere.len(), 1);
+}
+
+#[test]
 fn a_controller_that_is_not_delegated_is_named() {
     let dir = directory(&["pids.max"]);
     let group = unified(&dir, "pids\n");
