@@ -333,10 +333,10 @@ impl App {
         if stage == Stage::Executed && exit.is_none() {
             self.give_listeners(id);
             if let Some(State::Starting { executed, .. }) = state {
-                self.watch(id, &mut Vec::new());
                 if !executed {
                     self.push(worker, Event::Executed(id));
                 }
+                self.watch(id, &mut Vec::new());
             } else {
                 self.watch_on(id);
             }

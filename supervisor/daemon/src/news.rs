@@ -138,11 +138,11 @@ impl App {
             }
         }
         self.give_listeners(id);
+        self.push(worker, Event::Executed(id));
         self.watch(id, &mut sockets);
         if !sockets.is_empty() {
             self.proxy_link.give_sockets(id, sockets);
         }
-        self.push(worker, Event::Executed(id));
     }
 
     /// Has the proxy serve what the exec stage made in a private network.
@@ -157,10 +157,15 @@ impl App {
         }
     }
 
-    /// Starts to watch a run for its sign of readiness.
+    /// Starts to watch a run for its sign of readiness. To be called when it is told that it is executed.
     pub(crate) fn watch(&mut self, id: RunId, sockets: &mut Vec<OwnedFd>) {
         let Some(run) = self.runs.get_mut(&id) else { return };
         let Some(service) = self.plan.services.get(&run.worker.service) else { return };
+        if service.ready.when == ReadyWhen::Started && run.accepts == Accepts::Nowhere {
+            // There is no sign to wait for, and nothing to be found.
+            let worker = run.worker.clone();
+            return self.push(worker, Event::Ready(id));
+        }
         let notify = self.bound.get(&listener_name("notify", &run.worker)).map(Arc::clone);
         let pid = run.main.as_ref().map_or(0, |main| main.pid);
         let sign = match &service.ready.when {
