@@ -73,6 +73,7 @@ mod testing;
 use std::{io, process::ExitCode};
 
 use app::{App, Signals};
+use nix::sys::stat::{Mode, umask};
 use places::Places;
 use settings::StartError;
 use spawner_link::SpawnerLink;
@@ -96,6 +97,8 @@ pub(crate) const BLOCKING_THREADS_MAX: usize = 4;
 pub fn run(settings: Settings, journal: Option<journal::Own>) -> ExitCode {
     title::set("daemon", &settings.app);
     watt_os::heap::be_small();
+    // What is made here has the mode that is asked for, whatever the operator's mask is.
+    umask(Mode::S_IWGRP | Mode::S_IWOTH);
     // Each worker takes some descriptors. A lower limit is met later, with an error that says so.
     if let Err(error) = watt_os::rlimit::raise_nofile() {
         tracing::warn!("the limit of open files cannot be raised: {error}");

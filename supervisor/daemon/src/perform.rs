@@ -8,7 +8,7 @@ use std::{
     os::{
         fd::OwnedFd,
         unix::{
-            fs::{DirBuilderExt, PermissionsExt, chown},
+            fs::{PermissionsExt, chown},
             process::parent_id,
         },
     },
@@ -30,7 +30,7 @@ use crate::{
     doctor::asks_for_pressure,
     launch::{self, Accepts, Launch, Launcher},
     logs,
-    places::WorkerPlaces,
+    places::{WorkerPlaces, make_dir},
     runs::{Run, SIGCONT, SIGKILL, SIGTERM, Task},
     status,
 };
@@ -387,14 +387,6 @@ fn children(pid: u32) -> Option<Vec<u32>> {
         all.extend(text.split_ascii_whitespace().filter_map(|child| child.parse::<u32>().ok()));
     }
     Some(all)
-}
-
-fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
-    match fs::DirBuilder::new().mode(mode).create(path) {
-        Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(mode)),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
-    }
 }
 
 /// Removes the socket that an earlier run made: bind(2) does not replace it.

@@ -291,6 +291,14 @@ fn private_folder(path: &Path, mode: u32, uid: u32) -> Result<(), PlaceError> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed)
 }
 
+/// Makes a folder of the daemon's, whose mask takes nothing away from `mode`; it may be there already.
+pub(crate) fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(mode).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        result => result,
+    }
+}
+
 fn check_folder(path: &Path, uid: u32, above: bool) -> Result<(), PlaceError> {
     let found = fs::symlink_metadata(path)
         .and_then(|found| match above && found.is_symlink() {

@@ -10,7 +10,7 @@ use std::{
     io::{self, Read, Write},
     os::{
         fd::OwnedFd,
-        unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown, fchown},
+        unix::fs::{MetadataExt, OpenOptionsExt, chown, fchown},
     },
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -32,6 +32,7 @@ use crate::{
     app::App,
     launch::Launch,
     perform::failed,
+    places::make_dir,
     runs::Task,
     secret_command::{self, Answer},
 };
@@ -346,13 +347,6 @@ fn make_folder(folder: &Path) -> io::Result<()> {
         make_dir(outer, 0o711)?;
     }
     make_dir(folder, 0o700)
-}
-
-fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
-    match fs::DirBuilder::new().mode(mode).create(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        result => result,
-    }
 }
 
 /// Removes it with what is in it.
