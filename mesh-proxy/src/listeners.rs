@@ -218,7 +218,7 @@ impl Listeners {
                         Ok(accepted) => accepted,
                         Err(error) => match patience.after(&id, &error) {
                             Some(wait) => {
-                                sleep(wait).await;
+                                Box::pin(sleep(wait)).await;
                                 continue;
                             }
                             None => return,
@@ -272,7 +272,8 @@ async fn next<S: Accepted>(
             ready.clear_ready();
             continue;
         }
-        let place = rooms.enter(pool, service).await;
+        // In a box of its own: most listeners never see anybody, and the room for this would be most of what each takes.
+        let place = Box::pin(rooms.enter(pool, service)).await;
         let accept = |listener: &AsyncFd<OwnedFd>| {
             Ok(accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?)
         };
@@ -320,7 +321,7 @@ async fn dns_udp(id: ListenerId, answerer: Rc<Answerer>, socket: Rc<UdpSocket>) 
     loop {
         let error = answerer.serve_udp(Rc::clone(&socket)).await;
         match patience.after(&id, &error) {
-            Some(wait) => sleep(wait).await,
+            Some(wait) => Box::pin(sleep(wait)).await,
             None => return,
         }
     }
@@ -410,7 +411,7 @@ mod tests {
     use tokio::{sync::mpsc, task::LocalSet};
 
     use super::*;
-    use crate::thread::Thread;
+    use crate::{thread::Thread, timer::Clock};
 
     thread_local!(static BUGS: Cell<u32> = const { Cell::new(2) });
 
@@ -454,5 +455,17 @@ mod tests {
             }
         };
         LocalSet::new().run_until(test).await;
+    }
+
+    /// There are several for each worker in a private network.
+    #[tokio::test]
+    async fn a_listener_to_which_nobody_comes_is_small() {
+        let rooms = Rooms::new(Clock::new(), ConnectionsMax::new(1 << 16, 1));
+        let listener = OwnedFd::from(TcpListener::bind("127.0.0.1:0").unwrap());
+        #[expect(deprecated, reason = "its successor is unsafe")]
+        let listener = AsyncFd::with_interest(listener, Interest::READABLE).unwrap();
+        let waiting = next::<TcpStream>(&listener, &rooms, Pool::Services, None);
+        let size = size_of_val(&waiting);
+        assert!(size <= 256, "{size} bytes");
     }
 }

@@ -74,10 +74,15 @@ impl Answerer {
 
     /// Answers over UDP until the socket fails.
     pub(crate) async fn serve_udp(self: &Rc<Self>, socket: Rc<UdpSocket>) -> io::Error {
-        let mut bytes = vec![0; QUESTION_SIZE_MAX];
         loop {
-            let (size, client) = match socket.recv_from(&mut bytes).await {
+            if let Err(error) = socket.readable().await {
+                return error;
+            }
+            // There only while something is received: each worker has a socket, and most never ask.
+            let mut bytes = [0; QUESTION_SIZE_MAX];
+            let (size, client) = match socket.try_recv_from(&mut bytes) {
                 Ok(received) => received,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                 Err(error) => return error,
             };
             match self.decide(&bytes[..size]) {
@@ -245,6 +250,17 @@ mod tests {
             timeout(Duration::from_secs(20), client.recv(&mut reply)).await.expect("an answer").unwrap();
         reply.truncate(size);
         reply
+    }
+
+    /// Each worker in a private network has one, and most never ask.
+    #[test]
+    fn a_socket_that_nobody_asks_is_small() {
+        local(async {
+            let socket = Rc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+            let answerer = answerer(vec![]);
+            let size = size_of_val(&answerer.serve_udp(socket));
+            assert!(size <= 512, "{size} bytes");
+        });
     }
 
     #[test]
