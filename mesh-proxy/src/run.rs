@@ -3,7 +3,10 @@
 use std::{io, num::NonZeroUsize, os::unix::net::UnixListener, thread, time::Duration};
 
 use listenfd::ListenFd;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::{
+    io::fcntl_dupfd_cloexec,
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+};
 use tokio::{
     runtime::Builder,
     signal::unix::{SignalKind, signal},
@@ -66,6 +69,9 @@ pub enum RunError {
     },
 }
 
+/// Descriptors of a proxy with some thousand connections. Room for so many takes 32 KiB.
+const DESCRIPTORS: i32 = 4096;
+
 /// Serves on the listener that was inherited, until a signal. Call it before any thread is started: it takes
 /// `LISTEN_FDS` out of the environment.
 pub fn run(settings: &Settings) -> Result<(), RunError> {
@@ -79,6 +85,7 @@ fn serve(listener: UnixListener, settings: &Settings) -> Result<(), RunError> {
     let count =
         settings.threads.or_else(|| thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
     let connections_max = ConnectionsMax::new(raise_descriptors_max(), count.get());
+    make_room(&listener);
     let (events, queue) = mpsc::unbounded_channel();
     let mut threads = Vec::new();
     for index in 0..count.get() {
@@ -105,6 +112,14 @@ fn serve(listener: UnixListener, settings: &Settings) -> Result<(), RunError> {
         End::ThreadDied(index) => return Err(RunError::ThreadDied { index }),
     }
     Ok(())
+}
+
+/// Makes the table of descriptors large before there are threads. In a process that has some, the kernel waits at each growth
+/// until no CPU uses the old table, 10 ms and more (synchronize_rcu() in fs/file.c), with a request that waits for its
+/// connection meanwhile.
+fn make_room(any: &UnixListener) {
+    // Beyond the limit it fails, and the table grows when it has to.
+    drop(fcntl_dupfd_cloexec(any, DESCRIPTORS - 1));
 }
 
 /// Raises the limit on open descriptors as far as it goes, and returns it. Every connection takes one.

@@ -87,6 +87,9 @@ pub use watt_os::heap::trim as give_back_memory;
 /// kills at once do not make a thousand threads.
 pub(crate) const BLOCKING_THREADS_MAX: usize = 4;
 
+/// Descriptors of a daemon with some hundred workers. Room for so many takes 32 KiB.
+const DESCRIPTORS: i32 = 4096;
+
 /// Runs the daemon until its application is over. Needs the spawner's socket ([`watt_spawner::Handle::from_env`]).
 ///
 /// What is said goes to `journal` as well, unless the configuration turns that off; it is a layer of the log that the caller has set
@@ -103,6 +106,7 @@ pub fn run(settings: Settings, journal: Option<journal::Own>) -> ExitCode {
     if let Err(error) = watt_os::rlimit::raise_nofile() {
         tracing::warn!("the limit of open files cannot be raised: {error}");
     }
+    watt_os::rlimit::make_room(DESCRIPTORS);
     // What a crash would leave has secrets in it, for the moment in which they are handed on.
     let no_core = watt_os::rlimit::Limit { soft: 0, hard: 0 };
     if let Err(error) = watt_os::rlimit::set(None, watt_os::rlimit::Resource::Core, no_core) {

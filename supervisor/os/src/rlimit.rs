@@ -1,6 +1,8 @@
 //! Resource limits (getrlimit(2)).
 
-use std::{io, mem::MaybeUninit};
+use std::{io, mem::MaybeUninit, os::fd::RawFd};
+
+use crate::inherited;
 
 /// No limit.
 pub const INFINITY: u64 = libc::RLIM64_INFINITY;
@@ -143,6 +145,14 @@ pub fn raise_nofile() -> io::Result<Limit> {
     let before = get(None, Resource::Nofile)?;
     set(None, Resource::Nofile, Limit { soft: before.hard, ..before })?;
     Ok(before)
+}
+
+/// Makes the table of descriptors large enough for so many, as far as the limit lets it. To be called before the first thread
+/// is started: in a process with threads the kernel waits at each growth until no CPU uses the old table, 10 ms and more
+/// (synchronize_rcu() in fs/file.c), and it grows by doubling.
+pub fn make_room(descriptors: RawFd) {
+    // Beyond the limit it fails, and the table grows when it has to.
+    drop(inherited::duplicate_above(io::stdin(), descriptors - 1));
 }
 
 fn process(pid: Option<u32>) -> io::Result<libc::pid_t> {
