@@ -3,17 +3,15 @@
 //! The nodes are the host's, bound one by one, as a user namespace cannot make any that work.
 
 use std::{
-    fs,
+    fs::{self, File},
+    io,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
 };
 
 use watt_os::mount::{self, Forbid, Tree};
 
-use super::{
-    empty, show,
-    view::{Point, View},
-};
+use super::{empty, view::View};
 use crate::{
     error::{About, StepError, is_missing},
     plan::Mount,
@@ -71,7 +69,8 @@ pub(super) fn make(view: &mut View, Sources { shown, log }: Sources) -> Result<(
     let dev = Path::new(DEV);
     empty(view, dev, "mode=0755,size=64k,nr_inodes=64", true)?;
     for (path, tree) in shown {
-        show(view, &tree, Path::new(path), false)?;
+        put(&tree, Path::new(path)).about(path)?;
+        view.mounted(Path::new(path));
     }
     for (target, link) in LINKS {
         symlink(target, link).about(link)?;
@@ -84,12 +83,22 @@ pub(super) fn make(view: &mut View, Sources { shown, log }: Sources) -> Result<(
     Ok(())
 }
 
+/// Shows a device or a folder. The way there is known: the folder is ours, and was empty.
+fn put(tree: &Tree, path: &Path) -> io::Result<()> {
+    if tree.is_folder()? {
+        fs::create_dir(path)?;
+    } else {
+        File::create(path)?;
+    }
+    tree.attach(path)
+}
+
 /// An instance of pseudo terminals of its own: those of others cannot be opened (pts(4)).
 fn terminals(view: &mut View) -> Result<(), StepError> {
     const PTS: &str = "/dev/pts";
     let forbid = Forbid { executing: true, ..Forbid::default() };
-    let Some(point) = view.point(Path::new(PTS), Point::Folder, false)? else { return Ok(()) };
-    mount::filesystem("devpts", &point, "newinstance,ptmxmode=0666,mode=0620", forbid).about(PTS)?;
-    view.mounted(&point);
+    fs::create_dir(PTS).about(PTS)?;
+    mount::filesystem("devpts", Path::new(PTS), "newinstance,ptmxmode=0666,mode=0620", forbid).about(PTS)?;
+    view.mounted(Path::new(PTS));
     Ok(())
 }
