@@ -9,8 +9,8 @@
 //! switches left that hold), so that a switch that is written and not enforced counts as open.
 //!
 //! - [`checks`](Check) is the table of what is checked, `walls` looks at the sandbox, `grants` at the rest of a service.
-//! - [`steps`] tries each switch and scores again. `runtime` knows which programs a switch breaks.
-//! - [`reach`] says in words what the service can get at.
+//! - [`steps()`] tries each switch and scores again. `runtime` knows which programs a switch breaks.
+//! - [`reach()`] says in words what the service can get at.
 //!
 //! Both `walls` and `grants`, and `steps`, take a service apart field by field: a switch that is added and not thought of here does
 //! not compile.
