@@ -21,7 +21,8 @@ impl App {
     /// Tells `watt-core` which services cannot have two workers in one place.
     pub(crate) fn note_who_is_alone(&mut self) {
         for (id, service) in &self.plan.services {
-            self.fleet.set_alone(id, has_fixed_port(service, &self.host));
+            let found = self.runs.values().any(|run| run.worker.service == *id && run.has_own_port());
+            self.fleet.set_alone(id, found || has_fixed_port(service, &self.host));
         }
     }
 
@@ -38,7 +39,7 @@ impl App {
             self.link.request(Request::Unlisten { name }, Vec::new());
         }
         let own = self.places.worker(worker).dir;
-        if let Err(error) = fs::remove_dir_all(&own)
+        if let Err(error) = watt_os::remove::tree(&own)
             && error.kind() != io::ErrorKind::NotFound
         {
             tracing::warn!("{} cannot be removed: {error}", own.display());

@@ -6,7 +6,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
+    fs::File,
     io::{self, Read, Write},
     os::{
         fd::OwnedFd,
@@ -351,7 +351,7 @@ fn make_folder(folder: &Path) -> io::Result<()> {
 
 /// Removes it with what is in it.
 fn remove_folder(folder: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(folder) {
+    match watt_os::remove::tree(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
     }
@@ -371,6 +371,8 @@ fn write_files(folder: &Path, credentials: &Credentials, owner: Option<(u32, u32
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+
+    use std::fs;
 
     use super::*;
 

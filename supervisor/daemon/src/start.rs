@@ -216,8 +216,8 @@ fn remove_stale(places: &Places) {
         }
         Ok(()) | Err(_) => {}
     };
-    gone(fs::remove_dir_all(places.workers()));
-    gone(fs::remove_dir_all(places.credentials()));
+    gone(watt_os::remove::tree(&places.workers()));
+    gone(watt_os::remove::tree(&places.credentials()));
     gone(fs::remove_file(places.error()));
 }
 

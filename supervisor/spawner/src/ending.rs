@@ -140,7 +140,7 @@ fn remove(directory: &Path) -> io::Result<()> {
     if kind == CGROUP2_SUPER_MAGIC || kind == CGROUP_SUPER_MAGIC {
         remove_cgroup(directory)
     } else {
-        fs::remove_dir_all(directory)
+        watt_os::remove::tree(directory)
     }
 }
 
