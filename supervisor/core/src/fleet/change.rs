@@ -44,7 +44,9 @@ impl Fleet {
     ) {
         self.plan = Arc::clone(plan);
         self.order = Order::new(plan);
-        self.leaving = leaving;
+        let before = std::mem::replace(&mut self.leaving, leaving);
+        // What comes back is not to be stopped for that it had to go.
+        self.stops.retain(|id, _| !before.contains_key(id) || self.leaving.contains_key(id));
         self.kept.retain(|id, _| !renewal.contains_key(id) && plan.services.contains_key(id));
         self.fit();
         self.renew(now, renewal, effects);
@@ -77,6 +79,7 @@ impl Fleet {
                 let is_of_old_plan = worker.run().is_some_and(|run| run <= *last);
                 match (worker.part, &worker.state) {
                     (Part::Stays, State::Ready { .. }) if is_of_old_plan => self.set_part(&id, Part::Due),
+                    (Part::Replaces, _) if is_of_old_plan => self.set_part(&id, Part::Leaves),
                     (Part::Stays, State::Starting { .. }) if is_of_old_plan => {
                         self.tell(now, &id, Input::Event(Event::Restart), effects);
                     }
@@ -159,8 +162,13 @@ impl Fleet {
         service: &ServiceId,
         effects: &mut FleetEffects,
     ) -> bool {
+        let can_overlap = self.can_overlap(service);
         let free = |first: WorkerId| {
             let places = [first.beside(), first];
+            let runs = |id: &WorkerId| self.workers.get(id).is_some_and(|worker| worker.run().is_some());
+            if !can_overlap && places.iter().any(runs) {
+                return None;
+            }
             places.into_iter().rev().find(|id| !self.workers.contains_key(id))
         };
         let Some(id) = self.missing(service).find_map(free) else { return false };

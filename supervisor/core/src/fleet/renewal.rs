@@ -184,7 +184,7 @@ impl Fleet {
 
     /// Whether a new worker can run beside the one that it replaces, and something is won by that: one that takes no requests
     /// loses none, and might do its work twice.
-    fn can_overlap(&self, service: &ServiceId) -> bool {
+    pub(super) fn can_overlap(&self, service: &ServiceId) -> bool {
         self.plan.services.get(service).is_some_and(|plan| {
             plan.restart.order == RestartOrder::StartFirst
                 && plan.restart.policy != RestartPolicy::Never

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, net::TcpListener, sync::Arc};
 use watt_config::{Config, Report, Sources};
 use watt_core::{
     ServiceId, WorkerId,
-    diff::{Diff, Effect, Field, ServiceDiff},
+    diff::{Diff, Effect, Field},
     plan::{Limits, Plan, Service},
     worker::ExecFailure,
 };
@@ -178,8 +178,8 @@ impl Launches<'_> {
 fn surroundings(diff: &Diff, before: &Launches<'_>, after: &Launches<'_>) -> BTreeSet<ServiceId> {
     let differs = |service: &&Service| {
         let Some(old) = before.plan.services.get(&service.id) else { return false };
-        let is_new = matches!(diff.services.get(&service.id), Some(ServiceDiff::Added));
-        if is_new || diff.needs_new_workers(&service.id) {
+        // One that was about to go and comes back has workers too, of the plan that it was in.
+        if diff.needs_new_workers(&service.id) {
             return false;
         }
         // Limits change in place, and with them only the size of /tmp, which follows at the next start.
