@@ -225,6 +225,8 @@ impl App {
         // The predecessor may have died before it had noted the start of all, or the parts of workers in a new plan.
         let unnoted = self.fleet.workers().map(|(id, _)| id);
         let unnoted: BTreeSet<WorkerId> = unnoted.filter(|id| is_started && !noted.contains(id)).collect();
+        // Their ports are known now.
+        self.note_who_is_alone();
         let mut effects = Vec::new();
         let (leaving, renewal) = (self.in_force.leaving(), self.in_force.renewal.clone());
         self.fleet.go_on(Instant::now(), leaving, &renewal, &unnoted, &mut effects);

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use tokio::sync::OwnedSemaphorePermit;
 use watt_api::{
     control::{self, AuditBasis, AuditCheck, AuditFact, AuditState, AuditStep, AuditedService},
     mesh::Outgoing,
@@ -52,7 +53,13 @@ fn of(
 
 impl App {
     /// Puts together what is known, and has the rest read and everything worked out beside the loop.
-    pub(crate) fn audit(&self, services: Services, full: bool, reply: Reply<Box<control::Audit>>) {
+    pub(crate) fn audit(
+        &self,
+        services: Services,
+        full: bool,
+        turn: OwnedSemaphorePermit,
+        reply: Reply<Box<control::Audit>>,
+    ) {
         let selection = match self.select(services) {
             Ok(selection) => selection,
             Err(refusal) => return answer(reply, Err(refusal)),
@@ -77,6 +84,7 @@ impl App {
             let services = services.map(|service| audited(&plan, service, &real, &held, full)).collect();
             let audit = of(&plan, AuditBasis::Running, real.host.is_root, services);
             answer(reply, Ok(Box::new(audit)));
+            drop(turn);
         });
     }
 }

@@ -61,9 +61,8 @@ impl Cgroups {
     /// What the kernel calls the cgroups that bound a worker's memory.
     pub(crate) fn levels(&self, worker: &WorkerId) -> Option<oom::Levels> {
         let (host, tree) = (self.host.as_ref()?, self.tree.as_ref()?);
-        let index = worker.index.to_string();
         Some(oom::Levels {
-            worker: host.memory_path(&tree.worker(worker.service.as_str(), &index))?,
+            worker: host.memory_path(&tree.worker(worker.service.as_str(), &worker.place()))?,
             service: host.memory_path(&tree.service(worker.service.as_str()))?,
             application: host.memory_path(&tree.application())?,
         })

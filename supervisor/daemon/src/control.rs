@@ -49,6 +49,8 @@ struct Control {
     events: Events,
     logs: Logs,
     long_calls: Arc<Semaphore>,
+    /// Audits at a time, held until their work is done, whether somebody still waits for it or not.
+    audits: Arc<Semaphore>,
     /// Becomes true when the server ends: streams end then.
     stopping: watch::Receiver<bool>,
 }

@@ -326,17 +326,10 @@ impl App {
         {
             tracing::warn!("the mesh proxy cannot be let into {}: {error}", path.display());
         }
-        let told = match run.accepts {
-            Accepts::Found(port) => Some(port),
-            Accepts::Port(_) | Accepts::Unix(_) | Accepts::Inherited(_) | Accepts::Nowhere => None,
-        };
-        if let (Endpoint::Tcp { address }, Some(told)) = (&endpoint, told)
-            && address.port() != told
-        {
-            // A program with a port of its own choice on the host's network cannot run twice.
+        run.endpoint = Some(endpoint);
+        if run.has_own_port() {
             self.fleet.set_alone(&run.worker.service, true);
         }
-        run.endpoint = Some(endpoint);
         if let Ok(tag) = serde_json::to_vec(&run.note()) {
             self.link.request(Request::Tag { run: id.0, tag }, Vec::new());
         }

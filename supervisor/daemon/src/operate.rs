@@ -73,7 +73,7 @@ impl App {
             Command::Status { reply } => self.status(reply),
             Command::Inspect { service, reply } => self.inspect(&service, reply),
             Command::Limits { reply } => self.limits(reply),
-            Command::Audit { services, full, reply } => self.audit(services, full, reply),
+            Command::Audit { services, full, turn, reply } => self.audit(services, full, turn, reply),
             Command::ChangeLimits { service, change, reply } => self.change_limits(&service, change, reply),
             Command::Await { services, reply } => self.wait_for(services, reply),
             Command::Start { services, reply } => self.operate(services, Goal::Up, Request::Start, reply),

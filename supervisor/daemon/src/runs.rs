@@ -165,6 +165,14 @@ impl Run {
         self.pids_refused_before = pids_refused;
     }
 
+    /// Whether it took a port of the host other than the one it was told: two of such a program cannot run at a time.
+    pub(crate) fn has_own_port(&self) -> bool {
+        match (&self.endpoint, &self.accepts) {
+            (Some(Endpoint::Tcp { address }), Accepts::Found(told)) => address.port() != *told,
+            _ => false,
+        }
+    }
+
     /// The note for a successor.
     pub(crate) fn note(&self) -> RunNote {
         RunNote {

@@ -285,8 +285,9 @@ impl Daemon {
     /// Ends a daemon that is of no use. Its exit follows.
     pub(crate) fn kill(&mut self, why: &str) {
         if let Some(up) = self.up() {
-            note(format_args!("the daemon (pid {}) {why}: killing it", up.pid));
             let _ = pidfd::send_signal(&up.pidfd, Signal::SIGKILL as i32);
+            // After it, since the log may be on the disk that the daemon waits for.
+            note(format_args!("the daemon (pid {}) {why}: killing it", up.pid));
         }
     }
 

@@ -99,8 +99,10 @@ impl Manager {
     pub(crate) fn turn(&mut self, now: Instant) {
         if let Some(watchdog) = self.watchdog.as_mut().filter(|watchdog| watchdog.next <= now) {
             watchdog.next = now + watchdog.every;
-            self.tell("WATCHDOG=1".to_owned(), None);
-        } else if self.retry_at.is_some_and(|at| at <= now) {
+            // Never behind what it may refuse for a while, such as a descriptor. One that is lost has a successor in time.
+            let _ = self.way.as_ref().map(|way| way.send("WATCHDOG=1", None));
+        }
+        if self.retry_at.is_some_and(|at| at <= now) {
             self.flush();
         }
     }

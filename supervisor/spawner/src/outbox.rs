@@ -85,9 +85,10 @@ impl Outbox {
         self.queue.len() >= LONG || self.queue.iter().any(|entry| matches!(entry, Entry::List(_)))
     }
 
-    /// Since when the daemon has read nothing although something waits.
+    /// Since when the daemon has read nothing although something waits. What the kernel refuses is no fault of the daemon's: another
+    /// process of its user can have so many descriptors under way that ours get ETOOMANYREFS (unix(7)).
     pub(crate) fn blocked_since(&self) -> Option<Instant> {
-        self.blocked.map(|blocked| blocked.since)
+        self.blocked.filter(|blocked| blocked.retry_at.is_none()).map(|blocked| blocked.since)
     }
 
     /// When to flush again without a readiness event.

@@ -19,7 +19,7 @@ pub(super) async fn get(control: &Control, query: &Query) -> Result<Response<Rep
         Err(name) => return Err(unknown(control, name).await),
     };
     // Each switch of each service is tried for it.
-    let _permit = control.long_calls.try_acquire().map_err(|_| Failure::Busy)?;
-    let audit = control.ask(|reply| Command::Audit { services, full, reply }).await?;
+    let turn = control.audits.clone().try_acquire_owned().map_err(|_| Failure::Busy)?;
+    let audit = control.ask(|reply| Command::Audit { services, full, turn, reply }).await?;
     body::json(&*audit)
 }

@@ -1,7 +1,7 @@
 //! What the control server asks of the loop: one closed list. Each command carries the channel for its answer; a
 //! client that has gone away leaves a closed channel, and what it started goes on.
 
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use watt_api::control::{
     Audit, Inspect, Limits, LimitsChange, LimitsChanged, Outcome, Reload, Reloaded, Status,
 };
@@ -48,6 +48,8 @@ pub enum Command {
         services: Services,
         /// Every check and fact, not the scores alone.
         full: bool,
+        /// Given back when the work is done.
+        turn: OwnedSemaphorePermit,
         /// The answer.
         reply: Reply<Box<Audit>>,
     },

@@ -93,7 +93,9 @@ impl Server {
         let listener = UnixListener::from_std(listener).map_err(ServeError::Listener)?;
         let (stopping, receiver) = watch::channel(false);
         let long_calls = Arc::new(Semaphore::new(LONG_CALLS_MAX));
-        let control = Control { commands, events, logs, long_calls, stopping: receiver };
+        // It computes on threads that kills need as well.
+        let audits = Arc::new(Semaphore::new(1));
+        let control = Control { commands, events, logs, long_calls, audits, stopping: receiver };
         let (roles, current) = watch::channel(Arc::new(roles));
         let gate = Gate {
             roles: current,

@@ -97,7 +97,11 @@ impl Journal {
     /// # Errors
     /// As there.
     pub fn send_patiently(&self, entry: &Entry) -> io::Result<()> {
-        self.send_with(entry, MsgFlags::empty())
+        // A signal ends the patience, as its time would.
+        self.send_with(entry, MsgFlags::empty()).map_err(|error| match error.kind() {
+            io::ErrorKind::Interrupted => io::ErrorKind::WouldBlock.into(),
+            _ => error,
+        })
     }
 
     fn send_with(&self, entry: &Entry, flags: MsgFlags) -> io::Result<()> {
