@@ -29,18 +29,25 @@ def write_in(folder):
     os.close(os.open(folder, os.O_TMPFILE | os.O_WRONLY, 0o600))
 
 
-def look_into_other():
-    """Reads the environment of another service's process, as far as one is seen."""
+def others_process():
+    """The process of another service, if it is seen."""
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             with open(f"/proc/{pid}/cmdline", "rb") as file:
-                if file.read() != b"sleep\0" + os.environ["OTHERS_ARGUMENT"].encode() + b"\0":
-                    continue
+                if file.read() == b"sleep\0" + os.environ["OTHERS_ARGUMENT"].encode() + b"\0":
+                    return pid
         except OSError:
             continue
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            return file.read()
-    raise OSError(errno.ESRCH, "no such process")
+    return None
+
+
+def look_into_other():
+    """Reads the environment of another service's process, as far as one is seen."""
+    pid = others_process()
+    if pid is None:
+        raise OSError(errno.ESRCH, "no such process")
+    with open(f"/proc/{pid}/environ", "rb") as file:
+        return file.read()
 
 
 def status(key):
@@ -53,7 +60,7 @@ say("bounding", status("CapBnd"))
 say("no new privileges", status("NoNewPrivs"))
 say("umask", f"{os.umask(0):03o}")
 say("user", "watt's" if os.getuid() in (0, 65534) else "own")
-say("processes", "all" if len([name for name in os.listdir("/proc") if name.isdigit()]) > 10 else "own")
+say("processes", "all" if others_process() else "own")
 say("kmsg", "seen" if os.path.exists("/dev/kmsg") else "none")
 attempt("write /usr", lambda: write_in("/usr"))
 attempt("write root", lambda: write_in(root))
