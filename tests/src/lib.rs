@@ -343,12 +343,17 @@ fn dechunk(mut body: &str) -> String {
 }
 
 /// Asks until the answer is `Ok`; fails with the last answer when it never is.
-pub fn wait<T>(what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T {
+pub fn wait<T>(what: &str, ask: impl FnMut() -> Result<T, String>) -> T {
+    wait_within(PATIENCE, what, ask)
+}
+
+/// The same for what takes its time, such as a limit of watt's own that has to pass.
+pub fn wait_within<T>(patience: Duration, what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T {
     let started = Instant::now();
     loop {
         match ask() {
             Ok(value) => return value,
-            Err(last) => assert!(started.elapsed() < PATIENCE, "waited in vain until {what}; last: {last}"),
+            Err(last) => assert!(started.elapsed() < patience, "waited in vain until {what}; last: {last}"),
         }
         // Between two questions only; the condition decides.
         std::thread::park_timeout(Duration::from_millis(10));

@@ -4,7 +4,9 @@
 use std::fs;
 
 use serde_json::Value;
-use watt_tests::{App, User, is_root, wait};
+use std::time::Duration;
+
+use watt_tests::{App, User, is_root, wait, wait_within};
 
 /// Root, where the kernel counts stalls of groups; `wattctl doctor` says whether it does.
 fn counted() -> Option<User> {
@@ -107,15 +109,11 @@ fn a_worker_that_stalls_for_too_long_is_replaced_and_says_why() {
     let first = app.pid("spin", 0);
     // In no time at all it stalls; for a minute nothing follows from that.
     event(&app, "pressure");
-    let started = std::time::Instant::now();
-    let worker = loop {
+    let worker = wait_within(Duration::from_secs(300), "it is replaced", || {
         let worker = app.worker("spin", 0);
-        if worker["state"] == "ready" && worker["pid"] != first {
-            break worker;
-        }
-        assert!(started.elapsed().as_secs() < 300, "it is not replaced: {}", app.ok(&["events"]));
-        std::thread::park_timeout(std::time::Duration::from_millis(200));
-    };
+        let is_another = worker["state"] == "ready" && worker["pid"] != first;
+        if is_another { Ok(worker) } else { Err(worker.to_string()) }
+    });
     let exit = &worker["last_exit"];
     assert_eq!(exit["cause"], "recycled", "{exit}");
     let text = exit["text"].as_str().unwrap_or_default();
