@@ -370,9 +370,12 @@ pub fn printed(output: &Output) -> String {
     )
 }
 
-/// The root of the repository.
+/// The root of the repository these tests were built from, or of what a machine of the test `vm` has of it.
 pub fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is one below").to_owned()
+    match std::env::var_os("WATT_TEST_REPOSITORY") {
+        Some(path) => path.into(),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is one below").to_owned(),
+    }
 }
 
 /// The `wattctl` that was built beside these tests; `WATTCTL` names another one.

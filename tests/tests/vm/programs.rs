@@ -63,7 +63,6 @@ impl Programs {
         for file in ["inside", "wattctl-in-scope"] {
             fs::copy(files.join(file), content.join(file)).map_err(cannot)?;
         }
-        fs::write(content.join("path"), repository().display().to_string()).map_err(cannot)?;
         let copy = content.join("repository");
         fs::create_dir(&copy).map_err(cannot)?;
         run(Command::new("cp")
@@ -75,6 +74,8 @@ impl Programs {
         for (name, program) in &self.0 {
             strip(&program.path, &content.join("tests").join(name))?;
         }
+        // Ordinary users read it too, whatever the umask here.
+        run(Command::new("chmod").args(["-R", "a+rX"]).arg(&content))?;
         let mut make = Command::new("mke2fs");
         make.args(["-q", "-t", "ext4", "-L", "check", "-d"]).arg(&content).arg(&disk).arg(DISK_SIZE);
         let path = std::env::var("PATH").unwrap_or_default();
