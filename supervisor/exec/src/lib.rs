@@ -19,15 +19,16 @@ mod sockets;
 mod steps;
 
 use std::{
-    io,
+    io::{self, Write},
     os::fd::{AsFd, OwnedFd},
     process::ExitCode,
 };
 
 use error::{About, Failed, StepError};
+use nix::sys::signal::Signal;
 use plan::{LISTEN_FDS_START, PLAN_FD, Report, Task};
 use report::ReportSocket;
-use watt_os::{inherited, memfd};
+use watt_os::{inherited, memfd, prctl};
 
 /// The largest task in bytes. Arguments and environment of a process are at most 6 MiB (execve(2)).
 pub const TASK_SIZE_MAX: usize = 16 << 20;
@@ -71,7 +72,14 @@ fn perform(report: &mut ReportSocket) -> Result<(), Failed> {
             let probe = Report::Probe(probe::probe());
             report.send(&probe, &[]).about("probe").map_err(|error| Failed::new("report", &error))
         }
+        Task::Say { text } => say(&text).map_err(|error| Failed::new("say", &error)),
     }
+}
+
+/// Writes lines at once, and not after the spawner's end: nothing is to be left of an application that was killed.
+fn say(text: &[u8]) -> Result<(), StepError> {
+    prctl::set_parent_death_signal(Signal::SIGKILL as i32).about("parent death signal")?;
+    io::stderr().write_all(text).about("standard error")
 }
 
 /// Takes what was passed first: the number of one of them may be free to be given out otherwise.

@@ -36,6 +36,11 @@ pub enum Task {
     },
     /// Try what this host allows, report it as [`Report::Probe`], and exit.
     Probe,
+    /// Write this to standard error, and exit. A disk that hangs holds up nobody else.
+    Say {
+        /// Whole lines.
+        text: Vec<u8>,
+    },
 }
 
 /// A complete description of a process. Nothing is looked up or decided later.

@@ -25,7 +25,8 @@ use watt_os::{
 use crate::{
     launch::{Launcher, Reports, Start, at},
     manager,
-    spawner::{Settings, note},
+    notes::note,
+    spawner::Settings,
 };
 
 /// The variable that tells the daemon which descriptor is its socket.
@@ -286,7 +287,6 @@ impl Daemon {
     pub(crate) fn kill(&mut self, why: &str) {
         if let Some(up) = self.up() {
             let _ = pidfd::send_signal(&up.pidfd, Signal::SIGKILL as i32);
-            // After it, since the log may be on the disk that the daemon waits for.
             note(format_args!("the daemon (pid {}) {why}: killing it", up.pid));
         }
     }

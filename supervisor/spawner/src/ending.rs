@@ -25,7 +25,8 @@ use watt_os::{
 
 use crate::{
     Error,
-    spawner::{Spawner, note},
+    notes::{self, note},
+    spawner::Spawner,
 };
 
 /// How it is to end.
@@ -75,7 +76,7 @@ impl Spawner {
         }
         self.wait_for_children();
         self.holdings.listeners.values().for_each(|listener| listener.unlink());
-        drop(self);
+        let mut launcher = self.close();
         for procs in &end.join_cgroups {
             if let Err(error) = fs::write(procs, "0") {
                 note(format_args!("cannot join {}: {error}", procs.display()));
@@ -90,6 +91,7 @@ impl Spawner {
             // What is in it belongs to others: then it stays.
             let _ = fs::remove_dir(directory);
         }
+        notes::write_last(&mut launcher);
         end.status
     }
 
@@ -113,15 +115,16 @@ impl Spawner {
         }
     }
 
-    fn kill_children(&mut self, daemon_too: bool) {
-        let daemon = self.daemon.up().map(|up| up.pid);
+    /// The daemon has a last word to say, and our own lines may be on their way to the disk.
+    fn kill_children(&mut self, all: bool) {
+        let with_patience = [self.daemon.up().map(|up| up.pid), self.writer.pid()];
         for pid in process::children() {
             // A child's number stays its own until we reap it.
-            if let (true, Ok(raw)) = (daemon_too || daemon != Some(pid), i32::try_from(pid)) {
+            if let (true, Ok(raw)) = (all || !with_patience.contains(&Some(pid)), i32::try_from(pid)) {
                 let _ = kill(Pid::from_raw(raw), Signal::SIGKILL);
             }
         }
-        if daemon_too {
+        if all {
             // Where the kernel does not list children.
             self.daemon.kill("does not end");
         }

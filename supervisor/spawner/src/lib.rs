@@ -14,6 +14,7 @@
 //!        ├ runs, errands  processes in the exec stage and in their programs
 //!        ├ listeners      sockets that outlive their users
 //!        ├ manager        systemd, when that started us
+//!        ├ notes          what it says itself, on a disk that may hang
 //!        └ ending         the end of all
 //! ```
 //!
@@ -38,6 +39,7 @@ mod launch;
 mod listeners;
 mod lock;
 mod manager;
+mod notes;
 mod outbox;
 mod probe;
 pub mod protocol;

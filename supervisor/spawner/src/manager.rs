@@ -20,7 +20,7 @@ use std::{
 use socket2::{SockAddr, SockRef, Type};
 use watt_os::systemd::{inherited, notify::Notifier};
 
-use crate::{listeners::Listener, protocol::Address, runs::Holdings, spawner::note};
+use crate::{listeners::Listener, notes::note, protocol::Address, runs::Holdings};
 
 /// Variables of the manager's that are for this process alone.
 pub(crate) const VARIABLES: [&str; 7] = [

@@ -16,7 +16,7 @@ use std::{
 use nix::errno::Errno;
 use watt_os::fdpass;
 
-use crate::{protocol::Message, runs::Holdings, spawner::note, wire};
+use crate::{notes::note, protocol::Message, runs::Holdings, wire};
 
 /// Requests are not read while so many messages wait.
 const LONG: usize = 64;

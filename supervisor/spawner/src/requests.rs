@@ -16,9 +16,10 @@ use crate::{
     errands::{Errand, Kind, refusal},
     launch::{Reports, Start, at, output_pipe},
     listeners::Listener,
+    notes::note,
     protocol::{Address, Message, Request, Stage},
     runs::{Holdings, Run},
-    spawner::{Owner, Spawner, note},
+    spawner::{Owner, Spawner},
 };
 
 /// The longest tag and value in bytes: with everything else they fit in one message.

@@ -3,8 +3,7 @@
 use std::{
     collections::BTreeMap,
     ffi::OsString,
-    fmt, io,
-    io::Write,
+    io,
     os::fd::AsFd,
     path::PathBuf,
     time::{Duration, Instant},
@@ -33,6 +32,7 @@ use crate::{
     launch::{Launcher, Reports, Said},
     lock::Lock,
     manager::Manager,
+    notes::{Writer, note},
     outbox::{Flushed, Outbox},
     protocol::{MESSAGE_SIZE_MAX, Message, Request},
     runs::{Holdings, now_ms},
@@ -153,6 +153,8 @@ pub(crate) struct Spawner {
     stall_max: Duration,
     silence_max: Duration,
     pub(crate) manager: Manager,
+    /// Of our own lines.
+    pub(crate) writer: Writer,
     /// Requests that made no sense.
     nonsense: u64,
     /// Where messages are received.
@@ -167,6 +169,8 @@ pub(crate) enum Owner {
     Daemon,
     Run(u64),
     Errand(Errand),
+    /// Of our own lines.
+    Writer,
 }
 
 const SIGNALS: u64 = 0;
@@ -205,10 +209,16 @@ impl Spawner {
             stall_max: settings.stall_max,
             silence_max: settings.silence_max,
             manager,
+            writer: Writer::Idle,
             nonsense: 0,
             buffer: vec![0; MESSAGE_SIZE_MAX],
             end: None,
         })
+    }
+
+    /// Closes everything, but for what the last words take.
+    pub(crate) fn close(self) -> Launcher {
+        self.launcher
     }
 
     /// Waits for something to happen and deals with it.
@@ -232,6 +242,7 @@ impl Spawner {
         }
         self.timers();
         self.flush();
+        self.write_notes();
     }
 
     /// Until the next deadline.
@@ -240,7 +251,8 @@ impl Spawner {
         // While nothing is read of it, it cannot be heard.
         let silent = self.daemon.silent_at(self.silence_max).filter(|_| !self.is_busy());
         let of_daemon = [self.daemon.start_at(), self.daemon.kill_at(), stalled, silent];
-        let deadlines = of_daemon.into_iter().chain([self.outbox.retry_at(), self.manager.deadline()]);
+        let of_others = [self.outbox.retry_at(), self.manager.deadline(), self.writer.deadline()];
+        let deadlines = of_daemon.into_iter().chain(of_others);
         let errands = self.errands().map(|errand| errand.deadline);
         let Some(next) = deadlines.flatten().chain(errands).min() else {
             return EpollTimeout::NONE;
@@ -253,7 +265,7 @@ impl Spawner {
     fn errands(&self) -> impl Iterator<Item = &Errand> {
         self.stages.values().filter_map(|(owner, _)| match owner {
             Owner::Errand(errand) => Some(errand),
-            Owner::Daemon | Owner::Run(_) => None,
+            Owner::Daemon | Owner::Run(_) | Owner::Writer => None,
         })
     }
 
@@ -278,7 +290,7 @@ impl Spawner {
     fn end_errands(&mut self, which: impl Fn(&Errand) -> bool) {
         let chosen = self.stages.iter().filter_map(|(token, (owner, _))| match owner {
             Owner::Errand(errand) if which(errand) => Some((*token, errand)),
-            Owner::Daemon | Owner::Run(_) | Owner::Errand(_) => None,
+            Owner::Daemon | Owner::Run(_) | Owner::Errand(_) | Owner::Writer => None,
         });
         let tokens: Vec<u64> = chosen.inspect(|(_, errand)| errand.kill()).map(|(token, _)| token).collect();
         tokens.into_iter().for_each(|token| self.stage_ended(token));
@@ -346,6 +358,7 @@ impl Spawner {
             Owner::Errand(errand) => {
                 self.outbox.push(errand.answer(reports));
             }
+            Owner::Writer => self.writer.ended(&reports),
         }
     }
 
@@ -534,11 +547,4 @@ impl Spawner {
             self.interest = interest;
         }
     }
-}
-
-/// Writes a line to standard error. That it cannot be written is no reason for anything.
-pub(crate) fn note(what: fmt::Arguments<'_>) {
-    // One write, so that lines of several processes do not mix.
-    let _ = io::stderr().write_all(format!("watt spawner: {what}\n").as_bytes());
-    journal::write(what);
 }
