@@ -1,12 +1,19 @@
 //! The processes that `wattctl` becomes: each role sets up its own log and hands over.
 
-use std::{num::NonZeroUsize, process::ExitCode};
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    io,
+    num::NonZeroUsize,
+    panic,
+    process::ExitCode,
+    thread,
+};
 
 use tracing::Subscriber;
 use tracing_subscriber::{
     EnvFilter, Layer, layer::SubscriberExt, registry::LookupSpan, util::SubscriberInitExt,
 };
-use watt_supervisor::{journal, words};
+use watt_supervisor::{journal, own_log::OwnLog, words};
 
 use crate::args;
 
@@ -37,7 +44,12 @@ pub fn daemon(arguments: args::Daemon) -> ExitCode {
     let target = journal::Target::new(&app, std::env::var_os(journal::SOCKET_VARIABLE).as_deref());
     // The configuration, which is not read yet, may turn it on or off.
     let journal = journal::Own::open(&target, is_on_journal).ok();
-    tracing_subscriber::registry().with(journal.clone()).with(stderr_layer()).with(filter()).init();
+    let log = match OwnLog::start(io::stderr()) {
+        Ok(log) => log,
+        Err(error) => return failed("daemon", &error),
+    };
+    tracing_subscriber::registry().with(journal.clone()).with(file_layer(&log)).with(filter()).init();
+    panic::set_hook(Box::new(tell_panic));
     watt_supervisor::run(
         watt_supervisor::Settings { app, file, runtime, state, is_on_journal, journal: target },
         journal,
@@ -46,7 +58,12 @@ pub fn daemon(arguments: args::Daemon) -> ExitCode {
 
 /// `wattctl mesh-proxy`
 pub fn mesh_proxy(arguments: args::MeshProxy) -> ExitCode {
-    log_to_stderr();
+    let log = match OwnLog::start(io::stderr()) {
+        Ok(log) => log,
+        Err(error) => return failed("mesh-proxy", &error),
+    };
+    tracing_subscriber::registry().with(file_layer(&log)).with(filter()).init();
+    panic::set_hook(Box::new(tell_panic));
     watt_supervisor::title::set("mesh-proxy", &arguments.app);
     let threads = arguments.threads.and_then(NonZeroUsize::new);
     let settings = watt_mesh_proxy::Settings {
@@ -65,13 +82,21 @@ fn failed(role: &str, error: &dyn std::error::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn log_to_stderr() {
-    tracing_subscriber::registry().with(stderr_layer()).with(filter()).init();
+/// One JSON object a line, for `watt.log`: standard error leads there.
+fn file_layer<S: Subscriber + for<'a> LookupSpan<'a>>(log: &OwnLog) -> impl Layer<S> + use<S> {
+    tracing_subscriber::fmt::layer::<S>().json().with_writer(log.queue())
 }
 
-/// One JSON object a line on standard error, which leads to `watt.log`.
-fn stderr_layer<S: Subscriber + for<'a> LookupSpan<'a>>() -> impl Layer<S> {
-    tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr)
+/// A panic is an event like others. The standard hook would write to the file itself, and wait for its disk, in the thread that
+/// panics: for a task that is the loop's.
+fn tell_panic(panic: &panic::PanicHookInfo<'_>) {
+    let backtrace = Backtrace::capture();
+    let thread = thread::current();
+    let thread = thread.name().unwrap_or_default();
+    match backtrace.status() {
+        BacktraceStatus::Captured => tracing::error!(thread, %backtrace, "{panic}"),
+        _ => tracing::error!(thread, "{panic}"),
+    }
 }
 
 /// `WATT_LOG` sets the level, `info` without it.

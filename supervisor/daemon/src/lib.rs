@@ -59,6 +59,7 @@ pub mod journal;
 pub mod launch;
 pub mod listening;
 pub mod logs;
+pub mod own_log;
 pub mod places;
 pub mod proxy_link;
 pub mod readiness;

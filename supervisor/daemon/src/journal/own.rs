@@ -54,14 +54,15 @@ impl<S: Subscriber> Layer<S> for Own {
         if !self.0.is_on.load(Ordering::Relaxed) {
             return;
         }
+        // Before the lock: a field that panics is told by another event.
+        let mut fields = Fields::default();
+        event.record(&mut fields);
         let mut entry = self.0.entry.lock().unwrap_or_else(PoisonError::into_inner);
         entry.truncate(0);
         entry
             .field("SYSLOG_IDENTIFIER", "watt")
             .field("WATT_APP", &self.0.app)
             .field("PRIORITY", priority(*event.metadata().level()).digit());
-        let mut fields = Fields::default();
-        event.record(&mut fields);
         fields.write(&mut entry);
         // The file has it too. That the journal did not take it is told of services' lines, which are many.
         let _ = self.0.journal.send(&entry);
