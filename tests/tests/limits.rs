@@ -409,3 +409,36 @@ services:
         app.down();
     });
 }
+
+/// The cgroup of a process in the v1 hierarchy for CPUs, where there is one that we can write to.
+fn cpuset_of(pid: u32) -> Option<std::path::PathBuf> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let of = text.lines().find_map(|line| line.split_once(":cpuset:/"))?.1.to_owned();
+    let dir = Path::new("/sys/fs/cgroup/cpuset").join(of);
+    dir.join("cgroup.procs").exists().then_some(dir)
+}
+
+#[test]
+fn a_successor_ends_a_move_that_its_predecessor_began() {
+    let Some(before) = cpuset_of(std::process::id()).filter(|_| is_root()) else {
+        return eprintln!("skipped: there is no cgroup v1 for CPUs here");
+    };
+    let app = App::yaml("services:\n  api: { command: sleep 1000, listen: none }\n", User::Root);
+    app.up();
+    let pid = app.pid("api", 0);
+    assert_eq!(cpuset_of(pid).as_ref(), Some(&before), "nothing needs it yet");
+    app.ok(&["limits", "set", "api", "cpuset=0"]);
+    let after = cpuset_of(pid).expect("it is in one");
+    assert!(after.ends_with("app/api/0"), "{}", after.display());
+
+    // The same as when the daemon had died between the plan and the move.
+    fs::write(before.join("cgroup.procs"), pid.to_string()).expect("it goes back to where it was");
+    let daemon = app.status()["supervisor"]["daemon_pid"].as_u64().and_then(|pid| pid.try_into().ok());
+    kill("KILL", daemon.expect("a pid"));
+    wait("it is where its limit is", || match cpuset_of(pid) {
+        dir if dir.as_ref() == Some(&after) => Ok(()),
+        dir => Err(format!("{dir:?}")),
+    });
+    assert_eq!(app.pid("api", 0), pid);
+    app.down();
+}

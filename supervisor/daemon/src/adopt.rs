@@ -19,10 +19,7 @@ use watt_core::{
     plan::Plan,
     worker::{Effect, Event, ExecFailure, ExitCause, Part, State, Wanted},
 };
-use watt_os::{
-    cgroup::Group,
-    descendants::{Environment, Marks},
-};
+use watt_os::descendants::{Environment, Marks};
 use watt_spawner::protocol::{self, Stage};
 
 use crate::{
@@ -168,6 +165,7 @@ impl App {
     /// Takes over everything the spawner holds, and goes on from there.
     fn take_over(&mut self, held: Held) {
         let is_started = held.value(STARTED).is_some();
+        let is_successor = held.has_predecessor();
         let shutdown = held.value(SHUTDOWN).map(<[u8]>::to_vec);
         let notes = record::workers(&held.values);
         if let Some(last) = held.value(LAST_RUN).and_then(|value| str::from_utf8(value).ok()?.parse().ok()) {
@@ -207,6 +205,9 @@ impl App {
         let mut present = BTreeSet::new();
         for run in held.runs {
             present.extend(self.adopt_run(run, &expected));
+        }
+        if is_successor {
+            self.enforce_adopted();
         }
         // What a predecessor had begun is done again: a signal sent twice, a release that looks once more. A process may
         // have been asked for although the note of that is not there.
@@ -281,7 +282,7 @@ impl App {
                     self.end_stray(held);
                     return None;
                 }
-                let group = self.adopt_group(&worker);
+                let group = self.cgroups.standing(&worker, &self.plan);
                 let mut run = Run::new(worker.clone(), group, &self.life.of_run(id), started_at_ms);
                 run.count_from_now();
                 run.accepts = accepts.into();
@@ -298,13 +299,6 @@ impl App {
                 None
             }
         }
-    }
-
-    fn adopt_group(&mut self, worker: &WorkerId) -> Group {
-        let Some(service) = self.plan.services.get(&worker.service).cloned() else { return Group::default() };
-        let (group, unenforced) = self.cgroups.adopt(worker, &self.plan);
-        self.note_unenforced(&service, unenforced);
-        group
     }
 
     fn adopt_worker(&mut self, id: RunId, mut run: Run, held: HeldRun) {
@@ -329,9 +323,6 @@ impl App {
         self.runs.insert(id, Box::new(run));
         self.attach(id, logs::Source::Worker(worker.clone()), Some(started_at_us), stdout, stderr);
         let state = self.fleet.worker(&worker).map(|worker| worker.state.clone());
-        if exit.is_none() {
-            self.watch_limits(id);
-        }
         if stage == Stage::Executed && exit.is_none() {
             self.give_listeners(id);
             if let Some(State::Starting { executed, .. }) = state {

@@ -23,6 +23,7 @@ use watt_os::cgroup::{Group, LimitName};
 
 use crate::{
     app::App,
+    beside,
     control::{Reply, Services},
     doctor,
     launch::{Host, LANDLOCK_WITH_SCOPES, accounts::Accounts, in_force, missing},
@@ -74,7 +75,8 @@ impl App {
             outside: self.outside.clone(),
             groups: self.runs.values().map(|run| (run.worker.service.clone(), run.group.clone())).collect(),
         };
-        tokio::task::spawn_blocking(move || {
+        // It holds its turn for as long as it takes.
+        beside::now(move || {
             let is_wanted = |service: &&Service| match &selection {
                 Selection::All => true,
                 Selection::Services(wanted) => wanted.contains(&service.id),

@@ -1,6 +1,11 @@
 //! The application's cgroups: made at the start, one for each run, and what the host does not let them enforce.
 
-use std::{collections::BTreeSet, io, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::Arc,
+    time::Duration,
+};
 
 use watt_core::{
     AppName, ServiceId, WorkerId,
@@ -8,16 +13,19 @@ use watt_core::{
 };
 use watt_os::cgroup::{self, Controller, Group, LimitName, Mode, Tree, Unenforced, WayOut};
 
-use crate::{addresses, doctor, oom, places::Places, words};
+use crate::{addresses, beside, doctor, oom, places::Places, words};
 
 /// The cgroups of an application on this host, as far as it has any.
 #[derive(Debug)]
 pub(crate) struct Cgroups {
     host: Option<cgroup::Host>,
-    tree: Option<Tree>,
+    tree: Option<Arc<Tree>>,
     found: doctor::Cgroups,
     /// Processes of a worker are bounded by a resource limit, as no cgroup does it.
     pids_by_rlimit: bool,
+    /// Services whose workers have the limits of all of them together, or will soon have, because that is done beside the loop; with
+    /// what is not enforced, in words. To set the same again could make the kernel reclaim memory, which takes time.
+    totals: BTreeMap<ServiceId, Vec<String>>,
 }
 
 impl Cgroups {
@@ -33,6 +41,7 @@ impl Cgroups {
                     tree: None,
                     found: doctor::Cgroups::none(Mode::None, reason),
                     pids_by_rlimit: false,
+                    totals: BTreeMap::new(),
                 };
             }
         };
@@ -45,7 +54,8 @@ impl Cgroups {
         }
         let found = doctor::Cgroups::of(mode, &tree);
         let host = Some(host);
-        Cgroups { host, tree: Some(tree).filter(Tree::is_usable), found, pids_by_rlimit: false }
+        let tree = Some(tree).filter(Tree::is_usable).map(Arc::new);
+        Cgroups { host, tree, found, pids_by_rlimit: false, totals: BTreeMap::new() }
     }
 
     /// What they enforce.
@@ -68,21 +78,57 @@ impl Cgroups {
         })
     }
 
-    /// Sets the ceiling of the whole application. Returns what of it is not enforced, in words.
+    /// Sets the ceiling of the whole application, before anything runs. Returns what of it is not enforced, in words.
     pub(crate) fn limit_application(&self, ceiling: &CgroupLimits) -> Vec<String> {
-        let group = self.tree.as_ref().map(Tree::application).unwrap_or_default();
-        words::unenforced(&self.set(&group, &of_ceiling(ceiling)))
+        let group = self.tree.as_deref().map(Tree::application).unwrap_or_default();
+        words::unenforced(&set_together(self.tree.as_deref(), &group, &of_ceiling(ceiling)))
     }
 
     /// Makes the cgroup for a new run and sets its limits, and those of its service. What a killed predecessor left in it does
     /// not come back: the group of a worker is used by one run at a time.
-    pub(crate) fn create(&self, worker: &WorkerId, plan: &Plan) -> io::Result<Made> {
+    pub(crate) fn create(&mut self, worker: &WorkerId, plan: &Plan) -> io::Result<Made> {
         let Some(limits) = Levels::of(worker, plan) else { return Ok(Made::default()) };
         let group = self.group(worker, &limits);
         let made = self.tree.as_ref().map(|tree| tree.make(&group, &limits.controllers()));
         let is_new = made.transpose()?.unwrap_or(false);
-        let unenforced = self.enforce(worker, &group, &limits, is_new);
+        // First, since a worker cannot have CPUs that its service has not.
+        let of_total = self.set_total(&worker.service, &limits.service);
+        let unset = match is_new {
+            true => group.set_first_limits(&limits.worker),
+            false => group.set_limits(&limits.worker),
+        };
+        let mut unenforced = of_worker(unset, self.pids_by_rlimit, AT_START);
+        unenforced.extend(of_total);
         Ok(Made { group, is_new, unenforced })
+    }
+
+    /// Sets the limits of all workers of a service together for the first of them: nothing is there yet for which the kernel would
+    /// have to make room. Those that start later find them set, or being set beside the loop.
+    fn set_total(&mut self, service: &ServiceId, limits: &cgroup::Limits) -> Vec<String> {
+        if let Some(unenforced) = self.totals.get(service) {
+            return unenforced.clone();
+        }
+        let mut unenforced = Vec::new();
+        if *limits != cgroup::Limits::default() {
+            let tree = self.tree.as_deref();
+            let group = tree.map(|tree| tree.service(service.as_str())).unwrap_or_default();
+            unenforced = of_total(&set_together(tree, &group, limits));
+        }
+        self.totals.insert(service.clone(), unenforced.clone());
+        unenforced
+    }
+
+    /// What beside the loop was set is in force, but for these.
+    pub(crate) fn is_set(&mut self, service: &ServiceId, unenforced: &[String]) {
+        if let Some(total) = self.totals.get_mut(service) {
+            let lines = unenforced.iter().filter(|line| line.starts_with(words::OF_TOTAL));
+            *total = lines.cloned().collect();
+        }
+    }
+
+    /// The last run of a service has gone, and the group of all of them with it.
+    pub(crate) fn forget(&mut self, service: &ServiceId) {
+        self.totals.remove(service);
     }
 
     /// Makes a cgroup for programs of a service's secrets beside its workers', with the limits of one of them.
@@ -96,52 +142,61 @@ impl Cgroups {
         Ok(group)
     }
 
-    /// The cgroup of a run that is there already, with what is not enforced, in words: a predecessor started it, and limits
-    /// are set once more to find out.
-    pub(crate) fn adopt(&self, worker: &WorkerId, plan: &Plan) -> (Group, Vec<String>) {
-        let Some(limits) = Levels::of(worker, plan) else { return Default::default() };
-        let group = self.group(worker, &limits);
-        let unenforced = self.enforce(worker, &group, &limits, false);
-        (group, unenforced)
+    /// The cgroup of a run that is there already, as its limits have it now: in every hierarchy that they need, and in those that it is
+    /// in. Its processes may have to be moved; what [`Cgroups::change`] gives does that.
+    pub(crate) fn standing(&self, worker: &WorkerId, plan: &Plan) -> Group {
+        let (Some(tree), Some(limits)) = (&self.tree, Levels::of(worker, plan)) else {
+            return Group::default();
+        };
+        let group = tree.worker(worker.service.as_str(), &worker.place());
+        let kept = limits.controllers().union(&group.present()).copied().collect();
+        group.only_for(&kept)
     }
 
-    /// The cgroup of a run under limits that changed: it takes the run's processes into the hierarchies it had no use for.
-    /// To be followed by [`Cgroups::change`].
-    pub(crate) fn grow(&self, worker: &WorkerId, plan: &Plan, group: &Group) -> Group {
-        let (Some(tree), Some(limits)) = (&self.tree, Levels::of(worker, plan)) else { return group.clone() };
-        let needed = limits.controllers();
-        let kept = needed.union(&group.present()).copied().collect();
-        let grown = tree.worker(worker.service.as_str(), &worker.place()).only_for(&kept);
-        match tree.make(&grown, &needed).and_then(|_| grown.take_over(group)) {
-            Ok(()) => grown,
-            Err(error) => {
-                tracing::warn!("{worker} cannot move to where its new limits are: {error}");
-                group.clone()
-            }
-        }
-    }
-
-    /// What sets changed limits of a service and of the groups of its workers. The kernel may have to make room first, which
-    /// takes time: not for the loop. It gives in words what is not enforced.
+    /// What sets changed limits of a service and of the groups of its workers, which are [standing](Cgroups::standing). The kernel may
+    /// have to make room first or to move processes, which takes time: not for the loop. It gives in words what is not enforced.
     pub(crate) fn change(
-        &self,
+        &mut self,
         service: &ServiceId,
         plan: &Plan,
         groups: Vec<Group>,
     ) -> impl FnOnce() -> Vec<String> + Send + use<> {
-        let worker = WorkerId::new(service.clone(), 0);
-        let limits = Levels::of(&worker, plan);
-        let together = self.tree.as_ref().map(|tree| tree.service(service.as_str())).unwrap_or_default();
-        if let (Some(tree), Some(limits)) = (&self.tree, &limits) {
-            Self::make(tree, &together, &limits.service);
+        self.set_beside(service, plan, groups, AT_CHANGE)
+    }
+
+    /// The same for workers that were taken over: a predecessor set their limits or was about to, and they are set once more to find
+    /// out what is not enforced.
+    pub(crate) fn adopt(
+        &mut self,
+        service: &ServiceId,
+        plan: &Plan,
+        groups: Vec<Group>,
+    ) -> impl FnOnce() -> Vec<String> + Send + use<> {
+        self.set_beside(service, plan, groups, AT_START)
+    }
+
+    fn set_beside(
+        &mut self,
+        service: &ServiceId,
+        plan: &Plan,
+        groups: Vec<Group>,
+        how: &'static str,
+    ) -> impl FnOnce() -> Vec<String> + Send + use<> {
+        let limits = Levels::of(&WorkerId::new(service.clone(), 0), plan);
+        match groups.is_empty() {
+            // Whoever is first sets them.
+            true => self.forget(service),
+            false => drop(self.totals.entry(service.clone()).or_default()),
         }
-        let pids_by_rlimit = self.pids_by_rlimit;
+        let (tree, pids_by_rlimit, id) = (self.tree.clone(), self.pids_by_rlimit, service.clone());
         move || {
             let Some(limits) = limits else { return Vec::new() };
-            let present = together.present();
-            let mut unenforced = of_total(&together.only_for(&present).set_limits(&limits.service));
+            let tree = tree.as_deref();
+            let together = tree.map(|tree| tree.service(id.as_str())).unwrap_or_default();
+            let mut unenforced = of_total(&set_together(tree, &together, &limits.service));
             for group in groups {
-                let lines = of_worker(group.set_limits(&limits.worker), pids_by_rlimit, AT_CHANGE);
+                let group = completed(tree, group, &limits.controllers());
+                let lines = of_worker(group.set_limits(&limits.worker), pids_by_rlimit, how);
                 unenforced.retain(|line| !lines.contains(line));
                 unenforced.extend(lines);
             }
@@ -149,25 +204,27 @@ impl Cgroups {
         }
     }
 
-    /// What sets a changed ceiling of all services. Like [`Cgroups::change`], not for the loop.
+    /// What sets a changed ceiling of all services, with the groups of all workers. Like [`Cgroups::change`], not for the loop.
     pub(crate) fn change_application(
         &self,
         ceiling: &CgroupLimits,
+        groups: Vec<Group>,
     ) -> impl FnOnce() -> Vec<String> + Send + use<> {
-        let group = self.tree.as_ref().map(Tree::application).unwrap_or_default();
-        let limits = of_ceiling(ceiling);
-        if let Some(tree) = &self.tree {
-            Self::make(tree, &group, &limits);
-        }
+        let (tree, limits) = (self.tree.clone(), of_ceiling(ceiling));
         move || {
-            let present = group.present();
-            words::unenforced(&group.only_for(&present).set_limits(&limits))
+            let tree = tree.as_deref();
+            let group = tree.map(Tree::application).unwrap_or_default();
+            let unenforced = words::unenforced(&set_together(tree, &group, &limits));
+            for group in groups {
+                completed(tree, group, &limits.controllers());
+            }
+            unenforced
         }
     }
 
     /// The group of all services together. In v1 only hierarchies that its ceiling needs have all processes.
     pub(crate) fn application(&self, ceiling: &CgroupLimits) -> Group {
-        let group = self.tree.as_ref().map(Tree::application).unwrap_or_default();
+        let group = self.tree.as_deref().map(Tree::application).unwrap_or_default();
         group.only_for(&of_ceiling(ceiling).controllers())
     }
 
@@ -176,41 +233,6 @@ impl Cgroups {
         let group = self.tree.as_ref().map(|tree| tree.service(service.as_str())).unwrap_or_default();
         let present = group.present();
         group.only_for(&present)
-    }
-
-    /// A service's ceiling first: a worker cannot have CPUs that the service has not.
-    fn enforce(&self, worker: &WorkerId, group: &Group, limits: &Levels, is_new: bool) -> Vec<String> {
-        let mut unenforced = Vec::new();
-        if limits.service != cgroup::Limits::default() {
-            let service = self.tree.as_ref().map(|tree| tree.service(worker.service.as_str()));
-            let missing = self.set(&service.unwrap_or_default(), &limits.service);
-            unenforced.extend(
-                words::unenforced(&missing).into_iter().map(|line| format!("{}{line}", words::OF_TOTAL)),
-            );
-        }
-        let unset = match is_new {
-            true => group.set_first_limits(&limits.worker),
-            false => group.set_limits(&limits.worker),
-        };
-        let mut missing = of_worker(unset, self.pids_by_rlimit, AT_START);
-        missing.append(&mut unenforced);
-        missing
-    }
-
-    /// Sets the limits of a group that has no processes of its own. What cannot be made is told like what is not there.
-    fn set(&self, group: &Group, limits: &cgroup::Limits) -> Vec<Unenforced> {
-        if let Some(tree) = &self.tree {
-            Self::make(tree, group, limits);
-        }
-        // Where it has been before, a limit may have to be lifted.
-        group.clone().only_for(&group.present()).set_limits(limits)
-    }
-
-    fn make(tree: &Tree, group: &Group, limits: &cgroup::Limits) {
-        let needed = limits.controllers();
-        if let Err(error) = tree.make(&group.clone().only_for(&needed), &needed) {
-            tracing::warn!("a cgroup cannot be made: {error}");
-        }
     }
 
     fn group(&self, worker: &WorkerId, limits: &Levels) -> Group {
@@ -239,7 +261,33 @@ impl Cgroups {
 
     /// How the spawner leaves and what it removes at the end.
     pub(crate) fn way_out(&self) -> WayOut {
-        self.tree.as_ref().map(Tree::way_out).unwrap_or_default()
+        self.tree.as_deref().map(Tree::way_out).unwrap_or_default()
+    }
+}
+
+/// Sets the limits of a group that has no processes of its own. What cannot be made is told like what is not there.
+fn set_together(tree: Option<&Tree>, group: &Group, limits: &cgroup::Limits) -> Vec<Unenforced> {
+    let needed = limits.controllers();
+    let made = tree.map(|tree| tree.make(&group.clone().only_for(&needed), &needed));
+    if let Some(Err(error)) = made {
+        tracing::warn!("a cgroup cannot be made: {error}");
+    }
+    // Where it has been before, a limit may have to be lifted.
+    group.clone().only_for(&group.present()).set_limits(limits)
+}
+
+/// The group of a run with its processes in every hierarchy of it, unless the run has ended meanwhile; where they cannot be moved,
+/// the group as they are in it.
+fn completed(tree: Option<&Tree>, group: Group, needed: &BTreeSet<Controller>) -> Group {
+    let (Some(tree), true) = (tree, group.exists()) else { return group };
+    // In those of this one every process is from its start on.
+    let smallest = group.clone().only_for(&BTreeSet::new());
+    match tree.make(&group, needed).and_then(|_| group.take_over(&smallest)) {
+        Ok(_) => group,
+        Err(error) => {
+            tracing::warn!("processes cannot be moved to where their new limits are: {error}");
+            group.where_populated()
+        }
     }
 }
 
@@ -260,7 +308,7 @@ async fn remove(group: Group) -> io::Result<()> {
     let mut poll = tokio::time::interval(Duration::from_millis(5));
     while group.is_populated() {
         let killed = group.clone();
-        let kill = tokio::task::spawn_blocking(move || killed.kill());
+        let kill = beside::now(move || killed.kill());
         kill.await.map_err(io::Error::other)??;
         poll.tick().await;
     }
@@ -359,19 +407,4 @@ fn of_ceiling(limits: &CgroupLimits) -> cgroup::Limits {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing;
-
-    #[test]
-    fn every_service_has_a_share_of_the_cpus_but_realtime_ones() {
-        let joins = |policy| {
-            let mut plan = testing::plan(&["api"]);
-            plan.services.values_mut().for_each(|service| service.scheduling.policy = policy);
-            let worker = WorkerId::new(plan.services.keys().next().unwrap().clone(), 0);
-            Levels::of(&worker, &plan).unwrap().controllers().contains(&Controller::Cpu)
-        };
-        assert!(joins(None) && joins(Some(SchedulingPolicy::Batch)));
-        assert!(!joins(Some(SchedulingPolicy::Fifo(1))) && !joins(Some(SchedulingPolicy::RoundRobin(1))));
-    }
-}
+mod tests;

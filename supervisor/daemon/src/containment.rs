@@ -11,6 +11,8 @@ use watt_os::{
     descendants::{self, Marks},
 };
 
+use crate::beside;
+
 /// How often one looks where the kernel does not tell.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -28,7 +30,7 @@ pub(crate) enum Containment {
 impl Containment {
     /// Sends a signal to every process.
     pub(crate) async fn signal(self, signals: &'static [i32]) {
-        let sent = tokio::task::spawn_blocking(move || {
+        let sent = beside::now(move || {
             for signal in signals {
                 match &self {
                     Containment::Group(group) => group.signal(*signal),
@@ -45,7 +47,7 @@ impl Containment {
 
     /// Kills every process. They are gone when [`emptied`](Self::emptied) is done.
     pub(crate) async fn kill(self) {
-        let killed = tokio::task::spawn_blocking(move || match &self {
+        let killed = beside::now(move || match &self {
             Containment::Group(group) => group.kill(),
             Containment::Marks(marks) => descendants::kill(marks).map(drop),
             Containment::Nothing => Ok(()),
@@ -87,7 +89,7 @@ async fn group_emptied(group: &Group) {
 async fn marks_emptied(marks: Marks) {
     loop {
         let marks = marks.clone();
-        let left = tokio::task::spawn_blocking(move || descendants::find(&marks)).await;
+        let left = beside::now(move || descendants::find(&marks)).await;
         // Without /proc nobody can know. A run that is taken for over is no worse than one that never ends.
         if !matches!(left, Ok(Ok(left)) if !left.is_empty()) {
             return;

@@ -21,6 +21,7 @@
 
 mod adopt;
 mod app;
+mod beside;
 mod cgroups;
 mod containment;
 mod holder;
@@ -84,10 +85,6 @@ use watt_spawner::DAEMON_REFUSED;
 pub use settings::Settings;
 pub use watt_os::heap::trim as give_back_memory;
 
-/// Threads for work that waits for files: figures, kills, and half of them for old log lines. Bounded, so that a thousand
-/// kills at once do not make a thousand threads.
-pub(crate) const BLOCKING_THREADS_MAX: usize = 4;
-
 /// Descriptors of a daemon with some hundred workers. Room for so many takes 32 KiB.
 const DESCRIPTORS: i32 = 4096;
 
@@ -115,7 +112,7 @@ pub fn run(settings: Settings, journal: Option<journal::Own>) -> ExitCode {
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .max_blocking_threads(beside::THREADS_MAX)
         .build();
     let places = Places { runtime: settings.runtime.clone(), state: settings.state.clone() };
     let outcome = match runtime {

@@ -10,6 +10,8 @@ use watt_os::{
     process_info,
 };
 
+use crate::beside;
+
 /// The variable that tells a run's processes: `<life>/<run>`.
 pub(crate) const VARIABLE: &str = "WATT_RUN";
 
@@ -66,7 +68,7 @@ async fn kill(marks: Marks) -> io::Result<()> {
     loop {
         poll.tick().await;
         let marks = marks.clone();
-        let left = tokio::task::spawn_blocking(move || descendants::kill(&marks));
+        let left = beside::now(move || descendants::kill(&marks));
         match left.await.map_err(io::Error::other)?? {
             0 => return Ok(()),
             left => tracing::warn!("ending {left} processes that an earlier life left"),

@@ -6,23 +6,28 @@
 //!
 //! The kernel is told beside the loop, one change of a service after the other: two at a time would leave whichever came last.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 use watt_api::control::{LimitHits, Limited, Limits, LimitsChange, LimitsChanged};
 use watt_config::{LimitChanges, written_limits};
 use watt_core::{
-    ServiceId, WorkerId,
+    RunId, ServiceId, WorkerId,
     plan::{CgroupLimits, Plan},
 };
 use watt_os::cgroup::Group;
 
 use crate::{
     app::App,
+    beside::{LIMITS, VIEWS},
     control::{Refusal, Reply},
     events::limits::LimitsChanged as Changed,
     limit_hits::LimitNews,
     operate::answer,
+    runs::Run,
 };
 
 /// All changes since the start, by service.
@@ -118,15 +123,31 @@ impl App {
 
     /// Has the kernel told of a service's limits as the plan has them now.
     pub(crate) fn enforce_limits(&mut self, id: &ServiceId, then: impl FnOnce(Vec<String>) + Send + 'static) {
-        let groups = self.grow(|worker| worker.service == *id);
+        let groups = self.standing(|worker| worker.service == *id);
         let set = self.cgroups.change(id, &self.plan, groups);
         self.set_in_turn(Some(id.clone()), set, then);
     }
 
+    /// The same for what was taken over: a predecessor may not have come to it, and nobody knows what it was told.
+    pub(crate) fn enforce_adopted(&mut self) {
+        self.enforce_ceiling();
+        let services: BTreeSet<ServiceId> =
+            self.runs.values().map(|run| run.worker.service.clone()).collect();
+        for id in services {
+            if let Some(service) = self.plan.services.get(&id).cloned() {
+                // What is known without a try.
+                self.note_unenforced(&service, Vec::new());
+            }
+            let groups = self.standing(|worker| worker.service == id);
+            let set = self.cgroups.adopt(&id, &self.plan, groups);
+            self.set_in_turn(Some(id), set, |_| {});
+        }
+    }
+
     /// The same of the ceiling of all services.
     pub(crate) fn enforce_ceiling(&mut self) {
-        self.grow(|_| true);
-        let set = self.cgroups.change_application(&self.plan.limits);
+        let groups = self.standing(|_| true);
+        let set = self.cgroups.change_application(&self.plan.limits, groups);
         self.set_in_turn(None, set, |_| {});
     }
 
@@ -144,7 +165,7 @@ impl App {
                 // A panic is an end as well.
                 let _ = before.await;
             }
-            let unenforced = tokio::task::spawn_blocking(set).await.unwrap_or_default();
+            let unenforced = LIMITS.run(set).await.unwrap_or_default();
             // The loop has ended when it does not take it.
             let _ = sender.send(LimitNews::Set(subject, unenforced.clone())).await;
             then(unenforced);
@@ -152,24 +173,26 @@ impl App {
         self.limit_turns.insert(of, turn);
     }
 
-    /// The groups of the runs of these workers, in every hierarchy that they now need.
-    fn grow(&mut self, of: impl Fn(&WorkerId) -> bool) -> Vec<Group> {
-        let mut groups = Vec::new();
-        let mut watched = Vec::new();
-        for (run_id, run) in self.runs.iter_mut().filter(|(_, run)| of(&run.worker)) {
-            run.group = self.cgroups.grow(&run.worker, &self.plan, &run.group);
-            groups.push(run.group.clone());
-            watched.push(*run_id);
-        }
-        for run in watched {
-            self.watch_limits(run);
-        }
-        groups
+    /// The groups of the runs of these workers, as they are to be now.
+    fn standing(&mut self, of: impl Fn(&WorkerId) -> bool) -> Vec<Group> {
+        let runs = self.runs.values_mut().filter(|run| of(&run.worker));
+        let groups = runs.map(|run| {
+            run.group = self.cgroups.standing(&run.worker, &self.plan);
+            run.group.clone()
+        });
+        groups.collect()
     }
 
-    /// The kernel has the new limits of a service, or of all of them together.
+    /// The kernel has the new limits of a service, or of all of them together: from now on it can tell of them.
     pub(crate) fn limits_set(&mut self, of: Option<ServiceId>, unenforced: Vec<String>) {
+        let is_meant = |run: &Run| of.as_ref().is_none_or(|id| run.worker.service == *id);
+        let runs = self.runs.iter().filter(|(_, run)| is_meant(run) && run.live_pid().is_some());
+        let runs: Vec<RunId> = runs.map(|(id, _)| *id).collect();
+        for run in runs {
+            self.watch_limits(run);
+        }
         let Some(id) = of else { return self.warn_of_ceiling(unenforced) };
+        self.cgroups.is_set(&id, &unenforced);
         let Some(service) = self.plan.services.get(&id).cloned() else { return };
         self.note_unenforced(&service, unenforced);
     }
@@ -186,8 +209,9 @@ impl App {
                 (run.group.clone(), limited(Some(id), Some(run.worker.index), &service.limits.cgroup))
             }));
         }
-        tokio::task::spawn_blocking(move || {
-            let groups = groups.into_iter().map(|(group, limited)| read(&group, limited)).collect();
+        let read = move || groups.into_iter().map(|(group, limited)| read(&group, limited)).collect();
+        tokio::spawn(async move {
+            let groups = VIEWS.run(read).await.unwrap_or_default();
             answer(reply, Ok(Limits { groups }));
         });
     }

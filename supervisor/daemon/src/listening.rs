@@ -20,7 +20,7 @@ use watt_os::{
     sock_diag::{Listener, SockDiag},
 };
 
-use crate::launch::Accepts;
+use crate::{beside, launch::Accepts};
 
 /// How long a walk over the processes is believed while no other socket listens.
 const WALK_AGAIN_AFTER: Duration = Duration::from_secs(2);
@@ -191,7 +191,7 @@ impl Walk {
         }
         let marks = marks.clone();
         let walk = move || descendants::find(&marks).map(|processes| sockets_of(&processes));
-        let sockets = tokio::task::spawn_blocking(walk).await.map_err(io::Error::other)??;
+        let sockets = beside::now(walk).await.map_err(io::Error::other)??;
         let found = wanted.intersection(&sockets).copied().collect();
         *self = Walk { at: Some(Instant::now()), wanted, found };
         Ok(())

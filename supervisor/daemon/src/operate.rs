@@ -3,9 +3,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
+use tokio::sync::Semaphore;
 use watt_api::control::{self, Outcome, Reloaded};
 use watt_config::Sources;
 use watt_core::{
@@ -16,6 +17,7 @@ use watt_core::{
 
 use crate::{
     app::{App, Ending},
+    beside::VIEWS,
     control::{Command, Refusal, Reply, Services},
     logs::{self, Logs},
     reload::Asked,
@@ -29,6 +31,12 @@ const GONE: &str = "gone";
 
 /// How many of its last lines a failed start is told with.
 const LAST_LINES: usize = 10;
+
+/// How long one waits for the last lines of all: who reads output may hang on a disk, and then `status` is needed most.
+const LAST_LINES_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How many answers may be owed to all who ask.
+static LAST_LINES_OWED: Semaphore = Semaphore::const_new(16);
 
 /// An operation that is under way.
 #[derive(Debug)]
@@ -239,9 +247,9 @@ impl App {
             let mut status = status;
             let own = [status.supervisor.spawner_pid, status.supervisor.daemon_pid];
             let own: Vec<u32> = own.into_iter().chain(status.supervisor.proxy_pid).collect();
-            let memory = tokio::task::spawn_blocking(move || own.into_iter().map(private_memory).sum());
+            let memory = VIEWS.run(move || own.into_iter().map(private_memory).sum()).await;
+            status.supervisor.memory = memory.unwrap_or(0);
             rest.fill(&mut status.services).await;
-            status.supervisor.memory = memory.await.unwrap_or(0);
             answer(reply, Ok(Box::new(status)));
         });
     }
@@ -258,10 +266,9 @@ impl App {
             self.outside.get(service.as_str()).into_iter().flatten().map(status::outgoing).collect();
         tokio::spawn(async move {
             let mut services = [found];
-            let config = tokio::task::spawn_blocking(move || effective(&sources, &id));
+            let config = VIEWS.run(move || effective(&sources, &id)).await.unwrap_or_default();
             rest.fill(&mut services).await;
             let [service] = services;
-            let config = config.await.unwrap_or_default();
             answer(reply, Ok(Box::new(control::Inspect { service, config, log_dir, cgroups, outside })));
         });
     }
@@ -302,6 +309,21 @@ pub(crate) fn answer<T>(reply: Reply<T>, answer: Result<T, Refusal>) {
     let _ = reply.send(answer);
 }
 
+/// The last lines of a worker, if they come before a deadline.
+async fn last_lines(logs: &Logs, source: logs::Source, deadline: Instant) -> Option<Vec<logs::Entry>> {
+    let asked = async {
+        let turn = LAST_LINES_OWED.acquire().await.ok()?;
+        let lines = logs.last_lines(source, LAST_LINES);
+        // It goes on when nobody waits any more: an answer is owed until it has come.
+        let owed = tokio::spawn(async move {
+            let _turn = turn;
+            lines.await
+        });
+        owed.await.ok()
+    };
+    tokio::time::timeout_at(deadline.into(), asked).await.ok().flatten()
+}
+
 /// The effective configuration of a service, read once more: the sources had no error when the plan was made.
 fn effective(sources: &Sources, service: &ServiceId) -> serde_json::Value {
     watt_config::parse(sources).map(|config| config.service_json(service)).unwrap_or_default()
@@ -322,16 +344,19 @@ struct Rest {
 impl Rest {
     async fn fill(self, services: &mut [control::Service]) {
         let Rest { subjects, meter, logs } = self;
-        let figures = tokio::task::spawn_blocking(move || meter.read(&subjects));
+        let figures = VIEWS.run(move || meter.read(&subjects)).await;
         // A panic there would leave the figures out and nothing else.
-        let figures: Arc<BTreeMap<RunId, Figures>> = Arc::new(figures.await.unwrap_or_default());
+        let figures: Arc<BTreeMap<RunId, Figures>> = Arc::new(figures.unwrap_or_default());
+        let deadline = Instant::now() + LAST_LINES_PATIENCE;
         for service in services {
             status::fill(service, &figures);
             let Ok(id) = ServiceId::new(&service.id) else { continue };
             for worker in service.workers.iter_mut().filter(|worker| status::explains(worker.state)) {
                 let source = logs::Source::Worker(WorkerId::new(id.clone(), worker.index));
-                let lines = logs.last_lines(source, LAST_LINES).await;
-                worker.last_output = lines.iter().filter_map(|line| line.text()).map(Into::into).collect();
+                if let Some(lines) = last_lines(&logs, source, deadline).await {
+                    worker.last_output =
+                        lines.iter().filter_map(|line| line.text()).map(Into::into).collect();
+                }
             }
         }
     }

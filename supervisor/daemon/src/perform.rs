@@ -8,7 +8,7 @@ use std::{
     os::{
         fd::OwnedFd,
         unix::{
-            fs::{PermissionsExt, chown},
+            fs::{MetadataExt, PermissionsExt, chown},
             process::parent_id,
         },
     },
@@ -306,6 +306,10 @@ impl App {
         if let Err(error) = run.group.remove() {
             tracing::warn!("the cgroup of {} cannot be removed: {error}", run.worker);
         }
+        let of_worker = &run.worker.service;
+        if self.runs.values().all(|other| other.worker.service != *of_worker) {
+            self.cgroups.forget(of_worker);
+        }
         self.ports.retain(|_, holder| *holder != id);
         // Done in its own time: the last lines are read by the logs' thread.
         drop(self.logs.ended(id));
@@ -373,10 +377,20 @@ fn make_folder(places: &WorkerPlaces, proxy_group: Option<u32>, owner: Option<(u
     Ok(())
 }
 
-/// What a service keeps from run to run is its user's.
+/// What a service keeps from run to run is its user's. One that is there as it should be is left alone: a change would wait for its
+/// disk, and this is the loop.
 fn make_state_folder(folder: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {
-    make_dir(folder, 0o700)?;
-    owner.map_or(Ok(()), |(uid, gid)| chown(folder, Some(uid), Some(gid)))
+    let found = match fs::metadata(folder) {
+        Ok(found) if found.is_dir() => found,
+        Ok(_) | Err(_) => {
+            make_dir(folder, 0o700)?;
+            fs::metadata(folder)?
+        }
+    };
+    match owner {
+        Some((uid, gid)) if (uid, gid) != (found.uid(), found.gid()) => chown(folder, Some(uid), Some(gid)),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// The children of a process, of all its threads. `None` when the kernel does not say (CONFIG_PROC_CHILDREN).

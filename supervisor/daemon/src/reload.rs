@@ -31,6 +31,7 @@ use watt_spawner::protocol::{Address, Request};
 use self::prepare::{Input, Prepared};
 use crate::{
     app::{App, Ending},
+    beside,
     control::{Refusal, Reply},
     events::happenings,
     in_force::InForce,
@@ -135,7 +136,7 @@ impl App {
         };
         let sender = self.senders.reload.clone();
         tokio::spawn(async move {
-            let prepared = tokio::task::spawn_blocking(move || prepare::prepare(input));
+            let prepared = beside::now(move || prepare::prepare(input));
             let prepared = prepared.await.unwrap_or_else(|error| Err(internal(&error.to_string())));
             // The loop has ended when it does not take it.
             let _ = sender.send(News::Prepared(prepared)).await;

@@ -30,6 +30,7 @@ use watt_spawner::protocol::Request;
 
 use crate::{
     app::App,
+    beside::{self, SECRETS},
     launch::Launch,
     perform::failed,
     places::make_dir,
@@ -157,8 +158,8 @@ impl Source {
 }
 
 async fn read_file(path: PathBuf) -> Result<Vec<u8>, Missing> {
-    let read = tokio::task::spawn_blocking(move || read_capped(&path)).await;
-    Ok(read.map_err(io::Error::other)??)
+    let read = SECRETS.run(move || read_capped(&path)).await;
+    Ok(read.ok_or_else(|| io::Error::other("it was not read"))??)
 }
 
 /// Reads a regular file. Anything else could wait for ever, or never end.
@@ -284,7 +285,7 @@ impl App {
         }
         let folder = self.places.worker_credentials(&run.worker);
         let over = Arc::clone(&run.are_secrets_over);
-        run.acts.push(tokio::task::spawn_blocking(move || {
+        run.acts.push(beside::now(move || {
             let mut over = over.lock().unwrap_or_else(PoisonError::into_inner);
             *over = true;
             if let Err(error) = remove_folder(&folder) {
@@ -311,7 +312,7 @@ async fn hand_over(
     credentials: Credentials,
     service: String,
 ) -> Result<Option<OwnedFd>, ExecFailure> {
-    let put = tokio::task::spawn_blocking(move || {
+    let put = SECRETS.run(move || {
         let Files { folder, owner, on_host, over } = files;
         let over = over.lock().unwrap_or_else(PoisonError::into_inner);
         if *over {
@@ -324,7 +325,7 @@ async fn hand_over(
         };
         put.map_err(|error| failed("secrets", service, &error))
     });
-    put.await.map_err(|panic| failed("secrets", String::new(), &io::Error::other(panic)))?
+    put.await.unwrap_or_else(|| Err(failed("secrets", String::new(), &io::ErrorKind::Other.into())))
 }
 
 /// The memfd for the exec stage.

@@ -178,8 +178,10 @@ pub(crate) async fn start(
             earlier.end_leftovers().await;
         }
     }
-    let unenforced = cgroups.limit_application(&plan.limits);
-    warnings.extend(unenforced.into_iter().map(|line| format!("{OF_APPLICATION}{line}")));
+    if !held.has_predecessor() {
+        let unenforced = cgroups.limit_application(&plan.limits);
+        warnings.extend(unenforced.into_iter().map(|line| format!("{OF_APPLICATION}{line}")));
+    }
     warnings.extend(doctor::warnings(probe.as_ref(), cgroups.found().clone(), &plan));
     let places = places.clone();
     Ok(Start { in_force, plan, places, life, host, probe, cgroups, warnings, listeners, roles })

@@ -26,6 +26,7 @@ use super::{
     routes,
 };
 use crate::{
+    beside::AUDITS_MAX,
     events::{Events, happenings::ControlRefused},
     logs::Logs,
 };
@@ -93,8 +94,7 @@ impl Server {
         let listener = UnixListener::from_std(listener).map_err(ServeError::Listener)?;
         let (stopping, receiver) = watch::channel(false);
         let long_calls = Arc::new(Semaphore::new(LONG_CALLS_MAX));
-        // It computes on threads that kills need as well.
-        let audits = Arc::new(Semaphore::new(1));
+        let audits = Arc::new(Semaphore::new(AUDITS_MAX));
         let control = Control { commands, events, logs, long_calls, audits, stopping: receiver };
         let (roles, current) = watch::channel(Arc::new(roles));
         let gate = Gate {

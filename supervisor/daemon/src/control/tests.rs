@@ -391,7 +391,7 @@ async fn a_slow_client_holds_nobody_up() {
         soon(lines.next()).await.unwrap().unwrap();
     }
     let count = 60_000;
-    let writing = tokio::task::spawn_blocking(move || {
+    let writing = crate::beside::now(move || {
         (0..count).for_each(|number| writeln!(stdout, "{number} {}", "x".repeat(100)).unwrap());
     });
     // The worker gets rid of all of it although the client reads nothing.
@@ -433,7 +433,7 @@ async fn as_stranger(fixture: &Fixture, script: &str) -> Option<String> {
          def ask(s): s.sendall(b'GET /v1/status HTTP/1.1\\r\\nHost: watt\\r\\n\\r\\n'); return s.makefile().read()\n{script}",
         fixture.socket.to_str().unwrap()
     );
-    let output = tokio::task::spawn_blocking(move || {
+    let output = crate::beside::now(move || {
         use std::os::unix::process::CommandExt as _;
         std::process::Command::new("python3").args(["-c", &script]).uid(65534).gid(65534).output().unwrap()
     });

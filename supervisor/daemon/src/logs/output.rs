@@ -4,33 +4,14 @@
 //! in memory, a reader takes over where they end. So a long history that is read slowly costs no memory, and what is
 //! written meanwhile is in the files of the next round.
 
-use tokio::{
-    sync::{Semaphore, oneshot},
-    task::spawn_blocking,
-};
+use tokio::sync::oneshot;
 
 use super::{
     Answer, Entry, Logs, Message, Question, TAIL_MAX,
     history::{self, Wanted},
     replay::Replay,
 };
-use crate::BLOCKING_THREADS_MAX;
-
-/// Reads of files that are under way at a time. They wait for the disk, on threads that kills need as well.
-const READS_MAX: usize = BLOCKING_THREADS_MAX / 2;
-
-static READS: Semaphore = Semaphore::const_new(READS_MAX);
-
-/// Reads on a thread of its own, in turn. `None` when that panics.
-async fn read<T: Send + 'static>(reading: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    // Held until the thread is free again, whether somebody still waits for it or not.
-    let turn = READS.acquire().await.ok()?;
-    let reading = spawn_blocking(move || {
-        let _turn = turn;
-        reading()
-    });
-    reading.await.ok()
-}
+use crate::beside::LOG_READS;
 
 /// Lines in order.
 #[derive(Debug)]
@@ -85,7 +66,7 @@ impl Output {
                     }
                 }
                 Stage::Past { mut replay, then } => {
-                    let (piece, replay) = read(move || (replay.piece(), replay)).await?;
+                    let (piece, replay) = LOG_READS.run(move || (replay.piece(), replay)).await?;
                     if !piece.is_empty() {
                         self.stage = Stage::Past { replay, then };
                         return Some(piece);
@@ -132,7 +113,7 @@ impl Output {
         if let Some(count) = tail {
             self.stage = if follow { Stage::Ask } else { Stage::End };
             let wanted = Wanted { after, count, run };
-            return read(move || history::read(&parts, wanted, found)).await;
+            return LOG_READS.run(move || history::read(&parts, wanted, found)).await;
         }
         let then = match reader {
             // With parts still to be read, so much may come until then that memory does not hold it all.
@@ -140,7 +121,7 @@ impl Output {
             Some(_) => Next::Ask,
             None => Next::End,
         };
-        let replay = read(move || Replay::open(parts, found, after, run)).await?;
+        let replay = LOG_READS.run(move || Replay::open(parts, found, after, run)).await?;
         self.stage = Stage::Past { replay: Box::new(replay), then };
         Some(Vec::new())
     }
@@ -172,42 +153,5 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         self.logs.send(Message::Close { reader: self.number });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{sync::mpsc, time::Duration};
-
-    use super::*;
-
-    #[test]
-    fn reads_that_hang_on_the_disk_leave_threads_for_kills() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .max_blocking_threads(BLOCKING_THREADS_MAX)
-            .build()
-            .unwrap();
-        let (release, hang) = mpsc::channel::<()>();
-        let hang = std::sync::Arc::new(std::sync::Mutex::new(hang));
-        runtime.block_on(async {
-            let reads = (0..2 * BLOCKING_THREADS_MAX).map(|_| {
-                let hang = std::sync::Arc::clone(&hang);
-                tokio::spawn(read(move || hang.lock().unwrap().recv().is_err()))
-            });
-            let reads: Vec<_> = reads.collect();
-            let kills = async {
-                // Each lets the reads go on as far as they come.
-                for _ in 0..100 {
-                    spawn_blocking(|| ()).await.unwrap();
-                }
-            };
-            let kills = tokio::time::timeout(Duration::from_secs(20), kills).await;
-            drop(release);
-            for read in reads {
-                assert_eq!(read.await.unwrap(), Some(true));
-            }
-            assert!(kills.is_ok(), "no thread was left");
-        });
     }
 }

@@ -193,7 +193,7 @@ async fn an_answer_is_read_no_longer_than_until_the_next_one() {
     });
     let sign = Sign::Http { path: "/".into() };
     let mut watched = Watched::new(sign, Accepts::Port(address.port()));
-    let open = tokio::task::spawn_blocking(move || program.join().unwrap());
+    let open = crate::beside::now(move || program.join().unwrap());
     tokio::select! {
         open = open => assert_eq!(open.unwrap(), 1),
         news = watched.news() => panic!("{news:?}"),
@@ -345,7 +345,7 @@ async fn what_it_says_later_never_blocks_it() {
     for count in 0..2000 {
         program.send(&format!("STATUS={count}"));
     }
-    let finish = tokio::task::spawn_blocking(move || program.finish());
+    let finish = crate::beside::now(move || program.finish());
     assert_eq!(time::timeout(PATIENCE, finish).await.expect("it is blocked").unwrap(), 2001);
 }
 
@@ -359,7 +359,7 @@ async fn what_it_says_to_a_later_daemon_never_blocks_it_either() {
     for count in 0..2000 {
         program.send(&format!("WATCHDOG={count}"));
     }
-    let finish = tokio::task::spawn_blocking(move || program.finish());
+    let finish = crate::beside::now(move || program.finish());
     assert_eq!(time::timeout(PATIENCE, finish).await.expect("it is blocked").unwrap(), 2000);
     assert!(watched.news.try_recv().is_err(), "its sign was told a second time");
 }

@@ -95,7 +95,19 @@ impl Group {
         self.directories().flat_map(|dir| members_below(dir)).collect()
     }
 
-    /// Takes in the processes of a smaller group that is the same in fewer hierarchies, and those they fork meanwhile.
+    /// Whether it is there, in any hierarchy.
+    pub fn exists(&self) -> bool {
+        self.directories().any(|dir| dir.exists())
+    }
+
+    /// The same group in the hierarchies in which it has processes, and in v2's.
+    pub fn where_populated(mut self) -> Group {
+        self.legacy.retain(|_, dir| !members_below(dir).is_empty());
+        self
+    }
+
+    /// Takes in the processes of a smaller group that is the same in fewer hierarchies, and those they fork meanwhile. Those that it
+    /// has already cost nothing: for each that is moved the kernel makes all forks of the host wait.
     ///
     /// # Errors
     /// What the kernel says of a process that cannot be moved.
@@ -111,8 +123,11 @@ impl Group {
             if new.is_empty() {
                 break;
             }
-            for (dir, pid) in added.iter().flat_map(|dir| new.iter().map(move |pid| (dir, pid))) {
-                file::write(&dir.join("cgroup.procs"), &pid.to_string()).or_else(file::gone_is_fine)?;
+            for dir in &added {
+                let there = members_below(dir);
+                for pid in new.iter().filter(|pid| !there.contains(pid)) {
+                    file::write(&dir.join("cgroup.procs"), &pid.to_string()).or_else(file::gone_is_fine)?;
+                }
             }
             moved.extend(new);
         }

@@ -29,7 +29,7 @@ async fn a_full_disk_is_told_once_and_recovered_from() {
     }
     let mut command = Command::new("unshare");
     command.args(namespaces).args(["sh", "-c", &script]).env("WATT_TEST_DIR", dir.path());
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let output = crate::beside::now(move || command.output().unwrap()).await.unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("1 passed"), "{said}");
 }

@@ -1,0 +1,153 @@
+//! Limits on cgroups that are plain folders. A control file that is a pipe is a kernel that takes its time.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::mpsc,
+    thread,
+};
+
+use super::*;
+use crate::testing;
+
+/// Longer than anything takes that does not wait.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A host whose cgroups are plain folders, and in them the service `api` with the control files of `memory_high`.
+struct Folders(tempfile::TempDir);
+
+impl Folders {
+    fn new() -> Folders {
+        let root = tempfile::tempdir().unwrap();
+        let proc = root.path().join("proc/self");
+        fs::create_dir_all(&proc).unwrap();
+        fs::create_dir_all(root.path().join("cgroup")).unwrap();
+        fs::write(proc.join("mountinfo"), "1 0 0:1 / /cgroup rw - cgroup2 cgroup2 rw\n").unwrap();
+        fs::write(proc.join("cgroup"), "0::/\n").unwrap();
+        let folders = Folders(root);
+        let tree = folders.tree();
+        tree.make(&tree.worker("api", "0"), &BTreeSet::new()).unwrap();
+        for dir in [folders.service(), folders.worker()] {
+            fs::write(dir.join("cgroup.controllers"), "memory").unwrap();
+            fs::write(dir.join("memory.high"), "").unwrap();
+        }
+        folders
+    }
+
+    fn tree(&self) -> Tree {
+        Tree::create(&cgroup::Host::detect(self.0.path()).unwrap(), "shop")
+    }
+
+    fn cgroups(&self) -> Cgroups {
+        let found = doctor::Cgroups::none(Mode::Unified, String::new());
+        let tree = Some(Arc::new(self.tree()));
+        Cgroups { host: None, tree, found, pids_by_rlimit: false, totals: BTreeMap::new() }
+    }
+
+    fn service(&self) -> PathBuf {
+        self.tree().service("api").directories().next().unwrap().clone()
+    }
+
+    fn worker(&self) -> PathBuf {
+        self.service().join("0")
+    }
+
+    /// From now on nobody who sets it comes back, as while the kernel reclaims.
+    fn reclaim(dir: &Path) {
+        let file = dir.join("memory.high");
+        fs::remove_file(&file).unwrap();
+        nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    }
+}
+
+fn api(index: u16) -> WorkerId {
+    WorkerId::new(ServiceId::new("api").unwrap(), index)
+}
+
+/// `api` may have so much memory, each worker and all of them together.
+fn bounded(memory_high: u64) -> Plan {
+    let mut plan = testing::plan(&["api"]);
+    for service in plan.services.values_mut() {
+        service.limits.cgroup.memory_high = Some(memory_high);
+        service.limits_total.memory_high = Some(2 * memory_high);
+    }
+    plan
+}
+
+/// What comes of work that must not wait.
+fn at_once<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, is_done) = mpsc::channel();
+    thread::spawn(move || done.send(work()));
+    is_done.recv_timeout(PATIENCE).expect("it does not wait")
+}
+
+#[test]
+fn limits_of_all_workers_together_are_set_for_the_first_of_them_alone() {
+    let folders = Folders::new();
+    let mut cgroups = folders.cgroups();
+    let plan = bounded(1 << 20);
+    let lines = cgroups.create(&api(0), &plan).unwrap().unenforced;
+    assert_eq!(fs::read_to_string(folders.service().join("memory.high")).unwrap(), "2097152");
+    Folders::reclaim(&folders.service());
+    let (mut cgroups, second) = at_once(move || {
+        let second = cgroups.create(&api(1), &plan).unwrap().unenforced;
+        (cgroups, second)
+    });
+    assert!(lines.iter().all(|line| !line.starts_with(words::OF_TOTAL)), "{lines:?}");
+    assert!(second.iter().all(|line| !line.starts_with(words::OF_TOTAL)), "{second:?}");
+
+    // The group of all went with the last of them.
+    cgroups.forget(&api(0).service);
+    let file = folders.service().join("memory.high");
+    fs::remove_file(&file).unwrap();
+    fs::write(&file, "").unwrap();
+    cgroups.create(&api(0), &bounded(1 << 20)).unwrap();
+    assert_eq!(fs::read_to_string(&file).unwrap(), "2097152");
+}
+
+#[test]
+fn what_is_not_enforced_of_all_together_is_told_for_each_worker() {
+    let folders = Folders::new();
+    let mut cgroups = folders.cgroups();
+    fs::remove_file(folders.service().join("memory.high")).unwrap();
+    let of_total = |lines: &[String]| lines.iter().filter(|line| line.starts_with(words::OF_TOTAL)).count();
+    for index in [0, 1] {
+        assert_eq!(of_total(&cgroups.create(&api(index), &bounded(1)).unwrap().unenforced), 1);
+    }
+    cgroups.is_set(&api(0).service, &[]);
+    assert_eq!(of_total(&cgroups.create(&api(2), &bounded(1)).unwrap().unenforced), 0);
+}
+
+#[test]
+fn nothing_is_set_on_the_loop_for_what_runs_already() {
+    let folders = Folders::new();
+    let mut cgroups = folders.cgroups();
+    Folders::reclaim(&folders.service());
+    Folders::reclaim(&folders.worker());
+    let (adopted, changed, mut cgroups) = at_once(move || {
+        let group = cgroups.standing(&api(0), &bounded(1));
+        let adopted = cgroups.adopt(&api(0).service, &bounded(1), vec![group.clone()]);
+        let changed = cgroups.change(&api(0).service, &bounded(2), vec![group]);
+        (adopted, changed, cgroups)
+    });
+    thread::spawn(|| (adopted(), changed()));
+    // While that waits, another worker starts.
+    at_once(move || drop(cgroups.create(&api(1), &bounded(2)).unwrap()));
+    let (service, worker) = (folders.service(), folders.worker());
+    let told = at_once(move || {
+        [&service, &worker, &service, &worker].map(|dir| fs::read_to_string(dir.join("memory.high")).unwrap())
+    });
+    assert_eq!(told, ["2", "1", "4", "2"]);
+}
+
+#[test]
+fn every_service_has_a_share_of_the_cpus_but_realtime_ones() {
+    let joins = |policy| {
+        let mut plan = testing::plan(&["api"]);
+        plan.services.values_mut().for_each(|service| service.scheduling.policy = policy);
+        let worker = WorkerId::new(plan.services.keys().next().unwrap().clone(), 0);
+        Levels::of(&worker, &plan).unwrap().controllers().contains(&Controller::Cpu)
+    };
+    assert!(joins(None) && joins(Some(SchedulingPolicy::Batch)));
+    assert!(!joins(Some(SchedulingPolicy::Fifo(1))) && !joins(Some(SchedulingPolicy::RoundRobin(1))));
+}
