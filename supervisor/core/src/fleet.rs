@@ -206,7 +206,7 @@ impl Fleet {
                 stops.insert(id.service.clone());
             }
             let (restored, again) = saved::restore(now, saved, passed);
-            if let Some(run) = restored.run() {
+            if let Some(run) = restored.record.last_run {
                 self.ids.skip(run);
             }
             self.move_deadline(&id, None, restored.deadline());
@@ -230,7 +230,10 @@ impl Fleet {
 
     /// What a successor has to know of a worker. Worth saving whenever [`Fleet::take_changed`] names it.
     pub fn save(&self, now: Instant, worker: &WorkerId) -> Option<Saved> {
-        Some(saved::save(now, self.worker(worker)?, self.stops.contains_key(&worker.service)))
+        let Self { stops, leaving, .. } = self;
+        // A service that leaves is stopped for that, as long as it does.
+        let stop_pending = stops.contains_key(&worker.service) && !leaving.contains_key(&worker.service);
+        Some(saved::save(now, self.worker(worker)?, stop_pending))
     }
 
     /// The workers whose state or record changed since the last call, in order.

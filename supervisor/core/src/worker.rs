@@ -315,6 +315,8 @@ pub struct Record {
     pub failures_in_row: u32,
     /// When it was last replaced because it stalled.
     pub recycled: Option<Recycled>,
+    /// The newest run in this place, or beside it in the attempt to replace this one. Says which plan was tried last.
+    pub last_run: Option<RunId>,
 }
 
 #[cfg(test)]

@@ -447,6 +447,7 @@ fn believe(
             recent_failures: Vec::new(),
             failures_in_row: 0,
             recycled: noted.and_then(|noted| noted.recycled),
+            last_run: Some(run),
             part: noted.map_or(Part::Stays, |noted| noted.part),
         };
         saved.insert(worker, note);

@@ -134,6 +134,8 @@ pub(crate) struct WorkerNote {
     #[serde(default)]
     recycled: Option<RecycledNote>,
     #[serde(default)]
+    last_run: Option<u64>,
+    #[serde(default)]
     part: PartNote,
 }
 
@@ -223,6 +225,7 @@ impl WorkerNote {
             recycled: saved
                 .recycled
                 .map(|(ago, in_row)| RecycledNote { at_up_ms: before(now_ms, ago), in_row }),
+            last_run: saved.last_run.map(|run| run.0),
             part: saved.part.into(),
         }
     }
@@ -238,6 +241,7 @@ impl WorkerNote {
             recent_failures: self.failures_at_up_ms.into_iter().map(|at| since(now_ms, at)).collect(),
             failures_in_row: self.failures_in_row,
             recycled: self.recycled.map(|note| (since(now_ms, note.at_up_ms), note.in_row)),
+            last_run: self.last_run.map(RunId),
             part: self.part.into(),
         }
     }
@@ -391,6 +395,7 @@ mod tests {
                 recent_failures: vec![ago],
                 failures_in_row: 2,
                 recycled: Some((ago, NonZeroU32::MIN)),
+                last_run: Some(RunId(9)),
                 part: Part::Outdated,
             };
             let note = WorkerNote::new(&saved(state, seconds(1)), Times::default(), Uptime(1_000_000));

@@ -73,20 +73,7 @@ impl Fleet {
                 self.tell(now, id, Input::Event(Event::Start), effects);
             }
         }
-        for (service, last) in renewal {
-            for id in self.places(service) {
-                let Some(worker) = self.workers.get(&id) else { continue };
-                let is_of_old_plan = worker.run().is_some_and(|run| run <= *last);
-                match (worker.part, &worker.state) {
-                    (Part::Stays, State::Ready { .. }) if is_of_old_plan => self.set_part(&id, Part::Due),
-                    (Part::Replaces, _) if is_of_old_plan => self.set_part(&id, Part::Leaves),
-                    (Part::Stays, State::Starting { .. }) if is_of_old_plan => {
-                        self.tell(now, &id, Input::Event(Event::Restart), effects);
-                    }
-                    _ => {}
-                }
-            }
-        }
+        self.renew(now, renewal, effects);
         self.settle(now, effects);
     }
 
@@ -190,12 +177,20 @@ impl Fleet {
         wanted.peek().is_none() || wanted.any(|wanted| wanted == Wanted::Up)
     }
 
-    /// Marks what is to be replaced. One that has no run, or whose run does not serve yet, is tried with the new plan at once.
+    /// Marks what is to be replaced. One that has no run, or whose run does not serve yet, is tried with the new plan at once. What was
+    /// marked, or tried with the new plan, before stays as it is, so that a successor can do it once more.
     fn renew(&mut self, now: Instant, renewal: &Renewal, effects: &mut FleetEffects) {
         for (service, last) in renewal {
             for id in self.places(service) {
                 let Some(worker) = self.workers.get(&id) else { continue };
-                let is_old = worker.run().is_none_or(|run| run <= *last);
+                let newest = match worker.part {
+                    // Its own run is old, and whether the new plan was tried is what counts.
+                    Part::Outdated => worker.record.last_run,
+                    Part::Stays | Part::Due | Part::Replaces | Part::Returns | Part::Leaves => {
+                        worker.run().or(worker.record.last_run)
+                    }
+                };
+                let is_old = newest.is_none_or(|run| run <= *last);
                 match (worker.part, &worker.state) {
                     _ if !is_old || worker.wanted == Wanted::Down => {}
                     (Part::Leaves, _) => {}

@@ -30,10 +30,10 @@ impl Fleet {
         }
         let State::Ready { run: current, since } = self.worker(id)?.state else { return None };
         let workers = || self.workers_of(&id.service).map(|(_, worker)| worker);
-        // Where workers are being replaced already, this one has its turn.
-        let is_settled = |worker: &Worker| {
-            matches!(worker.state, State::Ready { .. }) && matches!(worker.part, Part::Stays | Part::Outdated)
-        };
+        // Where workers are being replaced already, this one has its turn. Where that was given up, a new one did not get ready, and
+        // would not now: a worker that stalls is better than none.
+        let is_settled =
+            |worker: &Worker| matches!(worker.state, State::Ready { .. }) && worker.part == Part::Stays;
         let are_ready = workers().all(is_settled);
         let last = workers().filter_map(|worker| worker.record.recycled).max_by_key(|last| last.at);
         if current == run && are_ready { next(now, since, last) } else { None }

@@ -129,7 +129,7 @@ impl Fleet {
             (Part::Returns, Progress::There | Progress::Withdrawn) => self.set_part(id, Part::Stays),
             (Part::Returns, Progress::Failed(cause)) => {
                 self.set_part(id, Part::Stays);
-                self.give_up(&id.service, cause, false);
+                self.give_up(id, cause, false);
             }
             // Replaces => (Stays): it takes over.
             (Part::Replaces, Progress::There) => self.take_over(now, id, effects),
@@ -140,7 +140,7 @@ impl Fleet {
             // Replaces => (Leaves): the old one goes on.
             (Part::Replaces, Progress::Failed(cause)) => {
                 self.set_part(id, Part::Leaves);
-                self.give_up(&id.service, cause, true);
+                self.give_up(id, cause, true);
             }
             (Part::Replaces, Progress::Withdrawn) => {
                 self.set_part(id, Part::Leaves);
@@ -193,8 +193,10 @@ impl Fleet {
         })
     }
 
-    /// A new worker failed: those that are still to be replaced go on as they are.
-    fn give_up(&mut self, service: &ServiceId, cause: ExitCause, is_replaced: bool) {
+    /// This new worker failed: those that are still to be replaced go on as they are.
+    fn give_up(&mut self, new: &WorkerId, cause: ExitCause, is_replaced: bool) {
+        let service = &new.service;
+        let tried = self.workers.get(new).and_then(|worker| worker.record.last_run);
         let due: Vec<WorkerId> = self
             .workers_of(service)
             .filter(|(_, worker)| worker.part == Part::Due)
@@ -204,6 +206,9 @@ impl Fleet {
             self.kept.insert(service.clone(), cause);
         }
         for id in due {
+            if let Some(worker) = self.workers.get_mut(&id) {
+                worker.record.last_run = tried;
+            }
             self.set_part(&id, Part::Outdated);
         }
     }

@@ -30,6 +30,8 @@ pub struct Saved {
     pub failures_in_row: u32,
     /// See `Record::recycled`: how long ago, and the how manieth in a row.
     pub recycled: Option<(Duration, NonZeroU32)>,
+    /// See `Record::last_run`.
+    pub last_run: Option<RunId>,
     /// See `Worker::part`.
     pub part: Part,
 }
@@ -97,6 +99,7 @@ pub(super) fn save(now: Instant, worker: &Worker, stop_pending: bool) -> Saved {
         recent_failures: record.recent_failures.iter().map(|at| since(*at)).collect(),
         failures_in_row: record.failures_in_row,
         recycled: record.recycled.map(|Recycled { at, in_row }| (since(at), in_row)),
+        last_run: record.last_run,
         part: worker.part,
     }
 }
@@ -107,6 +110,7 @@ pub(super) fn restore(now: Instant, saved: Saved, passed: Duration) -> (Worker, 
     let at = |left: Duration| later(now, left.saturating_sub(passed));
     let ago = |time: Duration| time.checked_add(passed).and_then(|time| now.checked_sub(time));
     let mut effects = Vec::new();
+    let last_run = saved.last_run.or(saved.state.run());
     let state = match saved.state {
         SavedState::Down => State::Down,
         SavedState::Waiting => State::Waiting,
@@ -134,6 +138,7 @@ pub(super) fn restore(now: Instant, saved: Saved, passed: Duration) -> (Worker, 
     };
     let record = Record {
         restarts: saved.restarts,
+        last_run,
         last_exit: saved.last_exit,
         recent_failures: saved.recent_failures.into_iter().filter_map(ago).collect(),
         failures_in_row: saved.failures_in_row,

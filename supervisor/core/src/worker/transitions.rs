@@ -242,6 +242,7 @@ impl Worker {
             State::Waiting => {
                 let run = context.ids.next_id();
                 effects.push(Effect::Spawn(run));
+                self.record.last_run = Some(run);
                 self.state = State::Starting { run, ready_by: None, executed: false };
             }
             // The others have a run or want none.

@@ -26,8 +26,8 @@ enum Step {
     Pass(u64),
     Deadline,
     Succeed,
-    /// Another plan, with the services of these bits changed, and only those of the next bits there.
-    Change(String, u8, u8),
+    /// Another plan, with the services of these bits changed, and only those of the next bits there; whether the daemon is killed.
+    Change(String, u8, u8, bool),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -42,7 +42,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0u64..90_000).prop_map(Step::Pass),
         4 => Just(Step::Deadline),
         1 => Just(Step::Succeed),
-        1 => (services(), any::<u8>(), 1u8..16).prop_map(|(text, changed, kept)| Step::Change(text, changed, kept)),
+        1 => (services(), any::<u8>(), 1u8..16, any::<bool>())
+            .prop_map(|(text, changed, kept, killed)| Step::Change(text, changed, kept, killed)),
     ]
 }
 
@@ -109,12 +110,12 @@ proptest! {
                 Step::Pass(ms) => world.pass(Duration::from_millis(ms)),
                 Step::Deadline => world.pass_until_deadline(),
                 Step::Succeed => world.succeed(),
-                Step::Change(text, changed, kept) => {
+                Step::Change(text, changed, kept, killed) => {
                     let changed = match selection(changed) {
                         Selection::All => NAMES.map(|name| ServiceId::new(name).unwrap()).into(),
                         Selection::Services(some) => some.into_iter().collect::<Vec<_>>(),
                     };
-                    world.change(some_of(&text, kept), &changed);
+                    world.change(some_of(&text, kept), &changed, killed);
                 }
             }
         }

@@ -9,7 +9,7 @@ use std::{
 use proptest::prelude::*;
 use watt_core::{
     WorkerId,
-    fleet::{FleetEvent, RECYCLE_APART, RECYCLE_APART_MAX, Saved},
+    fleet::{FleetEvent, RECYCLE_APART, RECYCLE_APART_MAX, Request, Saved, Selection},
     plan::Resource,
     worker::{ExitCause, Recycled, Stall, State},
 };
@@ -86,6 +86,18 @@ fn who_is_to_be_stopped_is_not_replaced() {
     script.stop("api db");
     assert!(is_ready(&script, "db/0"));
     assert_eq!(stall(&mut script, "db/0"), "");
+}
+
+/// A new one has just shown that it would not get ready.
+#[test]
+fn who_could_not_be_replaced_is_kept_although_it_stalls() {
+    let mut script = Script::up("api*2");
+    script.request(Request::Restart(Selection::All));
+    script.tell_all(&["api/0b exited 1", "api/0b emptied"]);
+    script.pass(RECYCLE_APART);
+    assert_eq!(stall(&mut script, "api/0"), "");
+    assert_eq!(stall(&mut script, "api/1"), "");
+    assert!(is_ready(&script, "api/0") && is_ready(&script, "api/1"));
 }
 
 #[test]

@@ -44,6 +44,32 @@ fn change(script: &mut Script, services: &str, leaving: &[(&str, &str)], renewed
     text(&effects)
 }
 
+/// The same change of a daemon that is killed when it has kept the plan, by its successor.
+fn change_by_successor(script: &mut Script, services: &str, renewed: &str) -> String {
+    let last = script.fleet.last_run();
+    let renewal: Renewal = renewed.split_whitespace().map(|name| (id(name), last)).collect();
+    succeed(script, services, &renewal)
+}
+
+/// Ends the daemon; the next one finds this plan, and the services that it renews.
+fn succeed(script: &mut Script, services: &str, renewal: &Renewal) -> String {
+    let last = script.fleet.last_run();
+    let saved = saved(script);
+    let noted: BTreeSet<WorkerId> = saved.keys().cloned().collect();
+    script.fleet = Fleet::new(&Arc::new(plan(services)), watt_core::RunId(1), 1);
+    script.fleet.skip_runs(last);
+    script.fleet.adopt(script.now, saved, Duration::ZERO, &mut Vec::new());
+    let unnoted = script.fleet.workers().map(|(id, _)| id).filter(|id| !noted.contains(id)).collect();
+    let mut effects = Vec::new();
+    script.fleet.go_on(script.now, BTreeMap::new(), renewal, &unnoted, &mut effects);
+    text(&effects)
+}
+
+fn saved(script: &Script) -> BTreeMap<WorkerId, Saved> {
+    let ids: Vec<WorkerId> = script.fleet.workers().map(|(id, _)| id).collect();
+    ids.into_iter().map(|id| (id.clone(), script.fleet.save(script.now, &id).unwrap())).collect()
+}
+
 #[test]
 fn a_new_worker_is_ready_before_the_old_one_is_drained() {
     let mut script = Script::up("api*2");
@@ -171,12 +197,7 @@ fn a_successor_goes_on_with_a_renewal_wherever_it_was() {
         let mut script = Script::up("api*2");
         script.request(Request::Restart(ALL));
         script.tell_all(&told[..count]);
-        let ids: Vec<WorkerId> = script.fleet.workers().map(|(id, _)| id).collect();
-        let saved: BTreeMap<WorkerId, Saved> =
-            ids.into_iter().map(|id| (id.clone(), script.fleet.save(script.now, &id).unwrap())).collect();
-        script.fleet = Fleet::new(&Arc::new(plan("api*2")), watt_core::RunId(1), 1);
-        script.fleet.adopt(script.now, saved, Duration::ZERO, &mut Vec::new());
-        script.fleet.go_on(script.now, BTreeMap::new(), &Renewal::new(), &BTreeSet::new(), &mut Vec::new());
+        succeed(&mut script, "api*2", &Renewal::new());
         script.tell_all(&told[count..]);
         script.tell_all(&["api/1 drained", "api/1 exited 0", "api/1 emptied"]);
         assert_eq!(places(&script), "api/0b api/1b", "after {count}");
@@ -188,9 +209,7 @@ fn a_successor_goes_on_with_a_renewal_wherever_it_was() {
 fn a_successor_that_finds_the_new_plan_alone_does_what_it_asks_for() {
     let script = Script::up("api*2; old; same");
     let last = script.fleet.last_run();
-    let ids: Vec<WorkerId> = script.fleet.workers().map(|(id, _)| id).collect();
-    let saved: BTreeMap<WorkerId, Saved> =
-        ids.into_iter().map(|id| (id.clone(), script.fleet.save(script.now, &id).unwrap())).collect();
+    let saved = saved(&script);
     let mut fleet = Fleet::new(&Arc::new(plan("api*3; new; old; same*1")), watt_core::RunId(1), 1);
     let known: BTreeSet<WorkerId> = saved.keys().cloned().collect();
     let mut effects = Vec::new();
@@ -199,6 +218,57 @@ fn a_successor_that_finds_the_new_plan_alone_does_what_it_asks_for() {
     let leaving = BTreeMap::from([(id("old"), Leaving::default())]);
     fleet.go_on(script.now, leaving, &[(id("api"), last)].into(), &unnoted, &mut effects);
     assert_eq!(text(&effects), "spawn api/0b, spawn api/2, spawn new/0, drain old/0");
+}
+
+/// Whatever a worker was about to be by the plan before, it is of the new one.
+#[test]
+fn a_successor_that_finds_the_new_plan_alone_lets_nobody_be_of_the_one_before() {
+    let check = |before: fn(&mut Script), expected: &str| {
+        for by in [
+            |script: &mut Script| change(script, "api*2", &[], "api"),
+            |script: &mut Script| change_by_successor(script, "api*2", "api"),
+        ] {
+            let mut script = Script::up("api*2");
+            before(&mut script);
+            assert_eq!(by(&mut script), expected);
+        }
+    };
+    fn alone(script: &mut Script) {
+        script.fleet.set_alone(&id("api"), true);
+        script.request(Request::Restart(ALL));
+    }
+    fn returns(script: &mut Script) {
+        alone(script);
+        script.tell_all(&["api/0 drained", "api/0 exited 0", "api/0 emptied", "api/0 executed"]);
+    }
+    fn replaces(script: &mut Script) {
+        script.request(Request::Restart(ALL));
+        script.tell("api/0b executed");
+    }
+    fn outdated(script: &mut Script) {
+        script.request(Request::Restart(ALL));
+        script.tell_all(&["api/0b exited 1", "api/0b emptied"]);
+    }
+    fn waits_to_be_tried_again(script: &mut Script) {
+        script.tell_all(&["api/0 exited 1", "api/0 emptied"]);
+    }
+    check(|_| {}, "spawn api/0b");
+    check(alone, "");
+    check(returns, "signal api/0");
+    check(replaces, "signal api/0b");
+    check(outdated, "spawn api/0b");
+    check(waits_to_be_tried_again, "spawn api/0, spawn api/1b");
+}
+
+#[test]
+fn a_plan_that_was_tried_in_vain_is_not_tried_again_by_each_successor() {
+    let mut script = Script::up("api*2");
+    let renewal: Renewal = [(id("api"), script.fleet.last_run())].into();
+    assert_eq!(change(&mut script, "api*2", &[], "api"), "spawn api/0b");
+    script.tell_all(&["api/0b exited 1", "api/0b emptied"]);
+    assert_eq!(succeed(&mut script, "api*2", &renewal), "");
+    assert_eq!(succeed(&mut script, "api*2", &renewal), "");
+    assert_eq!(places(&script), "api/0 api/1");
 }
 
 #[test]
@@ -250,6 +320,39 @@ fn a_service_that_comes_back_while_it_goes_gets_a_new_worker() {
     assert_eq!(change(&mut script, "api", &[], ""), "spawn api/0b");
     script.tell_all(&["api/0 drained", "api/0 exited 0", "api/0 emptied"]);
     assert_eq!(places(&script), "api/0b");
+}
+
+#[test]
+fn two_that_cannot_run_at_a_time_do_not_when_their_service_comes_back() {
+    let mut script = Script::up("api");
+    script.fleet.set_alone(&id("api"), true);
+    assert_eq!(change(&mut script, "api", &[("api", "")], ""), "drain api/0");
+    assert_eq!(change(&mut script, "api", &[], ""), "");
+    assert_eq!(
+        script.tell_all(&["api/0 drained", "api/0 exited 0"]),
+        "signal api/0, terminate-rest api/0, release api/0"
+    );
+    assert_eq!(script.tell("api/0 emptied"), "spawn api/0");
+}
+
+#[test]
+fn a_service_that_comes_back_is_not_stopped_for_that_it_had_to_go() {
+    let services = "db; api: db=ready";
+    let comes_back: [fn(&mut Script) -> String; 2] = [
+        |script| change(script, "db; api: db=ready", &[], ""),
+        |script| succeed(script, "db; api: db=ready", &Renewal::new()),
+    ];
+    for comes_back in comes_back {
+        let mut script = Script::up(services);
+        assert_eq!(change(&mut script, services, &[("api", ""), ("db", "")], ""), "drain api/0", "then db");
+        assert_eq!(comes_back(&mut script), "spawn api/0b");
+        let told = script.tell_all(&["api/0 drained", "api/0 exited 0", "api/0 emptied"]);
+        assert_eq!(told, "signal api/0, terminate-rest api/0, release api/0");
+        // A moment without anybody that needs it.
+        let told = script.tell_all(&["api/0b exited 1", "api/0b emptied"]);
+        assert_eq!(told, "terminate-rest api/0b, release api/0b");
+        assert!(matches!(script.state("db/0"), State::Ready { .. }));
+    }
 }
 
 #[test]

@@ -163,21 +163,27 @@ impl World {
             // Its successor is told of a shutdown by the request itself.
             return;
         }
+        self.take_over();
+    }
+
+    /// What a successor does, with the plan and what was noted of the workers.
+    fn take_over(&mut self) {
         let ids: Vec<WorkerId> = self.fleet.workers().map(|(id, _)| id).collect();
         let saved = ids.iter().map(|id| (id.clone(), self.fleet.save(self.now, id).unwrap())).collect();
         self.fleet = Fleet::new(&Arc::new(self.plan.clone()), RunId(1), 43);
+        // A number that was given out and whose run has gone is known from a note of its own in the real one.
+        if let Some(last) = self.gone.last().max(self.runs.keys().last()) {
+            self.fleet.skip_runs(*last);
+        }
         let mut effects = Vec::new();
         self.fleet.adopt(self.now, saved, Duration::ZERO, &mut effects);
         let leaving = self.leaving.clone();
-        self.fleet.go_on(self.now, leaving, &self.renewal, &BTreeSet::new(), &mut effects);
+        let unnoted = self.fleet.workers().map(|(id, _)| id).filter(|id| !ids.contains(id)).collect();
+        self.fleet.go_on(self.now, leaving, &self.renewal, &unnoted, &mut effects);
         // What the predecessor had asked for is there.
         let (known, new): (Vec<_>, Vec<_>) = (effects.into_iter())
             .partition(|(_, effect)| matches!(effect, Effect::Spawn(run) if self.runs.contains_key(run)));
         self.perform(new);
-        // A number that was given out and whose run has gone is known from the list of runs in the real one.
-        if let Some(last) = self.gone.last().max(self.runs.keys().last()) {
-            self.fleet.skip_runs(*last);
-        }
         for (_, effect) in known {
             if let Effect::Spawn(run) = effect {
                 self.apply(run, Event::Requested(run));
@@ -196,8 +202,9 @@ impl World {
         self.conclude(&before, effects, is_request, is_tick);
     }
 
-    /// Takes another plan, in which these services are changed, and what the present one has more leaves.
-    pub(crate) fn change(&mut self, plan: Plan, changed: &[ServiceId]) {
+    /// Takes another plan, in which these services are changed, and what the present one has more leaves. The daemon may be killed when it
+    /// has kept the plan, and its successor then comes to the same.
+    pub(crate) fn change(&mut self, plan: Plan, changed: &[ServiceId], is_killed: bool) {
         if self.shutdown {
             return;
         }
@@ -205,7 +212,8 @@ impl World {
             self.fleet.workers().map(|(id, worker)| (id, worker.clone())).collect();
         let last = self.fleet.last_run();
         let changed = changed.iter().filter(|id| plan.services.contains_key(*id));
-        self.renewal.extend(changed.map(|id| (id.clone(), last)));
+        let changed: Renewal = changed.map(|id| (id.clone(), last)).collect();
+        self.renewal.extend(changed.clone());
         let (after, added): (BTreeSet<ServiceId>, BTreeSet<ServiceId>) =
             plan.services.keys().cloned().partition(|id| self.plan.services.contains_key(id));
         self.leaving.retain(|id, _| !plan.services.contains_key(id));
@@ -223,15 +231,19 @@ impl World {
             leaving.after.retain(|id| union.services.contains_key(id));
         }
         self.plan = union;
-        let mut effects = Vec::new();
-        let (plan, leaving) = (Arc::new(self.plan.clone()), self.leaving.clone());
-        self.fleet.change(self.now, &plan, leaving, &self.renewal, &mut effects);
-        self.conclude(&before, effects, true, false);
+        self.renewal.retain(|id, _| self.plan.services.contains_key(id));
+        if is_killed {
+            self.take_over();
+        } else {
+            let mut effects = Vec::new();
+            let (plan, leaving) = (Arc::new(self.plan.clone()), self.leaving.clone());
+            self.fleet.change(self.now, &plan, leaving, &changed, &mut effects);
+            self.conclude(&before, effects, true, false);
+        }
         for (id, worker) in self.fleet.workers() {
-            let is_old =
-                self.renewal.get(&id.service).zip(worker.run()).is_some_and(|(last, run)| run <= *last);
-            let stays = worker.part == Part::Stays && matches!(worker.state, State::Ready { .. });
-            assert!(!(is_old && stays), "{id} would stay as it is: {worker:?}");
+            let Some(last) = changed.get(&id.service) else { continue };
+            let is_old = worker.run().or(worker.record.last_run).is_some_and(|run| run <= *last);
+            assert!(!(is_old && would_stay(worker)), "{id} would stay as it is: {worker:?}");
         }
     }
 
@@ -408,6 +420,20 @@ impl World {
         }
         assert!(self.runs.is_empty(), "left behind: {:?}", self.runs);
         assert_eq!(self.fleet.deadline(), None);
+    }
+}
+
+/// Whether nothing makes this worker one of another plan.
+fn would_stay(worker: &Worker) -> bool {
+    match worker.state {
+        State::Ready { .. } => matches!(worker.part, Part::Stays | Part::Outdated),
+        State::Draining { then, .. } | State::Stopping { then, .. } => {
+            !matches!(then, AfterStop::Restart | AfterStop::Down)
+        }
+        State::Starting { .. } | State::Backoff { .. } | State::Failed { .. } | State::Completed { .. } => {
+            worker.part != Part::Leaves
+        }
+        State::Down | State::Waiting => false,
     }
 }
 

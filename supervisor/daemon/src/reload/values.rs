@@ -5,13 +5,18 @@
 
 use std::collections::BTreeMap;
 
-use watt_core::{ServiceId, plan::Secret};
+use watt_core::{
+    ServiceId,
+    plan::Secret,
+    worker::{Part, State, Worker},
+};
 use watt_os::cgroup::Group;
 
 use super::{Asked, News, Stage, UnderWay, prepare::Prepared};
 use crate::{
     app::App,
     containment::Containment,
+    runs::Run,
     secrets::{self, Context},
 };
 
@@ -105,13 +110,22 @@ impl App {
         }
     }
 
-    /// Notes the services whose runs have other values than these.
+    /// Notes the services whose runs have other values than these. A run that goes in any case, or is to, does not count: with what it
+    /// has, those that have taken its place would be replaced once more.
     pub(super) fn note_rotated(&self, prepared: &mut Prepared, values: &BTreeMap<ServiceId, u64>) {
         for (id, digest) in values {
-            let mut runs = self.runs.values().filter(|run| run.worker.service == *id);
+            let stays = |run: &&Run| self.fleet.worker(&run.worker).is_some_and(stays);
+            let mut runs =
+                self.runs.values().map(AsRef::as_ref).filter(|run| run.worker.service == *id).filter(stays);
             if runs.any(|run| run.secrets != Some(*digest)) {
                 prepared.rotated.insert(id.clone());
             }
         }
     }
+}
+
+/// Whether a worker's run is neither on its way out nor about to be replaced.
+fn stays(worker: &Worker) -> bool {
+    matches!(worker.state, State::Starting { .. } | State::Ready { .. })
+        && !matches!(worker.part, Part::Leaves | Part::Due)
 }
