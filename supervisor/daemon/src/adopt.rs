@@ -20,7 +20,7 @@ use watt_core::{
     worker::{Effect, Event, ExecFailure, ExitCause, Part, State, Wanted},
 };
 use watt_os::descendants::{Environment, Marks};
-use watt_spawner::protocol::{self, Stage};
+use watt_spawner::protocol::Stage;
 
 use crate::{
     app::{self, App, Ending, LAST_RUN, PROXY, SHUTDOWN, STARTED, Serving, Signals},
@@ -79,6 +79,7 @@ impl App {
             fleet: Fleet::new(&plan, RunId(1), fastrand::u64(..)),
             threads,
             gateway: gateway_address,
+            gateway_inodes: BTreeSet::new(),
             resolvers: snapshot::resolvers(&fs::read_to_string("/etc/resolv.conf").unwrap_or_default()),
             started_at_ms: held.started_at_ms,
             daemon_restarts: held.daemon_restarts,
@@ -143,7 +144,7 @@ impl App {
         self.give_gateway(self.in_force.gateway, gateway);
         self.proxy_link.add_listener("mesh.sock".to_owned(), ListenerKind::MeshHost, mesh);
         if let Some(listener) = mesh_host {
-            self.proxy_link.add_listener("mesh/host".to_owned(), ListenerKind::MeshHost, listener);
+            self.proxy_link.add_listener(proxy::MESH_HOST.to_owned(), ListenerKind::MeshHost, listener);
         }
     }
 
@@ -180,8 +181,6 @@ impl App {
         for (name, (_, socket)) in held.listeners {
             if is_of_worker(&name) {
                 self.adopt_bound(name, socket);
-            } else if self.is_old_gateway(&name) {
-                self.link.request(protocol::Request::Unlisten { name }, Vec::new());
             }
         }
 

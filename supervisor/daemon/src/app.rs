@@ -6,7 +6,7 @@
 //! thousand services that start at once cost one snapshot and not a thousand.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     io,
     net::{Ipv4Addr, SocketAddr},
     os::fd::OwnedFd,
@@ -86,7 +86,10 @@ pub(crate) struct App {
     pub(crate) accounts: Accounts,
     pub(crate) cgroups: Cgroups,
     pub(crate) threads: usize,
+    /// Where clients come in.
     pub(crate) gateway: Option<SocketAddr>,
+    /// By these sockets, and those that it had before.
+    pub(crate) gateway_inodes: BTreeSet<u64>,
     /// Where names lead on the host's network.
     pub(crate) mesh_host: Option<Ipv4Addr>,
     pub(crate) warnings: Vec<String>,

@@ -31,13 +31,18 @@ impl std::fmt::Display for Holder {
     }
 }
 
+/// The inodes of the sockets that listen where `address` would have to be bound.
+pub(crate) fn listeners(address: SocketAddr) -> Vec<u64> {
+    let tables =
+        ["/proc/net/tcp", "/proc/net/tcp6"].into_iter().filter_map(|table| fs::read_to_string(table).ok());
+    tables
+        .flat_map(|table| table.lines().filter_map(|line| listener(line, address)).collect::<Vec<_>>())
+        .collect()
+}
+
 /// Finds the process that listens where `address` would have to be bound.
 pub(crate) fn of_port(address: SocketAddr) -> Holder {
-    let inodes: Vec<u64> = ["/proc/net/tcp", "/proc/net/tcp6"]
-        .iter()
-        .filter_map(|table| fs::read_to_string(table).ok())
-        .flat_map(|table| table.lines().filter_map(|line| listener(line, address)).collect::<Vec<_>>())
-        .collect();
+    let inodes = listeners(address);
     if inodes.is_empty() {
         return Holder::Nobody;
     }

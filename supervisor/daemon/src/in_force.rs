@@ -179,14 +179,6 @@ impl InForce {
         self.renewal.remove(service);
     }
 
-    /// The name of one of the gateway's listeners at the spawner.
-    pub(crate) fn gateway_listener(generation: u64, thread: usize) -> String {
-        match generation {
-            0 => format!("gateway/{thread}"),
-            _ => format!("gateway/{generation}/{thread}"),
-        }
-    }
-
     /// Tells configuration files apart. What else goes into a plan may be secret, and is left out.
     pub(crate) fn digest(&self) -> String {
         format!("{:016x}", addresses::fnv1a(self.sources.text.as_bytes()))

@@ -24,6 +24,7 @@ mod app;
 mod beside;
 mod cgroups;
 mod containment;
+mod gateway;
 mod holder;
 mod host_probe;
 mod in_force;

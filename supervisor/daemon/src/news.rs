@@ -26,6 +26,7 @@ use crate::{
     adopt::is_of_worker,
     app::{App, Ending, PROXY},
     events::happenings,
+    gateway,
     launch::{Accepts, listener_name},
     listening::{Listening, Network, Owner},
     logs, oom, proxy,
@@ -65,7 +66,7 @@ impl App {
             }
             Message::Exited { run, exit } => self.exited(run, exit),
             Message::Listener { name, address } => {
-                if name.starts_with("gateway/") {
+                if gateway::is_name(&name) {
                     if let Some(descriptor) = descriptors.into_iter().next() {
                         self.reload_bound(&name, Ok((address, descriptor)));
                     }

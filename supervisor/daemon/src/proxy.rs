@@ -20,6 +20,9 @@ pub(crate) const FIRST_RUN: u64 = 1 << 62;
 /// The listener it takes the daemon's connection from, by its name at the spawner.
 pub(crate) const LISTENER: &str = "proxy.sock";
 
+/// Where names lead on the host's network, by its name at the spawner and at the proxy.
+pub(crate) const MESH_HOST: &str = "mesh/host";
+
 /// Our own program, kept as a descriptor by the spawner.
 pub(crate) const PROGRAM: &str = "program";
 

@@ -25,7 +25,7 @@ use std::{
 };
 
 use watt_api::control::{Reload, Reloaded};
-use watt_core::{ServiceId, diff::Field, worker::ExecFailure};
+use watt_core::{ServiceId, worker::ExecFailure};
 use watt_spawner::protocol::{Address, Request};
 
 use self::prepare::{Input, Prepared};
@@ -34,9 +34,8 @@ use crate::{
     beside,
     control::{Refusal, Reply},
     events::happenings,
-    in_force::InForce,
+    gateway,
     operate::answer,
-    start,
 };
 
 /// Somebody who asks for a reload.
@@ -133,6 +132,8 @@ impl App {
             accounts: self.accounts.clone(),
             places: self.places.clone(),
             host: self.host.clone(),
+            gateway: self.gateway,
+            gateway_inodes: self.gateway_inodes.clone(),
         };
         let sender = self.senders.reload.clone();
         tokio::spawn(async move {
@@ -187,7 +188,8 @@ impl App {
             return self.next_reload();
         }
         match &prepared.plan.server {
-            Some(server) if prepared.diff.app.contains(&Field::Server) => {
+            // It may be where it is wanted already, when that is said in another way.
+            Some(server) if !self.gateway.is_some_and(|bound| gateway::is_at(server, bound)) => {
                 let gateway = Gateway {
                     generation: self.in_force.gateway + 1,
                     address: SocketAddr::new(server.hostname, server.port),
@@ -203,8 +205,8 @@ impl App {
 
     /// Asks for the next of the gateway's listeners.
     fn bind_next(&mut self, gateway: &Gateway) {
-        let name = InForce::gateway_listener(gateway.generation, gateway.bound.len());
-        let address = Address::Tcp { address: gateway.address, reuse_port: self.threads > 1 };
+        let name = gateway::name(gateway.generation, gateway.bound.len());
+        let address = Address::Tcp { address: gateway.address, reuse_port: true };
         self.link.request(Request::Listen { name, address }, Vec::new());
     }
 
@@ -213,7 +215,7 @@ impl App {
         let Some(UnderWay { stage: Stage::Binding(_, gateway), .. }) = &self.reloads.under_way else {
             return false;
         };
-        if name != InForce::gateway_listener(gateway.generation, gateway.bound.len()) {
+        if name != gateway::name(gateway.generation, gateway.bound.len()) {
             return false;
         }
         let Some(UnderWay { asked, stage: Stage::Binding(prepared, mut gateway) }) =
@@ -223,7 +225,7 @@ impl App {
         };
         match bound {
             Err(errno) => {
-                let error = start::refused(gateway.address, &std::io::Error::from_raw_os_error(errno));
+                let error = gateway::refused(gateway.address, &std::io::Error::from_raw_os_error(errno));
                 self.abandon(Stage::Binding(prepared, gateway));
                 self.not_reloaded(asked, &not_started(&error));
             }
@@ -255,7 +257,7 @@ impl App {
             Stage::Values(_, groups) => self.leave_groups(groups),
             Stage::Binding(_, gateway) => {
                 for thread in 0..=gateway.bound.len() {
-                    let name = InForce::gateway_listener(gateway.generation, thread);
+                    let name = gateway::name(gateway.generation, thread);
                     self.link.request(Request::Unlisten { name }, Vec::new());
                 }
             }

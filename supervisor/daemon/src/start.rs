@@ -23,22 +23,19 @@ use crate::{
     addresses,
     cgroups::Cgroups,
     control::Roles,
-    doctor, holder, host_probe,
+    doctor, gateway, host_probe,
     in_force::{InForce, PLAN},
     launch::Host,
     life::Life,
     places::Places,
     proxy,
-    settings::{GatewayRefusal, Settings, StartError},
+    settings::{Settings, StartError},
     spawner_link::{News, SpawnerLink},
     words,
 };
 
 /// What the host allows, found out once.
 const PROBE: &str = "probe";
-
-/// The beginning of the names of the gateway's listeners.
-const GATEWAY: &str = "gateway/";
 
 /// Everything the loop begins with, besides its connection and what that holds.
 #[derive(Debug)]
@@ -141,10 +138,12 @@ pub(crate) async fn start(
     let uid = own_uid();
     places.create(uid)?;
     let app = AppName::new(&settings.app).map_err(StartError::Name)?;
-    let (in_force, plan) = configuration(settings, &app, held)?;
+    let (mut in_force, plan) = configuration(settings, &app, held)?;
     places.check(&plan)?;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
     if !held.has_predecessor() {
         remove_stale(places);
+        in_force.gateway = gateway::first_generation(plan.server.as_ref(), &held.listeners, threads);
         let program = proxy::program();
         let program =
             program.map_err(|source| StartError::Runtime { what: "open our own program", source })?;
@@ -157,7 +156,7 @@ pub(crate) async fn start(
     let roles = Roles::of_plan(&plan, uid);
     let mut warnings = roles.unknown().to_vec();
     let listeners =
-        connection.listeners(places, &plan, &roles, in_force.gateway, held, &mut warnings).await?;
+        connection.listeners(places, &plan, &roles, (in_force.gateway, threads), held, &mut warnings).await?;
     let mut probe = connection.probe(held).await?;
     if let Some(probe) = &mut probe {
         host_probe::switch_off(probe, &in_force.sources.env);
@@ -371,11 +370,10 @@ impl Connection {
         places: &Places,
         plan: &Plan,
         roles: &Roles,
-        gateway: u64,
+        (gateway, threads): (u64, usize),
         held: &Held,
         warnings: &mut Vec<String>,
     ) -> Result<Listeners, StartError> {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
         // First what most probably fails, and what the user can do something about.
         let (gateway, gateway_address) = self.gateway(plan, gateway, held, threads).await?;
         let control = self.unix("control.sock", places.control_socket(), roles.socket_mode()).await?;
@@ -392,8 +390,7 @@ impl Connection {
         bound.map(|(_, descriptor)| descriptor).map_err(|source| StartError::Listen { what, source })
     }
 
-    /// One listener for each thread, so that the kernel spreads connections over them. A service manager keeps them while the unit
-    /// is restarted, so that connections wait for the next life in place of being refused.
+    /// Those that are there and fit, and new ones for the rest. A service manager keeps them while the unit is restarted.
     async fn gateway(
         &mut self,
         plan: &Plan,
@@ -401,25 +398,29 @@ impl Connection {
         held: &Held,
         threads: usize,
     ) -> Result<(Vec<Arc<OwnedFd>>, Option<SocketAddr>), StartError> {
-        let is_kept = held.listeners.contains_key(&InForce::gateway_listener(generation, 0))
-            && (held.has_predecessor() || gateway_fits(plan, held, threads));
-        if !is_kept {
-            for name in held.listeners.keys().filter(|name| name.starts_with(GATEWAY)) {
-                self.link.request(Request::Unlisten { name: name.clone() }, Vec::new());
-            }
+        let kept =
+            plan.server.as_ref().map(|server| gateway::fitting(server, generation, &held.listeners, threads));
+        let kept = kept.unwrap_or_default();
+        for name in gateway::unwanted(&held.listeners, &kept) {
+            self.link.request(Request::Unlisten { name: name.clone() }, Vec::new());
         }
         let Some(server) = &plan.server else { return Ok((Vec::new(), None)) };
         let mut address = SocketAddr::new(server.hostname, server.port);
-        if !is_kept {
-            // With SO_REUSEPORT the kernel lets a second application of the same user share the port in silence, so
-            // it is bound once without.
-            std::net::TcpListener::bind(address).map_err(|error| refused(address, &error))?;
+        match kept.values().next() {
+            Some(bound) => address = *bound,
+            // Those that were just given back may not be closed yet.
+            None => gateway::check_free(
+                address,
+                &gateway::inodes(held.listeners.values().map(|(_, socket)| socket)),
+            )?,
         }
         let mut listeners = Vec::with_capacity(threads);
         for thread in 0..threads {
-            let name = InForce::gateway_listener(generation, thread);
-            let wanted = Address::Tcp { address, reuse_port: threads > 1 };
-            let bound = self.listen(&name, wanted).await.map_err(|error| refused(address, &error))?;
+            let name = gateway::name(generation, thread);
+            // Shared even where there is one thread, so that a reload can bind another address on the same port.
+            let wanted = Address::Tcp { address, reuse_port: true };
+            let bound =
+                self.listen(&name, wanted).await.map_err(|error| gateway::refused(address, &error))?;
             self.link.request(Request::Store { name }, Vec::new());
             if let (Address::Tcp { address: found, .. }, descriptor) = bound {
                 // Port 0 is chosen by the kernel for the first, and the others follow it.
@@ -441,7 +442,7 @@ impl Connection {
         let mut refusal = None;
         for address in addresses::of_app(&plan.name, &places.runtime) {
             let wanted = Address::Tcp { address: SocketAddr::new(address.into(), 80), reuse_port: false };
-            match self.listen("mesh/host", wanted).await {
+            match self.listen(proxy::MESH_HOST, wanted).await {
                 Ok((Address::Tcp { address: SocketAddr::V4(bound), .. }, descriptor)) => {
                     return Some((*bound.ip(), Arc::new(descriptor)));
                 }
@@ -466,33 +467,6 @@ impl Connection {
         }
         None
     }
-}
-
-/// Whether the gateway's listeners of an earlier life are those that are wanted now: all of them there, no other, and where the
-/// configuration says.
-fn gateway_fits(plan: &Plan, held: &Held, threads: usize) -> bool {
-    let Some(server) = &plan.server else { return false };
-    let mut found = held.listeners.iter().filter(|(name, _)| name.starts_with(GATEWAY));
-    let is_wanted = |(address, _): &(Address, OwnedFd)| match address {
-        Address::Tcp { address, reuse_port } => {
-            address.ip() == server.hostname
-                && (server.port == 0 || address.port() == server.port)
-                && *reuse_port == (threads > 1)
-        }
-        Address::Unix { .. } | Address::UnixDatagram { .. } => false,
-    };
-    let all = (0..threads).all(|thread| held.listeners.contains_key(&InForce::gateway_listener(0, thread)));
-    all && found.clone().count() == threads && found.all(|(_, listener)| is_wanted(listener))
-}
-
-/// Why the gateway's address cannot be bound.
-pub(crate) fn refused(address: SocketAddr, error: &io::Error) -> StartError {
-    let reason = match error.kind() {
-        io::ErrorKind::AddrInUse => GatewayRefusal::Taken(holder::of_port(address)),
-        io::ErrorKind::PermissionDenied => GatewayRefusal::Denied(error.to_string()),
-        _ => GatewayRefusal::Other(error.to_string()),
-    };
-    StartError::Gateway { address, reason }
 }
 
 /// What a message was to the list.

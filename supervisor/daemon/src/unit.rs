@@ -20,7 +20,7 @@ use watt_spawner::protocol::Request;
 
 use crate::{
     app::{App, Ending},
-    in_force::InForce,
+    gateway,
     words::counted,
 };
 
@@ -107,7 +107,7 @@ impl App {
     pub(crate) fn tell_stopping(&mut self) {
         if self.unit.managed {
             (0..self.threads).for_each(|thread| {
-                self.proxy_link.remove_listener(&InForce::gateway_listener(self.in_force.gateway, thread))
+                self.proxy_link.remove_listener(&gateway::name(self.in_force.gateway, thread))
             });
         }
         self.notify("STOPPING=1".to_owned());

@@ -195,6 +195,108 @@ fn connections_wait_while_the_unit_is_restarted() {
     });
 }
 
+/// Knocks at an address where nobody is at the moment, and says later what came of it.
+fn knock(address: &str) -> std::thread::JoinHandle<std::io::Result<(u16, String)>> {
+    let address = address.to_owned();
+    std::thread::spawn(move || get(&address, "/"))
+}
+
+#[track_caller]
+fn answered(knock: std::thread::JoinHandle<std::io::Result<(u16, String)>>) {
+    let answer = knock.join().expect("a thread");
+    assert!(answer.as_ref().is_ok_and(|(status, _)| *status == 200), "{answer:?}");
+}
+
+/// Where each of the stored sockets is bound, once.
+fn stored_at(manager: &Manager) -> Vec<String> {
+    let address = |socket| socket2::SockRef::from(socket).local_addr().expect("it is bound").as_socket();
+    let all = manager.store.values().map(|socket| address(socket).expect("of TCP").to_string());
+    all.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+}
+
+/// What a reload bound is in the manager's keeping in place of what was there before, and the next life finds it by its address.
+#[test]
+fn connections_wait_for_a_restart_after_a_reload_that_moved_the_gateway() {
+    for_each_user(|user| {
+        let app = app(&WEB.replace("{ port: 0 }", "{ hostname: 127.0.0.1, port: 0 }"), user);
+        let mut manager = Manager::new(&app);
+        let mut child = manager.start(&app, &[], &[]);
+        manager.heard("READY=1", is_ready);
+        assert_eq!(stored_at(&manager), [app.gateway()]);
+        let stored = manager.store.len();
+
+        // Another address, then others on the same port: each overlaps with the one before it.
+        app.write("watt.yaml", &WEB.replace("{ port: 0 }", "{ hostname: 127.0.0.2, port: 0 }"));
+        app.ok(&["reload", "--wait"]);
+        let address = app.gateway();
+        let port = address.strip_prefix("127.0.0.2:").expect("it has moved").to_owned();
+        for hostname in ["0.0.0.0", "127.0.0.3", "0.0.0.0", "127.0.0.2"] {
+            let server = format!("{{ hostname: {hostname}, port: {port} }}");
+            app.write("watt.yaml", &WEB.replace("{ port: 0 }", &server));
+            app.ok(&["reload", "--wait"]);
+            assert_eq!(app.gateway(), format!("{hostname}:{port}"));
+        }
+        wait("what is stored is what is wanted", || {
+            manager.listen();
+            match (stored_at(&manager), manager.store.len()) {
+                (at, count) if at == [address.as_str()] && count == stored => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        });
+
+        for signal in ["KILL", "TERM"] {
+            kill(signal, child.id());
+            ended(&mut child);
+            let waits = knock(&address);
+            manager.rest();
+            child = manager.start(&app, &[], &[]);
+            manager.heard("READY=1", is_ready);
+            answered(waits);
+            assert_eq!(app.gateway(), address);
+        }
+
+        // Another hostname on the same port, between two lives: nothing of the old one is in the way, and nothing stays stored.
+        kill("TERM", child.id());
+        ended(&mut child);
+        app.write(
+            "watt.yaml",
+            &WEB.replace("{ port: 0 }", &format!("{{ hostname: 127.0.0.1, port: {port} }}")),
+        );
+        manager.rest();
+        child = manager.start(&app, &[], &[]);
+        manager.heard("READY=1", is_ready);
+        let address = format!("127.0.0.1:{port}");
+        answered(knock(&address));
+        manager.listen();
+        assert_eq!((stored_at(&manager), manager.store.len()), (vec![address], stored));
+        kill("TERM", child.id());
+        ended(&mut child);
+    });
+}
+
+/// Somebody else on the port is still one too many, whoever else is there.
+#[test]
+fn a_reload_does_not_share_the_port_with_a_stranger() {
+    let text = |hostname: &str, port: &str| {
+        WEB.replace("{ port: 0 }", &format!("{{ hostname: {hostname}, port: {port} }}"))
+    };
+    let app = app(&text("127.0.0.1", "0"), User::Ordinary);
+    app.up();
+    let address = app.gateway();
+    let (_, port) = address.rsplit_once(':').expect("a port");
+    let stranger = std::net::TcpListener::bind(format!("127.0.0.2:{port}")).expect("it is free");
+    for hostname in ["127.0.0.2", "0.0.0.0"] {
+        app.write("watt.yaml", &text(hostname, port));
+        let refused = app.run(&["reload"]);
+        assert_eq!(refused.status.code(), Some(7), "{hostname}: {}", watt_tests::printed(&refused));
+    }
+    assert_eq!(app.get("/").0, 200);
+    drop(stranger);
+    app.ok(&["reload", "--wait"]);
+    assert_eq!(app.gateway(), format!("0.0.0.0:{port}"));
+    app.down();
+}
+
 #[test]
 fn a_daemon_that_stands_still_is_replaced_and_costs_no_request() {
     let app = app(WEB, User::Ordinary);

@@ -21,6 +21,7 @@ use crate::{
     control::Roles,
     doctor,
     events::happenings,
+    gateway,
     in_force::{InForce, Left, PLAN},
     logs,
     operate::{Answer, Operation, answer},
@@ -28,6 +29,9 @@ use crate::{
     start::{self, OF_APPLICATION},
     status,
 };
+
+/// How many sockets of the gateway's are known as our own: those of some reloads, with one for each processor.
+const KNOWN_SOCKETS_MAX: usize = 4096;
 
 impl App {
     /// Puts a prepared configuration in force.
@@ -96,7 +100,8 @@ impl App {
 
     fn apply_to_application(&mut self, diff: &Diff, roles: Roles, generation: u64, gateway: Option<Gateway>) {
         self.write_names();
-        if diff.app.contains(&Field::Server) {
+        // The one that is there may be where the configuration wants it.
+        if gateway.is_some() || (self.plan.server.is_none() && diff.app.contains(&Field::Server)) {
             self.replace_gateway(generation, gateway);
         }
         if diff.app.contains(&Field::Logs) {
@@ -128,8 +133,13 @@ impl App {
 
     /// Has the proxy accept clients on these listeners.
     pub(crate) fn give_gateway(&mut self, generation: u64, listeners: Vec<Arc<OwnedFd>>) {
+        // Those that were given up stay known: the proxy and the service manager may have them for a moment longer. Numbers count up.
+        self.gateway_inodes.extend(gateway::inodes(listeners.iter().map(AsRef::as_ref)));
+        while self.gateway_inodes.len() > KNOWN_SOCKETS_MAX {
+            self.gateway_inodes.pop_first();
+        }
         for (index, (thread, listener)) in (0..).zip(listeners).enumerate() {
-            let name = InForce::gateway_listener(generation, index);
+            let name = gateway::name(generation, index);
             self.proxy_link.add_listener(name, ListenerKind::Gateway { thread }, listener);
         }
     }
@@ -137,25 +147,18 @@ impl App {
     /// Connections that were accepted stay; the old listeners take no more.
     fn replace_gateway(&mut self, generation: u64, gateway: Option<Gateway>) {
         for thread in 0..self.threads {
-            let name = InForce::gateway_listener(generation, thread);
+            let name = gateway::name(generation, thread);
             self.proxy_link.remove_listener(&name);
             self.link.request(Request::Unlisten { name }, Vec::new());
         }
         self.gateway = gateway.as_ref().map(|gateway| gateway.address);
         if let Some(Gateway { generation, bound, .. }) = gateway {
             for thread in 0..bound.len() {
-                let name = InForce::gateway_listener(generation, thread);
+                let name = gateway::name(generation, thread);
                 self.link.request(Request::Store { name }, Vec::new());
             }
             self.give_gateway(generation, bound);
         }
-    }
-
-    /// Whether this is a listener for clients, and none of the present ones.
-    pub(crate) fn is_old_gateway(&self, name: &str) -> bool {
-        let own = (0..self.threads).map(|thread| InForce::gateway_listener(self.in_force.gateway, thread));
-        let is_own = self.plan.server.is_some() && own.into_iter().any(|own| own == name);
-        name.starts_with("gateway/") && !is_own
     }
 
     fn change_fleet(&mut self, renewed: &BTreeSet<ServiceId>) {

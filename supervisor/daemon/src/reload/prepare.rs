@@ -1,7 +1,7 @@
 //! The first step of a reload, beside the loop: the configuration is read, checked as `wattctl config check` does, and compared with
 //! the one in force.
 
-use std::{collections::BTreeSet, net::TcpListener, sync::Arc};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
 use watt_config::{Config, Report, Sources};
 use watt_core::{
@@ -14,6 +14,7 @@ use watt_core::{
 use super::{Folder, not_started};
 use crate::{
     control::{Refusal, Roles},
+    gateway,
     in_force::InForce,
     launch::{Host, Launch, Launcher, accounts, accounts::Accounts},
     limits::Changes,
@@ -31,6 +32,9 @@ pub(super) struct Input {
     pub(super) accounts: Accounts,
     pub(super) places: Places,
     pub(super) host: Host,
+    /// Where clients come in, and the sockets that are ours.
+    pub(super) gateway: Option<SocketAddr>,
+    pub(super) gateway_inodes: BTreeSet<u64>,
 }
 
 /// A configuration that can take the place of the one in force.
@@ -61,7 +65,7 @@ impl Prepared {
 }
 
 pub(super) fn prepare(input: Input) -> Result<Box<Prepared>, Refusal> {
-    let Input { folder, in_force, plan: base, accounts, places, host } = input;
+    let Input { folder, in_force, plan: base, accounts, places, host, gateway, gateway_inodes } = input;
     let refused = |report: Report| refused(report, &folder);
     let sources = Sources::read(&in_force.sources.file, in_force.sources.env.clone()).map_err(refused)?;
     let config: Config = watt_config::parse(&sources).map_err(refused)?;
@@ -85,7 +89,12 @@ pub(super) fn prepare(input: Input) -> Result<Box<Prepared>, Refusal> {
     let old = without_leaving(&base, &in_force);
     let diff = Diff::between(&old, &plan);
     possible(&diff)?;
-    gateway(&diff, &plan)?;
+    if let Some(server) =
+        plan.server.as_ref().filter(|server| !gateway.is_some_and(|bound| gateway::is_at(server, bound)))
+    {
+        let address = SocketAddr::new(server.hostname, server.port);
+        gateway::check_free(address, &gateway_inodes).map_err(|error| not_started(&error))?;
+    }
     // With those that leave or will: they may have to be started again, as the same users, and nobody else gets their numbers.
     let mut with_leaving = plan.clone();
     for (id, service) in &base.services {
@@ -137,16 +146,6 @@ fn possible(diff: &Diff) -> Result<(), Refusal> {
             if is_one { "it" } else { "them" }
         )),
     })
-}
-
-/// With SO_REUSEPORT the kernel lets a second application of the same user share a port in silence, so it is bound once without.
-fn gateway(diff: &Diff, plan: &Plan) -> Result<(), Refusal> {
-    let Some(server) = plan.server.as_ref().filter(|_| diff.app.contains(&Field::Server)) else {
-        return Ok(());
-    };
-    let address = std::net::SocketAddr::new(server.hostname, server.port);
-    let bound = TcpListener::bind(address);
-    bound.map(drop).map_err(|error| not_started(&start::refused(address, &error)))
 }
 
 /// What the starts of services are described with.
