@@ -152,7 +152,11 @@ services:
             ("WATT_SERVICE", "talker"),
         ]);
         assert_eq!(ready.get("SYSLOG_IDENTIFIER").map(String::as_str), Some("watt"), "{ready:?}");
-        journal.entry(&[("WATT_EVENT", "app_ready"), ("PRIORITY", "6")]);
+        let ready = journal.entry(&[("WATT_EVENT", "app_ready"), ("PRIORITY", "6")]);
+        // Those of docs/systemd.md, for ever.
+        assert_eq!(ready["MESSAGE_ID"], "759129ef7757497ca0f100eb8b042f6b");
+        let started = journal.entry(&[("MESSAGE_ID", "0f79e303d3f44527bf99c0b64b5a0f18")]);
+        assert_eq!((&*started["WATT_EVENT"], &*started["WATT_STATE"]), ("worker_state", "starting"));
         app.down();
     });
 }

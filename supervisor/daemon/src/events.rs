@@ -14,7 +14,7 @@ use std::{
 };
 
 use tokio::sync::watch;
-use watt_api::control::Event;
+use watt_api::control::{Event, WorkerState};
 
 use crate::timestamp;
 
@@ -204,9 +204,26 @@ fn cut(text: &mut String) {
 
 fn log(level: Level, event: &Event) {
     let Event { kind, service, worker, run, text, .. } = event;
+    let state = event.state.map(state_name);
+    let cause = event.exit.as_ref().map(|exit| exit.cause.as_str());
     match level {
-        Level::Info => tracing::info!(kind, service, worker, run, "{text}"),
-        Level::Warn => tracing::warn!(kind, service, worker, run, "{text}"),
+        Level::Info => tracing::info!(kind, service, worker, run, state, cause, "{text}"),
+        Level::Warn => tracing::warn!(kind, service, worker, run, state, cause, "{text}"),
+    }
+}
+
+/// As an event has it in JSON.
+fn state_name(state: WorkerState) -> &'static str {
+    match state {
+        WorkerState::Ready => "ready",
+        WorkerState::Completed => "completed",
+        WorkerState::Down => "down",
+        WorkerState::Waiting => "waiting",
+        WorkerState::Starting => "starting",
+        WorkerState::Draining => "draining",
+        WorkerState::Stopping => "stopping",
+        WorkerState::Backoff => "backoff",
+        WorkerState::Failed => "failed",
     }
 }
 

@@ -3,8 +3,10 @@
 //!
 //! - `lines` sends what services write, from the thread that reads it.
 //! - `own` sends what watt's own processes say, events among them, from wherever they say it.
+//! - `message_ids` has the identifiers of the kinds of events.
 
 mod lines;
+mod message_ids;
 mod own;
 
 use std::ffi::{OsStr, OsString};

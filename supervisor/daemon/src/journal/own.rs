@@ -17,7 +17,7 @@ use tracing::{
 use tracing_subscriber::layer::{Context, Layer};
 use watt_os::systemd::journal::{Entry, Journal};
 
-use super::{Priority, Target};
+use super::{Priority, Target, message_ids};
 
 /// The journal as a layer of the log, to be shared.
 #[derive(Debug, Clone)]
@@ -93,13 +93,22 @@ impl Fields {
                 name => entry.field(&format!("WATT_{}", name.to_ascii_uppercase().replace('.', "_")), value),
             };
         }
+        if let Some(id) = self
+            .value("kind")
+            .and_then(|kind| message_ids::of(kind, self.value("state"), self.value("cause")))
+        {
+            entry.field("MESSAGE_ID", id);
+        }
         entry.field("MESSAGE", self.about() + &self.message);
+    }
+
+    fn value(&self, wanted: &str) -> Option<&str> {
+        self.others.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.as_str())
     }
 
     /// Whom the message is about, which a reader of messages alone would not see.
     fn about(&self) -> String {
-        let of = |wanted: &str| self.others.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value);
-        match (of("service"), of("worker")) {
+        match (self.value("service"), self.value("worker")) {
             (Some(service), Some(worker)) => format!("{service}/{worker}: "),
             (Some(service), None) => format!("{service}: "),
             (None, _) => String::new(),
