@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use watt_tests::{printed, repository, wattctl};
+use watt_tests::{is_root, printed, repository, wattctl};
 
 /// Runs a program that must succeed, and returns what it printed.
 fn ok(command: &mut Command) -> String {
@@ -74,6 +74,74 @@ fn it_has_what_an_operator_needs() {
         ok(Command::new("sh").arg("-n").arg(&script));
         assert_eq!(fs::metadata(&script).expect("it is there").permissions().mode() & 0o777, 0o755);
     }
+}
+
+/// Runs a shell's words where `/run`, `/var/lib` and `/etc` are empty and nobody else's, with the package's scripts in `$SCRIPTS`. `None`
+/// where nobody may make such a place.
+fn in_an_empty_system(words: &str) -> Option<String> {
+    let mut unshare = Command::new("unshare");
+    unshare.args(if is_root() { &["--mount"][..] } else { &["--user", "--map-root-user", "--mount"] });
+    if !unshare.arg("true").status().is_ok_and(|status| status.success()) {
+        return None;
+    }
+    let place = "set -e; for folder in /run /var/lib /etc; do mount -t tmpfs none $folder; done; mkdir /run/bin; PATH=/run/bin:$PATH\n";
+    let mut unshare = Command::new("unshare");
+    unshare.args(if is_root() { &["--mount"][..] } else { &["--user", "--map-root-user", "--mount"] });
+    unshare
+        .args(["sh", "-c", &format!("{place}{words}")])
+        .env("SCRIPTS", repository().join("systemd/debian"));
+    Some(ok(&mut unshare))
+}
+
+/// `one` still runs: its lock keeps a second copy away, which another installation might start.
+#[test]
+fn a_purge_leaves_the_locks_of_what_still_runs_and_the_data_of_services() {
+    let words = r#"
+        mkdir -p /run/watt/one /run/watt/two /run/watt/three /etc/watt
+        touch /run/watt/one/lock /run/watt/two/lock /run/watt/three/info.json
+        mkdir -p /var/lib/watt/one/logs /var/lib/watt/one/services/api /var/lib/watt/two/logs /var/lib/watt/two/services/api
+        touch /var/lib/watt/one/logs/api.jsonl /var/lib/watt/one/services/api/data
+        exec 9> /run/watt/one/lock
+        flock 9
+        sh "$SCRIPTS/postrm" remove 9>&-
+        find /run/watt -type f | wc -l
+        sh "$SCRIPTS/postrm" purge 9>&-
+        find /run/watt /var/lib/watt /etc/watt 2> /dev/null | sort
+        exec 9>&-
+        sh "$SCRIPTS/postrm" purge
+        ls -d /run/watt 2> /dev/null || echo nothing
+    "#;
+    let Some(printed) = in_an_empty_system(words) else { return };
+    let left = [
+        "3",
+        "/run/watt",
+        "/run/watt/one",
+        "/run/watt/one/lock",
+        "/var/lib/watt",
+        "/var/lib/watt/one",
+        "/var/lib/watt/one/services",
+        "/var/lib/watt/one/services/api",
+        "/var/lib/watt/one/services/api/data",
+        "nothing",
+    ];
+    assert_eq!(printed.lines().collect::<Vec<_>>(), left);
+}
+
+#[test]
+fn a_removal_ends_what_runs_without_a_unit_and_an_upgrade_does_not() {
+    let words = r#"
+        mkdir -p /run/watt/one /run/watt/two
+        python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("/run/watt/one/control.sock")'
+        printf '#!/bin/sh\necho "$@" >> /run/told\nexit 1\n' > /run/bin/wattctl
+        chmod +x /run/bin/wattctl
+        touch /run/told
+        sh "$SCRIPTS/prerm" upgrade
+        cat /run/told
+        sh "$SCRIPTS/prerm" remove
+        cat /run/told
+    "#;
+    let Some(printed) = in_an_empty_system(words) else { return };
+    assert_eq!(printed, "down --app one\n", "a failure of that is no failure of the removal");
 }
 
 #[test]
