@@ -1,7 +1,7 @@
 //! What operators ask for over the control socket: questions are answered at once, operations when they are done.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -22,6 +22,7 @@ use crate::{
     logs::{self, Logs},
     reload::Asked,
     status, timestamp,
+    unit::Touched,
     usage::{Figures, Subject},
     words,
 };
@@ -62,13 +63,9 @@ impl Operation {
     }
 
     /// Waits for what follows from a reload.
-    pub(crate) fn reload(
-        services: BTreeSet<ServiceId>,
-        leaving: Vec<ServiceId>,
-        answer: Answer,
-    ) -> Operation {
-        let selection = Selection::Services(services);
-        Operation { leaving, ..Operation::new(selection, Goal::Up, answer) }
+    pub(crate) fn reload(touched: Touched, answer: Answer) -> Operation {
+        let Touched { services, leaving } = touched;
+        Operation { leaving, ..Operation::new(Selection::Services(services), Goal::Up, answer) }
     }
 }
 
@@ -154,31 +151,39 @@ impl App {
     /// Answers the operations that are done.
     pub(crate) fn answer_operations(&mut self) {
         for operation in std::mem::take(&mut self.operations) {
-            let verdicts = self.fleet.verdicts(&operation.selection, operation.goal);
-            if verdicts.values().any(|verdict| *verdict == Verdict::Pending) {
-                self.operations.push(operation);
-                continue;
-            }
-            let leaving = operation.leaving.iter().map(|id| (id.to_string(), self.leaving_in_words(id)));
-            let Some(leaving) = leaving.map(|(id, words)| Some((id, words?))).collect::<Option<Vec<_>>>()
-            else {
+            let Operation { selection, goal, leaving, .. } = &operation;
+            let Some(outcome) = self.outcome(selection, *goal, leaving) else {
                 self.operations.push(operation);
                 continue;
             };
-            let all_ok = verdicts.values().all(|verdict| verdict.is_ok(operation.goal))
-                && leaving.iter().all(|(_, words)| words == GONE);
-            let services = verdicts
-                .iter()
-                .map(|(service, verdict)| (service.to_string(), self.in_words(service, verdict)));
-            let services = services.chain(leaving).collect();
             match operation.answer {
-                Answer::Outcome(reply) => answer(reply, Ok(Outcome { ok: all_ok, services })),
+                Answer::Outcome(reply) => answer(reply, Ok(outcome)),
                 Answer::Reloaded(reply, reloaded) => {
-                    let reloaded = Reloaded { ok: all_ok, services, ..*reloaded };
-                    answer(reply, Ok(Box::new(reloaded)));
+                    let Outcome { ok, services } = outcome;
+                    answer(reply, Ok(Box::new(Reloaded { ok, services, ..*reloaded })));
                 }
             }
         }
+    }
+
+    /// What came of a reload that touches these. `None` while that is not known.
+    pub(crate) fn outcome_of(&self, touched: &Touched) -> Option<Outcome> {
+        let selection = Selection::Services(touched.services.clone());
+        self.outcome(&selection, Goal::Up, &touched.leaving)
+    }
+
+    fn outcome(&self, selection: &Selection, goal: Goal, leaving: &[ServiceId]) -> Option<Outcome> {
+        let verdicts = self.fleet.verdicts(selection, goal);
+        if verdicts.values().any(|verdict| *verdict == Verdict::Pending) {
+            return None;
+        }
+        let leaving = leaving.iter().map(|id| Some((id.to_string(), self.leaving_in_words(id)?)));
+        let leaving = leaving.collect::<Option<Vec<_>>>()?;
+        let ok = verdicts.values().all(|verdict| verdict.is_ok(goal))
+            && leaving.iter().all(|(_, words)| words == GONE);
+        let services =
+            verdicts.iter().map(|(service, verdict)| (service.to_string(), self.in_words(service, verdict)));
+        Some(Outcome { ok, services: services.chain(leaving).collect() })
     }
 
     /// What became of a service that is to go. `None` while that is not known.

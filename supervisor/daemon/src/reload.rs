@@ -103,6 +103,11 @@ impl Reloads {
     pub(crate) fn digests(&self) -> RandomState {
         self.digests.clone()
     }
+
+    /// Whether none is under way or asked for.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.under_way.is_none() && self.waiting.is_empty()
+    }
 }
 
 impl App {
@@ -124,6 +129,9 @@ impl App {
     }
 
     fn read_again(&mut self, asked: Vec<Asked>) {
+        if asked.iter().any(|asked| !asked.request.plan) {
+            self.tell_reloading();
+        }
         let folder = asked.iter().find_map(|asked| asked.request.folder.clone());
         let input = Input {
             folder,
@@ -268,6 +276,8 @@ impl App {
     fn not_reloaded(&mut self, asked: Vec<Asked>, refusal: &Refusal) {
         if asked.iter().any(|asked| !asked.request.plan) {
             let reason = words::refusal(refusal);
+            self.unit.not_reloaded(&reason);
+            self.unsettle();
             self.events.emit(happenings::ReloadRefused { reason });
         }
         refuse(asked, refusal);

@@ -3,15 +3,19 @@
 //!
 //! - `READY=1` when every service has come to something: it is ready, has done its work, or has failed for now. A service that
 //!   fails is no failure of the application, whose others run on while watt tries again; the status says so.
+//! - `RELOADING=1` when a configuration is read again, however that was asked for, and `READY=1` when it is what runs: when the services
+//!   that it touches have come to something, as `wattctl reload --wait` waits for it. One that is refused is over at once; the status
+//!   says why, until one is taken.
 //! - `STATUS=` is one line, told when it changes.
 //! - `STOPPING=1` when the end begins, whoever asked for it.
-//! - `EXTEND_TIMEOUT_USEC=` while a start or a stop goes on that the configuration allows to take longer than the unit does.
+//! - `EXTEND_TIMEOUT_USEC=` while a start, a reload or a stop goes on that the configuration allows to take longer than the unit does.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
+use nix::time::{ClockId, clock_gettime};
 use watt_core::{
     ServiceId,
     fleet::{Goal, Selection, Verdict},
@@ -34,22 +38,52 @@ const EXTENSION: Duration = Duration::from_secs(30);
 /// How many services a status names of each kind.
 const NAMED_MAX: usize = 5;
 
+/// The longest reason in a status, in bytes.
+const REASON_SIZE_MAX: usize = 300;
+
 /// What a manager has been told, if there is one.
 #[derive(Debug)]
 pub(crate) struct Unit {
     managed: bool,
-    is_ready: bool,
+    phase: Phase,
     status: String,
+    /// Why the last configuration that was read was not taken.
+    refused: Option<String>,
     /// When the loop says next that it turns.
     beat_at: Instant,
     /// Whether a worker's state changed since the last beat.
     progressed: bool,
 }
 
+/// What the manager takes the application for.
+#[derive(Debug, PartialEq)]
+enum Phase {
+    Starting,
+    Ready,
+    /// Until no reload is under way and these have come to something.
+    Reloading(Touched),
+}
+
+/// What a reload changes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Touched {
+    /// Services that are added or get other workers.
+    pub(crate) services: BTreeSet<ServiceId>,
+    /// Services that are to be gone.
+    pub(crate) leaving: Vec<ServiceId>,
+}
+
 impl Unit {
     /// Nothing was told yet. `managed` says whether somebody listens.
     pub(crate) fn new(managed: bool, now: Instant) -> Unit {
-        Unit { managed, is_ready: false, status: String::new(), beat_at: now, progressed: false }
+        Unit {
+            managed,
+            phase: Phase::Starting,
+            status: String::new(),
+            refused: None,
+            beat_at: now,
+            progressed: false,
+        }
     }
 
     /// When [`App::beat`] is due.
@@ -60,6 +94,21 @@ impl Unit {
     /// A worker's state changed.
     pub(crate) fn progressed(&mut self) {
         self.progressed = true;
+    }
+
+    /// Another configuration is in force.
+    pub(crate) fn reloaded(&mut self, touched: Touched) {
+        self.refused = None;
+        if let Phase::Reloading(awaited) = &mut self.phase {
+            *awaited = touched;
+        }
+    }
+
+    /// One was read and not taken.
+    pub(crate) fn not_reloaded(&mut self, reason: &str) {
+        let mut reason = reason.replace('\n', " ");
+        reason.truncate(reason.floor_char_boundary(REASON_SIZE_MAX));
+        self.refused = Some(reason);
     }
 }
 
@@ -74,7 +123,7 @@ impl App {
         let progressed = std::mem::replace(&mut self.unit.progressed, false);
         let needs_time = match self.ending {
             // Each service has its own time to get ready, and one without was given all of it.
-            Ending::No => !self.unit.is_ready,
+            Ending::No => self.unit.phase != Phase::Ready,
             // Each process has its grace, after which it is killed. One that the kernel does not let go of is left to the unit.
             Ending::Draining | Ending::Killing => progressed || self.fleet.deadline().is_some(),
             Ending::Over => false,
@@ -92,15 +141,39 @@ impl App {
         let is_stopping = self.ending != Ending::No;
         let goal = if is_stopping { Goal::Down } else { Goal::Up };
         let verdicts = self.fleet.verdicts(&Selection::All, goal);
-        let is_settled = verdicts.values().all(|verdict| *verdict != Verdict::Pending);
-        let becomes_ready = is_settled && !is_stopping && !self.unit.is_ready;
-        let status = if is_stopping { stopping(&verdicts) } else { running(&verdicts) };
+        let becomes_ready = !is_stopping
+            && match &self.unit.phase {
+                Phase::Starting => verdicts.values().all(|verdict| *verdict != Verdict::Pending),
+                Phase::Reloading(touched) => self.reloads.is_idle() && self.outcome_of(touched).is_some(),
+                Phase::Ready => false,
+            };
+        let mut status = if is_stopping { stopping(&verdicts) } else { running(&verdicts) };
+        if let Some(reason) = self.unit.refused.as_ref().filter(|_| !is_stopping) {
+            status.push_str(&format!("; reload refused: {reason}"));
+        }
         if becomes_ready || status != self.unit.status {
             let ready = if becomes_ready { "READY=1\n" } else { "" };
             self.notify(format!("{ready}STATUS={status}"));
-            self.unit.is_ready |= becomes_ready;
             self.unit.status = status;
         }
+        if becomes_ready {
+            self.unit.phase = Phase::Ready;
+        }
+    }
+
+    /// A configuration is read again. Each time anew, also while the one before is not over: a manager that asked for it by a signal
+    /// (`Type=notify-reload`) knows by the time that this is its answer.
+    pub(crate) fn tell_reloading(&mut self) {
+        let touched = match &self.unit.phase {
+            // It learns that when everything is ready for the first time.
+            Phase::Starting => return,
+            Phase::Ready => Touched::default(),
+            Phase::Reloading(touched) => touched.clone(),
+        };
+        self.unit.phase = Phase::Reloading(touched);
+        // The clock is there on every Linux, and is not negative.
+        let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
+        self.notify(format!("RELOADING=1\nMONOTONIC_USEC={}", now.as_micros()));
     }
 
     /// The end begins. Whoever knocks from now on waits for the next life, if there is one: this one could only turn them away.

@@ -274,6 +274,66 @@ fn connections_wait_for_a_restart_after_a_reload_that_moved_the_gateway() {
     });
 }
 
+/// Whoever asks for a reload, the unit is in one until the configuration is what runs, or is not taken.
+#[test]
+fn a_reload_is_told_from_its_beginning_to_its_end() {
+    let text = |greeting: &str| {
+        let held = "[sh, -c, 'while [ -e hold ]; do sleep 0.05; done; exec python3 services/web.py']";
+        let service = format!("{held}, env: {{ GREETING: {greeting} }}");
+        WEB.replace("python3 services/web.py, workers: 2", &service)
+    };
+    for_each_user(|user| {
+        let app = app(&text("first"), user);
+        let mut manager = Manager::new(&app);
+        let mut child = manager.start(&app, &[], &[]);
+        manager.heard("READY=1", is_ready);
+        manager.rest();
+        app.ok(&["reload", "--plan"]);
+
+        let mut began = 0;
+        let spawner = child.id();
+        let by_command = |app: &App| drop(app.ok(&["reload"]));
+        let by_signal = |_: &App| kill("HUP", spawner);
+        for (greeting, ask) in [("second", &by_command as &dyn Fn(&App)), ("third", &by_signal)] {
+            app.write("hold", "");
+            app.write("watt.yaml", &text(greeting));
+            ask(&app);
+            let before = manager.heard("RELOADING=1", |line| line == "RELOADING=1");
+            assert!(!before.contains(&"READY=1".to_owned()), "{before:?}");
+            let time = manager.heard("its time, in the same message", |_| true);
+            let time: u64 =
+                time[0].strip_prefix("MONOTONIC_USEC=").and_then(|time| time.parse().ok()).expect("a time");
+            assert!(time > began, "{time}");
+            began = time;
+            wait("the new worker is started", || match app.status().to_string() {
+                status if status.contains("\"starting\"") => Ok(()),
+                status => Err(status),
+            });
+            let meanwhile = manager.rest();
+            assert!(!meanwhile.contains(&"READY=1".to_owned()), "{meanwhile:?}");
+            fs::remove_file(app.dir.join("hold")).expect("it is there");
+            manager.heard("READY=1", is_ready);
+            let environment = environment(app.pid("web", 0));
+            assert!(environment.contains(&format!("GREETING={greeting}")), "{environment}");
+        }
+
+        // A wrong one, which the status says until there is a right one.
+        app.write("watt.yaml", "services: { web: { comand: x } }");
+        assert_eq!(app.run(&["reload"]).status.code(), Some(3));
+        manager.heard("RELOADING=1", |line| line == "RELOADING=1");
+        manager.heard("READY=1", is_ready);
+        let status =
+            manager.heard("the status", |line| line.starts_with("STATUS=")).pop().unwrap_or_default();
+        assert!(status.starts_with("STATUS=1 service ready; reload refused: "), "{status}");
+        app.write("watt.yaml", &text("third"));
+        app.ok(&["reload"]);
+        manager.heard("READY=1", is_ready);
+        manager.heard("the status", |line| line == "STATUS=1 service ready");
+        kill("TERM", child.id());
+        ended(&mut child);
+    });
+}
+
 /// Somebody else on the port is still one too many, whoever else is there.
 #[test]
 fn a_reload_does_not_share_the_port_with_a_stranger() {

@@ -28,6 +28,7 @@ use crate::{
     settings::StartError,
     start::{self, OF_APPLICATION},
     status,
+    unit::Touched,
 };
 
 /// How many sockets of the gateway's are known as our own: those of some reloads, with one for each processor.
@@ -202,13 +203,14 @@ impl App {
         // Those of an earlier reload as well: what is waited for is that the configuration is what runs.
         let renewing = self.plan.services.keys().filter(|id| self.fleet.is_renewing(id)).cloned();
         let services: BTreeSet<ServiceId> = touched.chain(renewing).collect();
+        let touched = Touched { services, leaving: self.in_force.leaving().into_keys().collect() };
+        self.unit.reloaded(touched.clone());
         for Asked { request, reply } in asked {
             let Some(reply) = reply else { continue };
             match request.wait && !request.plan {
                 true => {
-                    let leaving = self.in_force.leaving().into_keys().collect();
                     let answer = Answer::Reloaded(reply, Box::new(reloaded.clone()));
-                    self.operations.push(Operation::reload(services.clone(), leaving, answer));
+                    self.operations.push(Operation::reload(touched.clone(), answer));
                 }
                 false => answer(reply, Ok(Box::new(reloaded.clone()))),
             }
