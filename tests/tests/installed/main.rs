@@ -2,237 +2,19 @@
 //!
 //! For the machines of the test `vm` only, as root: it installs, restarts and purges what the system has.
 
+mod unit;
+
 use std::{
     fs,
-    path::{Path, PathBuf},
-    process::{Command, Output},
+    path::Path,
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
 
 use serde_json::Value;
-use watt_tests::{get, kill, printed, repository, wait};
+use watt_tests::{kill, printed, wait};
 
-/// Where a machine has the package.
-const PACKAGE: &str = "WATT_TEST_PACKAGE";
-
-fn ok(program: &str, arguments: &[&str]) -> String {
-    let output = run(program, arguments);
-    assert!(output.status.success(), "{program} {arguments:?}: {}", printed(&output));
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn run(program: &str, arguments: &[&str]) -> Output {
-    Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"))
-}
-
-fn install() {
-    let package = std::env::var(PACKAGE).expect("this is a machine of the test `vm`");
-    ok("dpkg", &["--install", &package]);
-}
-
-/// A unit, in whose application there is a web server behind a gateway.
-struct Unit {
-    name: String,
-    port: u16,
-    manager: Manager,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Manager {
-    System,
-    /// Of the ordinary user of the machine.
-    User,
-}
-
-impl Unit {
-    /// Writes the configuration, with `more` in its only service.
-    fn new(name: &str, port: u16, more: &str) -> Unit {
-        Unit::of(Manager::System, name, port, more)
-    }
-
-    fn of(manager: Manager, name: &str, port: u16, more: &str) -> Unit {
-        if !Path::new("/usr/bin/wattctl").exists() {
-            install();
-        }
-        let unit = Unit { name: name.to_owned(), port, manager };
-        fs::create_dir_all(unit.dir()).expect("root may make folders");
-        fs::copy(repository().join("tests/cases/services/web.py"), unit.dir().join("web.py"))
-            .expect("a copy");
-        unit.configure(more);
-        unit
-    }
-
-    fn configure(&self, more: &str) {
-        let text = format!(
-            "server: {{ port: {} }}
-gateway: {{ routes: [{{ path: /, service: web }}] }}
-services:
-  web:
-    command: python3 -B web.py
-{more}",
-            self.port
-        );
-        fs::write(self.dir().join("watt.yaml"), text).expect("a file can be written");
-        if self.manager == Manager::User {
-            ok("chown", &["-R", "user:user", "/home/user/.config"]);
-        }
-    }
-
-    fn dir(&self) -> PathBuf {
-        let folder = match self.manager {
-            Manager::System => "/etc/watt",
-            Manager::User => "/home/user/.config/watt",
-        };
-        Path::new(folder).join(&self.name)
-    }
-
-    fn unit(&self) -> String {
-        format!("watt@{}.service", self.name)
-    }
-
-    /// A command of whose manager it is.
-    fn command(&self, program: &str, arguments: &[&str]) -> Output {
-        match self.manager {
-            Manager::System => run(program, arguments),
-            Manager::User => {
-                let words = format!("XDG_RUNTIME_DIR=/run/user/$(id -u) {program} {}", arguments.join(" "));
-                run("runuser", &["--login", "user", "--command", &words])
-            }
-        }
-    }
-
-    fn systemctl(&self, arguments: &[&str]) -> Output {
-        let scope = match self.manager {
-            Manager::System => "--system",
-            Manager::User => "--user",
-        };
-        let unit = self.unit();
-        let arguments: Vec<&str> =
-            [scope].into_iter().chain(arguments.iter().copied()).chain([&*unit]).collect();
-        self.command("systemctl", &arguments)
-    }
-
-    /// A command of systemctl(1) on this unit, which must succeed. When not, the journal says why.
-    fn order(&self, arguments: &[&str]) -> String {
-        let output = self.systemctl(arguments);
-        let journal = || ok("journalctl", &["--no-pager", "-n", "60"]);
-        assert!(output.status.success(), "systemctl {arguments:?}: {}\n{}", printed(&output), journal());
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
-    }
-
-    fn start(&self) -> &Unit {
-        self.order(&["start"]);
-        assert_eq!(self.property("ActiveState"), "active");
-        assert_eq!(self.property("SubState"), "running");
-        self
-    }
-
-    fn property(&self, name: &str) -> String {
-        self.order(&["show", "--value", "--property", name])
-    }
-
-    /// Waits for a property.
-    fn becomes(&self, name: &str, value: &str) {
-        wait(&format!("{name} of {} is {value}", self.name), || match self.property(name) {
-            found if found == value => Ok(()),
-            found => Err(found),
-        });
-    }
-
-    fn status(&self) -> Value {
-        let output = self.command("wattctl", &["status", "--json", "--app", &self.name]);
-        serde_json::from_slice(&output.stdout).unwrap_or_default()
-    }
-
-    /// The web server, in the status.
-    fn web(&self) -> Value {
-        let status = self.status();
-        let services = status["services"].as_array().into_iter().flatten();
-        services.into_iter().find(|service| service["id"] == "web").cloned().unwrap_or_default()
-    }
-
-    /// The process of its worker.
-    fn worker(&self) -> u32 {
-        pid(&self.web()["workers"][0]["pid"]).expect("the worker runs")
-    }
-
-    fn role(&self, role: &str) -> u32 {
-        let status = self.status();
-        pid(&status["supervisor"][role]).unwrap_or_else(|| panic!("no {role} in {status}"))
-    }
-
-    /// Waits until it answers, and says the worker's process.
-    fn serves(&self) -> u32 {
-        let answer = wait("it answers", || match self.get("/") {
-            Ok((200, body)) => Ok(body),
-            other => Err(format!("{other:?}")),
-        });
-        let answer: Value = serde_json::from_str(&answer).expect("JSON");
-        assert_eq!(answer["service"], "web", "{answer}");
-        wait("its status says so", || match self.web()["workers"][0]["state"].clone() {
-            state if state == "ready" => Ok(()),
-            state => Err(state.to_string()),
-        });
-        self.worker()
-    }
-
-    fn get(&self, path: &str) -> std::io::Result<(u16, String)> {
-        get(&format!("127.0.0.1:{}", self.port), path)
-    }
-
-    /// It has been stopped as it should, and nothing of it is left.
-    fn is_gone(&self, cgroup: &str) {
-        self.becomes("ActiveState", "inactive");
-        assert_eq!(self.property("Result"), "success");
-        let folder = Path::new("/sys/fs/cgroup").join(cgroup.trim_start_matches('/'));
-        wait(
-            "its cgroup has gone",
-            || if folder.exists() { Err(folder.display().to_string()) } else { Ok(()) },
-        );
-        let web = self.dir().display().to_string();
-        let left = watt_tests::processes().into_iter().filter(|(pid, line)| {
-            let cwd = fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
-            cwd.starts_with(&web) || line.contains(&format!("--app={}", self.name))
-        });
-        let left: Vec<_> = left.collect();
-        assert!(left.is_empty(), "{left:?}");
-        assert!(self.get("/").is_err(), "somebody still listens");
-    }
-
-    /// A part of the unit for this application alone.
-    fn drop_in(&self, text: &str) {
-        let folder = PathBuf::from(format!("/etc/systemd/system/{}.d", self.unit()));
-        fs::create_dir_all(&folder).expect("root may");
-        fs::write(folder.join("test.conf"), text).expect("root may");
-        ok("systemctl", &["daemon-reload"]);
-    }
-
-    /// Entries of the journal, by what they must match.
-    fn journal(&self, matches: &[&str]) -> Vec<Value> {
-        let unit = self.unit();
-        let arguments: Vec<&str> =
-            ["-o", "json", "--all", "-u", &unit].iter().chain(matches).copied().collect();
-        let lines = ok("journalctl", &arguments);
-        lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
-    }
-}
-
-impl Drop for Unit {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            eprintln!("{}", printed(&run("journalctl", &["--no-pager", "-n", "60"])));
-        }
-        self.systemctl(&["disable", "--now"]);
-        self.systemctl(&["reset-failed"]);
-        let _ = fs::remove_dir_all(self.dir());
-        let _ = fs::remove_dir_all(format!("/etc/systemd/system/{}.d", self.unit()));
-    }
-}
-
-fn pid(value: &Value) -> Option<u32> {
-    value.as_u64().and_then(|pid| pid.try_into().ok())
-}
+use unit::{Manager, Unit, install, ok, pid};
 
 #[test]
 #[ignore = "for the machines of the test `vm`"]
@@ -470,6 +252,87 @@ fn a_reload_takes_over_what_is_right_and_refuses_what_is_wrong() {
     assert_eq!((unit.serves(), colour()), (worker, "blue".into()));
     assert_eq!(unit.role("spawner_pid"), spawner);
     assert_eq!(unit.property("NRestarts"), "0");
+}
+
+#[test]
+#[ignore = "for the machines of the test `vm`"]
+fn a_restart_after_a_reload_that_moved_the_gateway_is_none_that_fails() {
+    let mut unit = Unit::new("moves", 18014, "");
+    unit.start();
+    unit.serves();
+    let stored = unit.property("NFileDescriptorStore");
+    assert_ne!(stored, "0");
+    // To another port, and to another address of the same one.
+    unit.port = 18015;
+    unit.configure("");
+    unit.order(&["reload"]);
+    unit.serves();
+    unit.configure_at("127.0.0.1", "");
+    unit.order(&["reload"]);
+    unit.serves();
+    unit.becomes("NFileDescriptorStore", &stored);
+    for hostname in ["127.0.0.1", "0.0.0.0"] {
+        unit.configure_at(hostname, "");
+        unit.order(&["restart"]);
+        unit.serves();
+        assert_eq!(unit.property("NRestarts"), "0", "{hostname}");
+        unit.becomes("NFileDescriptorStore", &stored);
+    }
+}
+
+#[test]
+#[ignore = "for the machines of the test `vm`"]
+fn the_unit_is_reloading_until_the_new_configuration_is_what_runs() {
+    let unit = Unit::new("hangup", 18016, "");
+    unit.start();
+    unit.serves();
+    let hold = unit.dir().join("hold");
+    let configure = |colour: &str| {
+        unit.configure(&format!("    env: {{ COLOUR: {colour} }}\n"));
+        let file = unit.dir().join("watt.yaml");
+        let text = fs::read_to_string(&file).expect("it was written");
+        let held = "[sh, -c, 'while [ -e hold ]; do sleep 0.1; done; exec python3 -B web.py']";
+        fs::write(file, text.replace("python3 -B web.py", held)).expect("root may");
+    };
+    let hang_up = || unit.order(&["kill", "--kill-whom=main", "--signal=HUP"]);
+    let colour = || {
+        let (_, body) = unit.get("/env").expect("it answers");
+        serde_json::from_str::<Value>(&body).expect("JSON")["COLOUR"].clone()
+    };
+    fs::write(&hold, "").expect("root may");
+    configure("red");
+    hang_up();
+    unit.becomes("ActiveState", "reloading");
+    fs::remove_file(&hold).expect("it is there");
+    unit.becomes("ActiveState", "active");
+    assert_eq!(colour(), "red");
+
+    unit.configure("    wrong: true\n");
+    hang_up();
+    wait("the status says what was refused", || match unit.property("StatusText") {
+        said if said.contains("reload refused: ") => Ok(()),
+        said => Err(said),
+    });
+    unit.becomes("ActiveState", "active");
+    assert_eq!(colour(), "red");
+    assert!(
+        !unit.journal(&["MESSAGE_ID=1a48f41d7d574229bdd3553d2d6d0a28"]).is_empty(),
+        "that is in the journal"
+    );
+
+    // Where systemd asks by the signal itself (Type=notify-reload of systemd 253), it waits for the same.
+    let version = ok("systemctl", &["--version"]);
+    let number: u32 =
+        version.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number");
+    if number >= 253 {
+        configure("red");
+        unit.drop_in("[Service]\nType=notify-reload\nExecReload=\n");
+        unit.order(&["restart"]);
+        unit.serves();
+        configure("blue");
+        unit.order(&["reload"]);
+        assert_eq!((colour(), &*unit.property("ActiveState")), ("blue".into(), "active"));
+    }
 }
 
 #[test]
