@@ -346,7 +346,10 @@ services:
     );
     app.up();
     wait("it was told", || match app.ok(&["events"]) {
-        events if events.contains("spin/0  slowed down: its cpu limit made it wait for ") => Ok(()),
+        events if events.contains("spin/0  slowed down: its cpu limit made it wait for ") => {
+            assert!(events.contains(" periods, within 5s\n") && !events.contains("of 0 periods"), "{events}");
+            Ok(())
+        }
         events => Err(events),
     });
     let limits = app.ok(&["limits"]);

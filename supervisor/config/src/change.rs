@@ -123,6 +123,10 @@ pub fn written_limits(limits: &CgroupLimits) -> BTreeMap<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use watt_core::plan::Resource;
+
     use super::*;
 
     fn plan(text: &str) -> Plan {
@@ -161,6 +165,19 @@ mod tests {
         assert_eq!(after.limits.cgroup, expected);
         assert_eq!(after.limits_total, CgroupLimits { pids: Some(5), ..CgroupLimits::default() });
         assert!(after.limits.oom_group);
+    }
+
+    #[test]
+    fn a_worker_that_is_to_be_slowed_down_is_told_of() {
+        let told = |text: &str, memory_high: &str| {
+            let Service { pressure, limits, .. } =
+                change(text, &[("memory_high", memory_high)], &[]).unwrap();
+            pressure.told(&limits.cgroup).get(&Resource::Memory).map(Duration::as_millis)
+        };
+        assert_eq!(told("workers: 1", "64M"), Some(200));
+        assert_eq!(told("workers: 1", "none"), None);
+        assert_eq!(told("pressure: { memory: never }", "64M"), None);
+        assert_eq!(told("pressure: { memory: 1s }", "64M"), Some(1000));
     }
 
     #[test]

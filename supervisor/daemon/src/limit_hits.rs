@@ -1,6 +1,6 @@
 //! What limits do to runs while they act: the kernel is asked to tell.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{Interest, unix::AsyncFd};
 use watt_core::{
@@ -25,7 +25,10 @@ const SLOWED_LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How much of that time it has to have waited for CPU time: less is what a limit is for.
 const SLOWED_BY_CPU_MIN: Duration = Duration::from_secs(1);
 
-/// When the same is told again: it may go on for as long as a worker runs.
+/// How long a worker has to go without, for being slowed down to be news again: it may be for as long as it runs.
+const SLOWED_FREE_MIN: Duration = Duration::from_secs(60);
+
+/// How often that is told at most.
 const SLOWED_TOLD_EVERY: Duration = Duration::from_secs(300);
 
 /// News of limits.
@@ -82,16 +85,17 @@ impl App {
         let (group, sender) = (run.group.clone(), self.senders.limit_hits.clone());
         run.limit_watches.push(Task(tokio::spawn(async move {
             let mut before = group.events();
+            let mut spells = Spells::default();
             loop {
                 tokio::time::sleep(SLOWED_LOOK_EVERY).await;
                 let now = group.events();
-                if let Some(by) = Slowed::between(&before, &now) {
-                    if sender.send(LimitNews::Slowed(id, by)).await.is_err() {
-                        return;
-                    }
-                    tokio::time::sleep(SLOWED_TOLD_EVERY).await;
+                if let Some(by) = Slowed::between(&before, &now)
+                    && spells.is_news(Instant::now())
+                    && sender.send(LimitNews::Slowed(id, by)).await.is_err()
+                {
+                    return;
                 }
-                before = group.events();
+                before = now;
             }
         })));
     }
@@ -178,6 +182,10 @@ impl App {
 pub struct Slowed {
     /// How long it waited for CPU time, by all its threads together.
     pub cpu: Duration,
+    /// In so many periods of its limit its CPU time was used up.
+    pub throttled: u64,
+    /// Of so many in which it had something to run.
+    pub periods: u64,
     /// How often it was held up at `memory_high`.
     pub memory_high: u64,
 }
@@ -187,8 +195,35 @@ impl Slowed {
     fn between(before: &Events, now: &Events) -> Option<Slowed> {
         let cpu = Duration::from_micros(now.cpu_throttled_us.saturating_sub(before.cpu_throttled_us));
         let memory_high = now.memory_high_hits.saturating_sub(before.memory_high_hits);
+        let throttled = now.cpu_throttled.saturating_sub(before.cpu_throttled);
+        let periods = now.cpu_periods.saturating_sub(before.cpu_periods);
         let is_slow = cpu >= SLOWED_BY_CPU_MIN || memory_high > 0;
-        is_slow.then_some(Slowed { cpu, memory_high })
+        is_slow.then_some(Slowed { cpu, throttled, periods, memory_high })
+    }
+}
+
+/// When a run was slowed down: what lies less than [`SLOWED_FREE_MIN`] apart is one spell.
+#[derive(Debug, Default)]
+struct Spells {
+    seen: Option<Instant>,
+    /// Whether the present one was told.
+    is_told: bool,
+    told: Option<Instant>,
+}
+
+impl Spells {
+    /// It is slowed down now. Says whether that is worth a word.
+    fn is_news(&mut self, now: Instant) -> bool {
+        let is_over = |time: Option<Instant>, after| time.is_none_or(|time| now - time >= after);
+        let is_new = is_over(self.seen, SLOWED_FREE_MIN);
+        self.seen = Some(now);
+        let is_known = self.is_told && !is_new;
+        self.is_told = is_known || is_over(self.told, SLOWED_TOLD_EVERY);
+        let is_news = self.is_told && !is_known;
+        if is_news {
+            self.told = Some(now);
+        }
+        is_news
     }
 }
 
@@ -265,11 +300,27 @@ mod tests {
         };
         let before = events(5_000_000, 2);
         assert_eq!(Slowed::between(&before, &events(5_900_000, 2)), None);
-        let slowed = Slowed { cpu: Duration::from_millis(1500), memory_high: 0 };
-        assert_eq!(Slowed::between(&before, &events(6_500_000, 2)), Some(slowed));
-        let slowed = Slowed { cpu: Duration::ZERO, memory_high: 3 };
+        let slowed = Slowed { cpu: Duration::from_millis(1500), throttled: 40, periods: 50, memory_high: 0 };
+        let now = Events { cpu_throttled: 40, cpu_periods: 50, ..events(6_500_000, 2) };
+        assert_eq!(Slowed::between(&before, &now), Some(slowed));
+        let slowed = Slowed { cpu: Duration::ZERO, throttled: 0, periods: 0, memory_high: 3 };
         assert_eq!(Slowed::between(&before, &events(5_000_000, 5)), Some(slowed));
         // A group that was made anew begins at 0.
         assert_eq!(Slowed::between(&before, &events(0, 0)), None);
+    }
+
+    #[test]
+    fn what_goes_on_or_comes_back_at_once_is_told_once() {
+        let mut spells = Spells::default();
+        let start = Instant::now();
+        let mut is_news = |at: u64| spells.is_news(start + Duration::from_secs(at));
+        assert!(is_news(0));
+        assert!((1..100).all(|look| !is_news(look * 59)), "it goes on");
+        assert!(is_news(99 * 59 + 60), "after a minute without");
+        assert!(!is_news(99 * 59 + 200), "told a moment ago");
+        assert!(!is_news(99 * 59 + 250));
+        assert!(!is_news(99 * 59 + 300));
+        assert!(!is_news(99 * 59 + 359));
+        assert!(is_news(99 * 59 + 360), "the same spell, which was not told");
     }
 }

@@ -72,8 +72,7 @@ impl App {
         let Some(run) = self.runs.get_mut(&id) else { return };
         run.stalls.clear();
         let Some(service) = self.plan.services.get(&run.worker.service) else { return };
-        for (resource, told) in &service.pressure.tell {
-            let (resource, told) = (*resource, *told);
+        for (resource, told) in service.pressure.told(&service.limits.cgroup) {
             let (group, sender) = (run.group.clone(), self.senders.limit_hits.clone());
             run.limit_watches.push(Task(tokio::spawn(watch(group, resource, told, async move |seen| {
                 sender.send(LimitNews::Stalls(id, resource, seen)).await.is_ok()

@@ -22,6 +22,7 @@ pub(super) fn decode(f: &mut Fields<'_, '_, '_>, limits: &CgroupLimits) -> Press
     let mut inner = Fields::open(f.d, &PRESSURE, field, None);
     let recycle = recycle(&mut inner);
     let tell = tell(&mut inner, limits, &recycle);
+    let tell_with_memory_high = tell_with_memory_high(&inner, &tell);
     for (resource, (_, at)) in &recycle {
         if let (false, Some(at)) = (tell.contains_key(resource), at) {
             let name = resource.name();
@@ -35,7 +36,7 @@ pub(super) fn decode(f: &mut Fields<'_, '_, '_>, limits: &CgroupLimits) -> Press
     let shown = inner.close();
     f.show("pressure", shown);
     let times = |times: Times| times.into_iter().map(|(resource, (time, _))| (resource, time)).collect();
-    Pressure { tell: times(tell), recycle: times(recycle) }
+    Pressure { tell: times(tell), tell_with_memory_high, recycle: times(recycle) }
 }
 
 fn recycle(f: &mut Fields<'_, '_, '_>) -> Times {
@@ -81,4 +82,14 @@ fn tell(f: &mut Fields<'_, '_, '_>, limits: &CgroupLimits, recycle: &Times) -> T
         }
     }
     times
+}
+
+/// How much would be told of memory if `memory_high` were set, which an operator may do later. `None` for `never`.
+fn tell_with_memory_high(f: &Fields<'_, '_, '_>, tell: &Times) -> Option<Duration> {
+    let name = Resource::Memory.name();
+    let default = || {
+        let (_, default) = TOLD.into_iter().find(|(resource, _)| *resource == Resource::Memory)?;
+        Duration::parse(default).ok().filter(|_| !f.is_written(name))
+    };
+    tell.get(&Resource::Memory).map(|(time, _)| *time).or_else(default)
 }

@@ -1,11 +1,14 @@
 //! Sandboxes, limits, ways out, secrets and roles: what a file means.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use watt_core::{
     ServiceId,
     plan::{
-        CgroupLimits, Destination, EgressRule, IoLimits, IoPriority, Pressure, Resource, Role, Scheduling,
+        CgroupLimits, Destination, EgressRule, IoLimits, IoPriority, Resource, Role, Scheduling,
         SchedulingPolicy, Secret, Service,
     },
     sandbox::{
@@ -386,10 +389,12 @@ fn scheduling() {
 fn stalls() {
     let check = |keys: &str, tell: &[(Resource, u64)], recycle: &[(Resource, u64)]| {
         let times = |times: &[(Resource, u64)]| {
-            times.iter().map(|(resource, ms)| (*resource, Duration::from_millis(*ms))).collect()
+            let times = times.iter().map(|(resource, ms)| (*resource, Duration::from_millis(*ms)));
+            times.collect::<BTreeMap<_, _>>()
         };
-        let expected = Pressure { tell: times(tell), recycle: times(recycle) };
-        assert_eq!(service(keys).pressure, expected, "{keys}");
+        let Service { pressure, limits, .. } = service(keys);
+        assert_eq!(pressure.told(&limits.cgroup), times(tell), "{keys}");
+        assert_eq!(pressure.recycle, times(recycle), "{keys}");
     };
     use Resource::{Cpu, Io, Memory};
     check("", &[], &[]);

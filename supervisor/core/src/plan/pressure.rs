@@ -2,15 +2,31 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use super::CgroupLimits;
+
 /// What is made of a worker whose processes stall: wait for memory, for a CPU or for a disk (the kernel's
 /// Documentation/accounting/psi.rst).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Pressure {
-    /// For how much of a [`PRESSURE_WINDOW`] some process has to stall for it to be told. What is not here is not watched.
+    /// For how much of a [`PRESSURE_WINDOW`] some process has to stall for it to be told, where that is asked for.
     pub tell: BTreeMap<Resource, Duration>,
+    /// The same of memory for a worker that has `memory_high` by now, unless nothing is to be told: a limit at which the kernel
+    /// slows a process down is a trap as long as nobody hears of it.
+    pub tell_with_memory_high: Option<Duration>,
     /// A worker that stalls for so long, in every window as much as is told, is drained and replaced. Each is among those
     /// of `tell`.
     pub recycle: BTreeMap<Resource, Duration>,
+}
+
+impl Pressure {
+    /// What is told of a worker with these limits. What is not here is not watched.
+    pub fn told(&self, limits: &CgroupLimits) -> BTreeMap<Resource, Duration> {
+        let mut told = self.tell.clone();
+        if let (Some(_), Some(time)) = (limits.memory_high, self.tell_with_memory_high) {
+            told.entry(Resource::Memory).or_insert(time);
+        }
+        told
+    }
 }
 
 /// The time over which stalls are added up: the shortest that the kernel lets an ordinary user choose, which is the same

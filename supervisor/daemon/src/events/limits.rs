@@ -84,10 +84,11 @@ impl Happening for SlowedDown {
     }
 
     fn describe(self, event: &mut Event) {
-        let Slowed { cpu, memory_high } = self.by;
+        let Slowed { cpu, throttled, periods, memory_high } = self.by;
         let mut by = Vec::new();
         if !cpu.is_zero() {
-            by.push(format!("its cpu limit made it wait for {}", words::duration(cpu)));
+            let cpu = words::duration(cpu);
+            by.push(format!("its cpu limit made it wait for {cpu}, in {throttled} of {periods} periods"));
         }
         if memory_high > 0 {
             by.push(format!("memory_high held it up {}", counted(memory_high, "time")));
@@ -95,6 +96,8 @@ impl Happening for SlowedDown {
         event.text = format!("slowed down: {}, within {}", by.join(" and "), words::duration(self.within));
         about(event, self.worker, Some(self.run));
         event.data.insert("cpu_us".into(), u64::try_from(cpu.as_micros()).unwrap_or(u64::MAX).into());
+        event.data.insert("cpu_throttled".into(), throttled.into());
+        event.data.insert("cpu_periods".into(), periods.into());
         event.data.insert("memory_high".into(), memory_high.into());
     }
 }

@@ -28,7 +28,9 @@ pub struct Events {
     pub memory_high_hits: u64,
     /// Forks refused for the limit of processes.
     pub pids_limit_hits: u64,
-    /// Periods in which its CPU time was used up (`nr_throttled` of `cpu.stat`).
+    /// Periods in which it had something to run, where its CPU time is limited (`nr_periods` of `cpu.stat`).
+    pub cpu_periods: u64,
+    /// Those in which its CPU time was used up (`nr_throttled`).
     pub cpu_throttled: u64,
     /// How long it waited in them, in microseconds.
     pub cpu_throttled_us: u64,
@@ -60,8 +62,7 @@ impl Group {
             (None, Some(dir)) => unified_memory_events(dir),
             (None, None) => Events::default(),
         };
-        let (cpu_throttled, cpu_throttled_us) = self.cpu_throttled();
-        Events { pids_limit_hits: self.pids_limit_hits(), cpu_throttled, cpu_throttled_us, ..memory }
+        Events { pids_limit_hits: self.pids_limit_hits(), ..self.cpu_throttled(memory) }
     }
 
     /// Reads [`Events::oom_kills`] alone.
@@ -79,17 +80,22 @@ impl Group {
         self.pids_directory().and_then(|dir| value(dir, "pids.events", "max")).unwrap_or(0)
     }
 
-    /// Reads [`Events::cpu_throttled`] and how long that was.
-    fn cpu_throttled(&self) -> (u64, u64) {
+    /// Reads [`Events::cpu_throttled`], of how many periods, and how long that was.
+    fn cpu_throttled(&self, others: Events) -> Events {
         let (dir, key, per_us) = match (self.legacy.get(&Controller::Cpu), &self.unified) {
             // v1 counts in nanoseconds (scheduler/sched-bwc.rst).
             (Some(dir), _) => (dir, "throttled_time", 1000),
             (None, Some(dir)) => (dir, "throttled_usec", 1),
-            (None, None) => return (0, 0),
+            (None, None) => return others,
         };
         let text = file::read(&dir.join("cpu.stat")).unwrap_or_default();
         let number = |key| file::keyed(&text, key).unwrap_or(0);
-        (number("nr_throttled"), number(key) / per_us)
+        Events {
+            cpu_periods: number("nr_periods"),
+            cpu_throttled: number("nr_throttled"),
+            cpu_throttled_us: number(key) / per_us,
+            ..others
+        }
     }
 
     /// Where processes are counted.
@@ -152,7 +158,7 @@ mod tests {
         let put = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
         put("memory.current", "1048576\n");
         put("memory.peak", "2097152\n");
-        put("cpu.stat", "usage_usec 77\nnr_throttled 5\nthrottled_usec 600\n");
+        put("cpu.stat", "usage_usec 77\nnr_periods 8\nnr_throttled 5\nthrottled_usec 600\n");
         put("pids.current", "3\n");
         put("memory.events", "low 0\nhigh 3\nmax 9\noom 2\noom_kill 1\noom_group_kill 1\n");
         put("pids.events", "max 4\n");
@@ -165,6 +171,7 @@ mod tests {
             memory_limit_hits: 9,
             memory_high_hits: 3,
             pids_limit_hits: 4,
+            cpu_periods: 8,
             cpu_throttled: 5,
             cpu_throttled_us: 600,
         };
