@@ -49,12 +49,12 @@ impl fmt::Display for Failed {
 /// Says what an operation was about.
 pub(crate) trait About<T> {
     /// Names the object of a failure.
-    fn about(self, object: &str) -> Result<T, StepError>;
+    fn about(self, object: impl fmt::Display) -> Result<T, StepError>;
 }
 
 impl<T, E: Into<io::Error>> About<T> for Result<T, E> {
-    fn about(self, object: &str) -> Result<T, StepError> {
-        self.map_err(|error| StepError::new(object, &error.into()))
+    fn about(self, object: impl fmt::Display) -> Result<T, StepError> {
+        self.map_err(|error| StepError::new(&object.to_string(), &error.into()))
     }
 }
 

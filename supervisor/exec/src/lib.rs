@@ -98,6 +98,6 @@ fn read_task() -> Result<Task, StepError> {
 /// The descriptors after the agreed two.
 fn passed(count: u16) -> Result<Vec<OwnedFd>, StepError> {
     let first = LISTEN_FDS_START + 2;
-    let take = |number| inherited::take(number).about(&format!("descriptor {number}"));
+    let take = |number| inherited::take(number).about(format_args!("descriptor {number}"));
     (first..first + i32::from(count)).map(take).collect()
 }

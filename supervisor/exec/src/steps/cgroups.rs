@@ -15,7 +15,7 @@ pub(crate) fn join(stage: &mut Stage<'_>) -> Result<(), StepError> {
     for path in &stage.plan.join_cgroups {
         let tasks = OpenOptions::new().write(true).open(path);
         // "0" is the writing thread (cgroups(7)), and there is no other.
-        tasks.and_then(|mut file| file.write_all(b"0")).about(&path.display().to_string())?;
+        tasks.and_then(|mut file| file.write_all(b"0")).about(path.display())?;
     }
     Ok(())
 }

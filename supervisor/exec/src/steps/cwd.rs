@@ -9,5 +9,5 @@ use crate::{
 
 pub(crate) fn enter(stage: &mut Stage<'_>) -> Result<(), StepError> {
     let path = &stage.plan.cwd;
-    chdir(path).about(&path.display().to_string())
+    chdir(path).about(path.display())
 }

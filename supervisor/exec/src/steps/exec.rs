@@ -5,10 +5,10 @@
 
 use std::{
     ffi::{CStr, CString, OsStr},
-    fs::File,
+    fs::{self, File},
     io::Read,
     os::{fd::RawFd, unix::ffi::OsStrExt},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use nix::{
@@ -19,7 +19,7 @@ use nix::{
 use watt_os::{inherited, signals};
 
 use crate::{
-    error::{About, StepError},
+    error::{About, StepError, is_missing},
     launch::Stage,
     plan::{LISTEN_FDS_START, LaunchPlan, Report},
 };
@@ -35,7 +35,7 @@ const SHEBANG_LEN_MAX: u64 = 256;
 pub(crate) struct Execution {
     argv: Vec<CString>,
     env: Vec<CString>,
-    /// The files that may be meant, in the order they are tried.
+    /// The files that may be meant and are there, in the order they are tried.
     candidates: Vec<CString>,
 }
 
@@ -99,14 +99,10 @@ fn candidates(plan: &LaunchPlan) -> Result<Vec<CString>, StepError> {
     let path = plan.env.iter().rev().find_map(|entry| entry.strip_prefix(b"PATH="));
     let folders = path.unwrap_or(PATH_DEFAULT).split(|byte| *byte == b':');
     // An empty element is the working directory (execvp(3)).
-    folders
-        .map(|folder| {
-            text(
-                Path::new(OsStr::from_bytes(folder)).join(OsStr::from_bytes(name)).as_os_str().as_bytes(),
-                "program",
-            )
-        })
-        .collect()
+    let files = folders.map(|folder| Path::new(OsStr::from_bytes(folder)).join(OsStr::from_bytes(name)));
+    // A look takes less than an execution that fails.
+    let is_there = |file: &PathBuf| !fs::metadata(file).is_err_and(|error| is_missing(&error));
+    files.filter(is_there).map(|file| text(file.as_os_str().as_bytes(), "program")).collect()
 }
 
 /// The interpreter in the `#!` line of a file that exists: when execve(2) says ENOENT of it, that is what is missing. A binary

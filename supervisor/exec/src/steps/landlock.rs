@@ -42,7 +42,7 @@ fn domain(plan: &Landlock) -> Result<Option<Domain>, StepError> {
     for LandlockRule { path, access, optional } in &plan.rules {
         match domain.allow(path, rights(*access)) {
             Err(error) if *optional && is_missing(&error) => {}
-            result => result.about(&path.display().to_string())?,
+            result => result.about(path.display())?,
         }
     }
     Ok(Some(domain))

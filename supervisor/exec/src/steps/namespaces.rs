@@ -41,7 +41,7 @@ pub(crate) fn enter_uts(name: &HostName) -> Result<(), StepError> {
     namespace::enter_new(Kind::Uts).about("UTS namespace")?;
     match name {
         HostName::Same => Ok(()),
-        HostName::Own(name) => sethostname(name).about(&format!("host name {name}")),
+        HostName::Own(name) => sethostname(name).about(format_args!("host name {name}")),
     }
 }
 

@@ -140,5 +140,5 @@ fn bound(ip: Ipv4Addr, port: u16, kind: SockType, sharing: Sharing) -> Result<Ow
         bind(fd.as_raw_fd(), &SockaddrIn::from(address))?;
         Ok(fd)
     };
-    make().about(&address.to_string())
+    make().about(address)
 }

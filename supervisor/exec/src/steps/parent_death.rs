@@ -12,7 +12,7 @@ use crate::{
 
 pub(crate) fn ask(stage: &mut Stage<'_>) -> Result<(), StepError> {
     let Some(signal) = stage.plan.parent_death_signal else { return Ok(()) };
-    prctl::set_parent_death_signal(signal).about(&format!("signal {signal}"))?;
+    prctl::set_parent_death_signal(signal).about(format_args!("signal {signal}"))?;
     // A spawner that died before will not die again. Its end of the socket went with it.
     if stage.report.is_abandoned() {
         return Err(StepError { object: "spawner".to_owned(), errno: Errno::ESRCH as i32 });

@@ -12,7 +12,7 @@ pub(crate) fn set(stage: &mut Stage<'_>) -> Result<(), StepError> {
         let resource =
             Resource::from_number(*number).ok_or_else(|| StepError::invalid(format!("resource {number}")))?;
         let limit = Limit { soft: *soft, hard: *hard };
-        rlimit::set(None, resource, limit).about(&format!(
+        rlimit::set(None, resource, limit).about(format!(
             "{} {}:{}",
             resource.name(),
             text(*soft),

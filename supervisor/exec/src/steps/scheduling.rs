@@ -13,19 +13,21 @@ use crate::{
 pub(crate) fn set(stage: &mut Stage<'_>) -> Result<(), StepError> {
     let plan = &stage.plan.scheduling;
     if let Some(score) = plan.oom_score_adj {
-        fs::write("/proc/self/oom_score_adj", score.to_string()).about(&format!("oom_score_adj {score}"))?;
+        fs::write("/proc/self/oom_score_adj", score.to_string())
+            .about(format_args!("oom_score_adj {score}"))?;
     }
     if let Some(nice) = plan.nice {
-        scheduling::set_nice(nice).about(&format!("nice {nice}"))?;
+        scheduling::set_nice(nice).about(format_args!("nice {nice}"))?;
     }
     if let Some((policy, priority)) = plan.policy {
-        scheduling::set_policy(policy, priority).about(&format!("policy {policy}, priority {priority}"))?;
+        scheduling::set_policy(policy, priority)
+            .about(format_args!("policy {policy}, priority {priority}"))?;
     }
     if !plan.affinity.is_empty() {
-        scheduling::set_affinity(&plan.affinity).about(&format!("CPUs {:?}", plan.affinity))?;
+        scheduling::set_affinity(&plan.affinity).about(format_args!("CPUs {:?}", plan.affinity))?;
     }
     if let Some((class, level)) = plan.io {
-        scheduling::set_io_priority(class, level).about(&format!("I/O class {class}, level {level}"))?;
+        scheduling::set_io_priority(class, level).about(format_args!("I/O class {class}, level {level}"))?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use crate::{
 
 pub(crate) fn install(stage: &mut Stage<'_>) -> Result<(), StepError> {
     for (index, filter) in stage.plan.seccomp.iter().enumerate() {
-        seccomp::install(filter).about(&format!("filter {index}"))?;
+        seccomp::install(filter).about(format_args!("filter {index}"))?;
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use crate::{
 
 pub(crate) fn open(stage: &mut Stage<'_>) -> Result<(), StepError> {
     let Some(path) = &stage.plan.stdin else { return Ok(()) };
-    let about = path.display().to_string();
+    let about = path.display();
     // A pipe that nobody writes to is not to hold up the start, nor a terminal to become the session's own.
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path).about(&about)?;

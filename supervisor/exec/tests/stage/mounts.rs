@@ -290,6 +290,23 @@ fn what_is_missing_is_named_or_left_out() {
     check(left_out, "[ -e /etc/passwd ] && echo there", "there\n");
 }
 
+/// `/etc/resolv.conf` is often one, to a file that a resolver keeps in /run.
+#[test]
+fn a_link_is_followed_to_what_is_mounted_on() {
+    let folder = open_folder(&["real/shown", "real/covered", "real/written", "other"]);
+    let at = |name: &str| folder.path().join(name);
+    for name in ["shown", "covered", "written"] {
+        std::os::unix::fs::symlink(format!("real/{name}"), at(name)).unwrap();
+    }
+    let mounts =
+        || vec![bind(at("other"), at("shown")), inaccessible(at("covered")), read_only(at("written"))];
+    let script = format!(
+        "cd {}; cat shown; [ -s covered ] || echo closed; echo x 2>/dev/null >> written || echo stays",
+        at("real").display()
+    );
+    check(mounts, &script, "other\nclosed\nstays\n");
+}
+
 /// How the application's folder and those above it stay where they are.
 #[test]
 fn what_is_mounted_on_itself_is_not_renamed() {

@@ -43,7 +43,7 @@ impl Tree {
         Ok(mode & SFlag::S_IFMT == SFlag::S_IFDIR)
     }
 
-    /// Shows it in place of `target` (move_mount(2)), which exists and is a folder if it is one.
+    /// Shows it in place of `target` (move_mount(2)), which exists and is a folder if it is one. A symbolic link is followed.
     ///
     /// # Errors
     /// ENOENT for a missing target, EINVAL when only one is a folder.
@@ -57,7 +57,7 @@ impl Tree {
                 c"".as_ptr(),
                 libc::AT_FDCWD,
                 target.as_ptr(),
-                libc::MOVE_MOUNT_F_EMPTY_PATH,
+                libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_SYMLINKS,
             )
         };
         if moved == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }

@@ -34,7 +34,7 @@ pub(crate) fn own() -> Result<Vec<OwnGroup>, StepError> {
 /// Shows the own group in place of each hierarchy, and has nothing of it changed.
 pub(super) fn show_own(groups: &[OwnGroup]) -> Result<(), StepError> {
     for OwnGroup { point, folder } in groups.iter().filter(|group| group.point != group.folder) {
-        mount::bind(folder, point).about(&folder.display().to_string())?;
+        mount::bind(folder, point).about(folder.display())?;
     }
     match Path::new(CGROUPS).try_exists() {
         Ok(true) => read_only_below(Path::new(CGROUPS)),

@@ -40,19 +40,19 @@ pub(super) fn take(memfd: Option<OwnedFd>) -> Result<Credentials, StepError> {
 }
 
 pub(super) fn make(view: &mut View, target: &Path, given: &Given<'_>) -> Result<(), StepError> {
-    let about = target.display().to_string();
-    let Some(point) = view.point(target, Point::Folder, false)? else { return Ok(()) };
+    let about = target.display();
+    view.point(target, Point::Folder, false)?;
     let forbid = Forbid { devices: true, executing: true, writing: false };
-    mount::filesystem("ramfs", &point, "mode=0700", forbid).about(&about)?;
-    view.mounted(&point);
+    mount::filesystem("ramfs", target, "mode=0700", forbid).about(&about)?;
     for (name, content) in &given.files.files {
         if !is_file_name(name) {
             return Err(StepError::invalid(format!("{about}: {name}")));
         }
-        write(&point.join(name), content, given.owner).about(&point.join(name).display().to_string())?;
+        let path = target.join(name);
+        write(&path, content, given.owner).about(path.display())?;
     }
-    hand_over(&point, given.owner).about(&about)?;
-    view.read_only_at_last(point);
+    hand_over(target, given.owner).about(&about)?;
+    view.read_only_at_last(target.to_owned());
     Ok(())
 }
 

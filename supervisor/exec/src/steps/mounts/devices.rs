@@ -70,7 +70,6 @@ pub(super) fn make(view: &mut View, Sources { shown, log }: Sources) -> Result<(
     empty(view, dev, "mode=0755,size=64k,nr_inodes=64", true)?;
     for (path, tree) in shown {
         put(&tree, Path::new(path)).about(path)?;
-        view.mounted(Path::new(path));
     }
     for (target, link) in LINKS {
         symlink(target, link).about(link)?;
@@ -78,7 +77,7 @@ pub(super) fn make(view: &mut View, Sources { shown, log }: Sources) -> Result<(
     if let Some(target) = log {
         symlink(target, LOG).about(LOG)?;
     }
-    terminals(view)?;
+    terminals()?;
     view.read_only_at_last(dev.to_owned());
     Ok(())
 }
@@ -94,11 +93,9 @@ fn put(tree: &Tree, path: &Path) -> io::Result<()> {
 }
 
 /// An instance of pseudo terminals of its own: those of others cannot be opened (pts(4)).
-fn terminals(view: &mut View) -> Result<(), StepError> {
+fn terminals() -> Result<(), StepError> {
     const PTS: &str = "/dev/pts";
     let forbid = Forbid { executing: true, ..Forbid::default() };
     fs::create_dir(PTS).about(PTS)?;
-    mount::filesystem("devpts", Path::new(PTS), "newinstance,ptmxmode=0666,mode=0620", forbid).about(PTS)?;
-    view.mounted(Path::new(PTS));
-    Ok(())
+    mount::filesystem("devpts", Path::new(PTS), "newinstance,ptmxmode=0666,mode=0620", forbid).about(PTS)
 }

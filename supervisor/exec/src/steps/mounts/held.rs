@@ -70,7 +70,7 @@ fn one<'a>(mount: &'a Mount, earlier: &[Mount], later: &[Mount]) -> Result<Held<
         }
         Mount::Inaccessible { path, optional } => Held::Cover { path, optional: *optional },
         Mount::HideFolder(HiddenFolder { folder, keep }) => {
-            Held::Hide { folder, keep, kept: Tree::of(keep).about(&keep.display().to_string())? }
+            Held::Hide { folder, keep, kept: Tree::of(keep).about(keep.display())? }
         }
         Mount::Devices => Held::Devices(devices::take(later)?),
         Mount::Proc { hide, processes_only } => Held::Proc { hide: *hide, processes_only: *processes_only },
@@ -89,7 +89,7 @@ fn show(tree: Option<Tree>, target: &Path, read_only: bool, optional: bool) -> H
 fn tree(path: &Path, optional: bool) -> Result<Option<Tree>, StepError> {
     match Tree::of(path) {
         Err(error) if optional && is_missing(&error) => Ok(None),
-        result => result.map(Some).about(&path.display().to_string()),
+        result => result.map(Some).about(path.display()),
     }
 }
 

@@ -51,8 +51,8 @@ impl Inaccessible {
     }
 
     /// Covers a path with the one that is of its kind.
-    pub(super) fn cover(&mut self, path: &Path) -> io::Result<()> {
-        let cover = if path.is_dir() { &mut self.folder } else { &mut self.file };
+    pub(super) fn cover(&mut self, path: &Path, is_folder: bool) -> io::Result<()> {
+        let cover = if is_folder { &mut self.folder } else { &mut self.file };
         cover.attach(path)?;
         mount::make_read_only(path)
     }

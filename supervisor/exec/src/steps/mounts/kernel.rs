@@ -20,7 +20,7 @@ const MQUEUE: &str = "/dev/mqueue";
 /// There is nothing to execute in any of them.
 const FORBID: Forbid = Forbid { devices: true, executing: true, writing: false };
 
-pub(super) fn proc(view: &mut View, hide: HideProcesses, processes_only: bool) -> Result<(), StepError> {
+pub(super) fn proc(hide: HideProcesses, processes_only: bool) -> Result<(), StepError> {
     // By number, which kernels before 5.8 know as well.
     let hide = match hide {
         HideProcesses::None => "hidepid=0",
@@ -29,27 +29,22 @@ pub(super) fn proc(view: &mut View, hide: HideProcesses, processes_only: bool) -
         HideProcesses::NotPtraceable => "hidepid=4",
     };
     let options = if processes_only { format!("{hide},subset=pid") } else { hide.to_owned() };
-    mount::filesystem("proc", Path::new(PROC), &options, FORBID).about(PROC)?;
-    view.mounted(Path::new(PROC));
-    Ok(())
+    mount::filesystem("proc", Path::new(PROC), &options, FORBID).about(PROC)
 }
 
-pub(super) fn sys(view: &mut View, cgroups: Option<Tree>) -> Result<(), StepError> {
+pub(super) fn sys(view: &View, cgroups: Option<Tree>) -> Result<(), StepError> {
     let forbid = Forbid { writing: true, ..FORBID };
     mount::filesystem("sysfs", Path::new(SYS), "", forbid).about(SYS)?;
-    view.mounted(Path::new(SYS));
     match cgroups {
-        Some(cgroups) => {
-            let shown = show(view, &cgroups, Path::new(CGROUPS), true)?;
-            shown.map_or(Ok(()), |point| read_only_below(&point))
+        Some(cgroups) if show(view, &cgroups, Path::new(CGROUPS), true)? => {
+            read_only_below(Path::new(CGROUPS))
         }
-        None => Ok(()),
+        Some(_) | None => Ok(()),
     }
 }
 
-pub(super) fn mqueue(view: &mut View) -> Result<(), StepError> {
-    let Some(point) = view.point(Path::new(MQUEUE), Point::Folder, false)? else { return Ok(()) };
-    mount::filesystem("mqueue", &point, "", FORBID).about(MQUEUE)?;
-    view.mounted(&point);
-    Ok(())
+pub(super) fn mqueue(view: &View) -> Result<(), StepError> {
+    let point = Path::new(MQUEUE);
+    view.point(point, Point::Folder, false)?;
+    mount::filesystem("mqueue", point, "", FORBID).about(MQUEUE)
 }

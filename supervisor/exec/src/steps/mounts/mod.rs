@@ -13,10 +13,7 @@ mod inaccessible;
 mod kernel;
 mod view;
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+use std::{io, path::Path};
 
 use watt_os::{
     mount::{self, Forbid, Tree},
@@ -74,28 +71,29 @@ fn apply(view: &mut View, mount: Held<'_>, given: &Given<'_>) -> Result<(), Step
     match mount {
         Held::LeftOut => Ok(()),
         Held::Show { tree, target, read_only, optional } => {
-            let shown = show(view, &tree, target, optional)?;
-            shown.filter(|_| read_only).map_or(Ok(()), |point| read_only_below(&point))
+            if show(view, &tree, target, optional)? && read_only { read_only_below(target) } else { Ok(()) }
         }
         Held::Empty { target, options, no_exec, read_only, optional } => {
-            let Some(point) = view.point(target, Point::Folder, optional)? else { return Ok(()) };
-            empty(view, &point, &options, no_exec)?;
+            if !view.point(target, Point::Folder, optional)? {
+                return Ok(());
+            }
+            empty(view, target, &options, no_exec)?;
             if read_only {
-                view.read_only_at_last(point);
+                view.read_only_at_last(target.to_owned());
             }
             Ok(())
         }
         Held::ReadOnly { path, optional } => {
-            view.existing(path, optional)?.map_or(Ok(()), |real| read_only_below(&real))
+            view.existing(path, optional)?.map_or(Ok(()), |_| read_only_below(path))
         }
         Held::Executable { path, allowed, optional } => {
             let change = if allowed { mount::allow_executing_below } else { mount::forbid_executing_below };
-            view.existing(path, optional)?.map_or(Ok(()), |real| change_below(&real, change))
+            view.existing(path, optional)?.map_or(Ok(()), |_| change_below(path, change))
         }
         Held::Cover { path, optional } => view.cover(path, optional),
         Held::Hide { folder, keep, kept } => hide(view, folder, keep, &kept),
         Held::Devices(sources) => devices::make(view, sources),
-        Held::Proc { hide, processes_only } => kernel::proc(view, hide, processes_only),
+        Held::Proc { hide, processes_only } => kernel::proc(hide, processes_only),
         Held::Sys(cgroups) => kernel::sys(view, cgroups),
         Held::Cgroups => cgroups::show_own(given.cgroups),
         Held::Mqueue => kernel::mqueue(view),
@@ -103,22 +101,23 @@ fn apply(view: &mut View, mount: Held<'_>, given: &Given<'_>) -> Result<(), Step
     }
 }
 
-/// Shows what was taken hold of, and returns where.
-fn show(view: &mut View, tree: &Tree, target: &Path, optional: bool) -> Result<Option<PathBuf>, StepError> {
-    let about = target.display().to_string();
+/// Shows what was taken hold of, and says whether there was a place for it.
+fn show(view: &View, tree: &Tree, target: &Path, optional: bool) -> Result<bool, StepError> {
+    let about = target.display();
     let kind = if tree.is_folder().about(&about)? { Point::Folder } else { Point::File };
-    let Some(point) = view.point(target, kind, optional)? else { return Ok(None) };
-    tree.attach(&point).about(&about)?;
-    view.mounted(&point);
-    Ok(Some(point))
+    let has_place = view.point(target, kind, optional)?;
+    if has_place {
+        tree.attach(target).about(&about)?;
+    }
+    Ok(has_place)
 }
 
 /// An empty folder in memory, in which mount points are made from here on.
 fn empty(view: &mut View, point: &Path, options: &str, no_exec: bool) -> Result<(), StepError> {
     let forbid = Forbid { devices: true, executing: no_exec, writing: false };
-    mount::filesystem("tmpfs", point, options, forbid).about(&point.display().to_string())?;
-    view.made(point);
-    Ok(())
+    let about = point.display();
+    mount::filesystem("tmpfs", point, options, forbid).about(&about)?;
+    view.made(point).about(&about)
 }
 
 fn read_only_below(path: &Path) -> Result<(), StepError> {
@@ -127,7 +126,7 @@ fn read_only_below(path: &Path) -> Result<(), StepError> {
 
 /// Only a mount can be changed: what is not one becomes one by being bound to its own place.
 fn change_below(path: &Path, change: fn(&Path) -> io::Result<()>) -> Result<(), StepError> {
-    let about = path.display().to_string();
+    let about = path.display();
     match change(path) {
         Err(error) if error.raw_os_error() == Some(nix::errno::Errno::EINVAL as i32) => {
             mount::bind(path, path).about(&about)?;
@@ -139,9 +138,9 @@ fn change_below(path: &Path, change: fn(&Path) -> io::Result<()>) -> Result<(), 
 
 /// Covers a folder, and shows what is kept in its old place.
 fn hide(view: &mut View, folder: &Path, keep: &Path, kept: &Tree) -> Result<(), StepError> {
-    let Some(point) = view.point(folder, Point::Folder, false)? else { return Ok(()) };
-    empty(view, &point, "mode=0755", true)?;
+    view.point(folder, Point::Folder, false)?;
+    empty(view, folder, "mode=0755", true)?;
     show(view, kept, keep, false)?;
-    view.read_only_at_last(point);
+    view.read_only_at_last(folder.to_owned());
     Ok(())
 }
