@@ -11,7 +11,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     os::fd::OwnedFd,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -61,6 +61,9 @@ use crate::{
 
 /// How many messages of each kind may wait for the loop. Senders wait for room.
 const INBOX_SIZE: usize = 256;
+
+/// How long after everything is ready the memory is given back that the start took: what followed from it is over by then.
+const TIDY_AFTER: Duration = Duration::from_secs(1);
 
 /// The key under which a shutdown that was asked for is kept for a successor: `drain` or `now`.
 pub(crate) const SHUTDOWN: &str = "shutdown";
@@ -477,8 +480,10 @@ impl App {
         self.answer_operations();
         self.pace.done(Instant::now(), started.elapsed());
         if is_ready_now {
-            // A start takes much that is not needed afterwards.
-            watt_os::heap::trim();
+            tokio::spawn(async {
+                tokio::time::sleep(TIDY_AFTER).await;
+                crate::give_back_memory();
+            });
         }
         if self.fleet.is_shutting_down() && self.fleet.is_idle() {
             self.end();

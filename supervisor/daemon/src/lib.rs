@@ -84,7 +84,14 @@ use start::{Connection, Held};
 use watt_spawner::DAEMON_REFUSED;
 
 pub use settings::Settings;
-pub use watt_os::heap::trim as give_back_memory;
+
+/// Gives the kernel back what a start, or a rush of changes, took and what is not needed afterwards.
+pub fn give_back_memory() {
+    watt_os::heap::trim();
+    if let Err(error) = watt_os::program::let_go_of_code() {
+        tracing::debug!("code that is not used stays mapped: {error}");
+    }
+}
 
 /// Descriptors of a daemon with some hundred workers. Room for so many takes 32 KiB.
 const DESCRIPTORS: i32 = 4096;

@@ -18,6 +18,7 @@ pub mod pidfd;
 pub mod prctl;
 pub mod process;
 pub mod process_info;
+pub mod program;
 pub mod remove;
 pub mod rlimit;
 pub mod scheduling;

@@ -21,6 +21,7 @@ use watt_exec::plan::Failure;
 use watt_os::{
     fdpass,
     process::{self, Reap, Reaped, SpawnError},
+    program,
     signalfd::{self, Signals},
 };
 
@@ -348,6 +349,8 @@ impl Spawner {
                 if let (Some(up), Said::Failed(failure)) = (self.daemon.up(), reports.said) {
                     up.failure = Some(failure);
                 }
+                // Little of it is needed from here on. That more memory than needed is taken is no reason for anything.
+                let _ = program::let_go_of_code();
             }
             Owner::Run(id) => {
                 let told = self.holdings.runs.get_mut(&id).and_then(|run| run.stage_ended(id, reports));
