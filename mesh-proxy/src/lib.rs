@@ -8,7 +8,9 @@
 //!   `caller` asks the kernel who it is.
 
 mod balance;
+mod bells;
 mod caller;
+mod clients;
 mod context;
 mod control;
 mod counts;
@@ -24,6 +26,7 @@ pub mod http;
 mod link;
 mod listeners;
 mod mesh_port;
+mod patience;
 mod pool;
 mod process;
 mod refusals;

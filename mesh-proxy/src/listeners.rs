@@ -1,40 +1,32 @@
-//! What one thread accepts: a task for each listener, and one for each connection.
+//! What one thread accepts: a task for each listener at which somebody is, and one for each connection.
 //!
 //! A connection is accepted when there is a place for it, see [`crate::room`]. Further clients wait in the kernel's
 //! queue, where another thread may take them, or the next proxy.
 
-use std::{
-    collections::HashMap, io, net::UdpSocket as StdUdpSocket, os::fd::OwnedFd, pin::Pin, rc::Rc,
-    time::Duration,
-};
+use std::{collections::HashMap, io, os::fd::OwnedFd, pin::Pin, rc::Rc, time::Duration};
 
-use nix::errno::Errno;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     net::{SocketFlags, accept_with},
 };
 use socket2::{Domain, SockRef};
 use tokio::{
-    io::{Interest, unix::AsyncFd},
-    net::{TcpStream, UdpSocket, UnixStream},
-    task::{self, AbortHandle, JoinSet},
+    net::{TcpStream, UnixStream},
+    task::{self, AbortHandle, JoinError, JoinSet},
     time::sleep,
 };
 use watt_api::mesh::{ListenerId, ListenerKind};
 
 use crate::{
-    caller::{Caller, UNKNOWN_CALLER},
+    bells::Bells,
+    clients::{gateway, mesh_host_tcp, mesh_host_unix, mesh_unix},
     context::Context,
     dns::Answerer,
-    egress, host_port,
-    http::{self, Client, Side},
-    mesh_port,
+    egress, host_port, mesh_port,
+    patience::Patience,
     room::{ConnectionsMax, Place, Pool, Rooms},
 };
 
-/// The wait after an error that means "not now", and what it grows to.
-const BACKOFF_FIRST: Duration = Duration::from_millis(5);
-const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// The wait before one accepts again whose task had a bug: whatever led to it may come again at once.
 const AGAIN_AFTER: Duration = Duration::from_millis(200);
 
@@ -42,18 +34,36 @@ const AGAIN_AFTER: Duration = Duration::from_millis(200);
 pub(crate) struct Listeners {
     context: Rc<Context>,
     rooms: Rc<Rooms>,
+    bells: Bells,
     open: HashMap<ListenerId, Open>,
-    tasks: JoinSet<()>,
+    /// The names of those that are open, by the numbers of their bells.
+    names: HashMap<u64, ListenerId>,
+    next_number: u64,
+    tasks: JoinSet<Left>,
+    /// The numbers of those that have a task.
+    busy: HashMap<task::Id, u64>,
 }
 
 /// One of them.
 struct Open {
-    task: AbortHandle,
+    number: u64,
+    listener: Rc<OwnedFd>,
+    /// While somebody is there.
+    task: Option<AbortHandle>,
     accepting: Accepting,
 }
 
 /// Makes what accepts at a listener, which outlives it.
-type Accepting = Box<dyn Fn() -> Pin<Box<dyn Future<Output = ()>>>>;
+type Accepting = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Left>>>>;
+
+/// Why a listener's task has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    /// Nobody is there for the moment.
+    Nobody,
+    /// The listener is of no use any longer.
+    Useless,
+}
 
 /// A listener that cannot be used now, with the reason.
 pub(crate) struct Unused {
@@ -63,9 +73,18 @@ pub(crate) struct Unused {
 
 impl Listeners {
     /// None yet.
-    pub(crate) fn new(context: Rc<Context>, connections_max: ConnectionsMax) -> Self {
+    pub(crate) fn new(context: Rc<Context>, connections_max: ConnectionsMax) -> io::Result<Self> {
         let rooms = Rc::new(Rooms::new(Rc::clone(&context.thread.clock), connections_max));
-        Self { context, rooms, open: HashMap::new(), tasks: JoinSet::new() }
+        Ok(Self {
+            context,
+            rooms,
+            bells: Bells::new()?,
+            open: HashMap::new(),
+            names: HashMap::new(),
+            next_number: 0,
+            tasks: JoinSet::new(),
+            busy: HashMap::new(),
+        })
     }
 
     /// Accepts there from now on. Gives the listener back when that is not possible, for lack of memory for example.
@@ -75,56 +94,113 @@ impl Listeners {
         kind: ListenerKind,
         listener: OwnedFd,
     ) -> Result<(), Unused> {
-        let accepting = self.accepting(id, kind, listener)?;
-        self.open(id, accepting);
+        self.open(id, listener, |own, listener| own.accepting(id, kind, listener))
+    }
+
+    fn open(
+        &mut self,
+        id: &ListenerId,
+        listener: OwnedFd,
+        accepting: impl FnOnce(&Self, Rc<OwnedFd>) -> Accepting,
+    ) -> Result<(), Unused> {
+        let number = self.next_number;
+        let ready = SockRef::from(&listener).set_nonblocking(true);
+        if let Err(error) = ready.and_then(|()| self.bells.hang(number, &listener)) {
+            return Err(Unused { listener, error });
+        }
+        self.next_number += 1;
+        let listener = Rc::new(listener);
+        let accepting = accepting(self, Rc::clone(&listener));
+        self.names.insert(number, id.clone());
+        self.open.insert(id.clone(), Open { number, listener, task: None, accepting });
         Ok(())
     }
 
-    fn open(&mut self, id: &ListenerId, accepting: Accepting) {
-        let task = self.tasks.spawn_local(accepting());
-        self.open.insert(id.clone(), Open { task, accepting });
+    /// Waits until one is of no use any longer, and serves those at which somebody is meanwhile. One whose task has a bug
+    /// accepts again: nobody else would, and its clients would wait for ever.
+    pub(crate) async fn ended(&mut self) -> ListenerId {
+        loop {
+            tokio::select! {
+                rung = self.bells.rung() => match rung {
+                    Ok(numbers) => numbers.into_iter().for_each(|number| self.begin(number)),
+                    // The kernel has no reason to (epoll_wait(2)). Not at once again, or this would be all that is done.
+                    Err(error) => {
+                        tracing::error!(%error, "cannot hear who comes");
+                        sleep(AGAIN_AFTER).await;
+                    }
+                },
+                Some(ended) = self.tasks.join_next_with_id() => {
+                    if let Some(useless) = self.task_ended(ended) {
+                        return useless;
+                    }
+                }
+            }
+        }
     }
 
-    /// Waits until one ends by itself, which is of no use any longer. `None` when none is left. One whose task has a bug
-    /// accepts again: nobody else would, and its clients would wait for ever.
-    pub(crate) async fn ended(&mut self) -> Option<ListenerId> {
-        loop {
-            let (task, has_bug) = match self.tasks.join_next_with_id().await? {
-                Ok((task, ())) => (task, false),
-                Err(error) => (error.id(), error.is_panic()),
-            };
-            // Those that were removed are not in there.
-            let Some((id, open)) = self.open.iter_mut().find(|(_, open)| open.task.id() == task) else {
-                continue;
-            };
-            if has_bug {
+    /// Accepts at a listener to which somebody has come. One that was removed meanwhile is not there.
+    fn begin(&mut self, number: u64) {
+        let Some(open) = self.names.get(&number).and_then(|id| self.open.get_mut(id)) else { return };
+        let accepting = (open.accepting)();
+        let task = self.tasks.spawn_local(accepting);
+        self.busy.insert(task.id(), number);
+        open.task = Some(task);
+    }
+
+    /// Returns the listener if it is of no use any longer.
+    fn task_ended(&mut self, ended: Result<(task::Id, Left), JoinError>) -> Option<ListenerId> {
+        let (task, left) = match ended {
+            Ok((task, left)) => (task, Some(left)),
+            Err(error) => (error.id(), None),
+        };
+        let id = self.busy.remove(&task).and_then(|number| self.names.get(&number)).cloned()?;
+        let open = self.open.get_mut(&id)?;
+        open.task = None;
+        let is_useless = match left {
+            Some(Left::Nobody) => match self.bells.wind_up(open.number, &open.listener) {
+                Ok(()) => false,
+                Err(error) => {
+                    tracing::error!(%id, %error, "a listener cannot be waited at any longer");
+                    true
+                }
+            },
+            Some(Left::Useless) => true,
+            None => {
                 tracing::error!(%id, "a listener's task had a bug");
-                let again = (open.accepting)();
-                open.task = self.tasks.spawn_local(async {
+                let (number, again) = (open.number, (open.accepting)());
+                let task = self.tasks.spawn_local(async {
                     sleep(AGAIN_AFTER).await;
-                    again.await;
+                    again.await
                 });
-                continue;
+                self.busy.insert(task.id(), number);
+                open.task = Some(task);
+                false
             }
-            let id = id.clone();
-            self.open.remove(&id);
-            return Some(id);
-        }
+        };
+        is_useless.then(|| {
+            self.remove(&id);
+            id
+        })
     }
 
     /// Accepts there no longer. Its connections live on.
     pub(crate) fn remove(&mut self, id: &str) {
-        if let Some(open) = self.open.remove(id) {
-            open.task.abort();
+        let Some(Open { number, listener, task, accepting: _ }) = self.open.remove(id) else { return };
+        self.names.remove(&number);
+        self.bells.take_down(&listener);
+        if let Some(task) = task {
+            task.abort();
         }
     }
 
     /// Accepts nowhere any longer.
     pub(crate) fn remove_all(&mut self) {
-        self.open.drain().for_each(|(_, open)| open.task.abort());
+        let ids: Vec<ListenerId> = self.open.keys().cloned().collect();
+        ids.iter().for_each(|id| self.remove(id));
     }
 
-    fn accepting(&self, id: &ListenerId, kind: ListenerKind, listener: OwnedFd) -> Result<Accepting, Unused> {
+    /// What accepts there.
+    fn accepting(&self, id: &ListenerId, kind: ListenerKind, listener: Rc<OwnedFd>) -> Accepting {
         match kind {
             ListenerKind::Gateway { thread: _ } => {
                 let serve = async |context: Rc<Context>, stream, _place| gateway(&context, stream).await;
@@ -168,9 +244,8 @@ impl Listeners {
                 })
             }
             ListenerKind::DnsUdp { caller } => {
-                let socket = Rc::new(udp_socket(listener)?);
                 let (id, answerer) = (id.clone(), answerer(&caller, Rc::clone(&self.context)));
-                Ok(Box::new(move || Box::pin(dns_udp(id.clone(), Rc::clone(&answerer), Rc::clone(&socket)))))
+                Box::new(move || Box::pin(dns_udp(id.clone(), Rc::clone(&answerer), Rc::clone(&listener))))
             }
             ListenerKind::DnsTcp { caller } => {
                 let answerer = answerer(&caller, Rc::clone(&self.context));
@@ -185,10 +260,10 @@ impl Listeners {
     fn accept_of<S: Accepted>(
         &self,
         id: &ListenerId,
-        listener: OwnedFd,
+        listener: Rc<OwnedFd>,
         caller: String,
         serve: impl AsyncFn(Rc<Context>, Rc<str>, S) + 'static,
-    ) -> Result<Accepting, Unused> {
+    ) -> Accepting {
         let caller: Rc<str> = caller.into();
         let service = Some(Rc::clone(&caller));
         let serve = async move |context, stream, _place| serve(context, Rc::clone(&caller), stream).await;
@@ -200,28 +275,28 @@ impl Listeners {
     fn accept<S: Accepted>(
         &self,
         id: &ListenerId,
-        listener: OwnedFd,
+        listener: Rc<OwnedFd>,
         pool: Pool,
         service: Option<Rc<str>>,
         serve: impl AsyncFn(Rc<Context>, S, Place) + 'static,
-    ) -> Result<Accepting, Unused> {
-        let listener = Rc::new(watched(listener)?);
+    ) -> Accepting {
         let (id, serve) = (id.clone(), Rc::new(serve));
         let (context, rooms) = (Rc::clone(&self.context), Rc::clone(&self.rooms));
-        Ok(Box::new(move || {
+        Box::new(move || {
             let (listener, id, serve) = (Rc::clone(&listener), id.clone(), Rc::clone(&serve));
             let (context, rooms, service) = (Rc::clone(&context), Rc::clone(&rooms), service.clone());
             Box::pin(async move {
                 let mut patience = Patience::default();
                 loop {
                     let (stream, place) = match next(&listener, &rooms, pool, service.as_ref()).await {
-                        Ok(accepted) => accepted,
+                        Ok(Some(accepted)) => accepted,
+                        Ok(None) => return Left::Nobody,
                         Err(error) => match patience.after(&id, &error) {
                             Some(wait) => {
-                                Box::pin(sleep(wait)).await;
+                                sleep(wait).await;
                                 continue;
                             }
-                            None => return,
+                            None => return Left::Useless,
                         },
                     };
                     patience = Patience::default();
@@ -229,63 +304,34 @@ impl Listeners {
                     task::spawn_local(async move { serve(context, stream, place).await });
                 }
             })
-        }))
+        })
     }
 }
 
-/// Asks the kernel to tell when somebody has come.
-fn watched(listener: OwnedFd) -> Result<AsyncFd<OwnedFd>, Unused> {
-    if let Err(error) = SockRef::from(&listener).set_nonblocking(true) {
-        return Err(Unused { listener, error });
-    }
-    #[expect(
-        deprecated,
-        reason = "its successor is unsafe; what owns a descriptor does not close it earlier"
-    )]
-    AsyncFd::try_with_interest(listener, Interest::READABLE).map_err(|error| {
-        let (listener, error) = error.into_parts();
-        Unused { listener, error }
-    })
-}
-
-fn udp_socket(listener: OwnedFd) -> Result<UdpSocket, Unused> {
-    let socket = listener.try_clone().map(StdUdpSocket::from).and_then(|socket| {
-        socket.set_nonblocking(true)?;
-        UdpSocket::from_std(socket)
-    });
-    socket.map_err(|error| Unused { listener, error })
-}
-
-/// Waits for the next connection and a place for it. The place comes first: a connection that was accepted can be
-/// served by nobody else. And it is looked for when somebody has come, as others may have to make room.
+/// The next connection, when a place for it was found. The place comes first: a connection that was accepted can be
+/// served by nobody else. And it is looked for when somebody has come, as others may have to make room. `None` when nobody
+/// is there, because another thread was faster for example.
 async fn next<S: Accepted>(
-    listener: &AsyncFd<OwnedFd>,
+    listener: &OwnedFd,
     rooms: &Rooms,
     pool: Pool,
     service: Option<&Rc<str>>,
-) -> io::Result<(S, Place)> {
-    loop {
-        // Clients that come without a pause must not keep the thread to themselves.
-        task::consume_budget().await;
-        let mut ready = listener.readable().await?;
-        if rooms.is_full(pool, service) && !has_come(listener)? {
-            ready.clear_ready();
-            continue;
-        }
-        // In a box of its own: most listeners never see anybody, and the room for this would be most of what each takes.
-        let place = Box::pin(rooms.enter(pool, service)).await;
-        let accept = |listener: &AsyncFd<OwnedFd>| {
-            Ok(accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?)
-        };
-        // Otherwise another thread was faster.
-        if let Ok(accepted) = ready.try_io(accept) {
-            return Ok((S::new(accepted?)?, place));
-        }
+) -> io::Result<Option<(S, Place)>> {
+    // Clients that come without a pause must not keep the thread to themselves.
+    task::consume_budget().await;
+    if rooms.is_full(pool, service) && !has_come(listener)? {
+        return Ok(None);
+    }
+    let place = rooms.enter(pool, service).await;
+    match accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+        Ok(accepted) => Ok(Some((S::new(accepted)?, place))),
+        Err(rustix::io::Errno::AGAIN) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
-/// Whether a connection waits to be accepted now. That the listener was readable may be long ago.
-fn has_come(listener: &AsyncFd<OwnedFd>) -> io::Result<bool> {
+/// Whether a connection waits to be accepted now. That the bell rang may be long ago.
+fn has_come(listener: &OwnedFd) -> io::Result<bool> {
     let mut listener = [PollFd::new(listener, PollFlags::IN)];
     Ok(poll(&mut listener, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? > 0)
 }
@@ -316,92 +362,15 @@ impl Accepted for UnixStream {
 }
 
 /// UDP has no connections; the socket's errors are treated like those of accept.
-async fn dns_udp(id: ListenerId, answerer: Rc<Answerer>, socket: Rc<UdpSocket>) {
+async fn dns_udp(id: ListenerId, answerer: Rc<Answerer>, socket: Rc<OwnedFd>) -> Left {
     let mut patience = Patience::default();
     loop {
-        let error = answerer.serve_udp(Rc::clone(&socket)).await;
+        let Err(error) = answerer.answer_udp(&socket).await else { return Left::Nobody };
         match patience.after(&id, &error) {
-            Some(wait) => Box::pin(sleep(wait)).await,
-            None => return,
+            Some(wait) => sleep(wait).await,
+            None => return Left::Useless,
         }
     }
-}
-
-/// Errors in a row, to wait longer each time and to be told once.
-#[derive(Debug, Default)]
-struct Patience {
-    wait: Option<Duration>,
-}
-
-impl Patience {
-    /// How long to wait before the next try; `None` when there is no use in trying.
-    fn after(&mut self, id: &str, error: &io::Error) -> Option<Duration> {
-        let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
-        match errno {
-            Errno::EBADF | Errno::EINVAL | Errno::ENOTSOCK | Errno::EOPNOTSUPP => {
-                tracing::error!(%id, %error, "a listener is no longer of use");
-                return None;
-            }
-            // The affair of one client, which is gone (accept(2)): the next one may be there already.
-            Errno::ECONNABORTED | Errno::EPERM | Errno::ECONNREFUSED => return Some(Duration::ZERO),
-            _ => {}
-        }
-        if self.wait.is_none() {
-            tracing::warn!(%id, %error, "cannot accept for the moment");
-        }
-        let wait = self.wait.map_or(BACKOFF_FIRST, |wait| BACKOFF_MAX.min(wait * 2));
-        self.wait = Some(wait);
-        Some(wait)
-    }
-}
-
-async fn gateway(context: &Context, stream: TcpStream) {
-    let client = tcp_client(Side::Gateway, &stream);
-    http::serve(&context.thread, stream, client).await;
-}
-
-async fn mesh_host_tcp(context: &Context, rooms: &Rooms, door: Place, stream: TcpStream) {
-    let ends = (stream.peer_addr(), stream.local_addr());
-    let caller = match ends {
-        (Ok(peer), Ok(local)) => context.view().callers.over_tcp(peer, local),
-        // It ended before it was accepted.
-        _ => return,
-    };
-    let Some(_place) = admit(context, rooms, door, &caller) else { return };
-    let client = tcp_client(Side::Mesh { caller: caller.name() }, &stream);
-    http::serve(&context.thread, stream, client).await;
-}
-
-async fn mesh_host_unix(context: &Context, rooms: &Rooms, door: Place, stream: UnixStream) {
-    let caller = context.view().callers.over_unix(&stream);
-    let Some(_place) = admit(context, rooms, door, &caller) else { return };
-    mesh_unix(context, caller.name(), stream).await;
-}
-
-/// The place of a caller who came in by a listener of many callers.
-fn admit(context: &Context, rooms: &Rooms, door: Place, caller: &Caller) -> Option<Place> {
-    let (pool, service) = match caller {
-        Caller::Service(service) => (Pool::Services, Some(service)),
-        Caller::Operator => (Pool::Operators, None),
-        Caller::Unknown => (Pool::Strangers, None),
-    };
-    let place = rooms.exchange(door, pool, service);
-    if place.is_none() {
-        let caller = service.map_or(UNKNOWN_CALLER, |service| service);
-        context.refuse(Some(caller), "the mesh", "there are as many connections as may be");
-    }
-    place
-}
-
-async fn mesh_unix(context: &Context, caller: Option<Rc<str>>, stream: UnixStream) {
-    let client = Client { side: Side::Mesh { caller }, peer: None, local: None, tls: false };
-    http::serve(&context.thread, stream, client).await;
-}
-
-/// What is known of a client over TCP. Its addresses are missing when it is gone already, which its first read
-/// will show.
-pub(crate) fn tcp_client(side: Side, stream: &TcpStream) -> Client {
-    Client { side, peer: stream.peer_addr().ok(), local: stream.local_addr().ok(), tls: false }
 }
 
 #[cfg(test)]
@@ -411,7 +380,7 @@ mod tests {
     use tokio::{sync::mpsc, task::LocalSet};
 
     use super::*;
-    use crate::{thread::Thread, timer::Clock};
+    use crate::thread::Thread;
 
     thread_local!(static BUGS: Cell<u32> = const { Cell::new(2) });
 
@@ -432,14 +401,15 @@ mod tests {
         let (served, mut serves) = mpsc::unbounded_channel();
         let test = async {
             let context = Rc::new(Context::new(Thread::new(NonZeroUsize::MIN, |_| {}), |_| {}));
-            let mut listeners = Listeners::new(context, ConnectionsMax::new(1000, 1));
+            let mut listeners = Listeners::new(context, ConnectionsMax::new(1000, 1)).unwrap();
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let address = listener.local_addr().unwrap();
             let serve = async move |_, Buggy(stream), _| served.send(stream).unwrap();
             let id = "gateway".to_owned();
-            let accepting = listeners.accept(&id, listener.into(), Pool::Gateway, None, serve);
-            let Ok(accepting) = accepting else { panic!("it can be used") };
-            listeners.open(&id, accepting);
+            let opened = listeners.open(&id, listener.into(), |own, listener| {
+                own.accept(&id, listener, Pool::Gateway, None, serve)
+            });
+            assert!(opened.is_ok());
             let clients = async {
                 loop {
                     let client = TcpStream::connect(address).await.unwrap();
@@ -451,7 +421,7 @@ mod tests {
             };
             tokio::select! {
                 _ = clients => {}
-                id = listeners.ended() => panic!("{id:?} ended for good"),
+                id = listeners.ended() => panic!("{id} ended for good"),
             }
         };
         LocalSet::new().run_until(test).await;
@@ -459,13 +429,40 @@ mod tests {
 
     /// There are several for each worker in a private network.
     #[tokio::test]
-    async fn a_listener_to_which_nobody_comes_is_small() {
-        let rooms = Rooms::new(Clock::new(), ConnectionsMax::new(1 << 16, 1));
-        let listener = OwnedFd::from(TcpListener::bind("127.0.0.1:0").unwrap());
-        #[expect(deprecated, reason = "its successor is unsafe")]
-        let listener = AsyncFd::with_interest(listener, Interest::READABLE).unwrap();
-        let waiting = next::<TcpStream>(&listener, &rooms, Pool::Services, None);
-        let size = size_of_val(&waiting);
-        assert!(size <= 256, "{size} bytes");
+    async fn a_listener_has_a_task_only_while_somebody_is_there() {
+        let test = async {
+            let context = Rc::new(Context::new(Thread::new(NonZeroUsize::MIN, |_| {}), |_| {}));
+            let mut listeners = Listeners::new(context, ConnectionsMax::new(1000, 1)).unwrap();
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let (address, copy) = (listener.local_addr().unwrap(), listener.try_clone().unwrap());
+            let (served, mut serves) = mpsc::unbounded_channel();
+            let serve = async move |_, stream: TcpStream, _| served.send(stream).unwrap();
+            let id = "gateway".to_owned();
+            let opened = listeners.open(&id, listener.into(), |own, listener| {
+                own.accept(&id, listener, Pool::Gateway, None, serve)
+            });
+            assert!(opened.is_ok());
+            for _ in 0..3 {
+                assert!(listeners.tasks.is_empty());
+                let client = std::net::TcpStream::connect(address).unwrap();
+                tokio::select! {
+                    accepted = serves.recv() => assert!(accepted.is_some()),
+                    id = listeners.ended() => panic!("{id} ended"),
+                }
+                drop(client);
+                // Until it has seen that nobody else is there.
+                while !listeners.tasks.is_empty() {
+                    let ended = tokio::time::timeout(Duration::from_millis(1), listeners.ended()).await;
+                    assert!(ended.is_err(), "{ended:?}");
+                }
+            }
+            listeners.remove(&id);
+            let _client = std::net::TcpStream::connect(address).unwrap();
+            let ended = tokio::time::timeout(Duration::from_millis(20), listeners.ended()).await;
+            assert!(ended.is_err() && listeners.tasks.is_empty(), "it was removed");
+            drop(copy);
+        };
+        let capped = tokio::time::timeout(Duration::from_secs(30), test);
+        LocalSet::new().run_until(capped).await.expect("everybody is served");
     }
 }

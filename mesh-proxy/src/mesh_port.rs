@@ -12,10 +12,10 @@ use std::{
 use tokio::net::TcpStream;
 
 use crate::{
+    clients::tcp_client,
     context::Context,
     destination::destination,
     http::{self, Side, Stream},
-    listeners::tcp_client,
     respond::Reason,
     tunnel,
 };

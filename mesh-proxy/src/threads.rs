@@ -110,7 +110,11 @@ async fn serve(
     reporter: Rc<Reporter>,
 ) {
     let context = context(threads, &reporter);
-    let mut listeners = Listeners::new(Rc::clone(&context), connections_max);
+    let mut listeners = match Listeners::new(Rc::clone(&context), connections_max) {
+        Ok(listeners) => listeners,
+        // The process ends with the thread, and the daemon starts another.
+        Err(error) => return tracing::error!(%error, "a thread cannot wait for clients"),
+    };
     let mut counted = ByService::new();
     let mut tick = interval(COUNTS_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -136,7 +140,7 @@ async fn serve(
                     task::spawn_local(finish(Rc::clone(&context), Rc::clone(&reporter)));
                 }
             },
-            Some(id) = listeners.ended() => reporter.report(ThreadEvent::ListenerEnded { id }),
+            id = listeners.ended() => reporter.report(ThreadEvent::ListenerEnded { id }),
             _ = tick.tick() => {
                 let counts = context.thread.counts();
                 if counts != counted {

@@ -14,14 +14,19 @@ mod names;
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
+    os::fd::OwnedFd,
     rc::Rc,
     sync::Arc,
     time::Duration,
 };
 
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, SendFlags, recvfrom, sendto},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpStream, UdpSocket},
+    net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
     task,
     time::timeout,
@@ -72,25 +77,29 @@ impl Answerer {
         Rc::new(Self { caller, view: Box::new(view), waiting: Arc::new(Semaphore::new(WAITING_MAX)) })
     }
 
-    /// Answers over UDP until the socket fails.
-    pub(crate) async fn serve_udp(self: &Rc<Self>, socket: Rc<UdpSocket>) -> io::Error {
+    /// Answers what has come to a UDP socket, until nothing is left there. What resolvers are asked is answered later.
+    ///
+    /// # Errors
+    /// What the kernel says of the socket.
+    pub(crate) async fn answer_udp(self: &Rc<Self>, socket: &Rc<OwnedFd>) -> io::Result<()> {
         loop {
-            if let Err(error) = socket.readable().await {
-                return error;
-            }
-            // There only while something is received: each worker has a socket, and most never ask.
+            // Clients that ask without a pause must not keep the thread to themselves.
+            task::consume_budget().await;
             let mut bytes = [0; QUESTION_SIZE_MAX];
-            let (size, client) = match socket.try_recv_from(&mut bytes) {
-                Ok(received) => received,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                Err(error) => return error,
+            let (size, client) = match recvfrom(socket, &mut bytes, RecvFlags::DONTWAIT) {
+                Ok((size, _, client)) => (size, client.and_then(|client| SocketAddr::try_from(client).ok())),
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
             };
+            // The kernel names the client of every question (udp(7)).
+            let Some(client) = client else { continue };
             match self.decide(&bytes[..size]) {
                 Step::Drop => {}
-                Step::Answer(reply) => send(&socket, &reply, client),
+                Step::Answer(reply) => send(socket, &reply, client),
                 Step::Ask(permit) => {
                     let (answerer, socket, question) =
-                        (Rc::clone(self), Rc::clone(&socket), bytes[..size].to_vec());
+                        (Rc::clone(self), Rc::clone(socket), bytes[..size].to_vec());
                     task::spawn_local(async move {
                         if let Some(reply) = answerer.ask(&question, Transport::Udp).await {
                             send(&socket, &reply, client);
@@ -170,8 +179,8 @@ pub(crate) async fn look_up(name: &Name, resolvers: &[SocketAddr]) -> Vec<(Ipv4A
 }
 
 /// Sends what fits into the socket's buffer; UDP promises no more.
-fn send(socket: &UdpSocket, reply: &[u8], client: SocketAddr) {
-    if let Err(error) = socket.try_send_to(reply, client) {
+fn send(socket: &OwnedFd, reply: &[u8], client: SocketAddr) {
+    if let Err(error) = sendto(socket, reply, SendFlags::DONTWAIT, &client) {
         tracing::debug!(%client, %error, "an answer to a name question was not sent");
     }
 }
@@ -198,14 +207,14 @@ async fn read_question(stream: &mut TcpStream) -> io::Result<Option<Vec<u8>>> {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, UdpSocket};
     use watt_api::mesh::{Destination, EgressRule, Service, Snapshot};
 
     use super::{
         message::{kind, tests::*},
         *,
     };
-    use crate::testing::local;
+    use crate::{bells::Bells, testing::local};
 
     fn answerer(resolvers: Vec<SocketAddr>) -> Rc<Answerer> {
         listed(resolvers, None).0
@@ -228,10 +237,18 @@ mod tests {
     }
 
     async fn udp_pair(answerer: Rc<Answerer>) -> UdpSocket {
-        let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let server = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         client.connect(server.local_addr().unwrap()).await.unwrap();
-        task::spawn_local(async move { answerer.serve_udp(Rc::new(server)).await });
+        let (server, bells) = (Rc::new(OwnedFd::from(server)), Bells::new().unwrap());
+        bells.hang(0, &server).unwrap();
+        task::spawn_local(async move {
+            loop {
+                bells.rung().await.unwrap();
+                answerer.answer_udp(&server).await.unwrap();
+                bells.wind_up(0, &server).unwrap();
+            }
+        });
         client
     }
 
@@ -250,17 +267,6 @@ mod tests {
             timeout(Duration::from_secs(20), client.recv(&mut reply)).await.expect("an answer").unwrap();
         reply.truncate(size);
         reply
-    }
-
-    /// Each worker in a private network has one, and most never ask.
-    #[test]
-    fn a_socket_that_nobody_asks_is_small() {
-        local(async {
-            let socket = Rc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
-            let answerer = answerer(vec![]);
-            let size = size_of_val(&answerer.serve_udp(socket));
-            assert!(size <= 512, "{size} bytes");
-        });
     }
 
     #[test]

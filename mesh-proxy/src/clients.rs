@@ -1,0 +1,61 @@
+//! Clients that came by a listener, from there to the HTTP engine.
+
+use std::rc::Rc;
+
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::{
+    caller::{Caller, UNKNOWN_CALLER},
+    context::Context,
+    http::{self, Client, Side},
+    room::{Place, Pool, Rooms},
+};
+
+pub(crate) async fn gateway(context: &Context, stream: TcpStream) {
+    let client = tcp_client(Side::Gateway, &stream);
+    http::serve(&context.thread, stream, client).await;
+}
+
+pub(crate) async fn mesh_host_tcp(context: &Context, rooms: &Rooms, door: Place, stream: TcpStream) {
+    let ends = (stream.peer_addr(), stream.local_addr());
+    let caller = match ends {
+        (Ok(peer), Ok(local)) => context.view().callers.over_tcp(peer, local),
+        // It ended before it was accepted.
+        _ => return,
+    };
+    let Some(_place) = admit(context, rooms, door, &caller) else { return };
+    let client = tcp_client(Side::Mesh { caller: caller.name() }, &stream);
+    http::serve(&context.thread, stream, client).await;
+}
+
+pub(crate) async fn mesh_host_unix(context: &Context, rooms: &Rooms, door: Place, stream: UnixStream) {
+    let caller = context.view().callers.over_unix(&stream);
+    let Some(_place) = admit(context, rooms, door, &caller) else { return };
+    mesh_unix(context, caller.name(), stream).await;
+}
+
+/// The place of a caller who came in by a listener of many callers.
+fn admit(context: &Context, rooms: &Rooms, door: Place, caller: &Caller) -> Option<Place> {
+    let (pool, service) = match caller {
+        Caller::Service(service) => (Pool::Services, Some(service)),
+        Caller::Operator => (Pool::Operators, None),
+        Caller::Unknown => (Pool::Strangers, None),
+    };
+    let place = rooms.exchange(door, pool, service);
+    if place.is_none() {
+        let caller = service.map_or(UNKNOWN_CALLER, |service| service);
+        context.refuse(Some(caller), "the mesh", "there are as many connections as may be");
+    }
+    place
+}
+
+pub(crate) async fn mesh_unix(context: &Context, caller: Option<Rc<str>>, stream: UnixStream) {
+    let client = Client { side: Side::Mesh { caller }, peer: None, local: None, tls: false };
+    http::serve(&context.thread, stream, client).await;
+}
+
+/// What is known of a client over TCP. Its addresses are missing when it is gone already, which its first read
+/// will show.
+pub(crate) fn tcp_client(side: Side, stream: &TcpStream) -> Client {
+    Client { side, peer: stream.peer_addr().ok(), local: stream.local_addr().ok(), tls: false }
+}
