@@ -24,6 +24,7 @@ use watt_spawner::protocol::Stage;
 
 use crate::{
     app::{self, App, Ending, LAST_RUN, PROXY, SHUTDOWN, STARTED, Serving, Signals},
+    ceilings::Ceilings,
     containment::Containment,
     control::Server,
     events::{Events, happenings},
@@ -108,6 +109,7 @@ impl App {
             operations: Vec::new(),
             meter: Meter::default(),
             oom_kills: Kills::watch(),
+            ceilings: Ceilings::default(),
             link,
             proxy_link,
             logs,

@@ -33,6 +33,7 @@ use watt_exec::plan::Probe;
 use watt_spawner::protocol;
 
 use crate::{
+    ceilings::Ceilings,
     cgroups::Cgroups,
     control::{Command, Roles, Server},
     events::{Events, happenings},
@@ -124,6 +125,8 @@ pub(crate) struct App {
     pub(crate) operations: Vec<Operation>,
     pub(crate) meter: Meter,
     pub(crate) oom_kills: Kills,
+    /// What was told of ceilings of processes.
+    pub(crate) ceilings: Ceilings,
 
     pub(crate) link: SpawnerLink,
     pub(crate) proxy_link: ProxyLink,

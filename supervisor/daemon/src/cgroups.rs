@@ -13,7 +13,13 @@ use watt_core::{
 };
 use watt_os::cgroup::{self, Controller, Group, LimitName, Mode, Tree, Unenforced, WayOut};
 
-use crate::{addresses, beside, doctor, oom, places::Places, words};
+use crate::{
+    addresses, beside, doctor,
+    limit_of::{self, LimitOf},
+    oom,
+    places::Places,
+    words,
+};
 
 /// The cgroups of an application on this host, as far as it has any.
 #[derive(Debug)]
@@ -76,6 +82,35 @@ impl Cgroups {
             service: host.memory_path(&tree.service(worker.service.as_str()))?,
             application: host.memory_path(&tree.application())?,
         })
+    }
+
+    /// How often memory ended at each of these. `None` where the kernel does not count that: on v1.
+    pub(crate) fn memory_ended(&self, worker: &WorkerId) -> Option<oom::Counts> {
+        let tree = self.tree.as_ref()?;
+        Some(oom::Counts {
+            worker: tree.worker(worker.service.as_str(), &worker.place()).memory_ended()?,
+            service: tree.service(worker.service.as_str()).memory_ended()?,
+            application: tree.application().memory_ended()?,
+        })
+    }
+
+    /// The level at which a worker is, or once was, as many processes as the limit there allows, when there is but one. The
+    /// group is the worker's own.
+    pub(crate) fn full_of_processes(&self, worker: &WorkerId, plan: &Plan, group: &Group) -> Option<LimitOf> {
+        limit_of::only(|of| {
+            let limit = of.limits(plan, worker).and_then(|limits| limits.pids);
+            let peak = limit.and_then(|_| self.at(of, worker, plan, group).pids_peak());
+            limit.zip(peak).is_some_and(|(limit, peak)| peak >= u64::from(limit))
+        })
+    }
+
+    /// The group with a limit that a worker is under; the one given is the worker's own.
+    pub(crate) fn at(&self, of: LimitOf, worker: &WorkerId, plan: &Plan, group: &Group) -> Group {
+        match of {
+            LimitOf::Worker => group.clone(),
+            LimitOf::Service => self.service(&worker.service),
+            LimitOf::Application => self.application(&plan.limits),
+        }
     }
 
     /// Sets the ceiling of the whole application, before anything runs. Returns what of it is not enforced, in words.

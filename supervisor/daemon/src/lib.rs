@@ -22,6 +22,7 @@
 mod adopt;
 mod app;
 mod beside;
+mod ceilings;
 mod cgroups;
 mod containment;
 mod gateway;
@@ -30,6 +31,7 @@ mod host_probe;
 mod in_force;
 mod life;
 mod limit_hits;
+mod limit_of;
 mod limits;
 mod news;
 mod oom;

@@ -9,7 +9,7 @@ use watt_core::{
 };
 use watt_os::cgroup::{Events, Group, LimitSignal};
 
-use crate::{app::App, events::limits, oom, runs::Task, stalls::Window};
+use crate::{app::App, events::limits, limit_of::LimitOf, oom, runs::Task, stalls::Window};
 
 /// How often and in what steps one looks for the count of what was told.
 const LOOKS: usize = 20;
@@ -106,6 +106,7 @@ impl App {
         if !is_limited(&self.plan, &run.worker, |limits| limits.memory.is_some()) || !run.group.is_usable() {
             return;
         }
+        run.memory_ended = self.cgroups.memory_ended(&run.worker);
         let (group, counted) = (run.group.clone(), run.oom_kills_told);
         let sender = self.senders.limit_hits.clone();
         run.limit_watches.push(Task(tokio::spawn(async move {
@@ -130,7 +131,12 @@ impl App {
         let worker = run.worker.clone();
         let levels = self.cgroups.levels(&worker);
         let (victims, ended) = levels.map(|levels| self.oom_kills.of(&levels)).unwrap_or_default();
-        let ended = ended.or_else(|| oom::by_peak(&self.plan, &worker, &run.group));
+        let counts = self.cgroups.memory_ended(&worker);
+        let before = std::mem::replace(&mut run.memory_ended, counts);
+        let ended = ended.or_else(|| match counts.zip(before) {
+            Some((counts, before)) => counts.since(&before),
+            None => oom::by_peak(&self.plan, &worker, &run.group),
+        });
         run.oom_ended.clone_from(&ended);
         let limit = ended.as_ref().and_then(|ended| ended.limit(&self.plan, &worker));
         let service = self.plan.services.get(&worker.service);
@@ -142,11 +148,11 @@ impl App {
         }
     }
 
-    /// Has the kernel tell of the first fork that the limit of processes refuses. The next thousand are counted in `status`.
+    /// Has the kernel tell of the first fork that a limit of processes refuses. The next thousand are counted in `status`.
     fn watch_processes(&mut self, id: RunId) {
+        self.watch_ceilings(id);
         let Some(run) = self.runs.get_mut(&id) else { return };
-        let service = self.plan.services.get(&run.worker.service);
-        let is_limited = service.is_some_and(|service| service.limits.cgroup.pids.is_some());
+        let is_limited = is_limited(&self.plan, &run.worker, |limits| limits.pids.is_some());
         if !is_limited || !run.group.is_usable() || run.pids_limit_told {
             return;
         }
@@ -162,17 +168,19 @@ impl App {
     /// The limit of processes may have refused forks of a run: it is looked at, told once, and noted for the time when the
     /// run is over.
     pub(crate) fn fork_refused(&mut self, id: RunId) {
+        self.ceilings_met(id);
         let Some(run) = self.runs.get_mut(&id) else { return };
-        let service = self.plan.services.get(&run.worker.service);
-        let Some(limit) = service.and_then(|service| service.limits.cgroup.pids) else { return };
+        let worker = run.worker.clone();
         let count = run.pids_refused();
-        if count == 0 {
+        if count == 0 || !is_limited(&self.plan, &worker, |limits| limits.pids.is_some()) {
             return;
         }
-        let worker = run.worker.clone();
-        self.times.entry(worker.clone()).or_default().pids_refused = count;
+        let of = self.cgroups.full_of_processes(&worker, &self.plan, &run.group);
+        let times = self.times.entry(worker.clone()).or_default();
+        times.pids_refused = if of.is_none_or(|of| of == LimitOf::Worker) { count } else { 0 };
         if !std::mem::replace(&mut run.pids_limit_told, true) {
-            self.events.emit(limits::PidsLimitMet { worker, run: id, limit, count });
+            let at = of.and_then(|of| Some((of, of.limits(&self.plan, &worker)?.pids?)));
+            self.events.emit(limits::PidsLimitMet { worker, run: id, at, count });
         }
     }
 }
@@ -262,7 +270,7 @@ async fn fork_refused(group: &Group, counted: u64) {
 }
 
 /// Waits until the kernel tells of what `is_so` then sees.
-async fn told(signal: LimitSignal, is_so: impl Fn() -> bool) {
+pub(crate) async fn told(signal: LimitSignal, is_so: impl Fn() -> bool) {
     let interest = if signal.is_priority() { Interest::PRIORITY } else { Interest::READABLE };
     #[expect(
         deprecated,

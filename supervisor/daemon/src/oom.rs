@@ -11,6 +11,8 @@ use watt_os::{
     kernel_log::{KernelLog, OomKill},
 };
 
+use crate::limit_of::{self, LimitOf};
+
 /// How many kills are kept that no worker was asked about yet.
 const KILLS_MAX: usize = 64;
 /// How many victims of one worker are told together.
@@ -22,12 +24,8 @@ const NEAR: u64 = 1 << 20;
 /// Whose memory ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
-    /// The worker's: `limits.memory`.
-    Worker,
-    /// That of all workers of the service: `limits_total.memory`.
-    Service,
-    /// That of the application: `limits.memory` of the file.
-    Application,
+    /// That of one of our own limits.
+    At(LimitOf),
     /// That of a cgroup above them: of a unit, a container.
     Above(String),
     /// The host's.
@@ -37,11 +35,8 @@ pub enum Ended {
 impl Ended {
     /// The limit that was met, where it is one of ours.
     pub(crate) fn limit(&self, plan: &Plan, worker: &WorkerId) -> Option<u64> {
-        let service = plan.services.get(&worker.service)?;
         match self {
-            Ended::Worker => service.limits.cgroup.memory,
-            Ended::Service => service.limits_total.memory,
-            Ended::Application => plan.limits.memory,
+            Ended::At(of) => of.limits(plan, worker)?.memory,
             Ended::Above(_) | Ended::Host => None,
         }
     }
@@ -49,9 +44,7 @@ impl Ended {
     /// In one word, for programs.
     pub(crate) fn name(&self) -> &'static str {
         match self {
-            Ended::Worker => "worker",
-            Ended::Service => "service",
-            Ended::Application => "application",
+            Ended::At(of) => of.name(),
             Ended::Above(_) => "above",
             Ended::Host => "host",
         }
@@ -79,9 +72,9 @@ impl Levels {
     fn ended(&self, kill: &OomKill) -> Ended {
         match &kill.limit_of {
             None => Ended::Host,
-            Some(path) if *path == self.worker => Ended::Worker,
-            Some(path) if *path == self.service => Ended::Service,
-            Some(path) if *path == self.application => Ended::Application,
+            Some(path) if *path == self.worker => Ended::At(LimitOf::Worker),
+            Some(path) if *path == self.service => Ended::At(LimitOf::Service),
+            Some(path) if *path == self.application => Ended::At(LimitOf::Application),
             Some(path) => Ended::Above(path.clone()),
         }
     }
@@ -121,8 +114,29 @@ impl Kills {
     }
 }
 
-/// Whose memory ended, where the kernel's log does not say: the worker's, when its limit is the only one of ours and it was
-/// as full as that.
+/// How often memory ended at each limit of ours that a worker is under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) worker: u64,
+    pub(crate) service: u64,
+    pub(crate) application: u64,
+}
+
+impl Counts {
+    /// Whose memory ended since then. Not known when it was that of none, because it may have been that of a cgroup above
+    /// or the host's.
+    pub(crate) fn since(&self, before: &Counts) -> Option<Ended> {
+        let rose = |of| match of {
+            LimitOf::Worker => self.worker > before.worker,
+            LimitOf::Service => self.service > before.service,
+            LimitOf::Application => self.application > before.application,
+        };
+        limit_of::only(rose).map(Ended::At)
+    }
+}
+
+/// Whose memory ended, where neither the kernel's log nor its counters say: the worker's, when its limit is the only one of ours
+/// and it was as full as that.
 pub(crate) fn by_peak(plan: &Plan, worker: &WorkerId, group: &Group) -> Option<Ended> {
     let service = plan.services.get(&worker.service)?;
     let has = |limits: &CgroupLimits| limits.memory.is_some();
@@ -131,7 +145,7 @@ pub(crate) fn by_peak(plan: &Plan, worker: &WorkerId, group: &Group) -> Option<E
     }
     let limit = service.limits.cgroup.memory?;
     let peak = group.usage().memory_peak?;
-    (peak.saturating_add(NEAR) >= limit).then_some(Ended::Worker)
+    (peak.saturating_add(NEAR) >= limit).then_some(Ended::At(LimitOf::Worker))
 }
 
 #[cfg(test)]
@@ -155,11 +169,27 @@ mod tests {
             assert_eq!(kills.of(&levels()), (vec![victim], Some(expected)));
             assert_eq!(kills.of(&levels()), (Vec::new(), None), "told once");
         };
-        check(Some("/app/api/1"), Ended::Worker);
-        check(Some("/app/api"), Ended::Service);
-        check(Some("/app"), Ended::Application);
+        check(Some("/app/api/1"), Ended::At(LimitOf::Worker));
+        check(Some("/app/api"), Ended::At(LimitOf::Service));
+        check(Some("/app"), Ended::At(LimitOf::Application));
         check(Some("/"), Ended::Above("/".into()));
         check(None, Ended::Host);
+    }
+
+    #[test]
+    fn the_count_that_rose_tells_whose_limit_it_was() {
+        let counts = |worker, service, application| Counts { worker, service, application };
+        let before = counts(3, 5, 0);
+        let check = |now: Counts, expected: Option<LimitOf>| {
+            assert_eq!(now.since(&before), expected.map(Ended::At), "{now:?}");
+        };
+        check(counts(4, 5, 0), Some(LimitOf::Worker));
+        check(counts(3, 7, 0), Some(LimitOf::Service));
+        check(counts(3, 5, 1), Some(LimitOf::Application));
+        check(counts(3, 5, 0), None);
+        check(counts(4, 6, 0), None);
+        // A service's group that was made anew begins at 0.
+        check(counts(4, 0, 0), Some(LimitOf::Worker));
     }
 
     #[test]

@@ -30,7 +30,7 @@ use crate::{
     containment::Containment,
     launch::Accepts,
     life,
-    oom::Ended,
+    oom::{self, Ended},
     readiness::Watching,
     record::{RunNote, RunOf},
     snapshot::RunFacts,
@@ -65,6 +65,8 @@ pub(crate) struct Run {
     pub(crate) oom_kills_told: u64,
     /// Whose memory ended at the last of them, where that is known.
     pub(crate) oom_ended: Option<Ended>,
+    /// How often memory had ended at the limits it is under, when that was looked at last.
+    pub(crate) memory_ended: Option<oom::Counts>,
     /// Forks that the limit of processes had refused in its cgroup when the run was started.
     pub(crate) pids_refused_before: u64,
     /// Whether it was told that the limit of processes refused a fork.
@@ -136,6 +138,7 @@ impl Run {
             oom_kills_before: 0,
             oom_kills_told: 0,
             oom_ended: None,
+            memory_ended: None,
             pids_refused_before: 0,
             pids_limit_told: false,
             group,

@@ -1,4 +1,5 @@
-//! Limits on cgroups that are plain folders. A control file that is a pipe is a kernel that takes its time.
+//! Limits on cgroups that are plain folders, in which a test writes what the kernel would. A control file that is a pipe is a kernel
+//! that takes its time.
 
 use std::{
     fs,
@@ -34,14 +35,18 @@ impl Folders {
         folders
     }
 
+    fn host(&self) -> cgroup::Host {
+        cgroup::Host::detect(self.0.path()).unwrap()
+    }
+
     fn tree(&self) -> Tree {
-        Tree::create(&cgroup::Host::detect(self.0.path()).unwrap(), "shop")
+        Tree::create(&self.host(), "shop")
     }
 
     fn cgroups(&self) -> Cgroups {
         let found = doctor::Cgroups::none(Mode::Unified, String::new());
         let tree = Some(Arc::new(self.tree()));
-        Cgroups { host: None, tree, found, pids_by_rlimit: false, totals: BTreeMap::new() }
+        Cgroups { host: Some(self.host()), tree, found, pids_by_rlimit: false, totals: BTreeMap::new() }
     }
 
     fn service(&self) -> PathBuf {
@@ -50,6 +55,15 @@ impl Folders {
 
     fn worker(&self) -> PathBuf {
         self.service().join("0")
+    }
+
+    /// Writes into files of a worker's group and of the two above it.
+    fn put(&self, worker: &WorkerId, name: &str, texts: [&str; 3]) {
+        let dir = self.service().join(worker.place());
+        fs::create_dir_all(&dir).unwrap();
+        for (dir, text) in dir.ancestors().zip(texts) {
+            fs::write(dir.join(name), text).unwrap();
+        }
     }
 
     /// From now on nobody who sets it comes back, as while the kernel reclaims.
@@ -150,4 +164,45 @@ fn every_service_has_a_share_of_the_cpus_but_realtime_ones() {
     };
     assert!(joins(None) && joins(Some(SchedulingPolicy::Batch)));
     assert!(!joins(Some(SchedulingPolicy::Fifo(1))) && !joins(Some(SchedulingPolicy::RoundRobin(1))));
+}
+
+#[test]
+fn both_runs_of_a_worker_that_is_replaced_have_their_own_level() {
+    let folders = Folders::new();
+    let cgroups = folders.cgroups();
+    let [first, second] = [api(0), WorkerId { second: true, ..api(0) }];
+    let levels = [&first, &second].map(|worker| cgroups.levels(worker).unwrap());
+    assert!(levels[0].worker.ends_with("/api/0"), "{levels:?}");
+    assert!(levels[1].worker.ends_with("/api/0b"), "{levels:?}");
+    assert!(levels[1].service.ends_with("/api") && levels[0].service == levels[1].service, "{levels:?}");
+    assert_eq!(levels[0].application, levels[1].application);
+    folders.put(&first, "memory.events.local", ["oom 1\n", "oom 3\n", "oom 4\n"]);
+    folders.put(&second, "memory.events.local", ["oom 2\n", "oom 3\n", "oom 4\n"]);
+    let counts = |worker| oom::Counts { worker, service: 3, application: 4 };
+    assert_eq!(cgroups.memory_ended(&first), Some(counts(1)));
+    assert_eq!(cgroups.memory_ended(&second), Some(counts(2)));
+}
+
+#[test]
+fn the_level_that_is_full_of_processes_is_the_one_that_refuses_another() {
+    let folders = Folders::new();
+    let cgroups = folders.cgroups();
+    let worker = WorkerId { second: true, ..api(0) };
+    let check = |limits: [Option<u32>; 3], peaks: [&str; 3], expected| {
+        let mut plan = testing::plan(&["api"]);
+        plan.limits.pids = limits[2];
+        let service = plan.services.get_mut(&worker.service).unwrap();
+        (service.limits.cgroup.pids, service.limits_total.pids) = (limits[0], limits[1]);
+        folders.put(&worker, "pids.peak", peaks);
+        let group = cgroups.group(&worker, &Levels::of(&worker, &plan).unwrap());
+        assert_eq!(cgroups.full_of_processes(&worker, &plan, &group), expected, "{limits:?} {peaks:?}");
+    };
+    let all = [Some(20), Some(30), Some(40)];
+    check(all, ["20", "25", "39"], Some(LimitOf::Worker));
+    check(all, ["5", "30", "39"], Some(LimitOf::Service));
+    check(all, ["5", "29", "40"], Some(LimitOf::Application));
+    // It was at both limits at some time, and which one refused is not known; a unit's or the host's may have as well.
+    check(all, ["20", "30", "30"], None);
+    check(all, ["19", "29", "39"], None);
+    check([None, Some(30), None], ["30", "30", "30"], Some(LimitOf::Service));
 }

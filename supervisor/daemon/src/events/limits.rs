@@ -8,6 +8,7 @@ use watt_core::{RunId, ServiceId, WorkerId, plan::Resource, worker::ExitCause};
 use super::{Happening, Level, happenings::about};
 use crate::{
     limit_hits::Slowed,
+    limit_of::LimitOf,
     oom::{Ended, Victim},
     stalls::Window,
     words::{self, counted},
@@ -46,9 +47,8 @@ impl Happening for OutOfMemory {
         let were = if victims.len() > 1 { "were" } else { "was" };
         let met = ExitCause::OutOfMemory { limit: self.limit };
         let why = match &self.ended {
-            Some(Ended::Worker) | None => met.to_string(),
-            Some(Ended::Service) => format!("{met}, that of all workers of the service"),
-            Some(Ended::Application) => format!("{met}, that of the application"),
+            Some(Ended::At(of)) => format!("{met}{}", of.apposition()),
+            None => met.to_string(),
             Some(Ended::Above(path)) => format!("oom (limit of {path}, above watt's own)"),
             Some(Ended::Host) => "host out of memory".to_owned(),
         };
@@ -102,16 +102,16 @@ impl Happening for SlowedDown {
     }
 }
 
-/// A worker has as many processes as it may, and wanted another one.
+/// A worker wanted another process, and there were as many as there may be.
 #[derive(Debug)]
 pub struct PidsLimitMet {
     /// Which.
     pub worker: WorkerId,
     /// Its run.
     pub run: RunId,
-    /// The limit.
-    pub limit: u32,
-    /// How many forks it has refused so far.
+    /// Whose limit it was, and which, where that is known.
+    pub at: Option<(LimitOf, u32)>,
+    /// How many of its forks were refused so far.
     pub count: u64,
 }
 
@@ -123,8 +123,44 @@ impl Happening for PidsLimitMet {
     }
 
     fn describe(self, event: &mut Event) {
-        event.text = format!("met its limit of {} processes and threads", self.limit);
+        event.text = match self.at {
+            Some((LimitOf::Worker, limit)) => format!("met its limit of {limit} processes and threads"),
+            Some((of, limit)) => format!("met the limit of {limit} processes and threads{}", of.apposition()),
+            None => "met a limit of processes and threads".to_owned(),
+        };
         about(event, self.worker, Some(self.run));
+        if let Some((of, limit)) = self.at {
+            event.data.insert("level".into(), of.name().into());
+            event.data.insert("limit".into(), limit.into());
+        }
+        event.data.insert("count".into(), self.count.into());
+    }
+}
+
+/// There are as many processes as a service or the application may have, and somebody wanted another one. Who, the kernel does
+/// not say.
+#[derive(Debug)]
+pub struct PidsCeilingMet {
+    /// The service; `None` for the application.
+    pub service: Option<ServiceId>,
+    /// The limit.
+    pub limit: u32,
+    /// How many forks it has refused so far.
+    pub count: u64,
+}
+
+impl Happening for PidsCeilingMet {
+    const KIND: &'static str = "pids_limit";
+
+    fn level(&self) -> Level {
+        Level::Warn
+    }
+
+    fn describe(self, event: &mut Event) {
+        let of = if self.service.is_some() { LimitOf::Service } else { LimitOf::Application };
+        event.text = format!("met the limit of {} processes and threads{}", self.limit, of.apposition());
+        event.service = self.service.map(|service| service.to_string());
+        event.data.insert("level".into(), of.name().into());
         event.data.insert("limit".into(), self.limit.into());
         event.data.insert("count".into(), self.count.into());
     }
@@ -251,12 +287,12 @@ mod tests {
             assert_eq!(event.text, expected);
         };
         let limit = Some(48 << 20);
-        check(&[7], Some(Ended::Worker), limit, "python3 (pid 7) was killed: oom (limit 48M)");
+        check(&[7], Some(Ended::At(LimitOf::Worker)), limit, "python3 (pid 7) was killed: oom (limit 48M)");
         let both = "python3 (pid 7), python3 (pid 8) were killed: oom (limit 48M), that of all workers of the service";
-        check(&[7, 8], Some(Ended::Service), limit, both);
+        check(&[7, 8], Some(Ended::At(LimitOf::Service)), limit, both);
         check(
             &[],
-            Some(Ended::Application),
+            Some(Ended::At(LimitOf::Application)),
             limit,
             "a process was killed: oom (limit 48M), that of the application",
         );

@@ -10,7 +10,7 @@ use std::{
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::{Controller, Group, file};
+use super::{Controller, Group, file, usage::OWN_PIDS_EVENTS};
 
 /// Becomes ready when a limit of the group has acted, and now and then when it has not: [`Group::events`] says what happened.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub struct LimitSignal(Kind);
 
 #[derive(Debug)]
 enum Kind {
-    /// v2: `memory.events` or `pids.events`, ready for POLLPRI.
+    /// v2: `memory.events`, `pids.events` or `pids.events.local`, ready for POLLPRI.
     Events(File),
     /// v1: an eventfd that the kernel was told of (cgroup-v1/memory.rst §10), ready to be read.
     Eventfd(OwnedFd),
@@ -75,14 +75,18 @@ impl Group {
         Ok(kind.map(armed))
     }
 
-    /// Asks the kernel to tell of forks that the limit of processes refused. `None` where it does not: v1 counts them and
-    /// tells nobody (seen with 6.18).
+    /// Asks the kernel to tell of forks that are refused: by this group's own limit of processes, and before Linux 6.11 of those in
+    /// this group. `None` where it does not: v1 counts them and tells nobody (seen with 6.18).
     ///
     /// # Errors
     /// EMFILE, or what the kernel says of the file.
     pub fn pids_signal(&self) -> io::Result<Option<LimitSignal>> {
         match (self.legacy.get(&Controller::Pids), &self.unified) {
-            (None, Some(dir)) => Ok(events_file(&dir.join("pids.events"))?.map(armed)),
+            (None, Some(dir)) => {
+                let own = events_file(&dir.join(OWN_PIDS_EVENTS))?;
+                let any = || events_file(&dir.join("pids.events"));
+                Ok(own.map_or_else(any, |own| Ok(Some(own)))?.map(armed))
+            }
             (Some(_), _) | (None, None) => Ok(None),
         }
     }

@@ -36,6 +36,9 @@ pub struct Events {
     pub cpu_throttled_us: u64,
 }
 
+/// What the kernel tells of a group's own limit of processes.
+pub(super) const OWN_PIDS_EVENTS: &str = "pids.events.local";
+
 impl Group {
     /// Reads what it uses.
     pub fn usage(&self) -> Usage {
@@ -75,9 +78,30 @@ impl Group {
         count.unwrap_or(0)
     }
 
-    /// Reads [`Events::pids_limit_hits`] alone.
+    /// How often memory ended at this group's own limit, whoever was killed for it then (`oom` of `memory.events.local`, since
+    /// Linux 5.2). `None` where the kernel does not say: on v1.
+    pub fn memory_ended(&self) -> Option<u64> {
+        let v2 = self.unified.as_ref().filter(|_| !self.legacy.contains_key(&Controller::Memory))?;
+        value(v2, "memory.events.local", "oom")
+    }
+
+    /// Reads [`Events::pids_limit_hits`] alone. Before Linux 6.11 and on v1 these are forks in this group, whoever's limit
+    /// refused them; since then those that the limit of this group or of one below refused (cgroup-v2.rst, `pids.events`).
     pub fn pids_limit_hits(&self) -> u64 {
         self.pids_directory().and_then(|dir| value(dir, "pids.events", "max")).unwrap_or(0)
+    }
+
+    /// Forks that this group's own limit refused, whoever in it or below forked. `None` before Linux 6.11 and on v1, where
+    /// nobody counts that.
+    pub fn pids_own_limit_hits(&self) -> Option<u64> {
+        value(self.pids_directory()?, OWN_PIDS_EVENTS, "max")
+    }
+
+    /// The most processes and threads it has had at a time; where the kernel does not keep that (before Linux 6.1), those it
+    /// has now.
+    pub fn pids_peak(&self) -> Option<u64> {
+        let dir = self.pids_directory()?;
+        file::number(&dir.join("pids.peak")).or_else(|| file::number(&dir.join("pids.current")))
     }
 
     /// Reads [`Events::cpu_throttled`], of how many periods, and how long that was.
@@ -161,7 +185,9 @@ mod tests {
         put("cpu.stat", "usage_usec 77\nnr_periods 8\nnr_throttled 5\nthrottled_usec 600\n");
         put("pids.current", "3\n");
         put("memory.events", "low 0\nhigh 3\nmax 9\noom 2\noom_kill 1\noom_group_kill 1\n");
+        put("memory.events.local", "low 0\nhigh 3\nmax 9\noom 7\noom_kill 1\n");
         put("pids.events", "max 4\n");
+        put("pids.events.local", "max 3\n");
         let group = Group { unified: Some(dir.path().into()), legacy: BTreeMap::new() };
         let expected =
             Usage { memory: Some(1 << 20), memory_peak: Some(2 << 20), cpu_us: Some(77), pids: Some(3) };
@@ -177,6 +203,10 @@ mod tests {
         };
         assert_eq!(group.events(), expected);
         assert_eq!(group.oom_kills(), 1);
+        assert_eq!((group.memory_ended(), group.pids_own_limit_hits()), (Some(7), Some(3)));
+        assert_eq!(group.pids_peak(), Some(3), "as many as there are");
+        put("pids.peak", "12\n");
+        assert_eq!(group.pids_peak(), Some(12));
     }
 
     #[test]
@@ -186,6 +216,10 @@ mod tests {
         let group = Group { unified: Some(dir.path().into()), legacy: BTreeMap::new() };
         assert_eq!(group.usage(), Usage::default());
         assert_eq!(group.events(), Events::default());
+        assert_eq!(
+            (group.memory_ended(), group.pids_own_limit_hits(), group.pids_peak()),
+            (None, None, None)
+        );
         assert_eq!(Group::default().usage(), Usage::default());
     }
 }
