@@ -364,6 +364,39 @@ fn limits_change_in_place_and_stay_over_the_death_of_the_daemon() {
     app.down();
 }
 
+/// A process in a frozen cgroup does not come as far as its program, and the spawner would wait for it for as long.
+#[test]
+fn a_frozen_service_does_not_start_and_holds_nobody_up() {
+    let Some(user) = limited_user() else { return };
+    let app = App::case("", user);
+    app.write(
+        "watt.yaml",
+        &HOG.replace("services/hog.py", "services/web.py").replace("listen: none", "workers: 2"),
+    );
+    app.up();
+    let inspect = app.ok(&["inspect", "hog"]);
+    let dirs = inspect.lines().filter_map(|line| line.trim().strip_prefix("cgroup "));
+    let services = dirs.filter_map(|dir| Path::new(dir.trim()).parent());
+    let freeze = services.map(|dir| dir.join("cgroup.freeze")).find(|file| file.exists());
+    let freeze = freeze.unwrap_or_else(|| panic!("no cgroup v2 in {inspect}"));
+    fs::write(&freeze, "1").expect("it is ours");
+    kill("KILL", app.pid("hog", 0));
+    let refused = format!("exec: cgroup {} is frozen", freeze.parent().expect("a folder").display());
+    wait("the start is refused", || match app.worker("hog", 0)["last_exit"]["text"].clone() {
+        text if text == refused.as_str() => Ok(()),
+        text => Err(text.to_string()),
+    });
+    app.ok(&["restart", "neighbour"]);
+    assert_eq!(app.get("/").0, 200);
+    fs::write(&freeze, "0").expect("it is ours");
+    app.run(&["start", "hog"]);
+    wait("it runs again", || match app.worker("hog", 0) {
+        worker if worker["state"] == "ready" => Ok(()),
+        worker => Err(worker.to_string()),
+    });
+    app.down();
+}
+
 #[test]
 fn a_worker_that_is_slowed_down_by_its_limit_is_an_event() {
     let Some(user) = limited_user() else { return };

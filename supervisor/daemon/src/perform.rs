@@ -103,6 +103,7 @@ impl App {
             new.count_from_now();
         }
         self.runs.insert(run, Box::new(new));
+        refuse_frozen(&group)?;
 
         let port = launch::needs_host_port(&service, &self.host).then(|| self.free_port(run)).flatten();
         let launcher = Launcher {
@@ -357,6 +358,18 @@ impl App {
 
 pub(crate) fn failed(step: &str, object: String, error: &io::Error) -> ExecFailure {
     ExecFailure { step: step.to_owned(), object, errno: error.raw_os_error().unwrap_or(0) }
+}
+
+/// A process in a frozen cgroup would not come as far as its program.
+fn refuse_frozen(group: &Group) -> Result<(), ExecFailure> {
+    match group.thaw() {
+        Ok(None) => Ok(()),
+        Ok(Some(above)) => {
+            let object = format!("{} is frozen", above.display());
+            Err(ExecFailure { step: "cgroup".to_owned(), object, errno: 0 })
+        }
+        Err(error) => Err(failed("cgroup.freeze", String::new(), &error)),
+    }
 }
 
 /// The folder of a worker: for its user, and for the proxy, which connects to the worker's socket. The set-group-ID bit

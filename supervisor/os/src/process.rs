@@ -28,7 +28,9 @@ use std::{
 
 use nix::{
     errno::Errno,
-    fcntl::{FcntlArg, fcntl},
+    fcntl::{FcntlArg, OFlag, fcntl, openat},
+    sys::stat::Mode,
+    unistd::read,
 };
 
 use clone::{Stack, with_signals_blocked};
@@ -82,8 +84,8 @@ pub struct Child {
 /// No program was started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpawnError {
-    /// What failed, by the name of its system call; `cgroup` for starting in the given one, `namespaces` for the
-    /// [`Isolation`].
+    /// What failed, by the name of its system call; `cgroup` for starting in the given one, `cgroup.freeze` when that is
+    /// frozen, `namespaces` for the [`Isolation`].
     pub step: &'static str,
     /// Why.
     pub errno: Errno,
@@ -105,7 +107,7 @@ impl Error for SpawnError {
 ///
 /// # Errors
 /// When a system call of the parent or of the child before execveat(2), or that itself, fails. No process is
-/// left then. A cgroup that refuses is an error, never passed over.
+/// left then. A cgroup that refuses is an error, never passed over, and so is one that is frozen (EBUSY).
 pub fn spawn(launch: &Launch<'_>) -> Result<Child, SpawnError> {
     spawn_or_else(Way::Clone3, launch)
 }
@@ -141,6 +143,9 @@ enum Way<'a> {
 }
 
 fn spawn_by(way: Way<'_>, launch: &Launch<'_>) -> Result<Child, SpawnError> {
+    if launch.cgroup.is_some_and(is_frozen) {
+        return Err(at("cgroup.freeze")(Errno::EBUSY));
+    }
     let prepared = Prepared::new(way, launch)?;
     let stack = Stack::new().map_err(at("mmap"))?;
     let job = prepared.job(way, launch);
@@ -165,6 +170,17 @@ fn spawn_by(way: Way<'_>, launch: &Launch<'_>) -> Result<Child, SpawnError> {
         }
         Err(errno) => Err(SpawnError { step: "clone", errno }),
     }
+}
+
+/// Whether a child in this cgroup would be frozen before it executes anything, and the parent wait for it as long. Where the
+/// kernel does not say, it cannot freeze either (before Linux 5.2). One that is frozen between this look and the child's
+/// execveat(2), some 0.1 ms later, ends the wait when it is thawed or killed.
+fn is_frozen(cgroup: BorrowedFd<'_>) -> bool {
+    let mut text = [0; 256];
+    let length = openat(cgroup, "cgroup.events", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+        .and_then(|events| read(&events, &mut text));
+    let text = length.ok().and_then(|length| text.get(..length)).unwrap_or_default();
+    text.split(|byte| *byte == b'\n').any(|line| line == b"frozen 1")
 }
 
 fn at(step: &'static str) -> impl Fn(Errno) -> SpawnError {

@@ -345,6 +345,33 @@ fn a_group_with_processes_is_not_removed() {
     fixture.group.remove().unwrap();
 }
 
+/// The directories of a group in which it can be frozen, with the file and the word for it.
+fn freezers(fixture: &Fixture) -> Vec<(PathBuf, &'static str)> {
+    let switches = [("cgroup.freeze", "1"), ("freezer.state", "FROZEN")];
+    let dirs: Vec<PathBuf> = fixture.group.directories().cloned().collect();
+    let files = dirs.iter().flat_map(|dir| switches.map(|(name, word)| (dir.join(name), word)));
+    files.filter(|(file, _)| file.exists()).collect()
+}
+
+#[test]
+fn a_frozen_group_is_thawed_and_one_that_is_frozen_above_is_named() {
+    let Some(fixture) = Fixture::new("freeze") else { return };
+    for (file, word) in freezers(&fixture) {
+        assert_eq!(fixture.group.thaw().unwrap(), None);
+        fs::write(&file, word).unwrap();
+        assert_eq!(fixture.group.thaw().unwrap(), None, "{}", file.display());
+        assert_ne!(fs::read_to_string(&file).unwrap().trim(), word, "{}", file.display());
+        let service = file.parent().unwrap().parent().unwrap();
+        let above = service.join(file.file_name().unwrap());
+        fs::write(&above, word).unwrap();
+        let named = fixture.group.thaw().unwrap();
+        let thawed = if word == "1" { "0" } else { "THAWED" };
+        fs::write(&above, thawed).unwrap();
+        assert_eq!(named.as_deref(), Some(service));
+        assert_eq!(fixture.group.thaw().unwrap(), None);
+    }
+}
+
 #[test]
 fn use_is_counted() {
     let Some(mut fixture) = Fixture::new("usage") else { return };

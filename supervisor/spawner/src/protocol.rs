@@ -212,7 +212,7 @@ pub enum Message {
         /// Which.
         run: u64,
         /// What was tried: a system call such as `clone` or `pipe`; or what was wrong with the request:
-        /// `cgroup`, `descriptors`, `pass`, `run`, `tag`.
+        /// `cgroup`, `cgroup.freeze` for one that is frozen, `descriptors`, `pass`, `run`, `tag`.
         step: String,
         /// The error number.
         errno: i32,

@@ -1,10 +1,11 @@
 //! Ending every process of a group, whatever it forks meanwhile and whichever session it moved to.
 
-use std::{collections::BTreeSet, io, path::Path};
+use std::{collections::BTreeSet, io};
 
-use nix::poll::{PollTimeout, poll};
-
-use super::{Controller, Group, file};
+use super::{
+    Controller, Group, file,
+    freeze::{freeze, thaw},
+};
 use crate::pidfd;
 
 /// How often members are looked for and killed without a freezer. Each pass costs the forks of one pass; a tree
@@ -13,9 +14,6 @@ const PASSES_MAX: usize = 100;
 
 /// How many pidfds are held at a time, so that a large tree does not take all descriptors.
 const PIDFDS_MAX: usize = 128;
-
-/// How many milliseconds a v1 freezer may take before the kill goes on without it.
-const FREEZE_MS_MAX: usize = 100;
 
 impl Group {
     /// Kills every process in it and below. Returns when the signals are sent; the processes are gone when
@@ -76,28 +74,5 @@ impl Group {
             }
         }
         Ok(())
-    }
-}
-
-/// Stops everything in a v1 freezer cgroup, so that nothing forks while it is being killed. Gives up in silence: the
-/// passes of the kill work without it, only slower.
-fn freeze(dir: &Path) {
-    let state = dir.join("freezer.state");
-    for _ in 0..FREEZE_MS_MAX {
-        // Written again each time: a fork during the freeze may hold it in FREEZING (freezer-subsystem.rst).
-        if file::write(&state, "FROZEN").is_err() {
-            return;
-        }
-        if file::read(&state).is_ok_and(|text| text.trim() == "FROZEN") {
-            return;
-        }
-        let _ = poll(&mut [], PollTimeout::from(1u8));
-    }
-}
-
-fn thaw(dir: &Path) -> io::Result<()> {
-    match file::write(&dir.join("freezer.state"), "THAWED") {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result,
     }
 }

@@ -16,6 +16,7 @@
 //! Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/, and of systemd's CGROUP_DELEGATION.
 
 mod file;
+mod freeze;
 mod group;
 mod host;
 mod kill;

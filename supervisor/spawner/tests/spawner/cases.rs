@@ -79,6 +79,7 @@ pub(crate) fn all() -> Vec<Case> {
         many_errands_at_once_are_all_answered,
         errands_end_with_the_daemon_that_asked,
         a_run_starts_in_its_cgroup_and_the_end_removes_it,
+        a_frozen_cgroup_is_refused_and_holds_nobody_up,
         a_name_without_bounds_is_cut,
         a_log_that_hangs_holds_nobody_up,
         last_words_come_out_at_the_end,
@@ -950,38 +951,80 @@ fn errands_end_with_the_daemon_that_asked() {
     daemon.wait(|message| matches!(message, Message::Probe { probe } if !probe.is_empty()).then_some(()));
 }
 
-/// A cgroup v2 directory of our own below the present one, if there is one and we may make it.
-fn make_cgroup() -> Option<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let mount = mounts.lines().find(|line| line.contains(" - cgroup2 "))?.split(' ').nth(4)?;
-    let own = fs::read_to_string("/proc/self/cgroup").unwrap();
-    let own = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let cgroup = Path::new(mount).join(own).join(format!("watt-test-spawner-{}", process::id()));
-    fs::create_dir(&cgroup).is_ok().then_some(cgroup)
+/// A cgroup v2 directory of our own below the present one, which ends with what is in it.
+struct Cgroup {
+    path: PathBuf,
+    /// One in it, to start runs in.
+    inner: PathBuf,
+}
+
+impl Cgroup {
+    /// `None` where there is none that we may make.
+    fn new(name: &str) -> Option<Self> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let mount = mounts.lines().find(|line| line.contains(" - cgroup2 "))?.split(' ').nth(4)?;
+        let own = fs::read_to_string("/proc/self/cgroup").unwrap();
+        let own = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
+        let path = Path::new(mount).join(own).join(format!("watt-test-spawner-{name}-{}", process::id()));
+        let inner = path.join("inner");
+        fs::create_dir(&path).and_then(|()| fs::create_dir(&inner)).ok()?;
+        Some(Self { path, inner })
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let _ = fs::write(self.path.join("cgroup.kill"), "1");
+        eventually("the cgroup can be removed", || {
+            let _ = fs::remove_dir(&self.inner);
+            let _ = fs::remove_dir(&self.path);
+            !self.path.exists()
+        });
+    }
 }
 
 fn a_run_starts_in_its_cgroup_and_the_end_removes_it() {
-    let Some(cgroup) = make_cgroup() else { return println!("no cgroup v2 here that we may use") };
-    let inner = cgroup.join("inner");
-    fs::create_dir(&inner).unwrap();
+    let Some(cgroup) = Cgroup::new("start") else { return println!("no cgroup v2 here that we may use") };
+    let (path, inner) = (&cgroup.path, &cgroup.inner);
     let mut app = App::start();
     let mut daemon = app.daemon();
     let task = encode(&sh("exec sleep 1000"));
-    let directory = fs::File::open(&inner).unwrap();
+    let directory = fs::File::open(inner).unwrap();
     daemon.send(&spawn_request(1, Vec::new(), true, &[]), &[task.as_fd(), directory.as_fd()]);
     let (pid, _) = daemon.spawned(1);
     daemon.executed(1);
     let found = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
-    let name = inner.strip_prefix(cgroup.parent().unwrap()).unwrap().display().to_string();
+    let name = inner.strip_prefix(path.parent().unwrap()).unwrap().display().to_string();
     assert!(found.lines().any(|line| line.starts_with("0::/") && line.ends_with(&name)), "{found}");
     // The spawner itself is in it as well, and leaves it at the end.
-    fs::write(cgroup.join("cgroup.procs"), app.spawner.id().to_string()).unwrap();
-    let join_cgroups = vec![cgroup.parent().unwrap().join("cgroup.procs")];
-    let remove = vec![cgroup.clone()];
+    fs::write(path.join("cgroup.procs"), app.spawner.id().to_string()).unwrap();
+    let join_cgroups = vec![path.parent().unwrap().join("cgroup.procs")];
+    let remove = vec![path.clone()];
     daemon.send(&Request::Exit { status: 0, join_cgroups, remove, remove_if_empty: Vec::new() }, &[]);
     drop(daemon);
     assert_eq!(app.wait().code(), Some(0));
-    assert!(!cgroup.exists());
+    assert!(!path.exists());
+}
+
+/// The child of a clone is frozen before it executes, and until then its parent is suspended.
+fn a_frozen_cgroup_is_refused_and_holds_nobody_up() {
+    let Some(cgroup) = Cgroup::new("frozen") else { return println!("no cgroup v2 here that we may use") };
+    let app = App::start();
+    let mut daemon = app.daemon();
+    let task = encode(&sh("exit 0"));
+    let directory = fs::File::open(&cgroup.inner).unwrap();
+    for frozen in [&cgroup.path, &cgroup.inner] {
+        fs::write(frozen.join("cgroup.freeze"), "1").unwrap();
+        daemon.send(&spawn_request(1, Vec::new(), true, &[]), &[task.as_fd(), directory.as_fd()]);
+        let (refusal, _) = daemon.wait(|message| match message {
+            Message::SpawnFailed { run: 1, step, errno } => Some((step.clone(), Errno::from_raw(*errno))),
+            _ => None,
+        });
+        assert_eq!(refusal, ("cgroup.freeze".into(), Errno::EBUSY));
+        fs::write(frozen.join("cgroup.freeze"), "0").unwrap();
+    }
+    daemon.send(&spawn_request(1, Vec::new(), true, &[]), &[task.as_fd(), directory.as_fd()]);
+    assert_eq!(daemon.exited(1).code, 0);
 }
 
 fn a_name_without_bounds_is_cut() {
