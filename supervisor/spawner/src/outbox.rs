@@ -153,7 +153,8 @@ impl Outbox {
 
     fn refused(&mut self, error: &io::Error) -> Flushed {
         let now = Instant::now();
-        let since = self.blocked.map_or(now, |blocked| blocked.since);
+        // The daemon is not blamed for the time in which it was the kernel that refused.
+        let since = self.blocked_since().unwrap_or(now);
         let retry_at = match error.raw_os_error().map(Errno::from_raw) {
             Some(Errno::EAGAIN) => None,
             Some(Errno::ETOOMANYREFS | Errno::ENOBUFS | Errno::ENOMEM | Errno::EINTR) => Some(now + RETRY),
@@ -244,5 +245,27 @@ impl Cursor {
             },
             Self::End => Ok(((Message::ListEnd, Vec::new()), None)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_refuses_to_pass_is_not_held_against_the_daemon() {
+        let refuse = |outbox: &mut Outbox, errno: Errno| outbox.refused(&io::Error::from(errno));
+        let mut outbox = Outbox::default();
+        assert_eq!(refuse(&mut outbox, Errno::ETOOMANYREFS), Flushed::Blocked);
+        assert_eq!(outbox.blocked_since(), None);
+        assert!(outbox.retry_at().is_some(), "it has to be tried again");
+        let later = Instant::now();
+        assert_eq!(refuse(&mut outbox, Errno::EAGAIN), Flushed::Blocked);
+        let since = outbox.blocked_since();
+        assert!(since >= Some(later), "its own time begins when it is its turn to read");
+        assert_eq!(outbox.retry_at(), None);
+        refuse(&mut outbox, Errno::EAGAIN);
+        assert_eq!(outbox.blocked_since(), since, "and goes on from there");
+        assert_eq!(refuse(&mut outbox, Errno::EPIPE), Flushed::Gone);
     }
 }

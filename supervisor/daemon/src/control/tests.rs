@@ -96,7 +96,8 @@ async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("it comes")
 }
 
-/// Answers as a loop would, and says what it was asked. Starting `orders` takes for ever.
+/// Answers as a loop would, and says what it was asked. Starting `orders` takes for ever, and so does its audit; of that it says
+/// when nobody waits for it any more.
 async fn scripted_loop(mut commands: mpsc::Receiver<Command>, tell: mpsc::UnboundedSender<String>) {
     let known = || SERVICES.map(|name| ServiceId::new(name).unwrap()).to_vec();
     let done = |services: &Services| {
@@ -117,6 +118,17 @@ async fn scripted_loop(mut commands: mpsc::Receiver<Command>, tell: mpsc::Unboun
             Command::Names { reply } => drop(reply.send(Ok(known()))),
             Command::Status { reply } => drop(reply.send(Ok(Box::new(status())))),
             Command::Limits { reply } => drop(reply.send(Ok(Limits { groups: Vec::new() }))),
+            Command::Audit { services: Services::Named(names), mut reply, turn, .. }
+                if names[0].as_str() == "orders" =>
+            {
+                let tell = tell.clone();
+                tokio::spawn(async move {
+                    reply.closed().await;
+                    let _ = tell.send("nobody waits".to_owned());
+                    std::future::pending::<()>().await;
+                    drop(turn);
+                });
+            }
             Command::Audit { reply, .. } => drop(reply.send(Ok(Box::new(audit())))),
             Command::ChangeLimits { change, reply, .. } if change.limits.is_empty() => {
                 let _ = reply.send(Ok(LimitsChanged::default()));
@@ -295,6 +307,21 @@ async fn a_client_that_goes_away_cancels_nothing() {
     waiting.abort();
     // The loop still holds the command, and the server goes on.
     assert_eq!(fixture.client.status().await.unwrap(), status());
+}
+
+/// Audits compute on threads that kills need as well, also those whose client has gone.
+#[tokio::test]
+async fn one_audit_is_under_way_at_a_time_until_it_is_done() {
+    let mut fixture = Fixture::new().await;
+    assert_eq!(fixture.client.audit(&[], false).await.unwrap(), audit());
+    assert_eq!(fixture.client.audit(&[], false).await.unwrap(), audit(), "the first one is done");
+    let mut stream = UnixStream::connect(&fixture.socket).await.unwrap();
+    stream.write_all(&request("GET", "/v1/audit?service=orders", "")).await.unwrap();
+    while !soon(fixture.asked.recv()).await.unwrap().contains("orders") {}
+    drop(stream);
+    assert_eq!(soon(fixture.asked.recv()).await.unwrap(), "nobody waits");
+    let error = fixture.client.audit(&["api".into()], false).await.unwrap_err();
+    assert!(matches!(&error, Error::Refused { status: 503, problem } if problem.code == "busy"), "{error:?}");
 }
 
 #[tokio::test]

@@ -9,9 +9,10 @@ use std::{
 };
 
 use nix::{
+    fcntl::{FcntlArg, fcntl},
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::signal::{Signal, kill},
-    unistd::Pid,
+    unistd::{Pid, pipe, read, write},
 };
 use watt_os::fdpass;
 use watt_spawner::protocol::{Message, Request};
@@ -29,6 +30,7 @@ macro_rules! cases {
 pub(crate) fn all() -> Vec<Case> {
     cases![
         a_daemon_that_says_nothing_any_more_is_replaced,
+        a_daemon_that_hangs_is_killed_though_nobody_takes_the_note_on_it,
         a_daemon_that_is_still_starting_has_more_time,
         a_daemon_that_beats_lives,
         a_daemon_in_a_debugger_may_stand_still,
@@ -66,6 +68,24 @@ fn a_daemon_that_says_nothing_any_more_is_replaced() {
     let list = next.list();
     assert!(matches!(list[0].0, Message::Info { daemon_restarts: 1, managed: false, .. }));
     assert!(matches!(list[1].0, Message::Run { run: 1, exit: None, .. }), "what runs is not touched");
+}
+
+/// The log may be on the disk that the daemon hangs on.
+fn a_daemon_that_hangs_is_killed_though_nobody_takes_the_note_on_it() {
+    let (log, full) = pipe().unwrap();
+    let room = fcntl(&full, FcntlArg::F_GETPIPE_SZ).unwrap();
+    assert_eq!(write(&full, &vec![b'\n'; room as usize]), Ok(room as usize));
+    let app = App::start_with(|command| {
+        command.env(role::SILENCE_MS, "200").stderr(full);
+    });
+    let daemon = app.daemon();
+    beat(&daemon);
+    signal(&daemon, Signal::SIGSTOP);
+    eventually("it is killed", || matches!(state(daemon.pid), None | Some('Z')));
+    // With room again, life goes on.
+    let mut taken = vec![0; room as usize];
+    assert_ne!(read(&log, &mut taken), Ok(0));
+    assert_ne!(app.daemon().pid, daemon.pid);
 }
 
 fn a_daemon_that_is_still_starting_has_more_time() {
