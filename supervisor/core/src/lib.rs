@@ -10,6 +10,8 @@ pub mod names;
 pub mod plan;
 pub mod sandbox;
 pub mod syscalls;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod worker;
 
 pub use names::{AppName, NameError, RunId, ServiceId, WorkerId};

@@ -1,14 +1,12 @@
 //! Plans for tests.
 
-use watt_core::{
-    AppName, ServiceId,
-    plan::{
-        CgroupLimits, Egress, Hold, Limits, Listen, Logs, Network, Plan, Ready, ReadyWhen, Restart,
-        Scheduling, Service, Stop, Timeouts,
-    },
-    sandbox::{Profile, Sandbox},
-};
+use std::sync::Arc;
 
+use watt_core::{
+    plan::{Plan, Service},
+    sandbox::{Profile, Sandbox},
+    testing,
+};
 use watt_exec::plan::{Failure, Probe};
 
 use crate::launch::{Abilities, Host};
@@ -45,49 +43,8 @@ pub(crate) const HOST: Host = Host {
 
 /// The application `shop` with these services, each of them `sleep 1000` with every default.
 pub(crate) fn plan(services: &[&str]) -> Plan {
-    let services = services.iter().map(|name| service(name)).map(|service| (service.id.clone(), service));
-    Plan {
-        name: AppName::new("shop").unwrap(),
-        file: "/srv/shop/watt.yaml".into(),
-        root: "/srv/shop".into(),
-        server: None,
-        services: services.collect(),
-        routes: Vec::new(),
-        policies: Vec::new(),
-        hold: Hold::default(),
-        body_rate_min: 100,
-        logs: Logs::default(),
-        limits: CgroupLimits::default(),
-        secrets: Default::default(),
-        control: Default::default(),
-    }
-}
-
-fn service(name: &str) -> Service {
-    Service {
-        id: ServiceId::new(name).unwrap(),
-        path: "/srv/shop".into(),
-        command: vec!["sleep".into(), "1000".into()],
-        env: Default::default(),
-        unset_env: Default::default(),
-        stdin: None,
-        workers: std::num::NonZeroU16::MIN,
-        listen: Listen::Auto,
-        network: Network::Private,
-        egress: Egress::default(),
-        depends_on: Default::default(),
-        ready: Ready { when: ReadyWhen::Listening, timeout: std::time::Duration::from_secs(30) },
-        restart: Restart::default(),
-        stop: Stop::default(),
-        limits: Limits::default(),
-        limits_total: CgroupLimits::default(),
-        pressure: Default::default(),
-        scheduling: Scheduling::default(),
-        sandbox: Sandbox::of(Profile::Standard).into(),
-        secrets: Default::default(),
-        management: None,
-        timeouts: Timeouts::default(),
-    }
+    let sandbox: Arc<Sandbox> = Sandbox::of(Profile::Standard).into();
+    testing::plan(services.iter().map(|name| Service { sandbox: sandbox.clone(), ..testing::service(name) }))
 }
 
 /// What the exec stage says on a host where everything works.

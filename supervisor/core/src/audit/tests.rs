@@ -2,48 +2,23 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     num::NonZeroU16,
     sync::{Arc, LazyLock},
-    time::Duration,
 };
 
 use super::*;
 use crate::{
-    AppName, ServiceId,
-    plan::{
-        CgroupLimits, Destination, Egress, EgressRule, Hold, Limits, Listen, Logs, Network, Policy, Ready,
-        ReadyWhen, Restart, Rlimit, RlimitValue, Role, Scheduling, Stop, Timeouts,
-    },
+    ServiceId,
+    plan::{CgroupLimits, Destination, EgressRule, Network, Policy, Rlimit, RlimitValue, Role},
     sandbox::{
         AddressFamily, Capability, Namespace, PathAccess, PathRule, Profile, ProtectHome, ProtectProc,
         ProtectSystem, Sandbox, Temporary, User,
     },
     syscalls::{Action, Filter},
+    testing,
 };
 
 fn service(name: &str, sandbox: Sandbox) -> Service {
-    Service {
-        id: ServiceId::new(name).unwrap(),
-        path: format!("/srv/shop/{name}").into(),
-        command: vec!["./server".into()],
-        env: BTreeMap::new(),
-        unset_env: BTreeSet::new(),
-        stdin: None,
-        workers: NonZeroU16::MIN,
-        listen: Listen::Auto,
-        network: Network::Private,
-        egress: Egress::default(),
-        depends_on: BTreeMap::new(),
-        ready: Ready { when: ReadyWhen::Listening, timeout: Duration::from_secs(30) },
-        restart: Restart::default(),
-        stop: Stop::default(),
-        limits: Limits::default(),
-        limits_total: CgroupLimits::default(),
-        pressure: Default::default(),
-        scheduling: Scheduling::default(),
-        sandbox: Arc::new(sandbox),
-        secrets: BTreeMap::new(),
-        management: None,
-        timeouts: Timeouts::default(),
-    }
+    let path = format!("/srv/shop/{name}").into();
+    Service { path, sandbox: Arc::new(sandbox), ..testing::service(name) }
 }
 
 /// `api`, which is looked at, beside `web` and `db`.
@@ -51,22 +26,7 @@ fn plan(api: &Service) -> Plan {
     // Properties make thousands of plans.
     static OTHERS: LazyLock<[Service; 2]> =
         LazyLock::new(|| ["web", "db"].map(|name| service(name, Sandbox::of(Profile::Standard))));
-    let services = OTHERS.iter().chain([api]).map(|service| (service.id.clone(), service.clone()));
-    Plan {
-        name: AppName::new("shop").unwrap(),
-        file: "/srv/shop/watt.yaml".into(),
-        root: "/srv/shop".into(),
-        server: None,
-        services: services.collect(),
-        routes: Vec::new(),
-        policies: Vec::new(),
-        hold: Hold::default(),
-        body_rate_min: 100,
-        logs: Logs::default(),
-        limits: CgroupLimits::default(),
-        secrets: BTreeMap::new(),
-        control: BTreeMap::new(),
-    }
+    testing::plan(OTHERS.iter().chain([api]).cloned())
 }
 
 fn with<T>(api: &Service, host: Circumstances, ask: impl FnOnce(&Standing<'_>) -> T) -> T {

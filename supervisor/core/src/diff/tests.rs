@@ -1,6 +1,6 @@
 //! The diff against a model: a plan to which single things were done.
 
-use std::{collections::BTreeSet, num::NonZeroU16, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use proptest::prelude::*;
 
@@ -9,56 +9,8 @@ use crate::{
     AppName,
     plan::*,
     sandbox::{Profile, Sandbox},
+    testing::{id, plan, service},
 };
-
-fn id(name: &str) -> ServiceId {
-    ServiceId::new(name).unwrap()
-}
-
-fn service(name: &str) -> Service {
-    Service {
-        id: id(name),
-        path: "/".into(),
-        command: vec!["true".into()],
-        env: Default::default(),
-        unset_env: Default::default(),
-        stdin: None,
-        workers: NonZeroU16::MIN,
-        listen: Listen::Auto,
-        network: Network::Private,
-        egress: Default::default(),
-        depends_on: Default::default(),
-        ready: Ready { when: ReadyWhen::Listening, timeout: Duration::from_secs(30) },
-        restart: Restart::default(),
-        stop: Stop::default(),
-        limits: Limits::default(),
-        limits_total: Default::default(),
-        pressure: Default::default(),
-        scheduling: Default::default(),
-        sandbox: Sandbox::of(Profile::Off).into(),
-        secrets: Default::default(),
-        management: None,
-        timeouts: Timeouts::default(),
-    }
-}
-
-fn plan(names: &[&str]) -> Plan {
-    Plan {
-        name: AppName::new("shop").unwrap(),
-        file: "/srv/watt.yaml".into(),
-        root: "/srv".into(),
-        server: None,
-        services: names.iter().map(|name| (id(name), service(name))).collect(),
-        routes: Vec::new(),
-        policies: Vec::new(),
-        hold: Hold::default(),
-        body_rate_min: 0,
-        logs: Logs::default(),
-        limits: Default::default(),
-        secrets: Default::default(),
-        control: Default::default(),
-    }
-}
 
 /// Does to a plan what this field stands for, so that it differs from before in nothing else.
 fn change(plan: &mut Plan, of: &ServiceId, field: Field) {
@@ -149,7 +101,7 @@ fn fields() -> impl Strategy<Value = BTreeSet<Field>> {
 proptest! {
     #[test]
     fn what_was_done_to_a_plan_is_what_differs(chosen in fields(), added: bool, removed: bool) {
-        let mut old = plan(&["api", "old", "web"]);
+        let mut old = plan(["api", "old", "web"].map(service));
         // So that a role can be another one.
         let has_role = chosen.contains(&Field::ManagementRole);
         old.services.get_mut(&id("api")).unwrap().management = has_role.then_some(Role::View);

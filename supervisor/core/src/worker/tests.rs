@@ -3,11 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::{
-    ServiceId,
-    plan::*,
-    sandbox::{Profile, Sandbox},
-};
+use crate::{plan::*, testing};
 
 /// The present run, and a run of the past.
 const RUN: RunId = RunId(7);
@@ -560,7 +556,7 @@ impl Bench {
         }
         worker.wanted = if state == "down" || then == AfterStop::Down { Wanted::Down } else { Wanted::Up };
         let ids = RunIds::starting_at(RunId(RUN.0 + 1));
-        Bench { worker, plan: service(), ids, jitter: 0.5, now }
+        Bench { worker, plan: testing::service("api"), ids, jitter: 0.5, now }
     }
 
     fn feed(&mut self, event: &str, run: RunId) -> String {
@@ -671,31 +667,4 @@ fn words(effects: &[Effect]) -> String {
         Effect::Release(_) => "release",
     };
     effects.iter().map(word).collect::<Vec<_>>().join(" ")
-}
-
-fn service() -> Service {
-    Service {
-        id: ServiceId::new("api").unwrap(),
-        path: "/".into(),
-        command: vec!["api".into()],
-        env: Default::default(),
-        unset_env: Default::default(),
-        stdin: None,
-        workers: std::num::NonZeroU16::MIN,
-        listen: Listen::Auto,
-        network: Network::Private,
-        egress: Default::default(),
-        depends_on: Default::default(),
-        ready: Ready { when: ReadyWhen::Listening, timeout: Duration::from_secs(30) },
-        restart: Restart::default(),
-        stop: Stop::default(),
-        limits: Limits::default(),
-        limits_total: Default::default(),
-        pressure: Default::default(),
-        scheduling: Default::default(),
-        sandbox: Sandbox::of(Profile::Off).into(),
-        secrets: Default::default(),
-        management: None,
-        timeouts: Timeouts::default(),
-    }
 }

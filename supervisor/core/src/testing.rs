@@ -1,0 +1,67 @@
+//! Plans and services with nothing but defaults, for tests here and in crates that use this one. A test says what differs.
+
+use std::{num::NonZeroU16, time::Duration};
+
+use crate::{
+    AppName, ServiceId,
+    plan::{
+        CgroupLimits, Egress, Hold, Limits, Listen, Logs, Network, Plan, Ready, ReadyWhen, Restart,
+        Scheduling, Service, Stop, Timeouts,
+    },
+    sandbox::{Profile, Sandbox},
+};
+
+/// The name of a service.
+///
+/// # Panics
+/// When it is none.
+pub fn id(name: &str) -> ServiceId {
+    ServiceId::new(name).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// A service with one worker, `sleep 1000`, without a sandbox.
+pub fn service(name: &str) -> Service {
+    Service {
+        id: id(name),
+        path: "/srv/shop".into(),
+        command: vec!["sleep".into(), "1000".into()],
+        env: Default::default(),
+        unset_env: Default::default(),
+        stdin: None,
+        workers: NonZeroU16::MIN,
+        listen: Listen::Auto,
+        network: Network::Private,
+        egress: Egress::default(),
+        depends_on: Default::default(),
+        ready: Ready { when: ReadyWhen::Listening, timeout: Duration::from_secs(30) },
+        restart: Restart::default(),
+        stop: Stop::default(),
+        limits: Limits::default(),
+        limits_total: CgroupLimits::default(),
+        pressure: Default::default(),
+        scheduling: Scheduling::default(),
+        sandbox: Sandbox::of(Profile::Off).into(),
+        secrets: Default::default(),
+        management: None,
+        timeouts: Timeouts::default(),
+    }
+}
+
+/// The application `shop` of these services.
+pub fn plan(services: impl IntoIterator<Item = Service>) -> Plan {
+    Plan {
+        name: AppName::new("shop").unwrap_or_else(|error| panic!("{error}")),
+        file: "/srv/shop/watt.yaml".into(),
+        root: "/srv/shop".into(),
+        server: None,
+        services: services.into_iter().map(|service| (service.id.clone(), service)).collect(),
+        routes: Vec::new(),
+        policies: Vec::new(),
+        hold: Hold::default(),
+        body_rate_min: 100,
+        logs: Logs::default(),
+        limits: CgroupLimits::default(),
+        secrets: Default::default(),
+        control: Default::default(),
+    }
+}
