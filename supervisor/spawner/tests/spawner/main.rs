@@ -6,14 +6,20 @@
 //! has.
 
 mod app;
-mod cases;
+mod bounds;
+mod daemons;
 mod managed;
 mod pids;
 mod role;
 mod runner;
+mod runs;
+mod sockets;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    role::take().unwrap_or_else(|| runner::run(&[cases::all(), managed::all(), pids::all()].concat()))
+    role::take().unwrap_or_else(|| {
+        let all = [runs::all(), pids::all(), sockets::all(), bounds::all(), daemons::all(), managed::all()];
+        runner::run(&all.concat())
+    })
 }

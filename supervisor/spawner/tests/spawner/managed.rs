@@ -9,23 +9,19 @@ use std::{
 };
 
 use nix::{
-    fcntl::{FcntlArg, fcntl},
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::signal::{Signal, kill},
-    unistd::{Pid, pipe, read, write},
+    unistd::{Pid, read},
 };
 use watt_os::fdpass;
 use watt_spawner::protocol::{Message, Request};
 
 use crate::{
     app::{App, Daemon, PATIENCE, eventually, sh, state},
+    bounds::full_pipe,
     role,
-    runner::Case,
+    runner::{Case, cases},
 };
-
-macro_rules! cases {
-    ($($name:ident),* $(,)?) => { vec![$((stringify!($name), $name as fn())),*] };
-}
 
 pub(crate) fn all() -> Vec<Case> {
     cases![
@@ -72,9 +68,7 @@ fn a_daemon_that_says_nothing_any_more_is_replaced() {
 
 /// The log may be on the disk that the daemon hangs on.
 fn a_daemon_that_hangs_is_killed_though_nobody_takes_the_note_on_it() {
-    let (log, full) = pipe().unwrap();
-    let room = fcntl(&full, FcntlArg::F_GETPIPE_SZ).unwrap();
-    assert_eq!(write(&full, &vec![b'\n'; room as usize]), Ok(room as usize));
+    let (log, full, filled) = full_pipe();
     let app = App::start_with(|command| {
         command.env(role::SILENCE_MS, "200").stderr(full);
     });
@@ -83,8 +77,7 @@ fn a_daemon_that_hangs_is_killed_though_nobody_takes_the_note_on_it() {
     signal(&daemon, Signal::SIGSTOP);
     eventually("it is killed", || matches!(state(daemon.pid), None | Some('Z')));
     // With room again, life goes on.
-    let mut taken = vec![0; room as usize];
-    assert_ne!(read(&log, &mut taken), Ok(0));
+    assert_ne!(read(&log, &mut vec![0; filled]), Ok(0));
     assert_ne!(app.daemon().pid, daemon.pid);
 }
 

@@ -11,6 +11,12 @@ use std::{
 /// A test: its name and what it does.
 pub(crate) type Case = (&'static str, fn());
 
+/// Makes the list of cases from functions.
+macro_rules! cases {
+    ($($name:ident),* $(,)?) => { vec![$((stringify!($name), $name as fn())),*] };
+}
+pub(crate) use cases;
+
 /// Cases that run at the same time. Each starts many processes.
 const PARALLEL: usize = 4;
 
