@@ -56,6 +56,7 @@ fn every_sign_of_readiness_is_seen() {
 services:
   http: { command: python3 services/web.py, ready: { http: /healthz } }
   tcp: { command: python3 services/web.py, ready: tcp }
+  startup: { command: python3 services/web.py, startup: { http: /started }, ready: { http: /healthz } }
   log: { command: python3 services/web.py, ready: { log: "^listen" } }
   notify:
     command: [python3, -c, "import os, socket, time; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.connect(os.environ['NOTIFY_SOCKET']); s.send(b'STATUS=nearly'); s.send(b'READY=1'); time.sleep(1000)"]

@@ -133,7 +133,11 @@ fn follows(state: WorkerState) -> &'static str {
         WorkerState::Draining => "signal",
         WorkerState::Stopping => "kill",
         WorkerState::Backoff | WorkerState::Failed => "retry",
-        WorkerState::Ready | WorkerState::Completed | WorkerState::Down | WorkerState::Waiting => "until",
+        WorkerState::Ready
+        | WorkerState::Unready
+        | WorkerState::Completed
+        | WorkerState::Down
+        | WorkerState::Waiting => "until",
     }
 }
 
@@ -160,6 +164,7 @@ fn worker_text(service: &str, worker: &Worker, style: Style) -> String {
     fact("memory", worker.memory.map(numbers::bytes));
     fact("cpu", worker.cpu_us.map(|us| numbers::span(std::time::Duration::from_micros(us))));
     fact("tasks", worker.pids.map(|pids| pids.to_string()));
+    fact("says", worker.says.as_ref().map(|says| crate::text::safe::line(says, false)));
     fact("note", super::status::hindered(Some(worker)));
     text.push_str(&super::status::last_output(
         &format!("{service}/{}", worker.index),

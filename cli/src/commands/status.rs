@@ -169,7 +169,10 @@ pub fn state_cell(state: WorkerState) -> Cell {
 /// What there is to know about the state: what a service waits for, why a worker failed and when it is tried again, when
 /// one that does not stop is killed, how the run before this one ended.
 pub fn note(service: &Service, worker: Option<&Worker>) -> Cell {
-    let told = state_note(service, worker);
+    let mut told = state_note(service, worker);
+    if let (true, Some(says)) = (told.text.is_empty(), worker.and_then(|worker| worker.says.as_ref())) {
+        told = Cell::tone(Tone::Dim, safe::line(says, false));
+    }
     match hindered(worker) {
         Some(hindered) if told.text.is_empty() => Cell::tone(Tone::Bad, hindered),
         Some(hindered) => Cell::tone(Tone::Bad, format!("{hindered}; {}", told.text)),
@@ -194,6 +197,7 @@ fn state_note(service: &Service, worker: Option<&Worker>) -> Cell {
             Cell::tone(Tone::Busy, format!("waits for {}", service.waiting_for.join(", ")))
         }
         (WorkerState::Starting, Some(left)) => Cell::tone(Tone::Dim, format!("not ready yet, {left} left")),
+        (WorkerState::Unready, _) => Cell::tone(Tone::Bad, "gets no requests until its check passes"),
         (WorkerState::Draining, Some(left)) => {
             Cell::tone(Tone::Dim, format!("answers its last requests, {left} left"))
         }
@@ -238,6 +242,7 @@ pub fn word(state: WorkerState) -> &'static str {
         WorkerState::Down => "down",
         WorkerState::Waiting => "waiting",
         WorkerState::Starting => "starting",
+        WorkerState::Unready => "unready",
         WorkerState::Draining => "draining",
         WorkerState::Stopping => "stopping",
         WorkerState::Backoff => "backoff",
@@ -253,7 +258,7 @@ pub fn tone(state: WorkerState) -> Tone {
         WorkerState::Waiting | WorkerState::Starting | WorkerState::Draining | WorkerState::Stopping => {
             Tone::Busy
         }
-        WorkerState::Backoff | WorkerState::Failed => Tone::Bad,
+        WorkerState::Unready | WorkerState::Backoff | WorkerState::Failed => Tone::Bad,
     }
 }
 

@@ -128,9 +128,11 @@ impl Progress {
                 line(&note(service, Some(worker)).text) + &output
             }
             WorkerState::Waiting if self.style.width.is_none() => line(&note(service, None).text),
-            WorkerState::Waiting | WorkerState::Starting | WorkerState::Draining | WorkerState::Stopping => {
-                String::new()
-            }
+            WorkerState::Waiting
+            | WorkerState::Starting
+            | WorkerState::Unready
+            | WorkerState::Draining
+            | WorkerState::Stopping => String::new(),
         }
     }
 }
@@ -151,6 +153,7 @@ fn is_up(state: WorkerState) -> bool {
         WorkerState::Ready | WorkerState::Completed | WorkerState::Down => true,
         WorkerState::Waiting
         | WorkerState::Starting
+        | WorkerState::Unready
         | WorkerState::Draining
         | WorkerState::Stopping
         | WorkerState::Backoff

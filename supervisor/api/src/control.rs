@@ -122,6 +122,7 @@ pub enum WorkerState {
     Down,
     Waiting,
     Starting,
+    Unready,
     Draining,
     Stopping,
     Backoff,
@@ -171,6 +172,9 @@ pub struct Worker {
     pub deadline_ms: Option<u64>,
     /// Restarts after an exit or a stall, without the operator's.
     pub restarts: u64,
+    /// What it says of itself: `STATUS=` of sd_notify(3).
+    #[serde(default)]
+    pub says: Option<String>,
     /// How the last run ended: `exit 3`, `signal 9 (KILL)`, `oom (limit 512M)`, `start timeout (30s)`, `recycled: memory pressure 43 %`,
     /// `exec: cwd /srv/x: no such file or directory`.
     pub last_exit: Option<Exit>,
@@ -454,7 +458,7 @@ pub struct Event {
     pub seq: u64,
     /// When.
     pub at: String,
-    /// What: `worker_state`, `oom`, `pids_limit`, `slowed_down`, `pressure`, `pressure_over`, `limits_changed`, `reloaded`, `reload_refused`, `refused`, `egress_refused`,
+    /// What: `worker_state`, `check_failed`, `oom`, `pids_limit`, `slowed_down`, `pressure`, `pressure_over`, `limits_changed`, `reloaded`, `reload_refused`, `refused`, `egress_refused`,
     /// `proxy_replaced`, `daemon_replaced`, `app_ready`, `app_stopping`.
     pub kind: String,
     /// The service it is about.

@@ -103,6 +103,7 @@ fn value_of(kind: &Kind) -> String {
         Kind::Signal => "signal".into(),
         Kind::IpAddress => "IP address".into(),
         Kind::UrlPath => "URL path".into(),
+        Kind::Status => "HTTP status, or two".into(),
         Kind::HostName => "host name".into(),
         Kind::Pattern => "regular expression".into(),
         Kind::Words(_) => "a word".into(),

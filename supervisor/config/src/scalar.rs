@@ -372,6 +372,33 @@ impl<const QUERY: bool> Scalar for UrlPath<QUERY> {
     }
 }
 
+/// The lowest and the highest status of HTTP that will do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Status(pub(crate) u16, pub(crate) u16);
+
+impl Scalar for Status {
+    fn parse(text: &str) -> Result<Self, Bad> {
+        // RFC 9110 §15: three digits, the first of which is the class. Interim answers are none.
+        let status = |text: &str| {
+            let is_status = text.len() == 3 && matches!(text.as_bytes(), [b'2'..=b'5', ..]);
+            text.parse::<u16>().ok().filter(|_| is_status)
+        };
+        let (low, high) = text.split_once('-').unwrap_or((text, text));
+        match (status(low.trim()), status(high.trim())) {
+            (Some(low), Some(high)) if low <= high => Ok(Status(low, high)),
+            _ => Err(Bad::new(format!("{} is not a status of HTTP", quote(text)))
+                .hint("one from 200 to 599, or the lowest and the highest such as `200-299`")),
+        }
+    }
+
+    fn show(&self) -> Value {
+        match self {
+            Status(low, high) if low == high => json!(low),
+            Status(low, high) => json!(format!("{low}-{high}")),
+        }
+    }
+}
+
 /// A host name of a route, in lower case: `example.org`, `*.example.org` or an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HostName(pub(crate) String);

@@ -114,6 +114,7 @@ fn kind_schema(kind: &Kind) -> Value {
         Kind::Signal => text_or_number("^([Ss][Ii][Gg])?[A-Za-z0-9+]+$"),
         Kind::IpAddress => text(r"^(localhost|[0-9.]+|\[?[0-9a-fA-F:.]+\]?)$"),
         Kind::UrlPath => text("^/"),
+        Kind::Status => text_or_number("^[1-5][0-9]{2}(-[1-5][0-9]{2})?$"),
         Kind::HostName => text(r"^(\*\.)?[A-Za-z0-9._-]+$|^\[[0-9a-fA-F:.]+\]$"),
         Kind::Words(words) => {
             let each =

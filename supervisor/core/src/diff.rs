@@ -58,9 +58,13 @@ pub enum Field {
     EgressAtAll,
     HostPorts,
     DependsOn,
+    Startup,
     ReadyWhen,
-    ReadyNotify,
+    Notify,
     ReadyTimeout,
+    ReadyUpkeep,
+    Health,
+    Watchdog,
     RestartPolicy,
     Stop,
     CgroupLimits,
@@ -79,7 +83,7 @@ pub enum Field {
 use Effect::{FromNowOn, InPlace, Listener, NewWorkers, WorkerCount};
 
 /// Every field with the key of the configuration that it comes from, what it takes, and why, where that is not plain.
-pub const FIELDS: [(Field, &str, Effect, &str); 41] = [
+pub const FIELDS: [(Field, &str, Effect, &str); 45] = [
     (Field::Name, "name", Effect::Restart, "folders, cgroups and addresses have it"),
     (Field::File, "the configuration file", Effect::Restart, "the same file is read again"),
     (Field::Server, "server", Listener, "open connections stay"),
@@ -110,9 +114,18 @@ pub const FIELDS: [(Field, &str, Effect, &str); 41] = [
         "they are bound in the worker's network",
     ),
     (Field::DependsOn, "services.NAME.depends_on", FromNowOn, ""),
-    (Field::ReadyWhen, "services.NAME.ready", FromNowOn, "for the next start"),
-    (Field::ReadyNotify, "services.NAME.ready", NewWorkers, "to `notify`, or from it"),
+    (Field::Startup, "services.NAME.startup", FromNowOn, "for the next start"),
+    (Field::ReadyWhen, "services.NAME.ready", FromNowOn, "for the next start, and for the next check"),
+    (Field::Notify, "services.NAME.ready", NewWorkers, "to `notify`, or from it"),
     (Field::ReadyTimeout, "services.NAME.ready.timeout", FromNowOn, "for the next start"),
+    (Field::ReadyUpkeep, "services.NAME.ready", InPlace, "`interval` and `failures`"),
+    (Field::Health, "services.NAME.health", InPlace, ""),
+    (
+        Field::Watchdog,
+        "services.NAME.health.watchdog",
+        NewWorkers,
+        "they are told how often to say that they live",
+    ),
     (Field::RestartPolicy, "services.NAME.restart", FromNowOn, "for the next exit"),
     (Field::Stop, "services.NAME.stop", FromNowOn, "for the next stop, also of what runs"),
     (Field::CgroupLimits, "services.NAME.limits", InPlace, "of memory, CPU, processes and disks"),
@@ -271,7 +284,9 @@ fn of_service(old: &Service, new: &Service) -> Vec<Field> {
         network,
         egress,
         depends_on,
+        startup,
         ready,
+        health: _,
         restart,
         stop,
         limits,
@@ -295,8 +310,10 @@ fn of_service(old: &Service, new: &Service) -> Vec<Field> {
     of_egress(old, new, &mut found);
     found.note(Field::HostPorts, old.egress.host_ports != egress.host_ports);
     found.note(Field::DependsOn, old.depends_on != *depends_on);
+    found.note(Field::Startup, old.startup != *startup);
     of_readiness(old, new, &mut found);
     found.note(Field::ReadyTimeout, old.ready.timeout != ready.timeout);
+    found.note(Field::ReadyUpkeep, old.ready.upkeep != ready.upkeep);
     found.note(Field::RestartPolicy, old.restart != *restart);
     found.note(Field::Stop, old.stop != *stop);
     of_limits(&old.limits, limits, &mut found);
@@ -321,13 +338,15 @@ fn of_egress(old: &Service, new: &Service, found: &mut Found) {
     found.note(Field::EgressAtAll, at_all);
 }
 
-/// A worker that is to say that it is ready is told where.
+/// A worker that is to say that it is ready, or that it lives, is told where and how often.
 fn of_readiness(old: &Service, new: &Service, found: &mut Found) {
-    let is_told = |service: &Service| service.ready.when == ReadyWhen::Notify;
     let differs = old.ready.when != new.ready.when;
-    let told = is_told(old) != is_told(new);
+    let told = old.ready.when == ReadyWhen::Notify || new.ready.when == ReadyWhen::Notify;
     found.note(Field::ReadyWhen, differs && !told);
-    found.note(Field::ReadyNotify, told);
+    found.note(Field::Notify, differs && told);
+    let watchdog = old.watchdog() != new.watchdog();
+    found.note(Field::Health, !watchdog && old.health != new.health);
+    found.note(Field::Watchdog, watchdog);
 }
 
 fn of_limits(old: &Limits, new: &Limits, found: &mut Found) {

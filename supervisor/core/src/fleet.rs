@@ -145,6 +145,8 @@ impl Fleet {
     pub fn handle(&mut self, now: Instant, event: FleetEvent, effects: &mut FleetEffects) {
         match event {
             FleetEvent::Request(request) => self.request(now, request, effects),
+            // It is stopped in its turn.
+            FleetEvent::Worker(id, Event::Unhealthy(..)) if self.is_to_stop(&id.service) => {}
             FleetEvent::Worker(id, event) => self.tell(now, &id, Input::Event(event), effects),
             FleetEvent::Stalled(id, run, stall) => {
                 if let Some(nth) = self.may_recycle(now, &id, run) {
@@ -315,9 +317,11 @@ impl Fleet {
         workers.peek().is_some()
             && workers.all(|worker| match (&worker.state, condition) {
                 (State::Completed { exit }, _) => *exit == ExitCause::Exited(0),
-                (State::Ready { .. }, Condition::Started | Condition::Ready) => true,
+                (State::Ready { .. }, Condition::Started | Condition::Ready)
+                | (State::Unready { .. }, Condition::Started) => true,
                 (State::Starting { executed, .. }, Condition::Started) => *executed,
                 (State::Ready { .. }, Condition::Completed)
+                | (State::Unready { .. }, Condition::Ready | Condition::Completed)
                 | (State::Starting { .. }, Condition::Ready | Condition::Completed)
                 | (
                     State::Down
@@ -435,6 +439,11 @@ impl Fleet {
                 self.tell(now, &id, Input::Event(Event::DependenciesMet), effects);
             }
         }
+    }
+
+    /// Whether a service has to stop, and waits for others to stop before.
+    fn is_to_stop(&self, service: &ServiceId) -> bool {
+        self.shutting_down || self.stops.contains_key(service)
     }
 
     /// Hands one worker its input, and notes what may follow from a change.

@@ -105,8 +105,12 @@ pub struct Service {
     pub egress: Egress,
     /// What has to be true before this service starts.
     pub depends_on: BTreeMap<ServiceId, Condition>,
+    /// What has to be seen before a worker's readiness is looked for; for programs that take long to come up.
+    pub startup: Option<Startup>,
     /// When a worker counts as ready.
     pub ready: Ready,
+    /// What a ready worker has to go on showing, or it is replaced.
+    pub health: Option<Health>,
     /// What follows an exit.
     pub restart: Restart,
     /// How a worker is stopped.
@@ -224,6 +228,60 @@ pub struct Ready {
     pub when: ReadyWhen,
     /// A worker that has not shown it after this time is stopped and counts as failed.
     pub timeout: Duration,
+    /// How the check goes on once it has passed; `None` for signs that are seen once. A worker that fails gets no requests until it
+    /// passes again.
+    pub upkeep: Option<Rhythm>,
+}
+
+/// What comes before readiness.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Startup {
+    /// What is tried.
+    pub check: Check,
+    /// A worker that has not passed after this time is stopped and counts as failed. `ready.timeout` begins when it has.
+    pub timeout: Duration,
+}
+
+/// What a ready worker has to go on showing.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Health {
+    /// That it passes a check.
+    Check(Check, Rhythm),
+    /// A `WATCHDOG=1` (sd_notify(3)) at least this often.
+    Watchdog(Duration),
+}
+
+/// What is tried at a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Check {
+    /// A GET.
+    Http(HttpCheck),
+    /// A connection, which has to be accepted.
+    Tcp,
+}
+
+/// A GET and what has to come back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpCheck {
+    /// The path and query, starting with `/`.
+    pub path: String,
+    /// The lowest and the highest status that passes.
+    pub status: (u16, u16),
+    /// Fields of the request's head.
+    pub headers: BTreeMap<String, String>,
+    /// What the answer's body has to contain.
+    pub body: Option<String>,
+}
+
+/// How a check is repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rhythm {
+    /// From the end of one to the next.
+    pub interval: Duration,
+    /// How long one may take.
+    pub timeout: Duration,
+    /// So many in a row that fail are a failure.
+    pub failures: u32,
 }
 
 /// The sign of readiness.
@@ -233,13 +291,8 @@ pub enum ReadyWhen {
     Started,
     /// The kernel shows it listening where requests will be sent.
     Listening,
-    /// A GET of this path is answered with 200–399.
-    Http {
-        /// The path and query, starting with `/`.
-        path: String,
-    },
-    /// A connection is accepted.
-    Tcp,
+    /// A check passes.
+    Check(Check),
     /// A line of output contains a match of this regular expression.
     Log {
         /// The pattern, already checked.
@@ -470,6 +523,34 @@ impl Default for Hold {
 impl Default for Logs {
     fn default() -> Self {
         Logs { dir: None, file_size_max: 10 << 20, files_max: 10, journal: None }
+    }
+}
+
+impl Service {
+    /// How often it has to say that it lives, if it has to.
+    pub fn watchdog(&self) -> Option<Duration> {
+        match self.health {
+            Some(Health::Watchdog(interval)) => Some(interval),
+            Some(Health::Check(..)) | None => None,
+        }
+    }
+
+    /// Whether it is told where to say something: `$NOTIFY_SOCKET`.
+    pub fn notifies(&self) -> bool {
+        self.ready.when == ReadyWhen::Notify || self.watchdog().is_some()
+    }
+}
+
+impl HttpCheck {
+    /// A GET of this path that has to be answered with a status from 200 to 399.
+    pub fn of(path: impl Into<String>) -> HttpCheck {
+        HttpCheck { path: path.into(), status: (200, 399), headers: BTreeMap::new(), body: None }
+    }
+}
+
+impl Default for Rhythm {
+    fn default() -> Self {
+        Rhythm { interval: Duration::from_secs(10), timeout: Duration::from_secs(1), failures: 3 }
     }
 }
 

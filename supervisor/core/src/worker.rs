@@ -6,7 +6,10 @@ mod cause;
 mod policy;
 mod transitions;
 
-use std::{num::NonZeroU32, time::Instant};
+use std::{
+    num::NonZeroU32,
+    time::{Duration, Instant},
+};
 
 use crate::{RunId, plan};
 
@@ -28,8 +31,8 @@ pub enum Wanted {
 /// What a worker is doing. Data exist only where they mean something.
 ///
 /// ```text
-/// Down ─start→ Waiting ─deps→ Starting ─ready→ Ready ─stop→ Draining ─idle→ Stopping ─empty→ Down
-///                 ↑               │exit, late     │exit            (kill after grace)
+/// Down ─start→ Waiting ─deps→ Starting ─ready→ Ready ⇄ Unready ─stop→ Draining ─idle→ Stopping ─empty→ Down
+///                 ↑               │exit, late     │exit, unhealthy            (kill after grace)
 ///                 └── Backoff ←───┴───────────────┘ ; too many: Failed
 /// ```
 ///
@@ -53,6 +56,13 @@ pub enum State {
     },
     /// It serves.
     Ready {
+        /// The run.
+        run: RunId,
+        /// Since when.
+        since: Instant,
+    },
+    /// It was ready and runs, and cannot take requests at the moment, as its own check says: out of the table until that passes.
+    Unready {
         /// The run.
         run: RunId,
         /// Since when.
@@ -119,6 +129,8 @@ pub enum AfterStop {
     Restart,
     /// A new run at once, because this one stalled.
     Recycle(Stall),
+    /// What the restart policy says, because it was found unhealthy.
+    Replace(Complaint),
     /// What the restart policy says: it failed by not getting ready, or its main process went by itself.
     Policy,
 }
@@ -147,6 +159,8 @@ pub enum ExitCause {
     StartTimeout,
     /// It stalled for too long, so we replaced it.
     Recycled(Stall),
+    /// It was found unhealthy, so we replaced it.
+    Unhealthy(Complaint),
     /// The exec stage failed before the program ran.
     ExecFailed(ExecFailure),
     /// It ended while nobody could see how (a spawner that was killed).
@@ -160,6 +174,20 @@ pub struct Stall {
     pub resource: plan::Resource,
     /// The part of the last window in which some process of it waited, in percent.
     pub percent: u8,
+}
+
+/// What was found wrong with a run that was ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Complaint {
+    /// Its health check failed so often in a row.
+    Check {
+        /// Failures.
+        failures: u32,
+    },
+    /// No `WATCHDOG=1` came in time.
+    Watchdog,
+    /// It said so itself: `WATCHDOG=trigger`.
+    Itself,
 }
 
 /// That a worker was replaced because it stalled.
@@ -201,8 +229,16 @@ pub enum Event {
     Requested(RunId),
     /// The exec stage ended in the program.
     Executed(RunId),
-    /// The run showed its sign of readiness.
+    /// The run passed its startup check: its time to get ready begins.
+    Started(RunId),
+    /// The run asks for more time to get ready: this much from now (`EXTEND_TIMEOUT_USEC=` of sd_notify(3)).
+    Extend(RunId, Duration),
+    /// The run showed its sign of readiness, for the first time or again.
     Ready(RunId),
+    /// The run is not ready any more.
+    Unready(RunId),
+    /// The run is unhealthy and is to be replaced.
+    Unhealthy(RunId, Complaint),
     /// The proxy has no request of this run left.
     Drained(RunId),
     /// The main process ended. Others of the run may be left.

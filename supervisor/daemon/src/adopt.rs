@@ -326,14 +326,10 @@ impl App {
         let state = self.fleet.worker(&worker).map(|worker| worker.state.clone());
         if stage == Stage::Executed && exit.is_none() {
             self.give_listeners(id);
-            if let Some(State::Starting { executed, .. }) = state {
-                if !executed {
-                    self.push(worker, Event::Executed(id));
-                }
-                self.watch(id, &mut Vec::new());
-            } else {
-                self.watch_on(id);
+            if let Some(State::Starting { executed: false, .. }) = state {
+                self.push(worker, Event::Executed(id));
             }
+            self.watch_again(id);
         }
         if let Some(exit) = exit {
             self.exited(id.0, exit);

@@ -220,6 +220,7 @@ fn state_name(state: WorkerState) -> &'static str {
         WorkerState::Down => "down",
         WorkerState::Waiting => "waiting",
         WorkerState::Starting => "starting",
+        WorkerState::Unready => "unready",
         WorkerState::Draining => "draining",
         WorkerState::Stopping => "stopping",
         WorkerState::Backoff => "backoff",

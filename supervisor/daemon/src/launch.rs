@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use watt_core::{
     WorkerId,
-    plan::{Listen, Network, Plan, ReadyWhen, Service},
+    plan::{Listen, Network, Plan, Service},
     worker::ExecFailure,
 };
 use watt_exec::plan::{LaunchPlan, PrivateNetwork};
@@ -257,7 +257,7 @@ fn listeners(
         let owner = host.proxy_group.map(|group| (owner.map_or(0, |(uid, _)| uid), group));
         add("worker", Address::Unix { path: own.socket.clone(), mode: 0o660, owner });
     }
-    if service.ready.when == ReadyWhen::Notify {
+    if service.notifies() {
         add("notify", Address::UnixDatagram { path: own.notify.clone(), mode: 0o600, owner });
     }
     listeners
@@ -381,7 +381,7 @@ mod tests {
             let user = User::Named { user: "4242424".into(), group: Some("12".into()) };
             service.sandbox = Sandbox { user, ..Sandbox::of(Profile::Off) }.into();
             service.listen = Listen::Fd;
-            service.ready.when = ReadyWhen::Notify;
+            service.ready.when = watt_core::plan::ReadyWhen::Notify;
         });
         let identity = Identity { uid: 4242424, gid: 12, groups: Vec::new() };
         assert_eq!((&launch.plan.identity, launch.owner), (&Some(identity), Some((4242424, 12))));

@@ -17,8 +17,8 @@ use tokio::sync::{mpsc, oneshot};
 use watt_api::mesh::{Endpoint, FromProxy, ListenerKind};
 use watt_core::{
     RunId,
-    plan::ReadyWhen,
-    worker::{Event, ExecFailure, ExitCause},
+    plan::{Check, ReadyWhen},
+    worker::{Event, ExecFailure, ExitCause, State},
 };
 use watt_spawner::protocol::{Message, Request, WaitStatus};
 
@@ -31,7 +31,7 @@ use crate::{
     listening::{Listening, Network, Owner},
     logs, oom, proxy,
     proxy_link::LinkEvent,
-    readiness::{self, Sign, Watch, notify::NotifySocket},
+    readiness::{self, After, Sign, Watch, notify::NotifySocket},
     runs::{Main, Run, Task},
     secret_command::Commands,
     start::HeldRun,
@@ -162,29 +162,49 @@ impl App {
     pub(crate) fn watch(&mut self, id: RunId, sockets: &mut Vec<OwnedFd>) {
         let Some(run) = self.runs.get_mut(&id) else { return };
         let Some(service) = self.plan.services.get(&run.worker.service) else { return };
-        if service.ready.when == ReadyWhen::Started && run.accepts == Accepts::Nowhere {
+        let is_silent = run.accepts == Accepts::Nowhere && !service.notifies();
+        if service.ready.when == ReadyWhen::Started && is_silent {
             // There is no sign to wait for, and nothing to be found.
             let worker = run.worker.clone();
             return self.push(worker, Event::Ready(id));
         }
-        let notify = self.bound.get(&listener_name("notify", &run.worker)).map(Arc::clone);
-        let pid = run.main.as_ref().map_or(0, |main| main.pid);
         let sign = match &service.ready.when {
             ReadyWhen::Started => Ok(Sign::Started),
             ReadyWhen::Listening => Ok(Sign::Listening),
-            ReadyWhen::Http { path } => Ok(Sign::Http { path: path.clone() }),
-            ReadyWhen::Tcp => Ok(Sign::Tcp),
+            ReadyWhen::Check(check) => Ok(Sign::Check(check.clone())),
             ReadyWhen::Log { pattern } => log_sign(&self.logs, run, id, pattern),
-            ReadyWhen::Notify => notify_sign(notify.as_deref(), pid),
+            ReadyWhen::Notify => Ok(Sign::Notify),
         };
         let sign = match sign {
             Ok(sign) => sign,
             // Without a sign the start timeout ends it, and says so.
             Err(error) => return tracing::error!("{} cannot be watched for its sign: {error}", run.worker),
         };
-        let listening = listening(run);
+        let startup = service.startup.as_ref().map(|startup| startup.check.clone());
+        self.watch_for(id, startup, sign, sockets);
+    }
+
+    /// Watches a run that a predecessor watched, or whose plan has changed.
+    pub(crate) fn watch_again(&mut self, id: RunId) {
+        let Some(run) = self.runs.get(&id) else { return };
+        let Some(service) = self.plan.services.get(&run.worker.service) else { return };
+        let state = self.fleet.worker(&run.worker).map(|worker| &worker.state);
+        let sign = match (state, &service.ready.when) {
+            (Some(State::Starting { .. }), _) => return self.watch(id, &mut Vec::new()),
+            // It has to pass before it is ready again.
+            (Some(State::Unready { .. }), ReadyWhen::Check(check)) => Sign::Check(check.clone()),
+            _ => Sign::Seen(run.endpoint.clone()),
+        };
+        self.watch_for(id, None, sign, &mut Vec::new());
+    }
+
+    fn watch_for(&mut self, id: RunId, startup: Option<Check>, sign: Sign, sockets: &mut Vec<OwnedFd>) {
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        let Some(service) = self.plan.services.get(&run.worker.service) else { return };
+        let is_found = matches!(sign, Sign::Seen(Some(_)));
+        let listening = if is_found { None } else { listening(run) };
         let private = run.descriptors.contains_key("diag");
-        let probe_sockets = (private && readiness::needs_sockets(&service.ready.when)).then(|| {
+        let probe_sockets = (private && readiness::needs_sockets(service)).then(|| {
             let (sender, receiver) = mpsc::channel(usize::from(SOCKETS_AT_A_TIME));
             for socket in sockets.drain(..sockets.len().min(PROBE_SOCKETS)) {
                 // There is room: the channel is new.
@@ -193,26 +213,23 @@ impl App {
             run.probe_sockets = Some(sender);
             receiver
         });
-        let host = format!("{}.{}", run.worker.service, crate::addresses::DOMAIN);
-        let watch = Watch { run: id, host, sign, listening, sockets: probe_sockets };
-        run.watching = Some(watch.start(self.senders.readiness.clone()));
-    }
-
-    /// Goes on with the watch of a run whose sign a predecessor saw. A program that says more than `READY=1` would wait
-    /// for ever for somebody to read it.
-    pub(crate) fn watch_on(&mut self, id: RunId) {
-        let Some(run) = self.runs.get_mut(&id) else { return };
-        let socket = self.bound.get(&listener_name("notify", &run.worker));
         let pid = run.main.as_ref().map_or(0, |main| main.pid);
+        let socket = self.bound.get(&listener_name("notify", &run.worker));
         let notify = socket.map(|socket| NotifySocket::new(socket.try_clone()?, pid)).transpose();
         let notify = notify.unwrap_or_else(|error| {
             tracing::warn!("nobody reads what {} says on its notify socket: {error}", run.worker);
             None
         });
-        let found = run.endpoint.is_some();
-        let listening = if found { None } else { listening(run) };
-        let host = String::new();
-        let watch = Watch { run: id, host, sign: Sign::Seen { found, notify }, listening, sockets: None };
+        let watch = Watch {
+            run: id,
+            host: format!("{}.{}", run.worker.service, crate::addresses::DOMAIN),
+            startup,
+            sign,
+            after: After::of(service),
+            listening,
+            sockets: probe_sockets,
+            notify,
+        };
         run.watching = Some(watch.start(self.senders.readiness.clone()));
     }
 
@@ -308,13 +325,34 @@ impl App {
         match news {
             readiness::News::Ready { run, endpoint } => {
                 self.accepts_at(run, endpoint);
-                if let Some(worker) = self.runs.get(&run).map(|run| run.worker.clone()) {
-                    self.push(worker, Event::Ready(run));
-                }
+                self.push_of(run, Event::Ready(run));
             }
             readiness::News::Endpoint { run, endpoint } => self.accepts_at(run, Some(endpoint)),
+            readiness::News::Started { run } => self.push_of(run, Event::Started(run)),
+            readiness::News::Extend { run, time } => self.push_of(run, Event::Extend(run, time)),
+            readiness::News::Unready { run, why } => {
+                self.check_failed(run, "ready", why);
+                self.push_of(run, Event::Unready(run));
+            }
+            readiness::News::Unhealthy { run, complaint, why } => {
+                self.check_failed(run, "health", why);
+                self.push_of(run, Event::Unhealthy(run, complaint));
+            }
             readiness::News::NeedSockets { run } => self.need_sockets(run),
         }
+    }
+
+    /// An event of a run that is known.
+    fn push_of(&mut self, run: RunId, event: Event) {
+        if let Some(worker) = self.runs.get(&run).map(|run| run.worker.clone()) {
+            self.push(worker, event);
+        }
+    }
+
+    /// Tells what was seen of a worker that is not ready or not healthy any more.
+    fn check_failed(&mut self, id: RunId, check: &'static str, text: String) {
+        let Some(worker) = self.runs.get(&id).map(|run| run.worker.clone()) else { return };
+        self.events.emit(happenings::CheckFailed { worker, run: id, check, text });
     }
 
     /// It is known where a run accepts: for the proxy, and for a successor.
@@ -470,12 +508,6 @@ fn log_sign(logs: &logs::Logs, run: &mut Run, id: RunId, pattern: &str) -> io::R
         }
     })));
     Ok(Sign::Log(seen))
-}
-
-/// `READY=1` on the worker's notify socket.
-fn notify_sign(socket: Option<&OwnedFd>, main: u32) -> io::Result<Sign> {
-    let socket = socket.ok_or_else(|| io::Error::other("its notify socket could not be bound"))?;
-    NotifySocket::new(socket.try_clone()?, main).map(Sign::Notify)
 }
 
 /// Lets the proxy, which has its group, connect to a socket that a program made. Connecting takes the right to write

@@ -1,27 +1,33 @@
-//! Waits until a run shows its sign of readiness, and finds out where it accepts.
+//! Watches a run: whether it has come up, is ready, stays so, and is healthy; and where it accepts.
 //!
-//! One task watches one run and tells the loop by message. It ends nothing and decides nothing: that a run takes too long is for
-//! `watt-core` to say. A run that is ready is not watched any longer, unless it is not yet known where it accepts; a program
-//! that moves to another port later has to be restarted.
+//! One task watches one run and tells the loop by message. It ends nothing and decides nothing: what follows is for
+//! `watt-core` to say. Where a run accepts is looked for until it is known; a program that moves to another port later has to
+//! be restarted.
 
 mod connect;
 mod http;
 pub mod notify;
+mod upkeep;
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, oneshot},
     time,
 };
 use watt_api::mesh::Endpoint;
-use watt_core::{RunId, plan::ReadyWhen};
+use watt_core::{
+    RunId,
+    plan::{Check, Health, ReadyWhen, Rhythm, Service},
+    worker::Complaint,
+};
 
 use crate::listening::Listening;
 use connect::{Connector, Probe};
-use notify::NotifySocket;
+use notify::{NotifySocket, Voice};
 
 pub use connect::Sockets;
+pub use notify::Status;
 
 /// The first and the longest wait between two looks. A program in C is there within a millisecond.
 const POLL: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
@@ -40,12 +46,27 @@ pub struct Watch {
     pub run: RunId,
     /// Its name in the mesh, for the Host header of probes.
     pub host: String,
-    /// The sign to wait for.
+    /// What has to pass before the sign is waited for.
+    pub startup: Option<Check>,
+    /// The sign of readiness to wait for.
     pub sign: Sign,
+    /// What it is watched for from then on.
+    pub after: After,
     /// Where it accepts. `None` when the kernel cannot be asked; then the endpoint stays unknown.
     pub listening: Option<Listening>,
     /// Unconnected sockets of its network, when that is its own. Without them only Unix sockets and the host's network can be probed.
     pub sockets: Option<Sockets>,
+    /// What it was told as `$NOTIFY_SOCKET`, if it was.
+    pub notify: Option<NotifySocket>,
+}
+
+/// What a ready run is watched for.
+#[derive(Debug, Default)]
+pub struct After {
+    /// That its check goes on to pass.
+    pub ready: Option<(Check, Rhythm)>,
+    /// That it is healthy.
+    pub health: Option<Health>,
 }
 
 /// The plan's [`ReadyWhen`] with what it takes to see it.
@@ -55,30 +76,32 @@ pub enum Sign {
     Started,
     /// It accepts connections.
     Listening,
-    /// A GET of this path is answered with 200–399.
-    Http {
-        /// Path and query.
-        path: String,
-    },
-    /// A connection is accepted.
-    Tcp,
+    /// A check passes.
+    Check(Check),
     /// A line of its output matched: the reader of the output says so.
     Log(oneshot::Receiver<()>),
     /// It said `READY=1`.
-    Notify(NotifySocket),
-    /// Seen already, by a daemon before this one: only what follows a sign is left to do.
-    Seen {
-        /// Whether it is known where it accepts.
-        found: bool,
-        /// What it was told as `$NOTIFY_SOCKET`, if it was.
-        notify: Option<NotifySocket>,
-    },
+    Notify,
+    /// Seen already, by a daemon before this one, with where it accepts, if that was found: only what follows a sign is left to do.
+    Seen(Option<Endpoint>),
 }
 
 /// What the loop hears of a watched run.
 #[derive(Debug, PartialEq, Eq)]
 pub enum News {
-    /// It is ready.
+    /// It has passed its startup check.
+    Started {
+        /// Which.
+        run: RunId,
+    },
+    /// It asks for this much time from now to get ready.
+    Extend {
+        /// Which.
+        run: RunId,
+        /// How much.
+        time: Duration,
+    },
+    /// It is ready, for the first time or again.
     Ready {
         /// Which.
         run: RunId,
@@ -91,6 +114,22 @@ pub enum News {
         run: RunId,
         /// Where.
         endpoint: Endpoint,
+    },
+    /// It is not ready any more.
+    Unready {
+        /// Which.
+        run: RunId,
+        /// What was seen of that: `GET /ready: status 503`.
+        why: String,
+    },
+    /// It is unhealthy.
+    Unhealthy {
+        /// Which.
+        run: RunId,
+        /// What is wrong.
+        complaint: Complaint,
+        /// What was seen of that.
+        why: String,
     },
     /// More sockets are wanted for probes: [`Sockets`].
     NeedSockets {
@@ -106,77 +145,93 @@ pub enum News {
 #[derive(Debug)]
 pub struct Watching {
     _end: oneshot::Sender<Infallible>,
+    status: Arc<Status>,
+}
+
+impl Watching {
+    /// What the run has said of itself last: `STATUS=` of sd_notify(3).
+    pub fn status(&self) -> Option<String> {
+        self.status.get()
+    }
 }
 
 impl Watch {
     /// Starts to watch.
     pub fn start(self, news: mpsc::Sender<News>) -> Watching {
         let (end, ended) = oneshot::channel();
+        let status = Arc::<Status>::default();
+        let own = Arc::clone(&status);
         tokio::spawn(async move {
             tokio::select! {
                 biased;
                 _ = ended => {}
-                () = watch(self, news) => {}
+                () = watch(self, own, news) => {}
             }
         });
-        Watching { _end: end }
+        Watching { _end: end, status }
     }
 }
 
-/// Whether a plan's sign needs a connection into the run's network.
-pub fn needs_sockets(when: &ReadyWhen) -> bool {
-    match when {
-        ReadyWhen::Http { .. } | ReadyWhen::Tcp => true,
-        ReadyWhen::Started | ReadyWhen::Listening | ReadyWhen::Log { .. } | ReadyWhen::Notify => false,
+/// Whether a service is looked at over connections into its network.
+pub fn needs_sockets(service: &Service) -> bool {
+    let is_checked = matches!(service.ready.when, ReadyWhen::Check(_));
+    is_checked || service.startup.is_some() || matches!(service.health, Some(Health::Check(..)))
+}
+
+impl After {
+    /// What a plan asks for.
+    pub fn of(service: &Service) -> After {
+        let check = match &service.ready.when {
+            ReadyWhen::Check(check) => Some(check.clone()),
+            ReadyWhen::Started | ReadyWhen::Listening | ReadyWhen::Log { .. } | ReadyWhen::Notify => None,
+        };
+        After { ready: check.zip(service.ready.upkeep), health: service.health.clone() }
     }
 }
 
-async fn watch(watch: Watch, news: mpsc::Sender<News>) {
-    let Watch { run, host, sign, listening, sockets } = watch;
+/// Watches for all of it, and reads whatever the run says, which has to be read for as long as it lives.
+async fn watch(mut watch: Watch, status: Arc<Status>, news: mpsc::Sender<News>) {
+    let voice = Voice::new(watch.run, status, news.clone());
+    match watch.notify.take() {
+        None => live(watch, &voice, news).await,
+        Some(socket) => {
+            // What it has said counts before what it has failed to say.
+            tokio::join!(biased; voice.listen(socket), live(watch, &voice, news));
+        }
+    }
+}
+
+/// From the start to readiness, and on from there.
+async fn live(watch: Watch, voice: &Voice, news: mpsc::Sender<News>) {
+    let Watch { run, host, startup, sign, after, listening, sockets, notify: _ } = watch;
     let mut eyes = Eyes { run, listening, complained: false };
     let mut connector = Connector::new(run, sockets, news.clone());
-    let mut notify = None;
+    if let Some(check) = startup {
+        eyes.until_passing(&Probe::new(&check, &host), &mut connector).await;
+        if news.send(News::Started { run }).await.is_err() {
+            return;
+        }
+    }
     let endpoint = match sign {
         Sign::Started => eyes.look().await,
         Sign::Listening => eyes.until_accepting(POLL.1).await,
-        Sign::Http { path } => {
-            let probe = Probe::Http { request: http::request(&host, &path) };
-            eyes.until_passing(&probe, &mut connector).await
-        }
-        Sign::Tcp => eyes.until_passing(&Probe::Tcp, &mut connector).await,
+        Sign::Check(check) => eyes.until_passing(&Probe::new(&check, &host), &mut connector).await,
         Sign::Log(seen) => match seen.await {
             Ok(()) => eyes.look().await,
             // Its output ended or its reader has gone: no line can match any more.
             Err(_) => return,
         },
-        Sign::Notify(socket) => {
-            socket.ready().await;
-            notify = Some(socket);
+        Sign::Notify => {
+            voice.ready().await;
             eyes.look().await
         }
-        Sign::Seen { found, notify } => return watch_on(eyes, found, notify, news).await,
+        Sign::Seen(endpoint) => {
+            return upkeep::upkeep(eyes, endpoint, after, &host, connector, voice, news).await;
+        }
     };
-    let found = endpoint.is_some();
-    if news.send(News::Ready { run, endpoint }).await.is_ok() {
+    if news.send(News::Ready { run, endpoint: endpoint.clone() }).await.is_ok() {
         connector.finish().await;
-        watch_on(eyes, found, notify, news).await;
-    }
-}
-
-/// What a run that is ready is watched for: where it accepts, until that is known, and whatever it says.
-async fn watch_on(mut eyes: Eyes, found: bool, notify: Option<NotifySocket>, news: mpsc::Sender<News>) {
-    let run = eyes.run;
-    let find = async {
-        if !found && let Some(endpoint) = eyes.until_accepting(LATE_POLL_MAX).await {
-            // Fails when the loop has ended, and with it everything else.
-            let _ = news.send(News::Endpoint { run, endpoint }).await;
-        }
-    };
-    match notify {
-        None => find.await,
-        Some(socket) => {
-            tokio::join!(find, socket.discard_for_ever());
-        }
+        upkeep::upkeep(eyes, endpoint, after, &host, connector, voice, news).await;
     }
 }
 
@@ -224,7 +279,7 @@ impl Eyes {
         let (mut wait, mut timeout) = (POLL.0, PROBE.0);
         loop {
             if let Some(endpoint) = self.look().await {
-                if connector.passes(probe, &endpoint, timeout).await {
+                if connector.attempt(probe, &endpoint, timeout).await.is_ok() {
                     return Some(endpoint);
                 }
                 timeout = (timeout * 2).min(PROBE.1);

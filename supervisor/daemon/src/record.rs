@@ -19,7 +19,7 @@ use watt_core::{
     worker::{AfterStop, ExitCause, Left, Part, Wanted},
 };
 
-use self::cause::{CauseNote, StallNote};
+use self::cause::{CauseNote, ComplaintNote, StallNote};
 use crate::launch::Accepts;
 
 /// A moment in milliseconds on the clock that all processes of a host share, that only moves forward, and that
@@ -191,6 +191,7 @@ enum StateNote {
     Waiting,
     Starting { run: u64, ready_by_up_ms: Option<u64>, executed: bool },
     Ready { run: u64, since_up_ms: u64 },
+    Unready { run: u64, since_up_ms: u64 },
     Draining { run: u64, signal_at_up_ms: u64, then: ThenNote },
     Stopping { run: u64, kill_at_up_ms: u64, then: ThenNote, main_ended: bool, cause: CauseNote },
     Backoff { retry_at_up_ms: u64, failures: NonZeroU32 },
@@ -204,6 +205,7 @@ enum ThenNote {
     Down,
     Restart,
     Recycle(StallNote),
+    Replace(ComplaintNote),
     Policy,
 }
 
@@ -259,6 +261,9 @@ impl StateNote {
             SavedState::Ready { run, ready_for } => {
                 StateNote::Ready { run: run.0, since_up_ms: before(now_ms, *ready_for) }
             }
+            SavedState::Unready { run, unready_for } => {
+                StateNote::Unready { run: run.0, since_up_ms: before(now_ms, *unready_for) }
+            }
             SavedState::Draining { run, signal_in, then } => StateNote::Draining {
                 run: run.0,
                 signal_at_up_ms: at(*signal_in),
@@ -295,6 +300,9 @@ impl StateNote {
             StateNote::Ready { run, since_up_ms } => {
                 SavedState::Ready { run: RunId(run), ready_for: since(now_ms, since_up_ms) }
             }
+            StateNote::Unready { run, since_up_ms } => {
+                SavedState::Unready { run: RunId(run), unready_for: since(now_ms, since_up_ms) }
+            }
             StateNote::Draining { run, signal_at_up_ms, then } => {
                 SavedState::Draining { run: RunId(run), signal_in: until(signal_at_up_ms), then: then.into() }
             }
@@ -322,6 +330,7 @@ impl From<AfterStop> for ThenNote {
             AfterStop::Down => ThenNote::Down,
             AfterStop::Restart => ThenNote::Restart,
             AfterStop::Recycle(stall) => ThenNote::Recycle(stall.into()),
+            AfterStop::Replace(complaint) => ThenNote::Replace(complaint.into()),
             AfterStop::Policy => ThenNote::Policy,
         }
     }
@@ -333,6 +342,7 @@ impl From<ThenNote> for AfterStop {
             ThenNote::Down => AfterStop::Down,
             ThenNote::Restart => AfterStop::Restart,
             ThenNote::Recycle(stall) => AfterStop::Recycle(stall.into()),
+            ThenNote::Replace(complaint) => AfterStop::Replace(complaint.into()),
             ThenNote::Policy => AfterStop::Policy,
         }
     }
@@ -377,7 +387,7 @@ fn since(now_ms: u64, at_ms: u64) -> Duration {
 mod tests {
     use watt_core::{
         plan::Resource,
-        worker::{ExecFailure, Stall},
+        worker::{Complaint, ExecFailure, Stall},
     };
 
     use super::*;
@@ -417,6 +427,19 @@ mod tests {
             SavedState::Ready { run, ready_for: seconds(10) },
             SavedState::Ready { run, ready_for: seconds(15) },
         );
+        check(
+            SavedState::Unready { run, unready_for: seconds(10) },
+            SavedState::Unready { run, unready_for: seconds(15) },
+        );
+        let then = AfterStop::Replace(Complaint::Check { failures: 3 });
+        check(
+            SavedState::Draining { run, signal_in: seconds(7), then },
+            SavedState::Draining { run, signal_in: seconds(2), then },
+        );
+        for complaint in [Complaint::Watchdog, Complaint::Itself, Complaint::Check { failures: 3 }] {
+            let ended = SavedState::Completed { exit: ExitCause::Unhealthy(complaint) };
+            check(ended.clone(), ended);
+        }
         check(
             SavedState::Draining { run, signal_in: seconds(2), then: AfterStop::Restart },
             SavedState::Draining { run, signal_in: seconds(0), then: AfterStop::Restart },

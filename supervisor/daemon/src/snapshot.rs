@@ -111,7 +111,8 @@ pub fn resolvers(resolv_conf: &str) -> Vec<SocketAddr> {
 fn workers(sources: &Sources<'_>, id: &ServiceId) -> Vec<mesh::Worker> {
     let worker = |(id, worker): (&WorkerId, &Worker)| {
         let (run, state) = match worker.state {
-            State::Starting { run, .. } => (run, WorkerState::Starting),
+            // One that is not ready any more will be again, like one that starts.
+            State::Starting { run, .. } | State::Unready { run, .. } => (run, WorkerState::Starting),
             State::Ready { run, .. } => (run, WorkerState::Ready),
             State::Draining { run, .. } | State::Stopping { run, .. } => (run, WorkerState::Draining),
             State::Down
@@ -149,7 +150,7 @@ fn outlook(sources: &Sources<'_>, plan: &Service, verdict: Option<&Verdict>) -> 
 /// Whether a worker serves or will by itself, whatever becomes of others.
 fn will_serve(worker: &Worker) -> bool {
     match &worker.state {
-        State::Starting { .. } | State::Ready { .. } | State::Backoff { .. } => true,
+        State::Starting { .. } | State::Ready { .. } | State::Unready { .. } | State::Backoff { .. } => true,
         State::Draining { then, .. } | State::Stopping { then, .. } => *then != AfterStop::Down,
         State::Down | State::Waiting | State::Failed { .. } | State::Completed { .. } => false,
     }
@@ -173,6 +174,7 @@ fn ended(now: Instant, plan: &Service, worker: &Worker) -> Option<Outlook> {
         | State::Waiting
         | State::Starting { .. }
         | State::Ready { .. }
+        | State::Unready { .. }
         | State::Draining { .. }
         | State::Stopping { .. }
         | State::Backoff { .. } => None,

@@ -89,6 +89,7 @@ impl Sources<'_> {
             since: timestamp::from_ms(times.since_ms),
             endpoint: details.and_then(|run| run.endpoint.as_ref()).map(endpoint),
             deadline_ms: deadline.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+            says: details.and_then(|run| run.watching.as_ref()?.status()),
             restarts: worker.record.restarts,
             last_exit: worker.record.last_exit.as_ref().map(|cause| exit(cause, plan, times.exited_at_ms)),
             memory: None,
@@ -123,6 +124,7 @@ pub(crate) fn state(state: &State) -> WorkerState {
         State::Waiting => WorkerState::Waiting,
         State::Starting { .. } => WorkerState::Starting,
         State::Ready { .. } => WorkerState::Ready,
+        State::Unready { .. } => WorkerState::Unready,
         State::Draining { .. } => WorkerState::Draining,
         State::Stopping { .. } => WorkerState::Stopping,
         State::Backoff { .. } => WorkerState::Backoff,
@@ -167,8 +169,12 @@ pub(crate) fn describe(worker: &Worker, plan: &plan::Service, now: Instant, wait
         State::Starting { executed: false, .. } => "starting".to_owned(),
         State::Starting { executed: true, .. } => "started, not ready yet".to_owned(),
         State::Ready { .. } => "ready".to_owned(),
+        State::Unready { .. } => "not ready any more; it gets no requests".to_owned(),
         State::Draining { then: AfterStop::Recycle(stall), .. } => {
             format!("{}; its last requests are being answered", ExitCause::Recycled(*stall))
+        }
+        State::Draining { then: AfterStop::Replace(complaint), .. } => {
+            format!("{}; its last requests are being answered", ExitCause::Unhealthy(*complaint))
         }
         State::Draining { .. } => "its last requests are being answered".to_owned(),
         State::Stopping { cause: ExitCause::Stopped, .. } => "stopping".to_owned(),
@@ -204,7 +210,11 @@ fn deadline(state: &State) -> Option<Instant> {
         State::Draining { until, .. } | State::Backoff { until, .. } => Some(*until),
         State::Stopping { kill_at, .. } => Some(*kill_at),
         State::Failed { retry_at, .. } => *retry_at,
-        State::Down | State::Waiting | State::Ready { .. } | State::Completed { .. } => None,
+        State::Down
+        | State::Waiting
+        | State::Ready { .. }
+        | State::Unready { .. }
+        | State::Completed { .. } => None,
     }
 }
 
@@ -217,6 +227,7 @@ pub(crate) fn explains(state: WorkerState) -> bool {
         | WorkerState::Down
         | WorkerState::Waiting
         | WorkerState::Starting
+        | WorkerState::Unready
         | WorkerState::Draining
         | WorkerState::Stopping => false,
     }

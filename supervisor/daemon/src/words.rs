@@ -19,6 +19,7 @@ pub fn exit(cause: &ExitCause, start_timeout: Duration) -> String {
         | ExitCause::OutOfMemory { .. }
         | ExitCause::Stopped
         | ExitCause::Recycled(_)
+        | ExitCause::Unhealthy(_)
         | ExitCause::ExecFailed(_)
         | ExitCause::Unknown => cause.to_string(),
     }
@@ -51,6 +52,7 @@ pub fn exit_cause(cause: &ExitCause) -> &'static str {
         ExitCause::Stopped => "stopped",
         ExitCause::StartTimeout => "start_timeout",
         ExitCause::Recycled(_) => "recycled",
+        ExitCause::Unhealthy(_) => "unhealthy",
         ExitCause::ExecFailed(_) => "exec_failed",
         ExitCause::Unknown => "unknown",
     }
@@ -66,6 +68,7 @@ pub fn exit_code(cause: &ExitCause) -> Option<i32> {
         | ExitCause::Stopped
         | ExitCause::StartTimeout
         | ExitCause::Recycled(_)
+        | ExitCause::Unhealthy(_)
         | ExitCause::Unknown => None,
     }
 }

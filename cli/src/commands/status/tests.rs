@@ -28,6 +28,7 @@ fn worker(index: u16, state: WorkerState) -> Worker {
         pids: Some(11),
         pids_limit: None,
         pressure: Vec::new(),
+        says: None,
         last_output: Vec::new(),
     }
 }
@@ -71,6 +72,7 @@ fn status() -> Status {
         memory: None,
         cpu_millis: None,
         pids: None,
+        says: None,
         last_output: vec!["no such table".into()],
         ..worker(0, WorkerState::Failed)
     };

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Variables that watt sets itself, after everything else (ARCHITECTURE.md, "A worker's environment").
-const OURS: [&str; 12] = [
+const OURS: [&str; 13] = [
     "WATT_APP",
     "WATT_SERVICE",
     "WATT_WORKER",
@@ -30,6 +30,7 @@ const OURS: [&str; 12] = [
     "LISTEN_FDNAMES",
     "LISTEN_PID",
     "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
     "STATE_DIRECTORY",
     "CREDENTIALS_DIRECTORY",
 ];

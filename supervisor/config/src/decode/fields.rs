@@ -123,6 +123,11 @@ impl<'d, 'a, 'n> Fields<'d, 'a, 'n> {
         self.written.contains_key(key)
     }
 
+    /// A key that was written, without asking for it.
+    pub(crate) fn written(&self, key: &str) -> Option<Field<'n>> {
+        self.written.get(key).copied()
+    }
+
     /// Whether no key at all was written, right or wrong.
     pub(crate) fn is_empty(&self) -> bool {
         self.written.is_empty() && !self.has_unknown && self.misspelt.is_empty()
@@ -448,6 +453,7 @@ impl Kind {
             Kind::Signal => "a signal such as `TERM`".into(),
             Kind::IpAddress => "an IP address".into(),
             Kind::UrlPath => "a path such as `/api`".into(),
+            Kind::Status => "a status such as `200`, or `200-299`".into(),
             Kind::HostName => "a host name".into(),
             Kind::Pattern => "a regular expression".into(),
             Kind::Words(words) => {

@@ -12,6 +12,7 @@ mod gateway;
 mod limits;
 mod path_rules;
 mod pressure;
+mod probes;
 mod sandbox;
 mod scheduling;
 mod secrets;

@@ -10,7 +10,7 @@ use std::{
 use serde_json::json;
 use watt_core::{
     ServiceId,
-    plan::{Condition, Listen, Ready, ReadyWhen, Restart, Service, Stop, Timeouts},
+    plan::{Condition, Listen, Restart, Service, Stop, Timeouts},
 };
 
 use super::{
@@ -19,16 +19,17 @@ use super::{
     command, egress, environment,
     fields::{Field, Fields, Written, show_word, word_of},
     limits, pressure,
+    probes::{self, Probes},
     sandbox::{self, Base},
     scheduling, secrets,
 };
 use crate::{
     keys::{
-        BACKOFF, CONDITION, DEPENDENCY, GIVE_UP, LISTEN, ListenWord, NETWORK, ORDER, POLICY, READINESS,
-        READY, RESTART, ROLE, ReadyWord, SERVICE, STOP, TIMEOUTS, WORKERS_MAX,
+        BACKOFF, CONDITION, DEPENDENCY, GIVE_UP, LISTEN, ListenWord, NETWORK, ORDER, POLICY, RESTART, ROLE,
+        SERVICE, STOP, TIMEOUTS, WORKERS_MAX,
     },
     report::Problem,
-    scalar::{Bad, Pattern, Scalar, Signal, UrlPath, Whole, quote},
+    scalar::{Bad, Scalar, Signal, Whole, quote},
     show::Shown,
     source::Span,
     tree::{Node, Value},
@@ -124,7 +125,7 @@ pub(super) fn decode(
     f.show("sandbox", sandbox.shown().clone());
     let egress = egress::decode(&mut f, network, sandbox.sandbox().profile);
     let dependencies = dependencies(&mut f);
-    let ready = ready(&mut f, listen.value);
+    let Probes { startup, ready, health } = probes::decode(&mut f, listen.value);
     let restart_field = f.field("restart");
     let restart = restart(&mut f, restart_field);
     let stop = stop(&mut f);
@@ -155,7 +156,9 @@ pub(super) fn decode(
         network,
         egress,
         depends_on: dependencies.iter().map(|(id, condition, _)| (id.clone(), *condition)).collect(),
+        startup,
         ready,
+        health,
         restart,
         stop,
         limits,
@@ -268,83 +271,6 @@ fn dependencies(f: &mut Fields<'_, '_, '_>) -> Vec<(ServiceId, Condition, Span)>
     }
     f.show("depends_on", Shown::Map(shown));
     found
-}
-
-fn ready(f: &mut Fields<'_, '_, '_>, listen: Listen) -> Ready {
-    let field = f.field("ready");
-    // A word alone is a sign with the default timeout.
-    let (word, table) = match field {
-        Some(field) if matches!(field.node.value, Value::Scalar { .. }) => (Some(field), None),
-        other => (None, other),
-    };
-    let by_default = if listen == Listen::None { ReadyWhen::Started } else { ReadyWhen::Listening };
-    let mut inner = Fields::open(f.d, &READINESS, table, None);
-    let mut signs: Vec<(ReadyWhen, Option<Span>)> = Vec::new();
-    if let Some(http) = inner.scalar::<UrlPath<true>>("http") {
-        signs.push((ReadyWhen::Http { path: http.value.0 }, http.span));
-    }
-    if let Some(log) = inner.scalar::<Pattern>("log") {
-        signs.push((ReadyWhen::Log { pattern: log.value.0 }, log.span));
-    }
-    for (key, when) in [
-        ("tcp", ReadyWhen::Tcp),
-        ("notify", ReadyWhen::Notify),
-        ("listening", ReadyWhen::Listening),
-        ("started", ReadyWhen::Started),
-    ] {
-        if let Some(Written { value: true, span }) = inner.scalar::<bool>(key) {
-            signs.push((when, span));
-        }
-    }
-    if let [(_, first), (_, Some(second)), ..] = &signs[..] {
-        let problem = Problem::new(*second, "two signs of readiness").hint("keep one of them");
-        inner.d.problem(match first {
-            Some(first) => problem.related(*first, "this is the first one"),
-            None => problem,
-        });
-    }
-    if let Some(field) = word
-        && let Some(text) = inner.d.scalar(field.node, field.at(), "ready", "a word or a table", &[])
-        && let Some(word) = inner.d.parse(&text, ready_word)
-    {
-        let key = show_word(word, &READY);
-        let leaf = Shown::Leaf { value: json!(true), from: text.from, span: Some(text.span) };
-        inner.show(key.as_str().unwrap_or_default(), leaf);
-        let when = match word {
-            ReadyWord::Started => ReadyWhen::Started,
-            ReadyWord::Listening => ReadyWhen::Listening,
-            ReadyWord::Tcp => ReadyWhen::Tcp,
-            ReadyWord::Notify => ReadyWhen::Notify,
-        };
-        signs.push((when, Some(text.span)));
-    }
-    let timeout: Duration = inner.value("timeout").value;
-    let (when, span) = signs.into_iter().next().unwrap_or_else(|| {
-        let key = if by_default == ReadyWhen::Started { "started" } else { "listening" };
-        inner.show(key, Shown::default_value(json!(true)));
-        (by_default, None)
-    });
-    let needs_listener = matches!(when, ReadyWhen::Listening | ReadyWhen::Http { .. } | ReadyWhen::Tcp);
-    if let (Listen::None, true, Some(span)) = (listen, needs_listener, span) {
-        let problem = Problem::new(
-            span,
-            "this sign needs a service that accepts connections, and its `listen` is `none`",
-        );
-        inner
-            .d
-            .problem(problem.hint("wait for `started`, `notify` or a `log` line, or remove `listen: none`"));
-    }
-    let shown = inner.close();
-    f.show("ready", shown);
-    Ready { when, timeout }
-}
-
-fn ready_word(text: &str) -> Result<ReadyWord, Bad> {
-    if text.starts_with('/') {
-        let hint = format!("did you mean `ready: {{ http: {text} }}`?");
-        return Err(Bad { message: format!("{} is not understood here", quote(text)), hint: Some(hint) });
-    }
-    word_of(text, &READY)
 }
 
 fn restart(f: &mut Fields<'_, '_, '_>, field: Option<Field<'_>>) -> Restart {

@@ -7,12 +7,15 @@
 mod app;
 mod limits;
 mod pressure;
+mod probes;
 mod sandbox;
 mod scheduling;
 mod service;
 mod words;
 
-pub(crate) use self::{app::*, limits::*, pressure::*, sandbox::*, scheduling::*, service::*, words::*};
+pub(crate) use self::{
+    app::*, limits::*, pressure::*, probes::*, sandbox::*, scheduling::*, service::*, words::*,
+};
 
 /// A set of keys that belong together.
 #[derive(Debug)]
@@ -77,6 +80,8 @@ pub(crate) enum Kind {
     Signal,
     IpAddress,
     UrlPath,
+    /// A status of HTTP, or the lowest and the highest.
+    Status,
     HostName,
     Pattern,
     ServiceName,
@@ -123,13 +128,16 @@ pub(crate) enum Kind {
 }
 
 /// Every table, in the order they are documented.
-pub(crate) static TABLES: [&Table; 26] = [
+pub(crate) static TABLES: [&Table; 29] = [
     &ROOT,
     &SERVER,
     &SERVICE,
     &EGRESS,
     &DEPENDENCY,
+    &STARTUP,
     &READINESS,
+    &HTTP_CHECK,
+    &HEALTH,
     &RESTART,
     &BACKOFF,
     &GIVE_UP,

@@ -1,8 +1,8 @@
 //! The tables of a service.
 
 use super::{
-    CEILING, CONDITION, KeyDef, Kind, LIMITS, LISTEN, NETWORK, NEVER, NOT_YET, ORDER, POLICY, PORT, PRESSURE,
-    PROFILE, Preset, READY, ROLE, SANDBOX, SCHEDULING, Table,
+    CEILING, CONDITION, HEALTH, KeyDef, Kind, LIMITS, LISTEN, NETWORK, NEVER, NOT_YET, ORDER, POLICY, PORT,
+    PRESSURE, PROFILE, Preset, READINESS, READY, ROLE, SANDBOX, SCHEDULING, STARTUP, Table,
 };
 
 /// How many workers a service may have.
@@ -93,11 +93,25 @@ pub(crate) static SERVICE: Table = Table {
             example: r#"{"db": "ready"}"#,
         },
         KeyDef {
+            name: "startup",
+            kind: Kind::Table(&STARTUP),
+            default: Preset::Unset("readiness is looked for at once"),
+            doc: "What has to be seen before readiness is looked for; for programs that take long to come up.",
+            example: r#"{"http": "/started", "timeout": "10m"}"#,
+        },
+        KeyDef {
             name: "ready",
             kind: Kind::Either(&[Kind::Words(&READY), Kind::Table(&READINESS)]),
             default: Preset::Inner,
             doc: "When a worker counts as ready: it gets requests, and services that depend on it start.",
             example: r#"{"http": "/healthz", "timeout": "30s"}"#,
+        },
+        KeyDef {
+            name: "health",
+            kind: Kind::Table(&HEALTH),
+            default: Preset::Unset("a worker that runs is healthy"),
+            doc: "What a ready worker has to go on showing. One that does not is drained, stopped and started anew as after a crash.",
+            example: r#"{"http": "/healthz"}"#,
         },
         KeyDef {
             name: "restart",
@@ -172,8 +186,11 @@ pub(crate) static SERVICE: Table = Table {
     ],
     foreign: &[
         ("build", NOT_YET),
-        ("health", NOT_YET),
-        ("healthcheck", "it is not supported yet; `ready` waits for a service to come up"),
+        ("healthcheck", "write `health`, and `ready` for what has to be seen first"),
+        ("liveness", "write `health`"),
+        ("livenessProbe", "write `health`"),
+        ("readinessProbe", "write `ready`"),
+        ("startupProbe", "write `startup`"),
         ("cmd", "write `command`"),
         ("exec", "write `command`"),
         ("script", "write `command`"),
@@ -242,67 +259,6 @@ pub(crate) static DEPENDENCY: Table = Table {
         example: r#""service_healthy""#,
     }],
     foreign: &[("restart", NOT_YET), ("required", NOT_YET)],
-};
-
-pub(crate) static READINESS: Table = Table {
-    title: "services.NAME.ready",
-    doc: "One sign of readiness, and how long it may take. Without a sign: `listening`, or `started` where `listen` is `none`.",
-    keys: &[
-        KeyDef {
-            name: "http",
-            kind: Kind::UrlPath,
-            default: Preset::Unset("not asked"),
-            doc: "A GET of this path is answered with a status from 200 to 399.",
-            example: r#""/healthz""#,
-        },
-        KeyDef {
-            name: "tcp",
-            kind: Kind::Bool,
-            default: Preset::Unset("not tried"),
-            doc: "With `true`: it accepts a connection.",
-            example: "true",
-        },
-        KeyDef {
-            name: "log",
-            kind: Kind::Pattern,
-            default: Preset::Unset("not looked for"),
-            doc: "A line of its output contains a match of this regular expression.",
-            example: r#""listening on""#,
-        },
-        KeyDef {
-            name: "notify",
-            kind: Kind::Bool,
-            default: Preset::Unset("not waited for"),
-            doc: "With `true`: it sends `READY=1` to `$NOTIFY_SOCKET` (sd_notify).",
-            example: "true",
-        },
-        KeyDef {
-            name: "listening",
-            kind: Kind::Bool,
-            default: Preset::Derived("`true`, unless `listen` is `none`"),
-            doc: "With `true`: the kernel shows it listening.",
-            example: "true",
-        },
-        KeyDef {
-            name: "started",
-            kind: Kind::Bool,
-            default: Preset::Derived("`true` where `listen` is `none`"),
-            doc: "With `true`: its program runs.",
-            example: "true",
-        },
-        KeyDef {
-            name: "timeout",
-            kind: Kind::Duration,
-            default: Preset::Value("1m"),
-            doc: "A worker that is not ready after this time is stopped and counts as failed.",
-            example: r#""30s""#,
-        },
-    ],
-    foreign: &[
-        ("exec", NOT_YET),
-        ("cmd", NOT_YET),
-        ("port", "remove it: the worker is reached as `listen` says"),
-    ],
 };
 
 pub(crate) static RESTART: Table = Table {

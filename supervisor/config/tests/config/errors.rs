@@ -89,28 +89,35 @@ fn unknown_keys() {
       | ^^^^^^^
       = hint: did you mean `services`?
     "#);
-    assert_snapshot!(invalid("services: {a: {command: x, cwd: y, health: strict, zzz: 1}}"), @r#"
+    assert_snapshot!(invalid("services: {a: {command: x, cwd: y, build: strict, zzz: 1}}"), @r#"
     error: unknown key `cwd` in `services.a`
      --> watt.yaml:1:28
       |
-    1 | services: {a: {command: x, cwd: y, health: strict, zzz: 1}}
+    1 | services: {a: {command: x, cwd: y, build: strict, zzz: 1}}
       |                            ^^^
       = hint: write `path`
 
-    error: unknown key `health` in `services.a`
+    error: unknown key `build` in `services.a`
      --> watt.yaml:1:36
       |
-    1 | services: {a: {command: x, cwd: y, health: strict, zzz: 1}}
-      |                                    ^^^^^^
+    1 | services: {a: {command: x, cwd: y, build: strict, zzz: 1}}
+      |                                    ^^^^^
       = hint: it is not supported yet
 
     error: unknown key `zzz` in `services.a`
-     --> watt.yaml:1:52
+     --> watt.yaml:1:51
       |
-    1 | services: {a: {command: x, cwd: y, health: strict, zzz: 1}}
-      |                                                    ^^^
-      = hint: known here: `id`, `path`, `command`, `env`, `unset_env`, `stdin`, `workers`, `listen`, `network`, `egress`, `depends_on`, `ready`, `restart`, `stop`, `limits`, `limits_total`, `pressure`, `scheduling`, `sandbox`, `secrets`, `management`, `timeouts`
+    1 | services: {a: {command: x, cwd: y, build: strict, zzz: 1}}
+      |                                                   ^^^
+      = hint: known here: `id`, `path`, `command`, `env`, `unset_env`, `stdin`, `workers`, `listen`, `network`, `egress`, `depends_on`, `startup`, `ready`, `health`, `restart`, `stop`, `limits`, `limits_total`, `pressure`, `scheduling`, `sandbox`, `secrets`, `management`, `timeouts`
     "#);
+}
+
+#[test]
+fn health() {
+    assert_snapshot!(invalid(
+        "services: {a: {command: x, ready: {log: up, interval: 1s}, health: {watchdog: 1ms, failures: 2, tcp: true}}, b: {command: x, listen: none, health: {}, startup: {http: {status: 99, headers: {Content-Length: 1}, body: '('}}}}"
+    ));
 }
 
 #[test]
@@ -568,6 +575,18 @@ fn readiness() {
     2 |   a: {command: x, ready: {http: z, tcp: true}}
       |                                 ^
       = hint: did you mean `/z`?
+
+    error: two signs of readiness
+     --> watt.yaml:2:41
+      |
+    2 |   a: {command: x, ready: {http: z, tcp: true}}
+      |                                         ^^^^
+      = note: this is the first one
+     --> watt.yaml:2:33
+      |
+    2 |   a: {command: x, ready: {http: z, tcp: true}}
+      |                                 ^
+      = hint: keep one of them
 
     error: `/healthz` is not understood here
      --> watt.yaml:3:26

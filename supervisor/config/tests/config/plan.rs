@@ -6,8 +6,9 @@ use watt_config::{Config, Sources, parse};
 use watt_core::{
     ServiceId,
     plan::{
-        CgroupLimits, Condition, Egress, Hold, Limits, Listen, Logs, Network, Plan, Ready, ReadyWhen,
-        Restart, RestartPolicy, Rlimit, RlimitValue, Scheduling, Service, Stop, Timeouts,
+        CgroupLimits, Check, Condition, Egress, Health, Hold, HttpCheck, Limits, Listen, Logs, Network, Plan,
+        Ready, ReadyWhen, Restart, RestartPolicy, Rhythm, Rlimit, RlimitValue, Scheduling, Service, Startup,
+        Stop, Timeouts,
     },
     sandbox::{Profile, Sandbox},
 };
@@ -39,7 +40,10 @@ fn the_defaults_are_the_models() {
     assert_eq!(service.workers.get(), 1);
     assert_eq!(service.listen, Listen::Auto);
     assert_eq!(service.network, Network::Private);
-    assert_eq!(service.ready, Ready { when: ReadyWhen::Listening, timeout: Duration::from_secs(60) });
+    assert_eq!(
+        service.ready,
+        Ready { when: ReadyWhen::Listening, timeout: Duration::from_secs(60), upkeep: None }
+    );
     assert_eq!(service.restart, Restart::default());
     assert_eq!(service.stop, Stop::default());
     assert_eq!(service.timeouts, Timeouts::default());
@@ -104,16 +108,62 @@ fn listening() {
 fn readiness() {
     let ready = |text: &str| service(text).ready.when;
     assert_eq!(ready("ready: started"), ReadyWhen::Started);
-    assert_eq!(ready("ready: tcp"), ReadyWhen::Tcp);
+    assert_eq!(ready("ready: tcp"), ReadyWhen::Check(Check::Tcp));
     assert_eq!(ready("ready: notify"), ReadyWhen::Notify);
-    assert_eq!(ready("ready: {http: '/z?a=1'}"), ReadyWhen::Http { path: "/z?a=1".into() });
+    assert_eq!(ready("ready: {http: '/z?a=1'}"), ReadyWhen::Check(Check::Http(HttpCheck::of("/z?a=1"))));
     assert_eq!(ready("ready: {log: 'up \\d+'}"), ReadyWhen::Log { pattern: "up \\d+".into() });
-    assert_eq!(ready("ready: {tcp: true}"), ReadyWhen::Tcp);
+    assert_eq!(ready("ready: {tcp: true}"), ReadyWhen::Check(Check::Tcp));
     assert_eq!(ready("ready: {tcp: false}"), ReadyWhen::Listening);
     assert_eq!(ready("ready: {timeout: 1s}"), ReadyWhen::Listening);
     assert_eq!(ready("listen: none"), ReadyWhen::Started);
     assert_eq!(ready("listen: unix"), ReadyWhen::Listening);
     assert_eq!(service("ready: {timeout: 90s}").ready.timeout, Duration::from_secs(90));
+}
+
+#[test]
+fn a_check_is_repeated_where_it_can_be() {
+    let seconds = Duration::from_secs;
+    let upkeep = |text: &str| service(text).ready.upkeep;
+    let rhythm = Rhythm { interval: seconds(10), timeout: seconds(10), failures: 3 };
+    assert_eq!(upkeep("ready: tcp"), Some(rhythm));
+    assert_eq!(upkeep("ready: {http: /z}"), Some(rhythm));
+    let often = Rhythm { interval: seconds(2), timeout: seconds(2), failures: 1 };
+    assert_eq!(upkeep("ready: {http: /z, interval: 2s, failures: 1}"), Some(often));
+    assert_eq!(upkeep("ready: {http: /z, interval: 1m}").map(|rhythm| rhythm.timeout), Some(seconds(10)));
+    assert_eq!(upkeep("ready: {http: /z, interval: never}"), None);
+    assert_eq!(upkeep("ready: notify"), None);
+    assert_eq!(upkeep("listen: auto"), None);
+}
+
+#[test]
+fn health_and_what_comes_before() {
+    let seconds = Duration::from_secs;
+    let service = service("startup: {tcp: true}, health: {http: /z}");
+    assert_eq!(service.startup, Some(Startup { check: Check::Tcp, timeout: seconds(300) }));
+    assert_eq!(
+        service.health,
+        Some(Health::Check(
+            Check::Http(HttpCheck::of("/z")),
+            Rhythm { interval: seconds(10), timeout: seconds(1), failures: 3 }
+        ))
+    );
+    let service = self::service("health: {watchdog: 30s}");
+    assert_eq!((service.watchdog(), service.notifies()), (Some(seconds(30)), true));
+    let service = self::service(
+        "health: {http: {path: /z, status: 200-204, headers: {Host: shop, X-Key: '1'}, body: '^ok'}, interval: 3s, timeout: 2s, failures: 5}",
+    );
+    let Some(Health::Check(Check::Http(check), rhythm)) = service.health else {
+        panic!("{:?}", service.health)
+    };
+    let headers = [("Host", "shop"), ("X-Key", "1")].map(|(name, value)| (name.into(), value.into()));
+    let expected = HttpCheck {
+        path: "/z".into(),
+        status: (200, 204),
+        headers: headers.into(),
+        body: Some("^ok".into()),
+    };
+    assert_eq!(check, expected);
+    assert_eq!(rhythm, Rhythm { interval: seconds(3), timeout: seconds(2), failures: 5 });
 }
 
 #[test]

@@ -55,6 +55,10 @@ fn file_with(title: &str, key: &str, value: &Value) -> Value {
             file["services"]["web"]["scheduling"] = entry;
         }
         "sandbox" if key == "group" => file["sandbox"] = json!({ "user": "nobody", "group": value }),
+        "services.NAME.ready" if key == "interval" || key == "failures" => {
+            entry["tcp"] = json!(true);
+            file["services"]["web"]["ready"] = entry;
+        }
         "services.NAME.depends_on.NAME" => file["services"]["web"]["depends_on"] = json!({ "api": entry }),
         "services.NAME.limits.LIMIT" => file["services"]["web"]["limits"] = json!({ "nofile": entry }),
         title => {

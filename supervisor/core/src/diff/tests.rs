@@ -47,8 +47,14 @@ fn change(plan: &mut Plan, of: &ServiceId, field: Field) {
         Field::EgressAtAll => service.egress.allow = Some(Vec::new()),
         Field::HostPorts => drop(service.egress.host_ports.insert(5432)),
         Field::DependsOn => drop(service.depends_on.insert(id("z"), Condition::Ready)),
-        Field::ReadyWhen => service.ready.when = ReadyWhen::Tcp,
-        Field::ReadyNotify => service.ready.when = ReadyWhen::Notify,
+        Field::Startup => {
+            service.startup = Some(Startup { check: Check::Tcp, timeout: Duration::from_secs(1) });
+        }
+        Field::ReadyWhen => service.ready.when = ReadyWhen::Check(Check::Tcp),
+        Field::ReadyUpkeep => service.ready.upkeep = Some(Rhythm::default()),
+        Field::Health => service.health = Some(Health::Check(Check::Tcp, Rhythm::default())),
+        Field::Watchdog => service.health = Some(Health::Watchdog(Duration::from_secs(1))),
+        Field::Notify => service.ready.when = ReadyWhen::Notify,
         Field::ReadyTimeout => service.ready.timeout += Duration::from_secs(1),
         Field::RestartPolicy => service.restart.give_up_failures += 1,
         Field::Stop => service.stop.signal = 2,
@@ -77,8 +83,10 @@ fn excludes(field: Field) -> &'static [Field] {
         Field::EgressAllow => &[Field::EgressAtAll, Field::Network],
         Field::EgressAtAll => &[Field::EgressAllow, Field::Network],
         Field::Network => &[Field::EgressAllow, Field::EgressAtAll],
-        Field::ReadyWhen => &[Field::ReadyNotify],
-        Field::ReadyNotify => &[Field::ReadyWhen],
+        Field::ReadyWhen => &[Field::Notify],
+        Field::Notify => &[Field::ReadyWhen],
+        Field::Health => &[Field::Watchdog],
+        Field::Watchdog => &[Field::Health],
         // A role is changed where there is one.
         Field::ManagementRole => &[Field::ManagementAtAll],
         Field::ManagementAtAll => &[Field::ManagementRole],

@@ -163,7 +163,7 @@ impl Fleet {
         self.workers.insert(id.clone(), Worker::new());
         self.removed.remove(&id);
         self.changed.insert(id.clone());
-        if is_wanted && !self.shutting_down {
+        if is_wanted && !self.is_to_stop(service) {
             self.tell(now, &id, Input::Event(Event::Start), effects);
         }
         true

@@ -25,7 +25,7 @@ pub const RECYCLE_APART_MAX: Duration = Duration::from_secs(60 * 60);
 impl Fleet {
     /// Whether this run, which stalls, is to be replaced; then the how manieth in a row it is.
     pub(super) fn may_recycle(&self, now: Instant, id: &WorkerId, run: RunId) -> Option<NonZeroU32> {
-        if self.shutting_down || self.stops.contains_key(&id.service) {
+        if self.is_to_stop(&id.service) {
             return None;
         }
         let State::Ready { run: current, since } = self.worker(id)?.state else { return None };

@@ -29,9 +29,11 @@ enum Progress {
     Withdrawn,
 }
 
-/// A worker that was to be replaced and has no ready run any more gets a new run in any case.
+/// A worker that was to be replaced and whose run ends gets a new run in any case.
 pub(super) fn forget_if_over(worker: &mut Worker) {
-    if matches!(worker.part, Part::Due | Part::Outdated) && !matches!(worker.state, State::Ready { .. }) {
+    if matches!(worker.part, Part::Due | Part::Outdated)
+        && !matches!(worker.state, State::Ready { .. } | State::Unready { .. })
+    {
         worker.part = Part::Stays;
     }
 }
@@ -134,7 +136,7 @@ impl Fleet {
             // Replaces => (Stays): it takes over.
             (Part::Replaces, Progress::There) => self.take_over(now, id, effects),
             // Its turn has come sooner: the old one has ended by itself.
-            (Part::Replaces, Progress::Going) if !self.is_ready(&id.beside()) => {
+            (Part::Replaces, Progress::Going) if !self.is_up(&id.beside()) => {
                 self.take_over(now, id, effects);
             }
             // Replaces => (Leaves): the old one goes on.
@@ -229,8 +231,10 @@ impl Fleet {
         self.renewable.insert(service.clone());
     }
 
-    fn is_ready(&self, id: &WorkerId) -> bool {
-        self.workers.get(id).is_some_and(|worker| matches!(worker.state, State::Ready { .. }))
+    /// Whether it was ready and still runs.
+    fn is_up(&self, id: &WorkerId) -> bool {
+        let is_up = |state: &State| matches!(state, State::Ready { .. } | State::Unready { .. });
+        self.workers.get(id).is_some_and(|worker| is_up(&worker.state))
     }
 }
 
@@ -250,6 +254,7 @@ fn progress(worker: &Worker) -> Progress {
         State::Down
         | State::Waiting
         | State::Starting { .. }
+        | State::Unready { .. }
         | State::Draining { .. }
         | State::Stopping { .. }
         | State::Backoff { .. } => Progress::Going,

@@ -44,6 +44,7 @@ pub enum SavedState {
     Waiting,
     Starting { run: RunId, ready_in: Option<Duration>, executed: bool },
     Ready { run: RunId, ready_for: Duration },
+    Unready { run: RunId, unready_for: Duration },
     Draining { run: RunId, signal_in: Duration, then: AfterStop },
     Stopping { run: RunId, kill_in: Duration, then: AfterStop, left: Left, cause: ExitCause },
     Backoff { retry_in: Duration, failures: NonZeroU32 },
@@ -57,6 +58,7 @@ impl SavedState {
         match self {
             SavedState::Starting { run, .. }
             | SavedState::Ready { run, .. }
+            | SavedState::Unready { run, .. }
             | SavedState::Draining { run, .. }
             | SavedState::Stopping { run, .. } => Some(*run),
             SavedState::Down
@@ -79,6 +81,7 @@ pub(super) fn save(now: Instant, worker: &Worker, stop_pending: bool) -> Saved {
             SavedState::Starting { run, ready_in: ready_by.map(until), executed }
         }
         State::Ready { run, since: at } => SavedState::Ready { run, ready_for: since(at) },
+        State::Unready { run, since: at } => SavedState::Unready { run, unready_for: since(at) },
         State::Draining { run, until: at, then } => SavedState::Draining { run, signal_in: until(at), then },
         State::Stopping { run, kill_at, then, left, cause } => {
             SavedState::Stopping { run, kill_in: until(kill_at), then, left, cause }
@@ -121,6 +124,9 @@ pub(super) fn restore(now: Instant, saved: Saved, passed: Duration) -> (Worker, 
             State::Starting { run, ready_by: ready_in.map(at), executed }
         }
         SavedState::Ready { run, ready_for } => State::Ready { run, since: ago(ready_for).unwrap_or(now) },
+        SavedState::Unready { run, unready_for } => {
+            State::Unready { run, since: ago(unready_for).unwrap_or(now) }
+        }
         SavedState::Draining { run, signal_in, then } => {
             effects.push(Effect::Drain(run));
             State::Draining { run, until: at(signal_in), then }

@@ -133,9 +133,11 @@ fn worker_up(
         State::Waiting => {
             blocked(fleet, plan, verdicts).map_or(Verdict::Pending, |on| Verdict::Blocked { on })
         }
-        State::Starting { .. } | State::Draining { .. } | State::Stopping { .. } | State::Backoff { .. } => {
-            Verdict::Pending
-        }
+        State::Starting { .. }
+        | State::Unready { .. }
+        | State::Draining { .. }
+        | State::Stopping { .. }
+        | State::Backoff { .. } => Verdict::Pending,
     }
 }
 

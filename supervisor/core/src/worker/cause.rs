@@ -1,9 +1,9 @@
-//! How an end reads: `exit 3`, `signal 9 (KILL)`, `oom (limit 512M)`, `recycled: memory pressure 43 %`,
+//! How an end reads: `exit 3`, `signal 9 (KILL)`, `oom (limit 512M)`, `recycled: memory pressure 43 %`, `unhealthy: watchdog`,
 //! `exec: cwd /srv/x: No such file or directory`.
 
 use std::{fmt, io};
 
-use super::{ExecFailure, ExitCause, Stall};
+use super::{Complaint, ExecFailure, ExitCause, Stall};
 
 impl fmt::Display for ExitCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -23,6 +23,7 @@ impl fmt::Display for ExitCause {
             ExitCause::Stopped => write!(f, "stopped"),
             ExitCause::StartTimeout => write!(f, "start timeout"),
             ExitCause::Recycled(stall) => write!(f, "recycled: {stall}"),
+            ExitCause::Unhealthy(complaint) => write!(f, "unhealthy: {complaint}"),
             ExitCause::ExecFailed(failure) => write!(f, "exec: {failure}"),
             ExitCause::Unknown => write!(f, "unknown"),
         }
@@ -32,6 +33,17 @@ impl fmt::Display for ExitCause {
 impl fmt::Display for Stall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} pressure {} %", self.resource.name(), self.percent)
+    }
+}
+
+impl fmt::Display for Complaint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Complaint::Check { failures: 1 } => write!(f, "its check failed"),
+            Complaint::Check { failures } => write!(f, "its check failed {failures} times in a row"),
+            Complaint::Watchdog => write!(f, "watchdog"),
+            Complaint::Itself => write!(f, "it said so"),
+        }
     }
 }
 

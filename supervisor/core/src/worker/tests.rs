@@ -11,7 +11,9 @@ const OTHER: RunId = RunId(6);
 
 const STALL: Stall = Stall { resource: Resource::Memory, percent: 43 };
 
-const STATES: [&str; 21] = [
+const COMPLAINT: Complaint = Complaint::Check { failures: 3 };
+
+const STATES: [&str; 25] = [
     "down",
     "waiting",
     "queued",
@@ -19,23 +21,27 @@ const STATES: [&str; 21] = [
     "executed",
     "ready",
     "healthy",
+    "unready",
     "draining>down",
     "draining>restart",
     "draining>recycle",
+    "draining>replace",
     "stopping>down",
     "stopping>restart",
     "stopping>recycle",
+    "stopping>replace",
     "stopping>policy",
     "rest>down",
     "rest>restart",
     "rest>recycle",
+    "rest>replace",
     "rest>policy",
     "backoff",
     "failed",
     "completed",
 ];
 
-const EVENTS: [&str; 13] = [
+const EVENTS: [&str; 17] = [
     "start",
     "stop",
     "restart",
@@ -48,6 +54,10 @@ const EVENTS: [&str; 13] = [
     "exited",
     "emptied",
     "recycle",
+    "started",
+    "extend",
+    "unready",
+    "unhealthy",
     "deadline",
 ];
 
@@ -64,6 +74,7 @@ const TABLE: &str = "
     queued restart -> stopping>restart: signal
     queued kill -> stopping>down: kill
     queued requested -> starting
+    queued started -> starting
     queued executed -> executed
     queued ready -> ready
     queued exited -> rest>policy: terminate-rest release
@@ -90,6 +101,8 @@ const TABLE: &str = "
     ready restart -> draining>restart: drain
     ready kill -> stopping>down: kill
     ready recycle -> draining>recycle: drain
+    ready unready -> unready
+    ready unhealthy -> draining>replace: drain
     ready exited -> rest>policy: terminate-rest release
     ready emptied -> backoff
 
@@ -97,8 +110,18 @@ const TABLE: &str = "
     healthy restart -> draining>restart: drain
     healthy kill -> stopping>down: kill
     healthy recycle -> draining>recycle: drain
+    healthy unready -> unready
+    healthy unhealthy -> draining>replace: drain
     healthy exited -> rest>policy: terminate-rest release
     healthy emptied -> waiting
+
+    unready stop -> draining>down: drain
+    unready restart -> draining>restart: drain
+    unready kill -> stopping>down: kill
+    unready ready -> ready
+    unready unhealthy -> draining>replace: drain
+    unready exited -> rest>policy: terminate-rest release
+    unready emptied -> backoff
 
     draining>down start -> draining>restart
     draining>down restart -> draining>restart
@@ -124,6 +147,15 @@ const TABLE: &str = "
     draining>recycle emptied -> waiting
     draining>recycle deadline -> stopping>recycle: signal
 
+    draining>replace start -> draining>restart
+    draining>replace stop -> draining>down
+    draining>replace restart -> draining>restart
+    draining>replace kill -> stopping>down: kill
+    draining>replace drained -> stopping>replace: signal
+    draining>replace exited -> rest>replace: terminate-rest release
+    draining>replace emptied -> backoff
+    draining>replace deadline -> stopping>replace: signal
+
     stopping>down start -> stopping>restart
     stopping>down restart -> stopping>restart
     stopping>down kill -> stopping>down: kill
@@ -144,6 +176,14 @@ const TABLE: &str = "
     stopping>recycle exited -> rest>recycle: terminate-rest release
     stopping>recycle emptied -> waiting
     stopping>recycle deadline -> stopping>recycle: kill
+
+    stopping>replace start -> stopping>restart
+    stopping>replace stop -> stopping>down
+    stopping>replace restart -> stopping>restart
+    stopping>replace kill -> stopping>down: kill
+    stopping>replace exited -> rest>replace: terminate-rest release
+    stopping>replace emptied -> backoff
+    stopping>replace deadline -> stopping>replace: kill
 
     stopping>policy start -> stopping>restart
     stopping>policy stop -> stopping>down
@@ -170,6 +210,13 @@ const TABLE: &str = "
     rest>recycle kill -> rest>down: kill
     rest>recycle emptied -> waiting
     rest>recycle deadline -> rest>recycle: kill
+
+    rest>replace start -> rest>restart
+    rest>replace stop -> rest>down
+    rest>replace restart -> rest>restart
+    rest>replace kill -> rest>down: kill
+    rest>replace emptied -> backoff
+    rest>replace deadline -> rest>replace: kill
 
     rest>policy start -> rest>restart
     rest>policy stop -> rest>down
@@ -218,6 +265,35 @@ fn every_state_answers_every_event() {
     }
 }
 
+/// docs/lifecycle.md has what every event does in every state. With `WATT_BLESS` in the environment it is written anew.
+#[test]
+fn the_page_has_every_transition() {
+    const BEGIN: &str = "<!-- every transition -->\n";
+    const END: &str = "<!-- end of transitions -->\n";
+    let mut table = String::from("| state | event → next state (what is done) |\n|---|---|\n");
+    for state in STATES.into_iter().filter(|state| *state != "healthy") {
+        let next = |event: &str| {
+            let mut bench = Bench::new(state);
+            let effects = bench.feed(event, RUN);
+            let after = bench.describe();
+            let done = if effects.is_empty() { String::new() } else { format!(" ({effects})") };
+            (after != state || !effects.is_empty()).then(|| format!("{event} → {after}{done}"))
+        };
+        let all: Vec<String> = EVENTS.into_iter().filter_map(next).collect();
+        table += &format!("| `{state}` | {} |\n", all.join("; "));
+    }
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/lifecycle.md");
+    let page = std::fs::read_to_string(&path).unwrap();
+    let (before, rest) = page.split_once(BEGIN).unwrap();
+    let (_, after) = rest.split_once(END).unwrap();
+    let expected = format!("{before}{BEGIN}{table}{END}{after}");
+    if std::env::var_os("WATT_BLESS").is_some() {
+        std::fs::write(&path, &expected).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap();
+    assert!(written == expected, "docs/lifecycle.md is not current; run this test with WATT_BLESS=1");
+}
+
 #[test]
 fn every_line_of_the_table_is_about_a_state_and_an_event() {
     for line in TABLE.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -230,7 +306,18 @@ fn every_line_of_the_table_is_about_a_state_and_an_event() {
 #[test]
 fn news_of_another_run_change_nothing() {
     for state in STATES {
-        for event in ["executed", "ready", "drained", "exited", "emptied", "recycle"] {
+        for event in [
+            "executed",
+            "ready",
+            "drained",
+            "exited",
+            "emptied",
+            "recycle",
+            "started",
+            "extend",
+            "unready",
+            "unhealthy",
+        ] {
             let mut bench = Bench::new(state);
             let before = bench.worker.clone();
             assert_eq!(bench.feed(event, OTHER), "", "{state}, {event}");
@@ -242,7 +329,8 @@ fn news_of_another_run_change_nothing() {
 #[test]
 fn states_that_wait_for_time_have_a_deadline_and_others_have_none() {
     for state in STATES {
-        let waits = !["down", "waiting", "queued", "ready", "healthy", "completed"].contains(&state);
+        let waits =
+            !["down", "waiting", "queued", "ready", "healthy", "unready", "completed"].contains(&state);
         assert_eq!(Bench::new(state).worker.deadline().is_some(), waits, "{state}");
     }
 }
@@ -258,6 +346,49 @@ fn a_stall_is_why_a_worker_was_replaced_and_no_failure() {
     assert_eq!(record.last_exit, Some(ExitCause::Recycled(STALL)));
     assert_eq!((record.restarts, record.failures_in_row, record.recent_failures.len()), (1, 0, 0));
     assert_eq!(record.recycled, Some(Recycled { at: bench.now, in_row: NonZeroU32::MIN }));
+}
+
+#[test]
+fn ill_health_is_a_failure_after_which_it_is_tried_again() {
+    for (state, failures, next) in
+        [("ready", 1, "backoff"), ("healthy", 0, "waiting"), ("unready", 1, "backoff")]
+    {
+        let mut bench = Bench::new(state);
+        // Even a program that exits well when it is told to.
+        bench.plan.restart.policy = RestartPolicy::OnFailure;
+        bench.feed("unhealthy", RUN);
+        bench.feed("drained", RUN);
+        bench.event(Event::Exited(RUN, ExitCause::Exited(0)));
+        bench.feed("emptied", RUN);
+        assert_eq!(bench.describe(), next, "{state}");
+        let record = &bench.worker.record;
+        assert_eq!(record.last_exit, Some(ExitCause::Unhealthy(COMPLAINT)), "{state}");
+        assert_eq!((record.failures_in_row, record.recent_failures.len()), (failures, 1), "{state}");
+    }
+}
+
+#[test]
+fn a_startup_check_has_a_time_of_its_own_before_that_to_get_ready() {
+    let mut bench = Bench::new("queued");
+    bench.plan.startup = Some(Startup { check: Check::Tcp, timeout: Duration::from_secs(300) });
+    let left = |bench: &Bench| bench.worker.deadline().unwrap() - bench.now;
+    bench.feed("requested", RUN);
+    assert_eq!(left(&bench), Duration::from_secs(300));
+    bench.now += Duration::from_secs(200);
+    bench.feed("started", RUN);
+    assert_eq!(left(&bench), bench.plan.ready.timeout);
+}
+
+#[test]
+fn more_time_to_get_ready_is_never_less() {
+    let mut bench = Bench::new("starting");
+    let left = |bench: &Bench| bench.worker.deadline().unwrap() - bench.now;
+    bench.event(Event::Extend(RUN, Duration::from_secs(5)));
+    assert_eq!(left(&bench), Duration::from_secs(10));
+    bench.event(Event::Extend(RUN, Duration::from_secs(50)));
+    assert_eq!(left(&bench), Duration::from_secs(50));
+    bench.event(Event::Extend(RUN, Duration::MAX));
+    assert!(left(&bench) > Duration::from_secs(1000));
 }
 
 #[test]
@@ -522,6 +653,7 @@ impl Bench {
                 (Left::All, AfterStop::Policy) => ExitCause::StartTimeout,
                 (Left::All, AfterStop::Down | AfterStop::Restart) => ExitCause::Stopped,
                 (Left::All, AfterStop::Recycle(stall)) => ExitCause::Recycled(stall),
+                (Left::All, AfterStop::Replace(complaint)) => ExitCause::Unhealthy(complaint),
                 (Left::Rest, _) => ExitCause::Exited(1),
             },
         };
@@ -529,6 +661,7 @@ impl Bench {
             Some((_, "down")) => AfterStop::Down,
             Some((_, "restart")) => AfterStop::Restart,
             Some((_, "recycle")) => AfterStop::Recycle(STALL),
+            Some((_, "replace")) => AfterStop::Replace(COMPLAINT),
             Some(_) | None => AfterStop::Policy,
         };
         let four = NonZeroU32::new(4).unwrap();
@@ -541,6 +674,7 @@ impl Bench {
             "executed" => State::Starting { run: RUN, ready_by: Some(later), executed: true },
             "ready" => State::Ready { run: RUN, since: now },
             "healthy" => State::Ready { run: RUN, since: now - Duration::from_secs(30) },
+            "unready" => State::Unready { run: RUN, since: now },
             "draining" => State::Draining { run: RUN, until: later, then },
             "stopping" => stopping(Left::All, then),
             "rest" => stopping(Left::Rest, then),
@@ -549,7 +683,8 @@ impl Bench {
             "completed" => State::Completed { exit: ExitCause::Exited(0) },
             other => panic!("no state {other}"),
         };
-        if then == AfterStop::Policy && ["stopping", "rest"].contains(&state.split('>').next().unwrap()) {
+        let ends = ["draining", "stopping", "rest"].contains(&state.split('>').next().unwrap());
+        if ends && matches!(then, AfterStop::Policy | AfterStop::Replace(_)) {
             // The failure was noted when the stop began.
             worker.record.failures_in_row = 1;
             worker.record.recent_failures = vec![now];
@@ -573,6 +708,10 @@ impl Bench {
             "exited" => self.event(Event::Exited(run, ExitCause::Exited(1))),
             "emptied" => self.event(Event::Emptied(run)),
             "recycle" => self.event(Event::Recycle(run, STALL, NonZeroU32::MIN)),
+            "started" => self.event(Event::Started(run)),
+            "extend" => self.event(Event::Extend(run, Duration::from_secs(60))),
+            "unready" => self.event(Event::Unready(run)),
+            "unhealthy" => self.event(Event::Unhealthy(run, COMPLAINT)),
             "deadline" => {
                 self.now = self.worker.deadline().unwrap_or(self.now);
                 self.tick()
@@ -624,6 +763,7 @@ impl Bench {
             AfterStop::Down => "down",
             AfterStop::Restart => "restart",
             AfterStop::Recycle(_) => "recycle",
+            AfterStop::Replace(_) => "replace",
             AfterStop::Policy => "policy",
         };
         match &self.worker.state {
@@ -636,6 +776,7 @@ impl Bench {
                 "healthy".into()
             }
             State::Ready { .. } => "ready".into(),
+            State::Unready { .. } => "unready".into(),
             State::Draining { then: after, .. } => format!("draining>{}", then(*after)),
             State::Stopping { left: Left::All, then: after, .. } => format!("stopping>{}", then(*after)),
             State::Stopping { left: Left::Rest, then: after, .. } => format!("rest>{}", then(*after)),

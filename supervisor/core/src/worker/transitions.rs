@@ -9,8 +9,8 @@ use std::{
 };
 
 use super::{
-    AfterStop, Context, Effect, Event, ExitCause, Left, Part, Record, Recycled, Stall, State, Wanted, Worker,
-    policy::later,
+    AfterStop, Complaint, Context, Effect, Event, ExitCause, Left, Part, Record, Recycled, Stall, State,
+    Wanted, Worker, policy::later,
 };
 use crate::{
     RunId,
@@ -36,6 +36,7 @@ impl Worker {
         match self.state {
             State::Starting { run, .. }
             | State::Ready { run, .. }
+            | State::Unready { run, .. }
             | State::Draining { run, .. }
             | State::Stopping { run, .. } => Some(run),
             State::Down
@@ -54,7 +55,11 @@ impl Worker {
             State::Stopping { kill_at, .. } => Some(kill_at),
             State::Backoff { until, .. } => Some(until),
             State::Failed { retry_at, .. } => retry_at,
-            State::Down | State::Waiting | State::Ready { .. } | State::Completed { .. } => None,
+            State::Down
+            | State::Waiting
+            | State::Ready { .. }
+            | State::Unready { .. }
+            | State::Completed { .. } => None,
         }
     }
 
@@ -71,14 +76,24 @@ impl Worker {
             }
             Event::Requested(run) if self.run() == Some(run) => self.requested(context),
             Event::Executed(run) if self.run() == Some(run) => self.executed(context),
+            Event::Started(run) if self.run() == Some(run) => self.started(context),
+            Event::Extend(run, time) if self.run() == Some(run) => self.extend(time, context),
             Event::Ready(run) if self.run() == Some(run) => self.ready(context),
+            Event::Unready(run) if self.run() == Some(run) => self.unready(context),
+            Event::Unhealthy(run, complaint) if self.run() == Some(run) => {
+                self.unhealthy(complaint, context, effects);
+            }
             Event::Drained(run) if self.run() == Some(run) => self.drained(context, effects),
             Event::Exited(run, cause) if self.run() == Some(run) => self.exited(cause, context, effects),
             Event::Emptied(run) if self.run() == Some(run) => self.emptied(context),
             Event::Recycle(..)
             | Event::Requested(_)
             | Event::Executed(_)
+            | Event::Started(_)
+            | Event::Extend(..)
             | Event::Ready(_)
+            | Event::Unready(_)
+            | Event::Unhealthy(..)
             | Event::Drained(_)
             | Event::Exited(..)
             | Event::Emptied(_) => {}
@@ -119,7 +134,11 @@ impl Worker {
                 self.record.forget_failures();
                 self.state = State::Waiting;
             }
-            State::Down | State::Waiting | State::Ready { .. } | State::Completed { .. } => {}
+            State::Down
+            | State::Waiting
+            | State::Ready { .. }
+            | State::Unready { .. }
+            | State::Completed { .. } => {}
         }
     }
 
@@ -138,7 +157,7 @@ impl Worker {
                 self.record.forget_failures();
                 *then = AfterStop::Restart;
             }
-            State::Waiting | State::Starting { .. } | State::Ready { .. } => {}
+            State::Waiting | State::Starting { .. } | State::Ready { .. } | State::Unready { .. } => {}
         }
     }
 
@@ -154,8 +173,10 @@ impl Worker {
             State::Starting { run, .. } => {
                 self.signal(run, AfterStop::Down, ExitCause::Stopped, context, effects);
             }
-            // Ready => (Draining, Stopping).
-            State::Ready { run, .. } => self.retire(run, AfterStop::Down, context, effects),
+            // Ready, Unready => (Draining, Stopping).
+            State::Ready { run, .. } | State::Unready { run, .. } => {
+                self.retire(run, AfterStop::Down, context, effects);
+            }
             // Draining, Stopping => (same): only what follows changes.
             State::Draining { ref mut then, .. } | State::Stopping { ref mut then, .. } => {
                 *then = AfterStop::Down;
@@ -177,8 +198,10 @@ impl Worker {
             State::Starting { run, .. } => {
                 self.signal(run, AfterStop::Restart, ExitCause::Stopped, context, effects);
             }
-            // Ready => (Draining, Stopping).
-            State::Ready { run, .. } => self.retire(run, AfterStop::Restart, context, effects),
+            // Ready, Unready => (Draining, Stopping).
+            State::Ready { run, .. } | State::Unready { run, .. } => {
+                self.retire(run, AfterStop::Restart, context, effects);
+            }
             // Draining, Stopping => (same): it is on its way out; a new run follows.
             State::Draining { ref mut then, .. } | State::Stopping { ref mut then, .. } => {
                 *then = AfterStop::Restart;
@@ -196,8 +219,11 @@ impl Worker {
                 self.record.recycled = Some(Recycled { at: context.now, in_row: nth });
                 self.retire(run, AfterStop::Recycle(stall), context, effects);
             }
-            // A start has its own timeout; the others are on their way out, or have no run.
-            State::Starting { .. } | State::Draining { .. } | State::Stopping { .. } => {}
+            // A start has its own timeout, one that is not ready says so itself; the others are on their way out, or have no run.
+            State::Starting { .. }
+            | State::Unready { .. }
+            | State::Draining { .. }
+            | State::Stopping { .. } => {}
             State::Down
             | State::Waiting
             | State::Backoff { .. }
@@ -214,8 +240,11 @@ impl Worker {
             State::Waiting | State::Backoff { .. } | State::Failed { .. } | State::Completed { .. } => {
                 self.state = State::Down;
             }
-            // Starting, Ready, Draining => (Stopping), with the grace used up.
-            State::Starting { run, .. } | State::Ready { run, .. } | State::Draining { run, .. } => {
+            // Starting, Ready, Unready, Draining => (Stopping), with the grace used up.
+            State::Starting { run, .. }
+            | State::Ready { run, .. }
+            | State::Unready { run, .. }
+            | State::Draining { run, .. } => {
                 effects.push(Effect::Kill(run));
                 self.state = State::Stopping {
                     run,
@@ -249,6 +278,7 @@ impl Worker {
             State::Down
             | State::Starting { .. }
             | State::Ready { .. }
+            | State::Unready { .. }
             | State::Draining { .. }
             | State::Stopping { .. }
             | State::Backoff { .. }
@@ -262,10 +292,16 @@ impl Worker {
         match self.state {
             // Starting => (Starting): its time to get ready begins.
             State::Starting { ref mut ready_by, .. } => {
-                ready_by.get_or_insert(later(context.now, context.plan.ready.timeout));
+                let timeout = context
+                    .plan
+                    .startup
+                    .as_ref()
+                    .map_or(context.plan.ready.timeout, |startup| startup.timeout);
+                ready_by.get_or_insert(later(context.now, timeout));
             }
-            // It is on its way out.
-            State::Ready { .. } | State::Draining { .. } | State::Stopping { .. } => {}
+            // It is there, or on its way out.
+            State::Ready { .. } | State::Unready { .. } | State::Draining { .. } | State::Stopping { .. } => {
+            }
             State::Down
             | State::Waiting
             | State::Backoff { .. }
@@ -280,14 +316,13 @@ impl Worker {
             // Starting => (Starting, Ready): where execution is the sign of readiness, nothing else has to be seen.
             State::Starting { run, ref mut executed, .. } => match context.plan.ready.when {
                 ReadyWhen::Started => self.state = State::Ready { run, since: context.now },
-                ReadyWhen::Listening
-                | ReadyWhen::Http { .. }
-                | ReadyWhen::Tcp
-                | ReadyWhen::Log { .. }
-                | ReadyWhen::Notify => *executed = true,
+                ReadyWhen::Listening | ReadyWhen::Check(_) | ReadyWhen::Log { .. } | ReadyWhen::Notify => {
+                    *executed = true
+                }
             },
             // A sign of readiness has come first, or the run is on its way out.
-            State::Ready { .. } | State::Draining { .. } | State::Stopping { .. } => {}
+            State::Ready { .. } | State::Unready { .. } | State::Draining { .. } | State::Stopping { .. } => {
+            }
             State::Down
             | State::Waiting
             | State::Backoff { .. }
@@ -296,11 +331,87 @@ impl Worker {
         }
     }
 
+    /// The current run passed its startup check.
+    fn started(&mut self, context: &Context<'_>) {
+        match self.state {
+            // Starting => (Starting): now it has the time to get ready.
+            State::Starting { ref mut ready_by, .. } => {
+                *ready_by = Some(later(context.now, context.plan.ready.timeout));
+            }
+            // Too late to matter.
+            State::Ready { .. } | State::Unready { .. } | State::Draining { .. } | State::Stopping { .. } => {
+            }
+            State::Down
+            | State::Waiting
+            | State::Backoff { .. }
+            | State::Failed { .. }
+            | State::Completed { .. } => {}
+        }
+    }
+
+    /// The current run asks for time to get ready. How long its stop may take is the operator's word alone.
+    fn extend(&mut self, time: Duration, context: &Context<'_>) {
+        match self.state {
+            // Starting => (Starting): never earlier than it was.
+            State::Starting { ready_by: Some(ref mut ready_by), .. } => {
+                *ready_by = later(context.now, time).max(*ready_by);
+            }
+            State::Starting { ready_by: None, .. } => {}
+            State::Ready { .. } | State::Unready { .. } | State::Draining { .. } | State::Stopping { .. } => {
+            }
+            State::Down
+            | State::Waiting
+            | State::Backoff { .. }
+            | State::Failed { .. }
+            | State::Completed { .. } => {}
+        }
+    }
+
+    /// The current run cannot take requests any more.
+    fn unready(&mut self, context: &Context<'_>) {
+        match self.state {
+            // Ready => (Unready).
+            State::Ready { run, .. } => self.state = State::Unready { run, since: context.now },
+            // Known already, not ready yet, or on its way out.
+            State::Starting { .. }
+            | State::Unready { .. }
+            | State::Draining { .. }
+            | State::Stopping { .. } => {}
+            State::Down
+            | State::Waiting
+            | State::Backoff { .. }
+            | State::Failed { .. }
+            | State::Completed { .. } => {}
+        }
+    }
+
+    /// The current run is unhealthy. That is a failure, after which its last requests have their time as with every stop.
+    fn unhealthy(&mut self, complaint: Complaint, context: &Context<'_>, effects: &mut Vec<Effect>) {
+        let ready_for = match self.state {
+            State::Ready { since, .. } => Some(context.now.saturating_duration_since(since)),
+            State::Unready { .. } => None,
+            // Health is a matter of those that were ready; the others are on their way out, or have no run.
+            State::Starting { .. } | State::Draining { .. } | State::Stopping { .. } => return,
+            State::Down
+            | State::Waiting
+            | State::Backoff { .. }
+            | State::Failed { .. }
+            | State::Completed { .. } => return,
+        };
+        let (State::Ready { run, .. } | State::Unready { run, .. }) = self.state else { return };
+        // Ready, Unready => (Draining, Stopping).
+        let cause = ExitCause::Unhealthy(complaint);
+        self.record.note_end(context.now, &cause, ready_for, &context.plan.restart);
+        self.retire(run, AfterStop::Replace(complaint), context, effects);
+    }
+
     /// The current run showed its sign of readiness.
     fn ready(&mut self, context: &Context<'_>) {
         match self.state {
-            // Starting => (Ready).
-            State::Starting { run, .. } => self.state = State::Ready { run, since: context.now },
+            // Starting, Unready => (Ready).
+            State::Starting { run, .. } | State::Unready { run, .. } => {
+                self.state = State::Ready { run, since: context.now };
+            }
             // Known already, or too late to matter.
             State::Ready { .. } | State::Draining { .. } | State::Stopping { .. } => {}
             State::Down
@@ -319,7 +430,8 @@ impl Worker {
                 self.signal(run, then, then.cause(), context, effects);
             }
             // Not asked, or the drain had been given up.
-            State::Starting { .. } | State::Ready { .. } | State::Stopping { .. } => {}
+            State::Starting { .. } | State::Ready { .. } | State::Unready { .. } | State::Stopping { .. } => {
+            }
             State::Down
             | State::Waiting
             | State::Backoff { .. }
@@ -332,8 +444,8 @@ impl Worker {
     fn exited(&mut self, cause: ExitCause, context: &Context<'_>, effects: &mut Vec<Effect>) {
         let now = context.now;
         match self.state {
-            // Starting, Ready => (Stopping): nobody asked for it. Whatever else the run started goes too.
-            State::Starting { run, .. } => {
+            // Starting, Ready, Unready => (Stopping): nobody asked for it. Whatever else the run started goes too.
+            State::Starting { run, .. } | State::Unready { run, .. } => {
                 self.record.note_end(now, &cause, None, &context.plan.restart);
                 self.end_rest(run, AfterStop::Policy, cause, context, effects);
             }
@@ -372,9 +484,9 @@ impl Worker {
     fn emptied(&mut self, context: &Context<'_>) {
         let now = context.now;
         match self.state {
-            // Starting, Ready => (Waiting, Backoff, Failed, Completed): its end was not seen. That happens to a run
+            // Starting, Ready, Unready => (Waiting, Backoff, Failed, Completed): its end was not seen. That happens to a run
             // taken over from a predecessor that did not pass the news on.
-            State::Starting { .. } => {
+            State::Starting { .. } | State::Unready { .. } => {
                 self.record.note_end(now, &ExitCause::Unknown, None, &context.plan.restart);
                 self.settle(AfterStop::Policy, ExitCause::Unknown, context);
             }
@@ -449,12 +561,22 @@ impl Worker {
             AfterStop::Policy => {
                 self.record.after_end(context.now, cause, &context.plan.restart, context.jitter)
             }
+            // However it ended then: it failed when it was found unhealthy.
+            AfterStop::Replace(_) => {
+                self.record.after_end(context.now, then.cause(), &context.plan.restart, context.jitter)
+            }
         };
         match then {
-            AfterStop::Policy | AfterStop::Recycle(_) if self.state == State::Waiting => {
+            AfterStop::Policy | AfterStop::Replace(_) | AfterStop::Recycle(_)
+                if self.state == State::Waiting =>
+            {
                 self.record.restarts += 1;
             }
-            AfterStop::Policy | AfterStop::Recycle(_) | AfterStop::Down | AfterStop::Restart => {}
+            AfterStop::Policy
+            | AfterStop::Replace(_)
+            | AfterStop::Recycle(_)
+            | AfterStop::Down
+            | AfterStop::Restart => {}
         }
     }
 }
@@ -471,6 +593,7 @@ impl AfterStop {
         match self {
             AfterStop::Down | AfterStop::Restart | AfterStop::Policy => ExitCause::Stopped,
             AfterStop::Recycle(stall) => ExitCause::Recycled(stall),
+            AfterStop::Replace(complaint) => ExitCause::Unhealthy(complaint),
         }
     }
 }
@@ -483,6 +606,7 @@ fn explained_by_stop(cause: &ExitCause, plan: &plan::Service) -> bool {
         | ExitCause::Stopped
         | ExitCause::StartTimeout
         | ExitCause::Recycled(_)
+        | ExitCause::Unhealthy(_)
         | ExitCause::Unknown => true,
         ExitCause::Signaled { signal, .. } => [plan.stop.signal, SIGTERM, SIGKILL].contains(signal),
         ExitCause::OutOfMemory { .. } | ExitCause::ExecFailed(_) => false,

@@ -10,7 +10,7 @@ use watt_core::{
     RunId, ServiceId, WorkerId,
     fleet::{Fleet, FleetEvent, Leaving, RECYCLE_APART, Renewal, Request},
     plan::{Plan, Resource},
-    worker::{AfterStop, Effect, Event, ExitCause, Part, Stall, State, Wanted, Worker},
+    worker::{AfterStop, Complaint, Effect, Event, ExitCause, Part, Stall, State, Wanted, Worker},
 };
 
 /// What the kernel has of a run.
@@ -92,6 +92,10 @@ impl World {
                 self.gone.insert(id);
             }
             Event::Ready(_)
+            | Event::Started(_)
+            | Event::Extend(..)
+            | Event::Unready(_)
+            | Event::Unhealthy(..)
             | Event::Start
             | Event::Stop
             | Event::Restart
@@ -112,6 +116,8 @@ impl World {
         let events = [
             Event::Executed(run),
             Event::Ready(run),
+            Event::Unready(run),
+            Event::Unhealthy(run, Complaint::Watchdog),
             Event::Drained(run),
             Event::Exited(run, ExitCause::Exited(0)),
             Event::Emptied(run),
@@ -290,7 +296,7 @@ impl World {
             );
             if worker.part == Part::Replaces {
                 assert!(
-                    matches!(beside.state, State::Ready { .. }),
+                    matches!(beside.state, State::Ready { .. } | State::Unready { .. }),
                     "{id}: the old one was not kept: {beside:?}"
                 );
             }
@@ -355,6 +361,10 @@ impl World {
         if !(self.shutdown && stops && ran) || (is_tick && !is_request) {
             return;
         }
+        // Another one has taken over from it, which is there for those that depend on it.
+        if self.fleet.worker(id).is_some_and(|worker| worker.part == Part::Leaves) {
+            return;
+        }
         for (other, worker) in self.fleet.workers() {
             let depends = other.service != id.service && depends(&self.plan, &other.service, &id.service);
             assert!(
@@ -386,7 +396,11 @@ impl World {
                 State::Starting { ready_by, .. } => ready_by.is_some(),
                 State::Draining { .. } | State::Stopping { .. } | State::Backoff { .. } => true,
                 State::Failed { retry_at, .. } => retry_at.is_some(),
-                State::Down | State::Waiting | State::Ready { .. } | State::Completed { .. } => false,
+                State::Down
+                | State::Waiting
+                | State::Ready { .. }
+                | State::Unready { .. }
+                | State::Completed { .. } => false,
             };
             assert_eq!(worker.deadline().is_some(), waits_for_time, "{id}: {:?}", worker.state);
             if worker.state == State::Waiting && !self.shutdown {
@@ -426,7 +440,7 @@ impl World {
 /// Whether nothing makes this worker one of another plan.
 fn would_stay(worker: &Worker) -> bool {
     match worker.state {
-        State::Ready { .. } => matches!(worker.part, Part::Stays | Part::Outdated),
+        State::Ready { .. } | State::Unready { .. } => matches!(worker.part, Part::Stays | Part::Outdated),
         State::Draining { then, .. } | State::Stopping { then, .. } => {
             !matches!(then, AfterStop::Restart | AfterStop::Down)
         }
@@ -446,6 +460,8 @@ fn possible(id: RunId, run: &Run) -> Vec<(RunId, Event)> {
             events.push(Event::Executed(id));
         }
         events.push(Event::Ready(id));
+        events.push(Event::Unready(id));
+        events.push(Event::Unhealthy(id, Complaint::Watchdog));
         events.push(Event::Exited(id, ExitCause::Exited(1)));
         events.push(Event::Exited(id, ExitCause::Exited(0)));
         events.push(Event::Exited(id, ExitCause::Signaled { signal: 9, core_dumped: false }));

@@ -28,7 +28,7 @@ impl Happening for WorkerEntered {
 
     fn level(&self) -> Level {
         match self.state {
-            WorkerState::Backoff | WorkerState::Failed => Level::Warn,
+            WorkerState::Backoff | WorkerState::Failed | WorkerState::Unready => Level::Warn,
             WorkerState::Ready
             | WorkerState::Completed
             | WorkerState::Down
@@ -44,6 +44,33 @@ impl Happening for WorkerEntered {
         event.state = Some(self.state);
         event.exit = self.exit;
         event.text = self.text;
+    }
+}
+
+/// A worker that was ready is not ready or not healthy any more, by what was seen of it.
+#[derive(Debug)]
+pub struct CheckFailed {
+    /// Which.
+    pub worker: WorkerId,
+    /// Its run.
+    pub run: RunId,
+    /// `ready` or `health`.
+    pub check: &'static str,
+    /// What was seen: `GET /healthz: status 503`.
+    pub text: String,
+}
+
+impl Happening for CheckFailed {
+    const KIND: &'static str = "check_failed";
+
+    fn level(&self) -> Level {
+        Level::Warn
+    }
+
+    fn describe(self, event: &mut Event) {
+        about(event, self.worker, Some(self.run));
+        event.data.insert("check".into(), self.check.into());
+        event.text = format!("{} check failed: {}", self.check, self.text);
     }
 }
 

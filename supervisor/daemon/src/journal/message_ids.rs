@@ -19,9 +19,14 @@ enum Kind {
 const WORKER_STATE: &str = "worker_state";
 
 /// Identifier, kind, and what it says, in words of the documentation.
-const MESSAGES: [(&str, Kind, &str); 29] = [
+const MESSAGES: [(&str, Kind, &str); 32] = [
     ("0f79e303d3f44527bf99c0b64b5a0f18", Kind::Entered("starting"), "a worker is started"),
     ("712ea1d7ad8d4e73a3080ccebd09c5f7", Kind::Entered("ready"), "a worker is ready"),
+    (
+        "8beb7289ef4444f69c0bebcc87076af0",
+        Kind::Entered("unready"),
+        "a worker that was ready gets no requests until it is again",
+    ),
     (
         "14e415c7d5cf49c89614323c46d8bfb4",
         Kind::Entered("failed"),
@@ -45,6 +50,7 @@ const MESSAGES: [(&str, Kind, &str); 29] = [
         "a worker was not ready in time, and was stopped",
     ),
     ("2d76e183fce341d1808f464f8fec6d3d", Kind::Ended("recycled"), "a worker stalled, and is replaced"),
+    ("cf7f19382aaa4a4ab58dbdf011a2a9bf", Kind::Ended("unhealthy"), "a worker was unhealthy, and is replaced"),
     (
         "727ee5e9e97f42bf94e03087a78a3de7",
         Kind::Ended("exec_failed"),
@@ -55,6 +61,11 @@ const MESSAGES: [(&str, Kind, &str); 29] = [
         "bf26117f4a7442d9b9a92fe7cae59a2a",
         Kind::Event("oom"),
         "the kernel killed for memory; names the victims and the limit",
+    ),
+    (
+        "08f2b4863b244e95a1e6ac937098a355",
+        Kind::Event("check_failed"),
+        "a worker that was ready fails its check; says what was seen",
     ),
     ("5e070b069b53442484dbbc0ab1727ab1", Kind::Event("pids_limit"), "a worker met its limit of processes"),
     ("1ac999c122624f72ac0c7b88bd933861", Kind::Event("slowed_down"), "a worker is slowed down by its limits"),

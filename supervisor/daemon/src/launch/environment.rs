@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use watt_core::{
     WorkerId,
-    plan::{Plan, ReadyWhen, Service},
+    plan::{Plan, Service},
 };
 
 use super::{Accepts, sandbox::Walls};
@@ -80,8 +80,12 @@ pub(super) fn own(
     if service.management.is_some() {
         env.insert("WATT_CONTROL_SOCKET".to_owned(), path(control));
     }
-    if service.ready.when == ReadyWhen::Notify {
+    if service.notifies() {
         env.insert("NOTIFY_SOCKET".to_owned(), path(&own.notify));
+    }
+    // sd_watchdog_enabled(3). Its `WATCHDOG_PID` may be left out, and cannot be known before there is a process.
+    if let Some(every) = service.watchdog() {
+        env.insert("WATCHDOG_USEC".to_owned(), every.as_micros().to_string());
     }
     env
 }

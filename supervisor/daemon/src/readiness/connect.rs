@@ -1,23 +1,24 @@
 //! Connections to a run, for probes: over its Unix socket, the host's network, or sockets made in the run's own network.
 
 use std::{
-    io,
+    fmt, io,
     net::{IpAddr, SocketAddr, TcpStream as StdTcpStream},
     os::fd::OwnedFd,
+    sync::Arc,
     time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpSocket, TcpStream, UnixStream},
-    sync::mpsc,
+    sync::{Mutex, mpsc},
     time,
 };
 use watt_api::mesh::Endpoint;
-use watt_core::RunId;
+use watt_core::{RunId, plan::Check};
 
 use super::{News, http};
-use crate::runs::Task;
+use crate::{runs::Task, words};
 
 /// Unconnected TCP sockets that were made in a run's network. A connection takes one; when none is left, the loop is asked for
 /// more with [`News::NeedSockets`] and sends them here.
@@ -26,7 +27,7 @@ pub type Sockets = mpsc::Receiver<OwnedFd>;
 /// Makes the connections of one watch.
 pub(super) struct Connector {
     run: RunId,
-    sockets: Option<Sockets>,
+    sockets: Option<Arc<Mutex<Sockets>>>,
     news: mpsc::Sender<News>,
     /// What is left of the last answer is being read.
     rest: Option<Task>,
@@ -34,39 +35,64 @@ pub(super) struct Connector {
 
 /// What is tried on a connection.
 pub(super) enum Probe {
-    /// A GET, which has to be answered with 200–399.
-    Http {
-        /// The whole request.
-        request: Vec<u8>,
-    },
+    /// A GET.
+    Http(http::Question),
     /// Nothing: that it was accepted is enough.
     Tcp,
 }
 
 impl Probe {
-    /// Whether it passes. What follows an answer is read beside the watch, which knows enough.
-    async fn run<C>(&self, mut connection: C) -> io::Result<(bool, Option<Task>)>
+    /// What a plan's check takes. `host` is the service's name.
+    pub(super) fn new(check: &Check, host: &str) -> Probe {
+        match check {
+            Check::Http(check) => Probe::Http(http::Question::new(check, host)),
+            Check::Tcp => Probe::Tcp,
+        }
+    }
+
+    /// Whether it passes, or how it does not. What follows an answer is read beside the watch, which knows enough.
+    async fn run<C>(&self, mut connection: C) -> io::Result<(Result<(), String>, Option<Task>)>
     where
         C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         match self {
-            Probe::Http { request } => {
-                let status = http::status(&mut connection, request).await?;
+            Probe::Http(question) => {
+                let answer = question.ask(&mut connection).await?;
                 let rest = Task(tokio::spawn(http::rest(connection)));
-                Ok(((200..400).contains(&status), Some(rest)))
+                Ok((answer, Some(rest)))
             }
-            Probe::Tcp => Ok((true, None)),
+            Probe::Tcp => Ok((Ok(()), None)),
+        }
+    }
+}
+
+impl fmt::Display for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Probe::Http(question) => write!(f, "GET {}", question.path()),
+            Probe::Tcp => write!(f, "connection"),
         }
     }
 }
 
 impl Connector {
     pub(super) fn new(run: RunId, sockets: Option<Sockets>, news: mpsc::Sender<News>) -> Connector {
+        let sockets = sockets.map(|sockets| Arc::new(Mutex::new(sockets)));
         Connector { run, sockets, news, rest: None }
     }
 
-    /// Whether a probe passes in time.
-    pub(super) async fn passes(&mut self, probe: &Probe, endpoint: &Endpoint, timeout: Duration) -> bool {
+    /// One for another check of the same run.
+    pub(super) fn another(&self) -> Connector {
+        Connector { run: self.run, sockets: self.sockets.clone(), news: self.news.clone(), rest: None }
+    }
+
+    /// Whether a probe passes in time, or how it does not: `GET /healthz: status 503`.
+    pub(super) async fn attempt(
+        &mut self,
+        probe: &Probe,
+        endpoint: &Endpoint,
+        timeout: Duration,
+    ) -> Result<(), String> {
         let attempt = async {
             match endpoint {
                 Endpoint::Unix { path } => probe.run(UnixStream::connect(path).await?).await,
@@ -74,22 +100,28 @@ impl Connector {
                 Endpoint::PrivateTcp { address } => probe.run(self.connect_inside(*address).await?).await,
             }
         };
-        let Ok(Ok((passes, rest))) = time::timeout(timeout, attempt).await else { return false };
-        // The one before has had its time.
-        self.rest = rest;
-        passes
+        let answer = match time::timeout(timeout, attempt).await {
+            Ok(Ok((answer, rest))) => {
+                // The one before has had its time.
+                self.rest = rest;
+                answer
+            }
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("no answer within {}", words::duration(timeout))),
+        };
+        answer.map_err(|why| format!("{probe}: {why}"))
     }
 
     /// Waits until the last answer has been read.
-    pub(super) async fn finish(self) {
-        if let Some(mut rest) = self.rest {
+    pub(super) async fn finish(&mut self) {
+        if let Some(mut rest) = self.rest.take() {
             // It ends in any case; a panic there is no news.
             let _ = (&mut rest.0).await;
         }
     }
 
     /// Connects within the run's network: a socket keeps the network it was made in.
-    async fn connect_inside(&mut self, address: SocketAddr) -> io::Result<TcpStream> {
+    async fn connect_inside(&self, address: SocketAddr) -> io::Result<TcpStream> {
         let socket = StdTcpStream::from(self.socket().await?);
         socket.set_nonblocking(true)?;
         let address = match (address.ip(), socket.local_addr()?) {
@@ -99,9 +131,9 @@ impl Connector {
         TcpSocket::from_std_stream(socket).connect(address).await
     }
 
-    async fn socket(&mut self) -> io::Result<OwnedFd> {
+    async fn socket(&self) -> io::Result<OwnedFd> {
         let none = || io::Error::other("there are no sockets of this network");
-        let sockets = self.sockets.as_mut().ok_or_else(none)?;
+        let mut sockets = self.sockets.as_ref().ok_or_else(none)?.lock().await;
         if let Ok(socket) = sockets.try_recv() {
             return Ok(socket);
         }

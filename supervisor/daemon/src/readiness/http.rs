@@ -1,57 +1,134 @@
-//! The least of HTTP/1.1 that a probe needs: a request, and the status of its answer. What a service answers is not
-//! looked at any further, and not trusted this far: see the bounds.
+//! The least of HTTP/1.1 that a probe needs: a request, the status of its answer, and the beginning of its body where that is asked for.
+//! What a service answers is not trusted: see the bounds.
 
 use std::{io, time::Duration};
 
+use regex::bytes::Regex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use watt_core::plan::HttpCheck;
 
-/// How much of an answer is read, interim responses included.
-const ANSWER_SIZE_MAX: usize = 8 << 10;
+/// How much of an answer's heads is read, interim responses included.
+const HEAD_SIZE_MAX: usize = 8 << 10;
 
-/// How much of what follows the status is read, and for how long.
+/// How much of a body is looked at.
+const BODY_SIZE_MAX: usize = 64 << 10;
+
+/// How much of what follows is read, and for how long.
 const REST_SIZE_MAX: u64 = 1 << 20;
 const REST_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// The bytes of a status line up to and including the status: `HTTP/1.1 200`.
 const STATUS_LEN: usize = 12;
 
-/// A GET. Bytes that would end the request line are percent-encoded.
-pub(super) fn request(host: &str, path: &str) -> Vec<u8> {
-    use std::fmt::Write as _;
-    let mut target = String::new();
-    for byte in path.bytes() {
-        match byte {
-            b'!'..=b'~' => target.push(char::from(byte)),
-            // Writing into a String cannot fail.
-            _ => drop(write!(target, "%{byte:02X}")),
-        }
-    }
-    format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: watt\r\nAccept: */*\r\nConnection: close\r\n\r\n")
-        .into_bytes()
+/// A GET and what has to come back.
+pub(super) struct Question {
+    request: Vec<u8>,
+    path: String,
+    status: (u16, u16),
+    body: Option<Regex>,
 }
 
-/// Asks and reads the status of the final response.
-///
-/// # Errors
-/// Those of the connection; InvalidData for anything that is not HTTP/1, UnexpectedEof for an answer that ends early.
-pub(super) async fn status<C>(connection: &mut C, request: &[u8]) -> io::Result<u16>
-where
-    C: AsyncRead + AsyncWrite + Unpin,
-{
-    connection.write_all(request).await?;
-    let mut answer = Vec::new();
-    loop {
-        if let Some(status) = final_status(&answer)? {
-            return Ok(status);
+impl Question {
+    /// What a plan's check asks. `host` is the service's name, unless the check has another one.
+    pub(super) fn new(check: &HttpCheck, host: &str) -> Question {
+        // Patterns of a plan were compiled before. One that cannot be would match nothing.
+        let body = check.body.as_ref().map(|pattern| Regex::new(pattern).unwrap_or_else(|_| never()));
+        Question { request: request(host, check), path: check.path.clone(), status: check.status, body }
+    }
+
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Asks, and says what is wrong with the answer.
+    ///
+    /// # Errors
+    /// Those of the connection; InvalidData for anything that is not HTTP/1, UnexpectedEof for an answer that ends early.
+    pub(super) async fn ask<C>(&self, connection: &mut C) -> io::Result<Result<(), String>>
+    where
+        C: AsyncRead + AsyncWrite + Unpin,
+    {
+        connection.write_all(&self.request).await?;
+        let mut answer = Vec::new();
+        let status = loop {
+            if let Some(status) = final_status(&answer)? {
+                break status;
+            }
+            if answer.len() >= HEAD_SIZE_MAX {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "too many interim responses"));
+            }
+            let mut part = (&mut *connection).take((HEAD_SIZE_MAX - answer.len()) as u64);
+            if part.read_buf(&mut answer).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        };
+        let (low, high) = self.status;
+        if !(low..=high).contains(&status) {
+            return Ok(Err(format!("status {status}")));
         }
-        if answer.len() >= ANSWER_SIZE_MAX {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "too many interim responses"));
+        let Some(pattern) = &self.body else { return Ok(Ok(())) };
+        // As far as it comes: how long it is depends on its framing, and the connection is closed after it.
+        while answer.len() < HEAD_SIZE_MAX + BODY_SIZE_MAX && !pattern.is_match(&body(&answer)) {
+            let mut part = (&mut *connection).take((HEAD_SIZE_MAX + BODY_SIZE_MAX - answer.len()) as u64);
+            if part.read_buf(&mut answer).await? == 0 {
+                break;
+            }
         }
-        let mut part = connection.take((ANSWER_SIZE_MAX - answer.len()) as u64);
-        if part.read_buf(&mut answer).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        let matches = pattern.is_match(&body(&answer));
+        Ok(if matches { Ok(()) } else { Err("its body does not match".to_owned()) })
+    }
+}
+
+/// A pattern that matches nothing.
+fn never() -> Regex {
+    Regex::new("[^\\s\\S]").expect("a valid pattern")
+}
+
+/// A GET. Bytes that would end the request line are percent-encoded.
+fn request(host: &str, check: &HttpCheck) -> Vec<u8> {
+    use std::fmt::Write as _;
+    let mut text = String::from("GET ");
+    for byte in check.path.bytes() {
+        match byte {
+            b'!'..=b'~' => text.push(char::from(byte)),
+            // Writing into a String cannot fail.
+            _ => drop(write!(text, "%{byte:02X}")),
         }
     }
+    text += " HTTP/1.1\r\n";
+    let own = [("Host", host), ("User-Agent", "watt"), ("Accept", "*/*")];
+    let is_other = |name: &&str| check.headers.keys().any(|other| other.eq_ignore_ascii_case(name));
+    let own = own.into_iter().filter(|(name, _)| !is_other(name));
+    let theirs = check.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    for (name, value) in own.chain(theirs).chain([("Connection", "close")]) {
+        text += &format!("{name}: {value}\r\n");
+    }
+    text += "\r\n";
+    text.into_bytes()
+}
+
+/// The body of the last head of an answer, as far as it has come, without the sizes of chunks.
+fn body(answer: &[u8]) -> Vec<u8> {
+    let Some((head, body)) = last_head(answer) else { return Vec::new() };
+    let head = String::from_utf8_lossy(head).to_ascii_lowercase();
+    let is_chunked = head
+        .lines()
+        .any(|line| line.starts_with("transfer-encoding:") && line.trim_end().ends_with("chunked"));
+    if is_chunked { unchunked(body) } else { body.to_owned() }
+}
+
+/// Chunks put together (RFC 9112 §7.1), as far as they can be read.
+fn unchunked(mut rest: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::new();
+    while let Some(end) = rest.windows(2).position(|bytes| bytes == b"\r\n") {
+        let size = String::from_utf8_lossy(&rest[..end]).into_owned();
+        let size = size.split(';').next().unwrap_or_default().trim();
+        let Ok(size) = usize::from_str_radix(size, 16) else { break };
+        let chunk = &rest[end + 2..];
+        whole.extend_from_slice(&chunk[..size.min(chunk.len())]);
+        rest = chunk.get(size.saturating_add(2)..).unwrap_or_default();
+    }
+    whole
 }
 
 /// Reads what follows the status, for nothing: a connection that is closed with bytes in it is reset, and many programs
@@ -70,9 +147,26 @@ fn final_status(mut answer: &[u8]) -> io::Result<Option<u16>> {
         if !(100..200).contains(&status) {
             return Ok(Some(status));
         }
-        let Some(end) = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { return Ok(None) };
-        answer = &answer[end + 4..];
+        let Some((_, rest)) = split_head(answer) else { return Ok(None) };
+        answer = rest;
     }
+}
+
+/// The head of the response that is not an interim one, and what follows it.
+fn last_head(mut answer: &[u8]) -> Option<(&[u8], &[u8])> {
+    loop {
+        let (head, rest) = split_head(answer)?;
+        if !matches!(parse_status(head.get(..STATUS_LEN)?)?, 100..200) {
+            return Some((head, rest));
+        }
+        answer = rest;
+    }
+}
+
+/// A head and what follows it.
+fn split_head(answer: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
+    Some((&answer[..end], &answer[end + 4..]))
 }
 
 /// RFC 9112 §4: `HTTP/1.` digit, space, three digits.
@@ -122,12 +216,69 @@ mod tests {
 
     #[test]
     fn a_path_cannot_end_the_request_line() {
-        let request = request("api.plt.local", "/a b\r\nX: y?q=é");
+        let request = request("api.plt.local", &HttpCheck::of("/a b\r\nX: y?q=é"));
         let text = String::from_utf8(request).unwrap();
         assert!(
             text.starts_with("GET /a%20b%0D%0AX:%20y?q=%C3%A9 HTTP/1.1\r\nHost: api.plt.local\r\n"),
             "{text}"
         );
+    }
+
+    fn question(change: impl Fn(&mut HttpCheck)) -> Question {
+        let mut check = HttpCheck::of("/healthz");
+        change(&mut check);
+        Question::new(&check, "api.plt.local")
+    }
+
+    async fn asked(question: Question, answer: &'static [u8]) -> Result<(), String> {
+        let (mut near, mut far) = tokio::io::duplex(1 << 20);
+        far.write_all(answer).await.unwrap();
+        far.shutdown().await.unwrap();
+        question.ask(&mut near).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_answer_has_to_have_the_status_and_the_body() {
+        const CHUNKS: &[u8] =
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{\"o\r\n4;x=y\r\nk\":1\r\n0\r\n\r\n";
+        let of = |low, high, body: Option<&str>| {
+            let body = body.map(str::to_owned);
+            question(move |check| (check.status, check.body) = ((low, high), body.clone()))
+        };
+        let plain = b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 204 No Content\r\nX-State: ok\r\n\r\nbusy";
+        assert_eq!(asked(of(200, 204, None), plain).await, Ok(()));
+        assert_eq!(asked(of(200, 203, None), plain).await, Err("status 204".into()));
+        assert_eq!(asked(of(200, 299, Some("^busy$")), plain).await, Ok(()));
+        // A head is no body.
+        assert_eq!(asked(of(200, 299, Some("ok")), plain).await, Err("its body does not match".into()));
+        assert_eq!(asked(of(200, 299, Some("\"ok\":1$")), CHUNKS).await, Ok(()));
+        assert_eq!(asked(of(200, 299, Some("4;")), CHUNKS).await, Err("its body does not match".into()));
+    }
+
+    #[test]
+    fn a_check_has_headers_of_its_own() {
+        let mut check = HttpCheck::of("/");
+        check.headers = [("host".to_owned(), "shop".to_owned()), ("X-Key".into(), "1".into())].into();
+        let text = String::from_utf8(request("api.plt.local", &check)).unwrap();
+        let expected = "GET / HTTP/1.1\r\nUser-Agent: watt\r\nAccept: */*\r\nX-Key: 1\r\nhost: shop\r\nConnection: close\r\n\r\n";
+        assert_eq!(text, expected);
+    }
+
+    #[tokio::test]
+    async fn an_endless_body_is_looked_at_up_to_its_bound() {
+        let (mut near, mut far) = tokio::io::duplex(1024);
+        let flood = tokio::spawn(async move {
+            let mut sent = 0;
+            far.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            while far.write_all(&[b'x'; 1024]).await.is_ok() {
+                sent += 1024;
+            }
+            sent
+        });
+        let answer = question(|check| check.body = Some("y".into())).ask(&mut near).await.unwrap();
+        assert_eq!(answer, Err("its body does not match".into()));
+        drop(near);
+        assert!(flood.await.unwrap() < 2 * BODY_SIZE_MAX);
     }
 
     #[tokio::test]
@@ -137,10 +288,10 @@ mod tests {
             far.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
             far.write_all(&[b'x'; 4096]).await
         });
-        let status = status(&mut near, b"GET").await;
+        let answer = question(|_| ()).ask(&mut near).await;
         rest(near).await;
         program.await.unwrap().unwrap();
-        assert_eq!(status.unwrap(), 200);
+        assert_eq!(answer.unwrap(), Ok(()));
     }
 
     #[tokio::test]
@@ -153,8 +304,9 @@ mod tests {
             }
             sent
         });
-        assert_eq!(status(&mut near, b"GET").await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+        let error = question(|_| ()).ask(&mut near).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         drop(near);
-        assert!(flood.await.unwrap() < 2 * ANSWER_SIZE_MAX);
+        assert!(flood.await.unwrap() < 2 * HEAD_SIZE_MAX);
     }
 }

@@ -1,25 +1,44 @@
-//! Readiness by sd_notify(3): datagrams of `NAME=value` lines on a Unix socket.
+//! What a run says by sd_notify(3): datagrams of `NAME=value` lines on a Unix socket.
 //!
 //! Who sent one is known from SCM_CREDENTIALS (unix(7)) as far as the sender still lives: a program like systemd-notify(1) ends before
 //! anybody can look at it. Such messages are believed, because the socket is in a folder of the worker's own.
 
 use std::{
-    fs, io,
+    fs, io, mem,
     os::{
         fd::{AsFd, OwnedFd},
         unix::net::UnixDatagram as StdUnixDatagram,
     },
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use nix::sys::socket::{setsockopt, sockopt::PassCred};
-use tokio::{io::Interest, net::UnixDatagram, task, time};
+use tokio::{
+    io::Interest,
+    net::UnixDatagram,
+    sync::{Notify, mpsc, watch},
+    task, time,
+};
+use watt_core::{RunId, worker::Complaint};
 use watt_os::{fdpass, process_info::Stat};
+
+use super::News;
 
 /// The longest message: as of systemd, which drops longer ones (NOTIFY_BUFFER_MAX).
 const MESSAGE_SIZE_MAX: usize = 4096;
 
 /// The most generations between a sender and the run's main process.
 const LINEAGE_MAX: usize = 64;
+
+/// How much of a `STATUS=` is kept, in characters.
+const STATUS_LEN_MAX: usize = 200;
+
+/// How long a run is not heard after something that the loop has to hear.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long after a silence it is looked whether it was one.
+const SECOND_LOOK: Duration = Duration::from_millis(100);
 
 /// Messages handled before others have their turn: a program that does nothing but send must not keep the daemon busy.
 const MESSAGES_IN_A_ROW: usize = 32;
@@ -46,6 +65,110 @@ pub fn prepare(socket: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
+/// What a run has said of itself last.
+#[derive(Debug, Default)]
+pub struct Status(Mutex<Option<String>>);
+
+impl Status {
+    /// The text, without what a terminal would obey.
+    pub(super) fn get(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, text: &[u8]) {
+        let text: String = String::from_utf8_lossy(text).chars().take(STATUS_LEN_MAX).collect();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (!text.is_empty()).then_some(text);
+    }
+}
+
+/// What one run says by sd_notify(3), heard for as long as it lives.
+pub(super) struct Voice {
+    run: RunId,
+    status: Arc<Status>,
+    news: mpsc::Sender<News>,
+    ready: Notify,
+    /// Changed by each `WATCHDOG=1`. It has the time that the run itself has set between two of them.
+    beats: watch::Sender<Option<Duration>>,
+}
+
+impl Voice {
+    pub(super) fn new(run: RunId, status: Arc<Status>, news: mpsc::Sender<News>) -> Voice {
+        Voice { run, status, news, ready: Notify::new(), beats: watch::Sender::new(None) }
+    }
+
+    /// Waits for `READY=1`.
+    pub(super) async fn ready(&self) {
+        self.ready.notified().await;
+    }
+
+    /// Waits until no `WATCHDOG=1` has come for so long, or for what the run has asked for instead. Returns how long that was.
+    pub(super) async fn until_silent(&self, every: Duration) -> Duration {
+        let mut beats = self.beats.subscribe();
+        loop {
+            let every = beats.borrow_and_update().unwrap_or(every);
+            if time::timeout(every, beats.changed()).await.is_ok() {
+                continue;
+            }
+            // Where this process stood still itself, what has come meanwhile was not read yet.
+            time::sleep(SECOND_LOOK).await;
+            if !beats.has_changed().unwrap_or(false) {
+                return every;
+            }
+        }
+    }
+
+    /// Reads whatever the run says: a sender waits for room in the socket.
+    pub(super) async fn listen(&self, socket: NotifySocket) {
+        let mut heard = Heard::default();
+        for count in 1usize.. {
+            let Some(message) = socket.receive(count).await else { continue };
+            if message.sender.is_some_and(|sender| !socket.belongs(sender)) {
+                continue;
+            }
+            for line in message.text.split(|byte| *byte == b'\n') {
+                if let Some(news) = self.hear(line, &mut heard) {
+                    // Fails when the loop has ended, and with it everything else.
+                    let _ = self.news.send(news).await;
+                    // One that says this all the time gets only itself to wait.
+                    time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// What the loop is to hear of a line.
+    fn hear(&self, line: &[u8], heard: &mut Heard) -> Option<News> {
+        let run = self.run;
+        let equals = line.iter().position(|byte| *byte == b'=')?;
+        match (&line[..equals], &line[equals + 1..]) {
+            (b"READY", b"1") => self.ready.notify_one(),
+            (b"STATUS", text) => self.status.set(text),
+            (b"WATCHDOG", b"1") => self.beats.send_modify(|_| {}),
+            (b"WATCHDOG", b"trigger") if !mem::replace(&mut heard.trigger, true) => {
+                let why = "it said WATCHDOG=trigger".to_owned();
+                return Some(News::Unhealthy { run, complaint: Complaint::Itself, why });
+            }
+            (b"WATCHDOG_USEC", time) => {
+                let time = microseconds(time).filter(|time| !time.is_zero())?;
+                self.beats.send_replace(Some(time));
+            }
+            (b"EXTEND_TIMEOUT_USEC", time) => return Some(News::Extend { run, time: microseconds(time)? }),
+            (b"STOPPING", b"1") if !mem::replace(&mut heard.stopping, true) => {
+                return Some(News::Unready { run, why: "it said STOPPING=1".to_owned() });
+            }
+            _ => {}
+        }
+        None
+    }
+}
+
+/// What a run has said that counts once.
+#[derive(Debug, Default)]
+struct Heard {
+    trigger: bool,
+    stopping: bool,
+}
+
 impl NotifySocket {
     /// The socket that the run with this main process was told.
     ///
@@ -57,25 +180,6 @@ impl NotifySocket {
         Ok(NotifySocket { socket: UnixDatagram::from_std(socket)?, main })
     }
 
-    /// Waits for `READY=1` from a process of the run.
-    pub(super) async fn ready(&self) {
-        for count in 1usize.. {
-            if let Some(message) = self.receive(count).await
-                && says_ready(&message.text)
-                && message.sender.is_none_or(|sender| self.belongs(sender))
-            {
-                return;
-            }
-        }
-    }
-
-    /// Reads whatever else the run says: a sender waits for room in the socket.
-    pub(super) async fn discard_for_ever(&self) {
-        for count in 1usize.. {
-            self.receive(count).await;
-        }
-    }
-
     async fn receive(&self, count: usize) -> Option<Received> {
         if count.is_multiple_of(MESSAGES_IN_A_ROW) {
             task::yield_now().await;
@@ -85,7 +189,7 @@ impl NotifySocket {
             Err(error) => {
                 // Nothing a sender does ends up here; a broken socket must not become a loop without a rest.
                 tracing::debug!(%error, "cannot read a notify socket");
-                time::sleep(time::Duration::from_secs(1)).await;
+                time::sleep(Duration::from_secs(1)).await;
                 None
             }
         }
@@ -128,8 +232,9 @@ fn receive(socket: &UnixDatagram) -> io::Result<Received> {
     }
 }
 
-fn says_ready(text: &[u8]) -> bool {
-    text.split(|byte| *byte == b'\n').any(|line| line == b"READY=1")
+/// A time as sd_notify(3) has it.
+fn microseconds(value: &[u8]) -> Option<Duration> {
+    std::str::from_utf8(value).ok()?.parse().ok().map(Duration::from_micros)
 }
 
 /// The v2 cgroup of a process, as its own namespace names it.

@@ -17,6 +17,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket, UnixListener},
 };
+use watt_core::plan::HttpCheck;
 use watt_os::sock_diag::SockDiag;
 
 use super::*;
@@ -40,11 +41,23 @@ struct Watched {
 
 impl Watched {
     fn new(sign: Sign, accepts: Accepts) -> Watched {
+        Watched::with(sign, accepts, |_| {})
+    }
+
+    fn with(sign: Sign, accepts: Accepts, change: impl FnOnce(&mut Watch)) -> Watched {
         let (sender, news) = mpsc::channel(1);
         let (sockets, receiver) = mpsc::channel(1);
-        let listening = Some(listening(accepts));
-        let watch =
-            Watch { run: RUN, host: "api.plt.local".into(), sign, listening, sockets: Some(receiver) };
+        let mut watch = Watch {
+            run: RUN,
+            host: "api.plt.local".into(),
+            startup: None,
+            sign,
+            after: After::default(),
+            listening: Some(listening(accepts)),
+            sockets: Some(receiver),
+            notify: None,
+        };
+        change(&mut watch);
         Watched { news, sockets, watching: watch.start(sender) }
     }
 
@@ -66,6 +79,10 @@ impl Watched {
             other => panic!("{other:?}"),
         }
     }
+}
+
+fn get(path: &str) -> Check {
+    Check::Http(HttpCheck::of(path))
 }
 
 fn std_socket() -> OwnedFd {
@@ -151,7 +168,7 @@ async fn a_get_has_to_be_answered_well() {
             "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 302 Found\r\n\r\n",
         ],
     );
-    let sign = Sign::Http { path: "/healthz?full=1".into() };
+    let sign = Sign::Check(get("/healthz?full=1"));
     let mut watched = Watched::new(sign, Accepts::Port(address.port()));
     assert_eq!(watched.ready().await, Some(Endpoint::PrivateTcp { address }));
     assert_eq!(answered.load(Ordering::Relaxed), 5, "a bad answer was taken for a good one");
@@ -160,7 +177,7 @@ async fn a_get_has_to_be_answered_well() {
 #[tokio::test]
 async fn an_answer_that_does_not_come_is_given_up_and_asked_for_again() {
     let (listener, address) = listener().await;
-    let sign = Sign::Http { path: "/healthz?full=1".into() };
+    let sign = Sign::Check(get("/healthz?full=1"));
     let mut watched = Watched::new(sign, Accepts::Port(address.port()));
     watched.sockets.send(std_socket()).await.unwrap();
     // Accepted, and then nothing.
@@ -191,7 +208,7 @@ async fn an_answer_is_read_no_longer_than_until_the_next_one() {
         }
         open_max
     });
-    let sign = Sign::Http { path: "/".into() };
+    let sign = Sign::Check(get("/"));
     let mut watched = Watched::new(sign, Accepts::Port(address.port()));
     let open = crate::beside::now(move || program.join().unwrap());
     tokio::select! {
@@ -205,20 +222,20 @@ async fn probes_reach_unix_sockets() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("worker.sock");
     let listener = UnixListener::bind(&path).unwrap();
-    let sign = Sign::Http { path: "/".into() };
+    let sign = Sign::Check(get("/"));
     let mut watched = Watched::new(sign, Accepts::Inherited(path.clone()));
     let (mut connection, _) = listener.accept().await.unwrap();
     connection.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
     assert_eq!(watched.ready().await, Some(Endpoint::Unix { path: path.clone() }));
 
-    let mut watched = Watched::new(Sign::Tcp, Accepts::Unix(path.clone()));
+    let mut watched = Watched::new(Sign::Check(Check::Tcp), Accepts::Unix(path.clone()));
     assert_eq!(watched.ready().await, Some(Endpoint::Unix { path }));
 }
 
 #[tokio::test]
 async fn a_connection_is_enough_for_tcp() {
     let (_listener, address) = listener().await;
-    let mut watched = Watched::new(Sign::Tcp, Accepts::Port(address.port()));
+    let mut watched = Watched::new(Sign::Check(Check::Tcp), Accepts::Port(address.port()));
     assert_eq!(watched.ready().await, Some(Endpoint::PrivateTcp { address }));
 }
 
@@ -247,6 +264,86 @@ async fn a_watch_ends_when_it_is_dropped() {
 
 /// Set for the process that sends on behalf of a test.
 const HELPER: &str = "WATT_TEST_NOTIFY";
+
+/// What is repeated without a pause, and may fail twice in a row.
+const RHYTHM: Rhythm =
+    Rhythm { interval: Duration::from_millis(1), timeout: Duration::from_secs(30), failures: 3 };
+
+#[tokio::test]
+async fn what_comes_before_readiness_passes_first() {
+    let (listener, address) = listener().await;
+    let answered = serve(listener, &["HTTP/1.1 503 Not Yet\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n"]);
+    let startup = Some(get("/healthz?full=1"));
+    let mut watched =
+        Watched::with(Sign::Listening, Accepts::Port(address.port()), |watch| watch.startup = startup);
+    assert_eq!(watched.news().await, Some(News::Started { run: RUN }));
+    assert_eq!(answered.load(Ordering::Relaxed), 2);
+    assert_eq!(watched.ready().await, Some(Endpoint::PrivateTcp { address }));
+}
+
+#[tokio::test]
+async fn a_ready_run_that_fails_often_enough_is_told_and_so_is_one_that_is_back() {
+    const OK: &str = "HTTP/1.1 200 OK\r\n\r\n";
+    const BUSY: &str = "HTTP/1.1 503 Busy\r\n\r\n";
+    let (listener, address) = listener().await;
+    let answered = serve(listener, &[OK, BUSY, BUSY, OK, BUSY, "", BUSY, BUSY, OK]);
+    let check = get("/healthz?full=1");
+    let after = After { ready: Some((check.clone(), RHYTHM)), health: None };
+    let mut watched =
+        Watched::with(Sign::Check(check), Accepts::Port(address.port()), |watch| watch.after = after);
+    assert_eq!(watched.ready().await, Some(Endpoint::PrivateTcp { address }));
+    let why = "GET /healthz?full=1: status 503".to_owned();
+    assert_eq!(watched.news().await, Some(News::Unready { run: RUN, why }));
+    assert_eq!(answered.load(Ordering::Relaxed), 7, "two in a row are not three");
+    assert_eq!(watched.news().await, Some(News::Ready { run: RUN, endpoint: None }));
+}
+
+#[tokio::test]
+async fn an_unhealthy_run_is_told_once() {
+    let (listener, address) = listener().await;
+    let health = Some(Health::Check(Check::Tcp, RHYTHM));
+    let sign = Sign::Seen(Some(Endpoint::Tcp { address }));
+    let mut watched = Watched::with(sign, Accepts::Nowhere, |watch| watch.after.health = health);
+    let (_connection, _) = listener.accept().await.unwrap();
+    drop(listener);
+    let complaint = Complaint::Check { failures: 3 };
+    match watched.news().await {
+        Some(News::Unhealthy { run: RUN, complaint: found, why }) => {
+            assert_eq!(found, complaint);
+            assert!(why.starts_with("connection: Connection refused"), "{why}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(watched.news().await, None, "there is nothing left to watch");
+}
+
+/// Ready and health are looked at apart: one that hangs keeps the other from nothing.
+#[tokio::test]
+async fn a_check_that_hangs_holds_up_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("worker.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let after = After {
+        ready: Some((get("/hangs"), RHYTHM)),
+        health: Some(Health::Check(get("/fails"), Rhythm { failures: 1, ..RHYTHM })),
+    };
+    let sign = Sign::Seen(Some(Endpoint::Unix { path }));
+    let mut watched = Watched::with(sign, Accepts::Nowhere, |watch| watch.after = after);
+    let mut hanging = Vec::new();
+    loop {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        let mut request = vec![0; 4096];
+        let length = connection.read(&mut request).await.unwrap();
+        if request[..length].starts_with(b"GET /fails ") {
+            connection.write_all(b"HTTP/1.1 500 No\r\n\r\n").await.unwrap();
+            break;
+        }
+        hanging.push(connection);
+    }
+    let why = "GET /fails: status 500".to_owned();
+    let complaint = Complaint::Check { failures: 1 };
+    assert_eq!(watched.news().await, Some(News::Unhealthy { run: RUN, complaint, why }));
+}
 
 /// Not a test of its own: what [`Program::start`] starts. Sends each line of its input as a message and answers with a line.
 #[test]
@@ -318,8 +415,12 @@ impl NotifyBench {
     }
 
     fn watch(&self, main: &Program) -> Watched {
-        let socket = NotifySocket::new(self.socket.try_clone().unwrap(), main.child.id()).unwrap();
-        Watched::new(Sign::Notify(socket), Accepts::Nowhere)
+        self.watch_for(Sign::Notify, main.child.id(), After::default())
+    }
+
+    fn watch_for(&self, sign: Sign, main: u32, after: After) -> Watched {
+        let socket = NotifySocket::new(self.socket.try_clone().unwrap(), main).unwrap();
+        Watched::with(sign, Accepts::Nowhere, |watch| (watch.notify, watch.after) = (Some(socket), after))
     }
 }
 
@@ -332,6 +433,60 @@ async fn a_program_says_itself_that_it_is_ready() {
     program.send("NOTREADY=1\\nREADY=10");
     program.send("MAINPID=1\\nREADY=1\\nSTATUS=here");
     assert_eq!(watched.ready().await, None);
+}
+
+#[tokio::test]
+async fn what_a_program_says_of_itself_is_heard() {
+    let bench = NotifyBench::new();
+    let mut program = bench.program();
+    let mut watched = bench.watch(&program);
+    program.send("EXTEND_TIMEOUT_USEC=2500000\\nEXTEND_TIMEOUT_USEC=soon");
+    let time = Duration::from_millis(2500);
+    assert_eq!(watched.news().await, Some(News::Extend { run: RUN, time }));
+    program.send("STATUS=warm\\nREADY=1");
+    assert_eq!(watched.ready().await, None);
+    assert_eq!(watched.watching.status().as_deref(), Some("warm"));
+    program.send("STOPPING=1");
+    program.send("STOPPING=1\\nSTATUS=\\nWATCHDOG=trigger");
+    let why = "it said STOPPING=1".to_owned();
+    assert_eq!(watched.news().await, Some(News::Unready { run: RUN, why }));
+    let why = "it said WATCHDOG=trigger".to_owned();
+    let told = News::Unhealthy { run: RUN, complaint: Complaint::Itself, why };
+    assert_eq!(watched.news().await, Some(told));
+    assert_eq!(watched.watching.status(), None);
+}
+
+#[tokio::test]
+async fn a_run_that_stops_to_say_that_it_lives_is_unhealthy() {
+    let bench = NotifyBench::new();
+    let mut program = bench.program();
+    let after = After { ready: None, health: Some(Health::Watchdog(Duration::from_secs(3600))) };
+    let mut watched = bench.watch_for(Sign::Notify, program.child.id(), after);
+    program.send("READY=1");
+    assert_eq!(watched.ready().await, None);
+    program.send("WATCHDOG=1\\nWATCHDOG_USEC=1000");
+    let why = "no WATCHDOG=1 for 1ms".to_owned();
+    let told = News::Unhealthy { run: RUN, complaint: Complaint::Watchdog, why };
+    assert_eq!(watched.news().await, Some(told));
+}
+
+/// After a stop of the daemon itself, for example, everything is overdue.
+#[tokio::test]
+async fn what_was_said_while_nobody_listened_counts() {
+    let bench = NotifyBench::new();
+    let mut program = bench.program();
+    let every = Duration::from_millis(500);
+    let after = After { ready: None, health: Some(Health::Watchdog(every)) };
+    let mut watched = bench.watch_for(Sign::Notify, program.child.id(), after);
+    program.send("READY=1");
+    assert_eq!(watched.ready().await, None);
+    task_turns().await;
+    program.send("WATCHDOG=1");
+    // Nothing of this test's runtime turns meanwhile.
+    std::thread::park_timeout(every * 2);
+    assert!(watched.news.try_recv().is_err());
+    task_turns().await;
+    assert!(watched.news.try_recv().is_err(), "it had said that it lives");
 }
 
 #[tokio::test]
@@ -353,11 +508,10 @@ async fn what_it_says_later_never_blocks_it() {
 async fn what_it_says_to_a_later_daemon_never_blocks_it_either() {
     let bench = NotifyBench::new();
     let mut program = bench.program();
-    let socket = NotifySocket::new(bench.socket.try_clone().unwrap(), program.child.id()).unwrap();
-    let sign = Sign::Seen { found: true, notify: Some(socket) };
-    let mut watched = Watched::new(sign, Accepts::Nowhere);
+    let sign = Sign::Seen(Some(Endpoint::Unix { path: "/x".into() }));
+    let mut watched = bench.watch_for(sign, program.child.id(), After::default());
     for count in 0..2000 {
-        program.send(&format!("WATCHDOG={count}"));
+        program.send(&format!("STATUS={count}"));
     }
     let finish = crate::beside::now(move || program.finish());
     assert_eq!(time::timeout(PATIENCE, finish).await.expect("it is blocked").unwrap(), 2000);
@@ -368,7 +522,7 @@ async fn what_it_says_to_a_later_daemon_never_blocks_it_either() {
 async fn a_run_that_was_ready_is_still_found() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let sign = Sign::Seen { found: false, notify: None };
+    let sign = Sign::Seen(None);
     let mut watched = Watched::new(sign, Accepts::Port(address.port()));
     let endpoint = Endpoint::PrivateTcp { address };
     assert_eq!(watched.news().await, Some(News::Endpoint { run: RUN, endpoint }));
@@ -447,8 +601,7 @@ async fn a_message_that_comes_with_descriptors_is_read_like_any_other() {
     let bench = NotifyBench::new();
     let sender = UnixDatagram::unbound().unwrap();
     sender.connect(bench.folder.path().join("notify.sock")).unwrap();
-    let socket = NotifySocket::new(bench.socket.try_clone().unwrap(), std::process::id()).unwrap();
-    let mut watched = Watched::new(Sign::Notify(socket), Accepts::Nowhere);
+    let mut watched = bench.watch_for(Sign::Notify, std::process::id(), After::default());
     let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
     let descriptors = [one.as_fd(); watt_os::fdpass::DESCRIPTORS_MAX];
     watt_os::fdpass::send(sender.as_fd(), b"FDSTORE=1\nREADY=1", &descriptors).unwrap();

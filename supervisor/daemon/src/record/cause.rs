@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use watt_core::{
     plan::Resource,
-    worker::{ExecFailure, ExitCause, Stall},
+    worker::{Complaint, ExecFailure, ExitCause, Stall},
 };
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,6 +15,7 @@ pub(super) enum CauseNote {
     Stopped,
     StartTimeout,
     Recycled(StallNote),
+    Unhealthy(ComplaintNote),
     ExecFailed { step: String, object: String, errno: i32 },
     Unknown,
 }
@@ -31,6 +32,34 @@ enum ResourceNote {
     Memory,
     Cpu,
     Io,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ComplaintNote {
+    Check { failures: u32 },
+    Watchdog,
+    Itself,
+}
+
+impl From<Complaint> for ComplaintNote {
+    fn from(complaint: Complaint) -> Self {
+        match complaint {
+            Complaint::Check { failures } => ComplaintNote::Check { failures },
+            Complaint::Watchdog => ComplaintNote::Watchdog,
+            Complaint::Itself => ComplaintNote::Itself,
+        }
+    }
+}
+
+impl From<ComplaintNote> for Complaint {
+    fn from(note: ComplaintNote) -> Self {
+        match note {
+            ComplaintNote::Check { failures } => Complaint::Check { failures },
+            ComplaintNote::Watchdog => Complaint::Watchdog,
+            ComplaintNote::Itself => Complaint::Itself,
+        }
+    }
 }
 
 impl From<Stall> for StallNote {
@@ -66,6 +95,7 @@ impl From<&ExitCause> for CauseNote {
             ExitCause::Stopped => CauseNote::Stopped,
             ExitCause::StartTimeout => CauseNote::StartTimeout,
             ExitCause::Recycled(stall) => CauseNote::Recycled((*stall).into()),
+            ExitCause::Unhealthy(complaint) => CauseNote::Unhealthy((*complaint).into()),
             ExitCause::ExecFailed(failure) => CauseNote::ExecFailed {
                 step: failure.step.clone(),
                 object: failure.object.clone(),
@@ -85,6 +115,7 @@ impl From<CauseNote> for ExitCause {
             CauseNote::Stopped => ExitCause::Stopped,
             CauseNote::StartTimeout => ExitCause::StartTimeout,
             CauseNote::Recycled(stall) => ExitCause::Recycled(stall.into()),
+            CauseNote::Unhealthy(complaint) => ExitCause::Unhealthy(complaint.into()),
             CauseNote::ExecFailed { step, object, errno } => {
                 ExitCause::ExecFailed(ExecFailure { step, object, errno })
             }

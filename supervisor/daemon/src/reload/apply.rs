@@ -56,6 +56,7 @@ impl App {
         self.note_who_is_alone();
         self.change_fleet(&renewed);
         self.apply_limits(&prepared.diff);
+        self.apply_checks(&prepared.diff);
         self.events.emit(happened(reloaded.changes.len(), &prepared.diff, &renewed));
         self.answer_reload(asked, reloaded, &prepared.diff, renewed);
         self.unsettle();
@@ -183,6 +184,22 @@ impl App {
             {
                 self.enforce_limits(id, |_| {});
             }
+        }
+    }
+
+    /// What running workers are watched for.
+    fn apply_checks(&mut self, diff: &Diff) {
+        let is_check = |field: &Field| matches!(field, Field::ReadyWhen | Field::ReadyUpkeep | Field::Health);
+        let changed: BTreeSet<&ServiceId> = diff
+            .services
+            .iter()
+            .filter(|(_, diff)| matches!(diff, ServiceDiff::Changed(fields) if fields.iter().any(is_check)))
+            .map(|(id, _)| id)
+            .collect();
+        let watched = self.runs.iter().filter(|(_, run)| run.watching.is_some());
+        let watched = watched.filter(|(_, run)| changed.contains(&run.worker.service)).map(|(id, _)| *id);
+        for run in watched.collect::<Vec<_>>() {
+            self.watch_again(run);
         }
     }
 

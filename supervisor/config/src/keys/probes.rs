@@ -1,0 +1,188 @@
+//! The tables of what is looked at in a worker.
+
+use super::{KeyDef, Kind, NEVER, NOT_YET, Preset, Table};
+
+/// How often a check is repeated, how long one may take, and how many may fail.
+pub(crate) const INTERVAL: &str = "10s";
+pub(crate) const FAILURES: &str = "3";
+
+const FAILURES_KIND: Kind = Kind::Whole { min: 1, max: 1000 };
+
+const HTTP: KeyDef = KeyDef {
+    name: "http",
+    kind: Kind::Either(&[Kind::UrlPath, Kind::Table(&HTTP_CHECK)]),
+    default: Preset::Unset("not asked"),
+    doc: "A GET of this path is answered with a status from 200 to 399, or as the table says.",
+    example: r#""/healthz""#,
+};
+
+const fn tcp(default: Preset) -> KeyDef {
+    KeyDef {
+        name: "tcp",
+        kind: Kind::Bool,
+        default,
+        doc: "With `true`: it accepts a connection.",
+        example: "true",
+    }
+}
+
+pub(crate) static HTTP_CHECK: Table = Table {
+    title: "services.NAME.ready.http",
+    doc: "A GET and the answer that passes. `startup.http` and `health.http` are the same.",
+    keys: &[
+        KeyDef {
+            name: "path",
+            kind: Kind::UrlPath,
+            default: Preset::Value("/"),
+            doc: "What is asked for.",
+            example: r#""/healthz""#,
+        },
+        KeyDef {
+            name: "status",
+            kind: Kind::Status,
+            default: Preset::Value("200-399"),
+            doc: "The status of the answer: one, or the lowest and the highest.",
+            example: r#""200-299""#,
+        },
+        KeyDef {
+            name: "headers",
+            kind: Kind::Variables,
+            default: Preset::Unset("none"),
+            doc: "Fields of the request. `Host` is the service's name in the mesh unless it is here.",
+            example: r#"{"Authorization": "Bearer probe"}"#,
+        },
+        KeyDef {
+            name: "body",
+            kind: Kind::Pattern,
+            default: Preset::Unset("any"),
+            doc: "The answer's body contains a match of this regular expression. Its first 64K are looked at.",
+            example: r#""ok""#,
+        },
+    ],
+    foreign: &[("url", "write `path`"), ("port", "remove it: the worker is reached as `listen` says")],
+};
+
+pub(crate) static STARTUP: Table = Table {
+    title: "services.NAME.startup",
+    doc: "A check that is repeated until it passes once. Then readiness is looked for, and `ready.timeout` begins.",
+    keys: &[
+        HTTP,
+        tcp(Preset::Derived("`true` where nothing else is written")),
+        KeyDef {
+            name: "timeout",
+            kind: Kind::Duration,
+            default: Preset::Value("5m"),
+            doc: "A worker that has not passed after this time is stopped and counts as failed.",
+            example: r#""10m""#,
+        },
+    ],
+    foreign: &[("exec", NOT_YET), ("cmd", NOT_YET)],
+};
+
+pub(crate) static READINESS: Table = Table {
+    title: "services.NAME.ready",
+    doc: "One sign of readiness, and how long it may take. Without a sign: `listening`, or `started` where `listen` is `none`. `http` and `tcp` are repeated when they have passed: a worker that fails then gets no requests until it passes again, and goes on running.",
+    keys: &[
+        HTTP,
+        tcp(Preset::Unset("not tried")),
+        KeyDef {
+            name: "log",
+            kind: Kind::Pattern,
+            default: Preset::Unset("not looked for"),
+            doc: "A line of its output contains a match of this regular expression.",
+            example: r#""listening on""#,
+        },
+        KeyDef {
+            name: "notify",
+            kind: Kind::Bool,
+            default: Preset::Unset("not waited for"),
+            doc: "With `true`: it sends `READY=1` to `$NOTIFY_SOCKET` (sd_notify).",
+            example: "true",
+        },
+        KeyDef {
+            name: "listening",
+            kind: Kind::Bool,
+            default: Preset::Derived("`true`, unless `listen` is `none`"),
+            doc: "With `true`: the kernel shows it listening.",
+            example: "true",
+        },
+        KeyDef {
+            name: "started",
+            kind: Kind::Bool,
+            default: Preset::Derived("`true` where `listen` is `none`"),
+            doc: "With `true`: its program runs.",
+            example: "true",
+        },
+        KeyDef {
+            name: "timeout",
+            kind: Kind::Duration,
+            default: Preset::Value("1m"),
+            doc: "A worker that is not ready after this time is stopped and counts as failed.",
+            example: r#""30s""#,
+        },
+        KeyDef {
+            name: "interval",
+            kind: Kind::Either(&[Kind::Duration, Kind::Words(&NEVER)]),
+            default: Preset::Derived("`10s` with `http` and `tcp`"),
+            doc: "How long after a check the next one follows, once it has passed. Each may take as long, at most 10 seconds.",
+            example: r#""30s""#,
+        },
+        KeyDef {
+            name: "failures",
+            kind: FAILURES_KIND,
+            default: Preset::Derived("`3` with `http` and `tcp`"),
+            doc: "So many in a row that fail take a worker out. One that passes brings it back.",
+            example: "1",
+        },
+    ],
+    foreign: &[
+        ("exec", NOT_YET),
+        ("cmd", NOT_YET),
+        ("port", "remove it: the worker is reached as `listen` says"),
+    ],
+};
+
+pub(crate) static HEALTH: Table = Table {
+    title: "services.NAME.health",
+    doc: "One sign of health.",
+    keys: &[
+        HTTP,
+        tcp(Preset::Derived("`true` where nothing else is written")),
+        KeyDef {
+            name: "watchdog",
+            kind: Kind::Duration,
+            default: Preset::Unset("not waited for"),
+            doc: "It sends `WATCHDOG=1` to `$NOTIFY_SOCKET` at least this often (sd_notify), which it is told by `$WATCHDOG_USEC`.",
+            example: r#""30s""#,
+        },
+        KeyDef {
+            name: "interval",
+            kind: Kind::Duration,
+            default: Preset::Derived("`10s` with `http` and `tcp`"),
+            doc: "How long after a check the next one follows.",
+            example: r#""30s""#,
+        },
+        KeyDef {
+            name: "timeout",
+            kind: Kind::Duration,
+            default: Preset::Derived("`1s` with `http` and `tcp`"),
+            doc: "How long a check may take.",
+            example: r#""3s""#,
+        },
+        KeyDef {
+            name: "failures",
+            kind: FAILURES_KIND,
+            default: Preset::Derived("`3` with `http` and `tcp`"),
+            doc: "So many in a row that fail are one too many.",
+            example: "5",
+        },
+    ],
+    foreign: &[
+        ("exec", NOT_YET),
+        ("cmd", NOT_YET),
+        ("test", NOT_YET),
+        ("retries", "write `failures`"),
+        ("start_period", "write `startup: { …, timeout: … }`"),
+        ("port", "remove it: the worker is reached as `listen` says"),
+    ],
+};

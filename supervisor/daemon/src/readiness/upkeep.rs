@@ -1,0 +1,133 @@
+//! What a ready run is watched for.
+
+use std::time::Duration;
+
+use tokio::{sync::mpsc, time};
+use watt_api::mesh::Endpoint;
+use watt_core::{
+    RunId,
+    plan::{Check, Health, Rhythm},
+    worker::Complaint,
+};
+
+use super::{
+    After, Eyes, LATE_POLL_MAX, News,
+    connect::{Connector, Probe},
+    notify::Voice,
+};
+use crate::words;
+
+/// Watches a ready run: for where it accepts, until that is known, and then for what the plan asks for. Ends when there is nothing left
+/// to look at.
+pub(super) async fn upkeep(
+    mut eyes: Eyes,
+    found: Option<Endpoint>,
+    after: After,
+    host: &str,
+    connector: Connector,
+    voice: &Voice,
+    news: mpsc::Sender<News>,
+) {
+    let run = eyes.run;
+    let (check, watchdog) = match after.health {
+        Some(Health::Check(check, rhythm)) => (Some((check, rhythm)), None),
+        Some(Health::Watchdog(every)) => (None, Some(every)),
+        None => (None, None),
+    };
+    let checks = async {
+        let endpoint = match found {
+            Some(endpoint) => endpoint,
+            None => {
+                let Some(endpoint) = eyes.until_accepting(LATE_POLL_MAX).await else { return };
+                // Fails when the loop has ended, and with it everything else.
+                let _ = news.send(News::Endpoint { run, endpoint: endpoint.clone() }).await;
+                endpoint
+            }
+        };
+        let watch = |check: &Check, rhythm: Rhythm| Repeated {
+            run,
+            probe: Probe::new(check, host),
+            rhythm,
+            endpoint: endpoint.clone(),
+            connector: connector.another(),
+            news: news.clone(),
+        };
+        let ready = after.ready.map(|(check, rhythm)| watch(&check, rhythm));
+        let health = check.map(|(check, rhythm)| watch(&check, rhythm));
+        drop(connector);
+        let ready = async {
+            if let Some(ready) = ready {
+                ready.stay_ready().await
+            }
+        };
+        let health = async {
+            if let Some(health) = health {
+                health.stay_healthy().await
+            }
+        };
+        tokio::join!(ready, health);
+    };
+    let watchdog = async {
+        let Some(every) = watchdog else { return };
+        let every = voice.until_silent(every).await;
+        let why = format!("no WATCHDOG=1 for {}", words::duration(every));
+        let _ = news.send(News::Unhealthy { run, complaint: Complaint::Watchdog, why }).await;
+    };
+    tokio::join!(checks, watchdog);
+}
+
+/// A check that is repeated.
+struct Repeated {
+    run: RunId,
+    probe: Probe,
+    rhythm: Rhythm,
+    endpoint: Endpoint,
+    connector: Connector,
+    news: mpsc::Sender<News>,
+}
+
+impl Repeated {
+    /// Tells when it is not ready any more, and when it is again.
+    async fn stay_ready(mut self) {
+        let run = self.run;
+        loop {
+            let why = self.until_failing().await;
+            if self.news.send(News::Unready { run, why }).await.is_err() {
+                return;
+            }
+            while self.next().await.is_err() {}
+            if self.news.send(News::Ready { run, endpoint: None }).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Tells when it is not healthy any more. It is replaced then, so there is nothing more to tell.
+    async fn stay_healthy(mut self) {
+        let why = self.until_failing().await;
+        let complaint = Complaint::Check { failures: self.rhythm.failures };
+        let _ = self.news.send(News::Unhealthy { run: self.run, complaint, why }).await;
+    }
+
+    /// Until so many in a row fail as are too many. Says how the last one did.
+    async fn until_failing(&mut self) -> String {
+        let mut failures = 0;
+        loop {
+            match self.next().await {
+                Ok(()) => failures = 0,
+                Err(why) => {
+                    failures += 1;
+                    if failures >= self.rhythm.failures {
+                        return why;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The next one, when its time has come.
+    async fn next(&mut self) -> Result<(), String> {
+        time::sleep(self.rhythm.interval.max(Duration::from_millis(1))).await;
+        self.connector.attempt(&self.probe, &self.endpoint, self.rhythm.timeout).await
+    }
+}

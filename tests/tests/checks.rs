@@ -1,0 +1,154 @@
+//! Checks that go on after the start: a worker that is not ready gets no requests, one that is unhealthy is replaced, and no client
+//! notices either.
+
+use std::{collections::BTreeSet, fs};
+
+use serde_json::Value;
+use watt_tests::{App, Load, User, for_each_user, kill, wait};
+
+const CHECKED: &str = r#"
+services:
+  api:
+    command: python3 -B services/checked.py
+    network: private
+    workers: 2
+    ready: { http: /ready, interval: 100ms, failures: 2 }
+    health: { http: { path: /healthz, status: 200, body: '"pid"' }, interval: 100ms, timeout: 10s, failures: 2 }
+server: { port: 0 }
+gateway: { routes: [{ path: /, service: api }] }
+"#;
+
+fn start(user: User) -> App {
+    let app = App::case("", user);
+    app.write("watt.yaml", CHECKED);
+    app.up();
+    app
+}
+
+/// Waits for a worker's state.
+fn becomes(app: &App, index: usize, state: &str) {
+    wait(&format!("api/{index} is {state}"), || match app.worker("api", index)["state"].clone() {
+        found if found == state => Ok(()),
+        _ => Err(app.worker("api", index).to_string()),
+    });
+}
+
+/// The workers that answer some requests.
+fn answering(app: &App) -> BTreeSet<String> {
+    let answers = (0..20).map(|_| app.get("/").1);
+    answers.map(|body| serde_json::from_str::<Value>(&body).expect("JSON")["worker"].to_string()).collect()
+}
+
+#[test]
+fn a_worker_that_is_not_ready_any_more_gets_no_requests_until_it_is() {
+    for_each_user(|user| {
+        let app = start(user);
+        let pids = [app.pid("api", 0), app.pid("api", 1)];
+        let load = Load::start(&app.gateway(), "/");
+        app.write("unready-0", "");
+        becomes(&app, 0, "unready");
+        assert_eq!(app.service("api")["ready"], 1);
+        assert_eq!(answering(&app), BTreeSet::from(["\"1\"".to_owned()]), "{user:?}");
+        let status = app.ok(&["status"]);
+        assert!(status.contains("gets no requests until its check passes"), "{status}");
+        // A successor of the daemon goes on where it was.
+        let daemon = app.status()["supervisor"]["daemon_pid"].as_u64().and_then(|pid| pid.try_into().ok());
+        kill("KILL", daemon.expect("a pid"));
+        becomes(&app, 0, "unready");
+        fs::remove_file(app.dir.join("unready-0")).expect("it was there");
+        becomes(&app, 0, "ready");
+        wait("both answer", || match answering(&app) {
+            found if found.len() == 2 => Ok(()),
+            found => Err(format!("{found:?}")),
+        });
+        let tally = load.stop();
+        assert!(tally.failures.is_empty() && tally.answered > 0, "{user:?}: {tally:?}");
+        assert_eq!([app.pid("api", 0), app.pid("api", 1)], pids, "nothing was restarted");
+        let events = app.ok(&["events"]);
+        assert!(!events.contains("health check failed"), "{events}");
+        app.down();
+    });
+}
+
+#[test]
+fn an_unhealthy_worker_is_replaced() {
+    for_each_user(|user| {
+        let app = start(user);
+        let pid = app.pid("api", 1);
+        let load = Load::start(&app.gateway(), "/");
+        app.write("sick-1", "");
+        wait("it was replaced", || match app.worker("api", 1) {
+            worker if worker["state"] == "ready" && worker["pid"] != pid => Ok(()),
+            worker => Err(worker.to_string()),
+        });
+        let tally = load.stop();
+        assert!(tally.failures.is_empty() && tally.answered > 0, "{user:?}: {tally:?}");
+        let worker = app.worker("api", 1);
+        assert_eq!(worker["last_exit"]["cause"], "unhealthy", "{worker}");
+        assert_eq!(worker["last_exit"]["text"], "unhealthy: its check failed 2 times in a row", "{worker}");
+        assert_eq!(worker["restarts"], 1, "{worker}");
+        let events = app.ok(&["events"]);
+        assert!(events.contains("api/1  health check failed: GET /healthz: status 503"), "{events}");
+        app.down();
+    });
+}
+
+/// A check that was not there is watched from the reload on, by the workers that run.
+#[test]
+fn a_reload_changes_checks_in_place() {
+    let app = App::case("", User::Ordinary);
+    let without = CHECKED.lines().filter(|line| !line.contains("health:")).collect::<Vec<_>>().join("\n");
+    app.write("watt.yaml", &without);
+    app.up();
+    let pid = app.pid("api", 1);
+    app.write("watt.yaml", CHECKED);
+    let reloaded = app.ok(&["reload"]);
+    assert!(reloaded.contains("in place"), "{reloaded}");
+    assert_eq!(app.pid("api", 1), pid, "it was restarted");
+    app.write("sick-1", "");
+    wait("it was replaced", || match app.worker("api", 1) {
+        worker if worker["last_exit"]["cause"] == "unhealthy" => Ok(()),
+        worker => Err(worker.to_string()),
+    });
+    app.down();
+}
+
+const NOTIFYING: &str = r#"
+services:
+  beats:
+    command:
+      - python3
+      - -c
+      - |
+        import os, socket, time
+        say = lambda text: socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(text, os.environ["NOTIFY_SOCKET"])
+        say(b"STATUS=as told: " + os.environ["WATCHDOG_USEC"].encode() + b"\nREADY=1")
+        while not os.path.exists("silent"):
+            say(b"WATCHDOG=1")
+            time.sleep(0.05)
+        os.remove("silent")
+        time.sleep(1000)
+    listen: none
+    ready: notify
+    health: { watchdog: 3s }
+    stop: { grace: 100ms }
+"#;
+
+#[test]
+fn a_worker_whose_watchdog_falls_silent_is_replaced() {
+    for_each_user(|user| {
+        let app = App::yaml(NOTIFYING, user);
+        app.up();
+        assert_eq!(app.worker("beats", 0)["says"], "as told: 3000000", "{user:?}");
+        assert!(app.ok(&["status"]).contains("as told: 3000000"));
+        app.write("silent", "");
+        wait("it was replaced", || match app.worker("beats", 0) {
+            worker if worker["state"] == "ready" && worker["restarts"] == 1 => Ok(()),
+            worker => Err(worker.to_string()),
+        });
+        assert_eq!(app.worker("beats", 0)["last_exit"]["text"], "unhealthy: watchdog");
+        let events = app.ok(&["events"]);
+        assert!(events.contains("beats/0  health check failed: no WATCHDOG=1 for 3s"), "{events}");
+        app.down();
+    });
+}
