@@ -88,6 +88,8 @@ fn set_attributes(target: &Path, change: Change, flags: libc::c_uint) -> io::Res
 /// What older kernels have instead: each mount again, with the flags it has.
 fn remount_below(target: &Path, change: Change) -> io::Result<()> {
     remount(target, change)?;
+    // The list has no symbolic links in its names.
+    let target = &fs::canonicalize(target)?;
     let mounts = fs::read("/proc/thread-self/mountinfo")?;
     for below in mount_points(&mounts).filter(|point| point.starts_with(target) && point != target) {
         match remount(&below, change) {
@@ -151,6 +153,8 @@ fn unescape(field: &[u8]) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use nix::{
         sched::{CloneFlags, unshare},
         unistd::geteuid,
@@ -165,7 +169,8 @@ mod tests {
         assert_eq!(points, [Path::new("/proc"), Path::new("/a b\\")]);
     }
 
-    /// Makes two file systems, one in the other, with mounts that end with the thread, and tells of both what is asked.
+    /// Makes two file systems, one in the other, with mounts that end with the thread, and tells of both what is asked. The way gets
+    /// a path with a symbolic link.
     fn in_two<T: Send + 'static>(
         way: impl Fn(&Path) + Send + 'static,
         ask: impl Fn(&Path) -> T + Send + 'static,
@@ -179,7 +184,8 @@ mod tests {
             tmpfs(&outer);
             fs::create_dir(&inner).unwrap();
             tmpfs(&inner);
-            way(&outer);
+            symlink(&outer, outer.join("link")).unwrap();
+            way(&outer.join("link"));
             [ask(&outer), ask(&inner)]
         });
         asked.join().unwrap()
