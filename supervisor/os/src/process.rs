@@ -175,12 +175,18 @@ fn spawn_by(way: Way<'_>, launch: &Launch<'_>) -> Result<Child, SpawnError> {
 /// Whether a child in this cgroup would be frozen before it executes anything, and the parent wait for it as long. Where the
 /// kernel does not say, it cannot freeze either (before Linux 5.2). One that is frozen between this look and the child's
 /// execveat(2), some 0.1 ms later, ends the wait when it is thawed or killed.
+///
+/// The events know of a freeze above, and say it only when all processes here are frozen. The switch knows of the group's own at once.
 fn is_frozen(cgroup: BorrowedFd<'_>) -> bool {
+    has_line(cgroup, "cgroup.events", b"frozen 1") || has_line(cgroup, "cgroup.freeze", b"1")
+}
+
+fn has_line(cgroup: BorrowedFd<'_>, file: &str, line: &[u8]) -> bool {
     let mut text = [0; 256];
-    let length = openat(cgroup, "cgroup.events", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
-        .and_then(|events| read(&events, &mut text));
+    let length = openat(cgroup, file, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+        .and_then(|file| read(&file, &mut text));
     let text = length.ok().and_then(|length| text.get(..length)).unwrap_or_default();
-    text.split(|byte| *byte == b'\n').any(|line| line == b"frozen 1")
+    text.split(|byte| *byte == b'\n').any(|present| present == line)
 }
 
 fn at(step: &'static str) -> impl Fn(Errno) -> SpawnError {

@@ -39,9 +39,11 @@ impl Group {
     }
 }
 
-/// Whether a v2 group is frozen, for itself or with one above. There is no such file in the root, which cannot be.
+/// Whether what starts in a v2 group is frozen, for itself or with one above. There are no such files in the root, which cannot be.
+/// The events say so only when all of its processes are, and one that waits in the kernel may be long in coming.
 fn is_frozen(dir: &Path) -> bool {
-    file::read(&dir.join("cgroup.events")).is_ok_and(|text| file::keyed(&text, "frozen") == Some(1))
+    file::number(&dir.join("cgroup.freeze")) == Some(1)
+        || file::read(&dir.join("cgroup.events")).is_ok_and(|text| file::keyed(&text, "frozen") == Some(1))
 }
 
 fn above_that(dir: &Path, switch: &str) -> Option<PathBuf> {
@@ -70,5 +72,24 @@ pub(super) fn thaw(dir: &Path) -> io::Result<()> {
     match file::write(&dir.join("freezer.state"), "THAWED") {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// What the kernel shows while a process of a group that is to be frozen waits for a disk.
+    #[test]
+    fn a_group_that_is_still_to_freeze_is_thawed() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("cgroup.events"), "populated 1\nfrozen 0\n").unwrap();
+        let switch = dir.path().join("cgroup.freeze");
+        fs::write(&switch, "1\n").unwrap();
+        let group = Group { unified: Some(dir.path().to_owned()), ..Group::default() };
+        assert_eq!(group.thaw().unwrap(), None);
+        assert_eq!(file::number(&switch), Some(0));
     }
 }

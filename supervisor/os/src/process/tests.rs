@@ -255,3 +255,16 @@ fn a_process_is_born_in_its_namespaces() {
         [Isolation::Pids, Isolation::PidsAndUser].into_iter().for_each(|isolation| check(way, isolation))
     });
 }
+
+/// What the kernel shows of a cgroup that is frozen, and of one with a process that waits for a disk meanwhile.
+#[test]
+fn a_cgroup_is_frozen_from_the_moment_it_is_to_be() {
+    let cases = [("0", "frozen 0", false), ("0", "frozen 1", true), ("1", "frozen 0", true)];
+    for (switch, events, expected) in cases {
+        let cgroup = tempfile::tempdir().unwrap();
+        fs::write(cgroup.path().join("cgroup.events"), format!("populated 1\n{events}\n")).unwrap();
+        fs::write(cgroup.path().join("cgroup.freeze"), format!("{switch}\n")).unwrap();
+        let folder = File::open(cgroup.path()).unwrap();
+        assert_eq!(is_frozen(folder.as_fd()), expected, "{switch}, {events}");
+    }
+}
