@@ -7,7 +7,7 @@ use std::{io, path::Path};
 
 use nix::mount::{MntFlags, MsFlags, umount2};
 
-pub use attributes::{allow_executing_below, forbid_executing_below, make_read_only, make_read_only_below};
+pub use attributes::{Change, change_below, make_read_only};
 pub use tree::Tree;
 
 /// Keeps this namespace's mounts from the host, while mounts of the host still arrive here: propagation becomes

@@ -3,8 +3,12 @@
 
 use std::{
     fs::{self, Permissions},
-    os::{fd::AsFd, unix::fs::PermissionsExt},
+    os::{
+        fd::AsFd,
+        unix::fs::{PermissionsExt, symlink},
+    },
     path::{Path, PathBuf},
+    thread,
 };
 
 use nix::errno::Errno;
@@ -16,6 +20,8 @@ use watt_os::memfd;
 
 use crate::harness::{User, bind, bind_optional, folder, launch, shell, start};
 
+/// One in twenty was lost when a mount was made read-only after it was shown.
+const RACES: usize = 100;
 const NOTHING: Capabilities = Capabilities { bounding: 0, ambient: 0 };
 
 fn mounted(user: User, mounts: Vec<Mount>, script: &str) -> LaunchPlan {
@@ -207,6 +213,30 @@ fn a_bound_folder_is_as_writable_as_asked() {
     assert!(target.join("old").exists());
 }
 
+/// Who owns a folder on the way may lead the path elsewhere at any moment. Then it is shown elsewhere, but not to be written.
+#[test]
+fn a_path_that_changes_meanwhile_leaves_nothing_writable() {
+    let folder = open_folder(&["source/file", "a/point/other", "b/point/other"]);
+    let at = |name: &str| folder.path().join(name);
+    let lead = |to: &str| {
+        symlink(to, at("next")).unwrap();
+        fs::rename(at("next"), at("way")).unwrap();
+    };
+    lead("a");
+    let bind =
+        Mount::Bind { source: at("source"), target: at("way/point"), read_only: true, optional: false };
+    let script = format!(
+        "cd {}; for point in [ab]/point; do [ ! -e $point/file ] || touch $point/new 2>/dev/null || echo refused; done",
+        folder.path().display()
+    );
+    let run = |user| launch(user, mounted(user, vec![bind.clone()], &script)).output;
+    thread::scope(|scope| {
+        let runs = scope.spawn(|| User::all().into_iter().cycle().take(RACES).map(run).collect::<Vec<_>>());
+        ["b", "a"].into_iter().cycle().take_while(|_| !runs.is_finished()).for_each(lead);
+        assert_eq!(runs.join().unwrap(), vec!["refused\n"; RACES]);
+    });
+}
+
 #[test]
 fn what_is_shown_is_the_hosts_even_where_it_was_covered() {
     let folder = open_folder(&["home/app/file", "home/other/file"]);
@@ -275,7 +305,7 @@ fn what_is_missing_is_named_or_left_out() {
     fails(|| vec![inaccessible("/")], "/", Errno::EINVAL);
     let folder = folder();
     let link = folder.path().join("link");
-    std::os::unix::fs::symlink("/", &link).unwrap();
+    symlink("/", &link).unwrap();
     fails(|| vec![writable(&link)], link.to_str().unwrap(), Errno::EINVAL);
     let path = || PathBuf::from(missing);
     let left_out = || {
@@ -296,7 +326,7 @@ fn a_link_is_followed_to_what_is_mounted_on() {
     let folder = open_folder(&["real/shown", "real/covered", "real/written", "other"]);
     let at = |name: &str| folder.path().join(name);
     for name in ["shown", "covered", "written"] {
-        std::os::unix::fs::symlink(format!("real/{name}"), at(name)).unwrap();
+        symlink(format!("real/{name}"), at(name)).unwrap();
     }
     let mounts =
         || vec![bind(at("other"), at("shown")), inaccessible(at("covered")), read_only(at("written"))];

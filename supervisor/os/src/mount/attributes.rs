@@ -1,9 +1,12 @@
 //! What may be done with the files of a mount, changed mount by mount.
 
 use std::{
-    ffi::{CString, OsString},
+    ffi::{CStr, CString, OsString},
     fs, io,
-    os::unix::ffi::{OsStrExt, OsStringExt},
+    os::{
+        fd::{AsRawFd, BorrowedFd, RawFd},
+        unix::ffi::{OsStrExt, OsStringExt},
+    },
     path::{Path, PathBuf},
 };
 
@@ -20,41 +23,36 @@ pub fn make_read_only(target: &Path) -> io::Result<()> {
     change(target, Change::ReadOnly, 0)
 }
 
-/// Makes the mount at this path, and every mount below it, unchangeable.
-///
-/// # Errors
-/// EINVAL when nothing is mounted there.
-pub fn make_read_only_below(target: &Path) -> io::Result<()> {
-    change(target, Change::ReadOnly, RECURSIVE)
-}
-
-/// Nothing can be executed from the mount at this path, nor from any mount below it.
-///
-/// # Errors
-/// EINVAL when nothing is mounted there.
-pub fn forbid_executing_below(target: &Path) -> io::Result<()> {
-    change(target, Change::NoExec, RECURSIVE)
-}
-
-/// Programs can be executed from the mount at this path, and from every mount below it.
-///
-/// # Errors
-/// EINVAL when nothing is mounted there; EPERM in a user namespace whose mounts came from outside without this.
-pub fn allow_executing_below(target: &Path) -> io::Result<()> {
-    change(target, Change::Exec, RECURSIVE)
-}
-
+/// What becomes of the files of a mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Change {
+pub enum Change {
+    /// They cannot be changed.
     ReadOnly,
+    /// They cannot be executed.
     NoExec,
+    /// They can be executed.
     Exec,
 }
 
-const RECURSIVE: libc::c_uint = libc::AT_RECURSIVE as libc::c_uint;
+/// Changes the mount at this path, and every mount below it.
+///
+/// # Errors
+/// EINVAL when nothing is mounted there; EPERM for [`Change::Exec`] in a user namespace whose mounts came from outside without it.
+pub fn change_below(target: &Path, change: Change) -> io::Result<()> {
+    self::change(target, change, libc::AT_RECURSIVE)
+}
 
-fn change(target: &Path, change: Change, flags: libc::c_uint) -> io::Result<()> {
-    match set_attributes(target, change, flags) {
+/// Changes a tree that is held, with every mount below it, wherever it is or will be.
+///
+/// # Errors
+/// As for [`change_below`], and ENOSYS before Linux 5.12, where only what has a path can be changed.
+pub(super) fn change_held(tree: BorrowedFd<'_>, change: Change) -> io::Result<()> {
+    set_attributes(tree.as_raw_fd(), c"", change, libc::AT_EMPTY_PATH | libc::AT_RECURSIVE)
+}
+
+fn change(target: &Path, change: Change, flags: libc::c_int) -> io::Result<()> {
+    let path = CString::new(target.as_os_str().as_bytes())?;
+    match set_attributes(libc::AT_FDCWD, &path, change, flags) {
         Err(error) if error.raw_os_error() == Some(libc::ENOSYS) && flags == 0 => remount(target, change),
         Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => remount_below(target, change),
         result => result,
@@ -62,8 +60,7 @@ fn change(target: &Path, change: Change, flags: libc::c_uint) -> io::Result<()> 
 }
 
 /// mount_setattr(2), since Linux 5.12.
-fn set_attributes(target: &Path, change: Change, flags: libc::c_uint) -> io::Result<()> {
-    let target = CString::new(target.as_os_str().as_bytes())?;
+fn set_attributes(folder: RawFd, path: &CStr, change: Change, flags: libc::c_int) -> io::Result<()> {
     let (attr_set, attr_clr) = match change {
         Change::ReadOnly => (libc::MOUNT_ATTR_RDONLY, 0),
         Change::NoExec => (libc::MOUNT_ATTR_NOEXEC, 0),
@@ -75,8 +72,8 @@ fn set_attributes(target: &Path, change: Change, flags: libc::c_uint) -> io::Res
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
-            libc::AT_FDCWD,
-            target.as_ptr(),
+            folder,
+            path.as_ptr(),
             flags,
             &raw const attributes,
             size_of::<libc::mount_attr>(),
@@ -199,7 +196,7 @@ mod tests {
         type Way = fn(&Path) -> io::Result<()>;
         let ways: [(Way, bool); 4] = [
             (make_read_only, false),
-            (make_read_only_below, true),
+            (|path| change_below(path, Change::ReadOnly), true),
             (|path| remount(path, Change::ReadOnly), false),
             (|path| remount_below(path, Change::ReadOnly), true),
         ];
@@ -216,7 +213,7 @@ mod tests {
         }
         type Way = fn(&Path) -> io::Result<()>;
         let ways: [[Way; 2]; 2] = [
-            [forbid_executing_below, allow_executing_below],
+            [|path| change_below(path, Change::NoExec), |path| change_below(path, Change::Exec)],
             [|path| remount_below(path, Change::NoExec), |path| remount_below(path, Change::Exec)],
         ];
         for [forbid, allow] in ways {
@@ -225,7 +222,7 @@ mod tests {
                 (flags.contains(FsFlags::ST_NOEXEC), flags.contains(FsFlags::ST_RDONLY))
             };
             let forbidden = move |path: &Path| {
-                make_read_only_below(path).unwrap();
+                change_below(path, Change::ReadOnly).unwrap();
                 forbid(path).unwrap();
             };
             assert_eq!(in_two(forbidden, flags), [(true, true); 2]);

@@ -4,13 +4,15 @@ use std::{
     ffi::{CStr, CString},
     io,
     os::{
-        fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+        fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
         unix::ffi::OsStrExt,
     },
     path::Path,
 };
 
 use nix::sys::stat::{SFlag, fstat};
+
+use super::attributes::{self, Change};
 
 /// A file or folder, with everything mounted below it.
 #[derive(Debug)]
@@ -61,6 +63,21 @@ impl Tree {
             )
         };
         if moved == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Shows it in place of `target`, with all its mounts changed. They are changed first: afterwards `target` may be the path of
+    /// another place, when somebody moves a folder or a link on the way. Kernels before 5.12 can change only what has a path.
+    ///
+    /// # Errors
+    /// As for [`Tree::attach`] and [`super::change_below`].
+    pub fn attach_changed(&self, target: &Path, change: Change) -> io::Result<()> {
+        match attributes::change_held(self.0.as_fd(), change) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
+                self.attach(target)?;
+                attributes::change_below(target, change)
+            }
+            result => result.and_then(|()| self.attach(target)),
+        }
     }
 }
 

@@ -10,9 +10,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use watt_os::mount;
+use watt_os::mount::{self, Change};
 
-use super::read_only_below;
+use super::change_below;
 use crate::error::{About, StepError};
 
 /// Where cgroups are mounted.
@@ -37,7 +37,7 @@ pub(super) fn show_own(groups: &[OwnGroup]) -> Result<(), StepError> {
         mount::bind(folder, point).about(folder.display())?;
     }
     match Path::new(CGROUPS).try_exists() {
-        Ok(true) => read_only_below(Path::new(CGROUPS)),
+        Ok(true) => change_below(Path::new(CGROUPS), Change::ReadOnly),
         // A host without cgroups has nothing to show.
         Ok(false) => Ok(()),
         Err(error) => Err(StepError::new(CGROUPS, &error)),

@@ -46,6 +46,8 @@ impl Inaccessible {
         for path in [&folder, &file] {
             fs::set_permissions(path, Permissions::from_mode(0o000))?;
         }
+        // Here, where no other path leads. What is taken hold of is so as well.
+        mount::make_read_only(place)?;
         let cover = |path| Ok::<_, io::Error>(Cover { tree: Tree::of(path)?, is_attached: false });
         Ok(Inaccessible { folder: cover(&folder)?, file: cover(&file)? })
     }
@@ -53,8 +55,7 @@ impl Inaccessible {
     /// Covers a path with the one that is of its kind.
     pub(super) fn cover(&mut self, path: &Path, is_folder: bool) -> io::Result<()> {
         let cover = if is_folder { &mut self.folder } else { &mut self.file };
-        cover.attach(path)?;
-        mount::make_read_only(path)
+        cover.attach(path)
     }
 }
 

@@ -6,7 +6,7 @@ use watt_os::mount::{self, Forbid, Tree};
 
 use super::{
     cgroups::CGROUPS,
-    read_only_below, show,
+    show,
     view::{Point, View},
 };
 use crate::{
@@ -35,12 +35,7 @@ pub(super) fn proc(hide: HideProcesses, processes_only: bool) -> Result<(), Step
 pub(super) fn sys(view: &View, cgroups: Option<Tree>) -> Result<(), StepError> {
     let forbid = Forbid { writing: true, ..FORBID };
     mount::filesystem("sysfs", Path::new(SYS), "", forbid).about(SYS)?;
-    match cgroups {
-        Some(cgroups) if show(view, &cgroups, Path::new(CGROUPS), true)? => {
-            read_only_below(Path::new(CGROUPS))
-        }
-        Some(_) | None => Ok(()),
-    }
+    cgroups.map_or(Ok(()), |cgroups| show(view, &cgroups, Path::new(CGROUPS), true, true))
 }
 
 pub(super) fn mqueue(view: &View) -> Result<(), StepError> {

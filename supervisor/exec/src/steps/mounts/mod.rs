@@ -13,10 +13,10 @@ mod inaccessible;
 mod kernel;
 mod view;
 
-use std::{io, path::Path};
+use std::path::Path;
 
 use watt_os::{
-    mount::{self, Forbid, Tree},
+    mount::{self, Change, Forbid, Tree},
     namespace::{self, Kind},
 };
 
@@ -70,9 +70,7 @@ pub(crate) fn make(mounts: &[Mount], given: &Given<'_>) -> Result<(), StepError>
 fn apply(view: &mut View, mount: Held<'_>, given: &Given<'_>) -> Result<(), StepError> {
     match mount {
         Held::LeftOut => Ok(()),
-        Held::Show { tree, target, read_only, optional } => {
-            if show(view, &tree, target, optional)? && read_only { read_only_below(target) } else { Ok(()) }
-        }
+        Held::Show { tree, target, read_only, optional } => show(view, &tree, target, read_only, optional),
         Held::Empty { target, options, no_exec, read_only, optional } => {
             if !view.point(target, Point::Folder, optional)? {
                 return Ok(());
@@ -84,10 +82,10 @@ fn apply(view: &mut View, mount: Held<'_>, given: &Given<'_>) -> Result<(), Step
             Ok(())
         }
         Held::ReadOnly { path, optional } => {
-            view.existing(path, optional)?.map_or(Ok(()), |_| read_only_below(path))
+            view.existing(path, optional)?.map_or(Ok(()), |_| change_below(path, Change::ReadOnly))
         }
         Held::Executable { path, allowed, optional } => {
-            let change = if allowed { mount::allow_executing_below } else { mount::forbid_executing_below };
+            let change = if allowed { Change::Exec } else { Change::NoExec };
             view.existing(path, optional)?.map_or(Ok(()), |_| change_below(path, change))
         }
         Held::Cover { path, optional } => view.cover(path, optional),
@@ -101,15 +99,15 @@ fn apply(view: &mut View, mount: Held<'_>, given: &Given<'_>) -> Result<(), Step
     }
 }
 
-/// Shows what was taken hold of, and says whether there was a place for it.
-fn show(view: &View, tree: &Tree, target: &Path, optional: bool) -> Result<bool, StepError> {
+/// Shows what was taken hold of, if there is a place for it.
+fn show(view: &View, tree: &Tree, target: &Path, read_only: bool, optional: bool) -> Result<(), StepError> {
     let about = target.display();
     let kind = if tree.is_folder().about(&about)? { Point::Folder } else { Point::File };
-    let has_place = view.point(target, kind, optional)?;
-    if has_place {
-        tree.attach(target).about(&about)?;
+    if !view.point(target, kind, optional)? {
+        return Ok(());
     }
-    Ok(has_place)
+    let shown = if read_only { tree.attach_changed(target, Change::ReadOnly) } else { tree.attach(target) };
+    shown.about(&about)
 }
 
 /// An empty folder in memory, in which mount points are made from here on.
@@ -120,27 +118,22 @@ fn empty(view: &mut View, point: &Path, options: &str, no_exec: bool) -> Result<
     view.made(point).about(&about)
 }
 
-fn read_only_below(path: &Path) -> Result<(), StepError> {
-    change_below(path, mount::make_read_only_below)
-}
-
-/// Only a mount can be changed: what is not one becomes one by being bound to its own place.
-fn change_below(path: &Path, change: fn(&Path) -> io::Result<()>) -> Result<(), StepError> {
-    let about = path.display();
-    match change(path) {
+/// Only a mount can be changed: what is not one becomes one by being shown in its own place.
+fn change_below(path: &Path, change: Change) -> Result<(), StepError> {
+    let changed = match mount::change_below(path, change) {
         Err(error) if error.raw_os_error() == Some(nix::errno::Errno::EINVAL as i32) => {
-            mount::bind(path, path).about(&about)?;
-            change(path).about(&about)
+            Tree::of(path).and_then(|tree| tree.attach_changed(path, change))
         }
-        result => result.about(&about),
-    }
+        result => result,
+    };
+    changed.about(path.display())
 }
 
 /// Covers a folder, and shows what is kept in its old place.
 fn hide(view: &mut View, folder: &Path, keep: &Path, kept: &Tree) -> Result<(), StepError> {
     view.point(folder, Point::Folder, false)?;
     empty(view, folder, "mode=0755", true)?;
-    show(view, kept, keep, false)?;
+    show(view, kept, keep, false, false)?;
     view.read_only_at_last(folder.to_owned());
     Ok(())
 }
