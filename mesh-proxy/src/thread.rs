@@ -47,6 +47,9 @@ pub enum Report {
 /// Sockets that came for a run no snapshot has named yet are kept for this many snapshots.
 const EARLY_SNAPSHOTS_MAX: u8 = 8;
 
+/// Sockets that are kept for connections to a worker; more are closed. Four times what is made at a time.
+const SOCKETS_MAX: usize = 128;
+
 struct EarlySockets {
     sockets: Vec<OwnedFd>,
     snapshots_seen: u8,
@@ -142,7 +145,10 @@ impl Thread {
     pub fn add_sockets(&self, run: u64, sockets: Vec<OwnedFd>) {
         match self.workers.borrow().get(&run) {
             Some(worker) => {
-                worker.sockets.borrow_mut().extend(sockets);
+                let mut stock = worker.sockets.borrow_mut();
+                stock.extend(sockets);
+                stock.truncate(SOCKETS_MAX);
+                drop(stock);
                 worker.sockets_wanted.set(false);
                 worker.sockets_came.notify_waiters();
             }
@@ -151,6 +157,7 @@ impl Thread {
                 let early =
                     early.entry(run).or_insert(EarlySockets { sockets: Vec::new(), snapshots_seen: 0 });
                 early.sockets.extend(sockets);
+                early.sockets.truncate(SOCKETS_MAX);
             }
         }
     }

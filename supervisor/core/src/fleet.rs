@@ -145,8 +145,7 @@ impl Fleet {
     pub fn handle(&mut self, now: Instant, event: FleetEvent, effects: &mut FleetEffects) {
         match event {
             FleetEvent::Request(request) => self.request(now, request, effects),
-            // It is stopped in its turn.
-            FleetEvent::Worker(id, Event::Unhealthy(..)) if self.is_to_stop(&id.service) => {}
+            FleetEvent::Worker(id, Event::Unhealthy(_, complaint)) if !self.may_replace(&id, complaint) => {}
             FleetEvent::Worker(id, event) => self.tell(now, &id, Input::Event(event), effects),
             FleetEvent::Stalled(id, run, stall) => {
                 if let Some(nth) = self.may_recycle(now, &id, run) {

@@ -275,6 +275,7 @@ impl App {
                         endpoint,
                         oom_kills_before,
                         pids_refused_before,
+                        said,
                     },
                 started_at_ms,
             }) => {
@@ -290,6 +291,7 @@ impl App {
                 run.endpoint = endpoint;
                 run.oom_kills_before = oom_kills_before;
                 run.pids_refused_before = pids_refused_before;
+                run.said = said;
                 // By the predecessor.
                 run.pids_limit_told = run.pids_refused() > 0;
                 self.adopt_worker(id, run, held);

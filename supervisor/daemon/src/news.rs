@@ -41,8 +41,8 @@ use crate::{
 /// Sockets made at a time when the proxy or a probe has none left in a run's network.
 const SOCKETS_AT_A_TIME: u16 = 32;
 
-/// Sockets kept for the probes of a run.
-const PROBE_SOCKETS: usize = 2;
+/// Sockets kept for the probes of a run, and made at a time for them.
+const PROBE_SOCKETS: u16 = 8;
 
 impl App {
     /// A message of the spawner.
@@ -181,32 +181,46 @@ impl App {
             Err(error) => return tracing::error!("{} cannot be watched for its sign: {error}", run.worker),
         };
         let startup = service.startup.as_ref().map(|startup| startup.check.clone());
-        self.watch_for(id, startup, sign, sockets);
+        let after = After::of(service);
+        self.watch_for(id, startup, sign, after, sockets);
     }
 
-    /// Watches a run that a predecessor watched, or whose plan has changed.
+    /// Watches a run that a predecessor watched, or whose checks have changed.
     pub(crate) fn watch_again(&mut self, id: RunId) {
         let Some(run) = self.runs.get(&id) else { return };
         let Some(service) = self.plan.services.get(&run.worker.service) else { return };
         let state = self.fleet.worker(&run.worker).map(|worker| &worker.state);
-        let sign = match (state, &service.ready.when) {
-            (Some(State::Starting { .. }), _) => return self.watch(id, &mut Vec::new()),
-            // It has to pass before it is ready again.
-            (Some(State::Unready { .. }), ReadyWhen::Check(check)) => Sign::Check(check.clone()),
-            _ => Sign::Seen(run.endpoint.clone()),
-        };
-        self.watch_for(id, None, sign, &mut Vec::new());
+        if matches!(state, Some(State::Starting { .. })) {
+            return self.watch(id, &mut Vec::new());
+        }
+        let is_unready = matches!(state, Some(State::Unready { .. }));
+        // What this plan asks of the service's runs may be what a run of an earlier one never had.
+        let is_earlier = self.in_force.renewal.get(&run.worker.service).is_some_and(|last| id <= *last);
+        let after = if is_earlier { After::default() } else { After::of(service) };
+        let (after, sign) = (After { is_unready, ..after }, Sign::Seen(run.endpoint.clone()));
+        // Without a check that could pass, it would never be ready again.
+        if is_unready && after.ready.is_none() && !run.said.stopping {
+            self.push_of(id, Event::Ready(id));
+        }
+        self.watch_for(id, None, sign, after, &mut Vec::new());
     }
 
-    fn watch_for(&mut self, id: RunId, startup: Option<Check>, sign: Sign, sockets: &mut Vec<OwnedFd>) {
+    fn watch_for(
+        &mut self,
+        id: RunId,
+        startup: Option<Check>,
+        sign: Sign,
+        after: After,
+        sockets: &mut Vec<OwnedFd>,
+    ) {
         let Some(run) = self.runs.get_mut(&id) else { return };
         let Some(service) = self.plan.services.get(&run.worker.service) else { return };
         let is_found = matches!(sign, Sign::Seen(Some(_)));
         let listening = if is_found { None } else { listening(run) };
         let private = run.descriptors.contains_key("diag");
         let probe_sockets = (private && readiness::needs_sockets(service)).then(|| {
-            let (sender, receiver) = mpsc::channel(usize::from(SOCKETS_AT_A_TIME));
-            for socket in sockets.drain(..sockets.len().min(PROBE_SOCKETS)) {
+            let (sender, receiver) = mpsc::channel(PROBE_SOCKETS.into());
+            for socket in sockets.drain(..sockets.len().min(PROBE_SOCKETS.into())) {
                 // There is room: the channel is new.
                 let _ = sender.try_send(socket);
             }
@@ -225,10 +239,11 @@ impl App {
             host: format!("{}.{}", run.worker.service, crate::addresses::DOMAIN),
             startup,
             sign,
-            after: After::of(service),
+            after,
             listening,
             sockets: probe_sockets,
             notify,
+            said: run.said,
         };
         run.watching = Some(watch.start(self.senders.readiness.clone()));
     }
@@ -296,27 +311,25 @@ impl App {
         self.bound.insert(name, socket);
     }
 
-    /// Sockets that were made in a run's network.
-    fn sockets(&mut self, id: RunId, mut sockets: Vec<OwnedFd>, errno: i32) {
+    /// Sockets that were made in a run's network, as many as its probes or the proxy have asked for.
+    fn sockets(&mut self, id: RunId, sockets: Vec<OwnedFd>, errno: i32) {
         if sockets.is_empty() {
             let error = io::Error::from_raw_os_error(errno);
             return tracing::warn!("no sockets can be made in the network of run {id}: {error}");
         }
         let Some(run) = self.runs.get(&id) else { return };
-        if let Some(probes) = &run.probe_sockets {
-            while probes.capacity() > 0 && sockets.len() > usize::from(SOCKETS_AT_A_TIME) - PROBE_SOCKETS {
-                let Some(socket) = sockets.pop() else { break };
-                if probes.try_send(socket).is_err() {
-                    break;
-                }
-            }
+        if sockets.len() > usize::from(PROBE_SOCKETS) {
+            return self.proxy_link.give_sockets(id, sockets);
         }
-        self.proxy_link.give_sockets(id, sockets);
+        for socket in sockets {
+            // What there is no room for is closed.
+            let _ = run.probe_sockets.as_ref().map(|probes| probes.try_send(socket));
+        }
     }
 
-    fn need_sockets(&mut self, run: RunId) {
+    fn need_sockets(&mut self, run: RunId, count: u16) {
         if self.runs.contains_key(&run) {
-            self.link.request(Request::MakeSockets { run: run.0, count: SOCKETS_AT_A_TIME }, Vec::new());
+            self.link.request(Request::MakeSockets { run: run.0, count }, Vec::new());
         }
     }
 
@@ -338,7 +351,14 @@ impl App {
                 self.check_failed(run, "health", why);
                 self.push_of(run, Event::Unhealthy(run, complaint));
             }
-            readiness::News::NeedSockets { run } => self.need_sockets(run),
+            readiness::News::NeedSockets { run } => self.need_sockets(run, PROBE_SOCKETS),
+            readiness::News::Said { run, said } => {
+                if let Some(run) = self.runs.get_mut(&run) {
+                    run.said = said;
+                }
+                self.note_run(run);
+                self.unsettle();
+            }
         }
     }
 
@@ -349,9 +369,17 @@ impl App {
         }
     }
 
-    /// Tells what was seen of a worker that is not ready or not healthy any more.
+    /// Tells what was seen of a worker that is not ready or not healthy any more, unless it is on its way out.
     fn check_failed(&mut self, id: RunId, check: &'static str, text: String) {
         let Some(worker) = self.runs.get(&id).map(|run| run.worker.clone()) else { return };
+        let is_news = match self.fleet.worker(&worker).map(|worker| &worker.state) {
+            Some(State::Ready { run, .. }) => *run == id,
+            Some(State::Unready { run, .. }) => *run == id && check == "health",
+            _ => false,
+        };
+        if !is_news {
+            return;
+        }
         self.events.emit(happenings::CheckFailed { worker, run: id, check, text });
     }
 
@@ -369,10 +397,15 @@ impl App {
         if run.has_own_port() {
             self.fleet.set_alone(&run.worker.service, true);
         }
-        if let Ok(tag) = serde_json::to_vec(&run.note()) {
+        self.note_run(id);
+        self.unsettle();
+    }
+
+    /// Keeps what a successor has to know of a run.
+    fn note_run(&mut self, id: RunId) {
+        if let Some(tag) = self.runs.get(&id).and_then(|run| serde_json::to_vec(&run.note()).ok()) {
             self.link.request(Request::Tag { run: id.0, tag }, Vec::new());
         }
-        self.unsettle();
     }
 
     /// News of the link to the proxy.
@@ -393,7 +426,9 @@ impl App {
                     self.push(worker, Event::Drained(RunId(run)));
                 }
             }
-            LinkEvent::Message(FromProxy::NeedSockets { run }) => self.need_sockets(RunId(run)),
+            LinkEvent::Message(FromProxy::NeedSockets { run }) => {
+                self.need_sockets(RunId(run), SOCKETS_AT_A_TIME)
+            }
             LinkEvent::Message(FromProxy::Counts { services }) => self.counts = services,
             LinkEvent::Message(FromProxy::Refused { caller, target, reason }) => {
                 self.events.emit(happenings::CallRefused { caller, target, reason });

@@ -22,8 +22,8 @@ use watt_core::{
     worker::Complaint,
 };
 
-use crate::listening::Listening;
-use connect::{Connector, Probe};
+use crate::{listening::Listening, record::Said};
+use connect::{Connector, Outcome, Probe};
 use notify::{NotifySocket, Voice};
 
 pub use connect::Sockets;
@@ -58,6 +58,8 @@ pub struct Watch {
     pub sockets: Option<Sockets>,
     /// What it was told as `$NOTIFY_SOCKET`, if it was.
     pub notify: Option<NotifySocket>,
+    /// What it has said there to an earlier watch.
+    pub said: Said,
 }
 
 /// What a ready run is watched for.
@@ -65,6 +67,8 @@ pub struct Watch {
 pub struct After {
     /// That its check goes on to pass.
     pub ready: Option<(Check, Rhythm)>,
+    /// Whether it does not at the moment.
+    pub is_unready: bool,
     /// That it is healthy.
     pub health: Option<Health>,
 }
@@ -93,6 +97,13 @@ pub enum News {
     Started {
         /// Which.
         run: RunId,
+    },
+    /// It has said something that holds for as long as it lives.
+    Said {
+        /// Which.
+        run: RunId,
+        /// All of that.
+        said: Said,
     },
     /// It asks for this much time from now to get ready.
     Extend {
@@ -185,13 +196,13 @@ impl After {
             ReadyWhen::Check(check) => Some(check.clone()),
             ReadyWhen::Started | ReadyWhen::Listening | ReadyWhen::Log { .. } | ReadyWhen::Notify => None,
         };
-        After { ready: check.zip(service.ready.upkeep), health: service.health.clone() }
+        After { ready: check.zip(service.ready.upkeep), is_unready: false, health: service.health.clone() }
     }
 }
 
 /// Watches for all of it, and reads whatever the run says, which has to be read for as long as it lives.
 async fn watch(mut watch: Watch, status: Arc<Status>, news: mpsc::Sender<News>) {
-    let voice = Voice::new(watch.run, status, news.clone());
+    let voice = Voice::new(watch.run, watch.said, status, news.clone());
     match watch.notify.take() {
         None => live(watch, &voice, news).await,
         Some(socket) => {
@@ -203,7 +214,7 @@ async fn watch(mut watch: Watch, status: Arc<Status>, news: mpsc::Sender<News>) 
 
 /// From the start to readiness, and on from there.
 async fn live(watch: Watch, voice: &Voice, news: mpsc::Sender<News>) {
-    let Watch { run, host, startup, sign, after, listening, sockets, notify: _ } = watch;
+    let Watch { run, host, startup, sign, after, listening, sockets, notify: _, said: _ } = watch;
     let mut eyes = Eyes { run, listening, complained: false };
     let mut connector = Connector::new(run, sockets, news.clone());
     if let Some(check) = startup {
@@ -229,7 +240,8 @@ async fn live(watch: Watch, voice: &Voice, news: mpsc::Sender<News>) {
             return upkeep::upkeep(eyes, endpoint, after, &host, connector, voice, news).await;
         }
     };
-    if news.send(News::Ready { run, endpoint: endpoint.clone() }).await.is_ok() {
+    // One that stops will not be ready any more.
+    if !voice.is_stopping() && news.send(News::Ready { run, endpoint: endpoint.clone() }).await.is_ok() {
         connector.finish().await;
         upkeep::upkeep(eyes, endpoint, after, &host, connector, voice, news).await;
     }
@@ -279,7 +291,7 @@ impl Eyes {
         let (mut wait, mut timeout) = (POLL.0, PROBE.0);
         loop {
             if let Some(endpoint) = self.look().await {
-                if connector.attempt(probe, &endpoint, timeout).await.is_ok() {
+                if connector.attempt(probe, &endpoint, timeout).await == Outcome::Passes {
                     return Some(endpoint);
                 }
                 timeout = (timeout * 2).min(PROBE.1);

@@ -8,7 +8,12 @@
 
 mod cause;
 
-use std::{collections::BTreeMap, num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    num::{NonZeroU32, NonZeroU64},
+    path::PathBuf,
+    time::Duration,
+};
 
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
@@ -69,7 +74,21 @@ pub(crate) enum RunOf {
         /// Forks that its limit of processes had refused in that cgroup.
         #[serde(default)]
         pids_refused_before: u64,
+        /// What it has said that holds for as long as it lives.
+        #[serde(default)]
+        said: Said,
     },
+}
+
+/// What a run has said by sd_notify(3) that holds for as long as it lives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Said {
+    /// `READY=1`.
+    pub ready: bool,
+    /// `STOPPING=1`.
+    pub stopping: bool,
+    /// `WATCHDOG_USEC=`: how often it will say that it lives, in place of what the plan says.
+    pub watchdog_us: Option<NonZeroU64>,
 }
 
 /// [`Accepts`] on the wire, where the variants are documented.

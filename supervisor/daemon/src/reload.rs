@@ -263,12 +263,15 @@ impl App {
         match stage {
             Stage::Reading => {}
             Stage::Values(_, groups) => self.leave_groups(groups),
-            Stage::Binding(_, gateway) => {
-                for thread in 0..=gateway.bound.len() {
-                    let name = gateway::name(gateway.generation, thread);
-                    self.link.request(Request::Unlisten { name }, Vec::new());
-                }
-            }
+            Stage::Binding(_, gateway) => self.unlisten(&gateway),
+        }
+    }
+
+    /// Lets go of listeners that were bound for nothing, the one that may be on its way included.
+    fn unlisten(&mut self, gateway: &Gateway) {
+        for thread in 0..=gateway.bound.len() {
+            let name = gateway::name(gateway.generation, thread);
+            self.link.request(Request::Unlisten { name }, Vec::new());
         }
     }
 

@@ -32,7 +32,7 @@ use crate::{
     life,
     oom::{self, Ended},
     readiness::Watching,
-    record::{RunNote, RunOf},
+    record::{RunNote, RunOf, Said},
     snapshot::RunFacts,
     stalls::Stalling,
 };
@@ -87,6 +87,8 @@ pub(crate) struct Run {
     pub(crate) listeners: Vec<String>,
     /// The watch for its sign of readiness and its endpoint.
     pub(crate) watching: Option<Watching>,
+    /// What it has said to that.
+    pub(crate) said: Said,
     /// Where sockets for that watch's probes go.
     pub(crate) probe_sockets: Option<mpsc::Sender<OwnedFd>>,
     /// What is being done about it beside the loop: signals, and the end of its secrets.
@@ -150,6 +152,7 @@ impl Run {
             descriptors: BTreeMap::new(),
             listeners: Vec::new(),
             watching: None,
+            said: Said::default(),
             probe_sockets: None,
             acts: Vec::new(),
             are_secrets_removed: false,
@@ -187,6 +190,7 @@ impl Run {
                 endpoint: self.endpoint.clone(),
                 oom_kills_before: self.oom_kills_before,
                 pids_refused_before: self.pids_refused_before,
+                said: self.said,
             },
             started_at_ms: self.started_at_ms,
         }
@@ -199,7 +203,12 @@ impl Run {
 
     /// What the proxy is told of it.
     pub(crate) fn facts(&self) -> RunFacts {
-        RunFacts { endpoint: self.endpoint.clone(), cgroup: self.cgroup_id, pid: self.live_pid() }
+        RunFacts {
+            endpoint: self.endpoint.clone(),
+            cgroup: self.cgroup_id,
+            pid: self.live_pid(),
+            is_stopping: self.said.stopping,
+        }
     }
 
     /// What holds its processes.

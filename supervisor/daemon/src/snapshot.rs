@@ -31,6 +31,8 @@ pub struct RunFacts {
     pub cgroup: Option<u64>,
     /// Its main process, while there is one.
     pub pid: Option<u32>,
+    /// Whether it has said that it stops.
+    pub is_stopping: bool,
 }
 
 /// What a snapshot is made of.
@@ -107,11 +109,17 @@ pub fn resolvers(resolv_conf: &str) -> Vec<SocketAddr> {
 }
 
 /// The workers of a service that have processes. One that is stopping takes no requests, but may make some: it stays in the
-/// table, so that it is known as a caller.
+/// table, so that it is known as a caller. When none is ready, those that are not ready any more get the requests after all: whatever
+/// they answer is better than nothing, and what failed may be something that all of them depend on.
 fn workers(sources: &Sources<'_>, id: &ServiceId) -> Vec<mesh::Worker> {
+    let is_ready = |(_, worker): (&WorkerId, &Worker)| matches!(worker.state, State::Ready { .. });
+    let none_is_ready = !sources.fleet.workers_of(id).any(is_ready);
     let worker = |(id, worker): (&WorkerId, &Worker)| {
         let (run, state) = match worker.state {
-            // One that is not ready any more will be again, like one that starts.
+            State::Unready { run, .. } if none_is_ready && !(sources.facts)(run).is_stopping => {
+                (run, WorkerState::Ready)
+            }
+            // It will be ready again, like one that starts.
             State::Starting { run, .. } | State::Unready { run, .. } => (run, WorkerState::Starting),
             State::Ready { run, .. } => (run, WorkerState::Ready),
             State::Draining { run, .. } | State::Stopping { run, .. } => (run, WorkerState::Draining),
@@ -121,7 +129,7 @@ fn workers(sources: &Sources<'_>, id: &ServiceId) -> Vec<mesh::Worker> {
             | State::Failed { .. }
             | State::Completed { .. } => return None,
         };
-        let RunFacts { endpoint, cgroup, pid } = (sources.facts)(run);
+        let RunFacts { endpoint, cgroup, pid, is_stopping: _ } = (sources.facts)(run);
         Some(mesh::Worker { run: run.0, index: id.index, endpoint, state, cgroup, pid })
     };
     sources.fleet.workers_of(id).filter_map(worker).collect()

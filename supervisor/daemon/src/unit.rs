@@ -204,6 +204,7 @@ fn running(verdicts: &BTreeMap<ServiceId, Verdict>) -> String {
         return format!("{} ready", counted(well as u64, "service"));
     }
     let others = [
+        ("unready", of(|verdict| matches!(verdict, Verdict::Unready))),
         ("failed", of(|verdict| matches!(verdict, Verdict::Failed { .. }))),
         ("starting", of(|verdict| matches!(verdict, Verdict::Pending))),
         ("waiting", of(|verdict| matches!(verdict, Verdict::Blocked { .. }))),

@@ -197,7 +197,7 @@ impl Fleet {
                     // A replacement that is of an earlier plan as well: the next one follows it.
                     (Part::Replaces, _) if worker.run().is_some() => self.set_part(&id, Part::Leaves),
                     (Part::Replaces, _) => {}
-                    (_, State::Ready { .. }) => self.set_part(&id, Part::Due),
+                    (_, State::Ready { .. } | State::Unready { .. }) => self.set_part(&id, Part::Due),
                     _ => self.tell(now, &id, Input::Event(Event::Restart), effects),
                 }
             }

@@ -14,7 +14,7 @@ use std::{
 use super::Fleet;
 use crate::{
     RunId, WorkerId,
-    worker::{Part, Recycled, State, Worker, backoff},
+    worker::{Complaint, Part, Recycled, State, Worker, backoff},
 };
 
 /// The shortest time between two replacements in a service, and the youngest age of a worker at which it is replaced.
@@ -37,6 +37,34 @@ impl Fleet {
         let are_ready = workers().all(is_settled);
         let last = workers().filter_map(|worker| worker.record.recycled).max_by_key(|last| last.at);
         if current == run && are_ready { next(now, since, last) } else { None }
+    }
+}
+
+impl Fleet {
+    /// Whether a worker that was found unhealthy is replaced now. When what all workers of a service depend on fails, so do all of
+    /// their checks: one is away at a time, and the others go on as well as they can. They are found unhealthy again. One that says so itself is
+    /// believed.
+    pub(super) fn may_replace(&self, id: &WorkerId, complaint: Complaint) -> bool {
+        // It is stopped in its turn.
+        if self.is_to_stop(&id.service) {
+            return false;
+        }
+        let is_away = |(other, worker): (&WorkerId, &Worker)| {
+            let comes_back = match worker.state {
+                State::Waiting
+                | State::Starting { .. }
+                | State::Draining { .. }
+                | State::Stopping { .. }
+                | State::Backoff { .. } => true,
+                State::Down
+                | State::Ready { .. }
+                | State::Unready { .. }
+                | State::Failed { .. }
+                | State::Completed { .. } => false,
+            };
+            other != id && comes_back && matches!(worker.part, Part::Stays | Part::Returns)
+        };
+        complaint == Complaint::Itself || !self.workers_of(&id.service).any(is_away)
     }
 }
 

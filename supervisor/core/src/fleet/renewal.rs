@@ -58,8 +58,8 @@ impl Fleet {
             match (worker.part, &worker.state) {
                 (Part::Leaves, _) => {}
                 (Part::Replaces | Part::Returns, _) if joins => {}
-                (_, State::Ready { .. }) if joins => {}
-                (_, State::Ready { .. }) => self.set_part(&id, Part::Due),
+                (_, State::Ready { .. } | State::Unready { .. }) if joins => {}
+                (_, State::Ready { .. } | State::Unready { .. }) => self.set_part(&id, Part::Due),
                 _ => self.tell(now, &id, Input::Event(Event::Restart), effects),
             }
         }

@@ -25,6 +25,8 @@ pub enum Verdict {
     Pending,
     /// Every worker is ready.
     Ready,
+    /// Every worker was ready, and some are not at the moment, as their checks say.
+    Unready,
     /// Every worker ended with exit status 0.
     Completed,
     /// Every worker is down.
@@ -57,6 +59,7 @@ impl Verdict {
                 Goal::Up | Goal::Down,
                 Verdict::Pending
                 | Verdict::Ready
+                | Verdict::Unready
                 | Verdict::Completed
                 | Verdict::Down
                 | Verdict::Failed { .. }
@@ -120,6 +123,7 @@ fn worker_up(
     let failed = || Verdict::Failed { exit: worker.record.last_exit.clone() };
     match &worker.state {
         State::Ready { .. } => Verdict::Ready,
+        State::Unready { .. } => Verdict::Unready,
         State::Completed { exit: ExitCause::Exited(0) } => Verdict::Completed,
         State::Completed { .. } | State::Failed { .. } => failed(),
         State::Down
@@ -133,11 +137,9 @@ fn worker_up(
         State::Waiting => {
             blocked(fleet, plan, verdicts).map_or(Verdict::Pending, |on| Verdict::Blocked { on })
         }
-        State::Starting { .. }
-        | State::Unready { .. }
-        | State::Draining { .. }
-        | State::Stopping { .. }
-        | State::Backoff { .. } => Verdict::Pending,
+        State::Starting { .. } | State::Draining { .. } | State::Stopping { .. } | State::Backoff { .. } => {
+            Verdict::Pending
+        }
     }
 }
 
@@ -163,6 +165,8 @@ fn blocked(
             let policy = fleet.plan(on).map(|plan| plan.restart.policy);
             *condition == Condition::Completed && policy == Some(RestartPolicy::Always)
         }
+        // It may be ready again, and nobody knows when.
+        Some(Verdict::Unready) => *condition != Condition::Started,
         Some(Verdict::Failed { .. } | Verdict::Blocked { .. } | Verdict::Overruled) => true,
         // Judged later, so they wait for each other; or there is no such service.
         None => true,
@@ -183,11 +187,12 @@ fn down(fleet: &Fleet, id: &ServiceId) -> Verdict {
 /// The verdict of two workers together: as long as one is on its way, so is the service; then the worse one counts.
 fn worse(a: Verdict, b: Verdict) -> Verdict {
     let badness = |verdict: &Verdict| match verdict {
-        Verdict::Pending => 7,
-        Verdict::Overruled => 6,
-        Verdict::Failed { .. } => 5,
-        Verdict::Blocked { .. } => 4,
-        Verdict::Kept { .. } => 3,
+        Verdict::Pending => 8,
+        Verdict::Overruled => 7,
+        Verdict::Failed { .. } => 6,
+        Verdict::Blocked { .. } => 5,
+        Verdict::Kept { .. } => 4,
+        Verdict::Unready => 3,
         Verdict::Ready => 2,
         Verdict::Completed => 1,
         Verdict::Down => 0,

@@ -21,6 +21,9 @@ use crate::{
 /// where processes are found one by one, a fork may have slipped through.
 pub const KILL_AGAIN: Duration = Duration::from_secs(1);
 
+/// How much time to get ready a run may ask for at once. One that needs more asks again.
+const EXTENSION_MAX: Duration = Duration::from_secs(60 * 60);
+
 /// SIGKILL and SIGTERM of signal(7): what a stop sends besides the service's own stop signal.
 const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
@@ -313,12 +316,16 @@ impl Worker {
     /// The current run's program was executed.
     fn executed(&mut self, context: &Context<'_>) {
         match self.state {
-            // Starting => (Starting, Ready): where execution is the sign of readiness, nothing else has to be seen.
+            // Starting => (Starting, Ready): where execution is the only sign, nothing else has to be seen.
             State::Starting { run, ref mut executed, .. } => match context.plan.ready.when {
-                ReadyWhen::Started => self.state = State::Ready { run, since: context.now },
-                ReadyWhen::Listening | ReadyWhen::Check(_) | ReadyWhen::Log { .. } | ReadyWhen::Notify => {
-                    *executed = true
+                ReadyWhen::Started if context.plan.startup.is_none() => {
+                    self.state = State::Ready { run, since: context.now };
                 }
+                ReadyWhen::Started
+                | ReadyWhen::Listening
+                | ReadyWhen::Check(_)
+                | ReadyWhen::Log { .. }
+                | ReadyWhen::Notify => *executed = true,
             },
             // A sign of readiness has come first, or the run is on its way out.
             State::Ready { .. } | State::Unready { .. } | State::Draining { .. } | State::Stopping { .. } => {
@@ -354,7 +361,7 @@ impl Worker {
         match self.state {
             // Starting => (Starting): never earlier than it was.
             State::Starting { ready_by: Some(ref mut ready_by), .. } => {
-                *ready_by = later(context.now, time).max(*ready_by);
+                *ready_by = later(context.now, time.min(EXTENSION_MAX)).max(*ready_by);
             }
             State::Starting { ready_by: None, .. } => {}
             State::Ready { .. } | State::Unready { .. } | State::Draining { .. } | State::Stopping { .. } => {

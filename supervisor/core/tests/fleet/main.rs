@@ -1,6 +1,7 @@
 //! The fleet: all workers of an application together.
 
 mod adoption;
+mod health;
 mod plans;
 mod random;
 mod recycling;

@@ -9,7 +9,7 @@ use std::{
 use watt_core::{
     RunId, ServiceId, WorkerId,
     fleet::{Fleet, FleetEffects, FleetEvent, Goal, Request, Selection},
-    worker::{Effect, Event, ExitCause, State},
+    worker::{Complaint, Effect, Event, ExitCause, State},
 };
 
 use crate::plans::plan;
@@ -72,6 +72,9 @@ impl Script {
         let event = match words[1..] {
             ["executed"] => Event::Executed(run),
             ["ready"] => Event::Ready(run),
+            ["unready"] => Event::Unready(run),
+            ["unhealthy"] => Event::Unhealthy(run, Complaint::Check { failures: 3 }),
+            ["complains"] => Event::Unhealthy(run, Complaint::Itself),
             ["drained"] => Event::Drained(run),
             ["exited", status] => Event::Exited(run, ExitCause::Exited(status.parse().unwrap())),
             ["emptied"] => Event::Emptied(run),

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use nix::errno::Errno;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpSocket, TcpStream, UnixStream},
@@ -23,6 +24,20 @@ use crate::{runs::Task, words};
 /// Unconnected TCP sockets that were made in a run's network. A connection takes one; when none is left, the loop is asked for
 /// more with [`News::NeedSockets`] and sends them here.
 pub type Sockets = mpsc::Receiver<OwnedFd>;
+
+/// How long a socket is waited for before it is asked for again.
+const SOCKET_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// What came of a probe.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It passes.
+    Passes,
+    /// It does not: `GET /healthz: status 503`.
+    Fails(String),
+    /// It could not be made, for want of something that is not the worker's.
+    Untried,
+}
 
 /// Makes the connections of one watch.
 pub(super) struct Connector {
@@ -86,30 +101,40 @@ impl Connector {
         Connector { run: self.run, sockets: self.sockets.clone(), news: self.news.clone(), rest: None }
     }
 
-    /// Whether a probe passes in time, or how it does not: `GET /healthz: status 503`.
-    pub(super) async fn attempt(
-        &mut self,
-        probe: &Probe,
-        endpoint: &Endpoint,
-        timeout: Duration,
-    ) -> Result<(), String> {
+    /// Tries a probe. What this process has to get for it does not count in its time.
+    pub(super) async fn attempt(&mut self, probe: &Probe, endpoint: &Endpoint, timeout: Duration) -> Outcome {
+        let socket = match endpoint {
+            Endpoint::PrivateTcp { .. } => match time::timeout(SOCKET_TIME_MAX, self.socket()).await {
+                Ok(Ok(socket)) => Some(socket),
+                Ok(Err(_)) | Err(_) => return Outcome::Untried,
+            },
+            Endpoint::Unix { .. } | Endpoint::Tcp { .. } => None,
+        };
         let attempt = async {
-            match endpoint {
-                Endpoint::Unix { path } => probe.run(UnixStream::connect(path).await?).await,
-                Endpoint::Tcp { address } => probe.run(TcpStream::connect(address).await?).await,
-                Endpoint::PrivateTcp { address } => probe.run(self.connect_inside(*address).await?).await,
+            match (endpoint, socket) {
+                (Endpoint::Unix { path }, _) => probe.run(UnixStream::connect(path).await?).await,
+                (Endpoint::PrivateTcp { address }, Some(socket)) => {
+                    probe.run(connect_inside(socket, *address).await?).await
+                }
+                (Endpoint::Tcp { address } | Endpoint::PrivateTcp { address }, _) => {
+                    probe.run(TcpStream::connect(address).await?).await
+                }
             }
         };
-        let answer = match time::timeout(timeout, attempt).await {
+        let why = match time::timeout(timeout, attempt).await {
             Ok(Ok((answer, rest))) => {
                 // The one before has had its time.
                 self.rest = rest;
-                answer
+                match answer {
+                    Ok(()) => return Outcome::Passes,
+                    Err(why) => why,
+                }
             }
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err(format!("no answer within {}", words::duration(timeout))),
+            Ok(Err(error)) if is_our_own(&error) => return Outcome::Untried,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {}", words::duration(timeout)),
         };
-        answer.map_err(|why| format!("{probe}: {why}"))
+        Outcome::Fails(format!("{probe}: {why}"))
     }
 
     /// Waits until the last answer has been read.
@@ -118,17 +143,6 @@ impl Connector {
             // It ends in any case; a panic there is no news.
             let _ = (&mut rest.0).await;
         }
-    }
-
-    /// Connects within the run's network: a socket keeps the network it was made in.
-    async fn connect_inside(&self, address: SocketAddr) -> io::Result<TcpStream> {
-        let socket = StdTcpStream::from(self.socket().await?);
-        socket.set_nonblocking(true)?;
-        let address = match (address.ip(), socket.local_addr()?) {
-            (IpAddr::V4(ip), SocketAddr::V6(_)) => (ip.to_ipv6_mapped(), address.port()).into(),
-            (IpAddr::V4(_) | IpAddr::V6(_), _) => address,
-        };
-        TcpSocket::from_std_stream(socket).connect(address).await
     }
 
     async fn socket(&self) -> io::Result<OwnedFd> {
@@ -140,4 +154,21 @@ impl Connector {
         self.news.send(News::NeedSockets { run: self.run }).await.map_err(io::Error::other)?;
         sockets.recv().await.ok_or_else(none)
     }
+}
+
+/// Connects within the network that a socket was made in.
+async fn connect_inside(socket: OwnedFd, address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = StdTcpStream::from(socket);
+    socket.set_nonblocking(true)?;
+    let address = match (address.ip(), socket.local_addr()?) {
+        (IpAddr::V4(ip), SocketAddr::V6(_)) => (ip.to_ipv6_mapped(), address.port()).into(),
+        (IpAddr::V4(_) | IpAddr::V6(_), _) => address,
+    };
+    TcpSocket::from_std_stream(socket).connect(address).await
+}
+
+/// Whether an error is about what this process or the host lacks, for which no worker can be blamed.
+fn is_our_own(error: &io::Error) -> bool {
+    let lacks = [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::ENOBUFS, Errno::EADDRNOTAVAIL];
+    error.raw_os_error().is_some_and(|errno| lacks.contains(&Errno::from_raw(errno)))
 }

@@ -13,6 +13,9 @@ const HEAD_SIZE_MAX: usize = 8 << 10;
 /// How much of a body is looked at.
 const BODY_SIZE_MAX: usize = 64 << 10;
 
+/// In how many pieces it may come.
+const BODY_READS_MAX: usize = 64;
+
 /// How much of what follows is read, and for how long.
 const REST_SIZE_MAX: u64 = 1 << 20;
 const REST_TIME_MAX: Duration = Duration::from_secs(1);
@@ -67,14 +70,17 @@ impl Question {
             return Ok(Err(format!("status {status}")));
         }
         let Some(pattern) = &self.body else { return Ok(Ok(())) };
-        // As far as it comes: how long it is depends on its framing, and the connection is closed after it.
-        while answer.len() < HEAD_SIZE_MAX + BODY_SIZE_MAX && !pattern.is_match(&body(&answer)) {
+        // Until it is whole, or as much as is looked at. One that comes drop by drop does not match.
+        for _ in 0..BODY_READS_MAX {
+            if body(&answer).is_some_and(|(_, is_whole)| is_whole) {
+                break;
+            }
             let mut part = (&mut *connection).take((HEAD_SIZE_MAX + BODY_SIZE_MAX - answer.len()) as u64);
-            if part.read_buf(&mut answer).await? == 0 {
+            if part.limit() == 0 || part.read_buf(&mut answer).await? == 0 {
                 break;
             }
         }
-        let matches = pattern.is_match(&body(&answer));
+        let matches = body(&answer).is_some_and(|(body, _)| pattern.is_match(&body));
         Ok(if matches { Ok(()) } else { Err("its body does not match".to_owned()) })
     }
 }
@@ -107,28 +113,36 @@ fn request(host: &str, check: &HttpCheck) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// The body of the last head of an answer, as far as it has come, without the sizes of chunks.
-fn body(answer: &[u8]) -> Vec<u8> {
-    let Some((head, body)) = last_head(answer) else { return Vec::new() };
+/// The body after the last head of an answer, as far as it has come and without the sizes of chunks, and whether that is all of it.
+fn body(answer: &[u8]) -> Option<(Vec<u8>, bool)> {
+    let (head, body) = last_head(answer)?;
     let head = String::from_utf8_lossy(head).to_ascii_lowercase();
-    let is_chunked = head
-        .lines()
-        .any(|line| line.starts_with("transfer-encoding:") && line.trim_end().ends_with("chunked"));
-    if is_chunked { unchunked(body) } else { body.to_owned() }
+    let field = |name: &str| head.lines().find_map(|line| Some(line.strip_prefix(name)?.trim().to_owned()));
+    if field("transfer-encoding:").is_some_and(|value| value.ends_with("chunked")) {
+        return Some(unchunked(body));
+    }
+    let length = field("content-length:").and_then(|value| value.parse::<usize>().ok());
+    // Without a length, its end is that of the connection.
+    let length = length.unwrap_or(usize::MAX);
+    Some((body[..length.min(body.len())].to_owned(), body.len() >= length))
 }
 
-/// Chunks put together (RFC 9112 §7.1), as far as they can be read.
-fn unchunked(mut rest: &[u8]) -> Vec<u8> {
+/// Chunks put together (RFC 9112 §7.1), as far as they have come and can be read, and whether the last one is there.
+fn unchunked(mut rest: &[u8]) -> (Vec<u8>, bool) {
     let mut whole = Vec::new();
     while let Some(end) = rest.windows(2).position(|bytes| bytes == b"\r\n") {
         let size = String::from_utf8_lossy(&rest[..end]).into_owned();
-        let size = size.split(';').next().unwrap_or_default().trim();
-        let Ok(size) = usize::from_str_radix(size, 16) else { break };
-        let chunk = &rest[end + 2..];
-        whole.extend_from_slice(&chunk[..size.min(chunk.len())]);
-        rest = chunk.get(size.saturating_add(2)..).unwrap_or_default();
+        match usize::from_str_radix(size.split(';').next().unwrap_or_default().trim(), 16) {
+            Ok(0) => return (whole, true),
+            Ok(size) => {
+                let chunk = &rest[end + 2..];
+                whole.extend_from_slice(&chunk[..size.min(chunk.len())]);
+                rest = chunk.get(size.saturating_add(2)..).unwrap_or_default();
+            }
+            Err(_) => break,
+        }
     }
-    whole
+    (whole, false)
 }
 
 /// Reads what follows the status, for nothing: a connection that is closed with bytes in it is reset, and many programs
@@ -253,6 +267,32 @@ mod tests {
         assert_eq!(asked(of(200, 299, Some("ok")), plain).await, Err("its body does not match".into()));
         assert_eq!(asked(of(200, 299, Some("\"ok\":1$")), CHUNKS).await, Ok(()));
         assert_eq!(asked(of(200, 299, Some("4;")), CHUNKS).await, Err("its body does not match".into()));
+        // No more than the length says.
+        let cut = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\noknot";
+        assert_eq!(asked(of(200, 299, Some("^ok$")), cut).await, Ok(()));
+    }
+
+    /// A body that is whole is not waited on: many servers keep the connection all the same.
+    #[tokio::test]
+    async fn a_body_is_read_to_its_end_and_no_further() {
+        let (mut near, mut far) = tokio::io::duplex(1024);
+        far.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+        let question = question(|check| check.body = Some("^ok$".into()));
+        assert_eq!(question.ask(&mut near).await.unwrap(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_body_in_too_many_pieces_does_not_match() {
+        let (mut near, mut far) = tokio::io::duplex(1);
+        let drops = tokio::spawn(async move {
+            far.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
+            far.write_all(&[b'x'; 1000]).await?;
+            far.write_all(b"ok").await
+        });
+        let answer = question(|check| check.body = Some("ok".into())).ask(&mut near).await.unwrap();
+        assert_eq!(answer, Err("its body does not match".into()));
+        drop(near);
+        assert!(drops.await.unwrap().is_err());
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! What a run says by sd_notify(3): datagrams of `NAME=value` lines on a Unix socket.
 //!
 //! Who sent one is known from SCM_CREDENTIALS (unix(7)) as far as the sender still lives: a program like systemd-notify(1) ends before
-//! anybody can look at it. Such messages are believed, because the socket is in a folder of the worker's own.
+//! anybody can look at it. Such messages are believed as far as they do no harm, because the socket is in a folder of the worker's own.
 
 use std::{
-    fs, io, mem,
+    fs, io,
+    num::NonZeroU64,
     os::{
         fd::{AsFd, OwnedFd},
         unix::net::UnixDatagram as StdUnixDatagram,
@@ -18,12 +19,13 @@ use tokio::{
     io::Interest,
     net::UnixDatagram,
     sync::{Notify, mpsc, watch},
-    task, time,
+    time,
 };
 use watt_core::{RunId, worker::Complaint};
 use watt_os::{fdpass, process_info::Stat};
 
 use super::News;
+use crate::record::Said;
 
 /// The longest message: as of systemd, which drops longer ones (NOTIFY_BUFFER_MAX).
 const MESSAGE_SIZE_MAX: usize = 4096;
@@ -40,8 +42,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How long after a silence it is looked whether it was one.
 const SECOND_LOOK: Duration = Duration::from_millis(100);
 
-/// Messages handled before others have their turn: a program that does nothing but send must not keep the daemon busy.
+/// Messages handled before a rest: a program that does nothing but send must not keep the daemon busy.
 const MESSAGES_IN_A_ROW: usize = 32;
+const REST: Duration = Duration::from_millis(10);
 
 /// The receiving end of one run's `$NOTIFY_SOCKET`.
 #[derive(Debug)]
@@ -70,7 +73,7 @@ pub fn prepare(socket: &OwnedFd) -> io::Result<()> {
 pub struct Status(Mutex<Option<String>>);
 
 impl Status {
-    /// The text, without what a terminal would obey.
+    /// The text as it came, cut; what a terminal would obey may be in it.
     pub(super) fn get(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -86,14 +89,26 @@ pub(super) struct Voice {
     run: RunId,
     status: Arc<Status>,
     news: mpsc::Sender<News>,
+    /// What it has said that holds for as long as it lives.
+    said: Mutex<Said>,
     ready: Notify,
     /// Changed by each `WATCHDOG=1`. It has the time that the run itself has set between two of them.
     beats: watch::Sender<Option<Duration>>,
 }
 
 impl Voice {
-    pub(super) fn new(run: RunId, status: Arc<Status>, news: mpsc::Sender<News>) -> Voice {
-        Voice { run, status, news, ready: Notify::new(), beats: watch::Sender::new(None) }
+    pub(super) fn new(run: RunId, said: Said, status: Arc<Status>, news: mpsc::Sender<News>) -> Voice {
+        let ready = Notify::new();
+        if said.ready {
+            ready.notify_one();
+        }
+        let every = said.watchdog_us.map(|us| Duration::from_micros(us.get()));
+        Voice { run, status, news, said: Mutex::new(said), ready, beats: watch::Sender::new(every) }
+    }
+
+    /// Whether it has said that it stops.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).stopping
     }
 
     /// Waits for `READY=1`.
@@ -119,14 +134,11 @@ impl Voice {
 
     /// Reads whatever the run says: a sender waits for room in the socket.
     pub(super) async fn listen(&self, socket: NotifySocket) {
-        let mut heard = Heard::default();
         for count in 1usize.. {
             let Some(message) = socket.receive(count).await else { continue };
-            if message.sender.is_some_and(|sender| !socket.belongs(sender)) {
-                continue;
-            }
+            let trust = message.sender.map_or(Trust::Gone, |sender| socket.trust(sender));
             for line in message.text.split(|byte| *byte == b'\n') {
-                if let Some(news) = self.hear(line, &mut heard) {
+                for news in self.hear(line, trust).into_iter().flatten() {
                     // Fails when the loop has ended, and with it everything else.
                     let _ = self.news.send(news).await;
                     // One that says this all the time gets only itself to wait.
@@ -137,36 +149,64 @@ impl Voice {
     }
 
     /// What the loop is to hear of a line.
-    fn hear(&self, line: &[u8], heard: &mut Heard) -> Option<News> {
+    fn hear(&self, line: &[u8], trust: Trust) -> [Option<News>; 2] {
         let run = self.run;
-        let equals = line.iter().position(|byte| *byte == b'=')?;
-        match (&line[..equals], &line[equals + 1..]) {
-            (b"READY", b"1") => self.ready.notify_one(),
-            (b"STATUS", text) => self.status.set(text),
-            (b"WATCHDOG", b"1") => self.beats.send_modify(|_| {}),
-            (b"WATCHDOG", b"trigger") if !mem::replace(&mut heard.trigger, true) => {
+        let Some(equals) = line.iter().position(|byte| *byte == b'=') else { return [None, None] };
+        match (&line[..equals], &line[equals + 1..], trust) {
+            (_, _, Trust::Stranger) => {}
+            (b"READY", b"1", _) => {
+                self.ready.notify_one();
+                return [self.note(|said| said.ready = true), None];
+            }
+            (b"STATUS", text, _) => self.status.set(text),
+            (b"WATCHDOG", b"1", _) => self.beats.send_modify(|_| {}),
+            // What follows has consequences, and comes from programs that stay.
+            (_, _, Trust::Gone) => {}
+            (b"WATCHDOG", b"trigger", _) => {
                 let why = "it said WATCHDOG=trigger".to_owned();
-                return Some(News::Unhealthy { run, complaint: Complaint::Itself, why });
+                return [Some(News::Unhealthy { run, complaint: Complaint::Itself, why }), None];
             }
-            (b"WATCHDOG_USEC", time) => {
-                let time = microseconds(time).filter(|time| !time.is_zero())?;
-                self.beats.send_replace(Some(time));
+            (b"WATCHDOG_USEC", time, _) => {
+                let time = microseconds(time).and_then(NonZeroU64::new);
+                if let Some(time) = time {
+                    self.beats.send_replace(Some(Duration::from_micros(time.get())));
+                    return [self.note(|said| said.watchdog_us = Some(time)), None];
+                }
             }
-            (b"EXTEND_TIMEOUT_USEC", time) => return Some(News::Extend { run, time: microseconds(time)? }),
-            (b"STOPPING", b"1") if !mem::replace(&mut heard.stopping, true) => {
-                return Some(News::Unready { run, why: "it said STOPPING=1".to_owned() });
+            (b"EXTEND_TIMEOUT_USEC", time, _) => {
+                let time = microseconds(time).map(Duration::from_micros);
+                return [time.map(|time| News::Extend { run, time }), None];
+            }
+            (b"STOPPING", b"1", _) => {
+                let noted = self.note(|said| said.stopping = true);
+                let why = "it said STOPPING=1".to_owned();
+                // Once is enough.
+                let told = noted.as_ref().map(|_| News::Unready { run, why });
+                return [noted, told];
             }
             _ => {}
         }
-        None
+        [None, None]
+    }
+
+    /// Notes what holds for as long as the run lives. A later watch has to know that, of this daemon or of another.
+    fn note(&self, change: impl FnOnce(&mut Said)) -> Option<News> {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = *said;
+        change(&mut said);
+        (*said != before).then_some(News::Said { run: self.run, said: *said })
     }
 }
 
-/// What a run has said that counts once.
-#[derive(Debug, Default)]
-struct Heard {
-    trigger: bool,
-    stopping: bool,
+/// Who has sent a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    /// A process of the run.
+    Own,
+    /// One that cannot be asked any more, like systemd-notify(1).
+    Gone,
+    /// Somebody else.
+    Stranger,
 }
 
 impl NotifySocket {
@@ -182,7 +222,7 @@ impl NotifySocket {
 
     async fn receive(&self, count: usize) -> Option<Received> {
         if count.is_multiple_of(MESSAGES_IN_A_ROW) {
-            task::yield_now().await;
+            time::sleep(REST).await;
         }
         match self.socket.async_io(Interest::READABLE, || receive(&self.socket)).await {
             Ok(message) => Some(message),
@@ -195,17 +235,19 @@ impl NotifySocket {
         }
     }
 
-    /// Whether a process is the run's: its main process, one that descends from it, or one in its cgroup. One that has gone cannot
-    /// be asked and is believed.
-    fn belongs(&self, sender: u32) -> bool {
+    /// Whether a process is the run's: its main process, one that descends from it, or one in its cgroup.
+    fn trust(&self, sender: u32) -> Trust {
         let parent = |pid: &u32| Stat::of(*pid).ok().map(|stat| stat.parent).filter(|parent| *parent != 0);
         let mut lineage = std::iter::successors(Some(sender), parent).take(LINEAGE_MAX);
-        lineage.any(|pid| pid == self.main)
-            || match (cgroup(sender), cgroup(std::process::id())) {
-                (None, _) => true,
-                // A cgroup that is ours as well says nothing.
-                (theirs, ours) => theirs != ours && theirs == cgroup(self.main),
-            }
+        if lineage.any(|pid| pid == self.main) {
+            return Trust::Own;
+        }
+        match (cgroup(sender), cgroup(std::process::id())) {
+            (None, _) => Trust::Gone,
+            // A cgroup that is ours as well says nothing.
+            (theirs, ours) if theirs != ours && theirs == cgroup(self.main) => Trust::Own,
+            _ => Trust::Stranger,
+        }
     }
 }
 
@@ -233,8 +275,8 @@ fn receive(socket: &UnixDatagram) -> io::Result<Received> {
 }
 
 /// A time as sd_notify(3) has it.
-fn microseconds(value: &[u8]) -> Option<Duration> {
-    std::str::from_utf8(value).ok()?.parse().ok().map(Duration::from_micros)
+fn microseconds(value: &[u8]) -> Option<u64> {
+    std::str::from_utf8(value).ok()?.parse().ok()
 }
 
 /// The v2 cgroup of a process, as its own namespace names it.

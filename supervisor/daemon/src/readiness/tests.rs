@@ -1,6 +1,7 @@
 use std::{
     io::{self, BufRead, BufReader, Read as _, Write},
     net::{Ipv4Addr, SocketAddr},
+    num::NonZeroU64,
     os::{
         fd::{AsFd, OwnedFd},
         unix::net::UnixDatagram,
@@ -37,6 +38,7 @@ struct Watched {
     news: mpsc::Receiver<News>,
     sockets: mpsc::Sender<OwnedFd>,
     watching: Watching,
+    said: Said,
 }
 
 impl Watched {
@@ -56,18 +58,20 @@ impl Watched {
             listening: Some(listening(accepts)),
             sockets: Some(receiver),
             notify: None,
+            said: Said::default(),
         };
         change(&mut watch);
-        Watched { news, sockets, watching: watch.start(sender) }
+        Watched { news, sockets, watching: watch.start(sender), said: Said::default() }
     }
 
-    /// The next news, sockets apart.
+    /// The next news, but for sockets and what is to be kept for a successor.
     async fn news(&mut self) -> Option<News> {
         loop {
             match time::timeout(PATIENCE, self.news.recv()).await.expect("no news") {
                 Some(News::NeedSockets { run: RUN }) => {
                     self.sockets.send(std_socket()).await.unwrap();
                 }
+                Some(News::Said { run: RUN, said }) => self.said = said,
                 news => return news,
             }
         }
@@ -288,7 +292,7 @@ async fn a_ready_run_that_fails_often_enough_is_told_and_so_is_one_that_is_back(
     let (listener, address) = listener().await;
     let answered = serve(listener, &[OK, BUSY, BUSY, OK, BUSY, "", BUSY, BUSY, OK]);
     let check = get("/healthz?full=1");
-    let after = After { ready: Some((check.clone(), RHYTHM)), health: None };
+    let after = After { ready: Some((check.clone(), RHYTHM)), ..After::default() };
     let mut watched =
         Watched::with(Sign::Check(check), Accepts::Port(address.port()), |watch| watch.after = after);
     assert_eq!(watched.ready().await, Some(Endpoint::PrivateTcp { address }));
@@ -298,8 +302,19 @@ async fn a_ready_run_that_fails_often_enough_is_told_and_so_is_one_that_is_back(
     assert_eq!(watched.news().await, Some(News::Ready { run: RUN, endpoint: None }));
 }
 
+/// As the daemon before this one left it.
 #[tokio::test]
-async fn an_unhealthy_run_is_told_once() {
+async fn a_run_that_is_not_ready_is_told_when_it_is() {
+    let (listener, address) = listener().await;
+    serve(listener, &["HTTP/1.1 503 Busy\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n"]);
+    let after = After { ready: Some((get("/healthz?full=1"), RHYTHM)), is_unready: true, health: None };
+    let sign = Sign::Seen(Some(Endpoint::Tcp { address }));
+    let mut watched = Watched::with(sign, Accepts::Nowhere, |watch| watch.after = after);
+    assert_eq!(watched.news().await, Some(News::Ready { run: RUN, endpoint: None }));
+}
+
+#[tokio::test]
+async fn an_unhealthy_run_is_told_until_it_is_replaced() {
     let (listener, address) = listener().await;
     let health = Some(Health::Check(Check::Tcp, RHYTHM));
     let sign = Sign::Seen(Some(Endpoint::Tcp { address }));
@@ -314,7 +329,8 @@ async fn an_unhealthy_run_is_told_once() {
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!(watched.news().await, None, "there is nothing left to watch");
+    // It may have to wait until it is replaced.
+    assert!(matches!(watched.news().await, Some(News::Unhealthy { run: RUN, .. })));
 }
 
 /// Ready and health are looked at apart: one that hangs keeps the other from nothing.
@@ -325,6 +341,7 @@ async fn a_check_that_hangs_holds_up_no_other() {
     let listener = UnixListener::bind(&path).unwrap();
     let after = After {
         ready: Some((get("/hangs"), RHYTHM)),
+        is_unready: false,
         health: Some(Health::Check(get("/fails"), Rhythm { failures: 1, ..RHYTHM })),
     };
     let sign = Sign::Seen(Some(Endpoint::Unix { path }));
@@ -454,13 +471,66 @@ async fn what_a_program_says_of_itself_is_heard() {
     let told = News::Unhealthy { run: RUN, complaint: Complaint::Itself, why };
     assert_eq!(watched.news().await, Some(told));
     assert_eq!(watched.watching.status(), None);
+    assert_eq!(watched.said, Said { ready: true, stopping: true, watchdog_us: None });
+}
+
+/// A watch ends with the daemon, or when the checks of the service change. What a run has said once it says no more.
+#[tokio::test]
+async fn what_was_said_to_an_earlier_watch_holds() {
+    let bench = NotifyBench::new();
+    let program = bench.program();
+    let watch = |said, after| {
+        let socket = NotifySocket::new(bench.socket.try_clone().unwrap(), program.child.id()).unwrap();
+        Watched::with(Sign::Notify, Accepts::Nowhere, |watch| {
+            (watch.notify, watch.said, watch.after) = (Some(socket), said, after);
+        })
+    };
+    let often = Said { ready: true, watchdog_us: NonZeroU64::new(1000), stopping: false };
+    let after = After { health: Some(Health::Watchdog(Duration::from_secs(3600))), ..After::default() };
+    let mut watched = watch(often, after);
+    assert_eq!(watched.ready().await, None);
+    let why = "no WATCHDOG=1 for 1ms".to_owned();
+    let told = News::Unhealthy { run: RUN, complaint: Complaint::Watchdog, why };
+    assert_eq!(watched.news().await, Some(told));
+    let mut watched = watch(Said { stopping: true, ..often }, After::default());
+    task_turns().await;
+    assert!(watched.news.try_recv().is_err(), "one that stops is not ready");
+}
+
+/// Of a program that has ended nobody can say whose it was.
+#[tokio::test]
+async fn a_sender_that_has_gone_does_no_harm() {
+    let bench = NotifyBench::new();
+    let program = bench.program();
+    let mut short = bench.program();
+    short.send("STOPPING=1\\nWATCHDOG=trigger\\nWATCHDOG_USEC=1\\nEXTEND_TIMEOUT_USEC=1\\nREADY=1");
+    assert_eq!(short.finish(), 1);
+    let mut watched = bench.watch(&program);
+    assert_eq!(watched.ready().await, None);
+    assert_eq!(watched.said, Said { ready: true, ..Said::default() });
+}
+
+/// What this process lacks is no fault of a worker.
+#[tokio::test]
+async fn a_check_that_could_not_be_made_says_nothing() {
+    let (_listener, address) = listener().await;
+    let health = Some(Health::Check(Check::Tcp, Rhythm { failures: 1, ..RHYTHM }));
+    let sign = Sign::Seen(Some(Endpoint::PrivateTcp { address }));
+    let mut watched = Watched::with(sign, Accepts::Nowhere, |watch| watch.after.health = health);
+    assert_eq!(watched.news.recv().await, Some(News::NeedSockets { run: RUN }));
+    // The namespace is not this one's: there it has no such address.
+    drop(watched.sockets);
+    task_turns().await;
+    while let Ok(news) = watched.news.try_recv() {
+        assert_eq!(news, News::NeedSockets { run: RUN });
+    }
 }
 
 #[tokio::test]
 async fn a_run_that_stops_to_say_that_it_lives_is_unhealthy() {
     let bench = NotifyBench::new();
     let mut program = bench.program();
-    let after = After { ready: None, health: Some(Health::Watchdog(Duration::from_secs(3600))) };
+    let after = After { health: Some(Health::Watchdog(Duration::from_secs(3600))), ..After::default() };
     let mut watched = bench.watch_for(Sign::Notify, program.child.id(), after);
     program.send("READY=1");
     assert_eq!(watched.ready().await, None);
@@ -476,7 +546,7 @@ async fn what_was_said_while_nobody_listened_counts() {
     let bench = NotifyBench::new();
     let mut program = bench.program();
     let every = Duration::from_millis(500);
-    let after = After { ready: None, health: Some(Health::Watchdog(every)) };
+    let after = After { health: Some(Health::Watchdog(every)), ..After::default() };
     let mut watched = bench.watch_for(Sign::Notify, program.child.id(), after);
     program.send("READY=1");
     assert_eq!(watched.ready().await, None);

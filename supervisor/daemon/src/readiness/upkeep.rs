@@ -12,7 +12,7 @@ use watt_core::{
 
 use super::{
     After, Eyes, LATE_POLL_MAX, News,
-    connect::{Connector, Probe},
+    connect::{Connector, Outcome, Probe},
     notify::Voice,
 };
 use crate::words;
@@ -57,21 +57,25 @@ pub(super) async fn upkeep(
         drop(connector);
         let ready = async {
             if let Some(ready) = ready {
-                ready.stay_ready().await
+                ready.stay_ready(after.is_unready, voice).await;
             }
         };
         let health = async {
             if let Some(health) = health {
-                health.stay_healthy().await
+                health.stay_healthy().await;
             }
         };
         tokio::join!(ready, health);
     };
     let watchdog = async {
         let Some(every) = watchdog else { return };
-        let every = voice.until_silent(every).await;
-        let why = format!("no WATCHDOG=1 for {}", words::duration(every));
-        let _ = news.send(News::Unhealthy { run, complaint: Complaint::Watchdog, why }).await;
+        loop {
+            let every = voice.until_silent(every).await;
+            let why = format!("no WATCHDOG=1 for {}", words::duration(every));
+            if news.send(News::Unhealthy { run, complaint: Complaint::Watchdog, why }).await.is_err() {
+                return;
+            }
+        }
     };
     tokio::join!(checks, watchdog);
 }
@@ -87,26 +91,32 @@ struct Repeated {
 }
 
 impl Repeated {
-    /// Tells when it is not ready any more, and when it is again.
-    async fn stay_ready(mut self) {
+    /// Tells when it is not ready any more, and when it is again, as long as it does not stop.
+    async fn stay_ready(mut self, mut is_unready: bool, voice: &Voice) {
         let run = self.run;
         loop {
-            let why = self.until_failing().await;
-            if self.news.send(News::Unready { run, why }).await.is_err() {
-                return;
+            if !std::mem::take(&mut is_unready) {
+                let why = self.until_failing().await;
+                if voice.is_stopping() || self.news.send(News::Unready { run, why }).await.is_err() {
+                    return;
+                }
             }
             while self.next().await.is_err() {}
-            if self.news.send(News::Ready { run, endpoint: None }).await.is_err() {
+            if voice.is_stopping() || self.news.send(News::Ready { run, endpoint: None }).await.is_err() {
                 return;
             }
         }
     }
 
-    /// Tells when it is not healthy any more. It is replaced then, so there is nothing more to tell.
+    /// Tells when it is not healthy, again and again: it may have to wait until it is replaced.
     async fn stay_healthy(mut self) {
-        let why = self.until_failing().await;
-        let complaint = Complaint::Check { failures: self.rhythm.failures };
-        let _ = self.news.send(News::Unhealthy { run: self.run, complaint, why }).await;
+        loop {
+            let why = self.until_failing().await;
+            let complaint = Complaint::Check { failures: self.rhythm.failures };
+            if self.news.send(News::Unhealthy { run: self.run, complaint, why }).await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Until so many in a row fail as are too many. Says how the last one did.
@@ -125,9 +135,15 @@ impl Repeated {
         }
     }
 
-    /// The next one, when its time has come.
+    /// The next one that says something, when its time has come.
     async fn next(&mut self) -> Result<(), String> {
-        time::sleep(self.rhythm.interval.max(Duration::from_millis(1))).await;
-        self.connector.attempt(&self.probe, &self.endpoint, self.rhythm.timeout).await
+        loop {
+            time::sleep(self.rhythm.interval.max(Duration::from_millis(1))).await;
+            match self.connector.attempt(&self.probe, &self.endpoint, self.rhythm.timeout).await {
+                Outcome::Passes => return Ok(()),
+                Outcome::Fails(why) => return Err(why),
+                Outcome::Untried => {}
+            }
+        }
     }
 }

@@ -41,6 +41,9 @@ impl App {
         let sealed = match in_force.sealed() {
             Ok(sealed) => sealed,
             Err(source) => {
+                if let Some(gateway) = &gateway {
+                    self.unlisten(gateway);
+                }
                 let what = "keep the configuration";
                 return self.not_reloaded(asked, &not_started(&StartError::Runtime { what, source }));
             }
@@ -56,7 +59,7 @@ impl App {
         self.note_who_is_alone();
         self.change_fleet(&renewed);
         self.apply_limits(&prepared.diff);
-        self.apply_checks(&prepared.diff);
+        self.apply_checks(&prepared.diff, &renewed);
         self.events.emit(happened(reloaded.changes.len(), &prepared.diff, &renewed));
         self.answer_reload(asked, reloaded, &prepared.diff, renewed);
         self.unsettle();
@@ -187,14 +190,15 @@ impl App {
         }
     }
 
-    /// What running workers are watched for.
-    fn apply_checks(&mut self, diff: &Diff) {
+    /// What running workers are watched for. Those that are to be replaced go on as they were.
+    fn apply_checks(&mut self, diff: &Diff, renewed: &BTreeSet<ServiceId>) {
         let is_check = |field: &Field| matches!(field, Field::ReadyWhen | Field::ReadyUpkeep | Field::Health);
         let changed: BTreeSet<&ServiceId> = diff
             .services
             .iter()
             .filter(|(_, diff)| matches!(diff, ServiceDiff::Changed(fields) if fields.iter().any(is_check)))
             .map(|(id, _)| id)
+            .filter(|id| !renewed.contains(*id))
             .collect();
         let watched = self.runs.iter().filter(|(_, run)| run.watching.is_some());
         let watched = watched.filter(|(_, run)| changed.contains(&run.worker.service)).map(|(id, _)| *id);

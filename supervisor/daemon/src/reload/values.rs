@@ -126,6 +126,6 @@ impl App {
 
 /// Whether a worker's run is neither on its way out nor about to be replaced.
 fn stays(worker: &Worker) -> bool {
-    matches!(worker.state, State::Starting { .. } | State::Ready { .. })
+    matches!(worker.state, State::Starting { .. } | State::Ready { .. } | State::Unready { .. })
         && !matches!(worker.part, Part::Leaves | Part::Due)
 }

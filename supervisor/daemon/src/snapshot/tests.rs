@@ -130,10 +130,11 @@ fn workers_with_a_run_are_in_the_table_with_what_is_known_of_it() {
     let asked = RefCell::new(Vec::new());
     let facts = |run: RunId| {
         asked.borrow_mut().push(run);
-        RunFacts { endpoint: (run == RunId(1)).then(|| endpoint.clone()), cgroup: Some(run.0), pid: Some(1) }
+        let endpoint = (run == RunId(1)).then(|| endpoint.clone());
+        RunFacts { endpoint, cgroup: Some(run.0), pid: Some(1), ..RunFacts::default() }
     };
     let workers = bench.snapshot_with(&facts).services["api"].workers.clone();
-    assert_eq!(asked.into_inner(), [RunId(1), RunId(2)]);
+    assert_eq!(asked.take(), [RunId(1), RunId(2)]);
     let [first, second] = &workers[..] else { panic!("{workers:?}") };
     assert_eq!((first.run, first.index, first.state, first.cgroup), (1, 0, WorkerState::Ready, Some(1)));
     assert_eq!(first.endpoint, Some(endpoint));
@@ -146,6 +147,29 @@ fn workers_with_a_run_are_in_the_table_with_what_is_known_of_it() {
     assert_eq!(state(&bench), Some(WorkerState::Draining), "it may still call others");
     bench.exit("api", 0);
     assert_eq!(bench.snapshot().services["api"].workers.len(), 1, "the other one is still stopping");
+}
+
+#[test]
+fn workers_that_are_not_ready_any_more_serve_only_when_nobody_else_does() {
+    let mut bench = Bench::new(&["api"], |plan| {
+        service(plan, "api").workers = NonZeroU16::new(2).unwrap();
+    });
+    bench.request(Request::Start(ALL));
+    let ids: Vec<WorkerId> = bench.fleet.workers().map(|(id, _)| id).collect();
+    let tell = |bench: &mut Bench, nth: usize, event: fn(RunId) -> Event| {
+        let run = RunId(nth as u64 + 1);
+        bench.fleet.handle(bench.now, FleetEvent::Worker(ids[nth].clone(), event(run)), &mut Vec::new());
+    };
+    let states = |bench: &Bench, stopping: Option<RunId>| -> Vec<WorkerState> {
+        let facts = |run| RunFacts { is_stopping: stopping == Some(run), ..RunFacts::default() };
+        bench.snapshot_with(&facts).services["api"].workers.iter().map(|worker| worker.state).collect()
+    };
+    (0..2).for_each(|nth| tell(&mut bench, nth, Event::Ready));
+    tell(&mut bench, 0, Event::Unready);
+    assert_eq!(states(&bench, None), [WorkerState::Starting, WorkerState::Ready]);
+    tell(&mut bench, 1, Event::Unready);
+    assert_eq!(states(&bench, None), [WorkerState::Ready, WorkerState::Ready]);
+    assert_eq!(states(&bench, Some(RunId(2))), [WorkerState::Ready, WorkerState::Starting]);
 }
 
 #[test]
