@@ -2,12 +2,14 @@
 //!
 //! A write to a disk that hangs does not return, and a file has no way to ask beforehand. So the spawner never writes to it: lines wait
 //! here, and a process of the exec stage writes all of them, one such process at a time. While that one hangs, lines go on waiting; those
-//! for which there is no room are counted, and the count is told when there is. Notes are rare, so that nothing is there most of the
-//! time, where a thread or a process that waits for them would be.
+//! for which there is no room are counted, and so are those of a process that fails, as it does while the disk is full. The count goes with
+//! the next lines: alone, it would be tried on the full disk for ever. Notes are rare, so that nothing is there most of the time, where a
+//! thread or a process that waits for them would be.
 //!
 //! ```text
-//! Idle ─ a line waits ─▶ Writing ─ it has ended ─▶ Idle
-//!   └─── it could not be started ─▶ Resting ─ a second later ─▶ Idle
+//! Idle    ─ a line waits ─▶ Writing, or Resting when it could not be started
+//! Writing ─ it has ended ─▶ Idle, or Resting when it has failed
+//! Resting ─ it is over and a line waits ─▶ Writing, or Resting for twice as long
 //! ```
 
 use std::{
@@ -26,13 +28,13 @@ use nix::{
 use watt_exec::plan::Task;
 use watt_os::{
     memfd, pidfd,
-    process::{Isolation, SpawnError},
+    process::{Isolation, Reaped, SpawnError},
 };
 
 use crate::{
     journal,
-    launch::{Launcher, Reports, Said, Start, at},
-    spawner::{Owner, Spawner},
+    launch::{Launcher, Reports, Start, at},
+    spawner::Spawner,
 };
 
 /// Once in the life of the process, as standard error is: what says something need not be told where.
@@ -41,11 +43,14 @@ static WAITING: Mutex<Waiting> = Mutex::new(Waiting { text: String::new(), lines
 /// How much may wait, in bytes: some two hundred lines.
 const WAITING_SIZE_MAX: usize = 16 << 10;
 
-/// How long nothing is tried after a process could not be started.
-const REST: Duration = Duration::from_secs(1);
+/// How long nothing is tried after a failure. Twice as long after each further one.
+const REST_FIRST: Duration = Duration::from_secs(1);
+
+/// How long at most.
+const REST_MAX: Duration = Duration::from_secs(60);
 
 /// How long the last lines may take at the end. More than this is a disk that hangs.
-const LAST_PATIENCE: Duration = Duration::from_secs(1);
+pub(crate) const LAST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Says something. Never waits.
 pub(crate) fn note(what: fmt::Arguments<'_>) {
@@ -80,15 +85,18 @@ impl Waiting {
         }
     }
 
-    /// Everything, and how many lines that is. The count of what is missing comes last, in its place.
+    /// Everything, and how many lines that is. The count of what is missing comes last, in its place. It alone is nothing.
     fn take(&mut self) -> Option<(String, u64)> {
+        if self.text.is_empty() {
+            return None;
+        }
         let mut text = std::mem::take(&mut self.text);
         let lost = std::mem::take(&mut self.lost);
         if lost > 0 {
             let _ = writeln!(text, "watt spawner: {lost} more lines could not be written");
         }
         let lines = std::mem::take(&mut self.lines) + lost;
-        (!text.is_empty()).then_some((text, lines))
+        Some((text, lines))
     }
 
     /// What was taken and could not be begun with.
@@ -109,11 +117,17 @@ pub(crate) enum Writer {
         pid: u32,
         /// What is lost when it fails.
         lines: u64,
+        /// How long nothing was tried before.
+        rested: Duration,
+        /// Where it says why it fails. Nobody reads that: its status is enough. Were this closed, it would say it on standard error.
+        _reports: Reports,
     },
-    /// None could be started.
+    /// The last one failed, or none could be started.
     Resting {
         /// When it is tried again.
         until: Instant,
+        /// How long that is in all.
+        rest: Duration,
     },
 }
 
@@ -129,39 +143,49 @@ impl Writer {
     /// When there is something to be done.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match self {
-            Writer::Resting { until } => Some(*until),
-            Writer::Idle | Writer::Writing { .. } => None,
+            Writer::Resting { until, .. } if !waiting().text.is_empty() => Some(*until),
+            Writer::Idle | Writer::Writing { .. } | Writer::Resting { .. } => None,
         }
     }
 
-    /// Writing => Idle: the process has ended.
-    pub(crate) fn ended(&mut self, reports: &Reports) {
-        if let (Writer::Writing { lines, .. }, Said::Failed(_)) = (&*self, &reports.said) {
-            waiting().lost += lines;
+    /// Writing => (Idle, Resting): a child has ended, which may be the process that writes. Of what one that was killed has written, nobody knows.
+    pub(crate) fn reaped(&mut self, child: &Reaped) {
+        let Writer::Writing { pid, lines, rested, .. } = self else { return };
+        if *pid != child.pid {
+            return;
         }
-        *self = Writer::Idle;
+        if child.signaled || child.code != 0 {
+            waiting().lost += *lines;
+            *self = Writer::resting(*rested);
+        } else {
+            *self = Writer::Idle;
+        }
+    }
+
+    /// After a failure, with how long the last rest was, if it failed before that as well.
+    fn resting(rested: Duration) -> Self {
+        let rest = (rested * 2).clamp(REST_FIRST, REST_MAX);
+        Writer::Resting { until: Instant::now() + rest, rest }
     }
 }
 
 impl Spawner {
     /// Has the lines written that wait.
     pub(crate) fn write_notes(&mut self) {
-        match self.writer {
-            Writer::Resting { until } if until > Instant::now() => return,
+        let rested = match self.writer {
             Writer::Writing { .. } => return,
-            Writer::Resting { .. } | Writer::Idle => {}
-        }
+            Writer::Resting { until, .. } if until > Instant::now() => return,
+            Writer::Resting { rest, .. } => rest,
+            Writer::Idle => Duration::ZERO,
+        };
         let Some((text, lines)) = waiting().take() else { return };
-        match start(&mut self.launcher, &text) {
-            Ok((pid, _, reports)) => {
-                self.writer = Writer::Writing { pid, lines };
-                self.follow(Owner::Writer, reports);
-            }
+        self.writer = match start(&mut self.launcher, &text) {
+            Ok((pid, _, reports)) => Writer::Writing { pid, lines, rested, _reports: reports },
             Err(_) => {
                 waiting().put_back(text, lines);
-                self.writer = Writer::Resting { until: Instant::now() + REST };
+                Writer::resting(rested)
             }
-        }
+        };
     }
 }
 
@@ -209,5 +233,27 @@ mod tests {
         let short: Vec<&str> = text.lines().filter(|line| line.len() < 100).collect();
         assert_eq!(short, ["watt spawner: short", "watt spawner: 2 more lines could not be written"]);
         assert_eq!(waiting.take(), None, "told once");
+    }
+
+    #[test]
+    fn a_count_alone_waits_for_the_next_line() {
+        let mut waiting = Waiting { text: String::new(), lines: 0, lost: 3 };
+        assert_eq!(waiting.take(), None);
+        waiting.add(format_args!("next"));
+        let text = "watt spawner: next\nwatt spawner: 3 more lines could not be written\n";
+        assert_eq!(waiting.take(), Some((text.to_owned(), 4)));
+    }
+
+    #[test]
+    fn the_rest_grows_to_its_bound() {
+        let mut rested = Duration::ZERO;
+        let rests: Vec<u64> = (0..9)
+            .map(|_| {
+                let Writer::Resting { rest, .. } = Writer::resting(rested) else { panic!("it rests") };
+                rested = rest;
+                rest.as_secs()
+            })
+            .collect();
+        assert_eq!(rests, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
     }
 }

@@ -170,8 +170,6 @@ pub(crate) enum Owner {
     Daemon,
     Run(u64),
     Errand(Errand),
-    /// Of our own lines.
-    Writer,
 }
 
 const SIGNALS: u64 = 0;
@@ -266,7 +264,7 @@ impl Spawner {
     fn errands(&self) -> impl Iterator<Item = &Errand> {
         self.stages.values().filter_map(|(owner, _)| match owner {
             Owner::Errand(errand) => Some(errand),
-            Owner::Daemon | Owner::Run(_) | Owner::Writer => None,
+            Owner::Daemon | Owner::Run(_) => None,
         })
     }
 
@@ -291,7 +289,7 @@ impl Spawner {
     fn end_errands(&mut self, which: impl Fn(&Errand) -> bool) {
         let chosen = self.stages.iter().filter_map(|(token, (owner, _))| match owner {
             Owner::Errand(errand) if which(errand) => Some((*token, errand)),
-            Owner::Daemon | Owner::Run(_) | Owner::Errand(_) | Owner::Writer => None,
+            Owner::Daemon | Owner::Run(_) | Owner::Errand(_) => None,
         });
         let tokens: Vec<u64> = chosen.inspect(|(_, errand)| errand.kill()).map(|(token, _)| token).collect();
         tokens.into_iter().for_each(|token| self.stage_ended(token));
@@ -361,7 +359,6 @@ impl Spawner {
             Owner::Errand(errand) => {
                 self.outbox.push(errand.answer(reports));
             }
-            Owner::Writer => self.writer.ended(&reports),
         }
     }
 
@@ -383,12 +380,14 @@ impl Spawner {
         }
     }
 
-    /// A child is gone: a run's, the daemon, an errand's, or an orphan of anybody's.
+    /// A child is gone: a run's, the daemon, the writer of our lines, an errand's, or an orphan of anybody's.
     pub(crate) fn reaped(&mut self, reaped: &Reaped) {
         if self.daemon.up().is_some_and(|up| up.pid == reaped.pid) {
             self.daemon_died(reaped);
         } else if let Some(id) = self.pids.remove(&reaped.pid) {
             self.run_died(id, reaped);
+        } else {
+            self.writer.reaped(reaped);
         }
     }
 

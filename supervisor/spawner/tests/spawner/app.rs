@@ -322,6 +322,13 @@ pub(crate) fn drain(pipe: &OwnedFd) -> String {
     }
 }
 
+/// Page faults of all children that a process has reaped (proc_pid_stat(5)): more with each.
+pub(crate) fn faults_of_reaped(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // The 11th field; the first of these is the third.
+    stat.rsplit(") ").next().unwrap().split(' ').nth(8).unwrap().parse().unwrap()
+}
+
 /// The state letter of a process in /proc, or none.
 pub(crate) fn state(pid: u32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

@@ -19,7 +19,7 @@ use watt_os::memfd;
 use watt_spawner::protocol::{Message, Request};
 
 use crate::{
-    app::{App, Daemon, drain, eventually, idle, program, sh, state},
+    app::{App, Daemon, drain, eventually, faults_of_reaped, idle, program, sh, state},
     role,
     runner::{Case, cases},
 };
@@ -38,6 +38,8 @@ pub(crate) fn all() -> Vec<Case> {
         many_errands_at_once_are_all_answered,
         a_name_without_bounds_is_cut,
         a_log_that_hangs_holds_nobody_up,
+        a_full_disk_is_not_tried_again_for_nothing,
+        lines_whose_writer_was_killed_are_counted,
     ]
 }
 
@@ -354,4 +356,44 @@ fn a_log_that_hangs_holds_nobody_up() {
     assert!(told.starts_with("watt spawner: no such run, or too long a tag: run 900000\n"), "{told}");
     assert!(lost > 0, "{told}");
     assert!(told_of(&told) >= 100, "{told}");
+}
+
+/// Asks for what makes no sense, which is worth a line.
+pub(crate) fn make_note(daemon: &Daemon) {
+    daemon.send(&Request::Tag { run: 900_000, tag: Vec::new() }, &[]);
+}
+
+fn a_full_disk_is_not_tried_again_for_nothing() {
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let app = App::start_with(|command| _ = command.stderr(full));
+    let mut daemon = app.daemon();
+    daemon.list();
+    let before = faults_of_reaped(app.spawner.id());
+    make_note(&daemon);
+    eventually("a writer has failed", || faults_of_reaped(app.spawner.id()) > before);
+    let failed = faults_of_reaped(app.spawner.id());
+    // Some hundred turns of its loop, each of which could try it again.
+    for _ in 0..500 {
+        daemon.list();
+    }
+    assert_eq!(faults_of_reaped(app.spawner.id()), failed);
+}
+
+fn lines_whose_writer_was_killed_are_counted() {
+    // More than what the spawner itself writes into files of its own.
+    const SIZE: u64 = 1 << 30;
+    let log = tempfile::NamedTempFile::new().unwrap();
+    log.as_file().set_len(SIZE).unwrap();
+    let stderr = fs::File::options().append(true).open(log.path()).unwrap();
+    let app = App::start_with(|command| _ = command.stderr(stderr).env(role::FILE_SIZE, SIZE.to_string()));
+    let mut daemon = app.daemon();
+    daemon.list();
+    let before = faults_of_reaped(app.spawner.id());
+    make_note(&daemon);
+    eventually("a writer is killed by SIGXFSZ", || faults_of_reaped(app.spawner.id()) > before);
+    log.as_file().set_len(0).unwrap();
+    make_note(&daemon);
+    let line = "watt spawner: no such run, or too long a tag: run 900000\n";
+    let wanted = format!("{line}watt spawner: 1 more lines could not be written\n");
+    eventually("the lines", || fs::read_to_string(log.path()).unwrap() == wanted);
 }

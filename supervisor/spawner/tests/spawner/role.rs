@@ -12,7 +12,10 @@ use std::{
 
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::signal::Signal,
+    sys::{
+        resource::{Resource, setrlimit},
+        signal::Signal,
+    },
 };
 use socket2::{Domain, SockAddr, Socket, Type};
 use watt_os::{fdpass, signalfd::Signals};
@@ -34,6 +37,8 @@ pub(crate) const STALL_MS: &str = "WATT_TEST_STALL_MS";
 
 /// The variable with the milliseconds after which a daemon that says nothing is killed.
 pub(crate) const SILENCE_MS: &str = "WATT_TEST_SILENCE_MS";
+/// The variable with the largest size of a file in bytes.
+pub(crate) const FILE_SIZE: &str = "WATT_TEST_FILE_SIZE";
 /// The variable that says that there is a service manager.
 pub(crate) const MANAGED: &str = "WATT_TEST_MANAGED";
 
@@ -61,6 +66,10 @@ fn spawner() -> Result<ExitCode, Box<dyn Error>> {
             vec!["env".into(), variable, env::current_exe()?.into()]
         }
     };
+    if let Ok(size) = env::var(FILE_SIZE) {
+        let size = size.parse()?;
+        setrlimit(Resource::RLIMIT_FSIZE, size, size)?;
+    }
     let settings = Settings {
         lock: folder().join("lock"),
         daemon,
