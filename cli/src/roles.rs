@@ -77,8 +77,14 @@ pub fn mesh_proxy(arguments: args::MeshProxy) -> ExitCode {
     }
 }
 
+/// The last line of a process: said as the others are, since the disk may be why it fails.
 fn failed(role: &str, error: &dyn std::error::Error) -> ExitCode {
-    eprintln!("{role}: {}", words::chain(error));
+    let line = format!("{role}: {}\n", words::chain(error));
+    match OwnLog::start(io::stderr()) {
+        Ok(log) => log.queue().say(line.as_bytes()),
+        // Without a thread there is nobody else to say it.
+        Err(_) => eprint!("{line}"),
+    }
     ExitCode::FAILURE
 }
 

@@ -5,6 +5,7 @@ use std::{
     io::{Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::PathBuf,
+    process::Child,
 };
 
 use watt_tests::{App, User, for_each_user, kill, wait};
@@ -78,6 +79,23 @@ fn a_disk_that_hangs_stops_neither_spawner_nor_daemon() {
         });
         app.down();
     });
+}
+
+#[test]
+fn a_spawner_that_cannot_start_ends() {
+    let app = App::yaml("services:\n  api: { command: sleep 1000, listen: none }\n", User::Ordinary);
+    let mut disk = Disk::hanging(&app);
+    let log = File::options().append(true).open(&disk.path).expect("it is a pipe with a reader");
+    let arguments = ["spawner", "--app", "app", "--lock", "/nowhere/lock", "--", "true"];
+    let start = || app.wattctl(&arguments).stderr(log.try_clone().expect("a descriptor")).spawn();
+    let end = |mut spawner: Child| {
+        let ended = || spawner.try_wait().expect("a child of ours").ok_or_else(|| "it runs".to_owned());
+        assert_eq!(wait("it ends", ended).code(), Some(1));
+    };
+    end(start().expect("it starts"));
+    disk.works_again("the disk takes lines", |_| true);
+    end(start().expect("it starts"));
+    disk.works_again("why it failed", |text| text.contains("spawner: cannot lock /nowhere/lock: "));
 }
 
 #[test]

@@ -99,6 +99,8 @@ pub(crate) struct Up {
     beats: bool,
     /// Whether it can still be talked to.
     deaf: Deaf,
+    /// Whether we have killed it. While a disk hangs that it writes to, it may not be gone for a long time.
+    is_killed: bool,
     /// Why its program could not be executed.
     pub(crate) failure: Option<Failure>,
 }
@@ -178,6 +180,7 @@ impl Daemon {
             heard_at: since,
             beats: false,
             deaf: Deaf::No,
+            is_killed: false,
             failure: None,
         });
         Ok(reports)
@@ -283,9 +286,11 @@ impl Daemon {
         self.kill(&format!("has said nothing for {silent} s"));
     }
 
-    /// Ends a daemon that is of no use. Its exit follows.
+    /// Ends a daemon that is of no use. Its exit follows. Once is enough, and said once.
     pub(crate) fn kill(&mut self, why: &str) {
-        if let Some(up) = self.up() {
+        if let Some(up) = self.up()
+            && !std::mem::replace(&mut up.is_killed, true)
+        {
             let _ = pidfd::send_signal(&up.pidfd, Signal::SIGKILL as i32);
             note(format_args!("the daemon (pid {}) {why}: killing it", up.pid));
         }

@@ -25,7 +25,7 @@ use watt_os::{
 
 use crate::{
     Error,
-    notes::{self, note},
+    notes::{self, LAST_PATIENCE, note},
     spawner::Spawner,
 };
 
@@ -40,6 +40,13 @@ pub(crate) struct End {
     pub(crate) remove: Vec<PathBuf>,
     /// Directories to remove then, if nothing is in them.
     pub(crate) remove_if_empty: Vec<PathBuf>,
+}
+
+/// Whether the disk that our lines go to takes them.
+#[derive(Debug, Clone, Copy)]
+enum Disk {
+    Works,
+    Hangs,
 }
 
 /// How long a daemon that has said its last word may take to end by itself.
@@ -74,7 +81,7 @@ impl Spawner {
             // The last thing a daemon waits for.
             let _ = SockRef::from(&up.socket).shutdown(Shutdown::Both);
         }
-        self.wait_for_children();
+        let disk = self.wait_for_children();
         self.holdings.listeners.values().for_each(|listener| listener.unlink());
         let mut launcher = self.close();
         for procs in &end.join_cgroups {
@@ -91,40 +98,57 @@ impl Spawner {
             // What is in it belongs to others: then it stays.
             let _ = fs::remove_dir(directory);
         }
-        notes::write_last(&mut launcher);
+        match disk {
+            Disk::Works => notes::write_last(&mut launcher),
+            // A second process would hang there as well. The journal has the lines, if there is one.
+            Disk::Hangs => {}
+        }
         end.status
     }
 
     /// Kills and reaps until there is no child. Orphans of the killed ones come to us, which is why the
-    /// children are listed anew each time.
-    fn wait_for_children(&mut self) {
+    /// children are listed anew each time. The writer of our own lines is not waited for when it is the last one and hangs: on some
+    /// disks it is not gone before they work again.
+    fn wait_for_children(&mut self) -> Disk {
         let begin = Instant::now();
+        let mut disk = Disk::Works;
         loop {
             loop {
                 match process::reap() {
                     Reap::Child(reaped) => self.reaped(&reaped),
                     Reap::NoneEnded => break,
-                    Reap::NoChildren => return,
+                    Reap::NoChildren => return disk,
                 }
             }
-            if begin.elapsed() > KILL_PATIENCE {
-                return note(format_args!("processes do not end although they were killed"));
+            let elapsed = begin.elapsed();
+            let writer = self.writer.pid().filter(|_| elapsed > LAST_PATIENCE);
+            if writer.is_some() {
+                disk = Disk::Hangs;
             }
-            self.kill_children(begin.elapsed() > DAEMON_PATIENCE);
+            let children = process::children();
+            self.kill_children(&children, elapsed);
+            if writer.is_some_and(|writer| children == [writer]) {
+                return disk;
+            }
+            if elapsed > KILL_PATIENCE {
+                note(format_args!("processes do not end although they were killed"));
+                return disk;
+            }
             self.wait_for_signal();
         }
     }
 
-    /// The daemon has a last word to say, and our own lines may be on their way to the disk.
-    fn kill_children(&mut self, all: bool) {
-        let with_patience = [self.daemon.up().map(|up| up.pid), self.writer.pid()];
-        for pid in process::children() {
+    /// The daemon has a last word to say, and our own lines may be on their way to the disk. All others have had their time.
+    fn kill_children(&mut self, children: &[u32], elapsed: Duration) {
+        let daemon = self.daemon.up().map(|up| up.pid).filter(|_| elapsed <= DAEMON_PATIENCE);
+        let writer = self.writer.pid().filter(|_| elapsed <= LAST_PATIENCE);
+        for pid in children.iter().filter(|pid| ![daemon, writer].contains(&Some(**pid))) {
             // A child's number stays its own until we reap it.
-            if let (true, Ok(raw)) = (all || !with_patience.contains(&Some(pid)), i32::try_from(pid)) {
+            if let Ok(raw) = i32::try_from(*pid) {
                 let _ = kill(Pid::from_raw(raw), Signal::SIGKILL);
             }
         }
-        if all {
+        if elapsed > DAEMON_PATIENCE {
             // Where the kernel does not list children.
             self.daemon.kill("does not end");
         }

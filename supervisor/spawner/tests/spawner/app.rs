@@ -322,6 +322,12 @@ pub(crate) fn drain(pipe: &OwnedFd) -> String {
     }
 }
 
+/// The children of a process of one thread.
+pub(crate) fn children(pid: u32) -> Vec<u32> {
+    let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    list.split_ascii_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}
+
 /// Page faults of all children that a process has reaped (proc_pid_stat(5)): more with each.
 pub(crate) fn faults_of_reaped(pid: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();

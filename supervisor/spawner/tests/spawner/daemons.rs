@@ -5,19 +5,24 @@ use std::{
     io::{Read, Write},
     os::fd::AsFd,
     process::Stdio,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use nix::{
     poll::{PollTimeout, poll},
-    sys::signal::Signal,
+    sys::{
+        ptrace,
+        signal::Signal,
+        wait::{WaitStatus, waitpid},
+    },
+    unistd::Pid,
 };
 use watt_os::memfd;
 use watt_spawner::protocol::{Address, Message, Request, Stage};
 
 use crate::{
-    app::{App, PATIENCE, drain, eventually, idle, program, sh, spawner_command, state},
-    bounds::{ask_for_lists, full_pipe},
+    app::{App, PATIENCE, children, drain, eventually, idle, program, sh, spawner_command, state},
+    bounds::{ask_for_lists, full_pipe, make_note},
     role,
     runner::{Case, cases},
     sockets::listen,
@@ -41,6 +46,8 @@ pub(crate) fn all() -> Vec<Case> {
         exit_kills_what_is_left_and_clears_up,
         errands_end_with_the_daemon_that_asked,
         last_words_come_out_at_the_end,
+        the_end_does_not_wait_for_a_writer_that_cannot_be_killed,
+        a_daemon_that_cannot_be_killed_is_told_once,
     ]
 }
 
@@ -377,4 +384,59 @@ fn last_words_come_out_at_the_end() {
     daemon.send(&exit, &[]);
     drop(daemon);
     assert_eq!(app.wait().code(), Some(0));
+}
+
+/// The request to end with nothing else to do.
+const EXIT: Request =
+    Request::Exit { status: 0, join_cgroups: vec![], remove: vec![], remove_if_empty: vec![] };
+
+/// Makes a process one that cannot be killed, as one is that writes to some disks: its parent is not told of its end before we, who
+/// trace it, have taken that (ptrace(2)).
+fn hold(pid: u32) -> Pid {
+    let pid = Pid::from_raw(pid as i32);
+    ptrace::seize(pid, ptrace::Options::empty()).unwrap();
+    pid
+}
+
+fn the_end_does_not_wait_for_a_writer_that_cannot_be_killed() {
+    let (_log, stderr, _) = full_pipe();
+    let mut app = App::start_with(|command| _ = command.stderr(stderr));
+    let mut daemon = app.daemon();
+    daemon.list();
+    make_note(&daemon);
+    let mut writer = 0;
+    eventually("there is a writer", || {
+        let other = children(app.spawner.id()).into_iter().find(|pid| *pid != daemon.pid);
+        writer = other.unwrap_or(0);
+        writer != 0
+    });
+    let writer = hold(writer);
+    let begin = Instant::now();
+    daemon.send(&EXIT, &[]);
+    drop(daemon);
+    assert_eq!(app.wait().code(), Some(0));
+    // Killed processes in general have ten seconds.
+    assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
+    assert_eq!(waitpid(writer, None), Ok(WaitStatus::Signaled(writer, Signal::SIGKILL, false)));
+}
+
+fn a_daemon_that_cannot_be_killed_is_told_once() {
+    let mut app = App::start_with(|command| _ = command.stderr(Stdio::piped()));
+    let mut daemon = app.daemon();
+    daemon.list();
+    let held = hold(daemon.pid);
+    daemon.send(&EXIT, &[]);
+    eventually("it is killed", || state(daemon.pid) == Some('Z'));
+    let turns = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", app.spawner.id())).unwrap();
+        let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        count.unwrap().trim().parse::<u64>().unwrap()
+    };
+    let enough = turns() + 10;
+    eventually("it is looked at a few times more", || turns() >= enough);
+    assert_eq!(waitpid(held, None), Ok(WaitStatus::Signaled(held, Signal::SIGKILL, false)));
+    assert_eq!(app.wait().code(), Some(0));
+    let mut told = String::new();
+    app.spawner.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+    assert_eq!(told.matches("does not end").count(), 1, "{told}");
 }
