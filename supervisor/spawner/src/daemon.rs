@@ -55,6 +55,10 @@ const OVERSLEPT: Duration = Duration::from_secs(2);
 /// itself: a status of its own says more than our signal.
 const DEAF_MAX: Duration = Duration::from_secs(2);
 
+/// How long a killed daemon may take until it can be reaped. It takes longer while a thread of it hangs in the kernel, as that for its log
+/// does on some disks. None of its threads gets back to its program, so that a successor has nothing to fear from it.
+const KILLED_MAX: Duration = Duration::from_secs(5);
+
 /// How to start it, and what it is to be told.
 #[derive(Debug)]
 pub(crate) struct Daemon {
@@ -99,8 +103,8 @@ pub(crate) struct Up {
     beats: bool,
     /// Whether it can still be talked to.
     deaf: Deaf,
-    /// Whether we have killed it. While a disk hangs that it writes to, it may not be gone for a long time.
-    is_killed: bool,
+    /// When we killed it.
+    killed_at: Option<Instant>,
     /// Why its program could not be executed.
     pub(crate) failure: Option<Failure>,
 }
@@ -180,7 +184,7 @@ impl Daemon {
             heard_at: since,
             beats: false,
             deaf: Deaf::No,
-            is_killed: false,
+            killed_at: None,
             failure: None,
         });
         Ok(reports)
@@ -289,10 +293,19 @@ impl Daemon {
     /// Ends a daemon that is of no use. Its exit follows. Once is enough, and said once.
     pub(crate) fn kill(&mut self, why: &str) {
         if let Some(up) = self.up()
-            && !std::mem::replace(&mut up.is_killed, true)
+            && up.killed_at.is_none()
         {
+            up.killed_at = Some(Instant::now());
             let _ = pidfd::send_signal(&up.pidfd, Signal::SIGKILL as i32);
             note(format_args!("the daemon (pid {}) {why}: killing it", up.pid));
+        }
+    }
+
+    /// When a daemon that was killed and not reaped is taken as dead.
+    pub(crate) fn given_up_at(&self) -> Option<Instant> {
+        match &self.state {
+            State::Up(Up { killed_at: Some(killed_at), .. }) => Some(*killed_at + KILLED_MAX),
+            State::Up(_) | State::Down { .. } => None,
         }
     }
 

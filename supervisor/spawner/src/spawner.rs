@@ -249,7 +249,8 @@ impl Spawner {
         let stalled = self.outbox.blocked_since().map(|since| since + self.stall_max);
         // While nothing is read of it, it cannot be heard.
         let silent = self.daemon.silent_at(self.silence_max).filter(|_| !self.is_busy());
-        let of_daemon = [self.daemon.start_at(), self.daemon.kill_at(), stalled, silent];
+        let of_daemon =
+            [self.daemon.start_at(), self.daemon.kill_at(), self.daemon.given_up_at(), stalled, silent];
         let of_others = [self.outbox.retry_at(), self.manager.deadline(), self.writer.deadline()];
         let deadlines = of_daemon.into_iter().chain(of_others);
         let errands = self.errands().map(|errand| errand.deadline);
@@ -279,6 +280,9 @@ impl Spawner {
         if self.outbox.blocked_since().is_some_and(|since| now >= since + self.stall_max) {
             self.daemon.kill("reads nothing");
             self.outbox.clear();
+        }
+        if self.daemon.given_up_at().is_some_and(|at| at <= now) {
+            self.give_daemon_up();
         }
         if self.end.is_none() && self.daemon.start_at().is_some_and(|at| at <= now) {
             self.start_daemon();
@@ -425,6 +429,14 @@ impl Spawner {
         if self.holdings.runs.is_empty() {
             self.end = self.end_without_daemon(reaped, failure);
         }
+    }
+
+    /// It was killed and cannot be reaped. When it can be at last, nobody asks for it any more.
+    fn give_daemon_up(&mut self) {
+        let Some(pid) = self.daemon.up().map(|up| up.pid) else { return };
+        note(format_args!("the daemon (pid {pid}) hangs in the kernel: it is taken as dead"));
+        let (code, cpu) = (Signal::SIGKILL as i32, Duration::ZERO);
+        self.daemon_died(&Reaped { pid, code, signaled: true, core_dumped: false, cpu, rss_max: 0 });
     }
 
     fn daemon_failure(&mut self) -> Option<Failure> {

@@ -48,6 +48,7 @@ pub(crate) fn all() -> Vec<Case> {
         last_words_come_out_at_the_end,
         the_end_does_not_wait_for_a_writer_that_cannot_be_killed,
         a_daemon_that_cannot_be_killed_is_told_once,
+        a_daemon_that_cannot_be_killed_is_replaced,
     ]
 }
 
@@ -439,4 +440,26 @@ fn a_daemon_that_cannot_be_killed_is_told_once() {
     let mut told = String::new();
     app.spawner.stderr.take().unwrap().read_to_string(&mut told).unwrap();
     assert_eq!(told.matches("does not end").count(), 1, "{told}");
+}
+
+fn a_daemon_that_cannot_be_killed_is_replaced() {
+    let mut app = App::start();
+    let mut daemon = app.daemon();
+    daemon.spawn(1, sh("exec sleep 1000"));
+    daemon.executed(1);
+    let first = daemon.pid;
+    let held = hold(first);
+    let _process = daemon.close();
+    let mut daemon = app.daemon();
+    let list = daemon.list();
+    assert!(matches!(list[0].0, Message::Info { daemon_restarts: 1, .. }), "{list:?}");
+    assert!(matches!(list[1].0, Message::Run { run: 1, exit: None, .. }), "{list:?}");
+    assert_eq!(state(first), Some('Z'));
+    // That it can be reaped at last changes nothing but that it is.
+    assert_eq!(waitpid(held, None), Ok(WaitStatus::Signaled(held, Signal::SIGKILL, false)));
+    eventually("it is reaped", || state(first).is_none());
+    assert_eq!(daemon.list().len(), 2);
+    daemon.send(&EXIT, &[]);
+    drop(daemon);
+    assert_eq!(app.wait().code(), Some(0));
 }
