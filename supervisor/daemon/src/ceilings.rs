@@ -11,7 +11,6 @@ use crate::{
     app::App,
     events::limits,
     limit_hits::{LimitNews, told},
-    limit_of::LimitOf,
     runs::Task,
 };
 
@@ -23,31 +22,52 @@ pub(crate) struct Ceilings(BTreeMap<Option<ServiceId>, Told>);
 struct Told {
     /// The cgroup: a service's is made anew after its last worker has gone, and then counts from 0.
     group: Option<u64>,
-    /// Counts up to this are no news.
-    up_to: u64,
+    /// Counts up to this are no news; none is once it was told.
+    up_to: Option<u64>,
+    /// Waits for more. There is one for each group, because all its workers have but one count: a thousand that look for it at each
+    /// word of the kernel's would leave the loop no time in a fork bomb.
+    watch: Option<Task>,
 }
 
 impl Ceilings {
     /// Up to which count a ceiling has nothing to tell: what it has refused when it is seen first was a predecessor's to tell.
-    fn told(&mut self, of: Option<&ServiceId>, group: Option<u64>, count: u64) -> u64 {
-        let told = self.0.entry(of.cloned()).or_insert(Told { group, up_to: count });
+    fn told(&mut self, of: Option<&ServiceId>, group: Option<u64>, count: u64) -> &mut Told {
+        let new = |up_to| Told { group, up_to: Some(up_to), watch: None };
+        let told = self.0.entry(of.cloned()).or_insert_with(|| new(count));
         if told.group != group {
-            *told = Told { group, up_to: 0 };
+            *told = new(0);
         }
-        told.up_to
+        told
+    }
+
+    /// Starts a watch for counts above the one that it is given, unless the group has one or everything was told of it.
+    fn watch(&mut self, ceiling: &Ceiling, start: impl FnOnce(u64) -> Task) {
+        let told = self.told(ceiling.service.as_ref(), ceiling.group.id(), ceiling.count);
+        let is_watched = told.watch.as_ref().is_some_and(|watch| !watch.0.is_finished());
+        if let (Some(up_to), false) = (told.up_to, is_watched) {
+            told.watch = Some(start(up_to));
+        }
+    }
+
+    /// The last run of a service has gone, and its group too, unless that could not be removed.
+    pub(crate) fn unwatch(&mut self, service: &ServiceId) {
+        if let Some(told) = self.0.get_mut(&Some(service.clone())) {
+            told.watch = None;
+        }
     }
 
     /// Whether a count is news. It is so once in the life of a group.
     fn is_news(&mut self, of: Option<&ServiceId>, group: Option<u64>, count: u64) -> bool {
-        let is_news = count > self.told(of, group, count);
-        if let (true, Some(told)) = (is_news, self.0.get_mut(&of.cloned())) {
-            told.up_to = u64::MAX;
+        let told = self.told(of, group, count);
+        let is_news = told.up_to.is_some_and(|up_to| count > up_to);
+        if is_news {
+            told.up_to = None;
         }
         is_news
     }
 }
 
-/// A ceiling of processes that a run is under.
+/// A ceiling of processes.
 struct Ceiling {
     /// Whose; `None` for the application's.
     service: Option<ServiceId>,
@@ -60,41 +80,59 @@ struct Ceiling {
 impl App {
     /// Has the kernel tell of the first fork that a ceiling of a run refuses.
     pub(crate) fn watch_ceilings(&mut self, id: RunId) {
-        for Ceiling { service, group, count, .. } in self.ceilings_of(id) {
-            let counted = self.ceilings.told(service.as_ref(), group.id(), count);
-            let (Some(run), sender) = (self.runs.get_mut(&id), self.senders.limit_hits.clone()) else {
-                return;
-            };
-            run.limit_watches.push(Task(tokio::spawn(async move {
+        for ceiling in self.ceilings_of(id) {
+            let (sender, group, of) =
+                (self.senders.limit_hits.clone(), ceiling.group.clone(), ceiling.service.clone());
+            let wait = |counted| async move {
                 if let Ok(Some(signal)) = group.pids_signal() {
                     told(signal, || group.pids_own_limit_hits() > Some(counted)).await;
                     // The loop has ended when it does not take it.
-                    let _ = sender.send(LimitNews::Hit(id)).await;
+                    let _ = sender.send(LimitNews::Ceiling(of)).await;
                 }
-            })));
+            };
+            self.ceilings.watch(&ceiling, |counted| Task(tokio::spawn(wait(counted))));
         }
     }
 
     /// Ceilings of a run may have refused forks.
     pub(crate) fn ceilings_met(&mut self, id: RunId) {
-        for Ceiling { service, group, limit, count } in self.ceilings_of(id) {
-            if self.ceilings.is_news(service.as_ref(), group.id(), count) {
-                self.events.emit(limits::PidsCeilingMet { service, limit, count });
-            }
+        for ceiling in self.ceilings_of(id) {
+            self.tell_of_ceiling(ceiling);
         }
     }
 
-    /// Those that count.
+    /// That of a service, or the application's, may have.
+    pub(crate) fn ceiling_met(&mut self, of: Option<ServiceId>) {
+        if let Some(ceiling) = self.ceiling(of) {
+            self.tell_of_ceiling(ceiling);
+        }
+    }
+
+    fn tell_of_ceiling(&mut self, Ceiling { service, group, limit, count }: Ceiling) {
+        if self.ceilings.is_news(service.as_ref(), group.id(), count) {
+            self.events.emit(limits::PidsCeilingMet { service, limit, count });
+        }
+    }
+
     fn ceilings_of(&self, id: RunId) -> Vec<Ceiling> {
         let Some(run) = self.runs.get(&id) else { return Vec::new() };
-        let ceiling = |of: LimitOf, service| {
-            let limit = of.limits(&self.plan, &run.worker)?.pids?;
-            let group = self.cgroups.at(of, &run.worker, &self.plan, &run.group);
-            let count = group.pids_own_limit_hits()?;
-            Some(Ceiling { service, group, limit, count })
+        let service = self.ceiling(Some(run.worker.service.clone()));
+        service.into_iter().chain(self.ceiling(None)).collect()
+    }
+
+    /// One that counts.
+    fn ceiling(&self, service: Option<ServiceId>) -> Option<Ceiling> {
+        let limits = match &service {
+            Some(id) => &self.plan.services.get(id)?.limits_total,
+            None => &self.plan.limits,
         };
-        let service = ceiling(LimitOf::Service, Some(run.worker.service.clone()));
-        service.into_iter().chain(ceiling(LimitOf::Application, None)).collect()
+        let limit = limits.pids?;
+        let group = match &service {
+            Some(id) => self.cgroups.service(id),
+            None => self.cgroups.application(limits),
+        };
+        let count = group.pids_own_limit_hits()?;
+        Some(Ceiling { service, group, limit, count })
     }
 }
 
@@ -107,12 +145,36 @@ mod tests {
         let mut ceilings = Ceilings::default();
         let api = ServiceId::new("api").unwrap();
         // Four were refused in the time of a predecessor.
-        assert_eq!(ceilings.told(Some(&api), Some(1), 4), 4);
+        assert_eq!(ceilings.told(Some(&api), Some(1), 4).up_to, Some(4));
         assert!(!ceilings.is_news(Some(&api), Some(1), 4));
         assert!(ceilings.is_news(Some(&api), Some(1), 5));
         assert!(!ceilings.is_news(Some(&api), Some(1), 6));
         assert!(ceilings.is_news(Some(&api), Some(2), 1), "a new group");
         assert!(!ceilings.is_news(None, Some(3), 1), "the application's, which is seen first now");
         assert!(ceilings.is_news(None, Some(3), 2));
+    }
+
+    #[tokio::test]
+    async fn a_group_has_one_watch_until_everything_was_told_of_it() {
+        let mut ceilings = Ceilings::default();
+        let api = ServiceId::new("api").unwrap();
+        // None of them has a number: they are the same group.
+        let seen = |count| Ceiling { service: Some(api.clone()), group: Group::default(), limit: 9, count };
+        let pending = || Task(tokio::spawn(std::future::pending()));
+        let started = |ceilings: &mut Ceilings, count| {
+            let mut from = None;
+            ceilings.watch(&seen(count), |up_to| {
+                from = Some(up_to);
+                pending()
+            });
+            from
+        };
+        assert_eq!(started(&mut ceilings, 4), Some(4));
+        assert_eq!(started(&mut ceilings, 4), None, "another worker of the service");
+        ceilings.unwatch(&api);
+        assert_eq!(started(&mut ceilings, 5), Some(4), "the first after the last");
+        ceilings.unwatch(&api);
+        assert!(ceilings.is_news(Some(&api), None, 5));
+        assert_eq!(started(&mut ceilings, 6), None, "there is nothing to wait for");
     }
 }

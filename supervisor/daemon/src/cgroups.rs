@@ -105,7 +105,7 @@ impl Cgroups {
     }
 
     /// The group with a limit that a worker is under; the one given is the worker's own.
-    pub(crate) fn at(&self, of: LimitOf, worker: &WorkerId, plan: &Plan, group: &Group) -> Group {
+    fn at(&self, of: LimitOf, worker: &WorkerId, plan: &Plan, group: &Group) -> Group {
         match of {
             LimitOf::Worker => group.clone(),
             LimitOf::Service => self.service(&worker.service),

@@ -36,6 +36,8 @@ const SLOWED_TOLD_EVERY: Duration = Duration::from_secs(300);
 pub(crate) enum LimitNews {
     /// One of a run may have acted.
     Hit(RunId),
+    /// The ceiling of processes of a service, or of all of them together, may have refused a fork.
+    Ceiling(Option<ServiceId>),
     /// One of a run has slowed it down lately, this much.
     Slowed(RunId, Slowed),
     /// A run stalls for want of this, so much; or does so no more.
@@ -52,6 +54,7 @@ impl App {
                 self.out_of_memory(id);
                 self.fork_refused(id);
             }
+            LimitNews::Ceiling(of) => self.ceiling_met(of),
             LimitNews::Slowed(id, by) => {
                 if let Some(run) = self.runs.get(&id) {
                     let within = SLOWED_LOOK_EVERY;

@@ -310,6 +310,7 @@ impl App {
         let of_worker = &run.worker.service;
         if self.runs.values().all(|other| other.worker.service != *of_worker) {
             self.cgroups.forget(of_worker);
+            self.ceilings.unwatch(of_worker);
         }
         self.ports.retain(|_, holder| *holder != id);
         // Done in its own time: the last lines are read by the logs' thread.
