@@ -109,7 +109,8 @@ impl App {
         if !is_limited(&self.plan, &run.worker, |limits| limits.memory.is_some()) || !run.group.is_usable() {
             return;
         }
-        run.memory_ended = self.cgroups.memory_ended(&run.worker);
+        // What was seen before stays: when limits are changed there may be a kill in between that is to be told yet.
+        run.memory_ended = run.memory_ended.or_else(|| self.cgroups.memory_ended(&run.worker));
         let (group, counted) = (run.group.clone(), run.oom_kills_told);
         let sender = self.senders.limit_hits.clone();
         run.limit_watches.push(Task(tokio::spawn(async move {
@@ -145,6 +146,10 @@ impl App {
         let service = self.plan.services.get(&worker.service);
         let whole = service.is_none_or(|service| service.limits.oom_group);
         let peak = run.group.usage().memory_peak;
+        if let Some(counts) = counts {
+            let others = self.runs.values_mut().map(|run| &mut **run);
+            oom::told_of_neighbour(others, &worker, &counts);
+        }
         self.events.emit(limits::OutOfMemory { worker, run: id, victims, ended, limit, peak, kills });
         if whole {
             self.kill(id);

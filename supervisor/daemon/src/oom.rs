@@ -11,7 +11,10 @@ use watt_os::{
     kernel_log::{KernelLog, OomKill},
 };
 
-use crate::limit_of::{self, LimitOf};
+use crate::{
+    limit_of::{self, LimitOf},
+    runs::Run,
+};
 
 /// How many kills are kept that no worker was asked about yet.
 const KILLS_MAX: usize = 64;
@@ -132,6 +135,25 @@ impl Counts {
             LimitOf::Application => self.application > before.application,
         };
         limit_of::only(rose).map(Ended::At)
+    }
+}
+
+/// A kill was told of a worker, with these counts: at limits that others are under as well, it is no news of them any more. But
+/// one that has had a kill itself which is to be told yet keeps what it saw before, since that may have been at the same limit.
+pub(crate) fn told_of_neighbour<'a>(
+    runs: impl Iterator<Item = &'a mut Run>,
+    worker: &WorkerId,
+    counts: &Counts,
+) {
+    for run in runs {
+        let Some(seen) = &mut run.memory_ended else { continue };
+        let is_of_service = run.worker.service == worker.service;
+        let service = if is_of_service { counts.service } else { seen.service };
+        let now = Counts { service, application: counts.application, ..*seen };
+        // In this order, since a kill at a worker's own limit is no reason to read a file for every other.
+        if now != *seen && run.group.oom_kills() <= run.oom_kills_told {
+            *seen = now;
+        }
     }
 }
 

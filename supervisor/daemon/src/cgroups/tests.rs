@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::*;
-use crate::testing;
+use crate::{runs::Run, testing};
 
 /// Longer than anything takes that does not wait.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -181,6 +181,29 @@ fn both_runs_of_a_worker_that_is_replaced_have_their_own_level() {
     let counts = |worker| oom::Counts { worker, service: 3, application: 4 };
     assert_eq!(cgroups.memory_ended(&first), Some(counts(1)));
     assert_eq!(cgroups.memory_ended(&second), Some(counts(2)));
+}
+
+#[test]
+fn a_neighbours_kill_for_memory_is_not_put_down_to_the_same_limit_twice() {
+    let folders = Folders::new();
+    let cgroups = folders.cgroups();
+    let other = WorkerId::new(ServiceId::new("web").unwrap(), 0);
+    let workers = [api(0), api(1), api(2), other];
+    let counts = |service, application| oom::Counts { worker: 0, service, application };
+    let mut runs = workers.clone().map(|worker| {
+        let mut run = Run::new(worker.clone(), cgroups.standing(&worker, &testing::plan(&["api"])), "", 0);
+        run.memory_ended = Some(counts(0, 0));
+        run
+    });
+    // The first and the third were killed at the limit of the service. It is told of the first now, and of the third soon.
+    folders.put(&workers[2], "memory.events", ["oom_kill 1\n", "oom_kill 2\n", "oom_kill 2\n"]);
+    oom::told_of_neighbour(runs.iter_mut(), &workers[0], &counts(2, 0));
+    let ended = |run: &Run, now: oom::Counts| now.since(&run.memory_ended.unwrap());
+    assert_eq!(ended(&runs[1], counts(2, 0)), None, "its own is the host's doing");
+    assert_eq!(ended(&runs[2], counts(2, 0)), Some(oom::Ended::At(LimitOf::Service)));
+    assert_eq!(runs[3].memory_ended, Some(counts(0, 0)), "of another service, with another count");
+    oom::told_of_neighbour(runs.iter_mut(), &workers[0], &counts(2, 1));
+    assert_eq!(runs[3].memory_ended, Some(counts(0, 1)));
 }
 
 #[test]
