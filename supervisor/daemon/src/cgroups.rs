@@ -18,6 +18,7 @@ use crate::{
     limit_of::{self, LimitOf},
     oom,
     places::Places,
+    tenure::Tenure,
     words,
 };
 
@@ -29,9 +30,19 @@ pub(crate) struct Cgroups {
     found: doctor::Cgroups,
     /// Processes of a worker are bounded by a resource limit, as no cgroup does it.
     pids_by_rlimit: bool,
-    /// Services whose workers have the limits of all of them together, or will soon have, because that is done beside the loop; with
-    /// what is not enforced, in words. To set the same again could make the kernel reclaim memory, which takes time.
-    totals: BTreeMap<ServiceId, Vec<String>>,
+    /// Services whose workers have the limits of all of them together, or will soon have, because that is done beside the loop. To
+    /// set the same again could make the kernel reclaim memory, which takes time.
+    totals: BTreeMap<ServiceId, Total>,
+    /// The times of groups of workers to which something is done beside the loop, or was.
+    tenures: BTreeMap<WorkerId, Tenure>,
+}
+
+/// The group of all workers of a service.
+#[derive(Debug, Default)]
+struct Total {
+    /// What of its limits is not enforced, in words.
+    unenforced: Vec<String>,
+    tenure: Tenure,
 }
 
 impl Cgroups {
@@ -48,6 +59,7 @@ impl Cgroups {
                     found: doctor::Cgroups::none(Mode::None, reason),
                     pids_by_rlimit: false,
                     totals: BTreeMap::new(),
+                    tenures: BTreeMap::new(),
                 };
             }
         };
@@ -61,7 +73,14 @@ impl Cgroups {
         let found = doctor::Cgroups::of(mode, &tree);
         let host = Some(host);
         let tree = Some(tree).filter(Tree::is_usable).map(Arc::new);
-        Cgroups { host, tree, found, pids_by_rlimit: false, totals: BTreeMap::new() }
+        Cgroups {
+            host,
+            tree,
+            found,
+            pids_by_rlimit: false,
+            totals: BTreeMap::new(),
+            tenures: BTreeMap::new(),
+        }
     }
 
     /// What they enforce.
@@ -140,8 +159,8 @@ impl Cgroups {
     /// Sets the limits of all workers of a service together for the first of them: nothing is there yet for which the kernel would
     /// have to make room. Those that start later find them set, or being set beside the loop.
     fn set_total(&mut self, service: &ServiceId, limits: &cgroup::Limits) -> Vec<String> {
-        if let Some(unenforced) = self.totals.get(service) {
-            return unenforced.clone();
+        if let Some(total) = self.totals.get(service) {
+            return total.unenforced.clone();
         }
         let mut unenforced = Vec::new();
         if *limits != cgroup::Limits::default() {
@@ -149,7 +168,8 @@ impl Cgroups {
             let group = tree.map(|tree| tree.service(service.as_str())).unwrap_or_default();
             unenforced = of_total(&set_together(tree, &group, limits));
         }
-        self.totals.insert(service.clone(), unenforced.clone());
+        let total = Total { unenforced: unenforced.clone(), tenure: Tenure::default() };
+        self.totals.insert(service.clone(), total);
         unenforced
     }
 
@@ -157,13 +177,31 @@ impl Cgroups {
     pub(crate) fn is_set(&mut self, service: &ServiceId, unenforced: &[String]) {
         if let Some(total) = self.totals.get_mut(service) {
             let lines = unenforced.iter().filter(|line| line.starts_with(words::OF_TOTAL));
-            *total = lines.cloned().collect();
+            total.unenforced = lines.cloned().collect();
         }
     }
 
-    /// The last run of a service has gone, and the group of all of them with it.
-    pub(crate) fn forget(&mut self, service: &ServiceId) {
-        self.totals.remove(service);
+    /// The time of a worker's group.
+    pub(crate) fn tenure(&mut self, worker: &WorkerId) -> Tenure {
+        self.tenures.entry(worker.clone()).or_default().clone()
+    }
+
+    /// A worker's run is over, and perhaps it was the last one of its service: nothing may be done any more to its group, or to that
+    /// of all of them, which go now.
+    ///
+    /// # Errors
+    /// Something is being done to one of them. This has to be tried again after that.
+    pub(crate) fn end(&mut self, worker: &WorkerId, is_last: bool) -> Result<(), Tenure> {
+        let total = self.totals.get(&worker.service).filter(|_| is_last);
+        let tenures = self.tenures.get(worker).into_iter().chain(total.map(|total| &total.tenure));
+        if let Some(busy) = tenures.into_iter().find(|tenure| !tenure.end()) {
+            return Err(busy.clone());
+        }
+        self.tenures.remove(worker);
+        if is_last {
+            self.totals.remove(&worker.service);
+        }
+        Ok(())
     }
 
     /// Makes a cgroup for programs of a service's secrets beside its workers', with the limits of one of them.
@@ -194,7 +232,7 @@ impl Cgroups {
         &mut self,
         service: &ServiceId,
         plan: &Plan,
-        groups: Vec<Group>,
+        groups: Vec<(Group, Tenure)>,
     ) -> impl FnOnce() -> Vec<String> + Send + use<> {
         self.set_beside(service, plan, groups, AT_CHANGE)
     }
@@ -205,7 +243,7 @@ impl Cgroups {
         &mut self,
         service: &ServiceId,
         plan: &Plan,
-        groups: Vec<Group>,
+        groups: Vec<(Group, Tenure)>,
     ) -> impl FnOnce() -> Vec<String> + Send + use<> {
         self.set_beside(service, plan, groups, AT_START)
     }
@@ -214,24 +252,25 @@ impl Cgroups {
         &mut self,
         service: &ServiceId,
         plan: &Plan,
-        groups: Vec<Group>,
+        groups: Vec<(Group, Tenure)>,
         how: &'static str,
     ) -> impl FnOnce() -> Vec<String> + Send + use<> {
         let limits = Levels::of(&WorkerId::new(service.clone(), 0), plan);
-        match groups.is_empty() {
+        let total_tenure = match groups.is_empty() {
             // Whoever is first sets them.
-            true => self.forget(service),
-            false => drop(self.totals.entry(service.clone()).or_default()),
-        }
+            true => Tenure::default(),
+            false => self.totals.entry(service.clone()).or_default().tenure.clone(),
+        };
         let (tree, pids_by_rlimit, id) = (self.tree.clone(), self.pids_by_rlimit, service.clone());
         move || {
             let Some(limits) = limits else { return Vec::new() };
             let tree = tree.as_deref();
             let together = tree.map(|tree| tree.service(id.as_str())).unwrap_or_default();
-            let mut unenforced = of_total(&set_together(tree, &together, &limits.service));
-            for group in groups {
-                let group = completed(tree, group, &limits.controllers());
-                let lines = of_worker(group.set_limits(&limits.worker), pids_by_rlimit, how);
+            let set = || of_total(&set_together(tree, &together, &limits.service));
+            let mut unenforced = total_tenure.within(set).unwrap_or_default();
+            for (group, tenure) in groups {
+                let set = || completed(tree, group, &limits.controllers()).set_limits(&limits.worker);
+                let lines = of_worker(tenure.within(set).unwrap_or_default(), pids_by_rlimit, how);
                 unenforced.retain(|line| !lines.contains(line));
                 unenforced.extend(lines);
             }
@@ -243,15 +282,15 @@ impl Cgroups {
     pub(crate) fn change_application(
         &self,
         ceiling: &CgroupLimits,
-        groups: Vec<Group>,
+        groups: Vec<(Group, Tenure)>,
     ) -> impl FnOnce() -> Vec<String> + Send + use<> {
         let (tree, limits) = (self.tree.clone(), of_ceiling(ceiling));
         move || {
             let tree = tree.as_deref();
             let group = tree.map(Tree::application).unwrap_or_default();
             let unenforced = words::unenforced(&set_together(tree, &group, &limits));
-            for group in groups {
-                completed(tree, group, &limits.controllers());
+            for (group, tenure) in groups {
+                tenure.within(|| completed(tree, group, &limits.controllers()));
             }
             unenforced
         }

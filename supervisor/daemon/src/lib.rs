@@ -50,6 +50,7 @@ mod spawner_link;
 mod stalls;
 mod start;
 mod status;
+mod tenure;
 mod unit;
 mod usage;
 

@@ -28,6 +28,7 @@ use crate::{
     limit_hits::LimitNews,
     operate::answer,
     runs::Run,
+    tenure::Tenure,
 };
 
 /// All changes since the start, by service.
@@ -173,12 +174,12 @@ impl App {
         self.limit_turns.insert(of, turn);
     }
 
-    /// The groups of the runs of these workers, as they are to be now.
-    fn standing(&mut self, of: impl Fn(&WorkerId) -> bool) -> Vec<Group> {
+    /// The groups of the runs of these workers, as they are to be now, and their times.
+    fn standing(&mut self, of: impl Fn(&WorkerId) -> bool) -> Vec<(Group, Tenure)> {
         let runs = self.runs.values_mut().filter(|run| of(&run.worker));
         let groups = runs.map(|run| {
             run.group = self.cgroups.standing(&run.worker, &self.plan);
-            run.group.clone()
+            (run.group.clone(), self.cgroups.tenure(&run.worker))
         });
         groups.collect()
     }

@@ -283,12 +283,18 @@ impl App {
 
     /// No process of a run is left: its cgroup, its listeners and its pipes go.
     ///
-    /// Signals that are still being sent, and the end of its secrets, are waited for: the worker's next run may have the same
-    /// cgroup and folder, and must not meet what was meant for this one.
+    /// Signals and limits that are still being told, and the end of its secrets, are waited for: the worker's next run may have the
+    /// same cgroup and folder, and must not meet what was meant for this one.
     pub(crate) fn emptied(&mut self, id: RunId) {
         self.remove_secrets(id);
+        let is_last = self.is_last_of_service(id);
         let Some(run) = self.runs.get_mut(&id) else { return };
         run.acts.retain(|act| !act.is_finished());
+        if run.acts.is_empty()
+            && let Err(busy) = self.cgroups.end(&run.worker, is_last)
+        {
+            run.acts.push(tokio::spawn(busy.idle()));
+        }
         if !run.acts.is_empty() {
             let (acts, emptied) = (std::mem::take(&mut run.acts), self.senders.emptied.clone());
             run.tasks.push(Task(tokio::spawn(async move {
@@ -307,10 +313,8 @@ impl App {
         if let Err(error) = run.group.remove() {
             tracing::warn!("the cgroup of {} cannot be removed: {error}", run.worker);
         }
-        let of_worker = &run.worker.service;
-        if self.runs.values().all(|other| other.worker.service != *of_worker) {
-            self.cgroups.forget(of_worker);
-            self.ceilings.unwatch(of_worker);
+        if is_last {
+            self.ceilings.unwatch(&run.worker.service);
         }
         self.ports.retain(|_, holder| *holder != id);
         // Done in its own time: the last lines are read by the logs' thread.
@@ -318,6 +322,12 @@ impl App {
         self.forgettable.push(id);
         self.push(run.worker.clone(), Event::Emptied(id));
         self.unsettle();
+    }
+
+    /// Whether its service has no other run.
+    fn is_last_of_service(&self, id: RunId) -> bool {
+        let service = self.runs.get(&id).map(|run| &run.worker.service);
+        !self.runs.iter().any(|(other, run)| *other != id && Some(&run.worker.service) == service)
     }
 
     /// A port of the host that is free now and that no other run was told.

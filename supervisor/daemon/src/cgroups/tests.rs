@@ -46,7 +46,14 @@ impl Folders {
     fn cgroups(&self) -> Cgroups {
         let found = doctor::Cgroups::none(Mode::Unified, String::new());
         let tree = Some(Arc::new(self.tree()));
-        Cgroups { host: Some(self.host()), tree, found, pids_by_rlimit: false, totals: BTreeMap::new() }
+        Cgroups {
+            host: Some(self.host()),
+            tree,
+            found,
+            pids_by_rlimit: false,
+            totals: BTreeMap::new(),
+            tenures: BTreeMap::new(),
+        }
     }
 
     fn service(&self) -> PathBuf {
@@ -111,7 +118,7 @@ fn limits_of_all_workers_together_are_set_for_the_first_of_them_alone() {
     assert!(second.iter().all(|line| !line.starts_with(words::OF_TOTAL)), "{second:?}");
 
     // The group of all went with the last of them.
-    cgroups.forget(&api(0).service);
+    cgroups.end(&api(0), true).unwrap();
     let file = folders.service().join("memory.high");
     fs::remove_file(&file).unwrap();
     fs::write(&file, "").unwrap();
@@ -140,8 +147,9 @@ fn nothing_is_set_on_the_loop_for_what_runs_already() {
     Folders::reclaim(&folders.worker());
     let (adopted, changed, mut cgroups) = at_once(move || {
         let group = cgroups.standing(&api(0), &bounded(1));
-        let adopted = cgroups.adopt(&api(0).service, &bounded(1), vec![group.clone()]);
-        let changed = cgroups.change(&api(0).service, &bounded(2), vec![group]);
+        let standing = vec![(group, cgroups.tenure(&api(0)))];
+        let adopted = cgroups.adopt(&api(0).service, &bounded(1), standing.clone());
+        let changed = cgroups.change(&api(0).service, &bounded(2), standing);
         (adopted, changed, cgroups)
     });
     thread::spawn(|| (adopted(), changed()));
@@ -152,6 +160,44 @@ fn nothing_is_set_on_the_loop_for_what_runs_already() {
         [&service, &worker, &service, &worker].map(|dir| fs::read_to_string(dir.join("memory.high")).unwrap())
     });
     assert_eq!(told, ["2", "1", "4", "2"]);
+}
+
+#[test]
+fn an_older_change_of_limits_does_not_meet_what_has_the_same_path_later() {
+    let folders = Folders::new();
+    let mut cgroups = folders.cgroups();
+    cgroups.create(&api(0), &bounded(1)).unwrap();
+    let standing = vec![(cgroups.standing(&api(0), &bounded(3)), cgroups.tenure(&api(0)))];
+    let older = cgroups.change(&api(0).service, &bounded(3), standing);
+    cgroups.end(&api(0), true).unwrap();
+    cgroups.create(&api(0), &bounded(2)).unwrap();
+    assert!(older().is_empty());
+    let set = [folders.service(), folders.worker()];
+    assert_eq!(set.map(|dir| fs::read_to_string(dir.join("memory.high")).unwrap()), ["4", "2"]);
+}
+
+#[tokio::test]
+async fn a_group_whose_limits_are_being_set_does_not_go_before_that_is_done() {
+    let folders = Folders::new();
+    let mut cgroups = folders.cgroups();
+    cgroups.create(&api(0), &bounded(1)).unwrap();
+    let tenures = [cgroups.tenure(&api(0)), cgroups.totals[&api(0).service].tenure.clone()];
+    for tenure in tenures {
+        let (set, is_set) = mpsc::channel();
+        let (begun, is_begun) = mpsc::channel();
+        let setting = thread::spawn(move || {
+            tenure.within(|| {
+                begun.send(()).unwrap();
+                is_set.recv().unwrap();
+            })
+        });
+        is_begun.recv_timeout(PATIENCE).unwrap();
+        let busy = cgroups.end(&api(0), true).unwrap_err();
+        set.send(()).unwrap();
+        tokio::time::timeout(PATIENCE, busy.idle()).await.unwrap();
+        assert_eq!(setting.join().unwrap(), Some(()));
+    }
+    cgroups.end(&api(0), true).unwrap();
 }
 
 #[test]
