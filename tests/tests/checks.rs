@@ -93,6 +93,28 @@ fn an_unhealthy_worker_is_replaced() {
     });
 }
 
+/// Connections into a private network take sockets that were made there. Each check uses its own up, and leaves none to anybody.
+#[test]
+fn checks_leave_no_descriptors_behind() {
+    let app = start(User::Ordinary);
+    let supervisor = app.status()["supervisor"].clone();
+    let pids = ["daemon_pid", "proxy_pid"].map(|role| supervisor[role].as_u64().expect("a pid"));
+    let open = || pids.map(|pid| fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").count());
+    let checked = || fs::metadata(app.dir.join("checked-0")).map_or(0, |file| file.len());
+    let until = |checks: u64| {
+        wait(&format!("{checks} checks"), || {
+            if checked() >= checks { Ok(()) } else { Err(checked().to_string()) }
+        });
+    };
+    until(10);
+    let before = open();
+    until(60);
+    let after = open();
+    let grown = |nth: usize| after[nth].saturating_sub(before[nth]);
+    assert!(grown(0) < 40 && grown(1) < 40, "{before:?} became {after:?}");
+    app.down();
+}
+
 /// A check that was not there is watched from the reload on, by the workers that run.
 #[test]
 fn a_reload_changes_checks_in_place() {

@@ -13,6 +13,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         fails = {"/ready": f"unready-{WORKER}", "/healthz": f"sick-{WORKER}"}.get(self.path, "none")
+        if self.path == "/healthz":
+            with open(f"checked-{WORKER}", "a") as count:
+                count.write(".")
         body = json.dumps({"worker": WORKER, "pid": os.getpid()}).encode()
         self.send_response(503 if os.path.exists(fails) else 200)
         self.send_header("content-type", "application/json")
