@@ -25,6 +25,7 @@ use self::sandbox::Walls;
 pub(crate) use self::{
     in_force::{in_force, missing},
     sandbox::LANDLOCK_WITH_SCOPES,
+    scheduling::SLICE_NS,
 };
 
 use crate::{

@@ -9,10 +9,14 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use watt_core::AppName;
-use watt_exec::plan::{Capabilities, Identity, LaunchPlan};
+use watt_exec::plan::{Capabilities, Identity, LaunchPlan, Scheduling};
 use watt_os::rlimit::{self, Resource};
 
-use crate::{addresses, launch::Host, runs::Main};
+use crate::{
+    addresses,
+    launch::{Host, SLICE_NS},
+    runs::Main,
+};
 
 /// Runs of the proxy are numbered from here on, out of the way of workers' runs.
 pub(crate) const FIRST_RUN: u64 = 1 << 62;
@@ -164,6 +168,7 @@ pub(crate) fn launch(
         capabilities: Some(Capabilities { bounding: 0, ambient: 0 }),
         no_new_privs: true,
         parent_death_signal: Some(crate::runs::SIGKILL),
+        scheduling: Scheduling { slice_ns: Some(SLICE_NS), ..Scheduling::default() },
         ..LaunchPlan::default()
     }
 }

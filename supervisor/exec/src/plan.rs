@@ -110,6 +110,8 @@ pub struct Scheduling {
     pub nice: Option<i32>,
     /// The policy's number and its priority of sched_setscheduler(2); the priority is 0 for policies that are not realtime.
     pub policy: Option<(i32, i32)>,
+    /// How long it runs before others have their turn, in nanoseconds, under the normal policy.
+    pub slice_ns: Option<u64>,
     /// The numbers of the CPUs to run on (sched_setaffinity(2)).
     pub affinity: Vec<u16>,
     /// The I/O scheduling class of ioprio_set(2), 1 to 3, and the level in it, 0 to 7.

@@ -17,7 +17,7 @@ pub(crate) static SCHEDULING: Table = Table {
             name: "policy",
             kind: Kind::Words(&SCHEDULER),
             default: Preset::Unset("as watt itself has it"),
-            doc: "The CPU scheduling policy.",
+            doc: "The CPU scheduling policy. With the usual one, `other`, it gets a CPU as soon as it wakes up, and gives it back as soon; `batch` is for what computes.",
             example: r#""batch""#,
         },
         KeyDef {

@@ -5,6 +5,11 @@ use watt_exec::plan;
 
 use super::Host;
 
+/// The slice of what answers requests, in nanoseconds: the shortest that the kernel takes (sched(7), "The sched_runtime field"; kernel/sched/syscalls.c).
+/// With the kernel's own of some 3 ms a program that computes keeps another that has just got a request from a CPU until the next tick of the clock,
+/// which is 4 ms at 250 Hz.
+pub(crate) const SLICE_NS: u64 = 100_000;
+
 /// Policies of sched_setscheduler(2) (include/uapi/linux/sched.h).
 const SCHED_OTHER: i32 = 0;
 const SCHED_FIFO: i32 = 1;
@@ -35,6 +40,7 @@ pub(super) fn of(wanted: &Scheduling, host: &Host) -> (plan::Scheduling, Vec<&'s
     let scheduling = plan::Scheduling {
         nice,
         policy,
+        slice_ns: policy.is_none_or(|(number, _)| number == SCHED_OTHER).then_some(SLICE_NS),
         affinity: affinity.iter().copied().collect(),
         io,
         oom_score_adj: oom_score_adj.or(host.oom_score_adj),
@@ -77,6 +83,7 @@ mod tests {
         let expected = plan::Scheduling {
             nice: Some(-5),
             policy: Some((2, 7)),
+            slice_ns: None,
             affinity: vec![0, 3],
             io: Some((1, 2)),
             oom_score_adj: Some(-100),
@@ -94,7 +101,8 @@ mod tests {
             io: Some(IoPriority::Realtime(4)),
             oom_score_adj: Some(-1),
         };
-        let nothing = plan::Scheduling { oom_score_adj: Some(0), ..plan::Scheduling::default() };
+        let slice_ns = Some(SLICE_NS);
+        let nothing = plan::Scheduling { slice_ns, oom_score_adj: Some(0), ..plan::Scheduling::default() };
         assert_eq!(of(&wanted, &user), (nothing, vec!["nice", "policy", "io", "oom_score_adj"]));
         let modest = Scheduling {
             nice: Some(5),
@@ -106,6 +114,7 @@ mod tests {
         let expected = plan::Scheduling {
             nice: Some(5),
             policy: Some((5, 0)),
+            slice_ns: None,
             affinity: Vec::new(),
             io: Some((3, 0)),
             oom_score_adj: Some(500),

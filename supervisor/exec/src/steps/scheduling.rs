@@ -23,6 +23,10 @@ pub(crate) fn set(stage: &mut Stage<'_>) -> Result<(), StepError> {
         scheduling::set_policy(policy, priority)
             .about(format_args!("policy {policy}, priority {priority}"))?;
     }
+    if let Some(slice_ns) = plan.slice_ns {
+        // Where it is forbidden, by a container's filter for example, the program only waits for its turn as all others do.
+        let _ = scheduling::set_slice(slice_ns);
+    }
     if !plan.affinity.is_empty() {
         scheduling::set_affinity(&plan.affinity).about(format_args!("CPUs {:?}", plan.affinity))?;
     }

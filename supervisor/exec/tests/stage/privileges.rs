@@ -372,6 +372,7 @@ fn scheduling_is_as_asked_for() {
     let scheduling = Scheduling {
         nice: Some(7),
         policy: Some((3, 0)),
+        slice_ns: Some(100_000),
         affinity: vec![0],
         io: Some((3, 0)),
         oom_score_adj: Some(9),
@@ -379,6 +380,16 @@ fn scheduling_is_as_asked_for() {
     let script = "nice; chrt -p $$ | sed 's/.*: //'; grep Cpus_allowed_list /proc/$$/status | cut -f2; ionice -p $$; cat /proc/$$/oom_score_adj";
     let expected = "7\nSCHED_BATCH\n0\n0\nidle\n9\n";
     check(|_| LaunchPlan { scheduling: scheduling.clone(), ..shell(script) }, expected);
+}
+
+#[test]
+fn a_slice_is_as_short_as_asked_for_and_nice_stays() {
+    if !std::fs::read_to_string("/proc/self/sched").unwrap_or_default().contains("se.slice") {
+        return println!("not tried: this kernel has one slice for all");
+    }
+    let scheduling = Scheduling { nice: Some(3), slice_ns: Some(100_000), ..Scheduling::default() };
+    let script = "nice; sed -n 's/^se.slice *: *//p' /proc/$$/sched";
+    check(|_| LaunchPlan { scheduling: scheduling.clone(), ..shell(script) }, "3\n100000\n");
 }
 
 #[test]
