@@ -18,6 +18,7 @@ use crate::{
     drains::Drains,
     egress::{EgressRefusal, Outside},
     link::{Door, Link, LinkError, Order},
+    lost::LostRequest,
     refusals::Refusal,
     registry::Registry,
     sockets::Sockets,
@@ -275,6 +276,9 @@ impl Control {
                 self.ask_for_sockets();
             }
             ThreadEvent::Counts(counts) => self.totals.update(thread, counts),
+            ThreadEvent::Lost(LostRequest { service, run, method, path, reason }) => {
+                self.tell(&FromProxy::Lost { service, run, method, path, reason });
+            }
             ThreadEvent::Refused(Refusal { caller, target, reason }) => {
                 self.tell(&FromProxy::Refused { caller, target, reason });
             }

@@ -25,6 +25,7 @@ mod host_port;
 pub mod http;
 mod link;
 mod listeners;
+pub mod lost;
 mod mesh_port;
 mod patience;
 mod pool;

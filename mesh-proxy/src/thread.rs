@@ -14,6 +14,7 @@ use watt_api::mesh::{Counts, Snapshot};
 use crate::{
     dispatch::{Dispatch, Reached},
     http::{Refusal, Stock, Stream},
+    lost::LostRequest,
     respond::{Failure, Reason},
     table::Table,
     timer::Clock,
@@ -42,6 +43,8 @@ pub enum Report {
         /// The rule, in words.
         reason: String,
     },
+    /// A request was lost with its worker.
+    Lost(LostRequest),
 }
 
 /// Sockets that came for a run no snapshot has named yet are kept for this many snapshots.

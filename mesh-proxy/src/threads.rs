@@ -14,6 +14,7 @@ use crate::{
     context::Context,
     counts::ByService,
     listeners::{Listeners, Unused},
+    lost::{LostRequest, Told},
     refusals::Refusal,
     room::ConnectionsMax,
     thread::{Report, Thread},
@@ -53,6 +54,8 @@ pub(crate) enum ThreadEvent {
     Counts(ByService),
     /// It refused something.
     Refused(Refusal),
+    /// A worker was lost with this request.
+    Lost(LostRequest),
     /// It accepts there no longer, without having been told to stop.
     ListenerEnded { id: ListenerId },
     /// It cannot accept there now.
@@ -61,8 +64,8 @@ pub(crate) enum ThreadEvent {
     Ended,
 }
 
-/// Where threads report, with their number. What they report is bounded by what they are asked, by time, or by
-/// [`crate::refusals`], so the queue needs no limit of its own.
+/// Where threads report, with their number. What they report is bounded by what they are asked, by time, by
+/// [`crate::refusals`] or [`crate::lost`], so the queue needs no limit of its own.
 pub(crate) type Events = mpsc::UnboundedSender<(usize, ThreadEvent)>;
 
 /// Starts thread number `index` of `threads`. It ends when its orders do.
@@ -162,9 +165,15 @@ fn context(threads: NonZeroUsize, reporter: &Rc<Reporter>) -> Rc<Context> {
     // The context is reached from its own thread's reports, to have all refusals in one place.
     Rc::new_cyclic(|context: &std::rc::Weak<Context>| {
         let (context, from_thread) = (context.clone(), Rc::clone(reporter));
+        let told = Told::default();
         let thread = Thread::new(threads, move |report| match report {
             Report::NeedSockets { run } => from_thread.report(ThreadEvent::NeedSockets { run }),
             Report::Drained { run } => from_thread.report(ThreadEvent::Drained { run }),
+            Report::Lost(lost) => {
+                if told.one_more() {
+                    from_thread.report(ThreadEvent::Lost(lost));
+                }
+            }
             Report::Refused { caller, target, reason } => {
                 if let Some(context) = context.upgrade() {
                     context.tell(Refusal { caller, target, reason });

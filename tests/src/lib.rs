@@ -17,6 +17,8 @@ use std::{
 
 use serde_json::Value;
 
+pub mod traffic;
+
 /// How long [`wait`] asks. Generous, because a loaded machine is slow and a passed test does not wait.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The ordinary user of the tests: `nobody`.

@@ -23,10 +23,12 @@ use super::{
 };
 use crate::{
     dispatch::{Dispatch, Reached},
+    lost::LostRequest,
     pool,
     respond::{Failure, Reason},
-    thread::Thread,
+    thread::{Report, Thread},
     timer::Ticks,
+    worker::Worker,
 };
 
 /// How long a response head waits for the body that its length announces: the shortest time the coarse clock has.
@@ -53,8 +55,10 @@ pub(crate) enum After {
 enum Stop {
     /// The client gets to know.
     Failure(Failure),
-    /// The client is gone, or has a part of the response already that cannot be completed.
+    /// The client is gone.
     Abort,
+    /// The client has a part of the response already that cannot be completed: why, in words.
+    Broken(String),
 }
 
 impl From<Failure> for Stop {
@@ -111,7 +115,7 @@ pub(crate) async fn run(connection: &mut Connection, request: Prepared) -> After
     };
     match answered {
         Ok(after) => after,
-        Err(Stop::Abort) => After::Close,
+        Err(Stop::Abort | Stop::Broken(_)) => After::Close,
         Err(Stop::Failure(failure)) => exchange.fail(failure).await,
     }
 }
@@ -149,7 +153,15 @@ impl Exchange<'_> {
                     }
                     return Ok(after);
                 }
-                Err(Lost::Stop(stop)) => return Err(stop),
+                Err(Lost::Stop(stop)) => {
+                    if let Stop::Broken(what) = &stop {
+                        self.name_lost(
+                            flight.worker(),
+                            format!("its response could not be completed: {what}"),
+                        );
+                    }
+                    return Err(stop);
+                }
                 Err(Lost::Connection(error)) => error,
             };
             let delivered = self.upload.has_begun();
@@ -157,6 +169,12 @@ impl Exchange<'_> {
             if !self.may_send_again(delivered)
                 || !self.dispatch.lost(flight.worker(), reused, delivered, failure.clone())
             {
+                if delivered {
+                    self.name_lost(
+                        flight.worker(),
+                        format!("the worker had it, and did not answer: {error}"),
+                    );
+                }
                 return Err(failure.into());
             }
             fresh = true;
@@ -381,14 +399,21 @@ impl Exchange<'_> {
         let what = match error {
             PumpError::Source(error) => format!("it broke off: {error}"),
             PumpError::Chunk(error) => error.to_string(),
+            // The client has gone.
             PumpError::Sink => return Stop::Abort,
         };
         tracing::debug!(service = &*self.request.service.name, what, "a response could not be completed");
         if download.has_begun() {
             self.request.service.tally.count_failure();
-            return Stop::Abort;
+            return Stop::Broken(what);
         }
         self.bad_body(&what).into()
+    }
+
+    /// Says which request it was that a worker was lost with: nobody else can tell whether it was acted upon.
+    fn name_lost(&self, worker: &Worker, reason: String) {
+        let name = &self.request.service.name;
+        worker.report(Report::Lost(LostRequest::new(name, worker.run, &self.connection.request_out, reason)));
     }
 
     /// Both sides agreed on another protocol: bytes both ways from here on.

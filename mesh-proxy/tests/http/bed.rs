@@ -101,6 +101,18 @@ impl Bed {
         self.change(|snapshot| change(snapshot.services.get_mut("api").unwrap()));
     }
 
+    /// The requests that were named as lost.
+    pub(crate) fn lost(&self) -> Vec<String> {
+        let reports = self.reports.borrow();
+        let lost = reports.iter().filter_map(|report| match report {
+            Report::Lost(lost) => {
+                Some(format!("{} {} of {} at run {}", lost.method, lost.path, lost.service, lost.run))
+            }
+            Report::NeedSockets { .. } | Report::Drained { .. } | Report::Refused { .. } => None,
+        });
+        lost.collect()
+    }
+
     pub(crate) fn path(&self, run: u64) -> PathBuf {
         self.dir.path().join(format!("{run}.sock"))
     }

@@ -50,15 +50,40 @@ fn a_request_that_may_have_been_acted_upon_is_not_sent_again() {
     local(async {
         let bed = Bed::new();
         let workers = [bed.worker("api", 1), bed.worker("api", 2)];
-        let mut client = bed.ask(POST).await;
-        let mut wire = tokio::select! {
-            wire = workers[0].accept() => wire,
-            wire = workers[1].accept() => wire,
+        let post = POST.replace("POST / ", "POST /orders?token=x ");
+        let mut client = bed.ask(post).await;
+        let (mut wire, run) = tokio::select! {
+            wire = workers[0].accept() => (wire, 1),
+            wire = workers[1].accept() => (wire, 2),
         };
         wire.head().await;
         wire.take(2).await;
         drop(wire);
         assert_eq!(client.failure().await, (502, "connection_lost".into()));
+        assert_eq!(bed.lost(), [format!("POST /orders of api at run {run}")]);
+    });
+}
+
+#[test]
+fn a_response_that_breaks_off_is_named_and_a_client_that_leaves_is_not() {
+    local(async {
+        let (bed, worker) = Bed::with_worker();
+        let mut client = bed.ask(GET).await;
+        let mut wire = worker.asked().await;
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab").await;
+        client.head().await;
+        assert_eq!(client.take(2).await, "ab");
+        drop(wire);
+        assert_eq!(client.rest().await, "");
+        assert_eq!(bed.lost(), ["GET / of api at run 1"]);
+        let mut client = bed.ask(GET).await;
+        let mut wire = worker.asked().await;
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab").await;
+        client.head().await;
+        drop(client);
+        wire.send("cde").await;
+        until("it is over", || bed.thread.in_flight(1) == 0).await;
+        assert_eq!(bed.lost().len(), 1);
     });
 }
 

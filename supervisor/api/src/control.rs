@@ -458,7 +458,7 @@ pub struct Event {
     pub seq: u64,
     /// When.
     pub at: String,
-    /// What: `worker_state`, `check_failed`, `oom`, `pids_limit`, `slowed_down`, `pressure`, `pressure_over`, `limits_changed`, `reloaded`, `reload_refused`, `refused`, `egress_refused`,
+    /// What: `worker_state`, `check_failed`, `oom`, `pids_limit`, `slowed_down`, `pressure`, `pressure_over`, `limits_changed`, `reloaded`, `reload_refused`, `refused`, `egress_refused`, `request_lost`,
     /// `proxy_replaced`, `daemon_replaced`, `app_ready`, `app_stopping`.
     pub kind: String,
     /// The service it is about.

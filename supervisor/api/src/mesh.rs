@@ -154,6 +154,20 @@ pub enum FromProxy {
         /// The rule, in words.
         reason: String,
     },
+    /// A request was lost with the worker that had it, and could not be sent again; for the event stream. Of a flood of them, some
+    /// are told.
+    Lost {
+        /// The service that it was for.
+        service: String,
+        /// The worker's run.
+        run: u64,
+        /// The request's method.
+        method: String,
+        /// Its path as the worker got it, without a query.
+        path: String,
+        /// How it was lost, in words.
+        reason: String,
+    },
     /// A service's list of destinations does not have a connection or a name that it asked for. The same one
     /// is told once in a while; how often it happened is in [`FromProxy::Outside`].
     EgressRefused {

@@ -7,6 +7,7 @@
 
 pub mod happenings;
 pub mod limits;
+pub mod lost;
 
 use std::{
     collections::VecDeque,

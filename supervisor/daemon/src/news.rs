@@ -25,7 +25,7 @@ use watt_spawner::protocol::{Message, Request, WaitStatus};
 use crate::{
     adopt::is_of_worker,
     app::{App, Ending, PROXY},
-    events::happenings,
+    events::{happenings, lost},
     gateway,
     launch::{Accepts, listener_name},
     listening::{Listening, Network, Owner},
@@ -432,6 +432,10 @@ impl App {
             LinkEvent::Message(FromProxy::Counts { services }) => self.counts = services,
             LinkEvent::Message(FromProxy::Refused { caller, target, reason }) => {
                 self.events.emit(happenings::CallRefused { caller, target, reason });
+            }
+            LinkEvent::Message(FromProxy::Lost { service, run, method, path, reason }) => {
+                let worker = self.runs.get(&RunId(run)).map(|run| run.worker.clone());
+                self.events.emit(lost::RequestLost { service, run, worker, method, path, reason });
             }
             LinkEvent::Message(FromProxy::EgressRefused { caller, target, reason, allow }) => {
                 self.events.emit(happenings::EgressRefused { caller, target, reason, allow });

@@ -19,7 +19,7 @@ enum Kind {
 const WORKER_STATE: &str = "worker_state";
 
 /// Identifier, kind, and what it says, in words of the documentation.
-const MESSAGES: [(&str, Kind, &str); 32] = [
+const MESSAGES: [(&str, Kind, &str); 33] = [
     ("0f79e303d3f44527bf99c0b64b5a0f18", Kind::Entered("starting"), "a worker is started"),
     ("712ea1d7ad8d4e73a3080ccebd09c5f7", Kind::Entered("ready"), "a worker is ready"),
     (
@@ -83,6 +83,11 @@ const MESSAGES: [(&str, Kind, &str); 32] = [
         "9d89aa68ae884b7189f153b401d58f36",
         Kind::Event("egress_refused"),
         "a connection out of the mesh was refused",
+    ),
+    (
+        "801e4ef98df7454cb71fdc47c7939570",
+        Kind::Event("request_lost"),
+        "a request was lost with the worker that had it",
     ),
     (
         "a525da6d46ba4b28a14a7b7e3c15dc68",
