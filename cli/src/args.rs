@@ -79,6 +79,8 @@ pub enum Command {
     Stop(Services),
     /// Replace workers by new ones, each of which is ready before the old one is stopped
     Restart(Services),
+    /// Give services another number of workers, without losing a request
+    Scale(Scale),
     /// Read the configuration again and apply what differs, all of it or nothing
     Reload(Reload),
     /// Show what the services wrote: text on a terminal, JSON lines elsewhere
@@ -176,6 +178,27 @@ pub struct Reload {
     pub which: Which,
     #[command(flatten)]
     pub print: Print,
+}
+
+/// `scale`
+#[derive(Debug, Args)]
+pub struct Scale {
+    /// How many workers each is to have: api=3. `api=auto` is what the configuration says
+    #[arg(value_name = "SERVICE=N", required = true, value_parser = service_count, add = ArgValueCompleter::new(complete::services))]
+    pub services: Vec<(String, Option<u16>)>,
+    #[command(flatten)]
+    pub which: Which,
+    #[command(flatten)]
+    pub print: Print,
+}
+
+fn service_count(text: &str) -> Result<(String, Option<u16>), String> {
+    let (service, count) = text.split_once('=').ok_or("write it as SERVICE=N, such as api=3")?;
+    let count = match count {
+        "auto" => None,
+        count => Some(count.parse().map_err(|_| "write a number of workers, or `auto`")?),
+    };
+    Ok((service.to_owned(), count))
 }
 
 /// `logs`

@@ -59,6 +59,7 @@ fn perform(command: Command) -> Outcome {
             Command::Restart(arguments) => {
                 commands::operate::run(commands::operate::Operation::Restart, arguments).await
             }
+            Command::Scale(arguments) => commands::scale::run(arguments).await,
             Command::Reload(arguments) => commands::reload::run(arguments).await,
             Command::Logs(arguments) => commands::logs::run(arguments).await,
             Command::Inspect(arguments) => commands::inspect::run(arguments).await,
@@ -93,6 +94,7 @@ fn wants_json(command: &Command) -> bool {
         Command::Start(arguments) | Command::Stop(arguments) | Command::Restart(arguments) => {
             arguments.print.json
         }
+        Command::Scale(arguments) => arguments.print.json,
         Command::Reload(arguments) => arguments.print.json,
         Command::Logs(arguments) => arguments.services.print.json,
         Command::Inspect(arguments) => arguments.print.json,

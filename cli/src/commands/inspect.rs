@@ -57,6 +57,9 @@ fn render(inspect: &Inspect, style: Style) -> String {
         "  requests   {} ({} failed), {} now, {} waiting\n",
         requests.total, requests.failures, requests.in_flight, requests.held
     ));
+    if let Some(scaling) = &service.scaling {
+        text.push_str(&format!("  workers    {}\n", super::status::scaled(scaling)));
+    }
     text.push_str(&format!("  sandbox    {}\n", service.sandbox));
     text.push_str(&format!("  logs       {}/{}.jsonl\n", inspect.log_dir.display(), service.id));
     for cgroup in &inspect.cgroups {

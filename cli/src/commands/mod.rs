@@ -13,6 +13,7 @@ pub mod logs;
 pub mod man;
 pub mod operate;
 pub mod reload;
+pub mod scale;
 pub mod status;
 pub mod unit;
 pub mod up;

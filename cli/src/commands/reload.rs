@@ -11,7 +11,7 @@ use crate::{
     context::Running,
     exit::{Exit, Failure, Outcome},
     text::{
-        out,
+        out, safe,
         style::{Style, Tone},
         table::{self, Cell, Column},
     },
@@ -64,11 +64,13 @@ fn refused(running: &Running, error: Error, json: bool) -> Failure {
 }
 
 fn render(reloaded: &Reloaded, style: Style) -> String {
+    let stay: String = reloaded.stay.iter().map(|line| safe::line(line, false) + "\n").collect();
     if reloaded.changes.is_empty() && reloaded.services.is_empty() {
-        return "nothing differs from the configuration in force\n".to_owned();
+        return "nothing differs from the configuration in force\n".to_owned() + &stay;
     }
     let rows: Vec<Vec<Cell>> = reloaded.changes.iter().map(row).collect();
     let mut text = table::render(&COLUMNS, &rows, style);
+    text.push_str(&stay);
     if !reloaded.applied {
         text.push_str(&style.paint(Tone::Dim, "nothing was changed; `wattctl reload` applies it"));
         text.push('\n');
@@ -135,7 +137,8 @@ mod tests {
                 ChangeEffect::InPlace,
             ),
         ];
-        let reloaded = Reloaded { ok: true, applied: true, changes, services: Default::default() };
+        let reloaded =
+            Reloaded { ok: true, applied: true, changes, stay: Vec::new(), services: Default::default() };
         let text = render(&reloaded, Style { colours: false, width: None });
         let lines: Vec<String> =
             text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
@@ -147,6 +150,11 @@ mod tests {
         ];
         assert_eq!(lines, expected, "{text}");
         let none = Reloaded { changes: Vec::new(), ..reloaded };
+        let stays = Reloaded { stay: vec!["api keeps 3 of `workers`".into()], ..none.clone() };
+        assert_eq!(
+            render(&stays, Style { colours: false, width: None }),
+            "nothing differs from the configuration in force\napi keeps 3 of `workers`\n"
+        );
         assert_eq!(
             render(&none, Style { colours: false, width: None }),
             "nothing differs from the configuration in force\n"

@@ -5,7 +5,7 @@ mod tests;
 
 use std::time::Duration;
 
-use watt_api::control::{Exit, Requests, Service, Status, Worker, WorkerPart, WorkerState};
+use watt_api::control::{Exit, Requests, Scaling, Service, Status, Worker, WorkerPart, WorkerState};
 
 use crate::{
     args,
@@ -129,7 +129,7 @@ fn service_row(service: &Service) -> Vec<Cell> {
         requests(&service.requests),
         in_flight(&service.requests),
         only.and_then(|worker| worker.endpoint.clone()).unwrap_or_default().into(),
-        note(service, noted),
+        service_note(service, noted),
     ]
 }
 
@@ -149,6 +149,22 @@ fn worker_row(service: &Service, worker: &Worker) -> Vec<Cell> {
         worker.endpoint.clone().unwrap_or_default().into(),
         note(service, Some(worker)),
     ]
+}
+
+/// The note of its workers; when there is nothing to note, why it has another number of them than configured.
+fn service_note(service: &Service, noted: Option<&Worker>) -> Cell {
+    let told = note(service, noted);
+    match &service.scaling {
+        Some(scaling) if told.text.is_empty() => Cell::tone(Tone::Dim, scaled(scaling)),
+        Some(_) | None => told,
+    }
+}
+
+/// Why a service has as many workers as it has.
+pub fn scaled(scaling: &Scaling) -> String {
+    let ago =
+        numbers::since(&scaling.at).map(|ago| format!(" {} ago", numbers::span(ago))).unwrap_or_default();
+    format!("scaled from {}{ago}: {}", scaling.from, safe::line(&scaling.reason, false))
 }
 
 /// How many of the wanted workers are ready; nothing where none is to be.

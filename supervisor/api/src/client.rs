@@ -22,7 +22,7 @@ use tokio::net::UnixStream;
 
 use crate::control::{
     Audit, Event, Inspect, Limits, LimitsChange, LimitsChanged, LogLine, Outcome, Problem, Reload, Reloaded,
-    Selection, Shutdown, Status,
+    Scale, Scaled, Selection, Shutdown, Status,
 };
 
 /// The largest reply that is read, in bytes: the status of ten thousand workers has room.
@@ -161,6 +161,12 @@ impl Client {
         // Doing it twice is doing it once.
         let path = format!("/v1/limits/{}", encoded(service));
         persistently(|| self.order(&path, change)).await
+    }
+
+    /// Gives services other numbers of workers, and returns when those are ready, or not going to be.
+    pub async fn scale(&self, scale: &Scale) -> Result<Scaled, Error> {
+        // Doing it twice is doing it once.
+        persistently(|| self.order("/v1/scale", scale)).await
     }
 
     /// Returns when services are ready, or not going to be. Starts nothing.

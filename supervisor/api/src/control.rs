@@ -9,6 +9,7 @@
 //! | POST /v1/limits/{service} | with [`LimitsChange`]; changes limits in place | [`LimitsChanged`] |
 //! | POST /v1/start, /v1/stop, /v1/restart | with [`Selection`]; returns when done | [`Outcome`] |
 //! | POST /v1/await | with [`Selection`]; returns when they are ready, or not going to be | [`Outcome`] |
+//! | POST /v1/scale | with [`Scale`]; other numbers of workers; returns when they are ready | [`Scaled`] |
 //! | POST /v1/reload | with [`Reload`]; reads the configuration again and applies what differs | [`Reloaded`] |
 //! | POST /v1/shutdown | with [`Shutdown`]; returns when everything but the supervisor has ended | [`Outcome`] |
 //! | GET /v1/events?since=N&follow=true | the event stream, one JSON object a line | [`Event`]s |
@@ -22,13 +23,17 @@
 //! `tail` how many of the last lines of the past (10,000 at most; all that is kept, when it is left out).
 
 mod audit;
+mod scale;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::audit::{Audit, AuditBasis, AuditCheck, AuditFact, AuditState, AuditStep, AuditedService};
+pub use self::{
+    audit::{Audit, AuditBasis, AuditCheck, AuditFact, AuditState, AuditStep, AuditedService},
+    scale::{Scale, Scaled, ScaledBy, ScaledService, Scaling},
+};
 
 /// The application as it is now.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -88,6 +93,9 @@ pub struct Service {
     pub ready: u16,
     /// How many are wanted.
     pub wanted: u16,
+    /// Why that is another number than the configured one, where it is.
+    #[serde(default)]
+    pub scaling: Option<Scaling>,
     /// Its workers.
     pub workers: Vec<Worker>,
     /// What the proxy counted.
@@ -371,6 +379,9 @@ pub struct Reloaded {
     pub applied: bool,
     /// What differs from the configuration that was in force; empty when nothing does.
     pub changes: Vec<Change>,
+    /// What stays although the configuration has it otherwise, and why: numbers of workers that an operator changed.
+    #[serde(default)]
+    pub stay: Vec<String>,
     /// What was waited for, by service: `ready`, `gone`, or why not.
     #[serde(default)]
     pub services: BTreeMap<String, String>,
@@ -458,7 +469,7 @@ pub struct Event {
     pub seq: u64,
     /// When.
     pub at: String,
-    /// What: `worker_state`, `check_failed`, `oom`, `pids_limit`, `slowed_down`, `pressure`, `pressure_over`, `limits_changed`, `reloaded`, `reload_refused`, `refused`, `egress_refused`, `request_lost`,
+    /// What: `worker_state`, `check_failed`, `oom`, `pids_limit`, `slowed_down`, `pressure`, `pressure_over`, `limits_changed`, `scaled`, `reloaded`, `reload_refused`, `refused`, `egress_refused`, `request_lost`,
     /// `proxy_replaced`, `daemon_replaced`, `app_ready`, `app_stopping`.
     pub kind: String,
     /// The service it is about.

@@ -43,6 +43,9 @@ pub use report::{Problem, Report};
 pub use schema::schema;
 pub use source::Sources;
 
+/// How many workers a service may have.
+pub const WORKERS_MAX: u16 = keys::WORKERS_MAX;
+
 /// A configuration without errors: the plan, and where each of its values came from.
 #[derive(Debug, Clone)]
 pub struct Config {

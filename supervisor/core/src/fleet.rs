@@ -11,12 +11,14 @@
 //! - **Restart** replaces the workers of the selected services one after the other; each new one gets ready before the old one is
 //!   stopped, where both can run at a time (`renewal`).
 //! - **Change** takes another plan: what it has more is started, what it has no longer is stopped (`change`).
+//! - **Scaling** gives a service another number of workers than its plan has (`scale`).
 
 mod change;
 mod order;
 mod recycle;
 mod renewal;
 mod saved;
+mod scale;
 mod verdict;
 
 use std::{
@@ -36,6 +38,7 @@ use order::Order;
 pub use change::{Leaving, Renewal};
 pub use recycle::{RECYCLE_APART, RECYCLE_APART_MAX};
 pub use saved::{Saved, SavedState};
+pub use scale::WorkerCounts;
 pub use verdict::{Goal, Verdict};
 
 /// Which services a request is for.
@@ -109,6 +112,8 @@ pub struct Fleet {
     kept: BTreeMap<ServiceId, ExitCause>,
     /// Places that are no more.
     removed: BTreeSet<WorkerId>,
+    /// How many workers services have that have not as many as the plan says.
+    counts: WorkerCounts,
 }
 
 /// What a worker is told.
@@ -123,7 +128,7 @@ impl Fleet {
     pub fn new(plan: &Arc<Plan>, first_run: RunId, seed: u64) -> Fleet {
         Fleet {
             plan: Arc::clone(plan),
-            workers: first_places(plan).map(|id| (id, Worker::new())).collect(),
+            workers: first_places(plan, &WorkerCounts::new()).map(|id| (id, Worker::new())).collect(),
             order: Order::new(plan),
             ids: RunIds::starting_at(first_run),
             jitter: Jitter(seed),
@@ -138,6 +143,7 @@ impl Fleet {
             renewable: BTreeSet::new(),
             kept: BTreeMap::new(),
             removed: BTreeSet::new(),
+            counts: WorkerCounts::new(),
         }
     }
 
@@ -502,10 +508,11 @@ impl Fleet {
     }
 }
 
-/// The first place of every index of a plan.
-fn first_places(plan: &Plan) -> impl Iterator<Item = WorkerId> {
+/// The first place of every index of a plan, where these services have another number of workers.
+fn first_places<'a>(plan: &'a Plan, counts: &'a WorkerCounts) -> impl Iterator<Item = WorkerId> + 'a {
     plan.services.iter().flat_map(|(service, plan)| {
-        (0..plan.workers.get()).map(|index| WorkerId::new(service.clone(), index))
+        let count = counts.get(service).unwrap_or(&plan.workers).get();
+        (0..count).map(|index| WorkerId::new(service.clone(), index))
     })
 }
 

@@ -39,6 +39,7 @@ use crate::{
     record::{self, RunNote, RunOf, Uptime},
     reload::{Reloads, set_mode},
     runs::{Main, Run, SIGKILL},
+    scaling,
     secret_command::Commands,
     settings::StartError,
     snapshot,
@@ -97,6 +98,7 @@ impl App {
             runs: BTreeMap::new(),
             times: BTreeMap::new(),
             told: BTreeMap::new(),
+            scales: BTreeMap::new(),
             unenforced: BTreeMap::new(),
             limit_turns: BTreeMap::new(),
             counts: BTreeMap::new(),
@@ -195,6 +197,8 @@ impl App {
         let live = live.filter_map(|run| Some((RunId(run.run), worker_of(&run.tag)?)));
         believe(&self.plan, &numbers, live, &mut saved);
         let noted: BTreeSet<WorkerId> = saved.keys().cloned().collect();
+        self.scales = scaling::kept(&held.values, &self.plan);
+        self.fleet.adopt_counts(scaling::counts(&self.scales));
         let mut effects = Vec::new();
         // Services that the plan does not have cannot be among them: the plan is the predecessor's.
         self.fleet.adopt(Instant::now(), saved, Duration::ZERO, &mut effects);

@@ -52,6 +52,7 @@ use crate::{
     record::{self, Times, Uptime, WorkerNote},
     reload::{self, Reloads},
     runs::Run,
+    scaling::Scale,
     secret_command::Commands,
     secrets, snapshot,
     spawner_link::{News, SpawnerLink},
@@ -107,6 +108,8 @@ pub(crate) struct App {
     pub(crate) times: BTreeMap<WorkerId, Times>,
     /// The last state of each worker that was told.
     pub(crate) told: BTreeMap<WorkerId, WorkerState>,
+    /// Services that have another number of workers than the configuration says, and why.
+    pub(crate) scales: BTreeMap<ServiceId, Scale>,
     /// What is configured and not enforced, by service.
     pub(crate) unenforced: BTreeMap<String, Vec<String>>,
     /// The last change of limits that the kernel is being told of, by service; `None` is the application as a whole.

@@ -8,6 +8,7 @@
 pub mod happenings;
 pub mod limits;
 pub mod lost;
+pub mod scaling;
 
 use std::{
     collections::VecDeque,

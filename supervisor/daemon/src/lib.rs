@@ -43,6 +43,7 @@ mod proxy;
 mod record;
 mod reload;
 mod runs;
+mod scaling;
 mod secret_command;
 mod secrets;
 mod settings;

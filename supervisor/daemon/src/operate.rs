@@ -7,7 +7,7 @@ use std::{
 };
 
 use tokio::sync::Semaphore;
-use watt_api::control::{self, Outcome, Reloaded};
+use watt_api::control::{self, Outcome, Reloaded, Scaled, ScaledService};
 use watt_config::Sources;
 use watt_core::{
     RunId, ServiceId, WorkerId,
@@ -55,10 +55,12 @@ pub(crate) enum Answer {
     Outcome(Reply<Outcome>),
     /// What came of a reload is added to what it changed.
     Reloaded(Reply<Box<Reloaded>>, Box<Reloaded>),
+    /// What came of each service is added.
+    Scaled(Reply<Scaled>, BTreeMap<String, ScaledService>),
 }
 
 impl Operation {
-    fn new(selection: Selection, goal: Goal, answer: Answer) -> Operation {
+    pub(crate) fn new(selection: Selection, goal: Goal, answer: Answer) -> Operation {
         Operation { selection, goal, leaving: Vec::new(), answer }
     }
 
@@ -84,6 +86,7 @@ impl App {
             Command::Start { services, reply } => self.operate(services, Goal::Up, Request::Start, reply),
             Command::Restart { services, reply } => self.operate(services, Goal::Up, Request::Restart, reply),
             Command::Stop { services, reply } => self.operate(services, Goal::Down, Request::Stop, reply),
+            Command::Scale { services, reply } => self.scale(services, reply),
             Command::Reload { request, reply } => self.reload(Asked::new(request, reply)),
             Command::Shutdown { now, reply } => {
                 self.operations.push(Operation::new(Selection::All, Goal::Down, Answer::Outcome(reply)));
@@ -161,6 +164,13 @@ impl App {
                 Answer::Reloaded(reply, reloaded) => {
                     let Outcome { ok, services } = outcome;
                     answer(reply, Ok(Box::new(Reloaded { ok, services, ..*reloaded })));
+                }
+                Answer::Scaled(reply, mut scaled) => {
+                    let Outcome { ok, services } = outcome;
+                    for (service, result) in services {
+                        scaled.entry(service).or_default().result = result;
+                    }
+                    answer(reply, Ok(Scaled { ok, services: scaled }));
                 }
             }
         }
@@ -286,6 +296,7 @@ impl App {
             times: &self.times,
             counts: &self.counts,
             unenforced: &self.unenforced,
+            scales: &self.scales,
             now: Instant::now(),
         }
     }

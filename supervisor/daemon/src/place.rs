@@ -56,6 +56,6 @@ impl App {
 }
 
 /// Whether every worker would take the same port of the host.
-fn has_fixed_port(service: &Service, host: &Host) -> bool {
+pub(crate) fn has_fixed_port(service: &Service, host: &Host) -> bool {
     matches!(service.listen, Listen::Port(Some(_))) && launch::network(service, host) == Network::Host
 }

@@ -36,6 +36,7 @@ use crate::{
     events::happenings,
     gateway,
     operate::answer,
+    scaling,
 };
 
 /// Somebody who asks for a reload.
@@ -290,7 +291,8 @@ impl App {
     /// What a reload comes to at first.
     fn reloaded(&self, prepared: &Prepared, applied: bool) -> Reloaded {
         let changes = words::changes(&self.plan, prepared, self.gateway);
-        Reloaded { ok: true, applied, changes, services: BTreeMap::new() }
+        let stay = scaling::that_stay(&self.scales, &self.plan, prepared.plan());
+        Reloaded { ok: true, applied, changes, stay, services: BTreeMap::new() }
     }
 }
 

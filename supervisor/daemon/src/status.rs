@@ -13,13 +13,13 @@ use watt_api::{
     mesh::{Counts, Endpoint, Outgoing},
 };
 use watt_core::{
-    RunId, WorkerId,
+    RunId, ServiceId, WorkerId,
     fleet::Fleet,
     plan,
     worker::{AfterStop, ExitCause, Part, State, Worker},
 };
 
-use crate::{record::Times, runs::Run, timestamp, usage::Figures, words};
+use crate::{record::Times, runs::Run, scaling::Scale, timestamp, usage::Figures, words};
 
 /// What `status` is made of.
 pub(crate) struct Sources<'a> {
@@ -28,6 +28,7 @@ pub(crate) struct Sources<'a> {
     pub(crate) times: &'a BTreeMap<WorkerId, Times>,
     pub(crate) counts: &'a BTreeMap<String, Counts>,
     pub(crate) unenforced: &'a BTreeMap<String, Vec<String>>,
+    pub(crate) scales: &'a BTreeMap<ServiceId, Scale>,
     pub(crate) now: Instant,
 }
 
@@ -52,7 +53,8 @@ impl Sources<'_> {
             state,
             waiting_for: if state == WorkerState::Waiting { self.waiting_for(plan) } else { Vec::new() },
             ready: count(workers.iter().filter(|worker| worker.state == WorkerState::Ready)),
-            wanted: plan.workers.get(),
+            wanted: self.fleet.count(&plan.id),
+            scaling: self.scales.get(&plan.id).map(Scale::describe),
             requests: self.counts.get(plan.id.as_str()).map(requests).unwrap_or_default(),
             sandbox: words::profile(plan.sandbox.profile).to_owned(),
             unenforced: self.unenforced.get(plan.id.as_str()).cloned().unwrap_or_default(),

@@ -42,6 +42,7 @@ fn service(id: &str, workers: Vec<Worker>) -> Service {
         waiting_for: Vec::new(),
         ready: ready.try_into().unwrap(),
         wanted,
+        scaling: None,
         workers,
         requests: Requests::default(),
         sandbox: "standard".into(),

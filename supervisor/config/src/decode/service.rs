@@ -118,7 +118,7 @@ pub(super) fn decode(
     let env = environment::decode(&mut f, env_field, &common.env, listen.value);
     let unset_env = environment::unset(&mut f);
     let stdin = f.path("stdin").map(|written| written.value);
-    let workers: Written<Whole<1, WORKERS_MAX>> = f.value("workers");
+    let workers: Written<Whole<1, { WORKERS_MAX as u64 }>> = f.value("workers");
     let network = f.word_or_default("network", &NETWORK).value;
     let sandbox_field = f.field("sandbox");
     let sandbox = sandbox::decode(f.d, sandbox_field, &common.sandbox);

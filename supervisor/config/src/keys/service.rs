@@ -6,7 +6,7 @@ use super::{
 };
 
 /// How many workers a service may have.
-pub(crate) const WORKERS_MAX: u64 = 1000;
+pub(crate) const WORKERS_MAX: u16 = 1000;
 
 pub(crate) static SERVICE: Table = Table {
     title: "services.NAME",
@@ -56,7 +56,7 @@ pub(crate) static SERVICE: Table = Table {
         },
         KeyDef {
             name: "workers",
-            kind: Kind::Whole { min: 1, max: WORKERS_MAX },
+            kind: Kind::Whole { min: 1, max: WORKERS_MAX as u64 },
             default: Preset::Value("1"),
             doc: "How many processes of it run. Requests are spread over them.",
             example: "2",

@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use super::{Fleet, FleetEffects, Input, Order, Selection};
+use super::{Fleet, FleetEffects, Input, Order, Selection, scale};
 use crate::{
     RunId, ServiceId, WorkerId,
     plan::Plan,
@@ -42,6 +42,7 @@ impl Fleet {
         renewal: &Renewal,
         effects: &mut FleetEffects,
     ) {
+        scale::keep_those_of_same_plans(&mut self.counts, &self.plan, plan);
         self.plan = Arc::clone(plan);
         self.order = Order::new(plan);
         let before = std::mem::replace(&mut self.leaving, leaving);
@@ -95,6 +96,7 @@ impl Fleet {
         self.stops.remove(service);
         self.alone.remove(service);
         self.kept.remove(service);
+        self.counts.remove(service);
     }
 
     /// The services that a leaving one is still kept for.
@@ -108,10 +110,7 @@ impl Fleet {
     pub(super) fn fit(&mut self) {
         let mut parts = Vec::new();
         for (id, worker) in &self.workers {
-            let count = match self.leaving.contains_key(&id.service) {
-                true => 0,
-                false => self.plan.services.get(&id.service).map_or(0, |plan| plan.workers.get()),
-            };
+            let count = self.count(&id.service);
             let is_back = worker.part == Part::Leaves
                 && worker.wanted == Wanted::Up
                 && !self.workers.contains_key(&id.beside());
@@ -133,10 +132,7 @@ impl Fleet {
 
     /// The indexes of a service at which there is no worker that stays.
     fn missing(&self, service: &ServiceId) -> impl Iterator<Item = WorkerId> {
-        let count = match (self.leaving.contains_key(service), self.plan.services.get(service)) {
-            (false, Some(plan)) => plan.workers.get(),
-            _ => 0,
-        };
+        let count = self.count(service);
         let stays = |id: &WorkerId| self.workers.get(id).is_some_and(|worker| worker.part != Part::Leaves);
         let first = (0..count).map(|index| WorkerId::new(service.clone(), index));
         first.filter(move |id| !stays(id) && !stays(&id.beside()))

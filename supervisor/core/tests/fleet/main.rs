@@ -7,6 +7,7 @@ mod random;
 mod recycling;
 mod renewals;
 mod requests;
+mod scaling;
 mod script;
 mod verdicts;
 mod world;

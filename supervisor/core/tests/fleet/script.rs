@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    num::NonZeroU16,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -50,6 +51,18 @@ impl Script {
 
     pub(crate) fn request(&mut self, request: Request) -> String {
         self.event(FleetEvent::Request(request))
+    }
+
+    /// Another number of workers; 0 is the plan's.
+    pub(crate) fn scale(&mut self, service: &str, count: u16) -> String {
+        let mut effects = Vec::new();
+        self.fleet.scale(self.now, &id(service), NonZeroU16::new(count), &mut effects);
+        for (worker, effect) in effects.clone() {
+            if let Effect::Spawn(run) = effect {
+                effects.extend(self.event_alone(FleetEvent::Worker(worker, Event::Requested(run))));
+            }
+        }
+        text(&effects)
     }
 
     pub(crate) fn start(&mut self, names: &str) -> String {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    num::NonZeroU16,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -37,6 +38,8 @@ pub(crate) struct World {
     shutdown: bool,
     leaving: BTreeMap<ServiceId, Leaving>,
     renewal: Renewal,
+    /// Services of whose workers the last two plans say the same.
+    same_workers: BTreeSet<ServiceId>,
 }
 
 impl World {
@@ -52,6 +55,7 @@ impl World {
             shutdown: false,
             leaving: BTreeMap::new(),
             renewal: Renewal::new(),
+            same_workers: BTreeSet::new(),
         }
     }
 
@@ -169,11 +173,15 @@ impl World {
             // Its successor is told of a shutdown by the request itself.
             return;
         }
+        self.same_workers = self.plan.services.keys().cloned().collect();
         self.take_over();
     }
 
     /// What a successor does, with the plan and what was noted of the workers.
     fn take_over(&mut self) {
+        // Those of which the plan that was kept meanwhile says something else are forgotten.
+        let counts = self.fleet.counts().iter().filter(|(id, _)| self.same_workers.contains(*id));
+        let counts = counts.map(|(id, count)| (id.clone(), *count)).collect();
         let ids: Vec<WorkerId> = self.fleet.workers().map(|(id, _)| id).collect();
         let saved = ids.iter().map(|id| (id.clone(), self.fleet.save(self.now, id).unwrap())).collect();
         self.fleet = Fleet::new(&Arc::new(self.plan.clone()), RunId(1), 43);
@@ -181,6 +189,7 @@ impl World {
         if let Some(last) = self.gone.last().max(self.runs.keys().last()) {
             self.fleet.skip_runs(*last);
         }
+        self.fleet.adopt_counts(counts);
         let mut effects = Vec::new();
         self.fleet.adopt(self.now, saved, Duration::ZERO, &mut effects);
         let leaving = self.leaving.clone();
@@ -208,6 +217,23 @@ impl World {
         self.conclude(&before, effects, is_request, is_tick);
     }
 
+    /// Gives a service another number of workers. When nothing else goes on, it has as many as that.
+    pub(crate) fn scale(&mut self, service: &str, count: u16) {
+        let id = ServiceId::new(service).unwrap();
+        if self.shutdown || !self.plan.services.contains_key(&id) {
+            return;
+        }
+        let before: BTreeMap<WorkerId, Worker> =
+            self.fleet.workers().map(|(id, worker)| (id, worker.clone())).collect();
+        let mut effects = Vec::new();
+        self.fleet.scale(self.now, &id, NonZeroU16::new(count), &mut effects);
+        self.conclude(&before, effects, true, false);
+        for (worker, state) in self.fleet.workers_of(&id) {
+            let is_one = worker.index < self.fleet.count(&id);
+            assert!(is_one || state.part == Part::Leaves, "{worker} stays: {state:?}");
+        }
+    }
+
     /// Takes another plan, in which these services are changed, and what the present one has more leaves. The daemon may be killed when it
     /// has kept the plan, and its successor then comes to the same.
     pub(crate) fn change(&mut self, plan: Plan, changed: &[ServiceId], is_killed: bool) {
@@ -233,6 +259,11 @@ impl World {
                 union.services.insert(id.clone(), service);
             }
         }
+        let is_same = |id: &&ServiceId| {
+            let [old, new] = [&self.plan, &union].map(|plan| plan.services.get(*id).map(|plan| plan.workers));
+            old == new
+        };
+        self.same_workers = union.services.keys().filter(is_same).cloned().collect();
         for leaving in self.leaving.values_mut() {
             leaving.after.retain(|id| union.services.contains_key(id));
         }

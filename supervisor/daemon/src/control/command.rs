@@ -1,9 +1,11 @@
 //! What the control server asks of the loop: one closed list. Each command carries the channel for its answer; a
 //! client that has gone away leaves a closed channel, and what it started goes on.
 
+use std::collections::BTreeMap;
+
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use watt_api::control::{
-    Audit, Inspect, Limits, LimitsChange, LimitsChanged, Outcome, Reload, Reloaded, Status,
+    Audit, Inspect, Limits, LimitsChange, LimitsChanged, Outcome, Reload, Reloaded, Scaled, Status,
 };
 use watt_core::{ServiceId, plan::Role};
 
@@ -90,6 +92,13 @@ pub enum Command {
         /// Answered when each new run is ready, or is not going to be.
         reply: Reply<Outcome>,
     },
+    /// Give services other numbers of workers. Legal until a shutdown has begun.
+    Scale {
+        /// How many; `None` is what the configuration says.
+        services: BTreeMap<ServiceId, Option<u16>>,
+        /// Answered when each has so many that are ready, or is not going to.
+        reply: Reply<Scaled>,
+    },
     /// Read the configuration again and apply what differs. Legal until a shutdown has begun.
     Reload {
         /// How.
@@ -127,6 +136,13 @@ pub enum Refusal {
     },
     /// The limits are not what the configuration could have.
     BadLimits(String),
+    /// A service cannot have so many workers.
+    BadScale {
+        /// Why not.
+        message: String,
+        /// What to do.
+        hint: Option<String>,
+    },
     /// The configuration has errors.
     Config {
         /// All of them in words.

@@ -1,8 +1,10 @@
-//! `/v1/start`, `/v1/stop`, `/v1/restart`, `/v1/reload` and `/v1/shutdown`: they answer when it is done. A client that does not wait for
+//! `/v1/start`, `/v1/stop`, `/v1/restart`, `/v1/scale`, `/v1/reload` and `/v1/shutdown`: they answer when it is done. A client that does not wait for
 //! that stops nothing.
 
+use std::collections::BTreeMap;
+
 use hyper::{Response, body::Incoming};
-use watt_api::control::{Reload, Selection, Shutdown};
+use watt_api::control::{Reload, Scale, Selection, Shutdown};
 
 use super::{
     Command, Control, Services,
@@ -41,6 +43,20 @@ pub(super) async fn order(
         })
         .await?;
     body::json(&outcome)
+}
+
+pub(super) async fn scale(control: &Control, body: Incoming) -> Result<Response<Reply>, Failure> {
+    let scale: Scale = request::json(body).await?;
+    let mut services = BTreeMap::new();
+    for (name, count) in scale.services {
+        match request::service(&name) {
+            Ok(service) => drop(services.insert(service, count)),
+            Err(name) => return Err(unknown(control, name).await),
+        }
+    }
+    let _permit = control.long_calls.try_acquire().map_err(|_| Failure::Busy)?;
+    let scaled = control.ask(|reply| Command::Scale { services, reply }).await?;
+    body::json(&scaled)
 }
 
 pub(super) async fn reload(control: &Control, body: Incoming) -> Result<Response<Reply>, Failure> {

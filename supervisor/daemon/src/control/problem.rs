@@ -50,6 +50,7 @@ impl From<Refusal> for Failure {
         match refusal {
             Refusal::UnknownService { name, known } => Failure::UnknownService { name, known },
             Refusal::BadLimits(message) => Failure::BadRequest { message, hint: None },
+            Refusal::BadScale { message, hint } => Failure::BadRequest { message, hint },
             Refusal::Config { text, report } => Failure::Config { text, report },
             Refusal::NotReloaded { code, message, hint } => Failure::NotReloaded { code, message, hint },
             Refusal::ShuttingDown => Failure::Ending,

@@ -3,8 +3,8 @@
 use hyper::{Method, Request, Response, body::Incoming};
 use schemars::{Schema, SchemaGenerator};
 use watt_api::control::{
-    Audit, Event, Inspect, Limits, LimitsChange, LimitsChanged, LogLine, Outcome, Reload, Reloaded,
-    Selection, Shutdown, Status,
+    Audit, Event, Inspect, Limits, LimitsChange, LimitsChanged, LogLine, Outcome, Reload, Reloaded, Scale,
+    Scaled, Selection, Shutdown, Status,
 };
 use watt_core::plan::Role;
 
@@ -28,6 +28,7 @@ pub(super) enum Action {
     Audit,
     ChangeLimits,
     Order(Order),
+    Scale,
     Reload,
     Shutdown,
     Events,
@@ -172,6 +173,17 @@ pub(super) const ROUTES: &[Route] = &[
     ),
     Route {
         method: "POST",
+        path: "/v1/scale",
+        action: Action::Scale,
+        role: Role::Operate,
+        id: "scale",
+        summary: "Give services other numbers of workers; answers when those are ready, or are not going to be",
+        query: &[],
+        body: Some(SchemaGenerator::subschema_for::<Scale>),
+        reply: Content::One(SchemaGenerator::subschema_for::<Scaled>),
+    },
+    Route {
+        method: "POST",
         path: "/v1/reload",
         action: Action::Reload,
         role: Role::Admin,
@@ -281,6 +293,7 @@ pub(super) async fn answer(
             limits::change(control, &segment.unwrap_or_default(), request.into_body()).await
         }
         Action::Order(order) => operations::order(control, order, request.into_body()).await,
+        Action::Scale => operations::scale(control, request.into_body()).await,
         Action::Reload => operations::reload(control, request.into_body()).await,
         Action::Shutdown => operations::shutdown(control, request.into_body()).await,
         Action::Events => events::get(control, &query),

@@ -19,7 +19,7 @@ use watt_api::{
     client::{Client, Error, EventsQuery, LogsQuery},
     control::{
         Audit, AuditBasis, Inspect, Limits, LimitsChanged, Outcome, Problem, Reload, Reloaded, Requests,
-        Service, Shutdown, Status, Supervisor, WorkerState,
+        Scaled, ScaledService, Service, Shutdown, Status, Supervisor, WorkerState,
     },
 };
 use watt_core::{RunId, ServiceId, WorkerId};
@@ -151,10 +151,28 @@ async fn scripted_loop(mut commands: mpsc::Receiver<Command>, tell: mpsc::Unboun
             | Command::Stop { services, reply } => {
                 let _ = reply.send(done(&services));
             }
+            Command::Scale { services, reply } if services.values().all(Option::is_some) => {
+                let one = |(id, to): (ServiceId, Option<u16>)| {
+                    let result = "ready".to_owned();
+                    (id.to_string(), ScaledService { from: 2, to: to.unwrap_or(2), result })
+                };
+                let _ =
+                    reply.send(Ok(Scaled { ok: true, services: services.into_iter().map(one).collect() }));
+            }
+            Command::Scale { reply, .. } => {
+                let (message, hint) = ("no number".to_owned(), Some("write one".to_owned()));
+                let _ = reply.send(Err(Refusal::BadScale { message, hint }));
+            }
             Command::Restart { reply, .. } => drop(reply.send(Err(Refusal::ShuttingDown))),
             Command::Reload { request, reply } if request.plan => {
                 let (changes, services) = (Vec::new(), Default::default());
-                let _ = reply.send(Ok(Box::new(Reloaded { ok: true, applied: false, changes, services })));
+                let _ = reply.send(Ok(Box::new(Reloaded {
+                    ok: true,
+                    applied: false,
+                    changes,
+                    stay: Vec::new(),
+                    services,
+                })));
             }
             Command::Reload { reply, .. } => {
                 let report = serde_json::json!({ "errors": [{ "line": 3 }] });
@@ -194,6 +212,7 @@ fn service(name: &str) -> Service {
         waiting_for: Vec::new(),
         ready: 1,
         wanted: 1,
+        scaling: None,
         workers: Vec::new(),
         requests: Requests::default(),
         sandbox: "standard".to_owned(),
@@ -257,6 +276,8 @@ async fn wrong_requests_are_told_what_is_wrong() {
     check("GET", "/", "", 404, "unknown_path", "there is no /").await;
     let limits = r#"{"limits":{"memory":"1"}}"#;
     check("POST", "/v1/limits/api", limits, 400, "bad_request", "less than 1M").await;
+    check("POST", "/v1/scale", r#"{"services":{"api":null}}"#, 400, "bad_request", "write one").await;
+    check("POST", "/v1/scale", r#"{"services":{"api":-1}}"#, 400, "bad_request", "invalid value").await;
     check("POST", "/v1/reload", "{}", 409, "config", "no such service").await;
     check("GET", "/v1/nothing", "", 404, "unknown_path", "/v1/openapi.json").await;
     check("POST", "/v1/status", "", 405, "bad_method", "use GET").await;

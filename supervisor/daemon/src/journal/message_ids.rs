@@ -19,7 +19,7 @@ enum Kind {
 const WORKER_STATE: &str = "worker_state";
 
 /// Identifier, kind, and what it says, in words of the documentation.
-const MESSAGES: [(&str, Kind, &str); 33] = [
+const MESSAGES: [(&str, Kind, &str); 34] = [
     ("0f79e303d3f44527bf99c0b64b5a0f18", Kind::Entered("starting"), "a worker is started"),
     ("712ea1d7ad8d4e73a3080ccebd09c5f7", Kind::Entered("ready"), "a worker is ready"),
     (
@@ -72,6 +72,11 @@ const MESSAGES: [(&str, Kind, &str); 33] = [
     ("0bdaa6ca3e9f49758c45d3a536ce80f3", Kind::Event("pressure"), "a worker stalls"),
     ("30923986da23478eb3ec315ec210a37d", Kind::Event("pressure_over"), "it does so no more"),
     ("3c98f2f42a8944b89ee642f377b4967f", Kind::Event("limits_changed"), "limits were changed in place"),
+    (
+        "666a7095e618486dab779aa53ab14a31",
+        Kind::Event("scaled"),
+        "a service is to have another number of workers",
+    ),
     ("c440fa12f7564f3fa4d86d3f583b1491", Kind::Event("reloaded"), "another configuration is in force"),
     (
         "1a48f41d7d574229bdd3553d2d6d0a28",
@@ -164,7 +169,13 @@ mod tests {
 
     #[test]
     fn every_kind_of_event_has_one() {
-        let sources = [include_str!("../events/happenings.rs"), include_str!("../events/limits.rs")].concat();
+        let sources = [
+            include_str!("../events/happenings.rs"),
+            include_str!("../events/limits.rs"),
+            include_str!("../events/lost.rs"),
+            include_str!("../events/scaling.rs"),
+        ]
+        .concat();
         let kinds =
             sources.lines().filter_map(|line| line.trim().strip_prefix("const KIND: &'static str = "));
         let kinds: Vec<&str> = kinds.map(|kind| kind.trim_matches(['"', ';'])).collect();

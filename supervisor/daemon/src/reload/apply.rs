@@ -172,6 +172,7 @@ impl App {
         let mut effects = Vec::new();
         let leaving = self.in_force.leaving();
         self.fleet.change(Instant::now(), &Arc::clone(&self.plan), leaving, &renewal, &mut effects);
+        self.forget_scales();
         self.note_changes();
         self.effects.extend(effects);
     }

@@ -57,6 +57,11 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
+    /// The plan, without what leaves.
+    pub(super) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
     /// The services whose workers have to be replaced.
     pub(super) fn renewed(&self) -> BTreeSet<ServiceId> {
         let changed = self.diff.services.keys().filter(|id| self.diff.needs_new_workers(id));

@@ -1,0 +1,63 @@
+//! How many workers a service has: as many as its plan says, or another number since somebody said so.
+//!
+//! Another number is not part of the plan, so that it can change while a reload is under way, and nothing of a plan has to be written
+//! anew for it. It holds until a plan says of the service's workers something else than the one before.
+
+use std::{collections::BTreeMap, num::NonZeroU16, time::Instant};
+
+use super::{Fleet, FleetEffects};
+use crate::{ServiceId, plan::Plan};
+
+/// Numbers of workers that are others than the plan's.
+pub type WorkerCounts = BTreeMap<ServiceId, NonZeroU16>;
+
+impl Fleet {
+    /// How many workers a service has, or is on the way to have; none when it goes, or there is no such service.
+    pub fn count(&self, service: &ServiceId) -> u16 {
+        match self.plan.services.get(service) {
+            Some(plan) if !self.leaving.contains_key(service) => {
+                self.counts.get(service).unwrap_or(&plan.workers).get()
+            }
+            _ => 0,
+        }
+    }
+
+    /// Gives a service so many workers, or those of the plan again. New ones are started, unless it was stopped; of too many, those with
+    /// the highest indexes answer their last requests and go.
+    pub fn scale(
+        &mut self,
+        now: Instant,
+        service: &ServiceId,
+        count: Option<NonZeroU16>,
+        effects: &mut FleetEffects,
+    ) {
+        match count {
+            Some(count) => drop(self.counts.insert(service.clone(), count)),
+            None => drop(self.counts.remove(service)),
+        }
+        self.fit();
+        // The plan's own order of things has others in front: there may be nothing to start, and something to look at.
+        self.look_at(service);
+        self.settle(now, effects);
+    }
+
+    /// The numbers of those that have not as many as the plan says.
+    pub fn counts(&self) -> &WorkerCounts {
+        &self.counts
+    }
+
+    /// Takes over the numbers of a predecessor. To be called before [`Fleet::adopt`].
+    pub fn adopt_counts(&mut self, counts: WorkerCounts) {
+        self.counts = counts;
+        self.workers =
+            super::first_places(&self.plan, &self.counts).map(|id| (id, Default::default())).collect();
+    }
+}
+
+/// Forgets the numbers of services of whose workers `new` says something else than `old`.
+pub(super) fn keep_those_of_same_plans(counts: &mut WorkerCounts, old: &Plan, new: &Plan) {
+    counts.retain(|id, _| match (old.services.get(id), new.services.get(id)) {
+        (Some(old), Some(new)) => old.workers == new.workers,
+        _ => false,
+    });
+}

@@ -1,0 +1,193 @@
+//! How many workers services have, where that is not what the configuration says: kept for a successor, and told.
+//!
+//! A note has what the configuration said of the service's workers when it was made. One that says something else wins, also when a
+//! daemon was killed between the two.
+
+use std::{collections::BTreeMap, num::NonZeroU16};
+
+use serde::{Deserialize, Serialize};
+use watt_api::control::{ScaledBy, ScaledService, Scaling};
+use watt_core::{
+    ServiceId,
+    fleet::{Goal, Selection, WorkerCounts},
+    plan::{Plan, Service},
+};
+
+use crate::{
+    app::{App, Ending},
+    control::{Refusal, Reply},
+    events::scaling::Scaled as Happened,
+    operate::{Answer, Operation, answer},
+    place::has_fixed_port,
+    status, timestamp,
+};
+
+/// What an operator's number is explained with.
+const BY_OPERATOR: &str = "`wattctl scale`";
+
+/// Why a service has another number of workers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Scale {
+    count: NonZeroU16,
+    by: ScaledBy,
+    from: u16,
+    at_ms: u64,
+    reason: String,
+    /// What the configuration says.
+    configured: String,
+}
+
+impl Scale {
+    /// As the control API has it.
+    pub(crate) fn describe(&self) -> Scaling {
+        Scaling {
+            by: self.by,
+            from: self.from,
+            at: timestamp::from_ms(self.at_ms),
+            reason: self.reason.clone(),
+        }
+    }
+}
+
+/// The key of a service's note.
+fn key(service: &ServiceId) -> String {
+    format!("scale/{service}")
+}
+
+/// The notes that a predecessor left and that go with this plan.
+pub(crate) fn kept(values: &[(String, Vec<u8>)], plan: &Plan) -> BTreeMap<ServiceId, Scale> {
+    let note = |(key, value): &(String, Vec<u8>)| {
+        let id = ServiceId::new(key.strip_prefix("scale/")?).ok()?;
+        let note: Scale = serde_json::from_slice(value).ok()?;
+        let service = plan.services.get(&id)?;
+        (note.configured == service.workers.to_string()).then_some((id, note))
+    };
+    values.iter().filter_map(note).collect()
+}
+
+/// The numbers of these notes.
+pub(crate) fn counts(scales: &BTreeMap<ServiceId, Scale>) -> WorkerCounts {
+    scales.iter().map(|(id, scale)| (id.clone(), scale.count)).collect()
+}
+
+/// Which numbers a reload leaves as they are although the configuration has others, in words.
+pub(crate) fn that_stay(scales: &BTreeMap<ServiceId, Scale>, old: &Plan, new: &Plan) -> Vec<String> {
+    let stays = scales.iter().filter_map(|(id, scale)| {
+        let (old, new) = (old.services.get(id)?, new.services.get(id)?);
+        let (count, reason) = (scale.count, &scale.reason);
+        (old.workers == new.workers).then(|| {
+            format!(
+                "{id} keeps {count} of `workers`, as {reason} said; the configuration still has {}",
+                new.workers
+            )
+        })
+    });
+    stays.collect()
+}
+
+impl App {
+    /// Gives services other numbers of workers, all of them or none.
+    pub(crate) fn scale(
+        &mut self,
+        wanted: BTreeMap<ServiceId, Option<u16>>,
+        reply: Reply<watt_api::control::Scaled>,
+    ) {
+        if self.ending != Ending::No {
+            return answer(reply, Err(Refusal::ShuttingDown));
+        }
+        let mut counts = BTreeMap::new();
+        for (id, count) in wanted {
+            match self.may_have(&id, count) {
+                Ok(count) => drop(counts.insert(id, count)),
+                Err(refusal) => return answer(reply, Err(refusal)),
+            }
+        }
+        let mut services = BTreeMap::new();
+        for (id, count) in counts {
+            let from = self.fleet.count(&id);
+            self.give_workers(&id, count, ScaledBy::Operator, BY_OPERATOR);
+            let to = self.fleet.count(&id);
+            services.insert(id.to_string(), ScaledService { from, to, result: String::new() });
+        }
+        let ids = services.keys().filter_map(|name| ServiceId::new(name).ok()).collect();
+        let answer = Answer::Scaled(reply, services);
+        self.operations.push(Operation::new(Selection::Services(ids), Goal::Up, answer));
+        self.unsettle();
+    }
+
+    /// Whether a service may have so many workers.
+    fn may_have(&self, id: &ServiceId, count: Option<u16>) -> Result<Option<NonZeroU16>, Refusal> {
+        let service = self.plan.services.get(id).filter(|_| !self.fleet.is_leaving(id));
+        let Some(service) = service else { return Err(self.unknown(id)) };
+        let Some(count) = count else { return Ok(None) };
+        let refused = |message: String, hint: Option<String>| Refusal::BadScale { message, hint };
+        let Some(count) = NonZeroU16::new(count) else {
+            return Err(refused(
+                format!("{id} cannot have 0 workers"),
+                Some(format!("`wattctl stop {id}` stops it")),
+            ));
+        };
+        if count.get() > watt_config::WORKERS_MAX {
+            let max = watt_config::WORKERS_MAX;
+            return Err(refused(format!("{id} cannot have {count} workers: {max} is the most"), None));
+        }
+        if count.get() > 1 && has_fixed_port(service, &self.host) {
+            return Err(refused(
+                format!("{count} workers of {id} cannot all listen on one port of the host"),
+                None,
+            ));
+        }
+        let mut plan = Plan::clone(&self.plan);
+        plan.services.retain(|other, _| other == id);
+        plan.services.insert(id.clone(), Service { workers: count, ..service.clone() });
+        match self.places.check(&plan) {
+            Ok(()) => Ok(Some(count)),
+            Err(error) => Err(refused(crate::words::chain(&error), None)),
+        }
+    }
+
+    /// Has a service have another number of workers from now on, or the configured one; says so, and notes it for a successor.
+    pub(crate) fn give_workers(
+        &mut self,
+        id: &ServiceId,
+        count: Option<NonZeroU16>,
+        by: ScaledBy,
+        reason: &str,
+    ) {
+        let Some(service) = self.plan.services.get(id) else { return };
+        let (from, configured) = (self.fleet.count(id), service.workers.to_string());
+        match count {
+            Some(count) => {
+                let reason = reason.to_owned();
+                let scale = Scale { count, by, from, at_ms: status::now_ms(), reason, configured };
+                // A note is strings and numbers, which always have a JSON form.
+                self.put(&key(id), serde_json::to_vec(&scale).unwrap_or_default());
+                self.scales.insert(id.clone(), scale);
+            }
+            None => {
+                self.put(&key(id), Vec::new());
+                self.scales.remove(id);
+            }
+        }
+        let mut effects = Vec::new();
+        self.fleet.scale(std::time::Instant::now(), id, count, &mut effects);
+        self.note_changes();
+        self.effects.extend(effects);
+        let to = self.fleet.count(id);
+        if from != to {
+            self.events.emit(Happened { service: id.clone(), from, to, by, reason: reason.to_owned() });
+        }
+        self.unsettle();
+    }
+
+    /// Another configuration is in force: forgets the numbers that it has changed.
+    pub(crate) fn forget_scales(&mut self) {
+        let holds = self.fleet.counts();
+        let gone: Vec<ServiceId> =
+            self.scales.keys().filter(|id| !holds.contains_key(*id)).cloned().collect();
+        for id in gone {
+            self.scales.remove(&id);
+            self.put(&key(&id), Vec::new());
+        }
+    }
+}
