@@ -23,7 +23,10 @@ impl Printer {
             let note = format!("{lines} of {} too many to follow: see its log file", line.service);
             return format!("{}\n", style.paint(Tone::Busy, &note));
         }
-        let worker = format!("{}/{}", line.service, line.worker);
+        let worker = match &line.task {
+            Some(task) => format!("{}/{task}", line.service),
+            None => format!("{}/{}", line.service, line.worker),
+        };
         self.width = self.width.max(worker.len());
         let stamp = style.paint(Tone::Dim, &numbers::clock(&line.at));
         let name = format!("{worker:width$}", width = self.width);
@@ -113,6 +116,7 @@ mod tests {
             at: "2026-11-26T08:00:01.250Z".into(),
             service: "api".into(),
             worker: 0,
+            task: None,
             run: 1,
             stream: Stream::Stdout,
             text: text.map(str::to_owned),

@@ -11,6 +11,7 @@
 //! | POST /v1/await | with [`Selection`]; returns when they are ready, or not going to be | [`Outcome`] |
 //! | POST /v1/scale | with [`Scale`]; other numbers of workers; returns when they are ready | [`Scaled`] |
 //! | POST /v1/reload | with [`Reload`]; reads the configuration again and applies what differs | [`Reloaded`] |
+//! | POST /v1/run | with [`Run`]; starts a process that runs once, in a new sandbox of a service | [`TaskStarted`] |
 //! | POST /v1/shutdown | with [`Shutdown`]; returns when everything but the supervisor has ended | [`Outcome`] |
 //! | GET /v1/events?since=N&follow=true | the event stream, one JSON object a line | [`Event`]s |
 //! | GET /v1/logs?service=A&service=B&since=T&after=S&tail=N&follow=true | output, one JSON object a line | [`LogLine`]s |
@@ -24,6 +25,7 @@
 
 mod audit;
 mod scale;
+mod tasks;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -33,6 +35,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     audit::{Audit, AuditBasis, AuditCheck, AuditFact, AuditState, AuditStep, AuditedService},
     scale::{Scale, Scaled, ScaledBy, ScaledService, Scaling},
+    tasks::{Run, TaskStarted},
 };
 
 /// The application as it is now.
@@ -470,7 +473,8 @@ pub struct Event {
     /// When.
     pub at: String,
     /// What: `worker_state`, `check_failed`, `oom`, `pids_limit`, `slowed_down`, `pressure`, `pressure_over`, `limits_changed`, `scaled`, `reloaded`, `reload_refused`, `refused`, `egress_refused`, `request_lost`,
-    /// `proxy_replaced`, `daemon_replaced`, `app_ready`, `app_stopping`.
+    /// `proxy_replaced`, `daemon_replaced`, `app_ready`, `app_stopping`,
+    /// `task_started`, `task_ended`.
     pub kind: String,
     /// The service it is about.
     pub service: Option<String>,
@@ -496,8 +500,11 @@ pub struct LogLine {
     pub at: String,
     /// The service.
     pub service: String,
-    /// The worker.
+    /// The worker; 0 for a task.
     pub worker: u16,
+    /// The task, when it is one's line: `t7`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub task: Option<String>,
     /// The run.
     pub run: u64,
     /// `stdout` or `stderr`.

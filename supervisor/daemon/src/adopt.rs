@@ -45,6 +45,7 @@ use crate::{
     snapshot,
     start::{Connection, Held, HeldRun, Listeners, Start},
     status,
+    tasks::{self, TaskId, Tasks},
     unit::Unit,
     usage::Meter,
 };
@@ -108,6 +109,7 @@ impl App {
             ports: BTreeMap::new(),
             proxy: Proxy::new(proxy_record.unwrap_or_default()),
             secret_commands: Commands::new(),
+            tasks: Tasks::default(),
             operations: Vec::new(),
             meter: Meter::default(),
             oom_kills: Kills::watch(),
@@ -173,6 +175,7 @@ impl App {
         let is_successor = held.has_predecessor();
         let shutdown = held.value(SHUTDOWN).map(<[u8]>::to_vec);
         let notes = record::workers(&held.values);
+        self.skip_tasks(held.value(tasks::LAST));
         if let Some(last) = held.value(LAST_RUN).and_then(|value| str::from_utf8(value).ok()?.parse().ok()) {
             self.fleet.skip_runs(RunId(last));
         }
@@ -269,6 +272,10 @@ impl App {
                 self.adopt_proxy(held);
                 None
             }
+            Some(RunNote { of: RunOf::Task(note), started_at_ms }) => {
+                self.adopt_task(&note, started_at_ms, held);
+                None
+            }
             Some(RunNote {
                 of:
                     RunOf::Worker {
@@ -344,6 +351,9 @@ impl App {
 
     /// A run as a list tells it that was asked for again because a message was lost: what is not known yet is taken up.
     pub(crate) fn told_again(&mut self, held: HeldRun) {
+        if let Some(task) = TaskId::of_run(RunId(held.run)) {
+            return self.task_told_again(task, held);
+        }
         let HeldRun { run, tag: _, pid, stage, exit, pidfd, stdout, stderr, descriptors } = held;
         let id = RunId(run);
         let known = self.runs.get(&id);
@@ -387,7 +397,7 @@ impl App {
     }
 
     /// A run that nobody knows: a start that was asked for and not noted. It is ended; its worker starts anew.
-    fn end_stray(&mut self, held: HeldRun) {
+    pub(crate) fn end_stray(&mut self, held: HeldRun) {
         self.secret_commands.leave_out(held.run);
         tracing::warn!("run {} is not known and is ended", held.run);
         if held.exit.is_some() {
@@ -423,7 +433,7 @@ fn worker_of(tag: &[u8]) -> Option<WorkerId> {
         RunOf::Worker { service, index, second, .. } => {
             Some(WorkerId { service: ServiceId::new(&service).ok()?, index, second })
         }
-        RunOf::Proxy => None,
+        RunOf::Proxy | RunOf::Task(_) => None,
     }
 }
 

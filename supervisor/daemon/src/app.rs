@@ -57,6 +57,7 @@ use crate::{
     secrets, snapshot,
     spawner_link::{News, SpawnerLink},
     status,
+    tasks::{self, Tasks},
     unit::Unit,
     usage::Meter,
 };
@@ -125,6 +126,8 @@ pub(crate) struct App {
     pub(crate) ports: BTreeMap<u16, RunId>,
     pub(crate) proxy: Proxy,
     pub(crate) secret_commands: Commands,
+    /// Processes that run once.
+    pub(crate) tasks: Tasks,
     pub(crate) operations: Vec<Operation>,
     pub(crate) meter: Meter,
     pub(crate) oom_kills: Kills,
@@ -213,6 +216,8 @@ pub(crate) enum Event {
     Readiness(readiness::News),
     /// The secrets of a run that is being started were read, or cannot be.
     Secrets(Box<secrets::News>),
+    /// A task has come a step further.
+    Task(tasks::News),
     /// No process of a run is left.
     Emptied(RunId),
     /// A limit of a run may have acted, or was changed.
@@ -225,7 +230,7 @@ pub(crate) enum Event {
     Hangup,
     /// SIGTERM or SIGINT.
     Terminate,
-    /// A deadline of the fleet or the proxy.
+    /// A deadline of the fleet, the proxy or a task.
     Tick,
     /// It is time to say that the loop turns.
     Beat,
@@ -240,6 +245,7 @@ pub(crate) enum Event {
 pub(crate) struct Senders {
     pub(crate) readiness: mpsc::Sender<readiness::News>,
     pub(crate) secrets: mpsc::Sender<Box<secrets::News>>,
+    pub(crate) tasks: mpsc::Sender<tasks::News>,
     pub(crate) emptied: mpsc::Sender<RunId>,
     pub(crate) limit_hits: mpsc::Sender<LimitNews>,
     pub(crate) proxy: mpsc::Sender<LinkEvent>,
@@ -252,6 +258,7 @@ pub(crate) struct Senders {
 pub(crate) struct Inbox {
     readiness: mpsc::Receiver<readiness::News>,
     secrets: mpsc::Receiver<Box<secrets::News>>,
+    tasks: mpsc::Receiver<tasks::News>,
     emptied: mpsc::Receiver<RunId>,
     limit_hits: mpsc::Receiver<LimitNews>,
     proxy: mpsc::Receiver<LinkEvent>,
@@ -292,6 +299,7 @@ impl Signals {
 pub(crate) fn channels(signals: Signals, backlog: VecDeque<News>) -> (Senders, Inbox) {
     let (readiness_sender, readiness) = mpsc::channel(INBOX_SIZE);
     let (secrets_sender, secrets) = mpsc::channel(INBOX_SIZE);
+    let (tasks_sender, tasks) = mpsc::channel(INBOX_SIZE);
     let (emptied_sender, emptied) = mpsc::channel(INBOX_SIZE);
     let (limit_hits_sender, limit_hits) = mpsc::channel(INBOX_SIZE);
     let (proxy_sender, proxy) = mpsc::channel(INBOX_SIZE);
@@ -300,13 +308,16 @@ pub(crate) fn channels(signals: Signals, backlog: VecDeque<News>) -> (Senders, I
     let senders = Senders {
         readiness: readiness_sender,
         secrets: secrets_sender,
+        tasks: tasks_sender,
         emptied: emptied_sender,
         limit_hits: limit_hits_sender,
         proxy: proxy_sender,
         reload: reload_sender,
         commands: commands_sender,
     };
-    (senders, Inbox { readiness, secrets, emptied, limit_hits, proxy, reload, commands, signals, backlog })
+    let inbox =
+        Inbox { readiness, secrets, tasks, emptied, limit_hits, proxy, reload, commands, signals, backlog };
+    (senders, inbox)
 }
 
 impl App {
@@ -331,7 +342,8 @@ impl App {
         if self.pace.due_at().is_some_and(|at| at <= now) {
             return Ok(Event::Quiet);
         }
-        let deadline = [self.fleet.deadline(), self.proxy.deadline()].into_iter().flatten().min();
+        let deadlines = [self.fleet.deadline(), self.proxy.deadline(), self.tasks.deadline()];
+        let deadline = deadlines.into_iter().flatten().min();
         // First of all, or a source that always has something would put it off for ever. Two ticks never follow each
         // other: each moves the deadline.
         if deadline.is_some_and(|deadline| deadline <= now) {
@@ -343,8 +355,18 @@ impl App {
         }
         let quiet_at = self.pace.quiet_at();
         let may_start = !self.starts.is_empty() && !self.link.is_full();
-        let Inbox { readiness, secrets, emptied, limit_hits, proxy, reload, commands, signals, backlog: _ } =
-            &mut self.inbox;
+        let Inbox {
+            readiness,
+            secrets,
+            tasks,
+            emptied,
+            limit_hits,
+            proxy,
+            reload,
+            commands,
+            signals,
+            backlog: _,
+        } = &mut self.inbox;
         let event = tokio::select! {
             biased;
             event = signals.next() => event,
@@ -353,6 +375,7 @@ impl App {
             Some(run) = emptied.recv() => Event::Emptied(run),
             Some(news) = readiness.recv() => Event::Readiness(news),
             Some(news) = secrets.recv() => Event::Secrets(news),
+            Some(news) = tasks.recv() => Event::Task(news),
             Some(news) = proxy.recv() => Event::Proxy(news),
             Some(news) = reload.recv() => Event::Reload(news),
             Some(command) = commands.recv() => Event::Command(command),
@@ -371,6 +394,7 @@ impl App {
             Event::Proxy(news) => self.proxy_says(news),
             Event::Readiness(news) => self.readiness_says(news),
             Event::Secrets(news) => self.secrets_read(*news),
+            Event::Task(news) => self.task_news(news),
             Event::Emptied(run) => self.emptied(run),
             Event::Limit(news) => self.limit_news(news),
             Event::Command(command) => self.command(command),
@@ -380,6 +404,7 @@ impl App {
             Event::Tick => {
                 self.tell(FleetEvent::Tick);
                 self.revive_proxy();
+                self.tick_tasks();
             }
             Event::Beat => self.beat(Instant::now()),
             Event::Start => {}
@@ -491,7 +516,7 @@ impl App {
                 crate::give_back_memory();
             });
         }
-        if self.fleet.is_shutting_down() && self.fleet.is_idle() {
+        if self.fleet.is_shutting_down() && self.fleet.is_idle() && self.tasks.is_empty() {
             self.end();
         }
     }
@@ -499,13 +524,14 @@ impl App {
     /// Gives the proxy a new snapshot.
     fn publish(&mut self) {
         self.version += 1;
-        let runs = &self.runs;
+        let (runs, tasks) = (&self.runs, &self.tasks);
         let facts = |run: RunId| runs.get(&run).map(|run| run.facts()).unwrap_or_default();
         let sources = snapshot::Sources {
             plan: &self.plan,
             addresses: &self.in_force.addresses,
             fleet: &self.fleet,
             facts: &facts,
+            tasks: &|service| tasks.callers(service),
             redirect: self.host.redirect,
             resolvers: &self.resolvers,
             now: Instant::now(),
@@ -545,6 +571,7 @@ impl App {
             self.put(SHUTDOWN, if now { b"now".to_vec() } else { b"drain".to_vec() });
         }
         self.unsettle();
+        self.stop_tasks(None, now);
         self.tell(FleetEvent::Request(Request::Shutdown { now }));
     }
 

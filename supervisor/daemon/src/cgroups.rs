@@ -18,6 +18,7 @@ use crate::{
     limit_of::{self, LimitOf},
     oom,
     places::Places,
+    seat::Seat,
     tenure::Tenure,
     words,
 };
@@ -141,12 +142,17 @@ impl Cgroups {
     /// Makes the cgroup for a new run and sets its limits, and those of its service. What a killed predecessor left in it does
     /// not come back: the group of a worker is used by one run at a time.
     pub(crate) fn create(&mut self, worker: &WorkerId, plan: &Plan) -> io::Result<Made> {
-        let Some(limits) = Levels::of(worker, plan) else { return Ok(Made::default()) };
-        let group = self.group(worker, &limits);
+        self.create_at(&worker.into(), plan)
+    }
+
+    /// The same for a worker or a task, each of which has the limits of a worker.
+    pub(crate) fn create_at(&mut self, seat: &Seat, plan: &Plan) -> io::Result<Made> {
+        let Some(limits) = Levels::of(&seat.service, plan) else { return Ok(Made::default()) };
+        let group = self.group(seat, &limits);
         let made = self.tree.as_ref().map(|tree| tree.make(&group, &limits.controllers()));
         let is_new = made.transpose()?.unwrap_or(false);
         // First, since a worker cannot have CPUs that its service has not.
-        let of_total = self.set_total(&worker.service, &limits.service);
+        let of_total = self.set_total(&seat.service, &limits.service);
         let unset = match is_new {
             true => group.set_first_limits(&limits.worker),
             false => group.set_limits(&limits.worker),
@@ -204,9 +210,22 @@ impl Cgroups {
         Ok(())
     }
 
+    /// The last task of a service that has no run is over: the limits of all of them are set anew for the next one.
+    ///
+    /// # Errors
+    /// As [`Cgroups::end`].
+    pub(crate) fn end_total(&mut self, service: &ServiceId) -> Result<(), Tenure> {
+        if let Some(busy) = self.totals.get(service).map(|total| &total.tenure).filter(|tenure| !tenure.end())
+        {
+            return Err(busy.clone());
+        }
+        self.totals.remove(service);
+        Ok(())
+    }
+
     /// Makes a cgroup for programs of a service's secrets beside its workers', with the limits of one of them.
     pub(crate) fn create_for_secrets(&self, service: &ServiceId, nth: u64, plan: &Plan) -> io::Result<Group> {
-        let limits = Levels::of(&WorkerId::new(service.clone(), 0), plan);
+        let limits = Levels::of(service, plan);
         let (Some(tree), Some(limits)) = (&self.tree, limits) else { return Ok(Group::default()) };
         let needed = limits.controllers();
         let group = tree.worker(service.as_str(), &format!("secrets-{nth}")).only_for(&needed);
@@ -218,10 +237,15 @@ impl Cgroups {
     /// The cgroup of a run that is there already, as its limits have it now: in every hierarchy that they need, and in those that it is
     /// in. Its processes may have to be moved; what [`Cgroups::change`] gives does that.
     pub(crate) fn standing(&self, worker: &WorkerId, plan: &Plan) -> Group {
-        let (Some(tree), Some(limits)) = (&self.tree, Levels::of(worker, plan)) else {
+        self.standing_at(&worker.into(), plan)
+    }
+
+    /// The same for a worker or a task.
+    pub(crate) fn standing_at(&self, seat: &Seat, plan: &Plan) -> Group {
+        let (Some(tree), Some(limits)) = (&self.tree, Levels::of(&seat.service, plan)) else {
             return Group::default();
         };
-        let group = tree.worker(worker.service.as_str(), &worker.place());
+        let group = tree.worker(seat.service.as_str(), &seat.name);
         let kept = limits.controllers().union(&group.present()).copied().collect();
         group.only_for(&kept)
     }
@@ -255,7 +279,7 @@ impl Cgroups {
         groups: Vec<(Group, Tenure)>,
         how: &'static str,
     ) -> impl FnOnce() -> Vec<String> + Send + use<> {
-        let limits = Levels::of(&WorkerId::new(service.clone(), 0), plan);
+        let limits = Levels::of(service, plan);
         let total_tenure = match groups.is_empty() {
             // Whoever is first sets them.
             true => Tenure::default(),
@@ -309,8 +333,8 @@ impl Cgroups {
         group.only_for(&present)
     }
 
-    fn group(&self, worker: &WorkerId, limits: &Levels) -> Group {
-        let group = self.tree.as_ref().map(|tree| tree.worker(worker.service.as_str(), &worker.place()));
+    fn group(&self, seat: &Seat, limits: &Levels) -> Group {
+        let group = self.tree.as_ref().map(|tree| tree.worker(seat.service.as_str(), &seat.name));
         group.map(|group| group.only_for(&limits.controllers())).unwrap_or_default()
     }
 
@@ -418,9 +442,9 @@ struct Levels {
 }
 
 impl Levels {
-    /// `None` for a worker of no service of the plan.
-    fn of(worker: &WorkerId, plan: &Plan) -> Option<Levels> {
-        let service = plan.services.get(&worker.service)?;
+    /// `None` for a service that the plan does not have.
+    fn of(service: &ServiceId, plan: &Plan) -> Option<Levels> {
+        let service = plan.services.get(service)?;
         let plan::Limits { cgroup, oom_group, rlimits: _ } = &service.limits;
         Some(Levels {
             worker: cgroup::Limits { oom_group: *oom_group, ..of_ceiling(cgroup) },

@@ -5,7 +5,7 @@
 //!
 //! - `server` accepts, has `roles` find out who it is, and hands requests to `routes`, the one table of what there is and of what
 //!   role it takes.
-//! - Each resource is a file: `status`, `services`, `operations`, `limits`, `audit`, `events`, `logs`, `openapi`.
+//! - Each resource is a file: `status`, `services`, `operations`, `limits`, `audit`, `tasks`, `events`, `logs`, `openapi`.
 //! - `request` reads what came, `body` writes what goes, and `problem` is the one place where errors become replies.
 
 mod audit;
@@ -24,6 +24,7 @@ mod routes;
 mod server;
 mod services;
 mod status;
+mod tasks;
 #[cfg(test)]
 mod tests;
 

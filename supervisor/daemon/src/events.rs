@@ -9,6 +9,7 @@ pub mod happenings;
 pub mod limits;
 pub mod lost;
 pub mod scaling;
+pub(crate) mod tasks;
 
 use std::{
     collections::VecDeque,

@@ -12,7 +12,6 @@ mod scheduling;
 use std::{collections::BTreeMap, path::PathBuf};
 
 use watt_core::{
-    WorkerId,
     plan::{Listen, Network, Plan, Service},
     worker::ExecFailure,
 };
@@ -31,6 +30,7 @@ pub(crate) use self::{
 use crate::{
     life,
     places::{Places, WorkerPlaces},
+    seat::Seat,
     secrets::CREDENTIALS_DIRECTORY,
 };
 
@@ -119,9 +119,9 @@ pub fn needs_host_port(service: &Service, host: &Host) -> bool {
     chosen_by_us && network(service, host) == Network::Host
 }
 
-/// Names of a worker's sockets at the spawner.
-pub fn listener_name(kind: &str, worker: &WorkerId) -> String {
-    format!("{kind}/{worker}")
+/// Names of the sockets of a worker or a task at the spawner.
+pub fn listener_name(kind: &str, of: &impl std::fmt::Display) -> String {
+    format!("{kind}/{of}")
 }
 
 /// What all launches of an application have in common.
@@ -140,7 +140,7 @@ pub(crate) struct Launcher<'a> {
 }
 
 impl Launcher<'_> {
-    /// Describes the start of a worker. `mark` tells this run's processes from all others, `free_port` is a free port of
+    /// Describes the start of a worker or a task. `mark` tells this run's processes from all others, `free_port` is a free port of
     /// the host (used if [`needs_host_port`]), `join_cgroups` the v1 hierarchies to join.
     ///
     /// # Errors
@@ -148,7 +148,7 @@ impl Launcher<'_> {
     pub(crate) fn launch(
         &self,
         service: &Service,
-        worker: &WorkerId,
+        seat: &Seat,
         mark: &str,
         free_port: Option<u16>,
         join_cgroups: Vec<PathBuf>,
@@ -160,23 +160,23 @@ impl Launcher<'_> {
         if service.sandbox.required && !walls.missing.is_empty() {
             return Err(refused(&walls));
         }
-        let own = places.worker(worker);
+        let own = places.seat(seat);
         let state = places.service_state(&service.id);
         let network = network(service, host);
         let accepts = accepts(service.listen, network, &own, free_port);
         let owner = walls.account.as_ref().map(|account| (account.identity.uid, account.identity.gid));
-        let listeners = listeners(service, worker, &own, host, owner);
+        let listeners = listeners(service, seat, &own, host, owner);
         let inherits_listener = matches!(accepts, Accepts::Inherited(_));
         let pass: Vec<String> =
-            inherits_listener.then(|| listener_name("worker", worker)).into_iter().collect();
+            inherits_listener.then(|| listener_name("worker", seat)).into_iter().collect();
         let substitute = |text: &str| environment::substitute(text, &own.socket, &accepts);
 
         let mut env = environment::inherit(inherited, &walls, service, &state);
         env.extend(service.env.iter().map(|(name, value)| (name.clone(), substitute(value))));
         env.retain(|name, _| !service.unset_env.contains(name));
-        env.extend(environment::own(plan, service, worker, &own, &state, &places.control_socket(), &accepts));
+        env.extend(environment::own(plan, service, seat, &own, &state, &places.control_socket(), &accepts));
         env.insert(life::VARIABLE.to_owned(), mark.to_owned());
-        let credentials = (!service.secrets.is_empty()).then(|| places.worker_credentials(worker));
+        let credentials = (!service.secrets.is_empty()).then(|| places.seat_credentials(seat));
         let folder = credentials.iter().map(|folder| folder.display().to_string());
         env.extend(folder.map(|folder| (CREDENTIALS_DIRECTORY.to_owned(), folder)));
 
@@ -246,13 +246,13 @@ fn accepts(listen: Listen, network: Network, own: &WorkerPlaces, free_port: Opti
 /// the worker's user and nobody else.
 fn listeners(
     service: &Service,
-    worker: &WorkerId,
+    seat: &Seat,
     own: &WorkerPlaces,
     host: &Host,
     owner: Option<(u32, u32)>,
 ) -> Vec<(String, Address)> {
     let mut listeners = Vec::with_capacity(3);
-    let mut add = |kind: &str, address| listeners.push((listener_name(kind, worker), address));
+    let mut add = |kind: &str, address| listeners.push((listener_name(kind, seat), address));
     add("mesh", Address::Unix { path: own.mesh.clone(), mode: 0o600, owner });
     if service.listen == Listen::Fd {
         let owner = host.proxy_group.map(|group| (owner.map_or(0, |(uid, _)| uid), group));
@@ -277,6 +277,7 @@ fn private_network(service: &Service, accepts: &Accepts, host: &Host) -> Private
 #[cfg(test)]
 mod tests {
     use watt_core::{
+        WorkerId,
         plan::{Destination, EgressRule},
         sandbox::{Profile, Sandbox, User},
     };
@@ -303,7 +304,7 @@ mod tests {
         let accounts = accounts::of_plan(&plan);
         let launcher =
             Launcher { plan: &plan, places: &places, host, inherited: &inherited, accounts: &accounts };
-        launcher.launch(&service, &worker, "1-2/3", Some(40000), Vec::new())
+        launcher.launch(&service, &Seat::from(&worker), "1-2/3", Some(40000), Vec::new())
     }
 
     fn env(launch: &Launch) -> String {

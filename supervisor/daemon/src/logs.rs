@@ -72,6 +72,15 @@ impl Settings {
 pub enum Source {
     /// A worker's: it goes to `<service>.jsonl`.
     Worker(WorkerId),
+    /// A task's: it goes there as well.
+    Task {
+        /// Its service.
+        service: ServiceId,
+        /// Its name within that.
+        name: String,
+        /// Its run, by which its lines are told from others'.
+        run: RunId,
+    },
     /// The mesh proxy's: it goes to `watt.log` as it is.
     Proxy,
 }
@@ -79,7 +88,7 @@ pub enum Source {
 impl Source {
     fn service(&self) -> Option<&ServiceId> {
         match self {
-            Source::Worker(worker) => Some(&worker.service),
+            Source::Worker(WorkerId { service, .. }) | Source::Task { service, .. } => Some(service),
             Source::Proxy => None,
         }
     }
@@ -87,7 +96,15 @@ impl Source {
     fn worker(&self) -> u16 {
         match self {
             Source::Worker(worker) => worker.index,
-            Source::Proxy => 0,
+            Source::Task { .. } | Source::Proxy => 0,
+        }
+    }
+
+    /// The task whose lines alone are its own. A worker has the lines of all its runs.
+    fn task(&self) -> Option<RunId> {
+        match self {
+            Source::Task { run, .. } => Some(*run),
+            Source::Worker(_) | Source::Proxy => None,
         }
     }
 }

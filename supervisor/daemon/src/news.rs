@@ -35,11 +35,16 @@ use crate::{
     runs::{Main, Run, Task},
     secret_command::Commands,
     start::HeldRun,
-    status, words,
+    status,
+    tasks::TaskId,
+    words,
 };
 
 /// Sockets made at a time when the proxy or a probe has none left in a run's network.
 const SOCKETS_AT_A_TIME: u16 = 32;
+
+/// How the exec stage calls a socket that is for the proxy.
+const SOCKET: &str = "socket";
 
 /// Sockets kept for the probes of a run, and made at a time for them.
 const PROBE_SOCKETS: u16 = 8;
@@ -52,9 +57,20 @@ impl App {
             Message::SpawnFailed { run, step, errno } => {
                 self.start_failed(run, ExecFailure { step, object: String::new(), errno });
             }
-            Message::Executed { run, names } => self.executed(RunId(run), names.into_iter().zip(descriptors)),
+            Message::Executed { run, names } => {
+                let made = names.into_iter().zip(descriptors);
+                match TaskId::of_run(RunId(run)) {
+                    Some(task) => self.task_executed(task, made.filter(|(name, _)| name != SOCKET)),
+                    None => self.executed(RunId(run), made),
+                }
+            }
             Message::ExecFailed { run, step, object, errno } if Commands::is_one(run) => {
                 self.secret_commands.failed(run, ExecFailure { step, object, errno }.to_string());
+            }
+            Message::ExecFailed { run, step, object, errno } if TaskId::of_run(RunId(run)).is_some() => {
+                if let Some(task) = TaskId::of_run(RunId(run)) {
+                    self.task_not_executed(task, ExecFailure { step, object, errno });
+                }
             }
             Message::ExecFailed { run, step, object, errno } => {
                 // Its exit follows, and tells `watt-core`.
@@ -102,6 +118,9 @@ impl App {
             self.proxy.spawned(run, Main::new(pid, pidfd));
             return self.attach(id, logs::Source::Proxy, None, stdout, stderr);
         }
+        if let Some(task) = TaskId::of_run(id) {
+            return self.task_spawned(task, pid, pidfd, [stdout, stderr]);
+        }
         if Commands::is_one(run) {
             return self.secret_commands.spawned(run, Main::new(pid, pidfd), stdout, stderr);
         }
@@ -119,6 +138,9 @@ impl App {
             tracing::error!("the mesh proxy cannot be started: {}", failure.step);
             return self.proxy_ended(run, "it could not be started".to_owned());
         }
+        if let Some(task) = TaskId::of_run(RunId(run)) {
+            return self.task_failed(task, failure);
+        }
         if Commands::is_one(run) {
             return self.secret_commands.failed(run, failure.to_string());
         }
@@ -134,7 +156,7 @@ impl App {
         let mut sockets = Vec::new();
         for (name, descriptor) in descriptors {
             match name.as_str() {
-                "socket" => sockets.push(descriptor),
+                SOCKET => sockets.push(descriptor),
                 _ => drop(run.descriptors.insert(name, Arc::new(descriptor))),
             }
         }
@@ -255,6 +277,9 @@ impl App {
             drop(self.logs.ended(id));
             self.forgettable.push(id);
             return self.proxy_ended(run, exit_words(exit));
+        }
+        if let Some(task) = TaskId::of_run(id) {
+            return self.task_exited(task, exit);
         }
         if Commands::is_one(run) {
             self.secret_commands.ended(run, exit);
@@ -498,7 +523,7 @@ impl App {
 }
 
 /// What comes in at a listener that the exec stage made, and how it is called at the proxy.
-fn listener_kind(name: &str, caller: &str) -> Option<(ListenerKind, String)> {
+pub(crate) fn listener_kind(name: &str, caller: &str) -> Option<(ListenerKind, String)> {
     let caller = caller.to_owned();
     let kind = match name {
         "mesh" => ListenerKind::Mesh { caller },

@@ -88,6 +88,9 @@ impl App {
             Command::Stop { services, reply } => self.operate(services, Goal::Down, Request::Stop, reply),
             Command::Scale { services, reply } => self.scale(services, reply),
             Command::Reload { request, reply } => self.reload(Asked::new(request, reply)),
+            Command::Run { service, command, time_max, reply } => {
+                self.run_for_operator(service, command, time_max, reply);
+            }
             Command::Shutdown { now, reply } => {
                 self.operations.push(Operation::new(Selection::All, Goal::Down, Answer::Outcome(reply)));
                 self.shut_down(now);
@@ -95,11 +98,11 @@ impl App {
         }
     }
 
-    /// The service of the run whose main process is one of these.
+    /// The service of the run or task whose main process is one of these.
     fn service_of(&self, line: &[u32]) -> Option<(ServiceId, Option<Role>)> {
         let mut runs = self.runs.values();
-        let run = runs.find(|run| run.live_pid().is_some_and(|pid| line.contains(&pid)))?;
-        let service = &run.worker.service;
+        let run = runs.find(|run| run.live_pid().is_some_and(|pid| line.contains(&pid)));
+        let service = run.map(|run| &run.worker.service).or_else(|| self.tasks.service_of(line))?;
         Some((service.clone(), self.plan.services.get(service)?.management))
     }
 

@@ -19,7 +19,7 @@ use watt_core::{
     RunId, WorkerId,
     worker::{Effect, Event, ExecFailure, ExitCause},
 };
-use watt_exec::plan::Task as ExecTask;
+use watt_exec::plan::{LaunchPlan, Task as ExecTask};
 use watt_os::{cgroup::Group, memfd};
 use watt_spawner::protocol::{Address, Request};
 
@@ -32,6 +32,7 @@ use crate::{
     logs,
     places::{WorkerPlaces, make_dir},
     runs::{Run, SIGCONT, SIGKILL, SIGTERM, Task},
+    seat::Seat,
     status,
 };
 
@@ -90,7 +91,6 @@ impl App {
 
     fn try_spawn(&mut self, worker: &WorkerId, run: RunId) -> Result<(), ExecFailure> {
         let Some(service) = self.plan.services.get(&worker.service).cloned() else { return Ok(()) };
-        let places = self.places.worker(worker);
         let Made { group, is_new, unenforced } = self
             .cgroups
             .create(worker, &self.plan)
@@ -113,12 +113,9 @@ impl App {
             inherited: &self.in_force.sources.env,
             accounts: &self.accounts,
         };
-        let launch = launcher.launch(&service, worker, &mark, port, group.legacy_tasks())?;
-        make_folder(&places, self.host.proxy_group, launch.owner)
-            .map_err(|error| failed("folder", places.dir.display().to_string(), &error))?;
-        let state = self.places.service_state(&service.id);
-        make_state_folder(&state, launch.owner)
-            .map_err(|error| failed("folder", state.display().to_string(), &error))?;
+        let seat = Seat::from(worker);
+        let launch = launcher.launch(&service, &seat, &mark, port, group.legacy_tasks())?;
+        self.make_folders(&seat, launch.owner)?;
         match launch.credentials.clone() {
             Some(folder) => {
                 self.read_secrets(run, &service, group, launch, folder);
@@ -128,7 +125,19 @@ impl App {
         }
     }
 
-    /// Asks for a process, with these credentials.
+    /// Makes the folders of a worker or a task, and of its service's state.
+    pub(crate) fn make_folders(&self, seat: &Seat, owner: Option<(u32, u32)>) -> Result<(), ExecFailure> {
+        let failed = |folder: &Path| {
+            let folder = folder.display().to_string();
+            move |error| failed("folder", folder, &error)
+        };
+        let places = self.places.seat(seat);
+        make_folder(&places, self.host.proxy_group, owner).map_err(failed(&places.dir))?;
+        let state = self.places.service_state(&seat.service);
+        make_state_folder(&state, owner).map_err(failed(&state))
+    }
+
+    /// Asks for a worker's process, with these credentials.
     pub(crate) fn request_spawn(
         &mut self,
         run: RunId,
@@ -137,15 +146,6 @@ impl App {
         credentials: Option<OwnedFd>,
     ) -> Result<(), ExecFailure> {
         let Launch { plan, listeners, pass, accepts, owner: _, credentials: _ } = launch;
-        let (pid_namespace, user_namespace) = (plan.namespaces.pid, plan.user_namespace);
-        let task = postcard::to_stdvec(&ExecTask::Launch(Box::new(plan))).map_err(io::Error::other);
-        let task = task.and_then(|task| memfd::sealed(c"watt-launch", &task));
-        let mut descriptors: Vec<OwnedFd> =
-            vec![task.map_err(|error| failed("plan", String::new(), &error))?];
-        let cgroup = group.open_unified().map_err(|error| failed("cgroup", String::new(), &error))?;
-        let has_cgroup = cgroup.is_some();
-        let has_credentials = credentials.is_some();
-        descriptors.extend(cgroup.into_iter().chain(credentials));
         for (name, address) in listeners {
             self.bind(name, address);
         }
@@ -154,21 +154,39 @@ impl App {
             run.accepts = accepts;
             serde_json::to_vec(&run.note()).ok()
         });
+        self.ask_to_spawn(run.0, tag.unwrap_or_default(), group, plan, pass, credentials)
+    }
+
+    /// Asks for a process in a cgroup: a worker's, a task's, or a secret's.
+    pub(crate) fn ask_to_spawn(
+        &mut self,
+        run: u64,
+        tag: Vec<u8>,
+        group: &Group,
+        plan: LaunchPlan,
+        pass: Vec<String>,
+        credentials: Option<OwnedFd>,
+    ) -> Result<(), ExecFailure> {
+        let (pid_namespace, user_namespace) = (plan.namespaces.pid, plan.user_namespace);
+        let task = postcard::to_stdvec(&ExecTask::Launch(Box::new(plan))).map_err(io::Error::other);
+        let task = task.and_then(|task| memfd::sealed(c"watt-launch", &task));
+        let task = task.map_err(|error| failed("plan", String::new(), &error))?;
+        let cgroup = group.open_unified().map_err(|error| failed("cgroup", String::new(), &error))?;
         let request = Request::Spawn {
-            run: run.0,
-            tag: tag.unwrap_or_default(),
-            cgroup: has_cgroup,
-            credentials: has_credentials,
+            run,
+            tag,
+            cgroup: cgroup.is_some(),
+            credentials: credentials.is_some(),
             pid_namespace,
             user_namespace,
             pass,
         };
-        self.link.request(request, descriptors);
+        self.link.request(request, [task].into_iter().chain(cgroup).chain(credentials).collect());
         Ok(())
     }
 
     /// Has the spawner bind a worker's socket, once. It answers in order, so that the run that follows finds it.
-    fn bind(&mut self, name: String, address: Address) {
+    pub(crate) fn bind(&mut self, name: String, address: Address) {
         match self.bound.get(&name) {
             // Messages that were meant for an earlier run are of no use to the next one.
             Some(socket) if name.starts_with("notify/") => {
@@ -253,7 +271,9 @@ impl App {
     fn has_orphans(&self) -> bool {
         let Some(children) = children(parent_id()) else { return true };
         let own = [Some(std::process::id()), self.proxy.pid()].into_iter().flatten();
-        let known: BTreeSet<u32> = self.runs.values().filter_map(|run| run.live_pid()).chain(own).collect();
+        let of_tasks = self.tasks.live_pids();
+        let of_runs = self.runs.values().filter_map(|run| run.live_pid());
+        let known: BTreeSet<u32> = of_runs.chain(of_tasks).chain(own).collect();
         children.iter().any(|child| !known.contains(child))
     }
 
@@ -324,10 +344,11 @@ impl App {
         self.unsettle();
     }
 
-    /// Whether its service has no other run.
+    /// Whether its service has no other run, and no task.
     fn is_last_of_service(&self, id: RunId) -> bool {
-        let service = self.runs.get(&id).map(|run| &run.worker.service);
-        !self.runs.iter().any(|(other, run)| *other != id && Some(&run.worker.service) == service)
+        let Some(service) = self.runs.get(&id).map(|run| &run.worker.service) else { return true };
+        !self.runs.iter().any(|(other, run)| *other != id && run.worker.service == *service)
+            && !self.tasks.has_one_of(service)
     }
 
     /// A port of the host that is free now and that no other run was told.
@@ -372,7 +393,7 @@ pub(crate) fn failed(step: &str, object: String, error: &io::Error) -> ExecFailu
 }
 
 /// A process in a frozen cgroup would not come as far as its program.
-fn refuse_frozen(group: &Group) -> Result<(), ExecFailure> {
+pub(crate) fn refuse_frozen(group: &Group) -> Result<(), ExecFailure> {
     match group.thaw() {
         Ok(None) => Ok(()),
         Ok(Some(above)) => {

@@ -11,7 +11,9 @@ use watt_spawner::protocol::Request;
 use crate::{
     app::App,
     launch::{self, Host, listener_name},
+    places::Places,
     record,
+    seat::Seat,
 };
 
 /// The kinds of sockets that are bound in a worker's folder.
@@ -38,20 +40,25 @@ impl App {
             }
             self.link.request(Request::Unlisten { name }, Vec::new());
         }
-        let own = self.places.worker(worker).dir;
-        if let Err(error) = watt_os::remove::tree(&own)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!("{} cannot be removed: {error}", own.display());
-        }
-        let credentials = self.places.worker_credentials(worker);
-        for folder in [own.parent(), credentials.parent()].into_iter().flatten() {
-            // Refused as long as another worker has one in it, which is right.
-            let _ = fs::remove_dir(folder);
-        }
+        remove_folders(&self.places, &worker.into());
         // Last: as long as there is a note, a successor does all this again.
         self.put(&record::key(worker), Vec::new());
         self.unsettle();
+    }
+}
+
+/// Removes the folders of a worker or a task, and those of its service if they were the last.
+pub(crate) fn remove_folders(places: &Places, seat: &Seat) {
+    let own = places.seat(seat).dir;
+    if let Err(error) = watt_os::remove::tree(&own)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!("{} cannot be removed: {error}", own.display());
+    }
+    let credentials = places.seat_credentials(seat);
+    for folder in [own.parent(), credentials.parent()].into_iter().flatten() {
+        // Refused as long as another worker has one in it, which is right.
+        let _ = fs::remove_dir(folder);
     }
 }
 

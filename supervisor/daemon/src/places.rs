@@ -15,6 +15,8 @@ use std::{
 
 use watt_core::{AppName, ServiceId, WorkerId, plan::Plan};
 
+use crate::seat::Seat;
+
 /// The longest path of a Unix socket: `sun_path` of unix(7) has 108 bytes, the last one for the final zero.
 pub const SOCKET_PATH_LEN_MAX: usize = 107;
 
@@ -199,7 +201,12 @@ impl Places {
 
     /// The files of one worker.
     pub fn worker(&self, worker: &WorkerId) -> WorkerPlaces {
-        let dir = self.workers().join(worker.service.as_str()).join(worker.place());
+        self.seat(&worker.into())
+    }
+
+    /// The files of a worker or a task.
+    pub(crate) fn seat(&self, seat: &Seat) -> WorkerPlaces {
+        let dir = self.workers().join(seat.service.as_str()).join(&seat.name);
         WorkerPlaces {
             socket: dir.join("worker.sock"),
             mesh: dir.join("mesh.sock"),
@@ -215,7 +222,12 @@ impl Places {
 
     /// A worker's `$CREDENTIALS_DIRECTORY`.
     pub fn worker_credentials(&self, worker: &WorkerId) -> PathBuf {
-        self.credentials().join(worker.service.as_str()).join(worker.place())
+        self.seat_credentials(&worker.into())
+    }
+
+    /// The `$CREDENTIALS_DIRECTORY` of a worker or a task.
+    pub(crate) fn seat_credentials(&self, seat: &Seat) -> PathBuf {
+        self.credentials().join(seat.service.as_str()).join(&seat.name)
     }
 
     /// The folder of all services' own folders.

@@ -25,7 +25,7 @@ use watt_core::{
 };
 
 use self::cause::{CauseNote, ComplaintNote, StallNote};
-use crate::launch::Accepts;
+use crate::{launch::Accepts, tasks::TaskNote};
 
 /// A moment in milliseconds on the clock that all processes of a host share, that only moves forward, and that
 /// [`std::time::Instant`] is on as well: CLOCK_MONOTONIC of clock_gettime(2).
@@ -38,6 +38,13 @@ impl Uptime {
         // The clock is there on every Linux, and is not negative.
         let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from);
         Uptime(now.map(millis).unwrap_or(0))
+    }
+}
+
+impl Uptime {
+    /// In milliseconds.
+    pub(crate) fn millis(self) -> u64 {
+        self.0
     }
 }
 
@@ -56,6 +63,8 @@ pub(crate) struct RunNote {
 pub(crate) enum RunOf {
     /// The mesh proxy.
     Proxy,
+    /// A task.
+    Task(TaskNote),
     /// A worker.
     Worker {
         /// Its service.

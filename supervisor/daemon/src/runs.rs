@@ -290,7 +290,8 @@ impl Main {
         Main { pid, pidfd, started: process_info::start_time(pid).unwrap_or(0), exit: None }
     }
 
-    fn signal(&self, signal: i32) {
+    /// Sends a signal, by the pidfd alone.
+    pub(crate) fn signal(&self, signal: i32) {
         match pidfd::send_signal(self.pidfd.as_fd(), signal) {
             Ok(()) => {}
             // It has been reaped; the news of it is on its way.

@@ -18,15 +18,15 @@ use std::{
 };
 
 use nix::fcntl::OFlag;
+use tokio::task::JoinHandle;
 use watt_config::Sources;
 use watt_core::{
     RunId,
     plan::{Plan, Secret, Service},
     worker::ExecFailure,
 };
-use watt_exec::plan::{CREDENTIALS_SIZE_MAX, Credentials, Task as ExecTask};
+use watt_exec::plan::{CREDENTIALS_SIZE_MAX, Credentials};
 use watt_os::{cgroup::Group, memfd};
-use watt_spawner::protocol::Request;
 
 use crate::{
     app::App,
@@ -209,16 +209,38 @@ impl App {
         launch: Launch,
         folder: PathBuf,
     ) {
-        let (plan, sources) = (Arc::clone(&self.plan), Arc::clone(&self.in_force.sources));
-        let mark = self.life.of_run(id);
-        let context = Context { env: &sources.env, root: &plan.root, mark: &mark, group: &group };
-        let wanted = wanted(&plan, service, &sources, |argv| self.begin_command(argv, &context));
-        let digests = self.reloads.digests();
-        let (sender, name) = (self.senders.secrets.clone(), service.id.to_string());
         let over = self.runs.get(&id).map(|run| Arc::clone(&run.are_secrets_over)).unwrap_or_default();
+        let reading = self.begin_reading(service, &self.life.of_run(id), &group, &launch, folder, over);
+        let sender = self.senders.secrets.clone();
         let task = tokio::spawn(async move {
-            let on_host = !launch.plan.has_credentials();
-            let files = Files { folder, owner: launch.owner, on_host, over };
+            let (ready, digest) = reading.await;
+            // Fails when the loop has ended, and with it everything else.
+            let _ = sender.send(Box::new(News { run: id, group, launch, ready, digest })).await;
+        });
+        if let Some(run) = self.runs.get_mut(&id) {
+            run.tasks.push(Task(task));
+        }
+    }
+
+    /// Begins to read the secrets for a process with this mark that will be started in this group, into this folder's place. What
+    /// comes of it is the memfd for the exec stage, where they are not files on the host, and a digest of them. They are
+    /// not put there any more once it is `over`.
+    pub(crate) fn begin_reading(
+        &mut self,
+        service: &Service,
+        mark: &str,
+        group: &Group,
+        launch: &Launch,
+        folder: PathBuf,
+        over: Arc<Mutex<bool>>,
+    ) -> impl Future<Output = (Result<Option<OwnedFd>, ExecFailure>, Option<u64>)> + Send + use<> {
+        let (plan, sources) = (Arc::clone(&self.plan), Arc::clone(&self.in_force.sources));
+        let context = Context { env: &sources.env, root: &plan.root, mark, group };
+        let wanted = wanted(&plan, service, &sources, |argv| self.begin_command(argv, &context));
+        let (digests, name) = (self.reloads.digests(), service.id.to_string());
+        let on_host = !launch.plan.has_credentials();
+        let files = Files { folder, owner: launch.owner, on_host, over };
+        async move {
             let read = read(wanted).await;
             let digest = read
                 .as_ref()
@@ -228,11 +250,7 @@ impl App {
                 Ok(credentials) => hand_over(files, credentials, name).await,
                 Err(failure) => Err(failure),
             };
-            // Fails when the loop has ended, and with it everything else.
-            let _ = sender.send(Box::new(News { run: id, group, launch, ready, digest })).await;
-        });
-        if let Some(run) = self.runs.get_mut(&id) {
-            run.tasks.push(Task(task));
+            (ready, digest)
         }
     }
 
@@ -242,22 +260,9 @@ impl App {
         let (number, answer) = self.secret_commands.begin();
         let mark = format!("{}={mark}", crate::life::VARIABLE).into_bytes();
         let launch = secret_command::launch(argv, env, mark, root, group.legacy_tasks());
-        let task = postcard::to_stdvec(&ExecTask::Launch(Box::new(launch))).map_err(io::Error::other);
-        let task = task.and_then(|task| memfd::sealed(c"watt-launch", &task));
-        match task.and_then(|task| Ok((task, group.open_unified()?))) {
-            Ok((task, cgroup)) => {
-                let request = Request::Spawn {
-                    run: number,
-                    tag: Vec::new(),
-                    cgroup: cgroup.is_some(),
-                    credentials: false,
-                    pid_namespace: false,
-                    user_namespace: false,
-                    pass: Vec::new(),
-                };
-                self.link.request(request, [task].into_iter().chain(cgroup).collect());
-            }
-            Err(error) => self.secret_commands.failed(number, error.to_string()),
+        let asked = self.ask_to_spawn(number, Vec::new(), group, launch, Vec::new(), None);
+        if let Err(failure) = asked {
+            self.secret_commands.failed(number, failure.to_string());
         }
         answer
     }
@@ -284,15 +289,19 @@ impl App {
             return;
         }
         let folder = self.places.worker_credentials(&run.worker);
-        let over = Arc::clone(&run.are_secrets_over);
-        run.acts.push(beside::now(move || {
-            let mut over = over.lock().unwrap_or_else(PoisonError::into_inner);
-            *over = true;
-            if let Err(error) = remove_folder(&folder) {
-                tracing::warn!("{} cannot be removed: {error}", folder.display());
-            }
-        }));
+        run.acts.push(end(folder, Arc::clone(&run.are_secrets_over)));
     }
+}
+
+/// Removes the folder on the host, beside the loop. Nothing is put there any more.
+pub(crate) fn end(folder: PathBuf, over: Arc<Mutex<bool>>) -> JoinHandle<()> {
+    beside::now(move || {
+        let mut over = over.lock().unwrap_or_else(PoisonError::into_inner);
+        *over = true;
+        if let Err(error) = remove_folder(&folder) {
+            tracing::warn!("{} cannot be removed: {error}", folder.display());
+        }
+    })
 }
 
 /// Where a worker finds its secrets.

@@ -45,6 +45,8 @@ pub struct Sources<'a> {
     pub fleet: &'a Fleet,
     /// What is known of a run.
     pub facts: &'a dyn Fn(RunId) -> RunFacts,
+    /// The tasks of a service: they take no requests, and make some.
+    pub tasks: &'a dyn Fn(&ServiceId) -> Vec<mesh::Worker>,
     /// Whether services have addresses of their own: packets are redirected in private networks.
     pub redirect: bool,
     /// Name servers of the host, see [`resolvers`].
@@ -59,7 +61,7 @@ pub fn snapshot(sources: &Sources<'_>, version: u64) -> Snapshot {
     let service = |(id, plan): (&ServiceId, &Service)| {
         let service = mesh::Service {
             address: sources.addresses.get(id).copied().filter(|_| sources.redirect),
-            workers: workers(sources, id),
+            workers: workers(sources, id).into_iter().chain((sources.tasks)(id)).collect(),
             outlook: outlook(sources, plan, verdicts.get(id)),
             callers: callers(&sources.plan.policies, id),
             // The listeners for the mesh and the way out are safe: they refuse what was not redirected to them.

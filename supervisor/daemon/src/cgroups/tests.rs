@@ -206,7 +206,7 @@ fn every_service_has_a_share_of_the_cpus_but_realtime_ones() {
         let mut plan = testing::plan(&["api"]);
         plan.services.values_mut().for_each(|service| service.scheduling.policy = policy);
         let worker = WorkerId::new(plan.services.keys().next().unwrap().clone(), 0);
-        Levels::of(&worker, &plan).unwrap().controllers().contains(&Controller::Cpu)
+        Levels::of(&worker.service, &plan).unwrap().controllers().contains(&Controller::Cpu)
     };
     assert!(joins(None) && joins(Some(SchedulingPolicy::Batch)));
     assert!(!joins(Some(SchedulingPolicy::Fifo(1))) && !joins(Some(SchedulingPolicy::RoundRobin(1))));
@@ -263,7 +263,7 @@ fn the_level_that_is_full_of_processes_is_the_one_that_refuses_another() {
         let service = plan.services.get_mut(&worker.service).unwrap();
         (service.limits.cgroup.pids, service.limits_total.pids) = (limits[0], limits[1]);
         folders.put(&worker, "pids.peak", peaks);
-        let group = cgroups.group(&worker, &Levels::of(&worker, &plan).unwrap());
+        let group = cgroups.group(&Seat::from(&worker), &Levels::of(&worker.service, &plan).unwrap());
         assert_eq!(cgroups.full_of_processes(&worker, &plan, &group), expected, "{limits:?} {peaks:?}");
     };
     let all = [Some(20), Some(30), Some(40)];

@@ -1,11 +1,12 @@
 //! What the control server asks of the loop: one closed list. Each command carries the channel for its answer; a
 //! client that has gone away leaves a closed channel, and what it started goes on.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use watt_api::control::{
     Audit, Inspect, Limits, LimitsChange, LimitsChanged, Outcome, Reload, Reloaded, Scaled, Status,
+    TaskStarted,
 };
 use watt_core::{ServiceId, plan::Role};
 
@@ -106,6 +107,17 @@ pub enum Command {
         /// Answered when it holds, or, if that is asked for, when all that follows from it has come about.
         reply: Reply<Box<Reloaded>>,
     },
+    /// Run a process once in a new sandbox of a service. Legal until a shutdown has begun.
+    Run {
+        /// Which.
+        service: ServiceId,
+        /// Program and arguments; the service's own when it is empty.
+        command: Vec<String>,
+        /// How long it may take.
+        time_max: Option<Duration>,
+        /// Answered when its process is asked for.
+        reply: Reply<TaskStarted>,
+    },
     /// End the application. Legal at any time; a second one with `now` cuts the first one short.
     Shutdown {
         /// Kill at once in place of draining.
@@ -159,6 +171,8 @@ pub enum Refusal {
         /// What to do.
         hint: Option<String>,
     },
+    /// A process could not be started, and why.
+    NotStarted(String),
     /// The application is being shut down.
     ShuttingDown,
 }

@@ -37,6 +37,8 @@ pub(super) enum Failure {
     Config { text: String, report: serde_json::Value },
     /// The configuration is none that could take the place of the present one.
     NotReloaded { code: &'static str, message: String, hint: Option<String> },
+    /// A process could not be started.
+    NotStarted(String),
     /// Not now: too many do the same.
     Busy,
     /// Not any more: the application ends.
@@ -53,6 +55,7 @@ impl From<Refusal> for Failure {
             Refusal::BadScale { message, hint } => Failure::BadRequest { message, hint },
             Refusal::Config { text, report } => Failure::Config { text, report },
             Refusal::NotReloaded { code, message, hint } => Failure::NotReloaded { code, message, hint },
+            Refusal::NotStarted(message) => Failure::NotStarted(message),
             Refusal::ShuttingDown => Failure::Ending,
         }
     }
@@ -116,6 +119,7 @@ impl Failure {
             Failure::NotReloaded { code, message, hint } => {
                 (StatusCode::CONFLICT, *code, message.clone(), hint.clone())
             }
+            Failure::NotStarted(message) => (StatusCode::CONFLICT, "not_started", message.clone(), None),
             Failure::Busy => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "busy",

@@ -3,8 +3,8 @@
 use hyper::{Method, Request, Response, body::Incoming};
 use schemars::{Schema, SchemaGenerator};
 use watt_api::control::{
-    Audit, Event, Inspect, Limits, LimitsChange, LimitsChanged, LogLine, Outcome, Reload, Reloaded, Scale,
-    Scaled, Selection, Shutdown, Status,
+    Audit, Event, Inspect, Limits, LimitsChange, LimitsChanged, LogLine, Outcome, Reload, Reloaded, Run,
+    Scale, Scaled, Selection, Shutdown, Status, TaskStarted,
 };
 use watt_core::plan::Role;
 
@@ -16,7 +16,7 @@ use super::{
     problem::Failure,
     request::{Query, decoded},
     roles::Caller,
-    services, status,
+    services, status, tasks,
 };
 
 /// What a route does. Closed: the server matches it exhaustively.
@@ -30,6 +30,7 @@ pub(super) enum Action {
     Order(Order),
     Scale,
     Reload,
+    Run,
     Shutdown,
     Events,
     Logs,
@@ -195,6 +196,17 @@ pub(super) const ROUTES: &[Route] = &[
     },
     Route {
         method: "POST",
+        path: "/v1/run",
+        action: Action::Run,
+        role: Role::Admin,
+        id: "run",
+        summary: "Run a process once in a new sandbox of a service; answers when it is started",
+        query: &[],
+        body: Some(SchemaGenerator::subschema_for::<Run>),
+        reply: Content::One(SchemaGenerator::subschema_for::<TaskStarted>),
+    },
+    Route {
+        method: "POST",
         path: "/v1/shutdown",
         action: Action::Shutdown,
         role: Role::Admin,
@@ -295,6 +307,7 @@ pub(super) async fn answer(
         Action::Order(order) => operations::order(control, order, request.into_body()).await,
         Action::Scale => operations::scale(control, request.into_body()).await,
         Action::Reload => operations::reload(control, request.into_body()).await,
+        Action::Run => tasks::run(control, request.into_body()).await,
         Action::Shutdown => operations::shutdown(control, request.into_body()).await,
         Action::Events => events::get(control, &query),
         Action::Logs => logs::get(control, &query).await,

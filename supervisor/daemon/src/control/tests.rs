@@ -178,6 +178,9 @@ async fn scripted_loop(mut commands: mpsc::Receiver<Command>, tell: mpsc::Unboun
                 let report = serde_json::json!({ "errors": [{ "line": 3 }] });
                 let _ = reply.send(Err(Refusal::Config { text: "error: no such service".into(), report }));
             }
+            Command::Run { reply, .. } => {
+                drop(reply.send(Err(Refusal::NotStarted("cgroup: Permission denied".into()))));
+            }
             Command::Shutdown { reply, .. } => drop(reply.send(done(&Services::All))),
         }
     }
@@ -530,12 +533,16 @@ async fn the_server_keeps_to_its_table() {
     let fixture = Fixture::new().await;
     for route in ROUTES {
         let path = route.path.replace("{service}", "api");
-        let body = if route.body.is_some() { "{}" } else { "" };
+        let body = match route.id {
+            "run" => r#"{"service":"api"}"#,
+            _ if route.body.is_some() => "{}",
+            _ => "",
+        };
         let reply = fixture.raw(&request(route.method, &path, body)).await;
-        // The script refuses restarts and reloads.
+        // The script refuses restarts, reloads and runs.
         let expected = match route.id {
             "restart" => "HTTP/1.1 503",
-            "reload" => "HTTP/1.1 409",
+            "reload" | "run" => "HTTP/1.1 409",
             _ => "HTTP/1.1 200",
         };
         assert!(reply.starts_with(expected), "{} {path}: {reply}", route.method);

@@ -102,6 +102,12 @@ impl Lines {
                 .field("WATT_WORKER", worker.index.to_string())
                 .field("WATT_RUN", run.to_string())
                 .field("WATT_STREAM", stream_name(stream)),
+            Source::Task { service, name, run: _ } => entry
+                .field("SYSLOG_IDENTIFIER", service.as_str())
+                .field("WATT_SERVICE", service.as_str())
+                .field("WATT_TASK", name)
+                .field("WATT_RUN", run.to_string())
+                .field("WATT_STREAM", stream_name(stream)),
             Source::Proxy => entry.field("SYSLOG_IDENTIFIER", "watt").field("WATT_ROLE", "mesh-proxy"),
         };
         Fields { common: entry.len(), entry, is_own: *source == Source::Proxy }

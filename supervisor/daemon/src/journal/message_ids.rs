@@ -19,7 +19,7 @@ enum Kind {
 const WORKER_STATE: &str = "worker_state";
 
 /// Identifier, kind, and what it says, in words of the documentation.
-const MESSAGES: [(&str, Kind, &str); 34] = [
+const MESSAGES: &[(&str, Kind, &str)] = &[
     ("0f79e303d3f44527bf99c0b64b5a0f18", Kind::Entered("starting"), "a worker is started"),
     ("712ea1d7ad8d4e73a3080ccebd09c5f7", Kind::Entered("ready"), "a worker is ready"),
     (
@@ -115,6 +115,8 @@ const MESSAGES: [(&str, Kind, &str); 34] = [
         Kind::Event("proxy_replaced"),
         "the mesh proxy ended, and another one took over",
     ),
+    ("94b540120677421ba539d02cfaf80b32", Kind::Event("task_started"), "a task was started"),
+    ("e3a897a1125048289d1b4ed831fff01d", Kind::Event("task_ended"), "a task has ended"),
     (
         "89aba3759ef14b11b1b3f22eef185f6b",
         Kind::Event("log_file_failed"),
@@ -174,6 +176,7 @@ mod tests {
             include_str!("../events/limits.rs"),
             include_str!("../events/lost.rs"),
             include_str!("../events/scaling.rs"),
+            include_str!("../events/tasks.rs"),
         ]
         .concat();
         let kinds =

@@ -2,13 +2,10 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use watt_core::{
-    WorkerId,
-    plan::{Plan, Service},
-};
+use watt_core::plan::{Plan, Service};
 
 use super::{Accepts, sandbox::Walls};
-use crate::places::WorkerPlaces;
+use crate::{places::WorkerPlaces, seat::Seat};
 
 /// The variables a worker has from the supervisor's own environment (docs/environment.md). Everything else comes
 /// from the configuration, so that a service does not depend on the shell it was started from.
@@ -48,7 +45,7 @@ pub(super) fn inherit(
 pub(super) fn own(
     plan: &Plan,
     service: &Service,
-    worker: &WorkerId,
+    seat: &Seat,
     own: &WorkerPlaces,
     state: &Path,
     control: &Path,
@@ -57,12 +54,16 @@ pub(super) fn own(
     let path = |path: &Path| path.display().to_string();
     let mut env = BTreeMap::from([
         ("WATT_APP".to_owned(), plan.name.to_string()),
-        ("WATT_SERVICE".to_owned(), worker.service.to_string()),
-        ("WATT_WORKER".to_owned(), worker.index.to_string()),
+        ("WATT_SERVICE".to_owned(), seat.service.to_string()),
         ("WATT_MESH_SOCKET".to_owned(), path(&own.mesh)),
         ("WATT_ROOT".to_owned(), path(&plan.root)),
         ("STATE_DIRECTORY".to_owned(), path(state)),
     ]);
+    let own_name = match seat.index {
+        Some(index) => ("WATT_WORKER", index.to_string()),
+        None => ("WATT_TASK", seat.name.clone()),
+    };
+    env.insert(own_name.0.to_owned(), own_name.1);
     match accepts {
         Accepts::Unix(socket) => {
             env.insert("WATT_SOCKET".to_owned(), path(socket));

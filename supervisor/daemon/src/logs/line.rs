@@ -57,9 +57,10 @@ pub(super) struct Attribution(Box<str>);
 
 impl Attribution {
     pub(super) fn new(source: &Source, run: RunId, stream: Stream) -> Attribution {
-        let (service, worker) = match source {
-            Source::Worker(worker) => (worker.service.as_str(), worker.index),
-            Source::Proxy => (PROXY_NAME, 0),
+        let (service, worker) = (name(source.service()), source.worker());
+        let task = match source {
+            Source::Task { name, .. } => format!(r#""task":"{name}","#),
+            Source::Worker(_) | Source::Proxy => String::new(),
         };
         let stream = match stream {
             Stream::Stdout => "stdout",
@@ -67,7 +68,8 @@ impl Attribution {
         };
         // Names are made of letters, digits, '-' and '_', so nothing has to be escaped.
         Attribution(
-            format!(r#""service":"{service}","worker":{worker},"run":{run},"stream":"{stream}""#).into(),
+            format!(r#""service":"{service}","worker":{worker},{task}"run":{run},"stream":"{stream}""#)
+                .into(),
         )
     }
 

@@ -212,7 +212,7 @@ impl Pump {
             }
             Message::LastLines { source, count, reply } => {
                 // In whichever of its places it runs.
-                let of = |source: &super::Source| (source.service().cloned(), source.worker());
+                let of = |source: &super::Source| (source.service().cloned(), source.worker(), source.task());
                 let wanted = of(&source);
                 self.catch_up(|run| of(&run.info.source) == wanted);
                 let _ = reply.send(self.store.last_lines(&source, count));

@@ -23,7 +23,9 @@ use crate::{
         Events,
         happenings::{JournalLost, LogFileFailed, LogFileRecovered},
     },
-    journal, timestamp,
+    journal,
+    tasks::TaskId,
+    timestamp,
 };
 
 /// How many log files are open at a time. The others are opened again when a line comes.
@@ -200,13 +202,14 @@ impl Store {
         self.readers.ended(run);
     }
 
-    /// The newest lines of one worker that are in memory, oldest first.
+    /// The newest lines of one worker or task that are in memory, oldest first.
     pub(super) fn last_lines(&self, source: &Source, count: usize) -> Vec<Entry> {
         let Some(book) = self.books.find(source.service()) else { return Vec::new() };
-        let of_worker = |record: &&Record| record.worker == source.worker();
+        let task = |record: &Record| TaskId::of_run(record.run).map(|_| record.run);
+        let is_of = |record: &&Record| record.worker == source.worker() && task(record) == source.task();
         let ring = &self.books.list[book].ring;
         let mut lines: Vec<Entry> =
-            ring.after(0).rev().filter(of_worker).take(count).map(|record| record.entry.clone()).collect();
+            ring.after(0).rev().filter(is_of).take(count).map(|record| record.entry.clone()).collect();
         lines.reverse();
         lines
     }

@@ -241,6 +241,7 @@ impl App {
 
     /// The last worker of a service that was removed has gone.
     pub(crate) fn service_left(&mut self, service: &ServiceId) {
+        self.stop_tasks(Some(service), false);
         let mut plan = Plan::clone(&self.plan);
         plan.services.remove(service);
         self.plan = Arc::new(plan);

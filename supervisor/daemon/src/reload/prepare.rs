@@ -19,6 +19,7 @@ use crate::{
     launch::{Host, Launch, Launcher, accounts, accounts::Accounts},
     limits::Changes,
     places::Places,
+    seat::Seat,
     settings::StartError,
     start,
 };
@@ -173,7 +174,8 @@ impl Launches<'_> {
             inherited: &self.sources.env,
             accounts: self.accounts,
         };
-        launcher.launch(service, &WorkerId::new(service.id.clone(), 0), "", Some(1), Vec::new())
+        let first = Seat::from(&WorkerId::new(service.id.clone(), 0));
+        launcher.launch(service, &first, "", Some(1), Vec::new())
     }
 }
 

@@ -147,7 +147,9 @@ pub(super) fn refusal(refusal: &Refusal) -> String {
         }
         Refusal::NotReloaded { message, .. } => message.clone(),
         Refusal::UnknownService { name, .. } => format!("there is no service {name:?}"),
-        Refusal::BadLimits(message) | Refusal::BadScale { message, .. } => message.clone(),
+        Refusal::BadLimits(message) | Refusal::NotStarted(message) | Refusal::BadScale { message, .. } => {
+            message.clone()
+        }
         Refusal::ShuttingDown => "the application is being shut down".to_owned(),
     }
 }

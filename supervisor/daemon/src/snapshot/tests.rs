@@ -56,6 +56,7 @@ impl Bench {
                 addresses: &crate::addresses::of_services(&self.plan, &Default::default()),
                 fleet: &self.fleet,
                 facts,
+                tasks: &|_| Vec::new(),
                 redirect: true,
                 resolvers,
                 now: self.now,

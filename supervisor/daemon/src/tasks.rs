@@ -1,0 +1,324 @@
+//! Tasks: processes of a service that run once. A new sandbox is made from the service's plan for each, with a network,
+//! a cgroup, secrets and an identity in the mesh as a worker has them, and nothing listens there for others.
+//!
+//! - Whoever wants one makes an [`Order`] and calls [`App::start_task`]. That it has ended is told to its [`Owner`], by
+//!   [`App::task_over`], when no process of it is left.
+//! - What a successor has to know is in the note on its run at the spawner. So a task outlives its daemon, and its
+//!   owner hears of its end from whichever daemon there is then: at least once, as everything that is told.
+//! - It decides nothing. When to start, how often, and what follows from an end is its owner's.
+//!
+//! `start` begins them, `follow` hears what the spawner says of them, `over` ends and clears them, `note` is what is kept.
+
+mod follow;
+mod note;
+mod operator;
+mod over;
+mod start;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    os::{fd::OwnedFd, unix::process::parent_id},
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
+use watt_api::mesh;
+use watt_core::{
+    RunId, ServiceId,
+    worker::{ExecFailure, ExitCause},
+};
+use watt_os::{
+    cgroup::Group,
+    descendants::{Environment, Marks},
+    namespace::{self, Kind},
+};
+
+pub(crate) use self::{note::TaskNote, start::NotStarted};
+use crate::{
+    containment::Containment,
+    launch::Launch,
+    life,
+    runs::{self, Main},
+    seat::Seat,
+};
+
+/// Their runs are numbered from here on, out of the way of workers', and below what a number in JSON holds exactly (RFC
+/// 8259 §6): lines of output name them.
+const FIRST_RUN: u64 = 1 << 52;
+const END_OF_RUNS: u64 = 1 << 53;
+
+/// The key of the highest number that was given to one.
+pub(crate) const LAST: &str = "last_task";
+
+/// The number of a task, never given out twice in an application's life: `t7`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) struct TaskId(u64);
+
+impl TaskId {
+    /// Its run.
+    pub(crate) fn run(self) -> RunId {
+        RunId(FIRST_RUN + self.0)
+    }
+
+    /// The task that a run is of.
+    pub(crate) fn of_run(run: RunId) -> Option<TaskId> {
+        (FIRST_RUN..END_OF_RUNS).contains(&run.0).then(|| TaskId(run.0 - FIRST_RUN))
+    }
+}
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "t{}", self.0)
+    }
+}
+
+/// What is to be run.
+#[derive(Debug, Clone)]
+pub(crate) struct Order {
+    /// In whose sandbox.
+    pub(crate) service: ServiceId,
+    /// Program and arguments; the service's own command when there is none.
+    pub(crate) command: Option<Vec<String>>,
+    /// Variables besides the service's, and before them.
+    pub(crate) env: BTreeMap<String, String>,
+    /// It is stopped after this time.
+    pub(crate) time_max: Option<Duration>,
+    /// Who wants it.
+    pub(crate) owner: Owner,
+}
+
+/// Who wanted a task and is told of its end. It is in the run's note, in JSON, so that a successor tells the same one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Owner {
+    /// An operator, who may have gone.
+    Operator,
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Owner::Operator => f.write_str("an operator"),
+        }
+    }
+}
+
+/// Why one was ended that had not ended by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Stopped {
+    /// Somebody asked for it, or the application ends.
+    Asked,
+    /// It took longer than it may.
+    TimedOut,
+}
+
+/// How one ended.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct End {
+    /// Which.
+    pub(crate) task: TaskId,
+    /// Whose sandbox it had.
+    pub(crate) service: ServiceId,
+    /// By what. It is `ExecFailed` when the program was never executed.
+    pub(crate) cause: ExitCause,
+    /// Whether it was ended, and why.
+    pub(crate) stopped: Option<Stopped>,
+    /// When it was started: milliseconds since the Unix epoch.
+    pub(crate) started_at_ms: u64,
+    /// When its main process ended.
+    pub(crate) ended_at_ms: u64,
+}
+
+impl End {
+    /// Whether it did what it was to do.
+    pub(crate) fn is_success(&self) -> bool {
+        self.cause == ExitCause::Exited(0) && self.stopped.is_none()
+    }
+}
+
+/// What happens to one beside the loop.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// Its secrets were read, or cannot be.
+    Ready { task: TaskId, launch: Box<Launch>, ready: Result<Option<OwnedFd>, ExecFailure> },
+    /// No process of it is left, or what is still being done about it may be over.
+    Emptied(TaskId),
+}
+
+/// One that has not ended.
+#[derive(Debug)]
+pub(crate) struct Task {
+    seat: Seat,
+    owner: Owner,
+    started_at_ms: u64,
+    group: Group,
+    /// The entry of the environment by which its processes can be told without a cgroup.
+    environment: Vec<u8>,
+    /// Whether its process was asked for, which it is when its secrets are there.
+    is_asked_for: bool,
+    /// Its main process, from the moment it was cloned.
+    main: Option<Main>,
+    /// Signals that could not be sent because the process was not there yet.
+    owed_signals: Vec<i32>,
+    /// The step that failed before its program was executed.
+    failure: Option<ExecFailure>,
+    /// Descriptors the exec stage made, by name.
+    descriptors: BTreeMap<String, Arc<OwnedFd>>,
+    /// Ids of the listeners that the proxy was given for it.
+    listeners: Vec<String>,
+    /// The folder of its secrets on the host, if it has some, and whether nothing is to be put there any more.
+    secrets: Option<(PathBuf, Arc<Mutex<bool>>)>,
+    /// When it is stopped if it has not ended by then.
+    times_out_at: Option<Instant>,
+    stop: Option<Stop>,
+    /// Whether its owner knows already that it is over.
+    is_told: bool,
+    /// What is being done about it beside the loop.
+    acts: Vec<JoinHandle<()>>,
+    /// Tasks that end with it.
+    waits: Vec<runs::Task>,
+}
+
+/// One that is being ended.
+#[derive(Debug, Clone, Copy)]
+struct Stop {
+    why: Stopped,
+    /// When what is left of it is killed.
+    kill_at: Instant,
+    is_killed: bool,
+}
+
+impl Task {
+    fn new(seat: Seat, owner: Owner, group: Group, mark: &str, started_at_ms: u64) -> Task {
+        Task {
+            seat,
+            owner,
+            started_at_ms,
+            group,
+            environment: format!("{}={mark}", life::VARIABLE).into_bytes(),
+            is_asked_for: false,
+            main: None,
+            owed_signals: Vec::new(),
+            failure: None,
+            descriptors: BTreeMap::new(),
+            listeners: Vec::new(),
+            secrets: None,
+            times_out_at: None,
+            stop: None,
+            is_told: false,
+            acts: Vec::new(),
+            waits: Vec::new(),
+        }
+    }
+
+    /// The pid while the main process lives.
+    fn live_pid(&self) -> Option<u32> {
+        self.main.as_ref().filter(|main| main.exit.is_none()).map(|main| main.pid)
+    }
+
+    fn signal(&mut self, signal: i32) {
+        match &self.main {
+            Some(main) if main.exit.is_none() => main.signal(signal),
+            Some(_) => {}
+            None => self.owed_signals.push(signal),
+        }
+    }
+
+    /// What holds its processes.
+    fn containment(&self) -> Containment {
+        if self.group.is_usable() {
+            return Containment::Group(self.group.clone());
+        }
+        let Some(main) = &self.main else { return Containment::Nothing };
+        let kinds = [("netns", Kind::Network), ("userns", Kind::User)];
+        let namespaces = kinds
+            .into_iter()
+            .filter_map(|(name, kind)| namespace::Id::of_descriptor(self.descriptors.get(name)?, kind).ok());
+        Containment::Marks(Marks {
+            main: main.pid,
+            main_started: main.started,
+            namespaces: namespaces.collect(),
+            environment: Some(Environment::Entry(self.environment.clone())),
+            ancestor: Some(parent_id()),
+        })
+    }
+
+    /// When something is due for it by itself.
+    fn deadline(&self) -> Option<Instant> {
+        match self.stop {
+            Some(Stop { kill_at, is_killed: false, .. }) => Some(kill_at),
+            Some(_) => None,
+            None => self.times_out_at,
+        }
+    }
+}
+
+/// Those that have not ended.
+#[derive(Debug, Default)]
+pub(crate) struct Tasks {
+    last: u64,
+    running: BTreeMap<TaskId, Task>,
+}
+
+impl Tasks {
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.running.is_empty()
+    }
+
+    /// Whether a service has one.
+    pub(crate) fn has_one_of(&self, service: &ServiceId) -> bool {
+        self.running.values().any(|task| task.seat.service == *service)
+    }
+
+    /// Their main processes.
+    pub(crate) fn live_pids(&self) -> impl Iterator<Item = u32> {
+        self.running.values().filter_map(Task::live_pid)
+    }
+
+    /// The service of the one whose main process is one of these.
+    pub(crate) fn service_of(&self, line: &[u32]) -> Option<&ServiceId> {
+        let is_it = |task: &&Task| task.live_pid().is_some_and(|pid| line.contains(&pid));
+        self.running.values().find(is_it).map(|task| &task.seat.service)
+    }
+
+    /// Those of a service as the proxy knows a caller on the host's network: by its cgroup, or its main process.
+    pub(crate) fn callers(&self, service: &ServiceId) -> Vec<mesh::Worker> {
+        let own = self.running.iter().filter(|(_, task)| task.seat.service == *service);
+        let caller = |(id, task): (&TaskId, &Task)| mesh::Worker {
+            run: id.run().0,
+            index: 0,
+            endpoint: None,
+            // Of all states the one in which there are no new requests for it.
+            state: mesh::WorkerState::Draining,
+            cgroup: task.group.id(),
+            pid: task.live_pid(),
+        };
+        own.filter(|(_, task)| task.main.is_some()).map(caller).collect()
+    }
+
+    /// When something is due for one of them.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.running.values().filter_map(Task::deadline).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_is_told_from_other_runs_by_its_number() {
+        let task = TaskId(7);
+        assert_eq!(TaskId::of_run(task.run()), Some(task));
+        assert_eq!(task.to_string(), "t7");
+        for other in [0, 1, FIRST_RUN - 1, END_OF_RUNS, 1 << 61, crate::proxy::FIRST_RUN] {
+            assert_eq!(TaskId::of_run(RunId(other)), None, "{other}");
+        }
+    }
+}

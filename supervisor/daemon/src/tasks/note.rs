@@ -1,0 +1,63 @@
+//! What a successor has to know of a task: kept by the spawner as the tag of its run, in JSON.
+
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Owner, Stop, Stopped, Task};
+use crate::record::Uptime;
+
+/// The note on one. Its number is its run's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct TaskNote {
+    pub(super) service: String,
+    pub(super) owner: Owner,
+    #[serde(default)]
+    pub(super) has_secrets: bool,
+    #[serde(default)]
+    times_out_at_up_ms: Option<u64>,
+    #[serde(default)]
+    stop: Option<StopNote>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct StopNote {
+    why: Stopped,
+    kill_at_up_ms: u64,
+}
+
+impl TaskNote {
+    pub(super) fn new(task: &Task) -> TaskNote {
+        TaskNote {
+            service: task.seat.service.to_string(),
+            owner: task.owner.clone(),
+            has_secrets: task.secrets.is_some(),
+            times_out_at_up_ms: task.times_out_at.map(up_ms),
+            stop: task.stop.map(|stop| StopNote { why: stop.why, kill_at_up_ms: up_ms(stop.kill_at) }),
+        }
+    }
+
+    /// Takes over what it says of time.
+    pub(super) fn restore(&self, task: &mut Task) {
+        task.times_out_at = self.times_out_at_up_ms.map(instant);
+        task.stop = self.stop.map(|StopNote { why, kill_at_up_ms }| Stop {
+            why,
+            kill_at: instant(kill_at_up_ms),
+            is_killed: false,
+        });
+    }
+}
+
+/// Both are on the same clock.
+fn up_ms(at: Instant) -> u64 {
+    let wait = at.saturating_duration_since(Instant::now());
+    let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+    Uptime::now().millis().saturating_add(wait)
+}
+
+fn instant(at_up_ms: u64) -> Instant {
+    let wait = Duration::from_millis(at_up_ms.saturating_sub(Uptime::now().millis()));
+    let now = Instant::now();
+    // A note is read only when it was written, but a number of a broken one may be any.
+    now.checked_add(wait).unwrap_or(now)
+}

@@ -1,0 +1,182 @@
+//! The start of a task.
+
+use std::{os::fd::OwnedFd, sync::Arc, time::Instant};
+
+use watt_core::{
+    ServiceId,
+    plan::{Listen, ReadyWhen, Service},
+    worker::ExecFailure,
+};
+
+use super::{LAST, News, Order, Task, TaskId, TaskNote};
+use crate::{
+    app::{App, Ending},
+    cgroups::Made,
+    control::Refusal,
+    events::tasks::TaskStarted,
+    launch::{Launch, Launcher},
+    perform::{failed, refuse_frozen},
+    record::{RunNote, RunOf},
+    runs,
+    seat::Seat,
+    status,
+};
+
+/// Why there is no task. Nothing of it is left.
+#[derive(Debug)]
+pub(crate) enum NotStarted {
+    /// It is not to be.
+    Refused(Refusal),
+    /// Something stood in the way before there was a process.
+    Failed(ExecFailure),
+}
+
+impl App {
+    /// Starts a task: asks for its process, or first for its secrets. What stands in the way after this call is its end, and
+    /// told as such.
+    ///
+    /// # Errors
+    /// When there is no such service, the application ends, or its cgroup, folders or sandbox cannot be made.
+    pub(crate) fn start_task(&mut self, order: Order) -> Result<TaskId, NotStarted> {
+        let service = self.service_for_task(&order.service).map_err(NotStarted::Refused)?;
+        let service = one_off(service, &order);
+        self.tasks.last += 1;
+        let id = TaskId(self.tasks.last);
+        // A successor must not give the number out again, even when nothing else is left of this one.
+        self.put(LAST, self.tasks.last.to_string().into_bytes());
+        let seat = Seat::of_task(service.id.clone(), id);
+        let made = self.cgroups.create_at(&seat, &self.plan);
+        let Made { group, .. } =
+            made.map_err(|error| NotStarted::Failed(failed("cgroup", seat.to_string(), &error)))?;
+        let mark = self.life.of_run(id.run());
+        let mut task = Task::new(seat.clone(), order.owner, group, &mark, status::now_ms());
+        task.times_out_at = order.time_max.and_then(|time| Instant::now().checked_add(time));
+        let owner = task.owner.to_string();
+        self.tasks.running.insert(id, task);
+        if let Err(failure) = self.try_start_task(id, &seat, &service, &mark) {
+            // By what is returned.
+            if let Some(task) = self.tasks.running.get_mut(&id) {
+                task.is_told = true;
+            }
+            self.task_emptied(id);
+            return Err(NotStarted::Failed(failure));
+        }
+        self.events.emit(TaskStarted { task: seat, owner, command: service.command });
+        self.unsettle();
+        Ok(id)
+    }
+
+    fn service_for_task(&self, id: &ServiceId) -> Result<&Service, Refusal> {
+        if self.ending != Ending::No {
+            return Err(Refusal::ShuttingDown);
+        }
+        let service = self.plan.services.get(id).filter(|_| !self.fleet.is_leaving(id));
+        service.ok_or_else(|| self.unknown(id))
+    }
+
+    fn try_start_task(
+        &mut self,
+        id: TaskId,
+        seat: &Seat,
+        service: &Service,
+        mark: &str,
+    ) -> Result<(), ExecFailure> {
+        let Some(task) = self.tasks.running.get(&id) else { return Ok(()) };
+        let group = task.group.clone();
+        refuse_frozen(&group)?;
+        let launcher = Launcher {
+            plan: &self.plan,
+            places: &self.places,
+            host: &self.host,
+            inherited: &self.in_force.sources.env,
+            accounts: &self.accounts,
+        };
+        let launch = launcher.launch(service, seat, mark, None, group.legacy_tasks())?;
+        self.make_folders(seat, launch.owner)?;
+        let Some(folder) = launch.credentials.clone() else { return self.spawn_task(id, launch, None) };
+        let over = Arc::default();
+        let reading = self.begin_reading(service, mark, &group, &launch, folder.clone(), Arc::clone(&over));
+        let sender = self.senders.tasks.clone();
+        let wait = tokio::spawn(async move {
+            let (ready, _) = reading.await;
+            // Fails when the loop has ended, and with it everything else.
+            let _ = sender.send(News::Ready { task: id, launch: Box::new(launch), ready }).await;
+        });
+        if let Some(task) = self.tasks.running.get_mut(&id) {
+            task.secrets = Some((folder, over));
+            task.waits.push(runs::Task(wait));
+        }
+        Ok(())
+    }
+
+    /// Asks for the process.
+    pub(super) fn spawn_task(
+        &mut self,
+        id: TaskId,
+        launch: Launch,
+        credentials: Option<OwnedFd>,
+    ) -> Result<(), ExecFailure> {
+        let Launch { plan, listeners, pass, .. } = launch;
+        for (name, address) in listeners {
+            self.bind(name, address);
+        }
+        let Some(task) = self.tasks.running.get_mut(&id) else { return Ok(()) };
+        task.is_asked_for = true;
+        let (group, tag) = (task.group.clone(), tag(task));
+        self.ask_to_spawn(id.run().0, tag, &group, plan, pass, credentials)
+    }
+
+    /// Keeps what has changed for a successor.
+    pub(super) fn note_task(&mut self, id: TaskId) {
+        let Some(task) = self.tasks.running.get(&id).filter(|task| task.main.is_some()) else { return };
+        let request = watt_spawner::protocol::Request::Tag { run: id.run().0, tag: tag(task) };
+        self.link.request(request, Vec::new());
+    }
+}
+
+fn tag(task: &Task) -> Vec<u8> {
+    let note = RunNote { of: RunOf::Task(TaskNote::new(task)), started_at_ms: task.started_at_ms };
+    // A note is strings and numbers, which always have a JSON form.
+    serde_json::to_vec(&note).unwrap_or_default()
+}
+
+/// The service as a task of it needs it: with another command, and without what only a worker has, a place where it
+/// accepts and somebody who watches it.
+fn one_off(service: &Service, order: &Order) -> Service {
+    let mut one_off = Service { listen: Listen::None, startup: None, health: None, ..service.clone() };
+    one_off.ready.when = ReadyWhen::Started;
+    one_off.env.extend(order.env.iter().map(|(name, value)| (name.clone(), value.clone())));
+    if let Some(command) = &order.command {
+        one_off.command.clone_from(command);
+    }
+    one_off
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::tasks::Owner;
+
+    #[test]
+    fn a_task_has_the_service_s_sandbox_and_no_place_where_it_accepts() {
+        let mut plan = crate::testing::plan(&["api"]);
+        let service = plan.services.values_mut().next().unwrap();
+        service.ready.when = ReadyWhen::Notify;
+        service.env.insert("A".into(), "1".into());
+        let order = Order {
+            service: service.id.clone(),
+            command: Some(vec!["report".into()]),
+            env: BTreeMap::from([("B".to_owned(), "2".to_owned())]),
+            time_max: None,
+            owner: Owner::Operator,
+        };
+        let found = one_off(service, &order);
+        assert_eq!((found.listen, found.notifies()), (Listen::None, false));
+        assert_eq!((&found.command, &found.sandbox), (&vec!["report".to_owned()], &service.sandbox));
+        assert_eq!(found.env, BTreeMap::from([("A", "1"), ("B", "2")].map(|(a, b)| (a.into(), b.into()))));
+        let own = one_off(service, &Order { command: None, ..order });
+        assert_eq!(own.command, service.command);
+    }
+}
