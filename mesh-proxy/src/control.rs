@@ -238,6 +238,7 @@ impl Control {
     }
 
     async fn apply(&mut self, snapshot: Snapshot) {
+        watt_fault::step("proxy.told");
         for (id, threads) in self.registry.settle() {
             self.remove_listener(&id, threads).await;
         }
@@ -299,6 +300,7 @@ impl Control {
         }
         self.applying.left -= 1;
         if self.applying.left == 0 {
+            watt_fault::step("proxy.applied");
             self.tell(&FromProxy::Applied { version: self.applying.version });
         }
     }

@@ -191,6 +191,7 @@ impl App {
             }
         }
 
+        watt_fault::step("daemon.taking_over");
         let uptime = Uptime::now();
         self.times.extend(notes.iter().map(|(worker, note)| (worker.clone(), note.times)));
         let saved = notes.into_iter().map(|(worker, note)| (worker, note.restore(uptime)));
@@ -247,6 +248,7 @@ impl App {
     /// What was asked for before, or the first start.
     fn go_on(&mut self, is_started: bool, shutdown: Option<&[u8]>) {
         // Only now: one that ended may be followed in the list by one that lives.
+        watt_fault::step("daemon.taken_over");
         if self.proxy.is_down() {
             self.start_proxy();
         }

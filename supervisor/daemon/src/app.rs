@@ -427,6 +427,7 @@ impl App {
             self.tell(FleetEvent::Worker(worker, event));
         }
         for run in std::mem::take(&mut self.forgettable) {
+            watt_fault::step("daemon.forgetting");
             self.link.request(protocol::Request::Forget { run: run.0 }, Vec::new());
         }
     }
@@ -436,7 +437,9 @@ impl App {
     pub(crate) fn tell(&mut self, event: FleetEvent) {
         let mut effects = Vec::new();
         self.fleet.handle(Instant::now(), event, &mut effects);
+        watt_fault::step("daemon.decided");
         self.note_changes();
+        watt_fault::step("daemon.noted");
         self.effects.extend(effects);
     }
 
@@ -537,6 +540,7 @@ impl App {
             now: Instant::now(),
         };
         self.proxy_link.publish(snapshot::snapshot(&sources, self.version));
+        watt_fault::step("daemon.published");
     }
 
     /// Says once that everything is ready, and whether that was now.
@@ -581,6 +585,7 @@ impl App {
             return;
         }
         self.ending = Ending::Over;
+        watt_fault::step("daemon.ending");
         self.proxy.retire();
         let way_out = self.cgroups.way_out();
         let mut remove = way_out.remove;

@@ -152,6 +152,7 @@ impl App {
     pub(crate) fn executed(&mut self, id: RunId, descriptors: impl Iterator<Item = (String, OwnedFd)>) {
         // Of one whose descriptors were lost, the list tells this once more.
         let Some(run) = self.runs.get_mut(&id).filter(|run| run.main.is_some()) else { return };
+        watt_fault::step("daemon.executed");
         let worker = run.worker.clone();
         let mut sockets = Vec::new();
         for (name, descriptor) in descriptors {
@@ -288,6 +289,7 @@ impl App {
             // A run that was nobody's, or a secret's.
             return self.forgettable.push(id);
         };
+        watt_fault::step("daemon.exited");
         if let Some(main) = &mut known.main {
             main.exit = Some(exit);
         }
@@ -362,6 +364,7 @@ impl App {
     pub(crate) fn readiness_says(&mut self, news: readiness::News) {
         match news {
             readiness::News::Ready { run, endpoint } => {
+                watt_fault::step("daemon.ready");
                 self.accepts_at(run, endpoint);
                 self.push_of(run, Event::Ready(run));
             }

@@ -64,6 +64,7 @@ impl App {
                 Effect::Kill(run) => self.kill(run),
                 Effect::Release(run) => self.release(&worker, run),
             }
+            watt_fault::step("daemon.performed");
         }
     }
 
@@ -83,6 +84,7 @@ impl App {
     fn spawn(&mut self, worker: &WorkerId, run: RunId) {
         // A successor must not give the number out again, even when nothing else is left of this run.
         self.put(LAST_RUN, run.to_string().into_bytes());
+        watt_fault::step("daemon.spawning");
         self.push(worker.clone(), Event::Requested(run));
         if let Err(failure) = self.try_spawn(worker, run) {
             self.exec_failed(worker, run, failure);
@@ -181,7 +183,9 @@ impl App {
             user_namespace,
             pass,
         };
+        watt_fault::step("daemon.spawn_planned");
         self.link.request(request, [task].into_iter().chain(cgroup).chain(credentials).collect());
+        watt_fault::step("daemon.spawn_asked");
         Ok(())
     }
 
@@ -217,6 +221,7 @@ impl App {
     /// Takes a run out of the table. The proxy answers when it has no request of it left; one that was never in the
     /// table has none.
     fn drain(&mut self, worker: &WorkerId, run: RunId) {
+        watt_fault::step("daemon.draining");
         self.unsettle();
         if self.runs.get(&run).is_none_or(|run| run.endpoint.is_none()) {
             self.push(worker.clone(), Event::Drained(run));
@@ -231,6 +236,7 @@ impl App {
             run.signal_main(signal);
             run.signal_main(SIGCONT);
         }
+        watt_fault::step("daemon.signalled");
     }
 
     fn terminate_rest(&mut self, run: RunId) {
@@ -326,6 +332,7 @@ impl App {
             })));
             return;
         }
+        watt_fault::step("daemon.emptied");
         let Some(run) = self.runs.remove(&id) else { return };
         for listener in &run.listeners {
             self.proxy_link.remove_listener(listener);

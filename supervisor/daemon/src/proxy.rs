@@ -156,6 +156,7 @@ pub(crate) fn launch(
     let kept = ["WATT_LOG", "TZ"].into_iter().filter_map(|name| Some((name, inherited.get(name)?.as_str())));
     let own = [("LISTEN_FDS", "1"), ("LISTEN_FDNAMES", "proxy")];
     let env = kept.chain(own).map(|(name, value)| format!("{name}={value}").into_bytes());
+    let env = env.chain(watt_fault::variable().map(String::into_bytes));
     LaunchPlan {
         argv: argv.into(),
         program: Some(PathBuf::from("/proc/self/fd/4")),

@@ -163,6 +163,8 @@ impl Spawner {
             kept: Vec::new(),
             exit: None,
         };
+        watt_fault::step_of("stage.cloned", run.pid);
+        watt_fault::step("spawner.cloned");
         let told = vec![run.pidfd.clone(), run.stdout.clone(), run.stderr.clone()];
         self.pids.insert(child.pid, id);
         self.holdings.runs.insert(id, run);

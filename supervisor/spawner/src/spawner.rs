@@ -225,7 +225,8 @@ impl Spawner {
         let mut events = [EpollEvent::empty(); 32];
         let count = match self.epoll.wait(&mut events, self.timeout()) {
             Ok(count) => count,
-            Err(Errno::EINTR) => 0,
+            // It was stopped and goes on (signal(7)). What came meanwhile is heard before deadlines that have passed meanwhile are looked at.
+            Err(Errno::EINTR) => return,
             Err(errno) => return note(format_args!("cannot wait for events: {errno}")),
         };
         for event in events.iter().take(count) {
@@ -404,6 +405,7 @@ impl Spawner {
             self.stage_ended(token);
         }
         let Some(run) = self.holdings.runs.get_mut(&id) else { return };
+        watt_fault::step("spawner.reaped");
         let exit = run.wait_status(reaped, &mut self.buffer);
         if let Some(told) = run.exited(id, exit) {
             self.outbox.push_about(id, told);
@@ -414,6 +416,7 @@ impl Spawner {
     fn daemon_died(&mut self, reaped: &Reaped) {
         // Its last requests still count: its successor builds on them.
         while self.read_request() {}
+        watt_fault::step("spawner.daemon_died");
         // Nobody waits for its errands.
         self.end_errands(|_| true);
         let failure = self.daemon_failure().filter(|_| self.daemon.restarts == 0);

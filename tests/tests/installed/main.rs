@@ -110,6 +110,37 @@ fn a_daemon_that_hangs_is_replaced_and_nobody_else_notices() {
     assert_eq!(unit.property("NRestarts"), "0");
 }
 
+/// Nothing is timed by the clock on the wall: what runs goes on, a worker that crashes is started anew, and a daemon is neither taken for one that
+/// hangs nor late with what it knows of its predecessor.
+#[test]
+#[ignore = "for the machines of the test `vm`"]
+fn a_clock_that_is_set_forward_and_back_changes_nothing() {
+    let unit = Unit::new("clock", 18017, "");
+    unit.start();
+    let (worker, daemon) = (unit.serves(), unit.role("daemon_pid"));
+    for jump in ["+1 day", "-2 days", "+1 day"] {
+        ok("date", &["-s", jump]);
+        assert_eq!(unit.serves(), worker, "after {jump}");
+    }
+    assert_eq!(unit.role("daemon_pid"), daemon);
+    ok("date", &["-s", "-1 hour"]);
+    kill("KILL", worker);
+    wait("it is started anew", || match unit.get("/") {
+        Ok((200, _)) if unit.worker() != worker => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let worker = unit.worker();
+    ok("date", &["-s", "+2 hours"]);
+    kill("KILL", daemon);
+    wait("there is another daemon", || match pid(&unit.status()["supervisor"]["daemon_pid"]) {
+        Some(new) if new != daemon => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    assert_eq!(unit.serves(), worker);
+    ok("date", &["-s", "-1 hour"]);
+    assert_eq!(unit.property("NRestarts"), "0");
+}
+
 #[test]
 #[ignore = "for the machines of the test `vm`"]
 fn a_killed_spawner_is_a_clean_new_start() {

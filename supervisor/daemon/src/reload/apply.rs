@@ -50,14 +50,17 @@ impl App {
         };
         let reloaded = self.reloaded(&prepared, true);
         let renewed = prepared.renewed();
+        watt_fault::step("daemon.reload_prepared");
         // From here on a successor goes on with the new one.
         self.link.request(Request::Keep { name: PLAN.to_owned() }, vec![sealed]);
+        watt_fault::step("daemon.reload_kept");
         let generation = std::mem::replace(&mut self.in_force, in_force).gateway;
         self.plan = Arc::new(plan);
         self.accounts = prepared.accounts;
         self.apply_to_application(&prepared.diff, prepared.roles, generation, gateway);
         self.note_who_is_alone();
         self.change_fleet(&renewed);
+        watt_fault::step("daemon.reload_changed");
         self.apply_limits(&prepared.diff);
         self.apply_checks(&prepared.diff, &renewed);
         self.events.emit(happened(reloaded.changes.len(), &prepared.diff, &renewed));

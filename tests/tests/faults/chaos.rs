@@ -1,0 +1,110 @@
+//! Anything at any time: operations and deaths at random, under load.
+//!
+//! For `WATT_CHAOS_SECONDS` seconds (20), from the seed `WATT_CHAOS_SEED` (one of the time), which is printed: the same seed makes
+//! the same choices, though not at the same moments.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use watt_tests::{User, is_root, kill, wait};
+
+use super::shop::Shop;
+
+/// Where somebody may die.
+const STEPS: [&str; 20] = [
+    "daemon.spawning",
+    "daemon.spawn_planned",
+    "daemon.spawn_asked",
+    "daemon.executed",
+    "daemon.ready",
+    "daemon.decided",
+    "daemon.noted",
+    "daemon.published",
+    "daemon.exited",
+    "daemon.emptied",
+    "daemon.forgetting",
+    "daemon.draining",
+    "daemon.signalled",
+    "daemon.performed",
+    "daemon.reload_prepared",
+    "daemon.reload_kept",
+    "daemon.reload_changed",
+    "daemon.taking_over",
+    "daemon.taken_over",
+    "stage.cloned",
+];
+
+#[test]
+fn whatever_dies_whenever_no_request_is_lost() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    let of_the_time =
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(1, |time| time.as_micros() as u64);
+    let seed = number("WATT_CHAOS_SEED").unwrap_or(of_the_time);
+    println!("WATT_CHAOS_SEED={seed}");
+    let ends_at = Instant::now() + Duration::from_secs(number("WATT_CHAOS_SECONDS").unwrap_or(20));
+
+    let mut random = Random(seed | 1);
+    let mut shop = Shop::new(if is_root() { User::Root } else { User::Ordinary });
+    shop.up();
+    let load = shop.load();
+    let (mut rounds, mut deaths) = (0u32, 0usize);
+    while Instant::now() < ends_at {
+        let steps: Vec<&str> = (0..1 + random.below(3)).map(|_| STEPS[random.below(STEPS.len())]).collect();
+        let acts: Vec<usize> = (0..1 + random.below(3)).map(|_| random.below(6)).collect();
+        println!("round {rounds}: {steps:?} {acts:?}");
+        steps.iter().for_each(|step| shop.arm(step));
+        let begun: Vec<_> = acts.iter().filter_map(|act| begin(&mut shop, *act)).collect();
+        for mut command in begun {
+            wait("the command ends", || {
+                command.try_wait().expect("it is ours").ok_or_else(|| format!("{command:?}"))
+            });
+        }
+        deaths += steps.iter().filter(|step| !shop.is_armed(step)).count();
+        steps.iter().for_each(|step| shop.disarm(step));
+        // What was stopped is wanted again; a daemon that had died did not hear of it.
+        wait("it can be started", || if shop.finish(&["start"]) { Ok(()) } else { Err(String::new()) });
+        shop.whole();
+        rounds += 1;
+    }
+    let tally = load.stop();
+    println!("{rounds} rounds, {deaths} deaths at a step, {} requests answered", tally.answered);
+    assert!(tally.failures.is_empty(), "{} answered, {:?}", tally.answered, tally.failures);
+    shop.app.down();
+}
+
+/// Begins one of the things that operators and fate do. `db` alone is stopped: without `web` nobody answers.
+fn begin(shop: &mut Shop, act: usize) -> Option<std::process::Child> {
+    match act {
+        0 => Some(shop.begin(&["restart"])),
+        1 => Some(shop.begin(&["restart", "web"])),
+        2 => Some(shop.begin(&["stop", "db"])),
+        3 => {
+            shop.edit();
+            Some(shop.begin(&["reload"]))
+        }
+        4 => {
+            // It may be between two processes.
+            let pid = shop.app.worker("web", 0)["pid"].as_u64().and_then(|pid| pid.try_into().ok());
+            pid.into_iter().for_each(|pid| drop(std::panic::catch_unwind(|| kill("KILL", pid))));
+            None
+        }
+        _ => {
+            let status = shop.app.run(&["status", "--json"]);
+            let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap_or_default();
+            let pid = status["supervisor"]["daemon_pid"].as_u64().and_then(|pid| pid.try_into().ok());
+            pid.into_iter().for_each(|pid| drop(std::panic::catch_unwind(|| kill("KILL", pid))));
+            None
+        }
+    }
+}
+
+/// xorshift64*, so that a seed is all there is to say.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % bound
+    }
+}
