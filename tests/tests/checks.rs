@@ -100,15 +100,9 @@ fn checks_leave_no_descriptors_behind() {
     let supervisor = app.status()["supervisor"].clone();
     let pids = ["daemon_pid", "proxy_pid"].map(|role| supervisor[role].as_u64().expect("a pid"));
     let open = || pids.map(|pid| fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").count());
-    let checked = || fs::metadata(app.dir.join("checked-0")).map_or(0, |file| file.len());
-    let until = |checks: u64| {
-        wait(&format!("{checks} checks"), || {
-            if checked() >= checks { Ok(()) } else { Err(checked().to_string()) }
-        });
-    };
-    until(10);
+    so_many_more_checks(&app, 0, 10);
     let before = open();
-    until(60);
+    so_many_more_checks(&app, 0, 50);
     let after = open();
     let grown = |nth: usize| after[nth].saturating_sub(before[nth]);
     assert!(grown(0) < 40 && grown(1) < 40, "{before:?} became {after:?}");
@@ -132,6 +126,126 @@ fn a_reload_changes_checks_in_place() {
         worker if worker["last_exit"]["cause"] == "unhealthy" => Ok(()),
         worker => Err(worker.to_string()),
     });
+    app.down();
+}
+
+/// How often a worker was asked whether it is healthy. Each time is a tick of a clock that runs as fast as the machine does.
+fn checked(app: &App, worker: usize) -> u64 {
+    fs::metadata(app.dir.join(format!("checked-{worker}"))).map_or(0, |file| file.len())
+}
+
+fn so_many_more_checks(app: &App, worker: usize, checks: u64) {
+    let until = checked(app, worker) + checks;
+    wait(&format!("{checks} checks"), || match checked(app, worker) {
+        now if now >= until => Ok(()),
+        now => Err(now.to_string()),
+    });
+}
+
+/// The processes of `api`.
+fn pids(app: &App) -> BTreeSet<u64> {
+    let workers = app.service("api")["workers"].as_array().cloned().unwrap_or_default();
+    workers.iter().filter_map(|worker| worker["pid"].as_u64()).collect()
+}
+
+/// What the new configuration asks for is no matter to those that it replaces.
+#[test]
+fn workers_that_are_to_be_replaced_are_checked_as_they_were() {
+    let app = start(User::Ordinary);
+    let old = pids(&app);
+    app.write("hold", "");
+    let anew = CHECKED
+        .replace("status: 200", "status: 201")
+        .replace("workers: 2", "workers: 2\n    env: { HEALTHY: \"201\", HOLD: \"1\" }");
+    app.write("watt.yaml", &anew);
+    let mut reload = app.wattctl(&["reload"]).spawn().expect("wattctl runs");
+    wait("the first of the new ones is starting", || match app.status().to_string() {
+        status if status.contains("\"starting\"") => Ok(()),
+        status => Err(status),
+    });
+    so_many_more_checks(&app, 0, 10);
+    so_many_more_checks(&app, 1, 10);
+    // A successor of the daemon knows it as well.
+    let daemon = app.status()["supervisor"]["daemon_pid"].as_u64().and_then(|pid| pid.try_into().ok());
+    kill("KILL", daemon.expect("a pid"));
+    assert!(pids(&app).is_superset(&old), "{}", app.service("api"));
+    let events = app.ok(&["events"]);
+    assert!(!events.contains("health check failed"), "{events}");
+    fs::remove_file(app.dir.join("hold")).expect("it was there");
+    wait("the reload has ended", || reload.try_wait().expect("it is ours").ok_or_else(String::new));
+    wait("both are new", || match app.service("api") {
+        service if service["ready"] == 2 && pids(&app).is_disjoint(&old) => Ok(()),
+        service => Err(service.to_string()),
+    });
+    so_many_more_checks(&app, 0, 5);
+    let events = app.ok(&["events"]);
+    assert!(!events.contains("health check failed"), "{events}");
+    app.down();
+}
+
+/// Nothing is there any more that could find it ready.
+#[test]
+fn a_worker_that_was_not_ready_serves_again_when_its_check_is_taken_away() {
+    let app = start(User::Ordinary);
+    let pid = app.pid("api", 0);
+    app.write("unready-0", "");
+    becomes(&app, 0, "unready");
+    let without = CHECKED.lines().filter(|line| !line.contains("ready:")).collect::<Vec<_>>().join("\n");
+    app.write("watt.yaml", &without);
+    app.ok(&["reload"]);
+    becomes(&app, 0, "ready");
+    assert_eq!(app.pid("api", 0), pid, "it was restarted");
+    wait("both answer", || match answering(&app) {
+        found if found.len() == 2 => Ok(()),
+        found => Err(format!("{found:?}")),
+    });
+    app.down();
+}
+
+/// It may be what it waits for.
+#[test]
+fn a_worker_that_is_not_ready_gets_secrets_that_have_changed() {
+    let app = App::case("", User::Ordinary);
+    app.write("key", "first");
+    app.write(
+        "watt.yaml",
+        &format!(
+            "secrets: {{ key: {{ file: key }} }}\n{}",
+            CHECKED.replace("workers: 2", "secrets: [key]")
+        ),
+    );
+    app.up();
+    let old = pids(&app);
+    app.write("unready-0", &app.pid("api", 0).to_string());
+    becomes(&app, 0, "unready");
+    app.write("key", "second");
+    assert_eq!(app.json(&["reload"])["changes"][0]["key"], "secrets");
+    wait("it is new", || match app.service("api") {
+        service if service["ready"] == 1 && pids(&app).is_disjoint(&old) => Ok(()),
+        service => Err(service.to_string()),
+    });
+    app.down();
+}
+
+/// Who was asked to stop answers no checks any more, and need not.
+#[test]
+fn a_stop_is_no_check_that_fails() {
+    let app = App::case("", User::Ordinary);
+    let other = "  other:\n    command: python3 -B services/checked.py\n    health: { http: /healthz, interval: 100ms }\n";
+    let text =
+        CHECKED.replace("workers: 2", "workers: 1\n    env: { LINGER: \"1\" }\n    stop: { grace: 1h }");
+    // Both count their checks in the same file: when the one does not any more, it is the other's clock.
+    app.write("watt.yaml", &text.replace("server:", &format!("{other}server:")));
+    app.up();
+    let mut stop = app.wattctl(&["stop", "api"]).spawn().expect("wattctl runs");
+    wait("it has closed its door", || {
+        if app.dir.join("closed").exists() { Ok(()) } else { Err(app.worker("api", 0).to_string()) }
+    });
+    so_many_more_checks(&app, 0, 10);
+    app.write("leave", "");
+    assert!(wait("it is stopped", || stop.try_wait().expect("it is ours").ok_or_else(String::new)).success());
+    let events = app.ok(&["events"]);
+    assert!(!events.contains("check failed"), "{events}");
     app.down();
 }
 
