@@ -50,6 +50,7 @@ fn snapshot(path: PathBuf) -> Snapshot {
         index: 0,
         endpoint: Some(Endpoint::Unix { path }),
         state: WorkerState::Ready,
+        drain_ms: None,
         cgroup: None,
         pid: None,
     };

@@ -127,7 +127,15 @@ mod tests {
     use super::*;
 
     fn callers(cgroup: Option<u64>, pid: Option<u32>, supervisor_uid: Option<u32>) -> Callers {
-        let worker = Worker { run: 1, index: 0, endpoint: None, state: WorkerState::Ready, cgroup, pid };
+        let worker = Worker {
+            run: 1,
+            index: 0,
+            endpoint: None,
+            state: WorkerState::Ready,
+            drain_ms: None,
+            cgroup,
+            pid,
+        };
         let service = Service { workers: vec![worker], ..Service::default() };
         let services = [("api".to_owned(), service)].into();
         Callers::new(&Snapshot { services, ..Snapshot::default() }, supervisor_uid)

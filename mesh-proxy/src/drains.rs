@@ -69,6 +69,7 @@ mod tests {
             index: 0,
             endpoint: None,
             state: *state,
+            drain_ms: None,
             cgroup: None,
             pid: None,
         };

@@ -6,6 +6,7 @@ use std::{
     num::NonZeroUsize,
     os::fd::OwnedFd,
     rc::Rc,
+    time::Duration,
 };
 
 use tokio::sync::Notify;
@@ -130,6 +131,9 @@ impl Thread {
             found.sockets.borrow_mut().extend(early.sockets);
         }
         found.update(worker);
+        if let Some(left) = worker.drain_ms.filter(|_| found.is_draining()) {
+            found.drains_for(Duration::from_millis(left));
+        }
         found
     }
 

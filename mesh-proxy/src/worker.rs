@@ -4,6 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     os::fd::OwnedFd,
     rc::Rc,
+    time::Duration,
 };
 
 use tokio::sync::Notify;
@@ -90,8 +91,16 @@ pub(crate) struct Worker {
     refusals: Cell<u32>,
     passed_over_until: Cell<Ticks>,
     drained_said: Cell<bool>,
+    /// Its WebSockets are to end, and what wakes them for that.
+    ends_tunnels: Cell<bool>,
+    pub(crate) tunnels_end: Notify,
+    /// It was heard when that will be.
+    end_is_known: Cell<bool>,
     report: Rc<dyn Fn(Report)>,
 }
+
+/// How long before the end of a drain WebSockets are told to end.
+const CLOSE_BEFORE: Duration = Duration::from_secs(1);
 
 /// A worker is passed over for this long after it refused a connection; doubled each time in a row.
 const PASS_OVER_FIRST_MS: u64 = 100;
@@ -113,6 +122,9 @@ impl Worker {
             refusals: Cell::new(0),
             passed_over_until: Cell::new(Ticks::START),
             drained_said: Cell::new(false),
+            ends_tunnels: Cell::new(false),
+            tunnels_end: Notify::new(),
+            end_is_known: Cell::new(false),
             report,
         }
     }
@@ -130,6 +142,36 @@ impl Worker {
             self.idle.borrow_mut().clear();
             self.say_if_drained();
         }
+    }
+
+    /// Its drain ends when this much time has passed. A second before, or for a shorter drain at half of it, its WebSockets are told to
+    /// end, which leaves them that time for it.
+    pub(crate) fn drains_for(self: &Rc<Self>, left: Duration) {
+        let wait = left - (left / 2).min(CLOSE_BEFORE);
+        if wait.is_zero() {
+            return self.end_tunnels();
+        }
+        // Each snapshot says it again, with less time left.
+        if !self.end_is_known.replace(true) {
+            let worker = Rc::clone(self);
+            tokio::task::spawn_local(async move {
+                tokio::time::sleep(wait).await;
+                worker.end_tunnels();
+            });
+        }
+    }
+
+    fn end_tunnels(&self) {
+        self.ends_tunnels.set(true);
+        self.tunnels_end.notify_waiters();
+    }
+
+    pub(crate) fn ends_tunnels(&self) -> bool {
+        self.ends_tunnels.get()
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.state.get() == WorkerState::Draining
     }
 
     /// Whether new requests may go there.

@@ -15,6 +15,7 @@
 //! | `upload` | a POST whose body comes bit by bit for a second and a half; one is always on its way | no |
 //! | `events` | a stream of events for about as long, with its proper end; likewise | no, once it has begun |
 //! | `websocket` | an echo, asked for again and again | no |
+//! | `kept` | a WebSocket that stays until it is told to come back, for those who ask for it | no |
 //!
 //! No client tries anything again: what it sees is what counts. Each request has a number, which is in its path, and the services
 //! write down the POSTs that they act upon. So it can be told which requests were lost, and that none was acted upon twice.
@@ -52,10 +53,11 @@ pub enum Kind {
     Upload,
     Events,
     WebSocket,
+    Kept,
 }
 
 impl Kind {
-    /// All of them.
+    /// Those that every traffic has. A kept WebSocket holds each drain up to its end.
     pub const ALL: [Kind; 9] = [
         Kind::Get,
         Kind::GetNew,
@@ -80,6 +82,7 @@ impl Kind {
             Kind::Upload => "upload",
             Kind::Events => "events",
             Kind::WebSocket => "websocket",
+            Kind::Kept => "kept",
         }
     }
 
@@ -87,7 +90,7 @@ impl Kind {
     pub fn is_safe(self) -> bool {
         match self {
             Kind::Get | Kind::GetNew | Kind::Put | Kind::MeshGet => true,
-            Kind::Post | Kind::MeshPost | Kind::Upload | Kind::Events | Kind::WebSocket => false,
+            Kind::Post | Kind::MeshPost | Kind::Upload | Kind::Events | Kind::WebSocket | Kind::Kept => false,
         }
     }
 }
@@ -169,15 +172,13 @@ impl Counts {
         assert!(self.failures.is_empty(), "{title}: {} failed: {:?}", self.failures.len(), self.failures);
     }
 
-    /// Nothing failed that could be sent again, and what failed is named by an event of the application, but for WebSockets, which end
-    /// with their worker. For what kills workers.
+    /// Nothing failed that could be sent again, and what failed is named by an event of the application. For what kills workers.
     pub fn assert_only_named_failures(&self, title: &str, app: &App) {
         self.print(title);
         let safe: Vec<&Failure> = self.failures.iter().filter(|failure| failure.kind.is_safe()).collect();
         assert!(safe.is_empty(), "{title}: {safe:?}");
         let lost = lost_requests(app);
-        let requests = self.failures.iter().filter(|failure| failure.kind != Kind::WebSocket);
-        for Failure { kind, number, service, why } in requests {
+        for Failure { kind, number, service, why } in &self.failures {
             let named = lost.iter().any(|path| path.ends_with(&format!("/{number}")));
             assert!(
                 named,
@@ -294,11 +295,20 @@ pub struct Traffic {
 impl Traffic {
     /// Starts one client of each kind for each service, and waits until each has had an answer.
     pub fn start(app: &App) -> Traffic {
+        Traffic::of(app, &Kind::ALL)
+    }
+
+    /// The same, and WebSockets that stay.
+    pub fn with_kept_websockets(app: &App) -> Traffic {
+        Traffic::of(app, &[&Kind::ALL[..], &[Kind::Kept]].concat())
+    }
+
+    fn of(app: &App, kinds: &[Kind]) -> Traffic {
         let gateway = app.gateway();
         let shared = Arc::new(Shared::default());
         let mut clients = Vec::new();
         for service in SERVICES {
-            for kind in Kind::ALL {
+            for kind in kinds.iter().copied() {
                 shared.rounds().insert((service, kind), 0);
                 let (shared, gateway) = (Arc::clone(&shared), gateway.clone());
                 clients.push(std::thread::spawn(move || run(&shared, &gateway, service, kind)));
@@ -348,7 +358,13 @@ fn run(shared: &Shared, gateway: &str, service: &'static str, kind: Kind) {
     while !shared.is_over() {
         let number = shared.numbers.fetch_add(1, Relaxed) + 1;
         shared.counts().kinds.entry(kind).or_default().sent += 1;
-        let outcome = client.exchange(number, &|| shared.is_over());
+        let outcome = client.exchange(number, &|| {
+            // What never ends by itself shows here that it goes on.
+            if kind == Kind::Kept {
+                *shared.rounds().entry((service, kind)).or_default() += 1;
+            }
+            shared.is_over()
+        });
         let mut counts = shared.counts();
         let count = counts.kinds.entry(kind).or_default();
         match outcome {

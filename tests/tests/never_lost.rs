@@ -3,7 +3,7 @@
 
 use watt_tests::{
     App, for_each_user, kill, printed,
-    traffic::{APPLICATION, Counts, SERVICES, Traffic, application},
+    traffic::{APPLICATION, Counts, Kind, SERVICES, Traffic, application},
     wait,
 };
 
@@ -178,6 +178,27 @@ fn through_a_stop_and_start_of_a_dependency() {
         let title = format!("a stop and start of a dependency, twice, as {user:?}");
         counts.assert_no_failure(&title);
         counts.assert_posts(&title, &app);
+        app.down();
+    });
+}
+
+/// WebSockets that would stay for ever: each is told by a Close of its own that its service restarts, answers, and its worker sees a Close
+/// as well.
+#[test]
+fn through_a_restart_with_websockets_that_stay() {
+    for_each_user(|user| {
+        let app = application(user, &APPLICATION.replace("drain: 20s", "drain: 8s"));
+        let traffic = Traffic::with_kept_websockets(&app);
+        app.ok(&["restart"]);
+        let counts = traffic.stop();
+        let title = format!("a restart with WebSockets that stay, as {user:?}");
+        counts.assert_no_failure(&title);
+        counts.assert_posts(&title, &app);
+        assert!(counts.kinds[&Kind::Kept].told_to_return >= 2, "{title}: nobody was told");
+        for service in SERVICES {
+            let log = app.ok(&["logs", service]);
+            assert!(log.contains("closed by the other side: 1012"), "{service}: {log}");
+        }
         app.down();
     });
 }

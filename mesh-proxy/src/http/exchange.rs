@@ -19,7 +19,7 @@ use super::{
     request::{Method, Refusal},
     response::BadResponse,
     trickle::Trickle,
-    tunnel,
+    tunnel, websocket,
 };
 use crate::{
     dispatch::{Dispatch, Reached},
@@ -145,7 +145,7 @@ impl Exchange<'_> {
             let Reached { stream, flight, reused } = self.reach(fresh).await?;
             self.count_send();
             let mut worker = Peer::new(stream);
-            let error = match self.attempt(&mut worker).await {
+            let error = match self.attempt(&mut worker, flight.worker()).await {
                 Ok(Ended { after, reuse }) => {
                     if reuse {
                         worker.input.release(&self.thread.stock);
@@ -209,13 +209,13 @@ impl Exchange<'_> {
     }
 
     /// One attempt with one connection.
-    async fn attempt(&mut self, worker: &mut Peer) -> Result<Ended, Lost> {
+    async fn attempt(&mut self, worker: &mut Peer, of: &Worker) -> Result<Ended, Lost> {
         let answer = loop {
             let answer = self.response_head(worker).await?;
             worker.input.consume(answer.head_len);
             match answer.kind {
                 Kind::Interim => self.pass_interim(answer.status).await?,
-                Kind::Switch => return Ok(Ended { after: self.tunnel(worker).await?, reuse: false }),
+                Kind::Switch => return Ok(Ended { after: self.tunnel(worker, of).await?, reuse: false }),
                 Kind::Final { .. } => break answer,
             }
         };
@@ -417,13 +417,18 @@ impl Exchange<'_> {
     }
 
     /// Both sides agreed on another protocol: bytes both ways from here on.
-    async fn tunnel(&mut self, worker: &mut Peer) -> Result<After, Stop> {
+    async fn tunnel(&mut self, worker: &mut Peer, of: &Worker) -> Result<After, Stop> {
         self.connection.alarm.busy();
         self.connection.alarm.set(self.request.service.idle_timeout);
         self.connection.write_response_out().await.map_err(|_| Stop::Abort)?;
         self.connection.alarm.clear();
         let Connection { peer, alarm, .. } = &mut *self.connection;
-        tunnel::run(peer, worker, &self.thread.stock, alarm).await;
+        if !self.request.websocket {
+            tunnel::run(peer, worker, &self.thread.stock, alarm).await;
+        } else if websocket::run(peer, worker, of, &self.thread.stock, alarm).await == websocket::Ended::Lost
+        {
+            self.name_lost(of, "the worker left its WebSocket without a Close".to_owned());
+        }
         Ok(After::Close)
     }
 

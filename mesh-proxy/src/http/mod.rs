@@ -6,6 +6,7 @@ mod buffer;
 mod chunked;
 mod connection;
 mod exchange;
+mod frames;
 mod head;
 mod prepare;
 mod request;
@@ -13,6 +14,7 @@ mod response;
 mod stream;
 mod trickle;
 mod tunnel;
+mod websocket;
 
 use std::{net::SocketAddr, rc::Rc};
 

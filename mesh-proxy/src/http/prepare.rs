@@ -30,6 +30,8 @@ pub(crate) struct Prepared {
     pub(crate) keep_alive: bool,
     /// The client wants to switch protocols, and the worker is asked to.
     pub(crate) upgrade: bool,
+    /// The protocol that it wants is WebSocket.
+    pub(crate) websocket: bool,
     /// The client may wait for a 100 before it sends the body.
     pub(crate) expect: bool,
     pub(crate) format: Format,
@@ -91,6 +93,7 @@ pub(crate) fn prepare(
         http10: request.http10,
         keep_alive: !connection.close && (!request.http10 || connection.keep_alive),
         upgrade: body == Body::Done && wants_upgrade(&request),
+        websocket: wants_websocket(&request),
         expect: body != Body::Done && !request.http10 && !request.found.expect.is_empty(),
         format: format(&request),
         outward: target.outward(request.host),
@@ -175,6 +178,12 @@ fn wants_upgrade(request: &Request<'_, '_>) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether the protocol that is wished for is WebSocket and no other.
+fn wants_websocket(request: &Request<'_, '_>) -> bool {
+    let mut values = request.found.upgrade.iter().map(|line| request.fields.value(line));
+    values.next().is_some_and(|value| value.eq_ignore_ascii_case(b"websocket"))
 }
 
 /// A request's head as it goes on.

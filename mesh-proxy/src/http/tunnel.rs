@@ -22,17 +22,11 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// How long one direction may be silent after the other has ended, as in other tunnels: over a Unix socket a peer that
 /// forgot the connection is never found out.
-const HALF_CLOSED_IDLE_TIMEOUT: Ticks = Ticks::from_ms(600_000);
+pub(super) const HALF_CLOSED_IDLE_TIMEOUT: Ticks = Ticks::from_ms(600_000);
 
 /// Runs until both directions ended or one of the peers failed.
 pub(crate) async fn run(client: &mut Peer, worker: &mut Peer, stock: &Stock, alarm: &Alarm) {
-    for stream in [&client.stream, &worker.stream] {
-        if !stream.is_unix() {
-            let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
-            // Without it a client that vanished is noticed at the next byte that is sent to it.
-            let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive);
-        }
-    }
+    keep_alive(client, worker);
     let (mut up, mut down) = (Direction::Open, Direction::Open);
     let mut half_closed = false;
     let ended = poll_fn(|cx| {
@@ -52,6 +46,17 @@ pub(crate) async fn run(client: &mut Peer, worker: &mut Peer, stock: &Stock, ala
     });
     if let Err(error) = ended.await {
         tracing::debug!(%error, "a tunnel broke");
+    }
+}
+
+/// Has the kernel ask now and then whether the ends still exist.
+pub(super) fn keep_alive(client: &Peer, worker: &Peer) {
+    for stream in [&client.stream, &worker.stream] {
+        if !stream.is_unix() {
+            let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
+            // Without it a client that vanished is noticed at the next byte that is sent to it.
+            let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive);
+        }
     }
 }
 

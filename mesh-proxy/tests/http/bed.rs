@@ -186,7 +186,15 @@ pub(crate) fn route(path: &str, service: &str, rewrite: Option<&str>) -> Route {
 }
 
 pub(crate) fn ready(run: u64, endpoint: Endpoint) -> Worker {
-    Worker { run, index: 0, endpoint: Some(endpoint), state: WorkerState::Ready, cgroup: None, pid: None }
+    Worker {
+        run,
+        index: 0,
+        endpoint: Some(endpoint),
+        state: WorkerState::Ready,
+        drain_ms: None,
+        cgroup: None,
+        pid: None,
+    }
 }
 
 /// A worker that does what the test says.

@@ -10,3 +10,4 @@ mod heads;
 mod holding;
 mod retries;
 mod upgrades;
+mod websockets;

@@ -21,7 +21,7 @@ use crate::support::*;
 fn only_web_may_call(path: &Path, cgroup: Option<u64>, pid: Option<u32>) -> Snapshot {
     let worker = |run, endpoint, cgroup, pid| {
         let state = WorkerState::Ready;
-        Worker { run, index: 0, endpoint, state, cgroup, pid }
+        Worker { run, index: 0, endpoint, state, drain_ms: None, cgroup, pid }
     };
     let endpoint = Some(Endpoint::Unix { path: path.to_owned() });
     let api = Service {

@@ -88,6 +88,7 @@ fn a_private_service_reaches_services_names_and_the_outside() {
         index: 0,
         endpoint: Some(endpoint),
         state: WorkerState::Ready,
+        drain_ms: None,
         cgroup: None,
         pid: None,
     };

@@ -358,6 +358,7 @@ fn with_worker(version: u64, path: &std::path::Path) -> Snapshot {
         index: 0,
         endpoint: Some(watt_api::mesh::Endpoint::Unix { path: path.to_owned() }),
         state: watt_api::mesh::WorkerState::Ready,
+        drain_ms: None,
         cgroup: None,
         pid: None,
     };

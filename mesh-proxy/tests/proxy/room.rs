@@ -16,7 +16,15 @@ const PLACES: usize = 2 * 35;
 
 fn with_worker(run: u64, path: std::path::PathBuf) -> Service {
     let endpoint = Some(Endpoint::Unix { path });
-    let worker = Worker { run, index: 0, endpoint, state: WorkerState::Ready, cgroup: None, pid: None };
+    let worker = Worker {
+        run,
+        index: 0,
+        endpoint,
+        state: WorkerState::Ready,
+        drain_ms: None,
+        cgroup: None,
+        pid: None,
+    };
     Service { workers: vec![worker], ..service() }
 }
 

@@ -387,6 +387,9 @@ pub struct Worker {
     pub endpoint: Option<Endpoint>,
     /// Whether it takes new requests.
     pub state: WorkerState,
+    /// Of one that drains: milliseconds until it is told to stop whatever is left, and 0 once it was. The proxy ends WebSockets before.
+    #[serde(default)]
+    pub drain_ms: Option<u64>,
     /// Its cgroup's id (the inode of its directory in the v2 hierarchy), to know a caller on the host network.
     pub cgroup: Option<u64>,
     /// Its main process, to know a caller by SO_PEERCRED where there is no cgroup.

@@ -117,14 +117,16 @@ fn workers(sources: &Sources<'_>, id: &ServiceId) -> Vec<mesh::Worker> {
     let is_ready = |(_, worker): (&WorkerId, &Worker)| matches!(worker.state, State::Ready { .. });
     let none_is_ready = !sources.fleet.workers_of(id).any(is_ready);
     let worker = |(id, worker): (&WorkerId, &Worker)| {
-        let (run, state) = match worker.state {
+        let drain_ms = |until: Instant| millis(until.saturating_duration_since(sources.now));
+        let (run, state, drain_ms) = match worker.state {
             State::Unready { run, .. } if none_is_ready && !(sources.facts)(run).is_stopping => {
-                (run, WorkerState::Ready)
+                (run, WorkerState::Ready, None)
             }
             // It will be ready again, like one that starts.
-            State::Starting { run, .. } | State::Unready { run, .. } => (run, WorkerState::Starting),
-            State::Ready { run, .. } => (run, WorkerState::Ready),
-            State::Draining { run, .. } | State::Stopping { run, .. } => (run, WorkerState::Draining),
+            State::Starting { run, .. } | State::Unready { run, .. } => (run, WorkerState::Starting, None),
+            State::Ready { run, .. } => (run, WorkerState::Ready, None),
+            State::Draining { run, until, .. } => (run, WorkerState::Draining, Some(drain_ms(until))),
+            State::Stopping { run, .. } => (run, WorkerState::Draining, Some(0)),
             State::Down
             | State::Waiting
             | State::Backoff { .. }
@@ -132,7 +134,7 @@ fn workers(sources: &Sources<'_>, id: &ServiceId) -> Vec<mesh::Worker> {
             | State::Completed { .. } => return None,
         };
         let RunFacts { endpoint, cgroup, pid, is_stopping: _ } = (sources.facts)(run);
-        Some(mesh::Worker { run: run.0, index: id.index, endpoint, state, cgroup, pid })
+        Some(mesh::Worker { run: run.0, index: id.index, endpoint, state, drain_ms, cgroup, pid })
     };
     sources.fleet.workers_of(id).filter_map(worker).collect()
 }

@@ -296,6 +296,7 @@ impl Tasks {
             endpoint: None,
             // Of all states the one in which there are no new requests for it.
             state: mesh::WorkerState::Draining,
+            drain_ms: None,
             cgroup: task.group.id(),
             pid: task.live_pid(),
         };

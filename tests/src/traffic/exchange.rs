@@ -47,7 +47,8 @@ impl Client {
             Kind::MeshPost => self.ask_other("POST", &format!("/post/{number}"), &SMALL),
             Kind::Upload => self.upload(&format!("/upload/{number}")),
             Kind::Events => self.events(&format!("/{service}/events/{number}")),
-            Kind::WebSocket => self.websocket(&format!("/{service}/ws/{number}"), is_over),
+            Kind::WebSocket => self.websocket(&format!("/{service}/ws/{number}"), MESSAGES, is_over),
+            Kind::Kept => self.websocket(&format!("/{service}/ws/{number}"), usize::MAX, is_over),
         }
     }
 
@@ -94,9 +95,9 @@ impl Client {
     }
 
     /// A WebSocket that ends by itself after a while.
-    fn websocket(&mut self, path: &str, is_over: &dyn Fn() -> bool) -> io::Result<Outcome> {
+    fn websocket(&mut self, path: &str, messages: usize, is_over: &dyn Fn() -> bool) -> io::Result<Outcome> {
         let mut socket = WebSocket::open(self.connection()?, path)?;
-        for nth in 0..MESSAGES {
+        for nth in 0..messages {
             if is_over() {
                 break;
             }

@@ -144,7 +144,10 @@ fn workers_with_a_run_are_in_the_table_with_what_is_known_of_it() {
     let state = |bench: &Bench| bench.snapshot().services["api"].workers.first().map(|worker| worker.state);
     bench.request(Request::Stop(ALL));
     assert_eq!(state(&bench), Some(WorkerState::Draining));
+    let left = |bench: &Bench| bench.snapshot().services["api"].workers[0].drain_ms;
+    assert!(left(&bench).is_some_and(|ms| ms > 0 && ms <= 5_000), "{:?}", left(&bench));
     bench.tell("api", Event::Drained);
+    assert_eq!(left(&bench), Some(0));
     assert_eq!(state(&bench), Some(WorkerState::Draining), "it may still call others");
     bench.exit("api", 0);
     assert_eq!(bench.snapshot().services["api"].workers.len(), 1, "the other one is still stopping");
