@@ -1,6 +1,7 @@
 //! No request is lost, whatever is done to the application while clients of every kind go on (`watt_tests::traffic`). Each test
 //! prints what it counted.
 
+use serde_json::Value;
 use watt_tests::{
     App, for_each_user, kill, printed,
     traffic::{APPLICATION, Counts, Kind, SERVICES, Traffic, application},
@@ -182,6 +183,39 @@ fn through_a_stop_and_start_of_a_dependency() {
     });
 }
 
+/// As many beside the old ones as there are, each proved for a moment.
+#[test]
+fn through_a_roll_of_all_at_a_time() {
+    for_each_user(|user| {
+        let numbers = "workers: 2\n    roll: { surge: 100%, min_healthy: 200ms }";
+        let app = application(user, &APPLICATION.replace("workers: 2", numbers));
+        let traffic = Traffic::start(&app);
+        app.ok(&["restart"]);
+        let counts = traffic.stop();
+        let title = format!("a roll of all at a time, as {user:?}");
+        counts.assert_no_failure(&title);
+        counts.assert_posts(&title, &app);
+        for service in SERVICES {
+            let events = events(&app, service);
+            let of_state = |state: &str| -> Vec<usize> {
+                let all = events.iter().enumerate();
+                all.filter(|(_, event)| event["state"] == state).map(|(at, _)| at).collect()
+            };
+            // Those of the application's own start are the first two.
+            let (starts, drains) = (of_state("starting"), of_state("draining"));
+            assert_eq!((starts.len(), drains.len()), (4, 2), "{service}: {events:?}");
+            assert!(starts[3] < drains[0], "{service}: not both at a time: {events:?}");
+            let told: Vec<String> = events
+                .iter()
+                .filter(|event| event["kind"] == "roll")
+                .map(|event| event["data"].to_string())
+                .collect();
+            assert_eq!(told.last().map(String::as_str), Some(r#"{"of":2,"replaced":2}"#), "{told:?}");
+        }
+        app.down();
+    });
+}
+
 /// WebSockets that would stay for ever: each is told by a Close of its own that its service restarts, answers, and its worker sees a Close
 /// as well.
 #[test]
@@ -201,4 +235,45 @@ fn through_a_restart_with_websockets_that_stay() {
         }
         app.down();
     });
+}
+
+/// A configuration whose workers do not come up goes, with its routes, and the old workers were never touched.
+#[test]
+fn through_a_bad_deploy_that_is_rolled_back() {
+    for_each_user(|user| {
+        let strict = APPLICATION.replace("workers: 2", "workers: 2\n    roll: { on_failure: roll_back }");
+        let app = application(user, &strict);
+        let before = (app.status()["digest"].clone(), [app.pid("node", 0), app.pid("node", 1)]);
+        let traffic = Traffic::start(&app);
+        let bad = strict.replace("node traffic/node.js", "node -e 'process.exit(7)'").replace(
+            "gateway:\n  routes:",
+            "gateway:\n  routes:\n    - { path: /other, service: python, strip: true }",
+        );
+        app.write("watt.yaml", &bad);
+        let output = app.run(&["reload", "--wait"]);
+        assert_eq!(output.status.code(), Some(1), "{}", printed(&output));
+        let text = printed(&output);
+        assert!(text.contains("rolled back: a new one did not get ready: exit 7"), "{text}");
+        wait("the old configuration is in force", || match app.status()["digest"].clone() {
+            digest if digest == before.0 => Ok(()),
+            digest => Err(digest.to_string()),
+        });
+        all_ready(&app);
+        assert_eq!([app.pid("node", 0), app.pid("node", 1)], before.1, "they were right all the time");
+        assert_eq!(app.worker("node", 0)["part"], "stays");
+        assert_eq!(app.get("/other/get/1").0, 404);
+        let counts = traffic.stop();
+        let title = format!("a bad deploy that is rolled back, as {user:?}");
+        counts.assert_no_failure(&title);
+        counts.assert_posts(&title, &app);
+        let told = app.ok(&["events"]);
+        assert!(told.contains("the configuration from before comes back, because of node: "), "{told}");
+        app.down();
+    });
+}
+
+fn events(app: &App, service: &str) -> Vec<Value> {
+    let told = app.ok(&["events", "--json"]);
+    let events = told.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    events.filter(|event| event["service"] == service).collect()
 }

@@ -7,7 +7,7 @@ use crate::{
     context::Running,
     exit::{Exit, Outcome},
     text::{
-        out,
+        out, rolling,
         style::{Style, Tone},
         table::{self, Cell, Column},
     },
@@ -32,7 +32,8 @@ pub async fn run(operation: Operation, arguments: args::Services) -> Outcome {
     let reply = match operation {
         Operation::Start => client.start(&services).await,
         Operation::Stop => client.stop(&services).await,
-        Operation::Restart => client.restart(&services).await,
+        Operation::Restart if arguments.print.json => client.restart(&services).await,
+        Operation::Restart => rolling::while_waiting(&client, client.restart(&services)).await,
     }
     .map_err(|error| running.failure(error))?;
     if arguments.print.json {

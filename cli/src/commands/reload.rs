@@ -11,7 +11,7 @@ use crate::{
     context::Running,
     exit::{Exit, Failure, Outcome},
     text::{
-        out, safe,
+        out, rolling, safe,
         style::{Style, Tone},
         table::{self, Cell, Column},
     },
@@ -29,7 +29,12 @@ pub async fn run(arguments: args::Reload) -> Outcome {
     let running = Running::find(&arguments.which)?;
     let client = running.client().await?;
     let request = Reload { plan: arguments.plan, wait: arguments.wait, folder: std::env::current_dir().ok() };
-    let reloaded = match client.reload(&request).await {
+    let asking = client.reload(&request);
+    let answer = match arguments.wait && !arguments.print.json {
+        true => rolling::while_waiting(&client, asking).await,
+        false => asking.await,
+    };
+    let reloaded = match answer {
         Ok(reloaded) => reloaded,
         Err(error) => return Err(refused(&running, error, arguments.print.json)),
     };

@@ -5,6 +5,7 @@ pub mod live;
 pub mod numbers;
 pub mod out;
 pub mod progress;
+pub mod rolling;
 pub mod safe;
 pub mod style;
 pub mod table;

@@ -472,7 +472,7 @@ pub struct Event {
     pub seq: u64,
     /// When.
     pub at: String,
-    /// What: `worker_state`, `check_failed`, `oom`, `pids_limit`, `slowed_down`, `pressure`, `pressure_over`, `limits_changed`, `scaled`, `reloaded`, `reload_refused`, `refused`, `egress_refused`, `request_lost`,
+    /// What: `worker_state`, `check_failed`, `oom`, `pids_limit`, `slowed_down`, `pressure`, `pressure_over`, `limits_changed`, `scaled`, `reloaded`, `reload_refused`, `roll`, `roll_failed`, `rolled_back`, `refused`, `egress_refused`, `request_lost`,
     /// `proxy_replaced`, `daemon_replaced`, `app_ready`, `app_stopping`,
     /// `task_started`, `task_ended`.
     pub kind: String,

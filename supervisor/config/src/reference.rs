@@ -98,6 +98,7 @@ fn value_of(kind: &Kind) -> String {
         Kind::AddressFamily => "address family".into(),
         Kind::SystemCall => "system call or `@group`".into(),
         Kind::Duration => "time".into(),
+        Kind::Share => "number or `%`".into(),
         Kind::Size => "size".into(),
         Kind::Cpu => "CPUs or `%`".into(),
         Kind::Signal => "signal".into(),

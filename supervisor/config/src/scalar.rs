@@ -3,6 +3,7 @@
 mod cpus;
 mod destination;
 mod names;
+mod share;
 
 use std::{net::IpAddr, time::Duration};
 

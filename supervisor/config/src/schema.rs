@@ -109,6 +109,7 @@ fn kind_schema(kind: &Kind) -> Value {
         Kind::Capability => constants("CAP_", Capability::ALL.iter().map(|one| one.name())),
         Kind::AddressFamily => constants("AF_", AddressFamily::ALL.iter().map(|one| one.name())),
         Kind::Duration => text(r"^(0|([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+)$"),
+        Kind::Share => text_or_number("^[0-9]+ ?%?$"),
         Kind::Size => text_or_number(r"^[0-9]+(\.[0-9]+)? ?([KkMmGgTt]?([Ii]?[Bb])?)$"),
         Kind::Cpu => text_or_number(r"^[0-9]+(\.[0-9]+)? ?%?$"),
         Kind::Signal => text_or_number("^([Ss][Ii][Gg])?[A-Za-z0-9+]+$"),

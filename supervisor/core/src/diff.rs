@@ -66,6 +66,7 @@ pub enum Field {
     Health,
     Watchdog,
     RestartPolicy,
+    Roll,
     Stop,
     CgroupLimits,
     OomGroup,
@@ -83,7 +84,7 @@ pub enum Field {
 use Effect::{FromNowOn, InPlace, Listener, NewWorkers, WorkerCount};
 
 /// Every field with the key of the configuration that it comes from, what it takes, and why, where that is not plain.
-pub const FIELDS: [(Field, &str, Effect, &str); 45] = [
+pub const FIELDS: [(Field, &str, Effect, &str); 46] = [
     (Field::Name, "name", Effect::Restart, "folders, cgroups and addresses have it"),
     (Field::File, "the configuration file", Effect::Restart, "the same file is read again"),
     (Field::Server, "server", Listener, "open connections stay"),
@@ -127,6 +128,7 @@ pub const FIELDS: [(Field, &str, Effect, &str); 45] = [
         "they are told how often to say that they live",
     ),
     (Field::RestartPolicy, "services.NAME.restart", FromNowOn, "for the next exit"),
+    (Field::Roll, "services.NAME.roll", FromNowOn, "also for the replacement that the same reload begins"),
     (Field::Stop, "services.NAME.stop", FromNowOn, "for the next stop, also of what runs"),
     (Field::CgroupLimits, "services.NAME.limits", InPlace, "of memory, CPU, processes and disks"),
     (Field::OomGroup, "services.NAME.limits.oom_group", InPlace, ""),
@@ -288,6 +290,7 @@ fn of_service(old: &Service, new: &Service) -> Vec<Field> {
         ready,
         health: _,
         restart,
+        roll,
         stop,
         limits,
         limits_total,
@@ -315,6 +318,7 @@ fn of_service(old: &Service, new: &Service) -> Vec<Field> {
     found.note(Field::ReadyTimeout, old.ready.timeout != ready.timeout);
     found.note(Field::ReadyUpkeep, old.ready.upkeep != ready.upkeep);
     found.note(Field::RestartPolicy, old.restart != *restart);
+    found.note(Field::Roll, old.roll != *roll);
     found.note(Field::Stop, old.stop != *stop);
     of_limits(&old.limits, limits, &mut found);
     found.note(Field::LimitsTotal, old.limits_total != *limits_total);

@@ -37,6 +37,7 @@ use order::Order;
 
 pub use change::{Leaving, Renewal};
 pub use recycle::{RECYCLE_APART, RECYCLE_APART_MAX};
+pub use renewal::{RollProgress, WhyKept};
 pub use saved::{Saved, SavedState};
 pub use scale::WorkerCounts;
 pub use verdict::{Goal, Verdict};
@@ -108,8 +109,17 @@ pub struct Fleet {
     renewing: BTreeSet<ServiceId>,
     /// Those of them for which there is news.
     renewable: BTreeSet<ServiceId>,
-    /// Services whose workers were not all replaced, and how the new one ended.
-    kept: BTreeMap<ServiceId, ExitCause>,
+    /// When each roll that is under way began.
+    began: BTreeMap<ServiceId, Instant>,
+    /// When a roll has to be looked at if nothing happens before.
+    look_at: BTreeMap<ServiceId, Instant>,
+    /// Rolls that failed since somebody asked.
+    failed_rolls: BTreeMap<ServiceId, WhyKept>,
+    /// Runs, after the first number up to the second, that are of the present plan although older ones than these are not, and newer
+    /// ones were not: of services whose plan has come back.
+    spared: BTreeMap<ServiceId, (RunId, RunId)>,
+    /// Services whose workers were not all replaced, and why.
+    kept: BTreeMap<ServiceId, WhyKept>,
     /// Places that are no more.
     removed: BTreeSet<WorkerId>,
     /// How many workers services have that have not as many as the plan says.
@@ -141,6 +151,10 @@ impl Fleet {
             alone: BTreeSet::new(),
             renewing: BTreeSet::new(),
             renewable: BTreeSet::new(),
+            began: BTreeMap::new(),
+            look_at: BTreeMap::new(),
+            failed_rolls: BTreeMap::new(),
+            spared: BTreeMap::new(),
             kept: BTreeMap::new(),
             removed: BTreeSet::new(),
             counts: WorkerCounts::new(),
@@ -164,6 +178,7 @@ impl Fleet {
                 for id in due {
                     self.tell(now, &id, Input::Tick, effects);
                 }
+                self.look_at_due_rolls(now);
             }
         }
         self.settle(now, effects);
@@ -183,7 +198,8 @@ impl Fleet {
 
     /// When to call [`Fleet::handle`] with [`FleetEvent::Tick`], if nothing happens before.
     pub fn deadline(&self) -> Option<Instant> {
-        self.deadlines.first().map(|(deadline, _)| *deadline)
+        let of_worker = self.deadlines.first().map(|(deadline, _)| *deadline);
+        of_worker.into_iter().chain(self.look_at.values().copied()).min()
     }
 
     /// Takes over what a predecessor saved, `passed` before now. Saved workers of services that this plan does not have are given

@@ -2,6 +2,7 @@
 //! absolute. `watt-config` makes it, everything else reads it.
 
 mod pressure;
+mod roll;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,6 +16,7 @@ use std::{
 use crate::{AppName, ServiceId, sandbox::Sandbox};
 
 pub use pressure::{PRESSURE_WINDOW, Pressure, Resource};
+pub use roll::{OnFailure, Roll, Share, Steps};
 
 /// A whole application.
 #[derive(Debug, Clone, PartialEq)]
@@ -113,6 +115,8 @@ pub struct Service {
     pub health: Option<Health>,
     /// What follows an exit.
     pub restart: Restart,
+    /// By how many at a time its workers are replaced.
+    pub roll: Roll,
     /// How a worker is stopped.
     pub stop: Stop,
     /// What the kernel enforces for each worker.

@@ -37,6 +37,7 @@ pub fn service(name: &str) -> Service {
         ready: Ready { when: ReadyWhen::Listening, timeout: Duration::from_secs(30), upkeep: None },
         health: None,
         restart: Restart::default(),
+        roll: Default::default(),
         stop: Stop::default(),
         limits: Limits::default(),
         limits_total: CgroupLimits::default(),

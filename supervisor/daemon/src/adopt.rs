@@ -100,6 +100,7 @@ impl App {
             times: BTreeMap::new(),
             told: BTreeMap::new(),
             scales: BTreeMap::new(),
+            rolls_told: BTreeMap::new(),
             unenforced: BTreeMap::new(),
             limit_turns: BTreeMap::new(),
             counts: BTreeMap::new(),
@@ -239,6 +240,7 @@ impl App {
         self.note_who_is_alone();
         let mut effects = Vec::new();
         let (leaving, renewal) = (self.in_force.leaving(), self.in_force.renewal.clone());
+        self.fleet.spare(self.in_force.spared.clone());
         self.fleet.go_on(Instant::now(), leaving, &renewal, &unnoted, &mut effects);
         self.note_changes();
         self.effects.extend(effects);
@@ -260,6 +262,7 @@ impl App {
         if let Some(how) = shutdown {
             self.shut_down(how == b"now");
         }
+        self.go_on_back();
         self.drain_pending();
         self.note_changes();
         self.unsettle();

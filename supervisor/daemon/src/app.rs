@@ -25,7 +25,7 @@ use watt_api::{
 };
 use watt_core::{
     RunId, ServiceId, WorkerId,
-    fleet::{Fleet, FleetEvent, Goal, Request, Selection},
+    fleet::{Fleet, FleetEvent, Goal, Request, RollProgress, Selection},
     plan::Plan,
     worker,
 };
@@ -111,6 +111,8 @@ pub(crate) struct App {
     pub(crate) told: BTreeMap<WorkerId, WorkerState>,
     /// Services that have another number of workers than the configuration says, and why.
     pub(crate) scales: BTreeMap<ServiceId, Scale>,
+    /// How far each roll was when that was told last.
+    pub(crate) rolls_told: BTreeMap<ServiceId, RollProgress>,
     /// What is configured and not enforced, by service.
     pub(crate) unenforced: BTreeMap<String, Vec<String>>,
     /// The last change of limits that the kernel is being told of, by service; `None` is the application as a whole.
@@ -511,6 +513,8 @@ impl App {
         self.publish();
         let is_ready_now = self.announce_ready();
         self.tell_manager();
+        self.tell_rolls();
+        self.judge_reload();
         self.answer_operations();
         self.pace.done(Instant::now(), started.elapsed());
         if is_ready_now {

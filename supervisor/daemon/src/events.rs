@@ -8,6 +8,7 @@
 pub mod happenings;
 pub mod limits;
 pub mod lost;
+pub mod rolls;
 pub mod scaling;
 pub(crate) mod tasks;
 

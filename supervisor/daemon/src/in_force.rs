@@ -18,7 +18,7 @@ use watt_core::{
 };
 use watt_os::memfd;
 
-use crate::{addresses, limits::Changes, status};
+use crate::{addresses, limits::Changes, reload::back::Before, status};
 
 /// The name it is kept under.
 pub(crate) const PLAN: &str = "plan";
@@ -43,6 +43,11 @@ pub(crate) struct InForce {
     pub(crate) leaving: Vec<Left>,
     /// Runs up to these numbers are of an earlier configuration.
     pub(crate) renewal: Renewal,
+    /// The configuration before, which comes back if the workers of this one fail.
+    pub(crate) before: Option<Before>,
+    /// Runs that are of this configuration although later ones are not, because it has come back: after the first number, up to the
+    /// second.
+    pub(crate) spared: BTreeMap<ServiceId, (RunId, RunId)>,
 }
 
 /// Services of an earlier configuration that have not gone yet.
@@ -72,6 +77,18 @@ struct Note {
     leaving: Vec<LeftNote>,
     #[serde(default)]
     renewal: BTreeMap<String, u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    before: Option<BeforeNote>,
+    #[serde(default)]
+    spared: BTreeMap<String, (u64, u64)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct BeforeNote {
+    sources: Sources,
+    renewal: BTreeMap<String, u64>,
+    last_run: u64,
+    is_due: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -92,6 +109,8 @@ impl InForce {
             limits: Changes::default(),
             leaving: Vec::new(),
             renewal: Renewal::new(),
+            before: None,
+            spared: BTreeMap::new(),
         }
     }
 
@@ -111,7 +130,14 @@ impl InForce {
             addresses: by_id(note.addresses).collect(),
             limits: note.limits,
             leaving: left.collect(),
-            renewal: by_id(note.renewal).map(|(id, run)| (id, RunId(run))).collect(),
+            renewal: runs(note.renewal),
+            before: note.before.map(|before| Before {
+                sources: Arc::new(before.sources),
+                renewal: runs(before.renewal),
+                last_run: RunId(before.last_run),
+                is_due: before.is_due,
+            }),
+            spared: by_id(note.spared).map(|(id, (a, b))| (id, (RunId(a), RunId(b)))).collect(),
         })
     }
 
@@ -132,7 +158,14 @@ impl InForce {
             addresses: self.addresses.iter().map(|(id, address)| (id.to_string(), *address)).collect(),
             limits: self.limits.clone(),
             leaving: left.collect(),
-            renewal: self.renewal.iter().map(|(id, run)| (id.to_string(), run.0)).collect(),
+            renewal: numbers(&self.renewal),
+            before: self.before.as_ref().map(|before| BeforeNote {
+                sources: Sources::clone(&before.sources),
+                renewal: numbers(&before.renewal),
+                last_run: before.last_run.0,
+                is_due: before.is_due,
+            }),
+            spared: self.spared.iter().map(|(id, (a, b))| (id.to_string(), (a.0, b.0))).collect(),
         };
         let bytes = serde_json::to_vec(&note)?;
         if bytes.len() > SIZE_MAX {
@@ -177,6 +210,7 @@ impl InForce {
         self.leaving.retain(|left| !left.services.is_empty());
         self.addresses.remove(service);
         self.renewal.remove(service);
+        self.spared.remove(service);
     }
 
     /// Tells configuration files apart. What else goes into a plan may be secret, and is left out.
@@ -187,6 +221,14 @@ impl InForce {
 
 fn ids(names: Vec<String>) -> impl Iterator<Item = ServiceId> {
     names.into_iter().filter_map(|name| ServiceId::new(&name).ok())
+}
+
+fn runs(note: BTreeMap<String, u64>) -> Renewal {
+    by_id(note).map(|(id, run)| (id, RunId(run))).collect()
+}
+
+fn numbers(renewal: &Renewal) -> BTreeMap<String, u64> {
+    renewal.iter().map(|(id, run)| (id.to_string(), run.0)).collect()
 }
 
 fn by_id<T>(values: BTreeMap<String, T>) -> impl Iterator<Item = (ServiceId, T)> {
@@ -215,6 +257,13 @@ mod tests {
             sources: Arc::new(sources("services: { api: { command: old }, old: { command: old } }")),
         });
         in_force.renewal.insert(id("api"), RunId(7));
+        in_force.spared.insert(id("api"), (RunId(2), RunId(5)));
+        in_force.before = Some(Before {
+            sources: Arc::new(sources("services: { api: { command: before } }")),
+            renewal: [(id("api"), RunId(2))].into(),
+            last_run: RunId(5),
+            is_due: true,
+        });
         let plan = in_force.plan(&app).unwrap();
         in_force.address(&plan);
         in_force.gateway = 3;
@@ -226,6 +275,10 @@ mod tests {
             (&read.addresses, &read.renewal, read.gateway),
             (&in_force.addresses, &in_force.renewal, 3)
         );
+        let before = read.before.as_ref().unwrap();
+        assert_eq!(before.sources.text, "services: { api: { command: before } }");
+        assert_eq!((before.renewal[&id("api")], before.last_run, before.is_due), (RunId(2), RunId(5), true));
+        assert_eq!(read.spared[&id("api")], (RunId(2), RunId(5)));
         assert_eq!(read.leaving()[&id("old")].after, [id("api")].into());
         in_force.forget(&id("old"));
         assert!(

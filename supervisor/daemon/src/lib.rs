@@ -42,6 +42,7 @@ mod place;
 mod proxy;
 mod record;
 mod reload;
+mod rolls;
 mod runs;
 mod scaling;
 mod seat;

@@ -12,7 +12,7 @@ use watt_config::Sources;
 use watt_core::{
     RunId, ServiceId, WorkerId,
     fleet::{FleetEvent, Goal, Request, Selection, Verdict},
-    plan::Role,
+    plan::{Plan, Role},
 };
 
 use crate::{
@@ -46,7 +46,7 @@ pub(crate) struct Operation {
     goal: Goal,
     /// Services that are to be gone.
     leaving: Vec<ServiceId>,
-    answer: Answer,
+    pub(crate) answer: Answer,
 }
 
 /// What it is answered with.
@@ -62,6 +62,14 @@ pub(crate) enum Answer {
 impl Operation {
     pub(crate) fn new(selection: Selection, goal: Goal, answer: Answer) -> Operation {
         Operation { selection, goal, leaving: Vec::new(), answer }
+    }
+
+    /// The services that it is about.
+    pub(crate) fn services<'a>(&'a self, plan: &'a Plan) -> impl Iterator<Item = &'a ServiceId> {
+        plan.services.keys().filter(|id| match &self.selection {
+            Selection::All => true,
+            Selection::Services(named) => named.contains(*id),
+        })
     }
 
     /// Waits for what follows from a reload.
@@ -225,13 +233,7 @@ impl App {
                 words::exit(cause, timeout)
             }
             Verdict::Failed { exit: None } => "failed".to_owned(),
-            Verdict::Kept { exit } => {
-                let timeout = self.fleet.plan(service).map(|plan| plan.ready.timeout).unwrap_or_default();
-                format!(
-                    "the old workers stay, because a new one did not get ready: {}",
-                    words::exit(exit, timeout)
-                )
-            }
+            Verdict::Kept { why } => words::kept(why, self.fleet.plan(service)),
             Verdict::Blocked { on: (service, condition) } => {
                 format!("waits for {service} to be {}", words::condition(*condition))
             }

@@ -10,6 +10,7 @@
 //! Where something else has changed the plan in the meantime, it is compared anew.
 
 mod apply;
+pub(crate) mod back;
 mod prepare;
 mod values;
 mod words;
@@ -25,6 +26,7 @@ use std::{
 };
 
 use watt_api::control::{Reload, Reloaded};
+use watt_config::Sources;
 use watt_core::{ServiceId, worker::ExecFailure};
 use watt_spawner::protocol::{Address, Request};
 
@@ -45,16 +47,23 @@ pub(crate) struct Asked {
     request: Reload,
     /// Nobody waits for the answer to a signal.
     reply: Option<Reply<Box<Reloaded>>>,
+    /// What comes back, in place of the file.
+    back: Option<Arc<Sources>>,
 }
 
 impl Asked {
     pub(crate) fn new(request: Reload, reply: Reply<Box<Reloaded>>) -> Asked {
-        Asked { request, reply: Some(reply) }
+        Asked { request, reply: Some(reply), back: None }
     }
 
     /// SIGHUP.
     pub(crate) fn by_signal() -> Asked {
-        Asked { request: Reload::default(), reply: None }
+        Asked { request: Reload::default(), reply: None, back: None }
+    }
+
+    /// The one from before comes back.
+    fn back(sources: Arc<Sources>) -> Asked {
+        Asked { request: Reload::default(), reply: None, back: Some(sources) }
     }
 }
 
@@ -124,7 +133,12 @@ impl App {
     /// Begins with those that wait, when none is under way.
     fn next_reload(&mut self) {
         if self.reloads.under_way.is_none() && !self.reloads.waiting.is_empty() {
-            let asked = std::mem::take(&mut self.reloads.waiting);
+            // What comes back is not what others wait for, and comes first.
+            let waiting = &mut self.reloads.waiting;
+            let asked = match waiting.iter().position(|asked| asked.back.is_some()) {
+                Some(back) => vec![waiting.remove(back)],
+                None => std::mem::take(waiting),
+            };
             self.read_again(asked);
         }
     }
@@ -136,6 +150,7 @@ impl App {
         let folder = asked.iter().find_map(|asked| asked.request.folder.clone());
         let input = Input {
             folder,
+            back: asked.iter().find_map(|asked| asked.back.clone()),
             in_force: self.in_force.clone(),
             plan: Arc::clone(&self.plan),
             accounts: self.accounts.clone(),

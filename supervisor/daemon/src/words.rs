@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use watt_core::{
-    plan::{Condition, Role},
+    fleet::WhyKept,
+    plan::{Condition, Role, Service},
     sandbox::Profile,
     worker::ExitCause,
 };
@@ -22,6 +23,26 @@ pub fn exit(cause: &ExitCause, start_timeout: Duration) -> String {
         | ExitCause::Unhealthy(_)
         | ExitCause::ExecFailed(_)
         | ExitCause::Unknown => cause.to_string(),
+    }
+}
+
+/// Why a service's old workers stay.
+pub fn kept(why: &WhyKept, plan: Option<&Service>) -> String {
+    format!("the old workers stay, because {}", roll_failed(why, plan))
+}
+
+/// Why the replacement of a service's workers failed.
+pub fn roll_failed(why: &WhyKept, plan: Option<&Service>) -> String {
+    match why {
+        WhyKept::Ended(cause) => {
+            let timeout = plan.map(|plan| plan.ready.timeout).unwrap_or_default();
+            format!("a new one did not get ready: {}", exit(cause, timeout))
+        }
+        WhyKept::Deadline => {
+            let deadline = plan.and_then(|plan| plan.roll.deadline).unwrap_or_default();
+            format!("the new ones were not there in time ({})", duration(deadline))
+        }
+        WhyKept::TooFew => "others are down, and none can be taken away".to_owned(),
     }
 }
 

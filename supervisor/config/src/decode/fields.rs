@@ -448,6 +448,7 @@ impl Kind {
             Kind::AddressFamily => "an address family such as `AF_INET`".into(),
             Kind::SystemCall => "a system call or a group such as `@system-service`".into(),
             Kind::Duration => "a time such as `30s`".into(),
+            Kind::Share => "a number of workers, or a part such as `25%`".into(),
             Kind::Size => "a size such as `512M`".into(),
             Kind::Cpu => "an amount of CPU such as `1.5`".into(),
             Kind::Signal => "a signal such as `TERM`".into(),

@@ -13,6 +13,7 @@ mod limits;
 mod path_rules;
 mod pressure;
 mod probes;
+mod roll;
 mod sandbox;
 mod scheduling;
 mod secrets;

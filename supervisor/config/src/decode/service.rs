@@ -20,6 +20,7 @@ use super::{
     fields::{Field, Fields, Written, show_word, word_of},
     limits, pressure,
     probes::{self, Probes},
+    roll,
     sandbox::{self, Base},
     scheduling, secrets,
 };
@@ -128,6 +129,7 @@ pub(super) fn decode(
     let Probes { startup, ready, health } = probes::decode(&mut f, listen.value);
     let restart_field = f.field("restart");
     let restart = restart(&mut f, restart_field);
+    let roll = roll::decode(&mut f);
     let stop = stop(&mut f);
     let limits_field = f.field("limits");
     let (limits, each, shown_limits) = limits::decode(f.d, limits_field);
@@ -160,6 +162,7 @@ pub(super) fn decode(
         ready,
         health,
         restart,
+        roll,
         stop,
         limits,
         limits_total: total.limits.clone(),

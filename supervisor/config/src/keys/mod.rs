@@ -8,13 +8,14 @@ mod app;
 mod limits;
 mod pressure;
 mod probes;
+mod roll;
 mod sandbox;
 mod scheduling;
 mod service;
 mod words;
 
 pub(crate) use self::{
-    app::*, limits::*, pressure::*, probes::*, sandbox::*, scheduling::*, service::*, words::*,
+    app::*, limits::*, pressure::*, probes::*, roll::*, sandbox::*, scheduling::*, service::*, words::*,
 };
 
 /// A set of keys that belong together.
@@ -75,6 +76,8 @@ pub(crate) enum Kind {
     /// A file mode creation mask, in octal digits.
     Umask,
     Duration,
+    /// A number of workers, or a part of them.
+    Share,
     Size,
     Cpu,
     Signal,
@@ -128,7 +131,7 @@ pub(crate) enum Kind {
 }
 
 /// Every table, in the order they are documented.
-pub(crate) static TABLES: [&Table; 29] = [
+pub(crate) static TABLES: [&Table; 30] = [
     &ROOT,
     &SERVER,
     &SERVICE,
@@ -141,6 +144,7 @@ pub(crate) static TABLES: [&Table; 29] = [
     &RESTART,
     &BACKOFF,
     &GIVE_UP,
+    &ROLL,
     &STOP,
     &LIMITS,
     &SOFT_HARD,

@@ -2,7 +2,7 @@
 
 use super::{
     CEILING, CONDITION, HEALTH, KeyDef, Kind, LIMITS, LISTEN, NETWORK, NEVER, NOT_YET, ORDER, POLICY, PORT,
-    PRESSURE, PROFILE, Preset, READINESS, READY, ROLE, SANDBOX, SCHEDULING, STARTUP, Table,
+    PRESSURE, PROFILE, Preset, READINESS, READY, ROLE, ROLL, SANDBOX, SCHEDULING, STARTUP, Table,
 };
 
 /// How many workers a service may have.
@@ -119,6 +119,13 @@ pub(crate) static SERVICE: Table = Table {
             default: Preset::Inner,
             doc: "What follows an exit.",
             example: r#"{"policy": "always"}"#,
+        },
+        KeyDef {
+            name: "roll",
+            kind: Kind::Table(&ROLL),
+            default: Preset::Inner,
+            doc: "By how many at a time its workers are replaced.",
+            example: r#"{"surge": "25%", "min_healthy": "10s"}"#,
         },
         KeyDef {
             name: "stop",

@@ -1,7 +1,7 @@
 //! Keys whose values are words, and what the words stand for.
 
 use watt_core::{
-    plan::{Condition, Network, RestartOrder, RestartPolicy, Role},
+    plan::{Condition, Network, OnFailure, RestartOrder, RestartPolicy, Role},
     sandbox::{Namespace, Personality, Profile, ProtectHome, ProtectProc, ProtectSystem},
 };
 
@@ -113,6 +113,17 @@ pub(crate) static ORDER: Words<RestartOrder> = Words(&[
         "the new one gets ready before the old one is stopped, where both can run",
     ),
     ("stop-first", RestartOrder::StopFirst, "the old one is stopped before the new one is started"),
+]);
+
+pub(crate) static ON_FAILURE: Words<OnFailure> = Words(&[
+    ("keep", OnFailure::Keep, "they stay, beside the old ones that were not"),
+    (
+        "roll_back",
+        OnFailure::RollBack,
+        "the configuration from before the reload comes back, and its workers",
+    ),
+    ("rollback", OnFailure::RollBack, "Compose's word for `roll_back`"),
+    ("pause", OnFailure::Keep, "Compose's word for `keep`"),
 ]);
 
 pub(crate) static POLICY: Words<RestartPolicy> = Words(&[

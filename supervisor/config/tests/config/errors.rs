@@ -109,7 +109,7 @@ fn unknown_keys() {
       |
     1 | services: {a: {command: x, cwd: y, build: strict, zzz: 1}}
       |                                                   ^^^
-      = hint: known here: `id`, `path`, `command`, `env`, `unset_env`, `stdin`, `workers`, `listen`, `network`, `egress`, `depends_on`, `startup`, `ready`, `health`, `restart`, `stop`, `limits`, `limits_total`, `pressure`, `scheduling`, `sandbox`, `secrets`, `management`, `timeouts`
+      = hint: known here: `id`, `path`, `command`, `env`, `unset_env`, `stdin`, `workers`, `listen`, `network`, `egress`, `depends_on`, `startup`, `ready`, `health`, `restart`, `roll`, `stop`, `limits`, `limits_total`, `pressure`, `scheduling`, `sandbox`, `secrets`, `management`, `timeouts`
     "#);
 }
 
@@ -1514,5 +1514,73 @@ services:
     9 |     pressure: { memory: never, recycle: { memory: 1m, io: 1m } }
       |                                                   ^^
       = hint: write how much is told: `memory: 1s`
+    ");
+}
+
+#[test]
+fn rolls_that_cannot_be() {
+    let text = "\
+services:
+  a: { command: x, roll: { surge: 0 } }
+  b: { command: x, roll: { surge: 120%, max_unavailable: 5000, on_failure: revert } }
+  c: { command: x, roll: { surge: some, max_surge: 1 } }
+  d: { command: x, roll: { surge: 0%, max_unavailable: 0, min_healthy: 5 } }
+";
+    assert_snapshot!(invalid(text), @r"
+    error: with neither a worker more nor one fewer, none can be replaced
+     --> watt.yaml:2:35
+      |
+    2 |   a: { command: x, roll: { surge: 0 } }
+      |                                   ^
+      = hint: write `max_unavailable: 1` with `surge: 0`
+
+    error: `120%` is out of range
+     --> watt.yaml:3:35
+      |
+    3 |   b: { command: x, roll: { surge: 120%, max_unavailable: 5000, on_failure: revert } }
+      |                                   ^^^^
+      = hint: it is at most 100%
+
+    error: `5000` is out of range
+     --> watt.yaml:3:58
+      |
+    3 |   b: { command: x, roll: { surge: 120%, max_unavailable: 5000, on_failure: revert } }
+      |                                                          ^^^^
+      = hint: it is at most 1000
+
+    error: `revert` is not understood here
+     --> watt.yaml:3:76
+      |
+    3 |   b: { command: x, roll: { surge: 120%, max_unavailable: 5000, on_failure: revert } }
+      |                                                                            ^^^^^^
+      = hint: one of `keep`, `roll_back`, `rollback`, `pause`
+
+    error: `some` is not a number of workers
+     --> watt.yaml:4:35
+      |
+    4 |   c: { command: x, roll: { surge: some, max_surge: 1 } }
+      |                                   ^^^^
+      = hint: write `2`, or `25%` for a part of them
+
+    error: unknown key `max_surge` in `services.c.roll`
+     --> watt.yaml:4:41
+      |
+    4 |   c: { command: x, roll: { surge: some, max_surge: 1 } }
+      |                                         ^^^^^^^^^
+      = hint: write `surge`
+
+    error: with neither a worker more nor one fewer, none can be replaced
+     --> watt.yaml:5:35
+      |
+    5 |   d: { command: x, roll: { surge: 0%, max_unavailable: 0, min_healthy: 5 } }
+      |                                   ^^
+      = hint: write `max_unavailable: 1` with `surge: 0`
+
+    error: `5` has no unit
+     --> watt.yaml:5:72
+      |
+    5 |   d: { command: x, roll: { surge: 0%, max_unavailable: 0, min_healthy: 5 } }
+      |                                                                        ^
+      = hint: did you mean `5s` or `5ms`?
     ");
 }

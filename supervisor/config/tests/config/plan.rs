@@ -6,9 +6,9 @@ use watt_config::{Config, Sources, parse};
 use watt_core::{
     ServiceId,
     plan::{
-        CgroupLimits, Check, Condition, Egress, Health, Hold, HttpCheck, Limits, Listen, Logs, Network, Plan,
-        Ready, ReadyWhen, Restart, RestartPolicy, Rhythm, Rlimit, RlimitValue, Scheduling, Service, Startup,
-        Stop, Timeouts,
+        CgroupLimits, Check, Condition, Egress, Health, Hold, HttpCheck, Limits, Listen, Logs, Network,
+        OnFailure, Plan, Ready, ReadyWhen, Restart, RestartPolicy, Rhythm, Rlimit, RlimitValue, Roll,
+        Scheduling, Service, Share, Startup, Stop, Timeouts,
     },
     sandbox::{Profile, Sandbox},
 };
@@ -45,6 +45,7 @@ fn the_defaults_are_the_models() {
         Ready { when: ReadyWhen::Listening, timeout: Duration::from_secs(60), upkeep: None }
     );
     assert_eq!(service.restart, Restart::default());
+    assert_eq!(service.roll, Roll::default());
     assert_eq!(service.stop, Stop::default());
     assert_eq!(service.timeouts, Timeouts::default());
     assert_eq!(service.limits, Limits { oom_group: true, ..Limits::default() });
@@ -164,6 +165,22 @@ fn health_and_what_comes_before() {
     };
     assert_eq!(check, expected);
     assert_eq!(rhythm, Rhythm { interval: seconds(3), timeout: seconds(2), failures: 5 });
+}
+
+#[test]
+fn rolls() {
+    let roll = |text: &str| service(&format!("roll: {text}")).roll;
+    let all = roll("{surge: 25%, max_unavailable: 2, min_healthy: 10s, deadline: 10m, on_failure: rollback}");
+    let expected = Roll {
+        surge: Share::Percent(25),
+        max_unavailable: Share::Count(2),
+        min_healthy: Duration::from_secs(10),
+        deadline: Some(Duration::from_secs(600)),
+        on_failure: OnFailure::RollBack,
+    };
+    assert_eq!(all, expected);
+    assert_eq!(roll("{surge: 0, max_unavailable: 100%}").surge, Share::Count(0));
+    assert_eq!(roll("{deadline: never}"), Roll::default());
 }
 
 #[test]

@@ -37,6 +37,7 @@ pub(super) fn findings(standing: &Standing<'_>) -> Vec<Finding> {
         ready: _,
         health: _,
         restart: _,
+        roll: _,
         stop: _,
         limits: Limits { cgroup, oom_group: _, rlimits: _ },
         limits_total,

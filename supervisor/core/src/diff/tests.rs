@@ -57,6 +57,7 @@ fn change(plan: &mut Plan, of: &ServiceId, field: Field) {
         Field::Notify => service.ready.when = ReadyWhen::Notify,
         Field::ReadyTimeout => service.ready.timeout += Duration::from_secs(1),
         Field::RestartPolicy => service.restart.give_up_failures += 1,
+        Field::Roll => service.roll.min_healthy += Duration::from_secs(1),
         Field::Stop => service.stop.signal = 2,
         Field::CgroupLimits => service.limits.cgroup.memory = Some(1 << 20),
         Field::OomGroup => service.limits.oom_group ^= true,

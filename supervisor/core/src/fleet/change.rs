@@ -32,6 +32,12 @@ impl Fleet {
         self.ids.last_id()
     }
 
+    /// Says which runs of services are of the plan that comes next, which has been in force before: after the first number, up to the
+    /// second. Neither [`Fleet::change`] nor [`Fleet::go_on`] replaces them.
+    pub fn spare(&mut self, runs: BTreeMap<ServiceId, (RunId, RunId)>) {
+        self.spared = runs;
+    }
+
     /// Takes another plan. Workers that it has more are started, unless their service was stopped; those it has no longer are stopped;
     /// those of services in `renewal` are replaced. The order of starts and stops is the new one from now on.
     pub fn change(
@@ -48,6 +54,7 @@ impl Fleet {
         let before = std::mem::replace(&mut self.leaving, leaving);
         // What comes back is not to be stopped for that it had to go.
         self.stops.retain(|id, _| !before.contains_key(id) || self.leaving.contains_key(id));
+        self.began.retain(|id, _| !renewal.contains_key(id));
         self.kept.retain(|id, _| !renewal.contains_key(id) && plan.services.contains_key(id));
         self.fit();
         self.renew(now, renewal, effects);
@@ -97,6 +104,8 @@ impl Fleet {
         self.alone.remove(service);
         self.kept.remove(service);
         self.counts.remove(service);
+        self.began.remove(service);
+        self.look_at.remove(service);
     }
 
     /// The services that a leaving one is still kept for.
@@ -179,6 +188,15 @@ impl Fleet {
         for (service, last) in renewal {
             for id in self.places(service) {
                 let Some(worker) = self.workers.get(&id) else { continue };
+                let is_own = |run: RunId| {
+                    self.spared.get(service).is_some_and(|(after, up_to)| run > *after && run <= *up_to)
+                };
+                if worker.run().or(worker.record.last_run).is_some_and(is_own) {
+                    if matches!(worker.part, Part::Due | Part::Outdated) {
+                        self.set_part(&id, Part::Stays);
+                    }
+                    continue;
+                }
                 let newest = match worker.part {
                     // Its own run is old, and whether the new plan was tried is what counts.
                     Part::Outdated => worker.record.last_run,

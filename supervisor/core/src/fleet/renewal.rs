@@ -1,28 +1,58 @@
-//! The renewal of a service: each of its workers is replaced by a new one, one after the other, without a moment in which fewer
-//! are ready than there were.
+//! The renewal of a service, a roll: each of its workers is replaced by a new one, so many at a time as [`Roll`](crate::plan::Roll)
+//! says. By default that is one, and without a moment in which fewer are ready than there were.
 //!
 //! ```text
-//! Due ─its turn→ (a new one beside it: Replaces) ─ready→ Stays, and the old one Leaves ─down→ its place is gone
-//!  │                          └─ failed → it Leaves; the old one, and all that are Due: Outdated
-//!  └─its turn, where two cannot run→ Returns ─ready→ Stays
-//!                                       └─ failed → Stays; all that are Due: Outdated
+//! Due ─its turn→ (a new one beside it: Replaces) ─healthy→ Stays, and the old one Leaves ─down→ its place is gone
+//!  │                          └─ failed → all that are new beside others Leave; all that are Due: Outdated
+//!  └─its turn, and one fewer may run→ Returns ─healthy→ Stays
+//!                                       └─ failed → Stays; the same for the others
 //! ```
 //!
+//! Healthy is who has been ready for `min_healthy`. There are never more places beside those that are configured than `surge`, and by
+//! the roll never fewer workers up than `max_unavailable` less than configured; one that its own check takes out of the table for a
+//! while is up. Where others are down by themselves, those that may come up are waited for, and the roll fails when none of them may.
+//!
 //! What is known of a renewal is the part of each worker in it, and nothing else: a successor of the daemon that finds the parts
-//! goes on where its predecessor was.
+//! goes on where its predecessor was. Only the deadline of the whole is counted anew by it.
 
-use std::time::Instant;
-
-use super::{Fleet, FleetEffects, Input};
-use crate::{
-    ServiceId, WorkerId,
-    plan::{Listen, RestartOrder, RestartPolicy},
-    worker::{Event, ExitCause, Part, State, Wanted, Worker},
+use std::{
+    collections::BTreeMap,
+    num::NonZeroU16,
+    time::{Duration, Instant},
 };
+
+use super::{Fleet, FleetEffects, Input, verdict};
+use crate::{
+    RunId, ServiceId, WorkerId,
+    plan::{Listen, RestartOrder, RestartPolicy, Steps},
+    worker::{Event, ExitCause, Part, State, Wanted, Worker, later},
+};
+
+/// Why workers of an earlier plan, or an earlier start, were kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WhyKept {
+    /// A new worker ended so.
+    Ended(ExitCause),
+    /// The roll took longer than it may.
+    Deadline,
+    /// Others are down and do not come up, so that none could be taken away.
+    TooFew,
+}
+
+/// How far a service's roll is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RollProgress {
+    /// Workers that were replaced.
+    pub replaced: usize,
+    /// Workers that are to be.
+    pub of: usize,
+}
 
 /// How far a new worker is that is waited for.
 enum Progress {
     Going,
+    /// Ready, and to be looked at again at this time.
+    Proving(Instant),
     There,
     Failed(ExitCause),
     /// The operator wants it down.
@@ -43,6 +73,33 @@ impl Fleet {
     pub fn is_renewing(&self, service: &ServiceId) -> bool {
         let is_new = |part: Part| matches!(part, Part::Due | Part::Replaces | Part::Returns);
         self.renewing.contains(service) && self.workers_of(service).any(|(_, worker)| is_new(worker.part))
+    }
+
+    /// How far the roll of this service is, while there is one.
+    pub fn roll_progress(&self, service: &ServiceId) -> Option<RollProgress> {
+        if !self.is_renewing(service) {
+            return None;
+        }
+        let of = self.count(service).into();
+        // Beside each that is Due there may be one that Replaces it, which is the same worker for the operator.
+        let is_old = |worker: &Worker| matches!(worker.part, Part::Due | Part::Returns | Part::Outdated);
+        let old = self.workers_of(service).filter(|(_, worker)| is_old(worker)).count();
+        Some(RollProgress { replaced: usize::saturating_sub(of, old), of })
+    }
+
+    /// Why this service's roll failed, if it did since the last call of [`Fleet::take_failed_rolls`].
+    pub fn failed_roll(&self, service: &ServiceId) -> Option<&WhyKept> {
+        self.failed_rolls.get(service)
+    }
+
+    /// Whether somebody wants this service up.
+    pub fn is_wanted(&self, service: &ServiceId) -> bool {
+        self.workers_of(service).any(|(_, worker)| worker.wanted == Wanted::Up && worker.part != Part::Leaves)
+    }
+
+    /// Rolls that failed since the last call.
+    pub fn take_failed_rolls(&mut self) -> BTreeMap<ServiceId, WhyKept> {
+        std::mem::take(&mut self.failed_rolls)
     }
 
     /// Places that are no more since the last call. What was kept under their names can go.
@@ -70,6 +127,39 @@ impl Fleet {
         while let Some(service) = self.renewable.pop_first() {
             while self.renew_one(now, &service, effects) {}
             self.renewable.remove(&service);
+            self.set_roll_clock(now, &service);
+        }
+    }
+
+    /// Those of which it is time to look again.
+    pub(super) fn look_at_due_rolls(&mut self, now: Instant) {
+        let is_due = |(_, at): &(&ServiceId, &Instant)| **at <= now;
+        let due: Vec<ServiceId> = self.look_at.iter().filter(is_due).map(|(id, _)| id.clone()).collect();
+        for service in due {
+            self.look_at.remove(&service);
+            self.renewable.insert(service);
+        }
+    }
+
+    /// Notes when this service's roll is to be looked at if nothing happens before: when one has proved itself, or the whole is late.
+    fn set_roll_clock(&mut self, now: Instant, service: &ServiceId) {
+        self.look_at.remove(service);
+        if !self.is_renewing(service) {
+            self.began.remove(service);
+            return;
+        }
+        let began = *self.began.entry(service.clone()).or_insert(now);
+        let Some(plan) = self.plan.services.get(service) else { return };
+        let late = plan.roll.deadline.map(|deadline| later(began, deadline));
+        let proving = self.workers_of(service).filter_map(|(_, worker)| match worker.part {
+            Part::Replaces | Part::Returns => match progress(worker, now, plan.roll.min_healthy) {
+                Progress::Proving(until) => Some(until),
+                Progress::Going | Progress::There | Progress::Failed(_) | Progress::Withdrawn => None,
+            },
+            Part::Stays | Part::Due | Part::Outdated | Part::Leaves => None,
+        });
+        if let Some(at) = proving.chain(late).min() {
+            self.look_at.insert(service.clone(), at);
         }
     }
 
@@ -82,24 +172,90 @@ impl Fleet {
         {
             return true;
         }
-        let part = |id: &WorkerId| self.workers.get(id).map_or(Part::Stays, |worker| worker.part);
-        let parts: Vec<Part> = places.iter().map(part).collect();
-        // One at a time: the next one when the new one is there and the old one has gone.
-        let is_busy = |(id, part): (&WorkerId, &Part)| match part {
-            Part::Replaces | Part::Returns => true,
-            Part::Leaves => self.workers.contains_key(&id.beside()),
-            Part::Stays | Part::Due | Part::Outdated => false,
-        };
-        if places.iter().zip(&parts).any(is_busy) {
-            return false;
+        if self.is_late(now, service) {
+            self.fail(service, WhyKept::Deadline, None);
+            return true;
         }
-        if let Some((id, _)) = places.iter().zip(&parts).find(|(_, part)| **part == Part::Due) {
-            return self.take_turn(now, id, effects);
+        if let Some(moved) = self.next_turn(now, service, &places, effects) {
+            return moved;
         }
-        if parts.iter().all(|part| *part == Part::Stays) {
+        if places.iter().all(|id| self.part(id) == Part::Stays) {
             self.renewing.remove(service);
         }
         false
+    }
+
+    /// The turn of the next one that is due, when there is room for it. `None` when none is due.
+    fn next_turn(
+        &mut self,
+        now: Instant,
+        service: &ServiceId,
+        places: &[WorkerId],
+        effects: &mut FleetEffects,
+    ) -> Option<bool> {
+        let is_next = |id: &&WorkerId| self.part(id) == Part::Due && !self.workers.contains_key(&id.beside());
+        let next = places.iter().find(is_next)?;
+        let plan = self.plan.services.get(service)?;
+        let workers = NonZeroU16::new(self.count(service)).unwrap_or(plan.workers);
+        let Steps { surge, unavailable } = plan.roll.steps(workers, self.can_overlap(service));
+        let is_beside = |id: &&WorkerId| match self.part(id) {
+            Part::Replaces => true,
+            Part::Leaves => self.workers.contains_key(&id.beside()),
+            Part::Stays | Part::Due | Part::Returns | Part::Outdated => false,
+        };
+        let beside = places.iter().filter(is_beside).count();
+        let down: Vec<&WorkerId> = places.iter().filter(|id| self.is_down(id)).collect();
+        let returning = places.iter().filter(|id| self.part(id) == Part::Returns).count();
+        // Those that return from a time when there was no surge take its place.
+        let overlaps = beside < surge && beside + returning < surge + unavailable;
+        if overlaps || down.len() < unavailable {
+            let next = next.clone();
+            return Some(self.take_turn(now, &next, overlaps, effects));
+        }
+        let is_hopeless = |id: &&WorkerId| self.is_hopeless(id);
+        // One that goes on will make room. With none, those that are down by themselves have to.
+        if beside == 0 && down.iter().all(is_hopeless) {
+            self.fail(service, WhyKept::TooFew, None);
+            return Some(true);
+        }
+        Some(false)
+    }
+
+    fn part(&self, id: &WorkerId) -> Part {
+        self.workers.get(id).map_or(Part::Stays, |worker| worker.part)
+    }
+
+    /// Whether a worker that counts is not there: it does not run, or it is new and has not proved itself.
+    fn is_down(&self, id: &WorkerId) -> bool {
+        let Some(worker) = self.workers.get(id) else { return false };
+        let is_done = matches!(worker.state, State::Completed { exit: ExitCause::Exited(0) });
+        match worker.part {
+            Part::Returns => true,
+            Part::Stays | Part::Due | Part::Outdated => !self.is_up(id) && !is_done,
+            Part::Replaces | Part::Leaves => false,
+        }
+    }
+
+    /// Whether a worker that is down has ended for good, as far as anybody can tell. One of the roll's own is followed anyway.
+    fn is_hopeless(&self, id: &WorkerId) -> bool {
+        let Some((worker, plan)) = self.workers.get(id).zip(self.plan.services.get(&id.service)) else {
+            return true;
+        };
+        worker.part == Part::Stays
+            && match worker.state {
+                State::Failed { .. } | State::Completed { .. } => true,
+                State::Waiting | State::Starting { .. } | State::Stopping { .. } | State::Backoff { .. } => {
+                    verdict::has_had_its_chance(plan, worker)
+                }
+                State::Down | State::Ready { .. } | State::Unready { .. } | State::Draining { .. } => false,
+            }
+    }
+
+    /// Whether the roll of this service has taken longer than it may.
+    fn is_late(&self, now: Instant, service: &ServiceId) -> bool {
+        let deadline = self.plan.services.get(service).and_then(|plan| plan.roll.deadline);
+        let late = self.began.get(service).zip(deadline).map(|(began, deadline)| later(*began, deadline));
+        late.is_some_and(|late| late <= now) && self.is_renewing(service)
     }
 
     /// A place that goes: its worker is told to stop, and when it is down the place is no more.
@@ -126,29 +282,30 @@ impl Fleet {
     /// A new worker that is waited for.
     fn follow(&mut self, now: Instant, id: &WorkerId, effects: &mut FleetEffects) -> bool {
         let Some(worker) = self.workers.get(id) else { return false };
-        match (worker.part, progress(worker)) {
+        let min_healthy = self.plan.services.get(&id.service).map(|plan| plan.roll.min_healthy);
+        match (worker.part, progress(worker, now, min_healthy.unwrap_or_default())) {
             // Returns => (Stays).
             (Part::Returns, Progress::There | Progress::Withdrawn) => self.set_part(id, Part::Stays),
             (Part::Returns, Progress::Failed(cause)) => {
-                self.set_part(id, Part::Stays);
-                self.give_up(id, cause, false);
+                let tried = worker.record.last_run;
+                self.fail(&id.service, WhyKept::Ended(cause), tried);
             }
             // Replaces => (Stays): it takes over.
             (Part::Replaces, Progress::There) => self.take_over(now, id, effects),
             // Its turn has come sooner: the old one has ended by itself.
-            (Part::Replaces, Progress::Going) if !self.is_up(&id.beside()) => {
+            (Part::Replaces, Progress::Going | Progress::Proving(_)) if !self.is_up(&id.beside()) => {
                 self.take_over(now, id, effects);
             }
             // Replaces => (Leaves): the old one goes on.
             (Part::Replaces, Progress::Failed(cause)) => {
-                self.set_part(id, Part::Leaves);
-                self.give_up(id, cause, true);
+                let tried = worker.record.last_run;
+                self.fail(&id.service, WhyKept::Ended(cause), tried);
             }
             (Part::Replaces, Progress::Withdrawn) => {
                 self.set_part(id, Part::Leaves);
                 self.set_part(&id.beside(), Part::Stays);
             }
-            (Part::Returns | Part::Replaces, Progress::Going)
+            (Part::Returns | Part::Replaces, Progress::Going | Progress::Proving(_))
             | (Part::Stays | Part::Due | Part::Outdated | Part::Leaves, _) => return false,
         }
         true
@@ -163,14 +320,14 @@ impl Fleet {
         }
     }
 
-    /// The turn of one that is due has come.
-    fn take_turn(&mut self, now: Instant, id: &WorkerId, effects: &mut FleetEffects) -> bool {
+    /// The turn of one that is due has come: a new one is started beside it, or in its own place.
+    fn take_turn(&mut self, now: Instant, id: &WorkerId, overlaps: bool, effects: &mut FleetEffects) -> bool {
         let Some(worker) = self.workers.get(id) else { return false };
         if self.shutting_down || worker.wanted == Wanted::Down {
             self.set_part(id, Part::Stays);
             return true;
         }
-        if !self.can_overlap(&id.service) {
+        if !overlaps {
             self.set_part(id, Part::Returns);
             self.tell(now, id, Input::Event(Event::Restart), effects);
             return true;
@@ -195,23 +352,29 @@ impl Fleet {
         })
     }
 
-    /// This new worker failed: those that are still to be replaced go on as they are.
-    fn give_up(&mut self, new: &WorkerId, cause: ExitCause, is_replaced: bool) {
-        let service = &new.service;
-        let tried = self.workers.get(new).and_then(|worker| worker.record.last_run);
-        let due: Vec<WorkerId> = self
-            .workers_of(service)
-            .filter(|(_, worker)| worker.part == Part::Due)
-            .map(|(id, _)| id.clone())
-            .collect();
-        if is_replaced || !due.is_empty() {
-            self.kept.insert(service.clone(), cause);
-        }
-        for id in due {
-            if let Some(worker) = self.workers.get_mut(&id) {
-                worker.record.last_run = tried;
+    /// The roll fails: those that are still to be replaced go on as they are, and the new ones that stand beside them go. `tried` is
+    /// the run that failed.
+    fn fail(&mut self, service: &ServiceId, why: WhyKept, tried: Option<RunId>) {
+        let tried = tried.unwrap_or(self.ids.last_id());
+        let mut keeps = false;
+        for id in self.places(service) {
+            match self.part(&id) {
+                Part::Due => {
+                    if let Some(worker) = self.workers.get_mut(&id) {
+                        worker.record.last_run = Some(tried);
+                    }
+                    self.set_part(&id, Part::Outdated);
+                    keeps = true;
+                }
+                Part::Replaces => self.set_part(&id, Part::Leaves),
+                // It is of the new plan, and there is nobody to go back to.
+                Part::Returns => self.set_part(&id, Part::Stays),
+                Part::Stays | Part::Outdated | Part::Leaves => {}
             }
-            self.set_part(&id, Part::Outdated);
+        }
+        self.failed_rolls.insert(service.clone(), why.clone());
+        if keeps {
+            self.kept.insert(service.clone(), why);
         }
     }
 
@@ -238,16 +401,22 @@ impl Fleet {
     }
 }
 
-fn progress(worker: &Worker) -> Progress {
+/// How far a new worker is: it has to be ready for `min_healthy`, and to have had no failure since its turn came.
+fn progress(worker: &Worker, now: Instant, min_healthy: Duration) -> Progress {
     let failed = || Progress::Failed(worker.record.last_exit.clone().unwrap_or(ExitCause::Unknown));
     if worker.wanted == Wanted::Down {
         return Progress::Withdrawn;
     }
+    let has_failed = worker.record.failures_in_row > 0 || !worker.record.recent_failures.is_empty();
     match &worker.state {
-        State::Ready { .. } | State::Completed { exit: ExitCause::Exited(0) } => Progress::There,
+        State::Ready { since, .. } => match later(*since, min_healthy) {
+            until if until > now => Progress::Proving(until),
+            _ => Progress::There,
+        },
+        State::Completed { exit: ExitCause::Exited(0) } => Progress::There,
         State::Failed { .. } | State::Completed { .. } => failed(),
         State::Waiting | State::Starting { .. } | State::Stopping { .. } | State::Backoff { .. }
-            if worker.record.failures_in_row > 0 =>
+            if has_failed =>
         {
             failed()
         }

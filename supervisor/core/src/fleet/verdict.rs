@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Fleet;
+use super::{Fleet, WhyKept};
 use crate::{
     ServiceId,
     plan::{Condition, RestartPolicy, Service},
@@ -36,10 +36,10 @@ pub enum Verdict {
         /// How the last run ended, when there was one.
         exit: Option<ExitCause>,
     },
-    /// Every worker is ready, but some are of an earlier plan: a new one, which was to replace them, did not get ready.
+    /// Every worker is ready, but some are of an earlier plan, or an earlier start: their replacement failed.
     Kept {
-        /// How the new one ended.
-        exit: ExitCause,
+        /// Why.
+        why: WhyKept,
     },
     /// It waits for a dependency that will not get there by itself.
     Blocked {
@@ -108,8 +108,14 @@ fn service_up(fleet: &Fleet, plan: &Service, verdicts: &BTreeMap<ServiceId, Verd
     let is_due = workers().any(|worker| matches!(worker.part, Part::Due | Part::Leaves));
     match (awaited, fleet.kept.get(&plan.id)) {
         (Some(blocked @ Verdict::Blocked { .. }), _) => blocked,
-        (None, _) if is_due => Verdict::Pending,
-        (None, Some(exit)) if all == Verdict::Ready => Verdict::Kept { exit: exit.clone() },
+        // It is ready, and has to stay so for a while.
+        (Some(Verdict::Ready | Verdict::Completed), _) => Verdict::Pending,
+        // One that is down by itself holds the roll up, and waits for something that will not come.
+        (None, _) if is_due => match all {
+            blocked @ Verdict::Blocked { .. } => blocked,
+            _ => Verdict::Pending,
+        },
+        (None, Some(why)) if all == Verdict::Ready => Verdict::Kept { why: why.clone() },
         _ => all,
     }
 }
@@ -145,7 +151,7 @@ fn worker_up(
 
 /// Whether the operator need not wait for this worker any longer although it is tried again. Slow failures, as of a worker
 /// that is stopped because it does not get ready, may never fill the window that makes it `Failed`.
-fn has_had_its_chance(plan: &Service, worker: &Worker) -> bool {
+pub(super) fn has_had_its_chance(plan: &Service, worker: &Worker) -> bool {
     let record = &worker.record;
     let was_too_slow = record.last_exit == Some(ExitCause::StartTimeout);
     record.failures_in_row > 0

@@ -2,11 +2,13 @@
 
 mod adoption;
 mod health;
+mod numbers;
 mod plans;
 mod random;
 mod recycling;
 mod renewals;
 mod requests;
+mod rolls;
 mod scaling;
 mod script;
 mod verdicts;

@@ -100,7 +100,7 @@ fn when_the_new_worker_fails_the_old_ones_stay() {
     let mut script = Script::up("api*2");
     script.request(Request::Restart(ALL));
     assert_eq!(script.tell("api/0b exited 3"), "terminate-rest api/0b, release api/0b");
-    let kept = "Kept { exit: Exited(3) }";
+    let kept = "Kept { why: Ended(Exited(3)) }";
     assert_eq!(script.tell("api/0b emptied"), "");
     assert_eq!(script.verdict("api", Goal::Up), kept);
     assert_eq!(script.pass(Duration::from_secs(60)), "", "nothing is tried again");
@@ -115,7 +115,7 @@ fn when_the_new_worker_fails_the_old_ones_stay() {
     assert_eq!(script.verdict("api", Goal::Up), "Pending");
     assert_eq!(script.pass(Duration::from_secs(30)), "signal api/0b", "too late");
     script.tell_all(&["api/0b exited 0", "api/0b emptied"]);
-    assert_eq!(script.verdict("api", Goal::Up), "Kept { exit: StartTimeout }");
+    assert_eq!(script.verdict("api", Goal::Up), "Kept { why: Ended(StartTimeout) }");
 }
 
 #[test]

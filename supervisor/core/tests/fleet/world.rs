@@ -31,7 +31,7 @@ struct Run {
 
 pub(crate) struct World {
     pub(crate) fleet: Fleet,
-    plan: Plan,
+    pub(crate) plan: Plan,
     pub(crate) now: Instant,
     runs: BTreeMap<RunId, Run>,
     gone: BTreeSet<RunId>,
@@ -40,6 +40,10 @@ pub(crate) struct World {
     renewal: Renewal,
     /// Services of whose workers the last two plans say the same.
     same_workers: BTreeSet<ServiceId>,
+    /// Whether rolls are held to the numbers of the plan, which does not change meanwhile.
+    holds_to_numbers: bool,
+    /// Whether what happens now is that a worker was found bad.
+    pub(crate) was_own_fault: bool,
 }
 
 impl World {
@@ -56,7 +60,51 @@ impl World {
             leaving: BTreeMap::new(),
             renewal: Renewal::new(),
             same_workers: BTreeSet::new(),
+            holds_to_numbers: false,
+            was_own_fault: false,
         }
+    }
+
+    /// From now on rolls must keep to their numbers. For a plan that stays.
+    pub(crate) fn hold_to_numbers(&mut self) {
+        self.holds_to_numbers = true;
+    }
+
+    /// Processes do so many times what they are meant to do: they start, get ready, and end when they are told to.
+    pub(crate) fn go_well(&mut self, count: usize) {
+        for _ in 0..count {
+            match self.next_well() {
+                Some((run, event)) => self.apply(run, event),
+                None => return,
+            }
+        }
+    }
+
+    /// The same, and time passes, until there is nothing that anybody waits for.
+    pub(crate) fn settle_down(&mut self) {
+        for _ in 0..10_000 {
+            match self.next_well() {
+                Some((run, event)) => self.apply(run, event),
+                None if self.fleet.deadline().is_none() => return,
+                None => self.pass_until_deadline(),
+            }
+        }
+        panic!("it never comes to rest: {:?}", self.fleet.workers().collect::<Vec<_>>());
+    }
+
+    fn next_well(&self) -> Option<(RunId, Event)> {
+        let comes_up = |(id, run): (&RunId, &Run)| {
+            if !run.main || run.signalled || !run.requested {
+                return None;
+            }
+            let state = &self.fleet.worker(&run.worker)?.state;
+            match state {
+                _ if !run.executed => Some((*id, Event::Executed(*id))),
+                State::Starting { .. } | State::Unready { .. } => Some((*id, Event::Ready(*id))),
+                _ => None,
+            }
+        };
+        self.runs.iter().find_map(|(id, run)| due(*id, run)).or_else(|| self.runs.iter().find_map(comes_up))
     }
 
     pub(crate) fn request(&mut self, request: Request) {
@@ -212,6 +260,8 @@ impl World {
             self.fleet.workers().map(|(id, worker)| (id, worker.clone())).collect();
         let is_request = matches!(event, FleetEvent::Request(_));
         let is_tick = matches!(event, FleetEvent::Tick);
+        self.was_own_fault =
+            matches!(event, FleetEvent::Worker(_, Event::Unhealthy(..)) | FleetEvent::Stalled(..));
         let mut effects = Vec::new();
         self.fleet.handle(self.now, event, &mut effects);
         self.conclude(&before, effects, is_request, is_tick);
@@ -314,6 +364,9 @@ impl World {
             self.fleet.forget(&Arc::new(self.plan.clone()), &id);
         }
         self.check_renewals();
+        if self.holds_to_numbers {
+            self.check_numbers(before);
+        }
     }
 
     /// No more than one worker beside those that are wanted, and never fewer ready ones for the sake of a renewal.
@@ -334,7 +387,8 @@ impl World {
         }
         for service in self.plan.services.keys() {
             let new = self.fleet.workers_of(service).filter(|(_, worker)| worker.part == Part::Replaces);
-            assert!(new.count() <= 1, "{service}: two replacements at a time");
+            let surge = self.plan.services[service].roll.steps(NonZeroU16::MAX, true).surge;
+            assert!(new.count() <= surge, "{service}: too many replacements at a time");
         }
     }
 

@@ -83,6 +83,17 @@ const MESSAGES: &[(&str, Kind, &str)] = &[
         Kind::Event("reload_refused"),
         "a configuration was read and not taken",
     ),
+    (
+        "02ae88043b33473d83a2468b36fba6fb",
+        Kind::Event("roll"),
+        "a service's workers are being replaced; says how far that is",
+    ),
+    ("2a6eaca687bd4f4b8e9020a85f72948e", Kind::Event("roll_failed"), "a replacement of workers failed"),
+    (
+        "1886cca1e32c4011bfbad549ed658d7e",
+        Kind::Event("rolled_back"),
+        "a configuration failed, and the one before comes back",
+    ),
     ("6a63892a91694cdc9de7ff928e14e953", Kind::Event("refused"), "a call inside the mesh was refused"),
     (
         "9d89aa68ae884b7189f153b401d58f36",

@@ -7,12 +7,14 @@ use watt_api::mesh::ListenerKind;
 use watt_core::{
     RunId, ServiceId,
     diff::{Diff, Field, ServiceDiff},
-    plan::Plan,
+    plan::{OnFailure, Plan},
 };
 use watt_spawner::protocol::Request;
 
 use super::{
-    Asked, Gateway, not_started,
+    Asked, Gateway,
+    back::Before,
+    not_started,
     prepare::{Prepared, is_limit},
     set_mode,
 };
@@ -85,11 +87,36 @@ impl App {
         for id in in_force.leaving.iter().flat_map(|left| &left.services) {
             plan.services.extend(self.plan.services.get(id).map(|service| (id.clone(), service.clone())));
         }
+        self.note_before(prepared, &plan, &mut in_force);
         in_force.renewal.retain(|id, _| plan.services.contains_key(id));
         let last = self.fleet.last_run();
         in_force.renewal.extend(prepared.renewed().into_iter().map(|id| (id, last)));
         in_force.address(&plan);
         (plan, in_force)
+    }
+
+    /// What can come back if the rolls of this reload fail, or what of the running workers is of the one that comes back.
+    fn note_before(&self, prepared: &Prepared, plan: &Plan, in_force: &mut InForce) {
+        let renewed = prepared.renewed();
+        let before = in_force.before.take();
+        in_force.spared.retain(|id, _| !renewed.contains(id) && plan.services.contains_key(id));
+        let is_strict = |id: &ServiceId| {
+            plan.services.get(id).is_some_and(|plan| plan.roll.on_failure == OnFailure::RollBack)
+        };
+        match before {
+            Some(before) if prepared.is_back => in_force.spared.extend(before.own_runs(renewed.iter())),
+            // What is in force has not ended well yet, so that it is nothing to come back to.
+            Some(before) => in_force.before = Some(before),
+            None if !prepared.is_back && renewed.iter().any(is_strict) => {
+                in_force.before = Some(Before {
+                    sources: Arc::clone(&self.in_force.sources),
+                    renewal: self.in_force.renewal.clone(),
+                    last_run: self.fleet.last_run(),
+                    is_due: false,
+                });
+            }
+            None => {}
+        }
     }
 
     /// What is no longer configured.
@@ -174,6 +201,7 @@ impl App {
         let renewal = renewed.iter().map(|id| (id.clone(), RunId(last.0))).collect();
         let mut effects = Vec::new();
         let leaving = self.in_force.leaving();
+        self.fleet.spare(self.in_force.spared.clone());
         self.fleet.change(Instant::now(), &Arc::clone(&self.plan), leaving, &renewal, &mut effects);
         self.forget_scales();
         self.note_changes();
@@ -230,7 +258,7 @@ impl App {
         let services: BTreeSet<ServiceId> = touched.chain(renewing).collect();
         let touched = Touched { services, leaving: self.in_force.leaving().into_keys().collect() };
         self.unit.reloaded(touched.clone());
-        for Asked { request, reply } in asked {
+        for Asked { request, reply, back: _ } in asked {
             let Some(reply) = reply else { continue };
             match request.wait && !request.plan {
                 true => {

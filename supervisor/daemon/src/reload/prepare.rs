@@ -27,6 +27,8 @@ use crate::{
 /// What it works on.
 pub(super) struct Input {
     pub(super) folder: Folder,
+    /// The configuration that comes back; the file is read where there is none.
+    pub(super) back: Option<Arc<Sources>>,
     pub(super) in_force: InForce,
     /// The plan in force, with what leaves.
     pub(super) plan: Arc<Plan>,
@@ -43,6 +45,8 @@ pub(super) struct Input {
 pub(crate) struct Prepared {
     /// The plan it was compared with.
     pub(super) base: Arc<Plan>,
+    /// It was in force before.
+    pub(super) is_back: bool,
     pub(super) sources: Sources,
     /// The plan, without what leaves.
     pub(super) plan: Plan,
@@ -71,9 +75,12 @@ impl Prepared {
 }
 
 pub(super) fn prepare(input: Input) -> Result<Box<Prepared>, Refusal> {
-    let Input { folder, in_force, plan: base, accounts, places, host, gateway, gateway_inodes } = input;
+    let Input { folder, back, in_force, plan: base, accounts, places, host, gateway, gateway_inodes } = input;
     let refused = |report: Report| refused(report, &folder);
-    let sources = Sources::read(&in_force.sources.file, in_force.sources.env.clone()).map_err(refused)?;
+    let sources = match &back {
+        Some(sources) => Sources::clone(sources),
+        None => Sources::read(&in_force.sources.file, in_force.sources.env.clone()).map_err(refused)?,
+    };
     let config: Config = watt_config::parse(&sources).map_err(refused)?;
     let missing = watt_config::check_host(&config);
     if !missing.is_empty() {
@@ -119,6 +126,7 @@ pub(super) fn prepare(input: Input) -> Result<Box<Prepared>, Refusal> {
     let roles = Roles::of_plan(&plan, start::own_uid());
     Ok(Box::new(Prepared {
         base,
+        is_back: back.is_some(),
         sources,
         plan,
         limits,
