@@ -209,10 +209,7 @@ fn a_worker_that_is_not_ready_gets_secrets_that_have_changed() {
     app.write("key", "first");
     app.write(
         "watt.yaml",
-        &format!(
-            "secrets: {{ key: {{ file: key }} }}\n{}",
-            CHECKED.replace("workers: 2", "secrets: [key]")
-        ),
+        &format!("secrets: {{ key: {{ file: key }} }}\n{}", CHECKED.replace("workers: 2", "secrets: [key]")),
     );
     app.up();
     let old = pids(&app);

@@ -155,3 +155,26 @@ services:
     assert_eq!(terminal.ended(), Some(0));
     app.assert_gone();
 }
+
+/// A live part says how far a restart is, as long as it is under way.
+#[test]
+fn a_restart_shows_how_many_were_replaced() {
+    let slow = r#"
+services:
+  slow:
+    command: [sh, -c, "while [ ! -e go ]; do sleep 0.05; done; exec python3 services/web.py 3000"]
+    workers: 2
+    ready: { timeout: 5m }
+"#;
+    let app = App::case("", User::Ordinary);
+    app.write("watt.yaml", slow);
+    app.write("go", "");
+    app.up();
+    std::fs::remove_file(app.dir.join("go")).expect("it is there");
+    let terminal = Terminal::open(&app, &format!("{} restart", wattctl().display()));
+    let rest = terminal.shows("0 of 2 replaced");
+    assert!(rest.contains("new slow/0 starting"), "{rest:?}");
+    app.write("go", "");
+    assert_eq!(terminal.ended(), Some(0));
+    app.down();
+}

@@ -296,6 +296,11 @@ impl App {
         if asked.iter().any(|asked| !asked.request.plan) {
             let reason = words::refusal(refusal);
             self.unit.not_reloaded(&reason);
+            if asked.iter().any(|asked| asked.back.is_some()) {
+                // What cannot come back now would not at each start of a daemon either.
+                self.in_force.before = None;
+                self.keep_in_force();
+            }
             self.unsettle();
             self.events.emit(happenings::ReloadRefused { reason });
         }
