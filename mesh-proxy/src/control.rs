@@ -277,6 +277,7 @@ impl Control {
                 self.ask_for_sockets();
             }
             ThreadEvent::Counts(counts) => self.totals.update(thread, counts),
+            ThreadEvent::Work(work) => self.totals.measured(thread, work),
             ThreadEvent::Lost(LostRequest { service, run, method, path, reason }) => {
                 self.tell(&FromProxy::Lost { service, run, method, path, reason });
             }
@@ -329,6 +330,9 @@ impl Control {
             && let Some(services) = self.totals.news()
         {
             self.tell(&FromProxy::Counts { services });
+        }
+        if let (Some(services), true) = (self.totals.work(), self.link.is_some()) {
+            self.tell(&FromProxy::Work { services });
         }
         if self.link.is_some() {
             self.tell_of_outside();

@@ -2,22 +2,30 @@
 
 use std::collections::BTreeMap;
 
-use watt_api::mesh::Counts;
+use watt_api::mesh::{Counts, Work};
 
 /// Counts by service.
 pub(crate) type ByService = BTreeMap<String, Counts>;
+
+/// What was measured, by service.
+pub(crate) type WorkByService = BTreeMap<String, Work>;
 
 /// The last counts of each thread, and what the daemon knows.
 #[derive(Debug)]
 pub(crate) struct Totals {
     threads: Vec<ByService>,
     told: Option<ByService>,
+    work: Vec<WorkByService>,
 }
 
 impl Totals {
     /// Nothing counted yet, for so many threads.
     pub(crate) fn new(threads: usize) -> Self {
-        Self { threads: vec![ByService::new(); threads], told: None }
+        Self {
+            threads: vec![ByService::new(); threads],
+            told: None,
+            work: vec![WorkByService::new(); threads],
+        }
     }
 
     /// A daemon has come that was told nothing.
@@ -30,6 +38,22 @@ impl Totals {
         if let Some(known) = self.threads.get_mut(thread) {
             *known = counts;
         }
+    }
+
+    /// What this thread measured since it started.
+    pub(crate) fn measured(&mut self, thread: usize, work: WorkByService) {
+        if let Some(known) = self.work.get_mut(thread) {
+            *known = work;
+        }
+    }
+
+    /// The sum of what was measured, where anything is. Without a change it is news as well: that nothing was asked for.
+    pub(crate) fn work(&self) -> Option<WorkByService> {
+        let mut sum = WorkByService::new();
+        for (service, work) in self.work.iter().flatten() {
+            sum.entry(service.clone()).or_default().add(work);
+        }
+        Some(sum).filter(|sum| !sum.is_empty())
     }
 
     /// The sum, when it is not what the daemon was told last.

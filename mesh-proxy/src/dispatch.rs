@@ -259,13 +259,13 @@ impl Held {
             return Err(Failure::new(Reason::TooManyWaiting, Some(service.name.clone()), message)
                 .retry_after(Some(1)));
         }
-        tally.held.set(tally.held.get() + 1);
+        tally.set_held(tally.held.get() + 1);
         Ok(Held(tally.clone()))
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.0.held.set(self.0.held.get() - 1);
+        self.0.set_held(self.0.held.get() - 1);
     }
 }

@@ -27,6 +27,7 @@ mod link;
 mod listeners;
 pub mod lost;
 mod mesh_port;
+mod meter;
 mod patience;
 mod pool;
 mod process;

@@ -56,9 +56,11 @@ impl Table {
     ) -> Table {
         let compile = |(name, service): (&String, &mesh::Service)| {
             let workers = service.workers.iter().map(&worker).filter(|worker| worker.is_ready()).collect();
+            let tally = tally(name);
+            tally.meter.switch(service.measured);
             let service = Service {
                 name: name.as_str().into(),
-                tally: tally(name),
+                tally,
                 workers,
                 outlook: service.outlook.clone(),
                 callers: service.callers.clone(),

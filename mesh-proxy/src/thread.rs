@@ -10,7 +10,7 @@ use std::{
 };
 
 use tokio::sync::Notify;
-use watt_api::mesh::{Counts, Snapshot};
+use watt_api::mesh::{Counts, Snapshot, Work};
 
 use crate::{
     dispatch::{Dispatch, Reached},
@@ -178,6 +178,12 @@ impl Thread {
             held: tally.held.get() as u64,
         };
         self.tallies.borrow().iter().map(|(name, tally)| (name.clone(), counts(tally))).collect()
+    }
+
+    /// What this thread measured, of the services that are.
+    pub fn work(&self) -> BTreeMap<String, Work> {
+        let work = |tally: &Tally| tally.meter.read(tally.in_flight.get(), tally.held.get());
+        self.tallies.borrow().iter().filter_map(|(name, tally)| Some((name.clone(), work(tally)?))).collect()
     }
 
     /// How many requests were refused for which reason.

@@ -12,7 +12,7 @@ use watt_api::mesh::{ListenerId, ListenerKind};
 
 use crate::{
     context::Context,
-    counts::ByService,
+    counts::{ByService, WorkByService},
     listeners::{Listeners, Unused},
     lost::{LostRequest, Told},
     refusals::Refusal,
@@ -52,6 +52,8 @@ pub(crate) enum ThreadEvent {
     NeedSockets { run: u64 },
     /// What it counted, when that changed.
     Counts(ByService),
+    /// What was measured since it started; of no service at all once, when none is any more.
+    Work(WorkByService),
     /// It refused something.
     Refused(Refusal),
     /// A worker was lost with this request.
@@ -119,6 +121,7 @@ async fn serve(
         Err(error) => return tracing::error!(%error, "a thread cannot wait for clients"),
     };
     let mut counted = ByService::new();
+    let mut measures = false;
     let mut tick = interval(COUNTS_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
@@ -149,6 +152,11 @@ async fn serve(
                 if counts != counted {
                     counted.clone_from(&counts);
                     reporter.report(ThreadEvent::Counts(counts));
+                }
+                let work = context.thread.work();
+                if !work.is_empty() || measures {
+                    measures = !work.is_empty();
+                    reporter.report(ThreadEvent::Work(work));
                 }
             }
         }

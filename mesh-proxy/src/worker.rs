@@ -10,7 +10,7 @@ use std::{
 use tokio::sync::Notify;
 use watt_api::mesh::{Endpoint, WorkerState};
 
-use crate::{http::Stream, thread::Report, timer::Ticks};
+use crate::{http::Stream, meter::Meter, thread::Report, timer::Ticks};
 
 /// A service's counts on one thread, since the proxy started.
 #[derive(Debug, Default)]
@@ -20,6 +20,7 @@ pub(crate) struct Tally {
     pub(crate) in_flight: Cell<u64>,
     pub(crate) held: Cell<usize>,
     pub(crate) resends: Budget,
+    pub(crate) meter: Meter,
 }
 
 impl Tally {
@@ -30,6 +31,18 @@ impl Tally {
 
     pub(crate) fn count_failure(&self) {
         self.failures.set(self.failures.get() + 1);
+    }
+
+    /// One more request in flight, or one less.
+    fn set_in_flight(&self, in_flight: u64) {
+        self.meter.add_up(self.in_flight.get(), self.held.get());
+        self.in_flight.set(in_flight);
+    }
+
+    /// One more request that waits for a worker, or one less.
+    pub(crate) fn set_held(&self, held: usize) {
+        self.meter.add_up(self.in_flight.get(), self.held.get());
+        self.held.set(held);
     }
 }
 
@@ -224,7 +237,7 @@ pub(crate) struct Flight {
 impl Flight {
     pub(crate) fn new(worker: Rc<Worker>, tally: Rc<Tally>) -> Flight {
         worker.in_flight.set(worker.in_flight.get() + 1);
-        tally.in_flight.set(tally.in_flight.get() + 1);
+        tally.set_in_flight(tally.in_flight.get() + 1);
         Flight { worker, tally }
     }
 
@@ -236,7 +249,7 @@ impl Flight {
 impl Drop for Flight {
     fn drop(&mut self) {
         self.worker.in_flight.set(self.worker.in_flight.get() - 1);
-        self.tally.in_flight.set(self.tally.in_flight.get() - 1);
+        self.tally.set_in_flight(self.tally.in_flight.get() - 1);
         self.worker.say_if_drained();
     }
 }

@@ -58,7 +58,16 @@ fn render(inspect: &Inspect, style: Style) -> String {
         requests.total, requests.failures, requests.in_flight, requests.held
     ));
     if let Some(scaling) = &service.scaling {
-        text.push_str(&format!("  workers    {}\n", super::status::scaled(scaling)));
+        let range =
+            scaling.range.map(|range| format!("{} to {}; ", range.min, range.max)).unwrap_or_default();
+        text.push_str(&format!("  workers    {range}{}\n", super::status::scaled(scaling)));
+        if let Some(lacks) = &scaling.lacks {
+            text.push_str(&format!(
+                "  {} {}\n",
+                style.paint(Tone::Busy, "no room:"),
+                crate::text::safe::line(lacks, false)
+            ));
+        }
     }
     text.push_str(&format!("  sandbox    {}\n", service.sandbox));
     text.push_str(&format!("  logs       {}/{}.jsonl\n", inspect.log_dir.display(), service.id));

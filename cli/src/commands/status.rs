@@ -5,7 +5,9 @@ mod tests;
 
 use std::time::Duration;
 
-use watt_api::control::{Exit, Requests, Scaling, Service, Status, Worker, WorkerPart, WorkerState};
+use watt_api::control::{
+    Exit, Requests, ScaledBy, Scaling, Service, Status, Worker, WorkerPart, WorkerState,
+};
 
 use crate::{
     args,
@@ -154,9 +156,11 @@ fn worker_row(service: &Service, worker: &Worker) -> Vec<Cell> {
 /// The note of its workers; when there is nothing to note, why it has another number of them than configured.
 fn service_note(service: &Service, noted: Option<&Worker>) -> Cell {
     let told = note(service, noted);
-    match &service.scaling {
-        Some(scaling) if told.text.is_empty() => Cell::tone(Tone::Dim, scaled(scaling)),
-        Some(_) | None => told,
+    let Some(scaling) = service.scaling.as_ref().filter(|_| told.text.is_empty()) else { return told };
+    match &scaling.lacks {
+        Some(lacks) => Cell::tone(Tone::Bad, safe::line(lacks, false)),
+        None if scaling.by == ScaledBy::Configuration => told,
+        None => Cell::tone(Tone::Dim, scaled(scaling)),
     }
 }
 

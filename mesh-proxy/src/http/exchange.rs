@@ -10,6 +10,8 @@
 
 use std::{future::poll_fn, io, pin::pin, rc::Rc, task::Poll};
 
+use tokio::time::Instant;
+
 use super::{
     Side,
     answer::{self, Answer, Kind, State},
@@ -106,6 +108,7 @@ pub(crate) async fn run(connection: &mut Connection, request: Prepared) -> After
         trickle: Trickle::new(rate_min),
         upload_broken: false,
         sent: false,
+        since: None,
         continued: false,
         interims: 0,
     };
@@ -132,6 +135,8 @@ struct Exchange<'e> {
     /// The worker took no more of the request. It may have answered all the same.
     upload_broken: bool,
     sent: bool,
+    /// When, where that is measured.
+    since: Option<Instant>,
     /// The client was told to go on with the body.
     continued: bool,
     interims: u32,
@@ -195,6 +200,7 @@ impl Exchange<'_> {
     fn count_send(&mut self) {
         if !std::mem::replace(&mut self.sent, true) {
             self.request.service.tally.count_request();
+            self.since = self.request.service.tally.meter.start();
         }
     }
 
@@ -351,6 +357,9 @@ impl Exchange<'_> {
         let Kind::Final { body, coding, close, reuse } = answer.kind else { return Err(Stop::Abort) };
         if answer.status >= 500 {
             self.request.service.tally.count_failure();
+        }
+        if let Some(since) = self.since {
+            self.request.service.tally.meter.answered(since);
         }
         let mut download = Pump::new(body, coding);
         download

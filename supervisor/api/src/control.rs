@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     audit::{Audit, AuditBasis, AuditCheck, AuditFact, AuditState, AuditStep, AuditedService},
-    scale::{Scale, Scaled, ScaledBy, ScaledService, Scaling},
+    scale::{Scale, Scaled, ScaledBy, ScaledService, Scaling, ScalingRange},
     tasks::{Run, TaskStarted},
 };
 
@@ -96,7 +96,7 @@ pub struct Service {
     pub ready: u16,
     /// How many are wanted.
     pub wanted: u16,
-    /// Why that is another number than the configured one, where it is.
+    /// Why that is so, where it is another number than the configured one, or follows what there is to do.
     #[serde(default)]
     pub scaling: Option<Scaling>,
     /// Its workers.
@@ -472,7 +472,7 @@ pub struct Event {
     pub seq: u64,
     /// When.
     pub at: String,
-    /// What: `worker_state`, `check_failed`, `oom`, `pids_limit`, `slowed_down`, `pressure`, `pressure_over`, `limits_changed`, `scaled`, `reloaded`, `reload_refused`, `roll`, `roll_failed`, `rolled_back`, `refused`, `egress_refused`, `request_lost`,
+    /// What: `worker_state`, `check_failed`, `oom`, `pids_limit`, `slowed_down`, `pressure`, `pressure_over`, `limits_changed`, `scaled`, `scaling_refused`, `reloaded`, `reload_refused`, `roll`, `roll_failed`, `rolled_back`, `refused`, `egress_refused`, `request_lost`,
     /// `proxy_replaced`, `daemon_replaced`, `app_ready`, `app_stopping`,
     /// `task_started`, `task_ended`.
     pub kind: String,

@@ -6,6 +6,8 @@
 //! of the message that names them (at most 253, unix(7)). After connecting, the daemon sends every listener and
 //! a full snapshot; what the proxy had from an earlier daemon and does not hear of again is dropped.
 
+mod work;
+
 use std::{
     collections::BTreeMap,
     error, fmt,
@@ -15,6 +17,8 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+pub use work::{Work, answer_bucket, answer_within};
 
 /// The largest message either side accepts, in bytes.
 pub const MESSAGE_SIZE_MAX: u32 = 64 << 20;
@@ -144,6 +148,11 @@ pub enum FromProxy {
     Counts {
         /// By service.
         services: BTreeMap<String, Counts>,
+    },
+    /// What services had to do since the proxy started, of those that are [`Service::measured`]. Sent once a second while there are such.
+    Work {
+        /// By service.
+        services: BTreeMap<String, Work>,
     },
     /// A call was refused by a policy, or a connection to the outside failed; for the event stream.
     Refused {
@@ -325,6 +334,9 @@ pub struct Service {
     pub hold_timeout_ms: u64,
     /// How many requests may wait at a time.
     pub hold_requests_max: usize,
+    /// Whether what it has to do is measured.
+    #[serde(default)]
+    pub measured: bool,
 }
 
 /// A set of destinations outside the mesh.

@@ -232,9 +232,11 @@ fn ports(services: &[ServiceDraft], server: Option<&ServerDraft>, problems: &mut
     for draft in services.iter().filter(|draft| draft.service.network == Network::Host) {
         let Listen::Port(Some(port)) = draft.service.listen else { continue };
         let at = draft.listen_at.unwrap_or(draft.at);
-        if draft.service.workers.get() > 1 {
-            let message =
-                format!("{} workers cannot all listen on port {port} of the host", draft.service.workers);
+        if draft.service.workers.most().get() > 1 {
+            let message = format!(
+                "{} workers cannot all listen on port {port} of the host",
+                draft.service.workers.most()
+            );
             problems.push(
                 Problem::new(at, message).hint("write `network: private`, `listen: port`, or `workers: 1`"),
             );

@@ -101,6 +101,7 @@ fn value_of(kind: &Kind) -> String {
         Kind::Share => "number or `%`".into(),
         Kind::Size => "size".into(),
         Kind::Cpu => "CPUs or `%`".into(),
+        Kind::Percent => "`%`".into(),
         Kind::Signal => "signal".into(),
         Kind::IpAddress => "IP address".into(),
         Kind::UrlPath => "URL path".into(),

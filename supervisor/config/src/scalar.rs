@@ -3,6 +3,7 @@
 mod cpus;
 mod destination;
 mod names;
+mod percent;
 mod share;
 
 use std::{net::IpAddr, time::Duration};
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 pub(crate) use self::{
     cpus::Cpus,
     names::{Account, FileName, Umask, VariableName},
+    percent::Percent,
 };
 use crate::report::is_invisible;
 

@@ -111,6 +111,7 @@ fn kind_schema(kind: &Kind) -> Value {
         Kind::Duration => text(r"^(0|([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+)$"),
         Kind::Share => text_or_number("^[0-9]+ ?%?$"),
         Kind::Size => text_or_number(r"^[0-9]+(\.[0-9]+)? ?([KkMmGgTt]?([Ii]?[Bb])?)$"),
+        Kind::Percent => text_or_number("^(100|[1-9][0-9]?) ?%?$"),
         Kind::Cpu => text_or_number(r"^[0-9]+(\.[0-9]+)? ?%?$"),
         Kind::Signal => text_or_number("^([Ss][Ii][Gg])?[A-Za-z0-9+]+$"),
         Kind::IpAddress => text(r"^(localhost|[0-9.]+|\[?[0-9a-fA-F:.]+\]?)$"),

@@ -527,7 +527,7 @@ impl Fleet {
 /// The first place of every index of a plan, where these services have another number of workers.
 fn first_places<'a>(plan: &'a Plan, counts: &'a WorkerCounts) -> impl Iterator<Item = WorkerId> + 'a {
     plan.services.iter().flat_map(|(service, plan)| {
-        let count = counts.get(service).unwrap_or(&plan.workers).get();
+        let count = counts.get(service).copied().unwrap_or(plan.workers.first()).get();
         (0..count).map(|index| WorkerId::new(service.clone(), index))
     })
 }

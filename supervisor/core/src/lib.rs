@@ -9,6 +9,7 @@ pub mod fleet;
 pub mod names;
 pub mod plan;
 pub mod sandbox;
+pub mod scaling;
 pub mod syscalls;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -3,6 +3,7 @@
 
 mod pressure;
 mod roll;
+mod scaling;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,6 +18,7 @@ use crate::{AppName, ServiceId, sandbox::Sandbox};
 
 pub use pressure::{PRESSURE_WINDOW, Pressure, Resource};
 pub use roll::{OnFailure, Roll, Share, Steps};
+pub use scaling::{Scaling, Targets, Workers};
 
 /// A whole application.
 #[derive(Debug, Clone, PartialEq)]
@@ -98,7 +100,7 @@ pub struct Service {
     /// What the program reads as its standard input, by the path it sees; `None` is nothing.
     pub stdin: Option<PathBuf>,
     /// How many workers run.
-    pub workers: NonZeroU16,
+    pub workers: Workers,
     /// How the program accepts connections.
     pub listen: Listen,
     /// Which network it sees.

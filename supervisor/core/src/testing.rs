@@ -1,12 +1,12 @@
 //! Plans and services with nothing but defaults, for tests here and in crates that use this one. A test says what differs.
 
-use std::{num::NonZeroU16, time::Duration};
+use std::time::Duration;
 
 use crate::{
     AppName, ServiceId,
     plan::{
         CgroupLimits, Egress, Hold, Limits, Listen, Logs, Network, Plan, Ready, ReadyWhen, Restart,
-        Scheduling, Service, Stop, Timeouts,
+        Scheduling, Service, Stop, Timeouts, Workers,
     },
     sandbox::{Profile, Sandbox},
 };
@@ -28,7 +28,7 @@ pub fn service(name: &str) -> Service {
         env: Default::default(),
         unset_env: Default::default(),
         stdin: None,
-        workers: NonZeroU16::MIN,
+        workers: Workers::ONE,
         listen: Listen::Auto,
         network: Network::Private,
         egress: Egress::default(),

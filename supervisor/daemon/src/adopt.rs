@@ -24,6 +24,7 @@ use watt_spawner::protocol::Stage;
 
 use crate::{
     app::{self, App, Ending, LAST_RUN, PROXY, SHUTDOWN, STARTED, Serving, Signals},
+    autoscale::Autoscale,
     ceilings::Ceilings,
     containment::Containment,
     control::Server,
@@ -101,6 +102,7 @@ impl App {
             told: BTreeMap::new(),
             scales: BTreeMap::new(),
             rolls_told: BTreeMap::new(),
+            autoscale: Autoscale::default(),
             unenforced: BTreeMap::new(),
             limit_turns: BTreeMap::new(),
             counts: BTreeMap::new(),
@@ -134,6 +136,7 @@ impl App {
             ending: Ending::No,
             was_terminated: false,
         };
+        app.autoscale.fit(&app.plan, Instant::now());
         app.note_who_is_alone();
         app.give_own_listeners(mesh, gateway, mesh_host);
         // Before anything is started: the next life looks here for what this one may leave.

@@ -33,6 +33,7 @@ use watt_exec::plan::Probe;
 use watt_spawner::protocol;
 
 use crate::{
+    autoscale::Autoscale,
     ceilings::Ceilings,
     cgroups::Cgroups,
     control::{Command, Roles, Server},
@@ -113,6 +114,7 @@ pub(crate) struct App {
     pub(crate) scales: BTreeMap<ServiceId, Scale>,
     /// How far each roll was when that was told last.
     pub(crate) rolls_told: BTreeMap<ServiceId, RollProgress>,
+    pub(crate) autoscale: Autoscale,
     /// What is configured and not enforced, by service.
     pub(crate) unenforced: BTreeMap<String, Vec<String>>,
     /// The last change of limits that the kernel is being told of, by service; `None` is the application as a whole.
@@ -344,7 +346,8 @@ impl App {
         if self.pace.due_at().is_some_and(|at| at <= now) {
             return Ok(Event::Quiet);
         }
-        let deadlines = [self.fleet.deadline(), self.proxy.deadline(), self.tasks.deadline()];
+        let deadlines =
+            [self.fleet.deadline(), self.proxy.deadline(), self.tasks.deadline(), self.autoscale.deadline()];
         let deadline = deadlines.into_iter().flatten().min();
         // First of all, or a source that always has something would put it off for ever. Two ticks never follow each
         // other: each moves the deadline.
@@ -407,6 +410,7 @@ impl App {
                 self.tell(FleetEvent::Tick);
                 self.revive_proxy();
                 self.tick_tasks();
+                self.measure(Instant::now());
             }
             Event::Beat => self.beat(Instant::now()),
             Event::Start => {}

@@ -60,6 +60,7 @@ mod usage;
 
 pub mod addresses;
 pub mod audit;
+mod autoscale;
 pub mod control;
 pub mod doctor;
 pub mod events;

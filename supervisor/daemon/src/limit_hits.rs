@@ -44,6 +44,8 @@ pub(crate) enum LimitNews {
     Stalls(RunId, Resource, Option<Window>),
     /// The kernel has changed ones of a service, or of all of them together, but for these.
     Set(Option<ServiceId>, Vec<String>),
+    /// What services use whose number of workers follows that; `None` when it could not be read.
+    Measured(Option<Box<crate::autoscale::Figures>>),
 }
 
 impl App {
@@ -63,6 +65,7 @@ impl App {
             }
             LimitNews::Stalls(id, resource, seen) => self.stalls(id, resource, seen),
             LimitNews::Set(of, unenforced) => self.limits_set(of, unenforced),
+            LimitNews::Measured(figures) => self.measured(figures),
         }
     }
 

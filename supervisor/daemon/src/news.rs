@@ -441,6 +441,7 @@ impl App {
         match news {
             LinkEvent::Connected => tracing::info!("connected to the mesh proxy"),
             LinkEvent::Lost { error } => {
+                self.autoscale.proxy_lost();
                 tracing::info!(
                     error = error.map(|error| error.to_string()),
                     "the connection to the mesh proxy ended"
@@ -458,6 +459,9 @@ impl App {
                 self.need_sockets(RunId(run), SOCKETS_AT_A_TIME)
             }
             LinkEvent::Message(FromProxy::Counts { services }) => self.counts = services,
+            LinkEvent::Message(FromProxy::Work { services }) => {
+                self.autoscale.proxy_measured(Instant::now(), services);
+            }
             LinkEvent::Message(FromProxy::Refused { caller, target, reason }) => {
                 self.events.emit(happenings::CallRefused { caller, target, reason });
             }

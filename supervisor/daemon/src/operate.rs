@@ -302,6 +302,8 @@ impl App {
             counts: &self.counts,
             unenforced: &self.unenforced,
             scales: &self.scales,
+            autoscale: &self.autoscale,
+            loaded_at_ms: self.in_force.loaded_at_ms,
             now: Instant::now(),
         }
     }

@@ -259,7 +259,7 @@ impl Places {
     /// started.
     pub fn check(&self, plan: &Plan) -> Result<(), PlaceError> {
         let of_workers = plan.services.values().map(|service| {
-            let index = service.workers.get() - 1;
+            let index = service.workers.most().get() - 1;
             self.worker(&WorkerId::new(service.id.clone(), index).beside()).socket
         });
         let longest = of_workers.chain([self.control_socket()]).max_by_key(|path| path.as_os_str().len());

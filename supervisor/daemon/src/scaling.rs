@@ -10,7 +10,7 @@ use watt_api::control::{ScaledBy, ScaledService, Scaling};
 use watt_core::{
     ServiceId,
     fleet::{Goal, Selection, WorkerCounts},
-    plan::{Plan, Service},
+    plan::{Plan, Service, Workers},
 };
 
 use crate::{
@@ -45,7 +45,20 @@ impl Scale {
             from: self.from,
             at: timestamp::from_ms(self.at_ms),
             reason: self.reason.clone(),
+            range: None,
+            lacks: None,
         }
+    }
+
+    /// As it is with what the configuration says now. `None` when that wins; a number that follows the load goes on from where it is.
+    fn fitted(self, service: &Service) -> Option<Scale> {
+        let configured = service.workers.to_string();
+        if self.configured == configured {
+            return Some(self);
+        }
+        let count = service.workers.scaling()?.clamp(self.count);
+        let reason = "the configuration changed".to_owned();
+        Some(Scale { count, by: ScaledBy::Load, reason, configured, ..self })
     }
 }
 
@@ -59,8 +72,8 @@ pub(crate) fn kept(values: &[(String, Vec<u8>)], plan: &Plan) -> BTreeMap<Servic
     let note = |(key, value): &(String, Vec<u8>)| {
         let id = ServiceId::new(key.strip_prefix("scale/")?).ok()?;
         let note: Scale = serde_json::from_slice(value).ok()?;
-        let service = plan.services.get(&id)?;
-        (note.configured == service.workers.to_string()).then_some((id, note))
+        let note = note.fitted(plan.services.get(&id)?)?;
+        Some((id, note))
     };
     values.iter().filter_map(note).collect()
 }
@@ -75,7 +88,7 @@ pub(crate) fn that_stay(scales: &BTreeMap<ServiceId, Scale>, old: &Plan, new: &P
     let stays = scales.iter().filter_map(|(id, scale)| {
         let (old, new) = (old.services.get(id)?, new.services.get(id)?);
         let (count, reason) = (scale.count, &scale.reason);
-        (old.workers == new.workers).then(|| {
+        (scale.by == ScaledBy::Operator && old.workers == new.workers).then(|| {
             format!(
                 "{id} keeps {count} of `workers`, as {reason} said; the configuration still has {}",
                 new.workers
@@ -105,7 +118,13 @@ impl App {
         let mut services = BTreeMap::new();
         for (id, count) in counts {
             let from = self.fleet.count(&id);
-            self.give_workers(&id, count, ScaledBy::Operator, BY_OPERATOR);
+            // What follows the load goes on from where it is.
+            let scaling = self.plan.services.get(&id).and_then(|service| service.workers.scaling());
+            let present = NonZeroU16::new(from).filter(|_| count.is_none());
+            match scaling.zip(present).map(|(scaling, present)| scaling.clamp(present)) {
+                Some(count) => self.give_workers(&id, Some(count), ScaledBy::Load, BY_OPERATOR),
+                None => self.give_workers(&id, count, ScaledBy::Operator, BY_OPERATOR),
+            }
             let to = self.fleet.count(&id);
             services.insert(id.to_string(), ScaledService { from, to, result: String::new() });
         }
@@ -139,7 +158,7 @@ impl App {
         }
         let mut plan = Plan::clone(&self.plan);
         plan.services.retain(|other, _| other == id);
-        plan.services.insert(id.clone(), Service { workers: count, ..service.clone() });
+        plan.services.insert(id.clone(), Service { workers: Workers::Fixed(count), ..service.clone() });
         match self.places.check(&plan) {
             Ok(()) => Ok(Some(count)),
             Err(error) => Err(refused(crate::words::chain(&error), None)),
@@ -180,14 +199,24 @@ impl App {
         self.unsettle();
     }
 
-    /// Another configuration is in force: forgets the numbers that it has changed.
+    /// Whether an operator said how many workers a service has.
+    pub(crate) fn is_held(&self, id: &ServiceId) -> bool {
+        self.scales.get(id).is_some_and(|scale| scale.by == ScaledBy::Operator)
+    }
+
+    /// Another configuration is in force: forgets the numbers that it has changed, or goes on from them.
     pub(crate) fn forget_scales(&mut self) {
-        let holds = self.fleet.counts();
-        let gone: Vec<ServiceId> =
-            self.scales.keys().filter(|id| !holds.contains_key(*id)).cloned().collect();
-        for id in gone {
-            self.scales.remove(&id);
-            self.put(&key(&id), Vec::new());
+        for (id, scale) in std::mem::take(&mut self.scales) {
+            let fitted = self.plan.services.get(&id).filter(|_| self.fleet.counts().contains_key(&id));
+            match fitted.and_then(|service| scale.clone().fitted(service)) {
+                Some(fitted) => {
+                    if fitted != scale {
+                        self.put(&key(&id), serde_json::to_vec(&fitted).unwrap_or_default());
+                    }
+                    self.scales.insert(id, fitted);
+                }
+                None => self.put(&key(&id), Vec::new()),
+            }
         }
     }
 }

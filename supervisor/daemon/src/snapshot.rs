@@ -10,7 +10,7 @@ use watt_api::mesh::{self, Endpoint, Outlook, Snapshot, WorkerState};
 use watt_core::{
     RunId, ServiceId, WorkerId,
     fleet::{Fleet, Goal, Selection, Verdict},
-    plan::{Condition, Destination, EgressRule, Listen, Plan, Policy, Service},
+    plan::{Condition, Destination, EgressRule, Listen, Plan, Policy, Scaling, Service},
     worker::{AfterStop, State, Wanted, Worker},
 };
 
@@ -72,6 +72,7 @@ pub fn snapshot(sources: &Sources<'_>, version: u64) -> Snapshot {
             idle_timeout_ms: millis(plan.timeouts.idle),
             hold_timeout_ms: millis(sources.plan.hold.timeout),
             hold_requests_max: sources.plan.hold.requests_max,
+            measured: plan.workers.scaling().is_some_and(Scaling::needs_proxy),
         };
         (id.to_string(), service)
     };

@@ -9,7 +9,7 @@ use std::{
 };
 
 use watt_api::{
-    control::{self, Exit, PidsLimit, Requests, WorkerPart, WorkerState},
+    control::{self, Exit, PidsLimit, Requests, ScaledBy, ScalingRange, WorkerPart, WorkerState},
     mesh::{Counts, Endpoint, Outgoing},
 };
 use watt_core::{
@@ -19,7 +19,9 @@ use watt_core::{
     worker::{AfterStop, ExitCause, Part, State, Worker},
 };
 
-use crate::{record::Times, runs::Run, scaling::Scale, timestamp, usage::Figures, words};
+use crate::{
+    autoscale::Autoscale, record::Times, runs::Run, scaling::Scale, timestamp, usage::Figures, words,
+};
 
 /// What `status` is made of.
 pub(crate) struct Sources<'a> {
@@ -29,6 +31,8 @@ pub(crate) struct Sources<'a> {
     pub(crate) counts: &'a BTreeMap<String, Counts>,
     pub(crate) unenforced: &'a BTreeMap<String, Vec<String>>,
     pub(crate) scales: &'a BTreeMap<ServiceId, Scale>,
+    pub(crate) autoscale: &'a Autoscale,
+    pub(crate) loaded_at_ms: u64,
     pub(crate) now: Instant,
 }
 
@@ -54,12 +58,31 @@ impl Sources<'_> {
             waiting_for: if state == WorkerState::Waiting { self.waiting_for(plan) } else { Vec::new() },
             ready: count(workers.iter().filter(|worker| worker.state == WorkerState::Ready)),
             wanted: self.fleet.count(&plan.id),
-            scaling: self.scales.get(&plan.id).map(Scale::describe),
+            scaling: self.scaling(plan),
             requests: self.counts.get(plan.id.as_str()).map(requests).unwrap_or_default(),
             sandbox: words::profile(plan.sandbox.profile).to_owned(),
             unenforced: self.unenforced.get(plan.id.as_str()).cloned().unwrap_or_default(),
             workers,
         }
+    }
+
+    /// Why it has so many workers, where there is something to say of that.
+    fn scaling(&self, plan: &plan::Service) -> Option<control::Scaling> {
+        let known = self.scales.get(&plan.id).map(Scale::describe);
+        let Some(rules) = plan.workers.scaling() else { return known };
+        let first = || control::Scaling {
+            by: ScaledBy::Configuration,
+            from: self.fleet.count(&plan.id),
+            at: timestamp::from_ms(self.loaded_at_ms),
+            reason: "it began with the fewest".to_owned(),
+            range: None,
+            lacks: None,
+        };
+        Some(control::Scaling {
+            range: Some(ScalingRange { min: rules.min.get(), max: rules.max.get() }),
+            lacks: self.autoscale.lacks(&plan.id).map(str::to_owned),
+            ..known.unwrap_or_else(first)
+        })
     }
 
     fn pressure(&self, run: &Run) -> Vec<control::Pressure> {

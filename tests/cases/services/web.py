@@ -25,6 +25,10 @@ class Handler(BaseHTTPRequestHandler):
             return self.mesh(service, "/" + rest)
         if path.startswith("/slow/"):
             time.sleep(float(path[6:]))
+        if path.startswith("/burn/"):
+            until = time.thread_time() + float(path[6:])
+            while time.thread_time() < until:
+                pass
         if path == "/exit":
             os._exit(3)
         if path == "/env":

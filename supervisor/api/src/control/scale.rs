@@ -45,12 +45,31 @@ pub struct Scaling {
     pub at: String,
     /// Why, in words.
     pub reason: String,
+    /// From where to where it goes by itself, unless an operator said how many.
+    #[serde(default)]
+    pub range: Option<ScalingRange>,
+    /// What it lacks for more workers that it would take by what there is to do, in words.
+    #[serde(default)]
+    pub lacks: Option<String>,
+}
+
+/// Between which numbers a service's workers are, by what they have to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ScalingRange {
+    /// The fewest.
+    pub min: u16,
+    /// The most.
+    pub max: u16,
 }
 
 /// Who decides how many workers a service has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ScaledBy {
+    /// The configuration.
+    Configuration,
     /// An operator said so.
     Operator,
+    /// What there is to do.
+    Load,
 }

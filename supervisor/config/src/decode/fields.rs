@@ -451,6 +451,7 @@ impl Kind {
             Kind::Share => "a number of workers, or a part such as `25%`".into(),
             Kind::Size => "a size such as `512M`".into(),
             Kind::Cpu => "an amount of CPU such as `1.5`".into(),
+            Kind::Percent => "a part such as `70%`".into(),
             Kind::Signal => "a signal such as `TERM`".into(),
             Kind::IpAddress => "an IP address".into(),
             Kind::UrlPath => "a path such as `/api`".into(),

@@ -19,6 +19,7 @@ mod scheduling;
 mod secrets;
 mod service;
 mod system_calls;
+mod workers;
 
 use std::path::{Path, PathBuf};
 

@@ -22,12 +22,12 @@ use super::{
     probes::{self, Probes},
     roll,
     sandbox::{self, Base},
-    scheduling, secrets,
+    scheduling, secrets, workers,
 };
 use crate::{
     keys::{
         BACKOFF, CONDITION, DEPENDENCY, GIVE_UP, LISTEN, ListenWord, NETWORK, ORDER, POLICY, RESTART, ROLE,
-        SERVICE, STOP, TIMEOUTS, WORKERS_MAX,
+        SERVICE, STOP, TIMEOUTS,
     },
     report::Problem,
     scalar::{Bad, Scalar, Signal, Whole, quote},
@@ -119,7 +119,7 @@ pub(super) fn decode(
     let env = environment::decode(&mut f, env_field, &common.env, listen.value);
     let unset_env = environment::unset(&mut f);
     let stdin = f.path("stdin").map(|written| written.value);
-    let workers: Written<Whole<1, { WORKERS_MAX as u64 }>> = f.value("workers");
+    let workers = workers::decode(&mut f, listen.value);
     let network = f.word_or_default("network", &NETWORK).value;
     let sandbox_field = f.field("sandbox");
     let sandbox = sandbox::decode(f.d, sandbox_field, &common.sandbox);
@@ -152,8 +152,7 @@ pub(super) fn decode(
         env,
         unset_env,
         stdin,
-        workers: NonZeroU16::new(u16::try_from(workers.value.0).unwrap_or(u16::MAX))
-            .unwrap_or(NonZeroU16::MIN),
+        workers,
         listen: listen.value,
         network,
         egress,

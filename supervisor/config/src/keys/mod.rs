@@ -13,9 +13,11 @@ mod sandbox;
 mod scheduling;
 mod service;
 mod words;
+mod workers;
 
 pub(crate) use self::{
     app::*, limits::*, pressure::*, probes::*, roll::*, sandbox::*, scheduling::*, service::*, words::*,
+    workers::*,
 };
 
 /// A set of keys that belong together.
@@ -80,6 +82,8 @@ pub(crate) enum Kind {
     Share,
     Size,
     Cpu,
+    /// A part of something.
+    Percent,
     Signal,
     IpAddress,
     UrlPath,
@@ -131,10 +135,12 @@ pub(crate) enum Kind {
 }
 
 /// Every table, in the order they are documented.
-pub(crate) static TABLES: [&Table; 30] = [
+pub(crate) static TABLES: [&Table; 32] = [
     &ROOT,
     &SERVER,
     &SERVICE,
+    &WORKERS,
+    &TARGET,
     &EGRESS,
     &DEPENDENCY,
     &STARTUP,

@@ -2,7 +2,7 @@
 
 use super::{
     CEILING, CONDITION, HEALTH, KeyDef, Kind, LIMITS, LISTEN, NETWORK, NEVER, NOT_YET, ORDER, POLICY, PORT,
-    PRESSURE, PROFILE, Preset, READINESS, READY, ROLE, ROLL, SANDBOX, SCHEDULING, STARTUP, Table,
+    PRESSURE, PROFILE, Preset, READINESS, READY, ROLE, ROLL, SANDBOX, SCHEDULING, STARTUP, Table, WORKERS,
 };
 
 /// How many workers a service may have.
@@ -56,9 +56,9 @@ pub(crate) static SERVICE: Table = Table {
         },
         KeyDef {
             name: "workers",
-            kind: Kind::Whole { min: 1, max: WORKERS_MAX as u64 },
+            kind: Kind::Either(&[Kind::Whole { min: 1, max: WORKERS_MAX as u64 }, Kind::Table(&WORKERS)]),
             default: Preset::Value("1"),
-            doc: "How many processes of it run. Requests are spread over them.",
+            doc: "How many processes of it run: always so many, or from `min` to `max`, as many as what they have to do takes. Requests are spread over them.",
             example: "2",
         },
         KeyDef {
@@ -213,6 +213,9 @@ pub(crate) static SERVICE: Table = Table {
         ("replicas", "write `workers`"),
         ("instances", "write `workers`"),
         ("numprocs", "write `workers`"),
+        ("dynamicWorkers", "write `workers: { min: 1, max: 4 }`"),
+        ("verticalScaler", "write `workers: { min: 1, max: 4 }`"),
+        ("autoscaling", "write `workers: { min: 1, max: 4 }`"),
         ("port", "write `listen`"),
         ("ports", "write `listen` for the port of the program and `gateway.routes` for the public one"),
         ("autorestart", "write `restart`"),

@@ -148,7 +148,7 @@ fn unset_variables() {
 #[test]
 fn a_placeholder_without_quotes() {
     assert_snapshot!(invalid("services: {a: {command: x, workers: {COUNT:-2}}}"), @r#"
-    error: `workers` is a whole number from 1 to 1000, and this is a table
+    error: `workers` is a whole number from 1 to 1000, or a table, and this is a table
      --> watt.yaml:1:37
       |
     1 | services: {a: {command: x, workers: {COUNT:-2}}}
@@ -526,7 +526,7 @@ fn wrong_kinds() {
       |
     2 | services: {a: {command: x, env: [A=1], depends_on: b, limits: 5, workers: , listen: {}}}
       |                                                                  ^^^^^^^
-      = hint: it is a whole number from 1 to 1000
+      = hint: it is a whole number from 1 to 1000, or a table
 
     error: `listen` is one of `auto`, `unix`, `fd`, `port`, `none`, or a whole number from 1 to 65535, and this is a table
      --> watt.yaml:2:85

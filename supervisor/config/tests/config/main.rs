@@ -6,6 +6,7 @@ mod hostile;
 mod plan;
 mod reference;
 mod walls;
+mod workers;
 
 use std::{collections::BTreeMap, path::PathBuf};
 

@@ -37,7 +37,7 @@ fn the_defaults_are_the_models() {
     assert!(plan.routes.is_empty() && plan.policies.is_empty());
     let service = &plan.services[&id("a")];
     assert_eq!(service.path.to_str(), Some("/srv/shop"));
-    assert_eq!(service.workers.get(), 1);
+    assert_eq!(service.workers.first().get(), 1);
     assert_eq!(service.listen, Listen::Auto);
     assert_eq!(service.network, Network::Private);
     assert_eq!(
@@ -296,8 +296,8 @@ fn merge_keys_and_aliases() {
     let config = valid(include_str!("merge.yaml"));
     let a = &config.plan.services[&id("a")];
     let b = &config.plan.services[&id("b")];
-    assert_eq!((a.workers.get(), a.listen), (2, Listen::Unix), "its own keys win");
-    assert_eq!((b.workers.get(), b.listen), (3, Listen::Fd), "the first merged table wins");
+    assert_eq!((a.workers.first().get(), a.listen), (2, Listen::Unix), "its own keys win");
+    assert_eq!((b.workers.first().get(), b.listen), (3, Listen::Fd), "the first merged table wins");
     assert_eq!(a.env, b.env);
 }
 

@@ -75,6 +75,9 @@ fn file_with(title: &str, key: &str, value: &Value) -> Value {
     if title == "sandbox" && key == "system_call_error" {
         file["sandbox"]["system_calls"] = json!(["@system-service"]);
     }
+    if title.starts_with("services.NAME.workers") && !["max", "maximum", "static"].contains(&key) {
+        merge(&mut file, json!({ "services": { "web": { "workers": { "max": 8 } } } }));
+    }
     if title.is_empty() && key == "server" {
         file["gateway"] = json!({ "routes": [{ "service": "api" }] });
     }

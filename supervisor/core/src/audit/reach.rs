@@ -266,7 +266,7 @@ fn kernel(sandbox: &Sandbox) -> Vec<&'static str> {
 fn at_most(standing: &Standing<'_>) -> Vec<Fact> {
     let Standing { plan, service, .. } = standing;
     let (each, total, all) = (&service.limits.cgroup, &service.limits_total, &plan.limits);
-    let workers = service.workers.get();
+    let workers = service.workers.most().get();
     let level = |amounts: [Option<String>; 3]| match amounts {
         [Some(each), ..] if workers > 1 => format!("{each} for each of {workers} workers"),
         [Some(each), ..] => each,

@@ -37,7 +37,7 @@ fn change(plan: &mut Plan, of: &ServiceId, field: Field) {
             service.unset_env.insert("A".into());
         }
         Field::Stdin => service.stdin = Some("/dev/null".into()),
-        Field::Workers => service.workers = service.workers.saturating_add(1),
+        Field::Workers => service.workers = Workers::Fixed(service.workers.first().saturating_add(1)),
         Field::Listen => service.listen = Listen::Unix,
         Field::Network => service.network = Network::Host,
         Field::EgressAllow => {

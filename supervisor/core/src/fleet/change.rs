@@ -48,7 +48,7 @@ impl Fleet {
         renewal: &Renewal,
         effects: &mut FleetEffects,
     ) {
-        scale::keep_those_of_same_plans(&mut self.counts, &self.plan, plan);
+        scale::carry_over(&mut self.counts, &self.plan, plan);
         self.plan = Arc::clone(plan);
         self.order = Order::new(plan);
         let before = std::mem::replace(&mut self.leaving, leaving);

@@ -196,7 +196,7 @@ impl Fleet {
         let is_next = |id: &&WorkerId| self.part(id) == Part::Due && !self.workers.contains_key(&id.beside());
         let next = places.iter().find(is_next)?;
         let plan = self.plan.services.get(service)?;
-        let workers = NonZeroU16::new(self.count(service)).unwrap_or(plan.workers);
+        let workers = NonZeroU16::new(self.count(service)).unwrap_or(plan.workers.first());
         let Steps { surge, unavailable } = plan.roll.steps(workers, self.can_overlap(service));
         let is_beside = |id: &&WorkerId| match self.part(id) {
             Part::Replaces => true,

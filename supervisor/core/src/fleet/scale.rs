@@ -6,7 +6,10 @@
 use std::{collections::BTreeMap, num::NonZeroU16, time::Instant};
 
 use super::{Fleet, FleetEffects};
-use crate::{ServiceId, plan::Plan};
+use crate::{
+    ServiceId,
+    plan::{Plan, Workers},
+};
 
 /// Numbers of workers that are others than the plan's.
 pub type WorkerCounts = BTreeMap<ServiceId, NonZeroU16>;
@@ -16,7 +19,7 @@ impl Fleet {
     pub fn count(&self, service: &ServiceId) -> u16 {
         match self.plan.services.get(service) {
             Some(plan) if !self.leaving.contains_key(service) => {
-                self.counts.get(service).unwrap_or(&plan.workers).get()
+                self.counts.get(service).copied().unwrap_or(plan.workers.first()).get()
             }
             _ => 0,
         }
@@ -54,10 +57,19 @@ impl Fleet {
     }
 }
 
-/// Forgets the numbers of services of whose workers `new` says something else than `old`.
-pub(super) fn keep_those_of_same_plans(counts: &mut WorkerCounts, old: &Plan, new: &Plan) {
-    counts.retain(|id, _| match (old.services.get(id), new.services.get(id)) {
-        (Some(old), Some(new)) => old.workers == new.workers,
-        _ => false,
-    });
+/// Forgets the numbers of services of whose workers `new` says something else than `old`. Where that is that they follow what there is to do,
+/// they go on from what they are.
+pub(super) fn carry_over(counts: &mut WorkerCounts, old: &Plan, new: &Plan) {
+    let mut carried = WorkerCounts::new();
+    for (id, service) in &new.services {
+        let Some(before) = old.services.get(id) else { continue };
+        let count = counts.get(id).copied();
+        let carries = match &service.workers {
+            same if *same == before.workers => count,
+            Workers::Scaled(scaling) => Some(scaling.clamp(count.unwrap_or(before.workers.first()))),
+            Workers::Fixed(_) => None,
+        };
+        carried.extend(carries.map(|count| (id.clone(), count)));
+    }
+    *counts = carried;
 }

@@ -18,7 +18,7 @@ impl World {
         for (name, plan) in &self.plan.services {
             let workers: BTreeMap<&WorkerId, &Worker> = self.fleet.workers_of(name).collect();
             let overlaps = plan.restart.order == RestartOrder::StartFirst;
-            let steps = plan.roll.steps(plan.workers, overlaps);
+            let steps = plan.roll.steps(plan.workers.first(), overlaps);
             let is_beside = |id: &WorkerId, worker: &Worker| match worker.part {
                 Part::Replaces => true,
                 Part::Leaves => workers.contains_key(&id.beside()),
@@ -38,7 +38,7 @@ impl World {
                         | State::Stopping { then: AfterStop::Restart, .. }
                 );
                 if restarts {
-                    let least = usize::from(plan.workers.get()) - steps.unavailable;
+                    let least = usize::from(plan.workers.first().get()) - steps.unavailable;
                     assert!(up >= least, "{id} was taken away, and {up} are left of {least}");
                 }
                 // One that ends by itself, or for its own fault, makes way for the new one as it is.

@@ -25,7 +25,7 @@ fn service(text: &str) -> Service {
     };
     let policy = if to_completion { RestartPolicy::Never } else { RestartPolicy::Always };
     Service {
-        workers: NonZeroU16::new(workers.parse().unwrap()).unwrap(),
+        workers: Workers::Fixed(NonZeroU16::new(workers.parse().unwrap()).unwrap()),
         depends_on: dependencies.split_whitespace().map(dependency).collect(),
         restart: Restart { policy, ..Restart::default() },
         ..testing::service(name)

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use watt_core::{
     RunId, WorkerId,
     fleet::{Fleet, FleetEvent, Goal, Request, RollProgress, Selection},
-    plan::{Plan, RestartOrder, Roll, Share},
+    plan::{Plan, RestartOrder, Roll, Share, Workers},
     worker::{Event, Part},
 };
 
@@ -217,7 +217,7 @@ proptest! {
     ) {
         let mut plan = rolling("api", &roll);
         for service in plan.services.values_mut() {
-            service.workers = NonZeroU16::new(workers).unwrap();
+            service.workers = Workers::Fixed(NonZeroU16::new(workers).unwrap());
             if stops_first {
                 service.restart.order = RestartOrder::StopFirst;
             }

@@ -1,9 +1,10 @@
 //! Services get other numbers of workers while they run.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, num::NonZeroU16, sync::Arc, time::Duration};
 
 use watt_core::{
     fleet::{Goal, Leaving, Renewal, Request, Selection},
+    plan::{Plan, Scaling, Targets, Workers},
     worker::State,
 };
 
@@ -79,4 +80,28 @@ fn a_renewal_goes_on_with_another_number() {
     assert_eq!(script.scale("api", 3), "spawn api/2", "a new one has nothing to wait for");
     assert_eq!(script.tell("api/0b ready"), "drain api/0");
     assert_eq!(script.scale("api", 1), "drain api/1, signal api/2", "that is not replaced any more");
+}
+
+#[test]
+fn a_number_that_follows_the_load_is_carried_over_to_another_plan() {
+    let scaled = |text: &str, min: u16, max: u16| {
+        let mut plan = plan(text);
+        let [min, max] = [min, max].map(|count| NonZeroU16::new(count).unwrap());
+        for service in plan.services.values_mut() {
+            let (targets, time) = (Targets::default(), Duration::from_secs(9));
+            let scaling = Scaling { min, max, targets, window: time, cooldown: time };
+            service.workers = Workers::Scaled(scaling);
+        }
+        Arc::new(plan)
+    };
+    let mut script = Script::up("api*2");
+    let mut change = |plan: &Arc<Plan>| {
+        script.fleet.change(script.now, plan, BTreeMap::new(), &Renewal::new(), &mut Vec::new());
+        script.fleet.count(&id("api"))
+    };
+    assert_eq!(change(&scaled("api", 1, 8)), 2, "it begins with what there is");
+    assert_eq!(change(&scaled("api", 3, 8)), 3);
+    assert_eq!(change(&scaled("api", 1, 6)), 3);
+    assert_eq!(change(&scaled("api", 1, 2)), 2);
+    assert_eq!(change(&Arc::new(plan("api"))), 1);
 }

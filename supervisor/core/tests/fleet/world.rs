@@ -310,7 +310,8 @@ impl World {
             }
         }
         let is_same = |id: &&ServiceId| {
-            let [old, new] = [&self.plan, &union].map(|plan| plan.services.get(*id).map(|plan| plan.workers));
+            let [old, new] =
+                [&self.plan, &union].map(|plan| plan.services.get(*id).map(|plan| plan.workers.clone()));
             old == new
         };
         self.same_workers = union.services.keys().filter(is_same).cloned().collect();

@@ -77,6 +77,11 @@ const MESSAGES: &[(&str, Kind, &str)] = &[
         Kind::Event("scaled"),
         "a service is to have another number of workers",
     ),
+    (
+        "0b9d04a95fe046e3b6cb830779308668",
+        Kind::Event("scaling_refused"),
+        "there is no room for workers that a service would take",
+    ),
     ("c440fa12f7564f3fa4d86d3f583b1491", Kind::Event("reloaded"), "another configuration is in force"),
     (
         "1a48f41d7d574229bdd3553d2d6d0a28",

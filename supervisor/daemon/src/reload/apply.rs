@@ -204,6 +204,7 @@ impl App {
         self.fleet.spare(self.in_force.spared.clone());
         self.fleet.change(Instant::now(), &Arc::clone(&self.plan), leaving, &renewal, &mut effects);
         self.forget_scales();
+        self.autoscale.fit(&self.plan, Instant::now());
         self.note_changes();
         self.effects.extend(effects);
     }

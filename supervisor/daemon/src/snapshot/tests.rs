@@ -3,7 +3,7 @@ use std::{cell::RefCell, num::NonZeroU16};
 use watt_core::{
     WorkerId,
     fleet::{FleetEvent, Request},
-    plan::RestartPolicy,
+    plan::{RestartPolicy, Workers},
     worker::{Event, ExitCause},
 };
 
@@ -123,7 +123,7 @@ fn a_snapshot_holds_the_whole_plan() {
 #[test]
 fn workers_with_a_run_are_in_the_table_with_what_is_known_of_it() {
     let mut bench = Bench::new(&["api"], |plan| {
-        service(plan, "api").workers = NonZeroU16::new(2).unwrap();
+        service(plan, "api").workers = Workers::Fixed(NonZeroU16::new(2).unwrap());
     });
     bench.request(Request::Start(ALL));
     bench.tell("api", Event::Ready);
@@ -156,7 +156,7 @@ fn workers_with_a_run_are_in_the_table_with_what_is_known_of_it() {
 #[test]
 fn workers_that_are_not_ready_any_more_serve_only_when_nobody_else_does() {
     let mut bench = Bench::new(&["api"], |plan| {
-        service(plan, "api").workers = NonZeroU16::new(2).unwrap();
+        service(plan, "api").workers = Workers::Fixed(NonZeroU16::new(2).unwrap());
     });
     bench.request(Request::Start(ALL));
     let ids: Vec<WorkerId> = bench.fleet.workers().map(|(id, _)| id).collect();
@@ -227,7 +227,7 @@ fn a_failed_service_says_why_and_when_to_come_back() {
 fn one_failed_worker_of_two_is_no_failed_service() {
     let mut bench = Bench::new(&["api"], |plan| {
         service(plan, "api").restart.give_up_failures = 1;
-        service(plan, "api").workers = NonZeroU16::new(2).unwrap();
+        service(plan, "api").workers = Workers::Fixed(NonZeroU16::new(2).unwrap());
     });
     bench.request(Request::Start(ALL));
     bench.exit("api", 3);
