@@ -17,7 +17,10 @@ use std::{
 
 use serde_json::Value;
 
+mod load;
 pub mod traffic;
+
+pub use load::{Load, Tally};
 
 /// How long [`wait`] asks. Generous, because a loaded machine is slow and a passed test does not wait.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -412,105 +415,4 @@ fn chown_all(path: &Path, owner: u32) {
             chown_all(&entry.path(), owner);
         }
     }
-}
-
-/// Requests that go on while something is broken: each over a connection of its own or over one kept alive, from
-/// several threads.
-pub struct Load {
-    stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
-    threads: Vec<std::thread::JoinHandle<Tally>>,
-}
-
-/// What came of a load.
-#[derive(Debug, Default)]
-pub struct Tally {
-    /// Requests answered with 200.
-    pub answered: u64,
-    /// What went wrong, in words.
-    pub failures: Vec<String>,
-}
-
-impl Load {
-    /// GETs of `path` until [`Load::stop`].
-    pub fn start(address: &str, path: &str) -> Load {
-        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-        let threads = (0..4)
-            .map(|nth| {
-                let (stop, address, path) = (stop.clone(), address.to_owned(), path.to_owned());
-                std::thread::spawn(move || requests(&stop, &address, &path, nth % 2 == 0))
-            })
-            .collect();
-        Load { stop, threads }
-    }
-
-    /// Ends it.
-    pub fn stop(self) -> Tally {
-        self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
-        let mut sum = Tally::default();
-        for thread in self.threads {
-            let tally = thread.join().expect("a load thread does not panic");
-            sum.answered += tally.answered;
-            sum.failures.extend(tally.failures);
-        }
-        sum
-    }
-}
-
-fn requests(stop: &std::sync::atomic::AtomicBool, address: &str, path: &str, keep: bool) -> Tally {
-    let mut tally = Tally::default();
-    let mut connection = None;
-    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-        match one_request(&mut connection, address, path, keep) {
-            Ok((200, _)) => tally.answered += 1,
-            Ok((status, body)) => tally.failures.push(format!("status {status}: {body}")),
-            Err(error) => {
-                connection = None;
-                tally.failures.push(error.to_string());
-            }
-        }
-    }
-    tally
-}
-
-fn one_request(
-    connection: &mut Option<TcpStream>,
-    address: &str,
-    path: &str,
-    keep: bool,
-) -> std::io::Result<(u16, String)> {
-    if !keep {
-        return get(address, path);
-    }
-    let mut stream = match connection.take() {
-        Some(stream) => stream,
-        None => TcpStream::connect(address)?,
-    };
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes())?;
-    let mut answer = Vec::new();
-    let (end, length) = loop {
-        let mut part = [0; 16384];
-        let count = stream.read(&mut part)?;
-        if count == 0 {
-            return Err(std::io::Error::other("the connection was closed before the answer"));
-        }
-        answer.extend_from_slice(&part[..count]);
-        let text = String::from_utf8_lossy(&answer).to_lowercase();
-        if let Some(end) = text.find("\r\n\r\n") {
-            let length = text[..end]
-                .lines()
-                .find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
-            break (end + 4, length.unwrap_or(0usize));
-        }
-    };
-    let mut rest = vec![0; (end + length).saturating_sub(answer.len())];
-    stream.read_exact(&mut rest)?;
-    let status = String::from_utf8_lossy(&answer)
-        .split(' ')
-        .nth(1)
-        .and_then(|status| status.parse().ok())
-        .unwrap_or(0);
-    answer.extend_from_slice(&rest);
-    *connection = Some(stream);
-    Ok((status, String::from_utf8_lossy(&answer[end..]).into_owned()))
 }
