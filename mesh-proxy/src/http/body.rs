@@ -107,6 +107,9 @@ pub(crate) struct Pump {
     written: usize,
     /// So many bytes at the start of the input may go on as they are.
     ready: usize,
+    /// Whether a short body is to be had again, and so much of it is in `out`.
+    keeps: bool,
+    kept: usize,
     /// The receiver took a byte.
     begun: bool,
     /// Bytes went from the input to the receiver and are gone.
@@ -125,12 +128,19 @@ impl Pump {
             coding,
             written: 0,
             ready: 0,
+            keeps: false,
+            kept: 0,
             begun: false,
             moved: false,
             progressed: false,
             received: 0,
             starved: false,
         }
+    }
+
+    /// One of which a short body can be sent again.
+    pub(crate) fn keeping(self) -> Pump {
+        Pump { keeps: true, ..self }
     }
 
     /// Takes in what is there of the body already, and puts it behind the head when it is short.
@@ -140,6 +150,7 @@ impl Pump {
         }
         self.accept(input.bytes())?;
         if self.ready <= COALESCE_MAX {
+            self.kept = self.ready;
             out.extend_from_slice(&input.bytes()[..self.ready]);
             input.consume(std::mem::take(&mut self.ready));
         }
@@ -250,7 +261,9 @@ impl Pump {
         match self.coding {
             Coding::AsIs => {
                 self.accept(input.bytes())?;
-                Ok(self.ready > 0 || self.body == Body::Done)
+                let some = self.ready > 0 || self.body == Body::Done;
+                self.keep(input, out);
+                Ok(some)
             }
             Coding::Unwrap => {
                 self.clear(out);
@@ -266,6 +279,16 @@ impl Pump {
                 input.consume(input.bytes().len());
                 Ok(true)
             }
+        }
+    }
+
+    /// Puts the beginning of a body behind the head as long as it is short, wherever it came from: many programs send a head and then
+    /// its body, and what is there can be sent again.
+    fn keep(&mut self, input: &mut Buffer, out: &mut Vec<u8>) {
+        if self.keeps && !self.moved && self.kept + self.ready <= COALESCE_MAX {
+            out.extend_from_slice(&input.bytes()[..self.ready]);
+            self.kept += self.ready;
+            input.consume(std::mem::take(&mut self.ready));
         }
     }
 

@@ -93,7 +93,7 @@ struct Ended {
 pub(crate) async fn run(connection: &mut Connection, request: Prepared) -> After {
     connection.peer.input.consume(request.head_len);
     let thread = connection.thread.clone();
-    let mut upload = Pump::new(request.body, Coding::AsIs);
+    let mut upload = Pump::new(request.body, Coding::AsIs).keeping();
     let started = upload.start(&mut connection.peer.input, &mut connection.request_out);
     connection.peer.input.release(&thread.stock);
     // What services send each other may be slow on purpose: a stream of events, for example.

@@ -45,6 +45,34 @@ fn an_idempotent_request_whose_worker_dies_goes_to_another_one() {
     });
 }
 
+/// Most clients write a head and then its body.
+#[test]
+fn a_short_body_that_comes_after_its_head_is_sent_again_as_well() {
+    local(async {
+        for framing in ["Content-Length: 4", "Transfer-Encoding: chunked"] {
+            let bed = Bed::new();
+            let workers = [bed.worker("api", 1), bed.worker("api", 2)];
+            let parts =
+                if framing.starts_with('C') { ["ab", "cd"] } else { ["2\r\nab\r\n", "2\r\ncd\r\n0\r\n\r\n"] };
+            let mut client = bed.ask(format!("PUT / HTTP/1.1\r\nHost: shop\r\n{framing}\r\n\r\n")).await;
+            let (mut wire, other) = tokio::select! {
+                wire = workers[0].accept() => (wire, &workers[1]),
+                wire = workers[1].accept() => (wire, &workers[0]),
+            };
+            wire.head().await;
+            client.send(parts[0]).await;
+            assert_eq!(wire.take(parts[0].len()).await, parts[0]);
+            drop(wire);
+            let mut wire = other.asked().await;
+            assert_eq!(wire.take(parts[0].len()).await, parts[0], "{framing}");
+            client.send(parts[1]).await;
+            assert_eq!(wire.take(parts[1].len()).await, parts[1], "{framing}");
+            wire.send(OK).await;
+            assert_eq!(client.response().await, (200, "ok".into()));
+        }
+    });
+}
+
 #[test]
 fn a_request_that_may_have_been_acted_upon_is_not_sent_again() {
     local(async {
