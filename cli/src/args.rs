@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::{Shell, engine::ArgValueCompleter};
@@ -85,6 +85,10 @@ pub enum Command {
     Reload(Reload),
     /// Show what the services wrote: text on a terminal, JSON lines elsewhere
     Logs(Logs),
+    /// Run a command inside a worker's sandbox, a shell when none is given
+    Exec(Exec),
+    /// Run a command once in a new sandbox of a service; it is none of its workers
+    Run(Run),
     /// Show everything about one service
     Inspect(Inspect),
     /// Show limits, with what they bound and did, or change them
@@ -215,6 +219,52 @@ pub struct Logs {
     pub tail: Option<usize>,
     #[command(flatten)]
     pub services: Services,
+}
+
+/// `exec`
+#[derive(Debug, Args)]
+pub struct Exec {
+    /// The service, or one of its workers: api, api/1
+    #[arg(value_name = "SERVICE[/WORKER]", add = ArgValueCompleter::new(complete::services))]
+    pub target: String,
+    /// No terminal for the command, although there is one here
+    #[arg(short = 'T', long = "no-tty")]
+    pub no_tty: bool,
+    #[command(flatten)]
+    pub which: Which,
+    /// Program and arguments; /bin/sh, when there are none
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+}
+
+/// `run`
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The service whose sandbox it gets
+    #[arg(add = ArgValueCompleter::new(complete::services))]
+    pub service: String,
+    /// Print its name and let it run; its output goes to the service's log
+    #[arg(short, long)]
+    pub detach: bool,
+    /// No terminal for the command, although there is one here
+    #[arg(short = 'T', long = "no-tty", conflicts_with = "detach")]
+    pub no_tty: bool,
+    /// Stop it after this time: 30s, 10m
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub timeout: Option<Duration>,
+    #[command(flatten)]
+    pub which: Which,
+    #[command(flatten)]
+    pub print: Print,
+    /// Program and arguments; the service's own, when there are none
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "write 90s, 10m or 2h".to_owned();
+    let span: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+    Duration::try_from(span).map_err(|_| wrong())
 }
 
 /// `inspect`

@@ -18,6 +18,7 @@ mod exit;
 #[cfg(test)]
 mod reference;
 mod roles;
+mod streams;
 mod text;
 
 use args::{Cli, Command};
@@ -36,16 +37,15 @@ fn main() -> ExitCode {
         Command::Spawner(arguments) => roles::spawner(arguments),
         Command::Daemon(arguments) => roles::daemon(arguments),
         Command::MeshProxy(arguments) => roles::mesh_proxy(arguments),
+        // They end as their command does.
+        Command::Exec(arguments) => finish_as(false, blocking(commands::exec::exec(arguments))),
+        Command::Run(arguments) => finish_as(arguments.print.json, blocking(commands::exec::run(arguments))),
         command => finish(wants_json(&command), perform(command)),
     }
 }
 
 fn perform(command: Command) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| exit::Failure::new(Exit::Host, format!("cannot start a runtime: {error}")))?;
-    runtime.block_on(async {
+    blocking(async {
         match command {
             Command::Up(arguments) => commands::up::run(arguments).await,
             Command::Down(arguments) => commands::down::run(arguments).await,
@@ -71,14 +71,33 @@ fn perform(command: Command) -> Outcome {
             Command::Config(arguments) => commands::config::run(arguments),
             Command::Completion { shell } => commands::completion::run(shell),
             Command::Man { folder } => commands::man::run(&folder),
-            Command::Spawner(_) | Command::Daemon(_) | Command::MeshProxy(_) => Ok(Exit::Usage),
+            Command::Exec(_)
+            | Command::Run(_)
+            | Command::Spawner(_)
+            | Command::Daemon(_)
+            | Command::MeshProxy(_) => Ok(Exit::Usage),
         }
     })
 }
 
+/// Runs a command to its end. What a thread of it still waits for does not hold that up.
+fn blocking<T>(command: impl Future<Output = Result<T, exit::Failure>>) -> Result<T, exit::Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| exit::Failure::new(Exit::Host, format!("cannot start a runtime: {error}")))?;
+    let outcome = runtime.block_on(command);
+    runtime.shutdown_background();
+    outcome
+}
+
 fn finish(json: bool, outcome: Outcome) -> ExitCode {
+    finish_as(json, outcome.map(ExitCode::from))
+}
+
+fn finish_as(json: bool, outcome: Result<ExitCode, exit::Failure>) -> ExitCode {
     match outcome {
-        Ok(exit) => exit.into(),
+        Ok(exit) => exit,
         Err(failure) => {
             failure.print(json);
             failure.exit.into()
@@ -110,7 +129,9 @@ fn wants_json(command: &Command) -> bool {
             args::ConfigCommand::Check(file) | args::ConfigCommand::Show(file) => file.print.json,
             args::ConfigCommand::Schema => true,
         },
-        Command::Completion { .. }
+        Command::Run(arguments) => arguments.print.json,
+        Command::Exec(_)
+        | Command::Completion { .. }
         | Command::Man { .. }
         | Command::Spawner(_)
         | Command::Daemon(_)

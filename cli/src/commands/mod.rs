@@ -6,6 +6,7 @@ pub mod config;
 pub mod doctor;
 pub mod down;
 pub mod events;
+pub mod exec;
 pub mod inject;
 pub mod inspect;
 pub mod limits;

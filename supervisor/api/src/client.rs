@@ -4,6 +4,8 @@
 //! never turn out to be dead. The spawner holds the listener, so a call made while the daemon is being replaced waits
 //! in the kernel's queue and is answered by the new one.
 
+pub mod tasks;
+
 use std::{
     collections::VecDeque,
     fmt::Write as _,

@@ -11,7 +11,9 @@
 //! | POST /v1/await | with [`Selection`]; returns when they are ready, or not going to be | [`Outcome`] |
 //! | POST /v1/scale | with [`Scale`]; other numbers of workers; returns when they are ready | [`Scaled`] |
 //! | POST /v1/reload | with [`Reload`]; reads the configuration again and applies what differs | [`Reloaded`] |
-//! | POST /v1/run | with [`Run`]; starts a process that runs once, in a new sandbox of a service | [`TaskStarted`] |
+//! | POST /v1/run | with [`Run`]; starts a process that runs once, in a new sandbox of a service | [`TaskStarted`], or [`OfTask`]s |
+//! | POST /v1/exec | with [`Exec`]; starts a command inside a worker's sandbox | [`OfTask`]s |
+//! | POST /v1/tasks/{task} | goes on with one of these whose daemon was replaced | [`OfTask`]s |
 //! | POST /v1/shutdown | with [`Shutdown`]; returns when everything but the supervisor has ended | [`Outcome`] |
 //! | GET /v1/events?since=N&follow=true | the event stream, one JSON object a line | [`Event`]s |
 //! | GET /v1/logs?service=A&service=B&since=T&after=S&tail=N&follow=true | output, one JSON object a line | [`LogLine`]s |
@@ -35,7 +37,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     audit::{Audit, AuditBasis, AuditCheck, AuditFact, AuditState, AuditStep, AuditedService},
     scale::{Scale, Scaled, ScaledBy, ScaledService, Scaling, ScalingRange},
-    tasks::{Run, TaskStarted},
+    tasks::{Exec, OfTask, Run, TaskEnd, TaskStarted, Terminal, ToTask, UPGRADE},
 };
 
 /// The application as it is now.

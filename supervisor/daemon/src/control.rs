@@ -34,7 +34,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use self::problem::Failure;
 pub use self::{
-    command::{Command, Refusal, Reply, Services},
+    command::{Command, Refusal, Reply, Services, TaskCommand},
     roles::Roles,
     server::{ServeError, Server},
 };

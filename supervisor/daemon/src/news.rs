@@ -520,7 +520,7 @@ impl App {
             run,
             tag: serde_json::to_vec(&note).unwrap_or_default(),
             cgroup: false,
-            credentials: false,
+            handed: 0,
             pid_namespace: false,
             user_namespace: false,
             pass: vec![proxy::LISTENER.to_owned(), proxy::PROGRAM.to_owned()],

@@ -18,7 +18,7 @@ use watt_core::{
 use crate::{
     app::{App, Ending},
     beside::VIEWS,
-    control::{Command, Refusal, Reply, Services},
+    control::{Command, Refusal, Reply, Services, TaskCommand},
     logs::{self, Logs},
     reload::Asked,
     status, timestamp,
@@ -96,9 +96,7 @@ impl App {
             Command::Stop { services, reply } => self.operate(services, Goal::Down, Request::Stop, reply),
             Command::Scale { services, reply } => self.scale(services, reply),
             Command::Reload { request, reply } => self.reload(Asked::new(request, reply)),
-            Command::Run { service, command, time_max, reply } => {
-                self.run_for_operator(service, command, time_max, reply);
-            }
+            Command::Task(TaskCommand(request)) => self.task_request(request),
             Command::Shutdown { now, reply } => {
                 self.operations.push(Operation::new(Selection::All, Goal::Down, Answer::Outcome(reply)));
                 self.shut_down(now);

@@ -156,10 +156,18 @@ impl App {
             run.accepts = accepts;
             serde_json::to_vec(&run.note()).ok()
         });
-        self.ask_to_spawn(run.0, tag.unwrap_or_default(), group, plan, pass, credentials)
+        self.ask_to_spawn(
+            run.0,
+            tag.unwrap_or_default(),
+            group,
+            plan,
+            pass,
+            credentials.into_iter().collect(),
+        )
     }
 
-    /// Asks for a process in a cgroup: a worker's, a task's, or a secret's.
+    /// Asks for a process in a cgroup: a worker's, a task's, or a secret's. What is handed is for the exec stage alone
+    /// ([`LaunchPlan::handed`]).
     pub(crate) fn ask_to_spawn(
         &mut self,
         run: u64,
@@ -167,9 +175,11 @@ impl App {
         group: &Group,
         plan: LaunchPlan,
         pass: Vec<String>,
-        credentials: Option<OwnedFd>,
+        handed: Vec<OwnedFd>,
     ) -> Result<(), ExecFailure> {
-        let (pid_namespace, user_namespace) = (plan.namespaces.pid, plan.user_namespace);
+        // Where another process is joined there is none to be made.
+        let is_new = plan.join.is_none();
+        let (pid_namespace, user_namespace) = (is_new && plan.namespaces.pid, is_new && plan.user_namespace);
         let task = postcard::to_stdvec(&ExecTask::Launch(Box::new(plan))).map_err(io::Error::other);
         let task = task.and_then(|task| memfd::sealed(c"watt-launch", &task));
         let task = task.map_err(|error| failed("plan", String::new(), &error))?;
@@ -178,13 +188,14 @@ impl App {
             run,
             tag,
             cgroup: cgroup.is_some(),
-            credentials: credentials.is_some(),
+            // The stage takes a handful.
+            handed: u8::try_from(handed.len()).unwrap_or(u8::MAX),
             pid_namespace,
             user_namespace,
             pass,
         };
         watt_fault::step("daemon.spawn_planned");
-        self.link.request(request, [task].into_iter().chain(cgroup).chain(credentials).collect());
+        self.link.request(request, [task].into_iter().chain(cgroup).chain(handed).collect());
         watt_fault::step("daemon.spawn_asked");
         Ok(())
     }

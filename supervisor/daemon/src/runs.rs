@@ -40,6 +40,7 @@ use crate::{
 /// Signals of signal(7) that are sent here.
 pub(crate) const SIGKILL: i32 = 9;
 pub(crate) const SIGTERM: i32 = 15;
+pub(crate) const SIGHUP: i32 = 1;
 /// Wakes a stopped process, which could not act on any other signal but KILL.
 pub(crate) const SIGCONT: i32 = 18;
 

@@ -260,7 +260,7 @@ impl App {
         let (number, answer) = self.secret_commands.begin();
         let mark = format!("{}={mark}", crate::life::VARIABLE).into_bytes();
         let launch = secret_command::launch(argv, env, mark, root, group.legacy_tasks());
-        let asked = self.ask_to_spawn(number, Vec::new(), group, launch, Vec::new(), None);
+        let asked = self.ask_to_spawn(number, Vec::new(), group, launch, Vec::new(), Vec::new());
         if let Err(failure) = asked {
             self.secret_commands.failed(number, failure.to_string());
         }

@@ -7,9 +7,14 @@
 //!   owner hears of its end from whichever daemon there is then: at least once, as everything that is told.
 //! - It decides nothing. When to start, how often, and what follows from an end is its owner's.
 //!
-//! `start` begins them, `follow` hears what the spawner says of them, `over` ends and clears them, `note` is what is kept.
+//! One may be inside a worker's sandbox instead ([`Attachment::inside`]): in its namespaces and its cgroup, as its user, with its
+//! filters, and at an end with it. And somebody may be attached to one, who has its streams and is told what happens to it;
+//! when he goes away it is hung up and killed.
+//!
+//! `start` begins them, `inside` plans those in a worker's sandbox, `follow` hears what the spawner says of them, `over` ends and clears them, `note` is what is kept.
 
 mod follow;
+mod inside;
 mod note;
 mod operator;
 mod over;
@@ -25,7 +30,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use tokio::task::JoinHandle;
+use tokio::{sync::mpsc, task::JoinHandle};
 use watt_api::mesh;
 use watt_core::{
     RunId, ServiceId,
@@ -37,7 +42,11 @@ use watt_os::{
     namespace::{self, Kind},
 };
 
-pub(crate) use self::{note::TaskNote, start::NotStarted};
+pub(crate) use self::{
+    note::TaskNote,
+    operator::{Request, wire},
+    start::NotStarted,
+};
 use crate::{
     containment::Containment,
     launch::Launch,
@@ -62,6 +71,11 @@ impl TaskId {
     /// Its run.
     pub(crate) fn run(self) -> RunId {
         RunId(FIRST_RUN + self.0)
+    }
+
+    /// The task of this name.
+    pub(crate) fn of_name(name: &str) -> Option<TaskId> {
+        name.strip_prefix('t')?.parse().ok().map(TaskId)
     }
 
     /// The task that a run is of.
@@ -107,6 +121,54 @@ impl fmt::Display for Owner {
     }
 }
 
+/// Somebody who is there while it runs.
+#[derive(Debug, Default)]
+pub(crate) struct Attachment {
+    /// The run of a worker whose sandbox it is in.
+    pub(crate) inside: Option<RunId>,
+    /// Where its streams lead.
+    pub(crate) streams: Streams,
+    /// Who is told what happens to it.
+    pub(crate) told: Option<mpsc::UnboundedSender<Told>>,
+}
+
+/// Where a task's streams lead.
+#[derive(Debug, Default)]
+pub(crate) enum Streams {
+    /// Its output to the log of its service, and nothing to read.
+    #[default]
+    Log,
+    /// All three to these. They are pipes, whose other ends we do not read: what nobody takes holds the task up.
+    Given([OwnedFd; 3]),
+    /// To a terminal of its own. The other end comes with [`Told::Executed`].
+    Terminal {
+        /// From top to bottom.
+        rows: u16,
+        /// From left to right.
+        columns: u16,
+        /// Its kind, for `$TERM`.
+        kind: String,
+    },
+}
+
+/// What who is attached to a task is told: at most one of each.
+#[derive(Debug)]
+pub(crate) enum Told {
+    /// Its program runs.
+    Executed {
+        /// The other end of its terminal.
+        terminal: Option<OwnedFd>,
+    },
+    /// It is over.
+    Ended(End),
+}
+
+/// How long one whose client was the predecessor's may be without him.
+const UNATTENDED_MAX: Duration = Duration::from_secs(5);
+
+/// How long what was hung up may take to end.
+const HANGUP_GRACE: Duration = Duration::from_secs(5);
+
 /// Why one was ended that had not ended by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -115,6 +177,8 @@ pub(crate) enum Stopped {
     Asked,
     /// It took longer than it may.
     TimedOut,
+    /// Who was attached to it went away.
+    Left,
 }
 
 /// How one ended.
@@ -144,8 +208,8 @@ impl End {
 /// What happens to one beside the loop.
 #[derive(Debug)]
 pub(crate) enum News {
-    /// Its secrets were read, or cannot be.
-    Ready { task: TaskId, launch: Box<Launch>, ready: Result<Option<OwnedFd>, ExecFailure> },
+    /// Its secrets were read, or cannot be. With them comes everything that is handed to the exec stage.
+    Ready { task: TaskId, launch: Box<Launch>, ready: Result<Vec<OwnedFd>, ExecFailure> },
     /// No process of it is left, or what is still being done about it may be over.
     Emptied(TaskId),
 }
@@ -156,6 +220,15 @@ pub(crate) struct Task {
     seat: Seat,
     owner: Owner,
     started_at_ms: u64,
+    /// The run of the worker that it is inside of.
+    inside: Option<RunId>,
+    /// Whether somebody is attached to it, or is to be.
+    is_attached: bool,
+    /// Who that is.
+    told: Option<mpsc::UnboundedSender<Told>>,
+    /// When it is hung up if nobody is.
+    unattended_until: Option<Instant>,
+    /// Its cgroup, or the worker's that it is inside of.
     group: Group,
     /// The entry of the environment by which its processes can be told without a cgroup.
     environment: Vec<u8>,
@@ -199,6 +272,10 @@ impl Task {
             seat,
             owner,
             started_at_ms,
+            inside: None,
+            is_attached: false,
+            told: None,
+            unattended_until: None,
             group,
             environment: format!("{}={mark}", life::VARIABLE).into_bytes(),
             is_asked_for: false,
@@ -231,7 +308,8 @@ impl Task {
 
     /// What holds its processes.
     fn containment(&self) -> Containment {
-        if self.group.is_usable() {
+        // The group is the worker's, where it is inside of one.
+        if self.group.is_usable() && self.inside.is_none() {
             return Containment::Group(self.group.clone());
         }
         let Some(main) = &self.main else { return Containment::Nothing };
@@ -253,7 +331,7 @@ impl Task {
         match self.stop {
             Some(Stop { kill_at, is_killed: false, .. }) => Some(kill_at),
             Some(_) => None,
-            None => self.times_out_at,
+            None => self.times_out_at.into_iter().chain(self.unattended_until).min(),
         }
     }
 }
@@ -263,6 +341,8 @@ impl Task {
 pub(crate) struct Tasks {
     last: u64,
     running: BTreeMap<TaskId, Task>,
+    /// Ends that nobody has heard whom they were meant for, until then.
+    unheard: BTreeMap<TaskId, (End, Instant)>,
 }
 
 impl Tasks {
@@ -271,14 +351,14 @@ impl Tasks {
         self.running.is_empty()
     }
 
-    /// Whether a service has one.
+    /// Whether a service has one in a sandbox of its own.
     pub(crate) fn has_one_of(&self, service: &ServiceId) -> bool {
-        self.running.values().any(|task| task.seat.service == *service)
+        self.running.values().any(|task| task.inside.is_none() && task.seat.service == *service)
     }
 
-    /// Their main processes.
+    /// The main processes of those in sandboxes of their own.
     pub(crate) fn live_pids(&self) -> impl Iterator<Item = u32> {
-        self.running.values().filter_map(Task::live_pid)
+        self.running.values().filter(|task| task.inside.is_none()).filter_map(Task::live_pid)
     }
 
     /// The service of the one whose main process is one of these.
@@ -305,7 +385,8 @@ impl Tasks {
 
     /// When something is due for one of them.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.running.values().filter_map(Task::deadline).min()
+        let unheard = self.unheard.values().map(|(_, until)| *until);
+        self.running.values().filter_map(Task::deadline).chain(unheard).min()
     }
 }
 

@@ -6,16 +6,17 @@ use watt_os::landlock::Domain;
 
 use crate::{
     error::{Failed, StepError},
-    plan::LaunchPlan,
+    plan::{LaunchPlan, Streams},
     report::ReportSocket,
     steps::{
         cgroups, credentials, cwd,
         exec::{self, Execution},
         init::{self, Relay},
+        join::{self, Joined},
         keyring, landlock, listeners,
         mounts::{self, cgroups::OwnGroup},
         namespaces, network, no_new_privs, parent_death, personality, rlimits, scheduling, seccomp, session,
-        stdin, user_namespace,
+        streams, user_namespace,
     },
 };
 
@@ -27,6 +28,10 @@ pub(crate) struct Stage<'a> {
     pub(crate) listeners: Vec<OwnedFd>,
     /// The memfd with the credentials, until they are in their place.
     pub(crate) credentials: Option<OwnedFd>,
+    /// The descriptors of its standard streams, until they are in their place.
+    pub(crate) streams: Option<[OwnedFd; 3]>,
+    /// The process whose namespaces are joined.
+    pub(crate) joined: Option<Joined>,
     /// The socket to the spawner; behind the init, to that.
     pub(crate) report: &'a mut ReportSocket,
     /// Where it is among the cgroups, when it has a cgroup namespace.
@@ -49,6 +54,8 @@ const STEPS: &[(&str, Step)] = &[
     ("session", session::start),
     // Needs the rights this process came with; a user namespace does not give them.
     ("scheduling", scheduling::set),
+    // While /proc is still the host's, and with the rights this process came with.
+    ("join", join::prepare),
     // Gives an ordinary user what the next three need. It has to come before them, because a namespace belongs to the
     // user namespace it was made in.
     ("user_namespace", user_namespace::enter),
@@ -79,7 +86,7 @@ const STEPS: &[(&str, Step)] = &[
     // an init does.
     ("init", init::stay_behind),
     // With the program's own rights, and not for the init, which needs a standard input that is nothing.
-    ("stdin", stdin::open),
+    ("stdin", streams::open),
     // Marks every other descriptor to be closed.
     ("exec", exec::prepare),
     ("landlock", landlock::enter),
@@ -88,17 +95,24 @@ const STEPS: &[(&str, Step)] = &[
     ("exec", exec::exec),
 ];
 
-/// Takes all steps. Returns only when one of them failed.
+/// Takes all steps. `passed` are the listeners and what is handed to the stage. Returns only when one of them failed.
 pub(crate) fn launch(
     plan: LaunchPlan,
-    listeners: Vec<OwnedFd>,
-    credentials: Option<OwnedFd>,
+    mut passed: Vec<OwnedFd>,
     report: &mut ReportSocket,
 ) -> Result<(), Failed> {
+    let mut handed = passed.split_off(usize::from(plan.listeners)).into_iter();
+    let credentials = if plan.has_credentials() { handed.next() } else { None };
+    let streams = match plan.streams {
+        Streams::Passed => <[OwnedFd; 3]>::try_from(handed.by_ref().take(3).collect::<Vec<_>>()).ok(),
+        Streams::Spawner | Streams::Terminal { .. } => None,
+    };
     let mut stage = Stage {
+        joined: plan.join.and_then(|pid| Some(Joined::new(pid, handed.next()?))),
         plan,
-        listeners,
+        listeners: passed,
         credentials,
+        streams,
         report,
         cgroups: Vec::new(),
         domain: None,

@@ -57,10 +57,9 @@ fn perform(report: &mut ReportSocket) -> Result<(), Failed> {
     let task = read_task().map_err(|error| Failed::new("plan", &error))?;
     match task {
         Task::Launch(plan) => {
-            let passed = take_passed(report, plan.listeners + u16::from(plan.has_credentials()));
-            let mut passed = passed.map_err(|error| Failed::new("listeners", &error))?;
-            let credentials = passed.split_off(usize::from(plan.listeners)).pop();
-            launch::launch(*plan, passed, credentials, report)
+            let passed = take_passed(report, plan.listeners + plan.handed());
+            let passed = passed.map_err(|error| Failed::new("listeners", &error))?;
+            launch::launch(*plan, passed, report)
         }
         Task::MakeSockets { user_namespace, count } => {
             let namespaces = passed(1 + u16::from(user_namespace));

@@ -2,8 +2,8 @@
 //!
 //! Descriptors at the start of `watt-exec`: 0–2 standard streams, [`PLAN_FD`] the plan, [`REPORT_FD`] a seqpacket
 //! socket for [`Report`]s, and from [`LISTEN_FDS_START`]` + 2` on the listeners to hand to the program, which the
-//! stage moves down to [`LISTEN_FDS_START`] as sd_listen_fds(3) wants them. After the listeners comes the sealed memfd with
-//! [`Credentials`], where the plan has a [`Mount::Credentials`].
+//! stage moves down to [`LISTEN_FDS_START`] as sd_listen_fds(3) wants them. After the listeners come, as the plan has them, the
+//! sealed memfd with [`Credentials`] for a [`Mount::Credentials`], three [`Streams`], and the process to [join](LaunchPlan::join).
 
 use std::{net::Ipv4Addr, path::PathBuf};
 
@@ -58,6 +58,11 @@ pub struct LaunchPlan {
     pub cwd: PathBuf,
     /// The file that is standard input, as the program sees it and with its rights; `None` leaves what the stage has.
     pub stdin: Option<PathBuf>,
+    /// Where its standard streams lead.
+    pub streams: Streams,
+    /// Be in the namespaces of this running process, where the plan has some of its own, and not in new ones. Its mounts and its
+    /// network are as they are there. A pidfd of it comes as the last descriptor, so that it cannot be another one.
+    pub join: Option<u32>,
     /// `tasks` files to join by writing "0": v1 hierarchies. The v2 cgroup was entered by clone3(2).
     pub join_cgroups: Vec<PathBuf>,
     /// How many listeners are passed on to the program.
@@ -102,6 +107,27 @@ pub struct LaunchPlan {
     /// it failed (sendmsg(2), exit_group(2)).
     pub seccomp: Vec<Vec<u8>>,
 }
+
+/// Where standard streams lead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Streams {
+    /// Output to the spawner, and nothing to read but [`LaunchPlan::stdin`].
+    #[default]
+    Spawner,
+    /// All three to descriptors that come after the credentials.
+    Passed,
+    /// To a pseudo terminal that is made for it, in the `/dev` that it sees. The other end is reported as a descriptor named
+    /// [`TERMINAL`].
+    Terminal {
+        /// Its size from top to bottom.
+        rows: u16,
+        /// Its size from left to right.
+        columns: u16,
+    },
+}
+
+/// How the other end of a program's terminal is called when it is reported. It is passed on and not kept.
+pub const TERMINAL: &str = "terminal";
 
 /// When and where a program runs (sched(7)), and how eagerly it is killed. `None` and an empty list change nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -341,9 +367,16 @@ pub struct FileAccess {
 }
 
 impl LaunchPlan {
+    /// How many descriptors come after the listeners: the credentials, three streams, the process whose namespaces are joined.
+    pub fn handed(&self) -> u16 {
+        let streams = if self.streams == Streams::Passed { 3 } else { 0 };
+        u16::from(self.has_credentials()) + streams + u16::from(self.join.is_some())
+    }
+
     /// Whether credentials come with it.
     pub fn has_credentials(&self) -> bool {
-        self.mounts.iter().any(|mount| matches!(mount, Mount::Credentials { .. }))
+        // They are there already where another process is joined.
+        self.join.is_none() && self.mounts.iter().any(|mount| matches!(mount, Mount::Credentials { .. }))
     }
 }
 
@@ -379,7 +412,7 @@ pub struct PrivateNetwork {
 #[expect(clippy::large_enum_variant, reason = "made, sent and dropped, one at a time")]
 pub enum Report {
     /// Descriptors, in the order of these names: `mesh`, `egress` (or `egress:80` and `egress:443`), `dns_udp`, `dns_tcp`,
-    /// `host_port:N`, `diag` (a NETLINK_SOCK_DIAG socket), `netns`, `userns`, `socket`. At most 250 a message.
+    /// `host_port:N`, `diag` (a NETLINK_SOCK_DIAG socket), `netns`, `userns`, `socket`, [`TERMINAL`]. At most 250 a message.
     Descriptors {
         /// One for each.
         names: Vec<String>,

@@ -27,4 +27,5 @@ pub mod signalfd;
 pub mod signals;
 pub mod sock_diag;
 pub mod systemd;
+pub mod terminal;
 pub mod xattr;

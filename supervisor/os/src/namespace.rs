@@ -98,9 +98,19 @@ pub fn enter_new(kind: Kind) -> io::Result<()> {
 /// Moves this process into an existing namespace.
 ///
 /// # Errors
+/// The descriptor is that of a namespace, or of a process that is in it (pidfd_open(2), from Linux 5.8 on).
+///
 /// EPERM without the right in that namespace, EINVAL when the descriptor is of another kind.
 pub fn enter(fd: impl AsFd, kind: Kind) -> io::Result<()> {
     Ok(setns(fd, kind.flag())?)
+}
+
+/// Opens the namespace a process is in.
+///
+/// # Errors
+/// EACCES when the process is not ours to look at, ENOENT when there is none.
+pub fn open_of(pid: u32, kind: Kind) -> io::Result<OwnedFd> {
+    Ok(File::open(format!("/proc/{pid}/ns/{}", kind.file()))?.into())
 }
 
 /// Opens the namespace this process is in.

@@ -195,7 +195,7 @@ fn start(handle: &Handle, run: u64, plan: &LaunchPlan) -> io::Result<()> {
         run,
         tag: vec![],
         cgroup: false,
-        credentials: false,
+        handed: 0,
         pid_namespace,
         user_namespace,
         pass: vec![],

@@ -25,7 +25,7 @@ pub enum Request {
     /// [`Message::ListEnd`].
     List,
     /// Start a process. Descriptors: the exec stage's task in a sealed memfd; then, if `cgroup`, the
-    /// directory of the v2 cgroup to start in; last, if `credentials`, the sealed memfd with those. Its limit of descriptors is the one the spawner was started
+    /// directory of the v2 cgroup to start in; last, those that are `handed` to the stage. Its limit of descriptors is the one the spawner was started
     /// with, unless the plan has another; its input is empty. Answered by [`Message::Spawned`] or
     /// [`Message::SpawnFailed`].
     Spawn {
@@ -35,8 +35,8 @@ pub enum Request {
         tag: Vec<u8>,
         /// Whether a cgroup comes with it.
         cgroup: bool,
-        /// Whether credentials come with it (`Mount::Credentials`). They are handed to the stage and not kept.
-        credentials: bool,
+        /// How many descriptors are for the stage alone (`LaunchPlan::handed`). They are not kept.
+        handed: u8,
         /// Whether the plan has a PID namespace of its own (`LaunchPlan::namespaces.pid`), which only the clone can make.
         pid_namespace: bool,
         /// Whether the plan has a user namespace. The clone makes it when there is a PID namespace to make in it.

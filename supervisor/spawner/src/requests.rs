@@ -34,17 +34,17 @@ const VALUES_SIZE_MAX: usize = 64 << 20;
 struct Sent<'a> {
     task: BorrowedFd<'a>,
     cgroup: Option<BorrowedFd<'a>>,
-    credentials: Option<BorrowedFd<'a>>,
+    handed: Vec<BorrowedFd<'a>>,
 }
 
 impl<'a> Sent<'a> {
     /// Tells them apart. `None` when there are others than announced.
-    fn take(descriptors: &'a [OwnedFd], cgroup: bool, credentials: bool) -> Option<Sent<'a>> {
+    fn take(descriptors: &'a [OwnedFd], cgroup: bool, handed: u8) -> Option<Sent<'a>> {
         let mut rest = descriptors.iter().map(AsFd::as_fd);
         let task = rest.next()?;
         let cgroup = if cgroup { Some(rest.next()?) } else { None };
-        let credentials = if credentials { Some(rest.next()?) } else { None };
-        rest.next().is_none().then_some(Sent { task, cgroup, credentials })
+        let rest: Vec<_> = rest.collect();
+        (rest.len() == usize::from(handed)).then_some(Sent { task, cgroup, handed: rest })
     }
 }
 
@@ -61,13 +61,13 @@ impl Spawner {
                 let info = (self.daemon.restarts, self.started_at_ms, self.manager.is_there());
                 self.outbox.push_list(info);
             }
-            Request::Spawn { run, tag, cgroup, credentials, pid_namespace, user_namespace, pass } => {
+            Request::Spawn { run, tag, cgroup, handed, pid_namespace, user_namespace, pass } => {
                 let isolation = match (pid_namespace, user_namespace) {
                     (false, _) => Isolation::None,
                     (true, false) => Isolation::Pids,
                     (true, true) => Isolation::PidsAndUser,
                 };
-                let sent = Sent::take(&descriptors, cgroup, credentials);
+                let sent = Sent::take(&descriptors, cgroup, handed);
                 self.spawn(run, tag, sent, isolation, &pass);
             }
             Request::Tag { run, tag } => match self.holdings.runs.get_mut(&run) {
@@ -133,11 +133,11 @@ impl Spawner {
         if tag.len() > NOTE_SIZE_MAX {
             return Err(at("tag")(Errno::E2BIG));
         }
-        let Sent { task, cgroup, credentials } = sent.ok_or_else(|| at("descriptors")(Errno::EINVAL))?;
+        let Sent { task, cgroup, handed } = sent.ok_or_else(|| at("descriptors")(Errno::EINVAL))?;
         let passed: Vec<BorrowedFd<'_>> = pass
             .iter()
             .map(|name| self.holdings.to_pass(name))
-            .chain(credentials.map(Some))
+            .chain(handed.into_iter().map(Some))
             .collect::<Option<_>>()
             .ok_or_else(|| at("pass")(Errno::ENOENT))?;
         let pipes = 2 * self.holdings.runs.len();

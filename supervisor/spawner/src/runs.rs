@@ -9,7 +9,7 @@ use std::{
 };
 
 use nix::{errno::Errno, sys::signal::Signal};
-use watt_exec::plan::{Ended, Failure};
+use watt_exec::plan::{Ended, Failure, TERMINAL};
 use watt_os::{fdpass, pidfd, process::Reaped};
 
 use crate::{
@@ -63,8 +63,8 @@ pub(crate) struct Run {
 /// Descriptors kept of one run: what one message carries besides its first three.
 const KEPT_MAX: usize = fdpass::DESCRIPTORS_MAX - 3;
 
-/// The name of descriptors that are passed on and not kept.
-const SOCKET: &str = "socket";
+/// The names of descriptors that are passed on and not kept. A terminal hangs up when whoever looks at it has gone.
+const PASSED_ON: [&str; 2] = ["socket", TERMINAL];
 
 impl Run {
     /// Notes the end of the exec stage. Returns what to tell the daemon, if it is known already: a stage that
@@ -107,7 +107,8 @@ impl Run {
     fn executed(&mut self, run: u64, made: Vec<(String, OwnedFd)>) -> Told {
         self.stage = Stage::Executed;
         let made = made.into_iter().map(|(name, fd)| (name, Rc::new(fd)));
-        let (sockets, mut others): (Vec<_>, Vec<_>) = made.partition(|(name, _)| name == SOCKET);
+        let (sockets, mut others): (Vec<_>, Vec<_>) =
+            made.partition(|(name, _)| PASSED_ON.contains(&name.as_str()));
         others.truncate(KEPT_MAX);
         self.kept.clone_from(&others);
         others.extend(sockets);

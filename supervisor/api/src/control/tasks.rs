@@ -1,7 +1,15 @@
-//! Processes that run once, inside a service's sandbox.
+//! Processes that run once inside a service's sandbox, and commands inside a worker's.
+//!
+//! With `Upgrade: watt-task` somebody is attached to one. After the status 101 the connection carries one JSON object a line: what is
+//! said [to the task](ToTask) and [of it](OfTask). Its streams do not go that way: with [`OfTask::Started`] come descriptors
+//! (SCM_RIGHTS of unix(7)), one for a terminal, else three pipes: where its input is written, and where its output and its errors
+//! are read. A connection that ends before the task has hangs it up and, if that does not end it, kills it.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+/// What is asked for as `Upgrade`.
+pub const UPGRADE: &str = "watt-task";
 
 /// What to run once in a new sandbox of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -15,6 +23,38 @@ pub struct Run {
     /// It is stopped after so many milliseconds; never, when it is left out.
     #[serde(default)]
     pub timeout_ms: Option<u64>,
+    /// Give it a terminal in place of pipes. Only for one that somebody is attached to.
+    #[serde(default)]
+    pub terminal: Option<Terminal>,
+}
+
+/// What to run inside a worker's sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Exec {
+    /// The service.
+    pub service: String,
+    /// Which of its workers; the first that runs, when it is left out.
+    #[serde(default)]
+    pub worker: Option<u16>,
+    /// Program and arguments.
+    #[serde(default)]
+    pub command: Vec<String>,
+    /// Give it a terminal in place of pipes.
+    #[serde(default)]
+    pub terminal: Option<Terminal>,
+}
+
+/// A terminal as it is at its beginning.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Terminal {
+    /// Its size from top to bottom.
+    pub rows: u16,
+    /// Its size from left to right.
+    pub columns: u16,
+    /// Its kind, for `$TERM`.
+    pub kind: String,
 }
 
 /// A task that was started.
@@ -22,4 +62,36 @@ pub struct Run {
 pub struct TaskStarted {
     /// Its name: `api/t7`.
     pub task: String,
+}
+
+/// What is said of a task to who is attached to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OfTask {
+    /// Its program runs. Its streams come with this.
+    Started(TaskStarted),
+    /// It is over, and nothing of it is left.
+    Ended(TaskEnd),
+}
+
+/// How a task ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TaskEnd {
+    /// In words: `exit 3`, `exec: exec nosuch: No such file or directory`.
+    pub text: String,
+    /// As a shell has it: its exit status, or 128 and the number of the signal that ended it. Of a program that there is not 127, of
+    /// one that cannot be executed 126, and 125 where something else stood in the way.
+    pub status: u8,
+    /// Whether its program was executed.
+    pub executed: bool,
+}
+
+/// What is said to a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ToTask {
+    /// Its streams can be taken. Nothing is sent with descriptors before this, since who reads HTTP does not expect any.
+    Take,
+    /// Send this signal to its main process.
+    Signal(i32),
 }

@@ -1,14 +1,15 @@
 //! What the control server asks of the loop: one closed list. Each command carries the channel for its answer; a
 //! client that has gone away leaves a closed channel, and what it started goes on.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use watt_api::control::{
     Audit, Inspect, Limits, LimitsChange, LimitsChanged, Outcome, Reload, Reloaded, Scaled, Status,
-    TaskStarted,
 };
 use watt_core::{ServiceId, plan::Role};
+
+use crate::tasks;
 
 /// Where an answer goes. Sending fails when the client has gone, which is none of the loop's business.
 pub type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
@@ -107,17 +108,8 @@ pub enum Command {
         /// Answered when it holds, or, if that is asked for, when all that follows from it has come about.
         reply: Reply<Box<Reloaded>>,
     },
-    /// Run a process once in a new sandbox of a service. Legal until a shutdown has begun.
-    Run {
-        /// Which.
-        service: ServiceId,
-        /// Program and arguments; the service's own when it is empty.
-        command: Vec<String>,
-        /// How long it may take.
-        time_max: Option<Duration>,
-        /// Answered when its process is asked for.
-        reply: Reply<TaskStarted>,
-    },
+    /// Something about tasks. What starts one is legal until a shutdown has begun.
+    Task(TaskCommand),
     /// End the application. Legal at any time; a second one with `now` cuts the first one short.
     Shutdown {
         /// Kill at once in place of draining.
@@ -126,6 +118,10 @@ pub enum Command {
         reply: Reply<Outcome>,
     },
 }
+
+/// A request about tasks, which are the loop's own business.
+#[derive(Debug)]
+pub struct TaskCommand(pub(crate) tasks::Request);
 
 /// Which services a command is for. Names were checked for form alone: the loop knows which exist.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 use hyper::{Method, Request, Response, body::Incoming};
 use schemars::{Schema, SchemaGenerator};
 use watt_api::control::{
-    Audit, Event, Inspect, Limits, LimitsChange, LimitsChanged, LogLine, Outcome, Reload, Reloaded, Run,
-    Scale, Scaled, Selection, Shutdown, Status, TaskStarted,
+    Audit, Event, Exec, Inspect, Limits, LimitsChange, LimitsChanged, LogLine, OfTask, Outcome, Reload,
+    Reloaded, Run, Scale, Scaled, Selection, Shutdown, Status, TaskStarted,
 };
 use watt_core::plan::Role;
 
@@ -31,6 +31,8 @@ pub(super) enum Action {
     Scale,
     Reload,
     Run,
+    Exec,
+    Attach,
     Shutdown,
     Events,
     Logs,
@@ -200,10 +202,32 @@ pub(super) const ROUTES: &[Route] = &[
         action: Action::Run,
         role: Role::Admin,
         id: "run",
-        summary: "Run a process once in a new sandbox of a service; answers when it is started",
+        summary: "Run a process once in a new sandbox of a service; answers when it is started, or with an upgrade to its streams",
         query: &[],
         body: Some(SchemaGenerator::subschema_for::<Run>),
         reply: Content::One(SchemaGenerator::subschema_for::<TaskStarted>),
+    },
+    Route {
+        method: "POST",
+        path: "/v1/exec",
+        action: Action::Exec,
+        role: Role::Admin,
+        id: "exec",
+        summary: "Run a command inside a worker's sandbox; an upgrade (101) to a connection about it, with its streams as descriptors",
+        query: &[],
+        body: Some(SchemaGenerator::subschema_for::<Exec>),
+        reply: Content::Lines(SchemaGenerator::subschema_for::<OfTask>),
+    },
+    Route {
+        method: "POST",
+        path: "/v1/tasks/{task}",
+        action: Action::Attach,
+        role: Role::Admin,
+        id: "attach",
+        summary: "Go on with a task that somebody is attached to after its daemon was replaced; an upgrade (101) as for exec",
+        query: &[],
+        body: None,
+        reply: Content::Lines(SchemaGenerator::subschema_for::<OfTask>),
     },
     Route {
         method: "POST",
@@ -307,7 +331,9 @@ pub(super) async fn answer(
         Action::Order(order) => operations::order(control, order, request.into_body()).await,
         Action::Scale => operations::scale(control, request.into_body()).await,
         Action::Reload => operations::reload(control, request.into_body()).await,
-        Action::Run => tasks::run(control, request.into_body()).await,
+        Action::Run => tasks::run(control, request).await,
+        Action::Exec => tasks::exec(control, request).await,
+        Action::Attach => tasks::attach(control, &segment.unwrap_or_default(), request).await,
         Action::Shutdown => operations::shutdown(control, request.into_body()).await,
         Action::Events => events::get(control, &query),
         Action::Logs => logs::get(control, &query).await,

@@ -28,6 +28,7 @@ use super::{routes::ROUTES, *};
 use crate::{
     events::happenings::AppReady,
     logs::{RunInfo, Settings, Source},
+    tasks,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -178,9 +179,10 @@ async fn scripted_loop(mut commands: mpsc::Receiver<Command>, tell: mpsc::Unboun
                 let report = serde_json::json!({ "errors": [{ "line": 3 }] });
                 let _ = reply.send(Err(Refusal::Config { text: "error: no such service".into(), report }));
             }
-            Command::Run { reply, .. } => {
+            Command::Task(TaskCommand(tasks::Request::Run { reply, .. })) => {
                 drop(reply.send(Err(Refusal::NotStarted("cgroup: Permission denied".into()))));
             }
+            Command::Task(_) => {}
             Command::Shutdown { reply, .. } => drop(reply.send(done(&Services::All))),
         }
     }
@@ -532,9 +534,9 @@ async fn a_client_says_why_it_cannot_connect() {
 async fn the_server_keeps_to_its_table() {
     let fixture = Fixture::new().await;
     for route in ROUTES {
-        let path = route.path.replace("{service}", "api");
+        let path = route.path.replace("{service}", "api").replace("{task}", "t7");
         let body = match route.id {
-            "run" => r#"{"service":"api"}"#,
+            "run" | "exec" => r#"{"service":"api","command":["true"]}"#,
             _ if route.body.is_some() => "{}",
             _ => "",
         };
@@ -543,6 +545,8 @@ async fn the_server_keeps_to_its_table() {
         let expected = match route.id {
             "restart" => "HTTP/1.1 503",
             "reload" | "run" => "HTTP/1.1 409",
+            // They need an upgrade.
+            "exec" | "attach" => "HTTP/1.1 400",
             _ => "HTTP/1.1 200",
         };
         assert!(reply.starts_with(expected), "{} {path}: {reply}", route.method);

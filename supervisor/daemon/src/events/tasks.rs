@@ -55,11 +55,13 @@ impl Happening for TaskEnded {
         let stopped = match self.end.stopped {
             Some(Stopped::Asked) => "stopped",
             Some(Stopped::TimedOut) => "timed_out",
+            Some(Stopped::Left) => "left",
             None => "no",
         };
         match self.end.stopped {
             Some(Stopped::Asked) => event.text.push_str("; it was stopped"),
             Some(Stopped::TimedOut) => event.text.push_str("; it took longer than it may"),
+            Some(Stopped::Left) => event.text.push_str("; who had started it went away"),
             None => {}
         }
         event.data.insert("stopped".into(), stopped.into());

@@ -3,9 +3,11 @@
 use std::{os::fd::OwnedFd, sync::Arc};
 
 use watt_core::{RunId, ServiceId, worker::ExecFailure};
+use watt_exec::plan::TERMINAL;
+use watt_os::cgroup::Group;
 use watt_spawner::protocol::{Stage, WaitStatus};
 
-use super::{News, Task, TaskId, TaskNote};
+use super::{News, Task, TaskId, TaskNote, Told};
 use crate::{
     app::App,
     logs,
@@ -28,13 +30,13 @@ impl App {
         &mut self,
         id: TaskId,
         launch: crate::launch::Launch,
-        ready: Result<Option<OwnedFd>, ExecFailure>,
+        ready: Result<Vec<OwnedFd>, ExecFailure>,
     ) {
         // It may be over before it began.
         if self.tasks.running.get(&id).is_none_or(|task| task.stop.is_some()) {
             return;
         }
-        if let Err(failure) = ready.and_then(|memfd| self.spawn_task(id, launch, memfd)) {
+        if let Err(failure) = ready.and_then(|handed| self.spawn_task(id, launch, handed)) {
             self.task_failed(id, failure);
         }
     }
@@ -51,8 +53,10 @@ impl App {
         let main = Main::new(pid, pidfd);
         task.owed_signals.drain(..).for_each(|signal| main.signal(signal));
         task.main = Some(main);
-        let source = source(id, &task.seat);
-        self.attach(id.run(), source, None, stdout, stderr);
+        if !task.is_attached {
+            let source = source(id, &task.seat);
+            self.attach(id.run(), source, None, stdout, stderr);
+        }
         // Whatever was asked for meanwhile.
         self.note_task(id);
         self.unsettle();
@@ -76,7 +80,17 @@ impl App {
     /// The program runs: what the exec stage made in its network is served.
     pub(crate) fn task_executed(&mut self, id: TaskId, made: impl Iterator<Item = (String, OwnedFd)>) {
         let Some(task) = self.tasks.running.get_mut(&id) else { return };
-        task.descriptors.extend(made.map(|(name, descriptor)| (name, Arc::new(descriptor))));
+        let mut terminal = None;
+        for (name, descriptor) in made {
+            match name.as_str() {
+                TERMINAL => terminal = Some(descriptor),
+                _ => drop(task.descriptors.insert(name, Arc::new(descriptor))),
+            }
+        }
+        if let Some(told) = &task.told {
+            // Who is attached may have gone; that is heard of in another way.
+            let _ = told.send(Told::Executed { terminal });
+        }
         self.serve_task(id);
     }
 
@@ -99,7 +113,11 @@ impl App {
             Some(main) => main.exit = Some(exit),
             None => return,
         }
-        self.empty_task(id);
+        // What it leaves behind in a worker's sandbox is the worker's, unless it was ended for somebody's sake.
+        match (task.inside, task.stop) {
+            (Some(_), None) => self.task_emptied(id),
+            (Some(_), Some(_)) | (None, _) => self.empty_task(id),
+        }
     }
 
     /// Takes over one that a predecessor started.
@@ -109,10 +127,16 @@ impl App {
         };
         let HeldRun { run: _, tag: _, pid, stage, exit, pidfd, stdout, stderr, descriptors } = held;
         let seat = Seat::of_task(service, id);
-        let group = self.cgroups.standing_at(&seat, &self.plan);
+        let group = match note.inside {
+            Some(_) => Group::default(),
+            None => self.cgroups.standing_at(&seat, &self.plan),
+        };
         let mark = self.life.of_run(id.run());
         let mut task = Task::new(seat, note.owner.clone(), group, &mark, started_at_ms);
         note.restore(&mut task);
+        if note.inside.is_some() {
+            task.environment = format!("{}={mark}", super::inside::VARIABLE).into_bytes();
+        }
         if note.has_secrets {
             task.secrets = Some((self.places.seat_credentials(&task.seat), Arc::default()));
         }
@@ -130,7 +154,9 @@ impl App {
         let source = source(id, &task.seat);
         self.tasks.last = self.tasks.last.max(id.0);
         self.tasks.running.insert(id, task);
-        self.attach(id.run(), source, Some(started_at_ms * 1000), stdout, stderr);
+        if !note.is_attached {
+            self.attach(id.run(), source, Some(started_at_ms * 1000), stdout, stderr);
+        }
         match exit {
             Some(exit) => self.task_exited(id, exit),
             None => self.serve_task(id),
@@ -142,7 +168,7 @@ impl App {
         let HeldRun { run: _, tag: _, pid, stage, exit, pidfd, stdout, stderr, descriptors } = held;
         let Some(task) = self.tasks.running.get(&id) else { return };
         let is_over = task.main.as_ref().is_some_and(|main| main.exit.is_some());
-        let is_served = !task.descriptors.is_empty();
+        let is_served = !task.descriptors.is_empty() || task.is_attached;
         if task.main.is_none() {
             self.task_spawned(id, pid, pidfd, [stdout, stderr]);
         }

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use watt_core::RunId;
 
-use super::{Owner, Stop, Stopped, Task};
+use super::{Owner, Stop, Stopped, Task, UNATTENDED_MAX};
 use crate::record::Uptime;
 
 /// The note on one. Its number is its run's.
@@ -14,6 +15,11 @@ pub(crate) struct TaskNote {
     pub(super) owner: Owner,
     #[serde(default)]
     pub(super) has_secrets: bool,
+    /// The run of the worker that it is inside of.
+    #[serde(default)]
+    pub(super) inside: Option<u64>,
+    #[serde(default)]
+    pub(super) is_attached: bool,
     #[serde(default)]
     times_out_at_up_ms: Option<u64>,
     #[serde(default)]
@@ -32,6 +38,8 @@ impl TaskNote {
             service: task.seat.service.to_string(),
             owner: task.owner.clone(),
             has_secrets: task.secrets.is_some(),
+            inside: task.inside.map(|run| run.0),
+            is_attached: task.is_attached,
             times_out_at_up_ms: task.times_out_at.map(up_ms),
             stop: task.stop.map(|stop| StopNote { why: stop.why, kill_at_up_ms: up_ms(stop.kill_at) }),
         }
@@ -39,6 +47,9 @@ impl TaskNote {
 
     /// Takes over what it says of time.
     pub(super) fn restore(&self, task: &mut Task) {
+        task.inside = self.inside.map(RunId);
+        task.is_attached = self.is_attached;
+        task.unattended_until = self.is_attached.then(|| Instant::now() + UNATTENDED_MAX);
         task.times_out_at = self.times_out_at_up_ms.map(instant);
         task.stop = self.stop.map(|StopNote { why, kill_at_up_ms }| Stop {
             why,

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use watt_core::{ServiceId, worker::ExitCause};
 use watt_spawner::protocol::{Request, WaitStatus};
 
-use super::{End, News, Owner, Stop, Stopped, Task, TaskId};
+use super::{End, HANGUP_GRACE, News, Owner, Stop, Stopped, Task, TaskId, Told};
 use crate::{
     app::App,
     events::tasks::TaskEnded,
     launch::listener_name,
     place::remove_folders,
-    runs::{self, SIGCONT, SIGKILL, SIGTERM},
+    runs::{self, SIGCONT, SIGHUP, SIGKILL, SIGTERM},
     secrets, status,
 };
 
@@ -24,7 +24,11 @@ impl App {
     pub(crate) fn stop_task(&mut self, id: TaskId, why: Stopped, now: bool) {
         let Some(task) = self.tasks.running.get_mut(&id) else { return };
         let service = self.plan.services.get(&task.seat.service).map(|service| &service.stop);
-        let (signal, grace) = service.map_or((SIGTERM, GRACE_DEFAULT), |stop| (stop.signal, stop.grace));
+        let (signal, grace) = match task.is_attached {
+            // What a terminal's end would send: a shell that somebody sits at ignores most others.
+            true => (SIGHUP, HANGUP_GRACE),
+            false => service.map_or((SIGTERM, GRACE_DEFAULT), |stop| (stop.signal, stop.grace)),
+        };
         let at = Instant::now();
         match &mut task.stop {
             Some(stop) if now => stop.kill_at = at,
@@ -66,9 +70,13 @@ impl App {
                     stop.is_killed = true;
                     self.kill_task(id);
                 }
-                None => self.stop_task(id, Stopped::TimedOut, false),
+                None if task.times_out_at.is_some_and(|at| at <= now) => {
+                    self.stop_task(id, Stopped::TimedOut, false);
+                }
+                None => self.stop_task(id, Stopped::Left, false),
             }
         }
+        self.tasks.unheard.retain(|_, (_, until)| *until > now);
     }
 
     /// Kills what is left of it, and goes on when nothing is.
@@ -94,6 +102,7 @@ impl App {
         task.acts.retain(|act| !act.is_finished());
         let service = task.seat.service.clone();
         if task.acts.is_empty()
+            && task.inside.is_none()
             && self.is_last_task(id, &service)
             && let Err(busy) = self.cgroups.end_total(&service)
             && let Some(task) = self.tasks.running.get_mut(&id)
@@ -120,12 +129,17 @@ impl App {
 
     /// Whether its service has nothing else that runs.
     fn is_last_task(&self, id: TaskId, service: &ServiceId) -> bool {
-        let mut others = self.tasks.running.iter().filter(|(other, _)| **other != id);
+        let others = self.tasks.running.iter().filter(|(other, _)| **other != id);
+        let mut others = others.filter(|(_, task)| task.inside.is_none());
         !others.any(|(_, task)| task.seat.service == *service)
             && !self.runs.values().any(|run| run.worker.service == *service)
     }
 
     fn clear_task(&mut self, id: TaskId, task: &Task) {
+        if task.inside.is_some() {
+            // Everything that it had is the worker's.
+            return;
+        }
         for listener in &task.listeners {
             self.proxy_link.remove_listener(listener);
         }
@@ -157,6 +171,12 @@ impl App {
         if !task.is_told {
             self.events.emit(TaskEnded { task: task.seat, end: end.clone() });
             self.task_over(&task.owner, &end);
+            match (task.told, task.unattended_until) {
+                // Who has gone does not hear it.
+                (Some(told), _) => drop(told.send(Told::Ended(end))),
+                (None, Some(until)) => drop(self.tasks.unheard.insert(id, (end, until))),
+                (None, None) => {}
+            }
         }
         // Last: a successor of a daemon that ends before this tells it once more.
         self.forgettable.push(id.run());

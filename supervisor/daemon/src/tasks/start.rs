@@ -7,11 +7,11 @@ use watt_core::{
     plan::{Listen, ReadyWhen, Service},
     worker::ExecFailure,
 };
+use watt_exec::plan::LaunchPlan;
 
-use super::{LAST, News, Order, Task, TaskId, TaskNote};
+use super::{Attachment, LAST, News, Order, Streams, Task, TaskId, TaskNote};
 use crate::{
     app::{App, Ending},
-    cgroups::Made,
     control::Refusal,
     events::tasks::TaskStarted,
     launch::{Launch, Launcher},
@@ -38,30 +38,54 @@ impl App {
     /// # Errors
     /// When there is no such service, the application ends, or its cgroup, folders or sandbox cannot be made.
     pub(crate) fn start_task(&mut self, order: Order) -> Result<TaskId, NotStarted> {
-        let service = self.service_for_task(&order.service).map_err(NotStarted::Refused)?;
-        let service = one_off(service, &order);
+        self.start_attached_task(order, Attachment::default())
+    }
+
+    /// The same with somebody attached to it.
+    pub(crate) fn start_attached_task(
+        &mut self,
+        order: Order,
+        attachment: Attachment,
+    ) -> Result<TaskId, NotStarted> {
+        let service = self.service_for_task(&order.service).map_err(NotStarted::Refused)?.clone();
+        let Attachment { inside, streams, told } = attachment;
         self.tasks.last += 1;
         let id = TaskId(self.tasks.last);
         // A successor must not give the number out again, even when nothing else is left of this one.
         self.put(LAST, self.tasks.last.to_string().into_bytes());
         let seat = Seat::of_task(service.id.clone(), id);
-        let made = self.cgroups.create_at(&seat, &self.plan);
-        let Made { group, .. } =
-            made.map_err(|error| NotStarted::Failed(failed("cgroup", seat.to_string(), &error)))?;
         let mark = self.life.of_run(id.run());
-        let mut task = Task::new(seat.clone(), order.owner, group, &mark, status::now_ms());
+        let group = match inside {
+            Some(run) => self.runs.get(&run).map(|run| run.group.clone()).unwrap_or_default(),
+            None => {
+                let made = self.cgroups.create_at(&seat, &self.plan);
+                made.map_err(|error| NotStarted::Failed(failed("cgroup", seat.to_string(), &error)))?.group
+            }
+        };
+        let mut task = Task::new(seat.clone(), order.owner.clone(), group, &mark, status::now_ms());
         task.times_out_at = order.time_max.and_then(|time| Instant::now().checked_add(time));
-        let owner = task.owner.to_string();
+        (task.is_attached, task.told, task.inside) = (told.is_some(), told, inside);
         self.tasks.running.insert(id, task);
-        if let Err(failure) = self.try_start_task(id, &seat, &service, &mark) {
+        let (command, started) = match inside {
+            Some(run) => {
+                let command = order.command.clone().unwrap_or_default();
+                (command.clone(), self.try_start_inside(id, run, &service, command, streams))
+            }
+            None => {
+                let one_off = one_off(&service, &order);
+                let started = self.try_start_task(id, &seat, &one_off, &mark, streams);
+                (one_off.command, started)
+            }
+        };
+        if let Err(failure) = started {
             // By what is returned.
             if let Some(task) = self.tasks.running.get_mut(&id) {
-                task.is_told = true;
+                (task.is_told, task.told) = (true, None);
             }
             self.task_emptied(id);
             return Err(NotStarted::Failed(failure));
         }
-        self.events.emit(TaskStarted { task: seat, owner, command: service.command });
+        self.events.emit(TaskStarted { task: seat, owner: order.owner.to_string(), command });
         self.unsettle();
         Ok(id)
     }
@@ -80,6 +104,7 @@ impl App {
         seat: &Seat,
         service: &Service,
         mark: &str,
+        streams: Streams,
     ) -> Result<(), ExecFailure> {
         let Some(task) = self.tasks.running.get(&id) else { return Ok(()) };
         let group = task.group.clone();
@@ -91,15 +116,17 @@ impl App {
             inherited: &self.in_force.sources.env,
             accounts: &self.accounts,
         };
-        let launch = launcher.launch(service, seat, mark, None, group.legacy_tasks())?;
+        let mut launch = launcher.launch(service, seat, mark, None, group.legacy_tasks())?;
         self.make_folders(seat, launch.owner)?;
-        let Some(folder) = launch.credentials.clone() else { return self.spawn_task(id, launch, None) };
+        let given = lead(&mut launch.plan, streams);
+        let Some(folder) = launch.credentials.clone() else { return self.spawn_task(id, launch, given) };
         let over = Arc::default();
         let reading = self.begin_reading(service, mark, &group, &launch, folder.clone(), Arc::clone(&over));
         let sender = self.senders.tasks.clone();
         let wait = tokio::spawn(async move {
             let (ready, _) = reading.await;
             // Fails when the loop has ended, and with it everything else.
+            let ready = ready.map(|credentials| credentials.into_iter().chain(given).collect());
             let _ = sender.send(News::Ready { task: id, launch: Box::new(launch), ready }).await;
         });
         if let Some(task) = self.tasks.running.get_mut(&id) {
@@ -114,7 +141,7 @@ impl App {
         &mut self,
         id: TaskId,
         launch: Launch,
-        credentials: Option<OwnedFd>,
+        handed: Vec<OwnedFd>,
     ) -> Result<(), ExecFailure> {
         let Launch { plan, listeners, pass, .. } = launch;
         for (name, address) in listeners {
@@ -123,7 +150,7 @@ impl App {
         let Some(task) = self.tasks.running.get_mut(&id) else { return Ok(()) };
         task.is_asked_for = true;
         let (group, tag) = (task.group.clone(), tag(task));
-        self.ask_to_spawn(id.run().0, tag, &group, plan, pass, credentials)
+        self.ask_to_spawn(id.run().0, tag, &group, plan, pass, handed)
     }
 
     /// Keeps what has changed for a successor.
@@ -132,6 +159,29 @@ impl App {
         let request = watt_spawner::protocol::Request::Tag { run: id.run().0, tag: tag(task) };
         self.link.request(request, Vec::new());
     }
+}
+
+/// Has a plan's streams lead there; gives back what is to be handed to the exec stage for that.
+pub(super) fn lead(plan: &mut LaunchPlan, streams: Streams) -> Vec<OwnedFd> {
+    match streams {
+        Streams::Log => Vec::new(),
+        Streams::Given(given) => {
+            plan.streams = watt_exec::plan::Streams::Passed;
+            given.into()
+        }
+        Streams::Terminal { rows, columns, kind } => {
+            plan.streams = watt_exec::plan::Streams::Terminal { rows, columns };
+            set(&mut plan.env, "TERM", &kind);
+            Vec::new()
+        }
+    }
+}
+
+/// Sets a variable in an environment.
+pub(super) fn set(env: &mut Vec<Vec<u8>>, name: &str, value: &str) {
+    let beginning = format!("{name}=");
+    env.retain(|entry| !entry.starts_with(beginning.as_bytes()));
+    env.push(format!("{beginning}{value}").into_bytes());
 }
 
 fn tag(task: &Task) -> Vec<u8> {

@@ -29,7 +29,10 @@ pub(crate) fn give_up(stage: &mut Stage<'_>) -> Result<(), StepError> {
         become_user(identity)?;
     }
     if plan.private_users {
-        enter_own_users()?;
+        match &stage.joined {
+            Some(joined) => joined.enter_private_users()?,
+            None => enter_own_users()?,
+        }
         // There all capabilities are given anew, and so is the bounding set.
         limit_bounding_set(plan)?;
     }

@@ -11,6 +11,9 @@
 //! - When the program ends it reports how, and ends. The kernel then kills what is left, and the spawner is told of the
 //!   init's end when all of that is gone.
 //!
+//! A program that joins the PID namespace of a running one is a child of the stage as well, as only a child can be born there. The stage
+//! stays outside then, and does the same four things; nothing but the program is its child.
+//!
 //! It has the program's user and hardly a right, and the program cannot trace it: its socket is its own.
 
 use std::{
@@ -34,6 +37,7 @@ use crate::{
     launch::Stage,
     plan::{Ended, LISTEN_FDS_START, Report},
     report::ReportSocket,
+    steps::parent_death,
 };
 
 /// More than the spawner accepts in one message.
@@ -70,7 +74,12 @@ pub(crate) fn stay_behind(stage: &mut Stage<'_>) -> Result<(), StepError> {
             drop(from_program);
             *stage.report = to_init;
             // Out of the init's session, as the leader of its own.
-            setsid().map(drop).about("setsid")
+            setsid().map(drop).about("setsid")?;
+            // An init takes the program with it when it ends; a stage outside of the namespace has to ask for that.
+            match stage.joined.take() {
+                Some(_) => parent_death::follow(stage.report),
+                None => Ok(()),
+            }
         }
         Forked::Parent(program) => {
             drop(to_init);
@@ -78,8 +87,10 @@ pub(crate) fn stay_behind(stage: &mut Stage<'_>) -> Result<(), StepError> {
             // An init is to be small.
             stage.plan = Default::default();
             stage.domain = None;
+            stage.streams = None;
+            let is_outside = stage.joined.take().is_some();
             give_up_rights().about("capabilities")?;
-            let init = Init { report: stage.report, from_program, program };
+            let init = Init { report: stage.report, from_program, program, is_outside };
             std::process::exit(init.run(listeners))
         }
     }
@@ -89,6 +100,8 @@ struct Init<'a> {
     report: &'a ReportSocket,
     from_program: OwnedFd,
     program: u32,
+    /// Whether it is in no PID namespace with the program.
+    is_outside: bool,
 }
 
 impl Init<'_> {
@@ -110,14 +123,16 @@ impl Init<'_> {
             let mut fds = [PollFd::new(self.from_program.as_fd(), PollFlags::POLLIN)];
             let _ = poll(&mut fds, PollTimeout::NONE);
             let received = fdpass::receive(self.from_program.as_fd(), &mut buffer);
-            let report = match received {
+            let received = match received {
                 Ok(received) if received.length == 0 => break,
-                Ok(received) => postcard::from_bytes(buffer.get(..received.length).unwrap_or_default()).ok(),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+                Ok(received) => received,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
                 Err(_) => break,
             };
+            let report = postcard::from_bytes(buffer.get(..received.length).unwrap_or_default()).ok();
             if let Some(report) = report {
-                let _ = self.report.send(&report, &[]);
+                let descriptors: Vec<_> = received.descriptors.iter().map(AsFd::as_fd).collect();
+                let _ = self.report.send(&report, &descriptors);
                 last = Some(report);
             }
         }
@@ -139,7 +154,9 @@ impl Init<'_> {
             }
             match signals::wait() {
                 // From the kernel or from outside. Not what the program, or one of its children, sends to its parent.
-                Ok(Received { signal, sender: 0 }) if signal != Signal::SIGCHLD as i32 => {
+                Ok(Received { signal, sender })
+                    if signal != Signal::SIGCHLD as i32 && (sender == 0 || self.is_outside) =>
+                {
                     // Its number is its own until it is reaped.
                     let _ = signals::send(self.program, signal);
                 }

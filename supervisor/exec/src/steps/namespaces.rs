@@ -15,6 +15,11 @@ const INIT: i32 = 1;
 
 pub(crate) fn enter(stage: &mut Stage<'_>) -> Result<(), StepError> {
     let Namespaces { ipc, uts, cgroup, pid } = &stage.plan.namespaces;
+    if let Some(joined) = &stage.joined {
+        let kinds =
+            [(*ipc, Kind::Ipc), (uts.is_some(), Kind::Uts), (*cgroup, Kind::Cgroup), (*pid, Kind::Pid)];
+        return kinds.iter().filter(|(has_own, _)| *has_own).try_for_each(|(_, kind)| joined.enter(*kind));
+    }
     // A process cannot enter a PID namespace, only be born in one. To go on without would be a wall that is not there; in one
     // that the plan does not know of, the program would have to be its init.
     if *pid != (getpid().as_raw() == INIT) {

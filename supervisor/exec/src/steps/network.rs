@@ -55,6 +55,10 @@ type Named = Vec<(String, OwnedFd)>;
 
 pub(crate) fn enter(stage: &mut Stage<'_>) -> Result<(), StepError> {
     let Some(network) = &stage.plan.network else { return Ok(()) };
+    if let Some(joined) = &stage.joined {
+        // What was made in it is served already.
+        return joined.enter(Kind::Network);
+    }
     enter_new()?;
     let mut made = Vec::new();
     if network.redirect {

@@ -13,6 +13,9 @@ use crate::{
 };
 
 pub(crate) fn enter(stage: &mut Stage<'_>) -> Result<(), StepError> {
+    if let (true, Some(joined)) = (stage.plan.user_namespace, &stage.joined) {
+        return joined.enter(Kind::User);
+    }
     match (stage.plan.user_namespace, stage.plan.namespaces.pid) {
         (false, _) => Ok(()),
         (true, false) => enter_new(),

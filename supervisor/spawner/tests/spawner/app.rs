@@ -204,7 +204,7 @@ impl Daemon {
             run,
             tag: format!("tag {run}").into_bytes(),
             cgroup: false,
-            credentials: false,
+            handed: 0,
             pid_namespace: plan.namespaces.pid,
             user_namespace: plan.user_namespace,
             pass,

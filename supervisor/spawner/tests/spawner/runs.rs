@@ -121,7 +121,7 @@ fn a_task_that_is_none_is_an_exec_failure() {
 /// A request for a run in nobody's namespaces.
 fn spawn_request(run: u64, tag: Vec<u8>, cgroup: bool, pass: &[&str]) -> Request {
     let pass = pass.iter().map(|name| (*name).to_owned()).collect();
-    Request::Spawn { run, tag, cgroup, credentials: false, pid_namespace: false, user_namespace: false, pass }
+    Request::Spawn { run, tag, cgroup, handed: 0, pid_namespace: false, user_namespace: false, pass }
 }
 
 fn spawn_is_refused_with_its_reason() {
@@ -174,7 +174,7 @@ fn credentials_are_handed_on_and_not_kept() {
         run: 1,
         tag: Vec::new(),
         cgroup: false,
-        credentials: true,
+        handed: 1,
         pid_namespace: false,
         user_namespace,
         pass: Vec::new(),

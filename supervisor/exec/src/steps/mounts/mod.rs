@@ -34,6 +34,9 @@ pub(crate) fn arrange(stage: &mut Stage<'_>) -> Result<(), StepError> {
     if mounts.is_empty() {
         return Ok(());
     }
+    if let Some(joined) = &stage.joined {
+        return joined.enter(Kind::Mount);
+    }
     enter_new()?;
     let files = credentials::take(stage.credentials.take())?;
     let owner = stage.plan.identity.as_ref().map(|identity| (identity.uid, identity.gid));

@@ -1,0 +1,103 @@
+//! A task inside a worker's sandbox: the worker's own plan with another program, which enters what the worker's start made.
+
+use watt_core::{
+    RunId,
+    plan::Service,
+    worker::{ExecFailure, State},
+};
+
+use super::{
+    Streams, TaskId,
+    start::{lead, set},
+};
+use crate::{
+    app::App,
+    control::Refusal,
+    launch::{Accepts, Launcher},
+    perform::failed,
+    seat::Seat,
+};
+
+/// The entry of the environment by which processes of such a task are told from the worker's: `WATT_EXEC=<life>/<run>`.
+pub(super) const VARIABLE: &str = "WATT_EXEC";
+
+/// What is said to the worker's own program alone: where it was given a listener, and where it says how it is.
+const OF_PROGRAM: [&str; 5] =
+    ["LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+
+impl App {
+    /// The run of a worker that can be entered: the first of a service that runs, or the one of this index.
+    pub(crate) fn run_to_enter(&self, service: &Service, index: Option<u16>) -> Result<RunId, Refusal> {
+        let is_meant = |run: &&RunId| {
+            let of = self.runs.get(*run).map(|run| &run.worker);
+            of.is_some_and(|of| of.service == service.id && index.is_none_or(|index| of.index == index))
+        };
+        let is_earlier = |run: &RunId| self.in_force.renewal.get(&service.id).is_some_and(|last| run <= last);
+        let lives = |run: &RunId| self.runs.get(run).is_some_and(|run| run.live_pid().is_some());
+        let is_up = |run: &RunId| {
+            let state =
+                self.runs.get(run).and_then(|run| self.fleet.worker(&run.worker)).map(|worker| &worker.state);
+            let executed = !matches!(state, Some(State::Starting { executed: false, .. }));
+            lives(run) && executed && !is_earlier(run)
+        };
+        let mut all = self.runs.keys().filter(is_meant);
+        let name = match index {
+            Some(index) => format!("{}/{index}", service.id),
+            None => format!("any worker of {}", service.id),
+        };
+        match all.clone().find(|run| is_up(run)) {
+            Some(run) => Ok(*run),
+            None if all.any(|run| lives(run) && is_earlier(run)) => Err(Refusal::NotStarted(format!(
+                "{name} is of an earlier configuration and being replaced, with walls that are not known any more"
+            ))),
+            None => Err(Refusal::NotStarted(format!("{name} does not run"))),
+        }
+    }
+
+    /// Asks for the process.
+    pub(super) fn try_start_inside(
+        &mut self,
+        id: TaskId,
+        run: RunId,
+        service: &Service,
+        command: Vec<String>,
+        streams: Streams,
+    ) -> Result<(), ExecFailure> {
+        let gone =
+            || ExecFailure { step: "join".to_owned(), object: "the worker has ended".to_owned(), errno: 0 };
+        let worker = self.runs.get(&run).ok_or_else(gone)?;
+        let main = worker.main.as_ref().filter(|main| main.exit.is_none()).ok_or_else(gone)?;
+        let pidfd = main.pidfd.try_clone().map_err(|error| failed("join", String::new(), &error))?;
+        let port = match &worker.accepts {
+            Accepts::Port(port) | Accepts::Found(port) => Some(*port),
+            Accepts::Unix(_) | Accepts::Inherited(_) | Accepts::Nowhere => None,
+        };
+        let launcher = Launcher {
+            plan: &self.plan,
+            places: &self.places,
+            host: &self.host,
+            inherited: &self.in_force.sources.env,
+            accounts: &self.accounts,
+        };
+        let group = worker.group.clone();
+        let seat = Seat::from(&worker.worker);
+        let mark = self.life.of_run(run);
+        let mut launch = launcher.launch(service, &seat, &mark, port, group.legacy_tasks())?;
+        let plan = &mut launch.plan;
+        plan.argv = command.into_iter().map(String::into_bytes).collect();
+        (plan.join, plan.listeners, plan.stdin) = (Some(main.pid), 0, None);
+        for name in OF_PROGRAM {
+            let beginning = format!("{name}=");
+            plan.env.retain(|entry| !entry.starts_with(beginning.as_bytes()));
+        }
+        let own_mark = self.life.of_run(id.run());
+        set(&mut plan.env, VARIABLE, &own_mark);
+        let mut handed = lead(plan, streams);
+        handed.push(pidfd);
+        if let Some(task) = self.tasks.running.get_mut(&id) {
+            task.environment = format!("{VARIABLE}={own_mark}").into_bytes();
+        }
+        (launch.listeners, launch.pass) = (Vec::new(), Vec::new());
+        self.spawn_task(id, launch, handed)
+    }
+}
