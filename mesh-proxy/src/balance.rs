@@ -16,7 +16,7 @@ pub(crate) fn pick<'w>(workers: &'w [Rc<Worker>], now: Ticks, tried: &[u64]) -> 
         [] => None,
         [one] => (!tried.contains(&one.run)).then_some(one),
         [one, other] => match (usable(&one), usable(&other)) {
-            (true, true) => Some(less_busy(one, other)),
+            (true, true) => Some(less_busy(one, other, now)),
             (true, false) => Some(one),
             (false, true) => Some(other),
             (false, false) => last_resort(workers, tried),
@@ -26,7 +26,7 @@ pub(crate) fn pick<'w>(workers: &'w [Rc<Worker>], now: Ticks, tried: &[u64]) -> 
             let offset = fastrand::usize(1..workers.len());
             let (one, other) = (&workers[first], &workers[(first + offset) % workers.len()]);
             if usable(&one) && usable(&other) {
-                Some(less_busy(one, other))
+                Some(less_busy(one, other, now))
             } else {
                 among(workers, now, tried)
             }
@@ -42,7 +42,7 @@ fn among<'w>(workers: &'w [Rc<Worker>], now: Ticks, tried: &[u64]) -> Option<&'w
         return last_resort(workers, tried);
     }
     let draw = || usable[fastrand::usize(..usable.len())];
-    Some(less_busy(draw(), draw()))
+    Some(less_busy(draw(), draw(), now))
 }
 
 fn last_resort<'w>(workers: &'w [Rc<Worker>], tried: &[u64]) -> Option<&'w Rc<Worker>> {
@@ -50,7 +50,14 @@ fn last_resort<'w>(workers: &'w [Rc<Worker>], tried: &[u64]) -> Option<&'w Rc<Wo
     untried.min_by_key(|worker| worker.passed_over_until())
 }
 
-fn less_busy<'w>(one: &'w Rc<Worker>, other: &'w Rc<Worker>) -> &'w Rc<Worker> {
+fn less_busy<'w>(one: &'w Rc<Worker>, other: &'w Rc<Worker>, now: Ticks) -> &'w Rc<Worker> {
+    // One that warms up leaves a part of what would be its own to the other.
+    let leaves = |worker: &Worker| worker.share(now).is_some_and(|share| fastrand::f32() > share);
+    match (leaves(one), leaves(other)) {
+        (true, false) => return other,
+        (false, true) => return one,
+        (true, true) | (false, false) => {}
+    }
     match one.in_flight.get().cmp(&other.in_flight.get()) {
         std::cmp::Ordering::Less => one,
         std::cmp::Ordering::Greater => other,
@@ -96,6 +103,29 @@ mod tests {
             *picked.entry(pick(&workers, Ticks::START, &[]).unwrap().run).or_default() += 1;
         }
         assert!(picked.len() == 3 && picked.values().all(|count| *count > 700), "{picked:?}");
+    }
+
+    #[test]
+    fn one_that_warms_up_has_a_growing_part_of_its_share() {
+        let tenth_of_second = |count: u64| Ticks::from_ms(count * 100);
+        for count in [2, 5] {
+            let workers = workers(count);
+            workers[0].warm_up(false, tenth_of_second(10), tenth_of_second(100));
+            // It goes on where it was when another snapshot comes.
+            workers[0].warm_up(true, tenth_of_second(20), tenth_of_second(100));
+            let part_at = |now| {
+                let picked =
+                    (0..20_000).filter(|_| pick(&workers, tenth_of_second(now), &[]).unwrap().run == 0);
+                picked.count() as f64 / 20_000.0 * count as f64
+            };
+            let parts = [10, 60, 109, 110].map(part_at);
+            let expected = [0.1, 0.5, 1.0, 1.0];
+            let is_near = parts.iter().zip(expected).all(|(part, expected)| (part - expected).abs() < 0.1);
+            assert!(is_near, "of {count}: {parts:?}");
+        }
+        let alone = workers(1);
+        alone[0].warm_up(false, Ticks::START, tenth_of_second(100));
+        assert!(pick(&alone, Ticks::START, &[]).is_some(), "the only one has them all");
     }
 
     #[test]

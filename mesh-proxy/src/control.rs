@@ -276,6 +276,7 @@ impl Control {
                 self.sockets.want(run, thread);
                 self.ask_for_sockets();
             }
+            ThreadEvent::Wanted { service } => self.tell(&FromProxy::Wanted { service }),
             ThreadEvent::Counts(counts) => self.totals.update(thread, counts),
             ThreadEvent::Work(work) => self.totals.measured(thread, work),
             ThreadEvent::Lost(LostRequest { service, run, method, path, reason }) => {

@@ -231,6 +231,10 @@ impl<'t> Dispatch<'t> {
         let failure = |reason, message| Failure::new(reason, Some(name.clone()), message);
         match &self.service.outlook {
             Outlook::Coming => Ok(()),
+            Outlook::Asleep => {
+                self.thread.want(&self.service);
+                Ok(())
+            }
             Outlook::Failed { reason, retry_after_s } => {
                 let message = format!("`{name}` failed and is not running: {reason}.");
                 Err(failure(Reason::ServiceFailed, message).retry_after(*retry_after_s))

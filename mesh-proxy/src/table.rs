@@ -1,6 +1,6 @@
 //! A snapshot, compiled for one thread's request path.
 
-use std::{borrow::Cow, collections::HashMap, num::NonZeroU64, rc::Rc, time::Duration};
+use std::{borrow::Cow, cell::Cell, collections::HashMap, num::NonZeroU64, rc::Rc, time::Duration};
 
 use watt_api::mesh::{self, Outlook, Snapshot};
 
@@ -36,6 +36,8 @@ pub(crate) struct Service {
     /// Those that take new requests.
     pub(crate) workers: Vec<Rc<Worker>>,
     pub(crate) outlook: Outlook,
+    /// Whether it was said that somebody waits for it although it sleeps.
+    pub(crate) is_wanted: Cell<bool>,
     callers: Option<Vec<String>>,
     pub(crate) reserved_ports: Vec<u16>,
     pub(crate) connect_timeout: Duration,
@@ -63,6 +65,7 @@ impl Table {
                 tally,
                 workers,
                 outlook: service.outlook.clone(),
+                is_wanted: Cell::new(false),
                 callers: service.callers.clone(),
                 reserved_ports: service.reserved_ports.clone(),
                 connect_timeout: Duration::from_millis(service.connect_timeout_ms),

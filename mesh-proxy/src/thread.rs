@@ -18,7 +18,7 @@ use crate::{
     lost::LostRequest,
     respond::{Failure, Reason},
     table::Table,
-    timer::Clock,
+    timer::{Clock, Ticks},
     worker::{Flight, Tally, Worker},
 };
 
@@ -34,6 +34,11 @@ pub enum Report {
     Drained {
         /// Which.
         run: u64,
+    },
+    /// A request waits for a service that sleeps. Said once for each snapshot.
+    Wanted {
+        /// Which.
+        service: String,
     },
     /// A call was refused by a policy.
     Refused {
@@ -102,9 +107,21 @@ impl Thread {
     /// Uses this snapshot from the next request on. Requests that wait for a worker look again.
     pub fn apply(&self, snapshot: &Snapshot) {
         let mut known = self.workers.take();
-        let named = snapshot.services.values().flat_map(|service| &service.workers);
-        let workers =
-            named.map(|worker| (worker.run, self.updated(known.remove(&worker.run), worker))).collect();
+        let now = self.clock.look();
+        let named = snapshot.services.values().flat_map(|service| {
+            // 0 is none, as a length of time without end would be elsewhere.
+            let slow =
+                if service.slow_start_ms == 0 { Ticks::NONE } else { Ticks::from_ms(service.slow_start_ms) };
+            service.workers.iter().map(move |worker| (worker, slow))
+        });
+        let update = |(worker, slow): (&watt_api::mesh::Worker, Ticks)| {
+            let known = known.remove(&worker.run);
+            let was_ready = known.as_ref().is_some_and(|known| known.is_ready());
+            let worker = self.updated(known, worker);
+            worker.warm_up(was_ready, now, slow);
+            (worker.run, worker)
+        };
+        let workers = named.map(update).collect();
         // Those that are left over run no longer. Who still talks to one of them keeps it until then.
         for worker in known.values() {
             worker.idle.borrow_mut().clear();
@@ -259,6 +276,13 @@ impl Thread {
                 return;
             }
             ended.await;
+        }
+    }
+
+    /// Has a service that sleeps woken.
+    pub(crate) fn want(&self, service: &crate::table::Service) {
+        if !service.is_wanted.replace(true) {
+            (self.report)(Report::Wanted { service: service.name.to_string() });
         }
     }
 

@@ -52,6 +52,8 @@ pub(crate) enum ThreadEvent {
     NeedSockets { run: u64 },
     /// What it counted, when that changed.
     Counts(ByService),
+    /// A request waits for a service that sleeps.
+    Wanted { service: String },
     /// What was measured since it started; of no service at all once, when none is any more.
     Work(WorkByService),
     /// It refused something.
@@ -182,6 +184,7 @@ fn context(threads: NonZeroUsize, reporter: &Rc<Reporter>) -> Rc<Context> {
                     from_thread.report(ThreadEvent::Lost(lost));
                 }
             }
+            Report::Wanted { service } => from_thread.report(ThreadEvent::Wanted { service }),
             Report::Refused { caller, target, reason } => {
                 if let Some(context) = context.upgrade() {
                     context.tell(Refusal { caller, target, reason });

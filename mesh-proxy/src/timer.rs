@@ -144,6 +144,12 @@ impl Clock {
         count
     }
 
+    /// The time now, also where no alarm exists.
+    pub(crate) fn look(&self) -> Ticks {
+        self.read();
+        self.now.get()
+    }
+
     fn read(&self) {
         let elapsed = self.start.elapsed().as_millis() / TICK.as_millis();
         self.now.set(Ticks(u32::try_from(elapsed).unwrap_or(u32::MAX - 1)));

@@ -109,11 +109,17 @@ pub(crate) struct Worker {
     pub(crate) tunnels_end: Notify,
     /// It was heard when that will be.
     end_is_known: Cell<bool>,
+    /// Since when it is ready, and until when it has less than its share of requests.
+    ready_at: Cell<Ticks>,
+    warm_at: Cell<Ticks>,
     report: Rc<dyn Fn(Report)>,
 }
 
 /// How long before the end of a drain WebSockets are told to end.
 const CLOSE_BEFORE: Duration = Duration::from_secs(1);
+
+/// The part of its share of requests that a worker begins with.
+const SHARE_MIN: f32 = 0.1;
 
 /// A worker is passed over for this long after it refused a connection; doubled each time in a row.
 const PASS_OVER_FIRST_MS: u64 = 100;
@@ -138,6 +144,8 @@ impl Worker {
             ends_tunnels: Cell::new(false),
             tunnels_end: Notify::new(),
             end_is_known: Cell::new(false),
+            ready_at: Cell::new(Ticks::START),
+            warm_at: Cell::new(Ticks::START),
             report,
         }
     }
@@ -185,6 +193,21 @@ impl Worker {
 
     pub(crate) fn is_draining(&self) -> bool {
         self.state.get() == WorkerState::Draining
+    }
+
+    /// Begins, or goes on, with less than its share of requests, for so long from when it got ready. `was_ready`: before this snapshot.
+    pub(crate) fn warm_up(&self, was_ready: bool, now: Ticks, time: Ticks) {
+        if !was_ready {
+            self.ready_at.set(now);
+        }
+        self.warm_at.set(self.ready_at.get().plus(time));
+    }
+
+    /// Which part of its share it is to have, while that is not all of it.
+    pub(crate) fn share(&self, now: Ticks) -> Option<f32> {
+        let (from, to) = (self.ready_at.get(), self.warm_at.get());
+        let part = || now.since(from).as_ms() as f32 / to.since(from).as_ms() as f32;
+        (now < to).then(|| part().max(SHARE_MIN))
     }
 
     /// Whether new requests may go there.

@@ -93,5 +93,10 @@ fn numbers_that_cannot_be_had_change_nothing() {
     refused(&["web=many"], "a number of workers");
     refused(&["web=3", "wep=1"], "did you mean web?");
     assert_eq!(indexes(&app), [0, 1], "all of it or nothing");
+    app.ok(&["stop", "web"]);
+    let scaled = app.json(&["scale", "web=3"]);
+    assert_eq!(scaled["services"]["web"]["result"], "down", "what is stopped is not waited for: {scaled}");
+    app.ok(&["start", "web"]);
+    assert_eq!(indexes(&app), [0, 1, 2]);
     app.down();
 }

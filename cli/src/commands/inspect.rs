@@ -148,6 +148,7 @@ fn follows(state: WorkerState) -> &'static str {
         WorkerState::Ready
         | WorkerState::Unready
         | WorkerState::Completed
+        | WorkerState::Asleep
         | WorkerState::Down
         | WorkerState::Waiting => "until",
     }

@@ -56,7 +56,7 @@ pub fn render(reply: &Reply, style: Style) -> String {
         .map(|(service, text)| {
             let tone = match text.as_str() {
                 "ready" | "completed" => Tone::Good,
-                "down" => Tone::Dim,
+                "down" | "asleep" => Tone::Dim,
                 _ => Tone::Bad,
             };
             vec![service.as_str().into(), Cell::tone(tone, text.as_str())]

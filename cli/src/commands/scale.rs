@@ -37,8 +37,11 @@ pub async fn run(arguments: args::Scale) -> Outcome {
 
 fn render(scaled: &Scaled, style: Style) -> String {
     let rows = scaled.services.iter().map(|(name, service)| {
-        let tone =
-            if matches!(service.result.as_str(), "ready" | "completed") { Tone::Good } else { Tone::Bad };
+        let tone = if matches!(service.result.as_str(), "ready" | "completed" | "asleep" | "down") {
+            Tone::Good
+        } else {
+            Tone::Bad
+        };
         let result = safe::line(&service.result, false);
         vec![
             name.as_str().into(),

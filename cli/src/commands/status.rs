@@ -78,7 +78,9 @@ fn heading(status: &Status, style: Style) -> String {
     let up = numbers::since(&status.started_at).map(numbers::span).unwrap_or_default();
     let own = &status.supervisor;
     let services = &status.services;
-    let is_up = |service: &&Service| matches!(service.state, WorkerState::Ready | WorkerState::Completed);
+    let is_up = |service: &&Service| {
+        matches!(service.state, WorkerState::Ready | WorkerState::Completed | WorkerState::Asleep)
+    };
     let are_up = services.iter().filter(is_up).count();
     // That a service is stopped, or still starts, is somebody's wish.
     let is_bad = services.iter().any(|service| matches!(tone(service.state), Tone::Bad));
@@ -175,7 +177,7 @@ pub fn scaled(scaling: &Scaling) -> String {
 fn ready(service: &Service) -> Cell {
     let text = format!("{}/{}", service.ready, service.wanted);
     match service.state {
-        WorkerState::Completed | WorkerState::Down => "".into(),
+        WorkerState::Completed | WorkerState::Asleep | WorkerState::Down => "".into(),
         _ if service.ready < service.wanted => Cell::tone(Tone::Busy, text),
         _ => text.into(),
     }
@@ -227,7 +229,7 @@ fn state_note(service: &Service, worker: Option<&Worker>) -> Cell {
         (WorkerState::Failed, None) => {
             Cell::tone(Tone::Bad, next(exit, "`wattctl start` tries again".into()))
         }
-        (WorkerState::Ready | WorkerState::Completed | WorkerState::Down, _)
+        (WorkerState::Ready | WorkerState::Completed | WorkerState::Asleep | WorkerState::Down, _)
         | (WorkerState::Waiting | WorkerState::Starting | WorkerState::Draining, _)
         | (WorkerState::Stopping | WorkerState::Backoff, None) => exit.map_or("".into(), exit_cell),
     }
@@ -259,6 +261,7 @@ pub fn word(state: WorkerState) -> &'static str {
     match state {
         WorkerState::Ready => "ready",
         WorkerState::Completed => "completed",
+        WorkerState::Asleep => "asleep",
         WorkerState::Down => "down",
         WorkerState::Waiting => "waiting",
         WorkerState::Starting => "starting",
@@ -274,7 +277,7 @@ pub fn word(state: WorkerState) -> &'static str {
 pub fn tone(state: WorkerState) -> Tone {
     match state {
         WorkerState::Ready | WorkerState::Completed => Tone::Good,
-        WorkerState::Down => Tone::Dim,
+        WorkerState::Asleep | WorkerState::Down => Tone::Dim,
         WorkerState::Waiting | WorkerState::Starting | WorkerState::Draining | WorkerState::Stopping => {
             Tone::Busy
         }

@@ -108,7 +108,7 @@ impl Progress {
             format!("  {}{pad}  {state}  {note}", service.id).trim_end().to_owned() + "\n"
         };
         match service.state {
-            WorkerState::Ready | WorkerState::Completed | WorkerState::Down => {
+            WorkerState::Ready | WorkerState::Completed | WorkerState::Asleep | WorkerState::Down => {
                 line(&self.style.paint(Tone::Dim, &numbers::span(self.started.elapsed())))
             }
             WorkerState::Backoff | WorkerState::Failed => {
@@ -141,7 +141,7 @@ impl Progress {
 pub fn missing<'status>(status: &'status Status, outcome: &Outcome) -> Vec<&'status Service> {
     let is_missing = |service: &&Service| {
         let words = outcome.services.get(&service.id).map(String::as_str);
-        !matches!(words, Some("ready" | "completed"))
+        !matches!(words, Some("ready" | "completed" | "asleep"))
             || matches!(service.state, WorkerState::Backoff | WorkerState::Failed)
     };
     status.services.iter().filter(is_missing).collect()
@@ -150,7 +150,7 @@ pub fn missing<'status>(status: &'status Status, outcome: &Outcome) -> Vec<&'sta
 /// Whether a start of the service has come to its good end. One that the operator stopped meanwhile is not waited for.
 fn is_up(state: WorkerState) -> bool {
     match state {
-        WorkerState::Ready | WorkerState::Completed | WorkerState::Down => true,
+        WorkerState::Ready | WorkerState::Completed | WorkerState::Asleep | WorkerState::Down => true,
         WorkerState::Waiting
         | WorkerState::Starting
         | WorkerState::Unready

@@ -108,7 +108,10 @@ impl Bed {
             Report::Lost(lost) => {
                 Some(format!("{} {} of {} at run {}", lost.method, lost.path, lost.service, lost.run))
             }
-            Report::NeedSockets { .. } | Report::Drained { .. } | Report::Refused { .. } => None,
+            Report::NeedSockets { .. }
+            | Report::Drained { .. }
+            | Report::Wanted { .. }
+            | Report::Refused { .. } => None,
         });
         lost.collect()
     }

@@ -132,6 +132,7 @@ pub struct Requests {
 pub enum WorkerState {
     Ready,
     Completed,
+    Asleep,
     Down,
     Waiting,
     Starting,

@@ -139,6 +139,11 @@ pub enum FromProxy {
         /// Which.
         run: u64,
     },
+    /// A request waits for a service that is [`Outlook::Asleep`]. Said once for each snapshot.
+    Wanted {
+        /// Which.
+        service: String,
+    },
     /// More sockets are wanted for this run.
     NeedSockets {
         /// Whose.
@@ -334,6 +339,9 @@ pub struct Service {
     pub hold_timeout_ms: u64,
     /// How many requests may wait at a time.
     pub hold_requests_max: usize,
+    /// Over which time a worker comes to its full share of requests, in milliseconds; at once with 0.
+    #[serde(default)]
+    pub slow_start_ms: u64,
     /// Whether what it has to do is measured.
     #[serde(default)]
     pub measured: bool,
@@ -375,6 +383,8 @@ pub enum Outlook {
     /// One starts or will start by itself: requests wait.
     #[default]
     Coming,
+    /// Nobody has wanted anything for long: the first request has one started, and waits like the others.
+    Asleep,
     /// It failed too often: requests are answered 503 at once.
     Failed {
         /// In words, as `status` says it: `exit 1, 5 times in a minute`.

@@ -52,6 +52,7 @@ pub enum Field {
     UnsetEnv,
     Stdin,
     Workers,
+    SlowStart,
     Listen,
     Network,
     EgressAllow,
@@ -84,7 +85,7 @@ pub enum Field {
 use Effect::{FromNowOn, InPlace, Listener, NewWorkers, WorkerCount};
 
 /// Every field with the key of the configuration that it comes from, what it takes, and why, where that is not plain.
-pub const FIELDS: [(Field, &str, Effect, &str); 46] = [
+pub const FIELDS: [(Field, &str, Effect, &str); 47] = [
     (Field::Name, "name", Effect::Restart, "folders, cgroups and addresses have it"),
     (Field::File, "the configuration file", Effect::Restart, "the same file is read again"),
     (Field::Server, "server", Listener, "open connections stay"),
@@ -104,6 +105,7 @@ pub const FIELDS: [(Field, &str, Effect, &str); 46] = [
     (Field::UnsetEnv, "services.NAME.unset_env", NewWorkers, ""),
     (Field::Stdin, "services.NAME.stdin", NewWorkers, ""),
     (Field::Workers, "services.NAME.workers", WorkerCount, ""),
+    (Field::SlowStart, "services.NAME.slow_start", InPlace, ""),
     (Field::Listen, "services.NAME.listen", NewWorkers, ""),
     (Field::Network, "services.NAME.network", NewWorkers, ""),
     (Field::EgressAllow, "services.NAME.egress.allow", InPlace, "for the next connection"),
@@ -282,6 +284,7 @@ fn of_service(old: &Service, new: &Service) -> Vec<Field> {
         unset_env,
         stdin,
         workers,
+        slow_start,
         listen,
         network,
         egress,
@@ -308,6 +311,7 @@ fn of_service(old: &Service, new: &Service) -> Vec<Field> {
     found.note(Field::UnsetEnv, old.unset_env != *unset_env);
     found.note(Field::Stdin, old.stdin != *stdin);
     found.note(Field::Workers, old.workers != *workers);
+    found.note(Field::SlowStart, old.slow_start != *slow_start);
     found.note(Field::Listen, old.listen != *listen);
     found.note(Field::Network, old.network != *network);
     of_egress(old, new, &mut found);

@@ -11,6 +11,7 @@
 //! - **Restart** replaces the workers of the selected services one after the other; each new one gets ready before the old one is
 //!   stopped, where both can run at a time (`renewal`).
 //! - **Change** takes another plan: what it has more is started, what it has no longer is stopped (`change`).
+//! - **Sleep** is for services that may have no worker as long as nobody wants anything of them (`sleep`).
 //! - **Scaling** gives a service another number of workers than its plan has (`scale`).
 
 mod change;
@@ -19,6 +20,7 @@ mod recycle;
 mod renewal;
 mod saved;
 mod scale;
+mod sleep;
 mod verdict;
 
 use std::{
@@ -78,6 +80,10 @@ pub enum FleetEvent {
     Worker(WorkerId, Event),
     /// A worker's run stalls, and has for as long as its plan lets it.
     Stalled(WorkerId, RunId, Stall),
+    /// Nobody wanted anything of a service for long: its workers are not needed until somebody does.
+    Sleep(ServiceId),
+    /// Somebody wants something of a service that sleeps.
+    Wake(ServiceId),
     /// Time has passed.
     Tick,
 }
@@ -172,6 +178,8 @@ impl Fleet {
                     self.tell(now, &id, Input::Event(Event::Recycle(run, stall, nth)), effects);
                 }
             }
+            FleetEvent::Sleep(service) => self.put_to_sleep(now, &service, effects),
+            FleetEvent::Wake(service) => self.wake(now, &service, effects),
             FleetEvent::Tick => {
                 let due = self.deadlines.iter().take_while(|(deadline, _)| *deadline <= now);
                 let due: BTreeSet<WorkerId> = due.map(|(_, id)| id.clone()).collect();
@@ -339,9 +347,11 @@ impl Fleet {
             && workers.all(|worker| match (&worker.state, condition) {
                 (State::Completed { exit }, _) => *exit == ExitCause::Exited(0),
                 (State::Ready { .. }, Condition::Started | Condition::Ready)
-                | (State::Unready { .. }, Condition::Started) => true,
+                | (State::Unready { .. }, Condition::Started)
+                // It is there as soon as somebody wants it.
+                | (State::Asleep, Condition::Started | Condition::Ready) => true,
                 (State::Starting { executed, .. }, Condition::Started) => *executed,
-                (State::Ready { .. }, Condition::Completed)
+                (State::Ready { .. } | State::Asleep, Condition::Completed)
                 | (State::Unready { .. }, Condition::Ready | Condition::Completed)
                 | (State::Starting { .. }, Condition::Ready | Condition::Completed)
                 | (
@@ -363,8 +373,10 @@ impl Fleet {
                 let named = self.selected(&selection);
                 for id in self.start_of(&named) {
                     let again = matches!(selection, Selection::Services(_)) && named.contains(&id.service);
-                    if again || !self.has_completed_well(&id) {
+                    if again {
                         self.tell(now, &id, Input::Event(Event::Start), effects);
+                    } else if !self.has_completed_well(&id) {
+                        self.have_up(now, &id, effects);
                     }
                 }
             }
@@ -372,7 +384,7 @@ impl Fleet {
                 let named = self.selected(&selection);
                 for id in self.start_of(&named) {
                     if !named.contains(&id.service) && !self.has_completed_well(&id) {
-                        self.tell(now, &id, Input::Event(Event::Start), effects);
+                        self.have_up(now, &id, effects);
                     }
                 }
                 for service in named {

@@ -101,6 +101,8 @@ pub struct Service {
     pub stdin: Option<PathBuf>,
     /// How many workers run.
     pub workers: Workers,
+    /// Over which time a worker that has got ready comes to its full share of requests, where it does not have it at once.
+    pub slow_start: Option<Duration>,
     /// How the program accepts connections.
     pub listen: Listen,
     /// Which network it sees.

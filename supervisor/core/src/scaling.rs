@@ -11,6 +11,7 @@
 //! - In between nothing changes: there are more above a target by [`TOLERANCE`], and fewer if they would be below theirs by as much. So a load that
 //!   stays the same comes to a number that stays the same.
 //! - **No more than there is room for** ([`Room`]).
+//! - **None** where that may be and nobody wanted anything for the time that is set.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -49,6 +50,8 @@ pub struct Sample {
     pub queue: Option<f64>,
     /// The part of the time in which some process of a worker waited for CPU time, on average.
     pub pressure: Option<f64>,
+    /// Whether somebody wanted something of it, or may have.
+    pub active: bool,
 }
 
 /// What there is for more workers. What is not known is no reason to refuse any.
@@ -86,6 +89,8 @@ pub enum Lack {
 pub enum Decision {
     /// So many workers from now on.
     Count(NonZeroU16, Reason),
+    /// None, until somebody wants something.
+    Sleep(Reason),
     /// So many would be better, and there is no room for one more. Said once.
     Refused(NonZeroU16, Reason, Lack),
 }
@@ -97,6 +102,8 @@ pub enum Reason {
     Busy(Measured),
     /// Fewer have been enough for so long.
     Enough(Duration),
+    /// Nobody wanted anything for so long.
+    Idle(Duration),
 }
 
 /// Something that was measured, for one worker.
@@ -125,6 +132,8 @@ pub struct Scaler {
     enough: VecDeque<(Instant, NonZeroU16)>,
     /// Since when what would have been enough is known without a gap.
     known_since: Instant,
+    /// When somebody last wanted something.
+    active_at: Instant,
     /// Whether it was said that there is no room.
     refused: bool,
 }
@@ -137,6 +146,7 @@ impl Scaler {
             ready: (0, now),
             enough: VecDeque::new(),
             known_since: now,
+            active_at: now,
             refused: false,
         }
     }
@@ -150,8 +160,14 @@ impl Scaler {
         room: &Room,
     ) -> Option<Decision> {
         let now = sample.at;
-        let ready = sample.ready;
+        let (ready, active) = (sample.ready, sample.active);
         self.take(rules, sample);
+        if active {
+            self.active_at = now;
+        }
+        if rules.min == 0 && now.saturating_duration_since(self.active_at) >= rules.idle {
+            return Some(Decision::Sleep(Reason::Idle(rules.idle)));
+        }
         let Some(ready) = NonZeroU16::new(ready) else {
             // Nobody does anything that could be measured.
             self.enough.clear();
@@ -174,6 +190,7 @@ impl Scaler {
     pub fn begin_anew(&mut self, now: Instant) {
         self.enough.clear();
         self.known_since = now;
+        self.active_at = now;
         self.refused = false;
     }
 
@@ -346,6 +363,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Reason::Busy(measured) => measured.fmt(f),
+            Reason::Idle(time) => write!(f, "nothing was asked of it for {}", seconds(*time)),
             Reason::Enough(time) => write!(f, "fewer were enough for {}", seconds(*time)),
         }
     }

@@ -29,6 +29,7 @@ pub fn service(name: &str) -> Service {
         unset_env: Default::default(),
         stdin: None,
         workers: Workers::ONE,
+        slow_start: None,
         listen: Listen::Auto,
         network: Network::Private,
         egress: Egress::default(),

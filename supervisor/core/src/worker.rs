@@ -36,12 +36,16 @@ pub enum Wanted {
 ///                 └── Backoff ←───┴───────────────┘ ; too many: Failed
 /// ```
 ///
+/// A worker of a service that may have none goes to `Asleep` in place of `Down` or `Waiting`, and from there to `Waiting` when it is woken.
+///
 /// `wanted` is `Down` exactly in `Down` and in `Draining` and `Stopping` with [`AfterStop::Down`]. Every start, a
 /// restart after a failure included, goes through `Waiting`, so that a dependency that is away is waited for.
 #[derive(Debug, Clone, PartialEq)]
 pub enum State {
     /// Nothing runs and nothing is planned.
     Down,
+    /// Nothing runs until somebody wants something of its service.
+    Asleep,
     /// Wanted up, but a dependency is not there yet.
     Waiting,
     /// A process is wanted, was asked for or runs, and has not shown that it is ready.
@@ -125,6 +129,8 @@ pub enum Left {
 pub enum AfterStop {
     /// Nothing: the operator wanted it down.
     Down,
+    /// Nothing until somebody wants something of its service.
+    Sleep,
     /// A new run at once: an operator's restart.
     Restart,
     /// A new run at once, because this one stalled.
@@ -223,6 +229,10 @@ pub enum Event {
     Kill,
     /// The run has stalled for too long and is to be replaced, as the so manieth of its service in a row.
     Recycle(RunId, Stall, NonZeroU32),
+    /// It is not needed until somebody wants something of its service. What is on its way up stays so.
+    Sleep,
+    /// Somebody wants something of its service.
+    Wake,
     /// Everything it depends on is there.
     DependenciesMet,
     /// The process of the run was asked for.

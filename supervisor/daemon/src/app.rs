@@ -487,7 +487,11 @@ impl App {
         times.since_ms = now_ms;
         let ended = matches!(
             state,
-            WorkerState::Backoff | WorkerState::Failed | WorkerState::Completed | WorkerState::Down
+            WorkerState::Backoff
+                | WorkerState::Failed
+                | WorkerState::Completed
+                | WorkerState::Asleep
+                | WorkerState::Down
         );
         let exit = worker.record.last_exit.as_ref().filter(|_| ended);
         let waiting_for = self.fleet.waiting_for(&id.service);

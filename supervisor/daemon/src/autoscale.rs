@@ -15,6 +15,7 @@ use watt_api::{
 };
 use watt_core::{
     RunId, ServiceId,
+    fleet::FleetEvent,
     plan::{CgroupLimits, Plan, Scaling, Service},
     scaling::{Decision, Lack, Reason, Room, Sample, Scaler},
     worker::{Part, State},
@@ -196,7 +197,11 @@ impl App {
         let count = std::num::NonZeroU16::new(self.fleet.count(id))?;
         let ready = self.ready_runs(id);
         let room = room(&self.plan, service, figures, &ready, app_cpus, service_cpus);
-        let is_decided = self.is_held(id) || self.fleet.is_renewing(id) || self.is_stopped(id);
+        let counts = self.counts.get(id.as_str()).copied().unwrap_or_default();
+        let is_decided = self.fleet.will_sleep(id)
+            || self.is_held(id)
+            || self.fleet.is_renewing(id)
+            || self.is_stopped(id);
         let work = self.autoscale.work.as_ref();
         let work = work.and_then(|(at, work)| Some((*at, work.get(id.as_str())?.clone())));
         let watched = self.autoscale.services.get_mut(id)?;
@@ -208,7 +213,9 @@ impl App {
             return None;
         }
         let (last, now) = (last?, watched.last.as_ref()?);
-        let sample = sample(service, &last, now, ready.len());
+        let mut sample = sample(service, &last, now, ready.len());
+        // A worker that is on its way was wanted.
+        sample.active |= counts.in_flight > 0 || counts.held > 0 || ready.is_empty();
         let decision = watched.scaler.decide(&watched.rules, count, sample, &room);
         if !watched.scaler.is_refused() {
             watched.lacks = None;
@@ -221,7 +228,27 @@ impl App {
             Decision::Count(count, reason) => {
                 self.give_workers(id, Some(count), ScaledBy::Load, &reason.to_string());
             }
+            Decision::Sleep(reason) => self.sleep(id, &reason),
             Decision::Refused(wanted, reason, lack) => self.refuse_workers(id, wanted.get(), &reason, &lack),
+        }
+    }
+
+    /// Nobody wants anything of a service: its workers end.
+    fn sleep(&mut self, id: &ServiceId, reason: &Reason) {
+        let from = self.fleet.count(id);
+        if from > 1 {
+            self.give_workers(id, Some(std::num::NonZeroU16::MIN), ScaledBy::Load, &reason.to_string());
+        }
+        self.tell(FleetEvent::Sleep(id.clone()));
+        self.note_scale(id, ScaledBy::Load, from, 0, &reason.to_string());
+    }
+
+    /// Somebody wants something of a service that sleeps.
+    pub(crate) fn wanted(&mut self, service: &str) {
+        let Ok(id) = ServiceId::new(service) else { return };
+        if self.ending == Ending::No && self.fleet.will_sleep(&id) {
+            self.tell(FleetEvent::Wake(id.clone()));
+            self.note_scale(&id, ScaledBy::Load, 0, self.fleet.count(&id), "a request came");
         }
     }
 
@@ -242,7 +269,8 @@ impl App {
         ready.collect()
     }
 
-    fn is_stopped(&self, id: &ServiceId) -> bool {
+    /// Whether an operator wants it down.
+    pub(crate) fn is_stopped(&self, id: &ServiceId) -> bool {
         use watt_core::worker::Wanted;
         self.fleet.workers_of(id).all(|(_, worker)| worker.wanted == Wanted::Down)
     }
@@ -285,6 +313,11 @@ fn sample(service: &Service, last: &Last, now: &Last, ready: usize) -> Sample {
         answers: answers.collect(),
         queue: on_average(|work| work.held_us),
         pressure: mean(stalled.collect()),
+        // The sums of the proxy lose nothing: what came before its next message is seen then.
+        active: match (&now.work, &last.work) {
+            (Some((to, _)), Some((from, _))) if to == from => false,
+            _ => work.as_ref().is_none_or(|(work, _)| !work.is_nothing()),
+        },
     }
 }
 

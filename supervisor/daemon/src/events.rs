@@ -221,6 +221,7 @@ fn state_name(state: WorkerState) -> &'static str {
     match state {
         WorkerState::Ready => "ready",
         WorkerState::Completed => "completed",
+        WorkerState::Asleep => "asleep",
         WorkerState::Down => "down",
         WorkerState::Waiting => "waiting",
         WorkerState::Starting => "starting",

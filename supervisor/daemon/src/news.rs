@@ -459,6 +459,7 @@ impl App {
                 self.need_sockets(RunId(run), SOCKETS_AT_A_TIME)
             }
             LinkEvent::Message(FromProxy::Counts { services }) => self.counts = services,
+            LinkEvent::Message(FromProxy::Wanted { service }) => self.wanted(&service),
             LinkEvent::Message(FromProxy::Work { services }) => {
                 self.autoscale.proxy_measured(Instant::now(), services);
             }

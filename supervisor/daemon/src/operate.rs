@@ -224,6 +224,7 @@ impl App {
             Verdict::Pending => "on its way".to_owned(),
             Verdict::Ready => "ready".to_owned(),
             Verdict::Unready => "not ready any more".to_owned(),
+            Verdict::Asleep => "asleep".to_owned(),
             Verdict::Completed => "completed".to_owned(),
             Verdict::Down => "down".to_owned(),
             Verdict::Failed { exit: Some(cause) } => {

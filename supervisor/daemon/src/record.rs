@@ -216,6 +216,7 @@ impl From<PartNote> for Part {
 #[serde(rename_all = "snake_case")]
 enum StateNote {
     Down,
+    Asleep,
     Waiting,
     Starting { run: u64, ready_by_up_ms: Option<u64>, executed: bool },
     Ready { run: u64, since_up_ms: u64 },
@@ -231,6 +232,7 @@ enum StateNote {
 #[serde(rename_all = "snake_case")]
 enum ThenNote {
     Down,
+    Sleep,
     Restart,
     Recycle(StallNote),
     Replace(ComplaintNote),
@@ -282,6 +284,7 @@ impl StateNote {
         let at = |wait: Duration| after(now_ms, wait);
         match state {
             SavedState::Down => StateNote::Down,
+            SavedState::Asleep => StateNote::Asleep,
             SavedState::Waiting => StateNote::Waiting,
             SavedState::Starting { run, ready_in, executed } => {
                 StateNote::Starting { run: run.0, ready_by_up_ms: ready_in.map(at), executed: *executed }
@@ -321,6 +324,7 @@ impl StateNote {
         let until = |at_ms: u64| Duration::from_millis(at_ms.saturating_sub(now_ms));
         match self {
             StateNote::Down => SavedState::Down,
+            StateNote::Asleep => SavedState::Asleep,
             StateNote::Waiting => SavedState::Waiting,
             StateNote::Starting { run, ready_by_up_ms, executed } => {
                 SavedState::Starting { run: RunId(run), ready_in: ready_by_up_ms.map(until), executed }
@@ -356,6 +360,7 @@ impl From<AfterStop> for ThenNote {
     fn from(then: AfterStop) -> Self {
         match then {
             AfterStop::Down => ThenNote::Down,
+            AfterStop::Sleep => ThenNote::Sleep,
             AfterStop::Restart => ThenNote::Restart,
             AfterStop::Recycle(stall) => ThenNote::Recycle(stall.into()),
             AfterStop::Replace(complaint) => ThenNote::Replace(complaint.into()),
@@ -368,6 +373,7 @@ impl From<ThenNote> for AfterStop {
     fn from(note: ThenNote) -> Self {
         match note {
             ThenNote::Down => AfterStop::Down,
+            ThenNote::Sleep => AfterStop::Sleep,
             ThenNote::Restart => AfterStop::Restart,
             ThenNote::Recycle(stall) => AfterStop::Recycle(stall.into()),
             ThenNote::Replace(complaint) => AfterStop::Replace(complaint.into()),
@@ -444,6 +450,7 @@ mod tests {
         let (run, three) = (RunId(3), NonZeroU32::new(3).unwrap());
         let exec = ExitCause::ExecFailed(ExecFailure { step: "cwd".into(), object: "/x".into(), errno: 2 });
         check(SavedState::Down, SavedState::Down);
+        check(SavedState::Asleep, SavedState::Asleep);
         check(SavedState::Waiting, SavedState::Waiting);
         check(
             SavedState::Starting { run, ready_in: Some(seconds(30)), executed: true },

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use watt_api::control::{ScaledBy, ScaledService, Scaling};
 use watt_core::{
     ServiceId,
-    fleet::{Goal, Selection, WorkerCounts},
+    fleet::{FleetEvent, Goal, Selection, WorkerCounts},
     plan::{Plan, Service, Workers},
 };
 
@@ -126,9 +126,16 @@ impl App {
                 None => self.give_workers(&id, count, ScaledBy::Operator, BY_OPERATOR),
             }
             let to = self.fleet.count(&id);
-            services.insert(id.to_string(), ScaledService { from, to, result: String::new() });
+            // Whoever asks for workers wants them awake.
+            if self.fleet.will_sleep(&id) && self.is_held(&id) {
+                self.tell(FleetEvent::Wake(id.clone()));
+            }
+            // One that is stopped has them when it is started, and is not waited for.
+            let result = if self.is_stopped(&id) { "down" } else { "" }.to_owned();
+            services.insert(id.to_string(), ScaledService { from, to, result });
         }
-        let ids = services.keys().filter_map(|name| ServiceId::new(name).ok()).collect();
+        let awaited = services.iter().filter(|(_, scaled)| scaled.result.is_empty());
+        let ids = awaited.filter_map(|(name, _)| ServiceId::new(name).ok()).collect();
         let answer = Answer::Scaled(reply, services);
         self.operations.push(Operation::new(Selection::Services(ids), Goal::Up, answer));
         self.unsettle();
@@ -196,6 +203,19 @@ impl App {
         if from != to {
             self.events.emit(Happened { service: id.clone(), from, to, by, reason: reason.to_owned() });
         }
+        self.unsettle();
+    }
+
+    /// Notes and tells that a service has gone to sleep, or was woken: the number that it has while it is awake stays.
+    pub(crate) fn note_scale(&mut self, id: &ServiceId, by: ScaledBy, from: u16, to: u16, reason: &str) {
+        let Some(service) = self.plan.services.get(id) else { return };
+        if let Some(count) = NonZeroU16::new(self.fleet.count(id)) {
+            let (reason, configured) = (reason.to_owned(), service.workers.to_string());
+            let scale = Scale { count, by, from, at_ms: status::now_ms(), reason, configured };
+            self.put(&key(id), serde_json::to_vec(&scale).unwrap_or_default());
+            self.scales.insert(id.clone(), scale);
+        }
+        self.events.emit(Happened { service: id.clone(), from, to, by, reason: reason.to_owned() });
         self.unsettle();
     }
 

@@ -72,6 +72,7 @@ pub fn snapshot(sources: &Sources<'_>, version: u64) -> Snapshot {
             idle_timeout_ms: millis(plan.timeouts.idle),
             hold_timeout_ms: millis(sources.plan.hold.timeout),
             hold_requests_max: sources.plan.hold.requests_max,
+            slow_start_ms: plan.slow_start.map_or(0, millis),
             measured: plan.workers.scaling().is_some_and(Scaling::needs_proxy),
         };
         (id.to_string(), service)
@@ -129,6 +130,7 @@ fn workers(sources: &Sources<'_>, id: &ServiceId) -> Vec<mesh::Worker> {
             State::Draining { run, until, .. } => (run, WorkerState::Draining, Some(drain_ms(until))),
             State::Stopping { run, .. } => (run, WorkerState::Draining, Some(0)),
             State::Down
+            | State::Asleep
             | State::Waiting
             | State::Backoff { .. }
             | State::Failed { .. }
@@ -152,6 +154,9 @@ fn outlook(sources: &Sources<'_>, plan: &Service, verdict: Option<&Verdict>) -> 
     if workers().any(will_serve) {
         return Outlook::Coming;
     }
+    if sources.fleet.will_sleep(&plan.id) {
+        return Outlook::Asleep;
+    }
     if let Some(Verdict::Blocked { on: (service, condition) }) = verdict {
         let reason = format!("waits for {service} to be {}", condition_text(*condition));
         return Outlook::Failed { reason, retry_after_s: None };
@@ -164,8 +169,12 @@ fn outlook(sources: &Sources<'_>, plan: &Service, verdict: Option<&Verdict>) -> 
 fn will_serve(worker: &Worker) -> bool {
     match &worker.state {
         State::Starting { .. } | State::Ready { .. } | State::Unready { .. } | State::Backoff { .. } => true,
-        State::Draining { then, .. } | State::Stopping { then, .. } => *then != AfterStop::Down,
-        State::Down | State::Waiting | State::Failed { .. } | State::Completed { .. } => false,
+        State::Draining { then, .. } | State::Stopping { then, .. } => {
+            !matches!(then, AfterStop::Down | AfterStop::Sleep)
+        }
+        State::Down | State::Asleep | State::Waiting | State::Failed { .. } | State::Completed { .. } => {
+            false
+        }
     }
 }
 
@@ -184,6 +193,7 @@ fn ended(now: Instant, plan: &Service, worker: &Worker) -> Option<Outlook> {
             Some(Outlook::Failed { reason: format!("completed: {exit}"), retry_after_s: None })
         }
         State::Down
+        | State::Asleep
         | State::Waiting
         | State::Starting { .. }
         | State::Ready { .. }

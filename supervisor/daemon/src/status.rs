@@ -57,7 +57,7 @@ impl Sources<'_> {
             state,
             waiting_for: if state == WorkerState::Waiting { self.waiting_for(plan) } else { Vec::new() },
             ready: count(workers.iter().filter(|worker| worker.state == WorkerState::Ready)),
-            wanted: self.fleet.count(&plan.id),
+            wanted: if self.fleet.is_asleep(&plan.id) { 0 } else { self.fleet.count(&plan.id) },
             scaling: self.scaling(plan),
             requests: self.counts.get(plan.id.as_str()).map(requests).unwrap_or_default(),
             sandbox: words::profile(plan.sandbox.profile).to_owned(),
@@ -79,7 +79,7 @@ impl Sources<'_> {
             lacks: None,
         };
         Some(control::Scaling {
-            range: Some(ScalingRange { min: rules.min.get(), max: rules.max.get() }),
+            range: Some(ScalingRange { min: rules.min, max: rules.max.get() }),
             lacks: self.autoscale.lacks(&plan.id).map(str::to_owned),
             ..known.unwrap_or_else(first)
         })
@@ -146,6 +146,7 @@ pub(crate) fn fill(service: &mut control::Service, figures: &BTreeMap<RunId, Fig
 pub(crate) fn state(state: &State) -> WorkerState {
     match state {
         State::Down => WorkerState::Down,
+        State::Asleep => WorkerState::Asleep,
         State::Waiting => WorkerState::Waiting,
         State::Starting { .. } => WorkerState::Starting,
         State::Ready { .. } => WorkerState::Ready,
@@ -189,6 +190,7 @@ pub(crate) fn describe(worker: &Worker, plan: &plan::Service, now: Instant, wait
     let wait = |at: Instant| words::duration(at.saturating_duration_since(now));
     match &worker.state {
         State::Down => "down".to_owned(),
+        State::Asleep => "asleep until the first request".to_owned(),
         State::Waiting if waiting_for.is_empty() => "about to start".to_owned(),
         State::Waiting => format!("waits for {waiting_for}"),
         State::Starting { executed: false, .. } => "starting".to_owned(),
@@ -236,6 +238,7 @@ fn deadline(state: &State) -> Option<Instant> {
         State::Stopping { kill_at, .. } => Some(*kill_at),
         State::Failed { retry_at, .. } => *retry_at,
         State::Down
+        | State::Asleep
         | State::Waiting
         | State::Ready { .. }
         | State::Unready { .. }
@@ -248,6 +251,7 @@ pub(crate) fn explains(state: WorkerState) -> bool {
     match state {
         WorkerState::Backoff | WorkerState::Failed => true,
         WorkerState::Ready
+        | WorkerState::Asleep
         | WorkerState::Completed
         | WorkerState::Down
         | WorkerState::Waiting

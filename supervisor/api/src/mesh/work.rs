@@ -29,6 +29,11 @@ impl Work {
         }
     }
 
+    /// Whether nobody wanted anything.
+    pub fn is_nothing(&self) -> bool {
+        self.in_flight_us == 0 && self.held_us == 0 && self.answers.iter().all(|count| *count == 0)
+    }
+
     /// What came since an earlier reading. `None` when that was another proxy's, which began anew.
     pub fn since(&self, earlier: &Work) -> Option<Work> {
         let before = earlier.answers.iter().copied().chain(std::iter::repeat(0));

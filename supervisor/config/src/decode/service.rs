@@ -120,6 +120,8 @@ pub(super) fn decode(
     let unset_env = environment::unset(&mut f);
     let stdin = f.path("stdin").map(|written| written.value);
     let workers = workers::decode(&mut f, listen.value);
+    let slow_start =
+        f.scalar::<Duration>("slow_start").map(|written| written.value).filter(|time| !time.is_zero());
     let network = f.word_or_default("network", &NETWORK).value;
     let sandbox_field = f.field("sandbox");
     let sandbox = sandbox::decode(f.d, sandbox_field, &common.sandbox);
@@ -153,6 +155,7 @@ pub(super) fn decode(
         unset_env,
         stdin,
         workers,
+        slow_start,
         listen: listen.value,
         network,
         egress,

@@ -10,7 +10,7 @@ use watt_core::plan::{Listen, Scaling, Targets, Workers};
 
 use super::fields::{Fields, Written};
 use crate::{
-    keys::{CPU_TARGET, TARGET, WORKERS, WORKERS_MAX},
+    keys::{CPU_TARGET, IDLE, TARGET, WORKERS, WORKERS_MAX},
     report::Problem,
     scalar::{Percent, Scalar, Whole, quote},
     show::Shown,
@@ -18,6 +18,7 @@ use crate::{
 };
 
 type Count = Whole<1, { WORKERS_MAX as u64 }>;
+type Least = Whole<0, { WORKERS_MAX as u64 }>;
 type Requests = Whole<1, 1_000_000>;
 
 /// Measured once a second: what is shorter would be a single look.
@@ -50,26 +51,33 @@ pub(super) fn decode(f: &mut Fields<'_, '_, '_>, listen: Listen) -> Workers {
 fn table(f: &mut Fields<'_, '_, '_>, listen: Listen) -> Workers {
     let fixed: Option<Written<Count>> = f.scalar("static");
     let dynamic: Option<Written<bool>> = f.scalar("dynamic");
-    let min: Written<Count> = either(f, "min", "minimum").unwrap_or_else(|| one(f));
+    let min: Written<Least> = either(f, "min", "minimum").unwrap_or_else(|| one(f));
     let is_dynamic = dynamic.map_or(fixed.is_none(), |written| written.value);
     let max: Option<Written<Count>> = either(f, "max", "maximum");
     let targets = targets(f, listen);
     let window: Written<Duration> = f.value("window");
     let cooldown: Written<Duration> = f.value("cooldown");
     if !is_dynamic {
+        f.field("idle");
         return fixed_number(f, fixed);
     }
     let Some(max) = max else {
+        f.field("idle");
         if !f.is_written("max") && !f.is_written("maximum") {
             f.missing("max");
         }
         return Workers::ONE;
     };
-    let [least, most] = [min, max].map(|written| whole(written.value));
-    if let (true, Some(at)) = (least > most, max.span.or(min.span)) {
+    let (least, most) = (u16::try_from(min.value.0).unwrap_or(u16::MAX), whole(max.value));
+    if let (true, Some(at)) = (least > most.get(), max.span.or(min.span)) {
         let problem = Problem::new(at, format!("{most} workers at most are fewer than {least} at least"));
         f.d.problem(problem.hint("`min` is at most `max`"));
     }
+    if let (0, Listen::None, Some(at)) = (least, listen, min.span) {
+        let problem = Problem::new(at, "no request would start a worker of a service that does not listen");
+        f.d.problem(problem.hint("write `min: 1`"));
+    }
+    let idle = idle(f, least);
     if let (true, Some(at)) = (window.value < WINDOW_MIN, window.span) {
         f.d.problem(
             Problem::new(at, "what is measured once a second needs 2 seconds at least").hint("write `2s`"),
@@ -81,11 +89,37 @@ fn table(f: &mut Fields<'_, '_, '_>, listen: Listen) -> Workers {
         targets,
         window: window.value,
         cooldown: cooldown.value,
+        idle,
     })
 }
 
+/// How long nobody has to want anything, where there may be no worker.
+fn idle(f: &mut Fields<'_, '_, '_>, least: u16) -> Duration {
+    let standard = || Duration::parse(IDLE).expect("the default of a key is of its kind");
+    match (f.scalar::<Duration>("idle"), f.written("idle")) {
+        (_, Some(field)) if least > 0 => {
+            let problem = Problem::new(field.key_span, "there is always a worker, whatever nobody wants");
+            f.d.problem(problem.hint("remove `idle`, or write `min: 0`"));
+            standard()
+        }
+        (Some(Written { value: Duration::ZERO, span: Some(at) }), _) => {
+            f.d.problem(
+                Problem::new(at, "a worker that goes at once answers nothing").hint("write a longer time"),
+            );
+            standard()
+        }
+        (Some(written), _) => written.value,
+        (None, _) => {
+            if least == 0 && !f.is_written("idle") {
+                f.show("idle", Shown::default_value(standard().show()));
+            }
+            standard()
+        }
+    }
+}
+
 fn fixed_number(f: &mut Fields<'_, '_, '_>, fixed: Option<Written<Count>>) -> Workers {
-    for key in ["min", "minimum", "max", "maximum", "target", "window", "cooldown"] {
+    for key in ["min", "minimum", "max", "maximum", "target", "window", "cooldown", "idle"] {
         if let (true, Some(field)) = (fixed.is_some() && !f.is_written("dynamic"), f.written(key)) {
             let message = format!("{} has no use beside `static`", quote(key));
             f.d.problem(
@@ -119,7 +153,7 @@ fn either<T: Scalar>(
 }
 
 /// The fewest where nothing was written, or something wrong, which is noted.
-fn one(f: &mut Fields<'_, '_, '_>) -> Written<Count> {
+fn one(f: &mut Fields<'_, '_, '_>) -> Written<Least> {
     if !f.is_written("min") && !f.is_written("minimum") {
         f.show("min", Shown::default_value(json!(1)));
     }

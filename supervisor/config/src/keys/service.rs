@@ -62,6 +62,13 @@ pub(crate) static SERVICE: Table = Table {
             example: "2",
         },
         KeyDef {
+            name: "slow_start",
+            kind: Kind::Duration,
+            default: Preset::Unset("at once"),
+            doc: "Over which time a worker that has got ready comes to its full share of requests, beginning with a tenth of it: for programs that are slow until they are warm.",
+            example: r#""30s""#,
+        },
+        KeyDef {
             name: "listen",
             kind: Kind::Either(&[Kind::Words(&LISTEN), PORT]),
             default: Preset::Value("auto"),

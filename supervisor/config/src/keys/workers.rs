@@ -2,6 +2,9 @@
 
 use super::{KeyDef, Kind, Preset, Table, WORKERS_MAX};
 
+/// How long nobody has to want anything before there is no worker.
+pub(crate) const IDLE: &str = "5m";
+
 const COUNT: Kind = Kind::Whole { min: 1, max: WORKERS_MAX as u64 };
 
 /// What a worker is meant to use of its CPU time where no target is written.
@@ -11,7 +14,13 @@ pub(crate) static WORKERS: Table = Table {
     title: "services.NAME.workers",
     doc: "As many workers as what they have to do takes, from `min` to `max`. A number alone is always so many.",
     keys: &[
-        KeyDef { name: "min", kind: COUNT, default: Preset::Value("1"), doc: "The fewest.", example: "2" },
+        KeyDef {
+            name: "min",
+            kind: Kind::Whole { min: 0, max: WORKERS_MAX as u64 },
+            default: Preset::Value("1"),
+            doc: "The fewest. With `0` there is none when nobody has wanted anything for `idle`; the next request starts one, and waits for it.",
+            example: "2",
+        },
         KeyDef { name: "max", kind: COUNT, default: Preset::Required, doc: "The most.", example: "8" },
         KeyDef {
             name: "target",
@@ -35,6 +44,13 @@ pub(crate) static WORKERS: Table = Table {
             example: r#""5m""#,
         },
         KeyDef {
+            name: "idle",
+            kind: Kind::Duration,
+            default: Preset::Derived("`5m` with `min: 0`"),
+            doc: "For how long nobody has to want anything before there is no worker.",
+            example: r#""15m""#,
+        },
+        KeyDef {
             name: "static",
             kind: COUNT,
             default: Preset::Unset("not a fixed number"),
@@ -50,7 +66,7 @@ pub(crate) static WORKERS: Table = Table {
         },
         KeyDef {
             name: "minimum",
-            kind: COUNT,
+            kind: Kind::Whole { min: 0, max: WORKERS_MAX as u64 },
             default: Preset::Unset("`min`"),
             doc: "Platformatic's word for `min`.",
             example: "1",
@@ -74,6 +90,7 @@ pub(crate) static WORKERS: Table = Table {
         ("minScale", "write `min`"),
         ("maxScale", "write `max`"),
         ("targetCPUUtilizationPercentage", "write `target: { cpu: 70% }`"),
+        ("scaleToZero", "write `min: 0`"),
         ("containerConcurrency", "write `target: { in_flight: 20 }`"),
         ("cooldownPeriod", "write `cooldown`"),
     ],

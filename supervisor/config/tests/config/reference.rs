@@ -77,6 +77,9 @@ fn file_with(title: &str, key: &str, value: &Value) -> Value {
     }
     if title.starts_with("services.NAME.workers") && !["max", "maximum", "static"].contains(&key) {
         merge(&mut file, json!({ "services": { "web": { "workers": { "max": 8 } } } }));
+        if key == "idle" {
+            merge(&mut file, json!({ "services": { "web": { "workers": { "min": 0 } } } }));
+        }
     }
     if title.is_empty() && key == "server" {
         file["gateway"] = json!({ "routes": [{ "service": "api" }] });

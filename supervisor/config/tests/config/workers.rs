@@ -140,3 +140,18 @@ fn targets_that_are_none() {
       = hint: write `workers: { min: 1, max: 4 }`
     "#);
 }
+
+#[test]
+fn no_worker_at_all() {
+    let none = workers("{min: 0, max: 2}");
+    assert_eq!(none.to_string(), "0 to 2 (cpu 70%, window 10s, cooldown 60s, idle 300s)");
+    assert!(none.may_sleep() && !workers("{max: 2}").may_sleep());
+    assert_eq!((none.first().get(), none.scaling().unwrap().needs_proxy()), (1, true));
+    let told = |service: &str| invalid(&format!("services: {{a: {{command: x, {service}}}}}")).to_string();
+    let deaf = told("listen: none, workers: {min: 0, max: 2}");
+    assert!(deaf.contains("no request would start a worker") && deaf.contains("write `min: 1`"), "{deaf}");
+    let idle = told("workers: {max: 2, idle: 5m}");
+    assert!(idle.contains("there is always a worker") && idle.contains("write `min: 0`"), "{idle}");
+    let at_once = told("workers: {min: 0, max: 2, idle: 0}");
+    assert!(at_once.contains("a worker that goes at once answers nothing"), "{at_once}");
+}

@@ -29,6 +29,7 @@ pub(super) fn findings(standing: &Standing<'_>) -> Vec<Finding> {
         unset_env,
         stdin: _,
         workers: _,
+        slow_start: _,
         listen: _,
         network,
         egress,

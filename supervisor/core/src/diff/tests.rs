@@ -38,6 +38,7 @@ fn change(plan: &mut Plan, of: &ServiceId, field: Field) {
         }
         Field::Stdin => service.stdin = Some("/dev/null".into()),
         Field::Workers => service.workers = Workers::Fixed(service.workers.first().saturating_add(1)),
+        Field::SlowStart => service.slow_start = Some(Duration::from_secs(9)),
         Field::Listen => service.listen = Listen::Unix,
         Field::Network => service.network = Network::Host,
         Field::EgressAllow => {

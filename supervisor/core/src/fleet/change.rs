@@ -57,6 +57,7 @@ impl Fleet {
         self.began.retain(|id, _| !renewal.contains_key(id));
         self.kept.retain(|id, _| !renewal.contains_key(id) && plan.services.contains_key(id));
         self.fit();
+        self.wake_who_may_not_sleep(now, effects);
         self.renew(now, renewal, effects);
         // Another one may have other dependencies.
         self.startable.extend(plan.services.keys().cloned());
@@ -75,6 +76,7 @@ impl Fleet {
     ) {
         self.leaving = leaving;
         self.fit();
+        self.wake_who_may_not_sleep(now, effects);
         for id in unnoted {
             let is_wanted = self.is_wanted_without(&id.service, unnoted);
             if is_wanted && self.worker(id).is_some_and(|worker| worker.part == Part::Stays) {

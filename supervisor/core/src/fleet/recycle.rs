@@ -57,6 +57,7 @@ impl Fleet {
                 | State::Stopping { .. }
                 | State::Backoff { .. } => true,
                 State::Down
+                | State::Asleep
                 | State::Ready { .. }
                 | State::Unready { .. }
                 | State::Failed { .. }

@@ -228,7 +228,7 @@ impl Fleet {
     /// Whether a worker that counts is not there: it does not run, or it is new and has not proved itself.
     fn is_down(&self, id: &WorkerId) -> bool {
         let Some(worker) = self.workers.get(id) else { return false };
-        let is_done = matches!(worker.state, State::Completed { exit: ExitCause::Exited(0) });
+        let is_done = matches!(worker.state, State::Asleep | State::Completed { exit: ExitCause::Exited(0) });
         match worker.part {
             Part::Returns => true,
             Part::Stays | Part::Due | Part::Outdated => !self.is_up(id) && !is_done,
@@ -247,7 +247,11 @@ impl Fleet {
                 State::Waiting | State::Starting { .. } | State::Stopping { .. } | State::Backoff { .. } => {
                     verdict::has_had_its_chance(plan, worker)
                 }
-                State::Down | State::Ready { .. } | State::Unready { .. } | State::Draining { .. } => false,
+                State::Down
+                | State::Asleep
+                | State::Ready { .. }
+                | State::Unready { .. }
+                | State::Draining { .. } => false,
             }
     }
 
@@ -413,7 +417,7 @@ fn progress(worker: &Worker, now: Instant, min_healthy: Duration) -> Progress {
             until if until > now => Progress::Proving(until),
             _ => Progress::There,
         },
-        State::Completed { exit: ExitCause::Exited(0) } => Progress::There,
+        State::Asleep | State::Completed { exit: ExitCause::Exited(0) } => Progress::There,
         State::Failed { .. } | State::Completed { .. } => failed(),
         State::Waiting | State::Starting { .. } | State::Stopping { .. } | State::Backoff { .. }
             if has_failed =>

@@ -41,6 +41,7 @@ pub struct Saved {
 #[expect(missing_docs, reason = "worker::State is their documentation")]
 pub enum SavedState {
     Down,
+    Asleep,
     Waiting,
     Starting { run: RunId, ready_in: Option<Duration>, executed: bool },
     Ready { run: RunId, ready_for: Duration },
@@ -62,6 +63,7 @@ impl SavedState {
             | SavedState::Draining { run, .. }
             | SavedState::Stopping { run, .. } => Some(*run),
             SavedState::Down
+            | SavedState::Asleep
             | SavedState::Waiting
             | SavedState::Backoff { .. }
             | SavedState::Failed { .. }
@@ -76,6 +78,7 @@ pub(super) fn save(now: Instant, worker: &Worker, stop_pending: bool) -> Saved {
     let since = |at: Instant| now.saturating_duration_since(at);
     let state = match worker.state.clone() {
         State::Down => SavedState::Down,
+        State::Asleep => SavedState::Asleep,
         State::Waiting => SavedState::Waiting,
         State::Starting { run, ready_by, executed } => {
             SavedState::Starting { run, ready_in: ready_by.map(until), executed }
@@ -116,6 +119,7 @@ pub(super) fn restore(now: Instant, saved: Saved, passed: Duration) -> (Worker, 
     let last_run = saved.last_run.or(saved.state.run());
     let state = match saved.state {
         SavedState::Down => State::Down,
+        SavedState::Asleep => State::Asleep,
         SavedState::Waiting => State::Waiting,
         SavedState::Starting { run, ready_in, executed } => {
             if ready_in.is_none() {

@@ -27,6 +27,8 @@ pub enum Verdict {
     Ready,
     /// Every worker was ready, and some are not at the moment, as their checks say.
     Unready,
+    /// Nothing runs, because nobody wants anything: it starts with the first request.
+    Asleep,
     /// Every worker ended with exit status 0.
     Completed,
     /// Every worker is down.
@@ -54,11 +56,13 @@ impl Verdict {
     /// Whether the goal was reached.
     pub fn is_ok(&self, goal: Goal) -> bool {
         match (goal, self) {
-            (Goal::Up, Verdict::Ready | Verdict::Completed) | (Goal::Down, Verdict::Down) => true,
+            (Goal::Up, Verdict::Ready | Verdict::Asleep | Verdict::Completed)
+            | (Goal::Down, Verdict::Down) => true,
             (
                 Goal::Up | Goal::Down,
                 Verdict::Pending
                 | Verdict::Ready
+                | Verdict::Asleep
                 | Verdict::Unready
                 | Verdict::Completed
                 | Verdict::Down
@@ -129,6 +133,9 @@ fn worker_up(
     let failed = || Verdict::Failed { exit: worker.record.last_exit.clone() };
     match &worker.state {
         State::Ready { .. } => Verdict::Ready,
+        State::Asleep
+        | State::Draining { then: AfterStop::Sleep, .. }
+        | State::Stopping { then: AfterStop::Sleep, .. } => Verdict::Asleep,
         State::Unready { .. } => Verdict::Unready,
         State::Completed { exit: ExitCause::Exited(0) } => Verdict::Completed,
         State::Completed { .. } | State::Failed { .. } => failed(),
@@ -167,7 +174,9 @@ fn blocked(
     fleet.waiting_for(&plan.id).into_iter().find(|(on, condition)| match verdicts.get(on) {
         Some(Verdict::Pending) => false,
         // A service that runs may still complete, unless it is started again whenever it ends.
-        Some(Verdict::Ready | Verdict::Kept { .. } | Verdict::Completed | Verdict::Down) => {
+        Some(
+            Verdict::Ready | Verdict::Asleep | Verdict::Kept { .. } | Verdict::Completed | Verdict::Down,
+        ) => {
             let policy = fleet.plan(on).map(|plan| plan.restart.policy);
             *condition == Condition::Completed && policy == Some(RestartPolicy::Always)
         }
@@ -193,13 +202,14 @@ fn down(fleet: &Fleet, id: &ServiceId) -> Verdict {
 /// The verdict of two workers together: as long as one is on its way, so is the service; then the worse one counts.
 fn worse(a: Verdict, b: Verdict) -> Verdict {
     let badness = |verdict: &Verdict| match verdict {
-        Verdict::Pending => 8,
-        Verdict::Overruled => 7,
-        Verdict::Failed { .. } => 6,
-        Verdict::Blocked { .. } => 5,
-        Verdict::Kept { .. } => 4,
-        Verdict::Unready => 3,
-        Verdict::Ready => 2,
+        Verdict::Pending => 9,
+        Verdict::Overruled => 8,
+        Verdict::Failed { .. } => 7,
+        Verdict::Blocked { .. } => 6,
+        Verdict::Kept { .. } => 5,
+        Verdict::Unready => 4,
+        Verdict::Ready => 3,
+        Verdict::Asleep => 2,
         Verdict::Completed => 1,
         Verdict::Down => 0,
     };

@@ -14,8 +14,8 @@ pub enum Workers {
 /// What decides how many workers there are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scaling {
-    /// The fewest.
-    pub min: NonZeroU16,
+    /// The fewest. None at all, with 0, when nobody has wanted anything for [`Scaling::idle`].
+    pub min: u16,
     /// The most.
     pub max: NonZeroU16,
     /// What one worker is meant to have to do; the target that takes most workers counts.
@@ -24,6 +24,8 @@ pub struct Scaling {
     pub window: Duration,
     /// Fewer workers have to have been enough for this long before there are fewer.
     pub cooldown: Duration,
+    /// See [`Scaling::min`].
+    pub idle: Duration,
 }
 
 /// What one worker is meant to have to do.
@@ -45,11 +47,11 @@ impl Workers {
     /// One.
     pub const ONE: Workers = Workers::Fixed(NonZeroU16::MIN);
 
-    /// How many there are as long as nothing else was decided.
+    /// How many there are as long as nothing else was decided. Where there may be none, it is one that sleeps.
     pub fn first(&self) -> NonZeroU16 {
         match self {
             Workers::Fixed(count) => *count,
-            Workers::Scaled(scaling) => scaling.min,
+            Workers::Scaled(scaling) => NonZeroU16::new(scaling.min).unwrap_or(NonZeroU16::MIN),
         }
     }
 
@@ -59,6 +61,11 @@ impl Workers {
             Workers::Fixed(count) => *count,
             Workers::Scaled(scaling) => scaling.max,
         }
+    }
+
+    /// Whether there may be none.
+    pub fn may_sleep(&self) -> bool {
+        self.scaling().is_some_and(|scaling| scaling.min == 0)
     }
 
     /// What decides, where it is not a fixed number.
@@ -71,16 +78,16 @@ impl Workers {
 }
 
 impl Scaling {
-    /// The number next to this one that there may be.
+    /// The number next to this one that there may be while the service is awake.
     pub fn clamp(&self, count: NonZeroU16) -> NonZeroU16 {
         // A configuration with more at least than at most is refused; should one come, the most counts.
-        count.max(self.min).min(self.max)
+        count.max(NonZeroU16::new(self.min).unwrap_or(NonZeroU16::MIN)).min(self.max)
     }
 
     /// Whether the proxy has to measure what the service does.
     pub fn needs_proxy(&self) -> bool {
         let Targets { cpu: _, in_flight, latency_p95, queue, pressure: _ } = &self.targets;
-        in_flight.is_some() || latency_p95.is_some() || queue.is_some()
+        self.min == 0 || in_flight.is_some() || latency_p95.is_some() || queue.is_some()
     }
 }
 
@@ -89,9 +96,13 @@ impl fmt::Display for Workers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Workers::Fixed(count) => count.fmt(f),
-            Workers::Scaled(Scaling { min, max, targets, window, cooldown }) => {
+            Workers::Scaled(Scaling { min, max, targets, window, cooldown, idle }) => {
                 write!(f, "{min} to {max} ({targets}window {}s", window.as_secs_f64())?;
-                write!(f, ", cooldown {}s)", cooldown.as_secs_f64())
+                write!(f, ", cooldown {}s", cooldown.as_secs_f64())?;
+                match min {
+                    0 => write!(f, ", idle {}s)", idle.as_secs_f64()),
+                    _ => f.write_str(")"),
+                }
             }
         }
     }

@@ -12,11 +12,12 @@ fn count(number: u16) -> NonZeroU16 {
 
 fn rules(min: u16, max: u16, targets: Targets) -> Scaling {
     Scaling {
-        min: count(min),
+        min,
         max: count(max),
         targets,
         window: Duration::from_secs(10),
         cooldown: Duration::from_secs(60),
+        idle: Duration::from_secs(300),
     }
 }
 
@@ -66,6 +67,7 @@ impl World {
             answers: Vec::new(),
             queue: None,
             pressure: None,
+            active: true,
         }
     }
 
@@ -80,6 +82,7 @@ impl World {
                 let ready_at = self.now + self.delay * SECOND;
                 self.ready_at.resize(self.count.into(), ready_at);
             }
+            Some(Decision::Sleep(reason)) => self.told.push(format!("asleep: {reason}")),
             Some(Decision::Refused(wanted, _, lack)) => self.told.push(format!("no {wanted}: {lack}")),
             None => {}
         }
@@ -197,6 +200,27 @@ fn there_are_no_more_than_there_is_room_for_which_is_said_once() {
     assert!(!world.scaler.is_refused());
     world.pass_with(20, 80.0);
     assert_eq!(world.told[2..], ["no 7: 3.9 of 4.0 CPUs are used already"], "it is news again");
+}
+
+#[test]
+fn a_service_sleeps_when_nobody_wanted_anything_for_the_time_that_is_set() {
+    let mut world = World::new(rules(0, 8, in_flight(10)), 1, 0);
+    let idle = |sample| Sample { active: false, in_flight: Some(0.0), ..sample };
+    for _ in 0..299 {
+        world.pass(idle);
+    }
+    world.pass_with(1, 0.1);
+    for _ in 0..299 {
+        world.pass(idle);
+    }
+    assert_eq!(world.told.len(), 0, "{:?}", world.told);
+    world.pass(idle);
+    assert_eq!(world.told, ["asleep: nothing was asked of it for 300s"]);
+    let mut world = World::new(rules(1, 8, in_flight(10)), 1, 0);
+    for _ in 0..999 {
+        world.pass(idle);
+    }
+    assert_eq!(world.told.len(), 0, "one that has one at least never does");
 }
 
 #[test]

@@ -13,8 +13,9 @@ const STALL: Stall = Stall { resource: Resource::Memory, percent: 43 };
 
 const COMPLAINT: Complaint = Complaint::Check { failures: 3 };
 
-const STATES: [&str; 25] = [
+const STATES: [&str; 29] = [
     "down",
+    "asleep",
     "waiting",
     "queued",
     "starting",
@@ -23,15 +24,18 @@ const STATES: [&str; 25] = [
     "healthy",
     "unready",
     "draining>down",
+    "draining>sleep",
     "draining>restart",
     "draining>recycle",
     "draining>replace",
     "stopping>down",
+    "stopping>sleep",
     "stopping>restart",
     "stopping>recycle",
     "stopping>replace",
     "stopping>policy",
     "rest>down",
+    "rest>sleep",
     "rest>restart",
     "rest>recycle",
     "rest>replace",
@@ -41,11 +45,13 @@ const STATES: [&str; 25] = [
     "completed",
 ];
 
-const EVENTS: [&str; 17] = [
+const EVENTS: [&str; 19] = [
     "start",
     "stop",
     "restart",
     "kill",
+    "sleep",
+    "wake",
     "deps",
     "requested",
     "executed",
@@ -65,6 +71,12 @@ const EVENTS: [&str; 17] = [
 const TABLE: &str = "
     down start -> waiting
     down restart -> waiting
+    down sleep -> asleep
+
+    asleep start -> waiting
+    asleep stop -> down
+    asleep kill -> down
+    asleep wake -> waiting
 
     waiting stop -> down
     waiting kill -> down
@@ -100,6 +112,7 @@ const TABLE: &str = "
     ready stop -> draining>down: drain
     ready restart -> draining>restart: drain
     ready kill -> stopping>down: kill
+    ready sleep -> draining>sleep: drain
     ready recycle -> draining>recycle: drain
     ready unready -> unready
     ready unhealthy -> draining>replace: drain
@@ -109,6 +122,7 @@ const TABLE: &str = "
     healthy stop -> draining>down: drain
     healthy restart -> draining>restart: drain
     healthy kill -> stopping>down: kill
+    healthy sleep -> draining>sleep: drain
     healthy recycle -> draining>recycle: drain
     healthy unready -> unready
     healthy unhealthy -> draining>replace: drain
@@ -118,6 +132,7 @@ const TABLE: &str = "
     unready stop -> draining>down: drain
     unready restart -> draining>restart: drain
     unready kill -> stopping>down: kill
+    unready sleep -> draining>sleep: drain
     unready ready -> ready
     unready unhealthy -> draining>replace: drain
     unready exited -> rest>policy: terminate-rest release
@@ -126,10 +141,21 @@ const TABLE: &str = "
     draining>down start -> draining>restart
     draining>down restart -> draining>restart
     draining>down kill -> stopping>down: kill
+    draining>down sleep -> draining>sleep
     draining>down drained -> stopping>down: signal
     draining>down exited -> rest>down: terminate-rest release
     draining>down emptied -> down
     draining>down deadline -> stopping>down: signal
+
+    draining>sleep start -> draining>restart
+    draining>sleep stop -> draining>down
+    draining>sleep restart -> draining>restart
+    draining>sleep kill -> stopping>down: kill
+    draining>sleep wake -> draining>restart
+    draining>sleep drained -> stopping>sleep: signal
+    draining>sleep exited -> rest>sleep: terminate-rest release
+    draining>sleep emptied -> asleep
+    draining>sleep deadline -> stopping>sleep: signal
 
     draining>restart stop -> draining>down
     draining>restart kill -> stopping>down: kill
@@ -159,9 +185,19 @@ const TABLE: &str = "
     stopping>down start -> stopping>restart
     stopping>down restart -> stopping>restart
     stopping>down kill -> stopping>down: kill
+    stopping>down sleep -> stopping>sleep
     stopping>down exited -> rest>down: terminate-rest release
     stopping>down emptied -> down
     stopping>down deadline -> stopping>down: kill
+
+    stopping>sleep start -> stopping>restart
+    stopping>sleep stop -> stopping>down
+    stopping>sleep restart -> stopping>restart
+    stopping>sleep kill -> stopping>down: kill
+    stopping>sleep wake -> stopping>restart
+    stopping>sleep exited -> rest>sleep: terminate-rest release
+    stopping>sleep emptied -> asleep
+    stopping>sleep deadline -> stopping>sleep: kill
 
     stopping>restart stop -> stopping>down
     stopping>restart kill -> stopping>down: kill
@@ -196,8 +232,17 @@ const TABLE: &str = "
     rest>down start -> rest>restart
     rest>down restart -> rest>restart
     rest>down kill -> rest>down: kill
+    rest>down sleep -> rest>sleep
     rest>down emptied -> down
     rest>down deadline -> rest>down: kill
+
+    rest>sleep start -> rest>restart
+    rest>sleep stop -> rest>down
+    rest>sleep restart -> rest>restart
+    rest>sleep kill -> rest>down: kill
+    rest>sleep wake -> rest>restart
+    rest>sleep emptied -> asleep
+    rest>sleep deadline -> rest>sleep: kill
 
     rest>restart stop -> rest>down
     rest>restart kill -> rest>down: kill
@@ -229,18 +274,21 @@ const TABLE: &str = "
     backoff stop -> down
     backoff restart -> waiting
     backoff kill -> down
+    backoff sleep -> asleep
     backoff deadline -> waiting
 
     failed start -> waiting
     failed stop -> down
     failed restart -> waiting
     failed kill -> down
+    failed sleep -> asleep
     failed deadline -> waiting
 
     completed start -> waiting
     completed stop -> down
     completed restart -> waiting
     completed kill -> down
+    completed sleep -> asleep
 ";
 
 #[test]
@@ -329,8 +377,8 @@ fn news_of_another_run_change_nothing() {
 #[test]
 fn states_that_wait_for_time_have_a_deadline_and_others_have_none() {
     for state in STATES {
-        let waits =
-            !["down", "waiting", "queued", "ready", "healthy", "unready", "completed"].contains(&state);
+        let waits = !["down", "asleep", "waiting", "queued", "ready", "healthy", "unready", "completed"]
+            .contains(&state);
         assert_eq!(Bench::new(state).worker.deadline().is_some(), waits, "{state}");
     }
 }
@@ -663,7 +711,7 @@ impl Bench {
             left,
             cause: match (left, then) {
                 (Left::All, AfterStop::Policy) => ExitCause::StartTimeout,
-                (Left::All, AfterStop::Down | AfterStop::Restart) => ExitCause::Stopped,
+                (Left::All, AfterStop::Down | AfterStop::Sleep | AfterStop::Restart) => ExitCause::Stopped,
                 (Left::All, AfterStop::Recycle(stall)) => ExitCause::Recycled(stall),
                 (Left::All, AfterStop::Replace(complaint)) => ExitCause::Unhealthy(complaint),
                 (Left::Rest, _) => ExitCause::Exited(1),
@@ -671,6 +719,7 @@ impl Bench {
         };
         let then = match state.split_once('>') {
             Some((_, "down")) => AfterStop::Down,
+            Some((_, "sleep")) => AfterStop::Sleep,
             Some((_, "restart")) => AfterStop::Restart,
             Some((_, "recycle")) => AfterStop::Recycle(STALL),
             Some((_, "replace")) => AfterStop::Replace(COMPLAINT),
@@ -680,6 +729,7 @@ impl Bench {
         let mut worker = Worker::new();
         worker.state = match state.split('>').next().unwrap() {
             "down" => State::Down,
+            "asleep" => State::Asleep,
             "waiting" => State::Waiting,
             "queued" => State::Starting { run: RUN, ready_by: None, executed: false },
             "starting" => State::Starting { run: RUN, ready_by: Some(later), executed: false },
@@ -712,6 +762,8 @@ impl Bench {
             "stop" => self.event(Event::Stop),
             "restart" => self.event(Event::Restart),
             "kill" => self.event(Event::Kill),
+            "sleep" => self.event(Event::Sleep),
+            "wake" => self.event(Event::Wake),
             "deps" => self.event(Event::DependenciesMet),
             "requested" => self.event(Event::Requested(run)),
             "executed" => self.event(Event::Executed(run)),
@@ -773,6 +825,7 @@ impl Bench {
     fn describe(&self) -> String {
         let then = |then| match then {
             AfterStop::Down => "down",
+            AfterStop::Sleep => "sleep",
             AfterStop::Restart => "restart",
             AfterStop::Recycle(_) => "recycle",
             AfterStop::Replace(_) => "replace",
@@ -780,6 +833,7 @@ impl Bench {
         };
         match &self.worker.state {
             State::Down => "down".into(),
+            State::Asleep => "asleep".into(),
             State::Waiting => "waiting".into(),
             State::Starting { executed: false, ready_by: None, .. } => "queued".into(),
             State::Starting { executed: false, .. } => "starting".into(),

@@ -43,6 +43,7 @@ impl Worker {
             | State::Draining { run, .. }
             | State::Stopping { run, .. } => Some(run),
             State::Down
+            | State::Asleep
             | State::Waiting
             | State::Backoff { .. }
             | State::Failed { .. }
@@ -59,6 +60,7 @@ impl Worker {
             State::Backoff { until, .. } => Some(until),
             State::Failed { retry_at, .. } => retry_at,
             State::Down
+            | State::Asleep
             | State::Waiting
             | State::Ready { .. }
             | State::Unready { .. }
@@ -73,6 +75,8 @@ impl Worker {
             Event::Stop => self.stop(context, effects),
             Event::Restart => self.restart(context, effects),
             Event::Kill => self.kill(context, effects),
+            Event::Sleep => self.sleep(context, effects),
+            Event::Wake => self.wake(),
             Event::DependenciesMet => self.dependencies_met(context, effects),
             Event::Recycle(run, stall, nth) if self.run() == Some(run) => {
                 self.recycle(stall, nth, context, effects);
@@ -138,6 +142,7 @@ impl Worker {
                 self.state = State::Waiting;
             }
             State::Down
+            | State::Asleep
             | State::Waiting
             | State::Ready { .. }
             | State::Unready { .. }
@@ -149,8 +154,12 @@ impl Worker {
     fn start(&mut self) {
         self.wanted = Wanted::Up;
         match self.state {
-            // Down, Backoff, Failed, Completed => (Waiting): the operator's word ends every wait and every verdict.
-            State::Down | State::Backoff { .. } | State::Failed { .. } | State::Completed { .. } => {
+            // Down, Asleep, Backoff, Failed, Completed => (Waiting): the operator's word ends every wait and every verdict.
+            State::Down
+            | State::Asleep
+            | State::Backoff { .. }
+            | State::Failed { .. }
+            | State::Completed { .. } => {
                 self.record.forget_failures();
                 self.state = State::Waiting;
             }
@@ -168,8 +177,12 @@ impl Worker {
     fn stop(&mut self, context: &Context<'_>, effects: &mut Vec<Effect>) {
         self.wanted = Wanted::Down;
         match self.state {
-            // Waiting, Backoff, Failed, Completed => (Down): nothing runs.
-            State::Waiting | State::Backoff { .. } | State::Failed { .. } | State::Completed { .. } => {
+            // Asleep, Waiting, Backoff, Failed, Completed => (Down): nothing runs.
+            State::Asleep
+            | State::Waiting
+            | State::Backoff { .. }
+            | State::Failed { .. }
+            | State::Completed { .. } => {
                 self.state = State::Down;
             }
             // Starting => (Stopping): it has no requests that could be drained.
@@ -209,8 +222,8 @@ impl Worker {
             State::Draining { ref mut then, .. } | State::Stopping { ref mut then, .. } => {
                 *then = AfterStop::Restart;
             }
-            // A new run is what it waits for.
-            State::Waiting => {}
+            // A new run is what it waits for, or will have when it is woken.
+            State::Asleep | State::Waiting => {}
         }
     }
 
@@ -228,7 +241,54 @@ impl Worker {
             | State::Draining { .. }
             | State::Stopping { .. } => {}
             State::Down
+            | State::Asleep
             | State::Waiting
+            | State::Backoff { .. }
+            | State::Failed { .. }
+            | State::Completed { .. } => {}
+        }
+    }
+
+    /// It is not needed for the time being.
+    fn sleep(&mut self, context: &Context<'_>, effects: &mut Vec<Effect>) {
+        self.wanted = Wanted::Up;
+        match self.state {
+            // Down, Backoff, Failed, Completed => (Asleep): there is nothing to stop first.
+            State::Down | State::Backoff { .. } | State::Failed { .. } | State::Completed { .. } => {
+                self.record.forget_failures();
+                self.state = State::Asleep;
+            }
+            // Ready, Unready => (Draining, Stopping).
+            State::Ready { run, .. } | State::Unready { run, .. } => {
+                self.retire(run, AfterStop::Sleep, context, effects);
+            }
+            // Draining, Stopping => (same): it was to be down, and is wanted again. What else was to follow does.
+            State::Draining { ref mut then, .. } | State::Stopping { ref mut then, .. } => {
+                if *then == AfterStop::Down {
+                    *then = AfterStop::Sleep;
+                }
+            }
+            State::Asleep | State::Waiting | State::Starting { .. } => {}
+        }
+    }
+
+    /// Somebody wants something of its service.
+    fn wake(&mut self) {
+        match self.state {
+            // Asleep => (Waiting).
+            State::Asleep => self.state = State::Waiting,
+            // Draining, Stopping => (same): a new run follows at once.
+            State::Draining { ref mut then, .. } | State::Stopping { ref mut then, .. } => {
+                if *then == AfterStop::Sleep {
+                    *then = AfterStop::Restart;
+                }
+            }
+            // It is on its way, or is not to be.
+            State::Down
+            | State::Waiting
+            | State::Starting { .. }
+            | State::Ready { .. }
+            | State::Unready { .. }
             | State::Backoff { .. }
             | State::Failed { .. }
             | State::Completed { .. } => {}
@@ -239,8 +299,12 @@ impl Worker {
     fn kill(&mut self, context: &Context<'_>, effects: &mut Vec<Effect>) {
         self.wanted = Wanted::Down;
         match self.state {
-            // Waiting, Backoff, Failed, Completed => (Down): nothing runs.
-            State::Waiting | State::Backoff { .. } | State::Failed { .. } | State::Completed { .. } => {
+            // Asleep, Waiting, Backoff, Failed, Completed => (Down): nothing runs.
+            State::Asleep
+            | State::Waiting
+            | State::Backoff { .. }
+            | State::Failed { .. }
+            | State::Completed { .. } => {
                 self.state = State::Down;
             }
             // Starting, Ready, Unready, Draining => (Stopping), with the grace used up.
@@ -279,6 +343,7 @@ impl Worker {
             }
             // The others have a run or want none.
             State::Down
+            | State::Asleep
             | State::Starting { .. }
             | State::Ready { .. }
             | State::Unready { .. }
@@ -306,6 +371,7 @@ impl Worker {
             State::Ready { .. } | State::Unready { .. } | State::Draining { .. } | State::Stopping { .. } => {
             }
             State::Down
+            | State::Asleep
             | State::Waiting
             | State::Backoff { .. }
             | State::Failed { .. }
@@ -331,6 +397,7 @@ impl Worker {
             State::Ready { .. } | State::Unready { .. } | State::Draining { .. } | State::Stopping { .. } => {
             }
             State::Down
+            | State::Asleep
             | State::Waiting
             | State::Backoff { .. }
             | State::Failed { .. }
@@ -349,6 +416,7 @@ impl Worker {
             State::Ready { .. } | State::Unready { .. } | State::Draining { .. } | State::Stopping { .. } => {
             }
             State::Down
+            | State::Asleep
             | State::Waiting
             | State::Backoff { .. }
             | State::Failed { .. }
@@ -367,6 +435,7 @@ impl Worker {
             State::Ready { .. } | State::Unready { .. } | State::Draining { .. } | State::Stopping { .. } => {
             }
             State::Down
+            | State::Asleep
             | State::Waiting
             | State::Backoff { .. }
             | State::Failed { .. }
@@ -385,6 +454,7 @@ impl Worker {
             | State::Draining { .. }
             | State::Stopping { .. } => {}
             State::Down
+            | State::Asleep
             | State::Waiting
             | State::Backoff { .. }
             | State::Failed { .. }
@@ -400,6 +470,7 @@ impl Worker {
             // Health is a matter of those that were ready; the others are on their way out, or have no run.
             State::Starting { .. } | State::Draining { .. } | State::Stopping { .. } => return,
             State::Down
+            | State::Asleep
             | State::Waiting
             | State::Backoff { .. }
             | State::Failed { .. }
@@ -422,6 +493,7 @@ impl Worker {
             // Known already, or too late to matter.
             State::Ready { .. } | State::Draining { .. } | State::Stopping { .. } => {}
             State::Down
+            | State::Asleep
             | State::Waiting
             | State::Backoff { .. }
             | State::Failed { .. }
@@ -440,6 +512,7 @@ impl Worker {
             State::Starting { .. } | State::Ready { .. } | State::Unready { .. } | State::Stopping { .. } => {
             }
             State::Down
+            | State::Asleep
             | State::Waiting
             | State::Backoff { .. }
             | State::Failed { .. }
@@ -480,6 +553,7 @@ impl Worker {
                 Left::Rest => {}
             },
             State::Down
+            | State::Asleep
             | State::Waiting
             | State::Backoff { .. }
             | State::Failed { .. }
@@ -502,18 +576,19 @@ impl Worker {
                 self.record.note_end(now, &ExitCause::Unknown, ready_for, &context.plan.restart);
                 self.settle(AfterStop::Policy, ExitCause::Unknown, context);
             }
-            // Draining => (Down, Waiting): likewise, but it was wanted to end.
+            // Draining => (Down, Asleep, Waiting): likewise, but it was wanted to end.
             State::Draining { then, .. } => {
                 self.record.last_exit = Some(ExitCause::Unknown);
                 self.settle(then, ExitCause::Unknown, context);
             }
-            // Stopping => (Down, Waiting, Backoff, Failed, Completed).
+            // Stopping => (Down, Asleep, Waiting, Backoff, Failed, Completed).
             State::Stopping { then, ref cause, .. } => {
                 let cause = cause.clone();
                 self.record.last_exit = Some(cause.clone());
                 self.settle(then, cause, context);
             }
             State::Down
+            | State::Asleep
             | State::Waiting
             | State::Backoff { .. }
             | State::Failed { .. }
@@ -564,6 +639,7 @@ impl Worker {
     fn settle(&mut self, then: AfterStop, cause: ExitCause, context: &Context<'_>) {
         self.state = match then {
             AfterStop::Down => State::Down,
+            AfterStop::Sleep => State::Asleep,
             AfterStop::Restart | AfterStop::Recycle(_) => State::Waiting,
             AfterStop::Policy => {
                 self.record.after_end(context.now, cause, &context.plan.restart, context.jitter)
@@ -583,6 +659,7 @@ impl Worker {
             | AfterStop::Replace(_)
             | AfterStop::Recycle(_)
             | AfterStop::Down
+            | AfterStop::Sleep
             | AfterStop::Restart => {}
         }
     }
@@ -598,7 +675,7 @@ impl AfterStop {
     /// Why a run is stopped that this follows.
     fn cause(self) -> ExitCause {
         match self {
-            AfterStop::Down | AfterStop::Restart | AfterStop::Policy => ExitCause::Stopped,
+            AfterStop::Down | AfterStop::Sleep | AfterStop::Restart | AfterStop::Policy => ExitCause::Stopped,
             AfterStop::Recycle(stall) => ExitCause::Recycled(stall),
             AfterStop::Replace(complaint) => ExitCause::Unhealthy(complaint),
         }

@@ -28,6 +28,8 @@ enum Step {
     Succeed,
     /// Another number of workers; 0 is the plan's.
     Scale(u8, u16),
+    Sleep(u8),
+    Wake(u8),
     /// Another plan, with the services of these bits changed, and only those of the next bits there; whether the daemon is killed.
     Change(String, u8, u8, bool),
 }
@@ -44,6 +46,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0u64..90_000).prop_map(Step::Pass),
         4 => Just(Step::Deadline),
         1 => Just(Step::Succeed),
+        2 => (0u8..4).prop_map(Step::Sleep),
+        2 => (0u8..4).prop_map(Step::Wake),
         2 => (0u8..4, 0u16..4).prop_map(|(service, count)| Step::Scale(service, count)),
         1 => (services(), any::<u8>(), 1u8..16, any::<bool>())
             .prop_map(|(text, changed, kept, killed)| Step::Change(text, changed, kept, killed)),
@@ -113,6 +117,8 @@ proptest! {
                 Step::Pass(ms) => world.pass(Duration::from_millis(ms)),
                 Step::Deadline => world.pass_until_deadline(),
                 Step::Succeed => world.succeed(),
+                Step::Sleep(service) => world.sleep(NAMES[usize::from(service)], true),
+                Step::Wake(service) => world.sleep(NAMES[usize::from(service)], false),
                 Step::Scale(service, count) => world.scale(NAMES[usize::from(service)], count),
                 Step::Change(text, changed, kept, killed) => {
                     let changed = match selection(changed) {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, num::NonZeroU16, sync::Arc, time::Duration};
 
 use watt_core::{
-    fleet::{Goal, Leaving, Renewal, Request, Selection},
+    fleet::{FleetEvent, Goal, Leaving, Renewal, Request, Selection},
     plan::{Plan, Scaling, Targets, Workers},
     worker::State,
 };
@@ -89,7 +89,7 @@ fn a_number_that_follows_the_load_is_carried_over_to_another_plan() {
         let [min, max] = [min, max].map(|count| NonZeroU16::new(count).unwrap());
         for service in plan.services.values_mut() {
             let (targets, time) = (Targets::default(), Duration::from_secs(9));
-            let scaling = Scaling { min, max, targets, window: time, cooldown: time };
+            let scaling = Scaling { min: min.get(), max, targets, window: time, cooldown: time, idle: time };
             service.workers = Workers::Scaled(scaling);
         }
         Arc::new(plan)
@@ -104,4 +104,85 @@ fn a_number_that_follows_the_load_is_carried_over_to_another_plan() {
     assert_eq!(change(&scaled("api", 1, 6)), 3);
     assert_eq!(change(&scaled("api", 1, 2)), 2);
     assert_eq!(change(&Arc::new(plan("api"))), 1);
+}
+
+/// `api` may sleep, `web` depends on it.
+fn sleepy() -> Plan {
+    let mut plan = plan("api; web: api=ready");
+    let time = Duration::from_secs(9);
+    let max = NonZeroU16::new(4).unwrap();
+    let scaling =
+        Scaling { min: 0, max, targets: Targets::default(), window: time, cooldown: time, idle: time };
+    plan.services.get_mut(&id("api")).unwrap().workers = Workers::Scaled(scaling);
+    plan
+}
+
+fn asleep() -> Script {
+    let mut script = Script::of(sleepy());
+    assert_eq!(
+        script.request(Request::Start(Selection::All)),
+        "spawn web/0",
+        "what sleeps is there for others"
+    );
+    assert_eq!((script.state("api/0"), script.verdict("api", Goal::Up)), (State::Asleep, "Asleep".into()));
+    script
+}
+
+fn wake(script: &mut Script) -> String {
+    script.event(FleetEvent::Wake(id("api")))
+}
+
+#[test]
+fn what_sleeps_is_started_by_the_first_request_and_goes_back_to_sleep() {
+    let mut script = asleep();
+    assert_eq!(wake(&mut script), "spawn api/0");
+    assert_eq!(wake(&mut script), "", "it is on its way");
+    script.tell_all(&["api/0 executed", "api/0 ready"]);
+    assert_eq!(script.event(FleetEvent::Sleep(id("api"))), "drain api/0");
+    assert_eq!(script.verdict("api", Goal::Up), "Asleep");
+    assert_eq!(script.tell("api/0 drained"), "signal api/0");
+    script.tell_all(&["api/0 exited 0", "api/0 emptied"]);
+    assert!(script.fleet.is_asleep(&id("api")));
+    // By name it is started, and a stop holds.
+    assert_eq!(script.start("api"), "spawn api/0");
+    script.tell_all(&["api/0 executed", "api/0 ready", "web/0 executed", "web/0 ready"]);
+    script.stop("api");
+    script.tell_all(&["api/0 drained", "api/0 exited 0", "api/0 emptied"]);
+    assert_eq!((wake(&mut script), script.state("api/0")), (String::new(), State::Down));
+}
+
+#[test]
+fn a_request_that_comes_while_the_last_run_ends_has_a_new_one_at_once() {
+    let mut script = asleep();
+    wake(&mut script);
+    script.tell_all(&["api/0 executed", "api/0 ready"]);
+    script.event(FleetEvent::Sleep(id("api")));
+    script.tell("api/0 drained");
+    assert_eq!(wake(&mut script), "spawn api/0b", "whatever time the old one takes");
+    script.tell_all(&["api/0 exited 0", "api/0 emptied", "api/0b executed", "api/0b ready"]);
+    assert_eq!((places(&script), script.verdict("api", Goal::Up)), ("api/0b web/0".into(), "Ready".into()));
+}
+
+#[test]
+fn two_that_cannot_run_at_a_time_follow_each_other_when_one_is_woken() {
+    let mut script = asleep();
+    script.fleet.set_alone(&id("api"), true);
+    wake(&mut script);
+    script.tell_all(&["api/0 executed", "api/0 ready"]);
+    script.event(FleetEvent::Sleep(id("api")));
+    assert_eq!(wake(&mut script), "");
+    assert_eq!(
+        script.tell_all(&["api/0 drained", "api/0 exited 0", "api/0 emptied"]),
+        "signal api/0, terminate-rest api/0, release api/0, spawn api/0"
+    );
+}
+
+#[test]
+fn a_restart_leaves_what_sleeps_asleep_and_a_plan_that_forbids_it_wakes() {
+    let mut script = asleep();
+    script.tell_all(&["web/0 executed", "web/0 ready"]);
+    assert_eq!(script.request(Request::Restart(Selection::Services([id("api")].into()))), "");
+    assert_eq!((script.state("api/0"), script.verdict("api", Goal::Up)), (State::Asleep, "Asleep".into()));
+    change(&mut script, "api; web: api=ready");
+    assert!(matches!(script.state("api/0"), State::Starting { .. }));
 }

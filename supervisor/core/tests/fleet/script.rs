@@ -10,6 +10,7 @@ use std::{
 use watt_core::{
     RunId, ServiceId, WorkerId,
     fleet::{Fleet, FleetEffects, FleetEvent, Goal, Request, Selection},
+    plan::Plan,
     worker::{Complaint, Effect, Event, ExitCause, State},
 };
 
@@ -22,8 +23,12 @@ pub(crate) struct Script {
 
 impl Script {
     pub(crate) fn new(text: &str) -> Script {
+        Script::of(plan(text))
+    }
+
+    pub(crate) fn of(plan: Plan) -> Script {
         Script {
-            fleet: Fleet::new(&Arc::new(plan(text)), RunId(1), 0),
+            fleet: Fleet::new(&Arc::new(plan), RunId(1), 0),
             now: Instant::now() + Duration::from_secs(1_000_000),
         }
     }

@@ -152,6 +152,8 @@ impl World {
             | Event::Stop
             | Event::Restart
             | Event::Kill
+            | Event::Sleep
+            | Event::Wake
             | Event::Recycle(..)
             | Event::DependenciesMet => {}
         }
@@ -265,6 +267,12 @@ impl World {
         let mut effects = Vec::new();
         self.fleet.handle(self.now, event, &mut effects);
         self.conclude(&before, effects, is_request, is_tick);
+    }
+
+    /// Nobody wants anything of a service, or somebody does.
+    pub(crate) fn sleep(&mut self, service: &str, is_idle: bool) {
+        let id = ServiceId::new(service).unwrap();
+        self.event(if is_idle { FleetEvent::Sleep(id) } else { FleetEvent::Wake(id) });
     }
 
     /// Gives a service another number of workers. When nothing else goes on, it has as many as that.
@@ -483,6 +491,7 @@ impl World {
                 State::Draining { .. } | State::Stopping { .. } | State::Backoff { .. } => true,
                 State::Failed { retry_at, .. } => retry_at.is_some(),
                 State::Down
+                | State::Asleep
                 | State::Waiting
                 | State::Ready { .. }
                 | State::Unready { .. }
@@ -528,12 +537,12 @@ fn would_stay(worker: &Worker) -> bool {
     match worker.state {
         State::Ready { .. } | State::Unready { .. } => matches!(worker.part, Part::Stays | Part::Outdated),
         State::Draining { then, .. } | State::Stopping { then, .. } => {
-            !matches!(then, AfterStop::Restart | AfterStop::Down)
+            !matches!(then, AfterStop::Restart | AfterStop::Down | AfterStop::Sleep)
         }
         State::Starting { .. } | State::Backoff { .. } | State::Failed { .. } | State::Completed { .. } => {
             worker.part != Part::Leaves
         }
-        State::Down | State::Waiting => false,
+        State::Down | State::Asleep | State::Waiting => false,
     }
 }
 

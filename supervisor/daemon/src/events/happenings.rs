@@ -31,6 +31,7 @@ impl Happening for WorkerEntered {
             WorkerState::Backoff | WorkerState::Failed | WorkerState::Unready => Level::Warn,
             WorkerState::Ready
             | WorkerState::Completed
+            | WorkerState::Asleep
             | WorkerState::Down
             | WorkerState::Waiting
             | WorkerState::Starting
