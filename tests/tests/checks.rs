@@ -50,7 +50,7 @@ fn a_worker_that_is_not_ready_any_more_gets_no_requests_until_it_is() {
         assert_eq!(app.service("api")["ready"], 1);
         assert_eq!(answering(&app), BTreeSet::from(["\"1\"".to_owned()]), "{user:?}");
         let status = app.ok(&["status"]);
-        assert!(status.contains("gets no requests until its check passes"), "{status}");
+        assert!(status.contains("gets requests only while no worker is ready"), "{status}");
         // A successor of the daemon goes on where it was.
         let daemon = app.status()["supervisor"]["daemon_pid"].as_u64().and_then(|pid| pid.try_into().ok());
         kill("KILL", daemon.expect("a pid"));

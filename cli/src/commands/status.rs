@@ -219,7 +219,9 @@ fn state_note(service: &Service, worker: Option<&Worker>) -> Cell {
             Cell::tone(Tone::Busy, format!("waits for {}", service.waiting_for.join(", ")))
         }
         (WorkerState::Starting, Some(left)) => Cell::tone(Tone::Dim, format!("not ready yet, {left} left")),
-        (WorkerState::Unready, _) => Cell::tone(Tone::Bad, "gets no requests until its check passes"),
+        (WorkerState::Unready, _) => {
+            Cell::tone(Tone::Bad, "its check fails; gets requests only while no worker is ready")
+        }
         (WorkerState::Draining, Some(left)) => {
             Cell::tone(Tone::Dim, format!("answers its last requests, {left} left"))
         }
