@@ -1,8 +1,8 @@
 //! Tasks: processes of a service that run once. A new sandbox is made from the service's plan for each, with a network,
 //! a cgroup, secrets and an identity in the mesh as a worker has them, and nothing listens there for others.
 //!
-//! - Whoever wants one makes an [`Order`] and calls [`App::start_task`]. That it has ended is told to its [`Owner`], by
-//!   [`App::task_over`], when no process of it is left.
+//! - Whoever wants one makes an [`Order`] and calls `App::start_task`. That it has ended is told to its [`Owner`], by
+//!   `App::task_over`, when no process of it is left.
 //! - What a successor has to know is in the note on its run at the spawner. So a task outlives its daemon, and its
 //!   owner hears of its end from whichever daemon there is then: at least once, as everything that is told.
 //! - It decides nothing. When to start, how often, and what follows from an end is its owner's.
