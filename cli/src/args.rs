@@ -95,6 +95,8 @@ pub enum Command {
     Limits(Limits),
     /// Show how exposed each service leaves the host and its neighbours, and the switch that would lower that most
     Audit(Audit),
+    /// Show jobs, with the next instant of each and what came of the last one
+    Jobs(Jobs),
     /// Show what happened
     Events(Events),
     /// Send a request to a service, over the mesh
@@ -341,6 +343,78 @@ pub struct Audit {
 fn exposure(text: &str) -> Result<f64, String> {
     let number: Option<f64> = text.parse().ok().filter(|number| (0.0..=10.0).contains(number));
     number.ok_or_else(|| "write a number from 0.0 (nothing is open) to 10.0".to_owned())
+}
+
+/// `jobs`
+#[derive(Debug, Args)]
+pub struct Jobs {
+    /// What to do; without one, jobs are shown
+    #[command(subcommand)]
+    pub command: Option<JobsCommand>,
+    #[command(flatten)]
+    pub which: Which,
+    #[command(flatten)]
+    pub print: Print,
+}
+
+impl Jobs {
+    /// How to print, wherever that was said.
+    pub fn print(&self) -> Print {
+        let of_command = match &self.command {
+            None => false,
+            Some(JobsCommand::Show(job) | JobsCommand::Pause(job) | JobsCommand::Resume(job)) => {
+                job.print.json
+            }
+            Some(JobsCommand::Next(next)) => next.job.print.json,
+            Some(JobsCommand::Run(run)) => run.job.print.json,
+        };
+        Print { json: self.print.json || of_command }
+    }
+}
+
+/// The commands of `jobs`.
+#[derive(Debug, Subcommand)]
+pub enum JobsCommand {
+    /// Show one job, with its history and what it said last
+    Show(Job),
+    /// Show the next instants of a job
+    Next(JobNext),
+    /// Have a job fire now, also while it is paused
+    Run(JobRun),
+    /// Have a job fire no more by itself, over restarts, until it is resumed
+    Pause(Job),
+    /// Have a paused job go on; what was in between is not made up for
+    Resume(Job),
+}
+
+/// A job.
+#[derive(Debug, Args)]
+pub struct Job {
+    /// The job
+    #[arg(value_name = "JOB", add = ArgValueCompleter::new(complete::jobs))]
+    pub name: String,
+    #[command(flatten)]
+    pub print: Print,
+}
+
+/// `jobs next`
+#[derive(Debug, Args)]
+pub struct JobNext {
+    #[command(flatten)]
+    pub job: Job,
+    /// How many, 1000 at most
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 10)]
+    pub count: u64,
+}
+
+/// `jobs run`
+#[derive(Debug, Args)]
+pub struct JobRun {
+    #[command(flatten)]
+    pub job: Job,
+    /// Return when it has ended, and fail when it did
+    #[arg(short, long)]
+    pub wait: bool,
 }
 
 /// `events`

@@ -9,6 +9,7 @@ use std::{
 
 use clap::CommandFactory;
 use clap_complete::{CompleteEnv, engine::CompletionCandidate, env::Shells};
+use watt_api::client::Client;
 
 use crate::{
     args::{Cli, Which},
@@ -44,6 +45,14 @@ pub fn services(start: &OsStr) -> Vec<CompletionCandidate> {
     candidates(running_services(&which).unwrap_or_default(), start)
 }
 
+/// Jobs of the application that the line is about.
+pub fn jobs(start: &OsStr) -> Vec<CompletionCandidate> {
+    let which = which(std::env::args_os().skip_while(|argument| argument != "--"));
+    let jobs = asked(&which, async |client| client.jobs().await.ok());
+    let names = jobs.into_iter().flat_map(|jobs| jobs.jobs).map(|job| job.name);
+    candidates(names, start)
+}
+
 /// Applications that run.
 pub fn apps(start: &OsStr) -> Vec<CompletionCandidate> {
     candidates(Running::all().into_iter().map(|running| running.app().to_owned()), start)
@@ -76,13 +85,18 @@ fn which(line: impl Iterator<Item = OsString>) -> Which {
 }
 
 fn running_services(which: &Which) -> Option<Vec<String>> {
+    let status = asked(which, async |client| client.status().await.ok())?;
+    Some(status.services.into_iter().map(|service| service.id).collect())
+}
+
+/// What a running application answers, if it does so in time.
+fn asked<T>(which: &Which, question: impl AsyncFnOnce(Client) -> Option<T>) -> Option<T> {
     let running = Running::find(which).ok()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-    let status = runtime.block_on(async {
-        let ask = async { running.client().await.ok()?.status().await.ok() };
+    runtime.block_on(async {
+        let ask = async { question(running.client().await.ok()?).await };
         tokio::time::timeout(PATIENCE, ask).await.ok().flatten()
-    })?;
-    Some(status.services.into_iter().map(|service| service.id).collect())
+    })
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub mod events;
 pub mod exec;
 pub mod inject;
 pub mod inspect;
+pub mod jobs;
 pub mod limits;
 pub mod logs;
 pub mod man;

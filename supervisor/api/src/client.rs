@@ -23,8 +23,8 @@ use thiserror::Error;
 use tokio::net::UnixStream;
 
 use crate::control::{
-    Audit, Event, Inspect, Limits, LimitsChange, LimitsChanged, LogLine, Outcome, Problem, Reload, Reloaded,
-    Scale, Scaled, Selection, Shutdown, Status,
+    Audit, Event, Inspect, Job, JobDetail, JobInstants, JobRequest, JobRun, Jobs, Limits, LimitsChange,
+    LimitsChanged, LogLine, Outcome, Problem, Reload, Reloaded, Scale, Scaled, Selection, Shutdown, Status,
 };
 
 /// The largest reply that is read, in bytes: the status of ten thousand workers has room.
@@ -169,6 +169,39 @@ impl Client {
     pub async fn scale(&self, scale: &Scale) -> Result<Scaled, Error> {
         // Doing it twice is doing it once.
         persistently(|| self.order("/v1/scale", scale)).await
+    }
+
+    /// Every job.
+    pub async fn jobs(&self) -> Result<Jobs, Error> {
+        self.ask("/v1/jobs").await
+    }
+
+    /// One job.
+    pub async fn job(&self, job: &str) -> Result<JobDetail, Error> {
+        self.ask(&format!("/v1/jobs/{}", encoded(job))).await
+    }
+
+    /// The next instants of a job.
+    pub async fn job_next(&self, job: &str, count: u64) -> Result<JobInstants, Error> {
+        self.ask(&format!("/v1/jobs/{}/next?count={count}", encoded(job))).await
+    }
+
+    /// Has a job fire now, and returns when that has begun; with `wait`, when it has ended. Not repeated by itself.
+    pub async fn job_run(&self, job: &str, request: &JobRequest) -> Result<JobRun, Error> {
+        self.order(&format!("/v1/jobs/{}/run", encoded(job)), request).await
+    }
+
+    /// Pauses a job.
+    pub async fn job_pause(&self, job: &str) -> Result<Job, Error> {
+        // Doing it twice is doing it once.
+        let path = format!("/v1/jobs/{}/pause", encoded(job));
+        persistently(|| self.order(&path, &())).await
+    }
+
+    /// Has a job go on.
+    pub async fn job_resume(&self, job: &str) -> Result<Job, Error> {
+        let path = format!("/v1/jobs/{}/resume", encoded(job));
+        persistently(|| self.order(&path, &())).await
     }
 
     /// Returns when services are ready, or not going to be. Starts nothing.

@@ -15,6 +15,11 @@
 //! | POST /v1/exec | with [`Exec`]; starts a command inside a worker's sandbox | [`OfTask`]s |
 //! | POST /v1/tasks/{task} | goes on with one of these whose daemon was replaced | [`OfTask`]s |
 //! | POST /v1/shutdown | with [`Shutdown`]; returns when everything but the supervisor has ended | [`Outcome`] |
+//! | GET /v1/jobs | every job | [`Jobs`] |
+//! | GET /v1/jobs/{job} | one job, with what came of it | [`JobDetail`] |
+//! | GET /v1/jobs/{job}/next?count=N | the instants to come | [`JobInstants`] |
+//! | POST /v1/jobs/{job}/run | with [`JobRequest`]; returns when it has begun, or ended | [`JobRun`] |
+//! | POST /v1/jobs/{job}/pause, /v1/jobs/{job}/resume | whether it fires by itself | [`Job`] |
 //! | GET /v1/events?since=N&follow=true | the event stream, one JSON object a line | [`Event`]s |
 //! | GET /v1/logs?service=A&service=B&since=T&after=S&tail=N&follow=true | output, one JSON object a line | [`LogLine`]s |
 //! | GET /v1/openapi.json | this, as OpenAPI 3.1 | |
@@ -26,6 +31,7 @@
 //! `tail` how many of the last lines of the past (10,000 at most; all that is kept, when it is left out).
 
 mod audit;
+mod jobs;
 mod scale;
 mod tasks;
 
@@ -36,6 +42,9 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     audit::{Audit, AuditBasis, AuditCheck, AuditFact, AuditState, AuditStep, AuditedService},
+    jobs::{
+        Job, JobCause, JobDetail, JobInstant, JobInstants, JobRequest, JobResult, JobRun, JobState, Jobs,
+    },
     scale::{Scale, Scaled, ScaledBy, ScaledService, Scaling, ScalingRange},
     tasks::{Exec, OfTask, Run, TaskEnd, TaskStarted, Terminal, ToTask, UPGRADE},
 };
@@ -476,7 +485,7 @@ pub struct Event {
     /// When.
     pub at: String,
     /// What: `worker_state`, `check_failed`, `oom`, `pids_limit`, `slowed_down`, `pressure`, `pressure_over`, `limits_changed`, `scaled`, `scaling_refused`, `reloaded`, `reload_refused`, `roll`, `roll_failed`, `rolled_back`, `refused`, `egress_refused`, `request_lost`,
-    /// `proxy_replaced`, `daemon_replaced`, `app_ready`, `app_stopping`,
+    /// `job_started`, `job_ended`, `job_missed`, `job_skipped`, `proxy_replaced`, `daemon_replaced`, `app_ready`, `app_stopping`,
     /// `task_started`, `task_ended`.
     pub kind: String,
     /// The service it is about.

@@ -7,11 +7,11 @@ use std::{
 
 use watt_core::{
     ServiceId,
-    plan::{Condition, Listen, Network, RestartPolicy, Secret},
+    plan::{Condition, Listen, Network, RestartPolicy, Secret, Work},
 };
 
 use crate::{
-    decode::{PolicyDraft, RouteDraft, ServerDraft, ServiceDraft},
+    decode::{JobDraft, PolicyDraft, RouteDraft, ServerDraft, ServiceDraft},
     report::{Problem, Problems, did_you_mean},
     scalar::quote,
     source::Span,
@@ -30,6 +30,7 @@ pub(crate) fn references(
     services: &[ServiceDraft],
     routes: &[RouteDraft],
     policies: &[PolicyDraft],
+    jobs: &[JobDraft],
     problems: &mut Problems,
 ) {
     let known: BTreeSet<&ServiceId> = services.iter().map(|draft| &draft.service.id).collect();
@@ -52,6 +53,22 @@ pub(crate) fn references(
     for draft in policies {
         check(&draft.policy.from, draft.from_at);
         check(&draft.policy.to, draft.to_at);
+    }
+    for draft in jobs {
+        check(&draft.job.service, draft.service_at);
+    }
+}
+
+/// Calls of jobs that nobody would take.
+pub(crate) fn jobs(services: &[ServiceDraft], jobs: &[JobDraft], problems: &mut Problems) {
+    for draft in jobs.iter().filter(|draft| matches!(draft.job.work, Work::Call(_))) {
+        let target = services.iter().find(|service| service.service.id == draft.job.service);
+        if let Some(target) = target.filter(|target| target.service.listen == Listen::None) {
+            let name = quote(draft.job.service.as_str());
+            let message = format!("{name} accepts no connections, so no request can be sent to it");
+            let problem = Problem::new(draft.work_at, message);
+            problems.push(problem.related(target.listen_at.unwrap_or(target.at), "its `listen` is `none`"));
+        }
     }
 }
 

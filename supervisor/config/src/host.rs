@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use watt_core::plan::Service;
+use watt_core::plan::{Job, Service, Work};
 
 use crate::{
     Config,
@@ -21,18 +21,50 @@ use crate::{
 /// What execvp(3) looks through when there is no `PATH`.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
-/// Looks whether every service's folder and program exist. An empty report means that they do.
+/// Looks whether every service's folder and program, and every job's program and time zone exist. An empty report means that they do.
 pub fn check_host(config: &Config) -> Report {
     let mut problems = Problems::default();
     for service in config.plan.services.values() {
         if let Some(problem) = folder_problem(config, service) {
             // A program cannot be looked for from a folder that is not there.
             problems.push(problem);
-        } else if let Some(problem) = program_problem(config, service) {
+        } else if let Some(problem) =
+            program_problem(config, service, &service.command, span(config, service, "command"))
+        {
+            problems.push(problem);
+        }
+    }
+    for job in config.plan.jobs.values() {
+        if let Some(problem) = zone_problem(config, job) {
+            problems.push(problem);
+        }
+        if let (Work::Command(argv), Some(service)) = (&job.work, config.plan.services.get(&job.service))
+            && service.path.is_dir()
+            && let Some(problem) = program_problem(config, service, argv, of_job(config, job, "command"))
+        {
             problems.push(problem);
         }
     }
     Report::new(config.files.clone(), problems)
+}
+
+/// Where a job's key was written.
+fn of_job(config: &Config, job: &Job, key: &str) -> Place {
+    let written = config.shown.get(&["jobs", job.id.as_str(), key]).and_then(crate::show::Shown::span);
+    written.unwrap_or_default().into()
+}
+
+/// A time zone that neither the host's database nor, where the host has none, our own knows.
+fn zone_problem(config: &Config, job: &Job) -> Option<Problem> {
+    let name = &job.timezone;
+    if jiff::tz::TimeZone::get(name).is_ok() {
+        return None;
+    }
+    let known: Vec<String> = jiff::tz::db().available().map(|name| name.to_string()).collect();
+    let problem =
+        Problem::new(of_job(config, job, "timezone"), format!("there is no time zone {}", quote(name)));
+    let near = did_you_mean(name, known.iter().map(String::as_str));
+    Some(problem.hint(near.unwrap_or_else(|| "write one such as `Europe/Berlin`, or `UTC`".into())))
 }
 
 fn span(config: &Config, service: &Service, key: &str) -> Place {
@@ -58,9 +90,9 @@ fn folder_problem(config: &Config, service: &Service) -> Option<Problem> {
     ))
 }
 
-fn program_problem(config: &Config, service: &Service) -> Option<Problem> {
-    let program = service.command.first()?;
-    let at = span(config, service, "command");
+/// A program that could not be executed in a service's folder and environment.
+fn program_problem(config: &Config, service: &Service, command: &[String], at: Place) -> Option<Problem> {
+    let program = command.first()?;
     // A per-worker placeholder in the program's name is known only at its start.
     if program.contains("{socket}") || program.contains("{port}") {
         return None;

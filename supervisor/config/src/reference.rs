@@ -58,7 +58,8 @@ fn section(table: &Table) -> String {
         for words in word_lists(&key.kind) {
             text += &format!("\n`{}` knows these words:\n\n", key.name);
             for (word, meaning) in words.words() {
-                text += &format!("- `{word}`: {meaning}\n");
+                let meaning = if meaning.is_empty() { String::new() } else { format!(": {meaning}") };
+                text += &format!("- `{word}`{meaning}\n");
             }
         }
     }
@@ -110,6 +111,10 @@ fn value_of(kind: &Kind) -> String {
         Kind::Pattern => "regular expression".into(),
         Kind::Words(_) => "a word".into(),
         Kind::Command => "text or list".into(),
+        Kind::Text => "text".into(),
+        Kind::Schedule => "schedule".into(),
+        Kind::TimeZone => "time zone".into(),
+        Kind::MeshUrl => "URL of a service".into(),
         Kind::Variables => "table of names and texts".into(),
         Kind::Rlimit => "number, size, `unlimited`, or [two](#servicesnamelimitslimit)".into(),
         Kind::Table(table) => format!("[table](#{})", anchor(table.title)),

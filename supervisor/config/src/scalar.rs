@@ -5,6 +5,7 @@ mod destination;
 mod names;
 mod percent;
 mod share;
+mod times;
 
 use std::{net::IpAddr, time::Duration};
 
@@ -14,6 +15,7 @@ pub(crate) use self::{
     cpus::Cpus,
     names::{Account, FileName, Umask, VariableName},
     percent::Percent,
+    times::{MeshUrl, TimeZoneName},
 };
 use crate::report::is_invisible;
 

@@ -46,6 +46,7 @@ pub enum Field {
     AppLimits,
     SecretSources,
     ControlGroups,
+    Jobs,
     Path,
     Command,
     Env,
@@ -85,7 +86,7 @@ pub enum Field {
 use Effect::{FromNowOn, InPlace, Listener, NewWorkers, WorkerCount};
 
 /// Every field with the key of the configuration that it comes from, what it takes, and why, where that is not plain.
-pub const FIELDS: [(Field, &str, Effect, &str); 47] = [
+pub const FIELDS: [(Field, &str, Effect, &str); 48] = [
     (Field::Name, "name", Effect::Restart, "folders, cgroups and addresses have it"),
     (Field::File, "the configuration file", Effect::Restart, "the same file is read again"),
     (Field::Server, "server", Listener, "open connections stay"),
@@ -99,6 +100,7 @@ pub const FIELDS: [(Field, &str, Effect, &str); 47] = [
     (Field::AppLimits, "limits", InPlace, "of the application as a whole"),
     (Field::SecretSources, "secrets", InPlace, "services whose values are others get new workers"),
     (Field::ControlGroups, "control.groups", InPlace, "for the next request"),
+    (Field::Jobs, "jobs", InPlace, "for the next firing; what is under way goes on"),
     (Field::Path, "services.NAME.path", NewWorkers, ""),
     (Field::Command, "services.NAME.command", NewWorkers, ""),
     (Field::Env, "services.NAME.env", NewWorkers, ""),
@@ -256,6 +258,7 @@ fn of_app(old: &Plan, new: &Plan) -> Vec<Field> {
         limits,
         secrets,
         control,
+        jobs,
     } = new;
     let mut found = Found(Vec::new());
     found.note(Field::Name, old.name != *name);
@@ -272,6 +275,7 @@ fn of_app(old: &Plan, new: &Plan) -> Vec<Field> {
     found.note(Field::AppLimits, old.limits != *limits);
     found.note(Field::SecretSources, old.secrets != *secrets);
     found.note(Field::ControlGroups, old.control != *control);
+    found.note(Field::Jobs, old.jobs != *jobs);
     found.0
 }
 

@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod diff;
 pub mod fleet;
+pub mod jobs;
 pub mod names;
 pub mod plan;
 pub mod sandbox;
@@ -15,4 +16,4 @@ pub mod syscalls;
 pub mod testing;
 pub mod worker;
 
-pub use names::{AppName, NameError, RunId, ServiceId, WorkerId};
+pub use names::{AppName, JobId, NameError, RunId, ServiceId, WorkerId};

@@ -91,6 +91,11 @@ name! {
     ServiceId
 }
 
+name! {
+    /// The name of a job: `nightly`.
+    JobId
+}
+
 /// One of the places a service's processes may take: `api/0`. A worker outlives its runs.
 ///
 /// Each index has two places that take turns: a replacement is started in the free one before the other is left, so that both

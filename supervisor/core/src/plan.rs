@@ -1,6 +1,7 @@
 //! What an application is meant to be: the validated configuration, with every default applied and every path
 //! absolute. `watt-config` makes it, everything else reads it.
 
+mod jobs;
 mod pressure;
 mod roll;
 mod scaling;
@@ -14,8 +15,9 @@ use std::{
     time::Duration,
 };
 
-use crate::{AppName, ServiceId, sandbox::Sandbox};
+use crate::{AppName, JobId, ServiceId, sandbox::Sandbox};
 
+pub use jobs::{Call, CatchUp, Job, Overlap, Work};
 pub use pressure::{PRESSURE_WINDOW, Pressure, Resource};
 pub use roll::{OnFailure, Roll, Share, Steps};
 pub use scaling::{Scaling, Targets, Workers};
@@ -49,6 +51,8 @@ pub struct Plan {
     pub secrets: BTreeMap<String, Secret>,
     /// Who else than root and the supervisor's user may use the control socket: groups of the host by name.
     pub control: BTreeMap<String, Role>,
+    /// What is done at certain times, by name.
+    pub jobs: BTreeMap<JobId, Job>,
 }
 
 /// The public listener.

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use crate::{
-    AppName, ServiceId,
+    AppName, JobId, ServiceId,
+    jobs::Schedule,
     plan::{
-        CgroupLimits, Egress, Hold, Limits, Listen, Logs, Network, Plan, Ready, ReadyWhen, Restart,
-        Scheduling, Service, Stop, Timeouts, Workers,
+        Call, CatchUp, CgroupLimits, Egress, Hold, Job, Limits, Listen, Logs, Network, Overlap, Plan, Ready,
+        ReadyWhen, Restart, Scheduling, Service, Stop, Timeouts, Work, Workers,
     },
     sandbox::{Profile, Sandbox},
 };
@@ -51,6 +52,28 @@ pub fn service(name: &str) -> Service {
     }
 }
 
+/// A job `tick` of a service: a POST to `/tick` every minute, which is never sent twice.
+pub fn job(service: &str) -> Job {
+    Job {
+        id: JobId::new("tick").unwrap_or_else(|error| panic!("{error}")),
+        service: id(service),
+        work: Work::Call(Call {
+            method: "POST".into(),
+            path: "/tick".into(),
+            headers: Default::default(),
+            body: None,
+            retries: 0,
+        }),
+        schedule: Schedule::parse("* * * * *").unwrap_or_else(|error| panic!("{error}")),
+        timezone: "UTC".into(),
+        jitter: Duration::ZERO,
+        overlap: Overlap::Forbid,
+        catch_up: CatchUp::Skip,
+        timeout: None,
+        history: 20,
+    }
+}
+
 /// The application `shop` of these services.
 pub fn plan(services: impl IntoIterator<Item = Service>) -> Plan {
     Plan {
@@ -67,5 +90,6 @@ pub fn plan(services: impl IntoIterator<Item = Service>) -> Plan {
         limits: CgroupLimits::default(),
         secrets: Default::default(),
         control: Default::default(),
+        jobs: Default::default(),
     }
 }

@@ -29,6 +29,7 @@ use crate::{
     containment::Containment,
     control::Server,
     events::{Events, happenings},
+    jobs::{self, Jobs},
     journal,
     launch::{Accepts, accounts},
     life,
@@ -90,6 +91,7 @@ impl App {
             plan,
             in_force,
             reloads: Reloads::default(),
+            jobs: Jobs::new(places.jobs(), life.as_str().to_owned(), senders.jobs.clone()),
             mesh_host: mesh_host_address,
             probe,
             places,
@@ -141,7 +143,9 @@ impl App {
         app.give_own_listeners(mesh, gateway, mesh_host);
         // Before anything is started: the next life looks here for what this one may leave.
         app.write_info().map_err(|source| StartError::Write { path: app.places.info(), source })?;
+        let begun = jobs::begun(&held);
         app.take_over(held);
+        app.begin_jobs(&begun);
         Ok(app)
     }
 

@@ -39,6 +39,7 @@ use crate::{
     control::{Command, Roles, Server},
     events::{Events, happenings},
     in_force::InForce,
+    jobs::{self, Jobs},
     launch::{Host, accounts::Accounts},
     life::Life,
     limit_hits::LimitNews,
@@ -84,6 +85,7 @@ pub(crate) struct App {
     /// What the plan was made from, as a successor finds it.
     pub(crate) in_force: InForce,
     pub(crate) reloads: Reloads,
+    pub(crate) jobs: Jobs,
     pub(crate) places: Places,
     pub(crate) life: Life,
     pub(crate) host: Host,
@@ -228,6 +230,8 @@ pub(crate) enum Event {
     Limit(LimitNews),
     /// A reload has come a step further.
     Reload(reload::News),
+    /// Something of a job, or the wall clock.
+    Jobs(jobs::News),
     /// An operator's request.
     Command(Command),
     /// SIGHUP.
@@ -254,6 +258,7 @@ pub(crate) struct Senders {
     pub(crate) limit_hits: mpsc::Sender<LimitNews>,
     pub(crate) proxy: mpsc::Sender<LinkEvent>,
     pub(crate) reload: mpsc::Sender<reload::News>,
+    pub(crate) jobs: mpsc::Sender<jobs::News>,
     pub(crate) commands: mpsc::Sender<Command>,
 }
 
@@ -267,6 +272,7 @@ pub(crate) struct Inbox {
     limit_hits: mpsc::Receiver<LimitNews>,
     proxy: mpsc::Receiver<LinkEvent>,
     reload: mpsc::Receiver<reload::News>,
+    jobs: mpsc::Receiver<jobs::News>,
     commands: mpsc::Receiver<Command>,
     signals: Signals,
     pub(crate) backlog: VecDeque<News>,
@@ -308,6 +314,7 @@ pub(crate) fn channels(signals: Signals, backlog: VecDeque<News>) -> (Senders, I
     let (limit_hits_sender, limit_hits) = mpsc::channel(INBOX_SIZE);
     let (proxy_sender, proxy) = mpsc::channel(INBOX_SIZE);
     let (reload_sender, reload) = mpsc::channel(INBOX_SIZE);
+    let (jobs_sender, jobs) = mpsc::channel(INBOX_SIZE);
     let (commands_sender, commands) = mpsc::channel(INBOX_SIZE);
     let senders = Senders {
         readiness: readiness_sender,
@@ -317,10 +324,22 @@ pub(crate) fn channels(signals: Signals, backlog: VecDeque<News>) -> (Senders, I
         limit_hits: limit_hits_sender,
         proxy: proxy_sender,
         reload: reload_sender,
+        jobs: jobs_sender,
         commands: commands_sender,
     };
-    let inbox =
-        Inbox { readiness, secrets, tasks, emptied, limit_hits, proxy, reload, commands, signals, backlog };
+    let inbox = Inbox {
+        readiness,
+        secrets,
+        tasks,
+        emptied,
+        limit_hits,
+        proxy,
+        reload,
+        jobs,
+        commands,
+        signals,
+        backlog,
+    };
     (senders, inbox)
 }
 
@@ -331,6 +350,7 @@ impl App {
             let event = self.next().await?;
             self.handle(event);
         }
+        self.jobs.finish().await;
         self.link.sent().await?;
         self.server.finish().await;
         Ok(())
@@ -368,6 +388,7 @@ impl App {
             limit_hits,
             proxy,
             reload,
+            jobs,
             commands,
             signals,
             backlog: _,
@@ -383,6 +404,7 @@ impl App {
             Some(news) = tasks.recv() => Event::Task(news),
             Some(news) = proxy.recv() => Event::Proxy(news),
             Some(news) = reload.recv() => Event::Reload(news),
+            Some(news) = jobs.recv() => Event::Jobs(news),
             Some(command) = commands.recv() => Event::Command(command),
             () = until(deadline) => Event::Tick,
             () = until(Some(beat_at)) => Event::Beat,
@@ -404,6 +426,7 @@ impl App {
             Event::Limit(news) => self.limit_news(news),
             Event::Command(command) => self.command(command),
             Event::Reload(news) => self.reload_news(news),
+            Event::Jobs(news) => self.job_news(news),
             Event::Hangup => self.reload(reload::Asked::by_signal()),
             Event::Terminate => self.terminate(),
             Event::Tick => {
@@ -412,12 +435,16 @@ impl App {
                 self.tick_tasks();
                 self.measure(Instant::now());
             }
-            Event::Beat => self.beat(Instant::now()),
+            Event::Beat => {
+                self.beat(Instant::now());
+                self.tick_jobs();
+            }
             Event::Start => {}
             Event::Quiet => self.settle(),
         }
         self.drain_pending();
         self.start_some();
+        self.settle_jobs();
         self.drain_pending();
     }
 
@@ -584,6 +611,7 @@ impl App {
             self.ending = next;
             self.events.emit(happenings::AppStopping { now });
             self.tell_stopping();
+            self.close_jobs();
             self.put(SHUTDOWN, if now { b"now".to_vec() } else { b"drain".to_vec() });
         }
         self.unsettle();
@@ -598,6 +626,7 @@ impl App {
         }
         self.ending = Ending::Over;
         watt_fault::step("daemon.ending");
+        self.end_jobs();
         self.proxy.retire();
         let way_out = self.cgroups.way_out();
         let mut remove = way_out.remove;

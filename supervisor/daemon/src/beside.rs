@@ -18,10 +18,14 @@ pub(crate) static LIMITS: Share = Share::of(LIMITS_MAX);
 /// Secrets, which are read from disks of any kind.
 pub(crate) static SECRETS: Share = Share::of(SECRETS_MAX);
 
+/// What is noted of jobs, by one writer.
+pub(crate) static JOBS: Share = Share::of(JOBS_MAX);
+
 const LOG_READS_MAX: usize = 2;
 const VIEWS_MAX: usize = 2;
 const LIMITS_MAX: usize = 2;
 const SECRETS_MAX: usize = 2;
+const JOBS_MAX: usize = 1;
 
 /// How many audits may be under way at a time. Who asks for one more is told that we are busy.
 pub(crate) const AUDITS_MAX: usize = 1;
@@ -32,7 +36,7 @@ const OTHERS_MIN: usize = 4;
 /// All threads. They come when they are needed and go when they are not. Bounded, so that a thousand kills at once do not make a
 /// thousand of them.
 pub(crate) const THREADS_MAX: usize =
-    LOG_READS_MAX + VIEWS_MAX + LIMITS_MAX + SECRETS_MAX + AUDITS_MAX + OTHERS_MIN;
+    LOG_READS_MAX + VIEWS_MAX + LIMITS_MAX + SECRETS_MAX + JOBS_MAX + AUDITS_MAX + OTHERS_MIN;
 
 /// A kind of work, and how many threads it may take.
 #[derive(Debug)]
@@ -83,7 +87,7 @@ mod tests {
         let (release, hang) = mpsc::channel::<()>();
         let hang = Arc::new(Mutex::new(hang));
         runtime.block_on(async {
-            let hanging: Vec<_> = [&LOG_READS, &VIEWS, &LIMITS, &SECRETS]
+            let hanging: Vec<_> = [&LOG_READS, &VIEWS, &LIMITS, &SECRETS, &JOBS]
                 .into_iter()
                 .flat_map(|share| (0..2 * THREADS_MAX).map(move |_| share))
                 .map(|share| {

@@ -29,6 +29,7 @@ mod gateway;
 mod holder;
 mod host_probe;
 mod in_force;
+mod jobs;
 mod life;
 mod limit_hits;
 mod limit_of;

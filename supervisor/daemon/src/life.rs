@@ -40,6 +40,11 @@ impl Life {
         (!info.life.0.is_empty()).then_some(info.life)
     }
 
+    /// Tells it from all others.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// The value of [`VARIABLE`] for a run.
     pub(crate) fn of_run(&self, run: RunId) -> String {
         format!("{}/{run}", self.0)

@@ -240,6 +240,11 @@ impl Places {
         self.services_state().join(service.as_str())
     }
 
+    /// What became of jobs.
+    pub fn jobs(&self) -> PathBuf {
+        self.state.join("jobs")
+    }
+
     /// The folder of log files: the plan's, else the usual place.
     pub fn logs(&self, plan: &Plan) -> PathBuf {
         plan.logs.dir.clone().unwrap_or_else(|| self.own_logs())

@@ -5,7 +5,7 @@
 //! be restarted.
 
 mod connect;
-mod http;
+pub(crate) mod http;
 pub mod notify;
 mod upkeep;
 

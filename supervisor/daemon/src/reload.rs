@@ -31,6 +31,7 @@ use watt_core::{ServiceId, worker::ExecFailure};
 use watt_spawner::protocol::{Address, Request};
 
 use self::prepare::{Input, Prepared};
+pub(crate) use self::words::refusal;
 use crate::{
     app::{App, Ending},
     beside,
@@ -158,6 +159,7 @@ impl App {
             host: self.host.clone(),
             gateway: self.gateway,
             gateway_inodes: self.gateway_inodes.clone(),
+            jobs: self.jobs.folder(),
         };
         let sender = self.senders.reload.clone();
         tokio::spawn(async move {

@@ -111,12 +111,20 @@ pub(crate) struct Order {
 pub(crate) enum Owner {
     /// An operator, who may have gone.
     Operator,
+    /// A firing of a job.
+    Job {
+        /// The job.
+        job: String,
+        /// The firing.
+        number: u64,
+    },
 }
 
 impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Owner::Operator => f.write_str("an operator"),
+            Owner::Job { job, number } => write!(f, "job {job}, run {number}"),
         }
     }
 }
@@ -349,6 +357,11 @@ impl Tasks {
     /// Whether there are none.
     pub(crate) fn is_empty(&self) -> bool {
         self.running.is_empty()
+    }
+
+    /// The one that somebody wanted.
+    pub(crate) fn of(&self, owner: &Owner) -> Option<TaskId> {
+        self.running.iter().find(|(_, task)| task.owner == *owner).map(|(id, _)| *id)
     }
 
     /// Whether a service has one in a sandbox of its own.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use watt_api::control::JobResult;
 use watt_core::{
     fleet::WhyKept,
     plan::{Condition, Role, Service},
@@ -61,6 +62,17 @@ pub fn role(role: Role) -> &'static str {
         Role::View => "view",
         Role::Operate => "operate",
         Role::Admin => "admin",
+    }
+}
+
+/// What came of a job's firing, as the API has it.
+pub fn job_result(result: JobResult) -> &'static str {
+    match result {
+        JobResult::Ok => "ok",
+        JobResult::Failed => "failed",
+        JobResult::TimedOut => "timed_out",
+        JobResult::Stopped => "stopped",
+        JobResult::Interrupted => "interrupted",
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
     Decoder,
     fields::{Field, Fields, Written, show_word, word_of},
     gateway::{self, Gateway, ServerDraft},
-    limits, sandbox, secrets,
+    jobs, limits, sandbox, secrets,
     service::{self, Common, ServiceDraft},
 };
 use crate::{
@@ -84,6 +84,7 @@ pub(super) fn decode(d: &mut Decoder<'_>, sources: &Sources, tree: &Node) -> Opt
     let items = fields.list("policies");
     let (policies, shown_policies) = gateway::policies(fields.d, items);
     fields.show("policies", shown_policies);
+    let jobs = jobs::decode(&mut fields);
     let logs = logs(&mut fields);
     let shown = fields.close();
 
@@ -93,8 +94,9 @@ pub(super) fn decode(d: &mut Decoder<'_>, sources: &Sources, tree: &Node) -> Opt
     }
     check::secrets(&services, &secrets, d.problems);
     check::services(&services, server.as_ref(), d.problems);
-    check::references(&services, &routes, &policies, d.problems);
+    check::references(&services, &routes, &policies, &jobs, d.problems);
     check::gateway(&services, &routes, server.as_ref(), d.problems);
+    check::jobs(&services, &jobs, d.problems);
     if services.is_empty() {
         return None;
     }
@@ -112,6 +114,7 @@ pub(super) fn decode(d: &mut Decoder<'_>, sources: &Sources, tree: &Node) -> Opt
         limits: limits.limits,
         secrets,
         control,
+        jobs: jobs.into_iter().map(|draft| (draft.job.id.clone(), draft.job)).collect(),
     };
     Some((plan, shown))
 }
@@ -215,12 +218,12 @@ fn decode_services(d: &mut Decoder<'_>, field: Field<'_>, common: &Common) -> (V
         if d.problems.is_full() {
             break;
         }
-        d.service = Some(id.clone());
+        d.name = Some(id.as_str().to_owned());
         let (draft, shown_service) = service::decode(d, id, field, common);
         shown.push((draft.service.id.as_str().to_owned(), shown_service));
         drafts.push(draft);
     }
-    d.service = None;
+    d.name = None;
     (drafts, Shown::Map(shown))
 }
 

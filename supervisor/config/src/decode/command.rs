@@ -6,7 +6,6 @@ use serde_json::json;
 
 use super::fields::{Field, Fields};
 use crate::{
-    placeholder::PER_WORKER,
     report::Problem,
     scalar::quote,
     show::Shown,
@@ -15,8 +14,8 @@ use crate::{
     words::{SplitError, split},
 };
 
-/// Decodes a command. Empty when it is wrong, which is noted.
-pub(super) fn decode(f: &mut Fields<'_, '_, '_>, field: Field<'_>) -> Vec<String> {
+/// Decodes a command, in which these placeholders stay. Empty when it is wrong, which is noted.
+pub(super) fn decode(f: &mut Fields<'_, '_, '_>, field: Field<'_>, kept: &[&str]) -> Vec<String> {
     // Split first, filled in afterwards: a value with a space stays one argument.
     let words = match &field.node.value {
         Value::Scalar { text, .. } => match split(text) {
@@ -49,7 +48,7 @@ pub(super) fn decode(f: &mut Fields<'_, '_, '_>, field: Field<'_>) -> Vec<String
         if f.d.problems.is_full() {
             break;
         }
-        if let Some(text) = f.d.expand(&word, span, PER_WORKER) {
+        if let Some(text) = f.d.expand(&word, span, kept) {
             if !text.variables.is_empty() {
                 from = format!("{from}, {}", text.variables);
             }

@@ -359,9 +359,9 @@ pub(crate) fn absolute(root: &Path, written: &str) -> PathBuf {
 }
 
 impl Decoder<'_> {
-    /// A table's place in the file as users say it, with the name of the service that is decoded.
+    /// A table's place in the file as users say it, with the name of what is decoded.
     fn title(&self, table: &Table) -> String {
-        table.title.replacen("NAME", self.service.as_ref().map_or("NAME", |id| id.as_str()), 1)
+        table.title.replacen("NAME", self.name.as_deref().unwrap_or("NAME"), 1)
     }
 
     /// Reads a text as a value; what is wrong is noted with the variables it came from.
@@ -428,7 +428,10 @@ impl Kind {
     /// What a value of this kind is, with its article.
     pub(crate) fn noun(&self) -> String {
         match self {
-            Kind::Command => "text".into(),
+            Kind::Command | Kind::Text => "text".into(),
+            Kind::Schedule => "a schedule such as `0 3 * * *`".into(),
+            Kind::TimeZone => "a time zone such as `Europe/Berlin`".into(),
+            Kind::MeshUrl => "a URL such as `http://api.plt.local/`".into(),
             Kind::Name | Kind::ServiceName => "a name".into(),
             Kind::FilePath => "a path".into(),
             Kind::Bool => "`true` or `false`".into(),

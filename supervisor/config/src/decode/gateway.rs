@@ -127,7 +127,7 @@ fn without_slash(path: &str, root: &str) -> String {
 }
 
 /// Where to point for a whole item of a list: its first key.
-fn start_of(node: &Node) -> Span {
+pub(super) fn start_of(node: &Node) -> Span {
     match &node.value {
         Value::Map(entries) => entries.first().map_or(node.span, |entry| entry.key.span),
         Value::Null | Value::Scalar { .. } | Value::List(_) => node.span,
@@ -135,7 +135,7 @@ fn start_of(node: &Node) -> Span {
 }
 
 /// A key that names a service.
-fn service_name(f: &mut Fields<'_, '_, '_>, key: &'static str) -> Option<(ServiceId, Span)> {
+pub(super) fn service_name(f: &mut Fields<'_, '_, '_>, key: &'static str) -> Option<(ServiceId, Span)> {
     let Some(field) = f.field(key) else {
         f.missing(key);
         return None;

@@ -9,6 +9,7 @@ mod egress;
 mod environment;
 mod fields;
 mod gateway;
+mod jobs;
 mod limits;
 mod path_rules;
 mod pressure;
@@ -23,11 +24,12 @@ mod workers;
 
 use std::path::{Path, PathBuf};
 
-use watt_core::{ServiceId, plan::Plan};
+use watt_core::plan::Plan;
 
 pub(crate) use self::{
     fields::absolute,
     gateway::{PolicyDraft, RouteDraft, ServerDraft},
+    jobs::JobDraft,
     sandbox::values as sandbox_values,
     service::ServiceDraft,
 };
@@ -74,7 +76,7 @@ pub(crate) fn sources(
         variables,
         root,
         expanded_bytes: 0,
-        service: None,
+        name: None,
     };
     app::decode(&mut decoder, sources, &tree)
 }
@@ -89,8 +91,8 @@ pub(crate) struct Decoder<'a> {
     pub(crate) variables: Variables<'a>,
     root: PathBuf,
     expanded_bytes: usize,
-    /// The service that is decoded.
-    service: Option<ServiceId>,
+    /// The service or job that is decoded.
+    name: Option<String>,
 }
 
 /// A text of the file with its placeholders filled in.

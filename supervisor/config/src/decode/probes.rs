@@ -186,7 +186,7 @@ fn http(f: &mut Fields<'_, '_, '_>, field: Field<'_>) -> HttpCheck {
     HttpCheck { path, status: (low, high), headers, body }
 }
 
-fn headers(f: &mut Fields<'_, '_, '_>) -> BTreeMap<String, String> {
+pub(super) fn headers(f: &mut Fields<'_, '_, '_>) -> BTreeMap<String, String> {
     let mut headers = BTreeMap::new();
     let mut shown = Vec::new();
     for entry in f.entries("headers", "name") {
@@ -266,7 +266,7 @@ fn no_repetition(f: &mut Fields<'_, '_, '_>, keys: &[&'static str], why: &str) {
 }
 
 /// The default of a key that depends on others.
-fn default<T: Scalar>(f: &mut Fields<'_, '_, '_>, key: &'static str, text: &str) -> T {
+pub(super) fn default<T: Scalar>(f: &mut Fields<'_, '_, '_>, key: &'static str, text: &str) -> T {
     let value = T::parse(text).expect("the default of a key is of its kind");
     if !f.is_written(key) {
         f.show(key, Shown::default_value(value.show()));

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     keys::SECRET,
+    placeholder::PER_WORKER,
     report::{Problem, did_you_mean},
     scalar::{Bad, FileName, Scalar, VariableName, quote},
     show::Shown,
@@ -62,7 +63,7 @@ fn secret(d: &mut Decoder<'_>, field: Field<'_>, name: &str) -> (Option<Secret>,
         sources.push((Secret::Credential(credential), span));
     }
     if let Some(field) = f.field("command") {
-        sources.push((Secret::Command(command::decode(&mut f, field)), field.node.span));
+        sources.push((Secret::Command(command::decode(&mut f, field, PER_WORKER)), field.node.span));
     }
     if let [(_, first), (_, second), ..] = &sources[..] {
         let problem =

@@ -29,6 +29,7 @@ use crate::{
         BACKOFF, CONDITION, DEPENDENCY, GIVE_UP, LISTEN, ListenWord, NETWORK, ORDER, POLICY, RESTART, ROLE,
         SERVICE, STOP, TIMEOUTS,
     },
+    placeholder::PER_WORKER,
     report::Problem,
     scalar::{Bad, Scalar, Signal, Whole, quote},
     show::Shown,
@@ -108,7 +109,7 @@ pub(super) fn decode(
     check_id(&mut f, &id);
     let path = f.path("path").map(|written| written.value).unwrap_or_default();
     let command = match f.field("command") {
-        Some(field) => command::decode(&mut f, field),
+        Some(field) => command::decode(&mut f, field, PER_WORKER),
         None => {
             f.missing("command");
             Vec::new()

@@ -1,6 +1,9 @@
 //! The tables of the application as a whole.
 
-use super::{CEILING, KeyDef, Kind, NOT_YET, PORT_OR_ANY, PROFILE, Preset, ROLE, SANDBOX, SERVICE, Table};
+use super::{
+    CEILING, JOB, KeyDef, Kind, NOT_YET, PORT_OR_ANY, PROFILE, Preset, ROLE, SANDBOX, SCHEDULED, SERVICE,
+    Table,
+};
 
 pub(crate) static ROOT: Table = Table {
     title: "",
@@ -42,6 +45,20 @@ pub(crate) static ROOT: Table = Table {
             example: r#"[{"from": "web", "to": "api"}]"#,
         },
         KeyDef {
+            name: "jobs",
+            kind: Kind::Named(&Kind::Table(&JOB)),
+            default: Preset::Unset("none"),
+            doc: "What is done at certain times, by name.",
+            example: r#"{"tick": {"service": "api", "http": "/tick", "schedule": "*/5 * * * *"}}"#,
+        },
+        KeyDef {
+            name: "scheduler",
+            kind: Kind::List(&Kind::Table(&SCHEDULED)),
+            default: Preset::Unset("none"),
+            doc: "Jobs as Platformatic writes them.",
+            example: r#"[{"name": "tick", "cron": "*/5 * * * *", "callbackUrl": "http://api.plt.local/tick"}]"#,
+        },
+        KeyDef {
             name: "logs",
             kind: Kind::Table(&LOGS),
             default: Preset::Inner,
@@ -78,7 +95,6 @@ pub(crate) static ROOT: Table = Table {
         },
     ],
     foreign: &[
-        ("jobs", NOT_YET),
         ("applications", "write `services`"),
         ("processes", "write `services`"),
         ("apps", "write `services`"),

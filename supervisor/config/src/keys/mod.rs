@@ -5,6 +5,7 @@
 //! here. A key that is added to a table and not decoded fails a test, and so does the reverse.
 
 mod app;
+mod jobs;
 mod limits;
 mod pressure;
 mod probes;
@@ -16,8 +17,8 @@ mod words;
 mod workers;
 
 pub(crate) use self::{
-    app::*, limits::*, pressure::*, probes::*, roll::*, sandbox::*, scheduling::*, service::*, words::*,
-    workers::*,
+    app::*, jobs::*, limits::*, pressure::*, probes::*, roll::*, sandbox::*, scheduling::*, service::*,
+    words::*, workers::*,
 };
 
 /// A set of keys that belong together.
@@ -120,6 +121,14 @@ pub(crate) enum Kind {
     Words(&'static dyn WordList),
     /// A program and its arguments: text or a list.
     Command,
+    /// Any text.
+    Text,
+    /// Times as cron(5) has them.
+    Schedule,
+    /// A place of the time zone database.
+    TimeZone,
+    /// A URL of a service of the mesh.
+    MeshUrl,
     /// Names and texts.
     Variables,
     /// A number, a size or `unlimited`, or a table of `soft` and `hard`.
@@ -135,7 +144,7 @@ pub(crate) enum Kind {
 }
 
 /// Every table, in the order they are documented.
-pub(crate) static TABLES: [&Table; 32] = [
+pub(crate) static TABLES: [&Table; 36] = [
     &ROOT,
     &SERVER,
     &SERVICE,
@@ -162,6 +171,10 @@ pub(crate) static TABLES: [&Table; 32] = [
     &ROUTE,
     &HOLD,
     &POLICIES,
+    &JOB,
+    &CALL,
+    &CATCHING_UP,
+    &SCHEDULED,
     &LOGS,
     &SANDBOX,
     &CEILING,

@@ -1,7 +1,7 @@
 //! Keys whose values are words, and what the words stand for.
 
 use watt_core::{
-    plan::{Condition, Network, OnFailure, RestartOrder, RestartPolicy, Role},
+    plan::{Condition, Network, OnFailure, Overlap, RestartOrder, RestartPolicy, Role},
     sandbox::{Namespace, Personality, Profile, ProtectHome, ProtectProc, ProtectSystem},
 };
 
@@ -73,6 +73,14 @@ pub(crate) enum AllOrNone {
     None,
 }
 
+/// The words of `catch_up`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CatchUpWord {
+    Skip,
+    One,
+    All,
+}
+
 /// The one word `give_up` and `retry_failed_after` know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Never;
@@ -135,6 +143,28 @@ pub(crate) static POLICY: Words<RestartPolicy> = Words(&[
 ]);
 
 pub(crate) static NEVER: Words<Never> = Words(&[("never", Never, "not at all")]);
+
+pub(crate) static OVERLAP: Words<Overlap> = Words(&[
+    ("forbid", Overlap::Forbid, "it is skipped"),
+    ("allow", Overlap::Allow, "it begins beside it"),
+    ("replace", Overlap::Replace, "the earlier one is stopped, and then it begins"),
+]);
+
+pub(crate) static CATCH_UP: Words<CatchUpWord> = Words(&[
+    ("skip", CatchUpWord::Skip, "nothing"),
+    ("one", CatchUpWord::One, "the last one, unless the next one is in time"),
+    ("all", CatchUpWord::All, "each one, one after the other; of very many, the last 100"),
+]);
+
+pub(crate) static METHOD: Words<&str> = Words(&[
+    ("GET", "GET", ""),
+    ("POST", "POST", ""),
+    ("PUT", "PUT", ""),
+    ("PATCH", "PATCH", ""),
+    ("DELETE", "DELETE", ""),
+    ("HEAD", "HEAD", ""),
+    ("OPTIONS", "OPTIONS", ""),
+]);
 
 pub(crate) static PROFILE: Words<Profile> = Words(&[
     ("off", Profile::Off, "limits and the names of the mesh, and nothing else"),

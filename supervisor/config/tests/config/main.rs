@@ -3,6 +3,7 @@
 mod errors;
 mod host;
 mod hostile;
+mod jobs;
 mod plan;
 mod reference;
 mod walls;

@@ -45,6 +45,27 @@ fn file_with(title: &str, key: &str, value: &Value) -> Value {
             entry[other] = json!("db");
             file["policies"] = json!([entry]);
         }
+        "scheduler" => {
+            let mut job =
+                json!({ "name": "tick", "cron": "* * * * *", "callbackUrl": "http://api.plt.local/" });
+            merge(&mut job, entry);
+            file["scheduler"] = json!([job]);
+        }
+        title if title.starts_with("jobs.NAME") => {
+            let mut job = json!({ "service": "api", "http": "/", "schedule": "* * * * *" });
+            match title {
+                "jobs.NAME.catch_up" if key == "within" => {
+                    job["catch_up"] = json!({ "mode": "one", "within": value });
+                }
+                "jobs.NAME" if key == "command" => {
+                    job = json!({ "service": "api", "command": value, "schedule": "* * * * *" });
+                }
+                "jobs.NAME.catch_up" => job["catch_up"] = entry,
+                "jobs.NAME.http" => job["http"] = entry,
+                _ => merge(&mut job, entry),
+            }
+            file["jobs"] = json!({ "tick": job });
+        }
         "services.NAME" if key == "secrets" => {
             file["secrets"] = json!({ "db_password": { "file": "/etc/password" } });
             file["services"]["web"]["secrets"] = value.clone();

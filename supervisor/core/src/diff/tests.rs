@@ -9,7 +9,7 @@ use crate::{
     AppName,
     plan::*,
     sandbox::{Profile, Sandbox},
-    testing::{id, plan, service},
+    testing::{id, job, plan, service},
 };
 
 /// Does to a plan what this field stands for, so that it differs from before in nothing else.
@@ -30,6 +30,10 @@ fn change(plan: &mut Plan, of: &ServiceId, field: Field) {
         Field::AppLimits => plan.limits.pids = Some(7),
         Field::SecretSources => drop(plan.secrets.insert("db".into(), Secret::File("/db".into()))),
         Field::ControlGroups => drop(plan.control.insert("ops".into(), Role::View)),
+        Field::Jobs => {
+            let job = job(of.as_str());
+            plan.jobs.insert(job.id.clone(), job);
+        }
         Field::Path => service.path = "/srv".into(),
         Field::Command => service.command.push("again".into()),
         Field::Env => drop(service.env.insert("A".into(), "b".into())),
@@ -126,7 +130,7 @@ proptest! {
             new.services.remove(&id("old"));
         }
         let diff = Diff::between(&old, &new);
-        let is_app = |field: &Field| *field <= Field::ControlGroups;
+        let is_app = |field: &Field| *field <= Field::Jobs;
         let (app, service): (BTreeSet<Field>, BTreeSet<Field>) = chosen.iter().partition(|field| is_app(field));
         prop_assert_eq!(diff.app.iter().copied().collect::<BTreeSet<_>>(), app);
         let found = match diff.services.get(&id("api")) {

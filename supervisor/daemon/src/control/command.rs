@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use watt_api::control::{
-    Audit, Inspect, Limits, LimitsChange, LimitsChanged, Outcome, Reload, Reloaded, Scaled, Status,
+    Audit, Inspect, Job, JobDetail, JobInstants, JobRun, Jobs, Limits, LimitsChange, LimitsChanged, Outcome,
+    Reload, Reloaded, Scaled, Status,
 };
 use watt_core::{ServiceId, plan::Role};
 
-use crate::tasks;
+use crate::{jobs::Order, tasks};
 
 /// Where an answer goes. Sending fails when the client has gone, which is none of the loop's business.
 pub type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
@@ -65,6 +66,45 @@ pub enum Command {
         change: LimitsChange,
         /// Answered when the kernel has them.
         reply: Reply<LimitsChanged>,
+    },
+    /// Every job. Always legal.
+    Jobs {
+        /// The answer.
+        reply: Reply<Jobs>,
+    },
+    /// One job in full. Always legal.
+    Job {
+        /// Which.
+        job: String,
+        /// The answer.
+        reply: Reply<Box<JobDetail>>,
+    },
+    /// The next instants of a job. Always legal.
+    JobInstants {
+        /// Which.
+        job: String,
+        /// How many.
+        count: u64,
+        /// The answer.
+        reply: Reply<JobInstants>,
+    },
+    /// Pause a job, or have it go on. Always legal.
+    OrderJob {
+        /// Which.
+        job: String,
+        /// What.
+        order: Order,
+        /// The answer.
+        reply: Reply<Box<Job>>,
+    },
+    /// Have a job fire now. Legal until a shutdown has begun, while nothing of it is under way that must not overlap.
+    RunJob {
+        /// Which.
+        job: String,
+        /// Answered when it has ended, in place of when it has begun.
+        wait: bool,
+        /// The answer.
+        reply: Reply<JobRun>,
     },
     /// Wait for services to get ready; nothing is started for it. Always legal.
     Await {
@@ -142,6 +182,15 @@ pub enum Refusal {
         /// The names there are.
         known: Vec<ServiceId>,
     },
+    /// No job has this name.
+    UnknownJob {
+        /// The name.
+        name: String,
+        /// The names there are.
+        known: Vec<String>,
+    },
+    /// An earlier firing of this job is under way, and has to end first.
+    JobBusy(String),
     /// The limits are not what the configuration could have.
     BadLimits(String),
     /// A service cannot have so many workers.

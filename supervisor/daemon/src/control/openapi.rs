@@ -80,8 +80,7 @@ fn content(content: Content, schemas: &mut SchemaGenerator) -> Value {
 }
 
 fn path_parameter(path: &str) -> Option<Value> {
-    let (_, rest) = path.split_once('{')?;
-    let name = rest.trim_end_matches('}');
+    let (name, _) = path.split_once('{')?.1.split_once('}')?;
     Some(json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
 }
 

@@ -33,6 +33,10 @@ pub(super) enum Failure {
     BodyTimeout,
     /// No such service.
     UnknownService { name: String, known: Vec<ServiceId> },
+    /// No such job.
+    UnknownJob { name: String, known: Vec<String> },
+    /// The job is at it already.
+    JobBusy(String),
     /// The configuration has errors: in words, and all of them with their places.
     Config { text: String, report: serde_json::Value },
     /// The configuration is none that could take the place of the present one.
@@ -51,6 +55,8 @@ impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Failure {
         match refusal {
             Refusal::UnknownService { name, known } => Failure::UnknownService { name, known },
+            Refusal::UnknownJob { name, known } => Failure::UnknownJob { name, known },
+            Refusal::JobBusy(name) => Failure::JobBusy(name),
             Refusal::BadLimits(message) => Failure::BadRequest { message, hint: None },
             Refusal::BadScale { message, hint } => Failure::BadRequest { message, hint },
             Refusal::Config { text, report } => Failure::Config { text, report },
@@ -113,7 +119,19 @@ impl Failure {
                 StatusCode::NOT_FOUND,
                 "unknown_service",
                 format!("there is no service {name:?}"),
-                Some(service_hint(name, known)),
+                Some(name_hint("services", name, known.iter().map(ServiceId::as_str))),
+            ),
+            Failure::UnknownJob { name, known } => (
+                StatusCode::NOT_FOUND,
+                "unknown_job",
+                format!("there is no job {name:?}"),
+                Some(name_hint("jobs", name, known.iter().map(String::as_str))),
+            ),
+            Failure::JobBusy(name) => (
+                StatusCode::CONFLICT,
+                "job_busy",
+                format!("an earlier firing of {name} is under way"),
+                Some("its `overlap` is `forbid`; try again when it has ended".to_owned()),
             ),
             Failure::Config { text, .. } => (StatusCode::CONFLICT, "config", text.clone(), None),
             Failure::NotReloaded { code, message, hint } => {
@@ -166,12 +184,13 @@ fn forbidden_hint(who: &Who, needed: Role) -> String {
     }
 }
 
-fn service_hint(name: &str, known: &[ServiceId]) -> String {
-    let near = nearest(name, known.iter().map(ServiceId::as_str));
+fn name_hint<'a>(things: &str, name: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
+    let near = nearest(name, known.clone());
     match near[..] {
+        [] if known.clone().next().is_none() => format!("it has no {things}"),
         [] => {
-            let names: Vec<&str> = known.iter().map(ServiceId::as_str).take(20).collect();
-            format!("its services are {}", names.join(", "))
+            let names: Vec<&str> = known.take(20).collect();
+            format!("its {things} are {}", names.join(", "))
         }
         _ => format!("did you mean {}?", near.join(" or ")),
     }

@@ -3,15 +3,16 @@
 use hyper::{Method, Request, Response, body::Incoming};
 use schemars::{Schema, SchemaGenerator};
 use watt_api::control::{
-    Audit, Event, Exec, Inspect, Limits, LimitsChange, LimitsChanged, LogLine, OfTask, Outcome, Reload,
-    Reloaded, Run, Scale, Scaled, Selection, Shutdown, Status, TaskStarted,
+    Audit, Event, Exec, Inspect, Job, JobDetail, JobInstants, JobRequest, JobRun, Jobs, Limits, LimitsChange,
+    LimitsChanged, LogLine, OfTask, Outcome, Reload, Reloaded, Run, Scale, Scaled, Selection, Shutdown,
+    Status, TaskStarted,
 };
 use watt_core::plan::Role;
 
 use super::{
     Control, audit,
     body::Reply,
-    events, limits, logs, openapi,
+    events, jobs, limits, logs, openapi,
     operations::{self, Order},
     problem::Failure,
     request::{Query, decoded},
@@ -29,6 +30,11 @@ pub(super) enum Action {
     ChangeLimits,
     Order(Order),
     Scale,
+    Jobs,
+    Job,
+    JobInstants,
+    RunJob,
+    OrderJob(jobs::Order),
     Reload,
     Run,
     Exec,
@@ -152,6 +158,52 @@ pub(super) const ROUTES: &[Route] = &[
         body: Some(SchemaGenerator::subschema_for::<LimitsChange>),
         reply: Content::One(SchemaGenerator::subschema_for::<LimitsChanged>),
     },
+    Route {
+        method: "GET",
+        path: "/v1/jobs",
+        action: Action::Jobs,
+        role: Role::View,
+        id: "jobs",
+        summary: "Every job, with the next instant and what came of the last one",
+        query: &[],
+        body: None,
+        reply: Content::One(SchemaGenerator::subschema_for::<Jobs>),
+    },
+    Route {
+        method: "GET",
+        path: "/v1/jobs/{job}",
+        action: Action::Job,
+        role: Role::View,
+        id: "job",
+        summary: "One job, with its history and what it said last",
+        query: &[],
+        body: None,
+        reply: Content::One(SchemaGenerator::subschema_for::<JobDetail>),
+    },
+    Route {
+        method: "GET",
+        path: "/v1/jobs/{job}/next",
+        action: Action::JobInstants,
+        role: Role::View,
+        id: "jobNext",
+        summary: "The next instants of a job",
+        query: &[parameter("count", Kind::Number, "How many; 10 when it is left out, 1000 at most")],
+        body: None,
+        reply: Content::One(SchemaGenerator::subschema_for::<JobInstants>),
+    },
+    Route {
+        method: "POST",
+        path: "/v1/jobs/{job}/run",
+        action: Action::RunJob,
+        role: Role::Operate,
+        id: "runJob",
+        summary: "Have a job fire now; answers when it has begun, or ended if that is asked for",
+        query: &[],
+        body: Some(SchemaGenerator::subschema_for::<JobRequest>),
+        reply: Content::One(SchemaGenerator::subschema_for::<JobRun>),
+    },
+    order_job("/v1/jobs/{job}/pause", jobs::Order::Pause, "pauseJob", "Have a job fire no more by itself"),
+    order_job("/v1/jobs/{job}/resume", jobs::Order::Resume, "resumeJob", "Have a job go on"),
     order(
         "/v1/await",
         Order::Await,
@@ -309,6 +361,20 @@ const fn order(
     }
 }
 
+const fn order_job(path: &'static str, order: jobs::Order, id: &'static str, summary: &'static str) -> Route {
+    Route {
+        method: "POST",
+        path,
+        action: Action::OrderJob(order),
+        role: Role::Operate,
+        id,
+        summary,
+        query: &[],
+        body: None,
+        reply: Content::One(SchemaGenerator::subschema_for::<Job>),
+    }
+}
+
 /// Answers a request, if the caller may have an answer.
 pub(super) async fn answer(
     control: &Control,
@@ -330,6 +396,11 @@ pub(super) async fn answer(
         }
         Action::Order(order) => operations::order(control, order, request.into_body()).await,
         Action::Scale => operations::scale(control, request.into_body()).await,
+        Action::Jobs => jobs::list(control).await,
+        Action::Job => jobs::get(control, segment.unwrap_or_default()).await,
+        Action::JobInstants => jobs::next(control, segment.unwrap_or_default(), &query).await,
+        Action::RunJob => jobs::run(control, segment.unwrap_or_default(), request.into_body()).await,
+        Action::OrderJob(order) => jobs::order(control, segment.unwrap_or_default(), order).await,
         Action::Reload => operations::reload(control, request.into_body()).await,
         Action::Run => tasks::run(control, request).await,
         Action::Exec => tasks::exec(control, request).await,
@@ -359,8 +430,9 @@ fn find(method: &Method, path: &str) -> Result<(&'static Route, Option<String>),
 
 /// Whether a path fits, and with which segment.
 fn matched<'a>(pattern: &str, path: &'a str) -> Option<Option<&'a str>> {
-    let Some((before, _)) = pattern.split_once('{') else { return (pattern == path).then_some(None) };
-    let segment = path.strip_prefix(before)?;
+    let Some((before, rest)) = pattern.split_once('{') else { return (pattern == path).then_some(None) };
+    let (_, after) = rest.split_once('}')?;
+    let segment = path.strip_prefix(before)?.strip_suffix(after)?;
     (!segment.is_empty() && !segment.contains('/')).then_some(Some(segment))
 }
 
@@ -375,5 +447,9 @@ mod tests {
         assert_eq!(matched("/v1/services/{service}", "/v1/services/api"), Some(Some("api")));
         assert_eq!(matched("/v1/services/{service}", "/v1/services/"), None);
         assert_eq!(matched("/v1/services/{service}", "/v1/services/a/b"), None);
+        assert_eq!(matched("/v1/jobs/{job}/run", "/v1/jobs/a/run"), Some(Some("a")));
+        assert_eq!(matched("/v1/jobs/{job}/run", "/v1/jobs//run"), None);
+        assert_eq!(matched("/v1/jobs/{job}/run", "/v1/jobs/run"), None);
+        assert_eq!(matched("/v1/jobs/{job}/run", "/v1/jobs/a/b/run"), None);
     }
 }

@@ -179,6 +179,18 @@ async fn scripted_loop(mut commands: mpsc::Receiver<Command>, tell: mpsc::Unboun
                 let report = serde_json::json!({ "errors": [{ "line": 3 }] });
                 let _ = reply.send(Err(Refusal::Config { text: "error: no such service".into(), report }));
             }
+            Command::Jobs { reply } => drop(reply.send(Ok(watt_api::control::Jobs { jobs: Vec::new() }))),
+            Command::Job { job, reply } => {
+                let known = vec!["nightly".to_owned()];
+                let _ = reply.send(Err(Refusal::UnknownJob { name: job, known }));
+            }
+            Command::JobInstants { reply, .. } => {
+                let _ = reply.send(Ok(watt_api::control::JobInstants { instants: Vec::new() }));
+            }
+            Command::OrderJob { job, reply, .. } => {
+                let _ = reply.send(Err(Refusal::UnknownJob { name: job, known: Vec::new() }));
+            }
+            Command::RunJob { job, reply, .. } => drop(reply.send(Err(Refusal::JobBusy(job)))),
             Command::Task(TaskCommand(tasks::Request::Run { reply, .. })) => {
                 drop(reply.send(Err(Refusal::NotStarted("cgroup: Permission denied".into()))));
             }
@@ -289,6 +301,13 @@ async fn wrong_requests_are_told_what_is_wrong() {
     check("BREW", "/v1/stop", "", 405, "bad_method", "use POST").await;
     check("GET", "/v1/services/ordrs", "", 404, "unknown_service", "did you mean orders?").await;
     check("GET", "/v1/services/Web", "", 404, "unknown_service", "\"Web\"").await;
+    check("GET", "/v1/jobs/nightli", "", 404, "unknown_job", "did you mean nightly?").await;
+    check("POST", "/v1/jobs/nightly/pause", "", 404, "unknown_job", "it has no jobs").await;
+    check("POST", "/v1/jobs/nightly/run", "", 409, "job_busy", "nightly is under way").await;
+    check("POST", "/v1/jobs/nightly/run", "{\"wiat\":true}", 400, "bad_request", "unknown field `wiat`")
+        .await;
+    check("GET", "/v1/jobs/nightly/run", "", 405, "bad_method", "use POST").await;
+    check("GET", "/v1/jobs/nightly/next?count=all", "", 400, "bad_request", "count=all").await;
     check("GET", "/v1/services/%ff", "", 400, "bad_request", "percent-encoded").await;
     check("GET", "/v1/logs?service=zzz", "", 404, "unknown_service", "api, orders, web").await;
     check("GET", "/v1/logs?tail=many", "", 400, "bad_request", "tail=many").await;
@@ -534,17 +553,18 @@ async fn a_client_says_why_it_cannot_connect() {
 async fn the_server_keeps_to_its_table() {
     let fixture = Fixture::new().await;
     for route in ROUTES {
-        let path = route.path.replace("{service}", "api").replace("{task}", "t7");
+        let path = route.path.replace("{service}", "api").replace("{task}", "t7").replace("{job}", "tick");
         let body = match route.id {
             "run" | "exec" => r#"{"service":"api","command":["true"]}"#,
             _ if route.body.is_some() => "{}",
             _ => "",
         };
         let reply = fixture.raw(&request(route.method, &path, body)).await;
-        // The script refuses restarts, reloads and runs.
+        // The script refuses restarts, reloads and runs, and knows no job.
         let expected = match route.id {
             "restart" => "HTTP/1.1 503",
-            "reload" | "run" => "HTTP/1.1 409",
+            "reload" | "run" | "runJob" => "HTTP/1.1 409",
+            "job" | "pauseJob" | "resumeJob" => "HTTP/1.1 404",
             // They need an upgrade.
             "exec" | "attach" => "HTTP/1.1 400",
             _ => "HTTP/1.1 200",

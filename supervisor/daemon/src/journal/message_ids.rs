@@ -140,6 +140,18 @@ const MESSAGES: &[(&str, Kind, &str)] = &[
     ),
     ("387a5c38a94144899f2fcc2b78328e31", Kind::Event("log_file_recovered"), "it is written again"),
     ("4a902be6558c4ec5bc0fe10b07a858b9", Kind::Event("journal_lost"), "lines did not get into the journal"),
+    ("6621a4cee2bb4bf381bff8ae43568e8a", Kind::Event("job_started"), "a job fires"),
+    ("98c3a10ce318476f985bfffcc46dfa4c", Kind::Event("job_ended"), "what a job did is over; says how"),
+    (
+        "39bc393e09db4b01b278dfc66b0bcaf8",
+        Kind::Event("job_missed"),
+        "a job did not fire at its time, and will not for that",
+    ),
+    (
+        "1ae020a1f3804e1f8068622f433c6355",
+        Kind::Event("job_skipped"),
+        "a job does not fire, because an earlier firing of it comes first",
+    ),
 ];
 
 /// The identifier of an event of this kind, with the state that a worker entered and how its run ended, where that is known.
@@ -190,6 +202,7 @@ mod tests {
         let sources = [
             include_str!("../events/happenings.rs"),
             include_str!("../events/limits.rs"),
+            include_str!("../events/jobs.rs"),
             include_str!("../events/lost.rs"),
             include_str!("../events/scaling.rs"),
             include_str!("../events/tasks.rs"),

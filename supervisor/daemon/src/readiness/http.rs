@@ -51,38 +51,66 @@ impl Question {
     where
         C: AsyncRead + AsyncWrite + Unpin,
     {
-        connection.write_all(&self.request).await?;
-        let mut answer = Vec::new();
-        let status = loop {
-            if let Some(status) = final_status(&answer)? {
-                break status;
-            }
-            if answer.len() >= HEAD_SIZE_MAX {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "too many interim responses"));
-            }
-            let mut part = (&mut *connection).take((HEAD_SIZE_MAX - answer.len()) as u64);
-            if part.read_buf(&mut answer).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-        };
+        let (status, mut answer) = status_of(connection, &self.request).await?;
         let (low, high) = self.status;
         if !(low..=high).contains(&status) {
             return Ok(Err(format!("status {status}")));
         }
         let Some(pattern) = &self.body else { return Ok(Ok(())) };
-        // Until it is whole, or as much as is looked at. One that comes drop by drop does not match.
-        for _ in 0..BODY_READS_MAX {
-            if body(&answer).is_some_and(|(_, is_whole)| is_whole) {
-                break;
-            }
-            let mut part = (&mut *connection).take((HEAD_SIZE_MAX + BODY_SIZE_MAX - answer.len()) as u64);
-            if part.limit() == 0 || part.read_buf(&mut answer).await? == 0 {
-                break;
-            }
-        }
+        // One that comes drop by drop does not match.
+        read_body(connection, &mut answer).await?;
         let matches = body(&answer).is_some_and(|(body, _)| pattern.is_match(&body));
         Ok(if matches { Ok(()) } else { Err("its body does not match".to_owned()) })
     }
+}
+
+/// Sends a request, and gives back the status of its answer and the beginning of its body.
+///
+/// # Errors
+/// As [`Question::ask`].
+pub(crate) async fn exchange<C>(connection: &mut C, request: &[u8]) -> io::Result<(u16, Vec<u8>)>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+{
+    let (status, mut answer) = status_of(connection, request).await?;
+    // What has come is kept, however it ends.
+    let _ = read_body(connection, &mut answer).await;
+    Ok((status, body(&answer).map(|(body, _)| body).unwrap_or_default()))
+}
+
+/// Sends a request, and reads as far as the status of its answer.
+async fn status_of<C>(connection: &mut C, request: &[u8]) -> io::Result<(u16, Vec<u8>)>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+{
+    connection.write_all(request).await?;
+    let mut answer = Vec::new();
+    loop {
+        if let Some(status) = final_status(&answer)? {
+            return Ok((status, answer));
+        }
+        if answer.len() >= HEAD_SIZE_MAX {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "too many interim responses"));
+        }
+        let mut part = (&mut *connection).take((HEAD_SIZE_MAX - answer.len()) as u64);
+        if part.read_buf(&mut answer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+/// Reads on until the body is whole, or as much of it is there as is looked at.
+async fn read_body<C: AsyncRead + Unpin>(connection: &mut C, answer: &mut Vec<u8>) -> io::Result<()> {
+    for _ in 0..BODY_READS_MAX {
+        if body(answer).is_some_and(|(_, is_whole)| is_whole) {
+            break;
+        }
+        let mut part = (&mut *connection).take((HEAD_SIZE_MAX + BODY_SIZE_MAX - answer.len()) as u64);
+        if part.limit() == 0 || part.read_buf(answer).await? == 0 {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// A pattern that matches nothing.
@@ -147,7 +175,7 @@ fn unchunked(mut rest: &[u8]) -> (Vec<u8>, bool) {
 
 /// Reads what follows the status, for nothing: a connection that is closed with bytes in it is reset, and many programs
 /// write a page of errors when that happens to them.
-pub(super) async fn rest<C: AsyncRead + Unpin>(connection: C) {
+pub(crate) async fn rest<C: AsyncRead + Unpin>(connection: C) {
     let mut rest = connection.take(REST_SIZE_MAX);
     let _ = tokio::time::timeout(REST_TIME_MAX, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
 }

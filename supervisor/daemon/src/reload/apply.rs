@@ -65,6 +65,7 @@ impl App {
         watt_fault::step("daemon.reload_changed");
         self.apply_limits(&prepared.diff);
         self.apply_checks(&prepared.diff, &renewed);
+        self.change_jobs(prepared.jobs);
         self.events.emit(happened(reloaded.changes.len(), &prepared.diff, &renewed));
         self.answer_reload(asked, reloaded, &prepared.diff, renewed);
         self.unsettle();

@@ -1,7 +1,7 @@
 //! The first step of a reload, beside the loop: the configuration is read, checked as `wattctl config check` does, and compared with
 //! the one in force.
 
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use watt_config::{Config, Report, Sources};
 use watt_core::{
@@ -16,6 +16,7 @@ use crate::{
     control::{Refusal, Roles},
     gateway,
     in_force::InForce,
+    jobs,
     launch::{Host, Launch, Launcher, accounts, accounts::Accounts},
     limits::Changes,
     places::Places,
@@ -38,6 +39,8 @@ pub(super) struct Input {
     /// Where clients come in, and the sockets that are ours.
     pub(super) gateway: Option<SocketAddr>,
     pub(super) gateway_inodes: BTreeSet<u64>,
+    /// The folder of what became of jobs.
+    pub(super) jobs: PathBuf,
 }
 
 /// A configuration that can take the place of the one in force.
@@ -59,6 +62,7 @@ pub(crate) struct Prepared {
     pub(super) surroundings: BTreeSet<ServiceId>,
     /// Services that have other secrets now.
     pub(super) rotated: BTreeSet<ServiceId>,
+    pub(super) jobs: jobs::Prepared,
 }
 
 impl Prepared {
@@ -75,7 +79,8 @@ impl Prepared {
 }
 
 pub(super) fn prepare(input: Input) -> Result<Box<Prepared>, Refusal> {
-    let Input { folder, back, in_force, plan: base, accounts, places, host, gateway, gateway_inodes } = input;
+    let Input { folder, back, in_force, plan: base, accounts, places, host, gateway, gateway_inodes, jobs } =
+        input;
     let refused = |report: Report| refused(report, &folder);
     let sources = match &back {
         Some(sources) => Sources::clone(sources),
@@ -124,6 +129,7 @@ pub(super) fn prepare(input: Input) -> Result<Box<Prepared>, Refusal> {
     let after = Launches { plan: &plan, sources: &sources, accounts: &new_accounts, ..before };
     let surroundings = surroundings(&diff, &before, &after);
     let roles = Roles::of_plan(&plan, start::own_uid());
+    let jobs = jobs::Prepared::read(&jobs, &base, &plan);
     Ok(Box::new(Prepared {
         base,
         is_back: back.is_some(),
@@ -135,6 +141,7 @@ pub(super) fn prepare(input: Input) -> Result<Box<Prepared>, Refusal> {
         diff,
         surroundings,
         rotated: BTreeSet::new(),
+        jobs,
     }))
 }
 

@@ -135,7 +135,7 @@ fn effect(field: Field) -> ChangeEffect {
 }
 
 /// Why a configuration was not taken, in one line.
-pub(super) fn refusal(refusal: &Refusal) -> String {
+pub(crate) fn refusal(refusal: &Refusal) -> String {
     match refusal {
         Refusal::Config { report, .. } => {
             let errors = report["errors"].as_array().map_or(&[][..], Vec::as_slice);
@@ -147,6 +147,8 @@ pub(super) fn refusal(refusal: &Refusal) -> String {
         }
         Refusal::NotReloaded { message, .. } => message.clone(),
         Refusal::UnknownService { name, .. } => format!("there is no service {name:?}"),
+        Refusal::UnknownJob { name, .. } => format!("there is no job {name:?}"),
+        Refusal::JobBusy(name) => format!("an earlier firing of {name} is under way"),
         Refusal::BadLimits(message) | Refusal::NotStarted(message) | Refusal::BadScale { message, .. } => {
             message.clone()
         }

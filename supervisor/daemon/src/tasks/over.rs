@@ -204,10 +204,11 @@ impl App {
     }
 
     /// A task is over and nothing of it is left. Here its owner is told: once, or once more by a successor.
-    fn task_over(&mut self, owner: &Owner, _: &End) {
+    fn task_over(&mut self, owner: &Owner, end: &End) {
         match owner {
             // Its end is an event.
             Owner::Operator => {}
+            Owner::Job { job, number } => self.command_over(job, *number, end),
         }
     }
 }
