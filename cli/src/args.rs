@@ -83,6 +83,8 @@ pub enum Command {
     Scale(Scale),
     /// Read the configuration again and apply what differs, all of it or nothing
     Reload(Reload),
+    /// Have another version of watt take over while traffic flows; it goes back by itself when that is not well
+    Upgrade(Upgrade),
     /// Show what the services wrote: text on a terminal, JSON lines elsewhere
     Logs(Logs),
     /// Run a command inside a worker's sandbox, a shell when none is given
@@ -205,6 +207,24 @@ fn service_count(text: &str) -> Result<(String, Option<u16>), String> {
         count => Some(count.parse().map_err(|_| "write a number of workers, or `auto`")?),
     };
     Ok((service.to_owned(), count))
+}
+
+/// `upgrade`
+#[derive(Debug, Args)]
+pub struct Upgrade {
+    /// The program, in place of what is installed where the running one was
+    #[arg(long, value_name = "FILE")]
+    pub to: Option<PathBuf>,
+    /// Only look whether it could take over
+    #[arg(long)]
+    pub check: bool,
+    /// How long it may take to show that all is well, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub timeout: u64,
+    #[command(flatten)]
+    pub which: Which,
+    #[command(flatten)]
+    pub print: Print,
 }
 
 /// `logs`
@@ -506,6 +526,18 @@ pub struct Spawner {
     /// What we say goes to the journal as well
     #[arg(long)]
     pub journal: bool,
+    /// Another program was this process before, and its table is at this descriptor
+    #[arg(long)]
+    pub resume: Option<i32>,
+    /// That program, which goes on when this one cannot
+    #[arg(long)]
+    pub or_else: Option<i32>,
+    /// Why the program that was to take over from this one did not
+    #[arg(long)]
+    pub because: Option<String>,
+    /// Only say whether we could take over, with the configuration in force at this descriptor
+    #[arg(long)]
+    pub rehearse: Option<i32>,
     /// The daemon's command line
     #[arg(last = true, required = true)]
     pub daemon: Vec<OsString>,

@@ -61,6 +61,7 @@ fn perform(command: Command) -> Outcome {
             }
             Command::Scale(arguments) => commands::scale::run(arguments).await,
             Command::Reload(arguments) => commands::reload::run(arguments).await,
+            Command::Upgrade(arguments) => commands::upgrade::run(arguments).await,
             Command::Logs(arguments) => commands::logs::run(arguments).await,
             Command::Inspect(arguments) => commands::inspect::run(arguments).await,
             Command::Limits(arguments) => commands::limits::run(arguments).await,
@@ -116,6 +117,7 @@ fn wants_json(command: &Command) -> bool {
         }
         Command::Scale(arguments) => arguments.print.json,
         Command::Reload(arguments) => arguments.print.json,
+        Command::Upgrade(arguments) => arguments.print.json,
         Command::Logs(arguments) => arguments.services.print.json,
         Command::Inspect(arguments) => arguments.print.json,
         Command::Limits(arguments) => match &arguments.command {

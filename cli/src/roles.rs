@@ -19,8 +19,14 @@ use crate::args;
 
 /// `wattctl spawner`
 pub fn spawner(arguments: args::Spawner) -> ExitCode {
+    if let Some(plan) = arguments.rehearse {
+        return rehearse(&arguments, plan);
+    }
+    let command = watt_spawner::Resume::strip(std::env::args_os());
     watt_supervisor::title::set("spawner", &arguments.app);
-    let args::Spawner { lock, daemon, managed, journal, app } = arguments;
+    let args::Spawner { lock, daemon, managed, journal, app, resume, or_else, because, rehearse: _ } =
+        arguments;
+    let resume = resume.map(|table| watt_spawner::Resume { table, or_else, because });
     let journal =
         journal.then(|| journal::Target::new(&app, std::env::var_os(journal::SOCKET_VARIABLE).as_deref()));
     let settings = watt_spawner::Settings {
@@ -31,10 +37,31 @@ pub fn spawner(arguments: args::Spawner) -> ExitCode {
         silence_max: watt_spawner::SILENCE_MAX,
         managed,
         own_program: true,
+        command,
+        resume,
     };
     match watt_spawner::run(&settings) {
         Ok(status) => ExitCode::from(u8::try_from(status).unwrap_or(1)),
         Err(error) => failed("spawner", &error),
+    }
+}
+
+/// `wattctl spawner … --rehearse`: shows that this program could take over, and changes nothing.
+fn rehearse(arguments: &args::Spawner, plan: i32) -> ExitCode {
+    let rehearse = || -> Result<String, String> {
+        let table = arguments.resume.ok_or("there is no table")?;
+        watt_spawner::rehearse(table).map_err(|error| words::chain(&error))?;
+        watt_supervisor::rehearse(plan, &arguments.app)
+    };
+    match rehearse() {
+        Ok(offer) => {
+            println!("{offer}");
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
     }
 }
 

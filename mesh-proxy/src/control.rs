@@ -11,7 +11,7 @@ use tokio::{
     sync::mpsc,
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
 };
-use watt_api::mesh::{FromProxy, ListenerId, ListenerKind, Snapshot};
+use watt_api::mesh::{FORMAT, FromProxy, ListenerId, ListenerKind, Snapshot};
 
 use crate::{
     counts::Totals,
@@ -80,10 +80,16 @@ struct Tidying {
     done: u64,
 }
 
-/// serving → (finishing): a signal.
+/// serving → (retiring, finishing): another proxy has taken over; a signal.
+/// retiring → (finishing): a signal.
 #[derive(Debug)]
 enum Life {
     Serving,
+    /// Until everything is done by itself, or the deadline.
+    Retiring {
+        deadline: Instant,
+        left: BTreeSet<usize>,
+    },
     /// Until everything is done, or the deadline.
     Finishing {
         deadline: Instant,
@@ -150,7 +156,7 @@ impl Control {
                     self.tidy();
                 }
                 () = signals.next() => match self.life {
-                    Life::Serving => self.finish(Instant::now() + drain_timeout).await,
+                    Life::Serving | Life::Retiring { .. } => self.finish(Instant::now() + drain_timeout).await,
                     Life::Finishing { .. } => return End::CutOff,
                 },
                 () = deadline(&self.life) => return End::CutOff,
@@ -175,6 +181,7 @@ impl Control {
                 }
             }
             Ok(Some(Order::Snapshot(snapshot))) => self.apply(*snapshot).await,
+            Ok(Some(Order::Retire { within })) => self.retire(Instant::now() + within).await,
             Ok(None) => {
                 tracing::info!("the daemon has gone; serving what is known");
                 self.link = None;
@@ -193,10 +200,11 @@ impl Control {
         self.totals.hello();
         self.outside.hello();
         self.applying.left = 0;
+        self.tell(&FromProxy::Hello { format: FORMAT, version: env!("CARGO_PKG_VERSION").to_owned() });
     }
 
     async fn add_listener(&mut self, id: ListenerId, kind: ListenerKind, listener: OwnedFd) {
-        if matches!(self.life, Life::Finishing { .. }) {
+        if !matches!(self.life, Life::Serving) {
             return;
         }
         if self.applying.number == 0 {
@@ -310,7 +318,7 @@ impl Control {
     fn ended(&mut self, thread: usize) -> Option<End> {
         match &mut self.life {
             Life::Serving => Some(End::ThreadDied(thread)),
-            Life::Finishing { left, .. } => {
+            Life::Retiring { left, .. } | Life::Finishing { left, .. } => {
                 left.remove(&thread);
                 left.is_empty().then_some(End::Finished)
             }
@@ -319,9 +327,26 @@ impl Control {
 
     async fn finish(&mut self, deadline: Instant) {
         tracing::info!("finishing what is in flight");
-        self.life = Life::Finishing { deadline, left: (0..self.threads.len()).collect() };
+        let left = match &mut self.life {
+            Life::Serving => (0..self.threads.len()).collect(),
+            Life::Retiring { left, .. } | Life::Finishing { left, .. } => std::mem::take(left),
+        };
+        self.life = Life::Finishing { deadline, left };
         for thread in 0..self.threads.len() {
             self.order(thread, ThreadOrder::Finish).await;
+        }
+    }
+
+    /// Another proxy accepts from now on, at the same listeners. What waits there is its.
+    async fn retire(&mut self, deadline: Instant) {
+        if !matches!(self.life, Life::Serving) {
+            return;
+        }
+        tracing::info!("another proxy has taken over");
+        self.waiting.clear();
+        self.life = Life::Retiring { deadline, left: (0..self.threads.len()).collect() };
+        for thread in 0..self.threads.len() {
+            self.order(thread, ThreadOrder::Retire).await;
         }
     }
 
@@ -406,7 +431,7 @@ async fn accept(door: &Door) -> Link {
 async fn deadline(life: &Life) {
     match life {
         Life::Serving => std::future::pending().await,
-        Life::Finishing { deadline, .. } => sleep_until(*deadline).await,
+        Life::Retiring { deadline, .. } | Life::Finishing { deadline, .. } => sleep_until(*deadline).await,
     }
 }
 

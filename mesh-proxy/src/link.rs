@@ -17,7 +17,7 @@ use tokio::{
 };
 use watt_api::mesh::{
     CodecError, FromProxy, ListenerId, ListenerKind, MESSAGE_DESCRIPTORS_MAX, Snapshot, ToProxy, decode,
-    encode,
+    encode, is_readable,
 };
 
 use crate::process;
@@ -43,6 +43,8 @@ pub(crate) enum Order {
     Sockets { run: u64, sockets: Vec<OwnedFd> },
     /// [`ToProxy::Snapshot`].
     Snapshot(Box<Snapshot>),
+    /// [`ToProxy::Retire`].
+    Retire { within: Duration },
 }
 
 /// Why a link ended.
@@ -54,6 +56,8 @@ pub(crate) enum LinkError {
     Write(#[source] io::Error),
     #[error(transparent)]
     Codec(#[from] CodecError),
+    #[error("the daemon speaks form {0}, which this version does not understand")]
+    Format(u32),
     #[error("descriptors were lost on the way; are there too many open files?")]
     DescriptorsCut,
     #[error("a message names {named} descriptors and {came} came with it")]
@@ -205,7 +209,9 @@ impl Link {
             self.incoming = Vec::new();
         }
         let order = match message {
-            ToProxy::Hello => Order::Hello,
+            ToProxy::Hello { format } if !is_readable(format) => return Err(LinkError::Format(format)),
+            ToProxy::Hello { .. } => Order::Hello,
+            ToProxy::Retire { within_ms } => Order::Retire { within: Duration::from_millis(within_ms) },
             ToProxy::RemoveListener { id } => Order::RemoveListener { id },
             ToProxy::Snapshot(snapshot) => Order::Snapshot(snapshot),
             ToProxy::AddListener { id, kind } => {
@@ -270,8 +276,8 @@ mod tests {
     async fn descriptors_reach_the_message_that_names_them() {
         let (mut link, daemon) = pair();
         let listeners = [0, 1].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
-        send_with(&daemon, &frame(&ToProxy::Hello)[..3], &[]);
-        io::Write::write_all(&mut &daemon, &frame(&ToProxy::Hello)[3..]).unwrap();
+        send_with(&daemon, &frame(&ToProxy::HELLO)[..3], &[]);
+        io::Write::write_all(&mut &daemon, &frame(&ToProxy::HELLO)[3..]).unwrap();
         for listener in &listeners {
             let bytes = add("x");
             send_with(&daemon, &bytes[..1], &[listener.as_fd()]);
@@ -308,14 +314,15 @@ mod tests {
     async fn hostile_frames_end_the_link() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let fd = listener.as_fd();
-        let cases: [(&str, Vec<u8>, &[BorrowedFd<'_>]); 7] = [
+        let cases: [(&str, Vec<u8>, &[BorrowedFd<'_>]); 8] = [
+            ("a form of a later version", frame(&ToProxy::Hello { format: 2 }), &[]),
             ("a length that is too large", u32::MAX.to_le_bytes().to_vec(), &[]),
             ("no JSON", [&4u32.to_le_bytes()[..], b"\xff\xff\xff\xff"].concat(), &[]),
             ("an unknown type", [&12u32.to_le_bytes()[..], br#"{"type":"x"}"#].concat(), &[]),
             ("no descriptor", add("x"), &[]),
             ("two descriptors", add("x"), &[fd, fd]),
             ("no socket", frame(&ToProxy::Sockets { run: 1 }), &[]),
-            ("a descriptor with nothing", frame(&ToProxy::Hello), &[fd]),
+            ("a descriptor with nothing", frame(&ToProxy::HELLO), &[fd]),
         ];
         for (case, bytes, descriptors) in cases {
             let (mut link, daemon) = pair();

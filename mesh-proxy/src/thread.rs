@@ -78,6 +78,7 @@ pub struct Thread {
     early: RefCell<HashMap<u64, EarlySockets>>,
     pub(crate) sweeping: Cell<bool>,
     closing: Cell<bool>,
+    hurrying: Cell<bool>,
     connections: Cell<usize>,
     connection_ended: Notify,
     refused: [Cell<u64>; Refusal::ALL.len()],
@@ -98,6 +99,7 @@ impl Thread {
             early: RefCell::default(),
             sweeping: Cell::new(false),
             closing: Cell::new(false),
+            hurrying: Cell::new(false),
             connections: Cell::new(0),
             connection_ended: Notify::new(),
             refused: Default::default(),
@@ -253,14 +255,27 @@ impl Thread {
         })
     }
 
+    /// Tells connections to close with their next answer. Idle ones stay for as long as any may: their clients may be sending a request
+    /// just now.
+    pub fn retire(&self) {
+        self.closing.set(true);
+    }
+
     /// Ends idle connections now and the others after their present request. Tunnels stay.
     pub fn shut_down(&self) {
         self.closing.set(true);
+        self.hurrying.set(true);
         self.clock.wake_all();
     }
 
+    /// Whether answers are the last ones of their connections.
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.get()
+    }
+
+    /// Whether idle connections are ended.
+    pub(crate) fn is_hurrying(&self) -> bool {
+        self.hurrying.get()
     }
 
     /// How many clients are connected.

@@ -37,6 +37,8 @@ pub(crate) enum ThreadOrder {
     Sockets { run: u64, sockets: Vec<OwnedFd> },
     /// Use this snapshot, and say so with its number.
     Apply { number: u64, view: Arc<View> },
+    /// Accept nothing more, and say so when nobody is connected any longer.
+    Retire,
     /// Accept nothing more, finish what there is, and say so.
     Finish,
 }
@@ -143,9 +145,15 @@ async fn serve(
                     context.apply(view);
                     reporter.report(ThreadEvent::Applied { number });
                 }
+                Some(ThreadOrder::Retire) => {
+                    listeners.remove_all();
+                    context.thread.retire();
+                    task::spawn_local(ended(Rc::clone(&context), Rc::clone(&reporter)));
+                }
                 Some(ThreadOrder::Finish) => {
                     listeners.remove_all();
-                    task::spawn_local(finish(Rc::clone(&context), Rc::clone(&reporter)));
+                    context.thread.shut_down();
+                    task::spawn_local(ended(Rc::clone(&context), Rc::clone(&reporter)));
                 }
             },
             id = listeners.ended() => reporter.report(ThreadEvent::ListenerEnded { id }),
@@ -165,8 +173,8 @@ async fn serve(
     }
 }
 
-async fn finish(context: Rc<Context>, reporter: Rc<Reporter>) {
-    context.thread.shut_down();
+/// Says when nobody is connected any longer.
+async fn ended(context: Rc<Context>, reporter: Rc<Reporter>) {
     tokio::join!(context.thread.connections_ended(), context.tunnels_ended());
     reporter.report(ThreadEvent::Ended);
 }

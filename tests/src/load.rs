@@ -86,7 +86,7 @@ fn one_request(
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes())?;
     let mut answer = Vec::new();
-    let (end, length) = loop {
+    let (end, length, closes) = loop {
         let mut part = [0; 16384];
         let count = stream.read(&mut part)?;
         if count == 0 {
@@ -98,7 +98,7 @@ fn one_request(
             let length = text[..end]
                 .lines()
                 .find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
-            break (end + 4, length.unwrap_or(0usize));
+            break (end + 4, length.unwrap_or(0usize), text[..end].contains("connection: close"));
         }
     };
     let mut rest = vec![0; (end + length).saturating_sub(answer.len())];
@@ -109,6 +109,6 @@ fn one_request(
         .and_then(|status| status.parse().ok())
         .unwrap_or(0);
     answer.extend_from_slice(&rest);
-    *connection = Some(stream);
+    *connection = Some(stream).filter(|_| !closes);
     Ok((status, String::from_utf8_lossy(&answer[end..]).into_owned()))
 }

@@ -122,6 +122,28 @@ fn through_the_death_of_the_daemon() {
     during("kill -9 of the daemon, twice", kill_daemon, nothing_failed);
 }
 
+/// Spawner, daemon and proxy are other processes' programs afterwards, once they stay so, and once they do not.
+#[test]
+fn through_an_upgrade_of_watt_and_one_that_goes_back() {
+    let upgrade = |app: &App, traffic: &Traffic| {
+        app.pass_through();
+        std::fs::copy(watt_tests::wattctl(), app.dir.join("real")).expect("a copy of wattctl");
+        let cases = [("next", true), ("hangs-as-daemon", false), ("after", true), ("dies-as-proxy", false)];
+        for (name, is_well) in cases {
+            let to = app.dir.join(name);
+            std::fs::copy(env!("CARGO_BIN_EXE_double"), &to).expect("a copy of the double");
+            let timeout = if name.starts_with("hangs") { "3" } else { "60" };
+            let to = to.display().to_string();
+            let output = app.run(&["upgrade", "--json", "--timeout", timeout, "--to", &to]);
+            assert_eq!(output.status.success(), is_well, "{name}: {}", printed(&output));
+            traffic.go_around();
+            let program = app.status()["supervisor"]["program"].to_string();
+            assert_eq!(program.contains(name), is_well, "{program}");
+        }
+    };
+    during("two upgrades of watt and two that go back", upgrade, nothing_failed);
+}
+
 /// What is on its way in a proxy ends with it, and nothing else: connections that it had not accepted wait for the next one.
 #[test]
 fn through_the_death_of_the_proxy_but_for_what_was_in_it() {

@@ -19,3 +19,4 @@ pub mod scale;
 pub mod status;
 pub mod unit;
 pub mod up;
+pub mod upgrade;

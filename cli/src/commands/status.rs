@@ -98,6 +98,10 @@ fn heading(status: &Status, style: Style) -> String {
             parts.push(style.paint(Tone::Busy, &format!("{name} replaced {replaced}×")));
         }
     }
+    let leaves = own.proxies.iter().filter(|proxy| proxy.state == "leaves").count();
+    if leaves > 0 {
+        parts.push(style.paint(Tone::Busy, &format!("{leaves}× proxy of before an upgrade")));
+    }
     if own.proxy_pid.is_none() {
         parts.push(style.paint(Tone::Bad, "proxy is being replaced"));
     }

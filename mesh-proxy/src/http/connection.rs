@@ -166,7 +166,7 @@ impl Connection {
                 Ok(_) => Ok(()),
             });
         }
-        if self.peer.input.is_empty() && self.thread.is_closing() {
+        if self.peer.input.is_empty() && self.thread.is_hurrying() {
             return Poll::Ready(Err(NoMore::Ended));
         }
         self.alarm.poll(cx).map(|()| Err(NoMore::TimedOut))

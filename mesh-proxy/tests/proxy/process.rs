@@ -226,6 +226,71 @@ fn sigterm_does_not_wait_for_ever() {
     assert!(proxy.wait().success());
 }
 
+/// Two proxies at the same listeners: the old one accepts nothing more, and what it has is served to its end. A request that a client
+/// of an idle connection sends just then is answered.
+#[test]
+fn a_proxy_that_retires_serves_what_is_connected() {
+    let (mut old, new) = (Proxy::start(), Proxy::start());
+    let worker = http_worker(&old, "worker.sock");
+    let (gateway, echo) = (TcpListener::bind("127.0.0.1:0").unwrap(), host_port(echo_port()));
+    let (address, tunnels) = (gateway.local_addr().unwrap(), echo.0.local_addr().unwrap());
+    let publish = |proxy: &Proxy| {
+        let mut daemon = proxy.daemon();
+        daemon.add_listener("gateway/0", ListenerKind::Gateway { thread: 0 }, &gateway);
+        daemon.add_listener("host_port/1", echo.1.clone(), &echo.0);
+        daemon.publish(with_worker(1, &worker));
+        daemon
+    };
+    let mut daemon = publish(&old);
+    let request = b"GET /x HTTP/1.1\r\nHost: test\r\n\r\n";
+    let answer = |client: &mut TcpStream| {
+        client.write_all(request).unwrap();
+        let mut text = String::new();
+        while !text.ends_with("GET /x") {
+            let mut piece = [0; 1024];
+            let size = client.read(&mut piece).unwrap();
+            assert!(size > 0, "closed after {text:?}");
+            text.push_str(&String::from_utf8_lossy(&piece[..size]));
+        }
+        text.to_ascii_lowercase()
+    };
+    let mut idle = connect(address);
+    assert!(!answer(&mut idle).contains("connection: close"));
+    let mut tunnel = connect(tunnels);
+    check_echo(&mut tunnel, b"before");
+    let _next = publish(&new);
+    for _ in 0..2 {
+        // Said again, it changes nothing.
+        daemon.send(&ToProxy::Retire { within_ms: 600_000 });
+    }
+    // It is known by now: messages are in order.
+    daemon.publish(with_worker(2, &worker));
+    let mut others: Vec<TcpStream> = (0..20).map(|_| connect(address)).collect();
+    for client in &mut others {
+        assert!(!answer(client).contains("connection: close"), "these are the new one's");
+    }
+    check_echo(&mut tunnel, b"after");
+    assert!(answer(&mut idle).contains("connection: close"), "the last one on this connection");
+    assert_eq!(idle.read(&mut [0]).unwrap(), 0);
+    assert!(old.is_running());
+    tunnel.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(tunnel.read(&mut [0]).unwrap(), 0);
+    assert!(old.wait().success());
+}
+
+#[test]
+fn a_proxy_that_retires_does_not_wait_for_ever() {
+    let mut proxy = Proxy::start();
+    let (listener, kind) = host_port(echo_port());
+    let mut daemon = proxy.daemon();
+    daemon.add_listener("host_port/1", kind, &listener);
+    daemon.publish(snapshot(1, []));
+    let mut client = connect(listener.local_addr().unwrap());
+    check_echo(&mut client, b"before");
+    daemon.send(&ToProxy::Retire { within_ms: 50 });
+    assert!(proxy.wait().success());
+}
+
 #[test]
 fn a_second_signal_ends_it_at_once() {
     let mut proxy = Proxy::start();

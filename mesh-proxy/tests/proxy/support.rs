@@ -81,7 +81,7 @@ impl Proxy {
     /// A daemon that has just connected and said hello.
     pub(crate) fn daemon(&self) -> Daemon {
         let mut daemon = Daemon::connect(self.path("proxy.sock"));
-        daemon.send(&ToProxy::Hello);
+        daemon.send(&ToProxy::HELLO);
         daemon
     }
 

@@ -25,6 +25,7 @@ use tokio::net::UnixStream;
 use crate::control::{
     Audit, Event, Inspect, Job, JobDetail, JobInstants, JobRequest, JobRun, Jobs, Limits, LimitsChange,
     LimitsChanged, LogLine, Outcome, Problem, Reload, Reloaded, Scale, Scaled, Selection, Shutdown, Status,
+    Upgrade, UpgradeState,
 };
 
 /// The largest reply that is read, in bytes: the status of ten thousand workers has room.
@@ -229,6 +230,16 @@ impl Client {
     pub async fn reload(&self, reload: &Reload) -> Result<Reloaded, Error> {
         // Doing it twice is doing it once.
         persistently(|| self.order("/v1/reload", reload)).await
+    }
+
+    /// Has another version of watt take over, and returns when it is about to.
+    pub async fn upgrade(&self, upgrade: &Upgrade) -> Result<UpgradeState, Error> {
+        self.order("/v1/upgrade", upgrade).await
+    }
+
+    /// The last upgrade, or the one that is under way.
+    pub async fn upgrade_state(&self) -> Result<UpgradeState, Error> {
+        self.ask("/v1/upgrade").await
     }
 
     /// Ends the application and returns when everything but the supervisor has ended.

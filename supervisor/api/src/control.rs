@@ -14,6 +14,8 @@
 //! | POST /v1/run | with [`Run`]; starts a process that runs once, in a new sandbox of a service | [`TaskStarted`], or [`OfTask`]s |
 //! | POST /v1/exec | with [`Exec`]; starts a command inside a worker's sandbox | [`OfTask`]s |
 //! | POST /v1/tasks/{task} | goes on with one of these whose daemon was replaced | [`OfTask`]s |
+//! | POST /v1/upgrade | with [`Upgrade`]; has another version of watt take over; returns when it is about to | [`UpgradeState`] |
+//! | GET /v1/upgrade | the last upgrade, or the one that is under way | [`UpgradeState`] |
 //! | POST /v1/shutdown | with [`Shutdown`]; returns when everything but the supervisor has ended | [`Outcome`] |
 //! | GET /v1/jobs | every job | [`Jobs`] |
 //! | GET /v1/jobs/{job} | one job, with what came of it | [`JobDetail`] |
@@ -34,6 +36,7 @@ mod audit;
 mod jobs;
 mod scale;
 mod tasks;
+mod upgrade;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -47,6 +50,7 @@ pub use self::{
     },
     scale::{Scale, Scaled, ScaledBy, ScaledService, Scaling, ScalingRange},
     tasks::{Exec, OfTask, Run, TaskEnd, TaskStarted, Terminal, ToTask, UPGRADE},
+    upgrade::{ProxyProcess, Upgrade, UpgradeProgram, UpgradeProgress, UpgradeState, UpgradeStep},
 };
 
 /// The application as it is now.
@@ -89,8 +93,14 @@ pub struct Supervisor {
     pub daemon_restarts: u64,
     /// How often the proxy was replaced.
     pub proxy_restarts: u64,
-    /// Private memory of the three together, in bytes.
+    /// Private memory of them together, in bytes.
     pub memory: u64,
+    /// The program that spawner and daemon are, by the path where it was found.
+    #[serde(default)]
+    pub program: String,
+    /// The proxies: mostly one. After an upgrade, that of the program before is there for as long as its connections are.
+    #[serde(default)]
+    pub proxies: Vec<ProxyProcess>,
 }
 
 /// One service.
@@ -484,7 +494,7 @@ pub struct Event {
     pub seq: u64,
     /// When.
     pub at: String,
-    /// What: `worker_state`, `check_failed`, `oom`, `pids_limit`, `slowed_down`, `pressure`, `pressure_over`, `limits_changed`, `scaled`, `scaling_refused`, `reloaded`, `reload_refused`, `roll`, `roll_failed`, `rolled_back`, `refused`, `egress_refused`, `request_lost`,
+    /// What: `worker_state`, `check_failed`, `oom`, `pids_limit`, `slowed_down`, `pressure`, `pressure_over`, `limits_changed`, `scaled`, `scaling_refused`, `reloaded`, `reload_refused`, `roll`, `roll_failed`, `rolled_back`, `upgrade_started`, `upgraded`, `upgrade_rolled_back`, `refused`, `egress_refused`, `request_lost`,
     /// `job_started`, `job_ended`, `job_missed`, `job_skipped`, `proxy_replaced`, `daemon_replaced`, `app_ready`, `app_stopping`,
     /// `task_started`, `task_ended`.
     pub kind: String,

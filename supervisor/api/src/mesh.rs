@@ -23,6 +23,16 @@ pub use work::{Work, answer_bucket, answer_within};
 /// The largest message either side accepts, in bytes.
 pub const MESSAGE_SIZE_MAX: u32 = 64 << 20;
 
+/// The form of these messages. Either end reads its own and the one before: while watt is upgraded, a daemon has two proxies, of which
+/// one is of the version before. The messages are JSON, so that a field with a default needs no other number. Another kind of message,
+/// or another variant of what is in one, does: whoever knows that the other end is older leaves it out.
+pub const FORMAT: u32 = 1;
+
+/// Whether this version understands messages of that form.
+pub const fn is_readable(format: u32) -> bool {
+    format == FORMAT || (FORMAT > 1 && format == FORMAT - 1)
+}
+
 /// How many descriptors one message may carry (SCM_MAX_FD, unix(7)).
 pub const MESSAGE_DESCRIPTORS_MAX: usize = 253;
 
@@ -100,7 +110,10 @@ impl error::Error for CodecError {
 #[serde(rename_all = "snake_case")]
 pub enum ToProxy {
     /// First message of a connection: forget the listeners that are not added again before the next `Snapshot`.
-    Hello,
+    Hello {
+        /// Of the messages: [`FORMAT`].
+        format: u32,
+    },
     /// Accept on the descriptor that comes with this message. A listener with a known id replaces nothing: the
     /// proxy keeps what it has and closes the new descriptor.
     AddListener {
@@ -122,12 +135,31 @@ pub enum ToProxy {
     },
     /// Everything else the proxy has to know. Replaces the last one as a whole.
     Snapshot(Box<Snapshot>),
+    /// Another proxy has taken over: accept nothing more, anywhere, and end when nobody is connected any longer. Connections are told to
+    /// close with their next answer, and idle ones are left to their clients, none of whom then meets a closed one. Said again, it
+    /// changes nothing.
+    Retire {
+        /// When what is still there is cut off, in milliseconds from now.
+        within_ms: u64,
+    },
+}
+
+impl ToProxy {
+    /// The first message.
+    pub const HELLO: ToProxy = ToProxy::Hello { format: FORMAT };
 }
 
 /// From the proxy to the daemon.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum FromProxy {
+    /// The answer to [`ToProxy::Hello`].
+    Hello {
+        /// Of the messages: [`FORMAT`].
+        format: u32,
+        /// The proxy's version.
+        version: String,
+    },
     /// Every thread uses the snapshot with this version.
     Applied {
         /// Of the snapshot.
@@ -497,7 +529,7 @@ mod tests {
     #[test]
     fn every_part_of_a_message_is_incomplete() {
         let mut buffer = Vec::new();
-        encode(&ToProxy::Hello, &mut buffer).unwrap();
+        encode(&ToProxy::HELLO, &mut buffer).unwrap();
         for end in 0..buffer.len() {
             assert!(decode::<ToProxy>(&buffer[..end]).unwrap().is_none(), "{end} bytes");
         }

@@ -20,7 +20,7 @@ use watt_core::{
     worker::{Effect, Event, ExecFailure, ExitCause, Part, State, Wanted},
 };
 use watt_os::descendants::{Environment, Marks};
-use watt_spawner::protocol::Stage;
+use watt_spawner::protocol::{self, Stage};
 
 use crate::{
     app::{self, App, Ending, LAST_RUN, PROXY, SHUTDOWN, STARTED, Serving, Signals},
@@ -36,8 +36,8 @@ use crate::{
     logs::{self, Logs},
     oom::Kills,
     pace::Pace,
+    proxies::Proxies,
     proxy::{self, Proxy},
-    proxy_link::ProxyLink,
     record::{self, RunNote, RunOf, Uptime},
     reload::{Reloads, set_mode},
     runs::{Main, Run, SIGKILL},
@@ -49,6 +49,7 @@ use crate::{
     status,
     tasks::{self, TaskId, Tasks},
     unit::Unit,
+    upgrade::Upgrades,
     usage::Meter,
 };
 
@@ -76,7 +77,10 @@ impl App {
         set_mode(&places.control_socket(), roles.socket_mode());
         let server = Server::new(control, roles, senders.commands.clone(), events.clone(), logs.clone());
         let server = Serving::start(server.map_err(StartError::Control)?);
-        let proxy_link = ProxyLink::start(places.proxy_socket(), senders.proxy.clone());
+        let upgrades = Upgrades::new(&held);
+        let is_tried = held.trial && held.runs.iter().any(|run| is_other_proxy(run, held.program));
+        let socket = places.proxy_socket(held.program);
+        let proxy_link = Proxies::new(held.program, socket, is_tried, senders.proxy.clone());
         let proxy_record = held.value(PROXY).and_then(|value| serde_json::from_slice(value).ok());
         let accounts = accounts::of_plan(&plan);
         let mut app = App {
@@ -92,6 +96,7 @@ impl App {
             in_force,
             reloads: Reloads::default(),
             jobs: Jobs::new(places.jobs(), life.as_str().to_owned(), senders.jobs.clone()),
+            upgrades,
             mesh_host: mesh_host_address,
             probe,
             places,
@@ -178,7 +183,9 @@ impl App {
     }
 
     /// Takes over everything the spawner holds, and goes on from there.
-    fn take_over(&mut self, held: Held) {
+    fn take_over(&mut self, mut held: Held) {
+        let went_back = held.went_back.take();
+        let reload_is_wanted = App::is_reload_wanted(&held);
         let is_started = held.value(STARTED).is_some();
         let is_successor = held.has_predecessor();
         let shutdown = held.value(SHUTDOWN).map(<[u8]>::to_vec);
@@ -193,6 +200,7 @@ impl App {
             // Whether all were ready before is not worth a note; it is not news again.
             self.said_ready = true;
         }
+        let links: Vec<u64> = held.listeners.keys().filter_map(|name| proxy::program_of(name)).collect();
         for (name, (_, socket)) in held.listeners {
             if is_of_worker(&name) {
                 self.adopt_bound(name, socket);
@@ -223,6 +231,10 @@ impl App {
         for run in held.runs {
             present.extend(self.adopt_run(run, &expected));
         }
+        // A proxy that was tried and has gone has left its own.
+        for program in links.into_iter().filter(|program| !self.proxy_link.has(*program)) {
+            self.link.request(protocol::Request::Unlisten { name: proxy::listener(program) }, Vec::new());
+        }
         if is_successor {
             self.enforce_adopted();
         }
@@ -252,6 +264,7 @@ impl App {
         self.note_changes();
         self.effects.extend(effects);
         self.go_on(is_started, shutdown.as_deref());
+        self.take_over_upgrade(went_back.as_deref(), reload_is_wanted);
     }
 
     /// What was asked for before, or the first start.
@@ -280,8 +293,8 @@ impl App {
         let id = RunId(held.run);
         let note: Option<RunNote> = serde_json::from_slice(&held.tag).ok();
         match note {
-            Some(RunNote { of: RunOf::Proxy, .. }) => {
-                self.adopt_proxy(held);
+            Some(RunNote { of: RunOf::Proxy { program, path }, .. }) => {
+                self.adopt_proxy(held, program, path);
                 None
             }
             Some(RunNote { of: RunOf::Task(note), started_at_ms }) => {
@@ -392,8 +405,18 @@ impl App {
         }
     }
 
-    fn adopt_proxy(&mut self, held: HeldRun) {
+    fn adopt_proxy(&mut self, held: HeldRun, program: u64, path: String) {
         let id = RunId(held.run);
+        if program != self.upgrades.program {
+            self.proxy.leave_out(held.run);
+            let main = Main::new(held.pid, held.pidfd);
+            self.proxy_link.adopt(program, self.places.proxy_socket(program), held.run, main, path);
+            self.attach(id, logs::Source::Proxy, Some(0), held.stdout, held.stderr);
+            if held.exit.is_some() {
+                self.other_proxy_ended(held.run);
+            }
+            return;
+        }
         match held.exit {
             None => {
                 self.proxy.adopt(Instant::now(), held.run, Some(Main::new(held.pid, held.pidfd)));
@@ -438,6 +461,13 @@ pub(crate) fn is_of_worker(name: &str) -> bool {
     name.matches('/').count() == 2 && matches!(kind, "mesh" | "worker" | "notify")
 }
 
+/// Whether a run is a proxy that lives and is of another program than this.
+fn is_other_proxy(held: &HeldRun, own: u64) -> bool {
+    let note: Option<RunNote> = serde_json::from_slice(&held.tag).ok();
+    held.exit.is_none()
+        && matches!(note, Some(RunNote { of: RunOf::Proxy { program, .. }, .. }) if program != own)
+}
+
 /// The worker that a run's tag names.
 fn worker_of(tag: &[u8]) -> Option<WorkerId> {
     let note: RunNote = serde_json::from_slice(tag).ok()?;
@@ -445,7 +475,7 @@ fn worker_of(tag: &[u8]) -> Option<WorkerId> {
         RunOf::Worker { service, index, second, .. } => {
             Some(WorkerId { service: ServiceId::new(&service).ok()?, index, second })
         }
-        RunOf::Proxy | RunOf::Task(_) => None,
+        RunOf::Proxy { .. } | RunOf::Task(_) => None,
     }
 }
 

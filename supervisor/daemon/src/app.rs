@@ -48,8 +48,9 @@ use crate::{
     operate::Operation,
     pace::Pace,
     places::Places,
+    proxies::Proxies,
     proxy::Proxy,
-    proxy_link::{LinkEvent, ProxyLink},
+    proxy_link::LinkEvent,
     readiness,
     record::{self, Times, Uptime, WorkerNote},
     reload::{self, Reloads},
@@ -61,6 +62,7 @@ use crate::{
     status,
     tasks::{self, Tasks},
     unit::Unit,
+    upgrade::{self, Upgrades},
     usage::Meter,
 };
 
@@ -69,6 +71,9 @@ const INBOX_SIZE: usize = 256;
 
 /// How long after everything is ready the memory is given back that the start took: what followed from it is over by then.
 const TIDY_AFTER: Duration = Duration::from_secs(1);
+
+/// How often every task has its turn before a daemon ends for the next program. An answer takes two or three.
+const LAST_TURNS: usize = 64;
 
 /// The key under which a shutdown that was asked for is kept for a successor: `drain` or `now`.
 pub(crate) const SHUTDOWN: &str = "shutdown";
@@ -86,6 +91,7 @@ pub(crate) struct App {
     pub(crate) in_force: InForce,
     pub(crate) reloads: Reloads,
     pub(crate) jobs: Jobs,
+    pub(crate) upgrades: Upgrades,
     pub(crate) places: Places,
     pub(crate) life: Life,
     pub(crate) host: Host,
@@ -141,7 +147,7 @@ pub(crate) struct App {
     pub(crate) ceilings: Ceilings,
 
     pub(crate) link: SpawnerLink,
-    pub(crate) proxy_link: ProxyLink,
+    pub(crate) proxy_link: Proxies,
     pub(crate) logs: Logs,
     pub(crate) events: Events,
     pub(crate) server: Serving,
@@ -216,8 +222,8 @@ impl Serving {
 pub(crate) enum Event {
     /// From the spawner.
     Spawner(News),
-    /// From the link to the proxy.
-    Proxy(LinkEvent),
+    /// From the link to the proxy of the program with this number.
+    Proxy(u64, LinkEvent),
     /// From a run that is watched.
     Readiness(readiness::News),
     /// The secrets of a run that is being started were read, or cannot be.
@@ -232,6 +238,8 @@ pub(crate) enum Event {
     Reload(reload::News),
     /// Something of a job, or the wall clock.
     Jobs(jobs::News),
+    /// An upgrade has.
+    Upgrade(upgrade::News),
     /// An operator's request.
     Command(Command),
     /// SIGHUP.
@@ -256,9 +264,10 @@ pub(crate) struct Senders {
     pub(crate) tasks: mpsc::Sender<tasks::News>,
     pub(crate) emptied: mpsc::Sender<RunId>,
     pub(crate) limit_hits: mpsc::Sender<LimitNews>,
-    pub(crate) proxy: mpsc::Sender<LinkEvent>,
+    pub(crate) proxy: mpsc::Sender<(u64, LinkEvent)>,
     pub(crate) reload: mpsc::Sender<reload::News>,
     pub(crate) jobs: mpsc::Sender<jobs::News>,
+    pub(crate) upgrade: mpsc::Sender<upgrade::News>,
     pub(crate) commands: mpsc::Sender<Command>,
 }
 
@@ -270,9 +279,10 @@ pub(crate) struct Inbox {
     tasks: mpsc::Receiver<tasks::News>,
     emptied: mpsc::Receiver<RunId>,
     limit_hits: mpsc::Receiver<LimitNews>,
-    proxy: mpsc::Receiver<LinkEvent>,
+    proxy: mpsc::Receiver<(u64, LinkEvent)>,
     reload: mpsc::Receiver<reload::News>,
     jobs: mpsc::Receiver<jobs::News>,
+    upgrade: mpsc::Receiver<upgrade::News>,
     commands: mpsc::Receiver<Command>,
     signals: Signals,
     pub(crate) backlog: VecDeque<News>,
@@ -315,6 +325,7 @@ pub(crate) fn channels(signals: Signals, backlog: VecDeque<News>) -> (Senders, I
     let (proxy_sender, proxy) = mpsc::channel(INBOX_SIZE);
     let (reload_sender, reload) = mpsc::channel(INBOX_SIZE);
     let (jobs_sender, jobs) = mpsc::channel(INBOX_SIZE);
+    let (upgrade_sender, upgrade) = mpsc::channel(INBOX_SIZE);
     let (commands_sender, commands) = mpsc::channel(INBOX_SIZE);
     let senders = Senders {
         readiness: readiness_sender,
@@ -325,6 +336,7 @@ pub(crate) fn channels(signals: Signals, backlog: VecDeque<News>) -> (Senders, I
         proxy: proxy_sender,
         reload: reload_sender,
         jobs: jobs_sender,
+        upgrade: upgrade_sender,
         commands: commands_sender,
     };
     let inbox = Inbox {
@@ -336,6 +348,7 @@ pub(crate) fn channels(signals: Signals, backlog: VecDeque<News>) -> (Senders, I
         proxy,
         reload,
         jobs,
+        upgrade,
         commands,
         signals,
         backlog,
@@ -346,12 +359,19 @@ pub(crate) fn channels(signals: Signals, backlog: VecDeque<News>) -> (Senders, I
 impl App {
     /// Handles events until the application is over, or the spawner has gone.
     pub(crate) async fn run(mut self) -> io::Result<()> {
-        while self.ending != Ending::Over {
+        while self.ending != Ending::Over && !self.upgrades.is_leaving() {
             let event = self.next().await?;
             self.handle(event);
         }
         self.jobs.finish().await;
         self.link.sent().await?;
+        if self.upgrades.is_leaving() {
+            // What was answered leaves; what is waited for is cut off, as a stream's end would say that all is over.
+            for _ in 0..LAST_TURNS {
+                tokio::task::yield_now().await;
+            }
+            return Ok(());
+        }
         self.server.finish().await;
         Ok(())
     }
@@ -366,8 +386,13 @@ impl App {
         if self.pace.due_at().is_some_and(|at| at <= now) {
             return Ok(Event::Quiet);
         }
-        let deadlines =
-            [self.fleet.deadline(), self.proxy.deadline(), self.tasks.deadline(), self.autoscale.deadline()];
+        let deadlines = [
+            self.fleet.deadline(),
+            self.proxy.deadline(),
+            self.proxy_link.deadline(),
+            self.tasks.deadline(),
+            self.autoscale.deadline(),
+        ];
         let deadline = deadlines.into_iter().flatten().min();
         // First of all, or a source that always has something would put it off for ever. Two ticks never follow each
         // other: each moves the deadline.
@@ -389,6 +414,7 @@ impl App {
             proxy,
             reload,
             jobs,
+            upgrade,
             commands,
             signals,
             backlog: _,
@@ -402,9 +428,10 @@ impl App {
             Some(news) = readiness.recv() => Event::Readiness(news),
             Some(news) = secrets.recv() => Event::Secrets(news),
             Some(news) = tasks.recv() => Event::Task(news),
-            Some(news) = proxy.recv() => Event::Proxy(news),
+            Some((program, news)) = proxy.recv() => Event::Proxy(program, news),
             Some(news) = reload.recv() => Event::Reload(news),
             Some(news) = jobs.recv() => Event::Jobs(news),
+            Some(news) = upgrade.recv() => Event::Upgrade(news),
             Some(command) = commands.recv() => Event::Command(command),
             () = until(deadline) => Event::Tick,
             () = until(Some(beat_at)) => Event::Beat,
@@ -418,7 +445,7 @@ impl App {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Spawner((message, descriptors)) => self.spawner_says(message, descriptors),
-            Event::Proxy(news) => self.proxy_says(news),
+            Event::Proxy(program, news) => self.proxy_says(program, news),
             Event::Readiness(news) => self.readiness_says(news),
             Event::Secrets(news) => self.secrets_read(*news),
             Event::Task(news) => self.task_news(news),
@@ -427,6 +454,7 @@ impl App {
             Event::Command(command) => self.command(command),
             Event::Reload(news) => self.reload_news(news),
             Event::Jobs(news) => self.job_news(news),
+            Event::Upgrade(news) => self.upgrade_news(news),
             Event::Hangup => self.reload(reload::Asked::by_signal()),
             Event::Terminate => self.terminate(),
             Event::Tick => {
@@ -434,6 +462,7 @@ impl App {
                 self.revive_proxy();
                 self.tick_tasks();
                 self.measure(Instant::now());
+                self.proxy_link.kill_late(Instant::now());
             }
             Event::Beat => {
                 self.beat(Instant::now());
@@ -551,6 +580,7 @@ impl App {
         self.tell_rolls();
         self.judge_reload();
         self.answer_operations();
+        self.upgrade_step();
         self.pace.done(Instant::now(), started.elapsed());
         if is_ready_now {
             tokio::spawn(async {

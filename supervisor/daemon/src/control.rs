@@ -28,6 +28,7 @@ mod status;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod upgrade;
 
 use std::sync::Arc;
 

@@ -40,6 +40,7 @@ mod operate;
 mod pace;
 mod perform;
 mod place;
+mod proxies;
 mod proxy;
 mod record;
 mod reload;
@@ -57,6 +58,7 @@ mod status;
 mod tasks;
 mod tenure;
 mod unit;
+mod upgrade;
 mod usage;
 
 pub mod addresses;
@@ -100,6 +102,15 @@ pub fn give_back_memory() {
     if let Err(error) = watt_os::program::let_go_of_code() {
         tracing::debug!("code that is not used stays mapped: {error}");
     }
+}
+
+/// What a program says that rehearses to take over, once it has shown that it can read the configuration in force: one line of JSON.
+///
+/// # Errors
+/// Why it cannot.
+pub fn rehearse(plan: std::os::fd::RawFd, app: &str) -> Result<String, String> {
+    let offer = upgrade::rehearse(plan, app)?;
+    serde_json::to_string(&offer).map_err(|error| error.to_string())
 }
 
 /// Descriptors of a daemon with some hundred workers. Room for so many takes 32 KiB.

@@ -106,6 +106,9 @@ impl App {
             | Message::Value { .. }
             | Message::ListEnd
             | Message::Probe { .. } => {}
+            Message::Table => self.table_copied(descriptors.into_iter().next()),
+            Message::UpgradeRefused { why } => self.upgrade_refused(why),
+            Message::Settled => self.settled(),
         }
     }
 
@@ -276,6 +279,9 @@ impl App {
         let id = RunId(run);
         if run >= proxy::FIRST_RUN {
             drop(self.logs.ended(id));
+            if self.other_proxy_ended(run) {
+                return;
+            }
             self.forgettable.push(id);
             return self.proxy_ended(run, exit_words(exit));
         }
@@ -437,7 +443,8 @@ impl App {
     }
 
     /// News of the link to the proxy.
-    pub(crate) fn proxy_says(&mut self, news: LinkEvent) {
+    pub(crate) fn proxy_says(&mut self, program: u64, news: LinkEvent) {
+        let drained = self.proxy_link.hear(program, &news);
         match news {
             LinkEvent::Connected => tracing::info!("connected to the mesh proxy"),
             LinkEvent::Lost { error } => {
@@ -448,20 +455,25 @@ impl App {
                 );
             }
             LinkEvent::Message(FromProxy::Applied { version }) => {
-                tracing::debug!(version, "snapshot applied")
+                tracing::debug!(version, "snapshot applied");
+                self.upgrade_step();
             }
-            LinkEvent::Message(FromProxy::Drained { run }) => {
-                if let Some(worker) = self.runs.get(&RunId(run)).map(|run| run.worker.clone()) {
-                    self.push(worker, Event::Drained(RunId(run)));
-                }
+            LinkEvent::Message(FromProxy::Hello { version, format }) => {
+                tracing::debug!(version, format, "the mesh proxy says hello");
+            }
+            LinkEvent::Message(FromProxy::Drained { .. }) => {
+                drained.into_iter().for_each(|run| self.push_of(run, Event::Drained(run)));
             }
             LinkEvent::Message(FromProxy::NeedSockets { run }) => {
                 self.need_sockets(RunId(run), SOCKETS_AT_A_TIME)
             }
-            LinkEvent::Message(FromProxy::Counts { services }) => self.counts = services,
+            LinkEvent::Message(FromProxy::Counts { .. }) => self.counts = self.proxy_link.counts(),
             LinkEvent::Message(FromProxy::Wanted { service }) => self.wanted(&service),
             LinkEvent::Message(FromProxy::Work { services }) => {
-                self.autoscale.proxy_measured(Instant::now(), services);
+                // What another one still has to do is on its way out.
+                if self.proxy_link.serves_newcomers(program) {
+                    self.autoscale.proxy_measured(Instant::now(), services);
+                }
             }
             LinkEvent::Message(FromProxy::Refused { caller, target, reason }) => {
                 self.events.emit(happenings::CallRefused { caller, target, reason });
@@ -473,7 +485,8 @@ impl App {
             LinkEvent::Message(FromProxy::EgressRefused { caller, target, reason, allow }) => {
                 self.events.emit(happenings::EgressRefused { caller, target, reason, allow });
             }
-            LinkEvent::Message(FromProxy::Outside { service, destinations }) => {
+            LinkEvent::Message(FromProxy::Outside { service, .. }) => {
+                let destinations = self.proxy_link.outside(&service);
                 self.outside.insert(service, destinations);
             }
         }
@@ -487,11 +500,23 @@ impl App {
         if !self.proxy.ended(Instant::now(), run) {
             return;
         }
+        self.tried_proxy_ended(&exit);
         self.events.emit(happenings::ProxyReplaced { exit, restarts: self.proxy.record().restarts });
         if let Ok(record) = serde_json::to_vec(&self.proxy.record()) {
             self.put(PROXY, record);
         }
         self.revive_proxy();
+    }
+
+    /// A process has ended. Says whether it was the proxy of another program, which has left.
+    pub(crate) fn other_proxy_ended(&mut self, run: u64) -> bool {
+        let Some((program, drained)) = self.proxy_link.other_ended(run) else { return false };
+        self.link.request(Request::Unlisten { name: proxy::listener(program) }, Vec::new());
+        self.forgettable.push(RunId(run));
+        self.counts = self.proxy_link.counts();
+        drained.into_iter().for_each(|run| self.push_of(run, Event::Drained(run)));
+        self.upgrade_step();
+        true
     }
 
     /// Starts the proxy when it is time to.
@@ -515,8 +540,9 @@ impl App {
                 return;
             }
         };
-        let note =
-            crate::record::RunNote { of: crate::record::RunOf::Proxy, started_at_ms: status::now_ms() };
+        let (program, path) = (self.upgrades.program, self.upgrades.path.clone());
+        let of = crate::record::RunOf::Proxy { program, path };
+        let note = crate::record::RunNote { of, started_at_ms: status::now_ms() };
         let request = Request::Spawn {
             run,
             tag: serde_json::to_vec(&note).unwrap_or_default(),
@@ -524,7 +550,7 @@ impl App {
             handed: 0,
             pid_namespace: false,
             user_namespace: false,
-            pass: vec![proxy::LISTENER.to_owned(), proxy::PROGRAM.to_owned()],
+            pass: vec![proxy::listener(program), watt_spawner::protocol::PROGRAM.to_owned()],
         };
         self.link.request(request, vec![task]);
     }

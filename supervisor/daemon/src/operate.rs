@@ -20,6 +20,7 @@ use crate::{
     beside::VIEWS,
     control::{Command, Refusal, Reply, Services, TaskCommand},
     logs::{self, Logs},
+    proxies::{Part, View},
     reload::Asked,
     status, timestamp,
     unit::Touched,
@@ -102,6 +103,8 @@ impl App {
             Command::Scale { services, reply } => self.scale(services, reply),
             Command::Reload { request, reply } => self.reload(Asked::new(request, reply)),
             Command::Task(TaskCommand(request)) => self.task_request(request),
+            Command::Upgrade { request, reply } => self.upgrade(request, reply),
+            Command::UpgradeState { reply } => self.upgrade_state(reply),
             Command::Shutdown { now, reply } => {
                 self.operations.push(Operation::new(Selection::All, Goal::Down, Answer::Outcome(reply)));
                 self.shut_down(now);
@@ -263,6 +266,8 @@ impl App {
                 daemon_restarts: self.daemon_restarts,
                 proxy_restarts: self.proxy.record().restarts,
                 memory: 0,
+                program: self.upgrades.path.clone(),
+                proxies: self.proxies(),
             },
             services: sources.services(),
             warnings: self.warnings.clone(),
@@ -271,12 +276,30 @@ impl App {
         tokio::spawn(async move {
             let mut status = status;
             let own = [status.supervisor.spawner_pid, status.supervisor.daemon_pid];
-            let own: Vec<u32> = own.into_iter().chain(status.supervisor.proxy_pid).collect();
+            let proxies = status.supervisor.proxies.iter().map(|proxy| proxy.pid);
+            let own: Vec<u32> = own.into_iter().chain(proxies).collect();
             let memory = VIEWS.run(move || own.into_iter().map(private_memory).sum()).await;
             status.supervisor.memory = memory.unwrap_or(0);
             rest.fill(&mut status.services).await;
             answer(reply, Ok(Box::new(status)));
         });
+    }
+
+    fn proxies(&self) -> Vec<control::ProxyProcess> {
+        let process = |view: View| {
+            let View { other, version, part } = view;
+            let (pid, program) = match other {
+                Some(other) => other,
+                None => (self.proxy.pid()?, self.upgrades.path.clone()),
+            };
+            let state = match part {
+                Part::Tried => "tried",
+                Part::Serves => "serves",
+                Part::Leaves => "leaves",
+            };
+            Some(control::ProxyProcess { pid, version, program, state: state.to_owned() })
+        };
+        self.proxy_link.view().into_iter().filter_map(process).collect()
     }
 
     fn inspect(&self, service: &ServiceId, reply: Reply<Box<control::Inspect>>) {

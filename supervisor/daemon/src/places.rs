@@ -148,9 +148,9 @@ impl Places {
         self.runtime.join("control.sock")
     }
 
-    /// Between daemon and proxy.
-    pub fn proxy_socket(&self) -> PathBuf {
-        self.runtime.join("proxy.sock")
+    /// Between daemon and proxy: that of the program with this number, since there may be two of them.
+    pub fn proxy_socket(&self, program: u64) -> PathBuf {
+        self.runtime.join(crate::proxy::listener(program))
     }
 
     /// Operators' calls into the mesh.

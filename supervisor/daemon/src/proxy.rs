@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    os::fd::OwnedFd,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -21,14 +20,25 @@ use crate::{
 /// Runs of the proxy are numbered from here on, out of the way of workers' runs.
 pub(crate) const FIRST_RUN: u64 = 1 << 62;
 
-/// The listener it takes the daemon's connection from, by its name at the spawner.
-pub(crate) const LISTENER: &str = "proxy.sock";
+/// The listener that a proxy of this program takes the daemon's connection from, by its name at the spawner and in the runtime folder.
+pub(crate) fn listener(program: u64) -> String {
+    match program {
+        0 => "proxy.sock".to_owned(),
+        number => format!("proxy-{number}.sock"),
+    }
+}
+
+/// The program whose proxy's listener has this name.
+pub(crate) fn program_of(listener_name: &str) -> Option<u64> {
+    let number = match listener_name {
+        "proxy.sock" => 0,
+        name => name.strip_prefix("proxy-")?.strip_suffix(".sock")?.parse().ok()?,
+    };
+    (listener(number) == listener_name).then_some(number)
+}
 
 /// Where names lead on the host's network, by its name at the spawner and at the proxy.
 pub(crate) const MESH_HOST: &str = "mesh/host";
-
-/// Our own program, kept as a descriptor by the spawner.
-pub(crate) const PROGRAM: &str = "program";
 
 /// A proxy that lived this long failed by accident, and the next one is started at once.
 const STEADY_AFTER: Duration = Duration::from_secs(10);
@@ -127,6 +137,11 @@ impl Proxy {
         self.deadline().is_some_and(|until| until <= now)
     }
 
+    /// Leaves out the number of another program's.
+    pub(crate) fn leave_out(&mut self, run: u64) {
+        self.next_run = self.next_run.max(run + 1);
+    }
+
     pub(crate) fn is_down(&self) -> bool {
         matches!(self.phase, Phase::Down)
     }
@@ -185,11 +200,6 @@ pub(crate) fn group(app: &AppName, uid: u32) -> Option<u32> {
     (uid == 0).then(|| addresses::unprivileged_id(app))
 }
 
-/// Our own program as a descriptor, which goes on to be this version when the file is replaced.
-pub(crate) fn program() -> std::io::Result<OwnedFd> {
-    std::fs::File::open("/proc/self/exe").map(OwnedFd::from)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,6 +222,16 @@ mod tests {
         let run = proxy.starting(now);
         proxy.ended(now + STEADY_AFTER, run);
         assert!(proxy.is_wanted(now + STEADY_AFTER), "one that served well is replaced at once");
+    }
+
+    #[test]
+    fn a_listener_is_of_one_program() {
+        for program in [0, 1, 12] {
+            assert_eq!(program_of(&listener(program)), Some(program));
+        }
+        for other in ["proxy-0.sock", "proxy-01.sock", "proxy-x.sock", "control.sock", "gateway/0/0"] {
+            assert_eq!(program_of(other), None, "{other}");
+        }
     }
 
     #[test]

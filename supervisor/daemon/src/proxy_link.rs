@@ -22,7 +22,7 @@ use tokio::{
     sync::{Notify, mpsc},
     task::JoinHandle,
 };
-use watt_api::mesh::{self, FromProxy, ListenerId, ListenerKind, Snapshot, ToProxy};
+use watt_api::mesh::{self, FromProxy, ListenerId, ListenerKind, ToProxy};
 use watt_core::RunId;
 
 /// The most descriptors in one message: SCM_MAX_FD of unix(7) is 253.
@@ -70,6 +70,8 @@ struct Desired {
     listeners: BTreeMap<ListenerId, (ListenerKind, Arc<OwnedFd>)>,
     /// The last snapshot with its version, as the message that it is sent in.
     snapshot: Option<(u64, Arc<ToProxy>)>,
+    /// It is to accept nothing more, and to end within this time.
+    retire: Option<Duration>,
     /// To be given away once; the oldest are dropped when there are too many.
     sockets: VecDeque<(RunId, Vec<OwnedFd>)>,
     /// What it was told on the present connection, when there is one.
@@ -84,6 +86,8 @@ struct Told {
     /// all for every message would take a start of thousands of services the square of their number.
     pending: BTreeSet<ListenerId>,
     version: Option<u64>,
+    /// Whether it is told to retire.
+    retired: bool,
     /// Whether it used one of the snapshots.
     applied: bool,
 }
@@ -92,14 +96,16 @@ struct Told {
 enum Next {
     Add(ListenerId, ListenerKind, Arc<OwnedFd>),
     Remove(ListenerId),
+    Retire(Duration),
     Snapshot(Arc<ToProxy>),
     Sockets(RunId, Vec<OwnedFd>),
 }
 
 impl ProxyLink {
-    /// Starts to connect to the proxy at `socket`.
-    pub fn start(socket: PathBuf, events: mpsc::Sender<LinkEvent>) -> ProxyLink {
+    /// Starts to connect to the proxy at `socket`, whose events come with this number.
+    pub fn start(number: u64, socket: PathBuf, events: mpsc::Sender<(u64, LinkEvent)>) -> ProxyLink {
         let shared = Arc::new(Shared::default());
+        let events = Events { number, sender: events };
         let task = tokio::spawn(run(socket, Arc::clone(&shared), events));
         ProxyLink { shared, task }
     }
@@ -134,10 +140,20 @@ impl ProxyLink {
         });
     }
 
-    /// Replaces what it knows of services and routes. Its version must be larger than the last one's.
-    pub fn publish(&self, snapshot: Snapshot) {
-        let (version, message) = (snapshot.version, ToProxy::Snapshot(Box::new(snapshot)));
-        self.change(|desired| desired.snapshot = Some((version, Arc::new(message))));
+    /// Replaces what it knows of services and routes, by a [`ToProxy::Snapshot`] with this version, which must be larger than the last
+    /// one's.
+    pub fn publish(&self, version: u64, snapshot: Arc<ToProxy>) {
+        self.change(|desired| desired.snapshot = Some((version, snapshot)));
+    }
+
+    /// Has it accept nowhere any longer, and end when nobody is connected, or when this time is over.
+    pub fn retire(&self, within: Duration) {
+        self.change(|desired| {
+            desired.retire = Some(within);
+            // It closes them by itself, and needs to hear of none.
+            desired.listeners.clear();
+            desired.told.iter_mut().for_each(|told| told.pending.clear());
+        });
     }
 
     fn change(&self, change: impl FnOnce(&mut Desired)) {
@@ -199,6 +215,10 @@ impl Desired {
     /// those it has not heard of by then; sockets wait for the snapshot that names their run.
     fn next(&mut self) -> Option<Next> {
         let told = self.told.as_mut()?;
+        if let (Some(within), false) = (self.retire, told.retired) {
+            told.retired = true;
+            return Some(Next::Retire(within));
+        }
         if let Some(id) = told.pending.pop_first() {
             let Some((kind, listener)) = self.listeners.get(&id) else {
                 told.listeners.remove(&id);
@@ -216,13 +236,26 @@ impl Desired {
     }
 }
 
+/// Where news goes.
+struct Events {
+    number: u64,
+    sender: mpsc::Sender<(u64, LinkEvent)>,
+}
+
+impl Events {
+    /// Whether somebody takes it.
+    async fn send(&self, event: LinkEvent) -> bool {
+        self.sender.send((self.number, event)).await.is_ok()
+    }
+}
+
 /// Connects, serves the connection until it ends, and again.
-async fn run(socket: PathBuf, shared: Arc<Shared>, events: mpsc::Sender<LinkEvent>) {
+async fn run(socket: PathBuf, shared: Arc<Shared>, events: Events) {
     let mut wait = RECONNECT.0;
-    while !events.is_closed() {
+    while !events.sender.is_closed() {
         let error = match UnixStream::connect(&socket).await {
             Ok(stream) => {
-                let _ = events.send(LinkEvent::Connected).await;
+                events.send(LinkEvent::Connected).await;
                 shared.connected();
                 let ended = serve(&stream, &shared, &events).await;
                 // A proxy that ends each connection at once is not to be asked without a pause.
@@ -233,14 +266,14 @@ async fn run(socket: PathBuf, shared: Arc<Shared>, events: mpsc::Sender<LinkEven
             }
             Err(error) => Some(error),
         };
-        let _ = events.send(LinkEvent::Lost { error }).await;
+        events.send(LinkEvent::Lost { error }).await;
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(RECONNECT.1);
     }
 }
 
 /// Both directions at once: a proxy that waits for us to read must not keep us from writing, or both would wait for ever.
-async fn serve(stream: &UnixStream, shared: &Shared, events: &mpsc::Sender<LinkEvent>) -> io::Result<()> {
+async fn serve(stream: &UnixStream, shared: &Shared, events: &Events) -> io::Result<()> {
     tokio::select! {
         ended = tell(stream, shared) => ended,
         ended = listen(stream, shared, events) => ended,
@@ -249,7 +282,7 @@ async fn serve(stream: &UnixStream, shared: &Shared, events: &mpsc::Sender<LinkE
 
 /// Tells the proxy whatever it does not know yet, for ever.
 async fn tell(stream: &UnixStream, shared: &Shared) -> io::Result<()> {
-    send(stream, &ToProxy::Hello, &[]).await?;
+    send(stream, &ToProxy::HELLO, &[]).await?;
     loop {
         let changed = shared.changed.notified();
         while let Some(next) = shared.next() {
@@ -258,6 +291,10 @@ async fn tell(stream: &UnixStream, shared: &Shared) -> io::Result<()> {
                     send(stream, &ToProxy::AddListener { id, kind }, &[listener.as_fd()]).await?;
                 }
                 Next::Remove(id) => send(stream, &ToProxy::RemoveListener { id }, &[]).await?,
+                Next::Retire(within) => {
+                    let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+                    send(stream, &ToProxy::Retire { within_ms }, &[]).await?;
+                }
                 Next::Snapshot(snapshot) => send(stream, &snapshot, &[]).await?,
                 Next::Sockets(run, sockets) => {
                     let descriptors: Vec<BorrowedFd<'_>> = sockets.iter().map(AsFd::as_fd).collect();
@@ -294,7 +331,7 @@ async fn send(stream: &UnixStream, message: &ToProxy, descriptors: &[BorrowedFd<
 }
 
 /// Hands the proxy's messages to the loop until the connection ends.
-async fn listen(stream: &UnixStream, shared: &Shared, events: &mpsc::Sender<LinkEvent>) -> io::Result<()> {
+async fn listen(stream: &UnixStream, shared: &Shared, events: &Events) -> io::Result<()> {
     let mut buffer = Vec::new();
     loop {
         stream.readable().await?;
@@ -309,7 +346,7 @@ async fn listen(stream: &UnixStream, shared: &Shared, events: &mpsc::Sender<Link
             if matches!(message, FromProxy::Applied { .. }) {
                 shared.applied();
             }
-            if events.send(LinkEvent::Message(message)).await.is_err() {
+            if !events.send(LinkEvent::Message(message)).await {
                 return Ok(());
             }
         }

@@ -62,7 +62,12 @@ pub(crate) struct RunNote {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum RunOf {
     /// The mesh proxy.
-    Proxy,
+    Proxy {
+        /// The number of its program.
+        program: u64,
+        /// Where that was found.
+        path: String,
+    },
     /// A task.
     Task(TaskNote),
     /// A worker.

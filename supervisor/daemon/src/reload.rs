@@ -127,13 +127,20 @@ impl App {
         if self.ending != Ending::No {
             return refuse(vec![asked], &Refusal::ShuttingDown);
         }
+        if self.upgrades.holds_reloads() && asked.reply.is_none() && asked.back.is_none() {
+            // Whoever waits for an answer hears that there is none; a signal is not sent twice.
+            self.remember_reload();
+        }
         self.reloads.waiting.push(asked);
         self.next_reload();
     }
 
-    /// Begins with those that wait, when none is under way.
-    fn next_reload(&mut self) {
-        if self.reloads.under_way.is_none() && !self.reloads.waiting.is_empty() {
+    /// Begins with those that wait, when none is under way, nor an upgrade that is not settled.
+    pub(crate) fn next_reload(&mut self) {
+        if !self.upgrades.holds_reloads()
+            && self.reloads.under_way.is_none()
+            && !self.reloads.waiting.is_empty()
+        {
             // What comes back is not what others wait for, and comes first.
             let waiting = &mut self.reloads.waiting;
             let asked = match waiting.iter().position(|asked| asked.back.is_some()) {

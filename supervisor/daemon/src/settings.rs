@@ -3,6 +3,7 @@
 use std::{fs, io, net::SocketAddr, path::PathBuf};
 
 use watt_api::control::Problem;
+use watt_spawner::format::readable;
 
 use crate::{
     control::ServeError,
@@ -53,6 +54,8 @@ pub(crate) enum StartError {
     Gateway { address: SocketAddr, reason: GatewayRefusal },
     #[error("cannot listen on {what}")]
     Listen { what: String, source: io::Error },
+    #[error("what an earlier daemon kept has form {found}; this version reads {} to {}", readable().start(), readable().end())]
+    Form { found: u32 },
     #[error(transparent)]
     Control(ServeError),
     #[error("cannot {what}")]
@@ -83,6 +86,7 @@ impl StartError {
             | StartError::Spawner { .. }
             | StartError::Write { .. }
             | StartError::Listen { .. }
+            | StartError::Form { .. }
             | StartError::Control(_)
             | StartError::Runtime { .. } => "host",
         }
@@ -104,6 +108,7 @@ impl StartError {
             | StartError::Spawner { .. }
             | StartError::Write { .. }
             | StartError::Listen { .. }
+            | StartError::Form { .. }
             | StartError::Control(_)
             | StartError::Runtime { .. } => None,
         }

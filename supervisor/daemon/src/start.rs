@@ -17,7 +17,10 @@ use std::{
 use watt_config::Sources;
 use watt_core::{AppName, plan::Plan};
 use watt_exec::plan::Probe;
-use watt_spawner::protocol::{Address, Message, Request, Stage, WaitStatus};
+use watt_spawner::{
+    format::{FORMAT, readable},
+    protocol::{Address, Message, Request, Stage, WaitStatus},
+};
 
 use crate::{
     addresses,
@@ -31,6 +34,7 @@ use crate::{
     proxy,
     settings::{Settings, StartError},
     spawner_link::{News, SpawnerLink},
+    upgrade::FORM,
     words,
 };
 
@@ -77,6 +81,12 @@ pub(crate) struct Held {
     pub(crate) started_at_ms: u64,
     /// Whether a service manager wants to know how it goes.
     pub(crate) managed: bool,
+    /// The program that spawner and daemon are: its number, where it was found, whether it took over and has to show that all is well.
+    pub(crate) program: u64,
+    pub(crate) path: String,
+    pub(crate) trial: bool,
+    /// Why the last upgrade came to nothing.
+    pub(crate) went_back: Option<String>,
     pub(crate) runs: Vec<HeldRun>,
     pub(crate) listeners: BTreeMap<String, (Address, OwnedFd)>,
     pub(crate) values: Vec<(String, Vec<u8>)>,
@@ -138,20 +148,18 @@ pub(crate) async fn start(
     let uid = own_uid();
     places.create(uid)?;
     let app = AppName::new(&settings.app).map_err(StartError::Name)?;
+    check_form(held)?;
     let (mut in_force, plan) = configuration(settings, &app, held)?;
     places.check(&plan)?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     if !held.has_predecessor() {
         remove_stale(places);
         in_force.gateway = gateway::first_generation(plan.server.as_ref(), &held.listeners, threads);
-        let program = proxy::program();
-        let program =
-            program.map_err(|source| StartError::Runtime { what: "open our own program", source })?;
-        connection.keep(proxy::PROGRAM, program);
         let sealed = in_force.sealed();
         let sealed =
             sealed.map_err(|source| StartError::Runtime { what: "keep the configuration", source })?;
         connection.keep(PLAN, sealed);
+        connection.put(FORM, FORMAT.to_string().into_bytes());
     }
     let roles = Roles::of_plan(&plan, uid);
     let mut warnings = roles.unknown().to_vec();
@@ -204,6 +212,16 @@ fn configuration(settings: &Settings, app: &AppName, held: &Held) -> Result<(InF
     let plan = in_force.plan(app).map_err(StartError::Config)?;
     in_force.address(&plan);
     Ok((in_force, plan))
+}
+
+/// Whether what is kept is of a form that this version reads. A program that does not is not asked to take over, so that this is for what
+/// nobody thought of.
+fn check_form(held: &Held) -> Result<(), StartError> {
+    let form = held.value(FORM).and_then(|value| str::from_utf8(value).ok()?.parse().ok());
+    match form {
+        Some(found) if !readable().contains(&found) => Err(StartError::Form { found }),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Removes what a killed spawner left in the runtime folder. Sockets that are bound anew are unlinked by that.
@@ -329,6 +347,10 @@ impl Connection {
         }
     }
 
+    fn put(&mut self, key: &str, value: Vec<u8>) {
+        self.link.request(Request::Put { key: key.to_owned(), value }, Vec::new());
+    }
+
     fn keep(&mut self, name: &str, descriptor: OwnedFd) {
         self.link.request(Request::Keep { name: name.to_owned() }, vec![descriptor]);
     }
@@ -378,7 +400,7 @@ impl Connection {
         let (gateway, gateway_address) = self.gateway(plan, gateway, held, threads).await?;
         let control = self.unix("control.sock", places.control_socket(), roles.socket_mode()).await?;
         // Held for the proxy; it is reached by its path.
-        drop(self.unix(proxy::LISTENER, places.proxy_socket(), 0o600).await?);
+        drop(self.unix(&proxy::listener(held.program), places.proxy_socket(held.program), 0o600).await?);
         let mesh = self.unix("mesh.sock", places.mesh_socket(), 0o600).await?.into();
         let (mesh_host_address, mesh_host) = self.mesh_host(places, plan, warnings).await.unzip();
         Ok(Listeners { control, mesh, gateway, gateway_address, mesh_host, mesh_host_address, threads })
@@ -481,9 +503,10 @@ impl Held {
     fn take(&mut self, (message, descriptors): News) -> Listed {
         match message {
             Message::ListEnd => return Listed::End,
-            Message::Info { daemon_restarts, started_at_ms, managed } => {
+            Message::Info { daemon_restarts, started_at_ms, managed, program, path, trial, went_back } => {
                 (self.daemon_restarts, self.started_at_ms, self.managed) =
                     (daemon_restarts, started_at_ms, managed);
+                (self.program, self.path, self.trial, self.went_back) = (program, path, trial, went_back);
             }
             Message::Run { run, tag, pid, stage, exit, names } => {
                 self.runs.extend(HeldRun::new(run, tag, pid, stage, exit, names, descriptors));
@@ -503,6 +526,9 @@ impl Held {
             | Message::Exited { .. }
             | Message::Sockets { .. }
             | Message::Probe { .. }
+            | Message::Table
+            | Message::UpgradeRefused { .. }
+            | Message::Settled
             | Message::ListenFailed { .. }) => return Listed::Other((other, descriptors)),
         }
         Listed::Part

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
     sync::Mutex,
 };
 
@@ -26,6 +26,69 @@ pub fn take(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: the descriptor is open, and the list above makes this its only owner: what the program itself opened has
     // numbers it does not ask for here.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// A descriptor that this process was started with, before it has an owner here: it is looked at, and passed on by execve(2) as it
+/// came, until it is taken.
+#[derive(Debug)]
+pub struct Unclaimed(RawFd);
+
+impl Unclaimed {
+    /// The one with this number. Meant for the start of `main`, before anything else is opened.
+    ///
+    /// # Errors
+    /// EBADF when it is not open, or is a standard stream; EBUSY when it was taken before.
+    pub fn find(number: RawFd) -> io::Result<Self> {
+        let taken = TAKEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if taken.contains(&number) {
+            return Err(io::Error::from_raw_os_error(libc::EBUSY));
+        }
+        // SAFETY: F_GETFD takes no argument and changes nothing, whatever the number means.
+        if number <= libc::STDERR_FILENO || unsafe { libc::fcntl(number, libc::F_GETFD) } == -1 {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        }
+        Ok(Self(number))
+    }
+
+    /// Its number.
+    pub fn number(&self) -> RawFd {
+        self.0
+    }
+
+    /// Takes it, and has it closed by execve(2).
+    ///
+    /// # Errors
+    /// EBUSY when it was taken meanwhile.
+    pub fn take(self) -> io::Result<OwnedFd> {
+        take(self.0)
+    }
+}
+
+impl AsFd for Unclaimed {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: it was open when it was found and nobody in this process owns it, so that nobody closes it while this lives: whoever
+        // takes it by its number meanwhile is told that it is there once, and this type is for what is not taken yet.
+        unsafe { BorrowedFd::borrow_raw(self.0) }
+    }
+}
+
+/// Has a descriptor stay open across execve(2).
+///
+/// # Errors
+/// None that fcntl(2) documents for an open descriptor.
+pub fn hand_down(fd: impl AsFd) -> io::Result<()> {
+    fcntl(fd.as_fd(), FcntlArg::F_SETFD(FdFlag::empty()))?;
+    Ok(())
+}
+
+/// The same for one that the caller has, known by its number.
+///
+/// # Errors
+/// EBADF when it is not open.
+pub fn hand_down_number(number: RawFd) -> io::Result<()> {
+    // SAFETY: F_SETFD takes an integer; that execve(2) leaves a descriptor open takes nothing from its owner.
+    let result = unsafe { libc::fcntl(number, libc::F_SETFD, 0) };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Moves descriptors to the numbers from `first` on, where the next program expects them, and returns how many there

@@ -20,7 +20,7 @@ mod user_map;
 use std::{
     error::Error,
     ffi::{CString, c_char, c_int, c_uint, c_void},
-    fmt,
+    fmt, io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     ptr,
     sync::atomic::{AtomicI32, Ordering},
@@ -119,6 +119,25 @@ pub fn spawn(launch: &Launch<'_>) -> Result<Child, SpawnError> {
 /// As there.
 pub fn spawn_through(slots: &mut Slots, launch: &Launch<'_>) -> Result<Child, SpawnError> {
     spawn_or_else(Way::Slots(slots), launch)
+}
+
+/// Becomes the program that is open at this number (execveat(2)), which need not be a descriptor that the caller owns. Returns only
+/// when that fails.
+pub fn become_program(program: RawFd, argv: &[CString], env: &[CString]) -> io::Error {
+    let (argv, env) = (pointers(argv), pointers(env));
+    // SAFETY: both arrays end in null, and their strings live in the caller's. The kernel looks the number up; where it leads to no
+    // program, that is an error.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            program,
+            c"".as_ptr(),
+            argv.as_ptr(),
+            env.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    io::Error::last_os_error()
 }
 
 fn spawn_or_else(way: Way<'_>, launch: &Launch<'_>) -> Result<Child, SpawnError> {

@@ -39,6 +39,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         silence_max: watt_spawner::SILENCE_MAX,
         managed: false,
         own_program: false,
+        command: Vec::new(),
+        resume: None,
         journal: None,
     });
     std::fs::remove_file(lock)?;

@@ -3,12 +3,12 @@
 use std::{
     env,
     ffi::OsStr,
-    fs::File,
     io,
     os::{
         fd::{AsFd, OwnedFd},
         unix::ffi::{OsStrExt, OsStringExt},
     },
+    rc::Rc,
     time::{Duration, Instant},
 };
 
@@ -27,6 +27,8 @@ use crate::{
     manager,
     notes::note,
     spawner::Settings,
+    table::DaemonRow,
+    upgrade::Program,
 };
 
 /// The variable that tells the daemon which descriptor is its socket.
@@ -64,11 +66,13 @@ const KILLED_MAX: Duration = Duration::from_secs(5);
 pub(crate) struct Daemon {
     task: OwnedFd,
     /// Its program, when that is ours.
-    program: Option<OwnedFd>,
+    program: Option<Rc<OwnedFd>>,
     pub(crate) state: State,
     backoff: Backoff,
     /// How often it was started again.
     pub(crate) restarts: u64,
+    /// Whether another program was this process before.
+    resumed: bool,
     /// We were asked to stop. Every daemon is told, until one ends it all.
     stop: bool,
     /// We were asked to reload, and no daemon was told yet.
@@ -119,19 +123,46 @@ enum Deaf {
 }
 
 impl Daemon {
-    /// A daemon that is due now. It gets our environment and working directory.
-    pub(crate) fn new(settings: &Settings) -> io::Result<Self> {
+    /// A daemon that is due now. It gets our environment and working directory. The program is `None` when it is not ours.
+    pub(crate) fn new(settings: &Settings, program: Option<&Program>) -> io::Result<Self> {
         let task = memfd::sealed(c"watt-daemon", &encode_plan(settings)?)?;
-        let program = settings.own_program.then(|| File::open("/proc/self/exe")).transpose()?;
         Ok(Self {
             task,
-            program: program.map(OwnedFd::from),
+            program: program.map(|program| Rc::clone(&program.file)),
             state: State::Down { start_at: Instant::now() },
             backoff: Backoff::default(),
             restarts: 0,
+            resumed: false,
             stop: false,
             reload: false,
         })
+    }
+
+    /// The next daemon of a spawner that was another program before.
+    pub(crate) fn resumed(
+        settings: &Settings,
+        program: Option<&Program>,
+        row: &DaemonRow,
+    ) -> io::Result<Self> {
+        let DaemonRow { restarts, stop, reload } = *row;
+        Ok(Self { restarts, resumed: true, stop, reload, ..Self::new(settings, program)? })
+    }
+
+    /// What that one is to be told.
+    pub(crate) fn row(&self) -> DaemonRow {
+        DaemonRow { restarts: self.restarts, stop: self.stop, reload: self.reload }
+    }
+
+    /// Whether there was none before this one, so that nothing is lost when it cannot start.
+    pub(crate) fn is_first(&self) -> bool {
+        self.restarts == 0 && !self.resumed
+    }
+
+    /// Down => Down: it need not wait.
+    pub(crate) fn start_now(&mut self) {
+        if let State::Down { start_at } = &mut self.state {
+            *start_at = Instant::now();
+        }
     }
 
     /// The running one.
@@ -164,8 +195,10 @@ impl Daemon {
 
     fn try_start(&mut self, launcher: &mut Launcher) -> Result<Reports, SpawnError> {
         let (socket, theirs) = fdpass::seqpacket_pair().map_err(at("socketpair"))?;
-        let passed: Vec<_> =
-            [theirs.as_fd()].into_iter().chain(self.program.as_ref().map(AsFd::as_fd)).collect();
+        let passed: Vec<_> = [theirs.as_fd()]
+            .into_iter()
+            .chain(self.program.as_ref().map(|program| program.as_fd()))
+            .collect();
         let (child, reports) = launcher.start(&Start {
             task: self.task.as_fd(),
             streams: Some([io::stdout().as_fd(), io::stderr().as_fd()]),

@@ -83,7 +83,8 @@ impl Spawner {
         }
         let disk = self.wait_for_children();
         self.holdings.listeners.values().for_each(|listener| listener.unlink());
-        let mut launcher = self.close();
+        // The lock is held until everything is cleared up: a next life must not meet that.
+        let (mut launcher, _lock) = self.close();
         for procs in &end.join_cgroups {
             if let Err(error) = fs::write(procs, "0") {
                 note(format_args!("cannot join {}: {error}", procs.display()));

@@ -13,6 +13,7 @@ use nix::{
     sys::resource::{Resource, getrlimit, setrlimit},
     unistd::{Uid, pipe2},
 };
+use serde::{Deserialize, Serialize};
 use watt_exec::plan::{Ended, Failure, Probe, Report};
 use watt_os::{
     fdpass,
@@ -56,7 +57,9 @@ pub(crate) struct Start<'a> {
 impl Launcher {
     /// Raises this process's own limit of descriptors as far as it goes: it holds those of all runs. Programs
     /// get the limit that was there before, because some of them cannot deal with a larger one (select(2)).
-    pub(crate) fn new() -> io::Result<Self> {
+    ///
+    /// `before` is that limit where another program has raised it already.
+    pub(crate) fn new(before: Option<(u64, u64)>) -> io::Result<Self> {
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
         Ok(Self {
@@ -64,8 +67,13 @@ impl Launcher {
             stage: exec_stage()?,
             argv: [c"watt-exec".into()],
             null: File::options().read(true).write(true).open("/dev/null")?,
-            nofile: (soft, hard),
+            nofile: before.unwrap_or((soft, hard)),
         })
+    }
+
+    /// The limit of descriptors that programs get.
+    pub(crate) fn nofile(&self) -> (u64, u64) {
+        self.nofile
     }
 
     /// Starts a process in the exec stage.
@@ -136,7 +144,7 @@ pub(crate) struct Reports {
 }
 
 /// The last thing the stage said.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Said {
     /// Nothing yet. When it ends like that, it was killed or it crashed.
     Nothing,
@@ -160,7 +168,7 @@ const NAME_SIZE_MAX: usize = 64;
 const TEXT_SIZE_MAX: usize = 8 << 10;
 
 impl Reports {
-    fn new(socket: OwnedFd) -> Self {
+    pub(crate) fn new(socket: OwnedFd) -> Self {
         let (said, descriptors) = (Said::Nothing, Vec::new());
         Self { socket, said, descriptors, ended: None, lost_descriptors: false }
     }

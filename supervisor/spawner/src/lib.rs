@@ -15,6 +15,7 @@
 //!        ├ listeners      sockets that outlive their users
 //!        ├ manager        systemd, when that started us
 //!        ├ notes          what it says itself, on a disk that may hang
+//!        ├ upgrade        another program takes over, with all of this in a table (handover, table)
 //!        └ ending         the end of all
 //! ```
 //!
@@ -33,7 +34,9 @@
 mod daemon;
 mod ending;
 mod errands;
+pub mod format;
 mod handle;
+mod handover;
 mod journal;
 mod launch;
 mod listeners;
@@ -47,10 +50,15 @@ mod requests;
 mod runs;
 mod spawner;
 mod stage;
+mod table;
+mod upgrade;
 mod wire;
 
 pub use daemon::{DAEMON_REFUSED, SILENCE_MAX, SPAWNER_FD_VARIABLE, STALL_MAX};
 pub use handle::Handle;
+pub use handover::rehearse;
 pub use probe::{ProbeError, probe_host};
 pub use spawner::{Error, Settings, run};
 pub use stage::exec_stage;
+pub use table::TableError;
+pub use upgrade::Resume;

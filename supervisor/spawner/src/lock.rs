@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::Path,
     process,
@@ -14,7 +15,7 @@ use crate::Error;
 /// content is the holder's pid.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -34,9 +35,20 @@ impl Lock {
             // on nothing that others would find.
             if is_at(&file, path) {
                 write_pid(&file).map_err(failed)?;
-                return Ok(Self { _file: file });
+                return Ok(Self { file });
             }
         }
+    }
+
+    /// One that this process holds already, by this descriptor. A lock belongs to the open file, and so outlives execve(2).
+    pub(crate) fn held(file: OwnedFd) -> Self {
+        Self { file: file.into() }
+    }
+}
+
+impl AsFd for Lock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 

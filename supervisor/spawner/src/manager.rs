@@ -20,7 +20,13 @@ use std::{
 use socket2::{SockAddr, SockRef, Type};
 use watt_os::systemd::{inherited, notify::Notifier};
 
-use crate::{listeners::Listener, notes::note, protocol::Address, runs::Holdings};
+use crate::{
+    listeners::Listener,
+    notes::note,
+    protocol::Address,
+    runs::Holdings,
+    table::{self, Descriptors, ManagerRow, TableError},
+};
 
 /// Variables of the manager's that are for this process alone.
 pub(crate) const VARIABLES: [&str; 7] = [
@@ -82,6 +88,33 @@ impl Manager {
             }
         }
         (manager, listeners)
+    }
+
+    /// The same when this process was another program before: what it was started with was taken by that.
+    pub(crate) fn again() -> Manager {
+        let env = |name: &str| env::var(name).ok();
+        let watchdog = watchdog(&env).map(|every| Watchdog { every, next: Instant::now() });
+        Manager { way: way(env::var_os("NOTIFY_SOCKET").as_deref()), watchdog, ..Manager::default() }
+    }
+
+    /// What it has, and what it was not told yet.
+    pub(crate) fn row(&self) -> ManagerRow {
+        let waiting = self
+            .waiting
+            .iter()
+            .map(|Notice { text, descriptor }| (text.clone(), descriptor.as_ref().map(table::number)));
+        ManagerRow { stored: self.stored.clone(), waiting: waiting.collect() }
+    }
+
+    /// Takes over what another program had noted.
+    pub(crate) fn fill(&mut self, row: ManagerRow, descriptors: &Descriptors) -> Result<(), TableError> {
+        self.stored = row.stored;
+        for (text, number) in row.waiting {
+            let descriptor = number.map(|number| descriptors.share(number)).transpose()?;
+            self.waiting.push_back(Notice { text, descriptor });
+        }
+        self.flush();
+        Ok(())
     }
 
     /// Whether somebody listens.

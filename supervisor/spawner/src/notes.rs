@@ -32,9 +32,10 @@ use watt_os::{
 };
 
 use crate::{
-    journal,
+    handover, journal,
     launch::{Launcher, Reports, Start, at},
     spawner::Spawner,
+    table::{Descriptors, NotesRow, TableError},
 };
 
 /// Once in the life of the process, as standard error is: what says something need not be told where.
@@ -120,7 +121,7 @@ pub(crate) enum Writer {
         /// How long nothing was tried before.
         rested: Duration,
         /// Where it says why it fails. Nobody reads that: its status is enough. Were this closed, it would say it on standard error.
-        _reports: Reports,
+        reports: Reports,
     },
     /// The last one failed, or none could be started.
     Resting {
@@ -180,13 +181,35 @@ impl Spawner {
         };
         let Some((text, lines)) = waiting().take() else { return };
         self.writer = match start(&mut self.launcher, &text) {
-            Ok((pid, _, reports)) => Writer::Writing { pid, lines, rested, _reports: reports },
+            Ok((pid, _, reports)) => Writer::Writing { pid, lines, rested, reports },
             Err(_) => {
                 waiting().put_back(text, lines);
                 Writer::resting(rested)
             }
         };
     }
+}
+
+/// What waits, and who writes, for a program that takes over. A rest begins anew with that.
+pub(crate) fn row(writer: &Writer) -> NotesRow {
+    let writer = match writer {
+        Writer::Writing { pid, lines, reports, .. } => Some((*pid, *lines, handover::writer_row(reports))),
+        Writer::Idle | Writer::Resting { .. } => None,
+    };
+    let Waiting { text, lines, lost } = &*waiting();
+    NotesRow { text: text.clone(), lines: *lines, lost: *lost, writer }
+}
+
+/// Takes over what another program has said and what was not written yet, and gives the process that writes.
+pub(crate) fn fill(row: NotesRow, descriptors: &Descriptors) -> Result<Writer, TableError> {
+    {
+        let mut waiting = waiting();
+        waiting.put_back(row.text, row.lines);
+        waiting.lost += row.lost;
+    }
+    let Some((pid, lines, reports)) = row.writer else { return Ok(Writer::Idle) };
+    let reports = Reports::from_row(reports, descriptors)?;
+    Ok(Writer::Writing { pid, lines, rested: Duration::ZERO, reports })
 }
 
 /// Has the last lines written, and waits for that, but not for ever.

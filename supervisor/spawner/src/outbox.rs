@@ -41,14 +41,10 @@ enum Entry {
     List(Cursor),
 }
 
-/// What the list tells of the spawner itself: how often the daemon was started again, since when we run, and whether there is a
-/// service manager.
-pub(crate) type Info = (u64, u64, bool);
-
 /// The next thing a list tells. A key is the last one told.
 #[derive(Debug)]
 enum Cursor {
-    Info(Info),
+    Info(Box<Message>),
     Runs(Bound<u64>),
     Listeners(Bound<String>),
     Values(Bound<String>),
@@ -123,9 +119,9 @@ impl Outbox {
         }
     }
 
-    /// Queues the list.
-    pub(crate) fn push_list(&mut self, info: Info) {
-        self.queue.push_back(Entry::List(Cursor::Info(info)));
+    /// Queues the list, with what it says of the spawner itself.
+    pub(crate) fn push_list(&mut self, info: Message) {
+        self.queue.push_back(Entry::List(Cursor::Info(Box::new(info))));
     }
 
     /// Sends as much as the daemon takes.
@@ -209,11 +205,7 @@ impl Cursor {
     /// kind, the cursor of the next kind.
     fn next(&self, holdings: &Holdings) -> Result<(Told, Option<Self>), Self> {
         match self {
-            Self::Info((daemon_restarts, started_at_ms, managed)) => {
-                let (daemon_restarts, started_at_ms, managed) = (*daemon_restarts, *started_at_ms, *managed);
-                let info = Message::Info { daemon_restarts, started_at_ms, managed };
-                Ok(((info, Vec::new()), Some(Self::Runs(Bound::Unbounded))))
-            }
+            Self::Info(info) => Ok((((**info).clone(), Vec::new()), Some(Self::Runs(Bound::Unbounded)))),
             Self::Runs(last) => match holdings.runs.range((*last, Bound::Unbounded)).next() {
                 None => Err(Self::Listeners(Bound::Unbounded)),
                 Some((id, run)) => Ok((run.describe(*id), Some(Self::Runs(Bound::Excluded(*id))))),

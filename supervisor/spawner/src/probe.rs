@@ -39,7 +39,7 @@ pub enum ProbeError {
 /// # Errors
 /// See [`ProbeError`].
 pub fn probe_host() -> Result<Probe, ProbeError> {
-    let mut launcher = Launcher::new().map_err(ProbeError::Prepare)?;
+    let mut launcher = Launcher::new(None).map_err(ProbeError::Prepare)?;
     let (errand, mut reports) = Errand::probe(&mut launcher).map_err(ProbeError::Start)?;
     let mut buffer = vec![0; MESSAGE_SIZE_MAX];
     while !reports.read(&mut buffer) {

@@ -17,6 +17,10 @@ use serde::{Deserialize, Serialize};
 /// The largest message in bytes. Larger things travel as memfds.
 pub const MESSAGE_SIZE_MAX: usize = 64 << 10;
 
+/// The name under which the spawner keeps its own program, for those who are to be of the same version. It is kept anew with each
+/// program that takes over, whatever a daemon has kept there.
+pub const PROGRAM: &str = "program";
+
 /// From the daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
@@ -98,12 +102,37 @@ pub enum Request {
         /// Its name.
         name: String,
     },
+    /// Close a descriptor that is kept. Not answered.
+    Unkeep {
+        /// Its name.
+        name: String,
+    },
     /// Keep a small value. Not answered. An empty value deletes it. All of them together may have 64 MiB.
     Put {
         /// Its key.
         key: String,
         /// At most 32 KiB.
         value: Vec<u8>,
+    },
+    /// Give a copy of what another program would be handed, for a rehearsal. Answered by [`Message::Table`] or
+    /// [`Message::UpgradeRefused`].
+    Table,
+    /// Become the program that comes with this as a descriptor, as soon as this daemon has ended, which it is to do by itself now.
+    /// Answered by [`Message::UpgradeRefused`] alone.
+    Upgrade {
+        /// Its number, larger than that of each program before ([`Message::Info`]).
+        number: u64,
+        /// Where it was found, for people.
+        path: String,
+        /// How long it may take until [`Request::Settle`]. After that the program before goes on.
+        within_ms: u64,
+    },
+    /// All is well with the program that took over. Answered by [`Message::Settled`].
+    Settle,
+    /// It is not, and the program before is to go on. This daemon is killed. Without effect when all was said to be well.
+    GoBack {
+        /// Why.
+        why: String,
     },
     /// The end: close everything, do this in order, ignoring what fails, and exit with this status. Runs
     /// still there are killed first.
@@ -163,6 +192,14 @@ pub enum Message {
         started_at_ms: u64,
         /// Whether there is a service manager to be told things ([`Request::Notify`]).
         managed: bool,
+        /// The number of the program that spawner and daemon are: 0 for the one that was started first.
+        program: u64,
+        /// Where that was found.
+        path: String,
+        /// Whether it took over and [`Request::Settle`] is waited for.
+        trial: bool,
+        /// Why the last upgrade came to nothing, if it did.
+        went_back: Option<String>,
     },
     /// A run. Descriptors: pidfd, read end of stdout, read end of stderr, then those named.
     Run {
@@ -257,6 +294,15 @@ pub enum Message {
         /// The encoded probe.
         probe: Vec<u8>,
     },
+    /// A copy of the table, with its descriptor: a sealed memfd.
+    Table,
+    /// There is no upgrade.
+    UpgradeRefused {
+        /// Why.
+        why: String,
+    },
+    /// The program that took over stays.
+    Settled,
     /// A listener could not be bound.
     ListenFailed {
         /// Its name.

@@ -3,6 +3,7 @@
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     rc::Rc,
+    time::Duration,
 };
 
 use nix::errno::Errno;
@@ -17,7 +18,7 @@ use crate::{
     launch::{Reports, Start, at, output_pipe},
     listeners::Listener,
     notes::note,
-    protocol::{Address, Message, Request, Stage},
+    protocol::{Address, Message, PROGRAM, Request, Stage},
     runs::{Holdings, Run},
     spawner::{Owner, Spawner},
 };
@@ -58,7 +59,7 @@ impl Spawner {
                 self.spawn_failed(run, at("descriptors")(Errno::EMFILE));
             }
             Request::List => {
-                let info = (self.daemon.restarts, self.started_at_ms, self.manager.is_there());
+                let info = self.info();
                 self.outbox.push_list(info);
             }
             Request::Spawn { run, tag, cgroup, handed, pid_namespace, user_namespace, pass } => {
@@ -93,7 +94,16 @@ impl Spawner {
                 Ok([fd]) if name.len() <= NAME_SIZE_MAX => drop(self.holdings.kept.insert(name, Rc::new(fd))),
                 _ => note(format_args!("one descriptor and a name are needed to keep something")),
             },
+            // The program goes with this process.
+            Request::Unkeep { name } if name == PROGRAM => {}
+            Request::Unkeep { name } => drop(self.holdings.kept.remove(&name)),
             Request::Put { key, value } => self.put(key, value),
+            Request::Table => self.give_table(),
+            Request::Upgrade { number, path, within_ms } => {
+                self.ask_upgrade(number, path, Duration::from_millis(within_ms), descriptors);
+            }
+            Request::Settle => self.settle(),
+            Request::GoBack { why } => self.go_back(why),
             Request::Exit { status, join_cgroups, remove, remove_if_empty } => {
                 self.end = Some(End { status: Ok(status), join_cgroups, remove, remove_if_empty });
             }

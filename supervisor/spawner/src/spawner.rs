@@ -29,7 +29,7 @@ use crate::{
     daemon::{DAEMON_REFUSED, Daemon},
     ending::End,
     errands::{ERRANDS_MAX, Errand},
-    journal,
+    handover, journal,
     launch::{Launcher, Reports, Said},
     lock::Lock,
     manager::Manager,
@@ -37,6 +37,8 @@ use crate::{
     outbox::{Flushed, Outbox},
     protocol::{MESSAGE_SIZE_MAX, Message, Request},
     runs::{Holdings, now_ms},
+    table::TableError,
+    upgrade::{Program, Resume, Upgrade},
     wire,
 };
 
@@ -60,6 +62,11 @@ pub struct Settings {
     pub managed: bool,
     /// The socket of the journal that gets our lines as well as standard error, and the application's name for it.
     pub journal: Option<(OsString, String)>,
+    /// Our own command line, for another program that takes over: the program's name, the role, and the rest. Without what a handover
+    /// adds ([`Resume::strip`]).
+    pub command: Vec<OsString>,
+    /// Set when this program takes over from another one that was this process before.
+    pub resume: Option<Resume>,
 }
 
 /// Why there is no spawner (any more).
@@ -90,6 +97,9 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// What another program has handed over cannot be used.
+    #[error("cannot take over")]
+    Resume(#[source] TableError),
     /// The first daemon's process could not be started.
     #[error("cannot start the daemon")]
     Daemon(#[source] SpawnError),
@@ -112,31 +122,53 @@ pub enum Error {
 /// # Errors
 /// When there is one already, and when it cannot start. Once the first daemon runs nothing is an error.
 pub fn run(settings: &Settings) -> Result<i32, Error> {
-    // First, while its descriptors are the only ones.
-    let (manager, stored) = if settings.managed { Manager::from_env() } else { Default::default() };
     if let Some((socket, app)) = &settings.journal {
         journal::open(socket, app);
     }
-    // Away from the terminal, whose Ctrl-C and whose end are for `wattctl up` alone. Refused to the leader of a process group
-    // (EPERM of setsid(2)): a service manager's process is in a session of its own already.
-    let _ = setsid();
-    let lock = Lock::take(&settings.lock)?;
-    let mut spawner = Spawner::new(settings, manager)?;
-    spawner.holdings.listeners.extend(stored);
+    let mut spawner = match &settings.resume {
+        Some(resume) => handover::resume(settings, resume)?,
+        None => begin(settings)?,
+    };
     let end = loop {
         if let Some(end) = spawner.end.take() {
             break end;
         }
         spawner.turn();
     };
-    let status = spawner.finish(end);
-    drop(lock);
-    status
+    spawner.finish(end)
+}
+
+/// The first life of a spawner.
+fn begin(settings: &Settings) -> Result<Spawner, Error> {
+    // First, while its descriptors are the only ones.
+    let (manager, stored) = if settings.managed { Manager::from_env() } else { Default::default() };
+    // Away from the terminal, whose Ctrl-C and whose end are for `wattctl up` alone. Refused to the leader of a process group
+    // (EPERM of setsid(2)): a service manager's process is in a session of its own already.
+    let _ = setsid();
+    let lock = Lock::take(&settings.lock)?;
+    let setup = |what| move |source| Error::Setup { what, source };
+    let launcher = Launcher::new(None).map_err(setup("unpack the exec stage"))?;
+    let program =
+        settings.own_program.then(Program::own).transpose().map_err(setup("open our own program"))?;
+    let daemon = Daemon::new(settings, program.as_ref()).map_err(setup("plan the daemon"))?;
+    let mut spawner = Spawner::assemble(settings, manager, lock, launcher, daemon, program)?;
+    spawner.holdings.listeners.extend(stored);
+    spawner.keep_program();
+    Ok(spawner)
 }
 
 /// Everything the spawner has.
 pub(crate) struct Spawner {
     pub(crate) started_at_ms: u64,
+    /// Dropped last, when nothing of ours is left.
+    pub(crate) lock: Lock,
+    /// Our own command line.
+    pub(crate) command: Vec<OsString>,
+    /// This one, when daemons have the same.
+    pub(crate) program: Option<Program>,
+    pub(crate) upgrade: Upgrade,
+    /// Why the last upgrade came to nothing.
+    pub(crate) went_back: Option<String>,
     pub(crate) epoll: Epoll,
     pub(crate) signals: Signals,
     pub(crate) launcher: Launcher,
@@ -180,7 +212,14 @@ const FIRST_STAGE: u64 = 2;
 const REQUESTS_PER_TURN: usize = 32;
 
 impl Spawner {
-    fn new(settings: &Settings, manager: Manager) -> Result<Self, Error> {
+    pub(crate) fn assemble(
+        settings: &Settings,
+        manager: Manager,
+        lock: Lock,
+        launcher: Launcher,
+        daemon: Daemon,
+        program: Option<Program>,
+    ) -> Result<Self, Error> {
         let setup = |what| move |source| Error::Setup { what, source };
         process::become_subreaper().map_err(setup("become subreaper"))?;
         signalfd::ignore(Signal::SIGPIPE).map_err(setup("ignore SIGPIPE"))?;
@@ -197,8 +236,13 @@ impl Spawner {
             started_at_ms: now_ms(),
             epoll,
             signals,
-            launcher: Launcher::new().map_err(setup("unpack the exec stage"))?,
-            daemon: Daemon::new(settings).map_err(setup("plan the daemon"))?,
+            lock,
+            command: settings.command.clone(),
+            program,
+            upgrade: Upgrade::None,
+            went_back: None,
+            launcher,
+            daemon,
             outbox: Outbox::default(),
             holdings: Holdings::default(),
             pids: BTreeMap::new(),
@@ -215,9 +259,14 @@ impl Spawner {
         })
     }
 
-    /// Closes everything, but for what the last words take.
-    pub(crate) fn close(self) -> Launcher {
-        self.launcher
+    /// Closes everything, but for what the last words take, and the lock.
+    pub(crate) fn close(self) -> (Launcher, Lock) {
+        (self.launcher, self.lock)
+    }
+
+    /// What a process in the exec stage has said.
+    pub(crate) fn reports(&self, token: u64) -> Option<&Reports> {
+        self.stages.get(&token).map(|(_, reports)| reports)
     }
 
     /// Waits for something to happen and deals with it.
@@ -252,7 +301,12 @@ impl Spawner {
         let silent = self.daemon.silent_at(self.silence_max).filter(|_| !self.is_busy());
         let of_daemon =
             [self.daemon.start_at(), self.daemon.kill_at(), self.daemon.given_up_at(), stalled, silent];
-        let of_others = [self.outbox.retry_at(), self.manager.deadline(), self.writer.deadline()];
+        let of_others = [
+            self.outbox.retry_at(),
+            self.manager.deadline(),
+            self.writer.deadline(),
+            self.upgrade_deadline(),
+        ];
         let deadlines = of_daemon.into_iter().chain(of_others);
         let errands = self.errands().map(|errand| errand.deadline);
         let Some(next) = deadlines.flatten().chain(errands).min() else {
@@ -278,6 +332,7 @@ impl Spawner {
             self.daemon.kill_silent(now, self.silence_max);
         }
         self.manager.turn(now);
+        self.upgrade_turn(now);
         if self.outbox.blocked_since().is_some_and(|since| now >= since + self.stall_max) {
             self.daemon.kill("reads nothing");
             self.outbox.clear();
@@ -312,7 +367,7 @@ impl Spawner {
                 }
                 self.follow(Owner::Daemon, reports);
             }
-            Err(error) if self.daemon.restarts == 0 => self.end = Some(End::failed(Error::Daemon(error))),
+            Err(error) if self.daemon.is_first() => self.end = Some(End::failed(Error::Daemon(error))),
             Err(error) => note(format_args!("cannot start the daemon: {} {}", error.step, error.errno)),
         }
     }
@@ -379,7 +434,7 @@ impl Spawner {
         }
     }
 
-    fn reap(&mut self) {
+    pub(crate) fn reap(&mut self) {
         while let Reap::Child(reaped) = process::reap() {
             self.reaped(&reaped);
         }
@@ -419,7 +474,7 @@ impl Spawner {
         watt_fault::step("spawner.daemon_died");
         // Nobody waits for its errands.
         self.end_errands(|_| true);
-        let failure = self.daemon_failure().filter(|_| self.daemon.restarts == 0);
+        let failure = self.daemon_failure().filter(|_| self.daemon.is_first());
         self.daemon.died();
         self.outbox.clear();
         if self.end.is_some() {
@@ -429,7 +484,7 @@ impl Spawner {
             let how = if reaped.signaled { "was killed by signal" } else { "ended with status" };
             note(format_args!("the daemon (pid {}) {how} {}", reaped.pid, reaped.code));
         }
-        if self.holdings.runs.is_empty() {
+        if !self.daemon_ended_for_upgrade() && self.holdings.runs.is_empty() {
             self.end = self.end_without_daemon(reaped, failure);
         }
     }

@@ -68,7 +68,7 @@ impl Client {
         connection.send_head(method, &format!("/{}{path}", self.service), body.len())?;
         connection.send(body)?;
         let answered = answered(&mut connection, expected)?;
-        self.kept = Some(connection);
+        self.kept = Some(connection).filter(Connection::may_be_kept);
         Ok(answered)
     }
 

@@ -11,6 +11,8 @@ use crate::PATIENCE;
 pub(super) struct Connection {
     stream: TcpStream,
     input: Vec<u8>,
+    /// Whether the last answer said that none follows on this connection: to ask once more there would be the client's fault (RFC 9112 §9.6).
+    is_over: bool,
 }
 
 impl Connection {
@@ -19,7 +21,7 @@ impl Connection {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
-        Ok(Connection { stream, input: Vec::new() })
+        Ok(Connection { stream, input: Vec::new(), is_over: false })
     }
 
     pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -34,6 +36,7 @@ impl Connection {
     /// Status and body of the next answer. Its end has to be where its framing says.
     pub(super) fn answer(&mut self) -> io::Result<(u16, String)> {
         let (status, head) = self.head()?;
+        self.is_over = head.lines().any(|line| line == "connection: close");
         let field = |name: &str| {
             head.lines().find_map(|line| line.strip_prefix(name).map(|value| value.trim().to_owned()))
         };
@@ -47,6 +50,11 @@ impl Connection {
             other => return Err(io::Error::other(format!("an answer {status} with {other:?}"))),
         };
         Ok((status, String::from_utf8_lossy(&body).into_owned()))
+    }
+
+    /// Whether it may be asked once more here.
+    pub(super) fn may_be_kept(&self) -> bool {
+        !self.is_over
     }
 
     /// Status and head, in lower case.

@@ -86,6 +86,38 @@ fn the_main_process_says_how_it_goes_from_start_to_stop() {
     });
 }
 
+/// For the manager nothing happens: the main process is the same, and tells it what is.
+#[test]
+fn an_upgrade_is_none_of_the_managers_business() {
+    for_each_user(|user| {
+        let app = app(WEB, user);
+        let to = app.dir.join("next");
+        fs::copy(watt_tests::wattctl(), &to).expect("a copy of wattctl");
+        app.pass_through();
+        let mut manager = Manager::new(&app);
+        let mut child = manager.start(&app, &[], &[("WATCHDOG_USEC", "400000")]);
+        manager.heard("READY=1", is_ready);
+        let stored = manager.store.len();
+        let load = Load::start(&app.gateway(), "/");
+        let state = app.json(&["upgrade", "--to", &to.display().to_string()]);
+        assert_eq!(state["state"], "done", "{state}");
+        let status = app.status();
+        assert_eq!(status["supervisor"]["spawner_pid"], child.id());
+        assert_eq!(link(&format!("{}/exe", child.id())), to.display().to_string());
+        manager.heard("a sign of life of the next program", |line| line == "WATCHDOG=1");
+        assert_eq!(manager.store.len(), stored, "its store is as it was");
+        let tally = load.stop();
+        assert!(tally.failures.is_empty(), "{:?}", tally.failures);
+        app.ok(&["stop", "web"]);
+        manager.heard("what stopped", |line| line == "STATUS=0 of 1 service ready; stopped: web");
+        kill("TERM", child.id());
+        manager.heard("STOPPING=1", |line| line == "STOPPING=1");
+        assert!(ended(&mut child).success());
+        app.assert_gone();
+        assert!(manager.speakers.iter().all(|speaker| *speaker == child.id()), "{:?}", manager.speakers);
+    });
+}
+
 #[test]
 fn one_service_that_fails_is_in_the_status_and_does_not_hold_up_the_unit() {
     let text = r#"

@@ -92,6 +92,8 @@ fn status() -> Status {
             daemon_restarts: 0,
             proxy_restarts: 1,
             memory: 7 << 20,
+            program: "/usr/bin/wattctl".into(),
+            proxies: Vec::new(),
         },
         services: vec![api, service("bad", vec![bad]), service("bomb", vec![bomb])],
         warnings: vec!["cgroups: no limits".into()],

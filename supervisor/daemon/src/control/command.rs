@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use watt_api::control::{
     Audit, Inspect, Job, JobDetail, JobInstants, JobRun, Jobs, Limits, LimitsChange, LimitsChanged, Outcome,
-    Reload, Reloaded, Scaled, Status,
+    Reload, Reloaded, Scaled, Status, Upgrade, UpgradeState,
 };
 use watt_core::{ServiceId, plan::Role};
 
@@ -150,6 +150,18 @@ pub enum Command {
     },
     /// Something about tasks. What starts one is legal until a shutdown has begun.
     Task(TaskCommand),
+    /// Have another program take over. Legal until a shutdown has begun, and one at a time.
+    Upgrade {
+        /// Which.
+        request: Upgrade,
+        /// Answered when it is about to.
+        reply: Reply<Box<UpgradeState>>,
+    },
+    /// The last upgrade. Always legal.
+    UpgradeState {
+        /// The answer.
+        reply: Reply<Box<UpgradeState>>,
+    },
     /// End the application. Legal at any time; a second one with `now` cuts the first one short.
     Shutdown {
         /// Kill at once in place of draining.
@@ -218,6 +230,15 @@ pub enum Refusal {
     },
     /// A process could not be started, and why.
     NotStarted(String),
+    /// The program cannot take over.
+    NotUpgraded {
+        /// One word for programs.
+        code: &'static str,
+        /// Why not.
+        message: String,
+        /// What to do.
+        hint: Option<String>,
+    },
     /// The application is being shut down.
     ShuttingDown,
 }

@@ -39,8 +39,8 @@ pub(super) enum Failure {
     JobBusy(String),
     /// The configuration has errors: in words, and all of them with their places.
     Config { text: String, report: serde_json::Value },
-    /// The configuration is none that could take the place of the present one.
-    NotReloaded { code: &'static str, message: String, hint: Option<String> },
+    /// The configuration, or the program, is none that could take the place of the present one.
+    NotDone { code: &'static str, message: String, hint: Option<String> },
     /// A process could not be started.
     NotStarted(String),
     /// Not now: too many do the same.
@@ -60,7 +60,9 @@ impl From<Refusal> for Failure {
             Refusal::BadLimits(message) => Failure::BadRequest { message, hint: None },
             Refusal::BadScale { message, hint } => Failure::BadRequest { message, hint },
             Refusal::Config { text, report } => Failure::Config { text, report },
-            Refusal::NotReloaded { code, message, hint } => Failure::NotReloaded { code, message, hint },
+            Refusal::NotReloaded { code, message, hint } | Refusal::NotUpgraded { code, message, hint } => {
+                Failure::NotDone { code, message, hint }
+            }
             Refusal::NotStarted(message) => Failure::NotStarted(message),
             Refusal::ShuttingDown => Failure::Ending,
         }
@@ -134,7 +136,10 @@ impl Failure {
                 Some("its `overlap` is `forbid`; try again when it has ended".to_owned()),
             ),
             Failure::Config { text, .. } => (StatusCode::CONFLICT, "config", text.clone(), None),
-            Failure::NotReloaded { code, message, hint } => {
+            Failure::NotDone { code: code @ "no_upgrade", message, hint } => {
+                (StatusCode::NOT_FOUND, *code, message.clone(), hint.clone())
+            }
+            Failure::NotDone { code, message, hint } => {
                 (StatusCode::CONFLICT, *code, message.clone(), hint.clone())
             }
             Failure::NotStarted(message) => (StatusCode::CONFLICT, "not_started", message.clone(), None),

@@ -5,7 +5,7 @@ use schemars::{Schema, SchemaGenerator};
 use watt_api::control::{
     Audit, Event, Exec, Inspect, Job, JobDetail, JobInstants, JobRequest, JobRun, Jobs, Limits, LimitsChange,
     LimitsChanged, LogLine, OfTask, Outcome, Reload, Reloaded, Run, Scale, Scaled, Selection, Shutdown,
-    Status, TaskStarted,
+    Status, TaskStarted, Upgrade, UpgradeState,
 };
 use watt_core::plan::Role;
 
@@ -17,7 +17,7 @@ use super::{
     problem::Failure,
     request::{Query, decoded},
     roles::Caller,
-    services, status, tasks,
+    services, status, tasks, upgrade,
 };
 
 /// What a route does. Closed: the server matches it exhaustively.
@@ -39,6 +39,8 @@ pub(super) enum Action {
     Run,
     Exec,
     Attach,
+    Upgrade,
+    UpgradeState,
     Shutdown,
     Events,
     Logs,
@@ -283,6 +285,28 @@ pub(super) const ROUTES: &[Route] = &[
     },
     Route {
         method: "POST",
+        path: "/v1/upgrade",
+        action: Action::Upgrade,
+        role: Role::Admin,
+        id: "upgrade",
+        summary: "Have another version of watt take over; answers when it is about to",
+        query: &[],
+        body: Some(SchemaGenerator::subschema_for::<Upgrade>),
+        reply: Content::One(SchemaGenerator::subschema_for::<UpgradeState>),
+    },
+    Route {
+        method: "GET",
+        path: "/v1/upgrade",
+        action: Action::UpgradeState,
+        role: Role::View,
+        id: "upgradeState",
+        summary: "The last upgrade of watt, or the one that is under way",
+        query: &[],
+        body: None,
+        reply: Content::One(SchemaGenerator::subschema_for::<UpgradeState>),
+    },
+    Route {
+        method: "POST",
         path: "/v1/shutdown",
         action: Action::Shutdown,
         role: Role::Admin,
@@ -405,6 +429,8 @@ pub(super) async fn answer(
         Action::Run => tasks::run(control, request).await,
         Action::Exec => tasks::exec(control, request).await,
         Action::Attach => tasks::attach(control, &segment.unwrap_or_default(), request).await,
+        Action::Upgrade => upgrade::begin(control, caller, request.into_body()).await,
+        Action::UpgradeState => upgrade::get(control).await,
         Action::Shutdown => operations::shutdown(control, request.into_body()).await,
         Action::Events => events::get(control, &query),
         Action::Logs => logs::get(control, &query).await,

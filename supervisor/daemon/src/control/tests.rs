@@ -164,6 +164,10 @@ async fn scripted_loop(mut commands: mpsc::Receiver<Command>, tell: mpsc::Unboun
                 let (message, hint) = ("no number".to_owned(), Some("write one".to_owned()));
                 let _ = reply.send(Err(Refusal::BadScale { message, hint }));
             }
+            Command::Upgrade { reply, .. } | Command::UpgradeState { reply } => {
+                let (code, message) = ("no_upgrade", "not upgraded".to_owned());
+                let _ = reply.send(Err(Refusal::NotUpgraded { code, message, hint: None }));
+            }
             Command::Restart { reply, .. } => drop(reply.send(Err(Refusal::ShuttingDown))),
             Command::Reload { request, reply } if request.plan => {
                 let (changes, services) = (Vec::new(), Default::default());
@@ -216,6 +220,8 @@ fn status() -> Status {
             daemon_restarts: 0,
             proxy_restarts: 0,
             memory: 0,
+            program: "/usr/bin/wattctl".into(),
+            proxies: Vec::new(),
         },
         services: SERVICES.map(service).to_vec(),
         warnings: Vec::new(),
@@ -560,13 +566,14 @@ async fn the_server_keeps_to_its_table() {
             _ => "",
         };
         let reply = fixture.raw(&request(route.method, &path, body)).await;
-        // The script refuses restarts, reloads and runs, and knows no job.
+        // The script refuses restarts, reloads and runs, and knows no job and no upgrade.
         let expected = match route.id {
             "restart" => "HTTP/1.1 503",
             "reload" | "run" | "runJob" => "HTTP/1.1 409",
             "job" | "pauseJob" | "resumeJob" => "HTTP/1.1 404",
             // They need an upgrade.
             "exec" | "attach" => "HTTP/1.1 400",
+            "upgrade" | "upgradeState" => "HTTP/1.1 404",
             _ => "HTTP/1.1 200",
         };
         assert!(reply.starts_with(expected), "{} {path}: {reply}", route.method);

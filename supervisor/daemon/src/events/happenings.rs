@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use watt_api::control::{Event, Exit, WorkerState};
+use watt_api::control::{Event, Exit, UpgradeProgram, WorkerState};
 use watt_core::{RunId, ServiceId, WorkerId};
 
 use super::{Happening, Level};
@@ -109,6 +109,88 @@ impl Happening for Reloaded {
         }
         event.text = text;
         event.data.insert("changes".into(), self.changes.into());
+    }
+}
+
+/// Another version of watt takes over, or tries to.
+#[derive(Debug)]
+pub struct UpgradeStarted {
+    /// What runs.
+    pub from: UpgradeProgram,
+    /// What is to take over.
+    pub to: UpgradeProgram,
+}
+
+impl Happening for UpgradeStarted {
+    const KIND: &'static str = "upgrade_started";
+
+    fn level(&self) -> Level {
+        Level::Info
+    }
+
+    fn describe(self, event: &mut Event) {
+        event.text = format!("{} is to take over from {}", program(&self.to), program(&self.from));
+        programs(event, Some(&self.from), &self.to);
+    }
+}
+
+/// It has, and stays.
+#[derive(Debug)]
+pub struct Upgraded {
+    /// What ran before.
+    pub from: UpgradeProgram,
+    /// What runs now.
+    pub to: UpgradeProgram,
+}
+
+impl Happening for Upgraded {
+    const KIND: &'static str = "upgraded";
+
+    fn level(&self) -> Level {
+        Level::Info
+    }
+
+    fn describe(self, event: &mut Event) {
+        event.text = format!("{} has taken over from {}", program(&self.to), program(&self.from));
+        programs(event, Some(&self.from), &self.to);
+    }
+}
+
+/// It has not, and the program before goes on.
+#[derive(Debug)]
+pub struct UpgradeRolledBack {
+    /// What was to take over.
+    pub to: UpgradeProgram,
+    /// Why it did not.
+    pub reason: String,
+}
+
+impl Happening for UpgradeRolledBack {
+    const KIND: &'static str = "upgrade_rolled_back";
+
+    fn level(&self) -> Level {
+        Level::Warn
+    }
+
+    fn describe(self, event: &mut Event) {
+        event.text = format!(
+            "{} did not take over, and the program before goes on: {}",
+            program(&self.to),
+            self.reason
+        );
+        programs(event, None, &self.to);
+        event.data.insert("reason".into(), self.reason.into());
+    }
+}
+
+fn program(program: &UpgradeProgram) -> String {
+    format!("{} (version {})", program.path, program.version)
+}
+
+fn programs(event: &mut Event, from: Option<&UpgradeProgram>, to: &UpgradeProgram) {
+    for (name, program) in from.map(|from| ("from", from)).into_iter().chain([("to", to)]) {
+        event.data.insert(name.into(), program.path.clone().into());
+        event.data.insert(format!("{name}_version"), program.version.clone().into());
     }
 }
 

@@ -99,6 +99,17 @@ const MESSAGES: &[(&str, Kind, &str)] = &[
         Kind::Event("rolled_back"),
         "a configuration failed, and the one before comes back",
     ),
+    (
+        "c1cc3379f9c34322a8b1bb2c606d675c",
+        Kind::Event("upgrade_started"),
+        "another version of watt is about to take over",
+    ),
+    ("a61389bb5ab34ebba509a898d1c5dbff", Kind::Event("upgraded"), "another version of watt has taken over"),
+    (
+        "e32ddcbb2ab3470b962e456b5dadf608",
+        Kind::Event("upgrade_rolled_back"),
+        "another version of watt did not take over, and the one before goes on",
+    ),
     ("6a63892a91694cdc9de7ff928e14e953", Kind::Event("refused"), "a call inside the mesh was refused"),
     (
         "9d89aa68ae884b7189f153b401d58f36",

@@ -1,7 +1,7 @@
 use std::{net::TcpListener, path::Path};
 
 use tokio::{net::UnixListener, time};
-use watt_api::mesh::{ListenerKind, Service};
+use watt_api::mesh::{ListenerKind, Service, Snapshot};
 
 use super::*;
 use crate::listening::inode;
@@ -65,7 +65,7 @@ struct Bench {
     _folder: tempfile::TempDir,
     listener: UnixListener,
     link: ProxyLink,
-    events: mpsc::Receiver<LinkEvent>,
+    events: mpsc::Receiver<(u64, LinkEvent)>,
 }
 
 impl Bench {
@@ -74,11 +74,14 @@ impl Bench {
         let path = folder.path().join("proxy.sock");
         let listener = UnixListener::bind(&path).unwrap();
         let (sender, events) = mpsc::channel(4);
-        Bench { _folder: folder, listener, link: ProxyLink::start(path, sender), events }
+        Bench { _folder: folder, listener, link: ProxyLink::start(3, path, sender), events }
     }
 
     async fn event(&mut self) -> LinkEvent {
-        time::timeout(PATIENCE, self.events.recv()).await.expect("no event").expect("the link has ended")
+        let event = time::timeout(PATIENCE, self.events.recv()).await.expect("no event");
+        let (number, event) = event.expect("the link has ended");
+        assert_eq!(number, 3);
+        event
     }
 
     async fn lost(&mut self) {
@@ -98,6 +101,10 @@ fn snapshot(version: u64) -> Snapshot {
     Snapshot { version, ..Snapshot::default() }
 }
 
+fn publish(link: &ProxyLink, version: u64) {
+    link.publish(version, Arc::new(ToProxy::Snapshot(Box::new(snapshot(version)))));
+}
+
 fn version(message: &ToProxy) -> u64 {
     match message {
         ToProxy::Snapshot(snapshot) => snapshot.version,
@@ -110,11 +117,11 @@ async fn a_proxy_is_told_listeners_then_the_snapshot_then_sockets() {
     let bench = Bench::new();
     let (a, b) = (listener(), listener());
     bench.link.give_sockets(RunId(7), vec![TcpListener::bind("127.0.0.1:0").unwrap().into()]);
-    bench.link.publish(snapshot(1));
+    publish(&bench.link, 1);
     bench.link.add_listener("mesh/2".into(), mesh_kind(), Arc::clone(&b));
     bench.link.add_listener("mesh/1".into(), mesh_kind(), Arc::clone(&a));
     let mut proxy = Proxy::accept(&bench.listener).await;
-    assert_eq!(proxy.next().await, ToProxy::Hello);
+    assert_eq!(proxy.next().await, ToProxy::HELLO);
     for (id, expected) in [("mesh/1", &a), ("mesh/2", &b)] {
         assert_eq!(proxy.next().await, ToProxy::AddListener { id: id.into(), kind: mesh_kind() });
         let received = proxy.descriptors.pop_front().expect("a listener without its descriptor");
@@ -130,19 +137,19 @@ async fn a_proxy_is_told_listeners_then_the_snapshot_then_sockets() {
 async fn changes_follow_and_nothing_is_said_twice() {
     let bench = Bench::new();
     bench.link.add_listener("mesh/1".into(), mesh_kind(), listener());
-    bench.link.publish(snapshot(1));
+    publish(&bench.link, 1);
     let mut proxy = Proxy::accept(&bench.listener).await;
     for _ in 0..3 {
         proxy.next().await;
     }
     bench.link.remove_listener("mesh/1");
     assert_eq!(proxy.next().await, ToProxy::RemoveListener { id: "mesh/1".into() });
-    bench.link.publish(snapshot(2));
+    publish(&bench.link, 2);
     assert_eq!(version(&proxy.next().await), 2);
     // One that comes and goes between two looks was never there.
     bench.link.add_listener("mesh/2".into(), mesh_kind(), listener());
     bench.link.remove_listener("mesh/2");
-    bench.link.publish(snapshot(3));
+    publish(&bench.link, 3);
     assert_eq!(version(&proxy.next().await), 3);
 }
 
@@ -162,11 +169,11 @@ fn a_connection_that_came_to_nothing_is_no_reason_to_hurry() {
 async fn a_new_proxy_is_told_everything_again() {
     let mut bench = Bench::new();
     bench.link.add_listener("gateway/0".into(), ListenerKind::Gateway { thread: 0 }, listener());
-    bench.link.publish(snapshot(5));
+    publish(&bench.link, 5);
     for _ in 0..3 {
         let mut proxy = Proxy::accept(&bench.listener).await;
         assert!(matches!(bench.event().await, LinkEvent::Connected));
-        assert_eq!(proxy.next().await, ToProxy::Hello);
+        assert_eq!(proxy.next().await, ToProxy::HELLO);
         assert!(matches!(proxy.next().await, ToProxy::AddListener { .. }));
         assert_eq!(proxy.descriptors.len(), 1);
         assert_eq!(version(&proxy.next().await), 5);
@@ -180,16 +187,16 @@ async fn a_proxy_that_is_not_there_yet_is_waited_for() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("proxy.sock");
     let (sender, mut events) = mpsc::channel(4);
-    let link = ProxyLink::start(path.clone(), sender);
-    link.publish(snapshot(1));
-    assert!(matches!(events.recv().await, Some(LinkEvent::Lost { error: Some(_) })));
+    let link = ProxyLink::start(3, path.clone(), sender);
+    publish(&link, 1);
+    assert!(matches!(events.recv().await, Some((3, LinkEvent::Lost { error: Some(_) }))));
     let listener = UnixListener::bind(&path).unwrap();
     // Its events are not read meanwhile, which must not keep it from connecting.
     let mut proxy = tokio::select! {
         proxy = Proxy::accept(&listener) => proxy,
         () = async { while events.recv().await.is_some() {} } => panic!("the link has ended"),
     };
-    assert_eq!(proxy.next().await, ToProxy::Hello);
+    assert_eq!(proxy.next().await, ToProxy::HELLO);
 }
 
 #[tokio::test]
@@ -218,9 +225,9 @@ async fn nonsense_ends_the_connection_and_not_the_link() {
         let proxy = Proxy::accept(&bench.listener).await;
         tokio::join!(proxy.say(&nonsense), bench.lost());
     }
-    bench.link.publish(snapshot(1));
+    publish(&bench.link, 1);
     let mut proxy = Proxy::accept(&bench.listener).await;
-    assert_eq!(proxy.next().await, ToProxy::Hello);
+    assert_eq!(proxy.next().await, ToProxy::HELLO);
 }
 
 #[tokio::test]
@@ -231,11 +238,12 @@ async fn a_slow_proxy_gets_the_latest_and_not_every_snapshot() {
         large.services.insert(format!("service-{count}"), Service::default());
     }
     for version in 1..=200 {
-        bench.link.publish(Snapshot { version, ..large.clone() });
+        let message = ToProxy::Snapshot(Box::new(Snapshot { version, ..large.clone() }));
+        bench.link.publish(version, Arc::new(message));
         tokio::task::yield_now().await;
     }
     let mut proxy = Proxy::accept(&bench.listener).await;
-    assert_eq!(proxy.next().await, ToProxy::Hello);
+    assert_eq!(proxy.next().await, ToProxy::HELLO);
     let mut count = 1;
     while version(&proxy.next().await) != 200 {
         count += 1;
@@ -254,7 +262,7 @@ async fn sockets_that_nobody_takes_are_bounded() {
     // More than one message carries.
     let many = (0..600).map(|_| descriptor.try_clone().unwrap()).collect();
     bench.link.give_sockets(RunId(1000), many);
-    bench.link.publish(snapshot(1));
+    publish(&bench.link, 1);
     let mut proxy = Proxy::accept(&bench.listener).await;
     let mut batches = Vec::new();
     while batches.iter().sum::<usize>() < 600 {
@@ -275,7 +283,7 @@ async fn both_sides_may_be_slow_to_read() {
     for count in 0..5000 {
         large.services.insert(format!("service-{count}"), Service::default());
     }
-    bench.link.publish(large);
+    bench.link.publish(large.version, Arc::new(ToProxy::Snapshot(Box::new(large))));
     let mut proxy = Proxy::accept(&bench.listener).await;
     let mut bytes = Vec::new();
     for version in 0..50_000 {
@@ -284,7 +292,7 @@ async fn both_sides_may_be_slow_to_read() {
     // The proxy says all it has before it reads anything.
     let talk = async {
         proxy.say(&bytes).await;
-        assert_eq!(proxy.next().await, ToProxy::Hello);
+        assert_eq!(proxy.next().await, ToProxy::HELLO);
         assert_eq!(version(&proxy.next().await), 1);
     };
     let hear = async {
@@ -326,4 +334,19 @@ fn a_proxy_that_does_not_read_costs_no_more_than_what_there_is() {
     assert!(matches!(desired.next(), Some(Next::Add(id, ..)) if id == "new"));
     assert!(matches!(desired.next(), Some(Next::Remove(id)) if id == "told"));
     assert!(desired.next().is_none());
+}
+
+/// A connection that comes later is told so too: the proxy may have been asked by an earlier daemon, or not.
+#[tokio::test]
+async fn one_that_retires_is_told_so_on_each_connection_and_hears_of_no_listener() {
+    let bench = Bench::new();
+    bench.link.add_listener("mesh/1".into(), mesh_kind(), listener());
+    bench.link.retire(Duration::from_secs(9));
+    publish(&bench.link, 1);
+    for _ in 0..2 {
+        let mut proxy = Proxy::accept(&bench.listener).await;
+        assert_eq!(proxy.next().await, ToProxy::HELLO);
+        assert_eq!(proxy.next().await, ToProxy::Retire { within_ms: 9000 });
+        assert_eq!(version(&proxy.next().await), 1);
+    }
 }

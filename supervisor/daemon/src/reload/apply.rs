@@ -286,6 +286,7 @@ impl App {
         self.unenforced.remove(service.as_str());
         self.counts.remove(service.as_str());
         self.outside.remove(service.as_str());
+        self.proxy_link.forget(service.as_str());
         self.limit_turns.remove(&Some(service.clone()));
         self.unsettle();
     }

@@ -145,7 +145,7 @@ pub(crate) fn refusal(refusal: &Refusal) -> String {
                 count => format!("{first}; and {} more", crate::words::counted(count as u64 - 1, "error")),
             }
         }
-        Refusal::NotReloaded { message, .. } => message.clone(),
+        Refusal::NotReloaded { message, .. } | Refusal::NotUpgraded { message, .. } => message.clone(),
         Refusal::UnknownService { name, .. } => format!("there is no service {name:?}"),
         Refusal::UnknownJob { name, .. } => format!("there is no job {name:?}"),
         Refusal::JobBusy(name) => format!("an earlier firing of {name} is under way"),

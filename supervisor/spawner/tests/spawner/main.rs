@@ -14,12 +14,21 @@ mod role;
 mod runner;
 mod runs;
 mod sockets;
+mod upgrade;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     role::take().unwrap_or_else(|| {
-        let all = [runs::all(), pids::all(), sockets::all(), bounds::all(), daemons::all(), managed::all()];
+        let all = [
+            runs::all(),
+            pids::all(),
+            sockets::all(),
+            bounds::all(),
+            daemons::all(),
+            managed::all(),
+            upgrade::all(),
+        ];
         runner::run(&all.concat())
     })
 }

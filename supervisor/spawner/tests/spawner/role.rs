@@ -4,7 +4,7 @@ use std::{
     env,
     error::Error,
     ffi::OsString,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, IntoRawFd, OwnedFd},
     path::PathBuf,
     process::{self, ExitCode},
     time::Duration,
@@ -18,8 +18,8 @@ use nix::{
     },
 };
 use socket2::{Domain, SockAddr, Socket, Type};
-use watt_os::{fdpass, signalfd::Signals};
-use watt_spawner::{Handle, Settings};
+use watt_os::{fdpass, inherited, memfd, signalfd::Signals};
+use watt_spawner::{Handle, Resume, Settings};
 
 /// Says which role: [`SPAWNER`] or [`DAEMON`].
 pub(crate) const VARIABLE: &str = "WATT_TEST_ROLE";
@@ -42,10 +42,16 @@ pub(crate) const FILE_SIZE: &str = "WATT_TEST_FILE_SIZE";
 /// The variable that says that there is a service manager.
 pub(crate) const MANAGED: &str = "WATT_TEST_MANAGED";
 
+/// The variable that says that daemons have the spawner's own program.
+pub(crate) const OWN_PROGRAM: &str = "WATT_TEST_OWN_PROGRAM";
+/// How the file of a program is called that reads no table but those of a later form.
+pub(crate) const LATER: &str = "later";
+
 /// Plays the role that the environment asks for, if it asks for one.
 pub(crate) fn take() -> Option<ExitCode> {
+    let is_daemon = env::args().nth(1).is_some_and(|role| role == DAEMON);
     let result = match env::var(VARIABLE).ok()?.as_str() {
-        SPAWNER => spawner(),
+        SPAWNER if !is_daemon => spawner(),
         _ => daemon(),
     };
     Some(result.unwrap_or_else(|error| {
@@ -61,6 +67,7 @@ fn folder() -> PathBuf {
 fn spawner() -> Result<ExitCode, Box<dyn Error>> {
     let daemon = match env::var_os(PROGRAM) {
         Some(program) => vec![program],
+        None if env::var_os(OWN_PROGRAM).is_some() => vec!["own".into(), DAEMON.into()],
         None => {
             let variable = OsString::from(format!("{VARIABLE}={DAEMON}"));
             vec!["env".into(), variable, env::current_exe()?.into()]
@@ -77,10 +84,41 @@ fn spawner() -> Result<ExitCode, Box<dyn Error>> {
         silence_max: duration(SILENCE_MS, watt_spawner::SILENCE_MAX)?,
         managed: env::var_os(MANAGED).is_some(),
         journal: None,
-        own_program: false,
+        own_program: env::var_os(OWN_PROGRAM).is_some(),
+        command: Resume::strip(env::args_os()),
+        resume: resume()?,
     };
     let status = watt_spawner::run(&settings)?;
     process::exit(status)
+}
+
+/// What the command line says of a handover.
+fn resume() -> Result<Option<Resume>, Box<dyn Error>> {
+    let arguments: Vec<String> = env::args().collect();
+    let value = |word: &str| {
+        arguments.iter().position(|argument| argument == word).and_then(|at| arguments.get(at + 1))
+    };
+    let Some(table) = value("--resume") else { return Ok(None) };
+    let because = value("--because").cloned();
+    let or_else = value("--or-else").map(|number| number.parse()).transpose()?;
+    let mut table = table.parse()?;
+    if env::current_exe()?.ends_with(LATER) {
+        table = with_form(table, 1)?;
+    } else if because.as_ref().is_some_and(|why| why.contains("form 257")) {
+        // What the program before wrote is not touched by the later one.
+        table = with_form(table, 0)?;
+    }
+    Ok(Some(Resume { table, or_else, because }))
+}
+
+/// A table with another second byte in the number of its form, open across execve(2).
+fn with_form(table: i32, byte: u8) -> Result<i32, Box<dyn Error>> {
+    let handed = inherited::Unclaimed::find(table)?;
+    let mut bytes = memfd::read_sealed(handed.as_fd(), 1 << 20)?;
+    bytes[9] = byte;
+    let changed = memfd::sealed(c"table", &bytes)?;
+    inherited::hand_down(&changed)?;
+    Ok(changed.into_raw_fd())
 }
 
 fn duration(variable: &str, default: Duration) -> Result<Duration, Box<dyn Error>> {
