@@ -75,9 +75,10 @@ fn target(text: &str) -> Result<(String, Option<u16>), Failure> {
     }
 }
 
-/// What the command's terminal is to be like: as ours, when there is somebody at it.
+/// What the command's terminal is to be like: as ours, when there is somebody at it. Output that goes into a file must be as the command writes it,
+/// and a terminal would end its lines in another way.
 fn terminal(is_unwanted: bool) -> Option<Terminal> {
-    if is_unwanted || !std::io::stdin().is_terminal() {
+    if is_unwanted || !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
         return None;
     }
     let (rows, columns) = streams::size().unwrap_or((24, 80));

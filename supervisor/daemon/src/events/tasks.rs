@@ -15,8 +15,8 @@ pub(crate) struct TaskStarted {
     pub(crate) task: Seat,
     /// Who wanted it, in words.
     pub(crate) owner: String,
-    /// What it runs.
-    pub(crate) command: Vec<String>,
+    /// The program. Its arguments may have secrets in them, and events are for all who may look.
+    pub(crate) program: String,
 }
 
 impl Happening for TaskStarted {
@@ -28,7 +28,7 @@ impl Happening for TaskStarted {
 
     fn describe(self, event: &mut Event) {
         about(event, self.task);
-        event.text = format!("started for {}: {}", self.owner, self.command.join(" "));
+        event.text = format!("started for {}: {}", self.owner, self.program);
         event.data.insert("for".into(), self.owner.into());
     }
 }

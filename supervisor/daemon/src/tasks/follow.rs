@@ -7,7 +7,7 @@ use watt_exec::plan::TERMINAL;
 use watt_os::cgroup::Group;
 use watt_spawner::protocol::{Stage, WaitStatus};
 
-use super::{News, Task, TaskId, TaskNote, Told};
+use super::{News, Stopped, Task, TaskId, TaskNote, Told};
 use crate::{
     app::App,
     logs,
@@ -87,9 +87,11 @@ impl App {
                 _ => drop(task.descriptors.insert(name, Arc::new(descriptor))),
             }
         }
-        if let Some(told) = &task.told {
-            // Who is attached may have gone; that is heard of in another way.
-            let _ = told.send(Told::Executed { terminal });
+        // Who asked for it may have gone before there was a conversation whose end could be heard of.
+        let has_left = task.told.as_ref().is_some_and(|told| told.send(Told::Executed { terminal }).is_err());
+        if has_left {
+            task.told = None;
+            return self.stop_task(id, Stopped::Left, false);
         }
         self.serve_task(id);
     }

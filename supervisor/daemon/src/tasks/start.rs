@@ -85,7 +85,8 @@ impl App {
             self.task_emptied(id);
             return Err(NotStarted::Failed(failure));
         }
-        self.events.emit(TaskStarted { task: seat, owner: order.owner.to_string(), command });
+        let program = command.into_iter().next().unwrap_or_default();
+        self.events.emit(TaskStarted { task: seat, owner: order.owner.to_string(), program });
         self.unsettle();
         Ok(id)
     }
