@@ -80,6 +80,20 @@ fn an_operators_number_is_had_without_a_lost_request_and_kept() {
 }
 
 #[test]
+fn a_number_that_a_reload_goes_on_from_is_kept_by_the_next_daemon() {
+    let app = app(User::Ordinary, TWO);
+    app.write("watt.yaml", &TWO.replace("workers: 2", "workers: { min: 1, max: 4, cooldown: 1h }"));
+    app.ok(&["reload", "--wait"]);
+    let scaling = app.service("web")["scaling"].clone();
+    assert_eq!((&scaling["by"], &scaling["from"]), (&Value::from("load"), &2.into()), "{scaling}");
+    kill_daemon(&app);
+    let web = app.service("web");
+    assert_eq!((&web["wanted"], &web["scaling"]), (&2.into(), &scaling), "{web}");
+    assert_eq!(indexes(&app), [0, 1]);
+    app.down();
+}
+
+#[test]
 fn numbers_that_cannot_be_had_change_nothing() {
     let app = app(User::Ordinary, TWO);
     let refused = |arguments: &[&str], what: &str| {

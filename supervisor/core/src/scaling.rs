@@ -7,9 +7,9 @@
 //! - What does not (latency, waiting, pressure) says only that there are too few: then there are more in proportion; or by far enough: then
 //!   one less. What was measured with another number of workers says nothing.
 //! - **More** at once, by at most [`FACTOR`] times those that are ready: whoever has just come takes his share first.
-//! - **Fewer** when fewer would have been enough all the time for the cooldown.
+//! - **Fewer** when fewer would have been enough all the time for the cooldown, and only while all are ready: those that are not may be needed.
 //! - In between nothing changes: there are more above a target by [`TOLERANCE`], and fewer if they would be below theirs by as much. So a load that
-//!   stays the same comes to a number that stays the same.
+//!   stays the same comes to a number that stays the same. Where only a trial can tell, the next one comes later each time ([`trials`]).
 //! - **No more than there is room for** ([`Room`]).
 //! - **None** where that may be and nobody wanted anything for the time that is set.
 
@@ -20,7 +20,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use self::trials::{Load, Trial, Trials};
 use crate::plan::{Scaling, Targets};
+
+mod trials;
 
 /// How many times as many workers there are at most by one decision.
 pub const FACTOR: u16 = 2;
@@ -28,6 +31,8 @@ pub const FACTOR: u16 = 2;
 pub const TOLERANCE: f64 = 0.1;
 /// Below this part of a target that does not grow with the work, one worker less is tried.
 const BY_FAR: f64 = 0.5;
+/// With fewer requests in flight than this, on average, it is no wonder that nobody was answered.
+const NOBODY: f64 = 0.1;
 /// What part of the CPU time there is may be used before more workers get none of it.
 const CPU_FULL: f64 = 0.9;
 
@@ -44,8 +49,8 @@ pub struct Sample {
     pub cpu: Option<f64>,
     /// Requests in flight at all of them, on average.
     pub in_flight: Option<f64>,
-    /// Within which times how many answers began, each counted once.
-    pub answers: Vec<(Duration, u64)>,
+    /// Within which times how many answers began, each counted once. `None` where that is not known.
+    pub answers: Option<Vec<(Duration, u64)>>,
     /// Requests that waited for a worker, on average.
     pub queue: Option<f64>,
     /// The part of the time in which some process of a worker waited for CPU time, on average.
@@ -134,6 +139,8 @@ pub struct Scaler {
     known_since: Instant,
     /// When somebody last wanted something.
     active_at: Instant,
+    /// What came of it when there were fewer.
+    trials: Trials,
     /// Whether it was said that there is no room.
     refused: bool,
 }
@@ -147,6 +154,7 @@ impl Scaler {
             enough: VecDeque::new(),
             known_since: now,
             active_at: now,
+            trials: Trials::default(),
             refused: false,
         }
     }
@@ -176,10 +184,24 @@ impl Scaler {
         };
         let (wanted, why) = self.wanted(rules, ready);
         let wanted = rules.clamp(wanted);
-        self.note(now, rules, wanted);
+        self.trials.look(now, rules);
+        if ready < count {
+            // Those that are not ready may be what is lacking, and those that would go may be the ones that are.
+            self.enough.clear();
+            self.known_since = now;
+        } else {
+            let fewest = self.trials.fewest(now, rules, &self.load());
+            self.note(now, rules, wanted.max(fewest));
+        }
         match why {
-            Some(why) if wanted > count => self.grow(count, wanted, Reason::Busy(why), room),
-            Some(_) | None => {
+            // What was measured with fewer says nothing of as many as there were before.
+            Some(why) if ready < count && self.trials.has_undone(now, rules, count, &why) => None,
+            Some(why) if wanted > count => self.grow(now, count, wanted, why, room),
+            Some(_) => {
+                self.refused = false;
+                None
+            }
+            None => {
                 self.refused = false;
                 self.shrink(now, rules, count)
             }
@@ -191,6 +213,7 @@ impl Scaler {
         self.enough.clear();
         self.known_since = now;
         self.active_at = now;
+        self.trials = Trials::default();
         self.refused = false;
     }
 
@@ -251,18 +274,24 @@ impl Scaler {
         target: Duration,
     ) -> Option<(NonZeroU16, Measured)> {
         let mut answers: BTreeMap<Duration, u64> = BTreeMap::new();
-        for (within, count) in self.settled(rules)?.flat_map(|sample| &sample.answers) {
+        for (within, count) in self.settled(rules)?.filter_map(|sample| sample.answers.as_ref()).flatten() {
             *answers.entry(*within).or_default() += count;
         }
         let all: u64 = answers.values().sum();
+        if all == 0 {
+            // Either nobody asks, or nobody is answered.
+            let in_flight = mean(self.settled(rules)?, |sample| sample.in_flight)?;
+            let idle = (by_trial(ready, 0.0), Measured::Latency(Duration::ZERO, target));
+            return (in_flight < NOBODY).then_some(idle);
+        }
         let mut left = all - all / 100 * 95 - all % 100 * 95 / 100;
-        // From the slowest: when so many are left out, the next one is the time that is meant. Without an answer it is none.
+        // From the slowest: when so many are left out, the next one is the time that is meant.
         let mut slowest = answers.into_iter().rev().skip_while(|(_, count)| {
             let is_left_out = *count < left;
             left = left.saturating_sub(*count);
             is_left_out
         });
-        let time = slowest.next().map_or(Duration::ZERO, |(within, _)| within);
+        let (time, _) = slowest.next()?;
         let times = time.as_secs_f64() / target.as_secs_f64();
         Some((by_trial(ready, times), Measured::Latency(time, target)))
     }
@@ -287,10 +316,28 @@ impl Scaler {
         }
     }
 
-    fn grow(&mut self, count: NonZeroU16, wanted: NonZeroU16, why: Reason, room: &Room) -> Option<Decision> {
+    /// What there is to do in all.
+    fn load(&self) -> Load {
+        let all = self.samples.iter();
+        Load { in_flight: mean(all.clone(), |sample| sample.in_flight), cpu: mean(all, |sample| sample.cpu) }
+    }
+
+    fn grow(
+        &mut self,
+        now: Instant,
+        count: NonZeroU16,
+        wanted: NonZeroU16,
+        why: Measured,
+        room: &Room,
+    ) -> Option<Decision> {
+        let failed = self.trials.that_failed(count, &why);
+        // What was enough before is so again; should it not be, that is seen soon.
+        let wanted = failed.map_or(wanted, |trial| wanted.min(trial.from));
+        let why = Reason::Busy(why);
         match room.for_more(wanted.get() - count.get()) {
             Ok(more) => {
                 self.refused = false;
+                self.trials.grown(now, failed);
                 Some(Decision::Count(count.saturating_add(more.get()), why))
             }
             Err(lack) => {
@@ -303,7 +350,11 @@ impl Scaler {
     fn shrink(&mut self, now: Instant, rules: &Scaling, count: NonZeroU16) -> Option<Decision> {
         let most = self.enough.front().map(|(_, count)| *count)?;
         let is_sure = now.saturating_duration_since(self.known_since) >= rules.cooldown;
-        (is_sure && most < count).then_some(Decision::Count(most, Reason::Enough(rules.cooldown)))
+        if !is_sure || most >= count {
+            return None;
+        }
+        self.trials.begin(Trial { from: count, to: most, at: now, load: self.load() });
+        Some(Decision::Count(most, Reason::Enough(rules.cooldown)))
     }
 }
 

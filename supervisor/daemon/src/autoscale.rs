@@ -80,7 +80,7 @@ struct RunFigures {
 pub(crate) struct Figures {
     at: Instant,
     runs: BTreeMap<RunId, RunFigures>,
-    /// Of the application, and of services with a ceiling of their own.
+    /// Of the application, and of services with a ceiling of their own; their memory is what is not given back for more.
     groups: BTreeMap<Option<ServiceId>, Usage>,
     /// All of the host's memory, and what of it is free or can be made so.
     host_memory: Option<(u64, u64)>,
@@ -301,16 +301,17 @@ fn sample(service: &Service, last: &Last, now: &Last, ready: usize) -> Sample {
     });
     let on_average =
         |of: fn(&Work) -> u64| work.as_ref().map(|(work, passed)| of(work) as f64 / 1e6 / passed);
-    let answers = work.iter().flat_map(|(work, _)| work.answers.iter().enumerate());
-    let answers =
-        answers.filter(|(_, count)| **count > 0).map(|(bucket, count)| (answer_within(bucket), *count));
+    let answers = work.as_ref().map(|(work, _)| {
+        let counts = work.answers.iter().enumerate().filter(|(_, count)| **count > 0);
+        counts.map(|(bucket, count)| (answer_within(bucket), *count)).collect()
+    });
     Sample {
         at: now.at,
         passed,
         ready: u16::try_from(ready).unwrap_or(u16::MAX),
         cpu: mean(cpu.collect()).map(|each| each * ready as f64),
         in_flight: on_average(|work| work.in_flight_us),
-        answers: answers.collect(),
+        answers,
         queue: on_average(|work| work.held_us),
         pressure: mean(stalled.collect()),
         // The sums of the proxy lose nothing: what came before its next message is seen then.
@@ -354,14 +355,24 @@ fn read(meter: &Meter, subjects: &[Subject], groups: &[(Option<ServiceId>, Group
     let runs = subjects.iter().filter_map(|subject| {
         let figures = figures.get(&subject.run)?;
         let stalled = subject.group.pressure(PressureOf::Cpu).map(|pressure| pressure.some_total);
-        Some((subject.run, RunFigures { cpu_us: figures.cpu_us, memory: figures.memory, stalled }))
+        let memory = without_cache(figures.memory, &subject.group);
+        Some((subject.run, RunFigures { cpu_us: figures.cpu_us, memory, stalled }))
+    });
+    let groups = groups.iter().map(|(of, group)| {
+        let usage = group.usage();
+        (of.clone(), Usage { memory: without_cache(usage.memory, group), ..usage })
     });
     Figures {
         at: Instant::now(),
         runs: runs.collect(),
-        groups: groups.iter().map(|(of, group)| (of.clone(), group.usage())).collect(),
+        groups: groups.collect(),
         host_memory: fs::read_to_string("/proc/meminfo").ok().and_then(|text| host_memory(&text)),
     }
+}
+
+/// What is kept of files in memory is given back when somebody needs it: a group that reads a lot is always as full as it may be.
+fn without_cache(memory: Option<u64>, group: &Group) -> Option<u64> {
+    Some(memory?.saturating_sub(group.file_cache().unwrap_or(0)))
 }
 
 /// All of the host's memory and what is available of it, in bytes, of proc_meminfo(5).
@@ -405,11 +416,12 @@ mod tests {
             (Some(1.0), Some(3.0), Some(0.5)),
             "half of a half, twice"
         );
-        assert_eq!(seen.answers, [(answer_within(1), 4)]);
+        assert_eq!(seen.answers, Some(vec![(answer_within(1), 4)]));
         // Another proxy, and another run.
         let other = Last { runs: BTreeMap::new(), ..look(start + 2 * second, 0, Work::default()) };
         let seen = sample(&service, &after, &other, 1);
         assert_eq!((seen.cpu, seen.in_flight, seen.pressure), (None, None, None));
+        assert_eq!(seen.answers, None, "not that there were none");
     }
 
     #[test]

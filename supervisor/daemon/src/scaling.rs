@@ -24,6 +24,8 @@ use crate::{
 
 /// What an operator's number is explained with.
 const BY_OPERATOR: &str = "`wattctl scale`";
+/// And one that goes on from what it was under another configuration.
+const CHANGED: &str = "the configuration changed";
 
 /// Why a service has another number of workers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,8 +59,7 @@ impl Scale {
             return Some(self);
         }
         let count = service.workers.scaling()?.clamp(self.count);
-        let reason = "the configuration changed".to_owned();
-        Some(Scale { count, by: ScaledBy::Load, reason, configured, ..self })
+        Some(Scale { count, by: ScaledBy::Load, reason: CHANGED.to_owned(), configured, ..self })
     }
 }
 
@@ -224,8 +225,13 @@ impl App {
         self.scales.get(id).is_some_and(|scale| scale.by == ScaledBy::Operator)
     }
 
+    /// How many workers each service has, to be told to [`App::forget_scales`].
+    pub(crate) fn worker_counts(&self) -> BTreeMap<ServiceId, u16> {
+        self.plan.services.keys().map(|id| (id.clone(), self.fleet.count(id))).collect()
+    }
+
     /// Another configuration is in force: forgets the numbers that it has changed, or goes on from them.
-    pub(crate) fn forget_scales(&mut self) {
+    pub(crate) fn forget_scales(&mut self, before: &BTreeMap<ServiceId, u16>) {
         for (id, scale) in std::mem::take(&mut self.scales) {
             let fitted = self.plan.services.get(&id).filter(|_| self.fleet.counts().contains_key(&id));
             match fitted.and_then(|service| scale.clone().fitted(service)) {
@@ -237,6 +243,23 @@ impl App {
                 }
                 None => self.put(&key(&id), Vec::new()),
             }
+        }
+        // A number that follows the load begins with what there was, which no note says yet.
+        let new = |(id, _): &(&ServiceId, &NonZeroU16)| !self.scales.contains_key(*id);
+        let carried: Vec<(ServiceId, NonZeroU16)> =
+            self.fleet.counts().iter().filter(new).map(|(id, count)| (id.clone(), *count)).collect();
+        for (id, count) in carried {
+            let Some(service) = self.plan.services.get(&id) else { continue };
+            let scale = Scale {
+                count,
+                by: ScaledBy::Load,
+                from: before.get(&id).copied().unwrap_or(count.get()),
+                at_ms: status::now_ms(),
+                reason: CHANGED.to_owned(),
+                configured: service.workers.to_string(),
+            };
+            self.put(&key(&id), serde_json::to_vec(&scale).unwrap_or_default());
+            self.scales.insert(id, scale);
         }
     }
 }

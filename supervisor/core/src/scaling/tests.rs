@@ -64,7 +64,7 @@ impl World {
             ready: self.ready(),
             cpu: None,
             in_flight: None,
-            answers: Vec::new(),
+            answers: None,
             queue: None,
             pressure: None,
             active: true,
@@ -117,7 +117,7 @@ fn what_does_not_grow_with_the_work_is_tried_out() {
     // All but one of twenty at 10 ms, which is less than 95 of 100.
     let slow = |ms| {
         move |sample| Sample {
-            answers: vec![(Duration::from_millis(10), 18), (Duration::from_millis(ms), 2)],
+            answers: Some(vec![(Duration::from_millis(10), 18), (Duration::from_millis(ms), 2)]),
             ..sample
         }
     };
@@ -134,7 +134,8 @@ fn what_does_not_grow_with_the_work_is_tried_out() {
     }
     assert_eq!((world.count, world.told.len()), (1, 2), "{:?}", world.told);
     for _ in 0..20 {
-        world.pass(|sample| Sample { answers: vec![(Duration::from_millis(10), 97), (SECOND, 3)], ..sample });
+        let answers = vec![(Duration::from_millis(10), 97), (SECOND, 3)];
+        world.pass(|sample| Sample { answers: Some(answers.clone()), ..sample });
     }
     assert_eq!(world.count, 1, "three of a hundred are not looked at");
 }
@@ -180,6 +181,77 @@ fn what_is_not_known_changes_nothing() {
         world.pass(|sample| Sample { ready: 0, in_flight: Some(0.0), ..sample });
     }
     assert_eq!(world.count, 3, "nobody is ready: {:?}", world.told);
+}
+
+#[test]
+fn no_worker_goes_while_others_are_not_ready() {
+    // One of four is ready, and has far too much to do, then little.
+    let mut world = World::new(rules(1, 8, in_flight(10)), 4, 0);
+    for requests in [100.0, 1.0] {
+        for _ in 0..200 {
+            world.pass(|sample| Sample { ready: 1, in_flight: Some(requests), ..sample });
+        }
+        assert_eq!((world.count, world.told.len()), (4, 0), "{:?}", world.told);
+    }
+    world.pass_with(59, 1.0);
+    assert_eq!(world.count, 4, "the cooldown begins when all are ready");
+    world.pass_with(2, 1.0);
+    assert_eq!(world.count, 1);
+}
+
+#[test]
+fn answers_that_do_not_come_are_no_fast_ones() {
+    let target = || Targets { latency_p95: Some(Duration::from_millis(100)), ..Targets::default() };
+    let mut world = World::new(rules(1, 8, target()), 3, 0);
+    for _ in 0..200 {
+        world.pass(|sample| Sample { answers: Some(Vec::new()), in_flight: Some(5.0), ..sample });
+    }
+    assert_eq!(world.count, 3, "all of them hang");
+    for _ in 0..200 {
+        world.pass(|sample| sample);
+    }
+    assert_eq!((world.count, world.told.len()), (3, 0), "it is not known: {:?}", world.told);
+    for _ in 0..200 {
+        world.pass(|sample| Sample { answers: Some(Vec::new()), in_flight: Some(0.0), ..sample });
+    }
+    assert_eq!(world.count, 1, "nobody asks");
+}
+
+/// So many requests, of which each worker takes five at a time, and the others wait.
+fn queued(requests: f64, measured: f64) -> impl Fn(Sample) -> Sample {
+    move |sample| {
+        let waiting = (requests - 5.0 * f64::from(sample.ready)).max(0.0);
+        Sample { queue: Some(waiting), in_flight: Some(measured), ..sample }
+    }
+}
+
+fn queue(target: u32) -> Targets {
+    Targets { queue: std::num::NonZeroU32::new(target), ..Targets::default() }
+}
+
+#[test]
+fn a_trial_that_fails_comes_again_after_twice_the_time_unless_there_is_less_to_do() {
+    let mut world = World::new(rules(1, 8, queue(1)), 4, 0);
+    let mut tried = Vec::new();
+    for second in 0..1_000 {
+        let before = world.count;
+        world.pass(queued(20.0, 20.0));
+        assert!((3..=4).contains(&world.count), "{:?}", world.told);
+        if world.count < before {
+            tried.push(second);
+        }
+    }
+    let waits: Vec<i32> = tried.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let doubled = |wait: &i32, times: i32| (60 * times..60 * times + 15).contains(wait);
+    assert!(waits.iter().zip([2, 4, 8]).all(|(wait, times)| doubled(wait, times)), "{waits:?}");
+    assert_eq!(waits.len(), 3);
+    // The next trial would be far away.
+    let mut passed = 0;
+    while world.count == 4 {
+        world.pass(queued(10.0, 10.0));
+        passed += 1;
+    }
+    assert!(passed < 60 + 15, "{passed}");
 }
 
 #[test]
@@ -263,13 +335,41 @@ proptest! {
                 in_flight: load,
                 queue: load,
                 pressure: load,
-                answers: load.map(|load| (Duration::from_secs_f64(load), 5)).into_iter().collect(),
+                answers: load.map(|load| vec![(Duration::from_secs_f64(load), 5)]),
                 ..sample
             });
             prop_assert!((min..=min + more).contains(&world.count), "{}", world.count);
             let at_once = before.1.saturating_mul(FACTOR);
             prop_assert!(world.count <= before.0.max(at_once), "{before:?} -> {}", world.count);
         }
+    }
+
+    /// What only a trial can tell is tried less and less often while the load stays the same, and with one worker less at most.
+    #[test]
+    fn the_same_load_is_not_tried_with_fewer_all_the_time(
+        begin in 1u16..12,
+        requests in 0.0f64..50.0,
+        noise in prop::collection::vec(-0.1f64..0.1, 50),
+        target in 1u32..6,
+        delay in 0u32..8,
+    ) {
+        let rules = Scaling { cooldown: 20 * SECOND, ..rules(1, 12, queue(target)) };
+        let mut world = World::new(rules, begin, delay);
+        let mut noise = noise.into_iter().cycle();
+        let mut pass = |world: &mut World| {
+            world.pass(queued(requests, requests * (1.0 + noise.next().unwrap())));
+            world.count
+        };
+        for _ in 0..20 * 30 {
+            pass(&mut world);
+        }
+        let changes = world.told.len();
+        let seen: std::collections::BTreeSet<u16> = (0..20 * 64).map(|_| pass(&mut world)).collect();
+        let (few, most) = (seen.first().unwrap(), seen.last().unwrap());
+        prop_assert!(most - few <= 1, "{:?}", world.told);
+        prop_assert!(world.told.len() - changes <= 10, "{:?}", world.told);
+        let waiting = (requests - 5.0 * f64::from(*most)).max(0.0) / f64::from(*most);
+        prop_assert!(waiting <= f64::from(target) * 1.1 + 1e-9 || *most == 12, "{waiting} wait for each of {most}");
     }
 
     /// A load that stays the same comes to a number that stays the same, and that is the right one.

@@ -203,8 +203,9 @@ impl App {
         let mut effects = Vec::new();
         let leaving = self.in_force.leaving();
         self.fleet.spare(self.in_force.spared.clone());
+        let counts = self.worker_counts();
         self.fleet.change(Instant::now(), &Arc::clone(&self.plan), leaving, &renewal, &mut effects);
-        self.forget_scales();
+        self.forget_scales(&counts);
         self.autoscale.fit(&self.plan, Instant::now());
         self.note_changes();
         self.effects.extend(effects);

@@ -58,6 +58,20 @@ impl Group {
         }
     }
 
+    /// Reads how many bytes of [`Usage::memory`] are files that the kernel gives back when memory is needed; those of tmpfs are not among
+    /// them. `None` where that is not counted.
+    pub fn file_cache(&self) -> Option<u64> {
+        let (dir, below) = match (self.legacy.get(&Controller::Memory), &self.unified) {
+            // v1 has sums of the groups below under names of their own.
+            (Some(dir), _) => (dir, "total_"),
+            (None, Some(dir)) => (dir, ""),
+            (None, None) => return None,
+        };
+        let text = file::read(&dir.join("memory.stat")).ok()?;
+        let bytes = |list| file::keyed(&text, &format!("{below}{list}_file"));
+        Some(bytes("inactive")?.saturating_add(bytes("active")?))
+    }
+
     /// Reads what its limits did. Has to happen before the group is removed.
     pub fn events(&self) -> Events {
         let memory = match (self.legacy.get(&Controller::Memory), &self.unified) {
@@ -207,6 +221,19 @@ mod tests {
         assert_eq!(group.pids_peak(), Some(3), "as many as there are");
         put("pids.peak", "12\n");
         assert_eq!(group.pids_peak(), Some(12));
+    }
+
+    #[test]
+    fn files_that_are_kept_in_memory_are_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let text =
+            "file 900\ninactive_file 30\nactive_file 12\ntotal_inactive_file 300\ntotal_active_file 120\n";
+        fs::write(dir.path().join("memory.stat"), text).unwrap();
+        let unified = Group { unified: Some(dir.path().into()), legacy: BTreeMap::new() };
+        assert_eq!(unified.file_cache(), Some(42));
+        let legacy = [(Controller::Memory, dir.path().into())].into();
+        assert_eq!(Group { unified: None, legacy }.file_cache(), Some(420), "with the groups below");
+        assert_eq!(Group::default().file_cache(), None);
     }
 
     #[test]
