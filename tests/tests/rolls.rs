@@ -150,3 +150,90 @@ gateway: { routes: [{ path: /, service: one }] }
         }
     });
 }
+
+/// The operator has mended it and reloads while the bad version is still on its way: what is mended comes after what is taken back.
+#[test]
+fn a_reload_that_is_under_way_when_the_one_before_fails_is_not_taken_back() {
+    const ONE: &str = r#"
+secrets: { key: { command: sh said.sh } }
+services:
+  one:
+    command: python3 services/web.py
+    env: { VERSION: good }
+    roll: { on_failure: roll_back }
+  other: { command: sleep 1000, listen: none, secrets: [key] }
+server: { port: 0 }
+gateway: { routes: [{ path: /, service: one }] }
+"#;
+    let runs = |app: &App, what: &str| {
+        wait(what, || match app.processes() {
+            all if all.iter().any(|(_, command)| command.contains(what)) => Ok(()),
+            all => Err(format!("{all:?}")),
+        });
+    };
+    let app = App::case("", User::Ordinary);
+    app.write("watt.yaml", ONE);
+    app.write("said.sh", "until [ -e say ]; do sleep 0.05; done; echo x");
+    app.write("say", "");
+    app.up();
+    let bad = "sh -c 'until [ -e fail ]; do sleep 0.05; done; exit 4'";
+    app.write("watt.yaml", &ONE.replace("python3 services/web.py", bad));
+    app.ok(&["reload"]);
+    runs(&app, "-e fail");
+    // The mended one waits for the secret.
+    std::fs::remove_file(app.dir.join("say")).expect("it is there");
+    app.write("watt.yaml", &ONE.replace("good", "mended"));
+    let mut reload = app.wattctl(&["reload", "--wait", "--json"]);
+    let reload = reload.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("wattctl runs");
+    runs(&app, "sh said.sh");
+    app.write("fail", "");
+    wait("it is seen that the bad one fails", || match app.ok(&["events", "--json"]) {
+        events if events.contains("rolled_back") => Ok(()),
+        events => Err(events),
+    });
+    app.write("say", "");
+    let output = reload.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{}", printed(&output));
+    assert!(app.get("/env").1.contains(r#""VERSION": "mended""#));
+    // This one comes after all that was asked for.
+    let again = app.json(&["reload"]);
+    assert_eq!(again["changes"].as_array().map(Vec::len), Some(0), "{again}");
+    app.down();
+}
+
+/// What the operator had said is the operator's, and comes back with the configuration that it was said of.
+#[test]
+fn what_was_set_by_hand_comes_back_as_well() {
+    const WEB: &str = r#"
+services:
+  web:
+    command: python3 services/web.py
+    workers: 1
+    limits: { pids: 100 }
+    roll: { on_failure: roll_back }
+server: { port: 0 }
+gateway: { routes: [{ path: /, service: web }] }
+"#;
+    for_each_user(|user| {
+        let app = App::case("", user);
+        app.write("watt.yaml", WEB);
+        app.up();
+        app.ok(&["scale", "web=2"]);
+        // Where nothing can be limited it is noted all the same, and the command says that it is not enforced.
+        app.run(&["limits", "set", "web", "pids=77"]);
+        let bad = WEB.replace("python3 services/web.py", "sh -c 'exit 4'");
+        app.write("watt.yaml", &bad.replace("workers: 1", "workers: 3").replace("pids: 100", "pids: 50"));
+        let output = app.run(&["reload", "--wait", "--json"]);
+        assert!(!output.status.success(), "{}", printed(&output));
+        wait("the two are there again", || match app.service("web") {
+            web if web["ready"] == 2 && web["wanted"] == 2 && web["scaling"]["by"] == "operator" => Ok(()),
+            web => Err(web.to_string()),
+        });
+        let limits = app.ok(&["limits", "--json"]);
+        assert!(
+            limits.contains(r#""pids":"77""#) || limits.contains(r#""pids": "77""#),
+            "{user:?}: {limits}"
+        );
+        app.down();
+    });
+}

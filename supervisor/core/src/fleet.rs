@@ -130,6 +130,8 @@ pub struct Fleet {
     removed: BTreeSet<WorkerId>,
     /// How many workers services have that have not as many as the plan says.
     counts: WorkerCounts,
+    /// Those of them that the plan that comes next had before.
+    counts_back: WorkerCounts,
 }
 
 /// What a worker is told.
@@ -164,6 +166,7 @@ impl Fleet {
             kept: BTreeMap::new(),
             removed: BTreeSet::new(),
             counts: WorkerCounts::new(),
+            counts_back: WorkerCounts::new(),
         }
     }
 
@@ -412,6 +415,8 @@ impl Fleet {
     fn start_of(&mut self, named: &BTreeSet<ServiceId>) -> Vec<WorkerId> {
         let services = self.order.with_dependencies(named);
         self.stops.retain(|id, _| !services.contains(id));
+        // A roll that waited for a stop goes on.
+        self.renewable.extend(self.renewing.intersection(&services).cloned());
         for service in named {
             self.kept.remove(service);
         }

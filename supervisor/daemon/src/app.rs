@@ -517,6 +517,7 @@ impl App {
             self.unit.progressed();
             self.unsettle();
         }
+        self.note_failed_rolls();
         let (now, now_ms, uptime) = (Instant::now(), status::now_ms(), Uptime::now());
         for worker in changed {
             self.announce(&worker, now, now_ms);

@@ -18,7 +18,7 @@ use watt_core::{
 };
 use watt_os::memfd;
 
-use crate::{addresses, limits::Changes, reload::back::Before, status};
+use crate::{addresses, limits::Changes, reload::back::Before, scaling::Scale, status};
 
 /// The name it is kept under.
 pub(crate) const PLAN: &str = "plan";
@@ -88,6 +88,10 @@ struct BeforeNote {
     sources: Sources,
     renewal: BTreeMap<String, u64>,
     last_run: u64,
+    #[serde(default)]
+    limits: Changes,
+    #[serde(default)]
+    scales: BTreeMap<String, Scale>,
     is_due: bool,
 }
 
@@ -135,6 +139,8 @@ impl InForce {
                 sources: Arc::new(before.sources),
                 renewal: runs(before.renewal),
                 last_run: RunId(before.last_run),
+                limits: before.limits,
+                scales: by_id(before.scales).collect(),
                 is_due: before.is_due,
             }),
             spared: by_id(note.spared).map(|(id, (a, b))| (id, (RunId(a), RunId(b)))).collect(),
@@ -163,6 +169,8 @@ impl InForce {
                 sources: Sources::clone(&before.sources),
                 renewal: numbers(&before.renewal),
                 last_run: before.last_run.0,
+                limits: before.limits.clone(),
+                scales: before.scales.iter().map(|(id, scale)| (id.to_string(), scale.clone())).collect(),
                 is_due: before.is_due,
             }),
             spared: self.spared.iter().map(|(id, (a, b))| (id.to_string(), (a.0, b.0))).collect(),
@@ -262,6 +270,8 @@ mod tests {
             sources: Arc::new(sources("services: { api: { command: before } }")),
             renewal: [(id("api"), RunId(2))].into(),
             last_run: RunId(5),
+            limits: Changes::default(),
+            scales: BTreeMap::new(),
             is_due: true,
         });
         let plan = in_force.plan(&app).unwrap();

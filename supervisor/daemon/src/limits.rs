@@ -69,16 +69,34 @@ impl Changes {
 
     /// Those that stay when another configuration takes the place of one: of limits of which both say the same.
     pub(crate) fn that_stay(&self, old: &Plan, new: &Plan) -> Changes {
-        let stay = |changes: &BTreeMap<String, String>, old: &CgroupLimits, new: &CgroupLimits| {
-            let (old, new) = (written_limits(old), written_limits(new));
-            let same = changes.iter().filter(|(key, _)| old.get(*key) == new.get(*key));
-            same.map(|(key, value)| (key.clone(), value.clone())).collect::<BTreeMap<_, _>>()
+        self.of_limits(old, new, |same| same)
+    }
+
+    /// These, which were made under `new`, when that comes back in the place of `old`: of limits of which `old` says something else, and
+    /// `stay` for the others.
+    pub(crate) fn that_return(&self, old: &Plan, new: &Plan, stay: &Changes) -> Changes {
+        let mut all = self.of_limits(old, new, |same| !same);
+        for (name, Change { each, total }) in &stay.0 {
+            let change = all.0.entry(name.clone()).or_default();
+            change.each.extend(each.clone());
+            change.total.extend(total.clone());
+        }
+        all
+    }
+
+    /// Those of limits of which both plans say the same, or not. Where a service is new, they say the same of none.
+    fn of_limits(&self, old: &Plan, new: &Plan, is_meant: impl Fn(bool) -> bool) -> Changes {
+        let stay = |changes: &BTreeMap<String, String>, old: Option<&CgroupLimits>, new: &CgroupLimits| {
+            let (old, new) = (old.map(written_limits), written_limits(new));
+            let is_same = |key: &String| old.as_ref().is_some_and(|old| old.get(key) == new.get(key));
+            let meant = changes.iter().filter(|(key, _)| is_meant(is_same(key)));
+            meant.map(|(key, value)| (key.clone(), value.clone())).collect::<BTreeMap<_, _>>()
         };
         let changes = self.0.iter().filter_map(|(name, change)| {
             let id = ServiceId::new(name).ok()?;
-            let (old, new) = (old.services.get(&id)?, new.services.get(&id)?);
-            let each = stay(&change.each, &old.limits.cgroup, &new.limits.cgroup);
-            let total = stay(&change.total, &old.limits_total, &new.limits_total);
+            let (old, new) = (old.services.get(&id), new.services.get(&id)?);
+            let each = stay(&change.each, old.map(|old| &old.limits.cgroup), &new.limits.cgroup);
+            let total = stay(&change.total, old.map(|old| &old.limits_total), &new.limits_total);
             (!each.is_empty() || !total.is_empty()).then(|| (name.clone(), Change { each, total }))
         });
         Changes(changes.collect())

@@ -115,6 +115,12 @@ impl Reloads {
         self.digests.clone()
     }
 
+    /// Whether the configuration from before is on its way back.
+    fn is_coming_back(&self) -> bool {
+        let asked = self.under_way.iter().flat_map(|under_way| &under_way.asked);
+        asked.chain(&self.waiting).any(|asked| asked.back.is_some())
+    }
+
     /// Whether none is under way or asked for.
     pub(crate) fn is_idle(&self) -> bool {
         self.under_way.is_none() && self.waiting.is_empty()

@@ -230,6 +230,22 @@ impl App {
         self.plan.services.keys().map(|id| (id.clone(), self.fleet.count(id))).collect()
     }
 
+    /// A configuration comes back, and with it the numbers that the one in force has changed.
+    pub(crate) fn bring_scales_back(&mut self, plan: &Plan) {
+        let Some(before) = &self.in_force.before else { return };
+        let returns = |(id, scale): &(&ServiceId, &Scale)| {
+            let workers = |plan: &Plan| plan.services.get(*id).map(|service| service.workers.to_string());
+            workers(plan).as_ref() == Some(&scale.configured) && workers(&self.plan) != workers(plan)
+        };
+        let back: BTreeMap<ServiceId, Scale> =
+            before.scales.iter().filter(returns).map(|(id, scale)| (id.clone(), scale.clone())).collect();
+        for (id, scale) in &back {
+            self.put(&key(id), serde_json::to_vec(scale).unwrap_or_default());
+        }
+        self.fleet.bring_back(counts(&back));
+        self.scales.extend(back);
+    }
+
     /// Another configuration is in force: forgets the numbers that it has changed, or goes on from them.
     pub(crate) fn forget_scales(&mut self, before: &BTreeMap<ServiceId, u16>) {
         for (id, scale) in std::mem::take(&mut self.scales) {

@@ -13,7 +13,7 @@ use super::{Fleet, FleetEffects, Input, Order, Selection, scale};
 use crate::{
     RunId, ServiceId, WorkerId,
     plan::Plan,
-    worker::{Event, Part, State, Wanted, Worker},
+    worker::{Event, ExitCause, Part, State, Wanted, Worker},
 };
 
 /// A service that is no longer configured.
@@ -49,6 +49,7 @@ impl Fleet {
         effects: &mut FleetEffects,
     ) {
         scale::carry_over(&mut self.counts, &self.plan, plan);
+        self.counts.extend(std::mem::take(&mut self.counts_back));
         self.plan = Arc::clone(plan);
         self.order = Order::new(plan);
         let before = std::mem::replace(&mut self.leaving, leaving);
@@ -56,6 +57,10 @@ impl Fleet {
         self.stops.retain(|id, _| !before.contains_key(id) || self.leaving.contains_key(id));
         self.began.retain(|id, _| !renewal.contains_key(id));
         self.kept.retain(|id, _| !renewal.contains_key(id) && plan.services.contains_key(id));
+        // What failed before is nothing that this plan could be blamed for.
+        self.failed_rolls.retain(|id, _| !renewal.contains_key(id) && plan.services.contains_key(id));
+        // Those whose stop was taken back have their turns again.
+        self.renewable.extend(self.renewing.iter().cloned());
         self.fit();
         self.wake_who_may_not_sleep(now, effects);
         self.renew(now, renewal, effects);
@@ -184,8 +189,8 @@ impl Fleet {
         wanted.peek().is_none() || wanted.any(|wanted| wanted == Wanted::Up)
     }
 
-    /// Marks what is to be replaced. One that has no run, or whose run does not serve yet, is tried with the new plan at once. What was
-    /// marked, or tried with the new plan, before stays as it is, so that a successor can do it once more.
+    /// Marks what is to be replaced. One that has no run, or whose run does not serve yet, is tried with the new plan at once, and waited
+    /// for before others are. What was marked, or tried with the new plan, before stays as it is, so that a successor can do it once more.
     fn renew(&mut self, now: Instant, renewal: &Renewal, effects: &mut FleetEffects) {
         for (service, last) in renewal {
             for id in self.places(service) {
@@ -214,7 +219,15 @@ impl Fleet {
                     (Part::Replaces, _) if worker.run().is_some() => self.set_part(&id, Part::Leaves),
                     (Part::Replaces, _) => {}
                     (_, State::Ready { .. } | State::Unready { .. }) => self.set_part(&id, Part::Due),
-                    _ => self.tell(now, &id, Input::Event(Event::Restart), effects),
+                    // It has shown before what it is for, or is an additional one.
+                    (_, State::Completed { exit: ExitCause::Exited(0) }) => {
+                        self.tell(now, &id, Input::Event(Event::Restart), effects);
+                    }
+                    _ if newest.is_none() => self.tell(now, &id, Input::Event(Event::Restart), effects),
+                    _ => {
+                        self.set_part(&id, Part::Returns);
+                        self.tell(now, &id, Input::Event(Event::Restart), effects);
+                    }
                 }
             }
         }

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! Due ─its turn→ (a new one beside it: Replaces) ─healthy→ Stays, and the old one Leaves ─down→ its place is gone
-//!  │                          └─ failed → all that are new beside others Leave; all that are Due: Outdated
+//!  │                          ├─ failed → all that are new beside others Leave; all that are Due: Outdated
+//!  │                          └─ the old one ends by itself → Returns, in the place where it is
 //!  └─its turn, and one fewer may run→ Returns ─healthy→ Stays
 //!                                       └─ failed → Stays; the same for the others
 //! ```
@@ -15,17 +16,13 @@
 //! What is known of a renewal is the part of each worker in it, and nothing else: a successor of the daemon that finds the parts
 //! goes on where its predecessor was. Only the deadline of the whole is counted anew by it.
 
-use std::{
-    collections::BTreeMap,
-    num::NonZeroU16,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, num::NonZeroU16, time::Instant};
 
 use super::{Fleet, FleetEffects, Input, verdict};
 use crate::{
     RunId, ServiceId, WorkerId,
-    plan::{Listen, RestartOrder, RestartPolicy, Steps},
-    worker::{Event, ExitCause, Part, State, Wanted, Worker, later},
+    plan::{Condition, Listen, RestartOrder, RestartPolicy, Service, Steps},
+    worker::{AfterStop, Event, ExitCause, Part, State, Wanted, Worker, later},
 };
 
 /// Why workers of an earlier plan, or an earlier start, were kept.
@@ -51,7 +48,7 @@ pub struct RollProgress {
 /// How far a new worker is that is waited for.
 enum Progress {
     Going,
-    /// Ready, and to be looked at again at this time.
+    /// To be looked at again at this time, when it has been ready, or unready, for long enough.
     Proving(Instant),
     There,
     Failed(ExitCause),
@@ -152,7 +149,7 @@ impl Fleet {
         let Some(plan) = self.plan.services.get(service) else { return };
         let late = plan.roll.deadline.map(|deadline| later(began, deadline));
         let proving = self.workers_of(service).filter_map(|(_, worker)| match worker.part {
-            Part::Replaces | Part::Returns => match progress(worker, now, plan.roll.min_healthy) {
+            Part::Replaces | Part::Returns => match self.progress(worker, now, plan) {
                 Progress::Proving(until) => Some(until),
                 Progress::Going | Progress::There | Progress::Failed(_) | Progress::Withdrawn => None,
             },
@@ -195,6 +192,10 @@ impl Fleet {
     ) -> Option<bool> {
         let is_next = |id: &&WorkerId| self.part(id) == Part::Due && !self.workers.contains_key(&id.beside());
         let next = places.iter().find(is_next)?;
+        // That goes first, and may be taken back.
+        if self.is_to_stop(service) {
+            return Some(false);
+        }
         let plan = self.plan.services.get(service)?;
         let workers = NonZeroU16::new(self.count(service)).unwrap_or(plan.workers.first());
         let Steps { surge, unavailable } = plan.roll.steps(workers, self.can_overlap(service));
@@ -285,9 +286,10 @@ impl Fleet {
 
     /// A new worker that is waited for.
     fn follow(&mut self, now: Instant, id: &WorkerId, effects: &mut FleetEffects) -> bool {
-        let Some(worker) = self.workers.get(id) else { return false };
-        let min_healthy = self.plan.services.get(&id.service).map(|plan| plan.roll.min_healthy);
-        match (worker.part, progress(worker, now, min_healthy.unwrap_or_default())) {
+        let Some((worker, plan)) = self.workers.get(id).zip(self.plan.services.get(&id.service)) else {
+            return false;
+        };
+        match (worker.part, self.progress(worker, now, plan)) {
             // Returns => (Stays).
             (Part::Returns, Progress::There | Progress::Withdrawn) => self.set_part(id, Part::Stays),
             (Part::Returns, Progress::Failed(cause)) => {
@@ -295,19 +297,22 @@ impl Fleet {
                 self.fail(&id.service, WhyKept::Ended(cause), tried);
             }
             // Replaces => (Stays): it takes over.
-            (Part::Replaces, Progress::There) => self.take_over(now, id, effects),
-            // Its turn has come sooner: the old one has ended by itself.
+            (Part::Replaces, Progress::There) => self.take_over(now, id, Part::Stays, effects),
+            // Replaces => (Returns): the old one has ended by itself, which says nothing of the new one.
             (Part::Replaces, Progress::Going | Progress::Proving(_)) if !self.is_up(&id.beside()) => {
-                self.take_over(now, id, effects);
+                self.take_over(now, id, Part::Returns, effects);
             }
             // Replaces => (Leaves): the old one goes on.
             (Part::Replaces, Progress::Failed(cause)) => {
                 let tried = worker.record.last_run;
                 self.fail(&id.service, WhyKept::Ended(cause), tried);
             }
+            // Replaces => (Leaves): a stop has begun, which may be taken back before it is the old one's turn.
             (Part::Replaces, Progress::Withdrawn) => {
+                let beside = id.beside();
+                let goes_on = self.workers.get(&beside).is_some_and(|old| old.wanted == Wanted::Up);
                 self.set_part(id, Part::Leaves);
-                self.set_part(&id.beside(), Part::Stays);
+                self.set_part(&beside, if goes_on { Part::Due } else { Part::Stays });
             }
             (Part::Returns | Part::Replaces, Progress::Going | Progress::Proving(_))
             | (Part::Stays | Part::Due | Part::Outdated | Part::Leaves, _) => return false,
@@ -315,8 +320,9 @@ impl Fleet {
         true
     }
 
-    fn take_over(&mut self, now: Instant, id: &WorkerId, effects: &mut FleetEffects) {
-        self.set_part(id, Part::Stays);
+    /// The old one beside it goes.
+    fn take_over(&mut self, now: Instant, id: &WorkerId, part: Part, effects: &mut FleetEffects) {
+        self.set_part(id, part);
         let beside = id.beside();
         if self.workers.contains_key(&beside) {
             self.set_part(&beside, Part::Leaves);
@@ -403,33 +409,53 @@ impl Fleet {
         let is_up = |state: &State| matches!(state, State::Ready { .. } | State::Unready { .. });
         self.workers.get(id).is_some_and(|worker| is_up(&worker.state))
     }
-}
 
-/// How far a new worker is: it has to be ready for `min_healthy`, and to have had no failure since its turn came.
-fn progress(worker: &Worker, now: Instant, min_healthy: Duration) -> Progress {
-    let failed = || Progress::Failed(worker.record.last_exit.clone().unwrap_or(ExitCause::Unknown));
-    if worker.wanted == Wanted::Down {
-        return Progress::Withdrawn;
-    }
-    let has_failed = worker.record.failures_in_row > 0 || !worker.record.recent_failures.is_empty();
-    match &worker.state {
-        State::Ready { since, .. } => match later(*since, min_healthy) {
-            until if until > now => Progress::Proving(until),
-            _ => Progress::There,
-        },
-        State::Asleep | State::Completed { exit: ExitCause::Exited(0) } => Progress::There,
-        State::Failed { .. } | State::Completed { .. } => failed(),
-        State::Waiting | State::Starting { .. } | State::Stopping { .. } | State::Backoff { .. }
-            if has_failed =>
-        {
-            failed()
+    /// How far a new worker is: it has to be ready for `min_healthy`, and to have had no failure since its turn came.
+    fn progress(&self, worker: &Worker, now: Instant, plan: &Service) -> Progress {
+        let failed = || Progress::Failed(worker.record.last_exit.clone().unwrap_or(ExitCause::Unknown));
+        if worker.wanted == Wanted::Down {
+            return Progress::Withdrawn;
         }
-        State::Down
-        | State::Waiting
-        | State::Starting { .. }
-        | State::Unready { .. }
-        | State::Draining { .. }
-        | State::Stopping { .. }
-        | State::Backoff { .. } => Progress::Going,
+        let has_failed = worker.record.failures_in_row > 0 || !worker.record.recent_failures.is_empty();
+        match &worker.state {
+            State::Ready { since, .. } => match later(*since, plan.roll.min_healthy) {
+                until if until > now => Progress::Proving(until),
+                _ => Progress::There,
+            },
+            // It has as long to be ready again as it had to get ready.
+            State::Unready { since, .. } => match later(*since, plan.ready.timeout) {
+                until if until > now => Progress::Proving(until),
+                _ => Progress::Failed(ExitCause::StartTimeout),
+            },
+            State::Draining { then: AfterStop::Replace(complaint), .. } => {
+                Progress::Failed(ExitCause::Unhealthy(*complaint))
+            }
+            State::Asleep => Progress::There,
+            State::Completed { exit: ExitCause::Exited(0) }
+                if worker.part == Part::Returns && self.runs_to_completion(plan) =>
+            {
+                Progress::There
+            }
+            State::Failed { .. } | State::Completed { .. } => failed(),
+            State::Waiting | State::Starting { .. } | State::Stopping { .. } | State::Backoff { .. }
+                if has_failed =>
+            {
+                failed()
+            }
+            State::Down
+            | State::Waiting
+            | State::Starting { .. }
+            | State::Draining { .. }
+            | State::Stopping { .. }
+            | State::Backoff { .. } => Progress::Going,
+        }
+    }
+
+    /// Whether the end of such a worker is what it is for: a server that ends without an error is no server for all that.
+    fn runs_to_completion(&self, plan: &Service) -> bool {
+        let awaits = |other: &Service| other.depends_on.get(&plan.id) == Some(&Condition::Completed);
+        plan.restart.policy == RestartPolicy::Never
+            || plan.listen == Listen::None
+            || self.plan.services.values().any(awaits)
     }
 }

@@ -49,6 +49,11 @@ impl Fleet {
         &self.counts
     }
 
+    /// Says how many workers services had by somebody's word under the plan that comes next, which has been in force before.
+    pub fn bring_back(&mut self, counts: WorkerCounts) {
+        self.counts_back = counts;
+    }
+
     /// Takes over the numbers of a predecessor. To be called before [`Fleet::adopt`].
     pub fn adopt_counts(&mut self, counts: WorkerCounts) {
         self.counts = counts;

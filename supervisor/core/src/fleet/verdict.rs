@@ -112,8 +112,8 @@ fn service_up(fleet: &Fleet, plan: &Service, verdicts: &BTreeMap<ServiceId, Verd
     let is_due = workers().any(|worker| matches!(worker.part, Part::Due | Part::Leaves));
     match (awaited, fleet.kept.get(&plan.id)) {
         (Some(blocked @ Verdict::Blocked { .. }), _) => blocked,
-        // It is ready, and has to stay so for a while.
-        (Some(Verdict::Ready | Verdict::Completed), _) => Verdict::Pending,
+        // It is ready and has to stay so for a while, or is not and may be again.
+        (Some(Verdict::Ready | Verdict::Unready | Verdict::Completed), _) => Verdict::Pending,
         // One that is down by itself holds the roll up, and waits for something that will not come.
         (None, _) if is_due => match all {
             blocked @ Verdict::Blocked { .. } => blocked,

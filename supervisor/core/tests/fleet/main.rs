@@ -4,6 +4,7 @@ mod adoption;
 mod health;
 mod numbers;
 mod plans;
+mod proofs;
 mod random;
 mod recycling;
 mod renewals;

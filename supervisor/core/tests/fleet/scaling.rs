@@ -186,3 +186,34 @@ fn a_restart_leaves_what_sleeps_asleep_and_a_plan_that_forbids_it_wakes() {
     change(&mut script, "api; web: api=ready");
     assert!(matches!(script.state("api/0"), State::Starting { .. }));
 }
+
+#[test]
+fn a_number_comes_back_with_its_plan_and_no_worker_has_to_go_for_it() {
+    let mut script = Script::up("api*4");
+    let mut change = |text: &str| {
+        let mut effects = Vec::new();
+        script.fleet.change(
+            script.now,
+            &Arc::new(plan(text)),
+            BTreeMap::new(),
+            &Renewal::new(),
+            &mut effects,
+        );
+        crate::script::text(&effects)
+    };
+    assert_eq!(change("api*3"), "drain api/3");
+    script.fleet.bring_back([(id("api"), NonZeroU16::new(3).unwrap())].into());
+    let mut change = |text: &str| {
+        let mut effects = Vec::new();
+        script.fleet.change(
+            script.now,
+            &Arc::new(plan(text)),
+            BTreeMap::new(),
+            &Renewal::new(),
+            &mut effects,
+        );
+        (crate::script::text(&effects), script.fleet.count(&id("api")))
+    };
+    assert_eq!(change("api*1"), (String::new(), 3));
+    assert_eq!(change("api*2").1, 2, "it was said of that one alone");
+}

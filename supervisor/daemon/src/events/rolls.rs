@@ -71,7 +71,11 @@ impl Happening for RolledBack {
 
     fn describe(self, event: &mut Event) {
         let parts: Vec<String> = self.why.iter().map(|(id, why)| format!("{id}: {why}")).collect();
-        event.text = format!("the configuration from before comes back, because of {}", parts.join("; "));
+        // A successor of the daemon may know no more than that it has to.
+        event.text = match parts.as_slice() {
+            [] => "the configuration from before comes back, because a roll failed".to_owned(),
+            parts => format!("the configuration from before comes back, because of {}", parts.join("; ")),
+        };
         let services: Vec<String> = self.why.keys().map(ToString::to_string).collect();
         event.data.insert("services".into(), services.into());
     }

@@ -39,6 +39,14 @@ const KNOWN_SOCKETS_MAX: usize = 4096;
 impl App {
     /// Puts a prepared configuration in force.
     pub(super) fn apply(&mut self, asked: Vec<Asked>, prepared: Prepared, gateway: Option<Gateway>) {
+        if !prepared.is_back && self.has_to_come_back() {
+            if let Some(gateway) = &gateway {
+                self.unlisten(gateway);
+            }
+            // It is compared anew, with the one that comes back, and takes its place then.
+            self.reloads.waiting.extend(asked);
+            return self.next_reload();
+        }
         let (plan, in_force) = self.next_in_force(&prepared, gateway.as_ref());
         let sealed = match in_force.sealed() {
             Ok(sealed) => sealed,
@@ -52,6 +60,9 @@ impl App {
         };
         let reloaded = self.reloaded(&prepared, true);
         let renewed = prepared.renewed();
+        if prepared.is_back {
+            self.bring_scales_back(&prepared.plan);
+        }
         watt_fault::step("daemon.reload_prepared");
         // From here on a successor goes on with the new one.
         self.link.request(Request::Keep { name: PLAN.to_owned() }, vec![sealed]);
@@ -113,6 +124,8 @@ impl App {
                     sources: Arc::clone(&self.in_force.sources),
                     renewal: self.in_force.renewal.clone(),
                     last_run: self.fleet.last_run(),
+                    limits: self.in_force.limits.clone(),
+                    scales: self.scales.clone(),
                     is_due: false,
                 });
             }

@@ -98,7 +98,11 @@ pub(super) fn prepare(input: Input) -> Result<Box<Prepared>, Refusal> {
     if plan.name == written.name || written.name != base.name {
         plan.name = base.name.clone();
     }
-    let limits = in_force.limits.that_stay(&written, &plan);
+    let stay = in_force.limits.that_stay(&written, &plan);
+    let limits = match in_force.before.as_ref().filter(|_| back.is_some()) {
+        Some(before) => before.limits.that_return(&written, &plan, &stay),
+        None => stay,
+    };
     let problems = limits.try_apply(&mut plan);
     if !problems.is_empty() {
         return Err(overruled(&problems));
