@@ -34,7 +34,8 @@ impl Programs {
         let messages = BufReader::new(cargo.stdout.take().expect("it is piped"));
         let programs: BTreeMap<String, Program> = Message::parse_stream(messages)
             .filter_map(|message| match message.expect("cargo's output") {
-                Message::CompilerArtifact(artifact) => {
+                // What is no test is there for one, and has no list of cases.
+                Message::CompilerArtifact(artifact) if artifact.target.is_test() => {
                     Some((artifact.target.name, Program::new(artifact.executable?.into())))
                 }
                 _ => None,
