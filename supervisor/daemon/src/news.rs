@@ -319,7 +319,7 @@ impl App {
     fn bound(&mut self, name: String, descriptors: Vec<OwnedFd>) {
         let Some(socket) = descriptors.into_iter().next() else { return };
         if name.starts_with("notify/")
-            && let Err(error) = readiness::notify::prepare(&socket)
+            && let Err(error) = readiness::notify::ask_for_senders(&socket)
         {
             tracing::warn!("{name} cannot be made ready: {error}");
         }

@@ -60,12 +60,20 @@ pub struct NotifySocket {
 /// # Errors
 /// Those of setsockopt(2).
 pub fn prepare(socket: &OwnedFd) -> io::Result<()> {
-    setsockopt(socket, PassCred, &true)?;
+    ask_for_senders(socket)?;
     let socket = StdUnixDatagram::from(socket.try_clone()?);
     socket.set_nonblocking(true)?;
     // The kernel holds a few messages a socket (net.unix.max_dgram_qlen); nobody can be sending any.
     while socket.recv(&mut [0; 1]).is_ok() {}
     Ok(())
+}
+
+/// Has each message come with who sent it. A socket that was just bound needs no more: its run may be there already, and may have said `READY=1`.
+///
+/// # Errors
+/// Those of setsockopt(2).
+pub fn ask_for_senders(socket: &OwnedFd) -> io::Result<()> {
+    Ok(setsockopt(socket, PassCred, &true)?)
 }
 
 /// What a run has said of itself last.
