@@ -100,7 +100,10 @@ fn an_application_in_the_background_has_nothing_to_do_with_the_terminal() {
     for_each_user(|user| {
         let app = App::yaml(TALKING, user);
         let up = wattctl().display().to_string();
-        let shell = format!("trap : INT; {up} up -d && echo shell $$; cat; echo interrupted; exec cat");
+        // What says that it is there is what Ctrl-C ends: a shell between two commands would go on with the next one.
+        let shell = format!(
+            "trap : INT; {up} up -d && sh -c 'echo shell $PPID; exec cat'; echo interrupted; exec cat"
+        );
         let mut terminal = Terminal::open(&app, &shell);
         let shell: u32 = terminal.shows("shell ").parse().expect("a pid");
         let supervisor = app.status()["supervisor"].clone();
