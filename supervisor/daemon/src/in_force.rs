@@ -210,6 +210,12 @@ impl InForce {
         self.addresses = addresses::of_services(plan, &self.addresses);
     }
 
+    /// Whether a run is of a configuration before this one.
+    pub(crate) fn is_earlier(&self, service: &ServiceId, run: RunId) -> bool {
+        let is_spared = self.spared.get(service).is_some_and(|(after, up_to)| run > *after && run <= *up_to);
+        !is_spared && self.renewal.get(service).is_some_and(|last| run <= *last)
+    }
+
     /// A service has gone.
     pub(crate) fn forget(&mut self, service: &ServiceId) {
         for left in &mut self.leaving {
@@ -294,6 +300,17 @@ mod tests {
         assert!(
             in_force.leaving.is_empty() && !in_force.plan(&app).unwrap().services.contains_key(&id("old"))
         );
+    }
+
+    /// Runs 3 to 5 were left alone when the configuration they are of came back; 6 and 7 were of the one that failed.
+    #[test]
+    fn runs_that_were_left_alone_are_none_of_an_earlier_configuration() {
+        let mut in_force = InForce::new(sources("services: { api: { command: x } }"));
+        in_force.renewal.insert(id("api"), RunId(7));
+        in_force.spared.insert(id("api"), (RunId(2), RunId(5)));
+        let earlier = (1..=9).filter(|run| in_force.is_earlier(&id("api"), RunId(*run)));
+        assert_eq!(earlier.collect::<Vec<_>>(), [1, 2, 6, 7]);
+        assert!(!in_force.is_earlier(&id("web"), RunId(1)));
     }
 
     #[test]

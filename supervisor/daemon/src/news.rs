@@ -221,7 +221,7 @@ impl App {
         }
         let is_unready = matches!(state, Some(State::Unready { .. }));
         // What this plan asks of the service's runs may be what a run of an earlier one never had.
-        let is_earlier = self.in_force.renewal.get(&run.worker.service).is_some_and(|last| id <= *last);
+        let is_earlier = self.in_force.is_earlier(&run.worker.service, id);
         let after = if is_earlier { After::default() } else { After::of(service) };
         let (after, sign) = (After { is_unready, ..after }, Sign::Seen(run.endpoint.clone()));
         // Without a check that could pass, it would never be ready again.

@@ -32,7 +32,7 @@ impl App {
             let of = self.runs.get(*run).map(|run| &run.worker);
             of.is_some_and(|of| of.service == service.id && index.is_none_or(|index| of.index == index))
         };
-        let is_earlier = |run: &RunId| self.in_force.renewal.get(&service.id).is_some_and(|last| run <= last);
+        let is_earlier = |run: &RunId| self.in_force.is_earlier(&service.id, *run);
         let lives = |run: &RunId| self.runs.get(run).is_some_and(|run| run.live_pid().is_some());
         let is_up = |run: &RunId| {
             let state =
