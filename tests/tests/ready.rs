@@ -116,7 +116,7 @@ services:
   app:
     command: [sh, -c, "cat order; exec sleep 1000"]
     listen: none
-    depends_on: { migrate: completed }
+    depends_on: { migrate: completed_successfully }
 "#,
             user,
         );

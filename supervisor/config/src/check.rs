@@ -1,5 +1,7 @@
 //! Services looked at together: names that do not exist, circles, collisions.
 
+mod groups;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
@@ -7,15 +9,17 @@ use std::{
 
 use watt_core::{
     ServiceId,
-    plan::{Condition, Listen, Network, RestartPolicy, Secret, Work},
+    plan::{Listen, Network, RestartPolicy, Secret, Work},
 };
 
 use crate::{
-    decode::{JobDraft, PolicyDraft, RouteDraft, ServerDraft, ServiceDraft},
+    decode::{GroupDraft, JobDraft, PolicyDraft, RouteDraft, ServerDraft, ServiceDraft},
     report::{Problem, Problems, did_you_mean},
     scalar::quote,
     source::Span,
 };
+
+pub(crate) use self::groups::groups;
 
 /// What services do to each other.
 pub(crate) fn services(services: &[ServiceDraft], server: Option<&ServerDraft>, problems: &mut Problems) {
@@ -28,6 +32,7 @@ pub(crate) fn services(services: &[ServiceDraft], server: Option<&ServerDraft>, 
 /// Names that are used have to exist.
 pub(crate) fn references(
     services: &[ServiceDraft],
+    groups: &[GroupDraft],
     routes: &[RouteDraft],
     policies: &[PolicyDraft],
     jobs: &[JobDraft],
@@ -45,6 +50,9 @@ pub(crate) fn references(
         }
     };
     for (id, _, at) in services.iter().flat_map(|draft| &draft.dependencies) {
+        check(id, *at);
+    }
+    for (id, at) in groups.iter().flat_map(|draft| &draft.services) {
         check(id, *at);
     }
     for draft in routes {
@@ -227,9 +235,9 @@ fn circle(services: &[ServiceDraft], members: &[usize], at: Span) -> Problem {
 fn completions(services: &[ServiceDraft], problems: &mut Problems) {
     let by_name: HashMap<&ServiceId, &ServiceDraft> =
         services.iter().map(|draft| (&draft.service.id, draft)).collect();
-    for (id, condition, at) in services.iter().flat_map(|draft| &draft.dependencies) {
+    for (id, dependency, at) in services.iter().flat_map(|draft| &draft.dependencies) {
         let Some(target) = by_name.get(id) else { continue };
-        if *condition == Condition::Completed && target.service.restart.policy == RestartPolicy::Always {
+        if dependency.condition.is_end() && target.service.restart.policy == RestartPolicy::Always {
             let problem = Problem::new(
                 *at,
                 format!("{} never completes: it is restarted after every exit", quote(id.as_str())),

@@ -36,6 +36,7 @@ pub enum Field {
     Name,
     File,
     Server,
+    Groups,
     Routes,
     Policies,
     Hold,
@@ -86,10 +87,11 @@ pub enum Field {
 use Effect::{FromNowOn, InPlace, Listener, NewWorkers, WorkerCount};
 
 /// Every field with the key of the configuration that it comes from, what it takes, and why, where that is not plain.
-pub const FIELDS: [(Field, &str, Effect, &str); 48] = [
+pub const FIELDS: [(Field, &str, Effect, &str); 49] = [
     (Field::Name, "name", Effect::Restart, "folders, cgroups and addresses have it"),
     (Field::File, "the configuration file", Effect::Restart, "the same file is read again"),
     (Field::Server, "server", Listener, "open connections stay"),
+    (Field::Groups, "groups", FromNowOn, "for the next failure"),
     (Field::Routes, "gateway.routes", InPlace, ""),
     (Field::Policies, "policies", InPlace, "for the next call"),
     (Field::Hold, "gateway.hold", InPlace, ""),
@@ -250,6 +252,7 @@ fn of_app(old: &Plan, new: &Plan) -> Vec<Field> {
         root,
         server,
         services: _,
+        groups,
         routes,
         policies,
         hold,
@@ -264,6 +267,7 @@ fn of_app(old: &Plan, new: &Plan) -> Vec<Field> {
     found.note(Field::Name, old.name != *name);
     found.note(Field::File, old.file != *file || old.root != *root);
     found.note(Field::Server, old.server != *server);
+    found.note(Field::Groups, old.groups != *groups);
     found.note(Field::Routes, old.routes != *routes);
     found.note(Field::Policies, old.policies != *policies);
     found.note(Field::Hold, old.hold != *hold);

@@ -4,9 +4,11 @@
 //! effects it answers with, and calls it again with [`FleetEvent::Tick`] when [`Fleet::deadline`] has come.
 //!
 //! - **Start** of a service also starts what it depends on. A worker waits in `Waiting` until each dependency has
-//!   reached its condition, however many runs that takes; a dependency that goes away later bounces nobody.
+//!   reached its condition, however many runs that takes, or, where it is not required, until its first try has failed
+//!   (`conditions.rs`); a dependency that goes away later bounces nobody but those who ask for that (`followers.rs`).
 //! - **Stop** of several services stops dependents before what they depend on, independent ones in parallel.
 //!   What the stopped services depend on runs on.
+//! - A **group** is started anew together when one of its services fails (`groups.rs`).
 //! - **Recycling** replaces a worker that stalls, one of a service at a time and seldom (`recycle.rs`).
 //! - **Restart** replaces the workers of the selected services one after the other; each new one gets ready before the old one is
 //!   stopped, where both can run at a time (`renewal`).
@@ -15,6 +17,9 @@
 //! - **Scaling** gives a service another number of workers than its plan has (`scale`).
 
 mod change;
+mod conditions;
+mod followers;
+mod groups;
 mod order;
 mod recycle;
 mod renewal;
@@ -31,7 +36,7 @@ use std::{
 
 use crate::{
     RunId, ServiceId, WorkerId,
-    plan::{self, Condition, Plan},
+    plan::{self, Plan},
     worker::{Context, Effect, Event, ExitCause, Part, RunIds, Stall, State, Wanted, Worker},
 };
 
@@ -102,6 +107,8 @@ pub struct Fleet {
     shutting_down: bool,
     /// Services that were asked to stop and have not been told yet, with those that have to be gone before.
     stops: BTreeMap<ServiceId, BTreeSet<ServiceId>>,
+    /// Workers that have failed and whose group has not heard of it.
+    failed: BTreeSet<WorkerId>,
     /// Services with a worker that may be able to start now.
     startable: BTreeSet<ServiceId>,
     /// When each worker that waits for time is to be told that it has come.
@@ -152,6 +159,7 @@ impl Fleet {
             jitter: Jitter(seed),
             shutting_down: false,
             stops: BTreeMap::new(),
+            failed: BTreeSet::new(),
             startable: BTreeSet::new(),
             deadlines: BTreeSet::new(),
             changed: BTreeSet::new(),
@@ -198,10 +206,12 @@ impl Fleet {
     /// Draws the conclusions of what has changed.
     fn settle(&mut self, now: Instant, effects: &mut FleetEffects) {
         loop {
+            self.end_with_the_failed(now, effects);
             self.stop_what_may_stop(now, effects);
             self.renew_what_may_be_renewed(now, effects);
             self.start_what_may_start(now, effects);
-            if !self.stop_what_leaves() && self.renewable.is_empty() {
+            let is_more = self.stop_what_leaves() | self.replace_followers(now, effects);
+            if !is_more && self.renewable.is_empty() {
                 return;
             }
         }
@@ -246,6 +256,10 @@ impl Fleet {
             self.move_deadline(&id, None, restored.deadline());
             if restored.part != Part::Stays {
                 self.look_at(&id.service);
+            }
+            // Its predecessor may have died before it had told the group of it.
+            if self.plan.services.get(&id.service).is_some_and(|plan| groups::is_failing(plan, &restored)) {
+                self.failed.insert(id.clone());
             }
             self.workers.insert(id.clone(), restored);
             effects.extend(again.into_iter().map(|effect| (id.clone(), effect)));
@@ -315,15 +329,6 @@ impl Fleet {
         self.workers.range(first..=last)
     }
 
-    /// Which dependencies of a service have not reached their condition.
-    pub fn waiting_for(&self, service: &ServiceId) -> Vec<(ServiceId, Condition)> {
-        let Some(plan) = self.plan(service) else { return Vec::new() };
-        let unmet = |(on, condition): (&ServiceId, &Condition)| {
-            (!self.has_reached(on, *condition)).then(|| (on.clone(), *condition))
-        };
-        plan.depends_on.iter().filter_map(unmet).collect()
-    }
-
     /// How far each of these services is on the way to a goal. An operation is done when no verdict is [`Verdict::Pending`].
     pub fn verdicts(&self, selection: &Selection, goal: Goal) -> BTreeMap<ServiceId, Verdict> {
         verdict::verdicts(self, &self.selected(selection), goal)
@@ -337,36 +342,6 @@ impl Fleet {
     /// Whether no worker has a run, so that after a shutdown nothing is left to be done.
     pub fn is_idle(&self) -> bool {
         self.workers.values().all(|worker| worker.run().is_none())
-    }
-
-    /// Whether every worker of a service has reached a condition.
-    ///
-    /// A worker that completed well has reached all of them: there is nothing more to wait for.
-    fn has_reached(&self, service: &ServiceId, condition: Condition) -> bool {
-        // One that is to take over from another, or has been taken over from, is beside the one that counts.
-        let counts = |worker: &&Worker| !matches!(worker.part, Part::Replaces | Part::Leaves);
-        let mut workers = self.workers_of(service).map(|(_, worker)| worker).filter(counts).peekable();
-        workers.peek().is_some()
-            && workers.all(|worker| match (&worker.state, condition) {
-                (State::Completed { exit }, _) => *exit == ExitCause::Exited(0),
-                (State::Ready { .. }, Condition::Started | Condition::Ready)
-                | (State::Unready { .. }, Condition::Started)
-                // It is there as soon as somebody wants it.
-                | (State::Asleep, Condition::Started | Condition::Ready) => true,
-                (State::Starting { executed, .. }, Condition::Started) => *executed,
-                (State::Ready { .. } | State::Asleep, Condition::Completed)
-                | (State::Unready { .. }, Condition::Ready | Condition::Completed)
-                | (State::Starting { .. }, Condition::Ready | Condition::Completed)
-                | (
-                    State::Down
-                    | State::Waiting
-                    | State::Draining { .. }
-                    | State::Stopping { .. }
-                    | State::Backoff { .. }
-                    | State::Failed { .. },
-                    Condition::Started | Condition::Ready | Condition::Completed,
-                ) => false,
-            })
     }
 
     fn request(&mut self, now: Instant, request: Request, effects: &mut FleetEffects) {
@@ -468,7 +443,7 @@ impl Fleet {
 
     /// Starts the waiting workers whose dependencies are there.
     fn start_what_may_start(&mut self, now: Instant, effects: &mut FleetEffects) {
-        while let Some(service) = self.startable.pop_first() {
+        while let Some(service) = self.startable.pop_first().or_else(|| self.freed()) {
             let waits = self.workers_of(&service).any(|(_, worker)| worker.state == State::Waiting);
             if !waits || !self.waiting_for(&service).is_empty() {
                 continue;
@@ -486,9 +461,11 @@ impl Fleet {
 
     /// Hands one worker its input, and notes what may follow from a change.
     fn tell(&mut self, now: Instant, id: &WorkerId, input: Input, effects: &mut FleetEffects) {
+        let siblings = self.siblings(now, id);
         let Some(plan) = self.plan.services.get(&id.service) else { return };
         let Some(worker) = self.workers.get_mut(id) else { return };
-        let mut context = Context { now, plan, ids: &mut self.ids, jitter: self.jitter.next_unit() };
+        let jitter = self.jitter.next_unit();
+        let mut context = Context { now, plan, ids: &mut self.ids, jitter, siblings };
         let before = worker.clone();
         let mut own = Vec::new();
         match input {
@@ -497,6 +474,9 @@ impl Fleet {
         }
         if before != *worker {
             renewal::forget_if_over(worker);
+            if groups::has_failed(plan, &before, worker) {
+                self.failed.insert(id.clone());
+            }
             let after = worker.deadline();
             self.move_deadline(id, before.deadline(), after);
             self.changed.insert(id.clone());
@@ -505,6 +485,7 @@ impl Fleet {
             }
             self.startable.insert(id.service.clone());
             self.startable.extend(self.order.dependents(&id.service).iter().cloned());
+            self.startable.extend(self.order.ended_with(&id.service).iter().cloned());
         }
         effects.extend(own.into_iter().map(|effect| (id.clone(), effect)));
     }

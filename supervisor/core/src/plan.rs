@@ -1,6 +1,7 @@
 //! What an application is meant to be: the validated configuration, with every default applied and every path
 //! absolute. `watt-config` makes it, everything else reads it.
 
+mod dependency;
 mod jobs;
 mod pressure;
 mod roll;
@@ -17,6 +18,7 @@ use std::{
 
 use crate::{AppName, JobId, ServiceId, sandbox::Sandbox};
 
+pub use dependency::{Condition, Dependency, Group, GroupStrategy};
 pub use jobs::{Call, CatchUp, Job, Overlap, Work};
 pub use pressure::{PRESSURE_WINDOW, Pressure, Resource};
 pub use roll::{OnFailure, Roll, Share, Steps};
@@ -35,6 +37,8 @@ pub struct Plan {
     pub server: Option<Server>,
     /// Every service by name.
     pub services: BTreeMap<ServiceId, Service>,
+    /// Services that are started anew together, by the group's name.
+    pub groups: BTreeMap<String, Group>,
     /// Gateway routes, in the order they were written. Which one wins is decided by length, not by order.
     pub routes: Vec<Route>,
     /// Who may call whom. Empty means that every service may call every other one.
@@ -114,7 +118,7 @@ pub struct Service {
     /// What a private service may reach outside the mesh.
     pub egress: Egress,
     /// What has to be true before this service starts.
-    pub depends_on: BTreeMap<ServiceId, Condition>,
+    pub depends_on: BTreeMap<ServiceId, Dependency>,
     /// What has to be seen before a worker's readiness is looked for; for programs that take long to come up.
     pub startup: Option<Startup>,
     /// When a worker counts as ready.
@@ -220,17 +224,6 @@ pub enum Network {
     Private,
     /// The host's.
     Host,
-}
-
-/// What a dependency has to reach.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Condition {
-    /// Every worker's program was executed.
-    Started,
-    /// Every worker is ready.
-    Ready,
-    /// Every worker ended with exit status 0.
-    Completed,
 }
 
 /// When a worker counts as ready, and how long it may take.

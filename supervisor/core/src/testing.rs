@@ -82,6 +82,7 @@ pub fn plan(services: impl IntoIterator<Item = Service>) -> Plan {
         root: "/srv/shop".into(),
         server: None,
         services: services.into_iter().map(|service| (service.id.clone(), service)).collect(),
+        groups: Default::default(),
         routes: Vec::new(),
         policies: Vec::new(),
         hold: Hold::default(),

@@ -133,6 +133,8 @@ pub enum AfterStop {
     Sleep,
     /// A new run at once: an operator's restart.
     Restart,
+    /// A new run, when all those that end with it have ended: another of its group failed.
+    Together,
     /// A new run at once, because this one stalled.
     Recycle(Stall),
     /// What the restart policy says, because it was found unhealthy.
@@ -163,6 +165,8 @@ pub enum ExitCause {
     Stopped,
     /// It was not ready in time, so we stopped it.
     StartTimeout,
+    /// Another service of its group failed, so we stopped it.
+    Group,
     /// It stalled for too long, so we replaced it.
     Recycled(Stall),
     /// It was found unhealthy, so we replaced it.
@@ -227,6 +231,8 @@ pub enum Event {
     Restart,
     /// The operator wants it down now: no drain, no grace.
     Kill,
+    /// Another of its group has failed: the run is to end, and the next one to begin with the others'.
+    Together,
     /// The run has stalled for too long and is to be replaced, as the so manieth of its service in a row.
     Recycle(RunId, Stall, NonZeroU32),
     /// It is not needed until somebody wants something of its service. What is on its way up stays so.
@@ -245,6 +251,8 @@ pub enum Event {
     Extend(RunId, Duration),
     /// The run showed its sign of readiness, for the first time or again.
     Ready(RunId),
+    /// The run passed its health check, for the first time or again.
+    Healthy(RunId),
     /// The run is not ready any more.
     Unready(RunId),
     /// The run is unhealthy and is to be replaced.
@@ -287,6 +295,19 @@ pub struct Context<'a> {
     pub ids: &'a mut RunIds,
     /// A random number of 0..1, for the jitter of a backoff.
     pub jitter: f64,
+    /// The others of its group, where that counts the failures of all.
+    pub siblings: Option<Siblings>,
+}
+
+/// What the failures of the others of a group do to a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Siblings {
+    /// So many failures of all together …
+    pub failures_max: u32,
+    /// … within this time are too many.
+    pub within: Duration,
+    /// Failures of the others within that time.
+    pub failures: u32,
 }
 
 /// The numbers of runs, counting up.
@@ -363,6 +384,8 @@ pub struct Record {
     pub recycled: Option<Recycled>,
     /// The newest run in this place, or beside it in the attempt to replace this one. Says which plan was tried last.
     pub last_run: Option<RunId>,
+    /// The last run that passed its health check.
+    pub healthy_run: Option<RunId>,
 }
 
 #[cfg(test)]

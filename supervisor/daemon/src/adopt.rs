@@ -503,6 +503,7 @@ fn believe(
             failures_in_row: 0,
             recycled: noted.and_then(|noted| noted.recycled),
             last_run: Some(run),
+            healthy_run: None,
             part: noted.map_or(Part::Stays, |noted| noted.part),
         };
         saved.insert(worker, note);

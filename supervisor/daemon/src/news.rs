@@ -377,6 +377,7 @@ impl App {
             readiness::News::Endpoint { run, endpoint } => self.accepts_at(run, Some(endpoint)),
             readiness::News::Started { run } => self.push_of(run, Event::Started(run)),
             readiness::News::Extend { run, time } => self.push_of(run, Event::Extend(run, time)),
+            readiness::News::Healthy { run } => self.push_of(run, Event::Healthy(run)),
             readiness::News::Unready { run, why } => {
                 self.check_failed(run, "ready", why);
                 self.push_of(run, Event::Unready(run));

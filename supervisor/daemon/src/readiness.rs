@@ -126,6 +126,11 @@ pub enum News {
         /// Where.
         endpoint: Endpoint,
     },
+    /// It has passed its health check, for the first time since it is watched.
+    Healthy {
+        /// Which.
+        run: RunId,
+    },
     /// It is not ready any more.
     Unready {
         /// Which.

@@ -169,6 +169,8 @@ pub(crate) struct WorkerNote {
     #[serde(default)]
     last_run: Option<u64>,
     #[serde(default)]
+    healthy_run: Option<u64>,
+    #[serde(default)]
     part: PartNote,
 }
 
@@ -239,6 +241,7 @@ enum ThenNote {
     Down,
     Sleep,
     Restart,
+    Together,
     Recycle(StallNote),
     Replace(ComplaintNote),
     Policy,
@@ -263,6 +266,7 @@ impl WorkerNote {
                 .recycled
                 .map(|(ago, in_row)| RecycledNote { at_up_ms: before(now_ms, ago), in_row }),
             last_run: saved.last_run.map(|run| run.0),
+            healthy_run: saved.healthy_run.map(|run| run.0),
             part: saved.part.into(),
         }
     }
@@ -279,6 +283,7 @@ impl WorkerNote {
             failures_in_row: self.failures_in_row,
             recycled: self.recycled.map(|note| (since(now_ms, note.at_up_ms), note.in_row)),
             last_run: self.last_run.map(RunId),
+            healthy_run: self.healthy_run.map(RunId),
             part: self.part.into(),
         }
     }
@@ -367,6 +372,7 @@ impl From<AfterStop> for ThenNote {
             AfterStop::Down => ThenNote::Down,
             AfterStop::Sleep => ThenNote::Sleep,
             AfterStop::Restart => ThenNote::Restart,
+            AfterStop::Together => ThenNote::Together,
             AfterStop::Recycle(stall) => ThenNote::Recycle(stall.into()),
             AfterStop::Replace(complaint) => ThenNote::Replace(complaint.into()),
             AfterStop::Policy => ThenNote::Policy,
@@ -380,6 +386,7 @@ impl From<ThenNote> for AfterStop {
             ThenNote::Down => AfterStop::Down,
             ThenNote::Sleep => AfterStop::Sleep,
             ThenNote::Restart => AfterStop::Restart,
+            ThenNote::Together => AfterStop::Together,
             ThenNote::Recycle(stall) => AfterStop::Recycle(stall.into()),
             ThenNote::Replace(complaint) => AfterStop::Replace(complaint.into()),
             ThenNote::Policy => AfterStop::Policy,
@@ -445,6 +452,7 @@ mod tests {
                 failures_in_row: 2,
                 recycled: Some((ago, NonZeroU32::MIN)),
                 last_run: Some(RunId(9)),
+                healthy_run: Some(RunId(6)),
                 part: Part::Outdated,
             };
             let note = WorkerNote::new(&saved(state, seconds(1)), Times::default(), Uptime(1_000_000));
@@ -476,6 +484,12 @@ mod tests {
             SavedState::Draining { run, signal_in: seconds(7), then },
             SavedState::Draining { run, signal_in: seconds(2), then },
         );
+        check(
+            SavedState::Draining { run, signal_in: seconds(7), then: AfterStop::Together },
+            SavedState::Draining { run, signal_in: seconds(2), then: AfterStop::Together },
+        );
+        let ended = SavedState::Completed { exit: ExitCause::Group };
+        check(ended.clone(), ended);
         for complaint in [Complaint::Watchdog, Complaint::Itself, Complaint::Check { failures: 3 }] {
             let ended = SavedState::Completed { exit: ExitCause::Unhealthy(complaint) };
             check(ended.clone(), ended);

@@ -10,7 +10,7 @@ use watt_api::mesh::{self, Endpoint, Outlook, Snapshot, WorkerState};
 use watt_core::{
     RunId, ServiceId, WorkerId,
     fleet::{Fleet, Goal, Selection, Verdict},
-    plan::{Condition, Destination, EgressRule, Listen, Plan, Policy, Scaling, Service},
+    plan::{Destination, EgressRule, Listen, Plan, Policy, Scaling, Service},
     worker::{AfterStop, State, Wanted, Worker},
 };
 
@@ -158,7 +158,7 @@ fn outlook(sources: &Sources<'_>, plan: &Service, verdict: Option<&Verdict>) -> 
         return Outlook::Asleep;
     }
     if let Some(Verdict::Blocked { on: (service, condition) }) = verdict {
-        let reason = format!("waits for {service} to be {}", condition_text(*condition));
+        let reason = format!("waits for {service} to be {}", words::condition(*condition));
         return Outlook::Failed { reason, retry_after_s: None };
     }
     // What is left has failed, has completed, or is waiting and may still hope.
@@ -217,14 +217,6 @@ fn route(route: &watt_core::plan::Route) -> mesh::Route {
         host: route.host.clone(),
         service: route.service.to_string(),
         rewrite: route.rewrite.clone(),
-    }
-}
-
-fn condition_text(condition: Condition) -> &'static str {
-    match condition {
-        Condition::Started => "started",
-        Condition::Ready => "ready",
-        Condition::Completed => "completed",
     }
 }
 

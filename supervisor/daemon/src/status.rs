@@ -197,6 +197,9 @@ pub(crate) fn describe(worker: &Worker, plan: &plan::Service, now: Instant, wait
         State::Starting { executed: true, .. } => "started, not ready yet".to_owned(),
         State::Ready { .. } => "ready".to_owned(),
         State::Unready { .. } => "not ready any more; it gets no requests".to_owned(),
+        State::Draining { then: AfterStop::Together, .. } => {
+            format!("{}; its last requests are being answered", ExitCause::Group)
+        }
         State::Draining { then: AfterStop::Recycle(stall), .. } => {
             format!("{}; its last requests are being answered", ExitCause::Recycled(*stall))
         }
@@ -205,6 +208,9 @@ pub(crate) fn describe(worker: &Worker, plan: &plan::Service, now: Instant, wait
         }
         State::Draining { .. } => "its last requests are being answered".to_owned(),
         State::Stopping { cause: ExitCause::Stopped, .. } => "stopping".to_owned(),
+        State::Stopping { cause: ExitCause::Group, .. } => {
+            "stopping, because another service of its group failed".to_owned()
+        }
         State::Stopping { cause, .. } => format!("ends: {}", words::exit(cause, plan.ready.timeout)),
         State::Backoff { until, .. } => {
             format!("{}; retry in {}", last(), wait(*until))

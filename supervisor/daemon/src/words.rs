@@ -20,6 +20,7 @@ pub fn exit(cause: &ExitCause, start_timeout: Duration) -> String {
         | ExitCause::Signaled { .. }
         | ExitCause::OutOfMemory { .. }
         | ExitCause::Stopped
+        | ExitCause::Group
         | ExitCause::Recycled(_)
         | ExitCause::Unhealthy(_)
         | ExitCause::ExecFailed(_)
@@ -84,6 +85,7 @@ pub fn exit_cause(cause: &ExitCause) -> &'static str {
         ExitCause::OutOfMemory { .. } => "oom",
         ExitCause::Stopped => "stopped",
         ExitCause::StartTimeout => "start_timeout",
+        ExitCause::Group => "group",
         ExitCause::Recycled(_) => "recycled",
         ExitCause::Unhealthy(_) => "unhealthy",
         ExitCause::ExecFailed(_) => "exec_failed",
@@ -100,6 +102,7 @@ pub fn exit_code(cause: &ExitCause) -> Option<i32> {
         ExitCause::OutOfMemory { .. }
         | ExitCause::Stopped
         | ExitCause::StartTimeout
+        | ExitCause::Group
         | ExitCause::Recycled(_)
         | ExitCause::Unhealthy(_)
         | ExitCause::Unknown => None,
@@ -111,7 +114,9 @@ pub fn condition(condition: Condition) -> &'static str {
     match condition {
         Condition::Started => "started",
         Condition::Ready => "ready",
+        Condition::Healthy => "healthy",
         Condition::Completed => "completed",
+        Condition::CompletedSuccessfully => "completed successfully",
     }
 }
 

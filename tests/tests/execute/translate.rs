@@ -83,7 +83,7 @@ pub(crate) fn translate(unit: &Unit, host: &Host) -> Result<Translation, Reason>
             if index + 1 == groups.len() { unit.name.clone() } else { format!("{}-{index}", unit.name) }
         };
         if index > 0 {
-            own.insert("depends_on".into(), json!({ id(index - 1): "completed" }));
+            own.insert("depends_on".into(), json!({ id(index - 1): "completed_successfully" }));
         }
         translation.services.push((id(index), Json::Object(own)));
     }

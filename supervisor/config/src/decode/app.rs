@@ -12,7 +12,7 @@ use super::{
     Decoder,
     fields::{Field, Fields, Written, show_word, word_of},
     gateway::{self, Gateway, ServerDraft},
-    jobs, limits, sandbox, secrets,
+    groups, jobs, limits, sandbox, secrets,
     service::{self, Common, ServiceDraft},
 };
 use crate::{
@@ -80,6 +80,7 @@ pub(super) fn decode(d: &mut Decoder<'_>, sources: &Sources, tree: &Node) -> Opt
         }
     };
     fields.show("services", shown_services);
+    let groups = groups::decode(&mut fields);
     fields.show("gateway", shown_gateway);
     let items = fields.list("policies");
     let (policies, shown_policies) = gateway::policies(fields.d, items);
@@ -94,7 +95,8 @@ pub(super) fn decode(d: &mut Decoder<'_>, sources: &Sources, tree: &Node) -> Opt
     }
     check::secrets(&services, &secrets, d.problems);
     check::services(&services, server.as_ref(), d.problems);
-    check::references(&services, &routes, &policies, &jobs, d.problems);
+    check::references(&services, &groups, &routes, &policies, &jobs, d.problems);
+    check::groups(&services, &groups, d.problems);
     check::gateway(&services, &routes, server.as_ref(), d.problems);
     check::jobs(&services, &jobs, d.problems);
     if services.is_empty() {
@@ -106,6 +108,7 @@ pub(super) fn decode(d: &mut Decoder<'_>, sources: &Sources, tree: &Node) -> Opt
         root: d.root.clone(),
         server: server.map(|draft| draft.server),
         services: services.into_iter().map(|draft| (draft.service.id.clone(), draft.service)).collect(),
+        groups: groups.into_iter().map(groups::GroupDraft::into_group).collect(),
         routes: routes.into_iter().map(|draft| draft.route).collect(),
         policies: policies.into_iter().map(|draft| draft.policy).collect(),
         hold,

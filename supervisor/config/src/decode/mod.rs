@@ -9,6 +9,7 @@ mod egress;
 mod environment;
 mod fields;
 mod gateway;
+mod groups;
 mod jobs;
 mod limits;
 mod path_rules;
@@ -29,6 +30,7 @@ use watt_core::plan::Plan;
 pub(crate) use self::{
     fields::absolute,
     gateway::{PolicyDraft, RouteDraft, ServerDraft},
+    groups::GroupDraft,
     jobs::JobDraft,
     sandbox::values as sandbox_values,
     service::ServiceDraft,

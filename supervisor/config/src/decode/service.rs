@@ -10,7 +10,7 @@ use std::{
 use serde_json::json;
 use watt_core::{
     ServiceId,
-    plan::{Condition, Listen, Restart, Service, Stop, Timeouts},
+    plan::{Condition, Dependency, Listen, Restart, Service, Stop, Timeouts},
 };
 
 use super::{
@@ -44,7 +44,7 @@ pub(crate) struct ServiceDraft {
     /// Where its name is.
     pub(crate) at: Span,
     /// Each dependency's place.
-    pub(crate) dependencies: Vec<(ServiceId, Condition, Span)>,
+    pub(crate) dependencies: Vec<(ServiceId, Dependency, Span)>,
     /// Where `listen` was written.
     pub(crate) listen_at: Option<Span>,
     /// Where `restart` was written.
@@ -160,7 +160,7 @@ pub(super) fn decode(
         listen: listen.value,
         network,
         egress,
-        depends_on: dependencies.iter().map(|(id, condition, _)| (id.clone(), *condition)).collect(),
+        depends_on: dependencies.iter().map(|(id, dependency, _)| (id.clone(), *dependency)).collect(),
         startup,
         ready,
         health,
@@ -229,9 +229,9 @@ fn listen(f: &mut Fields<'_, '_, '_>) -> Written<Listen> {
     f.parsed("listen", parse, show).unwrap_or(Written { value: Listen::Auto, span: None })
 }
 
-fn dependencies(f: &mut Fields<'_, '_, '_>) -> Vec<(ServiceId, Condition, Span)> {
+fn dependencies(f: &mut Fields<'_, '_, '_>) -> Vec<(ServiceId, Dependency, Span)> {
     let Some(field) = f.field("depends_on") else { return Vec::new() };
-    let mut found: Vec<(ServiceId, Condition, Span)> = Vec::new();
+    let mut found: Vec<(ServiceId, Dependency, Span)> = Vec::new();
     let mut shown = Vec::new();
     match &field.node.value {
         Value::Null => {}
@@ -251,7 +251,7 @@ fn dependencies(f: &mut Fields<'_, '_, '_>) -> Vec<(ServiceId, Condition, Span)>
                 }
                 let leaf = Shown::Leaf { value: json!("ready"), from: text.from, span: Some(text.span) };
                 shown.push((id.as_str().to_owned(), leaf));
-                found.push((id, Condition::Ready, text.span));
+                found.push((id, Condition::Ready.into(), text.span));
             }
         }
         Value::Map(entries) => {
@@ -262,11 +262,17 @@ fn dependencies(f: &mut Fields<'_, '_, '_>) -> Vec<(ServiceId, Condition, Span)>
                 let Some(id) = id(f.d, &entry.key.text, entry.key.span) else { continue };
                 let mut inner = Fields::open(f.d, &DEPENDENCY, Some(Field::from(entry)), Some("condition"));
                 let condition = inner.word_or_default("condition", &CONDITION).value;
-                // Shown in its short form.
-                if let Shown::Map(parts) = inner.close() {
-                    shown.extend(parts.into_iter().map(|(_, leaf)| (id.as_str().to_owned(), leaf)));
+                let is_short = !inner.is_written("required") && !inner.is_written("restart");
+                let required = inner.value("required").value;
+                let restart = inner.value("restart").value;
+                match inner.close() {
+                    Shown::Map(parts) if is_short => {
+                        let condition = parts.into_iter().filter(|(key, _)| key == "condition");
+                        shown.extend(condition.map(|(_, leaf)| (id.as_str().to_owned(), leaf)));
+                    }
+                    parts => shown.push((id.as_str().to_owned(), parts)),
                 }
-                found.push((id, condition, entry.key.span));
+                found.push((id, Dependency { condition, required, restart }, entry.key.span));
             }
         }
         Value::Scalar { .. } => {

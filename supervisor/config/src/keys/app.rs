@@ -1,8 +1,8 @@
 //! The tables of the application as a whole.
 
 use super::{
-    CEILING, JOB, KeyDef, Kind, NOT_YET, PORT_OR_ANY, PROFILE, Preset, ROLE, SANDBOX, SCHEDULED, SERVICE,
-    Table,
+    CEILING, GROUP, JOB, KeyDef, Kind, NOT_YET, PORT_OR_ANY, PROFILE, Preset, ROLE, SANDBOX, SCHEDULED,
+    SERVICE, Table,
 };
 
 pub(crate) static ROOT: Table = Table {
@@ -29,6 +29,13 @@ pub(crate) static ROOT: Table = Table {
             default: Preset::Required,
             doc: "The services, by name. A list is understood too; then each has its name in `id`. The name is also the host name: `http://NAME.plt.local/`.",
             example: r#"{"api": {"command": "node server.js"}}"#,
+        },
+        KeyDef {
+            name: "groups",
+            kind: Kind::Named(&Kind::Table(&GROUP)),
+            default: Preset::Unset("each worker that fails is started anew alone"),
+            doc: "Services that are started anew together when one of them fails.",
+            example: r#"{"backend": {"services": ["db", "api"], "strategy": "rest_for_one"}}"#,
         },
         KeyDef {
             name: "gateway",

@@ -5,6 +5,7 @@
 //! here. A key that is added to a table and not decoded fails a test, and so does the reverse.
 
 mod app;
+mod groups;
 mod jobs;
 mod limits;
 mod pressure;
@@ -17,8 +18,8 @@ mod words;
 mod workers;
 
 pub(crate) use self::{
-    app::*, jobs::*, limits::*, pressure::*, probes::*, roll::*, sandbox::*, scheduling::*, service::*,
-    words::*, workers::*,
+    app::*, groups::*, jobs::*, limits::*, pressure::*, probes::*, roll::*, sandbox::*, scheduling::*,
+    service::*, words::*, workers::*,
 };
 
 /// A set of keys that belong together.
@@ -144,7 +145,7 @@ pub(crate) enum Kind {
 }
 
 /// Every table, in the order they are documented.
-pub(crate) static TABLES: [&Table; 36] = [
+pub(crate) static TABLES: [&Table; 37] = [
     &ROOT,
     &SERVER,
     &SERVICE,
@@ -167,6 +168,7 @@ pub(crate) static TABLES: [&Table; 36] = [
     &RECYCLE,
     &SCHEDULING,
     &TIMEOUTS,
+    &GROUP,
     &GATEWAY,
     &ROUTE,
     &HOLD,

@@ -96,7 +96,7 @@ pub(crate) static SERVICE: Table = Table {
                 Kind::Named(&Kind::Either(&[Kind::Words(&CONDITION), Kind::Table(&DEPENDENCY)])),
             ]),
             default: Preset::Unset("it starts at once"),
-            doc: "What has to be there before it starts: a list of services that have to be ready, or each with its condition. It stops before them.",
+            doc: "What has to be there before it starts: a list of services that have to be ready, or each with its condition. It stops before them. [More](dependencies.md)",
             example: r#"{"db": "ready"}"#,
         },
         KeyDef {
@@ -267,15 +267,31 @@ pub(crate) static EGRESS: Table = Table {
 
 pub(crate) static DEPENDENCY: Table = Table {
     title: "services.NAME.depends_on.NAME",
-    doc: "A dependency in Compose's form.",
-    keys: &[KeyDef {
-        name: "condition",
-        kind: Kind::Words(&CONDITION),
-        default: Preset::Value("ready"),
-        doc: "What the other service has to reach.",
-        example: r#""service_healthy""#,
-    }],
-    foreign: &[("restart", NOT_YET), ("required", NOT_YET)],
+    doc: "A dependency in full. A condition's word alone is enough.",
+    keys: &[
+        KeyDef {
+            name: "condition",
+            kind: Kind::Words(&CONDITION),
+            default: Preset::Value("ready"),
+            doc: "What the other service has to reach.",
+            example: r#""healthy""#,
+        },
+        KeyDef {
+            name: "required",
+            kind: Kind::Bool,
+            default: Preset::Value("true"),
+            doc: "With `false` the other one is started first as well, and waited for only until its first try has failed or an operator has stopped it.",
+            example: "false",
+        },
+        KeyDef {
+            name: "restart",
+            kind: Kind::Bool,
+            default: Preset::Value("false"),
+            doc: "With `true` the workers are replaced, one after the other, when all those of the other service that they were started after have been, by whatever.",
+            example: "true",
+        },
+    ],
+    foreign: &[],
 };
 
 pub(crate) static RESTART: Table = Table {

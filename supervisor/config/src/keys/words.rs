@@ -101,10 +101,33 @@ pub(crate) static NETWORK: Words<Network> = Words(&[
 pub(crate) static CONDITION: Words<Condition> = Words(&[
     ("ready", Condition::Ready, "every worker is ready"),
     ("started", Condition::Started, "every worker's program runs"),
-    ("completed", Condition::Completed, "every worker ended with exit status 0"),
-    ("service_healthy", Condition::Ready, "Compose's word for `ready`"),
+    (
+        "healthy",
+        Condition::Healthy,
+        "every worker is ready and has passed the check of its `health`, if it has one",
+    ),
+    (
+        "completed",
+        Condition::Completed,
+        "every worker has ended, however it did, and is not started again soon",
+    ),
+    ("completed_successfully", Condition::CompletedSuccessfully, "every worker ended with exit status 0"),
     ("service_started", Condition::Started, "Compose's word for `started`"),
-    ("service_completed_successfully", Condition::Completed, "Compose's word for `completed`"),
+    ("service_healthy", Condition::Healthy, "Compose's word for `healthy`"),
+    (
+        "service_completed_successfully",
+        Condition::CompletedSuccessfully,
+        "Compose's word for `completed_successfully`",
+    ),
+    ("process_started", Condition::Started, "process-compose's word for `started`"),
+    ("process_healthy", Condition::Healthy, "process-compose's word for `healthy`"),
+    ("process_log_ready", Condition::Ready, "process-compose's word for `ready`"),
+    ("process_completed", Condition::Completed, "process-compose's word for `completed`"),
+    (
+        "process_completed_successfully",
+        Condition::CompletedSuccessfully,
+        "process-compose's word for `completed_successfully`",
+    ),
 ]);
 
 pub(crate) static READY: Words<ReadyWord> = Words(&[

@@ -1,6 +1,7 @@
 //! The configuration through its public functions.
 
 mod errors;
+mod groups;
 mod host;
 mod hostile;
 mod jobs;

@@ -6,9 +6,9 @@ use watt_config::{Config, Sources, parse};
 use watt_core::{
     ServiceId,
     plan::{
-        CgroupLimits, Check, Condition, Egress, Health, Hold, HttpCheck, Limits, Listen, Logs, Network,
-        OnFailure, Plan, Ready, ReadyWhen, Restart, RestartPolicy, Rhythm, Rlimit, RlimitValue, Roll,
-        Scheduling, Service, Share, Startup, Stop, Timeouts,
+        CgroupLimits, Check, Condition, Dependency, Egress, Health, Hold, HttpCheck, Limits, Listen, Logs,
+        Network, OnFailure, Plan, Ready, ReadyWhen, Restart, RestartPolicy, Rhythm, Rlimit, RlimitValue,
+        Roll, Scheduling, Service, Share, Startup, Stop, Timeouts,
     },
     sandbox::{Profile, Sandbox},
 };
@@ -198,12 +198,21 @@ fn restarts() {
 
 #[test]
 fn dependencies() {
-    let condition = |text: &str| service(&format!("depends_on: {text}")).depends_on[&id("b")];
-    assert_eq!(condition("[b]"), Condition::Ready);
+    let dependency = |text: &str| service(&format!("depends_on: {text}")).depends_on[&id("b")];
+    let condition = |text: &str| dependency(text).condition;
+    assert_eq!(dependency("[b]"), Condition::Ready.into());
+    let soft = Dependency { required: false, ..Condition::Healthy.into() };
+    assert_eq!(dependency("{b: {condition: healthy, required: false}}"), soft);
+    let followed = Dependency { restart: true, ..Condition::Ready.into() };
+    assert_eq!(dependency("{b: {restart: true}}"), followed);
+    assert_eq!(condition("{b: service_started}"), Condition::Started);
+    assert_eq!(condition("{b: process_log_ready}"), Condition::Ready);
+    assert_eq!(condition("{b: process_healthy}"), Condition::Healthy);
+    assert_eq!(condition("{b: process_completed}"), Condition::Completed);
     assert_eq!(condition("{b: started}"), Condition::Started);
     assert_eq!(condition("{b: completed}"), Condition::Completed);
-    assert_eq!(condition("{b: {condition: service_healthy}}"), Condition::Ready);
-    assert_eq!(condition("{b: service_completed_successfully}"), Condition::Completed);
+    assert_eq!(condition("{b: {condition: service_healthy}}"), Condition::Healthy);
+    assert_eq!(condition("{b: service_completed_successfully}"), Condition::CompletedSuccessfully);
     assert_eq!(condition("{b: }"), Condition::Ready);
 }
 

@@ -81,6 +81,12 @@ fn file_with(title: &str, key: &str, value: &Value) -> Value {
             file["services"]["web"]["ready"] = entry;
         }
         "services.NAME.depends_on.NAME" => file["services"]["web"]["depends_on"] = json!({ "api": entry }),
+        "groups.NAME" => {
+            if key != "services" {
+                entry["services"] = json!(["web"]);
+            }
+            file["groups"] = json!({ "backend": entry });
+        }
         "services.NAME.limits.LIMIT" => file["services"]["web"]["limits"] = json!({ "nofile": entry }),
         title => {
             let path = title.replacen("NAME", "web", 1);

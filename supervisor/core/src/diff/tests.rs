@@ -20,6 +20,11 @@ fn change(plan: &mut Plan, of: &ServiceId, field: Field) {
         Field::Name => plan.name = AppName::new("other").unwrap(),
         Field::File => plan.file = "/srv/other.yaml".into(),
         Field::Server => plan.server = Some(Server { hostname: [127, 0, 0, 1].into(), port: 0 }),
+        Field::Groups => {
+            let strategy = GroupStrategy::OneForAll;
+            let group = Group { services: Vec::new(), strategy, give_up: None };
+            drop(plan.groups.insert("x".into(), group));
+        }
         Field::Routes => plan.routes.push(route),
         Field::Policies => plan.policies.push(Policy { from: of.clone(), to: of.clone() }),
         Field::Hold => plan.hold.requests_max += 1,
@@ -51,7 +56,7 @@ fn change(plan: &mut Plan, of: &ServiceId, field: Field) {
         }
         Field::EgressAtAll => service.egress.allow = Some(Vec::new()),
         Field::HostPorts => drop(service.egress.host_ports.insert(5432)),
-        Field::DependsOn => drop(service.depends_on.insert(id("z"), Condition::Ready)),
+        Field::DependsOn => drop(service.depends_on.insert(id("z"), Condition::Ready.into())),
         Field::Startup => {
             service.startup = Some(Startup { check: Check::Tcp, timeout: Duration::from_secs(1) });
         }

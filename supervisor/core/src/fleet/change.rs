@@ -99,7 +99,10 @@ impl Fleet {
 
     /// Services that go, and have no worker any more: a plan without them can take the place of this one.
     pub fn left(&self) -> Vec<ServiceId> {
-        self.leaving.keys().filter(|id| self.workers_of(id).next().is_none()).cloned().collect()
+        // The order of stops goes by those whose turn has not come, also when they have nothing left to be stopped.
+        let has_left =
+            |id: &&ServiceId| self.workers_of(id).next().is_none() && !self.stops.contains_key(*id);
+        self.leaving.keys().filter(has_left).cloned().collect()
     }
 
     /// Takes a plan without a service that has [`left`](Fleet::left).
@@ -204,31 +207,37 @@ impl Fleet {
                     }
                     continue;
                 }
-                let newest = match worker.part {
-                    // Its own run is old, and whether the new plan was tried is what counts.
-                    Part::Outdated => worker.record.last_run,
-                    Part::Stays | Part::Due | Part::Replaces | Part::Returns | Part::Leaves => {
-                        worker.run().or(worker.record.last_run)
-                    }
-                };
-                let is_old = newest.is_none_or(|run| run <= *last);
-                match (worker.part, &worker.state) {
-                    _ if !is_old || worker.wanted == Wanted::Down => {}
-                    (Part::Leaves, _) => {}
-                    // A replacement that is of an earlier plan as well: the next one follows it.
-                    (Part::Replaces, _) if worker.run().is_some() => self.set_part(&id, Part::Leaves),
-                    (Part::Replaces, _) => {}
-                    (_, State::Ready { .. } | State::Unready { .. }) => self.set_part(&id, Part::Due),
-                    // It has shown before what it is for, or is an additional one.
-                    (_, State::Completed { exit: ExitCause::Exited(0) }) => {
-                        self.tell(now, &id, Input::Event(Event::Restart), effects);
-                    }
-                    _ if newest.is_none() => self.tell(now, &id, Input::Event(Event::Restart), effects),
-                    _ => {
-                        self.set_part(&id, Part::Returns);
-                        self.tell(now, &id, Input::Event(Event::Restart), effects);
-                    }
-                }
+                self.renew_place(now, &id, *last, effects);
+            }
+        }
+    }
+
+    /// Marks a worker to be replaced whose run is not above this one.
+    pub(super) fn renew_place(
+        &mut self,
+        now: Instant,
+        id: &WorkerId,
+        last: RunId,
+        effects: &mut FleetEffects,
+    ) {
+        let Some(worker) = self.workers.get(id) else { return };
+        let newest = newest_run(worker);
+        let is_old = newest.is_none_or(|run| run <= last);
+        match (worker.part, &worker.state) {
+            _ if !is_old || worker.wanted == Wanted::Down => {}
+            (Part::Leaves, _) => {}
+            // A replacement that is of an earlier plan as well: the next one follows it.
+            (Part::Replaces, _) if worker.run().is_some() => self.set_part(id, Part::Leaves),
+            (Part::Replaces, _) => {}
+            (_, State::Ready { .. } | State::Unready { .. }) => self.set_part(id, Part::Due),
+            // It has shown before what it is for, or is an additional one.
+            (_, State::Completed { exit: ExitCause::Exited(0) }) => {
+                self.tell(now, id, Input::Event(Event::Restart), effects);
+            }
+            _ if newest.is_none() => self.tell(now, id, Input::Event(Event::Restart), effects),
+            _ => {
+                self.set_part(id, Part::Returns);
+                self.tell(now, id, Input::Event(Event::Restart), effects);
             }
         }
     }
@@ -251,5 +260,16 @@ impl Fleet {
             self.stop(&Selection::Services(services));
         }
         are_some
+    }
+}
+
+/// The newest run that was tried in a worker's place. Of one whose replacement failed, its own run is old, and whether a new one was
+/// tried is what counts.
+pub(super) fn newest_run(worker: &Worker) -> Option<RunId> {
+    match worker.part {
+        Part::Outdated => worker.record.last_run,
+        Part::Stays | Part::Due | Part::Replaces | Part::Returns | Part::Leaves => {
+            worker.run().or(worker.record.last_run)
+        }
     }
 }

@@ -5,7 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{ServiceId, plan::Plan};
+use crate::{
+    ServiceId,
+    plan::{Group, GroupStrategy, Plan, Service},
+};
 
 /// The dependencies of a plan.
 #[derive(Debug, Clone)]
@@ -14,6 +17,13 @@ pub(super) struct Order {
     starts: Vec<ServiceId>,
     /// The neighbours of each.
     nodes: BTreeMap<ServiceId, Node>,
+    /// Those with a dependency that is not required.
+    lenient: Vec<ServiceId>,
+    /// Those whose workers follow those of another service, and which.
+    followers: Vec<(ServiceId, ServiceId)>,
+    groups: Vec<Group>,
+    /// Which of the groups each service is in, and where in it.
+    members: BTreeMap<ServiceId, (usize, usize)>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -37,7 +47,59 @@ impl Order {
             }
         }
         let starts = sorted(&nodes);
-        Order { starts, nodes }
+        let is_lenient = |service: &&Service| service.depends_on.values().any(|on| !on.required);
+        let lenient = plan.services.values().filter(is_lenient).map(|service| service.id.clone()).collect();
+        let followed = |service: &Service| {
+            let followed = service.depends_on.iter().filter(|(_, dependency)| dependency.restart);
+            followed.map(|(on, _)| (service.id.clone(), on.clone())).collect::<Vec<_>>()
+        };
+        let followers = plan.services.values().flat_map(followed).collect();
+        let groups: Vec<Group> = plan.groups.values().cloned().collect();
+        let members = groups.iter().enumerate().flat_map(|(group, Group { services, .. })| {
+            services.iter().enumerate().map(move |(place, id)| (id.clone(), (group, place)))
+        });
+        let members = members.collect();
+        Order { starts, nodes, lenient, followers, groups, members }
+    }
+
+    /// The group of a service.
+    pub(super) fn group(&self, service: &ServiceId) -> Option<&Group> {
+        let (group, _) = self.members.get(service)?;
+        self.groups.get(*group)
+    }
+
+    /// The services that are started anew with this one when it fails, and it with them.
+    pub(super) fn ended_with(&self, service: &ServiceId) -> &[ServiceId] {
+        self.in_group(service, |services, place| services.get(place + 1..))
+    }
+
+    /// The services that this one is started anew with when they fail.
+    pub(super) fn ending(&self, service: &ServiceId) -> &[ServiceId] {
+        self.in_group(service, |services, place| services.get(..place))
+    }
+
+    fn in_group(
+        &self,
+        service: &ServiceId,
+        rest: impl Fn(&[ServiceId], usize) -> Option<&[ServiceId]>,
+    ) -> &[ServiceId] {
+        let Some((group, place)) = self.members.get(service) else { return &[] };
+        let Some(group) = self.groups.get(*group) else { return &[] };
+        match group.strategy {
+            GroupStrategy::OneForOne => &[],
+            GroupStrategy::OneForAll => &group.services,
+            GroupStrategy::RestForOne => rest(&group.services, *place).unwrap_or_default(),
+        }
+    }
+
+    /// Services with a dependency that is not required.
+    pub(super) fn lenient(&self) -> &[ServiceId] {
+        &self.lenient
+    }
+
+    /// Services whose workers follow those of another one, with that one.
+    pub(super) fn followers(&self) -> &[(ServiceId, ServiceId)] {
+        &self.followers
     }
 
     /// Every service, dependencies before dependents.

@@ -21,7 +21,7 @@ use std::{collections::BTreeMap, num::NonZeroU16, time::Instant};
 use super::{Fleet, FleetEffects, Input, verdict};
 use crate::{
     RunId, ServiceId, WorkerId,
-    plan::{Condition, Listen, RestartOrder, RestartPolicy, Service, Steps},
+    plan::{Listen, RestartOrder, RestartPolicy, Service, Steps},
     worker::{AfterStop, Event, ExitCause, Part, State, Wanted, Worker, later},
 };
 
@@ -396,6 +396,7 @@ impl Fleet {
         // Conditions are those of the workers that count.
         self.startable.insert(id.service.clone());
         self.startable.extend(self.order.dependents(&id.service).iter().cloned());
+        self.startable.extend(self.order.ended_with(&id.service).iter().cloned());
     }
 
     /// A worker of this service may have something to do in a renewal.
@@ -453,7 +454,7 @@ impl Fleet {
 
     /// Whether the end of such a worker is what it is for: a server that ends without an error is no server for all that.
     fn runs_to_completion(&self, plan: &Service) -> bool {
-        let awaits = |other: &Service| other.depends_on.get(&plan.id) == Some(&Condition::Completed);
+        let awaits = |other: &Service| other.depends_on.get(&plan.id).is_some_and(|on| on.condition.is_end());
         plan.restart.policy == RestartPolicy::Never
             || plan.listen == Listen::None
             || self.plan.services.values().any(awaits)

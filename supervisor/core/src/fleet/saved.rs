@@ -32,6 +32,8 @@ pub struct Saved {
     pub recycled: Option<(Duration, NonZeroU32)>,
     /// See `Record::last_run`.
     pub last_run: Option<RunId>,
+    /// See `Record::healthy_run`.
+    pub healthy_run: Option<RunId>,
     /// See `Worker::part`.
     pub part: Part,
 }
@@ -106,6 +108,7 @@ pub(super) fn save(now: Instant, worker: &Worker, stop_pending: bool) -> Saved {
         failures_in_row: record.failures_in_row,
         recycled: record.recycled.map(|Recycled { at, in_row }| (since(at), in_row)),
         last_run: record.last_run,
+        healthy_run: record.healthy_run,
         part: worker.part,
     }
 }
@@ -149,6 +152,7 @@ pub(super) fn restore(now: Instant, saved: Saved, passed: Duration) -> (Worker, 
     let record = Record {
         restarts: saved.restarts,
         last_run,
+        healthy_run: saved.healthy_run,
         last_exit: saved.last_exit,
         recent_failures: saved.recent_failures.into_iter().filter_map(ago).collect(),
         failures_in_row: saved.failures_in_row,

@@ -172,13 +172,17 @@ fn blocked(
     verdicts: &BTreeMap<ServiceId, Verdict>,
 ) -> Option<(ServiceId, Condition)> {
     fleet.waiting_for(&plan.id).into_iter().find(|(on, condition)| match verdicts.get(on) {
+        // Another of its group, which is tried again unless it has failed too often.
+        _ if !plan.depends_on.contains_key(on) => fleet.has_failed(on),
+        // One that is not required is waited for only as long as it may come.
+        _ if plan.depends_on.get(on).is_some_and(|dependency| !dependency.required) => false,
         Some(Verdict::Pending) => false,
         // A service that runs may still complete, unless it is started again whenever it ends.
         Some(
             Verdict::Ready | Verdict::Asleep | Verdict::Kept { .. } | Verdict::Completed | Verdict::Down,
         ) => {
             let policy = fleet.plan(on).map(|plan| plan.restart.policy);
-            *condition == Condition::Completed && policy == Some(RestartPolicy::Always)
+            condition.is_end() && policy == Some(RestartPolicy::Always)
         }
         // It may be ready again, and nobody knows when.
         Some(Verdict::Unready) => *condition != Condition::Started,

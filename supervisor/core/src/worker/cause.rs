@@ -22,6 +22,7 @@ impl fmt::Display for ExitCause {
             ExitCause::OutOfMemory { limit: None } => write!(f, "oom"),
             ExitCause::Stopped => write!(f, "stopped"),
             ExitCause::StartTimeout => write!(f, "start timeout"),
+            ExitCause::Group => write!(f, "stopped, because another service of its group failed"),
             ExitCause::Recycled(stall) => write!(f, "recycled: {stall}"),
             ExitCause::Unhealthy(complaint) => write!(f, "unhealthy: {complaint}"),
             ExitCause::ExecFailed(failure) => write!(f, "exec: {failure}"),
@@ -116,6 +117,7 @@ mod tests {
         check(ExitCause::OutOfMemory { limit: None }, "oom");
         check(ExitCause::Stopped, "stopped");
         check(ExitCause::StartTimeout, "start timeout");
+        check(ExitCause::Group, "stopped, because another service of its group failed");
         let stall = Stall { resource: crate::plan::Resource::Memory, percent: 43 };
         check(ExitCause::Recycled(stall), "recycled: memory pressure 43 %");
         check(exec("/srv/x"), "exec: cwd /srv/x: No such file or directory");

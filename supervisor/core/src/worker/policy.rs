@@ -5,8 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{ExitCause, Record, State};
-use crate::plan::{Restart, RestartPolicy};
+use super::{Context, ExitCause, Record, State};
+use crate::plan::RestartPolicy;
 
 /// Failures that a record holds at most; a policy that gives up after more of them never gives up.
 const FAILURES_KEPT_MAX: usize = 1024;
@@ -47,8 +47,9 @@ impl Record {
         now: Instant,
         cause: &ExitCause,
         ready_for: Option<Duration>,
-        policy: &Restart,
+        context: &Context<'_>,
     ) {
+        let policy = &context.plan.restart;
         self.last_exit = Some(cause.clone());
         if !will_restart(policy.policy, cause) {
             return;
@@ -62,7 +63,9 @@ impl Record {
             }
             Some(_) | None => self.failures_in_row = self.failures_in_row.saturating_add(1),
         }
-        self.recent_failures.retain(|at| now.saturating_duration_since(*at) < policy.give_up_within);
+        let remembered = context.siblings.map_or(Duration::ZERO, |siblings| siblings.within);
+        let remembered = remembered.max(policy.give_up_within);
+        self.recent_failures.retain(|at| now.saturating_duration_since(*at) < remembered);
         if self.recent_failures.len() == FAILURES_KEPT_MAX {
             self.recent_failures.remove(0);
         }
@@ -71,15 +74,12 @@ impl Record {
 
     /// What the policy does with a worker whose run has ended and was noted with [`Record::note_end`]. `Waiting` is a
     /// restart at once.
-    pub(super) fn after_end(&self, now: Instant, cause: ExitCause, policy: &Restart, jitter: f64) -> State {
+    pub(super) fn after_end(&self, cause: ExitCause, context: &Context<'_>) -> State {
+        let (now, policy) = (context.now, &context.plan.restart);
         if !will_restart(policy.policy, &cause) {
             return State::Completed { exit: cause };
         }
-        let recent = u32::try_from(self.recent_failures.len()).unwrap_or(u32::MAX);
-        if let Some(failures) = NonZeroU32::new(recent)
-            && policy.give_up_failures != 0
-            && recent >= policy.give_up_failures
-        {
+        if let Some(failures) = self.too_many(context) {
             return State::Failed {
                 failures,
                 retry_at: policy.retry_failed_after.map(|wait| later(now, wait)),
@@ -89,9 +89,30 @@ impl Record {
             None => State::Waiting,
             Some(failures) => {
                 let wait = backoff(policy.backoff_first, policy.backoff_max, failures);
-                State::Backoff { until: later(now, with_jitter(wait, jitter)), failures }
+                State::Backoff { until: later(now, with_jitter(wait, context.jitter)), failures }
             }
         }
+    }
+}
+
+impl Record {
+    /// The failures of the worker within the window of its policy, or with those of its group within that of the group, when they are
+    /// too many.
+    fn too_many(&self, context: &Context<'_>) -> Option<NonZeroU32> {
+        let policy = &context.plan.restart;
+        let own = self.failures_within(context.now, policy.give_up_within);
+        if policy.give_up_failures != 0 && own >= policy.give_up_failures {
+            return NonZeroU32::new(own);
+        }
+        let siblings = context.siblings?;
+        let all = self.failures_within(context.now, siblings.within).saturating_add(siblings.failures);
+        NonZeroU32::new(all).filter(|all| all.get() >= siblings.failures_max)
+    }
+
+    /// How many failures there were within this time.
+    pub(crate) fn failures_within(&self, now: Instant, within: Duration) -> u32 {
+        let recent = self.recent_failures.iter().filter(|at| now.saturating_duration_since(**at) < within);
+        u32::try_from(recent.count()).unwrap_or(u32::MAX)
     }
 }
 

@@ -13,7 +13,7 @@ const STALL: Stall = Stall { resource: Resource::Memory, percent: 43 };
 
 const COMPLAINT: Complaint = Complaint::Check { failures: 3 };
 
-const STATES: [&str; 29] = [
+const STATES: [&str; 32] = [
     "down",
     "asleep",
     "waiting",
@@ -26,17 +26,20 @@ const STATES: [&str; 29] = [
     "draining>down",
     "draining>sleep",
     "draining>restart",
+    "draining>together",
     "draining>recycle",
     "draining>replace",
     "stopping>down",
     "stopping>sleep",
     "stopping>restart",
+    "stopping>together",
     "stopping>recycle",
     "stopping>replace",
     "stopping>policy",
     "rest>down",
     "rest>sleep",
     "rest>restart",
+    "rest>together",
     "rest>recycle",
     "rest>replace",
     "rest>policy",
@@ -45,7 +48,7 @@ const STATES: [&str; 29] = [
     "completed",
 ];
 
-const EVENTS: [&str; 19] = [
+const EVENTS: [&str; 21] = [
     "start",
     "stop",
     "restart",
@@ -60,8 +63,10 @@ const EVENTS: [&str; 19] = [
     "exited",
     "emptied",
     "recycle",
+    "together",
     "started",
     "extend",
+    "passes",
     "unready",
     "unhealthy",
     "deadline",
@@ -84,6 +89,7 @@ const TABLE: &str = "
 
     queued stop -> stopping>down: signal
     queued restart -> stopping>restart: signal
+    queued together -> stopping>together: signal
     queued kill -> stopping>down: kill
     queued requested -> starting
     queued started -> starting
@@ -94,6 +100,7 @@ const TABLE: &str = "
 
     starting stop -> stopping>down: signal
     starting restart -> stopping>restart: signal
+    starting together -> stopping>together: signal
     starting kill -> stopping>down: kill
     starting executed -> executed
     starting ready -> ready
@@ -103,6 +110,7 @@ const TABLE: &str = "
 
     executed stop -> stopping>down: signal
     executed restart -> stopping>restart: signal
+    executed together -> stopping>together: signal
     executed kill -> stopping>down: kill
     executed ready -> ready
     executed exited -> rest>policy: terminate-rest release
@@ -114,6 +122,7 @@ const TABLE: &str = "
     ready kill -> stopping>down: kill
     ready sleep -> draining>sleep: drain
     ready recycle -> draining>recycle: drain
+    ready together -> draining>together: drain
     ready unready -> unready
     ready unhealthy -> draining>replace: drain
     ready exited -> rest>policy: terminate-rest release
@@ -124,6 +133,7 @@ const TABLE: &str = "
     healthy kill -> stopping>down: kill
     healthy sleep -> draining>sleep: drain
     healthy recycle -> draining>recycle: drain
+    healthy together -> draining>together: drain
     healthy unready -> unready
     healthy unhealthy -> draining>replace: drain
     healthy exited -> rest>policy: terminate-rest release
@@ -131,6 +141,7 @@ const TABLE: &str = "
 
     unready stop -> draining>down: drain
     unready restart -> draining>restart: drain
+    unready together -> draining>together: drain
     unready kill -> stopping>down: kill
     unready sleep -> draining>sleep: drain
     unready ready -> ready
@@ -163,6 +174,15 @@ const TABLE: &str = "
     draining>restart exited -> rest>restart: terminate-rest release
     draining>restart emptied -> waiting
     draining>restart deadline -> stopping>restart: signal
+
+    draining>together start -> draining>restart
+    draining>together stop -> draining>down
+    draining>together restart -> draining>restart
+    draining>together kill -> stopping>down: kill
+    draining>together drained -> stopping>together: signal
+    draining>together exited -> rest>together: terminate-rest release
+    draining>together emptied -> waiting
+    draining>together deadline -> stopping>together: signal
 
     draining>recycle start -> draining>restart
     draining>recycle stop -> draining>down
@@ -204,6 +224,14 @@ const TABLE: &str = "
     stopping>restart exited -> rest>restart: terminate-rest release
     stopping>restart emptied -> waiting
     stopping>restart deadline -> stopping>restart: kill
+
+    stopping>together start -> stopping>restart
+    stopping>together stop -> stopping>down
+    stopping>together restart -> stopping>restart
+    stopping>together kill -> stopping>down: kill
+    stopping>together exited -> rest>together: terminate-rest release
+    stopping>together emptied -> waiting
+    stopping>together deadline -> stopping>together: kill
 
     stopping>recycle start -> stopping>restart
     stopping>recycle stop -> stopping>down
@@ -248,6 +276,13 @@ const TABLE: &str = "
     rest>restart kill -> rest>down: kill
     rest>restart emptied -> waiting
     rest>restart deadline -> rest>restart: kill
+
+    rest>together start -> rest>restart
+    rest>together stop -> rest>down
+    rest>together restart -> rest>restart
+    rest>together kill -> rest>down: kill
+    rest>together emptied -> waiting
+    rest>together deadline -> rest>together: kill
 
     rest>recycle start -> rest>restart
     rest>recycle stop -> rest>down
@@ -363,6 +398,7 @@ fn news_of_another_run_change_nothing() {
             "recycle",
             "started",
             "extend",
+            "passes",
             "unready",
             "unhealthy",
         ] {
@@ -712,6 +748,7 @@ impl Bench {
             cause: match (left, then) {
                 (Left::All, AfterStop::Policy) => ExitCause::StartTimeout,
                 (Left::All, AfterStop::Down | AfterStop::Sleep | AfterStop::Restart) => ExitCause::Stopped,
+                (Left::All, AfterStop::Together) => ExitCause::Group,
                 (Left::All, AfterStop::Recycle(stall)) => ExitCause::Recycled(stall),
                 (Left::All, AfterStop::Replace(complaint)) => ExitCause::Unhealthy(complaint),
                 (Left::Rest, _) => ExitCause::Exited(1),
@@ -721,6 +758,7 @@ impl Bench {
             Some((_, "down")) => AfterStop::Down,
             Some((_, "sleep")) => AfterStop::Sleep,
             Some((_, "restart")) => AfterStop::Restart,
+            Some((_, "together")) => AfterStop::Together,
             Some((_, "recycle")) => AfterStop::Recycle(STALL),
             Some((_, "replace")) => AfterStop::Replace(COMPLAINT),
             Some(_) | None => AfterStop::Policy,
@@ -771,9 +809,11 @@ impl Bench {
             "drained" => self.event(Event::Drained(run)),
             "exited" => self.event(Event::Exited(run, ExitCause::Exited(1))),
             "emptied" => self.event(Event::Emptied(run)),
+            "together" => self.event(Event::Together),
             "recycle" => self.event(Event::Recycle(run, STALL, NonZeroU32::MIN)),
             "started" => self.event(Event::Started(run)),
             "extend" => self.event(Event::Extend(run, Duration::from_secs(60))),
+            "passes" => self.event(Event::Healthy(run)),
             "unready" => self.event(Event::Unready(run)),
             "unhealthy" => self.event(Event::Unhealthy(run, COMPLAINT)),
             "deadline" => {
@@ -786,16 +826,26 @@ impl Bench {
 
     fn event(&mut self, event: Event) -> String {
         let mut effects = Vec::new();
-        let mut context =
-            Context { now: self.now, plan: &self.plan, ids: &mut self.ids, jitter: self.jitter };
+        let mut context = Context {
+            now: self.now,
+            plan: &self.plan,
+            ids: &mut self.ids,
+            jitter: self.jitter,
+            siblings: None,
+        };
         self.worker.handle(event, &mut context, &mut effects);
         words(&effects)
     }
 
     fn tick(&mut self) -> String {
         let mut effects = Vec::new();
-        let mut context =
-            Context { now: self.now, plan: &self.plan, ids: &mut self.ids, jitter: self.jitter };
+        let mut context = Context {
+            now: self.now,
+            plan: &self.plan,
+            ids: &mut self.ids,
+            jitter: self.jitter,
+            siblings: None,
+        };
         self.worker.tick(&mut context, &mut effects);
         words(&effects)
     }
@@ -827,6 +877,7 @@ impl Bench {
             AfterStop::Down => "down",
             AfterStop::Sleep => "sleep",
             AfterStop::Restart => "restart",
+            AfterStop::Together => "together",
             AfterStop::Recycle(_) => "recycle",
             AfterStop::Replace(_) => "replace",
             AfterStop::Policy => "policy",

@@ -77,6 +77,7 @@ impl Worker {
             Event::Kill => self.kill(context, effects),
             Event::Sleep => self.sleep(context, effects),
             Event::Wake => self.wake(),
+            Event::Together => self.together(context, effects),
             Event::DependenciesMet => self.dependencies_met(context, effects),
             Event::Recycle(run, stall, nth) if self.run() == Some(run) => {
                 self.recycle(stall, nth, context, effects);
@@ -86,6 +87,8 @@ impl Worker {
             Event::Started(run) if self.run() == Some(run) => self.started(context),
             Event::Extend(run, time) if self.run() == Some(run) => self.extend(time, context),
             Event::Ready(run) if self.run() == Some(run) => self.ready(context),
+            // A matter of those that depend on it alone.
+            Event::Healthy(run) if self.run() == Some(run) => self.record.healthy_run = Some(run),
             Event::Unready(run) if self.run() == Some(run) => self.unready(context),
             Event::Unhealthy(run, complaint) if self.run() == Some(run) => {
                 self.unhealthy(complaint, context, effects);
@@ -99,6 +102,7 @@ impl Worker {
             | Event::Started(_)
             | Event::Extend(..)
             | Event::Ready(_)
+            | Event::Healthy(_)
             | Event::Unready(_)
             | Event::Unhealthy(..)
             | Event::Drained(_)
@@ -117,7 +121,7 @@ impl Worker {
             // an exit.
             State::Starting { run, .. } => {
                 let cause = ExitCause::StartTimeout;
-                self.record.note_end(context.now, &cause, None, &context.plan.restart);
+                self.record.note_end(context.now, &cause, None, context);
                 self.signal(run, AfterStop::Policy, cause, context, effects);
             }
             // Draining => (Stopping): the requests that are left had their time.
@@ -289,6 +293,28 @@ impl Worker {
             | State::Starting { .. }
             | State::Ready { .. }
             | State::Unready { .. }
+            | State::Backoff { .. }
+            | State::Failed { .. }
+            | State::Completed { .. } => {}
+        }
+    }
+
+    /// Another of its group has failed. It is no failure of this one.
+    fn together(&mut self, context: &Context<'_>, effects: &mut Vec<Effect>) {
+        match self.state {
+            // Starting => (Stopping).
+            State::Starting { run, .. } => {
+                self.signal(run, AfterStop::Together, ExitCause::Group, context, effects);
+            }
+            // Ready, Unready => (Draining, Stopping).
+            State::Ready { run, .. } | State::Unready { run, .. } => {
+                self.retire(run, AfterStop::Together, context, effects);
+            }
+            // On their way out already, or without a run.
+            State::Draining { .. } | State::Stopping { .. } => {}
+            State::Down
+            | State::Asleep
+            | State::Waiting
             | State::Backoff { .. }
             | State::Failed { .. }
             | State::Completed { .. } => {}
@@ -479,7 +505,7 @@ impl Worker {
         let (State::Ready { run, .. } | State::Unready { run, .. }) = self.state else { return };
         // Ready, Unready => (Draining, Stopping).
         let cause = ExitCause::Unhealthy(complaint);
-        self.record.note_end(context.now, &cause, ready_for, &context.plan.restart);
+        self.record.note_end(context.now, &cause, ready_for, context);
         self.retire(run, AfterStop::Replace(complaint), context, effects);
     }
 
@@ -526,12 +552,12 @@ impl Worker {
         match self.state {
             // Starting, Ready, Unready => (Stopping): nobody asked for it. Whatever else the run started goes too.
             State::Starting { run, .. } | State::Unready { run, .. } => {
-                self.record.note_end(now, &cause, None, &context.plan.restart);
+                self.record.note_end(now, &cause, None, context);
                 self.end_rest(run, AfterStop::Policy, cause, context, effects);
             }
             State::Ready { run, since } => {
                 let ready_for = Some(now.saturating_duration_since(since));
-                self.record.note_end(now, &cause, ready_for, &context.plan.restart);
+                self.record.note_end(now, &cause, ready_for, context);
                 self.end_rest(run, AfterStop::Policy, cause, context, effects);
             }
             // Draining => (Stopping): it went before it was told to. It was wanted to end, so it is no failure.
@@ -568,12 +594,12 @@ impl Worker {
             // Starting, Ready, Unready => (Waiting, Backoff, Failed, Completed): its end was not seen. That happens to a run
             // taken over from a predecessor that did not pass the news on.
             State::Starting { .. } | State::Unready { .. } => {
-                self.record.note_end(now, &ExitCause::Unknown, None, &context.plan.restart);
+                self.record.note_end(now, &ExitCause::Unknown, None, context);
                 self.settle(AfterStop::Policy, ExitCause::Unknown, context);
             }
             State::Ready { since, .. } => {
                 let ready_for = Some(now.saturating_duration_since(since));
-                self.record.note_end(now, &ExitCause::Unknown, ready_for, &context.plan.restart);
+                self.record.note_end(now, &ExitCause::Unknown, ready_for, context);
                 self.settle(AfterStop::Policy, ExitCause::Unknown, context);
             }
             // Draining => (Down, Asleep, Waiting): likewise, but it was wanted to end.
@@ -640,17 +666,13 @@ impl Worker {
         self.state = match then {
             AfterStop::Down => State::Down,
             AfterStop::Sleep => State::Asleep,
-            AfterStop::Restart | AfterStop::Recycle(_) => State::Waiting,
-            AfterStop::Policy => {
-                self.record.after_end(context.now, cause, &context.plan.restart, context.jitter)
-            }
+            AfterStop::Restart | AfterStop::Together | AfterStop::Recycle(_) => State::Waiting,
+            AfterStop::Policy => self.record.after_end(cause, context),
             // However it ended then: it failed when it was found unhealthy.
-            AfterStop::Replace(_) => {
-                self.record.after_end(context.now, then.cause(), &context.plan.restart, context.jitter)
-            }
+            AfterStop::Replace(_) => self.record.after_end(then.cause(), context),
         };
         match then {
-            AfterStop::Policy | AfterStop::Replace(_) | AfterStop::Recycle(_)
+            AfterStop::Policy | AfterStop::Replace(_) | AfterStop::Recycle(_) | AfterStop::Together
                 if self.state == State::Waiting =>
             {
                 self.record.restarts += 1;
@@ -658,6 +680,7 @@ impl Worker {
             AfterStop::Policy
             | AfterStop::Replace(_)
             | AfterStop::Recycle(_)
+            | AfterStop::Together
             | AfterStop::Down
             | AfterStop::Sleep
             | AfterStop::Restart => {}
@@ -676,6 +699,7 @@ impl AfterStop {
     fn cause(self) -> ExitCause {
         match self {
             AfterStop::Down | AfterStop::Sleep | AfterStop::Restart | AfterStop::Policy => ExitCause::Stopped,
+            AfterStop::Together => ExitCause::Group,
             AfterStop::Recycle(stall) => ExitCause::Recycled(stall),
             AfterStop::Replace(complaint) => ExitCause::Unhealthy(complaint),
         }
@@ -689,6 +713,7 @@ fn explained_by_stop(cause: &ExitCause, plan: &plan::Service) -> bool {
         ExitCause::Exited(_)
         | ExitCause::Stopped
         | ExitCause::StartTimeout
+        | ExitCause::Group
         | ExitCause::Recycled(_)
         | ExitCause::Unhealthy(_)
         | ExitCause::Unknown => true,

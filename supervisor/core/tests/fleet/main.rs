@@ -1,6 +1,8 @@
 //! The fleet: all workers of an application together.
 
 mod adoption;
+mod dependencies;
+mod groups;
 mod health;
 mod numbers;
 mod plans;

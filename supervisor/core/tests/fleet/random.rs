@@ -56,19 +56,27 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// A plan in which each service may depend on those before it.
 fn services() -> impl Strategy<Value = String> {
-    let service = (1u8..3, any::<bool>(), prop::collection::vec(0usize..4, 3));
-    prop::collection::vec(service, NAMES.len()).prop_map(|services| {
-        let text = services.iter().enumerate().map(|(index, (workers, job, conditions))| {
-            let dependency = |(other, condition): (usize, &usize)| {
-                let condition = ["started", "ready", "completed"].get(*condition)?;
-                Some(format!("{}={condition}", NAMES[other]))
+    let dependency = (0usize..9, prop::bool::weighted(0.3), prop::bool::weighted(0.3));
+    let service = (1u8..3, any::<bool>(), prop::bool::weighted(0.3), prop::collection::vec(dependency, 3));
+    let group = (prop::sample::select(vec!["", "one", "all", "rest"]), 1usize..5, prop::option::of(1u8..6));
+    (prop::collection::vec(service, NAMES.len()), group).prop_map(|(services, group)| {
+        let text = services.iter().enumerate().map(|(index, (workers, job, checked, dependencies))| {
+            let dependency = |(other, (condition, soft, follows)): (usize, &(usize, bool, bool))| {
+                let condition = ["started", "ready", "healthy", "completed", "succeeded"].get(*condition)?;
+                let soft = if *soft { "?" } else { "" };
+                let follows = if *follows { "+" } else { "" };
+                Some(format!("{}={condition}{soft}{follows}", NAMES[other]))
             };
             let dependencies: Vec<String> =
-                conditions.iter().enumerate().take(index).filter_map(dependency).collect();
+                dependencies.iter().enumerate().take(index).filter_map(dependency).collect();
+            let checked = if *checked { "@" } else { "" };
             let job = if *job { "!" } else { "" };
-            format!("{}{job}*{workers}: {}", NAMES[index], dependencies.join(" "))
+            format!("{}{checked}{job}*{workers}: {}", NAMES[index], dependencies.join(" "))
         });
-        text.collect::<Vec<_>>().join(";")
+        let (strategy, size, failures) = group;
+        let failures = failures.map(|failures| format!("/{failures}")).unwrap_or_default();
+        let group = format!("{strategy}({}){failures}", NAMES[4 - size..].join(" "));
+        text.chain((!strategy.is_empty()).then_some(group)).collect::<Vec<_>>().join(";")
     })
 }
 
@@ -82,6 +90,9 @@ fn some_of(text: &str, kept: u8) -> Plan {
     let names: BTreeSet<ServiceId> = plan.services.keys().cloned().collect();
     for service in plan.services.values_mut() {
         service.depends_on.retain(|id, _| names.contains(id));
+    }
+    for group in plan.groups.values_mut() {
+        group.services.retain(|id| names.contains(id));
     }
     plan
 }
@@ -131,4 +142,31 @@ proptest! {
         }
         world.end(now);
     }
+}
+
+/// A service that waits for one that it can do without does not start because both of them leave.
+#[test]
+fn what_leaves_does_not_start_for_want_of_what_leaves_with_it() {
+    let mut world = World::new(plan("a; b: a=started; c: b=started?; d: a=started b=started c=started"));
+    world.request(Request::Restart(selection(1)));
+    world.request(Request::Restart(selection(5)));
+    let text = "a; b: a=started; c: a=started b=started; d: a=started b=started c=started";
+    world.change(some_of(text, 8), &[], false);
+    for choice in 0..4 {
+        world.stall(choice);
+    }
+    world.end(false);
+}
+
+/// The one in the middle has no run and is no more at once; those on either side are stopped in their order all the same.
+#[test]
+fn what_leaves_is_stopped_in_order_over_what_has_left() {
+    let mut world = World::new(plan("a; b: a=started; c: b=completed?; d: a=started b=started c=started"));
+    world.request(Request::Restart(selection(4)));
+    world.request(Request::Restart(selection(7)));
+    world.change(some_of("a; b; c; d", 8), &[], false);
+    for choice in 0..4 {
+        world.stall(choice);
+    }
+    world.end(false);
 }

@@ -57,7 +57,7 @@ fn a_dependency_that_goes_away_bounces_nobody() {
 
 #[test]
 fn a_job_that_has_to_complete_holds_back_until_it_did_so_well() {
-    let mut script = Script::new("migrate!; api: migrate=completed");
+    let mut script = Script::new("migrate!; api: migrate=succeeded");
     script.request(Request::Start(ALL));
     assert_eq!(
         script.tell_all(&["migrate/0 executed", "migrate/0 ready", "migrate/0 exited 1"]),
@@ -65,7 +65,7 @@ fn a_job_that_has_to_complete_holds_back_until_it_did_so_well() {
     );
     script.tell("migrate/0 emptied");
     assert_eq!(script.state("migrate/0"), State::Completed { exit: ExitCause::Exited(1) });
-    assert_eq!(script.fleet.waiting_for(&id("api")), [(id("migrate"), Condition::Completed)]);
+    assert_eq!(script.fleet.waiting_for(&id("api")), [(id("migrate"), Condition::CompletedSuccessfully)]);
     // The operator tries again.
     assert_eq!(script.start("migrate"), "spawn migrate/0");
     assert_eq!(
@@ -84,7 +84,7 @@ fn a_start_takes_along_what_is_needed_and_nothing_else() {
 
 #[test]
 fn a_completed_dependency_is_not_run_again_unless_it_is_named() {
-    let mut script = Script::up("migrate!; api: migrate=completed");
+    let mut script = Script::up("migrate!; api: migrate=succeeded");
     script.stop("api");
     script.tell_all(&["api/0 drained", "api/0 exited 0", "api/0 emptied"]);
     assert_eq!(script.start("api"), "spawn api/0");
@@ -269,7 +269,7 @@ fn a_thousand_services_in_a_chain_start_and_stop() {
 #[test]
 fn a_service_without_a_run_keeps_its_place_in_the_order() {
     // Found by the random sequences: web depends on db by way of a job that has ended.
-    let mut script = Script::up("db; migrate!: db=ready; web: migrate=completed");
+    let mut script = Script::up("db; migrate!: db=ready; web: migrate=succeeded");
     assert_eq!(script.request(Request::Shutdown { now: false }), "drain web/0");
     script.tell_all(&["web/0 drained", "web/0 exited 0"]);
     assert_eq!(script.tell("web/0 emptied"), "drain db/0");

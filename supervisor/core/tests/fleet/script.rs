@@ -90,6 +90,7 @@ impl Script {
         let event = match words[1..] {
             ["executed"] => Event::Executed(run),
             ["ready"] => Event::Ready(run),
+            ["healthy"] => Event::Healthy(run),
             ["unready"] => Event::Unready(run),
             ["unhealthy"] => Event::Unhealthy(run, Complaint::Check { failures: 3 }),
             ["complains"] => Event::Unhealthy(run, Complaint::Itself),

@@ -11,7 +11,7 @@ use crate::script::{Script, id};
 
 #[test]
 fn up_is_reached_when_everything_is_ready_or_completed() {
-    let mut script = Script::new("migrate!; api*2: migrate=completed");
+    let mut script = Script::new("migrate!; api*2: migrate=succeeded");
     script.request(Request::Start(Selection::All));
     assert_eq!(script.verdict("migrate", Goal::Up), "Pending");
     assert_eq!(script.verdict("api", Goal::Up), "Pending");
@@ -57,12 +57,12 @@ fn a_start_that_takes_too_long_is_the_operators_answer_although_it_is_tried_agai
 
 #[test]
 fn who_waits_for_something_that_will_not_come_is_blocked() {
-    let mut script = Script::new("migrate!; api: migrate=completed; web: api=ready");
+    let mut script = Script::new("migrate!; api: migrate=succeeded; web: api=ready");
     script.request(Request::Start(Selection::All));
     assert_eq!(script.verdict("web", Goal::Up), "Pending");
     script.tell_all(&["migrate/0 exited 1", "migrate/0 emptied"]);
     assert_eq!(script.verdict("migrate", Goal::Up), "Failed { exit: Some(Exited(1)) }");
-    assert_eq!(script.verdict("api", Goal::Up), "Blocked { on: (migrate, Completed) }");
+    assert_eq!(script.verdict("api", Goal::Up), "Blocked { on: (migrate, CompletedSuccessfully) }");
     assert_eq!(script.verdict("web", Goal::Up), "Blocked { on: (api, Ready) }");
 }
 
@@ -74,7 +74,7 @@ fn a_service_that_never_ends_is_not_waited_for_to_complete() {
     script.tell("db/0 ready");
     assert_eq!(script.verdict("api", Goal::Up), "Blocked { on: (db, Completed) }");
     // One that may end is.
-    let mut script = Script::new("job!; api: job=completed");
+    let mut script = Script::new("job!; api: job=succeeded");
     script.request(Request::Start(Selection::All));
     script.tell("job/0 ready");
     assert_eq!(script.verdict("api", Goal::Up), "Pending");

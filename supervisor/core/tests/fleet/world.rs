@@ -10,7 +10,7 @@ use std::{
 use watt_core::{
     RunId, ServiceId, WorkerId,
     fleet::{Fleet, FleetEvent, Leaving, RECYCLE_APART, Renewal, Request},
-    plan::{Plan, Resource},
+    plan::{GroupStrategy, Plan, Resource, RestartPolicy, Service},
     worker::{AfterStop, Complaint, Effect, Event, ExitCause, Part, Stall, State, Wanted, Worker},
 };
 
@@ -146,6 +146,7 @@ impl World {
             Event::Ready(_)
             | Event::Started(_)
             | Event::Extend(..)
+            | Event::Healthy(_)
             | Event::Unready(_)
             | Event::Unhealthy(..)
             | Event::Start
@@ -154,6 +155,7 @@ impl World {
             | Event::Kill
             | Event::Sleep
             | Event::Wake
+            | Event::Together
             | Event::Recycle(..)
             | Event::DependenciesMet => {}
         }
@@ -170,6 +172,7 @@ impl World {
         let events = [
             Event::Executed(run),
             Event::Ready(run),
+            Event::Healthy(run),
             Event::Unready(run),
             Event::Unhealthy(run, Complaint::Watchdog),
             Event::Drained(run),
@@ -376,6 +379,76 @@ impl World {
         if self.holds_to_numbers {
             self.check_numbers(before);
         }
+        self.check_followers();
+        self.check_groups(before);
+    }
+
+    /// Those that a strategy ends with one that has just failed do not go on.
+    fn check_groups(&self, before: &BTreeMap<WorkerId, Worker>) {
+        let runs = |worker: &Worker| matches!(worker.state, State::Starting { .. }) || is_ready(worker);
+        let counts = |worker: &Worker| !matches!(worker.part, Part::Replaces | Part::Leaves);
+        let has_failed = |(id, worker): &(WorkerId, &Worker)| {
+            let before = before.get(id).is_some_and(|before| runs(before) && counts(before));
+            let policy = self.plan.services[&id.service].restart.policy;
+            let is_failure =
+                |cause: &ExitCause| policy == RestartPolicy::Always || *cause != ExitCause::Exited(0);
+            let failed = match &worker.state {
+                State::Stopping { then: AfterStop::Policy, cause, .. } => is_failure(cause),
+                State::Backoff { .. } | State::Failed { .. } => true,
+                _ => false,
+            };
+            before && failed && policy != RestartPolicy::Never
+        };
+        for (id, _) in self.fleet.workers().filter(has_failed) {
+            for other in ended_with(&self.plan, &id.service) {
+                for (other, worker) in self.fleet.workers_of(other).filter(|(other, _)| **other != id) {
+                    let is_to_stop = self.fleet.save(self.now, other).is_some_and(|saved| saved.stop_pending);
+                    let may_go_on = self.shutdown || is_to_stop || worker.part == Part::Leaves;
+                    assert!(may_go_on || !runs(worker), "{other} goes on without {id}: {worker:?}");
+                }
+            }
+        }
+    }
+
+    /// What a strategy ends together does not start before all of it has ended.
+    fn check_hold(&self, id: &WorkerId) {
+        let holds = |worker: &Worker| match worker.state {
+            State::Draining { then, .. } | State::Stopping { then, .. } => then == AfterStop::Together,
+            State::Backoff { .. } | State::Failed { .. } => true,
+            _ => false,
+        };
+        for other in self.plan.services.keys() {
+            if !ended_with(&self.plan, other).contains(&id.service) {
+                continue;
+            }
+            for (other, worker) in self.fleet.workers_of(other) {
+                let counts = !matches!(worker.part, Part::Replaces | Part::Leaves);
+                assert!(!(counts && holds(worker)), "{id} starts while {other} is {:?}", worker.state);
+            }
+        }
+    }
+
+    /// Nobody who follows a service stays as it was when nothing is left of what it was started after.
+    fn check_followers(&self) {
+        let is_settled = |worker: &Worker| worker.part == Part::Stays && is_ready(worker);
+        let follows = |service: &Service| {
+            let followed = service.depends_on.iter().filter(|(_, on)| on.restart && !on.condition.is_end());
+            followed.map(|(on, _)| (service.id.clone(), on.clone())).collect::<Vec<_>>()
+        };
+        for (service, on) in self.plan.services.values().flat_map(follows) {
+            let is_checked = self.plan.services.get(&on).is_none_or(|service| service.health.is_some());
+            let on: Vec<&Worker> = self.fleet.workers_of(&on).map(|(_, worker)| worker).collect();
+            let Some(oldest) = on.iter().filter_map(|worker| worker.run()).min() else { continue };
+            if self.shutdown || is_checked || !on.iter().all(|worker| is_settled(worker)) {
+                continue;
+            }
+            for (id, worker) in self.fleet.workers_of(&service).filter(|(_, worker)| is_settled(worker)) {
+                let is_to_stop = self.fleet.save(self.now, id).is_some_and(|saved| saved.stop_pending);
+                let is_older = worker.run().is_some_and(|run| run < oldest);
+                let stays = !is_to_stop && !self.leaving.contains_key(&service);
+                assert!(!(is_older && stays), "{id} does not follow: {worker:?}, {on:?}");
+            }
+        }
     }
 
     /// No more than one worker beside those that are wanted, and never fewer ready ones for the sake of a renewal.
@@ -406,6 +479,7 @@ impl World {
             if let Effect::Spawn(run) = effect {
                 let others = self.runs.values().filter(|run| run.worker == worker).count();
                 assert_eq!(others, 0, "{worker} has a second run");
+                self.check_hold(&worker);
                 assert!(!self.gone.contains(&run) && !self.runs.contains_key(&run), "run {run} is not new");
                 let new = Run {
                     worker,
@@ -537,7 +611,7 @@ fn would_stay(worker: &Worker) -> bool {
     match worker.state {
         State::Ready { .. } | State::Unready { .. } => matches!(worker.part, Part::Stays | Part::Outdated),
         State::Draining { then, .. } | State::Stopping { then, .. } => {
-            !matches!(then, AfterStop::Restart | AfterStop::Down | AfterStop::Sleep)
+            !matches!(then, AfterStop::Restart | AfterStop::Together | AfterStop::Down | AfterStop::Sleep)
         }
         State::Starting { .. } | State::Backoff { .. } | State::Failed { .. } | State::Completed { .. } => {
             worker.part != Part::Leaves
@@ -555,6 +629,7 @@ fn possible(id: RunId, run: &Run) -> Vec<(RunId, Event)> {
             events.push(Event::Executed(id));
         }
         events.push(Event::Ready(id));
+        events.push(Event::Healthy(id));
         events.push(Event::Unready(id));
         events.push(Event::Unhealthy(id, Complaint::Watchdog));
         events.push(Event::Exited(id, ExitCause::Exited(1)));
@@ -581,6 +656,21 @@ fn due(id: RunId, run: &Run) -> Option<(RunId, Event)> {
         return Some((id, Event::Exited(id, ExitCause::Exited(0))));
     }
     (run.released && !run.main).then_some((id, Event::Emptied(id)))
+}
+
+fn is_ready(worker: &Worker) -> bool {
+    matches!(worker.state, State::Ready { .. })
+}
+
+/// The services that end when a worker of this one fails.
+fn ended_with<'p>(plan: &'p Plan, service: &ServiceId) -> &'p [ServiceId] {
+    let Some(group) = plan.groups.values().find(|group| group.services.contains(service)) else { return &[] };
+    let place = group.services.iter().position(|id| id == service).unwrap();
+    match group.strategy {
+        GroupStrategy::OneForOne => &[],
+        GroupStrategy::OneForAll => &group.services,
+        GroupStrategy::RestForOne => &group.services[place + 1..],
+    }
 }
 
 /// Whether `from` depends on `on`, over any number of steps.

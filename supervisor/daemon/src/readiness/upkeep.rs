@@ -96,7 +96,7 @@ impl Repeated {
         let run = self.run;
         loop {
             if !std::mem::take(&mut is_unready) {
-                let why = self.until_failing().await;
+                let why = self.until_failing(&mut false).await;
                 if voice.is_stopping() || self.news.send(News::Unready { run, why }).await.is_err() {
                     return;
                 }
@@ -108,10 +108,16 @@ impl Repeated {
         }
     }
 
-    /// Tells when it is not healthy, again and again: it may have to wait until it is replaced.
+    /// Tells when it is healthy, once, and when it is not, again and again: it may have to wait until it is replaced.
     async fn stay_healthy(mut self) {
+        // Others may wait for that. So early, a look that fails says nothing.
+        let first = self.connector.attempt(&self.probe, &self.endpoint, self.rhythm.timeout).await;
+        let mut is_news = true;
+        if first == Outcome::Passes {
+            self.tell_health(&mut is_news).await;
+        }
         loop {
-            let why = self.until_failing().await;
+            let why = self.until_failing(&mut is_news).await;
             let complaint = Complaint::Check { failures: self.rhythm.failures };
             if self.news.send(News::Unhealthy { run: self.run, complaint, why }).await.is_err() {
                 return;
@@ -119,12 +125,22 @@ impl Repeated {
         }
     }
 
-    /// Until so many in a row fail as are too many. Says how the last one did.
-    async fn until_failing(&mut self) -> String {
+    async fn tell_health(&self, is_news: &mut bool) {
+        if std::mem::take(is_news) {
+            // Fails when the loop has ended, and with it everything else.
+            let _ = self.news.send(News::Healthy { run: self.run }).await;
+        }
+    }
+
+    /// Until so many in a row fail as are too many. Says how the last one did, and tells of the first that passes where that is news.
+    async fn until_failing(&mut self, is_news: &mut bool) -> String {
         let mut failures = 0;
         loop {
             match self.next().await {
-                Ok(()) => failures = 0,
+                Ok(()) => {
+                    failures = 0;
+                    self.tell_health(is_news).await;
+                }
                 Err(why) => {
                     failures += 1;
                     if failures >= self.rhythm.failures {

@@ -14,6 +14,7 @@ pub(super) enum CauseNote {
     OutOfMemory { limit: Option<u64> },
     Stopped,
     StartTimeout,
+    Group,
     Recycled(StallNote),
     Unhealthy(ComplaintNote),
     ExecFailed { step: String, object: String, errno: i32 },
@@ -94,6 +95,7 @@ impl From<&ExitCause> for CauseNote {
             ExitCause::OutOfMemory { limit } => CauseNote::OutOfMemory { limit: *limit },
             ExitCause::Stopped => CauseNote::Stopped,
             ExitCause::StartTimeout => CauseNote::StartTimeout,
+            ExitCause::Group => CauseNote::Group,
             ExitCause::Recycled(stall) => CauseNote::Recycled((*stall).into()),
             ExitCause::Unhealthy(complaint) => CauseNote::Unhealthy((*complaint).into()),
             ExitCause::ExecFailed(failure) => CauseNote::ExecFailed {
@@ -114,6 +116,7 @@ impl From<CauseNote> for ExitCause {
             CauseNote::OutOfMemory { limit } => ExitCause::OutOfMemory { limit },
             CauseNote::Stopped => ExitCause::Stopped,
             CauseNote::StartTimeout => ExitCause::StartTimeout,
+            CauseNote::Group => ExitCause::Group,
             CauseNote::Recycled(stall) => ExitCause::Recycled(stall.into()),
             CauseNote::Unhealthy(complaint) => ExitCause::Unhealthy(complaint.into()),
             CauseNote::ExecFailed { step, object, errno } => {

@@ -3,7 +3,7 @@ use std::{cell::RefCell, num::NonZeroU16};
 use watt_core::{
     WorkerId,
     fleet::{FleetEvent, Request},
-    plan::{RestartPolicy, Workers},
+    plan::{Condition, RestartPolicy, Workers},
     worker::{Event, ExitCause},
 };
 
@@ -238,7 +238,7 @@ fn one_failed_worker_of_two_is_no_failed_service() {
 fn who_waits_in_vain_says_for_what() {
     let mut bench = Bench::new(&["api", "db"], |plan| {
         service(plan, "db").restart.policy = RestartPolicy::Never;
-        service(plan, "api").depends_on.insert(id("db"), Condition::Ready);
+        service(plan, "api").depends_on.insert(id("db"), Condition::Ready.into());
     });
     bench.request(Request::Start(ALL));
     assert_eq!(bench.outlook("api"), Outlook::Coming);

@@ -140,6 +140,7 @@ pub(crate) fn wire(end: &End) -> TaskEnd {
         ExitCause::ExecFailed(_) => (false, UNUSABLE),
         ExitCause::Stopped
         | ExitCause::StartTimeout
+        | ExitCause::Group
         | ExitCause::Recycled(_)
         | ExitCause::Unhealthy(_)
         | ExitCause::Unknown => (false, FAILED),
