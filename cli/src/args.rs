@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::{Shell, engine::ArgValueCompleter};
 
 use crate::{complete, exit};
@@ -95,6 +95,10 @@ pub enum Command {
     Inspect(Inspect),
     /// Show limits, with what they bound and did, or change them
     Limits(Limits),
+    /// Show who waits for whom, and who is started anew together
+    Graph(Graph),
+    /// Show what the last start waited for, and what was slow
+    Analyze(Analyze),
     /// Show how exposed each service leaves the host and its neighbours, and the switch that would lower that most
     Audit(Audit),
     /// Show jobs, with the next instant of each and what came of the last one
@@ -339,6 +343,45 @@ pub struct LimitsSet {
 fn key_value(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("write it as LIMIT=VALUE, such as memory=1G")?;
     Ok((key.to_owned(), value.to_owned()))
+}
+
+/// `graph`
+#[derive(Debug, Args)]
+pub struct Graph {
+    /// How to show it: text, or for Graphviz or Mermaid
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    pub format: GraphFormat,
+    /// The running application's name
+    #[arg(short, long, value_name = "NAME", add = ArgValueCompleter::new(complete::apps))]
+    pub app: Option<String>,
+    /// Of this configuration alone (the file, or its folder), and not of what runs
+    #[arg(long, value_name = "PATH", conflicts_with = "app")]
+    pub file: Option<PathBuf>,
+    #[command(flatten)]
+    pub print: Print,
+}
+
+/// The formats of `graph`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GraphFormat {
+    /// For people
+    Text,
+    /// For Graphviz
+    Dot,
+    /// For Mermaid
+    Mermaid,
+}
+
+/// `analyze`
+#[derive(Debug, Args)]
+pub struct Analyze {
+    /// The last start of this service, in place of the application's
+    #[arg(value_name = "SERVICE", add = ArgValueCompleter::new(complete::services))]
+    pub service: Option<String>,
+    #[command(flatten)]
+    pub which: Which,
+    #[command(flatten)]
+    pub print: Print,
 }
 
 /// `audit`

@@ -172,3 +172,49 @@ groups: { both: { services: [quick, slow], strategy: one_for_all } }
     replaced(&app, &before, &["quick", "slow"]);
     app.ok(&["down", "--now"]);
 }
+
+/// Of the file alone and of what runs; and what the start waited for, which a replaced daemon still knows.
+#[test]
+fn the_graph_and_what_a_start_waited_for() {
+    let app = App::yaml(
+        r#"
+services:
+  db: { command: [sh, -c, "sleep 0.3; echo here; exec sleep 1000"], listen: none, ready: { log: here } }
+  cache: { command: sleep 1000, listen: none }
+  api: { command: sleep 1000, listen: none, depends_on: { db: ready, cache: { required: false } } }
+"#,
+        User::Ordinary,
+    );
+    let edges = |graph: &Value| {
+        assert_eq!(graph["services"][2]["id"], "api", "{graph}");
+        let levels: Vec<&Value> =
+            graph["services"].as_array().expect("services").iter().map(|service| &service["level"]).collect();
+        assert_eq!(levels, [0, 0, 1]);
+        graph["services"][2]["depends_on"].clone()
+    };
+    // Without a daemon.
+    let alone = app.json(&["graph"]);
+    assert_eq!(alone["services"][0]["state"], Value::Null);
+    assert!(app.ok(&["graph", "--format", "dot"]).contains("\"db\" -> \"api\" [label=\"ready\"]"));
+    assert!(app.ok(&["graph", "--format", "mermaid", "--file", "."]).contains("flowchart LR"));
+    app.up();
+    let running = app.json(&["graph"]);
+    assert_eq!(edges(&running), edges(&alone));
+    assert_eq!(running["services"][0]["state"], "ready");
+    assert!(app.ok(&["graph"]).contains("api  ready  after cache (ready, not required), db (ready)"));
+
+    let whole = app.json(&["analyze"]);
+    let chain: Vec<&Value> =
+        whole["chain"].as_array().expect("a chain").iter().map(|start| &start["service"]).collect();
+    assert_eq!(chain, ["api", "db"], "{whole}");
+    assert!(whole["total_ms"].as_u64().is_some_and(|total| total >= 300), "{whole}");
+    assert!(app.ok(&["analyze"]).starts_with("the application was ready after "));
+    kill_daemon(&app);
+    assert_eq!(app.json(&["analyze"]), whole);
+    app.ok(&["restart", "api"]);
+    assert_eq!(app.json(&["analyze"]), whole, "that was another start");
+    let api = app.json(&["analyze", "api"]);
+    assert_eq!(api["chain"].as_array().map(Vec::len), Some(1), "{api}");
+    assert_ne!(app.run(&["analyze", "nobody"]).status.code(), Some(0));
+    app.down();
+}

@@ -1,5 +1,6 @@
 //! The operator's commands, one file each: ask, then print.
 
+pub mod analyze;
 pub mod audit;
 pub mod completion;
 pub mod config;
@@ -7,6 +8,7 @@ pub mod doctor;
 pub mod down;
 pub mod events;
 pub mod exec;
+pub mod graph;
 pub mod inject;
 pub mod inspect;
 pub mod jobs;

@@ -23,9 +23,9 @@ use thiserror::Error;
 use tokio::net::UnixStream;
 
 use crate::control::{
-    Audit, Event, Inspect, Job, JobDetail, JobInstants, JobRequest, JobRun, Jobs, Limits, LimitsChange,
-    LimitsChanged, LogLine, Outcome, Problem, Reload, Reloaded, Scale, Scaled, Selection, Shutdown, Status,
-    Upgrade, UpgradeState,
+    Analysis, Audit, Event, Graph, Inspect, Job, JobDetail, JobInstants, JobRequest, JobRun, Jobs, Limits,
+    LimitsChange, LimitsChanged, LogLine, Outcome, Problem, Reload, Reloaded, Scale, Scaled, Selection,
+    Shutdown, Status, Upgrade, UpgradeState,
 };
 
 /// The largest reply that is read, in bytes: the status of ten thousand workers has room.
@@ -142,6 +142,18 @@ impl Client {
     /// One service.
     pub async fn inspect(&self, service: &str) -> Result<Inspect, Error> {
         self.ask(&format!("/v1/services/{}", encoded(service))).await
+    }
+
+    /// Which services wait for which.
+    pub async fn graph(&self) -> Result<Graph, Error> {
+        self.ask("/v1/graph").await
+    }
+
+    /// What the application's start waited for, or the last one of a service.
+    pub async fn analyze(&self, service: Option<&str>) -> Result<Analysis, Error> {
+        let mut parameters = Parameters::default();
+        parameters.add("service", service);
+        self.ask(&format!("/v1/analyze{}", parameters.0)).await
     }
 
     /// Limits, with what they bound and did.

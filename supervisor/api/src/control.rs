@@ -4,6 +4,8 @@
 //! |---|---|---|
 //! | GET /v1/status | the whole application | [`Status`] |
 //! | GET /v1/services/{service} | one service, with its effective configuration | [`Inspect`] |
+//! | GET /v1/graph | which services wait for which | [`Graph`] |
+//! | GET /v1/analyze?service=A | what the application's start waited for, or the last one of a service | [`Analysis`] |
 //! | GET /v1/limits | limits, with what they bound and did | [`Limits`] |
 //! | GET /v1/audit?service=A&service=B&full=true | how exposed services leave everything else | [`Audit`] |
 //! | POST /v1/limits/{service} | with [`LimitsChange`]; changes limits in place | [`LimitsChanged`] |
@@ -33,6 +35,7 @@
 //! `tail` how many of the last lines of the past (10,000 at most; all that is kept, when it is left out).
 
 mod audit;
+mod graph;
 mod jobs;
 mod scale;
 mod tasks;
@@ -45,6 +48,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     audit::{Audit, AuditBasis, AuditCheck, AuditFact, AuditState, AuditStep, AuditedService},
+    graph::{Analysis, AnalyzedStart, Graph, GraphEdge, GraphGroup, GraphService},
     jobs::{
         Job, JobCause, JobDetail, JobInstant, JobInstants, JobRequest, JobResult, JobRun, JobState, Jobs,
     },

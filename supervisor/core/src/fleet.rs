@@ -43,6 +43,7 @@ use crate::{
 use order::Order;
 
 pub use change::{Leaving, Renewal};
+pub use order::levels;
 pub use recycle::{RECYCLE_APART, RECYCLE_APART_MAX};
 pub use renewal::{RollProgress, WhyKept};
 pub use saved::{Saved, SavedState};

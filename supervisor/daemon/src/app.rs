@@ -520,6 +520,7 @@ impl App {
         self.note_failed_rolls();
         let (now, now_ms, uptime) = (Instant::now(), status::now_ms(), Uptime::now());
         for worker in changed {
+            self.note_start(&worker, uptime);
             self.announce(&worker, now, now_ms);
             let Some(saved) = self.fleet.save(now, &worker) else { continue };
             let times = self.times.get(&worker).copied().unwrap_or_default();

@@ -12,6 +12,7 @@ mod audit;
 mod body;
 mod command;
 mod events;
+mod graph;
 mod jobs;
 mod limits;
 mod logs;

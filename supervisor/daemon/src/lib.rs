@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 mod adopt;
+mod analysis;
 mod app;
 mod beside;
 mod ceilings;
@@ -54,6 +55,7 @@ mod settings;
 mod spawner_link;
 mod stalls;
 mod start;
+mod starts;
 mod status;
 mod tasks;
 mod tenure;
@@ -68,6 +70,7 @@ pub mod control;
 pub mod doctor;
 pub mod events;
 pub mod filter;
+pub mod graph;
 pub mod journal;
 pub mod launch;
 pub mod listening;

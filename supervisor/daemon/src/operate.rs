@@ -88,6 +88,8 @@ impl App {
             Command::ServiceOf { line, reply } => answer(reply, Ok(self.service_of(&line))),
             Command::Status { reply } => self.status(reply),
             Command::Inspect { service, reply } => self.inspect(&service, reply),
+            Command::Graph { reply } => self.graph(reply),
+            Command::Analyze { service, reply } => self.analysis(service, reply),
             Command::Limits { reply } => self.limits(reply),
             Command::Audit { services, full, turn, reply } => self.audit(services, full, turn, reply),
             Command::ChangeLimits { service, change, reply } => self.change_limits(&service, change, reply),
@@ -321,7 +323,7 @@ impl App {
         });
     }
 
-    fn facts(&self) -> status::Sources<'_> {
+    pub(crate) fn facts(&self) -> status::Sources<'_> {
         status::Sources {
             fleet: &self.fleet,
             runs: &self.runs,

@@ -25,12 +25,12 @@ use watt_core::{
 };
 
 use self::cause::{CauseNote, ComplaintNote, StallNote};
-use crate::{launch::Accepts, tasks::TaskNote};
+use crate::{launch::Accepts, starts::Starts, tasks::TaskNote};
 
 /// A moment in milliseconds on the clock that all processes of a host share, that only moves forward, and that
 /// [`std::time::Instant`] is on as well: CLOCK_MONOTONIC of clock_gettime(2).
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Uptime(u64);
+pub(crate) struct Uptime(pub(crate) u64);
 
 impl Uptime {
     /// This moment.
@@ -150,6 +150,9 @@ pub(crate) struct Times {
     /// How many forks the limit of processes refused to the last ended run that met it.
     #[serde(default)]
     pub(crate) pids_refused: u64,
+    /// When it was started.
+    #[serde(default)]
+    pub(crate) starts: Starts,
 }
 
 /// The note on a worker.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use watt_api::control::JobResult;
 use watt_core::{
     fleet::WhyKept,
-    plan::{Condition, Role, Service},
+    plan::{Condition, GroupStrategy, Role, Service},
     sandbox::Profile,
     worker::ExitCause,
 };
@@ -54,6 +54,15 @@ pub fn profile(profile: Profile) -> &'static str {
         Profile::Off => "off",
         Profile::Standard => "standard",
         Profile::Strict => "strict",
+    }
+}
+
+/// A group's strategy, as the configuration has it.
+pub fn strategy(strategy: GroupStrategy) -> &'static str {
+    match strategy {
+        GroupStrategy::OneForOne => "one_for_one",
+        GroupStrategy::OneForAll => "one_for_all",
+        GroupStrategy::RestForOne => "rest_for_one",
     }
 }
 

@@ -152,6 +152,19 @@ impl Order {
     }
 }
 
+/// Every service of a plan in the order of starts, with how many steps of dependencies are below it.
+pub fn levels(plan: &Plan) -> Vec<(ServiceId, u32)> {
+    let order = Order::new(plan);
+    let mut levels: BTreeMap<&ServiceId, u32> = BTreeMap::new();
+    for id in &order.starts {
+        let dependencies = order.nodes.get(id).map_or(&[][..], |node| &node.dependencies);
+        let below = dependencies.iter().filter_map(|on| levels.get(on)).max();
+        levels.insert(id, below.map_or(0, |below| below + 1));
+    }
+    let level = |id: &ServiceId| levels.get(id).copied().unwrap_or_default();
+    order.starts.iter().map(|id| (id.clone(), level(id))).collect()
+}
+
 /// Kahn's algorithm, with ties in the order of names. What is left over is in cycles or depends on one.
 fn sorted(nodes: &BTreeMap<ServiceId, Node>) -> Vec<ServiceId> {
     let known = |node: &Node| node.dependencies.iter().filter(|id| nodes.contains_key(*id)).count();

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use watt_api::control::{
-    Audit, Inspect, Job, JobDetail, JobInstants, JobRun, Jobs, Limits, LimitsChange, LimitsChanged, Outcome,
-    Reload, Reloaded, Scaled, Status, Upgrade, UpgradeState,
+    Analysis, Audit, Graph, Inspect, Job, JobDetail, JobInstants, JobRun, Jobs, Limits, LimitsChange,
+    LimitsChanged, Outcome, Reload, Reloaded, Scaled, Status, Upgrade, UpgradeState,
 };
 use watt_core::{ServiceId, plan::Role};
 
@@ -41,6 +41,18 @@ pub enum Command {
         service: ServiceId,
         /// The answer.
         reply: Reply<Box<Inspect>>,
+    },
+    /// Which services wait for which. Always legal.
+    Graph {
+        /// The answer.
+        reply: Reply<Box<Graph>>,
+    },
+    /// What a start waited for: the application's, or the last one of a service. Always legal.
+    Analyze {
+        /// Which.
+        service: Option<ServiceId>,
+        /// The answer.
+        reply: Reply<Box<Analysis>>,
     },
     /// Limits, with what they bound and did. Always legal.
     Limits {

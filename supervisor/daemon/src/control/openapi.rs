@@ -89,6 +89,7 @@ fn query_parameter(parameter: &Parameter) -> Value {
         Kind::Number => json!({ "type": "integer", "minimum": 0 }),
         Kind::Flag => json!({ "type": "boolean" }),
         Kind::Time => json!({ "type": "string", "format": "date-time" }),
+        Kind::Name => json!({ "type": "string" }),
         Kind::Names => json!({ "type": "array", "items": { "type": "string" } }),
     };
     json!({ "name": parameter.name, "in": "query", "description": parameter.text, "schema": schema })

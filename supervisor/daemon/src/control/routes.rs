@@ -3,16 +3,16 @@
 use hyper::{Method, Request, Response, body::Incoming};
 use schemars::{Schema, SchemaGenerator};
 use watt_api::control::{
-    Audit, Event, Exec, Inspect, Job, JobDetail, JobInstants, JobRequest, JobRun, Jobs, Limits, LimitsChange,
-    LimitsChanged, LogLine, OfTask, Outcome, Reload, Reloaded, Run, Scale, Scaled, Selection, Shutdown,
-    Status, TaskStarted, Upgrade, UpgradeState,
+    Analysis, Audit, Event, Exec, Graph, Inspect, Job, JobDetail, JobInstants, JobRequest, JobRun, Jobs,
+    Limits, LimitsChange, LimitsChanged, LogLine, OfTask, Outcome, Reload, Reloaded, Run, Scale, Scaled,
+    Selection, Shutdown, Status, TaskStarted, Upgrade, UpgradeState,
 };
 use watt_core::plan::Role;
 
 use super::{
     Control, audit,
     body::Reply,
-    events, jobs, limits, logs, openapi,
+    events, graph, jobs, limits, logs, openapi,
     operations::{self, Order},
     problem::Failure,
     request::{Query, decoded},
@@ -25,6 +25,8 @@ use super::{
 pub(super) enum Action {
     Status,
     Inspect,
+    Graph,
+    Analyze,
     Limits,
     Audit,
     ChangeLimits,
@@ -78,6 +80,7 @@ pub(super) enum Kind {
     Number,
     Flag,
     Time,
+    Name,
     /// It may be there several times.
     Names,
 }
@@ -119,6 +122,28 @@ pub(super) const ROUTES: &[Route] = &[
         query: &[],
         body: None,
         reply: Content::One(SchemaGenerator::subschema_for::<Inspect>),
+    },
+    Route {
+        method: "GET",
+        path: "/v1/graph",
+        action: Action::Graph,
+        role: Role::View,
+        id: "graph",
+        summary: "Which services wait for which",
+        query: &[],
+        body: None,
+        reply: Content::One(SchemaGenerator::subschema_for::<Graph>),
+    },
+    Route {
+        method: "GET",
+        path: "/v1/analyze",
+        action: Action::Analyze,
+        role: Role::View,
+        id: "analyze",
+        summary: "What the application's start waited for, or the last one of a service",
+        query: &[parameter("service", Kind::Name, "Of this service, in place of the application")],
+        body: None,
+        reply: Content::One(SchemaGenerator::subschema_for::<Analysis>),
     },
     Route {
         method: "GET",
@@ -413,6 +438,8 @@ pub(super) async fn answer(
     match route.action {
         Action::Status => status::get(control).await,
         Action::Inspect => services::get(control, &segment.unwrap_or_default()).await,
+        Action::Graph => graph::get(control).await,
+        Action::Analyze => graph::analyze(control, &query).await,
         Action::Limits => limits::get(control).await,
         Action::Audit => audit::get(control, &query).await,
         Action::ChangeLimits => {

@@ -18,8 +18,8 @@ use tokio::{
 use watt_api::{
     client::{Client, Error, EventsQuery, LogsQuery},
     control::{
-        Audit, AuditBasis, Inspect, Limits, LimitsChanged, Outcome, Problem, Reload, Reloaded, Requests,
-        Scaled, ScaledService, Service, Shutdown, Status, Supervisor, WorkerState,
+        Analysis, Audit, AuditBasis, Graph, Inspect, Limits, LimitsChanged, Outcome, Problem, Reload,
+        Reloaded, Requests, Scaled, ScaledService, Service, Shutdown, Status, Supervisor, WorkerState,
     },
 };
 use watt_core::{RunId, ServiceId, WorkerId};
@@ -118,6 +118,19 @@ async fn scripted_loop(mut commands: mpsc::Receiver<Command>, tell: mpsc::Unboun
             Command::ServiceOf { reply, .. } => drop(reply.send(Ok(None))),
             Command::Names { reply } => drop(reply.send(Ok(known()))),
             Command::Status { reply } => drop(reply.send(Ok(Box::new(status())))),
+            Command::Graph { reply } => {
+                let graph = Graph {
+                    app: "shop".into(),
+                    file: "/srv/shop/watt.yaml".into(),
+                    services: Vec::new(),
+                    groups: Vec::new(),
+                };
+                drop(reply.send(Ok(Box::new(graph))));
+            }
+            Command::Analyze { service, reply } => {
+                let service = service.map(|service| service.to_string());
+                drop(reply.send(Ok(Box::new(Analysis { service, ..Analysis::default() }))));
+            }
             Command::Limits { reply } => drop(reply.send(Ok(Limits { groups: Vec::new() }))),
             Command::Audit { services: Services::Named(names), mut reply, turn, .. }
                 if names[0].as_str() == "orders" =>
@@ -259,6 +272,9 @@ async fn every_call_reaches_the_loop_and_comes_back() {
     let mut fixture = Fixture::new().await;
     let client = fixture.client.clone();
     assert_eq!(client.status().await.unwrap(), status());
+    assert_eq!(client.graph().await.unwrap().app, "shop");
+    assert_eq!(client.analyze(None).await.unwrap().service, None);
+    assert_eq!(client.analyze(Some("orders")).await.unwrap().service, Some("orders".into()));
     assert_eq!(client.inspect("web").await.unwrap(), inspect("web"));
     assert_eq!(
         client.start(&["api".into()]).await.unwrap().services,
@@ -277,6 +293,9 @@ async fn every_call_reaches_the_loop_and_comes_back() {
         asked,
         [
             "Status {",
+            "Graph {",
+            "Analyze { service: None,",
+            "Analyze { service: Some(orders),",
             "Inspect { service: web,",
             "Start { services: Named([api]),",
             "Stop { services: All,",
