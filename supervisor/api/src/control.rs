@@ -322,7 +322,7 @@ pub struct LimitsChanged {
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Exit {
-    /// One of `exit`, `signal`, `oom`, `stopped`, `start_timeout`, `group`, `recycled`, `unhealthy`, `exec_failed`, `unknown`.
+    /// One of `exit`, `signal`, `oom`, `stopped`, `start_timeout`, `group`, `recycled`, `unhealthy`, `pre_start`, `exec_failed`, `unknown`.
     pub cause: String,
     /// The exit status, the signal's number or the error number, where the cause has one.
     pub code: Option<i32>,

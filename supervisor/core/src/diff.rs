@@ -71,6 +71,7 @@ pub enum Field {
     RestartPolicy,
     Roll,
     Stop,
+    Hooks,
     CgroupLimits,
     OomGroup,
     Rlimits,
@@ -87,7 +88,7 @@ pub enum Field {
 use Effect::{FromNowOn, InPlace, Listener, NewWorkers, WorkerCount};
 
 /// Every field with the key of the configuration that it comes from, what it takes, and why, where that is not plain.
-pub const FIELDS: [(Field, &str, Effect, &str); 49] = [
+pub const FIELDS: [(Field, &str, Effect, &str); 50] = [
     (Field::Name, "name", Effect::Restart, "folders, cgroups and addresses have it"),
     (Field::File, "the configuration file", Effect::Restart, "the same file is read again"),
     (Field::Server, "server", Listener, "open connections stay"),
@@ -136,6 +137,7 @@ pub const FIELDS: [(Field, &str, Effect, &str); 49] = [
     (Field::RestartPolicy, "services.NAME.restart", FromNowOn, "for the next exit"),
     (Field::Roll, "services.NAME.roll", FromNowOn, "also for the replacement that the same reload begins"),
     (Field::Stop, "services.NAME.stop", FromNowOn, "for the next stop, also of what runs"),
+    (Field::Hooks, "services.NAME.hooks", FromNowOn, "for the next start, stop or failure"),
     (Field::CgroupLimits, "services.NAME.limits", InPlace, "of memory, CPU, processes and disks"),
     (Field::OomGroup, "services.NAME.limits.oom_group", InPlace, ""),
     (Field::Rlimits, "services.NAME.limits", NewWorkers, "those of setrlimit(2), such as `nofile`"),
@@ -303,6 +305,7 @@ fn of_service(old: &Service, new: &Service) -> Vec<Field> {
         restart,
         roll,
         stop,
+        hooks,
         limits,
         limits_total,
         pressure,
@@ -332,6 +335,7 @@ fn of_service(old: &Service, new: &Service) -> Vec<Field> {
     found.note(Field::RestartPolicy, old.restart != *restart);
     found.note(Field::Roll, old.roll != *roll);
     found.note(Field::Stop, old.stop != *stop);
+    found.note(Field::Hooks, old.hooks != *hooks);
     of_limits(&old.limits, limits, &mut found);
     found.note(Field::LimitsTotal, old.limits_total != *limits_total);
     found.note(Field::Pressure, old.pressure != *pressure);

@@ -2,6 +2,7 @@
 //! absolute. `watt-config` makes it, everything else reads it.
 
 mod dependency;
+mod hooks;
 mod jobs;
 mod pressure;
 mod roll;
@@ -19,6 +20,7 @@ use std::{
 use crate::{AppName, JobId, ServiceId, sandbox::Sandbox};
 
 pub use dependency::{Condition, Dependency, Group, GroupStrategy};
+pub use hooks::{Hook, HookPoint};
 pub use jobs::{Call, CatchUp, Job, Overlap, Work};
 pub use pressure::{PRESSURE_WINDOW, Pressure, Resource};
 pub use roll::{OnFailure, Roll, Share, Steps};
@@ -131,6 +133,8 @@ pub struct Service {
     pub roll: Roll,
     /// How a worker is stopped.
     pub stop: Stop,
+    /// What is run at points of a worker's life.
+    pub hooks: BTreeMap<HookPoint, Hook>,
     /// What the kernel enforces for each worker.
     pub limits: Limits,
     /// The ceiling of all its workers together.

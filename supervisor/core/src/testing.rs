@@ -41,6 +41,7 @@ pub fn service(name: &str) -> Service {
         restart: Restart::default(),
         roll: Default::default(),
         stop: Stop::default(),
+        hooks: Default::default(),
         limits: Limits::default(),
         limits_total: CgroupLimits::default(),
         pressure: Default::default(),

@@ -38,6 +38,7 @@ use crate::{
     cgroups::Cgroups,
     control::{Command, Roles, Server},
     events::{Events, happenings},
+    hooks::Hooks,
     in_force::InForce,
     jobs::{self, Jobs},
     launch::{Host, accounts::Accounts},
@@ -140,6 +141,7 @@ pub(crate) struct App {
     pub(crate) secret_commands: Commands,
     /// Processes that run once.
     pub(crate) tasks: Tasks,
+    pub(crate) hooks: Hooks,
     pub(crate) operations: Vec<Operation>,
     pub(crate) meter: Meter,
     pub(crate) oom_kills: Kills,
@@ -475,6 +477,7 @@ impl App {
         self.start_some();
         self.settle_jobs();
         self.drain_pending();
+        self.run_due_hooks();
     }
 
     /// News of a worker for `watt-core`, which hears it when the present event has been handled.
@@ -520,8 +523,9 @@ impl App {
         self.note_failed_rolls();
         let (now, now_ms, uptime) = (Instant::now(), status::now_ms(), Uptime::now());
         for worker in changed {
-            self.note_start(&worker, uptime);
+            let is_new = self.note_start(&worker, uptime);
             self.announce(&worker, now, now_ms);
+            self.note_hooks(&worker, is_new);
             let Some(saved) = self.fleet.save(now, &worker) else { continue };
             let times = self.times.get(&worker).copied().unwrap_or_default();
             let note = WorkerNote::new(&saved, times, uptime);

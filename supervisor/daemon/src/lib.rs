@@ -28,6 +28,7 @@ mod cgroups;
 mod containment;
 mod gateway;
 mod holder;
+mod hooks;
 mod host_probe;
 mod in_force;
 mod jobs;

@@ -61,6 +61,7 @@ impl App {
                 Effect::Drain(run) => self.drain(&worker, run),
                 Effect::Signal(run) => self.signal(&worker, run),
                 Effect::TerminateRest(run) => self.terminate_rest(run),
+                Effect::Kill(run) if self.end_hooks(&worker, run, true) => {}
                 Effect::Kill(run) => self.kill(run),
                 Effect::Release(run) => self.release(&worker, run),
             }
@@ -85,6 +86,9 @@ impl App {
         // A successor must not give the number out again, even when nothing else is left of this run.
         self.put(LAST_RUN, run.to_string().into_bytes());
         watt_fault::step("daemon.spawning");
+        if !self.may_start(worker, run) {
+            return;
+        }
         self.push(worker.clone(), Event::Requested(run));
         if let Err(failure) = self.try_spawn(worker, run) {
             self.exec_failed(worker, run, failure);
@@ -239,7 +243,10 @@ impl App {
         }
     }
 
-    fn signal(&mut self, worker: &WorkerId, run: RunId) {
+    pub(crate) fn signal(&mut self, worker: &WorkerId, run: RunId) {
+        if self.end_hooks(worker, run, false) || !self.may_signal(worker, run) {
+            return;
+        }
         let Some(signal) = self.plan.services.get(&worker.service).map(|service| service.stop.signal) else {
             return;
         };
@@ -297,7 +304,8 @@ impl App {
     /// The main process has gone. When the others have too, the run is over.
     fn release(&mut self, worker: &WorkerId, id: RunId) {
         let Some(run) = self.runs.get_mut(&id) else {
-            // A run that a predecessor had let go of.
+            // A run that a predecessor had let go of, or that was never asked for.
+            self.forget_hooks(id);
             return self.push(worker.clone(), Event::Emptied(id));
         };
         // What it was watched for cannot come any more.
@@ -323,6 +331,10 @@ impl App {
     /// Signals and limits that are still being told, and the end of its secrets, are waited for: the worker's next run may have the
     /// same cgroup and folder, and must not meet what was meant for this one.
     pub(crate) fn emptied(&mut self, id: RunId) {
+        let Some(worker) = self.runs.get(&id).map(|run| run.worker.clone()) else { return };
+        if !self.may_end(&worker, id) {
+            return;
+        }
         self.remove_secrets(id);
         let is_last = self.is_last_of_service(id);
         let Some(run) = self.runs.get_mut(&id) else { return };
@@ -345,6 +357,7 @@ impl App {
         }
         watt_fault::step("daemon.emptied");
         let Some(run) = self.runs.remove(&id) else { return };
+        self.forget_hooks(id);
         for listener in &run.listeners {
             self.proxy_link.remove_listener(listener);
         }

@@ -107,17 +107,21 @@ impl Starts {
 }
 
 impl App {
-    /// Notes what a worker is doing. One that takes over from another has the first start of that one.
-    pub(crate) fn note_start(&mut self, id: &WorkerId, Uptime(now): Uptime) {
-        let Some(worker) = self.fleet.worker(id) else { return };
+    /// Notes what a worker is doing, and says whether its run is ready for the first time. One that takes over from another has the
+    /// first start of that one.
+    pub(crate) fn note_start(&mut self, id: &WorkerId, Uptime(now): Uptime) -> bool {
+        let Some(worker) = self.fleet.worker(id) else { return false };
         if !self.times.contains_key(id) {
             let first = self.times.get(&id.beside()).and_then(|beside| beside.starts.first);
             let starts = Starts { first, last: None };
             self.times.insert(id.clone(), Times { starts, ..Times::default() });
         }
-        if let Some(times) = self.times.get_mut(id) {
-            times.starts.note(&worker.state, worker.record.healthy_run, now);
-        }
+        let Some(times) = self.times.get_mut(id) else { return false };
+        let ready = |starts: &Starts| starts.last.and_then(|last| Some((last.run?, last.ready?)));
+        let before = ready(&times.starts);
+        times.starts.note(&worker.state, worker.record.healthy_run, now);
+        let after = ready(&times.starts);
+        after.is_some() && after != before
     }
 }
 

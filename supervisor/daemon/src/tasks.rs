@@ -49,6 +49,7 @@ pub(crate) use self::{
 };
 use crate::{
     containment::Containment,
+    hooks::Hooked,
     launch::Launch,
     life,
     runs::{self, Main},
@@ -118,6 +119,8 @@ pub(crate) enum Owner {
         /// The firing.
         number: u64,
     },
+    /// A worker, at a point of its life.
+    Hook(Hooked),
 }
 
 impl fmt::Display for Owner {
@@ -125,6 +128,7 @@ impl fmt::Display for Owner {
         match self {
             Owner::Operator => f.write_str("an operator"),
             Owner::Job { job, number } => write!(f, "job {job}, run {number}"),
+            Owner::Hook(hooked) => hooked.fmt(f),
         }
     }
 }
@@ -362,6 +366,12 @@ impl Tasks {
     /// The one that somebody wanted.
     pub(crate) fn of(&self, owner: &Owner) -> Option<TaskId> {
         self.running.iter().find(|(_, task)| task.owner == *owner).map(|(id, _)| *id)
+    }
+
+    /// How many hooks of a service are under way for which nobody waits.
+    pub(crate) fn unattended_hooks_of(&self, service: &ServiceId) -> usize {
+        let is_one = |task: &Task| matches!(&task.owner, Owner::Hook(hooked) if hooked.is_unattended());
+        self.running.values().filter(|task| task.seat.service == *service && is_one(task)).count()
     }
 
     /// Whether a service has one in a sandbox of its own.

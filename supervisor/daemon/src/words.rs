@@ -97,6 +97,7 @@ pub fn exit_cause(cause: &ExitCause) -> &'static str {
         ExitCause::Group => "group",
         ExitCause::Recycled(_) => "recycled",
         ExitCause::Unhealthy(_) => "unhealthy",
+        ExitCause::ExecFailed(failure) if failure.is_of_hook() => "pre_start",
         ExitCause::ExecFailed(_) => "exec_failed",
         ExitCause::Unknown => "unknown",
     }
@@ -107,7 +108,7 @@ pub fn exit_code(cause: &ExitCause) -> Option<i32> {
     match cause {
         ExitCause::Exited(status) => Some(*status),
         ExitCause::Signaled { signal, .. } => Some(*signal),
-        ExitCause::ExecFailed(failure) => Some(failure.errno),
+        ExitCause::ExecFailed(failure) => Some(failure.errno).filter(|_| !failure.is_of_hook()),
         ExitCause::OutOfMemory { .. }
         | ExitCause::Stopped
         | ExitCause::StartTimeout

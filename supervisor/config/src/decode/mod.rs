@@ -10,6 +10,7 @@ mod environment;
 mod fields;
 mod gateway;
 mod groups;
+mod hooks;
 mod jobs;
 mod limits;
 mod path_rules;

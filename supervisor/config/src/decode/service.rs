@@ -18,7 +18,7 @@ use super::{
     app::suggest_name,
     command, egress, environment,
     fields::{Field, Fields, Written, show_word, word_of},
-    limits, pressure,
+    hooks, limits, pressure,
     probes::{self, Probes},
     roll,
     sandbox::{self, Base},
@@ -134,6 +134,7 @@ pub(super) fn decode(
     let restart = restart(&mut f, restart_field);
     let roll = roll::decode(&mut f);
     let stop = stop(&mut f);
+    let hooks = hooks::decode(&mut f);
     let limits_field = f.field("limits");
     let (limits, each, shown_limits) = limits::decode(f.d, limits_field);
     f.show("limits", shown_limits);
@@ -167,6 +168,7 @@ pub(super) fn decode(
         restart,
         roll,
         stop,
+        hooks,
         limits,
         limits_total: total.limits.clone(),
         pressure,

@@ -6,6 +6,7 @@
 
 mod app;
 mod groups;
+mod hooks;
 mod jobs;
 mod limits;
 mod pressure;
@@ -18,8 +19,8 @@ mod words;
 mod workers;
 
 pub(crate) use self::{
-    app::*, groups::*, jobs::*, limits::*, pressure::*, probes::*, roll::*, sandbox::*, scheduling::*,
-    service::*, words::*, workers::*,
+    app::*, groups::*, hooks::*, jobs::*, limits::*, pressure::*, probes::*, roll::*, sandbox::*,
+    scheduling::*, service::*, words::*, workers::*,
 };
 
 /// A set of keys that belong together.
@@ -145,7 +146,7 @@ pub(crate) enum Kind {
 }
 
 /// Every table, in the order they are documented.
-pub(crate) static TABLES: [&Table; 37] = [
+pub(crate) static TABLES: [&Table; 39] = [
     &ROOT,
     &SERVER,
     &SERVICE,
@@ -162,6 +163,8 @@ pub(crate) static TABLES: [&Table; 37] = [
     &GIVE_UP,
     &ROLL,
     &STOP,
+    &HOOKS,
+    &HOOK,
     &LIMITS,
     &SOFT_HARD,
     &PRESSURE,

@@ -1,8 +1,9 @@
 //! The tables of a service.
 
 use super::{
-    CEILING, CONDITION, HEALTH, KeyDef, Kind, LIMITS, LISTEN, NETWORK, NEVER, NOT_YET, ORDER, POLICY, PORT,
-    PRESSURE, PROFILE, Preset, READINESS, READY, ROLE, ROLL, SANDBOX, SCHEDULING, STARTUP, Table, WORKERS,
+    CEILING, CONDITION, HEALTH, HOOKS, KeyDef, Kind, LIMITS, LISTEN, NETWORK, NEVER, NOT_YET, ORDER, POLICY,
+    PORT, PRESSURE, PROFILE, Preset, READINESS, READY, ROLE, ROLL, SANDBOX, SCHEDULING, STARTUP, Table,
+    WORKERS,
 };
 
 /// How many workers a service may have.
@@ -140,6 +141,13 @@ pub(crate) static SERVICE: Table = Table {
             default: Preset::Inner,
             doc: "How a worker is stopped. No process of it is left afterwards.",
             example: r#"{"signal": "TERM", "drain": "5s", "grace": "10s"}"#,
+        },
+        KeyDef {
+            name: "hooks",
+            kind: Kind::Table(&HOOKS),
+            default: Preset::Unset("none"),
+            doc: "Commands that are run before and after its start and its stop, and when it has failed.",
+            example: r#"{"pre_start": "./migrate", "on_failure": ["./alert"]}"#,
         },
         KeyDef {
             name: "limits",

@@ -81,6 +81,12 @@ fn file_with(title: &str, key: &str, value: &Value) -> Value {
             file["services"]["web"]["ready"] = entry;
         }
         "services.NAME.depends_on.NAME" => file["services"]["web"]["depends_on"] = json!({ "api": entry }),
+        "services.NAME.hooks.HOOK" => {
+            if key != "command" {
+                entry["command"] = json!("x");
+            }
+            file["services"]["web"]["hooks"] = json!({ "pre_start": entry });
+        }
         "groups.NAME" => {
             if key != "services" {
                 entry["services"] = json!(["web"]);

@@ -34,6 +34,7 @@ pub(super) fn findings(standing: &Standing<'_>) -> Vec<Finding> {
         network,
         egress,
         depends_on: _,
+        hooks: _,
         startup: _,
         ready: _,
         health: _,

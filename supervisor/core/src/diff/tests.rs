@@ -69,6 +69,10 @@ fn change(plan: &mut Plan, of: &ServiceId, field: Field) {
         Field::RestartPolicy => service.restart.give_up_failures += 1,
         Field::Roll => service.roll.min_healthy += Duration::from_secs(1),
         Field::Stop => service.stop.signal = 2,
+        Field::Hooks => {
+            let hook = Hook { command: vec!["x".into()], timeout: Duration::from_secs(1) };
+            drop(service.hooks.insert(HookPoint::PreStart, hook));
+        }
         Field::CgroupLimits => service.limits.cgroup.memory = Some(1 << 20),
         Field::OomGroup => service.limits.oom_group ^= true,
         Field::Rlimits => {

@@ -4,6 +4,7 @@
 use std::{fmt, io};
 
 use super::{Complaint, ExecFailure, ExitCause, Stall};
+use crate::plan::HookPoint;
 
 impl fmt::Display for ExitCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -25,6 +26,9 @@ impl fmt::Display for ExitCause {
             ExitCause::Group => write!(f, "stopped, because another service of its group failed"),
             ExitCause::Recycled(stall) => write!(f, "recycled: {stall}"),
             ExitCause::Unhealthy(complaint) => write!(f, "unhealthy: {complaint}"),
+            ExitCause::ExecFailed(failure) if failure.is_of_hook() => {
+                write!(f, "{}: {}", failure.step, failure.object)
+            }
             ExitCause::ExecFailed(failure) => write!(f, "exec: {failure}"),
             ExitCause::Unknown => write!(f, "unknown"),
         }
@@ -45,6 +49,18 @@ impl fmt::Display for Complaint {
             Complaint::Watchdog => write!(f, "watchdog"),
             Complaint::Itself => write!(f, "it said so"),
         }
+    }
+}
+
+impl ExecFailure {
+    /// A `pre_start` hook that ended in this way.
+    pub fn of_hook(how: String) -> ExecFailure {
+        ExecFailure { step: HookPoint::PreStart.name().to_owned(), object: how, errno: 0 }
+    }
+
+    /// Whether it was the `pre_start` hook and no step of the exec stage.
+    pub fn is_of_hook(&self) -> bool {
+        self.step == HookPoint::PreStart.name()
     }
 }
 
@@ -122,6 +138,7 @@ mod tests {
         check(ExitCause::Recycled(stall), "recycled: memory pressure 43 %");
         check(exec("/srv/x"), "exec: cwd /srv/x: No such file or directory");
         check(exec(""), "exec: cwd: No such file or directory");
+        check(ExitCause::ExecFailed(ExecFailure::of_hook("exit 3".into())), "pre_start: exit 3");
         check(ExitCause::Unknown, "unknown");
     }
 }

@@ -51,7 +51,11 @@ impl App {
 
     /// Ends all of them, or those of one service.
     pub(crate) fn stop_tasks(&mut self, of: Option<&ServiceId>, now: bool) {
-        let is_meant = |task: &Task| of.is_none_or(|service| task.seat.service == *service);
+        // A stop waits for its own hooks.
+        let is_of_stop = |task: &Task| matches!(&task.owner, Owner::Hook(hooked) if hooked.is_of_stop());
+        let is_meant = |task: &Task| {
+            of.is_none_or(|service| task.seat.service == *service) && (now || !is_of_stop(task))
+        };
         let meant = self.tasks.running.iter().filter(|(_, task)| is_meant(task)).map(|(id, _)| *id);
         for id in meant.collect::<Vec<_>>() {
             self.stop_task(id, Stopped::Asked, now);
@@ -71,7 +75,9 @@ impl App {
                     self.kill_task(id);
                 }
                 None if task.times_out_at.is_some_and(|at| at <= now) => {
-                    self.stop_task(id, Stopped::TimedOut, false);
+                    // Something waits for a hook that has had its time.
+                    let now = matches!(task.owner, Owner::Hook(_));
+                    self.stop_task(id, Stopped::TimedOut, now);
                 }
                 None => self.stop_task(id, Stopped::Left, false),
             }
@@ -209,6 +215,7 @@ impl App {
             // Its end is an event.
             Owner::Operator => {}
             Owner::Job { job, number } => self.command_over(job, *number, end),
+            Owner::Hook(hooked) => self.hook_over(hooked, end),
         }
     }
 }

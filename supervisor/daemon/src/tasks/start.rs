@@ -3,13 +3,12 @@
 use std::{os::fd::OwnedFd, sync::Arc, time::Instant};
 
 use watt_core::{
-    ServiceId,
     plan::{Listen, ReadyWhen, Service},
     worker::ExecFailure,
 };
 use watt_exec::plan::LaunchPlan;
 
-use super::{Attachment, LAST, News, Order, Streams, Task, TaskId, TaskNote};
+use super::{Attachment, LAST, News, Order, Owner, Streams, Task, TaskId, TaskNote};
 use crate::{
     app::{App, Ending},
     control::Refusal,
@@ -47,7 +46,7 @@ impl App {
         order: Order,
         attachment: Attachment,
     ) -> Result<TaskId, NotStarted> {
-        let service = self.service_for_task(&order.service).map_err(NotStarted::Refused)?.clone();
+        let service = self.service_for_task(&order).map_err(NotStarted::Refused)?.clone();
         let Attachment { inside, streams, told } = attachment;
         self.tasks.last += 1;
         let id = TaskId(self.tasks.last);
@@ -91,11 +90,14 @@ impl App {
         Ok(id)
     }
 
-    fn service_for_task(&self, id: &ServiceId) -> Result<&Service, Refusal> {
-        if self.ending != Ending::No {
+    fn service_for_task(&self, order: &Order) -> Result<&Service, Refusal> {
+        let id = &order.service;
+        // The end of a worker has its hooks, whatever it ends for.
+        let is_hook = matches!(order.owner, Owner::Hook(_));
+        if self.ending != Ending::No && !is_hook {
             return Err(Refusal::ShuttingDown);
         }
-        let service = self.plan.services.get(id).filter(|_| !self.fleet.is_leaving(id));
+        let service = self.plan.services.get(id).filter(|_| is_hook || !self.fleet.is_leaving(id));
         service.ok_or_else(|| self.unknown(id))
     }
 
