@@ -267,6 +267,19 @@ pub enum Check {
     Http(HttpCheck),
     /// A connection, which has to be accepted.
     Tcp,
+    /// Program and arguments: run inside the worker's walls, it has to end with exit status 0. `{socket}` and `{port}` are replaced as
+    /// in a service's command.
+    Exec(Vec<String>),
+}
+
+impl Check {
+    /// Whether it is made over a connection, to where the worker accepts.
+    pub fn needs_listener(&self) -> bool {
+        match self {
+            Check::Http(_) | Check::Tcp => true,
+            Check::Exec(_) => false,
+        }
+    }
 }
 
 /// A GET and what has to come back.

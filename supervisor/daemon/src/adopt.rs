@@ -299,6 +299,10 @@ impl App {
                 self.adopt_proxy(held, program, path);
                 None
             }
+            Some(RunNote { of: RunOf::Check { run }, .. }) => {
+                self.end_check(held, RunId(run));
+                None
+            }
             Some(RunNote { of: RunOf::Task(note), started_at_ms }) => {
                 self.adopt_task(&note, started_at_ms, held);
                 None
@@ -361,6 +365,8 @@ impl App {
         {
             self.ports.insert(*port, id);
         }
+        // Where a predecessor had begun a check and not asked for its process.
+        run.group.remove_empty_parts();
         self.runs.insert(id, Box::new(run));
         self.attach(id, logs::Source::Worker(worker.clone()), Some(started_at_us), stdout, stderr);
         let state = self.fleet.worker(&worker).map(|worker| worker.state.clone());
@@ -477,7 +483,7 @@ fn worker_of(tag: &[u8]) -> Option<WorkerId> {
         RunOf::Worker { service, index, second, .. } => {
             Some(WorkerId { service: ServiceId::new(&service).ok()?, index, second })
         }
-        RunOf::Proxy { .. } | RunOf::Task(_) => None,
+        RunOf::Proxy { .. } | RunOf::Check { .. } | RunOf::Task(_) => None,
     }
 }
 

@@ -25,6 +25,7 @@ mod app;
 mod beside;
 mod ceilings;
 mod cgroups;
+mod check_command;
 mod containment;
 mod gateway;
 mod holder;

@@ -65,7 +65,7 @@ impl App {
                 }
             }
             Message::ExecFailed { run, step, object, errno } if Commands::is_one(run) => {
-                self.secret_commands.failed(run, ExecFailure { step, object, errno }.to_string());
+                self.secret_commands.failed(run, ExecFailure { step, object, errno });
             }
             Message::ExecFailed { run, step, object, errno } if TaskId::of_run(RunId(run)).is_some() => {
                 if let Some(task) = TaskId::of_run(RunId(run)) {
@@ -145,7 +145,7 @@ impl App {
             return self.task_failed(task, failure);
         }
         if Commands::is_one(run) {
-            return self.secret_commands.failed(run, failure.to_string());
+            return self.secret_commands.not_started(run, failure);
         }
         let Some(worker) = self.runs.get(&RunId(run)).map(|run| run.worker.clone()) else { return };
         self.exec_failed(&worker, RunId(run), failure);
@@ -188,7 +188,8 @@ impl App {
     pub(crate) fn watch(&mut self, id: RunId, sockets: &mut Vec<OwnedFd>) {
         let Some(run) = self.runs.get_mut(&id) else { return };
         let Some(service) = self.plan.services.get(&run.worker.service) else { return };
-        let is_silent = run.accepts == Accepts::Nowhere && !service.notifies();
+        let is_checked = service.startup.is_some() || service.health.is_some();
+        let is_silent = run.accepts == Accepts::Nowhere && !service.notifies() && !is_checked;
         if service.ready.when == ReadyWhen::Started && is_silent {
             // There is no sign to wait for, and nothing to be found.
             let worker = run.worker.clone();
@@ -239,6 +240,8 @@ impl App {
         after: After,
         sockets: &mut Vec<OwnedFd>,
     ) {
+        let service = self.runs.get(&id).and_then(|run| self.plan.services.get(&run.worker.service));
+        let walls = service.map(|service| self.walls(id, service)).unwrap_or_default();
         let Some(run) = self.runs.get_mut(&id) else { return };
         let Some(service) = self.plan.services.get(&run.worker.service) else { return };
         let is_found = matches!(sign, Sign::Seen(Some(_)));
@@ -270,6 +273,7 @@ impl App {
             sockets: probe_sockets,
             notify,
             said: run.said,
+            walls,
         };
         run.watching = Some(watch.start(self.senders.readiness.clone()));
     }
@@ -289,10 +293,13 @@ impl App {
             return self.task_exited(task, exit);
         }
         if Commands::is_one(run) {
-            self.secret_commands.ended(run, exit);
+            if self.secret_commands.ended(run, exit) {
+                self.forgettable.push(id);
+            }
+            return;
         }
         let Some(known) = self.runs.get_mut(&id) else {
-            // A run that was nobody's, or a secret's.
+            // A run that was nobody's.
             return self.forgettable.push(id);
         };
         watt_fault::step("daemon.exited");
@@ -386,6 +393,7 @@ impl App {
                 self.check_failed(run, "health", why);
                 self.push_of(run, Event::Unhealthy(run, complaint));
             }
+            readiness::News::Check(ask) => self.begin_check(*ask),
             readiness::News::NeedSockets { run } => self.need_sockets(run, PROBE_SOCKETS),
             readiness::News::Said { run, said } => {
                 if let Some(run) = self.runs.get_mut(&run) {

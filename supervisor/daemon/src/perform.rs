@@ -33,6 +33,7 @@ use crate::{
     places::{WorkerPlaces, make_dir},
     runs::{Run, SIGCONT, SIGKILL, SIGTERM, Task},
     seat::Seat,
+    secret_command::Commands,
     status,
 };
 
@@ -331,6 +332,12 @@ impl App {
     /// Signals and limits that are still being told, and the end of its secrets, are waited for: the worker's next run may have the
     /// same cgroup and folder, and must not meet what was meant for this one.
     pub(crate) fn emptied(&mut self, id: RunId) {
+        if Commands::is_one(id.0) {
+            if self.secret_commands.emptied(id.0) {
+                self.forgettable.push(id);
+            }
+            return;
+        }
         let Some(worker) = self.runs.get(&id).map(|run| run.worker.clone()) else { return };
         if !self.may_end(&worker, id) {
             return;

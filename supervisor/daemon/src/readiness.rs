@@ -5,6 +5,7 @@
 //! be restarted.
 
 mod connect;
+pub mod exec;
 pub(crate) mod http;
 pub mod notify;
 mod upkeep;
@@ -24,6 +25,7 @@ use watt_core::{
 
 use crate::{listening::Listening, record::Said};
 use connect::{Connector, Outcome, Probe};
+use exec::{Ask, Walls};
 use notify::{NotifySocket, Voice};
 
 pub use connect::Sockets;
@@ -31,6 +33,9 @@ pub use notify::Status;
 
 /// The first and the longest wait between two looks. A program in C is there within a millisecond.
 const POLL: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
+
+/// The same where each look starts a process.
+const EXEC_POLL: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// How long the first probe may take, and the longest. They grow, because some programs compile on the first request, longer than any
 /// one probe should wait.
@@ -60,6 +65,8 @@ pub struct Watch {
     pub notify: Option<NotifySocket>,
     /// What it has said there to an earlier watch.
     pub said: Said,
+    /// What it takes to run commands inside its walls.
+    pub walls: Walls,
 }
 
 /// What a ready run is watched for.
@@ -147,6 +154,8 @@ pub enum News {
         /// What was seen of that.
         why: String,
     },
+    /// A command is to be run inside its walls.
+    Check(Box<Ask>),
     /// More sockets are wanted for probes: [`Sockets`].
     NeedSockets {
         /// For which.
@@ -190,8 +199,16 @@ impl Watch {
 
 /// Whether a service is looked at over connections into its network.
 pub fn needs_sockets(service: &Service) -> bool {
-    let is_checked = matches!(service.ready.when, ReadyWhen::Check(_));
-    is_checked || service.startup.is_some() || matches!(service.health, Some(Health::Check(..)))
+    let startup = service.startup.as_ref().map(|startup| &startup.check);
+    let ready = match &service.ready.when {
+        ReadyWhen::Check(check) => Some(check),
+        ReadyWhen::Started | ReadyWhen::Listening | ReadyWhen::Log { .. } | ReadyWhen::Notify => None,
+    };
+    let health = match &service.health {
+        Some(Health::Check(check, _)) => Some(check),
+        Some(Health::Watchdog(_)) | None => None,
+    };
+    [startup, ready, health].into_iter().flatten().any(Check::needs_listener)
 }
 
 impl After {
@@ -219,11 +236,12 @@ async fn watch(mut watch: Watch, status: Arc<Status>, news: mpsc::Sender<News>) 
 
 /// From the start to readiness, and on from there.
 async fn live(watch: Watch, voice: &Voice, news: mpsc::Sender<News>) {
-    let Watch { run, host, startup, sign, after, listening, sockets, notify: _, said: _ } = watch;
+    let Watch { run, host, startup, sign, after, listening, sockets, notify: _, said: _, walls } = watch;
+    let first = |check: &Check| Probe::new(check, &host, &walls);
     let mut eyes = Eyes { run, listening, complained: false };
     let mut connector = Connector::new(run, sockets, news.clone());
     if let Some(check) = startup {
-        eyes.until_passing(&Probe::new(&check, &host), &mut connector).await;
+        eyes.until_passing(&first(&check), &mut connector).await;
         if news.send(News::Started { run }).await.is_err() {
             return;
         }
@@ -231,7 +249,7 @@ async fn live(watch: Watch, voice: &Voice, news: mpsc::Sender<News>) {
     let endpoint = match sign {
         Sign::Started => eyes.look().await,
         Sign::Listening => eyes.until_accepting(POLL.1).await,
-        Sign::Check(check) => eyes.until_passing(&Probe::new(&check, &host), &mut connector).await,
+        Sign::Check(check) => eyes.until_passing(&first(&check), &mut connector).await,
         Sign::Log(seen) => match seen.await {
             Ok(()) => eyes.look().await,
             // Its output ended or its reader has gone: no line can match any more.
@@ -242,13 +260,13 @@ async fn live(watch: Watch, voice: &Voice, news: mpsc::Sender<News>) {
             eyes.look().await
         }
         Sign::Seen(endpoint) => {
-            return upkeep::upkeep(eyes, endpoint, after, &host, connector, voice, news).await;
+            return upkeep::upkeep(eyes, endpoint, after, (&host, &walls), connector, voice, news).await;
         }
     };
     // One that stops will not be ready any more.
     if !voice.is_stopping() && news.send(News::Ready { run, endpoint: endpoint.clone() }).await.is_ok() {
         connector.finish().await;
-        upkeep::upkeep(eyes, endpoint, after, &host, connector, voice, news).await;
+        upkeep::upkeep(eyes, endpoint, after, (&host, &walls), connector, voice, news).await;
     }
 }
 
@@ -293,10 +311,13 @@ impl Eyes {
 
     /// Probes where it accepts until a probe passes. Each time it looks anew: a program may open a debugger's port first.
     async fn until_passing(&mut self, probe: &Probe, connector: &mut Connector) -> Option<Endpoint> {
+        if !probe.needs_endpoint() {
+            return self.until_ending_well(probe, connector).await;
+        }
         let (mut wait, mut timeout) = (POLL.0, PROBE.0);
         loop {
             if let Some(endpoint) = self.look().await {
-                if connector.attempt(probe, &endpoint, timeout).await == Outcome::Passes {
+                if connector.attempt(probe, Some(&endpoint), timeout).await == Outcome::Passes {
                     return Some(endpoint);
                 }
                 timeout = (timeout * 2).min(PROBE.1);
@@ -304,6 +325,16 @@ impl Eyes {
             time::sleep(wait).await;
             wait = (wait * 2).min(POLL.1);
         }
+    }
+
+    /// The same with a command, which finds the way by itself.
+    async fn until_ending_well(&mut self, probe: &Probe, connector: &mut Connector) -> Option<Endpoint> {
+        let mut wait = EXEC_POLL.0;
+        while connector.attempt(probe, None, PROBE.1).await != Outcome::Passes {
+            time::sleep(wait).await;
+            wait = (wait * 2).min(EXEC_POLL.1);
+        }
+        self.look().await
     }
 }
 

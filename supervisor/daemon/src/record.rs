@@ -70,6 +70,11 @@ pub(crate) enum RunOf {
     },
     /// A task.
     Task(TaskNote),
+    /// A command that checks a worker.
+    Check {
+        /// The worker's run.
+        run: u64,
+    },
     /// A worker.
     Worker {
         /// Its service.

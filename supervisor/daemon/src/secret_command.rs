@@ -1,8 +1,10 @@
-//! Programs whose output is a secret. The spawner starts them as it starts everything; they run as the supervisor's user, with
-//! its environment, in the cgroup of the worker that waits for them.
+//! Programs of which somebody waits for the end: those whose output is a secret, and those that check a worker
+//! ([`crate::check_command`]). The spawner starts them as it starts everything. Those of secrets run as the supervisor's user,
+//! with its environment, in the cgroup of the worker that waits for them.
 
 use std::{
     collections::BTreeMap,
+    fmt,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
@@ -12,7 +14,7 @@ use tokio::{
     net::unix::pipe::Receiver as Pipe,
     sync::mpsc,
 };
-use watt_core::worker::ExitCause;
+use watt_core::worker::{ExecFailure, ExitCause};
 use watt_exec::plan::LaunchPlan;
 use watt_os::{pidfd, rlimit::Resource};
 use watt_spawner::protocol::WaitStatus;
@@ -32,7 +34,26 @@ const COMPLAINT_LEN_MAX: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Commands {
     next_run: u64,
-    running: BTreeMap<u64, mpsc::UnboundedSender<News>>,
+    running: BTreeMap<u64, Running>,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Running {
+    told: mpsc::UnboundedSender<News>,
+    /// What has still to come about before it is forgotten.
+    awaited: Awaited,
+}
+
+/// The last things that become of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Awaited {
+    /// Its end.
+    End,
+    /// Its end, and that nothing of it is left.
+    EndAndRest,
+    /// That nothing of it is left.
+    Rest,
 }
 
 /// What happened to one: at most three of these each.
@@ -44,7 +65,7 @@ enum News {
         stderr: OwnedFd,
     },
     /// It could not be started, and why.
-    Failed(String),
+    Failed(ExecFailure),
     Ended(WaitStatus),
 }
 
@@ -54,7 +75,31 @@ pub(crate) struct Answer(mpsc::UnboundedReceiver<News>);
 
 /// A process that is killed when nobody wants its output any more.
 #[derive(Debug)]
-struct Process(Main);
+pub(crate) struct Process(Main);
+
+impl Process {
+    /// Its number and when it started, as the kernel counts.
+    pub(crate) fn identity(&self) -> (u32, u64) {
+        (self.0.pid, self.0.started)
+    }
+}
+
+/// One that runs.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) process: Process,
+    pub(crate) stdout: Pipe,
+    pub(crate) stderr: Pipe,
+}
+
+/// Why one does not run.
+#[derive(Debug)]
+pub(crate) enum NotStarted {
+    /// A step before the program failed.
+    Failed(ExecFailure),
+    /// What became of it is not known, or its output cannot be read.
+    Lost,
+}
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -80,12 +125,28 @@ impl Commands {
         }
     }
 
+    /// A predecessor's of which nothing may be left, and which may have ended.
+    pub(crate) fn take_over(&mut self, run: u64, has_ended: bool) {
+        self.leave_out(run);
+        let awaited = if has_ended { Awaited::Rest } else { Awaited::EndAndRest };
+        self.running.insert(run, Running { told: mpsc::unbounded_channel().0, awaited });
+    }
+
     /// A number for one that is being asked for, and the way to its output.
     pub(crate) fn begin(&mut self) -> (u64, Answer) {
+        self.add(Awaited::End)
+    }
+
+    /// The same for one of which nothing may be left: until that is [said](Commands::emptied) a successor finds it.
+    pub(crate) fn begin_thorough(&mut self) -> (u64, Answer) {
+        self.add(Awaited::EndAndRest)
+    }
+
+    fn add(&mut self, awaited: Awaited) -> (u64, Answer) {
         let run = self.next_run;
         self.next_run += 1;
-        let (sender, receiver) = mpsc::unbounded_channel();
-        self.running.insert(run, sender);
+        let (told, receiver) = mpsc::unbounded_channel();
+        self.running.insert(run, Running { told, awaited });
         (run, Answer(receiver))
     }
 
@@ -93,20 +154,46 @@ impl Commands {
         self.tell(run, News::Started { process: Process(process), stdout, stderr });
     }
 
-    pub(crate) fn failed(&mut self, run: u64, reason: String) {
-        self.tell(run, News::Failed(reason));
+    /// There is no process, and will be none.
+    pub(crate) fn not_started(&mut self, run: u64, failure: ExecFailure) {
+        self.tell(run, News::Failed(failure));
         self.running.remove(&run);
     }
 
-    pub(crate) fn ended(&mut self, run: u64, exit: WaitStatus) {
+    /// A step before the program failed. Its end follows.
+    pub(crate) fn failed(&mut self, run: u64, failure: ExecFailure) {
+        self.tell(run, News::Failed(failure));
+    }
+
+    /// Whether it is to be forgotten now.
+    pub(crate) fn ended(&mut self, run: u64, exit: WaitStatus) -> bool {
         self.tell(run, News::Ended(exit));
-        self.running.remove(&run);
+        self.come_about(run, Awaited::End, Awaited::Rest)
+    }
+
+    /// Nothing of it is left. Whether it is to be forgotten now.
+    pub(crate) fn emptied(&mut self, run: u64) -> bool {
+        self.come_about(run, Awaited::Rest, Awaited::End)
+    }
+
+    fn come_about(&mut self, run: u64, last: Awaited, left: Awaited) -> bool {
+        match self.running.get_mut(&run) {
+            Some(running) if running.awaited == Awaited::EndAndRest => {
+                running.awaited = left;
+                false
+            }
+            Some(running) if running.awaited != last => false,
+            Some(_) | None => {
+                self.running.remove(&run);
+                true
+            }
+        }
     }
 
     /// Nobody may wait for it any more.
     fn tell(&mut self, run: u64, news: News) {
-        if let Some(sender) = self.running.get(&run) {
-            let _ = sender.send(news);
+        if let Some(running) = self.running.get(&run) {
+            let _ = running.told.send(news);
         }
     }
 }
@@ -138,28 +225,47 @@ impl Answer {
     /// # Errors
     /// Why there is no such output: it did not start, it failed, it said more than `size_max` bytes.
     pub(crate) async fn read(mut self, size_max: usize) -> Result<Vec<u8>, String> {
-        let lost = || "it was lost".to_owned();
-        let (process, stdout, stderr) = match self.0.recv().await.ok_or_else(lost)? {
-            News::Started { process, stdout, stderr } => (process, stdout, stderr),
-            News::Failed(reason) => return Err(reason),
-            News::Ended(_) => return Err(lost()),
-        };
-        let pipe = |end| Pipe::from_owned_fd(end).map_err(|error| error.to_string());
-        let (stdout, stderr) = (pipe(stdout)?, pipe(stderr)?);
+        let Started { process, stdout, stderr } = self.started().await.map_err(|why| why.to_string())?;
         let (output, complaint) =
             tokio::try_join!(read_all(stdout, size_max), async { Ok(read_start(stderr).await) })?;
-        let exit = loop {
-            match self.0.recv().await.ok_or_else(lost)? {
-                News::Ended(exit) => break exit,
-                News::Failed(reason) => return Err(reason),
-                News::Started { .. } => {}
-            }
-        };
+        let exit = self.ended().await.map_err(|why| why.to_string())?;
         drop(process);
         if exit.signaled || exit.code != 0 {
             return Err(failure(exit, &complaint));
         }
         Ok(output.strip_suffix(b"\n").map(<[u8]>::to_vec).unwrap_or(output))
+    }
+
+    /// Waits until there is a process, which is killed when what is given back is dropped.
+    pub(crate) async fn started(&mut self) -> Result<Started, NotStarted> {
+        match self.0.recv().await.ok_or(NotStarted::Lost)? {
+            News::Started { process, stdout, stderr } => {
+                let pipe = |end| Pipe::from_owned_fd(end).map_err(|_| NotStarted::Lost);
+                Ok(Started { process, stdout: pipe(stdout)?, stderr: pipe(stderr)? })
+            }
+            News::Failed(failure) => Err(NotStarted::Failed(failure)),
+            News::Ended(_) => Err(NotStarted::Lost),
+        }
+    }
+
+    /// Waits for the end of one that was started. A step before the program may still have failed.
+    pub(crate) async fn ended(&mut self) -> Result<WaitStatus, NotStarted> {
+        loop {
+            match self.0.recv().await.ok_or(NotStarted::Lost)? {
+                News::Ended(exit) => return Ok(exit),
+                News::Failed(failure) => return Err(NotStarted::Failed(failure)),
+                News::Started { .. } => {}
+            }
+        }
+    }
+}
+
+impl fmt::Display for NotStarted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NotStarted::Failed(failure) => failure.fmt(f),
+            NotStarted::Lost => f.write_str("it was lost"),
+        }
     }
 }
 
@@ -183,15 +289,44 @@ async fn read_start(mut pipe: impl AsyncRead + Unpin) -> Vec<u8> {
     start
 }
 
-fn failure(exit: WaitStatus, complaint: &[u8]) -> String {
+/// How one ended.
+pub(crate) fn cause(exit: WaitStatus) -> ExitCause {
     let WaitStatus { code, signaled, core_dumped, .. } = exit;
-    let cause = match signaled {
+    match signaled {
         true => ExitCause::Signaled { signal: code, core_dumped },
         false => ExitCause::Exited(code),
-    };
+    }
+}
+
+fn failure(exit: WaitStatus, complaint: &[u8]) -> String {
+    let cause = cause(exit);
     let complaint = String::from_utf8_lossy(complaint);
     match complaint.lines().find(|line| !line.trim().is_empty()) {
         Some(line) => format!("{cause}: {}", line.trim()),
         None => cause.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXIT: WaitStatus =
+        WaitStatus { code: 0, signaled: false, core_dumped: false, at_ms: 0, cpu_us: 0, rss_max: 0 };
+
+    #[test]
+    fn one_is_forgotten_when_nothing_is_left_of_it() {
+        let mut commands = Commands::new();
+        let (secret, _answer) = commands.begin();
+        assert!(commands.ended(secret, EXIT));
+        let (check, _answer) = commands.begin_thorough();
+        assert!(!commands.ended(check, EXIT));
+        assert!(commands.emptied(check));
+        let (check, _answer) = commands.begin_thorough();
+        assert!(!commands.emptied(check));
+        assert!(commands.ended(check, EXIT));
+        let (check, _answer) = commands.begin_thorough();
+        commands.not_started(check, ExecFailure { step: "clone".into(), object: String::new(), errno: 11 });
+        assert!(commands.running.is_empty());
     }
 }

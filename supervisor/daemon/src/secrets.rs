@@ -262,7 +262,7 @@ impl App {
         let launch = secret_command::launch(argv, env, mark, root, group.legacy_tasks());
         let asked = self.ask_to_spawn(number, Vec::new(), group, launch, Vec::new(), Vec::new());
         if let Err(failure) = asked {
-            self.secret_commands.failed(number, failure.to_string());
+            self.secret_commands.not_started(number, failure);
         }
         answer
     }

@@ -43,9 +43,10 @@ use watt_os::{
 };
 
 pub(crate) use self::{
+    inside::VARIABLE,
     note::TaskNote,
     operator::{Request, wire},
-    start::NotStarted,
+    start::{NotStarted, set},
 };
 use crate::{
     containment::Containment,

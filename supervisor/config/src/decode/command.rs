@@ -14,14 +14,19 @@ use crate::{
     words::{SplitError, split},
 };
 
-/// Decodes a command, in which these placeholders stay. Empty when it is wrong, which is noted.
-pub(super) fn decode(f: &mut Fields<'_, '_, '_>, field: Field<'_>, kept: &[&str]) -> Vec<String> {
+/// Decodes the command of this key, in which these placeholders stay. Empty when it is wrong, which is noted.
+pub(super) fn decode(
+    f: &mut Fields<'_, '_, '_>,
+    key: &'static str,
+    field: Field<'_>,
+    kept: &[&str],
+) -> Vec<String> {
     // Split first, filled in afterwards: a value with a space stays one argument.
     let words = match &field.node.value {
         Value::Scalar { text, .. } => match split(text) {
             Ok(words) => words.into_iter().map(|word| (Cow::Owned(word), field.node.span)).collect(),
             Err(error) => {
-                f.d.problem(split_problem(&error, text, field.node.span));
+                f.d.problem(split_problem(&error, key, text, field.node.span));
                 return Vec::new();
             }
         },
@@ -37,8 +42,9 @@ pub(super) fn decode(f: &mut Fields<'_, '_, '_>, field: Field<'_>, kept: &[&str]
             scalars.collect::<Vec<(Cow<'_, str>, Span)>>()
         }
         Value::Null | Value::Map(_) => {
-            let message = format!("`command` is text or a list, and this is {}", field.node.kind());
-            f.d.problem(Problem::new(field.at(), message).hint("for example `command: [node, server.js]`"));
+            let message = format!("{} is text or a list, and this is {}", quote(key), field.node.kind());
+            let hint = f.example(key);
+            f.d.problem(Problem::new(field.at(), message).hint(hint));
             return Vec::new();
         }
     };
@@ -56,17 +62,15 @@ pub(super) fn decode(f: &mut Fields<'_, '_, '_>, field: Field<'_>, kept: &[&str]
         }
     }
     if arguments.first().is_none_or(String::is_empty) {
-        f.d.problem(
-            Problem::new(field.at(), "a command without a program")
-                .hint("for example `command: [node, server.js]`"),
-        );
+        let hint = f.example(key);
+        f.d.problem(Problem::new(field.at(), "a command without a program").hint(hint));
     }
-    f.show("command", Shown::Leaf { value: json!(arguments), from, span: Some(field.node.span) });
+    f.show(key, Shown::Leaf { value: json!(arguments), from, span: Some(field.node.span) });
     arguments
 }
 
-fn split_problem(error: &SplitError, text: &str, span: Span) -> Problem {
-    let through_shell = || format!("quote it, or run a shell: `command: [sh, -c, {}]`", json!(text));
+fn split_problem(error: &SplitError, key: &str, text: &str, span: Span) -> Problem {
+    let through_shell = || format!("quote it, or run a shell: `{key}: [sh, -c, {}]`", json!(text));
     let (message, hint) = match error {
         SplitError::Unclosed(quote) => (format!("the quote {quote} is never closed"), None),
         SplitError::TrailingBackslash => ("a backslash at the end".to_owned(), None),

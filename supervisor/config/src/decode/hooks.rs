@@ -38,7 +38,7 @@ fn hook(f: &mut Fields<'_, '_, '_>, point: HookPoint, field: Field<'_>) -> Hook 
     let mut inner = Fields::open(f.d, &HOOK, table, None);
     let written = inner.field("command");
     let command = match alone.or(written) {
-        Some(field) => command::decode(&mut inner, field, &[]),
+        Some(field) => command::decode(&mut inner, "command", field, &[]),
         None => {
             inner.d.problem(
                 Problem::new(field.key_span, "a hook without a command")

@@ -160,7 +160,7 @@ fn work(f: &mut Fields<'_, '_, '_>) -> Option<(Work, Span)> {
                 let problem = Problem::new(span, "`retries` has no effect: a command is run once");
                 f.d.problem(problem.hint("remove it; what is to be tried again is the command's own"));
             }
-            let argv = command::decode(f, command, &[]);
+            let argv = command::decode(f, "command", command, &[]);
             (!argv.is_empty()).then_some((Work::Command(argv), command.key_span))
         }
     }

@@ -5,9 +5,15 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::json;
 use watt_core::plan::{Check, Health, HttpCheck, Listen, Ready, ReadyWhen, Rhythm, Startup};
 
-use super::fields::{Field, Fields, Written, show_word, word_of};
+use super::{
+    command,
+    fields::{Field, Fields, Written, show_word, word_of},
+};
 use crate::{
-    keys::{FAILURES, HEALTH, HTTP_CHECK, INTERVAL, READINESS, READY, ReadyWord, STARTUP},
+    keys::{
+        EXEC_TIMEOUT, FAILURES, HEALTH, HTTP_CHECK, INTERVAL, READINESS, READY, ReadyWord, STARTUP, TIMEOUT,
+    },
+    placeholder::PER_WORKER,
     report::Problem,
     scalar::{Bad, Pattern, Scalar, Status, UrlPath, Whole, quote},
     show::Shown,
@@ -46,7 +52,9 @@ fn startup(f: &mut Fields<'_, '_, '_>, listen: Listen) -> Option<Startup> {
     let timeout = inner.value("timeout").value;
     let (check, span) =
         only(&mut inner, signs, "checks").unwrap_or_else(|| by_default(&mut inner, Check::Tcp));
-    needs_listener(&mut inner, listen, Some(span.unwrap_or(field.key_span)));
+    if check.needs_listener() {
+        needs_listener(&mut inner, listen, Some(span.unwrap_or(field.key_span)));
+    }
     let shown = inner.close();
     f.show("startup", shown);
     Some(Startup { check, timeout })
@@ -80,8 +88,10 @@ fn ready(f: &mut Fields<'_, '_, '_>, listen: Listen) -> Ready {
         inner.show(key, Shown::default_value(json!(true)));
         (by_default, None)
     });
-    if matches!(when, ReadyWhen::Listening | ReadyWhen::Check(_)) {
-        needs_listener(&mut inner, listen, span);
+    match &when {
+        ReadyWhen::Listening => needs_listener(&mut inner, listen, span),
+        ReadyWhen::Check(check) if check.needs_listener() => needs_listener(&mut inner, listen, span),
+        ReadyWhen::Check(_) | ReadyWhen::Started | ReadyWhen::Log { .. } | ReadyWhen::Notify => {}
     }
     let upkeep = upkeep(&mut inner, &when);
     let shown = inner.close();
@@ -141,13 +151,16 @@ fn health(f: &mut Fields<'_, '_, '_>, listen: Listen) -> Option<Health> {
     let (check, span) = sign.unwrap_or_else(|| by_default(&mut inner, Some(Check::Tcp)));
     let health = match (check, watchdog) {
         (Some(check), _) => {
-            needs_listener(&mut inner, listen, Some(span.unwrap_or(field.key_span)));
+            if check.needs_listener() {
+                needs_listener(&mut inner, listen, Some(span.unwrap_or(field.key_span)));
+            }
             let mut given = |written: Option<Written<Duration>>, key, standard| match written {
                 Some(Written { value, span }) => not_too_often(&mut inner, value, span),
                 None => default(&mut inner, key, standard),
             };
             let interval = given(interval, "interval", INTERVAL);
-            let timeout = given(timeout, "timeout", "1s");
+            let standard = if matches!(check, Check::Exec(_)) { EXEC_TIMEOUT } else { TIMEOUT };
+            let timeout = given(timeout, "timeout", standard);
             let failures =
                 failures.map_or_else(|| default(&mut inner, "failures", FAILURES), |written| written.value);
             Health::Check(check, Rhythm { interval, timeout, failures: count(failures) })
@@ -163,7 +176,7 @@ fn health(f: &mut Fields<'_, '_, '_>, listen: Listen) -> Option<Health> {
     Some(health)
 }
 
-/// What can be tried at a worker: `http` and `tcp`.
+/// What can be tried at a worker: `http`, `tcp` and `exec`.
 fn checks(f: &mut Fields<'_, '_, '_>) -> Signs<Check> {
     let mut checks = Signs::new();
     if let Some(field) = f.field("http") {
@@ -171,6 +184,9 @@ fn checks(f: &mut Fields<'_, '_, '_>) -> Signs<Check> {
     }
     if let Some(Written { value: true, span }) = f.scalar::<bool>("tcp") {
         checks.push((Check::Tcp, span));
+    }
+    if let Some(field) = f.field("exec") {
+        checks.push((Check::Exec(command::decode(f, "exec", field, PER_WORKER)), Some(field.at())));
     }
     checks
 }
@@ -242,7 +258,7 @@ fn by_default<T>(f: &mut Fields<'_, '_, '_>, check: T) -> (T, Option<Span>) {
 fn needs_listener(f: &mut Fields<'_, '_, '_>, listen: Listen, span: Option<Span>) {
     if let (Listen::None, Some(span)) = (listen, span) {
         let message = "this sign needs a service that accepts connections, and its `listen` is `none`";
-        let hint = "wait for `started`, `notify` or a `log` line, or remove `listen: none`";
+        let hint = "wait for `started`, `notify` or a `log` line, run a command with `exec`, or remove `listen: none`";
         f.d.problem(Problem::new(span, message).hint(hint));
     }
 }
@@ -260,7 +276,9 @@ fn no_repetition(f: &mut Fields<'_, '_, '_>, keys: &[&'static str], why: &str) {
     for key in keys {
         if let Some(field) = f.written(key) {
             let message = format!("{} has no effect: {why}", quote(key));
-            f.d.problem(Problem::new(field.key_span, message).hint("remove it, or write `http` or `tcp`"));
+            f.d.problem(
+                Problem::new(field.key_span, message).hint("remove it, or write `http`, `tcp` or `exec`"),
+            );
         }
     }
 }

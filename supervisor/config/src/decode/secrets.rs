@@ -63,7 +63,8 @@ fn secret(d: &mut Decoder<'_>, field: Field<'_>, name: &str) -> (Option<Secret>,
         sources.push((Secret::Credential(credential), span));
     }
     if let Some(field) = f.field("command") {
-        sources.push((Secret::Command(command::decode(&mut f, field, PER_WORKER)), field.node.span));
+        sources
+            .push((Secret::Command(command::decode(&mut f, "command", field, PER_WORKER)), field.node.span));
     }
     if let [(_, first), (_, second), ..] = &sources[..] {
         let problem =

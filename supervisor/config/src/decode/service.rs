@@ -109,7 +109,7 @@ pub(super) fn decode(
     check_id(&mut f, &id);
     let path = f.path("path").map(|written| written.value).unwrap_or_default();
     let command = match f.field("command") {
-        Some(field) => command::decode(&mut f, field, PER_WORKER),
+        Some(field) => command::decode(&mut f, "command", field, PER_WORKER),
         None => {
             f.missing("command");
             Vec::new()

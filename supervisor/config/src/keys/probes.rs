@@ -1,6 +1,6 @@
 //! The tables of what is looked at in a worker.
 
-use super::{KeyDef, Kind, NEVER, NOT_YET, Preset, Table};
+use super::{KeyDef, Kind, NEVER, Preset, Table};
 
 /// How often a check is repeated, how long one may take, and how many may fail.
 pub(crate) const INTERVAL: &str = "10s";
@@ -25,6 +25,18 @@ const fn tcp(default: Preset) -> KeyDef {
         example: "true",
     }
 }
+
+/// How long a check of a ready worker may take, and one that starts a program.
+pub(crate) const TIMEOUT: &str = "1s";
+pub(crate) const EXEC_TIMEOUT: &str = "5s";
+
+const EXEC: KeyDef = KeyDef {
+    name: "exec",
+    kind: Kind::Command,
+    default: Preset::Unset("not run"),
+    doc: "A command, run inside the worker's walls as by `wattctl exec`, ends with exit status 0. No shell is run. What it leaves behind is killed.",
+    example: r#"["pg_isready", "-q"]"#,
+};
 
 pub(crate) static HTTP_CHECK: Table = Table {
     title: "services.NAME.ready.http",
@@ -68,6 +80,7 @@ pub(crate) static STARTUP: Table = Table {
     keys: &[
         HTTP,
         tcp(Preset::Derived("`true` where nothing else is written")),
+        EXEC,
         KeyDef {
             name: "timeout",
             kind: Kind::Duration,
@@ -76,15 +89,16 @@ pub(crate) static STARTUP: Table = Table {
             example: r#""10m""#,
         },
     ],
-    foreign: &[("exec", NOT_YET), ("cmd", NOT_YET)],
+    foreign: &[("cmd", "write `exec`"), ("command", "write `exec`")],
 };
 
 pub(crate) static READINESS: Table = Table {
     title: "services.NAME.ready",
-    doc: "One sign of readiness, and how long it may take. Without a sign: `listening`, or `started` where `listen` is `none`. `http` and `tcp` are repeated when they have passed: a worker that fails then gets no requests until it passes again, and goes on running.",
+    doc: "One sign of readiness, and how long it may take. Without a sign: `listening`, or `started` where `listen` is `none`. `http`, `tcp` and `exec` are repeated when they have passed: a worker that fails then gets no requests until it passes again, and goes on running.",
     keys: &[
         HTTP,
         tcp(Preset::Unset("not tried")),
+        EXEC,
         KeyDef {
             name: "log",
             kind: Kind::Pattern,
@@ -123,21 +137,21 @@ pub(crate) static READINESS: Table = Table {
         KeyDef {
             name: "interval",
             kind: Kind::Either(&[Kind::Duration, Kind::Words(&NEVER)]),
-            default: Preset::Derived("`10s` with `http` and `tcp`"),
+            default: Preset::Derived("`10s` with `http`, `tcp` and `exec`"),
             doc: "How long after a check the next one follows, once it has passed. Each may take as long, at most 10 seconds.",
             example: r#""30s""#,
         },
         KeyDef {
             name: "failures",
             kind: FAILURES_KIND,
-            default: Preset::Derived("`3` with `http` and `tcp`"),
+            default: Preset::Derived("`3` with `http`, `tcp` and `exec`"),
             doc: "So many in a row that fail take a worker out. One that passes brings it back.",
             example: "1",
         },
     ],
     foreign: &[
-        ("exec", NOT_YET),
-        ("cmd", NOT_YET),
+        ("cmd", "write `exec`"),
+        ("command", "write `exec`"),
         ("port", "remove it: the worker is reached as `listen` says"),
     ],
 };
@@ -148,6 +162,7 @@ pub(crate) static HEALTH: Table = Table {
     keys: &[
         HTTP,
         tcp(Preset::Derived("`true` where nothing else is written")),
+        EXEC,
         KeyDef {
             name: "watchdog",
             kind: Kind::Duration,
@@ -158,29 +173,29 @@ pub(crate) static HEALTH: Table = Table {
         KeyDef {
             name: "interval",
             kind: Kind::Duration,
-            default: Preset::Derived("`10s` with `http` and `tcp`"),
+            default: Preset::Derived("`10s`, but for `watchdog`"),
             doc: "How long after a check the next one follows.",
             example: r#""30s""#,
         },
         KeyDef {
             name: "timeout",
             kind: Kind::Duration,
-            default: Preset::Derived("`1s` with `http` and `tcp`"),
-            doc: "How long a check may take.",
+            default: Preset::Derived("`1s`, with `exec` `5s`"),
+            doc: "How long a check may take. A command is killed then, with everything it started.",
             example: r#""3s""#,
         },
         KeyDef {
             name: "failures",
             kind: FAILURES_KIND,
-            default: Preset::Derived("`3` with `http` and `tcp`"),
+            default: Preset::Derived("`3`, but for `watchdog`"),
             doc: "So many in a row that fail are one too many.",
             example: "5",
         },
     ],
     foreign: &[
-        ("exec", NOT_YET),
-        ("cmd", NOT_YET),
-        ("test", NOT_YET),
+        ("cmd", "write `exec`"),
+        ("command", "write `exec`"),
+        ("test", "write `exec`, without `CMD`"),
         ("retries", "write `failures`"),
         ("start_period", "write `startup: { …, timeout: … }`"),
         ("port", "remove it: the worker is reached as `listen` says"),

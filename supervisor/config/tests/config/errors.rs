@@ -121,6 +121,13 @@ fn health() {
 }
 
 #[test]
+fn commands_of_checks() {
+    assert_snapshot!(invalid(
+        "services:\n  a: {command: x, ready: {http: /z, exec: ''}}\n  b: {command: x, health: {cmd: x}}\n  c: {command: x, startup: {exec: 'a | b'}}\n  d: {command: x, health: {test: [CMD, x], exec: {a: b}}}\n"
+    ));
+}
+
+#[test]
 fn unset_variables() {
     assert_snapshot!(invalid("name: x{WROD}y\nservices: {a: {command: 'x {DB:?set it in .env}', env: {A: '{NONE'}}}"), @r#"
     error: the variable WROD is not set
@@ -342,7 +349,7 @@ fn commands() {
       |
     5 |   d: {command: []}
       |                ^^
-      = hint: for example `command: [node, server.js]`
+      = hint: for example `command: ["node", "server.js"]`
 
     error: the quote " is never closed
      --> watt.yaml:6:16
@@ -600,7 +607,7 @@ fn readiness() {
       |
     4 |   c: {command: x, listen: none, ready: tcp}
       |                                        ^^^
-      = hint: wait for `started`, `notify` or a `log` line, or remove `listen: none`
+      = hint: wait for `started`, `notify` or a `log` line, run a command with `exec`, or remove `listen: none`
 
     error: `(` is not a regular expression: unclosed group
      --> watt.yaml:5:32

@@ -113,6 +113,10 @@ fn readiness() {
     assert_eq!(ready("ready: notify"), ReadyWhen::Notify);
     assert_eq!(ready("ready: {http: '/z?a=1'}"), ReadyWhen::Check(Check::Http(HttpCheck::of("/z?a=1"))));
     assert_eq!(ready("ready: {log: 'up \\d+'}"), ReadyWhen::Log { pattern: "up \\d+".into() });
+    let command = |words: &[&str]| Check::Exec(words.iter().map(|word| (*word).to_owned()).collect());
+    assert_eq!(ready("ready: {exec: 'pg_isready -q'}"), ReadyWhen::Check(command(&["pg_isready", "-q"])));
+    let on_port = ready("listen: none, ready: {exec: [redis-cli, -p, '{port}', ping]}");
+    assert_eq!(on_port, ReadyWhen::Check(command(&["redis-cli", "-p", "{port}", "ping"])));
     assert_eq!(ready("ready: {tcp: true}"), ReadyWhen::Check(Check::Tcp));
     assert_eq!(ready("ready: {tcp: false}"), ReadyWhen::Listening);
     assert_eq!(ready("ready: {timeout: 1s}"), ReadyWhen::Listening);
@@ -148,6 +152,11 @@ fn health_and_what_comes_before() {
             Rhythm { interval: seconds(10), timeout: seconds(1), failures: 3 }
         ))
     );
+    let service = self::service("listen: none, startup: {exec: 'a b'}, health: {exec: c}");
+    let startup = Startup { check: Check::Exec(vec!["a".into(), "b".into()]), timeout: seconds(300) };
+    assert_eq!(service.startup, Some(startup));
+    let rhythm = Rhythm { interval: seconds(10), timeout: seconds(5), failures: 3 };
+    assert_eq!(service.health, Some(Health::Check(Check::Exec(vec!["c".into()]), rhythm)));
     let service = self::service("health: {watchdog: 30s}");
     assert_eq!((service.watchdog(), service.notifies()), (Some(seconds(30)), true));
     let service = self::service(

@@ -18,7 +18,11 @@ use tokio::{
 use watt_api::mesh::Endpoint;
 use watt_core::{RunId, plan::Check};
 
-use super::{News, http};
+use super::{
+    News,
+    exec::{Command, Walls},
+    http,
+};
 use crate::{runs::Task, words};
 
 /// Unconnected TCP sockets that were made in a run's network. A connection takes one; when none is left, the loop is asked for
@@ -54,14 +58,25 @@ pub(super) enum Probe {
     Http(http::Question),
     /// Nothing: that it was accepted is enough.
     Tcp,
+    /// A command, for which there is no connection.
+    Exec(Command),
 }
 
 impl Probe {
     /// What a plan's check takes. `host` is the service's name.
-    pub(super) fn new(check: &Check, host: &str) -> Probe {
+    pub(super) fn new(check: &Check, host: &str, walls: &Walls) -> Probe {
         match check {
             Check::Http(check) => Probe::Http(http::Question::new(check, host)),
             Check::Tcp => Probe::Tcp,
+            Check::Exec(command) => Probe::Exec(Command::new(command, walls)),
+        }
+    }
+
+    /// Whether it is made over a connection, to where a run accepts.
+    pub(super) fn needs_endpoint(&self) -> bool {
+        match self {
+            Probe::Http(_) | Probe::Tcp => true,
+            Probe::Exec(_) => false,
         }
     }
 
@@ -76,7 +91,7 @@ impl Probe {
                 let rest = Task(tokio::spawn(http::rest(connection)));
                 Ok((answer, Some(rest)))
             }
-            Probe::Tcp => Ok((Ok(()), None)),
+            Probe::Tcp | Probe::Exec(_) => Ok((Ok(()), None)),
         }
     }
 }
@@ -86,6 +101,7 @@ impl fmt::Display for Probe {
         match self {
             Probe::Http(question) => write!(f, "GET {}", question.path()),
             Probe::Tcp => write!(f, "connection"),
+            Probe::Exec(command) => write!(f, "exec {}", command.program()),
         }
     }
 }
@@ -102,7 +118,23 @@ impl Connector {
     }
 
     /// Tries a probe. What this process has to get for it does not count in its time.
-    pub(super) async fn attempt(&mut self, probe: &Probe, endpoint: &Endpoint, timeout: Duration) -> Outcome {
+    pub(super) async fn attempt(
+        &mut self,
+        probe: &Probe,
+        endpoint: Option<&Endpoint>,
+        timeout: Duration,
+    ) -> Outcome {
+        match (probe, endpoint) {
+            (Probe::Exec(command), _) => match command.attempt(self.run, &self.news, timeout).await {
+                Outcome::Fails(why) => Outcome::Fails(format!("{probe}: {why}")),
+                outcome => outcome,
+            },
+            (Probe::Http(_) | Probe::Tcp, Some(endpoint)) => self.connect(probe, endpoint, timeout).await,
+            (Probe::Http(_) | Probe::Tcp, None) => Outcome::Untried,
+        }
+    }
+
+    async fn connect(&mut self, probe: &Probe, endpoint: &Endpoint, timeout: Duration) -> Outcome {
         let socket = match endpoint {
             Endpoint::PrivateTcp { .. } => match time::timeout(SOCKET_TIME_MAX, self.socket()).await {
                 Ok(Ok(socket)) => Some(socket),

@@ -59,6 +59,7 @@ impl Watched {
             sockets: Some(receiver),
             notify: None,
             said: Said::default(),
+            walls: Walls::default(),
         };
         change(&mut watch);
         Watched { news, sockets, watching: watch.start(sender), said: Said::default() }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::{sync::mpsc, time};
+use tokio::{
+    sync::{mpsc, watch},
+    time,
+};
 use watt_api::mesh::Endpoint;
 use watt_core::{
     RunId,
@@ -13,6 +16,7 @@ use watt_core::{
 use super::{
     After, Eyes, LATE_POLL_MAX, News,
     connect::{Connector, Outcome, Probe},
+    exec::Walls,
     notify::Voice,
 };
 use crate::words;
@@ -23,7 +27,7 @@ pub(super) async fn upkeep(
     mut eyes: Eyes,
     found: Option<Endpoint>,
     after: After,
-    host: &str,
+    (host, walls): (&str, &Walls),
     connector: Connector,
     voice: &Voice,
     news: mpsc::Sender<News>,
@@ -34,38 +38,40 @@ pub(super) async fn upkeep(
         Some(Health::Watchdog(every)) => (None, Some(every)),
         None => (None, None),
     };
-    let checks = async {
-        let endpoint = match found {
-            Some(endpoint) => endpoint,
-            None => {
-                let Some(endpoint) = eyes.until_accepting(LATE_POLL_MAX).await else { return };
-                // Fails when the loop has ended, and with it everything else.
-                let _ = news.send(News::Endpoint { run, endpoint: endpoint.clone() }).await;
-                endpoint
-            }
-        };
-        let watch = |check: &Check, rhythm: Rhythm| Repeated {
-            run,
-            probe: Probe::new(check, host),
-            rhythm,
-            endpoint: endpoint.clone(),
-            connector: connector.another(),
-            news: news.clone(),
-        };
-        let ready = after.ready.map(|(check, rhythm)| watch(&check, rhythm));
-        let health = check.map(|(check, rhythm)| watch(&check, rhythm));
-        drop(connector);
-        let ready = async {
-            if let Some(ready) = ready {
-                ready.stay_ready(after.is_unready, voice).await;
-            }
-        };
-        let health = async {
-            if let Some(health) = health {
-                health.stay_healthy().await;
-            }
-        };
-        tokio::join!(ready, health);
+    let (find, known) = watch::channel(found);
+    let look = async {
+        let is_found = find.borrow().is_some();
+        if !is_found && let Some(endpoint) = eyes.until_accepting(LATE_POLL_MAX).await {
+            // Fails when the loop has ended, and with it everything else.
+            let _ = news.send(News::Endpoint { run, endpoint: endpoint.clone() }).await;
+            find.send_replace(Some(endpoint));
+        }
+        // Of one that accepts nowhere, nothing is waited for.
+        drop(find);
+    };
+    let repeated = |check: &Check, rhythm: Rhythm| Repeated {
+        run,
+        probe: Probe::new(check, host, walls),
+        rhythm,
+        endpoint: None,
+        connector: connector.another(),
+        news: news.clone(),
+    };
+    let ready = after.ready.map(|(check, rhythm)| repeated(&check, rhythm));
+    let health = check.map(|(check, rhythm)| repeated(&check, rhythm));
+    let ready = async {
+        if let Some(ready) = ready
+            && let Some(ready) = ready.of_endpoint(known.clone()).await
+        {
+            ready.stay_ready(after.is_unready, voice).await;
+        }
+    };
+    let health = async {
+        if let Some(health) = health
+            && let Some(health) = health.of_endpoint(known.clone()).await
+        {
+            health.stay_healthy().await;
+        }
     };
     let watchdog = async {
         let Some(every) = watchdog else { return };
@@ -77,7 +83,7 @@ pub(super) async fn upkeep(
             }
         }
     };
-    tokio::join!(checks, watchdog);
+    tokio::join!(look, ready, health, watchdog);
 }
 
 /// A check that is repeated.
@@ -85,12 +91,21 @@ struct Repeated {
     run: RunId,
     probe: Probe,
     rhythm: Rhythm,
-    endpoint: Endpoint,
+    /// Where it is made, if anywhere.
+    endpoint: Option<Endpoint>,
     connector: Connector,
     news: mpsc::Sender<News>,
 }
 
 impl Repeated {
+    /// With the place where it is made, when that is known. `None` when there will be none.
+    async fn of_endpoint(mut self, mut known: watch::Receiver<Option<Endpoint>>) -> Option<Repeated> {
+        if self.probe.needs_endpoint() {
+            self.endpoint = known.wait_for(Option::is_some).await.ok()?.clone();
+        }
+        Some(self)
+    }
+
     /// Tells when it is not ready any more, and when it is again, as long as it does not stop.
     async fn stay_ready(mut self, mut is_unready: bool, voice: &Voice) {
         let run = self.run;
@@ -111,7 +126,7 @@ impl Repeated {
     /// Tells when it is healthy, once, and when it is not, again and again: it may have to wait until it is replaced.
     async fn stay_healthy(mut self) {
         // Others may wait for that. So early, a look that fails says nothing.
-        let first = self.connector.attempt(&self.probe, &self.endpoint, self.rhythm.timeout).await;
+        let first = self.connector.attempt(&self.probe, self.endpoint.as_ref(), self.rhythm.timeout).await;
         let mut is_news = true;
         if first == Outcome::Passes {
             self.tell_health(&mut is_news).await;
@@ -155,7 +170,7 @@ impl Repeated {
     async fn next(&mut self) -> Result<(), String> {
         loop {
             time::sleep(self.rhythm.interval.max(Duration::from_millis(1))).await;
-            match self.connector.attempt(&self.probe, &self.endpoint, self.rhythm.timeout).await {
+            match self.connector.attempt(&self.probe, self.endpoint.as_ref(), self.rhythm.timeout).await {
                 Outcome::Passes => return Ok(()),
                 Outcome::Fails(why) => return Err(why),
                 Outcome::Untried => {}

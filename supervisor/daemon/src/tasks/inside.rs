@@ -1,10 +1,12 @@
-//! A task inside a worker's sandbox: the worker's own plan with another program, which enters what the worker's start made.
+//! What runs inside a worker's sandbox, a task or a check: the worker's own plan with another program, which enters what the worker's
+//! start made.
 
 use watt_core::{
     RunId,
     plan::Service,
     worker::{ExecFailure, State},
 };
+use watt_exec::plan::LaunchPlan;
 
 use super::{
     Streams, TaskId,
@@ -19,7 +21,7 @@ use crate::{
 };
 
 /// The entry of the environment by which processes of such a task are told from the worker's: `WATT_EXEC=<life>/<run>`.
-pub(super) const VARIABLE: &str = "WATT_EXEC";
+pub(crate) const VARIABLE: &str = "WATT_EXEC";
 
 /// What is said to the worker's own program alone: where it was given a listener, and where it says how it is.
 const OF_PROGRAM: [&str; 5] =
@@ -63,11 +65,31 @@ impl App {
         command: Vec<String>,
         streams: Streams,
     ) -> Result<(), ExecFailure> {
-        let gone =
-            || ExecFailure { step: "join".to_owned(), object: "the worker has ended".to_owned(), errno: 0 };
         let worker = self.runs.get(&run).ok_or_else(gone)?;
         let main = worker.main.as_ref().filter(|main| main.exit.is_none()).ok_or_else(gone)?;
         let pidfd = main.pidfd.try_clone().map_err(|error| failed("join", String::new(), &error))?;
+        let mut plan = self.plan_inside(run, service, &[])?;
+        plan.argv = command.into_iter().map(String::into_bytes).collect();
+        let own_mark = self.life.of_run(id.run());
+        set(&mut plan.env, VARIABLE, &own_mark);
+        let mut handed = lead(&mut plan, streams);
+        handed.push(pidfd);
+        if let Some(task) = self.tasks.running.get_mut(&id) {
+            task.environment = format!("{VARIABLE}={own_mark}").into_bytes();
+        }
+        self.spawn_inside(id, plan, handed)
+    }
+
+    /// The plan of a process inside a worker's sandbox, which executes this: `{socket}` and `{port}` in it are replaced, as in the service's
+    /// own command. The worker's pidfd comes with it as the last descriptor ([`LaunchPlan::join`]).
+    pub(crate) fn plan_inside(
+        &self,
+        run: RunId,
+        service: &Service,
+        command: &[String],
+    ) -> Result<LaunchPlan, ExecFailure> {
+        let worker = self.runs.get(&run).ok_or_else(gone)?;
+        let main = worker.main.as_ref().filter(|main| main.exit.is_none()).ok_or_else(gone)?;
         let port = match &worker.accepts {
             Accepts::Port(port) | Accepts::Found(port) => Some(*port),
             Accepts::Unix(_) | Accepts::Inherited(_) | Accepts::Nowhere => None,
@@ -79,25 +101,19 @@ impl App {
             inherited: &self.in_force.sources.env,
             accounts: &self.accounts,
         };
-        let group = worker.group.clone();
         let seat = Seat::from(&worker.worker);
         let mark = self.life.of_run(run);
-        let mut launch = launcher.launch(service, &seat, &mark, port, group.legacy_tasks())?;
-        let plan = &mut launch.plan;
-        plan.argv = command.into_iter().map(String::into_bytes).collect();
+        let service = Service { command: command.to_vec(), ..service.clone() };
+        let mut plan = launcher.launch(&service, &seat, &mark, port, worker.group.legacy_tasks())?.plan;
         (plan.join, plan.listeners, plan.stdin) = (Some(main.pid), 0, None);
         for name in OF_PROGRAM {
             let beginning = format!("{name}=");
             plan.env.retain(|entry| !entry.starts_with(beginning.as_bytes()));
         }
-        let own_mark = self.life.of_run(id.run());
-        set(&mut plan.env, VARIABLE, &own_mark);
-        let mut handed = lead(plan, streams);
-        handed.push(pidfd);
-        if let Some(task) = self.tasks.running.get_mut(&id) {
-            task.environment = format!("{VARIABLE}={own_mark}").into_bytes();
-        }
-        (launch.listeners, launch.pass) = (Vec::new(), Vec::new());
-        self.spawn_task(id, launch, handed)
+        Ok(plan)
     }
+}
+
+fn gone() -> ExecFailure {
+    ExecFailure { step: "join".to_owned(), object: "the worker has ended".to_owned(), errno: 0 }
 }

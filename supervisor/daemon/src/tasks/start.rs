@@ -150,6 +150,26 @@ impl App {
         for (name, address) in listeners {
             self.bind(name, address);
         }
+        self.request_task(id, plan, pass, handed)
+    }
+
+    /// The same for one inside a worker, which has all the rest.
+    pub(super) fn spawn_inside(
+        &mut self,
+        id: TaskId,
+        plan: LaunchPlan,
+        handed: Vec<OwnedFd>,
+    ) -> Result<(), ExecFailure> {
+        self.request_task(id, plan, Vec::new(), handed)
+    }
+
+    fn request_task(
+        &mut self,
+        id: TaskId,
+        plan: LaunchPlan,
+        pass: Vec<String>,
+        handed: Vec<OwnedFd>,
+    ) -> Result<(), ExecFailure> {
         let Some(task) = self.tasks.running.get_mut(&id) else { return Ok(()) };
         task.is_asked_for = true;
         let (group, tag) = (task.group.clone(), tag(task));
@@ -181,7 +201,7 @@ pub(super) fn lead(plan: &mut LaunchPlan, streams: Streams) -> Vec<OwnedFd> {
 }
 
 /// Sets a variable in an environment.
-pub(super) fn set(env: &mut Vec<Vec<u8>>, name: &str, value: &str) {
+pub(crate) fn set(env: &mut Vec<Vec<u8>>, name: &str, value: &str) {
     let beginning = format!("{name}=");
     env.retain(|entry| !entry.starts_with(beginning.as_bytes()));
     env.push(format!("{beginning}{value}").into_bytes());

@@ -17,6 +17,9 @@ use super::{Controller, file};
 /// that this ends soon.
 pub(super) const MOVES_MAX: usize = 16;
 
+/// What names of parts begin with.
+const PART: &str = "part-";
+
 /// The directories of one cgroup. It is a set of paths: dropping it changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Group {
@@ -162,6 +165,39 @@ impl Group {
             }
         }
         result
+    }
+
+    /// A group below it, in v2's hierarchy alone, which bounds nothing by itself and tells some of the processes of this one from the
+    /// others. It is not made by this. `None` without v2.
+    pub fn part(&self, name: &str) -> Option<Group> {
+        let path = self.unified.as_ref()?.join(format!("{PART}{name}"));
+        Some(Group { unified: Some(path), legacy: BTreeMap::new() })
+    }
+
+    /// Makes a [part](Group::part). Each is used once: Linux 6.18 kills as well what is cloned into a group that was killed before
+    /// (`kill_seq` in kernel/cgroup/cgroup.c).
+    ///
+    /// # Errors
+    /// Those of mkdir(2).
+    pub fn make_part(&self) -> io::Result<()> {
+        self.unified.iter().try_for_each(fs::create_dir)
+    }
+
+    /// Removes a [part](Group::part). One that has gone already is a success.
+    ///
+    /// # Errors
+    /// EBUSY while a process is left.
+    pub fn remove_part(&self) -> io::Result<()> {
+        self.unified.iter().try_for_each(|dir| file::remove_tree(dir))
+    }
+
+    /// Removes all [parts](Group::part) of it in which nothing is.
+    pub fn remove_empty_parts(&self) {
+        let Some(dir) = &self.unified else { return };
+        for name in file::subdirectories(dir).iter().filter(|name| name.starts_with(PART)) {
+            // Refused where there is something, which is right.
+            let _ = file::remove_tree(&dir.join(name));
+        }
     }
 
     /// Every directory with its v1 controller, v2's first. Controllers that are mounted together share one.
