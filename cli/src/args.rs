@@ -83,6 +83,10 @@ pub enum Command {
     Scale(Scale),
     /// Read the configuration again and apply what differs, all of it or nothing
     Reload(Reload),
+    /// Apply one service, new or in place of what it is; the next reload takes the file's word again
+    Apply(Apply),
+    /// Take one service out of the application; the next reload takes the file's word again
+    Remove(Remove),
     /// Have another version of watt take over while traffic flows; it goes back by itself when that is not well
     Upgrade(Upgrade),
     /// Show what the services wrote: text on a terminal, JSON lines elsewhere
@@ -184,6 +188,45 @@ pub struct Reload {
     #[arg(long)]
     pub plan: bool,
     /// Return when new workers have taken over and what was removed has gone
+    #[arg(short, long)]
+    pub wait: bool,
+    #[command(flatten)]
+    pub which: Which,
+    #[command(flatten)]
+    pub print: Print,
+}
+
+/// `apply`
+#[derive(Debug, Args)]
+pub struct Apply {
+    /// The service
+    #[arg(add = ArgValueCompleter::new(complete::services))]
+    pub service: String,
+    /// A file with one entry of `services`: its keys, in YAML or JSON, or in TOML where the name ends so
+    #[arg(short = 'f', long, value_name = "FILE", default_value = "-")]
+    pub from: PathBuf,
+    /// Only show what would change
+    #[arg(long)]
+    pub plan: bool,
+    /// Return when new workers have taken over
+    #[arg(short, long)]
+    pub wait: bool,
+    #[command(flatten)]
+    pub which: Which,
+    #[command(flatten)]
+    pub print: Print,
+}
+
+/// `remove`
+#[derive(Debug, Args)]
+pub struct Remove {
+    /// The service
+    #[arg(add = ArgValueCompleter::new(complete::services))]
+    pub service: String,
+    /// Only show what would change
+    #[arg(long)]
+    pub plan: bool,
+    /// Return when it has gone
     #[arg(short, long)]
     pub wait: bool,
     #[command(flatten)]

@@ -61,6 +61,8 @@ fn perform(command: Command) -> Outcome {
             }
             Command::Scale(arguments) => commands::scale::run(arguments).await,
             Command::Reload(arguments) => commands::reload::run(arguments).await,
+            Command::Apply(arguments) => commands::apply::apply(arguments).await,
+            Command::Remove(arguments) => commands::apply::remove(arguments).await,
             Command::Upgrade(arguments) => commands::upgrade::run(arguments).await,
             Command::Logs(arguments) => commands::logs::run(arguments).await,
             Command::Inspect(arguments) => commands::inspect::run(arguments).await,
@@ -119,6 +121,8 @@ fn wants_json(command: &Command) -> bool {
         }
         Command::Scale(arguments) => arguments.print.json,
         Command::Reload(arguments) => arguments.print.json,
+        Command::Apply(arguments) => arguments.print.json,
+        Command::Remove(arguments) => arguments.print.json,
         Command::Upgrade(arguments) => arguments.print.json,
         Command::Logs(arguments) => arguments.services.print.json,
         Command::Inspect(arguments) => arguments.print.json,

@@ -1,6 +1,7 @@
 //! The operator's commands, one file each: ask, then print.
 
 pub mod analyze;
+pub mod apply;
 pub mod audit;
 pub mod completion;
 pub mod config;

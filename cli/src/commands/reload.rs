@@ -38,16 +38,21 @@ pub async fn run(arguments: args::Reload) -> Outcome {
         Ok(reloaded) => reloaded,
         Err(error) => return Err(refused(&running, error, arguments.print.json)),
     };
-    if arguments.print.json {
-        out::json(&reloaded);
+    Ok(print(&reloaded, "wattctl reload", arguments.print.json))
+}
+
+/// What came of it, and the exit code that says it.
+pub fn print(reloaded: &Reloaded, command: &str, json: bool) -> Exit {
+    if json {
+        out::json(reloaded);
     } else {
-        out::print(&render(&reloaded, Style::stdout()));
+        out::print(&render(reloaded, command, Style::stdout()));
     }
-    Ok(if reloaded.ok { Exit::Ok } else { Exit::Failed })
+    if reloaded.ok { Exit::Ok } else { Exit::Failed }
 }
 
 /// What stands in the way, said as other commands say it: errors of the configuration as `wattctl config check` does.
-fn refused(running: &Running, error: Error, json: bool) -> Failure {
+pub fn refused(running: &Running, error: Error, json: bool) -> Failure {
     let Error::Refused { problem, .. } = &error else { return running.failure(error) };
     let exit = match problem.code.as_str() {
         "config" => {
@@ -68,8 +73,13 @@ fn refused(running: &Running, error: Error, json: bool) -> Failure {
     Failure { exit, message: problem.message.clone(), hint: problem.hint.clone() }
 }
 
-fn render(reloaded: &Reloaded, style: Style) -> String {
-    let stay: String = reloaded.stay.iter().map(|line| safe::line(line, false) + "\n").collect();
+fn render(reloaded: &Reloaded, command: &str, style: Style) -> String {
+    let back = reloaded.taken_back.iter().map(|service| {
+        format!("{service} is what the file says; what was applied of it by itself holds no longer")
+    });
+    let back = back.map(|line| safe::line(&line, false) + "\n");
+    let stay =
+        reloaded.stay.iter().map(|line| safe::line(line, false) + "\n").chain(back).collect::<String>();
     if reloaded.changes.is_empty() && reloaded.services.is_empty() {
         return "nothing differs from the configuration in force\n".to_owned() + &stay;
     }
@@ -77,7 +87,7 @@ fn render(reloaded: &Reloaded, style: Style) -> String {
     let mut text = table::render(&COLUMNS, &rows, style);
     text.push_str(&stay);
     if !reloaded.applied {
-        text.push_str(&style.paint(Tone::Dim, "nothing was changed; `wattctl reload` applies it"));
+        text.push_str(&style.paint(Tone::Dim, &format!("nothing was changed; `{command}` applies it")));
         text.push('\n');
     }
     if !reloaded.services.is_empty() {
@@ -142,9 +152,15 @@ mod tests {
                 ChangeEffect::InPlace,
             ),
         ];
-        let reloaded =
-            Reloaded { ok: true, applied: true, changes, stay: Vec::new(), services: Default::default() };
-        let text = render(&reloaded, Style { colours: false, width: None });
+        let reloaded = Reloaded {
+            ok: true,
+            applied: true,
+            changes,
+            stay: Vec::new(),
+            taken_back: Vec::new(),
+            services: Default::default(),
+        };
+        let text = render(&reloaded, "wattctl reload", Style { colours: false, width: None });
         let lines: Vec<String> =
             text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
         let expected = [
@@ -157,11 +173,11 @@ mod tests {
         let none = Reloaded { changes: Vec::new(), ..reloaded };
         let stays = Reloaded { stay: vec!["api keeps 3 of `workers`".into()], ..none.clone() };
         assert_eq!(
-            render(&stays, Style { colours: false, width: None }),
+            render(&stays, "wattctl reload", Style { colours: false, width: None }),
             "nothing differs from the configuration in force\napi keeps 3 of `workers`\n"
         );
         assert_eq!(
-            render(&none, Style { colours: false, width: None }),
+            render(&none, "wattctl reload", Style { colours: false, width: None }),
             "nothing differs from the configuration in force\n"
         );
     }

@@ -6,7 +6,7 @@ mod tests;
 use std::time::Duration;
 
 use watt_api::control::{
-    Exit, Requests, ScaledBy, Scaling, Service, Status, Worker, WorkerPart, WorkerState,
+    Applied, Exit, Requests, ScaledBy, Scaling, Service, Status, Worker, WorkerPart, WorkerState,
 };
 
 use crate::{
@@ -352,10 +352,24 @@ fn troubles(status: &Status, style: Style) -> String {
             text.push_str(&format!("{} {}: {limit}\n", style.paint(Tone::Busy, "not enforced:"), service.id));
         }
     }
+    text.push_str(&not_of_file(status, style));
     for warning in &status.warnings {
         text.push_str(&format!("{} {warning}\n", style.paint(Tone::Busy, "warning:")));
     }
     if text.is_empty() { text } else { format!("\n{text}") }
+}
+
+/// Services that are not as the file has them.
+fn not_of_file(status: &Status, style: Style) -> String {
+    let applied = status.services.iter().filter_map(|service| Some((&service.id, service.applied.as_ref()?)));
+    let applied = applied.map(|(id, applied)| (id, "applied by itself", applied));
+    let out = status.taken_out.iter().map(|(id, applied)| (id, "taken out of the application", applied));
+    let line = |(id, what, applied): (&String, &str, &Applied)| {
+        let ago = numbers::since(&applied.at).map(|ago| format!(" {} ago", numbers::span(ago)));
+        let line = format!("{id} was {what}{} by {}", ago.unwrap_or_default(), applied.by);
+        format!("{} {}\n", style.paint(Tone::Busy, "not from the file:"), safe::line(&line, false))
+    };
+    applied.chain(out).map(line).collect()
 }
 
 /// The last lines of a worker, each with a bar in front.

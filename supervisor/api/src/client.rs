@@ -23,9 +23,9 @@ use thiserror::Error;
 use tokio::net::UnixStream;
 
 use crate::control::{
-    Analysis, Audit, Event, Graph, Inspect, Job, JobDetail, JobInstants, JobRequest, JobRun, Jobs, Limits,
-    LimitsChange, LimitsChanged, LogLine, Outcome, Problem, Reload, Reloaded, Scale, Scaled, Selection,
-    Shutdown, Status, Upgrade, UpgradeState,
+    Analysis, Apply, Audit, Event, Graph, Inspect, Job, JobDetail, JobInstants, JobRequest, JobRun, Jobs,
+    Limits, LimitsChange, LimitsChanged, LogLine, Outcome, Problem, Reload, Reloaded, Scale, Scaled,
+    Selection, Shutdown, Status, Upgrade, UpgradeState,
 };
 
 /// The largest reply that is read, in bytes: the status of ten thousand workers has room.
@@ -244,6 +244,39 @@ impl Client {
         persistently(|| self.order("/v1/reload", reload)).await
     }
 
+    /// Applies one service, as this document has it, and returns when that holds.
+    pub async fn apply(&self, service: &str, document: &str, how: &Apply) -> Result<Reloaded, Error> {
+        let document = Bytes::copy_from_slice(document.as_bytes());
+        self.change_service(Method::PUT, service, document, how).await
+    }
+
+    /// Takes one service out of the application, and returns when it is about to go.
+    pub async fn remove(&self, service: &str, how: &Apply) -> Result<Reloaded, Error> {
+        self.change_service(Method::DELETE, service, Bytes::new(), how).await
+    }
+
+    async fn change_service(
+        &self,
+        method: Method,
+        service: &str,
+        document: Bytes,
+        how: &Apply,
+    ) -> Result<Reloaded, Error> {
+        let mut parameters = Parameters::default();
+        parameters.add("plan", how.plan.then_some(true));
+        parameters.add("wait", how.wait.then_some(true));
+        parameters.add("folder", how.folder.as_ref().map(|path| path.to_string_lossy()));
+        parameters.add("file", how.file.as_ref().map(|path| path.to_string_lossy()));
+        let path = format!("/v1/services/{}{}", encoded(service), parameters.0);
+        let call = format!("{method} {path}");
+        // Doing it twice is doing it once.
+        let reply = persistently(async || {
+            let response = self.send_as(method.clone(), &path, "application/yaml", document.clone()).await?;
+            whole(&call, response).await
+        });
+        parsed(&call, &reply.await?)
+    }
+
     /// Has another version of watt take over, and returns when it is about to.
     pub async fn upgrade(&self, upgrade: &Upgrade) -> Result<UpgradeState, Error> {
         self.order("/v1/upgrade", upgrade).await
@@ -321,6 +354,16 @@ impl Client {
     }
 
     async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, Error> {
+        self.send_as(method, path, "application/json", body).await
+    }
+
+    async fn send_as(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, Error> {
         let call = format!("{method} {path}");
         let stream = self.dial().await?;
         let interrupted = |source| Error::Interrupted { call: call.clone(), source };
@@ -331,7 +374,7 @@ impl Client {
             .method(method)
             .uri(path)
             .header(header::HOST, "watt")
-            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::CONTENT_TYPE, content_type)
             .body(Full::new(body))
             .map_err(|error| Error::Protocol { call: call.clone(), detail: error.to_string() })?;
         sender.send_request(request).await.map_err(interrupted)

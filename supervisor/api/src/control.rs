@@ -6,6 +6,8 @@
 //! | GET /v1/services/{service} | one service, with its effective configuration | [`Inspect`] |
 //! | GET /v1/graph | which services wait for which | [`Graph`] |
 //! | GET /v1/analyze?service=A | what the application's start waited for, or the last one of a service | [`Analysis`] |
+//! | PUT /v1/services/{service}?plan=true&wait=true&folder=F&file=F | with one entry of `services`; applies that one | [`Reloaded`] |
+//! | DELETE /v1/services/{service}?plan=true&wait=true&folder=F | takes one out of the application | [`Reloaded`] |
 //! | GET /v1/limits | limits, with what they bound and did | [`Limits`] |
 //! | GET /v1/audit?service=A&service=B&full=true | how exposed services leave everything else | [`Audit`] |
 //! | POST /v1/limits/{service} | with [`LimitsChange`]; changes limits in place | [`LimitsChanged`] |
@@ -34,6 +36,7 @@
 //! event of kind `skipped`. Of logs, `since` is a time, `after` the `seq` of the last line that is known already, and
 //! `tail` how many of the last lines of the past (10,000 at most; all that is kept, when it is left out).
 
+mod apply;
 mod audit;
 mod graph;
 mod jobs;
@@ -47,6 +50,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    apply::{Applied, Apply},
     audit::{Audit, AuditBasis, AuditCheck, AuditFact, AuditState, AuditStep, AuditedService},
     graph::{Analysis, AnalyzedStart, Graph, GraphEdge, GraphGroup, GraphService},
     jobs::{
@@ -80,6 +84,9 @@ pub struct Status {
     pub supervisor: Supervisor,
     /// Its services in the order of the configuration's names.
     pub services: Vec<Service>,
+    /// Services of the file that were taken out of the application while it runs.
+    #[serde(default)]
+    pub taken_out: BTreeMap<String, Applied>,
     /// What this host cannot enforce or offer, in words; empty on a complete host.
     pub warnings: Vec<String>,
 }
@@ -133,6 +140,9 @@ pub struct Service {
     pub sandbox: String,
     /// What is configured but not enforced on this host, with the reason.
     pub unenforced: Vec<String>,
+    /// Where what it is was applied by itself, and is not what the file says.
+    #[serde(default)]
+    pub applied: Option<Applied>,
 }
 
 /// What the proxy counted for a service since the proxy started.
@@ -411,6 +421,9 @@ pub struct Reloaded {
     /// What stays although the configuration has it otherwise, and why: numbers of workers that an operator changed.
     #[serde(default)]
     pub stay: Vec<String>,
+    /// Services that are again as the file has them, in place of what was applied of them.
+    #[serde(default)]
+    pub taken_back: Vec<String>,
     /// What was waited for, by service: `ready`, `gone`, or why not.
     #[serde(default)]
     pub services: BTreeMap<String, String>,

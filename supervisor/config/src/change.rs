@@ -52,12 +52,8 @@ impl LimitChanges {
             "services": { SERVICE: { "command": "true", "limits": each, "limits_total": total } },
             "limits": written_limits(&plan.limits),
         });
-        let sources = Sources {
-            file: PathBuf::from("/limits.json"),
-            text: text.to_string(),
-            dotenv: None,
-            env: BTreeMap::new(),
-        };
+        let sources =
+            Sources { file: PathBuf::from("/limits.json"), text: text.to_string(), ..Sources::default() };
         let decoded = crate::plan(&sources)
             .map_err(|report| report.problems().iter().map(Problem::in_words).collect::<Vec<_>>())?;
         let mut after = service.clone();
@@ -130,8 +126,7 @@ mod tests {
     use super::*;
 
     fn plan(text: &str) -> Plan {
-        let sources =
-            Sources { file: "/w.yaml".into(), text: text.into(), dotenv: None, env: BTreeMap::new() };
+        let sources = Sources { file: "/w.yaml".into(), text: text.into(), ..Sources::default() };
         crate::plan(&sources).unwrap()
     }
 

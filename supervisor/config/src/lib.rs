@@ -11,6 +11,7 @@
 //! The tables of `keys` are the one list of what may be written. Decoder, suggestions, [`schema()`] and [`reference()`]
 //! (docs/configuration.md) all read it.
 
+mod applied;
 mod change;
 mod check;
 mod decode;
@@ -35,6 +36,7 @@ use watt_core::{
 
 use scalar::Scalar as _;
 
+pub use applied::{Applied, Document};
 pub use change::{LimitChanges, written_limits};
 pub use find::{FILE_NAMES, FindError, find};
 pub use host::check_host;

@@ -27,7 +27,7 @@ pub(crate) struct Place {
     span: Option<Span>,
 }
 
-/// Which of the files.
+/// Which of the files. What was applied of single services counts on from the configuration's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum FileId {
     Config,
@@ -43,6 +43,14 @@ impl Place {
     /// A file as a whole, when it could not even be read.
     pub(crate) fn whole(file: FileId) -> Self {
         Place { file, span: None }
+    }
+
+    /// The same further on in the configuration.
+    fn moved(self, by: usize) -> Self {
+        match self {
+            Place { file: FileId::Config, span: Some(span) } => span.moved(by).into(),
+            Place { file: FileId::Config | FileId::DotEnv, .. } => self,
+        }
     }
 }
 
@@ -122,6 +130,18 @@ impl Problems {
         }
     }
 
+    /// Takes those that were found in a text that begins here.
+    pub(crate) fn append_at(&mut self, base: usize, others: Problems) {
+        for mut problem in others.kept {
+            problem.place = problem.place.moved(base);
+            if let Some(related) = &mut problem.related {
+                related.0 = related.0.moved(base);
+            }
+            self.push(problem);
+        }
+        self.omitted += others.omitted;
+    }
+
     /// Whether more problems would only be counted. Loops over what the file has any number of end then, because working
     /// out a suggestion for each of half a million mistakes would take minutes.
     pub(crate) fn is_full(&self) -> bool {
@@ -136,12 +156,14 @@ impl Problems {
 
 /// The files that places point into; cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Files(pub(crate) Arc<[SourceFile; 2]>);
+pub(crate) struct Files(Arc<Texts>);
 
-impl From<Arc<[SourceFile; 2]>> for Files {
-    fn from(files: Arc<[SourceFile; 2]>) -> Self {
-        Files(files)
-    }
+#[derive(Debug)]
+struct Texts {
+    config: SourceFile,
+    dotenv: SourceFile,
+    /// What was applied of single services, each with the place of its first byte.
+    applied: Vec<(usize, SourceFile)>,
 }
 
 impl Files {
@@ -151,30 +173,41 @@ impl Files {
             Some((path, text)) => SourceFile::new(path.clone(), text.clone()),
             None => SourceFile::new(DotEnv::path_beside(&sources.file), String::new()),
         };
-        Files(Arc::new([SourceFile::new(sources.file.clone(), sources.text.clone()), dotenv]))
+        let config = SourceFile::new(sources.file.clone(), sources.text.clone());
+        let applied = sources
+            .documents()
+            .map(|(base, _, document)| (base, SourceFile::new(document.file.clone(), document.text.clone())));
+        Files(Arc::new(Texts { config, dotenv, applied: applied.collect() }))
     }
 
     /// A configuration file that could not be read as text, with its `.env`.
     pub(crate) fn unread(file: &Path) -> Self {
-        Files(Arc::new([
-            SourceFile::new(file.to_path_buf(), String::new()),
-            SourceFile::new(DotEnv::path_beside(file), String::new()),
-        ]))
+        Files::of(&Sources { file: file.to_path_buf(), ..Sources::default() })
     }
 
-    fn get(&self, id: FileId) -> &SourceFile {
-        match id {
-            FileId::Config => &self.0[0],
-            FileId::DotEnv => &self.0[1],
+    /// The file that a place is in, and where in it.
+    fn find(&self, place: Place) -> (&SourceFile, Option<Span>) {
+        let Texts { config, dotenv, applied } = &*self.0;
+        match (place.file, place.span) {
+            (FileId::DotEnv, span) => (dotenv, span),
+            (FileId::Config, None) => (config, None),
+            (FileId::Config, Some(span)) => {
+                let after = applied.partition_point(|(base, _)| *base <= span.start);
+                match after.checked_sub(1).map(|index| &applied[index]) {
+                    Some((base, file)) => {
+                        (file, Some(Span { start: span.start - base, end: span.end.max(*base) - base }))
+                    }
+                    None => (config, Some(span)),
+                }
+            }
         }
     }
 
     /// `watt.yaml:12:5`: the file's name, line and column.
     pub(crate) fn short(&self, place: impl Into<Place>) -> String {
-        let place = place.into();
-        let file = self.get(place.file);
+        let (file, span) = self.find(place.into());
         let name = file.path.file_name().unwrap_or_default().to_string_lossy();
-        match place.span {
+        match span {
             Some(span) => {
                 let (line, column) = file.position(span.start);
                 format!("{name}:{line}:{column}")
@@ -254,9 +287,9 @@ impl Report {
     }
 
     fn place_json(&self, place: Place) -> Value {
-        let file = self.files.get(place.file);
-        let start = place.span.map(|span| file.position(span.start));
-        let end = place.span.map(|span| file.position(span.end));
+        let (file, span) = self.files.find(place);
+        let start = span.map(|span| file.position(span.start));
+        let end = span.map(|span| file.position(span.end));
         json!({
             "file": file.path.to_string_lossy(),
             "line": start.map(|(line, _)| line),
@@ -272,9 +305,9 @@ impl Report {
 
     /// The place line and the source line with the offending text underlined.
     fn excerpt(&self, f: &mut fmt::Formatter<'_>, place: Place, gutter: usize) -> fmt::Result {
-        let file = self.files.get(place.file);
+        let (file, span) = self.files.find(place);
         let path = self.shown_path(&file.path).display();
-        let Some(span) = place.span else {
+        let Some(span) = span else {
             return writeln!(f, "{:gutter$}--> {path}", "");
         };
         let (line, column) = file.position(span.start);
@@ -286,8 +319,10 @@ impl Report {
     }
 
     fn gutter(&self, problem: &Problem) -> usize {
-        let line =
-            |place: Place| place.span.map_or(0, |span| self.files.get(place.file).position(span.start).0);
+        let line = |place: Place| {
+            let (file, span) = self.files.find(place);
+            span.map_or(0, |span| file.position(span.start).0)
+        };
         let last = problem.related.as_deref().map_or(0, |(place, _)| line(*place)).max(line(problem.place));
         last.to_string().len()
     }

@@ -11,7 +11,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    dotenv,
+    Applied, dotenv,
     report::{FileId, Files, Place, Problem, Problems, Report},
 };
 
@@ -20,7 +20,7 @@ pub(crate) const FILE_BYTES_MAX: usize = 4 << 20;
 
 /// Everything a plan depends on, as text. The daemon keeps it, so that a daemon that takes over after a crash sees the
 /// configuration the application was started with, not what the files have become.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sources {
     /// The configuration file; absolute. Its ending says which language it is in.
     pub file: PathBuf,
@@ -30,6 +30,9 @@ pub struct Sources {
     pub dotenv: Option<(PathBuf, String)>,
     /// The environment. It wins over `.env`.
     pub env: BTreeMap<String, String>,
+    /// What was applied of single services, by their names: it stands in the place of what the file says of them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub applied: BTreeMap<String, Applied>,
 }
 
 impl Sources {
@@ -55,7 +58,7 @@ impl Sources {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(failed(&path, &error)),
         };
-        Ok(Sources { file, text, dotenv, env })
+        Ok(Sources { file, text, dotenv, env, applied: BTreeMap::new() })
     }
 
     /// The value of a variable: the environment's, else that of `.env`.
@@ -114,8 +117,7 @@ fn text_of(path: &Path, bytes: Vec<u8>) -> Result<String, Report> {
         let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
         // Everything before the first bad byte is the same in the lossy text, so the offset holds there too.
         let span = Span { start: valid, end: valid + char::REPLACEMENT_CHARACTER.len_utf8() };
-        let files =
-            Files::of(&Sources { file: path.to_path_buf(), text, dotenv: None, env: BTreeMap::new() });
+        let files = Files::of(&Sources { file: path.to_path_buf(), text, ..Sources::default() });
         let message = format!("{} is not UTF-8: byte 0x{byte:02x} at offset {valid}", path.display());
         Report::one(files, Problem::new(span, message).hint("save the file as UTF-8"))
     })
@@ -128,6 +130,13 @@ pub(crate) struct Span {
     pub(crate) start: usize,
     /// The byte after the last one.
     pub(crate) end: usize,
+}
+
+impl Span {
+    /// The same further on.
+    pub(crate) fn moved(self, by: usize) -> Self {
+        Span { start: self.start + by, end: self.end + by }
+    }
 }
 
 /// A file's text with an index of its lines.

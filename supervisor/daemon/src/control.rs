@@ -37,7 +37,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use self::problem::Failure;
 pub use self::{
-    command::{Command, Refusal, Reply, Services, TaskCommand},
+    command::{Command, Refusal, Reply, Services, Single, TaskCommand},
     roles::Roles,
     server::{ServeError, Server},
 };

@@ -254,7 +254,7 @@ mod tests {
     use super::*;
 
     fn sources(text: &str) -> Sources {
-        Sources { file: "/srv/watt.yaml".into(), text: text.into(), dotenv: None, env: BTreeMap::new() }
+        Sources { file: "/srv/watt.yaml".into(), text: text.into(), ..Sources::default() }
     }
 
     fn id(name: &str) -> ServiceId {

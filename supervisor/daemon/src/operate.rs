@@ -104,6 +104,9 @@ impl App {
             Command::Stop { services, reply } => self.operate(services, Goal::Down, Request::Stop, reply),
             Command::Scale { services, reply } => self.scale(services, reply),
             Command::Reload { request, reply } => self.reload(Asked::new(request, reply)),
+            Command::Apply { single, request, reply } => {
+                self.reload(Asked::one(single.0, request, reply));
+            }
             Command::Task(TaskCommand(request)) => self.task_request(request),
             Command::Upgrade { request, reply } => self.upgrade(request, reply),
             Command::UpgradeState { reply } => self.upgrade_state(reply),
@@ -272,6 +275,7 @@ impl App {
                 proxies: self.proxies(),
             },
             services: sources.services(),
+            taken_out: status::taken_out(&self.in_force.sources.applied),
             warnings: self.warnings.clone(),
         };
         let rest = self.rest(&status.services);
@@ -333,6 +337,7 @@ impl App {
             scales: &self.scales,
             autoscale: &self.autoscale,
             loaded_at_ms: self.in_force.loaded_at_ms,
+            applied: &self.in_force.sources.applied,
             now: Instant::now(),
         }
     }

@@ -10,6 +10,7 @@
 //! Where something else has changed the plan in the meantime, it is compared anew.
 
 mod apply;
+mod asked;
 pub(crate) mod back;
 mod prepare;
 mod values;
@@ -25,48 +26,25 @@ use std::{
     sync::Arc,
 };
 
-use watt_api::control::{Reload, Reloaded};
-use watt_config::Sources;
+use watt_api::control::Reloaded;
 use watt_core::{ServiceId, worker::ExecFailure};
 use watt_spawner::protocol::{Address, Request};
 
-use self::prepare::{Input, Prepared};
+pub(crate) use self::asked::{Asked, Single};
 pub(crate) use self::words::refusal;
+use self::{
+    asked::What,
+    prepare::{Input, Prepared},
+};
 use crate::{
     app::{App, Ending},
     beside,
-    control::{Refusal, Reply},
+    control::Refusal,
     events::happenings,
     gateway,
     operate::answer,
     scaling,
 };
-
-/// Somebody who asks for a reload.
-#[derive(Debug)]
-pub(crate) struct Asked {
-    request: Reload,
-    /// Nobody waits for the answer to a signal.
-    reply: Option<Reply<Box<Reloaded>>>,
-    /// What comes back, in place of the file.
-    back: Option<Arc<Sources>>,
-}
-
-impl Asked {
-    pub(crate) fn new(request: Reload, reply: Reply<Box<Reloaded>>) -> Asked {
-        Asked { request, reply: Some(reply), back: None }
-    }
-
-    /// SIGHUP.
-    pub(crate) fn by_signal() -> Asked {
-        Asked { request: Reload::default(), reply: None, back: None }
-    }
-
-    /// The one from before comes back.
-    fn back(sources: Arc<Sources>) -> Asked {
-        Asked { request: Reload::default(), reply: None, back: Some(sources) }
-    }
-}
 
 /// What a step beside the loop came to.
 #[derive(Debug)]
@@ -118,7 +96,7 @@ impl Reloads {
     /// Whether the configuration from before is on its way back.
     fn is_coming_back(&self) -> bool {
         let asked = self.under_way.iter().flat_map(|under_way| &under_way.asked);
-        asked.chain(&self.waiting).any(|asked| asked.back.is_some())
+        asked.chain(&self.waiting).any(Asked::is_back)
     }
 
     /// Whether none is under way or asked for.
@@ -133,7 +111,7 @@ impl App {
         if self.ending != Ending::No {
             return refuse(vec![asked], &Refusal::ShuttingDown);
         }
-        if self.upgrades.holds_reloads() && asked.reply.is_none() && asked.back.is_none() {
+        if self.upgrades.holds_reloads() && asked.reply.is_none() && !asked.is_back() {
             // Whoever waits for an answer hears that there is none; a signal is not sent twice.
             self.remember_reload();
         }
@@ -147,12 +125,7 @@ impl App {
             && self.reloads.under_way.is_none()
             && !self.reloads.waiting.is_empty()
         {
-            // What comes back is not what others wait for, and comes first.
-            let waiting = &mut self.reloads.waiting;
-            let asked = match waiting.iter().position(|asked| asked.back.is_some()) {
-                Some(back) => vec![waiting.remove(back)],
-                None => std::mem::take(waiting),
-            };
+            let asked = asked::next(&mut self.reloads.waiting);
             self.read_again(asked);
         }
     }
@@ -164,7 +137,7 @@ impl App {
         let folder = asked.iter().find_map(|asked| asked.request.folder.clone());
         let input = Input {
             folder,
-            back: asked.iter().find_map(|asked| asked.back.clone()),
+            what: asked.first().map_or(What::File, |asked| asked.what.clone()),
             in_force: self.in_force.clone(),
             plan: Arc::clone(&self.plan),
             accounts: self.accounts.clone(),
@@ -311,7 +284,7 @@ impl App {
         if asked.iter().any(|asked| !asked.request.plan) {
             let reason = words::refusal(refusal);
             self.unit.not_reloaded(&reason);
-            if asked.iter().any(|asked| asked.back.is_some()) {
+            if asked.iter().any(Asked::is_back) {
                 // What cannot come back now would not at each start of a daemon either.
                 self.in_force.before = None;
                 self.keep_in_force();
@@ -327,7 +300,8 @@ impl App {
     fn reloaded(&self, prepared: &Prepared, applied: bool) -> Reloaded {
         let changes = words::changes(&self.plan, prepared, self.gateway);
         let stay = scaling::that_stay(&self.scales, &self.plan, prepared.plan());
-        Reloaded { ok: true, applied, changes, stay, services: BTreeMap::new() }
+        let taken_back = prepared.taken_back.iter().map(ToString::to_string).collect();
+        Reloaded { ok: true, applied, changes, stay, taken_back, services: BTreeMap::new() }
     }
 }
 

@@ -33,6 +33,8 @@ pub(crate) struct Sources<'a> {
     pub(crate) scales: &'a BTreeMap<ServiceId, Scale>,
     pub(crate) autoscale: &'a Autoscale,
     pub(crate) loaded_at_ms: u64,
+    /// What was applied of single services.
+    pub(crate) applied: &'a BTreeMap<String, watt_config::Applied>,
     pub(crate) now: Instant,
 }
 
@@ -62,6 +64,7 @@ impl Sources<'_> {
             requests: self.counts.get(plan.id.as_str()).map(requests).unwrap_or_default(),
             sandbox: words::profile(plan.sandbox.profile).to_owned(),
             unenforced: self.unenforced.get(plan.id.as_str()).cloned().unwrap_or_default(),
+            applied: self.applied.get(plan.id.as_str()).filter(|one| one.document.is_some()).map(applied),
             workers,
         }
     }
@@ -140,6 +143,16 @@ pub(crate) fn fill(service: &mut control::Service, figures: &BTreeMap<RunId, Fig
             limit.refused = refused;
         }
     }
+}
+
+/// Services of the file that were taken out of the application.
+pub(crate) fn taken_out(all: &BTreeMap<String, watt_config::Applied>) -> BTreeMap<String, control::Applied> {
+    let out = all.iter().filter(|(_, one)| one.document.is_none());
+    out.map(|(name, one)| (name.clone(), applied(one))).collect()
+}
+
+fn applied(applied: &watt_config::Applied) -> control::Applied {
+    control::Applied { at: timestamp::from_ms(applied.at_ms), by: applied.by.clone() }
 }
 
 /// A worker's state in one word.

@@ -47,6 +47,7 @@ fn service(id: &str, workers: Vec<Worker>) -> Service {
         requests: Requests::default(),
         sandbox: "standard".into(),
         unenforced: Vec::new(),
+        applied: None,
     }
 }
 
@@ -63,6 +64,8 @@ fn status() -> Status {
         pids_limit: Some(PidsLimit { max: 64, refused: 1200 }),
         ..worker(0, WorkerState::Ready)
     };
+    let applied = Some(Applied { at: ago(8000), by: "user 1000".into() });
+    let bomb = Service { applied, ..service("bomb", vec![bomb]) };
     let bad = Worker {
         pid: None,
         endpoint: None,
@@ -95,7 +98,8 @@ fn status() -> Status {
             program: "/usr/bin/wattctl".into(),
             proxies: Vec::new(),
         },
-        services: vec![api, service("bad", vec![bad]), service("bomb", vec![bomb])],
+        taken_out: [("cache".to_owned(), Applied { at: ago(8000), by: "user 0".into() })].into(),
+        services: vec![api, service("bad", vec![bad]), bomb],
         warnings: vec!["cgroups: no limits".into()],
     }
 }
@@ -124,6 +128,8 @@ fn a_large_terminal_shows_every_column() {
     not enforced: api: memory, cpu (no cgroup can be made here)
     last output of bad/0:
       │ no such table
+    not from the file: bomb was applied by itself 2h13m ago by user 1000
+    not from the file: cache was taken out of the application 2h13m ago by user 0
     warning: cgroups: no limits
     ");
 }
@@ -161,6 +167,8 @@ fn a_small_terminal_shows_what_matters_most() {
     not enforced: api: memory, cpu (no cgroup can be made here)
     last output of bad/0:
       │ no such table
+    not from the file: bomb was applied by itself 2h13m ago by user 1000
+    not from the file: cache was taken out of the application 2h13m ago by user 0
     warning: cgroups: no limits
     ");
 }

@@ -16,7 +16,7 @@ use super::{
     service::{self, Common, ServiceDraft},
 };
 use crate::{
-    Sources, check,
+    Sources, applied, check,
     keys::{CONTROL, Kind, LOGS, ROLE, ROOT},
     report::Problem,
     scalar::{Account, Bad, Bytes, Scalar, Whole, quote},
@@ -32,7 +32,12 @@ const SERVICES_MAX: usize = 10_000;
 const ENVIRONMENTS_BYTES_MAX: usize = 256 << 20;
 
 /// Decodes the whole file.
-pub(super) fn decode(d: &mut Decoder<'_>, sources: &Sources, tree: &Node) -> Option<(Plan, Shown)> {
+pub(super) fn decode(
+    d: &mut Decoder<'_>,
+    sources: &Sources,
+    tree: &Node,
+    applied: &applied::Trees,
+) -> Option<(Plan, Shown)> {
     if let Value::Null = tree.value {
         d.problem(
             Problem::new(tree.span, "the file is empty")
@@ -73,7 +78,7 @@ pub(super) fn decode(d: &mut Decoder<'_>, sources: &Sources, tree: &Node) -> Opt
     let control = control(&mut fields);
     let common = Common { env: base_environment(fields.d, &secrets), sandbox };
     let (services, shown_services) = match services_field {
-        Some(field) => decode_services(fields.d, field, &common),
+        Some(field) => decode_services(fields.d, field, applied, &common),
         None => {
             fields.missing("services");
             (Vec::new(), Shown::Map(Vec::new()))
@@ -180,7 +185,12 @@ fn port_of(port: Whole<0, 65535>) -> u16 {
     u16::try_from(port.0).expect("the kind's largest value is the type's")
 }
 
-fn decode_services(d: &mut Decoder<'_>, field: Field<'_>, common: &Common) -> (Vec<ServiceDraft>, Shown) {
+fn decode_services<'n>(
+    d: &mut Decoder<'_>,
+    field: Field<'n>,
+    applied: &'n applied::Trees,
+    common: &Common,
+) -> (Vec<ServiceDraft>, Shown) {
     let named = match &field.node.value {
         Value::Map(entries) => entries.iter().filter_map(|entry| named(d, entry)).collect(),
         Value::List(items) => items.iter().filter_map(|item| service::listed(d, item)).collect(),
@@ -193,8 +203,13 @@ fn decode_services(d: &mut Decoder<'_>, field: Field<'_>, common: &Common) -> (V
             return (Vec::new(), Shown::Map(Vec::new()));
         }
     };
-    let named: Vec<(ServiceId, Field<'_>)> = named;
-    if named.is_empty() && d.problems.is_empty() {
+    let mut named: Vec<(ServiceId, Field<'n>)> = named;
+    applied.apply(&mut named);
+    if named.is_empty() && d.problems.is_empty() && !applied.is_empty() {
+        d.problem(
+            Problem::new(field.key_span, "no service would be left").hint("`wattctl down` ends them all"),
+        );
+    } else if named.is_empty() && d.problems.is_empty() {
         d.problem(
             Problem::new(field.at(), "there is no service")
                 .hint("for example `services: { web: { command: ./web } }`"),

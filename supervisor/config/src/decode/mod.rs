@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use watt_core::plan::Plan;
 
 pub(crate) use self::{
-    fields::absolute,
+    fields::{Field, absolute},
     gateway::{PolicyDraft, RouteDraft, ServerDraft},
     groups::GroupDraft,
     jobs::JobDraft,
@@ -37,7 +37,7 @@ pub(crate) use self::{
     service::ServiceDraft,
 };
 use crate::{
-    Sources, dotenv,
+    Sources, applied, dotenv,
     placeholder::{self, ExpandError, Origin, Reason, Variables},
     report::{Files, Place, Problem, Problems, did_you_mean},
     scalar::quote,
@@ -70,18 +70,12 @@ pub(crate) fn sources(
     };
     let root = sources.file.parent().unwrap_or(Path::new("/")).to_path_buf();
     let tree = tree::read(&sources.file, &sources.text, problems)?;
+    let applied = applied::Trees::read(sources, problems)?;
+    let text = sources.all_text();
     let variables = Variables { env: &sources.env, dotenv, root: root.to_string_lossy().into_owned() };
-    let mut decoder = Decoder {
-        problems,
-        files,
-        shows,
-        text: &sources.text,
-        variables,
-        root,
-        expanded_bytes: 0,
-        name: None,
-    };
-    app::decode(&mut decoder, sources, &tree)
+    let mut decoder =
+        Decoder { problems, files, shows, text: &text, variables, root, expanded_bytes: 0, name: None };
+    app::decode(&mut decoder, sources, &tree, &applied)
 }
 
 /// What every part of the decoding needs.

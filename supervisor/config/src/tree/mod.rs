@@ -90,6 +90,23 @@ impl Node {
         parts.fold((own_weight, 1), |(weight, depth), part| (weight + part.weight, depth.max(1 + part.depth)))
     }
 
+    /// The same further on in the text.
+    fn moved(&self, by: usize) -> Rc<Node> {
+        let value = match &self.value {
+            Value::Null => Value::Null,
+            Value::Scalar { text, quoted } => Value::Scalar { text: text.clone(), quoted: *quoted },
+            Value::List(items) => Value::List(items.iter().map(|item| item.moved(by)).collect()),
+            Value::Map(entries) => {
+                let moved = entries.iter().map(|Entry { key, node }| {
+                    let key = Key { text: key.text.clone(), span: key.span.moved(by) };
+                    Entry { key, node: node.moved(by) }
+                });
+                Value::Map(moved.collect())
+            }
+        };
+        Rc::new(Node { span: self.span.moved(by), value, weight: self.weight, depth: self.depth })
+    }
+
     /// What it is, with its article, for errors.
     pub(crate) fn kind(&self) -> &'static str {
         match &self.value {
@@ -137,6 +154,15 @@ pub(crate) fn read(file: &Path, text: &str, problems: &mut Problems) -> Option<R
         Language::Yaml => yaml::read(text, problems),
         Language::Toml => toml::read(text, problems),
     }
+}
+
+/// Reads a text whose places begin here.
+pub(crate) fn read_at(base: usize, file: &Path, text: &str, problems: &mut Problems) -> Option<Rc<Node>> {
+    let mut own = Problems::default();
+    let tree = read(file, text, &mut own);
+    problems.append_at(base, own);
+    // An alias shares what it names, and has a copy of it now: as many as [`NODES_MAX`] counts.
+    Some(tree?.moved(base))
 }
 
 /// The problem of a file with more than [`NODES_MAX`] nodes.

@@ -190,12 +190,7 @@ fn a_relative_file_becomes_absolute() {
 fn the_program_of_a_job_has_to_exist() {
     let root = tempfile::tempdir().unwrap();
     let text = "services: {a: {command: sh, listen: none}}\njobs: {tick: {service: a, command: [no-such-program, x], schedule: '@daily'}}";
-    let sources = Sources {
-        file: root.path().join("watt.yaml"),
-        text: text.into(),
-        dotenv: None,
-        env: BTreeMap::new(),
-    };
+    let sources = Sources { file: root.path().join("watt.yaml"), text: text.into(), ..Sources::default() };
     let report = check_host(&parse(&sources).unwrap()).seen_from(root.path()).to_string();
     assert!(report.contains("the program `no-such-program` is in no folder of PATH"), "{report}");
     assert!(report.contains("watt.yaml:2:36"), "{report}");
@@ -205,12 +200,7 @@ fn the_program_of_a_job_has_to_exist() {
 fn a_time_zone_has_to_exist() {
     let root = tempfile::tempdir().unwrap();
     let text = "services: {a: {command: sh, listen: unix}}\njobs: {tick: {service: a, http: /, schedule: '@daily', timezone: Europe/Berlim}}";
-    let sources = Sources {
-        file: root.path().join("watt.yaml"),
-        text: text.into(),
-        dotenv: None,
-        env: BTreeMap::new(),
-    };
+    let sources = Sources { file: root.path().join("watt.yaml"), text: text.into(), ..Sources::default() };
     let report = check_host(&parse(&sources).unwrap()).seen_from(root.path()).to_string();
     assert!(report.contains("there is no time zone `Europe/Berlim`"), "{report}");
     assert!(

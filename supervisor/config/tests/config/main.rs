@@ -1,5 +1,6 @@
 //! The configuration through its public functions.
 
+mod applied;
 mod errors;
 mod groups;
 mod host;
@@ -20,11 +21,11 @@ fn sources(name: &str, text: &str) -> Sources {
     Sources {
         file: PathBuf::from("/srv/shop").join(name),
         text: text.to_owned(),
-        dotenv: None,
         env: env
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect::<BTreeMap<_, _>>(),
+        ..Sources::default()
     }
 }
 

@@ -231,7 +231,7 @@ fn management(role: Option<Role>) -> Finding {
         None => (0, "nothing"),
         Some(Role::View) => (3, "it may look"),
         Some(Role::Operate) => (7, "it may start, stop and restart services"),
-        Some(Role::Admin) => (WIDE, "everything"),
+        Some(Role::Admin) => (WIDE, "everything: it runs any program as watt's user"),
     };
     Finding::new(Check::Management, open, note)
 }
@@ -242,7 +242,9 @@ fn control_groups(standing: &Standing<'_>) -> Finding {
         None => (0, "root and watt's user alone".to_owned()),
         Some((group, Role::View)) => (0, format!("{group} may look")),
         Some((group, Role::Operate)) => (5, format!("{group} may operate")),
-        Some((group, Role::Admin)) => (WIDE, format!("{group} may do everything")),
+        Some((group, Role::Admin)) => {
+            (WIDE, format!("{group} may do everything, and run any program as watt's user"))
+        }
     };
     Finding::new(Check::ControlSocket, open, note)
 }

@@ -78,7 +78,9 @@ fn can(standing: &Standing<'_>, state: &str) -> Vec<Fact> {
                 None => "nothing".to_owned(),
                 Some(Role::View) => "status, events and logs of all services".to_owned(),
                 Some(Role::Operate) => "to start, stop and restart services, and what they log".to_owned(),
-                Some(Role::Admin) => "everything: to end the application, too".to_owned(),
+                Some(Role::Admin) => {
+                    "everything: to run any program as watt's user, without walls, too".to_owned()
+                }
             },
         ),
     ];

@@ -213,8 +213,7 @@ fn audit_of(config: &serde_json::Value) -> control::Audit {
     let sources = watt_config::Sources {
         file: "/srv/shop/watt.json".into(),
         text: config.to_string(),
-        dotenv: None,
-        env: BTreeMap::new(),
+        ..watt_config::Sources::default()
     };
     let plan = watt_config::plan(&sources);
     of_configuration(&plan.unwrap_or_else(|report| panic!("{config}: {:?}", report.problems())))

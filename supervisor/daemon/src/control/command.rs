@@ -10,7 +10,7 @@ use watt_api::control::{
 };
 use watt_core::{ServiceId, plan::Role};
 
-use crate::{jobs::Order, tasks};
+use crate::{jobs::Order, reload, tasks};
 
 /// Where an answer goes. Sending fails when the client has gone, which is none of the loop's business.
 pub type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
@@ -160,6 +160,15 @@ pub enum Command {
         /// Answered when it holds, or, if that is asked for, when all that follows from it has come about.
         reply: Reply<Box<Reloaded>>,
     },
+    /// Apply one service, or take it out of the application. Legal until a shutdown has begun.
+    Apply {
+        /// Which, and how it is to be.
+        single: Single,
+        /// How.
+        request: Reload,
+        /// Answered as a reload.
+        reply: Reply<Box<Reloaded>>,
+    },
     /// Something about tasks. What starts one is legal until a shutdown has begun.
     Task(TaskCommand),
     /// Have another program take over. Legal until a shutdown has begun, and one at a time.
@@ -182,6 +191,10 @@ pub enum Command {
         reply: Reply<Outcome>,
     },
 }
+
+/// What is applied of one service.
+#[derive(Debug)]
+pub struct Single(pub(crate) reload::Single);
 
 /// A request about tasks, which are the loop's own business.
 #[derive(Debug)]

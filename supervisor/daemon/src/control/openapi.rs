@@ -11,7 +11,7 @@ use watt_api::control::Problem;
 use super::{
     body::{self, Reply},
     problem::Failure,
-    routes::{Content, Kind, Parameter, ROUTES, Route},
+    routes::{Action, Content, Kind, Parameter, ROUTES, Route},
 };
 use crate::words;
 
@@ -66,7 +66,13 @@ fn operation(route: &Route, schemas: &mut SchemaGenerator, problem: &Value) -> V
         operation["parameters"] = parameters.into();
     }
     if let Some(body) = route.body {
-        operation["requestBody"] = json!({ "content": { "application/json": { "schema": body(schemas) } } });
+        let schema = json!({ "schema": body(schemas) });
+        operation["requestBody"] = match route.action {
+            Action::Apply => {
+                json!({ "content": { "application/json": &schema, "application/yaml": &schema } })
+            }
+            _ => json!({ "content": { "application/json": schema } }),
+        };
     }
     operation
 }
@@ -89,7 +95,7 @@ fn query_parameter(parameter: &Parameter) -> Value {
         Kind::Number => json!({ "type": "integer", "minimum": 0 }),
         Kind::Flag => json!({ "type": "boolean" }),
         Kind::Time => json!({ "type": "string", "format": "date-time" }),
-        Kind::Name => json!({ "type": "string" }),
+        Kind::Text => json!({ "type": "string" }),
         Kind::Names => json!({ "type": "array", "items": { "type": "string" } }),
     };
     json!({ "name": parameter.name, "in": "query", "description": parameter.text, "schema": schema })

@@ -2,6 +2,7 @@
 
 use std::{str::FromStr, time::Duration};
 
+use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
@@ -68,20 +69,30 @@ impl Query {
 
 /// Reads a JSON body. An empty one stands for every default.
 pub(super) async fn json<T: DeserializeOwned + Default>(body: Incoming) -> Result<T, Failure> {
-    let body = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, BODY_SIZE_MAX).collect()).await;
-    let bytes = match body {
-        Err(_) => return Err(Failure::BodyTimeout),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            return Err(Failure::TooLarge { size_max: BODY_SIZE_MAX });
-        }
-        Ok(Err(error)) => return Err(bad(format!("the body is broken: {error}"), None)),
-        Ok(Ok(body)) => body.to_bytes(),
-    };
+    let bytes = bytes(body).await?;
     if bytes.trim_ascii().is_empty() {
         return Ok(T::default());
     }
     // The message ends with the line and column.
     serde_json::from_slice(&bytes).map_err(|error| bad(format!("the body is not understood: {error}"), None))
+}
+
+/// Reads a body of text.
+pub(super) async fn text(body: Incoming) -> Result<String, Failure> {
+    let bytes = bytes(body).await?;
+    String::from_utf8(bytes.into()).map_err(|error| bad(format!("the body is not UTF-8: {error}"), None))
+}
+
+async fn bytes(body: Incoming) -> Result<Bytes, Failure> {
+    let body = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, BODY_SIZE_MAX).collect()).await;
+    match body {
+        Err(_) => Err(Failure::BodyTimeout),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(Failure::TooLarge { size_max: BODY_SIZE_MAX })
+        }
+        Ok(Err(error)) => Err(bad(format!("the body is broken: {error}"), None)),
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+    }
 }
 
 /// A service's name. One that cannot be a name is not the name of any service, and is told as such.

@@ -27,6 +27,8 @@ pub(super) enum Action {
     Inspect,
     Graph,
     Analyze,
+    Apply,
+    Remove,
     Limits,
     Audit,
     ChangeLimits,
@@ -80,7 +82,7 @@ pub(super) enum Kind {
     Number,
     Flag,
     Time,
-    Name,
+    Text,
     /// It may be there several times.
     Names,
 }
@@ -98,6 +100,15 @@ const fn parameter(name: &'static str, kind: Kind, text: &'static str) -> Parame
 }
 
 const FOLLOW: Parameter = parameter("follow", Kind::Flag, "Go on with what is to come");
+
+const PLAN: Parameter = parameter("plan", Kind::Flag, "Only say what would change");
+const WAIT: Parameter = parameter(
+    "wait",
+    Kind::Flag,
+    "Answer when new workers have taken over and what was removed has gone, or when they are not going to",
+);
+const FOLDER: Parameter =
+    parameter("folder", Kind::Text, "The folder that paths in messages are relative to");
 
 /// The table.
 pub(super) const ROUTES: &[Route] = &[
@@ -124,6 +135,37 @@ pub(super) const ROUTES: &[Route] = &[
         reply: Content::One(SchemaGenerator::subschema_for::<Inspect>),
     },
     Route {
+        method: "PUT",
+        path: "/v1/services/{service}",
+        action: Action::Apply,
+        role: Role::Admin,
+        id: "applyService",
+        summary: "Apply one service, new or in place of what it is, until the configuration is read again",
+        query: &[
+            PLAN,
+            WAIT,
+            FOLDER,
+            parameter(
+                "file",
+                Kind::Text,
+                "Where the document came from, for messages; with .toml at its end it is in TOML",
+            ),
+        ],
+        body: Some(services::document),
+        reply: Content::One(SchemaGenerator::subschema_for::<Reloaded>),
+    },
+    Route {
+        method: "DELETE",
+        path: "/v1/services/{service}",
+        action: Action::Remove,
+        role: Role::Admin,
+        id: "removeService",
+        summary: "Take one service out of the application, until the configuration is read again",
+        query: &[PLAN, WAIT, FOLDER],
+        body: None,
+        reply: Content::One(SchemaGenerator::subschema_for::<Reloaded>),
+    },
+    Route {
         method: "GET",
         path: "/v1/graph",
         action: Action::Graph,
@@ -141,7 +183,7 @@ pub(super) const ROUTES: &[Route] = &[
         role: Role::View,
         id: "analyze",
         summary: "What the application's start waited for, or the last one of a service",
-        query: &[parameter("service", Kind::Name, "Of this service, in place of the application")],
+        query: &[parameter("service", Kind::Text, "Of this service, in place of the application")],
         body: None,
         reply: Content::One(SchemaGenerator::subschema_for::<Analysis>),
     },
@@ -440,6 +482,10 @@ pub(super) async fn answer(
         Action::Inspect => services::get(control, &segment.unwrap_or_default()).await,
         Action::Graph => graph::get(control).await,
         Action::Analyze => graph::analyze(control, &query).await,
+        Action::Apply => {
+            services::apply(control, caller, &segment.unwrap_or_default(), &query, request.into_body()).await
+        }
+        Action::Remove => services::remove(control, caller, &segment.unwrap_or_default(), &query).await,
         Action::Limits => limits::get(control).await,
         Action::Audit => audit::get(control, &query).await,
         Action::ChangeLimits => {

@@ -189,10 +189,11 @@ async fn scripted_loop(mut commands: mpsc::Receiver<Command>, tell: mpsc::Unboun
                     applied: false,
                     changes,
                     stay: Vec::new(),
+                    taken_back: Vec::new(),
                     services,
                 })));
             }
-            Command::Reload { reply, .. } => {
+            Command::Apply { reply, .. } | Command::Reload { reply, .. } => {
                 let report = serde_json::json!({ "errors": [{ "line": 3 }] });
                 let _ = reply.send(Err(Refusal::Config { text: "error: no such service".into(), report }));
             }
@@ -237,6 +238,7 @@ fn status() -> Status {
             proxies: Vec::new(),
         },
         services: SERVICES.map(service).to_vec(),
+        taken_out: Default::default(),
         warnings: Vec::new(),
     }
 }
@@ -253,6 +255,7 @@ fn service(name: &str) -> Service {
         requests: Requests::default(),
         sandbox: "standard".to_owned(),
         unenforced: Vec::new(),
+        applied: None,
     }
 }
 
@@ -321,6 +324,13 @@ async fn wrong_requests_are_told_what_is_wrong() {
     check("POST", "/v1/scale", r#"{"services":{"api":null}}"#, 400, "bad_request", "write one").await;
     check("POST", "/v1/scale", r#"{"services":{"api":-1}}"#, 400, "bad_request", "invalid value").await;
     check("POST", "/v1/reload", "{}", 409, "config", "no such service").await;
+    check("PUT", "/v1/services/new", "command: x", 409, "config", "no such service").await;
+    check("PUT", "/v1/services/New", "command: x", 400, "bad_request", "cannot be a service's name").await;
+    check("PUT", "/v1/services/new?file=a%1bb", "", 400, "bad_request", "no path that could be shown").await;
+    check("PUT", "/v1/services/new?plan=maybe", "", 400, "bad_request", "neither true nor false").await;
+    check("DELETE", "/v1/services/new", "", 409, "config", "no such service").await;
+    check("DELETE", "/v1/services/a%20b", "", 404, "unknown_service", "a b").await;
+    check("DELETE", "/v1/services/new?file=x", "", 400, "bad_request", "no parameter \"file\"").await;
     check("GET", "/v1/nothing", "", 404, "unknown_path", "/v1/openapi.json").await;
     check("POST", "/v1/status", "", 405, "bad_method", "use GET").await;
     check("BREW", "/v1/stop", "", 405, "bad_method", "use POST").await;
@@ -588,7 +598,7 @@ async fn the_server_keeps_to_its_table() {
         // The script refuses restarts, reloads and runs, and knows no job and no upgrade.
         let expected = match route.id {
             "restart" => "HTTP/1.1 503",
-            "reload" | "run" | "runJob" => "HTTP/1.1 409",
+            "reload" | "applyService" | "removeService" | "run" | "runJob" => "HTTP/1.1 409",
             "job" | "pauseJob" | "resumeJob" => "HTTP/1.1 404",
             // They need an upgrade.
             "exec" | "attach" => "HTTP/1.1 400",

@@ -75,9 +75,24 @@ impl Happening for CheckFailed {
     }
 }
 
+/// What was applied of one service.
+#[derive(Debug)]
+pub struct Single {
+    /// Its name.
+    pub service: String,
+    /// Whether it was taken out of the application.
+    pub is_removed: bool,
+    /// By whom.
+    pub by: String,
+}
+
 /// Another configuration is in force.
 #[derive(Debug)]
 pub struct Reloaded {
+    /// The service, if one alone was applied.
+    pub single: Option<Single>,
+    /// Services of which what was applied holds no longer.
+    pub taken_back: Vec<String>,
     /// How many things differ from the one before.
     pub changes: usize,
     /// Services that are new.
@@ -96,14 +111,30 @@ impl Happening for Reloaded {
     }
 
     fn describe(self, event: &mut Event) {
-        let mut text = match self.changes {
-            0 => "the configuration was read again: nothing differs".to_owned(),
-            count => format!("another configuration is in force: {}", counted(count as u64, "change")),
+        let changes = counted(self.changes as u64, "change");
+        let mut text = match (&self.single, self.changes) {
+            (Some(Single { service, is_removed: true, by }), _) => {
+                format!("{by} took {service} out of the application: {changes}")
+            }
+            (Some(Single { service, is_removed: false, by }), _) => {
+                format!("{by} applied {service}: {changes}")
+            }
+            (None, 0) => "the configuration was read again: nothing differs".to_owned(),
+            (None, _) => format!("another configuration is in force: {changes}"),
         };
-        let parts = [("added", self.added), ("removed", self.removed), ("renewed", self.renewed)];
+        if let Some(Single { service, is_removed: _, by }) = self.single {
+            event.data.insert("applied".into(), service.into());
+            event.data.insert("by".into(), by.into());
+        }
+        let parts = [
+            ("added", self.added),
+            ("removed", self.removed),
+            ("renewed", self.renewed),
+            ("taken_back", self.taken_back),
+        ];
         for (word, services) in parts {
             if !services.is_empty() {
-                text.push_str(&format!("; {word}: {}", services.join(", ")));
+                text.push_str(&format!("; {}: {}", word.replace('_', " "), services.join(", ")));
             }
             event.data.insert(word.into(), services.into());
         }

@@ -60,6 +60,7 @@ impl App {
         };
         let reloaded = self.reloaded(&prepared, true);
         let renewed = prepared.renewed();
+        let happened = happened(reloaded.changes.len(), &prepared, &renewed);
         if prepared.is_back {
             self.bring_scales_back(&prepared.plan);
         }
@@ -77,7 +78,7 @@ impl App {
         self.apply_limits(&prepared.diff);
         self.apply_checks(&prepared.diff, &renewed);
         self.change_jobs(prepared.jobs);
-        self.events.emit(happened(reloaded.changes.len(), &prepared.diff, &renewed));
+        self.events.emit(happened);
         self.answer_reload(asked, reloaded, &prepared.diff, renewed);
         self.unsettle();
         self.next_reload();
@@ -274,7 +275,7 @@ impl App {
         let services: BTreeSet<ServiceId> = touched.chain(renewing).collect();
         let touched = Touched { services, leaving: self.in_force.leaving().into_keys().collect() };
         self.unit.reloaded(touched.clone());
-        for Asked { request, reply, back: _ } in asked {
+        for Asked { request, reply, what: _ } in asked {
             let Some(reply) = reply else { continue };
             match request.wait && !request.plan {
                 true => {
@@ -322,12 +323,19 @@ impl App {
     }
 }
 
-fn happened(changes: usize, diff: &Diff, renewed: &BTreeSet<ServiceId>) -> happenings::Reloaded {
+fn happened(changes: usize, prepared: &Prepared, renewed: &BTreeSet<ServiceId>) -> happenings::Reloaded {
     let of = |wanted: ServiceDiff| {
-        let found = diff.services.iter().filter(|(_, diff)| **diff == wanted);
+        let found = prepared.diff.services.iter().filter(|(_, diff)| **diff == wanted);
         found.map(|(id, _)| id.to_string()).collect()
     };
+    let single = prepared.single.as_ref().map(|single| happenings::Single {
+        service: single.service.to_string(),
+        is_removed: single.applied.document.is_none(),
+        by: single.applied.by.clone(),
+    });
     happenings::Reloaded {
+        single,
+        taken_back: prepared.taken_back.iter().map(ToString::to_string).collect(),
         changes,
         added: of(ServiceDiff::Added),
         removed: of(ServiceDiff::Removed),

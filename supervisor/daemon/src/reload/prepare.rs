@@ -11,7 +11,7 @@ use watt_core::{
     worker::ExecFailure,
 };
 
-use super::{Folder, not_started};
+use super::{Folder, Single, asked::What, not_started};
 use crate::{
     control::{Refusal, Roles},
     gateway,
@@ -28,8 +28,8 @@ use crate::{
 /// What it works on.
 pub(super) struct Input {
     pub(super) folder: Folder,
-    /// The configuration that comes back; the file is read where there is none.
-    pub(super) back: Option<Arc<Sources>>,
+    /// What is to be in force.
+    pub(super) what: What,
     pub(super) in_force: InForce,
     /// The plan in force, with what leaves.
     pub(super) plan: Arc<Plan>,
@@ -50,6 +50,10 @@ pub(crate) struct Prepared {
     pub(super) base: Arc<Plan>,
     /// It was in force before.
     pub(super) is_back: bool,
+    /// What was applied of one service, if that is all that is asked for.
+    pub(super) single: Option<Arc<Single>>,
+    /// What was applied of these services holds no longer.
+    pub(super) taken_back: BTreeSet<ServiceId>,
     pub(super) sources: Sources,
     /// The plan, without what leaves.
     pub(super) plan: Plan,
@@ -71,6 +75,12 @@ impl Prepared {
         &self.plan
     }
 
+    /// Whether it is about this service: about all of them, unless one alone was applied. Nobody who applies one expects another to be
+    /// replaced because a secret of it is another one by now.
+    pub(super) fn concerns(&self, service: &ServiceId) -> bool {
+        self.single.as_ref().is_none_or(|single| single.service == *service)
+    }
+
     /// The services whose workers have to be replaced.
     pub(super) fn renewed(&self) -> BTreeSet<ServiceId> {
         let changed = self.diff.services.keys().filter(|id| self.diff.needs_new_workers(id));
@@ -79,12 +89,18 @@ impl Prepared {
 }
 
 pub(super) fn prepare(input: Input) -> Result<Box<Prepared>, Refusal> {
-    let Input { folder, back, in_force, plan: base, accounts, places, host, gateway, gateway_inodes, jobs } =
+    let Input { folder, what, in_force, plan: base, accounts, places, host, gateway, gateway_inodes, jobs } =
         input;
     let refused = |report: Report| refused(report, &folder);
-    let sources = match &back {
-        Some(sources) => Sources::clone(sources),
-        None => Sources::read(&in_force.sources.file, in_force.sources.env.clone()).map_err(refused)?,
+    let sources = match &what {
+        What::Back(sources) => Sources::clone(sources),
+        What::Service(single) => with_one(&in_force.sources, single, &base)?,
+        What::File => Sources::read(&in_force.sources.file, in_force.sources.env.clone()).map_err(refused)?,
+    };
+    let (is_back, single) = match what {
+        What::Back(_) => (true, None),
+        What::Service(single) => (false, Some(single)),
+        What::File => (false, None),
     };
     let config: Config = watt_config::parse(&sources).map_err(refused)?;
     let missing = watt_config::check_host(&config);
@@ -99,7 +115,7 @@ pub(super) fn prepare(input: Input) -> Result<Box<Prepared>, Refusal> {
         plan.name = base.name.clone();
     }
     let stay = in_force.limits.that_stay(&written, &plan);
-    let limits = match in_force.before.as_ref().filter(|_| back.is_some()) {
+    let limits = match in_force.before.as_ref().filter(|_| is_back) {
         Some(before) => before.limits.that_return(&written, &plan, &stay),
         None => stay,
     };
@@ -136,7 +152,9 @@ pub(super) fn prepare(input: Input) -> Result<Box<Prepared>, Refusal> {
     let jobs = jobs::Prepared::read(&jobs, &base, &plan);
     Ok(Box::new(Prepared {
         base,
-        is_back: back.is_some(),
+        is_back,
+        taken_back: if single.is_some() { BTreeSet::new() } else { taken_back(&in_force.sources, &sources) },
+        single,
         sources,
         plan,
         limits,
@@ -147,6 +165,32 @@ pub(super) fn prepare(input: Input) -> Result<Box<Prepared>, Refusal> {
         rotated: BTreeSet::new(),
         jobs,
     }))
+}
+
+/// The sources in force with something applied. What the file does not have either needs no word that it is gone.
+fn with_one(in_force: &Sources, single: &Single, plan: &Plan) -> Result<Sources, Refusal> {
+    let Single { service, applied } = single;
+    if applied.document.is_some() {
+        return Ok(in_force.with(service, applied.clone()));
+    }
+    // One that is on its way out, or has gone by the same word, may be asked to go once more.
+    if !plan.services.contains_key(service) && !in_force.applied.contains_key(service.as_str()) {
+        return Err(Refusal::UnknownService {
+            name: service.to_string(),
+            known: plan.services.keys().cloned().collect(),
+        });
+    }
+    let of_file = watt_config::plan(&in_force.of_file());
+    Ok(match of_file {
+        Ok(of_file) if !of_file.services.contains_key(service) => in_force.without(service),
+        _ => in_force.with(service, applied.clone()),
+    })
+}
+
+/// What was applied and is again as the file has it.
+fn taken_back(old: &Sources, new: &Sources) -> BTreeSet<ServiceId> {
+    let gone = old.applied.iter().filter(|(name, applied)| new.applied.get(*name) != Some(*applied));
+    gone.filter_map(|(name, _)| ServiceId::new(name).ok()).collect()
 }
 
 /// The configuration that is in force, without what only has not gone yet.

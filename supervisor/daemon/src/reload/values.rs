@@ -33,6 +33,7 @@ impl App {
             .services
             .values()
             .filter(|service| !service.secrets.is_empty() && !renewed.contains(&service.id))
+            .filter(|service| prepared.concerns(&service.id))
             .filter(|service| runs(&service.id))
             .map(|service| service.id.clone())
             .collect();
