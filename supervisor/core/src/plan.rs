@@ -267,6 +267,8 @@ pub enum Check {
     Http(HttpCheck),
     /// A connection, which has to be accepted.
     Tcp,
+    /// A call of `grpc.health.v1.Health/Check`.
+    Grpc(GrpcCheck),
     /// Program and arguments: run inside the worker's walls, it has to end with exit status 0. `{socket}` and `{port}` are replaced as
     /// in a service's command.
     Exec(Vec<String>),
@@ -276,7 +278,7 @@ impl Check {
     /// Whether it is made over a connection, to where the worker accepts.
     pub fn needs_listener(&self) -> bool {
         match self {
-            Check::Http(_) | Check::Tcp => true,
+            Check::Http(_) | Check::Tcp | Check::Grpc(_) => true,
             Check::Exec(_) => false,
         }
     }
@@ -293,6 +295,15 @@ pub struct HttpCheck {
     pub headers: BTreeMap<String, String>,
     /// What the answer's body has to contain.
     pub body: Option<String>,
+}
+
+/// A call of `grpc.health.v1.Health/Check`, which has to be answered with `SERVING`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GrpcCheck {
+    /// Which service of the server is asked about; the server as a whole when it is empty.
+    pub service: String,
+    /// What is called, if not by the service's name in the mesh.
+    pub authority: Option<String>,
 }
 
 /// How a check is repeated.

@@ -112,6 +112,6 @@ fn commands(service: &Service) -> impl Iterator<Item = &[String]> {
     };
     [startup, ready, health].into_iter().flatten().filter_map(|check| match check {
         Check::Exec(command) => Some(command.as_slice()),
-        Check::Http(_) | Check::Tcp => None,
+        Check::Http(_) | Check::Tcp | Check::Grpc(_) => None,
     })
 }

@@ -6,6 +6,7 @@
 
 mod connect;
 pub mod exec;
+mod grpc;
 pub(crate) mod http;
 pub mod notify;
 mod upkeep;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::json;
-use watt_core::plan::{Check, Health, HttpCheck, Listen, Ready, ReadyWhen, Rhythm, Startup};
+use watt_core::plan::{Check, GrpcCheck, Health, HttpCheck, Listen, Ready, ReadyWhen, Rhythm, Startup};
 
 use super::{
     command,
@@ -11,7 +11,8 @@ use super::{
 };
 use crate::{
     keys::{
-        EXEC_TIMEOUT, FAILURES, HEALTH, HTTP_CHECK, INTERVAL, READINESS, READY, ReadyWord, STARTUP, TIMEOUT,
+        EXEC_TIMEOUT, FAILURES, GRPC_CHECK, HEALTH, HTTP_CHECK, INTERVAL, READINESS, READY, ReadyWord,
+        STARTUP, TIMEOUT,
     },
     placeholder::PER_WORKER,
     report::Problem,
@@ -176,7 +177,7 @@ fn health(f: &mut Fields<'_, '_, '_>, listen: Listen) -> Option<Health> {
     Some(health)
 }
 
-/// What can be tried at a worker: `http`, `tcp` and `exec`.
+/// What can be tried at a worker: `http`, `tcp`, `grpc` and `exec`.
 fn checks(f: &mut Fields<'_, '_, '_>) -> Signs<Check> {
     let mut checks = Signs::new();
     if let Some(field) = f.field("http") {
@@ -185,10 +186,47 @@ fn checks(f: &mut Fields<'_, '_, '_>) -> Signs<Check> {
     if let Some(Written { value: true, span }) = f.scalar::<bool>("tcp") {
         checks.push((Check::Tcp, span));
     }
+    if let Some((check, span)) = grpc(f) {
+        checks.push((Check::Grpc(check), span));
+    }
     if let Some(field) = f.field("exec") {
         checks.push((Check::Exec(command::decode(f, "exec", field, PER_WORKER)), Some(field.at())));
     }
     checks
+}
+
+/// `grpc: true`, or a table.
+fn grpc(f: &mut Fields<'_, '_, '_>) -> Option<(GrpcCheck, Option<Span>)> {
+    if f.is_scalar("grpc") {
+        let parse = |text: &str| {
+            let hint = format!("for one service of the server: `grpc: {{ service: {text} }}`");
+            bool::parse(text).map_err(|bad| Bad { hint: Some(hint), ..bad })
+        };
+        let written = f.parsed("grpc", parse, bool::show)?;
+        return written.value.then(|| (GrpcCheck::default(), written.span));
+    }
+    let field = f.field("grpc")?;
+    let mut inner = Fields::open(f.d, &GRPC_CHECK, Some(field), None);
+    let text = |text: &str| Ok(text.to_owned());
+    let show = |text: &String| json!(text);
+    let service = inner.parsed("service", text, show).map(|written| written.value).unwrap_or_default();
+    let authority = inner.parsed("authority", authority, show).map(|written| written.value);
+    let shown = inner.close();
+    f.show("grpc", shown);
+    Some((GrpcCheck { service, authority }, Some(field.at())))
+}
+
+/// A host, with a port where one is wanted (RFC 9110 §7.2).
+fn authority(text: &str) -> Result<String, Bad> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "-._~:[]%".contains(c);
+    match text {
+        "" => Err(Bad { message: "an empty authority".into(), hint: Some("remove it".into()) }),
+        _ if text.chars().all(is_part) => Ok(text.to_owned()),
+        _ => Err(Bad {
+            message: format!("{} is not an authority", quote(text)),
+            hint: Some("a host such as `cart.example.org`, or `cart.example.org:443`".into()),
+        }),
+    }
 }
 
 fn http(f: &mut Fields<'_, '_, '_>, field: Field<'_>) -> HttpCheck {
@@ -277,7 +315,8 @@ fn no_repetition(f: &mut Fields<'_, '_, '_>, keys: &[&'static str], why: &str) {
         if let Some(field) = f.written(key) {
             let message = format!("{} has no effect: {why}", quote(key));
             f.d.problem(
-                Problem::new(field.key_span, message).hint("remove it, or write `http`, `tcp` or `exec`"),
+                Problem::new(field.key_span, message)
+                    .hint("remove it, or write `http`, `tcp`, `grpc` or `exec`"),
             );
         }
     }

@@ -146,7 +146,7 @@ pub(crate) enum Kind {
 }
 
 /// Every table, in the order they are documented.
-pub(crate) static TABLES: [&Table; 39] = [
+pub(crate) static TABLES: [&Table; 40] = [
     &ROOT,
     &SERVER,
     &SERVICE,
@@ -157,6 +157,7 @@ pub(crate) static TABLES: [&Table; 39] = [
     &STARTUP,
     &READINESS,
     &HTTP_CHECK,
+    &GRPC_CHECK,
     &HEALTH,
     &RESTART,
     &BACKOFF,

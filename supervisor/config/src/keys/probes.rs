@@ -74,12 +74,43 @@ pub(crate) static HTTP_CHECK: Table = Table {
     foreign: &[("url", "write `path`"), ("port", "remove it: the worker is reached as `listen` says")],
 };
 
+pub(crate) static GRPC_CHECK: Table = Table {
+    title: "services.NAME.ready.grpc",
+    doc: "A call of `grpc.health.v1.Health/Check`. `startup.grpc` and `health.grpc` are the same.",
+    keys: &[
+        KeyDef {
+            name: "service",
+            kind: Kind::Text,
+            default: Preset::Unset("the server as a whole"),
+            doc: "Which service of the server is asked about.",
+            example: r#""shop.Cart""#,
+        },
+        KeyDef {
+            name: "authority",
+            kind: Kind::Text,
+            default: Preset::Derived("the service's name in the mesh"),
+            doc: "The `:authority` of the call.",
+            example: r#""cart.example.org""#,
+        },
+    ],
+    foreign: &[("port", "remove it: the worker is reached as `listen` says")],
+};
+
+const GRPC: KeyDef = KeyDef {
+    name: "grpc",
+    kind: Kind::Either(&[Kind::Bool, Kind::Table(&GRPC_CHECK)]),
+    default: Preset::Unset("not called"),
+    doc: "With `true`, or as the table says: the standard health service of gRPC answers `SERVING`, over HTTP/2 without TLS.",
+    example: "true",
+};
+
 pub(crate) static STARTUP: Table = Table {
     title: "services.NAME.startup",
     doc: "A check that is repeated until it passes once. Then readiness is looked for, and `ready.timeout` begins.",
     keys: &[
         HTTP,
         tcp(Preset::Derived("`true` where nothing else is written")),
+        GRPC,
         EXEC,
         KeyDef {
             name: "timeout",
@@ -94,10 +125,11 @@ pub(crate) static STARTUP: Table = Table {
 
 pub(crate) static READINESS: Table = Table {
     title: "services.NAME.ready",
-    doc: "One sign of readiness, and how long it may take. Without a sign: `listening`, or `started` where `listen` is `none`. `http`, `tcp` and `exec` are repeated when they have passed: a worker that fails then gets no requests until it passes again, and goes on running.",
+    doc: "One sign of readiness, and how long it may take. Without a sign: `listening`, or `started` where `listen` is `none`. `http`, `tcp`, `grpc` and `exec` are repeated when they have passed: a worker that fails then gets no requests until it passes again, and goes on running.",
     keys: &[
         HTTP,
         tcp(Preset::Unset("not tried")),
+        GRPC,
         EXEC,
         KeyDef {
             name: "log",
@@ -137,14 +169,14 @@ pub(crate) static READINESS: Table = Table {
         KeyDef {
             name: "interval",
             kind: Kind::Either(&[Kind::Duration, Kind::Words(&NEVER)]),
-            default: Preset::Derived("`10s` with `http`, `tcp` and `exec`"),
+            default: Preset::Derived("`10s` with `http`, `tcp`, `grpc` and `exec`"),
             doc: "How long after a check the next one follows, once it has passed. Each may take as long, at most 10 seconds.",
             example: r#""30s""#,
         },
         KeyDef {
             name: "failures",
             kind: FAILURES_KIND,
-            default: Preset::Derived("`3` with `http`, `tcp` and `exec`"),
+            default: Preset::Derived("`3` with `http`, `tcp`, `grpc` and `exec`"),
             doc: "So many in a row that fail take a worker out. One that passes brings it back.",
             example: "1",
         },
@@ -162,6 +194,7 @@ pub(crate) static HEALTH: Table = Table {
     keys: &[
         HTTP,
         tcp(Preset::Derived("`true` where nothing else is written")),
+        GRPC,
         EXEC,
         KeyDef {
             name: "watchdog",

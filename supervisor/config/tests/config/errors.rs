@@ -128,6 +128,13 @@ fn commands_of_checks() {
 }
 
 #[test]
+fn calls_of_checks() {
+    assert_snapshot!(invalid(
+        "services:\n  a: {command: x, ready: {grpc: shop.Cart}}\n  b: {command: x, listen: none, health: {grpc: true}}\n  c: {command: x, startup: {grpc: {authority: 'http://x', port: 1}, tcp: true}}\n"
+    ));
+}
+
+#[test]
 fn unset_variables() {
     assert_snapshot!(invalid("name: x{WROD}y\nservices: {a: {command: 'x {DB:?set it in .env}', env: {A: '{NONE'}}}"), @r#"
     error: the variable WROD is not set

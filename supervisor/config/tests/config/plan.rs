@@ -6,9 +6,9 @@ use watt_config::{Config, Sources, parse};
 use watt_core::{
     ServiceId,
     plan::{
-        CgroupLimits, Check, Condition, Dependency, Egress, Health, Hold, HttpCheck, Limits, Listen, Logs,
-        Network, OnFailure, Plan, Ready, ReadyWhen, Restart, RestartPolicy, Rhythm, Rlimit, RlimitValue,
-        Roll, Scheduling, Service, Share, Startup, Stop, Timeouts,
+        CgroupLimits, Check, Condition, Dependency, Egress, GrpcCheck, Health, Hold, HttpCheck, Limits,
+        Listen, Logs, Network, OnFailure, Plan, Ready, ReadyWhen, Restart, RestartPolicy, Rhythm, Rlimit,
+        RlimitValue, Roll, Scheduling, Service, Share, Startup, Stop, Timeouts,
     },
     sandbox::{Profile, Sandbox},
 };
@@ -117,6 +117,14 @@ fn readiness() {
     assert_eq!(ready("ready: {exec: 'pg_isready -q'}"), ReadyWhen::Check(command(&["pg_isready", "-q"])));
     let on_port = ready("listen: none, ready: {exec: [redis-cli, -p, '{port}', ping]}");
     assert_eq!(on_port, ReadyWhen::Check(command(&["redis-cli", "-p", "{port}", "ping"])));
+    let grpc = |service: &str, authority: Option<&str>| {
+        let check = GrpcCheck { service: service.into(), authority: authority.map(Into::into) };
+        ReadyWhen::Check(Check::Grpc(check))
+    };
+    assert_eq!(ready("ready: {grpc: true}"), grpc("", None));
+    assert_eq!(ready("ready: {grpc: {}}"), grpc("", None));
+    assert_eq!(ready("ready: {grpc: false}"), ReadyWhen::Listening);
+    assert_eq!(ready("ready: {grpc: {service: a.B, authority: 'b.c:1'}}"), grpc("a.B", Some("b.c:1")));
     assert_eq!(ready("ready: {tcp: true}"), ReadyWhen::Check(Check::Tcp));
     assert_eq!(ready("ready: {tcp: false}"), ReadyWhen::Listening);
     assert_eq!(ready("ready: {timeout: 1s}"), ReadyWhen::Listening);

@@ -21,7 +21,7 @@ use watt_core::{RunId, plan::Check};
 use super::{
     News,
     exec::{Command, Walls},
-    http,
+    grpc, http,
 };
 use crate::{runs::Task, words};
 
@@ -56,6 +56,8 @@ pub(super) struct Connector {
 pub(super) enum Probe {
     /// A GET.
     Http(http::Question),
+    /// A call of the health service.
+    Grpc(grpc::Question),
     /// Nothing: that it was accepted is enough.
     Tcp,
     /// A command, for which there is no connection.
@@ -68,6 +70,7 @@ impl Probe {
         match check {
             Check::Http(check) => Probe::Http(http::Question::new(check, host)),
             Check::Tcp => Probe::Tcp,
+            Check::Grpc(check) => Probe::Grpc(grpc::Question::new(check, host)),
             Check::Exec(command) => Probe::Exec(Command::new(command, walls)),
         }
     }
@@ -75,7 +78,7 @@ impl Probe {
     /// Whether it is made over a connection, to where a run accepts.
     pub(super) fn needs_endpoint(&self) -> bool {
         match self {
-            Probe::Http(_) | Probe::Tcp => true,
+            Probe::Http(_) | Probe::Grpc(_) | Probe::Tcp => true,
             Probe::Exec(_) => false,
         }
     }
@@ -91,6 +94,7 @@ impl Probe {
                 let rest = Task(tokio::spawn(http::rest(connection)));
                 Ok((answer, Some(rest)))
             }
+            Probe::Grpc(question) => question.ask(connection).await,
             Probe::Tcp | Probe::Exec(_) => Ok((Ok(()), None)),
         }
     }
@@ -100,6 +104,8 @@ impl fmt::Display for Probe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Probe::Http(question) => write!(f, "GET {}", question.path()),
+            Probe::Grpc(question) if question.service().is_empty() => write!(f, "gRPC health"),
+            Probe::Grpc(question) => write!(f, "gRPC health of {}", question.service()),
             Probe::Tcp => write!(f, "connection"),
             Probe::Exec(command) => write!(f, "exec {}", command.program()),
         }
@@ -129,8 +135,10 @@ impl Connector {
                 Outcome::Fails(why) => Outcome::Fails(format!("{probe}: {why}")),
                 outcome => outcome,
             },
-            (Probe::Http(_) | Probe::Tcp, Some(endpoint)) => self.connect(probe, endpoint, timeout).await,
-            (Probe::Http(_) | Probe::Tcp, None) => Outcome::Untried,
+            (Probe::Http(_) | Probe::Grpc(_) | Probe::Tcp, Some(endpoint)) => {
+                self.connect(probe, endpoint, timeout).await
+            }
+            (Probe::Http(_) | Probe::Grpc(_) | Probe::Tcp, None) => Outcome::Untried,
         }
     }
 
