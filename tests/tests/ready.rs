@@ -62,6 +62,7 @@ services:
     command: [python3, -c, "import os, socket, time; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.connect(os.environ['NOTIFY_SOCKET']); s.send(b'STATUS=nearly'); s.send(b'READY=1'); time.sleep(1000)"]
     listen: none
     ready: notify
+  s6: { command: [sh, -c, "echo >&3; exec 3>&-; exec sleep 1000"], listen: none, ready: { notification_fd: 3 } }
   started: { command: sleep 1000, listen: none }
 "#;
         app.write("watt.yaml", &format!("sandbox: {sandbox}{services}"));
@@ -70,6 +71,50 @@ services:
         for service in status["services"].as_array().expect("services") {
             assert_eq!(service["state"], "ready", "{user:?} {sandbox} {service}");
         }
+        app.down();
+    });
+}
+
+/// What was written while there was no daemon, or to one that was killed, is found by its successor.
+#[test]
+fn a_line_break_on_a_descriptor_outlives_the_daemon() {
+    for_each_user(|user| {
+        let app = App::yaml(
+            r#"
+services:
+  s6:
+    command: [sh, -c, "while ! test -e go; do sleep 0.01; done; echo >&5; touch done; exec sleep 1000"]
+    listen: none
+    ready: { notification_fd: 5 }
+"#,
+            user,
+        );
+        let mut up =
+            app.wattctl(&["up", "-d"]).stderr(std::process::Stdio::null()).spawn().expect("wattctl runs");
+        let daemon = || {
+            let status =
+                serde_json::from_slice::<Value>(&app.run(&["status", "--json"]).stdout).unwrap_or_default();
+            let pid = status["supervisor"]["daemon_pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
+            let is_starting = status["services"][0]["workers"][0]["pid"].is_u64();
+            pid.filter(|_| is_starting).ok_or_else(|| status.to_string())
+        };
+        let pid = watt_tests::wait("it is starting", daemon);
+        watt_tests::kill("STOP", pid);
+        app.write("go", "");
+        watt_tests::wait("it has written", || {
+            if app.dir.join("done").exists() { Ok(()) } else { Err(String::new()) }
+        });
+        watt_tests::kill("KILL", pid);
+        watt_tests::wait("it is ready", || match app.run(&["status", "--json"]).stdout {
+            text if serde_json::from_slice::<Value>(&text)
+                .is_ok_and(|status| status["services"][0]["state"] == "ready") =>
+            {
+                Ok(())
+            }
+            text => Err(String::from_utf8_lossy(&text).into_owned()),
+        });
+        watt_tests::kill("KILL", up.id());
+        let _ = up.wait();
         app.down();
     });
 }

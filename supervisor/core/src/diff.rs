@@ -124,7 +124,7 @@ pub const FIELDS: [(Field, &str, Effect, &str); 50] = [
     (Field::DependsOn, "services.NAME.depends_on", FromNowOn, ""),
     (Field::Startup, "services.NAME.startup", FromNowOn, "for the next start"),
     (Field::ReadyWhen, "services.NAME.ready", FromNowOn, "for the next start, and for the next check"),
-    (Field::Notify, "services.NAME.ready", NewWorkers, "to `notify`, or from it"),
+    (Field::Notify, "services.NAME.ready", NewWorkers, "to `notify` or `notification_fd`, or from them"),
     (Field::ReadyTimeout, "services.NAME.ready.timeout", FromNowOn, "for the next start"),
     (Field::ReadyUpkeep, "services.NAME.ready", InPlace, "`interval` and `failures`"),
     (Field::Health, "services.NAME.health", InPlace, ""),
@@ -361,7 +361,8 @@ fn of_egress(old: &Service, new: &Service, found: &mut Found) {
 /// A worker that is to say that it is ready, or that it lives, is told where and how often.
 fn of_readiness(old: &Service, new: &Service, found: &mut Found) {
     let differs = old.ready.when != new.ready.when;
-    let told = old.ready.when == ReadyWhen::Notify || new.ready.when == ReadyWhen::Notify;
+    let is_told = |when: &ReadyWhen| matches!(when, ReadyWhen::Notify | ReadyWhen::NotificationFd(_));
+    let told = is_told(&old.ready.when) || is_told(&new.ready.when);
     found.note(Field::ReadyWhen, differs && !told);
     found.note(Field::Notify, differs && told);
     let watchdog = old.watchdog() != new.watchdog();

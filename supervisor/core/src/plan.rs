@@ -333,6 +333,8 @@ pub enum ReadyWhen {
     },
     /// The program sends `READY=1` (sd_notify(3)).
     Notify,
+    /// The program writes a line break to the inherited descriptor of this number, as those do that s6 supervises.
+    NotificationFd(u16),
 }
 
 /// What follows an exit.

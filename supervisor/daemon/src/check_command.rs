@@ -104,7 +104,11 @@ fn commands(service: &Service) -> impl Iterator<Item = &[String]> {
     let startup = service.startup.as_ref().map(|startup| &startup.check);
     let ready = match &service.ready.when {
         ReadyWhen::Check(check) => Some(check),
-        ReadyWhen::Started | ReadyWhen::Listening | ReadyWhen::Log { .. } | ReadyWhen::Notify => None,
+        ReadyWhen::Started
+        | ReadyWhen::Listening
+        | ReadyWhen::Log { .. }
+        | ReadyWhen::Notify
+        | ReadyWhen::NotificationFd(_) => None,
     };
     let health = match &service.health {
         Some(Health::Check(check, _)) => Some(check),

@@ -12,7 +12,7 @@ mod scheduling;
 use std::{collections::BTreeMap, path::PathBuf};
 
 use watt_core::{
-    plan::{Listen, Network, Plan, Service},
+    plan::{Listen, Network, Plan, ReadyWhen, Service},
     worker::ExecFailure,
 };
 use watt_exec::plan::{LaunchPlan, PrivateNetwork};
@@ -199,6 +199,10 @@ impl Launcher<'_> {
             stdin: service.stdin.clone(),
             join_cgroups,
             listeners: pass.len() as u16,
+            notification_fd: match service.ready.when {
+                ReadyWhen::NotificationFd(number) => Some(number),
+                _ => None,
+            },
             rlimits: rlimits::of(service, host),
             scheduling: scheduling::of(&service.scheduling, host).0,
             keeps_session: false,

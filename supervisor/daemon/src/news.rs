@@ -20,6 +20,7 @@ use watt_core::{
     plan::{Check, ReadyWhen},
     worker::{Event, ExecFailure, ExitCause, State},
 };
+use watt_exec::plan::NOTIFICATION;
 use watt_spawner::protocol::{Message, Request, WaitStatus};
 
 use crate::{
@@ -201,6 +202,7 @@ impl App {
             ReadyWhen::Check(check) => Ok(Sign::Check(check.clone())),
             ReadyWhen::Log { pattern } => log_sign(&self.logs, run, id, pattern),
             ReadyWhen::Notify => Ok(Sign::Notify),
+            ReadyWhen::NotificationFd(_) => notification(run),
         };
         let sign = match sign {
             Ok(sign) => sign,
@@ -601,6 +603,12 @@ fn network(run: &Run) -> io::Result<Network> {
         }
         None => Network::host(Owner { cgroup: run.cgroup_id, marks: run.marks() }),
     }
+}
+
+/// A line break at the descriptor that it writes to.
+fn notification(run: &Run) -> io::Result<Sign> {
+    let pipe = run.descriptors.get(NOTIFICATION).ok_or(io::ErrorKind::NotFound)?;
+    Ok(Sign::Fd(pipe.try_clone()?))
 }
 
 /// A line of output that matches.

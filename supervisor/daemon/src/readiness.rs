@@ -6,12 +6,13 @@
 
 mod connect;
 pub mod exec;
+mod fd;
 mod grpc;
 pub(crate) mod http;
 pub mod notify;
 mod upkeep;
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, oneshot},
@@ -94,6 +95,8 @@ pub enum Sign {
     Log(oneshot::Receiver<()>),
     /// It said `READY=1`.
     Notify,
+    /// It wrote a line break to this pipe.
+    Fd(OwnedFd),
     /// Seen already, by a daemon before this one, with where it accepts, if that was found: only what follows a sign is left to do.
     Seen(Option<Endpoint>),
 }
@@ -203,7 +206,11 @@ pub fn needs_sockets(service: &Service) -> bool {
     let startup = service.startup.as_ref().map(|startup| &startup.check);
     let ready = match &service.ready.when {
         ReadyWhen::Check(check) => Some(check),
-        ReadyWhen::Started | ReadyWhen::Listening | ReadyWhen::Log { .. } | ReadyWhen::Notify => None,
+        ReadyWhen::Started
+        | ReadyWhen::Listening
+        | ReadyWhen::Log { .. }
+        | ReadyWhen::Notify
+        | ReadyWhen::NotificationFd(_) => None,
     };
     let health = match &service.health {
         Some(Health::Check(check, _)) => Some(check),
@@ -217,7 +224,11 @@ impl After {
     pub fn of(service: &Service) -> After {
         let check = match &service.ready.when {
             ReadyWhen::Check(check) => Some(check.clone()),
-            ReadyWhen::Started | ReadyWhen::Listening | ReadyWhen::Log { .. } | ReadyWhen::Notify => None,
+            ReadyWhen::Started
+            | ReadyWhen::Listening
+            | ReadyWhen::Log { .. }
+            | ReadyWhen::Notify
+            | ReadyWhen::NotificationFd(_) => None,
         };
         After { ready: check.zip(service.ready.upkeep), is_unready: false, health: service.health.clone() }
     }
@@ -260,6 +271,14 @@ async fn live(watch: Watch, voice: &Voice, news: mpsc::Sender<News>) {
             voice.ready().await;
             eyes.look().await
         }
+        Sign::Fd(pipe) => match fd::line_break(pipe).await {
+            Ok(()) => eyes.look().await,
+            // Nothing will be written there any more.
+            Err(error) => {
+                tracing::debug!(run = run.0, %error, "no line break comes at a notification descriptor");
+                return;
+            }
+        },
         Sign::Seen(endpoint) => {
             return upkeep::upkeep(eyes, endpoint, after, (&host, &walls), connector, voice, news).await;
         }

@@ -15,8 +15,8 @@ use crate::{
         join::{self, Joined},
         keyring, landlock, listeners,
         mounts::{self, cgroups::OwnGroup},
-        namespaces, network, no_new_privs, parent_death, personality, rlimits, scheduling, seccomp, session,
-        streams, user_namespace,
+        namespaces, network, no_new_privs, notification, parent_death, personality, rlimits, scheduling,
+        seccomp, session, streams, user_namespace,
     },
 };
 
@@ -52,6 +52,8 @@ const STEPS: &[(&str, Step)] = &[
     // First of all: what the steps use is the worker's already, and nothing can be started outside.
     ("cgroups", cgroups::join),
     ("session", session::start),
+    // Before anything else is opened, which might get the number that the program wants.
+    ("notification", notification::make),
     // Needs the rights this process came with; a user namespace does not give them.
     ("scheduling", scheduling::set),
     // While /proc is still the host's, and with the rights this process came with.

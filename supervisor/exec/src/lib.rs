@@ -57,7 +57,7 @@ fn perform(report: &mut ReportSocket) -> Result<(), Failed> {
     let task = read_task().map_err(|error| Failed::new("plan", &error))?;
     match task {
         Task::Launch(plan) => {
-            let passed = take_passed(report, plan.listeners + plan.handed());
+            let passed = take_passed(report, plan.listeners + plan.handed(), plan.notification_fd);
             let passed = passed.map_err(|error| Failed::new("listeners", &error))?;
             launch::launch(*plan, passed, report)
         }
@@ -81,11 +81,16 @@ fn say(text: &[u8]) -> Result<(), StepError> {
     io::stderr().write_all(text).about("standard error")
 }
 
-/// Takes what was passed first: the number of one of them may be free to be given out otherwise.
-fn take_passed(report: &mut ReportSocket, count: u16) -> Result<Vec<OwnedFd>, StepError> {
+/// Takes what was passed first: the number of one of them may be free to be given out otherwise. One number may be kept free.
+fn take_passed(report: &mut ReportSocket, count: u16, free: Option<u16>) -> Result<Vec<OwnedFd>, StepError> {
     let passed = passed(count)?;
-    report.make_room(count).about("report socket")?;
-    Ok(passed)
+    let Some(free) = free else {
+        report.make_room(count).about("report socket")?;
+        return Ok(passed);
+    };
+    report.make_room(count.max(free)).about("report socket")?;
+    let above = |fd| inherited::duplicate_above(fd, LISTEN_FDS_START + i32::from(free)).about("descriptor");
+    passed.into_iter().map(above).collect()
 }
 
 fn read_task() -> Result<Task, StepError> {

@@ -67,6 +67,9 @@ pub struct LaunchPlan {
     pub join_cgroups: Vec<PathBuf>,
     /// How many listeners are passed on to the program.
     pub listeners: u16,
+    /// The number of a descriptor to which the program writes when it is ready. It is a pipe that is made for it, whose other end is reported
+    /// as a descriptor named [`NOTIFICATION`]; not one of the listeners' numbers.
+    pub notification_fd: Option<u16>,
     /// (resource number of setrlimit(2), soft, hard)
     pub rlimits: Vec<(u32, u64, u64)>,
     /// When and where it runs, and how eagerly it is killed.
@@ -128,6 +131,9 @@ pub enum Streams {
 
 /// How the other end of a program's terminal is called when it is reported. It is passed on and not kept.
 pub const TERMINAL: &str = "terminal";
+
+/// How the other end of what a program writes to when it is ready is called when it is reported.
+pub const NOTIFICATION: &str = "notification";
 
 /// When and where a program runs (sched(7)), and how eagerly it is killed. `None` and an empty list change nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -412,7 +418,7 @@ pub struct PrivateNetwork {
 #[expect(clippy::large_enum_variant, reason = "made, sent and dropped, one at a time")]
 pub enum Report {
     /// Descriptors, in the order of these names: `mesh`, `egress` (or `egress:80` and `egress:443`), `dns_udp`, `dns_tcp`,
-    /// `host_port:N`, `diag` (a NETLINK_SOCK_DIAG socket), `netns`, `userns`, `socket`, [`TERMINAL`]. At most 250 a message.
+    /// `host_port:N`, `diag` (a NETLINK_SOCK_DIAG socket), `netns`, `userns`, `socket`, [`NOTIFICATION`], [`TERMINAL`]. At most 250 a message.
     Descriptors {
         /// One for each.
         names: Vec<String>,

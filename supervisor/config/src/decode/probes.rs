@@ -75,6 +75,7 @@ fn ready(f: &mut Fields<'_, '_, '_>, listen: Listen) -> Ready {
     if let Some(log) = inner.scalar::<Pattern>("log") {
         signs.push((ReadyWhen::Log { pattern: log.value.0 }, log.span));
     }
+    signs.extend(notification_fd(&mut inner, listen));
     for (key, when) in
         [("notify", ReadyWhen::Notify), ("listening", ReadyWhen::Listening), ("started", ReadyWhen::Started)]
     {
@@ -92,12 +93,28 @@ fn ready(f: &mut Fields<'_, '_, '_>, listen: Listen) -> Ready {
     match &when {
         ReadyWhen::Listening => needs_listener(&mut inner, listen, span),
         ReadyWhen::Check(check) if check.needs_listener() => needs_listener(&mut inner, listen, span),
-        ReadyWhen::Check(_) | ReadyWhen::Started | ReadyWhen::Log { .. } | ReadyWhen::Notify => {}
+        ReadyWhen::Check(_)
+        | ReadyWhen::Started
+        | ReadyWhen::Log { .. }
+        | ReadyWhen::Notify
+        | ReadyWhen::NotificationFd(_) => {}
     }
     let upkeep = upkeep(&mut inner, &when);
     let shown = inner.close();
     f.show("ready", shown);
     Ready { when, timeout, upkeep }
+}
+
+/// A descriptor to be written to, which must not be another one's.
+fn notification_fd(f: &mut Fields<'_, '_, '_>, listen: Listen) -> Option<(ReadyWhen, Option<Span>)> {
+    /// Where a program finds its listener (sd_listen_fds(3)).
+    const LISTENER: u64 = 3;
+    let Written { value: Whole(number), span } = f.scalar::<Whole<3, 1023>>("notification_fd")?;
+    if let (LISTENER, Listen::Fd, Some(span)) = (number, listen, span) {
+        let message = "descriptor 3 is the listener, as `listen` is `fd`";
+        f.d.problem(Problem::new(span, message).hint("take another number, such as 4"));
+    }
+    Some((ReadyWhen::NotificationFd(u16::try_from(number).unwrap_or(u16::MAX)), span))
 }
 
 /// A sign of readiness by its word alone.

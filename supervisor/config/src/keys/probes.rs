@@ -146,6 +146,13 @@ pub(crate) static READINESS: Table = Table {
             example: "true",
         },
         KeyDef {
+            name: "notification_fd",
+            kind: Kind::Whole { min: 3, max: 1023 },
+            default: Preset::Unset("not waited for"),
+            doc: "It writes a line break to the descriptor of this number, which it inherits, as programs do that are made for s6.",
+            example: "3",
+        },
+        KeyDef {
             name: "listening",
             kind: Kind::Bool,
             default: Preset::Derived("`true`, unless `listen` is `none`"),
@@ -184,6 +191,8 @@ pub(crate) static READINESS: Table = Table {
     foreign: &[
         ("cmd", "write `exec`"),
         ("command", "write `exec`"),
+        ("notification-fd", "write `notification_fd`"),
+        ("fd", "write `notification_fd`"),
         ("port", "remove it: the worker is reached as `listen` says"),
     ],
 };

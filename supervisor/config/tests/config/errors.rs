@@ -135,6 +135,13 @@ fn calls_of_checks() {
 }
 
 #[test]
+fn notification_descriptors() {
+    assert_snapshot!(invalid(
+        "services:\n  a: {command: x, listen: fd, ready: {notification_fd: 3}}\n  b: {command: x, ready: {notification_fd: 2}}\n  c: {command: x, ready: {notification-fd: 3}}\n  d: {command: x, ready: {notification_fd: 3, notify: true, failures: 1}}\n"
+    ));
+}
+
+#[test]
 fn unset_variables() {
     assert_snapshot!(invalid("name: x{WROD}y\nservices: {a: {command: 'x {DB:?set it in .env}', env: {A: '{NONE'}}}"), @r#"
     error: the variable WROD is not set

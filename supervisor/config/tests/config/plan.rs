@@ -125,6 +125,7 @@ fn readiness() {
     assert_eq!(ready("ready: {grpc: {}}"), grpc("", None));
     assert_eq!(ready("ready: {grpc: false}"), ReadyWhen::Listening);
     assert_eq!(ready("ready: {grpc: {service: a.B, authority: 'b.c:1'}}"), grpc("a.B", Some("b.c:1")));
+    assert_eq!(ready("ready: {notification_fd: 4}, listen: fd"), ReadyWhen::NotificationFd(4));
     assert_eq!(ready("ready: {tcp: true}"), ReadyWhen::Check(Check::Tcp));
     assert_eq!(ready("ready: {tcp: false}"), ReadyWhen::Listening);
     assert_eq!(ready("ready: {timeout: 1s}"), ReadyWhen::Listening);

@@ -417,7 +417,8 @@ impl Worker {
                 | ReadyWhen::Listening
                 | ReadyWhen::Check(_)
                 | ReadyWhen::Log { .. }
-                | ReadyWhen::Notify => *executed = true,
+                | ReadyWhen::Notify
+                | ReadyWhen::NotificationFd(_) => *executed = true,
             },
             // A sign of readiness has come first, or the run is on its way out.
             State::Ready { .. } | State::Unready { .. } | State::Draining { .. } | State::Stopping { .. } => {

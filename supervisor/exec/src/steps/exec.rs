@@ -22,6 +22,7 @@ use crate::{
     error::{About, StepError, is_missing},
     launch::Stage,
     plan::{LISTEN_FDS_START, LaunchPlan, Report},
+    steps::notification,
 };
 
 /// Where programs are looked for when the plan's environment has no `PATH`: what execvp(3) of the C libraries uses.
@@ -52,6 +53,7 @@ pub(crate) fn prepare(stage: &mut Stage<'_>) -> Result<(), StepError> {
 
     let first_to_close = LISTEN_FDS_START + RawFd::from(plan.listeners);
     inherited::close_on_exec_from(first_to_close).about("descriptors")?;
+    notification::hand_down(plan.notification_fd).about("notification descriptor")?;
     stage.report.send(&Report::Executing, &[]).about("report")?;
     // Last, because writing to the spawner's socket may raise SIGPIPE.
     signals::reset().about("signals")

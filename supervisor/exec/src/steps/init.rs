@@ -83,7 +83,7 @@ pub(crate) fn stay_behind(stage: &mut Stage<'_>) -> Result<(), StepError> {
         }
         Forked::Parent(program) => {
             drop(to_init);
-            let listeners = stage.plan.listeners;
+            let (listeners, notification) = (stage.plan.listeners, stage.plan.notification_fd);
             // An init is to be small.
             stage.plan = Default::default();
             stage.domain = None;
@@ -91,7 +91,7 @@ pub(crate) fn stay_behind(stage: &mut Stage<'_>) -> Result<(), StepError> {
             let is_outside = stage.joined.take().is_some();
             give_up_rights().about("capabilities")?;
             let init = Init { report: stage.report, from_program, program, is_outside };
-            std::process::exit(init.run(listeners))
+            std::process::exit(init.run(listeners, notification))
         }
     }
 }
@@ -106,8 +106,8 @@ struct Init<'a> {
 
 impl Init<'_> {
     /// Returns what to exit with.
-    fn run(self, listeners: u16) -> i32 {
-        let_go(listeners);
+    fn run(self, listeners: u16, notification: Option<u16>) -> i32 {
+        let_go(listeners, notification);
         self.relay();
         let Some(ended) = self.wait_for_end() else { return 1 };
         // Without a spawner nobody has to know.
@@ -173,11 +173,12 @@ fn give_up_rights() -> io::Result<()> {
 }
 
 /// Lets go of what is the program's: its output ends when it closes it, its listeners when it ends, its folder can be unmounted.
-fn let_go(listeners: u16) {
+fn let_go(listeners: u16, notification: Option<u16>) {
     // Standard input is /dev/null.
     let _ = dup2_stdout(stdin());
     let _ = dup2_stderr(stdin());
-    for number in LISTEN_FDS_START..LISTEN_FDS_START + RawFd::from(listeners) {
+    let listeners = LISTEN_FDS_START..LISTEN_FDS_START + RawFd::from(listeners);
+    for number in listeners.chain(notification.map(RawFd::from)) {
         // Nothing here owns it since it was handed on.
         let _ = close(number);
     }

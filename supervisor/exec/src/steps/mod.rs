@@ -13,6 +13,7 @@ pub(crate) mod mounts;
 pub(crate) mod namespaces;
 pub(crate) mod network;
 pub(crate) mod no_new_privs;
+pub(crate) mod notification;
 pub(crate) mod parent_death;
 pub(crate) mod personality;
 pub(crate) mod rlimits;

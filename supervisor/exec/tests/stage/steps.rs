@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File, Permissions},
+    io::Read,
     net::TcpListener,
     os::{
         fd::AsFd,
@@ -10,7 +11,9 @@ use std::{
 };
 
 use crate::harness::{User, bind, bind_optional, bytes, eventually, folder, launch, program, shell, start};
-use watt_exec::plan::{Capabilities, HiddenFolder, Identity, LaunchPlan, Mount, Report, Scheduling, Task};
+use watt_exec::plan::{
+    Capabilities, HiddenFolder, Identity, LaunchPlan, Mount, NOTIFICATION, Report, Scheduling, Task,
+};
 use watt_os::{
     cgroup::{Host, Tree},
     rlimit::{self, Resource},
@@ -274,6 +277,38 @@ fn of_a_hidden_folder_only_one_below_is_seen() {
     // The host sees what was made in the folder that was kept, and nothing of the cover.
     assert_eq!(fs::read_to_string(keep.join("new")).unwrap(), "new\n");
     assert!(folder.path().join("run/control.sock").exists());
+}
+
+/// As programs are told that are made for s6. A number of the stage's own is as good as any other, also with an init beside it.
+#[test]
+fn a_line_break_is_written_to_the_number_that_is_wanted() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    for (number, listeners) in [(3, 0), (4, 0), (5, 1), (9, 1)] {
+        let script = format!("echo >&{number}; exec {number}>&-; ls /proc/self/fd | tr '\\n' ' '");
+        let plan = LaunchPlan { notification_fd: Some(number), listeners, ..shell(&script) };
+        let passed = [listener.as_fd()];
+        let passed = &passed[..usize::from(listeners)];
+        let mut running = start(User::Caller, &Task::Launch(Box::new(plan)), passed);
+        running.read_reports();
+        let pipe = running.take(NOTIFICATION);
+        let finished = running.finish();
+        assert_eq!(finished.status, Some(0), "{number}: {:?}", finished.reports);
+        // ls(1) has one open itself.
+        let expected = if listeners == 0 { "0 1 2 3 " } else { "0 1 2 3 4 " };
+        assert_eq!(finished.output, expected, "{number}");
+        let mut written = String::new();
+        File::from(pipe).read_to_string(&mut written).unwrap();
+        assert_eq!(written, "\n", "{number}");
+    }
+}
+
+#[test]
+fn a_notification_descriptor_is_not_a_listener() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let plan = LaunchPlan { notification_fd: Some(3), listeners: 1, ..shell("") };
+    let finished = start(User::Caller, &Task::Launch(Box::new(plan)), &[listener.as_fd()]).finish();
+    let failure = finished.failure();
+    assert_eq!((failure.step.as_str(), failure.errno), ("listeners", nix::errno::Errno::EBUSY as i32));
 }
 
 #[test]
