@@ -52,6 +52,9 @@ pub(crate) fn references(
     for (id, _, at) in services.iter().flat_map(|draft| &draft.dependencies) {
         check(id, *at);
     }
+    for (id, at) in services.iter().flat_map(|draft| &draft.receivers) {
+        check(id, *at);
+    }
     for (id, at) in groups.iter().flat_map(|draft| &draft.services) {
         check(id, *at);
     }
@@ -67,14 +70,18 @@ pub(crate) fn references(
     }
 }
 
-/// Calls of jobs that nobody would take.
-pub(crate) fn jobs(services: &[ServiceDraft], jobs: &[JobDraft], problems: &mut Problems) {
-    for draft in jobs.iter().filter(|draft| matches!(draft.job.work, Work::Call(_))) {
-        let target = services.iter().find(|service| service.service.id == draft.job.service);
-        if let Some(target) = target.filter(|target| target.service.listen == Listen::None) {
-            let name = quote(draft.job.service.as_str());
+/// Calls of jobs and webhooks that nobody would take.
+pub(crate) fn calls(services: &[ServiceDraft], jobs: &[JobDraft], problems: &mut Problems) {
+    let calls = jobs.iter().filter(|draft| matches!(draft.job.work, Work::Call(_)));
+    let calls = calls.map(|draft| (&draft.job.service, draft.work_at));
+    let webhooks = services.iter().flat_map(|draft| &draft.receivers).map(|(id, at)| (id, *at));
+    for (id, at) in webhooks.chain(calls) {
+        let target = services.iter().find(|service| service.service.id == *id);
+        let deaf = target.filter(|target| target.service.listen == Listen::None && !problems.is_full());
+        if let Some(target) = deaf {
+            let name = quote(id.as_str());
             let message = format!("{name} accepts no connections, so no request can be sent to it");
-            let problem = Problem::new(draft.work_at, message);
+            let problem = Problem::new(at, message);
             problems.push(problem.related(target.listen_at.unwrap_or(target.at), "its `listen` is `none`"));
         }
     }

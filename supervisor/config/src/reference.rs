@@ -115,6 +115,7 @@ fn value_of(kind: &Kind) -> String {
         Kind::Schedule => "schedule".into(),
         Kind::TimeZone => "time zone".into(),
         Kind::MeshUrl => "URL of a service".into(),
+        Kind::WebUrl => "URL".into(),
         Kind::Variables => "table of names and texts".into(),
         Kind::Rlimit => "number, size, `unlimited`, or [two](#servicesnamelimitslimit)".into(),
         Kind::Table(table) => format!("[table](#{})", anchor(table.title)),

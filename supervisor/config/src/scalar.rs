@@ -6,6 +6,7 @@ mod names;
 mod percent;
 mod share;
 mod times;
+mod urls;
 
 use std::{net::IpAddr, time::Duration};
 
@@ -15,7 +16,8 @@ pub(crate) use self::{
     cpus::Cpus,
     names::{Account, FileName, Umask, VariableName},
     percent::Percent,
-    times::{MeshUrl, TimeZoneName},
+    times::TimeZoneName,
+    urls::{MeshUrl, WebUrl},
 };
 use crate::report::is_invisible;
 

@@ -20,7 +20,7 @@ use std::{
 use crate::{AppName, JobId, ServiceId, sandbox::Sandbox};
 
 pub use dependency::{Condition, Dependency, Group, GroupStrategy};
-pub use hooks::{Hook, HookPoint};
+pub use hooks::{Hook, HookAct, HookPoint, Receiver, Webhook};
 pub use jobs::{Call, CatchUp, Job, Overlap, Work};
 pub use pressure::{PRESSURE_WINDOW, Pressure, Resource};
 pub use roll::{OnFailure, Roll, Share, Steps};

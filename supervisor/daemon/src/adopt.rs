@@ -265,6 +265,7 @@ impl App {
         self.fleet.go_on(Instant::now(), leaving, &renewal, &unnoted, &mut effects);
         self.note_changes();
         self.effects.extend(effects);
+        self.adopt_webhooks(&held.values);
         self.go_on(is_started, shutdown.as_deref());
         self.take_over_upgrade(went_back.as_deref(), reload_is_wanted);
     }

@@ -38,7 +38,7 @@ use crate::{
     cgroups::Cgroups,
     control::{Command, Roles, Server},
     events::{Events, happenings},
-    hooks::Hooks,
+    hooks::{self, Hooks},
     in_force::InForce,
     jobs::{self, Jobs},
     launch::{Host, accounts::Accounts},
@@ -240,6 +240,8 @@ pub(crate) enum Event {
     Reload(reload::News),
     /// Something of a job, or the wall clock.
     Jobs(jobs::News),
+    /// A webhook is over.
+    Hook(hooks::webhooks::News),
     /// An upgrade has.
     Upgrade(upgrade::News),
     /// An operator's request.
@@ -269,6 +271,7 @@ pub(crate) struct Senders {
     pub(crate) proxy: mpsc::Sender<(u64, LinkEvent)>,
     pub(crate) reload: mpsc::Sender<reload::News>,
     pub(crate) jobs: mpsc::Sender<jobs::News>,
+    pub(crate) hooks: mpsc::Sender<hooks::webhooks::News>,
     pub(crate) upgrade: mpsc::Sender<upgrade::News>,
     pub(crate) commands: mpsc::Sender<Command>,
 }
@@ -284,6 +287,7 @@ pub(crate) struct Inbox {
     proxy: mpsc::Receiver<(u64, LinkEvent)>,
     reload: mpsc::Receiver<reload::News>,
     jobs: mpsc::Receiver<jobs::News>,
+    hooks: mpsc::Receiver<hooks::webhooks::News>,
     upgrade: mpsc::Receiver<upgrade::News>,
     commands: mpsc::Receiver<Command>,
     signals: Signals,
@@ -327,6 +331,7 @@ pub(crate) fn channels(signals: Signals, backlog: VecDeque<News>) -> (Senders, I
     let (proxy_sender, proxy) = mpsc::channel(INBOX_SIZE);
     let (reload_sender, reload) = mpsc::channel(INBOX_SIZE);
     let (jobs_sender, jobs) = mpsc::channel(INBOX_SIZE);
+    let (hooks_sender, hooks) = mpsc::channel(INBOX_SIZE);
     let (upgrade_sender, upgrade) = mpsc::channel(INBOX_SIZE);
     let (commands_sender, commands) = mpsc::channel(INBOX_SIZE);
     let senders = Senders {
@@ -338,6 +343,7 @@ pub(crate) fn channels(signals: Signals, backlog: VecDeque<News>) -> (Senders, I
         proxy: proxy_sender,
         reload: reload_sender,
         jobs: jobs_sender,
+        hooks: hooks_sender,
         upgrade: upgrade_sender,
         commands: commands_sender,
     };
@@ -350,6 +356,7 @@ pub(crate) fn channels(signals: Signals, backlog: VecDeque<News>) -> (Senders, I
         proxy,
         reload,
         jobs,
+        hooks,
         upgrade,
         commands,
         signals,
@@ -416,6 +423,7 @@ impl App {
             proxy,
             reload,
             jobs,
+            hooks,
             upgrade,
             commands,
             signals,
@@ -433,6 +441,7 @@ impl App {
             Some((program, news)) = proxy.recv() => Event::Proxy(program, news),
             Some(news) = reload.recv() => Event::Reload(news),
             Some(news) = jobs.recv() => Event::Jobs(news),
+            Some(news) = hooks.recv() => Event::Hook(news),
             Some(news) = upgrade.recv() => Event::Upgrade(news),
             Some(command) = commands.recv() => Event::Command(command),
             () = until(deadline) => Event::Tick,
@@ -456,6 +465,7 @@ impl App {
             Event::Command(command) => self.command(command),
             Event::Reload(news) => self.reload_news(news),
             Event::Jobs(news) => self.job_news(news),
+            Event::Hook(news) => self.hook_news(news),
             Event::Upgrade(news) => self.upgrade_news(news),
             Event::Hangup => self.reload(reload::Asked::by_signal()),
             Event::Terminate => self.terminate(),
@@ -594,7 +604,11 @@ impl App {
                 crate::give_back_memory();
             });
         }
-        if self.fleet.is_shutting_down() && self.fleet.is_idle() && self.tasks.is_empty() {
+        if self.fleet.is_shutting_down()
+            && self.fleet.is_idle()
+            && self.tasks.is_empty()
+            && self.hooks.is_idle()
+        {
             self.end();
         }
     }
@@ -653,6 +667,8 @@ impl App {
         self.unsettle();
         self.stop_tasks(None, now);
         self.tell(FleetEvent::Request(Request::Shutdown { now }));
+        // Those that something waited for are over: what waited was told to stop before.
+        self.close_webhooks(now);
     }
 
     /// Everything has ended: the spawner ends the rest and removes what is ours.

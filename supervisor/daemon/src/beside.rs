@@ -17,7 +17,8 @@ pub(crate) static VIEWS: Share = Share::of(VIEWS_MAX);
 pub(crate) static LIMITS: Share = Share::of(LIMITS_MAX);
 /// Secrets, which are read from disks of any kind.
 pub(crate) static SECRETS: Share = Share::of(SECRETS_MAX);
-
+/// Names of hosts outside, which the C library looks up.
+pub(crate) static NAMES: Share = Share::of(NAMES_MAX);
 /// What is noted of jobs, by one writer.
 pub(crate) static JOBS: Share = Share::of(JOBS_MAX);
 
@@ -25,6 +26,7 @@ const LOG_READS_MAX: usize = 2;
 const VIEWS_MAX: usize = 2;
 const LIMITS_MAX: usize = 2;
 const SECRETS_MAX: usize = 2;
+const NAMES_MAX: usize = 2;
 const JOBS_MAX: usize = 1;
 
 /// How many audits may be under way at a time. Who asks for one more is told that we are busy.
@@ -36,7 +38,7 @@ const OTHERS_MIN: usize = 4;
 /// All threads. They come when they are needed and go when they are not. Bounded, so that a thousand kills at once do not make a
 /// thousand of them.
 pub(crate) const THREADS_MAX: usize =
-    LOG_READS_MAX + VIEWS_MAX + LIMITS_MAX + SECRETS_MAX + JOBS_MAX + AUDITS_MAX + OTHERS_MIN;
+    LOG_READS_MAX + VIEWS_MAX + LIMITS_MAX + SECRETS_MAX + NAMES_MAX + JOBS_MAX + AUDITS_MAX + OTHERS_MIN;
 
 /// A kind of work, and how many threads it may take.
 #[derive(Debug)]

@@ -6,6 +6,7 @@
 //! the line of our own log as well.
 
 pub mod happenings;
+pub(crate) mod hooks;
 pub mod jobs;
 pub mod limits;
 pub mod lost;

@@ -1,4 +1,5 @@
-//! Hooks: commands of a service that are run at points of its workers' lives, each as a task in a sandbox of the service's own.
+//! Hooks: what a service has done at points of its workers' lives. A command is a task in a sandbox of the service's own, a webhook is sent
+//! by us ([`webhooks`]).
 //!
 //! - `pre_start` is run before anything else of a run: its worker is queued meanwhile, and its time to get ready has not begun. When it
 //!   fails, so has the start.
@@ -6,27 +7,36 @@
 //! - `post_stop` comes when no process of a run is left. Only then `watt-core` hears of that, so that the next run waits.
 //! - `post_start` and `on_failure` hold nobody up.
 //!
-//! Which of them is under way for a run is known by the owner in its task's note. So a successor of the daemon waits for the one that its
-//! predecessor began; when that was lost in between, or had ended without its consequence, it is run once more.
+//! Which of them is under way for a run is known by the owner in its task's note, or a webhook's own. So a successor of the daemon waits for the
+//! one that its predecessor began; when that was lost in between, or had ended without its consequence, it is run once more.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+pub(crate) mod webhooks;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use watt_core::{
     RunId, ServiceId, WorkerId,
-    plan::{HookPoint, Service},
+    plan::{Hook, HookAct, HookPoint, Service},
     worker::{AfterStop, Event, ExecFailure, ExitCause, Left, State, Worker, will_restart},
 };
 
 use crate::{
     app::{App, Ending},
+    status,
     tasks::{End, NotStarted, Order, Owner, Stopped, TaskId},
-    words,
+    timestamp, words,
 };
 
 /// How many hooks of a service that hold nobody up may be under way at a time. More are left out: a program that fails all the
 /// time would have ever more of them when they hang.
 const UNATTENDED_MAX: usize = 16;
+
+/// What has happened, in JSON: a variable of commands, and the body of webhooks.
+const EVENT: &str = "WATT_HOOK_EVENT";
 
 /// For which run a hook is, in the note of its task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +54,20 @@ pub(crate) struct Hooks {
     due: VecDeque<(WorkerId, RunId, HookPoint)>,
     /// Those that are over, of runs that are not.
     over: BTreeSet<(RunId, HookPoint)>,
+    /// Webhooks that are under way.
+    calls: BTreeMap<(RunId, HookPoint), webhooks::Call>,
+}
+
+impl Hooks {
+    /// Whether no webhook is under way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.calls.is_empty()
+    }
+
+    /// Webhooks under way for which nobody waits.
+    fn unattended_calls(&self) -> Vec<(RunId, HookPoint)> {
+        self.calls.keys().filter(|(_, point)| !point.is_awaited()).copied().collect()
+    }
 }
 
 /// What has come of asking for a hook.
@@ -71,7 +95,7 @@ impl Hooked {
 
     /// Whether nobody waits for it.
     pub(crate) fn is_unattended(&self) -> bool {
-        matches!(self.point(), Some(HookPoint::PostStart | HookPoint::OnFailure))
+        self.point().is_some_and(|point| !point.is_awaited())
     }
 
     fn point(&self) -> Option<HookPoint> {
@@ -116,6 +140,13 @@ impl App {
         if let Some(task) = start {
             self.stop_task(task, Stopped::Asked, now);
         }
+        if now {
+            self.give_up_webhook(run, HookPoint::PreStop);
+        }
+        if self.give_up_webhook(run, HookPoint::PreStart) {
+            self.pre_start_over(worker, run, Err("stopped".to_owned()));
+            return true;
+        }
         if let Some(task) = self.hook_task(worker, run, HookPoint::PreStop).filter(|_| now) {
             self.stop_task(task, Stopped::Asked, now);
         }
@@ -137,7 +168,7 @@ impl App {
     pub(crate) fn run_due_hooks(&mut self) {
         while let Some((worker, run, point)) = self.hooks.due.pop_front() {
             self.hooks.over.remove(&(run, point));
-            if self.tasks.unattended_hooks_of(&worker.service) < UNATTENDED_MAX {
+            if self.unattended_hooks_of(&worker.service) < UNATTENDED_MAX {
                 drop(self.ask_for_hook(&worker, run, point));
             } else {
                 tracing::warn!(
@@ -152,19 +183,31 @@ impl App {
         }
     }
 
-    /// A hook has ended.
-    pub(crate) fn hook_over(&mut self, hooked: &Hooked, end: &End) {
+    fn unattended_hooks_of(&self, service: &ServiceId) -> usize {
+        let is_one = |(key, call): &(&(RunId, HookPoint), &webhooks::Call)| {
+            !key.1.is_awaited() && call.worker.service == *service
+        };
+        self.tasks.unattended_hooks_of(service) + self.hooks.calls.iter().filter(is_one).count()
+    }
+
+    /// The task of a hook has ended.
+    pub(crate) fn hook_task_over(&mut self, hooked: &Hooked, end: &End) {
         let (Some(worker), Some(point)) = (hooked.worker(), hooked.point()) else { return };
-        let run = RunId(hooked.run);
+        let result = if end.is_success() { Ok(()) } else { Err(how(end)) };
+        self.hook_over(&worker, RunId(hooked.run), point, result);
+    }
+
+    /// A hook is over, and has failed in this way.
+    fn hook_over(&mut self, worker: &WorkerId, run: RunId, point: HookPoint, result: Result<(), String>) {
         match point {
-            HookPoint::PreStart => self.pre_start_over(worker, run, end),
+            HookPoint::PreStart => self.pre_start_over(worker, run, result),
             // The run may have ended meanwhile, by the hook's doing for instance.
             HookPoint::PreStop | HookPoint::PostStop if !self.runs.contains_key(&run) => {}
             HookPoint::PreStop => {
                 self.hooks.over.insert((run, point));
-                let state = self.fleet.worker(&worker).map(|worker| &worker.state);
+                let state = self.fleet.worker(worker).map(|worker| &worker.state);
                 if matches!(state, Some(State::Stopping { run: at, left: Left::All, .. }) if *at == run) {
-                    self.signal(&worker, run);
+                    self.signal(worker, run);
                 }
             }
             HookPoint::PostStop => {
@@ -175,20 +218,23 @@ impl App {
         }
     }
 
-    fn pre_start_over(&mut self, worker: WorkerId, run: RunId, end: &End) {
-        match self.fleet.worker(&worker).map(|worker| &worker.state) {
+    fn pre_start_over(&mut self, worker: &WorkerId, run: RunId, result: Result<(), String>) {
+        match self.fleet.worker(worker).map(|worker| &worker.state) {
             Some(State::Starting { run: at, .. }) if *at == run && !self.runs.contains_key(&run) => {
-                if end.is_success() {
-                    self.hooks.over.insert((run, HookPoint::PreStart));
-                    self.starts.insert(run, worker);
-                } else {
-                    self.starts.remove(&run);
-                    self.exec_failed(&worker, run, ExecFailure::of_hook(how(end)));
+                match result {
+                    Ok(()) => {
+                        self.hooks.over.insert((run, HookPoint::PreStart));
+                        self.starts.insert(run, worker.clone());
+                    }
+                    Err(how) => {
+                        self.starts.remove(&run);
+                        self.exec_failed(worker, run, ExecFailure::of_hook(how));
+                    }
                 }
             }
             // It was stopped meanwhile, and has no process.
             Some(State::Stopping { run: at, .. }) if *at == run && !self.runs.contains_key(&run) => {
-                self.push(worker, Event::Emptied(run));
+                self.push(worker.clone(), Event::Emptied(run));
             }
             _ => {}
         }
@@ -200,23 +246,39 @@ impl App {
 
     fn ask_for_hook(&mut self, worker: &WorkerId, run: RunId, point: HookPoint) -> Asked {
         let Some(service) = self.plan.services.get(&worker.service) else { return Asked::Nothing };
-        let Some(hook) = service.hooks.get(&point) else { return Asked::Nothing };
+        let (Some(hook), Some(time_max)) = (service.hooks.get(&point), time_max(service, point)) else {
+            return Asked::Nothing;
+        };
         if self.hooks.over.contains(&(run, point)) || self.ending == Ending::Killing {
             return Asked::Nothing;
         }
-        if self.hook_task(worker, run, point).is_some() {
+        if self.hooks.calls.contains_key(&(run, point)) || self.hook_task(worker, run, point).is_some() {
             return Asked::UnderWay;
         }
-        let time_max = match point {
-            HookPoint::PreStop => hook.timeout.min(service.stop.grace),
-            HookPoint::PreStart | HookPoint::PostStart | HookPoint::PostStop | HookPoint::OnFailure => {
-                hook.timeout
+        let env = self.hook_environment(worker, run, point);
+        let Hook { act, .. } = hook;
+        match act.clone() {
+            HookAct::Command(command) => self.run_hook(worker, (run, point), command, env, time_max),
+            HookAct::Webhook(webhook) => {
+                let event = env.get(EVENT).cloned().unwrap_or_default();
+                self.send_webhook(worker, (run, point), &webhook, time_max, event);
+                Asked::UnderWay
             }
-        };
+        }
+    }
+
+    fn run_hook(
+        &mut self,
+        worker: &WorkerId,
+        (run, point): (RunId, HookPoint),
+        command: Vec<String>,
+        env: BTreeMap<String, String>,
+        time_max: Duration,
+    ) -> Asked {
         let order = Order {
             service: worker.service.clone(),
-            command: Some(hook.command.clone()),
-            env: self.hook_environment(worker, run, point),
+            command: Some(command),
+            env,
             time_max: Some(time_max),
             owner: Owner::Hook(Hooked::new(worker, run, point)),
         };
@@ -238,7 +300,7 @@ impl App {
     fn hook_environment(&self, worker: &WorkerId, run: RunId, point: HookPoint) -> BTreeMap<String, String> {
         let mut event = serde_json::json!({
             "hook": point.name(), "app": self.plan.name.as_str(), "service": worker.service.as_str(),
-            "worker": worker.index, "run": run.0,
+            "worker": worker.index, "run": run.0, "at": timestamp::from_ms(status::now_ms()),
         });
         let mut env = BTreeMap::from([
             ("WATT_HOOK".to_owned(), point.name().to_owned()),
@@ -258,7 +320,7 @@ impl App {
                 env.insert("WATT_EXIT".to_owned(), code.to_string());
             }
         }
-        env.insert("WATT_HOOK_EVENT".to_owned(), event.to_string());
+        env.insert(EVENT.to_owned(), event.to_string());
         env
     }
 
@@ -292,6 +354,15 @@ fn point_of(worker: &Worker, plan: &Service, is_new: bool) -> Option<(RunId, Hoo
         | State::Failed { .. }
         | State::Completed { .. } => None,
     }
+}
+
+/// How long a service's hook may take. The kill at the end of the grace waits for nobody.
+fn time_max(service: &Service, point: HookPoint) -> Option<Duration> {
+    let timeout = service.hooks.get(&point)?.timeout;
+    Some(match point {
+        HookPoint::PreStop => timeout.min(service.stop.grace),
+        HookPoint::PreStart | HookPoint::PostStart | HookPoint::PostStop | HookPoint::OnFailure => timeout,
+    })
 }
 
 /// How a hook that failed ended: `exit 3`, `timeout`.

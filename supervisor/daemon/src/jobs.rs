@@ -9,10 +9,9 @@
 //! service got it: it is sent again if the job has retries left, and is `interrupted` if it has none.
 //!
 //! - `clock` wakes the loop, also when the wall clock is set.
-//! - `store` is the files, `call` the requests, `zone` the clocks of places.
+//! - `store` is the files, `zone` the clocks of places; requests are `call`s.
 //! - `view` is what operators see and ask for, `change` what a reload and the end of the application do.
 
-mod call;
 mod change;
 mod clock;
 mod command;
@@ -40,7 +39,6 @@ use watt_core::{
 };
 
 use self::{
-    call::{Answer, Request},
     clock::Clock,
     notes::{Ended, Fired, Line, Notes, Terms},
     store::Store,
@@ -49,6 +47,7 @@ use self::{
 };
 use crate::{
     app::{App, Ending},
+    call::{self, Answer, Request, Way},
     control::{Refusal, Reply},
     events::jobs::{JobEnded, JobMissed, JobSkipped, JobStarted, Of},
     operate::answer,
@@ -404,16 +403,20 @@ impl App {
         let Some(entry) = entries.get_mut(id) else { return };
         let Some(flight) = entry.flights.get_mut(&number) else { return };
         let Work::Call(call) = &entry.job.work else { return };
+        let plan::Call { method, path, headers, body, retries } = call.clone();
         let request = Request {
-            socket,
-            service: entry.job.service.to_string(),
-            job: id.to_string(),
-            instant: shown(flight.firing.at),
-            call: call.clone(),
-            timeout: entry.job.timeout,
+            way: Way::Mesh(socket),
+            host: format!("{}.plt.local", entry.job.service),
+            method,
+            path,
+            own: vec![("X-Watt-Job", id.to_string()), ("X-Watt-Instant", shown(flight.firing.at))],
+            headers,
+            body,
         };
         let attempts = Attempts {
             request,
+            retries,
+            timeout: entry.job.timeout,
             job: id.clone(),
             number,
             history: entry.job.history as usize,
@@ -510,6 +513,9 @@ fn of(job: &plan::Job) -> Of {
 /// The attempts of a call.
 struct Attempts {
     request: Request,
+    retries: u32,
+    /// Of each.
+    timeout: Option<Duration>,
     job: JobId,
     number: u64,
     history: usize,
@@ -519,7 +525,7 @@ struct Attempts {
 
 impl Attempts {
     async fn make(self, first: u32) {
-        let Attempts { request, job, number, history, store, news } = self;
+        let Attempts { request, retries, timeout, job, number, history, store, news } = self;
         let mut attempts = first;
         let answer = loop {
             if attempts > 1 {
@@ -529,8 +535,8 @@ impl Attempts {
                 }
                 let _ = news.send(News::Again { job: job.clone(), number, attempts }).await;
             }
-            let answer = call::send(&request, attempts).await;
-            if answer.is_ok() || attempts > request.call.retries {
+            let answer = call::send(&request, attempts, timeout).await;
+            if answer.is_ok() || attempts > retries {
                 break answer;
             }
             tokio::time::sleep(call::pause(attempts)).await;

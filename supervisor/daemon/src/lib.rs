@@ -23,6 +23,7 @@ mod adopt;
 mod analysis;
 mod app;
 mod beside;
+mod call;
 mod ceilings;
 mod cgroups;
 mod check_command;

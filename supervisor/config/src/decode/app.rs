@@ -103,7 +103,7 @@ pub(super) fn decode(
     check::references(&services, &groups, &routes, &policies, &jobs, d.problems);
     check::groups(&services, &groups, d.problems);
     check::gateway(&services, &routes, server.as_ref(), d.problems);
-    check::jobs(&services, &jobs, d.problems);
+    check::calls(&services, &jobs, d.problems);
     if services.is_empty() {
         return None;
     }

@@ -432,6 +432,7 @@ impl Kind {
             Kind::Schedule => "a schedule such as `0 3 * * *`".into(),
             Kind::TimeZone => "a time zone such as `Europe/Berlin`".into(),
             Kind::MeshUrl => "a URL such as `http://api.plt.local/`".into(),
+            Kind::WebUrl => "a URL such as `http://alerts.plt.local/failed`".into(),
             Kind::Name | Kind::ServiceName => "a name".into(),
             Kind::FilePath => "a path".into(),
             Kind::Bool => "`true` or `false`".into(),

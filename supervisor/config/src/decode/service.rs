@@ -18,7 +18,8 @@ use super::{
     app::suggest_name,
     command, egress, environment,
     fields::{Field, Fields, Written, show_word, word_of},
-    hooks, limits, pressure,
+    hooks::{self, Hooks},
+    limits, pressure,
     probes::{self, Probes},
     roll,
     sandbox::{self, Base},
@@ -49,6 +50,8 @@ pub(crate) struct ServiceDraft {
     pub(crate) listen_at: Option<Span>,
     /// Where `restart` was written.
     pub(crate) restart_at: Option<Span>,
+    /// Each service that gets a webhook, with its place.
+    pub(crate) receivers: Vec<(ServiceId, Span)>,
     /// Each secret's name with its place.
     pub(crate) secrets: Vec<(String, Span)>,
     /// The ceiling of all its workers, with its places.
@@ -134,7 +137,7 @@ pub(super) fn decode(
     let restart = restart(&mut f, restart_field);
     let roll = roll::decode(&mut f);
     let stop = stop(&mut f);
-    let hooks = hooks::decode(&mut f);
+    let Hooks { hooks, receivers } = hooks::decode(&mut f);
     let limits_field = f.field("limits");
     let (limits, each, shown_limits) = limits::decode(f.d, limits_field);
     f.show("limits", shown_limits);
@@ -185,6 +188,7 @@ pub(super) fn decode(
             dependencies,
             listen_at: listen.span,
             restart_at: restart_field.map(|field| field.key_span),
+            receivers,
             secrets: secrets.into_iter().map(|(_, name, at)| (name, at)).collect(),
             total,
         },

@@ -2,7 +2,8 @@
 
 use super::{KeyDef, Kind, Preset, Table};
 
-const WEBHOOK: &str = "write a `command` that sends it, for example with curl: a hook is a command";
+/// How often a webhook may be sent again.
+pub(crate) const HOOK_RETRIES_MAX: u64 = 20;
 
 static EITHER: [Kind; 2] = [Kind::Command, Kind::Table(&HOOK)];
 
@@ -12,11 +13,11 @@ const fn hook(name: &'static str, doc: &'static str, example: &'static str) -> K
 
 pub(crate) static HOOKS: Table = Table {
     title: "services.NAME.hooks",
-    doc: "Commands that are run at points of each worker's life, in a sandbox of the service's own. [More](hooks.md)",
+    doc: "What is done at points of each worker's life: commands, in a sandbox of the service's own, and webhooks. [More](hooks.md)",
     keys: &[
         hook(
             "pre_start",
-            "Before each start. The program is executed when it has succeeded; else the start has failed, and is tried again as after any failure.",
+            "Before each start. The program is executed when the hook has succeeded; else the start has failed, and is tried again as after any failure.",
             r#"["./wait-for-disk", "/srv"]"#,
         ),
         hook("post_start", "When a worker has got ready.", r#""./announce up""#),
@@ -30,7 +31,11 @@ pub(crate) static HOOKS: Table = Table {
             "When no process of a worker is left, however it ended. The next start waits for it.",
             r#"["rm", "-f", "app.lock"]"#,
         ),
-        hook("on_failure", "When a worker has failed; the cause is in its environment.", r#""./alert""#),
+        hook(
+            "on_failure",
+            "When a worker has failed. It is told the cause.",
+            r#"{"url": "http://api.plt.local/failed"}"#,
+        ),
     ],
     foreign: &[
         ("prestart", "write `pre_start`"),
@@ -45,22 +50,48 @@ pub(crate) static HOOKS: Table = Table {
 
 pub(crate) static HOOK: Table = Table {
     title: "services.NAME.hooks.HOOK",
-    doc: "A hook in full. Its command alone is enough.",
+    doc: "A hook in full. A command alone is enough.",
     keys: &[
         KeyDef {
             name: "command",
             kind: Kind::Command,
-            default: Preset::Required,
+            default: Preset::Unset("`url` says what is done"),
             doc: "The program and its arguments, as in the service's own `command`.",
             example: r#"["./flush", "--all"]"#,
+        },
+        KeyDef {
+            name: "url",
+            kind: Kind::WebUrl,
+            default: Preset::Unset("`command` says what is done"),
+            doc: "Where a POST goes that says in JSON what has happened: to a service of the mesh, or outside, without TLS. A status from 200 to 299 is success.",
+            example: r#""http://api.plt.local/failed""#,
+        },
+        KeyDef {
+            name: "headers",
+            kind: Kind::Variables,
+            default: Preset::Unset("none"),
+            doc: "Fields of the POST's head besides watt's own.",
+            example: r#"{"Authorization": "Bearer {TOKEN:-none}"}"#,
+        },
+        KeyDef {
+            name: "retries",
+            kind: Kind::Whole { min: 0, max: HOOK_RETRIES_MAX },
+            default: Preset::Derived("`3` for a `url`"),
+            doc: "How often the POST is sent again while it has not succeeded, after 100ms, 200ms, 400ms and so on.",
+            example: "5",
         },
         KeyDef {
             name: "timeout",
             kind: Kind::Duration,
             default: Preset::Value("30s"),
-            doc: "It is killed after this time.",
+            doc: "It is ended after this time. Attempts of a POST share it.",
             example: r#""30s""#,
         },
     ],
-    foreign: &[("url", WEBHOOK), ("webhook", WEBHOOK), ("http", WEBHOOK)],
+    foreign: &[
+        ("webhook", "write `url`"),
+        ("http", "write `url`"),
+        ("method", "it is always a POST"),
+        ("body", "it is always what has happened, in JSON"),
+    ],
 };

@@ -131,6 +131,8 @@ pub(crate) enum Kind {
     TimeZone,
     /// A URL of a service of the mesh.
     MeshUrl,
+    /// A URL of anybody.
+    WebUrl,
     /// Names and texts.
     Variables,
     /// A number, a size or `unlimited`, or a table of `soft` and `hard`.

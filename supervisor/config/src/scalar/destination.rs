@@ -51,7 +51,7 @@ impl Scalar for EgressRule {
 }
 
 /// A port is what follows the last colon; the colons of an IPv6 address are in brackets.
-fn split(text: &str) -> Result<(&str, Option<&str>), Bad> {
+pub(super) fn split(text: &str) -> Result<(&str, Option<&str>), Bad> {
     let after_brackets = text.rfind(']').map_or(0, |end| end + 1);
     let (host, port) = match text[after_brackets..].rsplit_once(':') {
         Some((rest, port)) => (&text[..after_brackets + rest.len()], Some(port)),

@@ -1,12 +1,9 @@
-//! Schedules, the places whose clocks they are about, and where calls go.
+//! Schedules, and the places whose clocks they are about.
 
 use serde_json::{Value, json};
-use watt_core::{
-    ServiceId,
-    jobs::{Schedule, ScheduleError},
-};
+use watt_core::jobs::{Schedule, ScheduleError};
 
-use super::{Bad, Scalar, UrlPath, quote};
+use super::{Bad, Scalar, quote};
 use crate::report::did_you_mean;
 
 /// Words for whole schedules, for suggestions.
@@ -65,37 +62,5 @@ impl Scalar for TimeZoneName {
 
     fn show(&self) -> Value {
         json!(self.0)
-    }
-}
-
-/// A URL of a service of the mesh.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct MeshUrl {
-    pub(crate) service: ServiceId,
-    /// Path and query.
-    pub(crate) path: String,
-}
-
-impl Scalar for MeshUrl {
-    fn parse(text: &str) -> Result<Self, Bad> {
-        let bad = || {
-            Bad::new(format!("{} is not the URL of a service", quote(text)))
-                .hint("calls go to services: `http://NAME.plt.local/path`")
-        };
-        let rest = text.strip_prefix("http://").ok_or_else(bad)?;
-        let (host, path) = match rest.find(['/', '?']) {
-            Some(index) if rest[index..].starts_with('/') => (&rest[..index], rest[index..].to_owned()),
-            Some(index) => (&rest[..index], format!("/{}", &rest[index..])),
-            None => (rest, "/".to_owned()),
-        };
-        let host = host.strip_suffix(":80").unwrap_or(host);
-        let name = host.strip_suffix(".plt.local").ok_or_else(bad)?;
-        let service = ServiceId::new(name).map_err(|_| bad())?;
-        let UrlPath::<true>(path) = UrlPath::parse(&path)?;
-        Ok(MeshUrl { service, path })
-    }
-
-    fn show(&self) -> Value {
-        json!(format!("http://{}.plt.local{}", self.service, self.path))
     }
 }

@@ -3,6 +3,7 @@
 mod applied;
 mod errors;
 mod groups;
+mod hooks;
 mod host;
 mod hostile;
 mod jobs;

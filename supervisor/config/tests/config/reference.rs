@@ -82,8 +82,10 @@ fn file_with(title: &str, key: &str, value: &Value) -> Value {
         }
         "services.NAME.depends_on.NAME" => file["services"]["web"]["depends_on"] = json!({ "api": entry }),
         "services.NAME.hooks.HOOK" => {
-            if key != "command" {
-                entry["command"] = json!("x");
+            match key {
+                "command" | "url" => {}
+                "headers" | "retries" => entry["url"] = json!("http://example.org/"),
+                _ => entry["command"] = json!("x"),
             }
             file["services"]["web"]["hooks"] = json!({ "pre_start": entry });
         }

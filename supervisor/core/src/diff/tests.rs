@@ -70,7 +70,7 @@ fn change(plan: &mut Plan, of: &ServiceId, field: Field) {
         Field::Roll => service.roll.min_healthy += Duration::from_secs(1),
         Field::Stop => service.stop.signal = 2,
         Field::Hooks => {
-            let hook = Hook { command: vec!["x".into()], timeout: Duration::from_secs(1) };
+            let hook = Hook { act: HookAct::Command(vec!["x".into()]), timeout: Duration::from_secs(1) };
             drop(service.hooks.insert(HookPoint::PreStart, hook));
         }
         Field::CgroupLimits => service.limits.cgroup.memory = Some(1 << 20),

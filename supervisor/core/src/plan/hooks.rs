@@ -1,6 +1,8 @@
-//! Commands that are run at points of a worker's life.
+//! What is done at points of a worker's life.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
+
+use crate::ServiceId;
 
 /// When a hook is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,13 +39,57 @@ impl HookPoint {
             HookPoint::OnFailure => "on_failure",
         }
     }
+
+    /// Whether something waits for its end.
+    pub const fn is_awaited(self) -> bool {
+        match self {
+            HookPoint::PreStart | HookPoint::PreStop | HookPoint::PostStop => true,
+            HookPoint::PostStart | HookPoint::OnFailure => false,
+        }
+    }
 }
 
-/// A command that is run in the service's sandbox.
+/// A hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hook {
-    /// Program and arguments; never empty.
-    pub command: Vec<String>,
-    /// It is killed after this time.
+    /// What is done.
+    pub act: HookAct,
+    /// It is ended after this time.
     pub timeout: Duration,
+}
+
+/// What a hook does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HookAct {
+    /// Runs a program in the service's sandbox. Program and arguments; never empty.
+    Command(Vec<String>),
+    /// Sends a request.
+    Webhook(Webhook),
+}
+
+/// A POST that says what has happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Webhook {
+    /// Who gets it.
+    pub receiver: Receiver,
+    /// Path and query.
+    pub path: String,
+    /// Fields of its head besides watt's own.
+    pub headers: BTreeMap<String, String>,
+    /// How often it is sent again when it was not answered with success.
+    pub retries: u32,
+}
+
+/// Who gets a webhook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Receiver {
+    /// A service of the mesh.
+    Service(ServiceId),
+    /// Somebody outside.
+    Host {
+        /// A name or an address. One of IPv6 has no brackets.
+        name: String,
+        /// The port.
+        port: u16,
+    },
 }

@@ -144,6 +144,7 @@ const MESSAGES: &[(&str, Kind, &str)] = &[
     ),
     ("94b540120677421ba539d02cfaf80b32", Kind::Event("task_started"), "a task was started"),
     ("e3a897a1125048289d1b4ed831fff01d", Kind::Event("task_ended"), "a task has ended"),
+    ("55723e9425ef4591897e5547434c35ca", Kind::Event("webhook_ended"), "a webhook was sent, or could not be"),
     (
         "89aba3759ef14b11b1b3f22eef185f6b",
         Kind::Event("log_file_failed"),

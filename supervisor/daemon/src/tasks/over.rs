@@ -215,7 +215,7 @@ impl App {
             // Its end is an event.
             Owner::Operator => {}
             Owner::Job { job, number } => self.command_over(job, *number, end),
-            Owner::Hook(hooked) => self.hook_over(hooked, end),
+            Owner::Hook(hooked) => self.hook_task_over(hooked, end),
         }
     }
 }

@@ -1,13 +1,22 @@
-//! A job's request to its service. It goes over the mesh, as an operator's `wattctl inject` does: the proxy finds a worker, waits for one
-//! that starts, and keeps HTTP's framing. Of what comes back the status is read here, and the beginning is kept as it came, within
-//! the bounds that checks of workers have.
+//! Requests of our own: those of jobs, and webhooks. To a service they go over the mesh, as an operator's `wattctl inject` does: the proxy
+//! finds a worker, waits for one that starts, and keeps HTTP's framing. Others go out from here. Of what comes back the status is read, and the
+//! beginning is kept as it came, within the bounds that checks of workers have.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
+    path::PathBuf,
+    time::Duration,
+};
 
-use tokio::net::UnixStream;
-use watt_core::plan::Call;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream},
+};
 
 use crate::{
+    beside,
     readiness::http::{exchange, rest},
     words,
 };
@@ -19,16 +28,33 @@ const OUTPUT_SIZE_MAX: usize = 16 << 10;
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LAST: Duration = Duration::from_secs(30);
 
-/// What is sent, and where.
+/// What is sent, and where. All of it was checked: nothing here can end a line.
 #[derive(Debug, Clone)]
-pub(super) struct Request {
-    pub(super) socket: PathBuf,
-    pub(super) service: String,
-    pub(super) job: String,
-    /// The time that it is for.
-    pub(super) instant: String,
-    pub(super) call: Call,
-    pub(super) timeout: Option<Duration>,
+pub(crate) struct Request {
+    pub(crate) way: Way,
+    /// The field of that name.
+    pub(crate) host: String,
+    pub(crate) method: String,
+    /// With the query.
+    pub(crate) path: String,
+    /// Fields that it has unless the user wrote others.
+    pub(crate) own: Vec<(&'static str, String)>,
+    /// Those that the user wrote.
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: Option<String>,
+}
+
+/// How to get there.
+#[derive(Debug, Clone)]
+pub(crate) enum Way {
+    /// By the socket of the mesh.
+    Mesh(PathBuf),
+    /// To a host outside.
+    Outside {
+        /// A name or an address.
+        name: String,
+        port: u16,
+    },
 }
 
 /// What came of it.
@@ -40,11 +66,11 @@ pub(crate) enum Answer {
 }
 
 impl Answer {
-    pub(super) fn is_ok(&self) -> bool {
+    pub(crate) fn is_ok(&self) -> bool {
         matches!(self, Answer::Status(200..=299, _))
     }
 
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         match self {
             Answer::Status(status, _) => format!("status {status}"),
             Answer::TimedOut(after) => format!("no answer after {}", words::duration(*after)),
@@ -54,57 +80,72 @@ impl Answer {
 }
 
 /// How long to wait after so many attempts.
-pub(super) fn pause(attempts: u32) -> Duration {
+pub(crate) fn pause(attempts: u32) -> Duration {
     let factor = 1u32.checked_shl(attempts.saturating_sub(1)).unwrap_or(u32::MAX);
     RETRY_FIRST.saturating_mul(factor).min(RETRY_LAST)
 }
 
 /// Sends it once. `attempts` counts from 1.
-pub(super) async fn send(request: &Request, attempts: u32) -> Answer {
+pub(crate) async fn send(request: &Request, attempts: u32, timeout: Option<Duration>) -> Answer {
     let answer = async {
         match once(request, attempts).await {
             Ok((status, body)) => Answer::Status(status, body),
             Err(error) => Answer::Failed(failure(&error)),
         }
     };
-    match request.timeout {
+    match timeout {
         None => answer.await,
         Some(time) => tokio::time::timeout(time, answer).await.unwrap_or(Answer::TimedOut(time)),
     }
 }
 
 async fn once(request: &Request, attempts: u32) -> io::Result<(u16, Vec<u8>)> {
-    let mut connection = UnixStream::connect(&request.socket).await?;
-    let (status, mut body) = exchange(&mut connection, &bytes(request, attempts)).await?;
+    let bytes = bytes(request, attempts);
+    match &request.way {
+        Way::Mesh(socket) => converse(UnixStream::connect(socket).await?, &bytes).await,
+        Way::Outside { name, port } => converse(connect(name, *port).await?, &bytes).await,
+    }
+}
+
+async fn converse<C>(mut connection: C, bytes: &[u8]) -> io::Result<(u16, Vec<u8>)>
+where
+    C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (status, mut body) = exchange(&mut connection, bytes).await?;
     body.truncate(OUTPUT_SIZE_MAX);
     // A service that is cut off in the middle of its answer may well call that a failure.
     tokio::spawn(rest(connection));
     Ok((status, body))
 }
 
+/// Connects to a host outside. The C library, which alone knows all that a host may look its names up with, makes whoever calls it wait.
+async fn connect(name: &str, port: u16) -> io::Result<TcpStream> {
+    if let Ok(address) = name.parse::<IpAddr>() {
+        return TcpStream::connect((address, port)).await;
+    }
+    let name = name.to_owned();
+    let look_up = move || (name.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<SocketAddr>>);
+    let addresses = beside::NAMES.run(look_up).await.unwrap_or_else(|| Ok(Vec::new()))?;
+    TcpStream::connect(&addresses[..]).await
+}
+
 fn bytes(request: &Request, attempts: u32) -> Vec<u8> {
-    let Request { service, job, instant, call, .. } = request;
-    let mut text = format!("{} {} HTTP/1.1\r\n", call.method, call.path);
-    let host = format!("{service}.plt.local");
+    let Request { host, method, path, headers, .. } = request;
+    let mut text = format!("{method} {path} HTTP/1.1\r\n");
     let retries = attempts.saturating_sub(1).to_string();
-    let own = [
-        ("Host", host.as_str()),
-        ("User-Agent", "watt"),
-        ("Accept", "*/*"),
-        ("X-Watt-Job", job),
-        ("X-Watt-Instant", instant),
-        ("X-Retry-Attempt", &retries),
-    ];
-    let is_other = |name: &str| call.headers.keys().any(|other| other.eq_ignore_ascii_case(name));
-    for (name, value) in own.iter().filter(|(name, _)| !is_other(name)) {
+    let first = [("Host", host.as_str()), ("User-Agent", "watt"), ("Accept", "*/*")];
+    let own = request.own.iter().map(|(name, value)| (*name, value.as_str()));
+    let own = first.into_iter().chain(own).chain([("X-Retry-Attempt", retries.as_str())]);
+    let is_other = |name: &str| headers.keys().any(|other| other.eq_ignore_ascii_case(name));
+    for (name, value) in own.filter(|(name, _)| !is_other(name)) {
         text += &format!("{name}: {value}\r\n");
     }
-    for (name, value) in &call.headers {
+    for (name, value) in headers {
         text += &format!("{name}: {value}\r\n");
     }
     // RFC 9110 §8.6: a method that usually has a body says so when there is none.
-    let body = call.body.as_deref().unwrap_or_default();
-    if call.body.is_some() || matches!(call.method.as_str(), "POST" | "PUT" | "PATCH") {
+    let body = request.body.as_deref().unwrap_or_default();
+    if request.body.is_some() || matches!(method.as_str(), "POST" | "PUT" | "PATCH") {
         text += &format!("Content-Length: {}\r\n", body.len());
     }
     text += "Connection: close\r\n\r\n";
@@ -123,22 +164,27 @@ fn failure(error: &io::Error) -> String {
 mod tests {
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
-        net::UnixListener,
+        net::{TcpListener, UnixListener},
     };
 
     use super::*;
 
-    fn request(socket: PathBuf) -> Request {
-        let call = Call {
+    const TIMEOUT: Duration = Duration::from_secs(600);
+
+    fn request(way: Way) -> Request {
+        Request {
+            way,
+            host: "api.plt.local".into(),
             method: "POST".into(),
             path: "/tick?x=1".into(),
+            own: vec![("X-Watt-Job", "tick".into()), ("X-Watt-Instant", "2026-11-26T03:00:00.000Z".into())],
             headers: [("x-watt-job".to_owned(), "mine".to_owned())].into(),
             body: Some("a=1".into()),
-            retries: 0,
-        };
-        let instant = "2026-11-26T03:00:00.000Z".to_owned();
-        let timeout = Some(Duration::from_secs(600));
-        Request { socket, service: "api".into(), job: "tick".into(), instant, call, timeout }
+        }
+    }
+
+    fn mesh(socket: PathBuf) -> Request {
+        request(Way::Mesh(socket))
     }
 
     #[test]
@@ -146,7 +192,7 @@ mod tests {
         let expected = "POST /tick?x=1 HTTP/1.1\r\nHost: api.plt.local\r\nUser-Agent: watt\r\nAccept: */*\r\n\
                         X-Watt-Instant: 2026-11-26T03:00:00.000Z\r\nX-Retry-Attempt: 2\r\nx-watt-job: mine\r\n\
                         Content-Length: 3\r\nConnection: close\r\n\r\na=1";
-        assert_eq!(String::from_utf8(bytes(&request(PathBuf::new()), 3)).unwrap(), expected);
+        assert_eq!(String::from_utf8(bytes(&mesh(PathBuf::new()), 3)).unwrap(), expected);
     }
 
     #[test]
@@ -166,7 +212,7 @@ mod tests {
             // It may be cut off.
             let _ = connection.write_all(answer).await;
         });
-        send(&request(socket), 1).await
+        send(&mesh(socket), 1, Some(TIMEOUT)).await
     }
 
     #[tokio::test]
@@ -195,9 +241,29 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("mesh.sock");
         let _listener = UnixListener::bind(&socket).unwrap();
-        let answer = send(&request(socket), 1).await;
+        let answer = send(&mesh(socket), 1, Some(TIMEOUT)).await;
         assert_eq!(answer.text(), "no answer after 10m");
-        let nobody = send(&request(dir.path().join("nobody.sock")), 1).await;
+        let nobody = send(&mesh(dir.path().join("nobody.sock")), 1, Some(TIMEOUT)).await;
         assert!(nobody.text().starts_with("no answer: "), "{}", nobody.text());
+    }
+    #[tokio::test]
+    async fn hosts_outside_are_found_by_name_and_by_address() {
+        for name in ["127.0.0.1", "localhost"] {
+            let listener = TcpListener::bind((name, 0)).await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let server = tokio::spawn(async move {
+                let (mut connection, _) = listener.accept().await.unwrap();
+                let mut read = [0; 4096];
+                let length = connection.read(&mut read).await.unwrap();
+                connection.write_all(b"HTTP/1.1 202 Accepted\r\n\r\n").await.unwrap();
+                String::from_utf8_lossy(&read[..length]).into_owned()
+            });
+            let way = Way::Outside { name: name.to_owned(), port };
+            assert_eq!(send(&request(way), 1, Some(TIMEOUT)).await, Answer::Status(202, Vec::new()));
+            assert!(server.await.unwrap().starts_with("POST /tick?x=1 HTTP/1.1\r\n"));
+        }
+        let nobody = Way::Outside { name: "a..b".into(), port: 80 };
+        let answer = send(&request(nobody), 1, Some(TIMEOUT)).await;
+        assert!(answer.text().starts_with("no answer: "), "{}", answer.text());
     }
 }
