@@ -2,15 +2,19 @@
 
 use std::{
     fs,
+    sync::mpsc,
+    thread,
     time::{Duration, Instant},
 };
 
-use watt_tests::{User, for_each_user, is_root, kill, printed, wait, wait_within, wattctl};
+use watt_tests::{User, for_each_user, get, is_root, kill, printed, wait, wait_within, wattctl};
 
 use super::shop::Shop;
 
 /// How long it is stopped.
 const STOPPED: Duration = Duration::from_secs(30);
+/// So many at once that not all of them can be waiting for one worker of two.
+const REQUESTS: usize = 8;
 
 fn user() -> User {
     if is_root() { User::Root } else { User::Ordinary }
@@ -65,9 +69,13 @@ fn a_spawner_that_is_stopped_goes_on_where_it_was() {
     let load = shop.load();
     let (spawner, daemon) = (role(&shop, "spawner_pid"), role(&shop, "daemon_pid"));
     stopped(spawner, || shop.kill_worker());
+    // Until the spawner has told of it, everything looks as before.
+    wait("the worker's end is told", || match shop.app.worker("web", 0)["last_exit"]["cause"].as_str() {
+        Some("signal") => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
     shop.whole();
     assert_eq!(role(&shop, "daemon_pid"), daemon);
-    assert_eq!(shop.app.worker("web", 0)["last_exit"]["cause"], "signal");
     let tally = load.stop();
     assert!(tally.failures.is_empty(), "{} answered, {:?}", tally.answered, tally.failures);
     shop.app.down();
@@ -95,18 +103,28 @@ fn a_worker_that_is_stopped_answers_later() {
     shop.up();
     let worker = shop.app.pid("web", 0);
     let load = shop.load();
-    stopped(worker, || {
-        // The four of the load may all be waiting by now.
-        wait("the other one answers", || match shop.app.get("/") {
-            (200, body) if !body.contains(&worker.to_string()) => Ok(()),
-            other => Err(format!("{other:?}")),
-        });
-    });
+    stopped(worker, || another_answers(&shop, worker));
     shop.whole();
     assert_eq!(shop.app.pid("web", 0), worker);
     let tally = load.stop();
     assert!(tally.failures.is_empty(), "{} answered, {:?}", tally.answered, tally.failures);
     shop.app.down();
+}
+
+/// Waits until a worker other than this one, which does not run, answers one of several requests. Those that are waiting for this
+/// one wait on.
+fn another_answers(shop: &Shop, worker: u32) {
+    let (answers, answer) = mpsc::channel();
+    for _ in 0..REQUESTS {
+        let (answers, gateway) = (answers.clone(), shop.app.gateway());
+        thread::spawn(move || {
+            // Who waits no more has its answer.
+            let _ = answers.send(get(&gateway, "/"));
+        });
+    }
+    let (status, body) = answer.recv_timeout(STOPPED).expect("one is answered").expect("it is an answer");
+    assert_eq!(status, 200, "{body}");
+    assert!(!body.contains(&worker.to_string()), "{body}");
 }
 
 #[test]
