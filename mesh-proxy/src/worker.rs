@@ -115,8 +115,8 @@ pub(crate) struct Worker {
     report: Rc<dyn Fn(Report)>,
 }
 
-/// How long before the end of a drain WebSockets are told to end.
-const CLOSE_BEFORE: Duration = Duration::from_secs(1);
+/// How long before the end of a drain WebSockets are told to end: a second, and as much again as the ticks of both sides may be late.
+const CLOSE_BEFORE: Duration = Duration::from_millis(1500);
 
 /// The part of its share of requests that a worker begins with.
 const SHARE_MIN: f32 = 0.1;
@@ -165,7 +165,7 @@ impl Worker {
         }
     }
 
-    /// Its drain ends when this much time has passed. A second before, or for a shorter drain at half of it, its WebSockets are told to
+    /// Its drain ends when this much time has passed. A good second before, or for a shorter drain at half of it, its WebSockets are told to
     /// end, which leaves them that time for it.
     pub(crate) fn drains_for(self: &Rc<Self>, left: Duration) {
         let wait = left - (left / 2).min(CLOSE_BEFORE);
