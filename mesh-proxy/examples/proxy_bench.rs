@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! proxy_bench origin /tmp/o.sock            # a server that costs next to nothing; GET /N answers N bytes
-//! proxy_bench proxy 127.0.0.1:18000 /tmp/o.sock
+//! proxy_bench proxy 127.0.0.1:18000 /tmp/o.sock   # with `h2c` behind it, to an origin that speaks HTTP/2
 //! ```
 //! Pin each to a core with `taskset`, load with `wrk`, and read the CPU time from `/proc/<pid>/schedstat`.
 
@@ -13,7 +13,7 @@ use tokio::{
     net::{TcpListener, UnixListener, UnixStream},
     task::{LocalSet, spawn_local},
 };
-use watt_api::mesh::{Endpoint, Outlook, Route, Service, Snapshot, Worker, WorkerState};
+use watt_api::mesh::{Endpoint, Outlook, Protocol, Route, Service, Snapshot, Worker, WorkerState};
 use watt_mesh_proxy::{
     http::{self, Client, Side},
     thread::Thread,
@@ -26,14 +26,15 @@ fn main() -> std::io::Result<()> {
     let local = LocalSet::new();
     match arguments[..] {
         ["origin", socket] => local.block_on(&runtime, origin(socket)),
-        ["proxy", listen, socket] => local.block_on(&runtime, proxy(listen, socket)),
-        _ => Err(std::io::Error::other("usage: proxy_bench origin SOCKET | proxy LISTEN SOCKET")),
+        ["proxy", listen, socket] => local.block_on(&runtime, proxy(listen, socket, Protocol::Http1)),
+        ["proxy", listen, socket, "h2c"] => local.block_on(&runtime, proxy(listen, socket, Protocol::H2c)),
+        _ => Err(std::io::Error::other("usage: proxy_bench origin SOCKET | proxy LISTEN SOCKET [h2c]")),
     }
 }
 
-async fn proxy(listen: &str, socket: &str) -> std::io::Result<()> {
+async fn proxy(listen: &str, socket: &str, protocol: Protocol) -> std::io::Result<()> {
     let thread = Thread::new(NonZeroUsize::MIN, |report| println!("{report:?}"));
-    thread.apply(&snapshot(socket.into()));
+    thread.apply(&snapshot(socket.into(), protocol));
     let listener = TcpListener::bind(listen).await?;
     loop {
         let (stream, peer) = listener.accept().await?;
@@ -44,7 +45,7 @@ async fn proxy(listen: &str, socket: &str) -> std::io::Result<()> {
     }
 }
 
-fn snapshot(path: PathBuf) -> Snapshot {
+fn snapshot(path: PathBuf, protocol: Protocol) -> Snapshot {
     let worker = Worker {
         run: 1,
         index: 0,
@@ -56,6 +57,7 @@ fn snapshot(path: PathBuf) -> Snapshot {
     };
     let service = Service {
         workers: vec![worker],
+        protocol,
         outlook: Outlook::Coming,
         connect_timeout_ms: 5_000,
         first_byte_timeout_ms: 60_000,

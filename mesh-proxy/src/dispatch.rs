@@ -3,11 +3,12 @@
 use std::rc::Rc;
 
 use tokio::time::Instant;
-use watt_api::mesh::Outlook;
+use watt_api::mesh::{Outlook, Protocol};
 
 use crate::{
     balance,
     http::Stream,
+    http2::links,
     pool::{self, ConnectError},
     respond::{Failure, Reason},
     table::Service,
@@ -18,6 +19,24 @@ use crate::{
 /// The most workers that are lost with one request. It may be what kills them: the second one's loss is proof enough
 /// that those that are left are spared, and only a successor is asked, once.
 const LOSSES_MAX: u32 = 3;
+
+/// What a connection to a worker is for.
+#[derive(Debug, Clone, Copy)]
+enum For {
+    /// A request, in the protocol that the service speaks. `fresh`: not on a connection that was used before.
+    Request { fresh: bool },
+    /// Whatever is sent, at this port of the worker if one is given.
+    Bytes { port: Option<u16> },
+}
+
+impl For {
+    fn port(self) -> Option<u16> {
+        match self {
+            For::Request { .. } => None,
+            For::Bytes { port } => port,
+        }
+    }
+}
 
 /// A connection to a worker, and the request that is counted there.
 pub(crate) struct Reached {
@@ -64,15 +83,16 @@ impl<'t> Dispatch<'t> {
 
     /// A connection to a worker: a kept one if there is and it may be, which costs no system call, else a new one.
     pub(crate) async fn connection(&mut self, fresh: bool) -> Result<Reached, Failure> {
-        self.reach(!fresh, None).await
+        self.reach(For::Request { fresh }).await
     }
 
     /// A connection on which nothing was sent, at another port of the worker if one is given.
     pub(crate) async fn new_connection(&mut self, port: Option<u16>) -> Result<Reached, Failure> {
-        self.reach(false, port).await
+        self.reach(For::Bytes { port }).await
     }
 
-    async fn reach(&mut self, reuse: bool, port: Option<u16>) -> Result<Reached, Failure> {
+    async fn reach(&mut self, what_for: For) -> Result<Reached, Failure> {
+        let port = what_for.port();
         loop {
             let suspect = self.suspect.take().filter(|worker| worker.is_ready());
             let suspected = suspect.is_some();
@@ -82,22 +102,41 @@ impl<'t> Dispatch<'t> {
             };
             // Counted from now on, so that those who connect at the same time spread.
             let flight = Flight::new(worker, self.service.tally.clone());
-            if reuse && let Some(stream) = pool::take(flight.worker(), self.thread.clock.now()) {
-                return Ok(Reached { stream, flight, reused: true });
-            }
-            let patient = self.patient || self.service.workers.len() == 1;
-            match pool::connect(flight.worker(), port, patient, self.service.connect_timeout).await {
-                Ok(stream) => {
-                    if port.is_none() {
+            match self.connect(flight.worker(), what_for).await {
+                Ok((stream, reused)) => {
+                    if !reused && port.is_none() {
                         flight.worker().reached();
                     }
-                    return Ok(Reached { stream, flight, reused: false });
+                    return Ok(Reached { stream, flight, reused });
                 }
                 Err(error) => self.not_connected(flight.worker(), port, &error),
             }
             if suspected && !self.may_lose_another() {
                 return Err(self.no_answer());
             }
+        }
+    }
+
+    /// To this worker, in its protocol. Whether requests were answered on the connection before.
+    async fn connect(&self, worker: &Worker, what_for: For) -> Result<(Stream, bool), ConnectError> {
+        let patient = self.patient || self.service.workers.len() == 1;
+        let timeout = self.service.connect_timeout;
+        match (what_for, self.service.protocol) {
+            (For::Request { fresh }, Protocol::H2c) => {
+                let linked = links::open(self.thread, worker, patient, timeout).await?;
+                // One that broke is gone, so whatever there is now is as good as a new one.
+                Ok((linked.stream, linked.reused && !fresh))
+            }
+            (For::Request { fresh: false }, Protocol::Http1) => {
+                match pool::take(worker, self.thread.clock.now()) {
+                    Some(stream) => Ok((stream, true)),
+                    None => Ok((pool::connect(worker, None, patient, timeout).await?, false)),
+                }
+            }
+            (For::Request { fresh: true }, Protocol::Http1) => {
+                Ok((pool::connect(worker, None, patient, timeout).await?, false))
+            }
+            (For::Bytes { port }, _) => Ok((pool::connect(worker, port, patient, timeout).await?, false)),
         }
     }
 

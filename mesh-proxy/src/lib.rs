@@ -23,6 +23,7 @@ mod egress;
 mod forwarded;
 mod host_port;
 pub mod http;
+mod http2;
 mod link;
 mod listeners;
 pub mod lost;

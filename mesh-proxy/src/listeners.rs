@@ -75,6 +75,7 @@ impl Listeners {
     /// None yet.
     pub(crate) fn new(context: Rc<Context>, connections_max: ConnectionsMax) -> io::Result<Self> {
         let rooms = Rc::new(Rooms::new(Rc::clone(&context.thread.clock), connections_max));
+        context.thread.use_rooms(Rc::clone(&rooms));
         Ok(Self {
             context,
             rooms,

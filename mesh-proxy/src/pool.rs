@@ -83,21 +83,26 @@ pub(crate) fn take(worker: &Worker, now: Ticks) -> Option<Stream> {
 /// kernel, and what came since would be taken for the next response: so the kernel is asked each time.
 fn lives(stream: &Stream) -> bool {
     let mut byte = [MaybeUninit::uninit()];
-    let peeked = socket2::SockRef::from(stream).peek(&mut byte);
-    matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    let peeked = stream.socket().map(|socket| socket.peek(&mut byte));
+    matches!(peeked, Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
 /// Keeps a connection for the next request.
 pub(crate) fn put(thread: &Rc<Thread>, worker: &Worker, stream: Stream) {
-    if worker.state.get() == WorkerState::Draining || thread.is_closing() {
+    if stream.is_pipe() || worker.state.get() == WorkerState::Draining || thread.is_closing() {
         return;
     }
     let mut idle = worker.idle.borrow_mut();
     if idle.len() < IDLE_COUNT_MAX {
         idle.push(Idle { stream, since: thread.clock.now() });
-        if !thread.sweeping.replace(true) {
-            tokio::task::spawn_local(sweep(thread.clone()));
-        }
+        begin_to_sweep(thread);
+    }
+}
+
+/// Sees to it that connections that wait are looked through.
+pub(crate) fn begin_to_sweep(thread: &Rc<Thread>) {
+    if !thread.sweeping.replace(true) {
+        tokio::task::spawn_local(sweep(thread.clone()));
     }
 }
 
@@ -113,7 +118,7 @@ async fn sweep(thread: Rc<Thread>) {
             let mut idle = worker.idle.borrow_mut();
             let old = idle.partition_point(|idle| now.since(idle.since) > IDLE_MAX);
             idle.drain(..old);
-            left += idle.len();
+            left += idle.len() + worker.links.sweep(now);
         }
         if left == 0 {
             thread.sweeping.set(false);

@@ -122,9 +122,18 @@ pub(crate) enum Format {
     #[default]
     Json,
     Text,
+    /// As gRPC's clients do: a response without a body, with the status among its fields ("Trailers-Only" of gRPC's
+    /// PROTOCOL-HTTP2.md).
+    Grpc,
 }
 
 impl Format {
+    /// gRPC, by the Content-Type of the request. Not gRPC-Web, whose statuses are in bodies.
+    pub(crate) fn is_grpc(content_type: &[u8]) -> bool {
+        let rest = content_type.strip_prefix(b"application/grpc");
+        matches!(rest, Some([] | [b'+' | b';' | b' ', ..]))
+    }
+
     /// Text for those who ask for text and not for JSON; browsers and terminals among them.
     pub(crate) fn by_accept(accept: &[u8]) -> Format {
         let accept = accept.to_ascii_lowercase();
@@ -162,17 +171,22 @@ struct Error<'f> {
 /// Appends the whole response to `out`.
 pub(crate) fn write(failure: &Failure, manner: Manner, out: &mut Vec<u8>) {
     let status = failure.reason.status();
-    let (kind, body) = match manner.format {
-        Format::Json => ("application/json", json(failure, status)),
-        Format::Text => ("text/plain; charset=utf-8", text(failure, status)),
+    let (sent, kind, body) = match manner.format {
+        Format::Json => (status, "application/json", json(failure, status)),
+        Format::Text => (status, "text/plain; charset=utf-8", text(failure, status)),
+        Format::Grpc => (200, "application/grpc", Vec::new()),
     };
     // Writing to memory does not fail.
     let mut line = |text: std::fmt::Arguments<'_>| drop(out.write_fmt(text));
-    line(format_args!("HTTP/1.1 {status} {}\r\n", phrase(status)));
+    line(format_args!("HTTP/1.1 {sent} {}\r\n", phrase(sent)));
     line(format_args!(
         "Content-Type: {kind}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n",
         body.len()
     ));
+    if manner.format == Format::Grpc {
+        let message = percent_encoded(&failure.message);
+        line(format_args!("grpc-status: {}\r\ngrpc-message: {message}\r\n", grpc_status(status)));
+    }
     if let Some(seconds) = failure.retry_after_s {
         line(format_args!("Retry-After: {seconds}\r\n"));
     }
@@ -207,14 +221,37 @@ fn text(failure: &Failure, status: u16) -> Vec<u8> {
     format!("{status} {}{service} ({reason})\n{}\n", phrase(status), failure.message).into_bytes()
 }
 
+/// What gRPC's clients take a status of HTTP for (gRPC's http-grpc-status-mapping.md).
+fn grpc_status(status: u16) -> u8 {
+    match status {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 | 501 => 12,
+        408 | 429 | 502..=504 => 14,
+        _ => 2,
+    }
+}
+
+/// As `grpc-message` is written.
+fn percent_encoded(message: &str) -> String {
+    let encoded = |byte: u8| match byte {
+        b'%' | 0..=0x1f | 0x7f.. => format!("%{byte:02X}"),
+        plain => char::from(plain).to_string(),
+    };
+    message.bytes().map(encoded).collect()
+}
+
 fn phrase(status: u16) -> &'static str {
     match status {
+        200 => "OK",
         400 => "Bad Request",
         403 => "Forbidden",
         404 => "Not Found",
         408 => "Request Timeout",
         414 => "URI Too Long",
         417 => "Expectation Failed",
+        429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         501 => "Not Implemented",
         502 => "Bad Gateway",
@@ -276,6 +313,25 @@ mod tests {
             ("application/json, text/plain, */*", Format::Json),
         ] {
             assert_eq!(Format::by_accept(accept.as_bytes()), format, "{accept}");
+        }
+    }
+
+    #[test]
+    fn grpc_has_errors_of_its_own() {
+        let grpc = written(Manner { format: Format::Grpc, ..Manner::default() });
+        assert!(
+            grpc.starts_with("HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\nContent-Length: 0\r\n")
+        );
+        assert!(grpc.contains("\r\ngrpc-status: 14\r\ngrpc-message: Why \"so\".\r\n"), "{grpc}");
+        assert_eq!(percent_encoded("10 % é\n"), "10 %25 %C3%A9%0A");
+        for (kind, expected) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/grpc; x", true),
+            ("application/grpc-web+proto", false),
+            ("application/json", false),
+        ] {
+            assert_eq!(Format::is_grpc(kind.as_bytes()), expected, "{kind}");
         }
     }
 

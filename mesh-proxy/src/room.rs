@@ -127,6 +127,15 @@ impl Rooms {
         Place { pool, place: self.room(pool).enter(&self.clock).await, _share: share }
     }
 
+    /// A place for one more stream of a connection: it may need a worker's connection for itself. None when there is none.
+    pub(crate) fn one_more(&self, pool: Pool, service: Option<&Rc<str>>) -> Option<Place> {
+        let share = match service {
+            Some(service) => Some(self.share(service).try_acquire_owned().ok()?),
+            None => None,
+        };
+        Some(Place { pool, place: self.room(pool).try_enter(&self.clock)?, _share: share })
+    }
+
     /// The place for somebody who has come in by another's and turned out to be of this pool, or this service. None
     /// when there is none: to wait would keep the door shut for the others.
     pub(crate) fn exchange(&self, door: Place, pool: Pool, service: Option<&Rc<str>>) -> Option<Place> {
@@ -225,5 +234,21 @@ mod tests {
         assert_eq!(rooms.room(Pool::Services).places.available_permits(), 5, "doors stay open");
         drop((stranger, taken));
         assert!(!rooms.is_full(Pool::Strangers, None) && !rooms.is_full(Pool::Services, Some(&one)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn streams_have_places_as_connections_have() {
+        let rooms = Rooms::new(Clock::new(), ConnectionsMax { many: 3, few: 1, share: 2 });
+        let one: Rc<str> = "one".into();
+        let connection = rooms.enter(Pool::Services, Some(&one)).await;
+        let stream = rooms.one_more(Pool::Services, Some(&one));
+        assert!(
+            stream.is_some() && rooms.one_more(Pool::Services, Some(&one)).is_none(),
+            "its share is taken"
+        );
+        let others = rooms.one_more(Pool::Services, None);
+        assert!(others.is_some() && rooms.one_more(Pool::Services, None).is_none(), "all are taken");
+        drop((connection, stream));
+        assert!(rooms.one_more(Pool::Services, Some(&one)).is_some());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, cell::Cell, collections::HashMap, num::NonZeroU64, rc::Rc, time::Duration};
 
-use watt_api::mesh::{self, Outlook, Snapshot};
+use watt_api::mesh::{self, Outlook, Protocol, Snapshot};
 
 use crate::{
     caller::UNKNOWN_CALLER,
@@ -40,6 +40,7 @@ pub(crate) struct Service {
     pub(crate) is_wanted: Cell<bool>,
     callers: Option<Vec<String>>,
     pub(crate) reserved_ports: Vec<u16>,
+    pub(crate) protocol: Protocol,
     pub(crate) connect_timeout: Duration,
     pub(crate) first_byte_timeout: Ticks,
     pub(crate) idle_timeout: Ticks,
@@ -68,6 +69,7 @@ impl Table {
                 is_wanted: Cell::new(false),
                 callers: service.callers.clone(),
                 reserved_ports: service.reserved_ports.clone(),
+                protocol: service.protocol,
                 connect_timeout: Duration::from_millis(service.connect_timeout_ms),
                 first_byte_timeout: Ticks::from_ms(service.first_byte_timeout_ms),
                 idle_timeout: Ticks::from_ms(service.idle_timeout_ms),

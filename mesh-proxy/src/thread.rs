@@ -1,7 +1,7 @@
 //! What one thread of the proxy knows and owns: table, pools, counters. Nothing here is shared with another thread.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     collections::{BTreeMap, HashMap},
     num::NonZeroUsize,
     os::fd::OwnedFd,
@@ -14,9 +14,10 @@ use watt_api::mesh::{Counts, Snapshot, Work};
 
 use crate::{
     dispatch::{Dispatch, Reached},
-    http::{Refusal, Stock, Stream},
+    http::{Refusal, Side, Stock, Stream},
     lost::LostRequest,
     respond::{Failure, Reason},
+    room::{Place, Pool, Rooms},
     table::Table,
     timer::{Clock, Ticks},
     worker::{Flight, Tally, Worker},
@@ -59,6 +60,10 @@ const EARLY_SNAPSHOTS_MAX: u8 = 8;
 /// Sockets that are kept for connections to a worker; more are closed. Four times what is made at a time.
 const SOCKETS_MAX: usize = 128;
 
+/// There are as many connections and streams as may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NoRoom;
+
 struct EarlySockets {
     sockets: Vec<OwnedFd>,
     snapshots_seen: u8,
@@ -81,6 +86,8 @@ pub struct Thread {
     hurrying: Cell<bool>,
     connections: Cell<usize>,
     connection_ended: Notify,
+    /// Where connections have places, which their streams need as well. None in tests that have no listeners.
+    rooms: OnceCell<Rc<Rooms>>,
     refused: [Cell<u64>; Refusal::ALL.len()],
 }
 
@@ -102,6 +109,7 @@ impl Thread {
             hurrying: Cell::new(false),
             connections: Cell::new(0),
             connection_ended: Notify::new(),
+            rooms: OnceCell::new(),
             refused: Default::default(),
         })
     }
@@ -126,7 +134,7 @@ impl Thread {
         let workers = named.map(update).collect();
         // Those that are left over run no longer. Who still talks to one of them keeps it until then.
         for worker in known.values() {
-            worker.idle.borrow_mut().clear();
+            worker.forget_kept();
         }
         self.workers.replace(workers);
         self.tallies.borrow_mut().retain(|name, _| snapshot.services.contains_key(name));
@@ -259,6 +267,8 @@ impl Thread {
     /// just now.
     pub fn retire(&self) {
         self.closing.set(true);
+        // Connections of HTTP/2 say GOAWAY, and need no answer for that.
+        self.clock.wake_all();
     }
 
     /// Ends idle connections now and the others after their present request. Tunnels stay.
@@ -276,6 +286,23 @@ impl Thread {
     /// Whether idle connections are ended.
     pub(crate) fn is_hurrying(&self) -> bool {
         self.hurrying.get()
+    }
+
+    /// Has the streams of HTTP/2 take places there.
+    pub(crate) fn use_rooms(&self, rooms: Rc<Rooms>) {
+        // There is one set of them for each thread.
+        let _ = self.rooms.set(rooms);
+    }
+
+    /// A place for one more stream of a client's connection. An error when there is none.
+    pub(crate) fn one_more_stream(&self, side: &Side) -> Result<Option<Place>, NoRoom> {
+        let Some(rooms) = self.rooms.get() else { return Ok(None) };
+        let pool = side.pool();
+        let service = match side {
+            Side::Mesh { caller: Some(caller) } if pool == Pool::Services => Some(caller),
+            Side::Mesh { .. } | Side::Gateway => None,
+        };
+        rooms.one_more(pool, service).map(Some).ok_or(NoRoom)
     }
 
     /// How many clients are connected.

@@ -10,7 +10,7 @@ use std::{
 use tokio::sync::Notify;
 use watt_api::mesh::{Endpoint, WorkerState};
 
-use crate::{http::Stream, meter::Meter, thread::Report, timer::Ticks};
+use crate::{http::Stream, http2::links::Links, meter::Meter, thread::Report, timer::Ticks};
 
 /// A service's counts on one thread, since the proxy started.
 #[derive(Debug, Default)]
@@ -95,6 +95,8 @@ pub(crate) struct Worker {
     pub(crate) in_flight: Cell<u64>,
     /// The one used last is at the end and is taken first: it is the least likely to have been closed.
     pub(crate) idle: RefCell<Vec<Idle>>,
+    /// Its connections of HTTP/2.
+    pub(crate) links: Links,
     /// Unconnected sockets of the worker's network namespace.
     pub(crate) sockets: RefCell<Vec<OwnedFd>>,
     /// Wakes those who wait for such a socket.
@@ -135,6 +137,7 @@ impl Worker {
             state: Cell::new(WorkerState::Starting),
             in_flight: Cell::new(0),
             idle: RefCell::default(),
+            links: Links::default(),
             sockets: RefCell::default(),
             sockets_came: Notify::new(),
             sockets_wanted: Cell::new(false),
@@ -155,14 +158,20 @@ impl Worker {
         let mut endpoint = self.endpoint.borrow_mut();
         if endpoint.as_deref() != worker.endpoint.as_ref() {
             *endpoint = worker.endpoint.clone().map(Rc::new);
-            self.idle.borrow_mut().clear();
+            self.forget_kept();
             self.reached();
         }
         self.state.set(worker.state);
         if worker.state == WorkerState::Draining {
-            self.idle.borrow_mut().clear();
+            self.forget_kept();
             self.say_if_drained();
         }
+    }
+
+    /// Uses no connection again that is there. Requests that are under way stay.
+    pub(crate) fn forget_kept(&self) {
+        self.idle.borrow_mut().clear();
+        self.links.retire();
     }
 
     /// Its drain ends when this much time has passed. A good second before, or for a shorter drain at half of it, its WebSockets are told to
@@ -229,7 +238,7 @@ impl Worker {
         self.refusals.set(before.saturating_add(1));
         let length = Ticks::from_ms(PASS_OVER_FIRST_MS << before.min(PASS_OVER_DOUBLINGS));
         self.passed_over_until.set(now.plus(length));
-        self.idle.borrow_mut().clear();
+        self.forget_kept();
     }
 
     /// It accepted one.

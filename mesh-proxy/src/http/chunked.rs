@@ -8,10 +8,10 @@ use std::fmt;
 
 use super::head::is_token_byte;
 
-/// The longest size line with its extensions, and the longest trailer line.
+/// The longest size line with its extensions.
 const LINE_MAX: usize = 4 << 10;
 
-/// All trailer fields together.
+/// All trailer fields together, or one alone: gRPC's details of an error are one.
 const TRAILERS_MAX: usize = 16 << 10;
 
 /// Sizes have at most 15 digits that count, so that 64 bits hold them anywhere.
@@ -82,11 +82,23 @@ impl Chunked {
         self.state == State::Done
     }
 
+    /// Whether the next line is a trailer or the empty one after them.
+    pub(crate) fn is_in_trailers(&self) -> bool {
+        matches!(self.state, State::Trailers(_))
+    }
+
+    /// Whether a field of this name may be one.
+    pub(crate) fn allows_trailer(name: &[u8]) -> bool {
+        let is_forbidden = FORBIDDEN.iter().any(|other| name.eq_ignore_ascii_case(other.as_bytes()))
+            || name.len() >= 12 && name[..12].eq_ignore_ascii_case(b"x-forwarded-");
+        !is_forbidden
+    }
+
     /// What the next bytes are. `input` starts where the last piece ended.
     pub(crate) fn next(&mut self, input: &[u8]) -> Result<Piece, ChunkError> {
         match self.state {
             State::Size => {
-                let Some(line) = line(input)? else { return Ok(Piece::More) };
+                let Some(line) = line(input, LINE_MAX)? else { return Ok(Piece::More) };
                 let size = parse_size_line(line)?;
                 self.state = if size == 0 { State::Trailers(0) } else { State::Data(size) };
                 Ok(Piece::Framing(line.len() + 2))
@@ -114,7 +126,7 @@ impl Chunked {
     }
 
     fn trailer_line(&mut self, before: usize, input: &[u8]) -> Result<Piece, ChunkError> {
-        let Some(line) = line(input)? else { return Ok(Piece::More) };
+        let Some(line) = line(input, TRAILERS_MAX)? else { return Ok(Piece::More) };
         if line.is_empty() {
             self.state = State::Done;
             return Ok(Piece::Framing(2));
@@ -130,8 +142,8 @@ impl Chunked {
 }
 
 /// The first line without its CRLF. A lone LF does not end a line, and a lone CR is in none.
-fn line(input: &[u8]) -> Result<Option<&[u8]>, ChunkError> {
-    let window = &input[..input.len().min(LINE_MAX)];
+fn line(input: &[u8], max: usize) -> Result<Option<&[u8]>, ChunkError> {
+    let window = &input[..input.len().min(max)];
     match memchr::memchr2(b'\r', b'\n', window) {
         Some(at) if window[at] == b'\n' => Err(ChunkError::LineEnd),
         Some(at) => match input.get(at + 1) {
@@ -139,7 +151,7 @@ fn line(input: &[u8]) -> Result<Option<&[u8]>, ChunkError> {
             Some(_) => Err(ChunkError::LineEnd),
             None => Ok(None),
         },
-        None if input.len() >= LINE_MAX => Err(ChunkError::LineTooLong),
+        None if input.len() >= max => Err(ChunkError::LineTooLong),
         None => Ok(None),
     }
 }
@@ -179,9 +191,7 @@ fn check_trailer(line: &[u8]) -> Result<(), ChunkError> {
     if name.is_empty() || !name.iter().all(|byte| is_token_byte(*byte)) || !value_fine {
         return Err(ChunkError::Trailer);
     }
-    let forbidden = FORBIDDEN.iter().any(|other| name.eq_ignore_ascii_case(other.as_bytes()))
-        || name.len() >= 12 && name[..12].eq_ignore_ascii_case(b"x-forwarded-");
-    if forbidden { Err(ChunkError::TrailerForbidden) } else { Ok(()) }
+    if Chunked::allows_trailer(name) { Ok(()) } else { Err(ChunkError::TrailerForbidden) }
 }
 
 const FORBIDDEN: [&str; 21] = [

@@ -8,17 +8,19 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use bytes::Bytes;
 use tokio::io::AsyncWrite;
 
 use super::{
     Client, Stream,
     body::Peer,
-    exchange::{self, After},
+    exchange,
     prepare::{Declined, Prepared, prepare},
     request::leading_empty_lines,
 };
 use crate::{
     forwarded::Forwarded,
+    http2,
     respond::{self, Failure, Manner, Reason},
     room::Pool,
     thread::Thread,
@@ -53,6 +55,31 @@ pub(crate) struct Connection {
     forwarded: Forwarded,
     /// The client ended its direction.
     ended: bool,
+    /// Nothing has come yet but what may be the beginning of HTTP/2.
+    is_fresh: bool,
+}
+
+/// What becomes of the client's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum After {
+    /// The next request.
+    Next,
+    /// It ends.
+    Close,
+    /// It ends, once the client has stopped to send.
+    Linger,
+    /// What the client sends is HTTP/2.
+    Http2,
+}
+
+/// A connection on which HTTP/2 is spoken, up to what the client began with.
+pub(crate) struct Http2Begun {
+    pub(crate) thread: Rc<Thread>,
+    pub(crate) client: Client,
+    pub(crate) stream: Stream,
+    pub(crate) input: Bytes,
+    pub(crate) alarm: Alarm,
+    pub(crate) pool: Pool,
 }
 
 /// Why there is no next request.
@@ -71,13 +98,14 @@ impl Connection {
             request_out: Vec::new(),
             response_out: Vec::new(),
             ended: false,
+            is_fresh: true,
             thread,
             client,
         }
     }
 
-    /// One request after the other.
-    pub(crate) async fn run(mut self) {
+    /// One request after the other. Returns what there is of a connection of HTTP/2.
+    pub(crate) async fn run(mut self) -> Option<Box<Http2Begun>> {
         let last = loop {
             match self.next_request().await {
                 Ok(request) => match exchange::run(&mut self, request).await {
@@ -90,8 +118,14 @@ impl Connection {
         if last == After::Linger {
             self.linger().await;
         }
+        let input = match last {
+            After::Http2 => Bytes::copy_from_slice(self.peer.input.bytes()),
+            After::Next | After::Close | After::Linger => Bytes::new(),
+        };
         self.peer.input.consume(self.peer.input.bytes().len());
         self.peer.input.release(&self.thread.stock);
+        let Connection { thread, client, peer: Peer { stream, .. }, alarm, pool, .. } = self;
+        (last == After::Http2).then(|| Box::new(Http2Begun { thread, client, stream, input, alarm, pool }))
     }
 
     /// Waits for a request that goes somewhere; answers those that do not.
@@ -106,11 +140,18 @@ impl Connection {
                 let out = &mut self.request_out;
                 match prepare(&self.thread, &self.client, &mut self.forwarded, self.peer.input.bytes(), out) {
                     Ok(Some(request)) => {
+                        self.is_fresh = false;
                         self.alarm.busy();
                         return Ok(request);
                     }
                     Ok(None) => {}
+                    // To HTTP/1.1 it is a request of another version.
+                    Err(_) if self.is_fresh && http2::is_preface(self.peer.input.bytes()) => {
+                        return Err(After::Http2);
+                    }
+                    Err(_) if self.is_fresh && http2::begins_preface(self.peer.input.bytes()) => {}
                     Err(declined) => {
+                        self.is_fresh = false;
                         self.decline(*declined).await?;
                         self.alarm.wait(self.pool, IDLE_TIMEOUT);
                         begun = false;

@@ -16,7 +16,8 @@ use super::{
     Side,
     answer::{self, Answer, Kind, State},
     body::{Body, Coding, Peer, Pump, PumpError},
-    connection::Connection,
+    connection::{After, Connection},
+    pipe::Break,
     prepare::Prepared,
     request::{Method, Refusal},
     response::BadResponse,
@@ -41,17 +42,6 @@ const INTERIM_MAX: u32 = 64;
 
 /// A worker that was told to expect a body and says nothing gets it after this long, as RFC 9110 §10.1.1 lets clients do.
 const CONTINUE_AFTER: Ticks = Ticks::from_ms(1_000);
-
-/// What becomes of the client's connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum After {
-    /// The next request.
-    Next,
-    /// It ends.
-    Close,
-    /// It ends, once the client has stopped to send.
-    Linger,
-}
 
 /// Why an exchange cannot go on.
 enum Stop {
@@ -169,7 +159,7 @@ impl Exchange<'_> {
                 }
                 Err(Lost::Connection(error)) => error,
             };
-            let delivered = self.upload.has_begun();
+            let delivered = self.upload.has_begun() && !Break::is_unprocessed(&error);
             let failure = self.connection_lost(&error);
             if !self.may_send_again(delivered)
                 || !self.dispatch.lost(flight.worker(), reused, delivered, failure.clone())
@@ -406,7 +396,10 @@ impl Exchange<'_> {
     /// A response that ends in the middle: the client's connection is all that can be ended to say so.
     fn broken_off(&self, download: &Pump, error: PumpError) -> Stop {
         let what = match error {
-            PumpError::Source(error) => format!("it broke off: {error}"),
+            PumpError::Source(error) => {
+                self.connection.peer.stream.break_off(&error);
+                format!("it broke off: {error}")
+            }
             PumpError::Chunk(error) => error.to_string(),
             // The client has gone.
             PumpError::Sink => return Stop::Abort,

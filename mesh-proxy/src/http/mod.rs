@@ -1,4 +1,4 @@
-//! The HTTP/1.1 engine: what happens on a client's connection.
+//! The engine: what happens on a client's connection. It speaks HTTP/1.1; HTTP/2 comes to it, and leaves it, by [`crate::http2`].
 
 mod answer;
 mod body;
@@ -8,6 +8,7 @@ mod connection;
 mod exchange;
 mod frames;
 mod head;
+mod pipe;
 mod prepare;
 mod request;
 mod response;
@@ -18,12 +19,17 @@ mod websocket;
 
 use std::{net::SocketAddr, rc::Rc};
 
+pub(crate) use body::Body;
 pub(crate) use buffer::Stock;
-pub(crate) use head::{Fields, Lines, list};
+pub(crate) use chunked::{Chunked, Piece};
+pub(crate) use connection::Http2Begun;
+pub(crate) use head::{Fields, Lines, list, trim};
+pub(crate) use pipe::{Break, Far, Pipe, pipe};
 pub use request::Refusal;
 pub use stream::Stream;
+pub(crate) use tunnel::ask_now_and_then as keep_asking;
 
-use crate::{caller::UNKNOWN_CALLER, room::Pool, thread::Thread};
+use crate::{caller::UNKNOWN_CALLER, http2, room::Pool, thread::Thread};
 
 /// Who is at the other end of a connection, as the kernel says.
 #[derive(Debug, Clone)]
@@ -51,7 +57,7 @@ pub enum Side {
 }
 
 impl Side {
-    fn pool(&self) -> Pool {
+    pub(crate) fn pool(&self) -> Pool {
         match self {
             Side::Gateway => Pool::Gateway,
             Side::Mesh { caller: None } => Pool::Operators,
@@ -70,7 +76,16 @@ pub async fn serve(thread: &Rc<Thread>, stream: impl Into<Stream>, client: Clien
         // connection that is gone already says so at the first read.
         let _ = tcp.set_nodelay(true);
     }
-    connection::Connection::new(thread.clone(), client, stream).run().await;
+    let last = connection::Connection::new(thread.clone(), client, stream).run().await;
+    if let Some(begun) = last {
+        // In memory of its own, which connections of HTTP/1.1 do not have to hold.
+        Box::pin(http2::serve(*begun)).await;
+    }
+}
+
+/// Serves what comes over a pipe, until it ends.
+pub(crate) async fn converse(thread: Rc<Thread>, client: Client, pipe: Pipe) {
+    connection::Connection::new(thread, client, Stream::Pipe(pipe)).run().await;
 }
 
 /// Reads a request head for the tests of other modules.

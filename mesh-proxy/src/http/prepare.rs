@@ -161,6 +161,9 @@ fn route(table: &Table, request: &Request<'_, '_>) -> Result<Destination, Failur
 }
 
 fn format(request: &Request<'_, '_>) -> Format {
+    if request.found.grpc {
+        return Format::Grpc;
+    }
     request.found.accept.map(|line| Format::by_accept(request.fields.value(line))).unwrap_or_default()
 }
 

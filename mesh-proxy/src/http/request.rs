@@ -13,6 +13,7 @@ use super::{
         named_by_connection,
     },
 };
+use crate::respond::Format;
 
 /// The longest request target.
 const TARGET_MAX: usize = 32 << 10;
@@ -53,11 +54,13 @@ pub enum Refusal {
     Version,
     /// CONNECT: this is not a forward proxy.
     Connect,
+    /// A connection of HTTP/2 on which too much was done that led to nothing.
+    Flood,
 }
 
 impl Refusal {
     /// All, to count them.
-    pub const ALL: [Refusal; 15] = [
+    pub const ALL: [Refusal; 16] = [
         Refusal::Syntax,
         Refusal::BareLf,
         Refusal::LengthAndCoding,
@@ -73,6 +76,7 @@ impl Refusal {
         Refusal::Expectation,
         Refusal::Version,
         Refusal::Connect,
+        Refusal::Flood,
     ];
 
     /// A word for it: in error bodies and as a label of counters.
@@ -93,6 +97,7 @@ impl Refusal {
             Refusal::Expectation => "unknown_expectation",
             Refusal::Version => "version_not_supported",
             Refusal::Connect => "connect_not_supported",
+            Refusal::Flood => "http2_flood",
         }
     }
 
@@ -113,6 +118,7 @@ impl Refusal {
             Refusal::Expectation => 417,
             Refusal::HeadTooLarge => 431,
             Refusal::Connect => 501,
+            Refusal::Flood => 429,
             Refusal::Version => 505,
         }
     }
@@ -135,6 +141,7 @@ impl Refusal {
             Refusal::Expectation => "The only expectation that is known is 100-continue.",
             Refusal::Version => "Only HTTP/1.0 and HTTP/1.1 are spoken here.",
             Refusal::Connect => "This is not a forward proxy.",
+            Refusal::Flood => "Too much was done on this connection that led to nothing.",
         }
     }
 }
@@ -198,6 +205,8 @@ pub(crate) struct Found {
     pub(crate) upgrade: Lines,
     pub(crate) expect: Lines,
     pub(crate) accept: Option<usize>,
+    /// Its body is one of gRPC.
+    pub(crate) grpc: bool,
     pub(crate) traceparent: Lines,
     pub(crate) tracestate: Lines,
     pub(crate) forwarded: Lines,
@@ -342,6 +351,7 @@ impl Found {
             upgrade: Lines::NONE,
             expect: Lines::NONE,
             accept: None,
+            grpc: false,
             traceparent: Lines::NONE,
             tracestate: Lines::NONE,
             forwarded: Lines::NONE,
@@ -391,6 +401,7 @@ impl Found {
             14 if is(b"content-length") => self.framing.length(value)?,
             14 if is(b"http2-settings") => self.hop_by_hop.add(line),
             15 if is(b"x-forwarded-for") => self.forwarded_for.add(line),
+            12 if is(b"content-type") => self.grpc = Format::is_grpc(value),
             13.. if name[..12].eq_ignore_ascii_case(b"x-forwarded-") => self.forwarded_other.add(line),
             16 if is(b"proxy-connection") => self.hop_by_hop.add(line),
             17 if is(b"transfer-encoding") => self.framing.coding(value)?,

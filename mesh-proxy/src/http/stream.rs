@@ -5,23 +5,27 @@
 
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd},
     pin::Pin,
     task::{Context, Poll},
 };
 
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
 };
 
-/// A connected stream socket, registered with this thread's runtime.
+use super::pipe::{Break, Pipe};
+
+/// A connected stream socket, registered with this thread's runtime, or what stands in its place.
 #[derive(Debug)]
 pub enum Stream {
     /// Over TCP.
     Tcp(TcpStream),
     /// Over a Unix socket.
     Unix(UnixStream),
+    /// A stream of HTTP/2.
+    Pipe(Pipe),
 }
 
 impl From<TcpStream> for Stream {
@@ -36,29 +40,30 @@ impl From<UnixStream> for Stream {
     }
 }
 
-impl AsFd for Stream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
+impl Stream {
+    /// The socket, where there is one.
+    pub fn socket(&self) -> Option<SockRef<'_>> {
         match self {
-            Stream::Tcp(stream) => stream.as_fd(),
-            Stream::Unix(stream) => stream.as_fd(),
+            Stream::Tcp(stream) => Some(SockRef::from(stream)),
+            Stream::Unix(stream) => Some(SockRef::from(stream)),
+            Stream::Pipe(_) => None,
         }
     }
-}
 
-impl Stream {
     /// Whether a read would do something, without a buffer to read into and without a system call. May be wrong
     /// in one way: ready, and the read then finds nothing.
     pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Stream::Tcp(stream) => stream.poll_read_ready(cx),
             Stream::Unix(stream) => stream.poll_read_ready(cx),
+            Stream::Pipe(pipe) => pipe.poll_read_ready(cx),
         }
     }
 
     /// Whether the peer can certainly read no more, after it ended its direction. Over a Unix socket the kernel knows,
     /// and says EPIPE even to a message of no bytes; over TCP it learns of it only by a reset.
     pub(crate) fn is_deaf(&self) -> bool {
-        socket2::SockRef::from(self).send(&[]).is_err()
+        self.socket().is_some_and(|socket| socket.send(&[]).is_err())
     }
 
     /// Has the kernel acknowledge at once what came, and not up to 40 ms later together with what is sent next (tcp(7)). A
@@ -71,9 +76,16 @@ impl Stream {
         }
     }
 
-    /// Whether the peer is on this machine over a Unix socket.
-    pub(crate) fn is_unix(&self) -> bool {
-        matches!(self, Stream::Unix(_))
+    /// Whether the stream is one of HTTP/2, which belongs to a connection of its own.
+    pub(crate) fn is_pipe(&self) -> bool {
+        matches!(self, Stream::Pipe(_))
+    }
+
+    /// Where this is a stream of HTTP/2, has it break off as the one did that its bytes come from.
+    pub(crate) fn break_off(&self, error: &io::Error) {
+        if let (Stream::Pipe(pipe), Some(broken)) = (self, Break::of(error)) {
+            pipe.break_off(broken.clone());
+        }
     }
 }
 
@@ -82,6 +94,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Pipe(pipe) => pipe.poll_read(cx, buf),
         }
     }
 }
@@ -91,6 +104,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Pipe(pipe) => pipe.poll_write(cx, bytes),
         }
     }
 
@@ -102,6 +116,10 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Stream::Pipe(pipe) => match slices.iter().find(|slice| !slice.is_empty()) {
+                Some(slice) => pipe.poll_write(cx, slice),
+                None => Poll::Ready(Ok(0)),
+            },
         }
     }
 
@@ -117,6 +135,10 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Pipe(pipe) => {
+                pipe.shut();
+                Poll::Ready(Ok(()))
+            }
         }
     }
 }

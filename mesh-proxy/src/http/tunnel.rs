@@ -51,12 +51,15 @@ pub(crate) async fn run(client: &mut Peer, worker: &mut Peer, stock: &Stock, ala
 
 /// Has the kernel ask now and then whether the ends still exist.
 pub(super) fn keep_alive(client: &Peer, worker: &Peer) {
-    for stream in [&client.stream, &worker.stream] {
-        if !stream.is_unix() {
-            let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
-            // Without it a client that vanished is noticed at the next byte that is sent to it.
-            let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive);
-        }
+    [client, worker].into_iter().for_each(|peer| ask_now_and_then(&peer.stream));
+}
+
+/// Has the kernel ask now and then whether the other end still exists.
+pub(crate) fn ask_now_and_then(stream: &Stream) {
+    if let Stream::Tcp(stream) = stream {
+        let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
+        // Without it a client that vanished is noticed at the next byte that is sent to it.
+        let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive);
     }
 }
 

@@ -301,8 +301,13 @@ impl Wire {
         self.try_head().await.expect("a head")
     }
 
-    /// The next `len` bytes.
+    /// The next `len` bytes, as text.
     pub(crate) async fn take(&mut self, len: usize) -> String {
+        String::from_utf8(self.take_bytes(len).await).unwrap()
+    }
+
+    /// The next `len` bytes.
+    pub(crate) async fn take_bytes(&mut self, len: usize) -> Vec<u8> {
         while self.input.len() < len {
             assert_ne!(
                 self.stream.read_buf(&mut self.input).await.unwrap(),
@@ -312,7 +317,7 @@ impl Wire {
             );
         }
         let rest = self.input.split_off(len);
-        String::from_utf8(std::mem::replace(&mut self.input, rest)).unwrap()
+        std::mem::replace(&mut self.input, rest)
     }
 
     /// Everything until the peer ends. A reset is an end, too.

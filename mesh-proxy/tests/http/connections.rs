@@ -98,7 +98,7 @@ fn a_client_that_resets_frees_the_worker() {
         let mut wire = worker.accept().await;
         let head = wire.head().await;
         assert_eq!(field(&head, "x-forwarded-for"), Some("127.0.0.1"));
-        socket2::SockRef::from(&client.stream).set_linger(Some(Duration::ZERO)).unwrap();
+        client.stream.socket().unwrap().set_linger(Some(Duration::ZERO)).unwrap();
         drop(client);
         assert_eq!(wire.rest().await, "");
         until("nothing is in flight", || bed.thread.in_flight(1) == 0 && bed.thread.connections() == 0).await;

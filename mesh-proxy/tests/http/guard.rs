@@ -52,7 +52,7 @@ fn refused() -> Vec<(String, u16, &'static str)> {
         (line(&format!("GET /{} HTTP/1.1", "a".repeat(40_000))), 414, "uri_too_long"),
         (line(&format!("GET /{} HTTP/1.1", "a".repeat(80_000))), 414, "uri_too_long"),
         (line("CONNECT shop:80 HTTP/1.1"), 501, "connect_not_supported"),
-        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into(), 505, "version_not_supported"),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\rX".into(), 505, "version_not_supported"),
         (line("GET /x HTTP/2.0"), 505, "version_not_supported"),
         (line("GET /x HTTP/1.10"), 400, "malformed_request"),
         (line("GET /x http/1.1"), 400, "malformed_request"),

@@ -251,7 +251,8 @@ fn what_comes_after_a_response_reaches_nobody() {
             client.head().await;
             // At once, so that the runtime has not looked at the kernel since.
             let late = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison";
-            rustix::net::send(&wire.stream, late, rustix::net::SendFlags::empty()).unwrap();
+            let socket = wire.stream.socket().unwrap();
+            rustix::net::send(&*socket, late, rustix::net::SendFlags::empty()).unwrap();
             client.send(GET).await;
             let mut wire = worker.asked().await;
             wire.send(OK).await;

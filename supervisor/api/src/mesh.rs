@@ -357,6 +357,9 @@ pub struct Service {
     /// from outside to them would go on in this service's name, and are refused.
     #[serde(default)]
     pub reserved_ports: Vec<u16>,
+    /// What its workers speak.
+    #[serde(default)]
+    pub protocol: Protocol,
     /// Where its private workers may connect to outside; `None` is everywhere. As `watt_core::plan::Egress`.
     #[serde(default)]
     pub egress: Option<Vec<EgressRule>>,
@@ -377,6 +380,17 @@ pub struct Service {
     /// Whether what it has to do is measured.
     #[serde(default)]
     pub measured: bool,
+}
+
+/// What a worker speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2 without TLS, from the first byte on (RFC 9113 §3.3).
+    H2c,
 }
 
 /// A set of destinations outside the mesh.

@@ -56,6 +56,7 @@ pub enum Field {
     Workers,
     SlowStart,
     Listen,
+    Protocol,
     Network,
     EgressAllow,
     EgressAtAll,
@@ -88,7 +89,7 @@ pub enum Field {
 use Effect::{FromNowOn, InPlace, Listener, NewWorkers, WorkerCount};
 
 /// Every field with the key of the configuration that it comes from, what it takes, and why, where that is not plain.
-pub const FIELDS: [(Field, &str, Effect, &str); 50] = [
+pub const FIELDS: [(Field, &str, Effect, &str); 51] = [
     (Field::Name, "name", Effect::Restart, "folders, cgroups and addresses have it"),
     (Field::File, "the configuration file", Effect::Restart, "the same file is read again"),
     (Field::Server, "server", Listener, "open connections stay"),
@@ -112,6 +113,7 @@ pub const FIELDS: [(Field, &str, Effect, &str); 50] = [
     (Field::Workers, "services.NAME.workers", WorkerCount, ""),
     (Field::SlowStart, "services.NAME.slow_start", InPlace, ""),
     (Field::Listen, "services.NAME.listen", NewWorkers, ""),
+    (Field::Protocol, "services.NAME.protocol", InPlace, "for the next request"),
     (Field::Network, "services.NAME.network", NewWorkers, ""),
     (Field::EgressAllow, "services.NAME.egress.allow", InPlace, "for the next connection"),
     (Field::EgressAtAll, "services.NAME.egress.allow", NewWorkers, "to an empty list, or from one"),
@@ -296,6 +298,7 @@ fn of_service(old: &Service, new: &Service) -> Vec<Field> {
         workers,
         slow_start,
         listen,
+        protocol,
         network,
         egress,
         depends_on,
@@ -324,6 +327,7 @@ fn of_service(old: &Service, new: &Service) -> Vec<Field> {
     found.note(Field::Workers, old.workers != *workers);
     found.note(Field::SlowStart, old.slow_start != *slow_start);
     found.note(Field::Listen, old.listen != *listen);
+    found.note(Field::Protocol, old.protocol != *protocol);
     found.note(Field::Network, old.network != *network);
     of_egress(old, new, &mut found);
     found.note(Field::HostPorts, old.egress.host_ports != egress.host_ports);

@@ -115,6 +115,8 @@ pub struct Service {
     pub slow_start: Option<Duration>,
     /// How the program accepts connections.
     pub listen: Listen,
+    /// What it speaks there.
+    pub protocol: Protocol,
     /// Which network it sees.
     pub network: Network,
     /// What a private service may reach outside the mesh.
@@ -219,6 +221,15 @@ pub enum Listen {
     Port(Option<NonZeroU16>),
     /// Not at all.
     None,
+}
+
+/// What a program speaks on the connections that it accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1, or what is no HTTP at all.
+    Http1,
+    /// HTTP/2 without TLS, from the first byte on.
+    H2c,
 }
 
 /// Which network a worker sees.

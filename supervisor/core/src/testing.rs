@@ -6,8 +6,8 @@ use crate::{
     AppName, JobId, ServiceId,
     jobs::Schedule,
     plan::{
-        Call, CatchUp, CgroupLimits, Egress, Hold, Job, Limits, Listen, Logs, Network, Overlap, Plan, Ready,
-        ReadyWhen, Restart, Scheduling, Service, Stop, Timeouts, Work, Workers,
+        Call, CatchUp, CgroupLimits, Egress, Hold, Job, Limits, Listen, Logs, Network, Overlap, Plan,
+        Protocol, Ready, ReadyWhen, Restart, Scheduling, Service, Stop, Timeouts, Work, Workers,
     },
     sandbox::{Profile, Sandbox},
 };
@@ -32,6 +32,7 @@ pub fn service(name: &str) -> Service {
         workers: Workers::ONE,
         slow_start: None,
         listen: Listen::Auto,
+        protocol: Protocol::Http1,
         network: Network::Private,
         egress: Egress::default(),
         depends_on: Default::default(),

@@ -10,7 +10,7 @@ use watt_api::mesh::{self, Endpoint, Outlook, Snapshot, WorkerState};
 use watt_core::{
     RunId, ServiceId, WorkerId,
     fleet::{Fleet, Goal, Selection, Verdict},
-    plan::{Destination, EgressRule, Listen, Plan, Policy, Scaling, Service},
+    plan::{self, Destination, EgressRule, Listen, Plan, Policy, Scaling, Service},
     worker::{AfterStop, State, Wanted, Worker},
 };
 
@@ -66,6 +66,10 @@ pub fn snapshot(sources: &Sources<'_>, version: u64) -> Snapshot {
             callers: callers(&sources.plan.policies, id),
             // The listeners for the mesh and the way out are safe: they refuse what was not redirected to them.
             reserved_ports: plan.egress.host_ports.iter().copied().chain([DNS_PORT]).collect(),
+            protocol: match plan.protocol {
+                plan::Protocol::Http1 => mesh::Protocol::Http1,
+                plan::Protocol::H2c => mesh::Protocol::H2c,
+            },
             egress: plan.egress.allow.as_ref().map(|rules| rules.iter().map(egress_rule).collect()),
             connect_timeout_ms: millis(plan.timeouts.connect),
             first_byte_timeout_ms: millis(plan.timeouts.first_byte),

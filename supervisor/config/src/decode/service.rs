@@ -10,7 +10,7 @@ use std::{
 use serde_json::json;
 use watt_core::{
     ServiceId,
-    plan::{Condition, Dependency, Listen, Restart, Service, Stop, Timeouts},
+    plan::{Condition, Dependency, Listen, Protocol, Restart, Service, Stop, Timeouts},
 };
 
 use super::{
@@ -27,8 +27,8 @@ use super::{
 };
 use crate::{
     keys::{
-        BACKOFF, CONDITION, DEPENDENCY, GIVE_UP, LISTEN, ListenWord, NETWORK, ORDER, POLICY, RESTART, ROLE,
-        SERVICE, STOP, TIMEOUTS,
+        BACKOFF, CONDITION, DEPENDENCY, GIVE_UP, LISTEN, ListenWord, NETWORK, ORDER, POLICY, PROTOCOL,
+        RESTART, ROLE, SERVICE, STOP, TIMEOUTS,
     },
     placeholder::PER_WORKER,
     report::Problem,
@@ -126,6 +126,7 @@ pub(super) fn decode(
     let workers = workers::decode(&mut f, listen.value);
     let slow_start =
         f.scalar::<Duration>("slow_start").map(|written| written.value).filter(|time| !time.is_zero());
+    let protocol = protocol(&mut f, listen.value);
     let network = f.word_or_default("network", &NETWORK).value;
     let sandbox_field = f.field("sandbox");
     let sandbox = sandbox::decode(f.d, sandbox_field, &common.sandbox);
@@ -162,6 +163,7 @@ pub(super) fn decode(
         workers,
         slow_start,
         listen: listen.value,
+        protocol,
         network,
         egress,
         depends_on: dependencies.iter().map(|(id, dependency, _)| (id.clone(), *dependency)).collect(),
@@ -233,6 +235,15 @@ fn listen(f: &mut Fields<'_, '_, '_>) -> Written<Listen> {
         Listen::None => show_word(ListenWord::None, &LISTEN),
     };
     f.parsed("listen", parse, show).unwrap_or(Written { value: Listen::Auto, span: None })
+}
+
+fn protocol(f: &mut Fields<'_, '_, '_>, listen: Listen) -> Protocol {
+    let written = f.word_or_default("protocol", &PROTOCOL);
+    if let (Listen::None, Protocol::H2c, Some(span)) = (listen, written.value, written.span) {
+        let message = "this service accepts no connections: its `listen` is `none`";
+        f.d.problem(Problem::new(span, message).hint("remove `protocol`, or `listen: none`"));
+    }
+    written.value
 }
 
 fn dependencies(f: &mut Fields<'_, '_, '_>) -> Vec<(ServiceId, Dependency, Span)> {

@@ -2,8 +2,8 @@
 
 use super::{
     CEILING, CONDITION, HEALTH, HOOKS, KeyDef, Kind, LIMITS, LISTEN, NETWORK, NEVER, NOT_YET, ORDER, POLICY,
-    PORT, PRESSURE, PROFILE, Preset, READINESS, READY, ROLE, ROLL, SANDBOX, SCHEDULING, STARTUP, Table,
-    WORKERS,
+    PORT, PRESSURE, PROFILE, PROTOCOL, Preset, READINESS, READY, ROLE, ROLL, SANDBOX, SCHEDULING, STARTUP,
+    Table, WORKERS,
 };
 
 /// How many workers a service may have.
@@ -75,6 +75,13 @@ pub(crate) static SERVICE: Table = Table {
             default: Preset::Value("auto"),
             doc: "How the program accepts connections, or the number of the port it listens on.",
             example: r#""auto""#,
+        },
+        KeyDef {
+            name: "protocol",
+            kind: Kind::Words(&PROTOCOL),
+            default: Preset::Value("http1"),
+            doc: "What the program speaks where it accepts connections. Clients may speak either, whatever it is.",
+            example: r#""h2c""#,
         },
         KeyDef {
             name: "network",

@@ -1,7 +1,7 @@
 //! Keys whose values are words, and what the words stand for.
 
 use watt_core::{
-    plan::{Condition, Network, OnFailure, Overlap, RestartOrder, RestartPolicy, Role},
+    plan::{Condition, Network, OnFailure, Overlap, Protocol, RestartOrder, RestartPolicy, Role},
     sandbox::{Namespace, Personality, Profile, ProtectHome, ProtectProc, ProtectSystem},
 };
 
@@ -91,6 +91,12 @@ pub(crate) static LISTEN: Words<ListenWord> = Words(&[
     ("fd", ListenWord::Fd, "a socket it inherits, by systemd's protocol (`$LISTEN_FDS`)"),
     ("port", ListenWord::Port, "the TCP port in `$PORT` and `{port}`"),
     ("none", ListenWord::None, "nothing: the program accepts no connections"),
+]);
+
+pub(crate) static PROTOCOL: Words<Protocol> = Words(&[
+    ("http1", Protocol::Http1, "HTTP/1.1, or a protocol of its own"),
+    ("h2c", Protocol::H2c, "HTTP/2 without TLS, as gRPC has it"),
+    ("http2", Protocol::H2c, "the same"),
 ]);
 
 pub(crate) static NETWORK: Words<Network> = Words(&[

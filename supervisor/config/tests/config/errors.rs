@@ -109,7 +109,7 @@ fn unknown_keys() {
       |
     1 | services: {a: {command: x, cwd: y, build: strict, zzz: 1}}
       |                                                   ^^^
-      = hint: known here: `id`, `path`, `command`, `env`, `unset_env`, `stdin`, `workers`, `slow_start`, `listen`, `network`, `egress`, `depends_on`, `startup`, `ready`, `health`, `restart`, `roll`, `stop`, `hooks`, `limits`, `limits_total`, `pressure`, `scheduling`, `sandbox`, `secrets`, `management`, `timeouts`
+      = hint: known here: `id`, `path`, `command`, `env`, `unset_env`, `stdin`, `workers`, `slow_start`, `listen`, `protocol`, `network`, `egress`, `depends_on`, `startup`, `ready`, `health`, `restart`, `roll`, `stop`, `hooks`, `limits`, `limits_total`, `pressure`, `scheduling`, `sandbox`, `secrets`, `management`, `timeouts`
     "#);
 }
 
@@ -1603,5 +1603,24 @@ services:
     5 |   d: { command: x, roll: { surge: 0%, max_unavailable: 0, min_healthy: 5 } }
       |                                                                        ^
       = hint: did you mean `5s` or `5ms`?
+    ");
+}
+
+#[test]
+fn what_a_program_speaks() {
+    assert_snapshot!(invalid("services:\n  a: {command: x, protocol: h2}\n  b: {command: x, listen: none, protocol: http2}\n"), @"
+    error: `h2` is not understood here
+     --> watt.yaml:2:29
+      |
+    2 |   a: {command: x, protocol: h2}
+      |                             ^^
+      = hint: did you mean `h2c`?
+
+    error: this service accepts no connections: its `listen` is `none`
+     --> watt.yaml:3:43
+      |
+    3 |   b: {command: x, listen: none, protocol: http2}
+      |                                           ^^^^^
+      = hint: remove `protocol`, or `listen: none`
     ");
 }

@@ -7,8 +7,8 @@ use watt_core::{
     ServiceId,
     plan::{
         CgroupLimits, Check, Condition, Dependency, Egress, GrpcCheck, Health, Hold, HttpCheck, Limits,
-        Listen, Logs, Network, OnFailure, Plan, Ready, ReadyWhen, Restart, RestartPolicy, Rhythm, Rlimit,
-        RlimitValue, Roll, Scheduling, Service, Share, Startup, Stop, Timeouts,
+        Listen, Logs, Network, OnFailure, Plan, Protocol, Ready, ReadyWhen, Restart, RestartPolicy, Rhythm,
+        Rlimit, RlimitValue, Roll, Scheduling, Service, Share, Startup, Stop, Timeouts,
     },
     sandbox::{Profile, Sandbox},
 };
@@ -38,7 +38,7 @@ fn the_defaults_are_the_models() {
     let service = &plan.services[&id("a")];
     assert_eq!(service.path.to_str(), Some("/srv/shop"));
     assert_eq!(service.workers.first().get(), 1);
-    assert_eq!(service.listen, Listen::Auto);
+    assert_eq!((service.listen, service.protocol), (Listen::Auto, Protocol::Http1));
     assert_eq!(service.network, Network::Private);
     assert_eq!(
         service.ready,

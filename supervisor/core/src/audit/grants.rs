@@ -31,6 +31,7 @@ pub(super) fn findings(standing: &Standing<'_>) -> Vec<Finding> {
         workers: _,
         slow_start: _,
         listen: _,
+        protocol: _,
         network,
         egress,
         depends_on: _,

@@ -49,6 +49,7 @@ fn change(plan: &mut Plan, of: &ServiceId, field: Field) {
         Field::Workers => service.workers = Workers::Fixed(service.workers.first().saturating_add(1)),
         Field::SlowStart => service.slow_start = Some(Duration::from_secs(9)),
         Field::Listen => service.listen = Listen::Unix,
+        Field::Protocol => service.protocol = Protocol::H2c,
         Field::Network => service.network = Network::Host,
         Field::EgressAllow => {
             let to = EgressRule { to: Destination::Anywhere, port: None };

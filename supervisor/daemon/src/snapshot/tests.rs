@@ -3,7 +3,7 @@ use std::{cell::RefCell, num::NonZeroU16};
 use watt_core::{
     WorkerId,
     fleet::{FleetEvent, Request},
-    plan::{Condition, RestartPolicy, Workers},
+    plan::{Condition, Protocol, RestartPolicy, Workers},
     worker::{Event, ExitCause},
 };
 
@@ -92,6 +92,7 @@ fn a_snapshot_holds_the_whole_plan() {
         plan.policies = vec![Policy { from: id("web"), to: id("api") }];
         plan.hold.requests_max = 5;
         service(plan, "api").timeouts.connect = Duration::from_millis(1);
+        service(plan, "api").protocol = Protocol::H2c;
         service(plan, "api").egress.host_ports = [5432].into();
         service(plan, "api").egress.allow = Some(vec![
             EgressRule { to: Destination::Anywhere, port: NonZeroU16::new(443) },
@@ -109,6 +110,7 @@ fn a_snapshot_holds_the_whole_plan() {
     assert_eq!(api.callers, Some(vec!["web".to_owned()]));
     assert_eq!(web.callers, None);
     assert_eq!((&api.reserved_ports[..], &web.reserved_ports[..]), (&[5432, 53][..], &[53][..]));
+    assert_eq!((api.protocol, web.protocol), (mesh::Protocol::H2c, mesh::Protocol::Http1));
     assert_eq!(web.egress, None);
     let rule = |to, port| mesh::EgressRule { to, port: NonZeroU16::new(port) };
     let expected = [

@@ -1,0 +1,103 @@
+//! A body on its way from HTTP/2 to the engine: it gets the framing that its head announced, and its sender gets room for more as the
+//! engine takes it.
+
+use std::{
+    io::Write,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+
+use h2::RecvStream;
+
+use super::{
+    allowance::Ledger,
+    broken,
+    heads::{Framing, write_trailers},
+};
+use crate::http::{Break, Far};
+
+/// One body.
+pub(super) struct Receiving {
+    from: RecvStream,
+    framing: Framing,
+    /// So many bytes of it came, for which the sender got no new room.
+    unreleased: usize,
+    /// So much of it is still to come, where that was said.
+    left: Option<u64>,
+    ended: bool,
+    out: Vec<u8>,
+    /// The client's, where it comes from one.
+    ledger: Option<Rc<Ledger>>,
+}
+
+impl Receiving {
+    pub(super) fn new(from: RecvStream, framing: Framing, ledger: Option<Rc<Ledger>>) -> Receiving {
+        Receiving { from, framing, unreleased: 0, left: None, ended: false, out: Vec::new(), ledger }
+    }
+
+    pub(super) fn of_length(self, length: Option<u64>) -> Receiving {
+        Receiving { left: length, ..self }
+    }
+
+    /// Whether all of it is there, but perhaps for its end.
+    pub(super) fn is_complete(&self) -> bool {
+        self.left == Some(0)
+    }
+
+    /// Hands over what has come. Ready at the end of the body, and when it broke off.
+    pub(super) fn poll(&mut self, far: &Far, cx: &mut Context<'_>) -> Poll<Result<(), Break>> {
+        loop {
+            if self.ended {
+                return Poll::Ready(Ok(()));
+            }
+            self.release(far, cx);
+            match ready!(self.from.poll_data(cx)) {
+                Some(Ok(data)) => self.push(&data, far),
+                Some(Err(error)) => return Poll::Ready(Err(broken(&error))),
+                None => {
+                    let trailers = ready!(self.from.poll_trailers(cx)).map_err(|error| broken(&error))?;
+                    self.ended = true;
+                    if self.framing == Framing::Chunked {
+                        self.out.clear();
+                        write_trailers(trailers.as_ref(), &mut self.out);
+                        far.push(&self.out);
+                    }
+                }
+            }
+        }
+    }
+
+    fn push(&mut self, data: &[u8], far: &Far) {
+        if let Some(ledger) = &self.ledger {
+            ledger.received(data.len());
+        }
+        self.unreleased += data.len();
+        self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
+        match self.framing {
+            Framing::Plain => far.push(data),
+            // An empty chunk would be the last one.
+            Framing::Chunked if data.is_empty() => {}
+            Framing::Chunked => {
+                self.out.clear();
+                // Writing to memory does not fail.
+                let _ = write!(self.out, "{:x}\r\n", data.len());
+                far.push(&self.out);
+                far.push(data);
+                far.push(b"\r\n");
+            }
+        }
+    }
+
+    /// Gives the sender room for what the engine has taken. The framing that stands between is counted as if it were body.
+    fn release(&mut self, far: &Far, cx: &mut Context<'_>) {
+        if self.unreleased == 0 {
+            return;
+        }
+        let taken = self.unreleased.saturating_sub(far.untaken(cx));
+        if taken > 0 {
+            self.unreleased -= taken;
+            // It fails when more is released than came.
+            let _ = self.from.flow_control().release_capacity(taken);
+        }
+    }
+}

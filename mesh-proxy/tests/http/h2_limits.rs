@@ -1,0 +1,143 @@
+//! Ends of HTTP/2 connections: when the proxy retires, when nobody uses them, and when they are abused.
+
+use std::time::Duration;
+
+use h2::Reason;
+use tokio::{io::AsyncReadExt, time::timeout};
+
+use crate::{bed::*, h2_bed::*};
+
+const CALM: Option<u32> = Some(0xb);
+
+#[test]
+fn a_proxy_that_retires_says_goaway_and_finishes_what_it_has() {
+    local(async {
+        let (bed, worker) = Bed::with_worker();
+        let client = bed.h2().await;
+        let (response, _) = client.ask(get("/"), true).await;
+        let mut wire = worker.asked().await;
+        bed.thread.retire();
+        while client.is_open().await {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(bed.thread.connections(), 1);
+        wire.send(OK).await;
+        assert_eq!(whole(response).await, (200, "ok".into()));
+        bed.thread.connections_ended().await;
+    });
+}
+
+#[test]
+fn an_idle_connection_ends_with_the_proxy() {
+    local(async {
+        let bed = Bed::new();
+        let client = bed.h2().await;
+        // An answer shows that the connection is there.
+        bed.change_api(|api| api.outlook = watt_api::mesh::Outlook::Stopped);
+        assert_eq!(client.get("/").await.0, 503);
+        bed.thread.shut_down();
+        bed.thread.connections_ended().await;
+        assert!(!client.is_open().await);
+    });
+}
+
+#[test]
+fn connections_without_a_request_end_after_a_while() {
+    at_once(async {
+        let bed = Bed::new();
+        bed.change_api(|api| api.outlook = watt_api::mesh::Outlook::Stopped);
+        let greeted = bed.h2().await;
+        let mut mute = bed.client();
+        mute.send(PREFACE).await;
+        assert_eq!(greeted.get("/").await.0, 503);
+        assert!(timeout(Duration::from_secs(60), bed.thread.connections_ended()).await.is_err());
+        assert!(greeted.is_open().await);
+        timeout(Duration::from_secs(60), bed.thread.connections_ended()).await.expect("they are still there");
+    });
+}
+
+#[test]
+fn streams_that_are_opened_and_taken_back_end_the_connection() {
+    local(async {
+        let (bed, worker) = Bed::with_worker();
+        let _worker = worker.answer_unless(OK, std::rc::Rc::new(true.into()), Default::default());
+        let cancel = |stream| frame(RST_STREAM, 0, stream, &8u32.to_be_bytes());
+        let at_once = |time| {
+            let stream = 2 * time + 1;
+            [frame(HEADERS, 5, stream, GET_BLOCK), cancel(stream)].concat()
+        };
+        assert_eq!(Frames::new(&bed).await.flood(at_once, 100_000).await, CALM);
+        // Once each of them is at the worker.
+        let one_by_one = |time| match time % 2 {
+            0 => frame(HEADERS, 5, time + 1, GET_BLOCK),
+            _ => cancel(time),
+        };
+        let flood = Frames::new(&bed).await.flood(one_by_one, 1_000);
+        assert_eq!(flood.await, CALM);
+        until("all is over", || bed.thread.in_flight(1) == 0 && bed.thread.connections() == 0).await;
+        let counted: u64 = bed.thread.refusals().map(|(_, count)| count).sum();
+        assert!(counted > 0, "it is counted");
+    });
+}
+
+#[test]
+fn frames_that_lead_to_nothing_end_the_connection() {
+    local(async {
+        let bed = Bed::new();
+        for (kind, payload) in [(PING, &b"12345678"[..]), (SETTINGS, b""), (0xfe, b"unknown")] {
+            let bytes = move |_| frame(kind, 0, 0, payload).repeat(10);
+            assert_eq!(Frames::new(&bed).await.flood(bytes, 10_000).await, CALM);
+            until("it has ended", || bed.thread.connections() == 0).await;
+        }
+    });
+}
+
+#[test]
+fn heads_without_an_end_end_the_connection() {
+    local(async {
+        let bed = Bed::new();
+        // A head with no END_HEADERS and more and more of it, be it nothing or fields.
+        for more in [&b""[..], &b"\x00\x01a\x01b".repeat(100)] {
+            let bytes = |time| match time {
+                0 => frame(HEADERS, 1, 1, GET_BLOCK),
+                _ => frame(CONTINUATION, 0, 1, more),
+            };
+            Frames::new(&bed).await.flood(bytes, 100_000).await;
+            until("it has ended", || bed.thread.connections() == 0).await;
+        }
+    });
+}
+
+#[test]
+fn a_head_that_is_too_large_is_refused() {
+    local(async {
+        let bed = Bed::new();
+        let client = bed.h2().await;
+        let mut request = get("/");
+        for number in 0..30 {
+            request = request.header(format!("x-{number}"), "x".repeat(3_000));
+        }
+        let (response, _) = client.ask(request, true).await;
+        match response.await {
+            Ok(response) => assert_eq!(response.status().as_u16(), 431),
+            Err(error) => panic!("{error}"),
+        }
+    });
+}
+
+#[test]
+fn there_are_no_more_streams_than_allowed() {
+    local(async {
+        let (bed, worker) = Bed::with_worker();
+        let _worker = worker.answer_unless(OK, std::rc::Rc::new(true.into()), Default::default());
+        let mut frames = Frames::new(&bed).await;
+        let heads: Vec<u8> = (0..101).flat_map(|time| frame(HEADERS, 5, 2 * time + 1, GET_BLOCK)).collect();
+        tokio::io::AsyncWriteExt::write_all(&mut frames.stream, &heads).await.unwrap();
+        let refused = frame(RST_STREAM, 0, 201, &u32::from(Reason::REFUSED_STREAM).to_be_bytes());
+        let mut read = Vec::new();
+        while !read.windows(refused.len()).any(|window| window == refused) {
+            assert_ne!(frames.stream.read_buf(&mut read).await.unwrap(), 0);
+        }
+        until("the others are at the worker", || bed.thread.in_flight(1) == 100).await;
+    });
+}
