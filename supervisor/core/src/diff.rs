@@ -83,13 +83,14 @@ pub enum Field {
     Secrets,
     ManagementRole,
     ManagementAtAll,
+    FdStore,
     Timeouts,
 }
 
 use Effect::{FromNowOn, InPlace, Listener, NewWorkers, WorkerCount};
 
 /// Every field with the key of the configuration that it comes from, what it takes, and why, where that is not plain.
-pub const FIELDS: [(Field, &str, Effect, &str); 51] = [
+pub const FIELDS: [(Field, &str, Effect, &str); 52] = [
     (Field::Name, "name", Effect::Restart, "folders, cgroups and addresses have it"),
     (Field::File, "the configuration file", Effect::Restart, "the same file is read again"),
     (Field::Server, "server", Listener, "open connections stay"),
@@ -155,6 +156,7 @@ pub const FIELDS: [(Field, &str, Effect, &str); 51] = [
         NewWorkers,
         "to a role where there was none, or to none",
     ),
+    (Field::FdStore, "services.NAME.fd_store", NewWorkers, "they are told how many"),
     (Field::Timeouts, "services.NAME.timeouts", InPlace, "for the next request"),
 ];
 
@@ -316,6 +318,7 @@ fn of_service(old: &Service, new: &Service) -> Vec<Field> {
         sandbox,
         secrets,
         management,
+        fd_store,
         timeouts,
     } = new;
     let mut found = Found(Vec::new());
@@ -349,6 +352,7 @@ fn of_service(old: &Service, new: &Service) -> Vec<Field> {
     let at_all = old.management.is_some() != management.is_some();
     found.note(Field::ManagementRole, !at_all && old.management != *management);
     found.note(Field::ManagementAtAll, at_all);
+    found.note(Field::FdStore, old.fd_store != *fd_store);
     found.note(Field::Timeouts, old.timeouts != *timeouts);
     found.0
 }

@@ -151,6 +151,8 @@ pub struct Service {
     pub secrets: BTreeMap<String, String>,
     /// What it may ask of the control API; `None` gives it no way there.
     pub management: Option<Role>,
+    /// How many descriptors a worker may have kept for its successor (`FDSTORE=1` of sd_notify(3)).
+    pub fd_store: u16,
     /// Timeouts of requests sent to this service.
     pub timeouts: Timeouts,
 }
@@ -583,7 +585,7 @@ impl Service {
 
     /// Whether it is told where to say something: `$NOTIFY_SOCKET`.
     pub fn notifies(&self) -> bool {
-        self.ready.when == ReadyWhen::Notify || self.watchdog().is_some()
+        self.ready.when == ReadyWhen::Notify || self.watchdog().is_some() || self.fd_store > 0
     }
 }
 

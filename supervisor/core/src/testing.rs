@@ -50,6 +50,7 @@ pub fn service(name: &str) -> Service {
         sandbox: Sandbox::of(Profile::Off).into(),
         secrets: Default::default(),
         management: None,
+        fd_store: 0,
         timeouts: Timeouts::default(),
     }
 }

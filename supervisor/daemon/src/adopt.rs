@@ -29,6 +29,7 @@ use crate::{
     containment::Containment,
     control::Server,
     events::{Events, happenings},
+    fd_store::Stores,
     hooks::Hooks,
     jobs::{self, Jobs},
     journal,
@@ -120,6 +121,7 @@ impl App {
             ports: BTreeMap::new(),
             proxy: Proxy::new(proxy_record.unwrap_or_default()),
             secret_commands: Commands::new(),
+            stores: Stores::default(),
             tasks: Tasks::default(),
             hooks: Hooks::default(),
             operations: Vec::new(),
@@ -210,6 +212,7 @@ impl App {
         }
 
         watt_fault::step("daemon.taking_over");
+        self.adopt_stores(held.kept);
         let uptime = Uptime::now();
         self.times.extend(notes.iter().map(|(worker, note)| (worker.clone(), note.times)));
         let saved = notes.into_iter().map(|(worker, note)| (worker, note.restore(uptime)));
@@ -226,6 +229,7 @@ impl App {
         self.fleet.adopt(Instant::now(), saved, Duration::ZERO, &mut effects);
         let told = self.fleet.workers().map(|(id, worker)| (id, status::state(&worker.state)));
         self.told = told.collect();
+        self.release_idle_stores();
 
         let expected: BTreeMap<RunId, WorkerId> =
             self.fleet.workers().filter_map(|(id, worker)| Some((worker.run()?, id))).collect();

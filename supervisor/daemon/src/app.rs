@@ -38,6 +38,7 @@ use crate::{
     cgroups::Cgroups,
     control::{Command, Roles, Server},
     events::{Events, happenings},
+    fd_store::{Stores, is_over},
     hooks::{self, Hooks},
     in_force::InForce,
     jobs::{self, Jobs},
@@ -139,6 +140,8 @@ pub(crate) struct App {
     pub(crate) ports: BTreeMap<u16, RunId>,
     pub(crate) proxy: Proxy,
     pub(crate) secret_commands: Commands,
+    /// Descriptors that workers have kept.
+    pub(crate) stores: Stores,
     /// Processes that run once.
     pub(crate) tasks: Tasks,
     pub(crate) hooks: Hooks,
@@ -575,6 +578,9 @@ impl App {
             exit: exit.map(|cause| status::exit(cause, plan, times.exited_at_ms)),
             text: status::describe(worker, plan, now, &waiting_for.join(", ")),
         });
+        if is_over(state) {
+            self.release_store(id);
+        }
     }
 
     /// Keeps a value for a successor.

@@ -28,6 +28,7 @@ mod ceilings;
 mod cgroups;
 mod check_command;
 mod containment;
+mod fd_store;
 mod gateway;
 mod holder;
 mod hooks;

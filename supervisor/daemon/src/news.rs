@@ -395,6 +395,7 @@ impl App {
                 self.check_failed(run, "health", why);
                 self.push_of(run, Event::Unhealthy(run, complaint));
             }
+            readiness::News::Store(asked) => self.store_asked(*asked),
             readiness::News::Check(ask) => self.begin_check(*ask),
             readiness::News::NeedSockets { run } => self.need_sockets(run, PROBE_SOCKETS),
             readiness::News::Said { run, said } => {

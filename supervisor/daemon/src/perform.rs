@@ -152,9 +152,12 @@ impl App {
         launch: Launch,
         credentials: Option<OwnedFd>,
     ) -> Result<(), ExecFailure> {
-        let Launch { plan, listeners, pass, accepts, owner: _, credentials: _ } = launch;
+        let Launch { mut plan, listeners, mut pass, accepts, owner: _, credentials: _ } = launch;
         for (name, address) in listeners {
             self.bind(name, address);
+        }
+        if let Some(worker) = self.runs.get(&run).map(|run| run.worker.clone()) {
+            self.give_stored(&worker, &mut plan, &mut pass);
         }
         remove_socket(&accepts);
         let tag = self.runs.get_mut(&run).and_then(|run| {

@@ -10,6 +10,7 @@ mod fd;
 mod grpc;
 pub(crate) mod http;
 pub mod notify;
+pub mod store;
 mod upkeep;
 
 use std::{convert::Infallible, os::fd::OwnedFd, sync::Arc, time::Duration};
@@ -158,6 +159,8 @@ pub enum News {
         /// What was seen of that.
         why: String,
     },
+    /// It asks something of its store of descriptors.
+    Store(Box<store::Asked>),
     /// A command is to be run inside its walls.
     Check(Box<Ask>),
     /// More sockets are wanted for probes: [`Sockets`].

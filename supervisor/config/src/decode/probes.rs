@@ -105,6 +105,17 @@ fn ready(f: &mut Fields<'_, '_, '_>, listen: Listen) -> Ready {
     Ready { when, timeout, upkeep }
 }
 
+/// Notes a notification descriptor with a number of those that are stored, which come after the listener.
+pub(super) fn leaves_room(f: &mut Fields<'_, '_, '_>, ready: &Ready, listen: Listen, stored: u16) {
+    let ReadyWhen::NotificationFd(number) = ready.when else { return };
+    let first_free = 3 + u16::from(listen == Listen::Fd) + stored;
+    if let (true, Some(field)) = (stored > 0 && number < first_free, f.written("fd_store")) {
+        let message = format!("descriptor {number} of `notification_fd` may be one of those that are kept");
+        let hint = format!("take {first_free} or a larger number for `notification_fd`");
+        f.d.problem(Problem::new(field.at(), message).hint(hint));
+    }
+}
+
 /// A descriptor to be written to, which must not be another one's.
 fn notification_fd(f: &mut Fields<'_, '_, '_>, listen: Listen) -> Option<(ReadyWhen, Option<Span>)> {
     /// Where a program finds its listener (sd_listen_fds(3)).

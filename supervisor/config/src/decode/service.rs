@@ -150,6 +150,9 @@ pub(super) fn decode(
     let scheduling = scheduling::decode(&mut f);
     let secrets = secrets::of_service(&mut f);
     let management = f.word("management", &ROLE).map(|written| written.value);
+    let fd_store: Written<Whole<0, 128>> = f.value("fd_store");
+    let fd_store = u16::try_from(fd_store.value.0).unwrap_or(0);
+    probes::leaves_room(&mut f, &ready, listen.value, fd_store);
     let timeouts = timeouts(&mut f);
     let shown = f.close();
 
@@ -181,6 +184,7 @@ pub(super) fn decode(
         sandbox: Arc::clone(sandbox.sandbox()),
         secrets: secrets.iter().map(|(file, name, _)| (file.clone(), name.clone())).collect(),
         management,
+        fd_store,
         timeouts,
     };
     (

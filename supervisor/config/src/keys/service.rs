@@ -206,6 +206,13 @@ pub(crate) static SERVICE: Table = Table {
             example: r#""view""#,
         },
         KeyDef {
+            name: "fd_store",
+            kind: Kind::Whole { min: 0, max: 128 },
+            default: Preset::Value("0"),
+            doc: "How many open descriptors each worker may have watt keep for its successor, over restarts of any kind (`FDSTORE=1` of sd_notify). 0 turns that off.",
+            example: "16",
+        },
+        KeyDef {
             name: "timeouts",
             kind: Kind::Table(&TIMEOUTS),
             default: Preset::Inner,

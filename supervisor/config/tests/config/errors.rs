@@ -109,7 +109,7 @@ fn unknown_keys() {
       |
     1 | services: {a: {command: x, cwd: y, build: strict, zzz: 1}}
       |                                                   ^^^
-      = hint: known here: `id`, `path`, `command`, `env`, `unset_env`, `stdin`, `workers`, `slow_start`, `listen`, `protocol`, `network`, `egress`, `depends_on`, `startup`, `ready`, `health`, `restart`, `roll`, `stop`, `hooks`, `limits`, `limits_total`, `pressure`, `scheduling`, `sandbox`, `secrets`, `management`, `timeouts`
+      = hint: known here: `id`, `path`, `command`, `env`, `unset_env`, `stdin`, `workers`, `slow_start`, `listen`, `protocol`, `network`, `egress`, `depends_on`, `startup`, `ready`, `health`, `restart`, `roll`, `stop`, `hooks`, `limits`, `limits_total`, `pressure`, `scheduling`, `sandbox`, `secrets`, `management`, `fd_store`, `timeouts`
     "#);
 }
 
@@ -137,7 +137,7 @@ fn calls_of_checks() {
 #[test]
 fn notification_descriptors() {
     assert_snapshot!(invalid(
-        "services:\n  a: {command: x, listen: fd, ready: {notification_fd: 3}}\n  b: {command: x, ready: {notification_fd: 2}}\n  c: {command: x, ready: {notification-fd: 3}}\n  d: {command: x, ready: {notification_fd: 3, notify: true, failures: 1}}\n"
+        "services:\n  a: {command: x, listen: fd, ready: {notification_fd: 3}}\n  b: {command: x, ready: {notification_fd: 2}}\n  c: {command: x, ready: {notification-fd: 3}}\n  d: {command: x, ready: {notification_fd: 3, notify: true, failures: 1}}\n  e: {command: x, listen: fd, ready: {notification_fd: 7}, fd_store: 4}\n  f: {command: x, fd_store: 129}\n"
     ));
 }
 

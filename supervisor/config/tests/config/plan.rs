@@ -135,6 +135,13 @@ fn readiness() {
 }
 
 #[test]
+fn descriptors_are_kept_where_that_is_asked_for() {
+    assert_eq!((service("listen: auto").fd_store, service("listen: auto").notifies()), (0, false));
+    let service = service("fd_store: 16, ready: {notification_fd: 19}");
+    assert_eq!((service.fd_store, service.notifies()), (16, true));
+}
+
+#[test]
 fn a_check_is_repeated_where_it_can_be() {
     let seconds = Duration::from_secs;
     let upkeep = |text: &str| service(text).ready.upkeep;

@@ -50,6 +50,7 @@ pub(super) fn findings(standing: &Standing<'_>) -> Vec<Finding> {
         sandbox: _,
         secrets,
         management,
+        fd_store: _,
         timeouts: _,
     } = standing.service;
     let levels = [cgroup, limits_total];

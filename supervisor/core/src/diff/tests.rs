@@ -89,6 +89,7 @@ fn change(plan: &mut Plan, of: &ServiceId, field: Field) {
         Field::Secrets => drop(service.secrets.insert("key".into(), "db".into())),
         Field::ManagementRole => service.management = Some(Role::Admin),
         Field::ManagementAtAll => service.management = Some(Role::View),
+        Field::FdStore => service.fd_store += 1,
         Field::Timeouts => service.timeouts.idle += Duration::from_secs(1),
     }
 }

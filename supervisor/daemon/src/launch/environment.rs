@@ -84,6 +84,9 @@ pub(super) fn own(
     if service.notifies() {
         env.insert("NOTIFY_SOCKET".to_owned(), path(&own.notify));
     }
+    if service.fd_store > 0 {
+        env.insert("FDSTORE".to_owned(), service.fd_store.to_string());
+    }
     // sd_watchdog_enabled(3). Its `WATCHDOG_PID` may be left out, and cannot be known before there is a process.
     if let Some(every) = service.watchdog() {
         env.insert("WATCHDOG_USEC".to_owned(), every.as_micros().to_string());

@@ -24,7 +24,7 @@ use tokio::{
 use watt_core::{RunId, worker::Complaint};
 use watt_os::{fdpass, process_info::Stat};
 
-use super::News;
+use super::{News, store};
 use crate::record::Said;
 
 /// The longest message: as of systemd, which drops longer ones (NOTIFY_BUFFER_MAX).
@@ -153,6 +153,11 @@ impl Voice {
                     time::sleep(PAUSE).await;
                 }
             }
+            let of_store = store::asked(self.run, &message.text, message.descriptors);
+            if let (Some(asked), Trust::Own) = (of_store, trust) {
+                let _ = self.news.send(News::Store(Box::new(asked))).await;
+                time::sleep(PAUSE).await;
+            }
         }
     }
 
@@ -263,20 +268,22 @@ impl NotifySocket {
 struct Received {
     text: Vec<u8>,
     sender: Option<u32>,
+    /// Those for the store are kept. All others are closed with this, which is what BARRIER=1 waits for.
+    descriptors: Vec<OwnedFd>,
 }
 
 fn receive(socket: &UnixDatagram) -> io::Result<Received> {
     let mut text = vec![0; MESSAGE_SIZE_MAX];
-    // Descriptors that come with a message are closed here. That is also what BARRIER=1 waits for.
     match fdpass::receive(socket.as_fd(), &mut text) {
         Ok(message) => {
             text.truncate(message.length);
             // Pid 0 is a process outside of our pid namespace.
-            Ok(Received { text, sender: message.sender.filter(|pid| *pid != 0) })
+            let sender = message.sender.filter(|pid| *pid != 0);
+            Ok(Received { text, sender, descriptors: message.descriptors })
         }
         // Too long, and lost.
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            Ok(Received { text: Vec::new(), sender: None })
+            Ok(Received { text: Vec::new(), sender: None, descriptors: Vec::new() })
         }
         Err(error) => Err(error),
     }

@@ -24,8 +24,8 @@ use crate::{
 pub(crate) const VARIABLE: &str = "WATT_EXEC";
 
 /// What is said to the worker's own program alone: where it was given a listener, and where it says how it is.
-const OF_PROGRAM: [&str; 5] =
-    ["LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+const OF_PROGRAM: [&str; 6] =
+    ["LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "FDSTORE"];
 
 impl App {
     /// The run of a worker that can be entered: the first of a service that runs, or the one of this index.

@@ -216,7 +216,8 @@ fn tag(task: &Task) -> Vec<u8> {
 /// The service as a task of it needs it: with another command, and without what only a worker has, a place where it
 /// accepts and somebody who watches it.
 fn one_off(service: &Service, order: &Order) -> Service {
-    let mut one_off = Service { listen: Listen::None, startup: None, health: None, ..service.clone() };
+    let mut one_off =
+        Service { listen: Listen::None, startup: None, health: None, fd_store: 0, ..service.clone() };
     one_off.ready.when = ReadyWhen::Started;
     one_off.env.extend(order.env.iter().map(|(name, value)| (name.clone(), value.clone())));
     if let Some(command) = &order.command {

@@ -1,0 +1,298 @@
+//! Descriptors that workers have kept for their successors: `FDSTORE=1` of sd_notify(3).
+//!
+//! The spawner keeps them, each by itself under a name that says all there is to know of it, so that a daemon that is killed takes none
+//! with it and leaves none half kept. They belong to a worker's index, whose next run inherits them after its listener. They go
+//! when the worker is down, has failed or is done, and stay over any restart, as by systemd's default
+//! (`FileDescriptorStorePreserve=restart`).
+
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsFd, OwnedFd},
+};
+
+use nix::{
+    fcntl::{FcntlArg, fcntl},
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::stat::{SFlag, fstat},
+};
+use watt_api::control::WorkerState;
+use watt_core::{ServiceId, WorkerId};
+use watt_exec::plan::LaunchPlan;
+use watt_spawner::protocol::Request;
+
+use crate::{
+    app::App,
+    readiness::store::{Asked, What},
+};
+
+/// What names of theirs at the spawner begin with.
+const KIND: &str = "store";
+
+/// Whose they are: service and index.
+type Owner = (ServiceId, u16);
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(crate) struct Stores {
+    last: u64,
+    kept: BTreeMap<Owner, Vec<Stored>>,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Stored {
+    number: u64,
+    name: String,
+    /// Whether it goes when its other side has gone.
+    poll: bool,
+    descriptor: OwnedFd,
+}
+
+impl Stored {
+    /// Its name at the spawner: `store/api/0/7/poll/NAME`.
+    fn key(&self, (service, index): &Owner) -> String {
+        let poll = if self.poll { "poll" } else { "keep" };
+        format!("{KIND}/{service}/{index}/{}/{poll}/{}", self.number, self.name)
+    }
+
+    /// What such a name says.
+    fn of_key(key: &str, descriptor: OwnedFd) -> Option<(Owner, Stored)> {
+        let mut parts = key.splitn(6, '/');
+        let mut next = || parts.next();
+        let (KIND, service, index, number, poll, name) =
+            (next()?, next()?, next()?, next()?, next()?, next()?)
+        else {
+            return None;
+        };
+        let owner = (ServiceId::new(service).ok()?, index.parse().ok()?);
+        let (number, poll) = (number.parse().ok()?, poll == "poll");
+        Some((owner, Stored { number, name: name.to_owned(), poll, descriptor }))
+    }
+
+    /// Whether its other side has gone. What cannot be asked stays.
+    fn is_hung_up(&self) -> bool {
+        let gone = PollFlags::POLLHUP | PollFlags::POLLERR;
+        let mut fds = [PollFd::new(self.descriptor.as_fd(), PollFlags::empty())];
+        self.poll
+            && poll(&mut fds, PollTimeout::ZERO).is_ok()
+            && fds[0].revents().is_some_and(|events| events.intersects(gone))
+    }
+}
+
+/// Whether two lead to the same open socket or pipe: a program may have stored what it was given. Of files that cannot be told.
+fn is_same(one: &OwnedFd, other: &OwnedFd) -> bool {
+    let identity = |fd: &OwnedFd| {
+        let stat = fstat(fd).ok()?;
+        let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+        let is_telling = kind == SFlag::S_IFSOCK || kind == SFlag::S_IFIFO;
+        // The two ends of a pipe differ in this alone.
+        let flags = fcntl(fd, FcntlArg::F_GETFL).ok()?;
+        is_telling.then_some((stat.st_dev, stat.st_ino, flags))
+    };
+    identity(one).is_some_and(|one| identity(other) == Some(one))
+}
+
+impl App {
+    /// A run asks something of its store.
+    pub(crate) fn store_asked(&mut self, Asked { run, name, what }: Asked) {
+        let Some(worker) = self.runs.get(&run).map(|run| run.worker.clone()) else { return };
+        let owner = (worker.service.clone(), worker.index);
+        match what {
+            What::Keep { descriptors, poll } => {
+                for descriptor in descriptors {
+                    self.store(&worker, &owner, Stored { number: 0, name: name.clone(), poll, descriptor });
+                }
+            }
+            What::Remove => self.let_go(&owner, |_, stored| stored.name == name),
+        }
+    }
+
+    fn store(&mut self, worker: &WorkerId, owner: &Owner, mut new: Stored) {
+        let max = self.plan.services.get(&worker.service).map_or(0, |service| usize::from(service.fd_store));
+        let count = |app: &App| app.stores.kept.get(owner).map_or(0, Vec::len);
+        let is_there = |stored: &Stored| is_same(&stored.descriptor, &new.descriptor);
+        if self.stores.kept.get(owner).is_some_and(|kept| kept.iter().any(is_there)) {
+            return;
+        }
+        if count(self) >= max {
+            self.let_go(owner, |_, stored| stored.is_hung_up());
+        }
+        if count(self) >= max {
+            return tracing::warn!(
+                "{worker} has more kept than its `fd_store` of {max}: {} is not",
+                new.name
+            );
+        }
+        let Ok(copy) = new.descriptor.try_clone() else {
+            return tracing::warn!(
+                "too few open files are allowed (ulimit -n): {} of {worker} is not kept",
+                new.name
+            );
+        };
+        self.stores.last += 1;
+        new.number = self.stores.last;
+        self.link.request(Request::Keep { name: new.key(owner) }, vec![copy]);
+        self.stores.kept.entry(owner.clone()).or_default().push(new);
+    }
+
+    /// Lets go of those of which this holds; it is given how many there are before each.
+    fn let_go(&mut self, owner: &Owner, which: impl Fn(usize, &Stored) -> bool) {
+        let Some(kept) = self.stores.kept.get_mut(owner) else { return };
+        let mut nth = 0;
+        let gone = kept.extract_if(.., |stored| {
+            nth += 1;
+            which(nth - 1, stored)
+        });
+        for stored in gone {
+            self.link.request(Request::Unkeep { name: stored.key(owner) }, Vec::new());
+        }
+        if kept.is_empty() {
+            self.stores.kept.remove(owner);
+        }
+    }
+
+    /// Has a worker's next run inherit what is kept for it, after its listener.
+    pub(crate) fn give_stored(&mut self, worker: &WorkerId, plan: &mut LaunchPlan, pass: &mut Vec<String>) {
+        let max = self.plan.services.get(&worker.service).map_or(0, |service| usize::from(service.fd_store));
+        let owner = (worker.service.clone(), worker.index);
+        self.let_go(&owner, |nth, stored| nth >= max || stored.is_hung_up());
+        let Some(kept) = self.stores.kept.get(&owner) else { return };
+        pass.extend(kept.iter().map(|stored| stored.key(&owner)));
+        inherit(plan, kept.iter().map(|stored| stored.name.as_str()));
+    }
+
+    /// A worker is down: what was kept for its successor goes, unless one is there in its other place.
+    pub(crate) fn release_store(&mut self, worker: &WorkerId) {
+        let of_index = |run: &&crate::runs::Run| {
+            run.worker.service == worker.service && run.worker.index == worker.index && run.worker != *worker
+        };
+        if !self.runs.values().map(AsRef::as_ref).any(|run| of_index(&run)) {
+            self.let_go(&(worker.service.clone(), worker.index), |_, _| true);
+        }
+    }
+
+    /// Takes over what a predecessor had kept. What has no owner any more is let go of.
+    pub(crate) fn adopt_stores(&mut self, kept: BTreeMap<String, OwnedFd>) {
+        for (key, descriptor) in kept {
+            if !key.starts_with("store/") {
+                continue;
+            }
+            match Stored::of_key(&key, descriptor) {
+                Some((owner, stored)) if self.plan.services.contains_key(&owner.0) => {
+                    self.stores.last = self.stores.last.max(stored.number);
+                    self.stores.kept.entry(owner).or_default().push(stored);
+                }
+                _ => self.link.request(Request::Unkeep { name: key }, Vec::new()),
+            }
+        }
+        // By name they are in another order.
+        for kept in self.stores.kept.values_mut() {
+            kept.sort_by_key(|stored| stored.number);
+        }
+    }
+
+    /// Lets go of what a predecessor would have let go of, had it lived a moment longer.
+    pub(crate) fn release_idle_stores(&mut self) {
+        let has_worker = |(service, index): &Owner| {
+            let own = self.told.iter().filter(|(id, _)| id.service == *service && id.index == *index);
+            own.into_iter().any(|(_, state)| !is_over(*state))
+        };
+        let idle: Vec<Owner> = self.stores.kept.keys().filter(|owner| !has_worker(owner)).cloned().collect();
+        for owner in idle {
+            self.let_go(&owner, |_, _| true);
+        }
+    }
+}
+
+/// Whether a worker in this state has no successor to come, so that nothing is kept for one.
+pub(crate) fn is_over(state: WorkerState) -> bool {
+    matches!(state, WorkerState::Failed | WorkerState::Completed | WorkerState::Asleep | WorkerState::Down)
+}
+
+/// Adds descriptors of these names to what a program inherits (sd_listen_fds_with_names(3)).
+fn inherit<'a>(plan: &mut LaunchPlan, names: impl Iterator<Item = &'a str>) {
+    const FDNAMES: &str = "LISTEN_FDNAMES=";
+    let present = plan.env.iter().find_map(|entry| entry.strip_prefix(FDNAMES.as_bytes()));
+    let present = present.map(|names| String::from_utf8_lossy(names).into_owned());
+    let mut all: Vec<String> = present.into_iter().collect();
+    for name in names {
+        all.push(name.to_owned());
+        plan.listeners += 1;
+    }
+    plan.env.retain(|entry| !entry.starts_with(b"LISTEN_FDS=") && !entry.starts_with(FDNAMES.as_bytes()));
+    plan.env.push(format!("LISTEN_FDS={}", plan.listeners).into_bytes());
+    plan.env.push(format!("{FDNAMES}{}", all.join(":")).into_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn stored(name: &str, poll: bool, descriptor: impl Into<OwnedFd>) -> Stored {
+        Stored { number: 7, name: name.into(), poll, descriptor: descriptor.into() }
+    }
+
+    #[test]
+    fn a_name_at_the_spawner_says_all_of_it() {
+        let owner = (ServiceId::new("api").unwrap(), 3);
+        for (name, poll) in [("stored", true), ("a/b c", false)] {
+            let one = stored(name, poll, std::io::pipe().unwrap().0);
+            let key = one.key(&owner);
+            let (found, other) = Stored::of_key(&key, std::io::pipe().unwrap().0.into()).unwrap();
+            assert_eq!(
+                (found, other.number, other.name.as_str(), other.poll),
+                (owner.clone(), 7, name, poll)
+            );
+        }
+        for key in ["plan", "program", "store/api/0", "store/api/x/1/poll/a", "store/A/0/1/poll/a"] {
+            assert!(Stored::of_key(key, std::io::pipe().unwrap().0.into()).is_none(), "{key}");
+        }
+        let longest = (ServiceId::new(&"a".repeat(63)).unwrap(), u16::MAX);
+        let name = "x".repeat(128);
+        let one = Stored { number: u64::MAX, ..stored(&name, true, std::io::pipe().unwrap().0) };
+        assert!(one.key(&longest).len() <= 255);
+    }
+
+    #[test]
+    fn what_is_kept_comes_after_the_listener() {
+        let env = |plan: &LaunchPlan| {
+            plan.env.iter().map(|entry| String::from_utf8_lossy(entry).into_owned()).collect::<Vec<_>>()
+        };
+        let mut plan = LaunchPlan::default();
+        inherit(&mut plan, ["a", "b"].into_iter());
+        assert_eq!(
+            (plan.listeners, env(&plan)),
+            (2, vec!["LISTEN_FDS=2".into(), "LISTEN_FDNAMES=a:b".into()])
+        );
+        let before = ["LISTEN_FDS=1", "LISTEN_FDNAMES=http"].map(|entry| entry.as_bytes().to_vec());
+        let mut plan = LaunchPlan { listeners: 1, env: before.into(), ..LaunchPlan::default() };
+        inherit(&mut plan, ["a"].into_iter());
+        let expected = vec!["LISTEN_FDS=2".to_owned(), "LISTEN_FDNAMES=http:a".to_owned()];
+        assert_eq!((plan.listeners, env(&plan)), (2, expected));
+    }
+
+    #[test]
+    fn one_whose_other_side_has_gone_is_told_unless_it_is_not_to_be() {
+        let (near, far) = UnixStream::pair().unwrap();
+        let (polled, kept) = (stored("a", true, near.try_clone().unwrap()), stored("a", false, near));
+        assert!(!polled.is_hung_up());
+        drop(far);
+        assert!(polled.is_hung_up() && !kept.is_hung_up());
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert!(!stored("a", true, file).is_hung_up());
+    }
+
+    #[test]
+    fn the_same_socket_is_known_again_and_the_other_end_of_a_pipe_is_another() {
+        let (near, far) = UnixStream::pair().unwrap();
+        let (near, far): (OwnedFd, OwnedFd) = (near.into(), far.into());
+        assert!(is_same(&near, &near.try_clone().unwrap()) && !is_same(&near, &far));
+        let (reader, writer) = std::io::pipe().unwrap();
+        let (reader, writer): (OwnedFd, OwnedFd) = (reader.into(), writer.into());
+        assert!(is_same(&reader, &reader.try_clone().unwrap()) && !is_same(&reader, &writer));
+        let file = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        assert!(!is_same(&file(), &file()), "two positions in one file");
+    }
+}

@@ -1,0 +1,104 @@
+//! Descriptors that a worker has kept for its successor: `FDSTORE=1` of sd_notify(3).
+
+use watt_tests::{App, User, for_each_user, kill, wait};
+
+/// Takes what it inherits; where there is nothing, it makes a pipe, has its ends kept, and writes into it.
+const PROGRAM: &str = r#"
+import array, os, socket, sys, time
+count = int(os.environ.get("LISTEN_FDS", 0))
+names = os.environ.get("LISTEN_FDNAMES", "").split(":")
+assert not count or os.environ["LISTEN_PID"] == str(os.getpid())
+def say(text, *fds):
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    s.connect(os.environ["NOTIFY_SOCKET"])
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+    s.sendmsg([text.encode()], rights)
+inherited = {name: 3 + index for index, name in enumerate(names[:count])}
+if "state" in inherited:
+    # Whatever it is told twice is kept once.
+    say("FDSTORE=1\nFDNAME=state", inherited["state"])
+    state = os.read(inherited["state"], 100).decode()
+    os.write(inherited["into"], state.encode() + b"+")
+else:
+    state = "new"
+    read, write = os.pipe()
+    os.write(write, b"kept")
+    say("FDSTORE=1\nFDNAME=state", read)
+    say("FDSTORE=1\nFDNAME=into\nFDPOLL=0", write)
+    gone, other = socket.socketpair()
+    say("FDSTORE=1\nFDNAME=gone", gone.fileno())
+    other.close()
+    removed, other = socket.socketpair()
+    say("FDSTORE=1\nFDNAME=removed", removed.fileno())
+    say("FDSTOREREMOVE=1\nFDNAME=removed")
+    # More than there may be.
+    for _ in range(5):
+        say("FDSTORE=1\nFDNAME=more\nFDPOLL=0", os.open("/dev/null", os.O_RDONLY))
+say(f"STATUS={state} {' '.join(sorted(names[:count]))} of {os.environ['FDSTORE']}\nREADY=1")
+time.sleep(1000)
+"#;
+
+fn start(user: User, keys: &str) -> App {
+    let app = App::empty(user);
+    app.write("store.py", PROGRAM);
+    let services =
+        "services:\n  db: { command: [python3, store.py], listen: none, ready: notify, fd_store: 4";
+    app.write("watt.yaml", &format!("{services}, restart: {{ backoff: {{ first: 10ms }} }}, {keys} }}\n"));
+    app.up();
+    app
+}
+
+fn says(app: &App, expected: &str) {
+    wait(expected, || match app.worker("db", 0) {
+        worker if worker["state"] == "ready" && worker["says"] == expected => Ok(()),
+        worker => Err(worker.to_string()),
+    });
+}
+
+fn daemon(app: &App) -> u32 {
+    app.status()["supervisor"]["daemon_pid"].as_u64().and_then(|pid| pid.try_into().ok()).expect("a pid")
+}
+
+#[test]
+fn a_successor_inherits_what_is_kept_whoever_dies() {
+    for_each_user(|user| {
+        for sandbox in ["standard", "strict"] {
+            let app = start(user, &format!("sandbox: {sandbox}"));
+            says(&app, "new  of 4");
+            // A crash of the worker.
+            kill("KILL", app.pid("db", 0));
+            says(&app, "kept into more more state of 4");
+            // Of the daemon as well, and of both.
+            kill("KILL", daemon(&app));
+            kill("KILL", app.pid("db", 0));
+            says(&app, "kept+ into more more state of 4");
+            // A roll, in which the new one is there before the old one has gone.
+            app.ok(&["restart", "db"]);
+            says(&app, "kept++ into more more state of 4");
+            app.ok(&["restart", "db"]);
+            says(&app, "kept+++ into more more state of 4");
+            // Who was stopped begins anew.
+            app.ok(&["stop", "db"]);
+            app.ok(&["start", "db"]);
+            says(&app, "new  of 4");
+            app.down();
+        }
+    });
+}
+
+#[test]
+fn without_a_store_nothing_is_kept() {
+    let app = start(User::Ordinary, "env: { FDSTORE: \"none\" }");
+    let text = std::fs::read_to_string(app.dir.join("watt.yaml")).expect("it is there");
+    says(&app, "new  of 4");
+    app.write("watt.yaml", &text.replace("fd_store: 4", "fd_store: 0"));
+    app.ok(&["reload", "--wait"]);
+    says(&app, "new  of none");
+    kill("KILL", app.pid("db", 0));
+    wait("it was restarted", || match app.worker("db", 0) {
+        worker if worker["restarts"] == 1 => Ok(()),
+        worker => Err(worker.to_string()),
+    });
+    says(&app, "new  of none");
+    app.down();
+}
