@@ -5,8 +5,8 @@ use std::{
     process::{Child, ChildStdout, Command, Stdio},
 };
 
-use serde_json::Value;
-use watt_tests::{App, User, for_each_user, wait};
+use serde_json::{Value, json};
+use watt_tests::{App, User, for_each_user, wait, wattctl};
 
 const APPLICATION: &str = r#"
 services:
@@ -24,6 +24,7 @@ fn application(user: User) -> Option<App> {
     Command::new("node").arg("--version").stdout(Stdio::null()).status().ok()?;
     let app = App::case("", user);
     app.write("watt.yaml", APPLICATION);
+    app.pass_through();
     app.up();
     Some(app)
 }
@@ -55,12 +56,20 @@ impl Client {
         line.trim_end().to_owned()
     }
 
-    /// Ends its input. The next line that it says, and then nothing.
-    fn end(mut self) -> String {
+    /// The next line that begins like this.
+    fn says(&mut self, word: &str) -> String {
+        std::iter::repeat_with(|| self.line())
+            .take(100)
+            .find(|line| line.starts_with(word))
+            .unwrap_or_else(|| panic!("no `{word}`"))
+    }
+
+    /// Ends its input. The last line that it says, which begins like this.
+    fn end(mut self, word: &str) -> String {
         drop(self.process.stdin.take());
-        let last = std::iter::repeat_with(|| self.line()).find(|line| !line.starts_with("worker"));
+        let last = self.says(word);
         self.process.wait().expect("it ends");
-        last.expect("a line")
+        last
     }
 }
 
@@ -91,7 +100,7 @@ fn a_roll_loses_no_call_and_lets_a_stream_go_on_where_it_is() {
         stream.say("before");
         assert_eq!(stream.line(), "before");
         let old = [app.pid("grpc", 0), app.pid("grpc", 1)];
-        let [first, second] = [calls.line(), calls.line()];
+        let [first, second] = [calls.says("worker"), calls.says("worker")];
         assert!(
             old.iter().all(|pid| [&first, &second].contains(&&format!("worker {pid}"))),
             "{first} {second}"
@@ -99,18 +108,40 @@ fn a_roll_loses_no_call_and_lets_a_stream_go_on_where_it_is() {
         let mut roll = app.wattctl(&["restart", "grpc"]);
         let mut roll = roll.stdout(Stdio::null()).spawn().expect("wattctl runs");
         // One of the old ones has the stream, and is not waited for to see new ones at work.
-        let new = calls.line();
+        let new = calls.says("worker");
         assert!(!old.iter().any(|pid| new == format!("worker {pid}")), "{new}");
         stream.say("while it rolls");
         assert_eq!(stream.line(), "while it rolls");
-        assert_eq!(stream.end(), "status 0");
+        assert_eq!(stream.end("status"), "status 0");
         assert!(roll.wait().expect("it ends").success());
         wait("both are new", || match [app.pid("grpc", 0), app.pid("grpc", 1)] {
             now if now.iter().any(|pid| old.contains(pid)) => Err(format!("{now:?}")),
             _ => Ok(()),
         });
-        let told: Value = serde_json::from_str(&calls.end()).expect("JSON");
-        assert!(told["calls"].as_u64() > Some(0) && told["failures"] == serde_json::json!([]), "{told}");
+        let told: Value = serde_json::from_str(&calls.end("{")).expect("JSON");
+        assert_eq!((&told["failures"], &told["sessions"]), (&json!([]), &json!(1)), "{told}");
+        app.down();
+    });
+}
+
+#[test]
+fn an_upgrade_says_goaway_and_lets_a_stream_go_on_where_it_is() {
+    for_each_user(|user| {
+        let Some(app) = application(user) else { return };
+        let mut calls = Client::start(&app, "calls");
+        let mut stream = Client::start(&app, "stream");
+        stream.say("before");
+        assert_eq!(stream.line(), "before");
+        calls.says("worker");
+        let to = app.dir.join("wattctl");
+        std::fs::copy(wattctl(), &to).expect("a copy of wattctl");
+        app.ok(&["upgrade", "--to", &to.display().to_string()]);
+        assert_eq!(calls.says("session"), "session 2");
+        stream.say("after");
+        assert_eq!(stream.line(), "after");
+        assert_eq!(stream.end("status"), "status 0");
+        let told: Value = serde_json::from_str(&calls.end("{")).expect("JSON");
+        assert_eq!((&told["failures"], &told["sessions"]), (&json!([]), &json!(2)), "{told}");
         app.down();
     });
 }

@@ -377,3 +377,28 @@ fn clients_wait_while_a_service_starts() {
         assert_eq!(waiting.await.unwrap(), (200, "ok".into()));
     });
 }
+
+#[test]
+fn a_websocket_over_http2_is_told_to_come_back() {
+    at_once(async {
+        let (bed, worker) = Bed::with_worker();
+        let client = bed.h2().await;
+        until("the proxy's settings came", || client.may_connect()).await;
+        let websocket = h2::ext::Protocol::from_static("websocket");
+        let request = Request::connect("http://shop/chat").extension(websocket);
+        let (response, mut send) = client.ask(request, false).await;
+        let mut wire = worker.asked().await;
+        wire.send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n")
+            .await;
+        let mut answer = response.await.unwrap().into_body();
+        bed.change_api(|api| {
+            api.workers[0].state = watt_api::mesh::WorkerState::Draining;
+            api.workers[0].drain_ms = Some(5_000);
+        });
+        assert_eq!(&answer.data().await.unwrap().unwrap()[..], b"\x88\x11\x03\xf4service restart");
+        send.send_data(Bytes::from_static(b"\x88\x82\0\0\0\0\x03\xf4"), true).unwrap();
+        assert_eq!(wire.take_bytes(8).await, b"\x88\x82\0\0\0\0\x03\xf4");
+        assert_eq!(body(&mut answer).await, (String::new(), None));
+        until("nothing is in flight", || bed.thread.in_flight(1) == 0).await;
+    });
+}

@@ -24,13 +24,22 @@ function call (session, message) {
 async function calls () {
   let ended = false
   process.stdin.on('end', () => { ended = true }).resume()
-  const told = { calls: 0, failures: [], workers: [] }
-  const session = http2.connect(address)
-  session.on('goaway', () => told.failures.push('goaway'))
+  const told = { calls: 0, failures: [], workers: [], sessions: 0 }
+  let session
+  // Another one after GOAWAY, and not before.
+  const connected = () => {
+    if (!session || session.closed) {
+      session = http2.connect(address)
+      session.on('error', () => {})
+      told.sessions++
+      console.log(`session ${told.sessions}`)
+    }
+    return session
+  }
   const one = async number => {
     for (let time = 0; !ended; time++) {
       try {
-        const worker = await call(session, `message ${number}.${time}`)
+        const worker = await call(connected(), `message ${number}.${time}`)
         told.calls++
         if (!told.workers.includes(worker)) {
           told.workers.push(worker)
@@ -42,7 +51,7 @@ async function calls () {
     }
   }
   await Promise.all(Array.from({ length: 8 }, (_, number) => one(number)))
-  session.close()
+  connected().close()
   console.log(JSON.stringify(told))
 }
 
@@ -58,4 +67,6 @@ function stream () {
   lines.on('close', () => stream.end())
 }
 
+// A test that waits for what does not come is to fail, and not to wait for ever.
+setTimeout(() => process.exit(1), 90_000).unref()
 way === 'calls' ? calls() : stream()
