@@ -42,7 +42,7 @@ use crate::{
 
 use order::Order;
 
-pub use change::{Leaving, Renewal};
+pub use change::{Leaving, Renewal, Spared, is_spared};
 pub use order::levels;
 pub use recycle::{RECYCLE_APART, RECYCLE_APART_MAX};
 pub use renewal::{RollProgress, WhyKept};
@@ -129,9 +129,8 @@ pub struct Fleet {
     look_at: BTreeMap<ServiceId, Instant>,
     /// Rolls that failed since somebody asked.
     failed_rolls: BTreeMap<ServiceId, WhyKept>,
-    /// Runs, after the first number up to the second, that are of the present plan although older ones than these are not, and newer
-    /// ones were not: of services whose plan has come back.
-    spared: BTreeMap<ServiceId, (RunId, RunId)>,
+    /// What is of the present plan of services whose plan has come back.
+    spared: Spared,
     /// Services whose workers were not all replaced, and why.
     kept: BTreeMap<ServiceId, WhyKept>,
     /// Places that are no more.
@@ -171,7 +170,7 @@ impl Fleet {
             began: BTreeMap::new(),
             look_at: BTreeMap::new(),
             failed_rolls: BTreeMap::new(),
-            spared: BTreeMap::new(),
+            spared: Spared::new(),
             kept: BTreeMap::new(),
             removed: BTreeSet::new(),
             counts: WorkerCounts::new(),

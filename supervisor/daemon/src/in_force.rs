@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use watt_config::{Report, Sources};
 use watt_core::{
     AppName, RunId, ServiceId,
-    fleet::{Leaving, Renewal},
+    fleet::{self, Leaving, Renewal, Spared},
     plan::Plan,
 };
 use watt_os::memfd;
@@ -45,9 +45,8 @@ pub(crate) struct InForce {
     pub(crate) renewal: Renewal,
     /// The configuration before, which comes back if the workers of this one fail.
     pub(crate) before: Option<Before>,
-    /// Runs that are of this configuration although later ones are not, because it has come back: after the first number, up to the
-    /// second.
-    pub(crate) spared: BTreeMap<ServiceId, (RunId, RunId)>,
+    /// Runs that are of this configuration although later ones are not, because it has come back.
+    pub(crate) spared: Spared,
 }
 
 /// Services of an earlier configuration that have not gone yet.
@@ -114,7 +113,7 @@ impl InForce {
             leaving: Vec::new(),
             renewal: Renewal::new(),
             before: None,
-            spared: BTreeMap::new(),
+            spared: Spared::new(),
         }
     }
 
@@ -212,7 +211,7 @@ impl InForce {
 
     /// Whether a run is of a configuration before this one.
     pub(crate) fn is_earlier(&self, service: &ServiceId, run: RunId) -> bool {
-        let is_spared = self.spared.get(service).is_some_and(|(after, up_to)| run > *after && run <= *up_to);
+        let is_spared = fleet::is_spared(&self.spared, service, run);
         !is_spared && self.renewal.get(service).is_some_and(|last| run <= *last)
     }
 

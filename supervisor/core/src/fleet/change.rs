@@ -26,15 +26,23 @@ pub struct Leaving {
 /// Which workers a change of plan replaces: of these services, those with a run up to this number.
 pub type Renewal = BTreeMap<ServiceId, RunId>;
 
+/// Runs that are of a plan although older ones than these are not, and newer ones were not, because it has been in force before: of
+/// these services, those after the first number, up to the second.
+pub type Spared = BTreeMap<ServiceId, (RunId, RunId)>;
+
+/// Whether a run is one of those.
+pub fn is_spared(spared: &Spared, service: &ServiceId, run: RunId) -> bool {
+    spared.get(service).is_some_and(|(after, up_to)| run > *after && run <= *up_to)
+}
+
 impl Fleet {
     /// The number of the last run, which is of the present plan, like all before it.
     pub fn last_run(&self) -> RunId {
         self.ids.last_id()
     }
 
-    /// Says which runs of services are of the plan that comes next, which has been in force before: after the first number, up to the
-    /// second. Neither [`Fleet::change`] nor [`Fleet::go_on`] replaces them.
-    pub fn spare(&mut self, runs: BTreeMap<ServiceId, (RunId, RunId)>) {
+    /// Says which runs of services are of the plan that comes next. Neither [`Fleet::change`] nor [`Fleet::go_on`] replaces them.
+    pub fn spare(&mut self, runs: Spared) {
         self.spared = runs;
     }
 
@@ -110,6 +118,7 @@ impl Fleet {
         self.plan = Arc::clone(plan);
         self.order = Order::new(plan);
         self.leaving.remove(service);
+        self.spared.remove(service);
         self.stops.remove(service);
         self.alone.remove(service);
         self.kept.remove(service);
@@ -198,9 +207,7 @@ impl Fleet {
         for (service, last) in renewal {
             for id in self.places(service) {
                 let Some(worker) = self.workers.get(&id) else { continue };
-                let is_own = |run: RunId| {
-                    self.spared.get(service).is_some_and(|(after, up_to)| run > *after && run <= *up_to)
-                };
+                let is_own = |run: RunId| is_spared(&self.spared, service, run);
                 if worker.run().or(worker.record.last_run).is_some_and(is_own) {
                     if matches!(worker.part, Part::Due | Part::Outdated) {
                         self.set_part(&id, Part::Stays);
