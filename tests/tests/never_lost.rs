@@ -27,10 +27,16 @@ fn nothing_failed(counts: &Counts, title: &str, _: &App) {
 }
 
 fn all_ready(app: &App) {
+    are_ready(app, 2);
+}
+
+/// Each service has so many workers, all of them ready.
+fn are_ready(app: &App, count: usize) {
     for service in SERVICES {
-        wait("both workers are ready", || match app.service(service) {
+        wait("all workers are ready", || match app.service(service) {
             status
-                if status["ready"] == 2 && status["workers"].as_array().is_some_and(|all| all.len() == 2) =>
+                if status["ready"] == count
+                    && status["workers"].as_array().is_some_and(|all| all.len() == count) =>
             {
                 Ok(())
             }
@@ -84,6 +90,20 @@ fn through_a_reload_that_changes_commands_limits_and_routes() {
         }
     };
     during("a reload of commands, limits and routes, and back", reload, nothing_failed);
+}
+
+#[test]
+fn through_scaling_up_and_down() {
+    let scale = |app: &App, traffic: &Traffic| {
+        for count in [4, 1, 3, 2] {
+            for service in SERVICES {
+                app.ok(&["scale", &format!("{service}={count}")]);
+            }
+            are_ready(app, count);
+            traffic.go_around();
+        }
+    };
+    during("scaling to 4, 1, 3 and 2 workers", scale, nothing_failed);
 }
 
 #[test]

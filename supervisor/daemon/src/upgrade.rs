@@ -228,6 +228,7 @@ impl App {
             (News::Found(Ok(found)), Phase::Looking(asked)) => {
                 self.upgrades.phase = Phase::Copying(asked, found);
                 self.link.request(Request::Table, Vec::new());
+                watt_fault::step("daemon.upgrade_found");
             }
             (News::Found(Err(refusal)), Phase::Looking(asked)) => answer(asked.reply, Err(refusal)),
             (News::Rehearsed(said), Phase::Rehearsing(asked, found)) => self.rehearsed(asked, found, said),
@@ -248,7 +249,10 @@ impl App {
         };
         let begun = table.ok_or_else(|| io::ErrorKind::InvalidData.into());
         match begun.and_then(|table| self.begin_rehearsal(&found, table)) {
-            Ok(()) => self.upgrades.phase = Phase::Rehearsing(asked, found),
+            Ok(()) => {
+                self.upgrades.phase = Phase::Rehearsing(asked, found);
+                watt_fault::step("daemon.upgrade_rehearsing");
+            }
             Err(error) => {
                 let why = format!("the rehearsal cannot be started: {error}");
                 answer(asked.reply, Err(refused("internal", why, None)));
@@ -299,6 +303,7 @@ impl App {
         answer(reply, Ok(Box::new(record.state())));
         self.upgrades.record = Some(record);
         self.keep_record();
+        watt_fault::step("daemon.upgrade_kept");
         let within = request.timeout_ms.map_or(TIMEOUT, Duration::from_millis);
         self.upgrades.phase = Phase::Due { file: found.file, within };
     }
@@ -320,6 +325,7 @@ impl App {
                 // The end of all is nothing that the program before could do better.
                 if proxy_is_well || self.ending != Ending::No {
                     self.upgrades.phase = Phase::Trial { answers: true, is_settling: true };
+                    watt_fault::step("daemon.upgrade_settling");
                     self.link.request(Request::Settle, Vec::new());
                 }
             }
@@ -342,6 +348,7 @@ impl App {
         let (number, path) = (record.number, record.to.path.clone());
         let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
         self.link.request(Request::Upgrade { number, path, within_ms }, vec![file]);
+        watt_fault::step("daemon.upgrade_asked");
     }
 
     /// The program that took over stays.
@@ -350,6 +357,7 @@ impl App {
             return;
         }
         self.note_step("settled");
+        watt_fault::step("daemon.upgrade_settled");
         // Another proxy counts from now on.
         self.autoscale.proxy_lost();
         self.put(FORM, watt_spawner::format::FORMAT.to_string().into_bytes());
@@ -374,6 +382,7 @@ impl App {
     pub(crate) fn take_over_upgrade(&mut self, went_back: Option<&str>, reload_is_wanted: bool) {
         if self.upgrades.is_trial() {
             self.note_step("spawner");
+            watt_fault::step("daemon.upgrade_trial");
             self.ask_control_socket();
         } else if let Some(Record { number, end: None, .. }) = &self.upgrades.record {
             let is_done = *number == self.upgrades.program;

@@ -274,6 +274,7 @@ impl Spawner {
             };
             let command = resume.command(&self.command)?;
             table::hand_down(&table.numbers(), &file)?;
+            watt_fault::step("spawner.upgrading");
             Ok(become_program(table::number(&next.file), &command))
         };
         execute().unwrap_or_else(|error| error)

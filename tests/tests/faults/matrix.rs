@@ -1,8 +1,8 @@
 //! Every operation against every step that it comes by.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fs};
 
-use watt_tests::{User, is_root, wait};
+use watt_tests::{User, is_root, wait, wattctl};
 
 use super::shop::Shop;
 
@@ -24,6 +24,17 @@ const END: [&str; 3] = ["daemon.exited", "daemon.emptied", "daemon.forgetting"];
 const STOP: [&str; 3] = ["daemon.draining", "daemon.signalled", "daemon.performed"];
 /// The proxy's.
 const PROXY: [&str; 2] = ["proxy.told", "proxy.applied"];
+
+/// Those of an upgrade: the daemon's of the program before, and of the next one.
+const UPGRADE: [&str; 7] = [
+    "daemon.upgrade_found",
+    "daemon.upgrade_rehearsing",
+    "daemon.upgrade_kept",
+    "daemon.upgrade_asked",
+    "daemon.upgrade_trial",
+    "daemon.upgrade_settling",
+    "daemon.upgrade_settled",
+];
 
 fn user() -> User {
     if is_root() { User::Root } else { User::Ordinary }
@@ -120,6 +131,47 @@ fn deaths_in_a_reload() {
     shop.app.down();
 }
 
+/// Whoever dies: one of the two programs goes on, and the other one can be asked for again.
+#[test]
+fn deaths_in_an_upgrade() {
+    let shop = Shop::new(user());
+    shop.up();
+    let load = shop.load();
+    for step in UPGRADE {
+        let next = next_program(&shop, step);
+        dies(&shop, step, |shop| _ = shop.finish(&["upgrade", "--to", &next]));
+        comes_about(&shop, &next);
+    }
+    let tally = load.stop();
+    assert!(tally.failures.is_empty(), "{} answered, {:?}", tally.answered, tally.failures);
+    println!("{} requests answered", tally.answered);
+    for step in PROXY {
+        let next = next_program(&shop, step);
+        dies(&shop, step, |shop| _ = shop.finish(&["upgrade", "--to", &next]));
+        comes_about(&shop, &next);
+    }
+    shop.app.down();
+}
+
+/// A copy of watt with a name of its own.
+fn next_program(shop: &Shop, name: &str) -> String {
+    let next = shop.app.dir.join(name);
+    fs::copy(wattctl(), &next).expect("a copy of wattctl");
+    next.display().to_string()
+}
+
+/// Waits until an upgrade has come about. It is asked for again where it did not survive who had to do it.
+fn comes_about(shop: &Shop, next: &str) {
+    wait("the next program is there", || match shop.app.status()["supervisor"]["program"].to_string() {
+        program if program.contains(next) => Ok(()),
+        program => {
+            shop.finish(&["upgrade", "--to", next]);
+            Err(program)
+        }
+    });
+    shop.whole();
+}
+
 #[test]
 fn deaths_in_a_stop_and_in_the_end() {
     for step in STOP.iter().chain(&END) {
@@ -165,7 +217,7 @@ fn deaths_of_successors() {
 /// Its end ends all of it, whatever it was about, and the next start finds nothing in its way.
 #[test]
 fn deaths_of_the_spawner() {
-    for step in ["spawner.cloned", "spawner.reaped", "spawner.daemon_died"] {
+    for step in ["spawner.cloned", "spawner.reaped", "spawner.daemon_died", "spawner.upgrading"] {
         println!("{step}");
         let shop = Shop::new(user());
         shop.up();
@@ -176,6 +228,10 @@ fn deaths_of_the_spawner() {
                     .as_u64()
                     .and_then(|pid| pid.try_into().ok());
                 watt_tests::kill("KILL", daemon.expect("a pid"));
+            }
+            "spawner.upgrading" => {
+                let next = next_program(&shop, step);
+                shop.finish(&["upgrade", "--to", &next]);
             }
             _ => shop.kill_worker(),
         }
