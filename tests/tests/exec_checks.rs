@@ -157,3 +157,33 @@ fn a_check_that_hangs_is_killed_with_its_children() {
         app.down();
     });
 }
+
+const NEVER: &str = r#"
+services:
+  early:
+    command: [sleep, "1000"]
+    listen: none
+    startup: { exec: [sh, -c, "echo no schema; exit 4"], timeout: 1s }
+    restart: never
+  late:
+    command: [sleep, "1000"]
+    listen: none
+    ready: { exec: [no-such-program], timeout: 1s }
+    restart: never
+"#;
+
+/// That something took too long says little.
+#[test]
+fn a_start_that_takes_too_long_says_what_its_check_has_seen() {
+    let app = App::yaml(NEVER, User::Ordinary);
+    let up = app.run(&["up", "-d"]);
+    assert!(!up.status.success());
+    let events = app.ok(&["events"]);
+    for line in [
+        "early/0  startup check failed: exec sh: exit 4: no schema",
+        "late/0  ready check failed: exec no-such-program: exec no-such-program: No such file or directory",
+    ] {
+        assert_eq!(events.matches(line).count(), 1, "{line}: {events}");
+    }
+    app.down();
+}

@@ -558,6 +558,12 @@ impl App {
         if self.told.insert(id.clone(), state) == Some(state) {
             return;
         }
+        // What kept it from getting ready in its time comes before that.
+        if let worker::State::Stopping { run, cause: worker::ExitCause::StartTimeout, .. } = &worker.state
+            && let Some((check, text)) = self.runs.get(run).and_then(|known| known.early_failure())
+        {
+            self.events.emit(happenings::CheckFailed { worker: id.clone(), run: *run, check, text });
+        }
         let times = self.times.entry(id.clone()).or_default();
         times.since_ms = now_ms;
         let ended = matches!(

@@ -13,7 +13,12 @@ pub mod notify;
 pub mod store;
 mod upkeep;
 
-use std::{convert::Infallible, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::{
     sync::{mpsc, oneshot},
@@ -178,12 +183,28 @@ pub enum News {
 pub struct Watching {
     _end: oneshot::Sender<Infallible>,
     status: Arc<Status>,
+    early: Arc<Early>,
+}
+
+/// How a check of a run that is starting failed last, and which.
+#[derive(Debug, Default)]
+struct Early(Mutex<Option<(&'static str, String)>>);
+
+impl Early {
+    fn set(&self, failure: Option<(&'static str, String)>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+    }
 }
 
 impl Watching {
     /// What the run has said of itself last: `STATUS=` of sd_notify(3).
     pub fn status(&self) -> Option<String> {
         self.status.get()
+    }
+
+    /// Which check has kept it from getting ready, and how that failed last.
+    pub(crate) fn early_failure(&self) -> Option<(&'static str, String)> {
+        self.early.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -192,7 +213,8 @@ impl Watch {
     pub fn start(self, news: mpsc::Sender<News>) -> Watching {
         let (end, ended) = oneshot::channel();
         let status = Arc::<Status>::default();
-        let own = Arc::clone(&status);
+        let early = Arc::<Early>::default();
+        let own = (Arc::clone(&status), Arc::clone(&early));
         tokio::spawn(async move {
             tokio::select! {
                 biased;
@@ -200,7 +222,7 @@ impl Watch {
                 () = watch(self, own, news) => {}
             }
         });
-        Watching { _end: end, status }
+        Watching { _end: end, status, early }
     }
 }
 
@@ -238,25 +260,25 @@ impl After {
 }
 
 /// Watches for all of it, and reads whatever the run says, which has to be read for as long as it lives.
-async fn watch(mut watch: Watch, status: Arc<Status>, news: mpsc::Sender<News>) {
+async fn watch(mut watch: Watch, (status, early): (Arc<Status>, Arc<Early>), news: mpsc::Sender<News>) {
     let voice = Voice::new(watch.run, watch.said, status, news.clone());
     match watch.notify.take() {
-        None => live(watch, &voice, news).await,
+        None => live(watch, &voice, early, news).await,
         Some(socket) => {
             // What it has said counts before what it has failed to say.
-            tokio::join!(biased; voice.listen(socket), live(watch, &voice, news));
+            tokio::join!(biased; voice.listen(socket), live(watch, &voice, early, news));
         }
     }
 }
 
 /// From the start to readiness, and on from there.
-async fn live(watch: Watch, voice: &Voice, news: mpsc::Sender<News>) {
+async fn live(watch: Watch, voice: &Voice, early: Arc<Early>, news: mpsc::Sender<News>) {
     let Watch { run, host, startup, sign, after, listening, sockets, notify: _, said: _, walls } = watch;
     let first = |check: &Check| Probe::new(check, &host, &walls);
-    let mut eyes = Eyes { run, listening, complained: false };
+    let mut eyes = Eyes { run, listening, complained: false, early };
     let mut connector = Connector::new(run, sockets, news.clone());
     if let Some(check) = startup {
-        eyes.until_passing(&first(&check), &mut connector).await;
+        eyes.until_passing("startup", &first(&check), &mut connector).await;
         if news.send(News::Started { run }).await.is_err() {
             return;
         }
@@ -264,7 +286,7 @@ async fn live(watch: Watch, voice: &Voice, news: mpsc::Sender<News>) {
     let endpoint = match sign {
         Sign::Started => eyes.look().await,
         Sign::Listening => eyes.until_accepting(POLL.1).await,
-        Sign::Check(check) => eyes.until_passing(&first(&check), &mut connector).await,
+        Sign::Check(check) => eyes.until_passing("ready", &first(&check), &mut connector).await,
         Sign::Log(seen) => match seen.await {
             Ok(()) => eyes.look().await,
             // Its output ended or its reader has gone: no line can match any more.
@@ -298,6 +320,7 @@ struct Eyes {
     run: RunId,
     listening: Option<Listening>,
     complained: bool,
+    early: Arc<Early>,
 }
 
 impl Eyes {
@@ -333,14 +356,20 @@ impl Eyes {
     }
 
     /// Probes where it accepts until a probe passes. Each time it looks anew: a program may open a debugger's port first.
-    async fn until_passing(&mut self, probe: &Probe, connector: &mut Connector) -> Option<Endpoint> {
+    async fn until_passing(
+        &mut self,
+        check: &'static str,
+        probe: &Probe,
+        connector: &mut Connector,
+    ) -> Option<Endpoint> {
         if !probe.needs_endpoint() {
-            return self.until_ending_well(probe, connector).await;
+            return self.until_ending_well(check, probe, connector).await;
         }
         let (mut wait, mut timeout) = (POLL.0, PROBE.0);
         loop {
             if let Some(endpoint) = self.look().await {
-                if connector.attempt(probe, Some(&endpoint), timeout).await == Outcome::Passes {
+                let outcome = connector.attempt(probe, Some(&endpoint), timeout).await;
+                if self.passes(check, outcome) {
                     return Some(endpoint);
                 }
                 timeout = (timeout * 2).min(PROBE.1);
@@ -351,13 +380,35 @@ impl Eyes {
     }
 
     /// The same with a command, which finds the way by itself.
-    async fn until_ending_well(&mut self, probe: &Probe, connector: &mut Connector) -> Option<Endpoint> {
+    async fn until_ending_well(
+        &mut self,
+        check: &'static str,
+        probe: &Probe,
+        connector: &mut Connector,
+    ) -> Option<Endpoint> {
         let mut wait = EXEC_POLL.0;
-        while connector.attempt(probe, None, PROBE.1).await != Outcome::Passes {
+        loop {
+            let outcome = connector.attempt(probe, None, PROBE.1).await;
+            if self.passes(check, outcome) {
+                break;
+            }
             time::sleep(wait).await;
             wait = (wait * 2).min(EXEC_POLL.1);
         }
         self.look().await
+    }
+
+    /// Whether a check passes, and notes how it does not for whoever has to say why a start took too long.
+    fn passes(&self, check: &'static str, outcome: Outcome) -> bool {
+        match outcome {
+            Outcome::Passes => self.early.set(None),
+            Outcome::Fails(why) => {
+                self.early.set(Some((check, why)));
+                return false;
+            }
+            Outcome::Untried => return false,
+        }
+        true
     }
 }
 

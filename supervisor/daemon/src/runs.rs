@@ -237,6 +237,11 @@ impl Run {
         }
     }
 
+    /// Which check has kept it from getting ready, and how that failed last.
+    pub(crate) fn early_failure(&self) -> Option<(&'static str, String)> {
+        self.watching.as_ref()?.early_failure()
+    }
+
     /// The pid while the main process lives.
     pub(crate) fn live_pid(&self) -> Option<u32> {
         self.main.as_ref().filter(|main| main.exit.is_none()).map(|main| main.pid)

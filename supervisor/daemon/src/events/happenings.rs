@@ -55,7 +55,7 @@ pub struct CheckFailed {
     pub worker: WorkerId,
     /// Its run.
     pub run: RunId,
-    /// `ready` or `health`.
+    /// `startup`, `ready` or `health`.
     pub check: &'static str,
     /// What was seen: `GET /healthz: status 503`.
     pub text: String,
