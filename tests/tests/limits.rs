@@ -261,6 +261,19 @@ services:
     limits: { pids: 10 }
 "#;
 
+/// What the kernel says of the processes of `crowd`, at each level, and watt of what is not enforced.
+fn processes_of(app: &App) -> String {
+    let inspect = app.ok(&["inspect", "crowd"]);
+    let dirs = inspect.lines().filter_map(|line| line.trim().strip_prefix("cgroup "));
+    let levels = dirs.flat_map(|dir| Path::new(dir.trim()).ancestors().take(3));
+    let read = |dir: &Path| {
+        let files =
+            ["pids.max", "pids.current", "pids.events"].map(|name| fs::read_to_string(dir.join(name)));
+        format!("{}: {files:?}\n", dir.display())
+    };
+    levels.map(read).collect::<String>() + &inspect
+}
+
 #[test]
 fn a_refused_fork_says_whose_limit_of_processes_it_was() {
     let Some(user) = limited_user() else { return };
@@ -273,7 +286,10 @@ fn a_refused_fork_says_whose_limit_of_processes_it_was() {
         let told = wait("the event has come", || {
             let events = app.ok(&["events", "--json"]);
             let parsed = events.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            parsed.into_iter().find(|event| event["kind"] == "pids_limit").ok_or(events)
+            parsed
+                .into_iter()
+                .find(|event| event["kind"] == "pids_limit")
+                .ok_or_else(|| format!("{events}{}", processes_of(&app)))
         });
         assert_eq!((&told["data"]["level"], &told["data"]["limit"]), (&level.into(), &10.into()), "{told}");
         assert_eq!(told["text"], format!("met the limit of 10 processes and threads{text}"), "{told}");
@@ -289,7 +305,7 @@ fn that_a_limit_of_processes_was_met_is_no_news_to_a_successor() {
     let told = "crowd/0  met its limit of 10 processes and threads\n";
     wait("the event has come", || {
         let events = app.ok(&["events"]);
-        if events.contains(told) { Ok(()) } else { Err(events) }
+        if events.contains(told) { Ok(()) } else { Err(events + &processes_of(&app)) }
     });
     let daemon = app.status()["supervisor"]["daemon_pid"].as_u64().and_then(|pid| pid.try_into().ok());
     kill("KILL", daemon.expect("a pid"));

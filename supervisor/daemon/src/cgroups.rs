@@ -71,6 +71,9 @@ impl Cgroups {
         {
             tracing::warn!("the supervisor cannot move to a cgroup of its own: {error}");
         }
+        for refusal in tree.refusals() {
+            tracing::warn!("limits need cgroups: {refusal}");
+        }
         let found = doctor::Cgroups::of(mode, &tree);
         let host = Some(host);
         let tree = Some(tree).filter(Tree::is_usable).map(Arc::new);

@@ -5,6 +5,8 @@ use std::{
     fmt, fs, io, iter,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use super::{Controller, Group, Host, Mode, file, file::gone_is_fine, group::MOVES_MAX, host::Hierarchy};
@@ -16,6 +18,11 @@ const CONTROLLERS: [&str; 3] = ["memory", "pids", "cpu"];
 
 /// How far up a process's parents are looked at, which may change meanwhile.
 const ANCESTORS_MAX: usize = 64;
+
+/// How often and how far apart one looks for other programs in a cgroup: what started us may have started something short as well, and no
+/// limit would hold for as long as we run.
+const STRANGER_LOOKS: usize = 3;
+const STRANGER_LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Why a hierarchy cannot be used.
 #[derive(Debug)]
@@ -317,17 +324,30 @@ fn is_delegated(dir: &Path) -> bool {
         .any(|name| xattr::get(dir, name).is_ok_and(|value| value == b"1"))
 }
 
-/// A process in this cgroup that neither runs our program nor was started by one that does.
+/// A process in this cgroup that neither runs our program nor was started by one that does, and that stays.
 fn stranger(dir: &Path) -> Option<u32> {
-    let text = file::read(&dir.join("cgroup.procs")).unwrap_or_default();
-    text.lines().filter_map(|line| line.parse().ok()).find(|pid| !is_of_ours(*pid))
+    let mut found = None;
+    for look in 0..STRANGER_LOOKS {
+        if look > 0 {
+            thread::sleep(STRANGER_LOOK_EVERY);
+        }
+        let text = file::read(&dir.join("cgroup.procs")).unwrap_or_default();
+        found = text.lines().filter_map(|line| line.parse().ok()).find(|pid| !is_of_ours(*pid));
+        found?;
+    }
+    found
 }
 
 fn is_of_ours(pid: u32) -> bool {
-    // 0 stands for a process that our /proc does not show. One that has ended meanwhile is in nobody's way.
     let parent = |pid: &u32| Stat::of(*pid).ok().map(|stat| stat.parent);
-    let has_ended = pid != 0 && Stat::of(pid).is_err();
-    has_ended || iter::successors(Some(pid), parent).take(ANCESTORS_MAX).any(runs_our_program)
+    let is_ours = iter::successors(Some(pid), parent).take(ANCESTORS_MAX).any(runs_our_program);
+    is_ours || has_ended(pid)
+}
+
+/// Who has ended is in nobody's way. To be asked after everything else, because who ends meanwhile has no program and soon no parent.
+fn has_ended(pid: u32) -> bool {
+    // 0 stands for a process that our /proc does not show.
+    pid != 0 && Stat::of(pid).map_or(true, |stat| stat.state == b'Z')
 }
 
 fn runs_our_program(pid: u32) -> bool {
