@@ -5,7 +5,7 @@
 //! them, which grows with time and with what is done in earnest; a connection that has used it up is ended.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     io,
     pin::Pin,
     rc::Rc,
@@ -15,20 +15,25 @@ use std::{
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::PREFACE;
 use crate::{http::Stream, timer::Ticks};
 
 /// Streams that may be taken back at a time, and each second. A page that is left takes back all that it asked for.
 const CANCELS_MAX: u64 = 200;
 const CANCELS_PER_SECOND: u64 = 20;
 
-/// Bytes of frames that are no part of a request, at a time and each second: pings, settings, windows, priorities.
+/// Bytes of frames that are no part of a request, at a time and each second: pings, settings, windows, priorities, empty ones.
 const IDLE_BYTES_MAX: u64 = 128 << 10;
 const IDLE_BYTES_PER_SECOND: u64 = 2 << 10;
 
-/// What a request, a piece of a body from the client and one to it may cost in frames, besides their bytes.
-const REQUEST_COSTS: u64 = 16 << 10;
-const PIECE_COSTS: u64 = 320;
-const PIECE_BACK_COSTS: u64 = 64;
+/// What a request and a piece of a body to the client earn of them.
+const REQUEST_EARNS: u64 = 1 << 10;
+const PIECE_EARNS: u64 = 64;
+
+/// The kinds of frames that are parts of requests (RFC 9113 §6).
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const CONTINUATION: u8 = 9;
 
 /// A number that is spent and grows back.
 #[derive(Debug)]
@@ -66,7 +71,8 @@ impl Allowance {
 pub(super) struct Ledger {
     cancels: Allowance,
     bytes: Allowance,
-    /// Bytes that came since somebody looked.
+    frames: RefCell<Frames>,
+    /// Bytes of such frames that came since somebody looked.
     came: Cell<u64>,
     overdrawn: Cell<bool>,
 }
@@ -76,6 +82,7 @@ impl Ledger {
         Ledger {
             cancels: Allowance::new(CANCELS_MAX, CANCELS_PER_SECOND, now),
             bytes: Allowance::new(IDLE_BYTES_MAX, IDLE_BYTES_PER_SECOND, now),
+            frames: RefCell::default(),
             came: Cell::new(0),
             overdrawn: Cell::new(false),
         }
@@ -83,7 +90,7 @@ impl Ledger {
 
     /// The client asked for something.
     pub(super) fn asked(&self) {
-        self.bytes.earn(REQUEST_COSTS);
+        self.bytes.earn(REQUEST_EARNS);
     }
 
     /// It took back what it had asked for.
@@ -98,16 +105,14 @@ impl Ledger {
         self.cancels.earn(1);
     }
 
-    /// So much of a body came from it. Nothing is no piece.
-    pub(super) fn received(&self, len: usize) {
-        if len > 0 {
-            self.bytes.earn(len as u64 + PIECE_COSTS);
-        }
+    /// These bytes came from it.
+    fn came(&self, bytes: &[u8]) {
+        self.came.set(self.came.get() + self.frames.borrow_mut().idle_bytes(bytes));
     }
 
     /// So much of a body went to it. It answers with windows.
     pub(super) fn sent(&self, len: usize) {
-        self.bytes.earn(len as u64 / 4 + PIECE_BACK_COSTS);
+        self.bytes.earn(len as u64 / 4 + PIECE_EARNS);
     }
 
     /// Whether it did too much that leads to nothing.
@@ -119,6 +124,44 @@ impl Ledger {
     }
 }
 
+/// Where frames begin in what comes.
+#[derive(Debug, Default)]
+struct Frames {
+    /// So much of a frame's head.
+    head: [u8; 9],
+    have: usize,
+    /// So much is to come of its payload.
+    left: usize,
+}
+
+impl Frames {
+    /// How many bytes the frames have, with payloads, that begin here and are no part of a request.
+    fn idle_bytes(&mut self, mut bytes: &[u8]) -> u64 {
+        let mut idle = 0;
+        loop {
+            let skipped = self.left.min(bytes.len());
+            self.left -= skipped;
+            bytes = &bytes[skipped..];
+            let len = (self.head.len() - self.have).min(bytes.len());
+            if len == 0 {
+                return idle;
+            }
+            self.head[self.have..self.have + len].copy_from_slice(&bytes[..len]);
+            self.have += len;
+            bytes = &bytes[len..];
+            if self.have == self.head.len() {
+                self.have = 0;
+                let [a, b, c, kind, ..] = self.head;
+                let payload = u32::from_be_bytes([0, a, b, c]);
+                self.left = payload as usize;
+                if !(kind == DATA && payload > 0 || kind == HEADERS || kind == CONTINUATION) {
+                    idle += self.head.len() as u64 + u64::from(payload);
+                }
+            }
+        }
+    }
+}
+
 /// A client's socket, of which the first bytes were read already.
 pub(super) struct Wire {
     begin: Bytes,
@@ -127,7 +170,9 @@ pub(super) struct Wire {
 }
 
 impl Wire {
+    /// `begin` starts with the preface.
     pub(super) fn new(begin: Bytes, stream: Stream, ledger: Rc<Ledger>) -> Wire {
+        ledger.came(begin.get(PREFACE.len()..).unwrap_or_default());
         Wire { begin, stream, ledger }
     }
 }
@@ -143,7 +188,7 @@ impl AsyncRead for Wire {
         }
         let before = buf.filled().len();
         let read = Pin::new(stream).poll_read(cx, buf);
-        ledger.came.set(ledger.came.get() + (buf.filled().len() - before) as u64);
+        ledger.came(&buf.filled()[before..]);
         read
     }
 }
@@ -196,22 +241,43 @@ mod tests {
         assert!(ledger.is_overdrawn(second(1)));
     }
 
+    fn frame(kind: u8, payload: usize) -> Vec<u8> {
+        let len = u32::try_from(payload).unwrap().to_be_bytes();
+        let mut frame = [&len[1..], &[kind, 0, 0, 0, 0, 1]].concat();
+        frame.resize(9 + payload, 7);
+        frame
+    }
+
     #[test]
-    fn bytes_of_requests_and_bodies_cost_nothing() {
+    fn frames_are_told_apart_however_they_come() {
+        let all =
+            [frame(HEADERS, 100), frame(6, 8), frame(DATA, 16_384), frame(DATA, 0), frame(4, 0)].concat();
+        for cut in [1, 5, 9, 100, all.len()] {
+            let mut frames = Frames::default();
+            let idle: u64 = all.chunks(cut).map(|part| frames.idle_bytes(part)).sum();
+            assert_eq!(idle, 17 + 9 + 9, "{cut}");
+        }
+    }
+
+    #[test]
+    fn requests_and_bodies_are_free_and_other_frames_are_not() {
         let ledger = Ledger::new(Ticks::START);
-        let came = |bytes: u64| ledger.came.set(bytes);
-        for _ in 0..1_000 {
-            ledger.asked();
-            ledger.received(16 << 10);
-            came(17 << 10);
+        for _ in 0..10_000 {
+            ledger.came(&frame(DATA, 1_000));
+        }
+        assert!(!ledger.is_overdrawn(Ticks::START), "however much comes before it is looked at");
+        let mut pings = 0;
+        while !ledger.is_overdrawn(Ticks::START) {
+            ledger.came(&frame(6, 8));
+            pings += 1;
+        }
+        assert!((7_000..8_000).contains(&pings), "{pings} pings");
+        let ledger = Ledger::new(Ticks::START);
+        for _ in 0..100_000 {
+            // Two windows for each piece, as some clients have it.
+            ledger.sent(1_000);
+            ledger.came(&frame(8, 4).repeat(2));
             assert!(!ledger.is_overdrawn(Ticks::START));
         }
-        let mut frames = 0;
-        while !ledger.is_overdrawn(Ticks::START) {
-            ledger.received(0);
-            came(9);
-            frames += 1;
-        }
-        assert!((10_000..16_000).contains(&frames), "{frames} empty frames");
     }
 }

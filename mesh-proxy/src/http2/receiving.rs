@@ -3,14 +3,12 @@
 
 use std::{
     io::Write,
-    rc::Rc,
     task::{Context, Poll, ready},
 };
 
 use h2::RecvStream;
 
 use super::{
-    allowance::Ledger,
     broken,
     heads::{Framing, write_trailers},
 };
@@ -26,13 +24,11 @@ pub(super) struct Receiving {
     left: Option<u64>,
     ended: bool,
     out: Vec<u8>,
-    /// The client's, where it comes from one.
-    ledger: Option<Rc<Ledger>>,
 }
 
 impl Receiving {
-    pub(super) fn new(from: RecvStream, framing: Framing, ledger: Option<Rc<Ledger>>) -> Receiving {
-        Receiving { from, framing, unreleased: 0, left: None, ended: false, out: Vec::new(), ledger }
+    pub(super) fn new(from: RecvStream, framing: Framing) -> Receiving {
+        Receiving { from, framing, unreleased: 0, left: None, ended: false, out: Vec::new() }
     }
 
     pub(super) fn of_length(self, length: Option<u64>) -> Receiving {
@@ -68,9 +64,6 @@ impl Receiving {
     }
 
     fn push(&mut self, data: &[u8], far: &Far) {
-        if let Some(ledger) = &self.ledger {
-            ledger.received(data.len());
-        }
         self.unreleased += data.len();
         self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
         match self.framing {

@@ -137,5 +137,5 @@ fn poll_head(
     let framing = heads::write_response(&parts, body.is_end_stream(), asked_head, &mut out);
     far.push(&out);
     let length = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    Poll::Ready(Ok(Receiving::new(body, framing, None).of_length(length)))
+    Poll::Ready(Ok(Receiving::new(body, framing).of_length(length)))
 }

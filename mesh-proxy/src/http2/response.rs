@@ -86,7 +86,7 @@ impl Stream {
         Stream {
             far,
             asked,
-            receiving: Receiving::new(body, framing, Some(Rc::clone(&ledger))),
+            receiving: Receiving::new(body, framing),
             received: false,
             responding: Responding::Head { respond, seen: 0 },
             ledger,

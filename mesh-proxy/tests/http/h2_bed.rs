@@ -180,11 +180,13 @@ pub(crate) struct Frames {
     pub(crate) stream: Stream,
 }
 
+pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
 pub(crate) const RST_STREAM: u8 = 3;
 pub(crate) const SETTINGS: u8 = 4;
 pub(crate) const PING: u8 = 6;
 pub(crate) const GOAWAY: u8 = 7;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
 pub(crate) const CONTINUATION: u8 = 9;
 
 pub(crate) const PREFACE: &str = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -199,6 +201,19 @@ impl Frames {
         stream.write_all(PREFACE.as_bytes()).await.unwrap();
         stream.write_all(&frame(SETTINGS, 0, 0, b"")).await.unwrap();
         Frames { stream }
+    }
+
+    /// Reads up to a frame of this kind.
+    pub(crate) async fn wait_for(&mut self, kind: u8) {
+        loop {
+            let mut head = [0; 9];
+            self.stream.read_exact(&mut head).await.unwrap();
+            let len = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+            self.stream.read_exact(&mut vec![0; len]).await.unwrap();
+            if head[3] == kind {
+                return;
+            }
+        }
     }
 
     /// Sends this again and again until the proxy ends the connection. The reason that it gave, if that came through.

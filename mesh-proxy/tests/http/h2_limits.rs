@@ -141,3 +141,36 @@ fn there_are_no_more_streams_than_allowed() {
         until("the others are at the worker", || bed.thread.in_flight(1) == 100).await;
     });
 }
+
+#[test]
+fn much_in_earnest_is_no_flood() {
+    local(async {
+        let (bed, worker) = Bed::with_worker();
+        let mut frames = Frames::new(&bed).await;
+        frames.wait_for(WINDOW_UPDATE).await;
+        // All that the windows allow, of all streams and in one piece: 4 MB before anybody can have looked at any of it.
+        let upload = |stream: u32| {
+            let post = b"\x83\x84\x86\x41\x04shop";
+            let head = frame(HEADERS, 4, stream, post);
+            let body = frame(DATA, 0, stream, &[b'x'; 16_000]).repeat(3);
+            [head, body, frame(DATA, 1, stream, b"end")].concat()
+        };
+        let all: Vec<u8> = (0..80).flat_map(|number| upload(2 * number + 1)).collect();
+        let sent = tokio::task::spawn_local(async move {
+            tokio::io::AsyncWriteExt::write_all(&mut frames.stream, &all).await.unwrap();
+            frames
+        });
+        let mut wires = Vec::new();
+        for _ in 0..80 {
+            wires.push(worker.asked().await);
+        }
+        for mut wire in wires {
+            // Each frame is a chunk, with four digits or one of its size.
+            for len in [16_000 + 8, 16_000 + 8, 16_000 + 8, 3 + 5, 5] {
+                wire.take(len).await;
+            }
+        }
+        let _frames = sent.await.unwrap();
+        assert_eq!(bed.thread.refusals().map(|(_, count)| count).sum::<u64>(), 0);
+    });
+}
