@@ -16,7 +16,7 @@ use h2::{
 use http::Request;
 
 use super::{
-    CONNECTION_WINDOW, HEADER_LIST_MAX, SEND_BUFFER_MAX, STREAM_WINDOW,
+    CONNECTION_WINDOW, HEADER_LIST_MAX, SEND_BUFFER_MAX, SMALL_PIECES_MAX, STREAM_WINDOW,
     allowance::{Ledger, Wire},
     response::{self, Ended},
 };
@@ -93,6 +93,7 @@ fn builder() -> Builder {
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(HEADER_LIST_MAX)
         .max_send_buffer_size(SEND_BUFFER_MAX)
+        .data_frame_budget(SMALL_PIECES_MAX)
         .enable_connect_protocol();
     builder
 }
