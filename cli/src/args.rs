@@ -107,6 +107,8 @@ pub enum Command {
     Audit(Audit),
     /// Show jobs, with the next instant of each and what came of the last one
     Jobs(Jobs),
+    /// Show tasks that run, commands of exec, run, jobs and hooks, or stop one
+    Tasks(Tasks),
     /// Show what happened
     Events(Events),
     /// Send a request to a service, over the mesh
@@ -521,6 +523,52 @@ pub struct JobRun {
     /// Return when it has ended, and fail when it did
     #[arg(short, long)]
     pub wait: bool,
+}
+
+/// `tasks`
+#[derive(Debug, Args)]
+pub struct Tasks {
+    /// What to do; without one, tasks are shown
+    #[command(subcommand)]
+    pub command: Option<TasksCommand>,
+    #[command(flatten)]
+    pub which: Which,
+    #[command(flatten)]
+    pub print: Print,
+}
+
+impl Tasks {
+    /// How to print, wherever that was said.
+    pub fn print(&self) -> Print {
+        let of_command = match &self.command {
+            None => false,
+            Some(TasksCommand::Ls(print)) => print.json,
+            Some(TasksCommand::Stop(stop)) => stop.print.json,
+        };
+        Print { json: self.print.json || of_command }
+    }
+}
+
+/// The commands of `tasks`.
+#[derive(Debug, Subcommand)]
+pub enum TasksCommand {
+    /// Show those that have not ended
+    Ls(Print),
+    /// End one: the service's stop signal, and after its grace a kill of all its processes
+    Stop(TasksStop),
+}
+
+/// `tasks stop`
+#[derive(Debug, Args)]
+pub struct TasksStop {
+    /// The task: t7, api/t7
+    #[arg(value_name = "TASK", add = ArgValueCompleter::new(complete::tasks))]
+    pub task: String,
+    /// Kill it at once
+    #[arg(long)]
+    pub now: bool,
+    #[command(flatten)]
+    pub print: Print,
 }
 
 /// `events`

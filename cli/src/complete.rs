@@ -53,6 +53,14 @@ pub fn jobs(start: &OsStr) -> Vec<CompletionCandidate> {
     candidates(names, start)
 }
 
+/// Tasks of the application that the line is about.
+pub fn tasks(start: &OsStr) -> Vec<CompletionCandidate> {
+    let which = which(std::env::args_os().skip_while(|argument| argument != "--"));
+    let tasks = asked(&which, async |client| client.tasks().await.ok());
+    let names = tasks.into_iter().flat_map(|tasks| tasks.tasks).map(|task| task.id);
+    candidates(names, start)
+}
+
 /// Applications that run.
 pub fn apps(start: &OsStr) -> Vec<CompletionCandidate> {
     candidates(Running::all().into_iter().map(|running| running.app().to_owned()), start)

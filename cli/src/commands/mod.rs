@@ -20,6 +20,7 @@ pub mod operate;
 pub mod reload;
 pub mod scale;
 pub mod status;
+pub mod tasks;
 pub mod unit;
 pub mod up;
 pub mod upgrade;

@@ -17,6 +17,8 @@
 //! | POST /v1/reload | with [`Reload`]; reads the configuration again and applies what differs | [`Reloaded`] |
 //! | POST /v1/run | with [`Run`]; starts a process that runs once, in a new sandbox of a service | [`TaskStarted`], or [`OfTask`]s |
 //! | POST /v1/exec | with [`Exec`]; starts a command inside a worker's sandbox | [`OfTask`]s |
+//! | GET /v1/tasks | every task that has not ended | [`Tasks`] |
+//! | POST /v1/tasks/{task}/stop | with [`TaskStop`]; returns when nothing of it is left | [`TaskEnd`] |
 //! | POST /v1/tasks/{task} | goes on with one of these whose daemon was replaced | [`OfTask`]s |
 //! | POST /v1/upgrade | with [`Upgrade`]; has another version of watt take over; returns when it is about to | [`UpgradeState`] |
 //! | GET /v1/upgrade | the last upgrade, or the one that is under way | [`UpgradeState`] |
@@ -57,7 +59,10 @@ pub use self::{
         Job, JobCause, JobDetail, JobInstant, JobInstants, JobRequest, JobResult, JobRun, JobState, Jobs,
     },
     scale::{Scale, Scaled, ScaledBy, ScaledService, Scaling, ScalingRange},
-    tasks::{Exec, OfTask, Run, TaskEnd, TaskStarted, Terminal, ToTask, UPGRADE},
+    tasks::{
+        Exec, OfTask, Run, TaskEnd, TaskInfo, TaskKind, TaskStarted, TaskState, TaskStop, Tasks, Terminal,
+        ToTask, UPGRADE,
+    },
     upgrade::{ProxyProcess, Upgrade, UpgradeProgram, UpgradeProgress, UpgradeState, UpgradeStep},
 };
 

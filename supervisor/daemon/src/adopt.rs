@@ -237,6 +237,8 @@ impl App {
         for run in held.runs {
             present.extend(self.adopt_run(run, &expected));
         }
+        self.end_unborn_tasks(&held.values);
+        self.end_strays_inside();
         // A proxy that was tried and has gone has left its own.
         for program in links.into_iter().filter(|program| !self.proxy_link.has(*program)) {
             self.link.request(protocol::Request::Unlisten { name: proxy::listener(program) }, Vec::new());

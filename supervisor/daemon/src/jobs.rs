@@ -261,6 +261,8 @@ impl App {
             Work::Command(_) => 0,
         };
         let task = self.tasks.of(&command::owner(&job.id, firing.number));
+        // One that has no process, of a firing that nobody had begun with, is cleared away, and another one begins.
+        let task = task.filter(|task| firing.number <= begun || self.tasks.is_born(*task));
         if let Some(task) = task {
             if let Some(flight) = self.jobs.flight(&job.id, firing.number) {
                 flight.doing = Doing::Command(task);

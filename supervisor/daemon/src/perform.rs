@@ -378,6 +378,7 @@ impl App {
             self.ceilings.unwatch(&run.worker.service);
         }
         self.ports.retain(|_, holder| *holder != id);
+        self.end_inside(id);
         // Done in its own time: the last lines are read by the logs' thread.
         drop(self.logs.ended(id));
         self.forgettable.push(id);

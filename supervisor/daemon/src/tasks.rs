@@ -11,7 +11,9 @@
 //! filters, and at an end with it. And somebody may be attached to one, who has its streams and is told what happens to it;
 //! when he goes away it is hung up and killed.
 //!
-//! `start` begins them, `inside` plans those in a worker's sandbox, `follow` hears what the spawner says of them, `over` ends and clears them, `note` is what is kept.
+//! What one is is kept with the spawner before anything of it is made (`unborn`), until its process has it: a successor ends one that has none.
+//!
+//! `view` is what operators see. `start` begins them, `inside` plans those in a worker's sandbox, `follow` hears what the spawner says of them, `over` ends and clears them, `note` is what is kept.
 
 mod follow;
 mod inside;
@@ -19,6 +21,8 @@ mod note;
 mod operator;
 mod over;
 mod start;
+mod unborn;
+mod view;
 
 use std::{
     collections::BTreeMap,
@@ -31,7 +35,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use tokio::{sync::mpsc, task::JoinHandle};
-use watt_api::mesh;
+use watt_api::{control::TaskEnd, mesh};
 use watt_core::{
     RunId, ServiceId,
     worker::{ExecFailure, ExitCause},
@@ -41,6 +45,7 @@ use watt_os::{
     descendants::{Environment, Marks},
     namespace::{self, Kind},
 };
+use watt_spawner::protocol::Stage;
 
 pub(crate) use self::{
     inside::VARIABLE,
@@ -50,6 +55,7 @@ pub(crate) use self::{
 };
 use crate::{
     containment::Containment,
+    control::Reply,
     hooks::Hooked,
     launch::Launch,
     life,
@@ -143,6 +149,8 @@ pub(crate) struct Attachment {
     pub(crate) streams: Streams,
     /// Who is told what happens to it.
     pub(crate) told: Option<mpsc::UnboundedSender<Told>>,
+    /// Who asked for it, in words.
+    pub(crate) by: Option<String>,
 }
 
 /// Where a task's streams lead.
@@ -245,8 +253,16 @@ pub(crate) struct Task {
     group: Group,
     /// The entry of the environment by which its processes can be told without a cgroup.
     environment: Vec<u8>,
+    /// Who asked for it, in words, if that was somebody else than its owner says.
+    by: Option<String>,
+    /// Program and arguments, for people.
+    command: Vec<String>,
+    /// Out-of-memory kills that its cgroup had counted before it was started: those of a worker that it is inside of.
+    oom_kills_before: u64,
     /// Whether its process was asked for, which it is when its secrets are there.
     is_asked_for: bool,
+    /// Whether it is known that its program was executed.
+    is_executed: bool,
     /// Its main process, from the moment it was cloned.
     main: Option<Main>,
     /// Signals that could not be sent because the process was not there yet.
@@ -264,6 +280,8 @@ pub(crate) struct Task {
     stop: Option<Stop>,
     /// Whether its owner knows already that it is over.
     is_told: bool,
+    /// Those who wait for its end.
+    awaited_by: Vec<Reply<TaskEnd>>,
     /// What is being done about it beside the loop.
     acts: Vec<JoinHandle<()>>,
     /// Tasks that end with it.
@@ -291,7 +309,11 @@ impl Task {
             unattended_until: None,
             group,
             environment: format!("{}={mark}", life::VARIABLE).into_bytes(),
+            by: None,
+            command: Vec::new(),
+            oom_kills_before: 0,
             is_asked_for: false,
+            is_executed: false,
             main: None,
             owed_signals: Vec::new(),
             failure: None,
@@ -301,9 +323,15 @@ impl Task {
             times_out_at: None,
             stop: None,
             is_told: false,
+            awaited_by: Vec::new(),
             acts: Vec::new(),
             waits: Vec::new(),
         }
+    }
+
+    /// Whether it is news that its program was executed.
+    fn is_news(&self, stage: &Stage) -> bool {
+        *stage == Stage::Executed && !self.is_executed
     }
 
     /// The pid while the main process lives.
@@ -375,6 +403,16 @@ impl Tasks {
         self.running.values().filter(|task| task.seat.service == *service && is_one(task)).count()
     }
 
+    /// Whether it has a process, or had one.
+    pub(crate) fn is_born(&self, id: TaskId) -> bool {
+        self.running.get(&id).is_some_and(|task| task.main.is_some())
+    }
+
+    /// Those inside of a worker's run.
+    fn inside(&self, run: RunId) -> Vec<TaskId> {
+        self.running.iter().filter(|(_, task)| task.inside == Some(run)).map(|(id, _)| *id).collect()
+    }
+
     /// Whether a service has one in a sandbox of its own.
     pub(crate) fn has_one_of(&self, service: &ServiceId) -> bool {
         self.running.values().any(|task| task.inside.is_none() && task.seat.service == *service)
@@ -414,9 +452,35 @@ impl Tasks {
     }
 }
 
+/// One that ended well.
+#[cfg(test)]
+pub(crate) fn ended_for_tests() -> End {
+    let service = ServiceId::new("api").unwrap_or_else(|error| panic!("{error}"));
+    End {
+        task: TaskId(7),
+        service,
+        cause: ExitCause::Exited(0),
+        stopped: None,
+        started_at_ms: 1,
+        ended_at_ms: 2,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What was lost on the way is in the list that is asked for then, also for one that somebody is attached to.
+    #[test]
+    fn that_a_program_runs_is_news_once() {
+        let seat = Seat::of_task(ServiceId::new("api").unwrap(), TaskId(7));
+        let mut task = Task::new(seat, Owner::Operator, Group::default(), "life/7", 1);
+        task.is_attached = true;
+        assert!(!task.is_news(&Stage::Preparing));
+        assert!(task.is_news(&Stage::Executed));
+        task.is_executed = true;
+        assert!(!task.is_news(&Stage::Executed));
+    }
 
     #[test]
     fn a_task_is_told_from_other_runs_by_its_number() {

@@ -49,7 +49,9 @@ type Step = fn(&mut Stage<'_>) -> Result<(), StepError>;
 /// The steps, in the order in which they are taken, by the names in which their failures are reported. A step for which the
 /// plan has nothing does nothing.
 const STEPS: &[(&str, Step)] = &[
-    // First of all: what the steps use is the worker's already, and nothing can be started outside.
+    // Before anything is the worker's: who is in there may not look at a process that comes from outside.
+    ("join", join::hide),
+    // First of all that does something: what the steps use is the worker's already, and nothing can be started outside.
     ("cgroups", cgroups::join),
     ("session", session::start),
     // Before anything else is opened, which might get the number that the program wants.

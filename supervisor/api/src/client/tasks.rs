@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{Client, Error, persistently, refusal};
-use crate::control::{Exec, OfTask, Run, TaskStarted, ToTask, UPGRADE};
+use crate::control::{Exec, OfTask, Run, TaskEnd, TaskStarted, TaskStop, Tasks, ToTask, UPGRADE};
 
 /// The longest message, in bytes. What a program could not be started for is a few hundred.
 const LINE_SIZE_MAX: usize = 64 << 10;
@@ -37,6 +37,17 @@ impl Client {
     /// Starts a command inside a worker's sandbox, attached to it.
     pub async fn exec(&self, exec: &Exec) -> Result<Attached, Error> {
         self.attached("/v1/exec", exec).await
+    }
+
+    /// Every task that has not ended.
+    pub async fn tasks(&self) -> Result<Tasks, Error> {
+        self.ask("/v1/tasks").await
+    }
+
+    /// Ends a task, and returns how it ended when nothing of it is left.
+    pub async fn stop_task(&self, task: &str, how: TaskStop) -> Result<TaskEnd, Error> {
+        let name = task.rsplit('/').next().unwrap_or(task);
+        self.order(&format!("/v1/tasks/{}/stop", super::encoded(name)), &how).await
     }
 
     /// Goes on with a task whose daemon was replaced.

@@ -64,6 +64,73 @@ pub struct TaskStarted {
     pub task: String,
 }
 
+/// Every task that has not ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Tasks {
+    /// In the order in which they were started.
+    pub tasks: Vec<TaskInfo>,
+}
+
+/// A task that has not ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TaskInfo {
+    /// Its name: `api/t7`.
+    pub id: String,
+    /// Whose sandbox it has.
+    pub service: String,
+    /// The worker that it is inside of: `api/0`.
+    pub worker: Option<String>,
+    /// What it is there for.
+    pub kind: TaskKind,
+    /// Program and arguments, the first ones of many.
+    pub command: Vec<String>,
+    /// When it was started.
+    pub started_at: String,
+    /// How far it is.
+    pub state: TaskState,
+    /// Who asked for it, in words: `user 1000`, `job nightly, run 3`.
+    pub by: String,
+    /// Its main process, as the host counts.
+    pub pid: Option<u32>,
+    /// Whether somebody is attached to it, and has its streams.
+    pub attached: bool,
+}
+
+/// What a task is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskKind {
+    /// An operator's, in a sandbox of its own.
+    Run,
+    /// An operator's, inside a worker's sandbox.
+    Exec,
+    /// A job's command.
+    Job,
+    /// At a point of a worker's life.
+    Hook,
+}
+
+/// How far a task is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskState {
+    /// Its secrets are read, or its sandbox is made.
+    Starting,
+    /// Its program runs.
+    Running,
+    /// It is being ended, or its main process has ended and the rest of it is cleared.
+    Stopping,
+}
+
+/// How a task is to be stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TaskStop {
+    /// Kill it at once, without a signal and a grace before.
+    #[serde(default)]
+    pub now: bool,
+}
+
 /// What is said of a task to who is attached to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

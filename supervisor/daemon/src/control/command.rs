@@ -226,6 +226,13 @@ pub enum Refusal {
         /// The names there are.
         known: Vec<String>,
     },
+    /// No task has this name.
+    UnknownTask {
+        /// The name.
+        name: String,
+        /// The names there are.
+        known: Vec<String>,
+    },
     /// An earlier firing of this job is under way, and has to end first.
     JobBusy(String),
     /// The limits are not what the configuration could have.

@@ -35,6 +35,8 @@ pub(super) enum Failure {
     UnknownService { name: String, known: Vec<ServiceId> },
     /// No such job.
     UnknownJob { name: String, known: Vec<String> },
+    /// No such task.
+    UnknownTask { name: String, known: Vec<String> },
     /// The job is at it already.
     JobBusy(String),
     /// The configuration has errors: in words, and all of them with their places.
@@ -56,6 +58,7 @@ impl From<Refusal> for Failure {
         match refusal {
             Refusal::UnknownService { name, known } => Failure::UnknownService { name, known },
             Refusal::UnknownJob { name, known } => Failure::UnknownJob { name, known },
+            Refusal::UnknownTask { name, known } => Failure::UnknownTask { name, known },
             Refusal::JobBusy(name) => Failure::JobBusy(name),
             Refusal::BadLimits(message) => Failure::BadRequest { message, hint: None },
             Refusal::BadScale { message, hint } => Failure::BadRequest { message, hint },
@@ -128,6 +131,12 @@ impl Failure {
                 "unknown_job",
                 format!("there is no job {name:?}"),
                 Some(name_hint("jobs", name, known.iter().map(String::as_str))),
+            ),
+            Failure::UnknownTask { name, known } => (
+                StatusCode::NOT_FOUND,
+                "unknown_task",
+                format!("there is no task {name:?}"),
+                Some(name_hint("tasks", name, known.iter().map(String::as_str))),
             ),
             Failure::JobBusy(name) => (
                 StatusCode::CONFLICT,

@@ -5,7 +5,7 @@ use schemars::{Schema, SchemaGenerator};
 use watt_api::control::{
     Analysis, Audit, Event, Exec, Graph, Inspect, Job, JobDetail, JobInstants, JobRequest, JobRun, Jobs,
     Limits, LimitsChange, LimitsChanged, LogLine, OfTask, Outcome, Reload, Reloaded, Run, Scale, Scaled,
-    Selection, Shutdown, Status, TaskStarted, Upgrade, UpgradeState,
+    Selection, Shutdown, Status, TaskEnd, TaskStarted, TaskStop, Tasks, Upgrade, UpgradeState,
 };
 use watt_core::plan::Role;
 
@@ -42,6 +42,8 @@ pub(super) enum Action {
     Reload,
     Run,
     Exec,
+    Tasks,
+    StopTask,
     Attach,
     Upgrade,
     UpgradeState,
@@ -340,6 +342,29 @@ pub(super) const ROUTES: &[Route] = &[
         reply: Content::Lines(SchemaGenerator::subschema_for::<OfTask>),
     },
     Route {
+        method: "GET",
+        path: "/v1/tasks",
+        action: Action::Tasks,
+        // Arguments may have secrets in them.
+        role: Role::Operate,
+        id: "tasks",
+        summary: "Every task that has not ended: commands of exec, run, jobs and hooks",
+        query: &[],
+        body: None,
+        reply: Content::One(SchemaGenerator::subschema_for::<Tasks>),
+    },
+    Route {
+        method: "POST",
+        path: "/v1/tasks/{task}/stop",
+        action: Action::StopTask,
+        role: Role::Operate,
+        id: "stopTask",
+        summary: "End a task; answers when nothing of it is left",
+        query: &[],
+        body: Some(SchemaGenerator::subschema_for::<TaskStop>),
+        reply: Content::One(SchemaGenerator::subschema_for::<TaskEnd>),
+    },
+    Route {
         method: "POST",
         path: "/v1/tasks/{task}",
         action: Action::Attach,
@@ -499,8 +524,10 @@ pub(super) async fn answer(
         Action::RunJob => jobs::run(control, segment.unwrap_or_default(), request.into_body()).await,
         Action::OrderJob(order) => jobs::order(control, segment.unwrap_or_default(), order).await,
         Action::Reload => operations::reload(control, request.into_body()).await,
-        Action::Run => tasks::run(control, request).await,
-        Action::Exec => tasks::exec(control, request).await,
+        Action::Run => tasks::run(control, caller, request).await,
+        Action::Exec => tasks::exec(control, caller, request).await,
+        Action::Tasks => tasks::list(control).await,
+        Action::StopTask => tasks::stop(control, &segment.unwrap_or_default(), request.into_body()).await,
         Action::Attach => tasks::attach(control, &segment.unwrap_or_default(), request).await,
         Action::Upgrade => upgrade::begin(control, caller, request.into_body()).await,
         Action::UpgradeState => upgrade::get(control).await,

@@ -130,7 +130,13 @@ impl Server {
             }
         }
         self.stopping.send_replace(true);
-        let farewell = async { while connections.join_next().await.is_some() {} };
+        // Who is attached to a task is told of its end on a connection that was handed over, and has its place among the long calls.
+        let farewell = async {
+            while connections.join_next().await.is_some() {}
+            let all = u32::try_from(LONG_CALLS_MAX).unwrap_or(u32::MAX);
+            // Fails when it is closed, which nobody does.
+            drop(self.control.long_calls.acquire_many(all).await);
+        };
         let _ = tokio::time::timeout(FAREWELL, farewell).await;
     }
 }

@@ -1,4 +1,4 @@
-//! `/v1/run`, `/v1/exec` and `/v1/tasks/{task}`: processes that run once, and whoever is attached to one.
+//! `/v1/run`, `/v1/exec`, `/v1/tasks` and what is below it: processes that run once, and whoever is attached to one.
 //!
 //! The streams of a task are pipes or a terminal whose other ends the client gets as descriptors. None of their bytes comes
 //! this way: what the client does not read holds the task up and nobody else, and both go on without a daemon.
@@ -14,7 +14,7 @@ use tokio::{
     net::UnixStream,
     sync::{OwnedSemaphorePermit, mpsc},
 };
-use watt_api::control::{Exec, OfTask, Run, TaskStarted, Terminal, ToTask, UPGRADE};
+use watt_api::control::{Exec, OfTask, Run, TaskStarted, TaskStop, Terminal, ToTask, UPGRADE};
 use watt_core::ServiceId;
 use watt_os::fdpass;
 
@@ -23,6 +23,7 @@ use super::{
     body::{self, Reply},
     problem::Failure,
     request,
+    roles::Caller,
     services::unknown,
 };
 use crate::tasks::{Attachment, Request as TaskRequest, Streams, TaskId, Told, wire};
@@ -32,7 +33,11 @@ const LINE_SIZE_MAX: usize = 4096;
 
 /// Starts a task in a sandbox of its own. Without an upgrade it goes on by itself: its output goes to the service's log,
 /// and its end is an event.
-pub(super) async fn run(control: &Control, request: Request<Incoming>) -> Result<Response<Reply>, Failure> {
+pub(super) async fn run(
+    control: &Control,
+    caller: &Caller,
+    request: Request<Incoming>,
+) -> Result<Response<Reply>, Failure> {
     let (upgrade, body) = taken_apart(request);
     let Run { service, command, timeout_ms, terminal } = request::json(body).await?;
     let service = named(control, &service).await?;
@@ -40,14 +45,21 @@ pub(super) async fn run(control: &Control, request: Request<Incoming>) -> Result
     let ask = |attachment| {
         control.ask(|reply| task(TaskRequest::Run { service, command, time_max, attachment, reply }))
     };
-    let Some(upgrade) = upgrade else { return body::json(&ask(Attachment::default()).await?) };
-    let (attachment, prepared) = prepare(control, terminal)?;
+    let by = caller.who.to_string();
+    let Some(upgrade) = upgrade else {
+        return body::json(&ask(Attachment { by: Some(by), ..Attachment::default() }).await?);
+    };
+    let (attachment, prepared) = prepare(control, by, terminal)?;
     let started = ask(attachment).await?;
     prepared.go_on(control, upgrade, started)
 }
 
 /// Starts a command inside a worker's sandbox.
-pub(super) async fn exec(control: &Control, request: Request<Incoming>) -> Result<Response<Reply>, Failure> {
+pub(super) async fn exec(
+    control: &Control,
+    caller: &Caller,
+    request: Request<Incoming>,
+) -> Result<Response<Reply>, Failure> {
     let (upgrade, body) = taken_apart(request);
     let Exec { service, worker, command, terminal } = request::json(body).await?;
     let service = named(control, &service).await?;
@@ -55,10 +67,23 @@ pub(super) async fn exec(control: &Control, request: Request<Incoming>) -> Resul
         return Err(request::bad("there is no command".to_owned(), None));
     }
     let upgrade = upgrade.ok_or_else(no_upgrade)?;
-    let (attachment, prepared) = prepare(control, terminal)?;
+    let (attachment, prepared) = prepare(control, caller.who.to_string(), terminal)?;
     let started =
         control.ask(|reply| task(TaskRequest::Exec { service, worker, command, attachment, reply })).await?;
     prepared.go_on(control, upgrade, started)
+}
+
+/// All that have not ended.
+pub(super) async fn list(control: &Control) -> Result<Response<Reply>, Failure> {
+    body::json(&control.ask(|reply| task(TaskRequest::List { reply })).await?)
+}
+
+/// Ends one.
+pub(super) async fn stop(control: &Control, name: &str, body: Incoming) -> Result<Response<Reply>, Failure> {
+    let TaskStop { now } = request::json(body).await?;
+    let id = TaskId::of_name(name).ok_or_else(|| request::bad(format!("{name} is no task"), None))?;
+    let _permit = permit(control)?;
+    body::json(&control.ask(|reply| task(TaskRequest::Stop { task: id, now, reply })).await?)
 }
 
 /// Goes on with a task whose client another daemon had.
@@ -115,14 +140,18 @@ struct Prepared {
 }
 
 /// Makes the streams of a task.
-fn prepare(control: &Control, terminal: Option<Terminal>) -> Result<(Attachment, Prepared), Failure> {
+fn prepare(
+    control: &Control,
+    by: String,
+    terminal: Option<Terminal>,
+) -> Result<(Attachment, Prepared), Failure> {
     let permit = permit(control)?;
     let (sender, told) = mpsc::unbounded_channel();
     let (streams, ends) = match terminal {
         Some(Terminal { rows, columns, kind }) => (Streams::Terminal { rows, columns, kind }, Vec::new()),
         None => pipes().map_err(|error| Failure::Internal(format!("no pipes can be made: {error}")))?,
     };
-    let attachment = Attachment { inside: None, streams, told: Some(sender) };
+    let attachment = Attachment { inside: None, streams, told: Some(sender), by: Some(by) };
     Ok((attachment, Prepared { told, streams: ends, permit }))
 }
 

@@ -212,6 +212,19 @@ async fn scripted_loop(mut commands: mpsc::Receiver<Command>, tell: mpsc::Unboun
             Command::Task(TaskCommand(tasks::Request::Run { reply, .. })) => {
                 drop(reply.send(Err(Refusal::NotStarted("cgroup: Permission denied".into()))));
             }
+            Command::Task(TaskCommand(tasks::Request::List { reply })) => {
+                drop(reply.send(Ok(watt_api::control::Tasks { tasks: Vec::new() })));
+            }
+            Command::Task(TaskCommand(tasks::Request::Exec { attachment, reply, .. })) => {
+                let told = attachment.told.expect("somebody is attached");
+                let _ = told.send(tasks::Told::Executed { terminal: None });
+                let _ = told.send(tasks::Told::Ended(tasks::ended_for_tests()));
+                let _ = reply.send(Ok(watt_api::control::TaskStarted { task: "api/t7".into() }));
+            }
+            Command::Task(TaskCommand(tasks::Request::Stop { task, reply, .. })) => {
+                let known = vec!["api/t8".to_owned()];
+                drop(reply.send(Err(Refusal::UnknownTask { name: task.to_string(), known })));
+            }
             Command::Task(_) => {}
             Command::Shutdown { reply, .. } => drop(reply.send(done(&Services::All))),
         }
@@ -331,6 +344,9 @@ async fn wrong_requests_are_told_what_is_wrong() {
     check("DELETE", "/v1/services/new", "", 409, "config", "no such service").await;
     check("DELETE", "/v1/services/a%20b", "", 404, "unknown_service", "a b").await;
     check("DELETE", "/v1/services/new?file=x", "", 400, "bad_request", "no parameter \"file\"").await;
+    check("POST", "/v1/tasks/t7/stop", "", 404, "unknown_task", "there is no task \"t7\"").await;
+    check("POST", "/v1/tasks/api/stop", "", 400, "bad_request", "api is no task").await;
+    check("POST", "/v1/tasks/t7/stop", "{\"nwo\":true}", 400, "bad_request", "unknown field `nwo`").await;
     check("GET", "/v1/nothing", "", 404, "unknown_path", "/v1/openapi.json").await;
     check("POST", "/v1/status", "", 405, "bad_method", "use GET").await;
     check("BREW", "/v1/stop", "", 405, "bad_method", "use POST").await;
@@ -583,6 +599,33 @@ async fn a_client_says_why_it_cannot_connect() {
     assert!(matches!(Client::connect(&path).await, Err(Error::NotRunning { .. })));
 }
 
+/// The application may end as soon as the task has: who has not read that yet has a moment for it.
+#[tokio::test]
+async fn the_end_of_a_task_is_told_before_the_server_ends() {
+    let mut fixture = Fixture::new().await;
+    let mut stream = UnixStream::connect(&fixture.socket).await.unwrap();
+    let body = r#"{"service":"api","command":["true"]}"#;
+    let head = "POST /v1/exec HTTP/1.1\r\nHost: watt\r\nConnection: upgrade\r\nUpgrade: watt-task\r\n";
+    let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut heard = Vec::new();
+    while !heard.ends_with(b"\r\n\r\n") {
+        heard.push(soon(stream.read_u8()).await.unwrap());
+    }
+    assert!(heard.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&heard));
+    drop(fixture.stop.take());
+    // All that it has to do has its turn many times.
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!fixture.server.is_finished(), "it has left with something to say");
+    stream.write_all(b"\"take\"\n").await.unwrap();
+    let mut said = String::new();
+    soon(stream.read_to_string(&mut said)).await.unwrap();
+    assert!(said.contains("\"ended\""), "{said}");
+    soon(&mut fixture.server).await.unwrap();
+}
+
 /// Every route of the table is there, and takes what the table says.
 #[tokio::test]
 async fn the_server_keeps_to_its_table() {
@@ -599,7 +642,7 @@ async fn the_server_keeps_to_its_table() {
         let expected = match route.id {
             "restart" => "HTTP/1.1 503",
             "reload" | "applyService" | "removeService" | "run" | "runJob" => "HTTP/1.1 409",
-            "job" | "pauseJob" | "resumeJob" => "HTTP/1.1 404",
+            "job" | "pauseJob" | "resumeJob" | "stopTask" => "HTTP/1.1 404",
             // They need an upgrade.
             "exec" | "attach" => "HTTP/1.1 400",
             "upgrade" | "upgradeState" => "HTTP/1.1 404",

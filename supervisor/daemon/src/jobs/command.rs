@@ -51,6 +51,10 @@ impl App {
     pub(crate) fn command_over(&mut self, job: &str, number: u64, end: &End) {
         let Ok(id) = JobId::new(job) else { return };
         let Some(flight) = self.jobs.flight(&id, number) else { return };
+        // One that a daemon had not come to start, in whose place another one runs.
+        if !matches!(flight.doing, Doing::Command(task) if task == end.task) {
+            return;
+        }
         let stopped = flight.stopped.take();
         let timeout =
             self.jobs.entries.get(&id).and_then(|entry| entry.job.timeout).unwrap_or(Duration::ZERO);

@@ -148,6 +148,7 @@ pub(crate) fn refusal(refusal: &Refusal) -> String {
         Refusal::NotReloaded { message, .. } | Refusal::NotUpgraded { message, .. } => message.clone(),
         Refusal::UnknownService { name, .. } => format!("there is no service {name:?}"),
         Refusal::UnknownJob { name, .. } => format!("there is no job {name:?}"),
+        Refusal::UnknownTask { name, .. } => format!("there is no task {name:?}"),
         Refusal::JobBusy(name) => format!("an earlier firing of {name} is under way"),
         Refusal::BadLimits(message) | Refusal::NotStarted(message) | Refusal::BadScale { message, .. } => {
             message.clone()

@@ -53,6 +53,9 @@ impl App {
         let main = Main::new(pid, pidfd);
         task.owed_signals.drain(..).for_each(|signal| main.signal(signal));
         task.main = Some(main);
+        // Its run has the note.
+        self.forget_unborn(id);
+        let Some(task) = self.tasks.running.get(&id) else { return };
         if !task.is_attached {
             let source = source(id, &task.seat);
             self.attach(id.run(), source, None, stdout, stderr);
@@ -80,6 +83,7 @@ impl App {
     /// The program runs: what the exec stage made in its network is served.
     pub(crate) fn task_executed(&mut self, id: TaskId, made: impl Iterator<Item = (String, OwnedFd)>) {
         let Some(task) = self.tasks.running.get_mut(&id) else { return };
+        task.is_executed = true;
         let mut terminal = None;
         for (name, descriptor) in made {
             match name.as_str() {
@@ -148,6 +152,7 @@ impl App {
             main.started = 0;
         }
         (task.main, task.is_asked_for) = (Some(main), true);
+        task.is_executed = stage == Stage::Executed;
         if let Stage::Failed { step, object, errno } = stage {
             task.failure = Some(ExecFailure { step, object, errno });
         }
@@ -170,7 +175,7 @@ impl App {
         let HeldRun { run: _, tag: _, pid, stage, exit, pidfd, stdout, stderr, descriptors } = held;
         let Some(task) = self.tasks.running.get(&id) else { return };
         let is_over = task.main.as_ref().is_some_and(|main| main.exit.is_some());
-        let is_served = !task.descriptors.is_empty() || task.is_attached;
+        let is_news = task.is_news(&stage);
         if task.main.is_none() {
             self.task_spawned(id, pid, pidfd, [stdout, stderr]);
         }
@@ -178,7 +183,7 @@ impl App {
             Stage::Failed { step, object, errno } => {
                 self.task_not_executed(id, ExecFailure { step, object, errno });
             }
-            Stage::Executed if !is_served => self.task_executed(id, descriptors.into_iter()),
+            Stage::Executed if is_news => self.task_executed(id, descriptors.into_iter()),
             Stage::Executed | Stage::Preparing => {}
         }
         if let Some(exit) = exit.filter(|_| !is_over) {

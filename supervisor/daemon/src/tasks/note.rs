@@ -20,6 +20,12 @@ pub(crate) struct TaskNote {
     pub(super) inside: Option<u64>,
     #[serde(default)]
     pub(super) is_attached: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    by: Option<String>,
+    #[serde(default)]
+    command: Vec<String>,
+    #[serde(default)]
+    oom_kills_before: u64,
     #[serde(default)]
     times_out_at_up_ms: Option<u64>,
     #[serde(default)]
@@ -40,6 +46,9 @@ impl TaskNote {
             has_secrets: task.secrets.is_some(),
             inside: task.inside.map(|run| run.0),
             is_attached: task.is_attached,
+            by: task.by.clone(),
+            command: task.command.clone(),
+            oom_kills_before: task.oom_kills_before,
             times_out_at_up_ms: task.times_out_at.map(up_ms),
             stop: task.stop.map(|stop| StopNote { why: stop.why, kill_at_up_ms: up_ms(stop.kill_at) }),
         }
@@ -49,6 +58,8 @@ impl TaskNote {
     pub(super) fn restore(&self, task: &mut Task) {
         task.inside = self.inside.map(RunId);
         task.is_attached = self.is_attached;
+        (task.by, task.command) = (self.by.clone(), self.command.clone());
+        task.oom_kills_before = self.oom_kills_before;
         task.unattended_until = self.is_attached.then(|| Instant::now() + UNATTENDED_MAX);
         task.times_out_at = self.times_out_at_up_ms.map(instant);
         task.stop = self.stop.map(|StopNote { why, kill_at_up_ms }| Stop {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use tokio::sync::mpsc;
-use watt_api::control::{TaskEnd, TaskStarted};
+use watt_api::control::{self, TaskEnd, TaskStarted};
 use watt_core::{ServiceId, worker::ExitCause};
 
 use super::{Attachment, End, NotStarted, Order, Owner, Stopped, TaskId, Told};
@@ -38,6 +38,16 @@ pub(crate) enum Request {
     },
     /// Go on being told of one that a predecessor started.
     Attach { task: TaskId, told: mpsc::UnboundedSender<Told>, reply: Reply<()> },
+    /// All of them.
+    List { reply: Reply<control::Tasks> },
+    /// End one. Always legal.
+    Stop {
+        task: TaskId,
+        /// Kill it at once.
+        now: bool,
+        /// Answered when nothing of it is left.
+        reply: Reply<TaskEnd>,
+    },
     /// Send its main process a signal.
     Signal { task: TaskId, signal: i32 },
     /// Who was attached to it has gone.
@@ -56,6 +66,8 @@ impl App {
                 answer(reply, self.exec(service, worker, command, attachment));
             }
             Request::Attach { task, told, reply } => answer(reply, self.attach_to(task, told)),
+            Request::List { reply } => answer(reply, Ok(self.view_tasks())),
+            Request::Stop { task, now, reply } => self.stop_for_operator(task, now, reply),
             Request::Signal { task, signal } => {
                 if let Some(task) = self.tasks.running.get_mut(&task) {
                     task.signal(signal);
@@ -92,15 +104,20 @@ impl App {
     ) -> Result<TaskStarted, Refusal> {
         let env = BTreeMap::new();
         let order = Order { service: service.clone(), command, env, time_max, owner: Owner::Operator };
-        let started = match &attachment.told {
-            Some(_) => self.start_attached_task(order, attachment),
-            None => self.start_task(order),
-        };
-        match started {
+        match self.start_attached_task(order, attachment) {
             Ok(task) => Ok(TaskStarted { task: format!("{service}/{task}") }),
             Err(NotStarted::Refused(refusal)) => Err(refusal),
             Err(NotStarted::Failed(failure)) => Err(Refusal::NotStarted(failure.to_string())),
         }
+    }
+
+    fn stop_for_operator(&mut self, id: TaskId, now: bool, reply: Reply<TaskEnd>) {
+        let Some(task) = self.tasks.running.get_mut(&id) else {
+            let known = self.view_tasks().tasks.into_iter().map(|task| task.id).collect();
+            return answer(reply, Err(Refusal::UnknownTask { name: id.to_string(), known }));
+        };
+        task.awaited_by.push(reply);
+        self.stop_task(id, Stopped::Asked, now);
     }
 
     fn attach_to(&mut self, id: TaskId, told: mpsc::UnboundedSender<Told>) -> Result<(), Refusal> {

@@ -2,14 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use watt_core::{ServiceId, worker::ExitCause};
+use watt_core::{RunId, ServiceId, worker::ExitCause};
 use watt_spawner::protocol::{Request, WaitStatus};
 
-use super::{End, HANGUP_GRACE, News, Owner, Stop, Stopped, Task, TaskId, Told};
+use super::{End, HANGUP_GRACE, News, Owner, Stop, Stopped, Task, TaskId, Told, wire};
 use crate::{
     app::App,
     events::tasks::TaskEnded,
     launch::listener_name,
+    operate::answer,
     place::remove_folders,
     runs::{self, SIGCONT, SIGHUP, SIGKILL, SIGTERM},
     secrets, status,
@@ -36,8 +37,10 @@ impl App {
             None => {
                 let kill_at = if now { at } else { at.checked_add(grace).unwrap_or(at) };
                 task.stop = Some(Stop { why, kill_at, is_killed: false });
-                task.signal(signal);
-                task.signal(SIGCONT);
+                if !now {
+                    task.signal(signal);
+                    task.signal(SIGCONT);
+                }
             }
         }
         if !task.is_asked_for {
@@ -59,6 +62,14 @@ impl App {
         let meant = self.tasks.running.iter().filter(|(_, task)| is_meant(task)).map(|(id, _)| *id);
         for id in meant.collect::<Vec<_>>() {
             self.stop_task(id, Stopped::Asked, now);
+        }
+    }
+
+    /// A worker's run is over, and with it what was started inside of it: what has left its cgroup or shed its marks, and what was only
+    /// about to come in.
+    pub(crate) fn end_inside(&mut self, run: RunId) {
+        for id in self.tasks.inside(run) {
+            self.stop_task(id, Stopped::Asked, true);
         }
     }
 
@@ -174,6 +185,9 @@ impl App {
             started_at_ms: task.started_at_ms,
             ended_at_ms: exit_of(&task).map_or_else(status::now_ms, |exit| exit.at_ms),
         };
+        for reply in task.awaited_by {
+            answer(reply, Ok(wire(&end)));
+        }
         if !task.is_told {
             self.events.emit(TaskEnded { task: task.seat, end: end.clone() });
             self.task_over(&task.owner, &end);
@@ -185,6 +199,9 @@ impl App {
             }
         }
         // Last: a successor of a daemon that ends before this tells it once more.
+        if task.main.is_none() {
+            self.forget_unborn(id);
+        }
         self.forgettable.push(id.run());
         self.unsettle();
     }
@@ -195,7 +212,9 @@ impl App {
         }
         let Some(exit) = exit_of(task) else { return ExitCause::Stopped };
         let limits = self.plan.services.get(&task.seat.service).map(|service| &service.limits);
-        let is_oom = limits.is_some_and(|limits| limits.oom_group) && task.group.oom_kills() > 0;
+        // Inside a worker the kernel counted what was killed there before, too.
+        let is_oom =
+            limits.is_some_and(|limits| limits.oom_group) && task.group.oom_kills() > task.oom_kills_before;
         match exit {
             WaitStatus { signaled: true, code: SIGKILL, .. } if is_oom => ExitCause::OutOfMemory {
                 limit: limits

@@ -7,8 +7,10 @@ use watt_core::{
     worker::ExecFailure,
 };
 use watt_exec::plan::LaunchPlan;
+use watt_os::cgroup::Group;
+use watt_spawner::protocol::Request;
 
-use super::{Attachment, LAST, News, Order, Owner, Streams, Task, TaskId, TaskNote};
+use super::{Attachment, LAST, News, Order, Owner, Streams, Task, TaskId, TaskNote, view};
 use crate::{
     app::{App, Ending},
     control::Refusal,
@@ -47,23 +49,31 @@ impl App {
         attachment: Attachment,
     ) -> Result<TaskId, NotStarted> {
         let service = self.service_for_task(&order).map_err(NotStarted::Refused)?.clone();
-        let Attachment { inside, streams, told } = attachment;
+        let Attachment { inside, streams, told, by } = attachment;
         self.tasks.last += 1;
         let id = TaskId(self.tasks.last);
         // A successor must not give the number out again, even when nothing else is left of this one.
         self.put(LAST, self.tasks.last.to_string().into_bytes());
         let seat = Seat::of_task(service.id.clone(), id);
         let mark = self.life.of_run(id.run());
-        let group = match inside {
-            Some(run) => self.runs.get(&run).map(|run| run.group.clone()).unwrap_or_default(),
-            None => {
-                let made = self.cgroups.create_at(&seat, &self.plan);
-                made.map_err(|error| NotStarted::Failed(failed("cgroup", seat.to_string(), &error)))?.group
-            }
-        };
-        let mut task = Task::new(seat.clone(), order.owner.clone(), group, &mark, status::now_ms());
+        let mut task =
+            Task::new(seat.clone(), order.owner.clone(), Group::default(), &mark, status::now_ms());
         task.times_out_at = order.time_max.and_then(|time| Instant::now().checked_add(time));
-        (task.is_attached, task.told, task.inside) = (told.is_some(), told, inside);
+        (task.is_attached, task.told, task.inside, task.by) = (told.is_some(), told, inside, by);
+        task.command = view::shortened(order.command.as_ref().unwrap_or(&service.command));
+        let asked_by = task.by.clone().unwrap_or_else(|| order.owner.to_string());
+        self.note_unborn(id, &task, !service.secrets.is_empty());
+        task.group = match inside {
+            Some(run) => self.runs.get(&run).map(|run| run.group.clone()).unwrap_or_default(),
+            None => match self.cgroups.create_at(&seat, &self.plan) {
+                Ok(made) => made.group,
+                Err(error) => {
+                    self.forget_unborn(id);
+                    return Err(NotStarted::Failed(failed("cgroup", seat.to_string(), &error)));
+                }
+            },
+        };
+        task.oom_kills_before = task.group.oom_kills();
         self.tasks.running.insert(id, task);
         let (command, started) = match inside {
             Some(run) => {
@@ -85,7 +95,7 @@ impl App {
             return Err(NotStarted::Failed(failure));
         }
         let program = command.into_iter().next().unwrap_or_default();
-        self.events.emit(TaskStarted { task: seat, owner: order.owner.to_string(), program });
+        self.events.emit(TaskStarted { task: seat, owner: asked_by, program });
         self.unsettle();
         Ok(id)
     }
@@ -179,7 +189,7 @@ impl App {
     /// Keeps what has changed for a successor.
     pub(super) fn note_task(&mut self, id: TaskId) {
         let Some(task) = self.tasks.running.get(&id).filter(|task| task.main.is_some()) else { return };
-        let request = watt_spawner::protocol::Request::Tag { run: id.run().0, tag: tag(task) };
+        let request = Request::Tag { run: id.run().0, tag: tag(task) };
         self.link.request(request, Vec::new());
     }
 }

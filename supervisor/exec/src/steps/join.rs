@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 
 use watt_os::{
     namespace::{self, Kind},
-    pidfd,
+    pidfd, prctl,
 };
 
 use crate::{
@@ -42,6 +42,15 @@ impl Joined {
                 .about(format_args!("User namespace of process {}", self.pid)),
             None => Err(StepError::invalid("no user namespace".to_owned())),
         }
+    }
+}
+
+/// Keeps the worker's processes from tracing this one on its way in. They may be of the same user, in the same namespace of PIDs by then, and
+/// where there is neither Landlock nor Yama nothing else is in their way. execve(2) ends this.
+pub(crate) fn hide(stage: &mut Stage<'_>) -> Result<(), StepError> {
+    match stage.joined {
+        Some(_) => prctl::set_untraceable().about("prctl"),
+        None => Ok(()),
     }
 }
 

@@ -4,9 +4,10 @@
 use std::{
     fs::{self, Permissions},
     os::{
+        fd::AsFd,
         linux::net::SocketAddrExt,
         unix::{
-            fs::PermissionsExt,
+            fs::{MetadataExt, PermissionsExt},
             net::{SocketAddr, UnixListener},
         },
     },
@@ -15,10 +16,10 @@ use std::{
 use nix::errno::Errno;
 use watt_exec::plan::{
     Capabilities, FileAccess, HideProcesses, Identity, Landlock, LandlockRule, LaunchPlan, Mount, Namespaces,
-    Report, Scheduling,
+    Report, Scheduling, Task,
 };
 
-use crate::harness::{User, folder, launch, program, shell};
+use crate::harness::{User, eventually, folder, launch, program, shell, start};
 
 /// Runs a plan for every kind of user and checks what its program wrote.
 fn check(plan: impl Fn(User) -> LaunchPlan, expected: &str) {
@@ -437,4 +438,30 @@ fn the_execution_domain_is_as_asked_for() {
         assert_eq!(output(Some(0x0004_0000)), "00040000\n");
         assert_eq!(output(None), "00000000\n");
     }
+}
+
+/// Where it is held up, what it is can be seen in whose its files in /proc are: root's alone when nobody of its user may trace it.
+#[test]
+fn a_stage_that_comes_in_to_others_cannot_be_looked_at_by_them() {
+    if !User::Caller.is_root() {
+        return;
+    }
+    let folder = folder();
+    let held = folder.path().join("held");
+    nix::unistd::mkfifo(&held, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    fs::set_permissions(&held, Permissions::from_mode(0o666)).unwrap();
+    let process = fs::File::open("/dev/null").unwrap();
+    let owner = |join: Option<u32>| {
+        let plan = LaunchPlan { join, join_cgroups: vec![held.clone()], ..shell("") };
+        let passed: &[std::os::fd::BorrowedFd<'_>] = if join.is_some() { &[process.as_fd()] } else { &[] };
+        let stage = start(User::Nobody, &Task::Launch(Box::new(plan)), passed);
+        let file = |name: &str| format!("/proc/{}/{name}", stage.pid());
+        eventually("the stage waits for a reader", || {
+            let where_it_waits = fs::read_to_string(file("wchan")).unwrap_or_default();
+            where_it_waits.contains("partner") || where_it_waits.contains("fifo")
+        });
+        fs::metadata(file("environ")).unwrap().uid()
+    };
+    assert_eq!(owner(None), User::Nobody.uid());
+    assert_eq!(owner(Some(std::process::id())), 0);
 }
