@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::{
     beside,
-    readiness::http::{exchange, rest},
+    readiness::http::{ask_status, exchange, rest},
     words,
 };
 
@@ -42,6 +42,8 @@ pub(crate) struct Request {
     /// Those that the user wrote.
     pub(crate) headers: BTreeMap<String, String>,
     pub(crate) body: Option<String>,
+    /// Whether the beginning of the answer's body is wanted. If not, the status is the answer: the end of a body may be long in coming.
+    pub(crate) wants_body: bool,
 }
 
 /// How to get there.
@@ -102,16 +104,19 @@ pub(crate) async fn send(request: &Request, attempts: u32, timeout: Option<Durat
 async fn once(request: &Request, attempts: u32) -> io::Result<(u16, Vec<u8>)> {
     let bytes = bytes(request, attempts);
     match &request.way {
-        Way::Mesh(socket) => converse(UnixStream::connect(socket).await?, &bytes).await,
-        Way::Outside { name, port } => converse(connect(name, *port).await?, &bytes).await,
+        Way::Mesh(socket) => converse(UnixStream::connect(socket).await?, &bytes, request).await,
+        Way::Outside { name, port } => converse(connect(name, *port).await?, &bytes, request).await,
     }
 }
 
-async fn converse<C>(mut connection: C, bytes: &[u8]) -> io::Result<(u16, Vec<u8>)>
+async fn converse<C>(mut connection: C, bytes: &[u8], request: &Request) -> io::Result<(u16, Vec<u8>)>
 where
     C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (status, mut body) = exchange(&mut connection, bytes).await?;
+    let (status, mut body) = match request.wants_body {
+        true => exchange(&mut connection, bytes).await?,
+        false => (ask_status(&mut connection, bytes).await?, Vec::new()),
+    };
     body.truncate(OUTPUT_SIZE_MAX);
     // A service that is cut off in the middle of its answer may well call that a failure.
     tokio::spawn(rest(connection));
@@ -180,6 +185,7 @@ mod tests {
             own: vec![("X-Watt-Job", "tick".into()), ("X-Watt-Instant", "2026-11-26T03:00:00.000Z".into())],
             headers: [("x-watt-job".to_owned(), "mine".to_owned())].into(),
             body: Some("a=1".into()),
+            wants_body: true,
         }
     }
 

@@ -414,6 +414,7 @@ impl App {
             own: vec![("X-Watt-Job", id.to_string()), ("X-Watt-Instant", shown(flight.firing.at))],
             headers,
             body,
+            wants_body: true,
         };
         let attempts = Attempts {
             request,

@@ -116,6 +116,7 @@ impl App {
             ],
             headers: webhook.headers.clone(),
             body: Some(event),
+            wants_body: false,
         }
     }
 
@@ -264,6 +265,7 @@ mod tests {
             own: Vec::new(),
             headers: BTreeMap::new(),
             body: Some("{}".into()),
+            wants_body: false,
         };
         Sending { request, retries, time_max: Duration::from_secs(40), turns }
     }
@@ -272,19 +274,20 @@ mod tests {
         Box::leak(Box::new(Semaphore::new(count)))
     }
 
-    /// Answers with these, one after the other, and hangs after the last one.
+    /// Answers with these, one after the other, and hangs after the last one. It leaves its connections open.
     fn receiver(answers: &'static [&'static str]) -> (tempfile::TempDir, std::path::PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("mesh.sock");
         let listener = UnixListener::bind(&socket).unwrap();
         tokio::spawn(async move {
+            let mut hanging = Vec::new();
             for answer in answers {
                 let (mut connection, _) = listener.accept().await.unwrap();
                 let mut read = [0; 4096];
                 assert!(connection.read(&mut read).await.unwrap() > 0);
                 connection.write_all(format!("HTTP/1.1 {answer} X\r\n\r\n").as_bytes()).await.unwrap();
+                hanging.push(connection);
             }
-            let mut hanging = Vec::new();
             while let Ok((connection, _)) = listener.accept().await {
                 hanging.push(connection);
             }

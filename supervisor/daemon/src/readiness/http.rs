@@ -78,6 +78,17 @@ where
     Ok((status, body(&answer).map(|(body, _)| body).unwrap_or_default()))
 }
 
+/// Sends a request, and gives back the status of its answer, whatever comes after that or does not.
+///
+/// # Errors
+/// As [`Question::ask`].
+pub(crate) async fn ask_status<C>(connection: &mut C, request: &[u8]) -> io::Result<u16>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+{
+    Ok(status_of(connection, request).await?.0)
+}
+
 /// Sends a request, and reads as far as the status of its answer.
 async fn status_of<C>(connection: &mut C, request: &[u8]) -> io::Result<(u16, Vec<u8>)>
 where
