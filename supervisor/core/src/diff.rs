@@ -41,6 +41,7 @@ pub enum Field {
     Policies,
     Hold,
     BodyRate,
+    Reload,
     Logs,
     LogFolder,
     LogJournal,
@@ -90,7 +91,7 @@ pub enum Field {
 use Effect::{FromNowOn, InPlace, Listener, NewWorkers, WorkerCount};
 
 /// Every field with the key of the configuration that it comes from, what it takes, and why, where that is not plain.
-pub const FIELDS: [(Field, &str, Effect, &str); 52] = [
+pub const FIELDS: [(Field, &str, Effect, &str); 53] = [
     (Field::Name, "name", Effect::Restart, "folders, cgroups and addresses have it"),
     (Field::File, "the configuration file", Effect::Restart, "the same file is read again"),
     (Field::Server, "server", Listener, "open connections stay"),
@@ -99,6 +100,7 @@ pub const FIELDS: [(Field, &str, Effect, &str); 52] = [
     (Field::Policies, "policies", InPlace, "for the next call"),
     (Field::Hold, "gateway.hold", InPlace, ""),
     (Field::BodyRate, "gateway.body_rate", InPlace, "for the next request"),
+    (Field::Reload, "reload", InPlace, ""),
     (Field::Logs, "logs.file_size, logs.files", InPlace, ""),
     (Field::LogFolder, "logs.dir", Effect::Restart, "lines that were written stay readable"),
     (Field::LogJournal, "logs.journal", Effect::Restart, ""),
@@ -263,6 +265,7 @@ fn of_app(old: &Plan, new: &Plan) -> Vec<Field> {
         policies,
         hold,
         body_rate_min,
+        reload_on_change,
         logs,
         limits,
         secrets,
@@ -278,6 +281,7 @@ fn of_app(old: &Plan, new: &Plan) -> Vec<Field> {
     found.note(Field::Policies, old.policies != *policies);
     found.note(Field::Hold, old.hold != *hold);
     found.note(Field::BodyRate, old.body_rate_min != *body_rate_min);
+    found.note(Field::Reload, old.reload_on_change != *reload_on_change);
     let sizes = (old.logs.file_size_max, old.logs.files_max);
     found.note(Field::Logs, sizes != (logs.file_size_max, logs.files_max));
     found.note(Field::LogFolder, old.logs.dir != logs.dir);

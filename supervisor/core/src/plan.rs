@@ -49,6 +49,8 @@ pub struct Plan {
     pub hold: Hold,
     /// Bytes a second that a client's request body has to come with, on average, after its first minute; 0 is any rate.
     pub body_rate_min: u64,
+    /// Whether the configuration is read again whenever its file changes.
+    pub reload_on_change: bool,
     /// Where and how much output is kept.
     pub logs: Logs,
     /// The ceiling of the whole application.

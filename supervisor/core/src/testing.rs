@@ -90,6 +90,7 @@ pub fn plan(services: impl IntoIterator<Item = Service>) -> Plan {
         policies: Vec::new(),
         hold: Hold::default(),
         body_rate_min: 100,
+        reload_on_change: false,
         logs: Logs::default(),
         limits: CgroupLimits::default(),
         secrets: Default::default(),

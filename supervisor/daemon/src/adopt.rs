@@ -30,6 +30,7 @@ use crate::{
     control::Server,
     events::{Events, happenings},
     fd_store::Stores,
+    file_watch,
     hooks::Hooks,
     jobs::{self, Jobs},
     journal,
@@ -97,6 +98,7 @@ impl App {
             plan,
             in_force,
             reloads: Reloads::default(),
+            file_watch: Default::default(),
             jobs: Jobs::new(places.jobs(), life.as_str().to_owned(), senders.jobs.clone()),
             upgrades,
             mesh_host: mesh_host_address,
@@ -153,8 +155,10 @@ impl App {
         // Before anything is started: the next life looks here for what this one may leave.
         app.write_info().map_err(|source| StartError::Write { path: app.places.info(), source })?;
         let begun = jobs::begun(&held);
+        let seen = held.value(file_watch::SEEN).map(<[u8]>::to_vec);
         app.take_over(held);
         app.begin_jobs(&begun);
+        app.begin_file_watch(seen.as_deref());
         Ok(app)
     }
 

@@ -39,6 +39,7 @@ use crate::{
     control::{Command, Roles, Server},
     events::{Events, happenings},
     fd_store::{Stores, is_over},
+    file_watch::FileWatch,
     hooks::{self, Hooks},
     in_force::InForce,
     jobs::{self, Jobs},
@@ -92,6 +93,7 @@ pub(crate) struct App {
     /// What the plan was made from, as a successor finds it.
     pub(crate) in_force: InForce,
     pub(crate) reloads: Reloads,
+    pub(crate) file_watch: FileWatch,
     pub(crate) jobs: Jobs,
     pub(crate) upgrades: Upgrades,
     pub(crate) places: Places,

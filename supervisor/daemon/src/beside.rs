@@ -22,12 +22,16 @@ pub(crate) static NAMES: Share = Share::of(NAMES_MAX);
 /// What is noted of jobs, by one writer.
 pub(crate) static JOBS: Share = Share::of(JOBS_MAX);
 
+/// Looks at the configuration's files.
+pub(crate) static FILES: Share = Share::of(FILES_MAX);
+
 const LOG_READS_MAX: usize = 2;
 const VIEWS_MAX: usize = 2;
 const LIMITS_MAX: usize = 2;
 const SECRETS_MAX: usize = 2;
 const NAMES_MAX: usize = 2;
 const JOBS_MAX: usize = 1;
+const FILES_MAX: usize = 1;
 
 /// How many audits may be under way at a time. Who asks for one more is told that we are busy.
 pub(crate) const AUDITS_MAX: usize = 1;
@@ -37,8 +41,15 @@ const OTHERS_MIN: usize = 4;
 
 /// All threads. They come when they are needed and go when they are not. Bounded, so that a thousand kills at once do not make a
 /// thousand of them.
-pub(crate) const THREADS_MAX: usize =
-    LOG_READS_MAX + VIEWS_MAX + LIMITS_MAX + SECRETS_MAX + NAMES_MAX + JOBS_MAX + AUDITS_MAX + OTHERS_MIN;
+pub(crate) const THREADS_MAX: usize = LOG_READS_MAX
+    + VIEWS_MAX
+    + LIMITS_MAX
+    + SECRETS_MAX
+    + NAMES_MAX
+    + JOBS_MAX
+    + FILES_MAX
+    + AUDITS_MAX
+    + OTHERS_MIN;
 
 /// A kind of work, and how many threads it may take.
 #[derive(Debug)]
@@ -89,7 +100,7 @@ mod tests {
         let (release, hang) = mpsc::channel::<()>();
         let hang = Arc::new(Mutex::new(hang));
         runtime.block_on(async {
-            let hanging: Vec<_> = [&LOG_READS, &VIEWS, &LIMITS, &SECRETS, &JOBS]
+            let hanging: Vec<_> = [&LOG_READS, &VIEWS, &LIMITS, &SECRETS, &JOBS, &FILES]
                 .into_iter()
                 .flat_map(|share| (0..2 * THREADS_MAX).map(move |_| share))
                 .map(|share| {

@@ -73,6 +73,7 @@ mod autoscale;
 pub mod control;
 pub mod doctor;
 pub mod events;
+mod file_watch;
 pub mod filter;
 pub mod graph;
 pub mod journal;

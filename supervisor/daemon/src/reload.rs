@@ -51,6 +51,8 @@ use crate::{
 pub(crate) enum News {
     /// The configuration was read and compared, or has errors.
     Prepared(Result<Box<Prepared>, Refusal>),
+    /// The file and its `.env` were looked at: what tells their text from others.
+    Looked(u64),
     /// The secrets of running services, as digests.
     Values(Result<BTreeMap<ServiceId, u64>, ExecFailure>),
 }
@@ -159,6 +161,9 @@ impl App {
 
     /// A step beside the loop has ended.
     pub(crate) fn reload_news(&mut self, news: News) {
+        if let News::Looked(digest) = news {
+            return self.file_looked_at(digest);
+        }
         let Some(UnderWay { asked, stage }) = self.reloads.under_way.take() else { return };
         if self.ending != Ending::No {
             self.abandon(stage);
@@ -180,7 +185,9 @@ impl App {
                 }
             }
             // Of a reload that was begun anew.
-            (News::Values(_), stage) => self.reloads.under_way = Some(UnderWay { asked, stage }),
+            (News::Values(_) | News::Looked(_), stage) => {
+                self.reloads.under_way = Some(UnderWay { asked, stage })
+            }
         }
     }
 

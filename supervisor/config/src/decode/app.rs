@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     Sources, applied, check,
-    keys::{CONTROL, Kind, LOGS, ROLE, ROOT},
+    keys::{CONTROL, Kind, LOGS, RELOAD, ROLE, ROOT},
     report::Problem,
     scalar::{Account, Bad, Bytes, Scalar, Whole, quote},
     show::Shown,
@@ -92,6 +92,7 @@ pub(super) fn decode(
     fields.show("policies", shown_policies);
     let jobs = jobs::decode(&mut fields);
     let logs = logs(&mut fields);
+    let reload = fields.word_or_default("reload", &RELOAD);
     let shown = fields.close();
 
     for draft in &services {
@@ -118,6 +119,7 @@ pub(super) fn decode(
         policies: policies.into_iter().map(|draft| draft.policy).collect(),
         hold,
         body_rate_min,
+        reload_on_change: reload.value,
         logs,
         limits: limits.limits,
         secrets,

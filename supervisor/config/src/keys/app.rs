@@ -1,8 +1,8 @@
 //! The tables of the application as a whole.
 
 use super::{
-    CEILING, GROUP, JOB, KeyDef, Kind, NOT_YET, PORT_OR_ANY, PROFILE, Preset, ROLE, SANDBOX, SCHEDULED,
-    SERVICE, Table,
+    CEILING, GROUP, JOB, KeyDef, Kind, NOT_YET, PORT_OR_ANY, PROFILE, Preset, RELOAD, ROLE, SANDBOX,
+    SCHEDULED, SERVICE, Table,
 };
 
 pub(crate) static ROOT: Table = Table {
@@ -73,6 +73,13 @@ pub(crate) static ROOT: Table = Table {
             example: r#"{"file_size": "10M", "files": 10}"#,
         },
         KeyDef {
+            name: "reload",
+            kind: Kind::Words(&RELOAD),
+            default: Preset::Value("on-request"),
+            doc: "When the configuration is read again while the application runs.",
+            example: r#""on-change""#,
+        },
+        KeyDef {
             name: "sandbox",
             kind: Kind::Either(&[Kind::Words(&PROFILE), Kind::Table(&SANDBOX)]),
             default: Preset::Value("standard"),
@@ -105,6 +112,7 @@ pub(crate) static ROOT: Table = Table {
         ("applications", "write `services`"),
         ("processes", "write `services`"),
         ("apps", "write `services`"),
+        ("watch", "write `reload: on-change` to have this file read again when it changes"),
         ("version", "remove it: the file has no version"),
         ("routes", "write it inside `gateway`"),
         ("hold", "write it inside `gateway`"),

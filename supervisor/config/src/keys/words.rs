@@ -143,6 +143,11 @@ pub(crate) static READY: Words<ReadyWord> = Words(&[
     ("notify", ReadyWord::Notify, "it sends `READY=1` (sd_notify)"),
 ]);
 
+pub(crate) static RELOAD: Words<bool> = Words(&[
+    ("on-request", false, "only when somebody asks for it"),
+    ("on-change", true, "also whenever the text of the file or of its `.env` is another one"),
+]);
+
 pub(crate) static ORDER: Words<RestartOrder> = Words(&[
     (
         "start-first",

@@ -29,6 +29,7 @@ fn change(plan: &mut Plan, of: &ServiceId, field: Field) {
         Field::Policies => plan.policies.push(Policy { from: of.clone(), to: of.clone() }),
         Field::Hold => plan.hold.requests_max += 1,
         Field::BodyRate => plan.body_rate_min += 1,
+        Field::Reload => plan.reload_on_change = !plan.reload_on_change,
         Field::Logs => plan.logs.files_max += 1,
         Field::LogFolder => plan.logs.dir = Some("/var/log/shop".into()),
         Field::LogJournal => plan.logs.journal = Some(true),

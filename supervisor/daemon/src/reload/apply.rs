@@ -78,6 +78,10 @@ impl App {
         self.apply_limits(&prepared.diff);
         self.apply_checks(&prepared.diff, &renewed);
         self.change_jobs(prepared.jobs);
+        if prepared.single.is_none() && !prepared.is_back {
+            self.note_file_seen(&prepared.sources);
+        }
+        self.fit_file_watch();
         self.events.emit(happened);
         self.answer_reload(asked, reloaded, &prepared.diff, renewed);
         self.unsettle();

@@ -51,6 +51,11 @@ impl Asked {
         Asked { request: Reload::default(), reply: None, what: What::File }
     }
 
+    /// The file says something else.
+    pub(crate) fn by_watch() -> Asked {
+        Asked::by_signal()
+    }
+
     /// The one from before comes back.
     pub(super) fn back(sources: Arc<Sources>) -> Asked {
         Asked { request: Reload::default(), reply: None, what: What::Back(sources) }
