@@ -83,6 +83,12 @@ impl Spawner {
         }
         let disk = self.wait_for_children();
         self.holdings.listeners.values().for_each(|listener| listener.unlink());
+        // What workers have made is closed by the end of this process, which waits for nobody.
+        let holdings = &mut self.holdings;
+        holdings.kept.values().for_each(|kept| self.discarded.push(kept.clone()));
+        let sockets = holdings.listeners.values().filter(|listener| listener.is_datagram());
+        sockets.for_each(|listener| self.discarded.push(listener.socket.clone()));
+        self.discarded.leave();
         // The lock is held until everything is cleared up: a next life must not meet that.
         let (mut launcher, _lock) = self.close();
         for procs in &end.join_cgroups {

@@ -13,6 +13,7 @@
 //!        ├ requests       what the daemon asks for
 //!        ├ runs, errands  processes in the exec stage and in their programs
 //!        ├ listeners      sockets that outlive their users
+//!        ├ discard        what is to be closed, and may wait long then
 //!        ├ manager        systemd, when that started us
 //!        ├ notes          what it says itself, on a disk that may hang
 //!        ├ upgrade        another program takes over, with all of this in a table (handover, table)
@@ -32,6 +33,7 @@
 //!   with [`protocol::Request::Exit`] leaves it to its successor.
 
 mod daemon;
+mod discard;
 mod ending;
 mod errands;
 pub mod format;

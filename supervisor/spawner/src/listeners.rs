@@ -55,6 +55,11 @@ impl Listener {
         Ok(Self { address, socket: Rc::new(socket.into()) })
     }
 
+    /// Whether messages come to it, with whatever sockets in them.
+    pub(crate) fn is_datagram(&self) -> bool {
+        matches!(self.address, Address::UnixDatagram { .. })
+    }
+
     /// Removes the socket's file, if it has one. The socket is closed when its last user drops it.
     pub(crate) fn unlink(&self) {
         match &self.address {

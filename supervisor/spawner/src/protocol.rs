@@ -102,11 +102,13 @@ pub enum Request {
         /// Its name.
         name: String,
     },
-    /// Close a descriptor that is kept. Not answered.
+    /// Close a descriptor that is kept, and those that come with this. Not answered.
     Unkeep {
         /// Its name.
         name: String,
     },
+    /// Close the descriptors that come with this: of what a worker has made that may take very long, and not here. Not answered.
+    Close,
     /// Keep a small value. Not answered. An empty value deletes it. All of them together may have 64 MiB.
     Put {
         /// Its key.

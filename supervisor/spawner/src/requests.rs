@@ -91,12 +91,19 @@ impl Spawner {
                 note(format_args!("too few open files are allowed (ulimit -n) to keep {name:.40}"));
             }
             Request::Keep { name } => match <[OwnedFd; 1]>::try_from(descriptors) {
-                Ok([fd]) if name.len() <= NAME_SIZE_MAX => drop(self.holdings.kept.insert(name, Rc::new(fd))),
+                Ok([fd]) if name.len() <= NAME_SIZE_MAX => {
+                    let before = self.holdings.kept.insert(name, Rc::new(fd));
+                    self.discard(before);
+                }
                 _ => note(format_args!("one descriptor and a name are needed to keep something")),
             },
             // The program goes with this process.
             Request::Unkeep { name } if name == PROGRAM => {}
-            Request::Unkeep { name } => drop(self.holdings.kept.remove(&name)),
+            Request::Unkeep { name } => {
+                let kept = self.holdings.kept.remove(&name);
+                self.discard(kept.into_iter().chain(descriptors.into_iter().map(Rc::new)));
+            }
+            Request::Close => self.discard(descriptors.into_iter().map(Rc::new)),
             Request::Put { key, value } => self.put(key, value),
             Request::Table => self.give_table(),
             Request::Upgrade { number, path, within_ms } => {
@@ -190,6 +197,10 @@ impl Spawner {
         }
     }
 
+    fn discard(&mut self, descriptors: impl IntoIterator<Item = Rc<OwnedFd>>) {
+        descriptors.into_iter().for_each(|descriptor| self.discarded.push(descriptor));
+    }
+
     fn make_sockets(&mut self, run: u64, count: u16) {
         let errand = match self.holdings.runs.get(&run) {
             Some(held) => Errand::sockets(&mut self.launcher, run, held, count),
@@ -227,6 +238,10 @@ impl Spawner {
         self.manager.discard(name);
         if let Some(listener) = self.holdings.listeners.remove(name) {
             listener.unlink();
+            // The address of any other is free at once, as its successor wants it.
+            if listener.is_datagram() {
+                self.discarded.push(listener.socket);
+            }
         }
     }
 

@@ -27,6 +27,7 @@ use watt_os::{
 
 use crate::{
     daemon::{DAEMON_REFUSED, Daemon},
+    discard::Discarded,
     ending::End,
     errands::{ERRANDS_MAX, Errand},
     handover, journal,
@@ -175,6 +176,7 @@ pub(crate) struct Spawner {
     pub(crate) daemon: Daemon,
     pub(crate) outbox: Outbox,
     pub(crate) holdings: Holdings,
+    pub(crate) discarded: Discarded,
     /// The runs whose process has not been reaped, by its number.
     pub(crate) pids: BTreeMap<u32, u64>,
     /// Processes in the exec stage, by the token their report socket has with epoll.
@@ -245,6 +247,7 @@ impl Spawner {
             daemon,
             outbox: Outbox::default(),
             holdings: Holdings::default(),
+            discarded: Discarded::default(),
             pids: BTreeMap::new(),
             stages: BTreeMap::new(),
             next_token: FIRST_STAGE,
@@ -289,6 +292,7 @@ impl Spawner {
                 token => self.read_reports(token),
             }
         }
+        self.discarded.close();
         self.timers();
         self.flush();
         self.write_notes();

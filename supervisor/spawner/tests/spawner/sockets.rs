@@ -2,21 +2,25 @@
 
 use std::{
     fs,
-    io::Read,
+    io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     os::{
-        fd::OwnedFd,
-        unix::{fs::PermissionsExt, net::UnixStream},
+        fd::{AsFd, OwnedFd},
+        unix::{
+            fs::PermissionsExt,
+            net::{UnixDatagram, UnixStream},
+        },
     },
+    time::Duration,
 };
 
-use nix::unistd::Uid;
-use socket2::Socket;
+use nix::{sys::signal::Signal, unistd::Uid};
+use socket2::{SockRef, Socket};
 use watt_exec::plan::{MESH_ADDRESS, PrivateNetwork};
 use watt_spawner::protocol::{Address, Message, Request};
 
 use crate::{
-    app::{App, Daemon, program, sh},
+    app::{App, Daemon, eventually, program, sh, state},
     runner::{Case, cases},
 };
 
@@ -27,7 +31,58 @@ pub(crate) fn all() -> Vec<Case> {
         what_cannot_be_bound_is_refused_with_the_error,
         sockets_are_made_in_a_private_network,
         sockets_are_made_in_a_private_network_of_an_ordinary_user,
+        a_socket_that_waits_for_its_peer_holds_nobody_up,
     ]
+}
+
+/// A connection whose last holder waits for days when it closes it, and its other end, which reads nothing.
+fn lingering() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (far, _) = listener.accept().unwrap();
+    near.set_nonblocking(true).unwrap();
+    SockRef::from(&near).set_linger(Some(Duration::from_secs(30_000))).unwrap();
+    // As much as there is room for.
+    while near.write(&[0; 1 << 16]).is_ok() {}
+    (near, far)
+}
+
+fn a_socket_that_waits_for_its_peer_holds_nobody_up() {
+    let mut app = App::start();
+    let mut daemon = app.daemon();
+    let path = app.folder.path().join("notify");
+    let address = Address::UnixDatagram { path: path.clone(), mode: 0o666, owner: None };
+    drop(listen(&mut daemon, "notify", address).unwrap());
+    let mut others = Vec::new();
+    let mut give = |daemon: &Daemon, request: Request| {
+        let (near, far) = lingering();
+        daemon.send(&request, &[near.as_fd()]);
+        others.push(far);
+    };
+    let keep = || Request::Keep { name: "slow".into() };
+    // Standing still, or this process could be the last holder.
+    app.signal(Signal::SIGSTOP);
+    eventually("it stands still", || state(app.spawner.id()) == Some('T'));
+    give(&daemon, keep());
+    // In place of the first.
+    give(&daemon, keep());
+    daemon.send(&Request::Unkeep { name: "slow".into() }, &[]);
+    give(&daemon, Request::Close);
+    // In a message that nobody has read.
+    let sender = UnixDatagram::unbound().unwrap();
+    sender.connect(&path).unwrap();
+    let (near, far) = lingering();
+    watt_os::fdpass::send(sender.as_fd(), b"x", &[near.as_fd()]).unwrap();
+    drop(near);
+    daemon.send(&Request::Unlisten { name: "notify".into() }, &[]);
+    // There at the end.
+    give(&daemon, keep());
+    app.signal(Signal::SIGCONT);
+    assert_eq!(daemon.list().len(), 2, "the info and what is kept");
+    let exit = Request::Exit { status: 7, join_cgroups: vec![], remove: vec![], remove_if_empty: vec![] };
+    daemon.send(&exit, &[]);
+    assert_eq!(app.wait().code(), Some(7));
+    drop((others, far));
 }
 
 fn loopback() -> Address {
