@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::timer::Clock;
+use crate::timer::{Clock, Ticks};
 
 /// How long those who are to go are waited for before the next ones are told to.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
@@ -86,6 +86,9 @@ struct Room {
     /// Who has it may let others go. Each of several at once would let as many go as all of them need.
     turn: Semaphore,
     let_go: Cell<usize>,
+    /// When others were let go for a stream. To look for them takes a look at all, and streams that find no room cost their client next to
+    /// nothing.
+    let_go_for_stream: Cell<Option<Ticks>>,
     told: Cell<Option<Instant>>,
 }
 
@@ -104,6 +107,7 @@ impl Rooms {
             places: Arc::new(Semaphore::new(max.of(pool))),
             turn: Semaphore::new(1),
             let_go: Cell::new(0),
+            let_go_for_stream: Cell::new(None),
             told: Cell::new(None),
         };
         let rooms = [Pool::Gateway, Pool::Services, Pool::Operators, Pool::Strangers].map(room);
@@ -133,7 +137,7 @@ impl Rooms {
             Some(service) => Some(self.share(service).try_acquire_owned().ok()?),
             None => None,
         };
-        Some(Place { pool, place: self.room(pool).try_enter(&self.clock)?, _share: share })
+        Some(Place { pool, place: self.room(pool).try_one_more(&self.clock)?, _share: share })
     }
 
     /// The place for somebody who has come in by another's and turned out to be of this pool, or this service. None
@@ -180,6 +184,18 @@ impl Room {
         self.let_go.set(self.let_go.get() + clock.let_go(self.pool));
         self.tell();
         None
+    }
+
+    /// The same, but room is made once in a tick only.
+    fn try_one_more(&self, clock: &Clock) -> Option<OwnedSemaphorePermit> {
+        if self.let_go_for_stream.get() == Some(clock.now()) {
+            return Arc::clone(&self.places).try_acquire_owned().ok();
+        }
+        let place = self.try_enter(clock);
+        if place.is_none() {
+            self.let_go_for_stream.set(Some(clock.now()));
+        }
+        place
     }
 
     fn tell(&self) {
@@ -234,6 +250,27 @@ mod tests {
         assert_eq!(rooms.room(Pool::Services).places.available_permits(), 5, "doors stay open");
         drop((stranger, taken));
         assert!(!rooms.is_full(Pool::Strangers, None) && !rooms.is_full(Pool::Services, Some(&one)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn streams_without_a_place_let_others_go_now_and_then_only() {
+        let clock = Clock::new();
+        let rooms = Rooms::new(Rc::clone(&clock), ConnectionsMax { many: 1, few: 1, share: 1 });
+        let test = async {
+            let waits = || {
+                let alarm = clock.alarm();
+                alarm.wait(Pool::Gateway, Ticks::from_ms(1_000_000));
+                alarm
+            };
+            let _place = rooms.enter(Pool::Gateway, None).await;
+            let (first, second) = (waits(), waits());
+            assert!(rooms.one_more(Pool::Gateway, None).is_none() && first.is_let_go());
+            drop(first);
+            assert!(rooms.one_more(Pool::Gateway, None).is_none() && !second.is_let_go());
+            tokio::time::sleep(LOOK_AGAIN_AFTER * 2).await;
+            assert!(rooms.one_more(Pool::Gateway, None).is_none() && second.is_let_go());
+        };
+        tokio::task::LocalSet::new().run_until(test).await;
     }
 
     #[tokio::test(start_paused = true)]

@@ -25,7 +25,9 @@ pub(crate) use chunked::{Chunked, Piece};
 pub(crate) use connection::Http2Begun;
 pub(crate) use head::{Fields, Lines, list, trim};
 pub(crate) use pipe::{Break, Far, Pipe, pipe};
+pub(crate) use prepare::is_http;
 pub use request::Refusal;
+pub(crate) use request::is_protocol;
 pub use stream::Stream;
 pub(crate) use tunnel::ask_now_and_then as keep_asking;
 

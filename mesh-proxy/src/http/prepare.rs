@@ -173,14 +173,16 @@ fn wants_upgrade(request: &Request<'_, '_>) -> bool {
     let mut values = found.upgrade.iter().map(|line| request.fields.value(line));
     match (values.next(), values.next()) {
         (Some(value), None) => {
-            let to_http = list(value).any(|name| {
-                name.eq_ignore_ascii_case(b"h2c")
-                    || name.len() >= 4 && name[..4].eq_ignore_ascii_case(b"http")
-            });
+            let to_http = list(value).any(is_http);
             found.connection.upgrade && !request.http10 && is_protocol(value) && !to_http
         }
         _ => false,
     }
+}
+
+/// Whether a protocol is HTTP.
+pub(crate) fn is_http(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"h2c") || name.len() >= 4 && name[..4].eq_ignore_ascii_case(b"http")
 }
 
 /// Whether the protocol that is wished for is WebSocket and no other.

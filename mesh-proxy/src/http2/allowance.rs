@@ -19,7 +19,7 @@ use super::PREFACE;
 use crate::{http::Stream, timer::Ticks};
 
 /// Streams that may be taken back at a time, and each second. A page that is left takes back all that it asked for.
-const CANCELS_MAX: u64 = 200;
+pub(super) const CANCELS_MAX: u64 = 200;
 const CANCELS_PER_SECOND: u64 = 20;
 
 /// Bytes of frames that are no part of a request, at a time and each second: pings, settings, windows, priorities, empty ones.

@@ -11,7 +11,7 @@ use http::{
     request, response,
 };
 
-use crate::http::{Body, Chunked};
+use crate::http::{Body, Chunked, is_http, is_protocol};
 
 /// The engine adds a few fields to those of a request.
 const FIELDS_MAX: usize = 160;
@@ -34,9 +34,27 @@ pub(super) enum Asked {
     Other,
 }
 
+/// Why a client's request is not for the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unaskable {
+    /// Its protocol is none. `h2` lets any text pass for one, ends of lines as well.
+    Malformed,
+    /// Its protocol is HTTP, which would carry requests past the routes.
+    ToHttp,
+}
+
 /// Appends a request's head as HTTP/1.1 has it. `ended`: no body follows.
-pub(super) fn write_request(request: &request::Parts, ended: bool, out: &mut Vec<u8>) -> (Asked, Framing) {
+pub(super) fn write_request(
+    request: &request::Parts,
+    ended: bool,
+    out: &mut Vec<u8>,
+) -> Result<(Asked, Framing), Unaskable> {
     let protocol = request.extensions.get::<h2::ext::Protocol>();
+    match protocol.map(|protocol| protocol.as_str().as_bytes()) {
+        Some(name) if !is_protocol(name) || name.contains(&b',') => return Err(Unaskable::Malformed),
+        Some(name) if is_http(name) => return Err(Unaskable::ToHttp),
+        Some(_) | None => {}
+    }
     let (method, asked) = match request.method.as_str() {
         _ if protocol.is_some() => ("GET", Asked::Tunnel),
         "HEAD" => ("HEAD", Asked::Head),
@@ -52,9 +70,10 @@ pub(super) fn write_request(request: &request::Parts, ended: bool, out: &mut Vec
     if let Some(protocol) = protocol {
         put(out, &[b"Connection: Upgrade\r\nUpgrade: ", protocol.as_str().as_bytes(), b"\r\n"]);
         put(out, &[b"Sec-WebSocket-Key: ", &websocket_key(), b"\r\n"]);
-        write_fields(&request.headers, authority, false, out);
+        // What is sent is no body, whatever length it is said to have.
+        write_fields(&request.headers, authority, true, out);
         out.extend_from_slice(b"\r\n");
-        return (asked, Framing::Plain);
+        return Ok((asked, Framing::Plain));
     }
     let has_length = request.headers.contains_key(CONTENT_LENGTH);
     let chunked = !ended && (!has_length || has_trailers(&request.headers));
@@ -65,7 +84,7 @@ pub(super) fn write_request(request: &request::Parts, ended: bool, out: &mut Vec
         out.extend_from_slice(b"Content-Length: 0\r\n");
     }
     out.extend_from_slice(b"\r\n");
-    (asked, if chunked { Framing::Chunked } else { Framing::Plain })
+    Ok((asked, if chunked { Framing::Chunked } else { Framing::Plain }))
 }
 
 /// The fields but for pseudo-fields. A Host that says what `:authority` says is not needed twice; one that does not is left to the
@@ -218,6 +237,11 @@ pub(super) fn read_response(input: &[u8], asked: Asked) -> Result<Option<Read<Re
             headers.remove("sec-websocket-accept");
             (200, Body::UntilClose)
         }
+        // To the client it would mean that its tunnel is open. The worker did not take up the protocol.
+        (200..=299, Asked::Tunnel) => {
+            headers.clear();
+            (502, Body::Done)
+        }
         (..=199 | 204 | 304, _) | (_, Asked::Head) => (status, Body::Done),
         (_, _) => (status, body.unwrap_or(Body::UntilClose)),
     };
@@ -266,7 +290,8 @@ mod tests {
 
     fn written(request: http::request::Builder, ended: bool) -> (String, Asked, Framing) {
         let mut out = Vec::new();
-        let (asked, framing) = write_request(&request.body(()).unwrap().into_parts().0, ended, &mut out);
+        let (asked, framing) =
+            write_request(&request.body(()).unwrap().into_parts().0, ended, &mut out).unwrap();
         (String::from_utf8(out).unwrap(), asked, framing)
     }
 
@@ -319,6 +344,21 @@ mod tests {
         let read = read_response(head, Asked::Tunnel).unwrap().unwrap();
         assert_eq!((read.message.status().as_u16(), read.body), (200, Body::UntilClose));
         assert_eq!(read.message.headers().len(), 1);
+        let read =
+            read_response(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", Asked::Tunnel).unwrap().unwrap();
+        assert_eq!((read.message.status().as_u16(), read.body), (502, Body::Done), "there is no tunnel");
+        assert!(read.message.headers().is_empty());
+        for (name, why) in [
+            ("websocket\r\nX: 1", Unaskable::Malformed),
+            ("", Unaskable::Malformed),
+            ("websocket, h2c", Unaskable::Malformed),
+            ("H2C", Unaskable::ToHttp),
+            ("http/1.1", Unaskable::ToHttp),
+        ] {
+            let request = Request::connect("http://shop/chat").extension(h2::ext::Protocol::from(name));
+            let request = request.body(()).unwrap().into_parts().0;
+            assert_eq!(write_request(&request, false, &mut Vec::new()), Err(why), "{name:?}");
+        }
     }
 
     #[test]

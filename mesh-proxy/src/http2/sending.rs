@@ -28,6 +28,8 @@ pub(super) struct Sending {
     trailers: HeaderMap,
     /// Taken from the engine and not sent.
     held: Bytes,
+    /// Something was sent since somebody asked.
+    progress: bool,
     /// The client's, where it goes to one.
     ledger: Option<Rc<Ledger>>,
 }
@@ -42,7 +44,17 @@ enum Next {
 
 impl Sending {
     pub(super) fn new(body: Body, ledger: Option<Rc<Ledger>>) -> Sending {
-        Sending { body, trailers: HeaderMap::new(), held: Bytes::new(), ledger }
+        Sending { body, trailers: HeaderMap::new(), held: Bytes::new(), progress: false, ledger }
+    }
+
+    /// Whether something was sent since the last time this was asked.
+    pub(super) fn take_progress(&mut self) -> bool {
+        std::mem::take(&mut self.progress)
+    }
+
+    /// Whether the engine has nothing more to say.
+    pub(super) fn has_all(&self) -> bool {
+        self.body == Body::Done
     }
 
     /// Sends what can be sent now. Ready once all is, and its end.
@@ -64,6 +76,7 @@ impl Sending {
                 ledger.sent(part.len());
             }
             to.send_data(part, is_last).map_err(|_| Unsent::Sink)?;
+            self.progress = true;
             if is_last {
                 return Poll::Ready(Ok(()));
             }

@@ -17,7 +17,7 @@ use http::Request;
 
 use super::{
     CONNECTION_WINDOW, HEADER_LIST_MAX, SEND_BUFFER_MAX, SMALL_PIECES_MAX, STREAM_WINDOW,
-    allowance::{Ledger, Wire},
+    allowance::{CANCELS_MAX, Ledger, Wire},
     response::{self, Ended},
 };
 use crate::{
@@ -36,6 +36,9 @@ const IDLE_TIMEOUT: Ticks = Ticks::from_ms(75_000);
 /// How long the client's settings may take, and what is left to be said when a connection without streams ends.
 const GREETING_TIMEOUT: Ticks = Ticks::from_ms(30_000);
 const FAREWELL_TIMEOUT: Ticks = Ticks::from_ms(2_000);
+
+/// The same where it is the proxy that retires: what is left to be said are ends of responses, and some clients read slowly.
+const LONG_FAREWELL_TIMEOUT: Ticks = Ticks::from_ms(60_000);
 
 /// What the tasks of a connection's streams share with it.
 struct Shared {
@@ -94,6 +97,7 @@ fn builder() -> Builder {
         .max_header_list_size(HEADER_LIST_MAX)
         .max_send_buffer_size(SEND_BUFFER_MAX)
         .data_frame_budget(SMALL_PIECES_MAX)
+        .max_pending_accept_reset_streams(CANCELS_MAX as usize)
         .enable_connect_protocol();
     builder
 }
@@ -111,6 +115,8 @@ enum State {
     Leaving {
         /// None is open, and the alarm says for how long the client has to take that in.
         idle: bool,
+        /// Nobody waits for its end, so it may take its time.
+        at_leisure: bool,
     },
 }
 
@@ -135,6 +141,9 @@ impl Session {
                 }
                 Poll::Ready(Some(Err(error))) => {
                     tracing::debug!(%error, "a connection of HTTP/2 broke");
+                    if !error.is_remote() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM) {
+                        self.thread.count_refusal(Refusal::Flood);
+                    }
                     return Poll::Ready(());
                 }
                 Poll::Ready(None) => return Poll::Ready(()),
@@ -146,11 +155,14 @@ impl Session {
             let is_leaving = matches!(self.state, State::Leaving { .. });
             if !is_leaving && (self.thread.is_closing() || self.is_idle_for_long(cx)) {
                 self.connection.graceful_shutdown();
-                self.state = State::Leaving { idle: false };
+                let at_leisure = self.thread.is_closing() && !self.alarm.is_let_go();
+                self.state = State::Leaving { idle: false, at_leisure };
                 self.alarm.clear();
                 continue;
             }
-            if is_leaving && self.has_left(cx) {
+            if let State::Leaving { at_leisure, .. } = self.state
+                && self.has_left(at_leisure && !self.thread.is_hurrying(), cx)
+            {
                 return Poll::Ready(());
             }
             return Poll::Pending;
@@ -172,12 +184,17 @@ impl Session {
     }
 
     /// Whether a client that was told to leave has had its time.
-    fn has_left(&mut self, cx: &mut Context<'_>) -> bool {
+    fn has_left(&mut self, at_leisure: bool, cx: &mut Context<'_>) -> bool {
         let idle = self.shared.streams.get() == 0;
-        if self.state != (State::Leaving { idle }) {
-            self.state = State::Leaving { idle };
+        let leaving = State::Leaving { idle, at_leisure };
+        if self.state != leaving {
+            self.state = leaving;
             self.alarm.busy();
-            if idle { self.alarm.set(FAREWELL_TIMEOUT) } else { self.alarm.clear() }
+            match (idle, at_leisure) {
+                (false, _) => self.alarm.clear(),
+                (true, true) => self.alarm.set(LONG_FAREWELL_TIMEOUT),
+                (true, false) => self.alarm.set(FAREWELL_TIMEOUT),
+            }
         }
         self.alarm.poll(cx).is_ready()
     }
@@ -193,7 +210,6 @@ impl Session {
     }
 
     fn begin(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
-        self.shared.ledger.asked();
         // The first one has the connection's.
         let place = match self.shared.streams.get() {
             0 => None,
@@ -203,6 +219,7 @@ impl Session {
                 Err(NoRoom) => return respond.send_reset(Reason::REFUSED_STREAM),
             },
         };
+        self.shared.ledger.asked();
         let open = Open::new(&self.shared, place);
         let (thread, client) = (Rc::clone(&self.thread), self.client.clone());
         tokio::task::spawn_local(async move {

@@ -367,6 +367,51 @@ fn another_protocol_has_a_stream_of_its_own() {
 }
 
 #[test]
+fn a_protocol_that_is_none_reaches_nobody() {
+    local(async {
+        let (bed, _worker) = Bed::with_worker();
+        let client = bed.h2().await;
+        until("the proxy's settings came", || client.may_connect()).await;
+        let ask = |protocol: &'static str| {
+            Request::connect("http://shop/").extension(h2::ext::Protocol::from_static(protocol))
+        };
+        let smuggled = "x\r\nX-A: 1\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: shop\r\nX-B: ";
+        let (response, _) = client.ask(ask(smuggled), false).await;
+        assert_eq!(response.await.unwrap_err().reason(), Some(Reason::PROTOCOL_ERROR));
+        let (response, _) = client.ask(ask("h2c"), false).await;
+        assert_eq!(whole(response).await, (501, String::new()));
+        assert_eq!(bed.thread.counts()["api"].requests, 0);
+        assert_eq!(bed.thread.refusals().map(|(_, count)| count).sum::<u64>(), 1);
+    });
+}
+
+#[test]
+fn what_is_sent_into_a_tunnel_that_is_not_there_is_no_request() {
+    local(async {
+        let (bed, worker) = Bed::with_worker();
+        let client = bed.h2().await;
+        until("the proxy's settings came", || client.may_connect()).await;
+        for (answer, seen) in [
+            (OK, (502, String::new())),
+            ("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno", (403, "no".into())),
+        ] {
+            let before = bed.thread.counts()["api"].requests;
+            let websocket = h2::ext::Protocol::from_static("websocket");
+            let (response, mut send) =
+                client.ask(Request::connect("http://shop/chat").extension(websocket), false).await;
+            let smuggled = "GET /smuggled HTTP/1.1\r\nHost: shop\r\n\r\n";
+            send.send_data(Bytes::from_static(smuggled.as_bytes()), false).unwrap();
+            let mut wire = worker.asked().await;
+            wire.send(answer).await;
+            assert_eq!(whole(response).await, seen);
+            drop(wire);
+            until("nothing is in flight", || bed.thread.in_flight(1) == 0).await;
+            assert_eq!(bed.thread.counts()["api"].requests, before + 1);
+        }
+    });
+}
+
+#[test]
 fn clients_wait_while_a_service_starts() {
     local(async {
         let bed = Bed::new();

@@ -174,3 +174,88 @@ fn much_in_earnest_is_no_flood() {
         assert_eq!(bed.thread.refusals().map(|(_, count)| count).sum::<u64>(), 0);
     });
 }
+
+#[test]
+fn responses_that_a_client_does_not_take_are_taken_back() {
+    at_once(async {
+        let long: &'static str = Box::leak(
+            format!("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n{}", "x".repeat(100_000))
+                .into_boxed_str(),
+        );
+        for response in [OK, long] {
+            let (bed, worker) = Bed::with_worker();
+            let _worker = worker.answer(response);
+            let mut client = bed.client();
+            client.send(PREFACE).await;
+            // No window at all.
+            client.send(frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])).await;
+            for time in 0..50 {
+                client.send(frame(HEADERS, 5, 2 * time + 1, GET_BLOCK)).await;
+            }
+            until("all were answered", || bed.thread.counts()["api"].requests == 50).await;
+            bed.thread.retire();
+            let ended = timeout(Duration::from_secs(300), bed.thread.connections_ended()).await;
+            assert!(ended.is_ok(), "it holds the proxy for ever");
+            assert_eq!(bed.thread.in_flight(1), 0);
+        }
+    });
+}
+
+#[test]
+fn a_client_that_reads_slowly_gets_the_ends_of_its_responses_from_a_proxy_that_retires() {
+    at_once(async {
+        const LEN: usize = 16_000;
+        const COUNT: u32 = 60;
+        let (bed, worker) = Bed::with_worker();
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {LEN}\r\n\r\n");
+        let _worker = worker.answer(Box::leak((head + &"x".repeat(LEN)).into_boxed_str()));
+        let mut client = bed.client();
+        client.send(PREFACE).await;
+        client.send(frame(SETTINGS, 0, 0, b"")).await;
+        client.send(frame(WINDOW_UPDATE, 0, 0, &(1u32 << 24).to_be_bytes())).await;
+        for time in 0..COUNT {
+            client.send(frame(HEADERS, 5, 2 * time + 1, GET_BLOCK)).await;
+        }
+        let requests = || bed.thread.counts()["api"].requests;
+        until("all were answered", || requests() == u64::from(COUNT) && bed.thread.in_flight(1) == 0).await;
+        bed.thread.retire();
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let mut read = Vec::new();
+        let mut ends = 0;
+        while ends < COUNT {
+            assert_ne!(client.stream.read_buf(&mut read).await.unwrap(), 0, "{ends} of {COUNT} came");
+            ends = ends_of_bodies(&read);
+        }
+    });
+}
+
+/// How many of these frames are the last ones of bodies.
+fn ends_of_bodies(mut frames: &[u8]) -> u32 {
+    let mut ends = 0;
+    while let Some((head, rest)) = frames.split_first_chunk::<9>() {
+        let len = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        let Some(rest) = rest.get(len..) else { break };
+        ends += u32::from(head[3] == DATA && head[4] & 1 == 1);
+        frames = rest;
+    }
+    ends
+}
+
+#[test]
+fn a_page_that_is_left_takes_back_all_that_it_asked_for() {
+    local(async {
+        let (bed, worker) = Bed::with_worker();
+        let _worker = worker.answer_unless(OK, std::rc::Rc::new(true.into()), Default::default());
+        let mut frames = Frames::new(&bed).await;
+        let stream = |time: u32| {
+            let cancel = frame(RST_STREAM, 0, 2 * time + 1, &8u32.to_be_bytes());
+            [frame(HEADERS, 5, 2 * time + 1, GET_BLOCK), cancel].concat()
+        };
+        let mut all: Vec<u8> = (0..90).flat_map(stream).collect();
+        all.extend_from_slice(&frame(PING, 0, 0, b"12345678"));
+        tokio::io::AsyncWriteExt::write_all(&mut frames.stream, &all).await.unwrap();
+        frames.wait_for(PING).await;
+        assert_eq!(bed.thread.connections(), 1);
+        assert_eq!(bed.thread.refusals().map(|(_, count)| count).sum::<u64>(), 0);
+    });
+}

@@ -191,16 +191,23 @@ fn a_cancelled_request_is_cancelled_at_the_worker_and_a_reset_has_its_reason() {
             assert_eq!(reset, Reason::CANCEL);
         }
 
-        let (response, _) = client.ask(get("/"), true).await;
-        until("it came", || next.borrow().is_some()).await;
-        let mut got = next.take().unwrap();
-        let mut send = got.respond.send_response(Response::new(()), false).unwrap();
-        send.send_data(Bytes::from_static(b"half"), false).unwrap();
-        let mut answer = response.await.unwrap().into_body();
-        take(&mut answer, 4).await;
-        send.send_reset(Reason::ENHANCE_YOUR_CALM);
-        let error = answer.data().await.unwrap().unwrap_err();
-        assert_eq!(error.reason(), Some(Reason::ENHANCE_YOUR_CALM));
+        // What would say that nothing was done, or that all went well, does not go on.
+        for (sent, seen) in [
+            (Reason::ENHANCE_YOUR_CALM, Reason::ENHANCE_YOUR_CALM),
+            (Reason::REFUSED_STREAM, Reason::INTERNAL_ERROR),
+            (Reason::NO_ERROR, Reason::INTERNAL_ERROR),
+        ] {
+            let (response, _) = client.ask(get("/"), true).await;
+            until("it came", || next.borrow().is_some()).await;
+            let mut got = next.take().unwrap();
+            let mut send = got.respond.send_response(Response::new(()), false).unwrap();
+            send.send_data(Bytes::from_static(b"half"), false).unwrap();
+            let mut answer = response.await.unwrap().into_body();
+            take(&mut answer, 4).await;
+            send.send_reset(sent);
+            let error = answer.data().await.unwrap().unwrap_err();
+            assert_eq!(error.reason(), Some(seen));
+        }
         until("nothing is in flight", || bed.thread.in_flight(1) == 0).await;
     });
 }
