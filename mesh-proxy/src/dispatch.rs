@@ -179,12 +179,13 @@ impl<'t> Dispatch<'t> {
     }
 
     /// The connection to a worker was lost before it answered. Whether the request may be sent again, as far as the
-    /// workers' safety goes. `delivered`: some of it was accepted.
+    /// workers' safety goes. `delivered`: some of it was accepted. `refused`: the worker said that it does not take it now.
     pub(crate) fn lost(
         &mut self,
         worker: &Rc<Worker>,
         reused: bool,
         delivered: bool,
+        refused: bool,
         failure: Failure,
     ) -> bool {
         if reused {
@@ -193,7 +194,7 @@ impl<'t> Dispatch<'t> {
             self.suspect = delivered.then(|| worker.clone());
             return true;
         }
-        self.died = true;
+        self.died |= !refused;
         self.give_up_on(worker, failure);
         !delivered || self.may_lose_another()
     }

@@ -160,9 +160,10 @@ impl Exchange<'_> {
                 Err(Lost::Connection(error)) => error,
             };
             let delivered = self.upload.has_begun() && !Break::is_unprocessed(&error);
+            let refused = Break::is_refused(&error);
             let failure = self.connection_lost(&error);
             if !self.may_send_again(delivered)
-                || !self.dispatch.lost(flight.worker(), reused, delivered, failure.clone())
+                || !self.dispatch.lost(flight.worker(), reused, delivered, refused, failure.clone())
             {
                 if delivered {
                     self.name_lost(

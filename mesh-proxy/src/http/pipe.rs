@@ -44,6 +44,12 @@ impl Break {
         error.get_ref()?.downcast_ref()
     }
 
+    /// Whether an error says that the worker refused a request, and lives.
+    pub(crate) fn is_refused(error: &io::Error) -> bool {
+        let refused = |broken: &Break| broken.unprocessed && broken.reason == h2::Reason::REFUSED_STREAM;
+        Break::of(error).is_some_and(refused)
+    }
+
     /// Whether an error says that the worker never looked at a request, as if it had not been delivered.
     pub(crate) fn is_unprocessed(error: &io::Error) -> bool {
         Break::of(error).is_some_and(|broken| broken.unprocessed)

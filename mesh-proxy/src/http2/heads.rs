@@ -3,7 +3,7 @@
 //! What comes from a client is written down as it came, and the engine's guard decides: two hosts, a path that is none, lengths that
 //! contradict each other are refused there and counted there. What comes from the engine has passed it.
 
-use std::io::Write;
+use std::{borrow::Cow, io::Write};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri,
@@ -211,13 +211,22 @@ pub(super) fn read_request(input: &[u8]) -> Result<Option<Read<Request<()>>>, Un
     let uri = Uri::builder()
         .scheme("http")
         .authority(host.map_or(&b""[..], |host| host.value))
-        .path_and_query(target)
+        .path_and_query(&*sayable(target))
         .build()
         .map_err(unsayable)?;
     let message = Request::builder().version(http::Version::HTTP_2).method(method).uri(uri).body(());
     let mut message = message.map_err(unsayable)?;
     *message.headers_mut() = headers;
     Ok(Some(Read { len, message, body: body.unwrap_or(Body::Done) }))
+}
+
+/// A target with those bytes written in hexadecimal that `http` takes for none. By RFC 3986 they may not be there as they are, but clients
+/// send them, and workers that speak HTTP/1.1 get them.
+fn sayable(target: &str) -> Cow<'_, str> {
+    if !target.contains(['<', '>', '`']) {
+        return Cow::Borrowed(target);
+    }
+    Cow::Owned(target.replace('<', "%3C").replace('>', "%3E").replace('`', "%60"))
 }
 
 /// Reads a response that the engine gives. `None` when its head is not there as a whole.
@@ -396,7 +405,9 @@ mod tests {
         let names: Vec<_> = message.headers().keys().map(|name| name.as_str()).collect();
         assert_eq!(names, ["te", "x-a"]);
         assert!(read_request(&head.as_bytes()[..head.len() - 1]).unwrap().is_none());
-        assert_eq!(read_request(b"GET /<> HTTP/1.1\r\nHost: a\r\n\r\n").unwrap_err(), Unsayable);
+        let read = read_request(b"GET /<a>?`b` HTTP/1.1\r\nHost: a\r\n\r\n").unwrap().unwrap();
+        assert_eq!(read.message.uri(), "http://a/%3Ca%3E?%60b%60");
+        assert_eq!(read_request(b"GET / HTTP/1.1\r\nHost: <a>\r\n\r\n").unwrap_err(), Unsayable);
     }
 
     #[test]

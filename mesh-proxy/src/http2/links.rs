@@ -1,4 +1,5 @@
-//! Connections to a worker that speaks HTTP/2: one for all its requests, and another one when that has as many as it may.
+//! Connections to a worker that speaks HTTP/2: one for all its requests, and another one when that has as many as it may, or
+//! one of them that has to wait.
 
 use std::{
     cell::{Cell, RefCell},
@@ -37,13 +38,27 @@ pub(crate) struct Links {
 }
 
 /// A connection. Streams that are open keep it when nobody else does; then it ends with the last one.
-struct Link {
+pub(super) struct Link {
     worker: RefCell<SendRequest<Bytes>>,
     streams: Cell<usize>,
+    /// So many of them have more to send than they may. What the worker does not read of one may use up the window of the connection, and
+    /// then others would wait for it as well.
+    stalled: Cell<usize>,
     /// It was of use before.
     has_answered: Cell<bool>,
+    /// Somebody waited there for a window in vain.
+    is_stuck: Cell<bool>,
     idle_since: Cell<Ticks>,
-    clock: Rc<Clock>,
+    pub(super) clock: Rc<Clock>,
+}
+
+/// A stream of it that may send nothing now, counted as long as this lives.
+pub(super) struct Stalled(Rc<Link>);
+
+impl Drop for Stalled {
+    fn drop(&mut self) {
+        self.0.stalled.set(self.0.stalled.get() - 1);
+    }
 }
 
 /// A stream of it, counted as long as this lives.
@@ -160,20 +175,38 @@ impl Link {
         Ok(Rc::new(Link {
             worker: RefCell::new(worker),
             streams: Cell::new(0),
+            stalled: Cell::new(0),
+            is_stuck: Cell::new(false),
             has_answered: Cell::new(false),
             idle_since: Cell::new(clock.now()),
             clock: Rc::clone(clock),
         }))
     }
 
-    /// Whether the worker takes new streams there: it is connected, and did not say GOAWAY.
+    /// A request of it was answered.
+    pub(super) fn answered(&self) {
+        self.has_answered.set(true);
+    }
+
+    /// A stream of it may send nothing now.
+    pub(super) fn stall(self: &Rc<Self>) -> Stalled {
+        self.stalled.set(self.stalled.get() + 1);
+        Stalled(Rc::clone(self))
+    }
+
+    /// A stream waited in vain until it might send more. The next requests go elsewhere.
+    pub(super) fn got_stuck(&self) {
+        self.is_stuck.set(true);
+    }
+
+    /// Whether the worker takes new streams there: it is connected, reads, and did not say GOAWAY.
     fn is_open(&self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
-        !matches!(self.worker.borrow_mut().poll_ready(&mut cx), Poll::Ready(Err(_)))
+        !self.is_stuck.get() && !matches!(self.worker.borrow_mut().poll_ready(&mut cx), Poll::Ready(Err(_)))
     }
 
     fn has_room(&self) -> bool {
-        self.streams.get() < self.worker.borrow().current_max_send_streams()
+        self.stalled.get() == 0 && self.streams.get() < self.worker.borrow().current_max_send_streams()
     }
 
     /// A stream for one request.
@@ -183,7 +216,7 @@ impl Link {
         let (near, far) = pipe();
         let worker = self.worker.borrow().clone();
         tokio::task::spawn_local(async move {
-            request::serve(worker, far, &open.0.has_answered).await;
+            request::serve(worker, far, &open.0).await;
         });
         Stream::Pipe(near)
     }

@@ -9,7 +9,7 @@ use std::{
 use h2::RecvStream;
 
 use super::{
-    broken,
+    STREAM_WINDOW, broken,
     heads::{Framing, write_trailers},
 };
 use crate::http::{Break, Far};
@@ -46,7 +46,12 @@ impl Receiving {
             if self.ended {
                 return Poll::Ready(Ok(()));
             }
-            self.release(far, cx);
+            let untaken = far.untaken(cx);
+            self.release(untaken);
+            // Framing counts: around pieces of a byte each it is most of what waits.
+            if untaken > STREAM_WINDOW as usize {
+                return Poll::Pending;
+            }
             match ready!(self.from.poll_data(cx)) {
                 Some(Ok(data)) => self.push(&data, far),
                 Some(Err(error)) => return Poll::Ready(Err(broken(&error))),
@@ -82,11 +87,8 @@ impl Receiving {
     }
 
     /// Gives the sender room for what the engine has taken. The framing that stands between is counted as if it were body.
-    fn release(&mut self, far: &Far, cx: &mut Context<'_>) {
-        if self.unreleased == 0 {
-            return;
-        }
-        let taken = self.unreleased.saturating_sub(far.untaken(cx));
+    fn release(&mut self, untaken: usize) {
+        let taken = self.unreleased.saturating_sub(untaken);
         if taken > 0 {
             self.unreleased -= taken;
             // It fails when more is released than came.

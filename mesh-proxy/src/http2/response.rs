@@ -26,6 +26,9 @@ use crate::{
 /// How long a client may take nothing of what is left of a response when nobody else watches over it any longer.
 const TAKE_TIMEOUT: Ticks = Ticks::from_ms(60_000);
 
+/// Who takes a request back later than this has waited for it in earnest.
+const HASTE: Ticks = Ticks::from_ms(1_000);
+
 /// How a stream ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ended {
@@ -33,6 +36,8 @@ pub(super) enum Ended {
     Answered,
     /// The client took the request back, or is gone.
     TakenBack,
+    /// The same once it had waited, or begun to get what it asked for.
+    Left,
 }
 
 /// Serves one stream. Dropping the engine's side cancels what it does, wherever it waits.
@@ -49,11 +54,14 @@ pub(super) async fn serve(
         Err(ended) => return ended,
     };
     let mut engine = pin!(converse(Rc::clone(thread), client, pipe));
-    poll_fn(|cx| {
+    let ended = poll_fn(|cx| {
         stream.engine_ended = stream.engine_ended || engine.as_mut().poll(cx).is_ready();
         stream.poll(cx)
-    })
-    .await
+    });
+    match ended.await {
+        Ended::TakenBack if !stream.is_young() => Ended::Left,
+        ended => ended,
+    }
 }
 
 /// Answers a request that cannot be said to the engine.
@@ -84,6 +92,7 @@ struct Stream {
     receives: bool,
     responding: Responding,
     ledger: Rc<Ledger>,
+    since: Ticks,
     /// It has no clock any longer that would end the stream.
     engine_ended: bool,
     /// Set while the client alone is waited for.
@@ -126,9 +135,16 @@ impl Stream {
             receives: asked != Asked::Tunnel,
             responding: Responding::Head { respond, seen: 0 },
             ledger,
+            since: thread.clock.now(),
             engine_ended: false,
             patience: None,
         })
+    }
+
+    /// Whether it was opened just now, and no response has begun.
+    fn is_young(&self) -> bool {
+        let age = self.thread.clock.now().since(self.since);
+        matches!(self.responding, Responding::Head { .. }) && age < HASTE
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {

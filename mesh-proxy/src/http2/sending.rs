@@ -52,6 +52,11 @@ impl Sending {
         std::mem::take(&mut self.progress)
     }
 
+    /// Whether there is something that could not be sent yet.
+    pub(super) fn is_stalled(&self) -> bool {
+        !self.held.is_empty()
+    }
+
     /// Whether the engine has nothing more to say.
     pub(super) fn has_all(&self) -> bool {
         self.body == Body::Done

@@ -227,6 +227,7 @@ impl Session {
             match response::serve(&thread, client, request, respond, Rc::clone(&ledger)).await {
                 Ended::Answered => ledger.was_answered(),
                 Ended::TakenBack => ledger.took_back(thread.clock.now()),
+                Ended::Left => {}
             }
         });
     }

@@ -259,3 +259,31 @@ fn a_page_that_is_left_takes_back_all_that_it_asked_for() {
         assert_eq!(bed.thread.refusals().map(|(_, count)| count).sum::<u64>(), 0);
     });
 }
+
+#[test]
+fn requests_that_are_taken_back_after_a_while_are_no_flood() {
+    at_once(async {
+        let (bed, worker) = Bed::with_worker();
+        let _worker = worker.answer_unless(OK, std::rc::Rc::new(true.into()), Default::default());
+        let mut client = bed.client();
+        client.send(PREFACE).await;
+        client.send(frame(SETTINGS, 0, 0, b"")).await;
+        let mut frames = Frames { stream: client.stream };
+        for batch in 0..12 {
+            let streams = || (0..50).map(|time| 100 * batch + 2 * time + 1);
+            let heads: Vec<u8> = streams().flat_map(|stream| frame(HEADERS, 5, stream, GET_BLOCK)).collect();
+            tokio::io::AsyncWriteExt::write_all(&mut frames.stream, &heads).await.unwrap();
+            until("they are at the worker", || bed.thread.in_flight(1) == 50).await;
+            // As when the client's own deadline is over.
+            tokio::time::sleep(Duration::from_millis(1_500)).await;
+            let cancel = |stream| frame(RST_STREAM, 0, stream, &8u32.to_be_bytes());
+            let cancels: Vec<u8> = streams().flat_map(cancel).collect();
+            tokio::io::AsyncWriteExt::write_all(&mut frames.stream, &cancels).await.unwrap();
+            until("nothing is in flight", || bed.thread.in_flight(1) == 0).await;
+        }
+        let ping = frame(PING, 0, 0, b"12345678");
+        tokio::io::AsyncWriteExt::write_all(&mut frames.stream, &ping).await.unwrap();
+        frames.wait_for(PING).await;
+        assert_eq!(bed.thread.refusals().map(|(_, count)| count).sum::<u64>(), 0);
+    });
+}

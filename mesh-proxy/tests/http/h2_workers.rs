@@ -352,3 +352,58 @@ fn interim_responses_of_a_worker_go_on() {
         assert_eq!(status(&client.head().await), 204);
     });
 }
+
+#[test]
+fn a_body_that_the_worker_does_not_read_holds_up_no_other() {
+    local(async {
+        let (bed, worker) = Bed::with_h2_worker();
+        let client = bed.h2().await;
+        let (_slow, mut send) = client.ask(post("/slow"), false).await;
+        let mut link = H2Worker::accept(&worker).await;
+        let unread = link.next().await.unwrap();
+        let _link = link.drive(|_| panic!("it would wait there"));
+        let pause = std::time::Duration::from_millis(200);
+        while let Ok(room) = tokio::time::timeout(pause, room(&mut send)).await {
+            send.send_data(vec![b'x'; room].into(), false).unwrap();
+        }
+        let (response, mut send) = client.ask(post("/fast"), false).await;
+        send.send_data(Bytes::from_static(b"ab"), true).unwrap();
+        let mut link = H2Worker::accept(&worker).await;
+        let mut got = link.next().await.unwrap();
+        link.drive(|_| ());
+        assert_eq!(body(got.request.body_mut()).await.0, "ab");
+        got.answer(200, "ok");
+        assert_eq!(whole(response).await, (200, "ok".into()));
+        drop(unread);
+    });
+}
+
+#[test]
+fn a_stream_whose_end_never_comes_is_taken_back() {
+    at_once(async {
+        let (bed, worker) = Bed::with_h2_worker();
+        let mut client = bed.ask(GET).await;
+        let mut link = H2Worker::accept(&worker).await;
+        let mut got = link.next().await.unwrap();
+        link.drive(|_| ());
+        let response = Response::builder().header("content-length", "2").body(()).unwrap();
+        let mut send = got.respond.send_response(response, false).unwrap();
+        send.send_data(Bytes::from_static(b"ok"), false).unwrap();
+        assert_eq!(client.response().await, (200, "ok".into()));
+        let reset = std::future::poll_fn(|cx| send.poll_reset(cx));
+        let reset = tokio::time::timeout(std::time::Duration::from_secs(60), reset).await;
+        assert_eq!(reset.expect("it is still open").unwrap(), Reason::CANCEL);
+    });
+}
+
+#[test]
+fn what_the_only_worker_refuses_is_not_held() {
+    local(async {
+        let (bed, worker) = Bed::with_h2_worker();
+        let mut client = bed.ask(GET).await;
+        let link = H2Worker::accept(&worker).await;
+        link.drive(|mut got| got.respond.send_reset(Reason::REFUSED_STREAM));
+        assert_eq!(client.failure().await.0, 502);
+        assert_eq!(bed.thread.counts()["api"].held, 0);
+    });
+}
