@@ -12,7 +12,7 @@ use watt_core::{
 use watt_spawner::protocol::Request;
 
 use super::{
-    Asked, Gateway,
+    Asked, Gateway, asked,
     back::Before,
     not_started,
     prepare::{Prepared, is_limit},
@@ -44,7 +44,7 @@ impl App {
                 self.unlisten(gateway);
             }
             // It is compared anew, with the one that comes back, and takes its place then.
-            self.reloads.waiting.extend(asked);
+            asked::put_back(&mut self.reloads.waiting, asked);
             return self.next_reload();
         }
         let (plan, in_force) = self.next_in_force(&prepared, gateway.as_ref());

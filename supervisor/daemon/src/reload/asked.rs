@@ -80,6 +80,11 @@ pub(super) fn next(waiting: &mut Vec<Asked>) -> Vec<Asked> {
     waiting.drain(..of_file.max(1).min(waiting.len())).collect()
 }
 
+/// Puts those back whose turn it was, before what came after them: who asks last has the last word.
+pub(super) fn put_back(waiting: &mut Vec<Asked>, asked: Vec<Asked>) {
+    waiting.splice(0..0, asked);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,5 +115,14 @@ mod tests {
         })
         .collect();
         assert_eq!(turns, ["back", "file file", "api", "web", "file file"]);
+    }
+
+    #[test]
+    fn what_has_to_wait_for_a_roll_back_keeps_its_place() {
+        let mut waiting = vec![one("api"), one("web")];
+        let asked = next(&mut waiting);
+        waiting.push(one("db"));
+        put_back(&mut waiting, asked);
+        assert_eq!(words(&waiting), "api web db");
     }
 }
