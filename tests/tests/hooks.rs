@@ -242,3 +242,26 @@ fn a_hook_outlives_the_daemon() {
         end(&app, up);
     });
 }
+
+/// Nothing else would run it again: what comes after a failure does not wait for it.
+#[test]
+fn a_failure_is_told_although_the_daemon_dies_before_it_could() {
+    for step in ["hooks_due", "task_noted"] {
+        let app = App::yaml(
+            &format!(
+                "services:\n  api: {{ command: sleep 1000, listen: none, restart: {{ backoff: {{ first: 1h, max: 1h }} }}, hooks: {{ on_failure: {NOTE} }} }}\n"
+            ),
+            User::Ordinary,
+        );
+        app.write("faults/none", "");
+        let up = app.wattctl(&["up", "-d"]).env("WATT_FAULTS", app.dir.join("faults")).output();
+        assert!(up.expect("wattctl runs").status.success());
+        let fault = format!("faults/daemon.{step}");
+        app.write(&fault, "");
+        kill("SEGV", app.pid("api", 0));
+        noted(&app, &["on_failure 0 signal 11"]);
+        assert!(!app.dir.join(&fault).exists(), "{step}: nobody died there");
+        worker(&app, |worker| worker["state"] == "backoff");
+        app.down();
+    }
+}

@@ -16,7 +16,7 @@ use watt_api::mesh::ListenerKind;
 use watt_core::{
     RunId, ServiceId, WorkerId,
     fleet::{Fleet, FleetEvent, Request, Saved, SavedState, Selection},
-    plan::Plan,
+    plan::{HookPoint, Plan},
     worker::{Effect, Event, ExecFailure, ExitCause, Part, State, Wanted},
 };
 use watt_os::descendants::{Environment, Marks};
@@ -260,7 +260,9 @@ impl App {
             }
         }
         for (run, worker) in expected {
-            if !present.contains(&run) && !self.starts.contains_key(&run) {
+            // One whose `pre_start` is under way ends with that, and is not to be started beside it.
+            let is_held_up = self.hook_task(&worker, run, HookPoint::PreStart).is_some();
+            if !present.contains(&run) && !self.starts.contains_key(&run) && !is_held_up {
                 self.push(worker.clone(), Event::Exited(run, ExitCause::Unknown));
             }
         }
@@ -276,6 +278,7 @@ impl App {
         self.note_changes();
         self.effects.extend(effects);
         self.adopt_webhooks(&held.values);
+        self.note_adopted_hooks();
         self.go_on(is_started, shutdown.as_deref());
         self.take_over_upgrade(went_back.as_deref(), reload_is_wanted);
     }

@@ -502,6 +502,7 @@ impl App {
 
     pub(crate) fn drain_pending(&mut self) {
         loop {
+            self.run_due_hooks();
             self.perform();
             let Some((worker, event)) = self.pending.pop_front() else { break };
             self.tell(FleetEvent::Worker(worker, event));

@@ -35,6 +35,9 @@ use crate::{
 /// time would have ever more of them when they hang.
 const UNATTENDED_MAX: usize = 16;
 
+/// How long those that nobody waits for have when the application ends.
+const FAREWELL: Duration = Duration::from_secs(5);
+
 /// What has happened, in JSON: a variable of commands, and the body of webhooks.
 const EVENT: &str = "WATT_HOOK_EVENT";
 
@@ -59,6 +62,13 @@ pub(crate) struct Hooks {
 }
 
 impl Hooks {
+    /// Notes that one is due, once.
+    fn note(&mut self, worker: WorkerId, run: RunId, point: HookPoint) {
+        if self.over.insert((run, point)) {
+            self.due.push_back((worker, run, point));
+        }
+    }
+
     /// Whether no webhook is under way.
     pub(crate) fn is_idle(&self) -> bool {
         self.calls.is_empty()
@@ -159,16 +169,36 @@ impl App {
             return;
         };
         let Some((run, point)) = point_of(worker, plan, is_new) else { return };
-        if plan.hooks.contains_key(&point) && self.hooks.over.insert((run, point)) {
-            self.hooks.due.push_back((id.clone(), run, point));
+        if plan.hooks.contains_key(&point) {
+            self.hooks.note(id.clone(), run, point);
         }
     }
 
-    /// Runs what holds nobody up.
+    /// Notes what a predecessor may have had no time to ask for. What is under way was taken over.
+    pub(crate) fn note_adopted_hooks(&mut self) {
+        let workers: Vec<WorkerId> = self.fleet.workers().map(|(id, _)| id).collect();
+        for worker in workers {
+            self.note_hooks(&worker, false);
+        }
+    }
+
+    /// Has one run once more that a predecessor had only begun with. Who waits for one asks for it.
+    pub(crate) fn begin_hook_again(&mut self, hooked: &Hooked) {
+        if let (true, Some(worker), Some(point)) = (hooked.is_unattended(), hooked.worker(), hooked.point()) {
+            self.hooks.note(worker, RunId(hooked.run), point);
+        }
+    }
+
+    /// Runs what holds nobody up. To be called before what follows from the state that it comes of: a successor does not see that
+    /// state any more.
     pub(crate) fn run_due_hooks(&mut self) {
+        if !self.hooks.due.is_empty() {
+            watt_fault::step("daemon.hooks_due");
+        }
         while let Some((worker, run, point)) = self.hooks.due.pop_front() {
             self.hooks.over.remove(&(run, point));
-            if self.unattended_hooks_of(&worker.service) < UNATTENDED_MAX {
+            let is_under_way = self.is_under_way(&worker, run, point);
+            if is_under_way || self.unattended_hooks_of(&worker.service) < UNATTENDED_MAX {
                 drop(self.ask_for_hook(&worker, run, point));
             } else {
                 tracing::warn!(
@@ -240,19 +270,26 @@ impl App {
         }
     }
 
-    fn hook_task(&self, worker: &WorkerId, run: RunId, point: HookPoint) -> Option<TaskId> {
+    pub(crate) fn hook_task(&self, worker: &WorkerId, run: RunId, point: HookPoint) -> Option<TaskId> {
         self.tasks.of(&Owner::Hook(Hooked::new(worker, run, point)))
+    }
+
+    fn is_under_way(&self, worker: &WorkerId, run: RunId, point: HookPoint) -> bool {
+        self.hooks.calls.contains_key(&(run, point)) || self.hook_task(worker, run, point).is_some()
     }
 
     fn ask_for_hook(&mut self, worker: &WorkerId, run: RunId, point: HookPoint) -> Asked {
         let Some(service) = self.plan.services.get(&worker.service) else { return Asked::Nothing };
-        let (Some(hook), Some(time_max)) = (service.hooks.get(&point), time_max(service, point)) else {
+        let (Some(hook), Some(mut time_max)) = (service.hooks.get(&point), time_max(service, point)) else {
             return Asked::Nothing;
         };
+        if self.ending != Ending::No && !point.is_awaited() {
+            time_max = time_max.min(FAREWELL);
+        }
         if self.hooks.over.contains(&(run, point)) || self.ending == Ending::Killing {
             return Asked::Nothing;
         }
-        if self.hooks.calls.contains_key(&(run, point)) || self.hook_task(worker, run, point).is_some() {
+        if self.is_under_way(worker, run, point) {
             return Asked::UnderWay;
         }
         let env = self.hook_environment(worker, run, point);

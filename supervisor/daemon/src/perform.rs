@@ -57,6 +57,7 @@ impl App {
                 | Effect::Release(run)
                     if self.starts.remove(&run).is_some() =>
                 {
+                    self.forget_hooks(run);
                     self.push(worker, Event::Emptied(run));
                 }
                 Effect::Drain(run) => self.drain(&worker, run),

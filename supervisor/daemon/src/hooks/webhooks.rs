@@ -13,9 +13,9 @@ use watt_core::{
     plan::{Hook, HookAct, HookPoint, Receiver, Webhook},
 };
 
-use super::Hooked;
+use super::{FAREWELL, Hooked};
 use crate::{
-    app::{App, Ending},
+    app::App,
     call::{self, Answer, Request, Way},
     events::hooks::WebhookEnded,
 };
@@ -28,9 +28,6 @@ const KEY: &str = "hook/";
 const TURNS: usize = 64;
 static AWAITED: Semaphore = Semaphore::const_new(TURNS);
 static UNATTENDED: Semaphore = Semaphore::const_new(TURNS);
-
-/// How long those that nobody waits for have when the application ends.
-const FAREWELL: Duration = Duration::from_secs(5);
 
 /// What comes from beside the loop.
 #[derive(Debug)]
@@ -71,10 +68,6 @@ impl App {
         let note = Note { hook: Hooked::new(worker, run, point), event };
         // A note is strings and numbers, which always have a JSON form.
         self.put(&key(run, point), serde_json::to_vec(&note).unwrap_or_default());
-        let mut time_max = time_max;
-        if self.ending != Ending::No && !point.is_awaited() {
-            time_max = time_max.min(FAREWELL);
-        }
         let request = self.request(webhook, point, note.event);
         let host = request.host.clone();
         let sending = Sending {

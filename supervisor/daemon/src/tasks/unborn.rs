@@ -58,9 +58,12 @@ impl App {
             None => self.cgroups.standing_at(&seat, &self.plan),
         };
         let mark = self.life.of_run(id.run());
-        // A hook is run once more by who waits for it, and this one is nobody's.
+        // A hook is run once more, and this one is nobody's.
         let (owner, by) = match &note.owner {
-            Owner::Hook(hooked) => (Owner::Operator, Some(hooked.to_string())),
+            Owner::Hook(hooked) => {
+                self.begin_hook_again(hooked);
+                (Owner::Operator, Some(hooked.to_string()))
+            }
             owner @ (Owner::Operator | Owner::Job { .. }) => (owner.clone(), None),
         };
         let mut task = Task::new(seat, owner, group, &mark, started_at_ms);
