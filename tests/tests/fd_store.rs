@@ -41,8 +41,7 @@ time.sleep(1000)
 fn start(user: User, keys: &str) -> App {
     let app = App::empty(user);
     app.write("store.py", PROGRAM);
-    let services =
-        "services:\n  db: { command: [python3, store.py], listen: none, ready: notify, fd_store: 4";
+    let services = "services:\n  db: { command: [python3, store.py], ready: notify, fd_store: 4";
     app.write("watt.yaml", &format!("{services}, restart: {{ backoff: {{ first: 10ms }} }}, {keys} }}\n"));
     app.up();
     app
@@ -63,7 +62,7 @@ fn daemon(app: &App) -> u32 {
 fn a_successor_inherits_what_is_kept_whoever_dies() {
     for_each_user(|user| {
         for sandbox in ["standard", "strict"] {
-            let app = start(user, &format!("sandbox: {sandbox}"));
+            let app = start(user, &format!("listen: none, sandbox: {sandbox}"));
             says(&app, "new  of 4");
             // A crash of the worker.
             kill("KILL", app.pid("db", 0));
@@ -88,7 +87,7 @@ fn a_successor_inherits_what_is_kept_whoever_dies() {
 
 #[test]
 fn without_a_store_nothing_is_kept() {
-    let app = start(User::Ordinary, "env: { FDSTORE: \"none\" }");
+    let app = start(User::Ordinary, "listen: none, env: { FDSTORE: \"none\" }");
     let text = std::fs::read_to_string(app.dir.join("watt.yaml")).expect("it is there");
     says(&app, "new  of 4");
     app.write("watt.yaml", &text.replace("fd_store: 4", "fd_store: 0"));
@@ -100,5 +99,31 @@ fn without_a_store_nothing_is_kept() {
         worker => Err(worker.to_string()),
     });
     says(&app, "new  of none");
+    app.down();
+}
+
+/// What is kept is for the one that comes, also while that waits to be started.
+#[test]
+fn a_successor_that_waits_inherits_what_is_kept() {
+    let pre_start = "[sh, -c, '[ ! -e hold ] || { echo >> held; while [ -e hold ]; do sleep 0.02; done; }']";
+    let app =
+        start(User::Ordinary, &format!("hooks: {{ pre_start: {{ command: {pre_start}, timeout: 1h }} }}"));
+    says(&app, "new  of 4");
+    let old = app.pid("db", 0);
+    app.write("hold", "");
+    let mut roll =
+        app.wattctl(&["restart", "db"]).stderr(std::process::Stdio::null()).spawn().expect("it runs");
+    wait(
+        "its successor is held up",
+        || if app.dir.join("held").exists() { Ok(()) } else { Err(String::new()) },
+    );
+    kill("KILL", old);
+    wait("the old one has gone", || match app.status() {
+        status if !status.to_string().contains(&format!("\"pid\":{old}")) => Ok(()),
+        status => Err(status.to_string()),
+    });
+    std::fs::remove_file(app.dir.join("hold")).expect("it is there");
+    says(&app, "kept into more more state of 4");
+    let _ = roll.wait();
     app.down();
 }

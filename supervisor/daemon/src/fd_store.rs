@@ -163,10 +163,11 @@ impl App {
 
     /// A worker is down: what was kept for its successor goes, unless one is there in its other place.
     pub(crate) fn release_store(&mut self, worker: &WorkerId) {
-        let of_index = |run: &&crate::runs::Run| {
-            run.worker.service == worker.service && run.worker.index == worker.index && run.worker != *worker
+        // It may have no process yet, but wait for one.
+        let is_successor = |(id, state): (&WorkerId, &WorkerState)| {
+            id.service == worker.service && id.index == worker.index && id != worker && !is_over(*state)
         };
-        if !self.runs.values().map(AsRef::as_ref).any(|run| of_index(&run)) {
+        if !self.told.iter().any(is_successor) {
             self.let_go(&(worker.service.clone(), worker.index), |_, _| true);
         }
     }
