@@ -3,7 +3,7 @@
 //! Each is in a part of the worker's cgroup, so that it counts against the worker's limits, and what it starts can be told from what the
 //! worker did. A daemon that is killed leaves at most one for each check, which its successor ends.
 
-use std::{os::unix::process::parent_id, sync::Arc};
+use std::{collections::BTreeMap, os::unix::process::parent_id, sync::Arc};
 
 use watt_core::{
     RunId,
@@ -19,7 +19,7 @@ use crate::{
     app::App,
     containment::Containment,
     perform::failed,
-    readiness::exec::{Ask, Begun, NotBegun, Remains, Walls, clear},
+    readiness::exec::{Ask, Begun, NotBegun, OwnTurns, Remains, Walls, clear},
     record::{RunNote, RunOf},
     runs::{Main, SIGKILL},
     start::HeldRun,
@@ -30,7 +30,7 @@ impl App {
     /// What it takes to run the commands of a service's checks in the walls of one of its runs. They are the run's as long as it is of the
     /// configuration in force, and its watch keeps them from then on.
     pub(crate) fn walls(&self, id: RunId, service: &Service) -> Walls {
-        let mut walls = Walls::default();
+        let mut walls = Walls(BTreeMap::new(), OwnTurns::of(&service.id));
         if self.in_force.is_earlier(&service.id, id) {
             return walls;
         }

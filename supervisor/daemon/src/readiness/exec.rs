@@ -1,13 +1,13 @@
 //! Commands as checks: processes inside the run's walls ([`crate::check_command`] starts them), whose exit status says how it is.
 //!
-//! Of each check one command runs at a time, and of all of them together so many as there are turns. To wait for a turn, or
+//! Of each check one command runs at a time, and so many of a service and of all of them together as there are turns. To wait for a turn, or
 //! for the spawner, does not count in a command's time. When it has ended, in which way ever, so has everything that it started: there may be
 //! thousands of them in the life of a worker. Nothing is told of one that passes, and its output goes nowhere.
 
 use std::{
     collections::BTreeMap,
     os::unix::process::parent_id,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -20,7 +20,7 @@ use tokio::{
     time,
 };
 use watt_core::{
-    RunId,
+    RunId, ServiceId,
     worker::{ExecFailure, ExitCause},
 };
 use watt_exec::plan::LaunchPlan;
@@ -43,6 +43,11 @@ use crate::{
 static TURNS: Semaphore = Semaphore::const_new(TURNS_MAX);
 const TURNS_MAX: usize = 16;
 
+/// How many of a service do, so that one whose commands hang leaves turns to the others.
+const OWN_TURNS_MAX: usize = 4;
+/// The turns of services that are watched by commands.
+static OWN_TURNS: Mutex<BTreeMap<ServiceId, Weak<Semaphore>>> = Mutex::new(BTreeMap::new());
+
 /// How long its process is waited for.
 const START_TIME_MAX: Duration = Duration::from_secs(10);
 
@@ -63,7 +68,32 @@ const LINE_LEN_MAX: usize = 200;
 
 /// How a run's commands are started, by program and arguments: the run's own plan with another program.
 #[derive(Debug, Clone, Default)]
-pub struct Walls(pub(crate) BTreeMap<Vec<String>, Arc<LaunchPlan>>);
+pub struct Walls(pub(crate) BTreeMap<Vec<String>, Arc<LaunchPlan>>, pub(crate) OwnTurns);
+
+/// The turns of one service.
+#[derive(Debug, Clone)]
+pub(crate) struct OwnTurns(Arc<Semaphore>);
+
+impl Default for OwnTurns {
+    fn default() -> OwnTurns {
+        OwnTurns(Arc::new(Semaphore::new(OWN_TURNS_MAX)))
+    }
+}
+
+impl OwnTurns {
+    /// Those of this service, for all of its runs.
+    pub(crate) fn of(service: &ServiceId) -> OwnTurns {
+        let mut known = OWN_TURNS.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(turns) = known.get(service).and_then(Weak::upgrade) {
+            return OwnTurns(turns);
+        }
+        // Those of services that are not watched any more.
+        known.retain(|_, turns| turns.strong_count() > 0);
+        let new = OwnTurns::default();
+        known.insert(service.clone(), Arc::downgrade(&new.0));
+        new
+    }
+}
 
 /// A command that is to be started.
 #[derive(Debug)]
@@ -102,6 +132,7 @@ pub(crate) enum NotBegun {
 pub(super) struct Command {
     program: String,
     plan: Option<Arc<LaunchPlan>>,
+    own_turns: OwnTurns,
     /// What the last one has left and could not be ended so far.
     left: Mutex<Option<Remains>>,
 }
@@ -109,7 +140,8 @@ pub(super) struct Command {
 impl Command {
     pub(super) fn new(command: &[String], walls: &Walls) -> Command {
         let program = command.first().cloned().unwrap_or_default();
-        Command { program, plan: walls.0.get(command).cloned(), left: Mutex::default() }
+        let (plan, own_turns) = (walls.0.get(command).cloned(), walls.1.clone());
+        Command { program, plan, own_turns, left: Mutex::default() }
     }
 
     pub(super) fn program(&self) -> &str {
@@ -122,7 +154,8 @@ impl Command {
         if !self.end_last().await {
             return Outcome::Fails("what the last one started does not end".to_owned());
         }
-        // It is never closed.
+        // They are never closed.
+        let Ok(_own_turn) = self.own_turns.0.acquire().await else { return Outcome::Untried };
         let Ok(_turn) = TURNS.acquire().await else { return Outcome::Untried };
         let (reply, begun) = oneshot::channel();
         let ask = Ask { run, plan: Arc::clone(plan), reply };

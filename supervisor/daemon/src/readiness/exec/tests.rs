@@ -53,7 +53,7 @@ async fn start(mut news: mpsc::Receiver<News>, script: &str) {
 
 async fn attempt(script: &str, time_max: Duration) -> Outcome {
     let words = vec!["sh".to_owned(), script.to_owned()];
-    let walls = Walls([(words.clone(), Arc::default())].into());
+    let walls = Walls([(words.clone(), Arc::default())].into(), OwnTurns::default());
     let command = Command::new(&words, &walls);
     let (sender, news) = mpsc::channel(1);
     tokio::join!(command.attempt(RUN, &sender, time_max), start(news, script)).0
@@ -109,7 +109,7 @@ async fn what_cannot_be_started_is_held_against_a_worker_only_where_it_is_the_wo
 #[tokio::test]
 async fn a_run_that_has_gone_fails_no_check() {
     let words = vec!["x".to_owned()];
-    let walls = Walls([(words.clone(), Arc::default())].into());
+    let walls = Walls([(words.clone(), Arc::default())].into(), OwnTurns::default());
     let (sender, mut news) = mpsc::channel(1);
     let check = Command::new(&words, &walls);
     let answer = async {
@@ -144,4 +144,33 @@ async fn a_command_that_nobody_waits_for_is_killed() {
     let ended = beside::now(move || child.wait().unwrap()).await.unwrap();
     assert_eq!(ended.signal(), Some(9));
     assert_eq!(emptied.recv().await, Some(RunId(number)), "a successor would look for it");
+}
+
+/// Those of a service that hang leave turns to the others.
+#[tokio::test]
+async fn a_service_has_so_many_turns_and_not_more() {
+    let words = vec!["x".to_owned()];
+    let (api, web) = (ServiceId::new("api").unwrap(), ServiceId::new("web").unwrap());
+    let walls = |service| Walls([(words.clone(), Arc::default())].into(), OwnTurns::of(service));
+    let (sender, mut news) = mpsc::channel(2 * OWN_TURNS_MAX);
+    // As many runs of one service, none of which gets an answer.
+    let mut hanging = Vec::new();
+    for _ in 0..=OWN_TURNS_MAX {
+        let (command, sender) = (Command::new(&words, &walls(&api)), sender.clone());
+        hanging.push(tokio::spawn(async move { command.attempt(RUN, &sender, PATIENCE).await }));
+    }
+    let mut asked = Vec::new();
+    for _ in 0..OWN_TURNS_MAX {
+        asked.push(news.recv().await);
+    }
+    let other = Command::new(&words, &walls(&web));
+    let other = tokio::spawn(async move { other.attempt(RunId(8), &sender, PATIENCE).await });
+    let Some(News::Check(ask)) = news.recv().await else { panic!("nothing is asked for") };
+    assert_eq!(ask.run, RunId(8), "the other service has its turn");
+    ask.reply.send(Err(NotBegun::Gone)).unwrap();
+    assert_eq!(other.await.unwrap(), Outcome::Untried);
+    assert!(news.try_recv().is_err(), "the last one of the first service waits");
+    drop(asked.pop());
+    assert!(matches!(news.recv().await, Some(News::Check(ask)) if ask.run == RUN));
+    hanging.iter().for_each(tokio::task::JoinHandle::abort);
 }
