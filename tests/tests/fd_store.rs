@@ -127,3 +127,48 @@ fn a_successor_that_waits_inherits_what_is_kept() {
     let _ = roll.wait();
     app.down();
 }
+
+/// Has sent sockets whose last holder waits for a peer that reads nothing, by processes that are no more.
+const LINGERING: &str = r#"
+import array, os, socket, struct, time
+def say(text, *fds):
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    s.connect(os.environ["NOTIFY_SOCKET"])
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+    s.sendmsg([text.encode()], rights)
+listener = socket.create_server(("127.0.0.1", 0))
+others = []
+more = "FDSTORE=1\nFDNAME=a"
+for text in ["READY=0", "x" * 5000, more, more, "FDSTOREREMOVE=1\nFDNAME=a", "READY=0"]:
+    child = os.fork()
+    if not child:
+        near = socket.create_connection(listener.getsockname())
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 30000))
+        near.setblocking(False)
+        try:
+            while True:
+                near.send(bytes(65536))
+        except BlockingIOError:
+            pass
+        say(text, near.fileno())
+        os._exit(0)
+    os.waitpid(child, 0)
+    others.append(listener.accept())
+say("STATUS=said\nREADY=1")
+time.sleep(1000)
+"#;
+
+#[test]
+fn a_socket_that_waits_for_its_peer_holds_nobody_up() {
+    let app = App::empty(User::Ordinary);
+    app.write("store.py", LINGERING);
+    let service = "db: { command: [python3, store.py], listen: none, ready: notify, fd_store: 1 }";
+    app.write("watt.yaml", &format!("services:\n  {service}\n"));
+    app.up();
+    says(&app, "said");
+    let daemon = daemon(&app);
+    app.ok(&["restart", "db"]);
+    says(&app, "said");
+    assert_eq!(self::daemon(&app), daemon, "it was not killed for its silence");
+    app.down();
+}

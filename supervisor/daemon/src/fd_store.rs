@@ -8,6 +8,7 @@
 use std::{
     collections::BTreeMap,
     os::fd::{AsFd, OwnedFd},
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -18,15 +19,19 @@ use nix::{
 use watt_api::control::WorkerState;
 use watt_core::{ServiceId, WorkerId};
 use watt_exec::plan::LaunchPlan;
+use watt_os::fdpass::DESCRIPTORS_MAX;
 use watt_spawner::protocol::Request;
 
 use crate::{
     app::App,
-    readiness::store::{Asked, What},
+    readiness::store::{self, Asked, What},
 };
 
 /// What names of theirs at the spawner begin with.
 const KIND: &str = "store";
+
+/// Between two lines that say that something is not kept.
+const LINES_APART: Duration = Duration::from_secs(1);
 
 /// Whose they are: service and index.
 type Owner = (ServiceId, u16);
@@ -35,6 +40,8 @@ type Owner = (ServiceId, u16);
 #[derive(Debug, Default)]
 pub(crate) struct Stores {
     last: u64,
+    /// When it was said that something was not kept.
+    refused_at: Option<Instant>,
     kept: BTreeMap<Owner, Vec<Stored>>,
 }
 
@@ -45,6 +52,7 @@ struct Stored {
     name: String,
     /// Whether it goes when its other side has gone.
     poll: bool,
+    identity: Option<Identity>,
     descriptor: OwnedFd,
 }
 
@@ -66,7 +74,8 @@ impl Stored {
         };
         let owner = (ServiceId::new(service).ok()?, index.parse().ok()?);
         let (number, poll) = (number.parse().ok()?, poll == "poll");
-        Some((owner, Stored { number, name: name.to_owned(), poll, descriptor }))
+        let identity = identity(&descriptor);
+        Some((owner, Stored { number, name: name.to_owned(), poll, identity, descriptor }))
     }
 
     /// Whether its other side has gone. What cannot be asked stays.
@@ -79,60 +88,85 @@ impl Stored {
     }
 }
 
-/// Whether two lead to the same open socket or pipe: a program may have stored what it was given. Of files that cannot be told.
-fn is_same(one: &OwnedFd, other: &OwnedFd) -> bool {
-    let identity = |fd: &OwnedFd| {
-        let stat = fstat(fd).ok()?;
-        let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
-        let is_telling = kind == SFlag::S_IFSOCK || kind == SFlag::S_IFIFO;
-        // The two ends of a pipe differ in this alone.
-        let flags = fcntl(fd, FcntlArg::F_GETFL).ok()?;
-        is_telling.then_some((stat.st_dev, stat.st_ino, flags))
-    };
-    identity(one).is_some_and(|one| identity(other) == Some(one))
+/// What tells an open socket or an end of a pipe from all others. Of files that cannot be told.
+type Identity = (u64, u64, i32);
+
+/// Those of two that lead to the same are the same: a program may have stored what it was given.
+fn identity(descriptor: &OwnedFd) -> Option<Identity> {
+    let stat = fstat(descriptor).ok()?;
+    let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+    let is_telling = kind == SFlag::S_IFSOCK || kind == SFlag::S_IFIFO;
+    // The two ends of a pipe differ in this alone.
+    let flags = fcntl(descriptor, FcntlArg::F_GETFL).ok()?;
+    is_telling.then_some((stat.st_dev, stat.st_ino, flags))
 }
 
 impl App {
     /// A run asks something of its store.
     pub(crate) fn store_asked(&mut self, Asked { run, name, what }: Asked) {
-        let Some(worker) = self.runs.get(&run).map(|run| run.worker.clone()) else { return };
-        let owner = (worker.service.clone(), worker.index);
-        match what {
-            What::Keep { descriptors, poll } => {
-                for descriptor in descriptors {
-                    self.store(&worker, &owner, Stored { number: 0, name: name.clone(), poll, descriptor });
-                }
+        let worker = self.runs.get(&run).map(|run| run.worker.clone());
+        match (what, worker) {
+            (What::Keep { descriptors, poll }, Some(worker)) => {
+                self.store(&worker, &name, poll, descriptors);
             }
-            What::Remove => self.let_go(&owner, |_, stored| stored.name == name),
+            (What::Remove, Some(worker)) => {
+                self.let_go(&(worker.service, worker.index), |_, stored| stored.name == name);
+            }
+            (What::Keep { descriptors, .. } | What::Close { descriptors }, _) => self.close(descriptors),
+            (What::Remove, None) => {}
         }
     }
 
-    fn store(&mut self, worker: &WorkerId, owner: &Owner, mut new: Stored) {
+    /// Has the spawner close what a worker has made: that may take very long (SO_LINGER of socket(7)).
+    pub(crate) fn close(&mut self, mut descriptors: Vec<OwnedFd>) {
+        descriptors.retain(store::may_wait);
+        while !descriptors.is_empty() {
+            let rest = descriptors.split_off(descriptors.len().min(DESCRIPTORS_MAX));
+            self.link.request(Request::Close, descriptors);
+            descriptors = rest;
+        }
+    }
+
+    fn store(&mut self, worker: &WorkerId, name: &str, poll: bool, descriptors: Vec<OwnedFd>) {
         let max = self.plan.services.get(&worker.service).map_or(0, |service| usize::from(service.fd_store));
-        let count = |app: &App| app.stores.kept.get(owner).map_or(0, Vec::len);
-        let is_there = |stored: &Stored| is_same(&stored.descriptor, &new.descriptor);
-        if self.stores.kept.get(owner).is_some_and(|kept| kept.iter().any(is_there)) {
-            return;
+        let owner = (worker.service.clone(), worker.index);
+        if self.stores.kept.get(&owner).map_or(0, Vec::len) + descriptors.len() > max {
+            self.let_go(&owner, |_, stored| stored.is_hung_up());
         }
-        if count(self) >= max {
-            self.let_go(owner, |_, stored| stored.is_hung_up());
+        let mut refused = Vec::new();
+        for descriptor in descriptors {
+            let identity = identity(&descriptor);
+            let kept = self.stores.kept.get(&owner).map_or(&[][..], Vec::as_slice);
+            if identity.is_some() && kept.iter().any(|stored| stored.identity == identity) {
+                continue;
+            }
+            let copy = (kept.len() < max).then(|| descriptor.try_clone().ok()).flatten();
+            let Some(copy) = copy else {
+                refused.push(descriptor);
+                continue;
+            };
+            self.stores.last += 1;
+            let new = Stored { number: self.stores.last, name: name.to_owned(), poll, identity, descriptor };
+            self.link.request(Request::Keep { name: new.key(&owner) }, vec![copy]);
+            self.stores.kept.entry(owner.clone()).or_default().push(new);
         }
-        if count(self) >= max {
-            return tracing::warn!(
-                "{worker} has more kept than its `fd_store` of {max}: {} is not",
-                new.name
+        if !refused.is_empty() {
+            self.refuse(worker, name, max, refused);
+        }
+    }
+
+    /// Does not keep these. One that sends nothing but more has its lines no more often than they are read.
+    fn refuse(&mut self, worker: &WorkerId, name: &str, max: usize, refused: Vec<OwnedFd>) {
+        let now = Instant::now();
+        if self.stores.refused_at.is_none_or(|at| now.duration_since(at) >= LINES_APART) {
+            self.stores.refused_at = Some(now);
+            tracing::warn!(
+                "{} of the descriptors {name} of {worker} are not kept: its `fd_store` of {max} is full, or too few open \
+                 files are allowed (ulimit -n)",
+                refused.len()
             );
         }
-        let Ok(copy) = new.descriptor.try_clone() else {
-            return tracing::warn!(
-                "too few open files are allowed (ulimit -n): {} of {worker} is not kept",
-                new.name
-            );
-        };
-        self.stores.last += 1;
-        new.number = self.stores.last;
-        self.link.request(Request::Keep { name: new.key(owner) }, vec![copy]);
-        self.stores.kept.entry(owner.clone()).or_default().push(new);
+        self.close(refused);
     }
 
     /// Lets go of those of which this holds; it is given how many there are before each.
@@ -144,7 +178,8 @@ impl App {
             which(nth - 1, stored)
         });
         for stored in gone {
-            self.link.request(Request::Unkeep { name: stored.key(owner) }, Vec::new());
+            // With the descriptor: where the spawner could not keep it, the last one to close it would be this loop.
+            self.link.request(Request::Unkeep { name: stored.key(owner) }, vec![stored.descriptor]);
         }
         if kept.is_empty() {
             self.stores.kept.remove(owner);
@@ -168,8 +203,13 @@ impl App {
             id.service == worker.service && id.index == worker.index && id != worker && !is_over(*state)
         };
         if !self.told.iter().any(is_successor) {
-            self.let_go(&(worker.service.clone(), worker.index), |_, _| true);
+            self.forget_store(worker);
         }
+    }
+
+    /// What is kept for a worker's successor goes.
+    pub(crate) fn forget_store(&mut self, worker: &WorkerId) {
+        self.let_go(&(worker.service.clone(), worker.index), |_, _| true);
     }
 
     /// Takes over what a predecessor had kept. What has no owner any more is let go of.
@@ -232,7 +272,7 @@ mod tests {
     use super::*;
 
     fn stored(name: &str, poll: bool, descriptor: impl Into<OwnedFd>) -> Stored {
-        Stored { number: 7, name: name.into(), poll, descriptor: descriptor.into() }
+        Stored { number: 7, name: name.into(), poll, identity: None, descriptor: descriptor.into() }
     }
 
     #[test]
@@ -283,6 +323,10 @@ mod tests {
         assert!(polled.is_hung_up() && !kept.is_hung_up());
         let file = std::fs::File::open("/dev/null").unwrap();
         assert!(!stored("a", true, file).is_hung_up());
+    }
+
+    fn is_same(one: &OwnedFd, other: &OwnedFd) -> bool {
+        identity(one).is_some_and(|one| identity(other) == Some(one))
     }
 
     #[test]

@@ -149,6 +149,10 @@ impl App {
             return self.secret_commands.not_started(run, failure);
         }
         let Some(worker) = self.runs.get(&RunId(run)).map(|run| run.worker.clone()) else { return };
+        if failure.step == "pass" {
+            // The spawner could not keep all of it, and would refuse the next start as well.
+            self.forget_store(&worker);
+        }
         self.exec_failed(&worker, RunId(run), failure);
     }
 

@@ -213,11 +213,10 @@ impl App {
     pub(crate) fn bind(&mut self, name: String, address: Address) {
         match self.bound.get(&name) {
             // Messages that were meant for an earlier run are of no use to the next one.
-            Some(socket) if name.starts_with("notify/") => {
-                if let Err(error) = crate::readiness::notify::prepare(socket) {
-                    tracing::warn!("{name} cannot be made ready for its next run: {error}");
-                }
-            }
+            Some(socket) if name.starts_with("notify/") => match crate::readiness::notify::prepare(socket) {
+                Ok(unread) => self.close(unread),
+                Err(error) => tracing::warn!("{name} cannot be made ready for its next run: {error}"),
+            },
             Some(_) => {}
             None => self.link.request(Request::Listen { name, address }, Vec::new()),
         }

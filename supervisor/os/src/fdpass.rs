@@ -66,6 +66,22 @@ pub struct Received {
 /// WouldBlock when there is none. InvalidData when it was cut, because `buffer` is too small: then it is lost, and
 /// its descriptors are closed.
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received> {
+    let (mut received, is_whole) = receive_part(socket, buffer)?;
+    if !is_whole {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    if received.lost_descriptors {
+        received.descriptors.clear();
+    }
+    Ok(received)
+}
+
+/// Receives one message, or as much of it as `buffer` has room for, and says whether that was all. All descriptors that did arrive
+/// are given: to close one of a stranger's may take long. Does not wait.
+///
+/// # Errors
+/// WouldBlock when there is none.
+pub fn receive_part(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(Received, bool)> {
     // Not nix's recvmsg: it gives nothing when the control message was cut, and the descriptors in it leak.
     let mut control = Control([0; CONTROL_SIZE]);
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
@@ -80,16 +96,11 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received
     let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
     let length = usize::try_from(Errno::result(length)?).map_err(io::Error::other)?;
     let filled = control.0.get(..message.msg_controllen as usize).unwrap_or(&control.0);
-    let mut descriptors: Vec<OwnedFd> = rights(filled).map(own).collect();
+    let descriptors = rights(filled).map(own).collect();
     let sender = sender(filled);
-    if message.msg_flags & libc::MSG_TRUNC != 0 {
-        return Err(io::ErrorKind::InvalidData.into());
-    }
+    let is_whole = message.msg_flags & libc::MSG_TRUNC == 0;
     let lost_descriptors = message.msg_flags & libc::MSG_CTRUNC != 0;
-    if lost_descriptors {
-        descriptors.clear();
-    }
-    Ok(Received { length, descriptors, lost_descriptors, sender })
+    Ok((Received { length, descriptors, lost_descriptors, sender }, is_whole))
 }
 
 /// Bytes for the control messages: CMSG_SPACE(253 * 4) is 1032 on 64-bit kernels, and CMSG_SPACE of a ucred 32.

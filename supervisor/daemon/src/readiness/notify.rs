@@ -55,17 +55,15 @@ pub struct NotifySocket {
 }
 
 /// Makes a worker's socket ready for its next run: senders' credentials on, messages of earlier runs thrown away. To be called
-/// before the run is started.
+/// before the run is started. Returns what came with them.
 ///
 /// # Errors
 /// Those of setsockopt(2).
-pub fn prepare(socket: &OwnedFd) -> io::Result<()> {
+pub fn prepare(socket: &OwnedFd) -> io::Result<Vec<OwnedFd>> {
     ask_for_senders(socket)?;
-    let socket = StdUnixDatagram::from(socket.try_clone()?);
-    socket.set_nonblocking(true)?;
     // The kernel holds a few messages a socket (net.unix.max_dgram_qlen); nobody can be sending any.
-    while socket.recv(&mut [0; 1]).is_ok() {}
-    Ok(())
+    let messages = std::iter::from_fn(|| fdpass::receive_part(socket.as_fd(), &mut [0; 1]).ok());
+    Ok(messages.flat_map(|(message, _)| message.descriptors).collect())
 }
 
 /// Has each message come with who sent it. A socket that was just bound needs no more: its run may be there already, and may have said `READY=1`.
@@ -153,8 +151,13 @@ impl Voice {
                     time::sleep(PAUSE).await;
                 }
             }
-            let of_store = store::asked(self.run, &message.text, message.descriptors);
-            if let (Some(asked), Trust::Own) = (of_store, trust) {
+            let mut descriptors = message.descriptors;
+            let asked = match trust {
+                Trust::Own => store::asked(self.run, &message.text, &mut descriptors),
+                Trust::Gone | Trust::Stranger => None,
+            };
+            let unwanted = store::unwanted(self.run, descriptors);
+            for asked in [asked, unwanted].into_iter().flatten() {
                 let _ = self.news.send(News::Store(Box::new(asked))).await;
                 time::sleep(PAUSE).await;
             }
@@ -268,25 +271,18 @@ impl NotifySocket {
 struct Received {
     text: Vec<u8>,
     sender: Option<u32>,
-    /// Those for the store are kept. All others are closed with this, which is what BARRIER=1 waits for.
+    /// Those for the store are kept. All others are closed, which is what BARRIER=1 waits for.
     descriptors: Vec<OwnedFd>,
 }
 
 fn receive(socket: &UnixDatagram) -> io::Result<Received> {
     let mut text = vec![0; MESSAGE_SIZE_MAX];
-    match fdpass::receive(socket.as_fd(), &mut text) {
-        Ok(message) => {
-            text.truncate(message.length);
-            // Pid 0 is a process outside of our pid namespace.
-            let sender = message.sender.filter(|pid| *pid != 0);
-            Ok(Received { text, sender, descriptors: message.descriptors })
-        }
-        // Too long, and lost.
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            Ok(Received { text: Vec::new(), sender: None, descriptors: Vec::new() })
-        }
-        Err(error) => Err(error),
-    }
+    let (message, is_whole) = fdpass::receive_part(socket.as_fd(), &mut text)?;
+    // One that is too long says nothing.
+    text.truncate(if is_whole { message.length } else { 0 });
+    // Pid 0 is a process outside of our pid namespace.
+    let sender = message.sender.filter(|pid| *pid != 0);
+    Ok(Received { text, sender, descriptors: message.descriptors })
 }
 
 /// A time as sd_notify(3) has it.

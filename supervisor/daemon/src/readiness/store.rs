@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
+use nix::sys::stat::{SFlag, fstat};
 use watt_core::RunId;
 
 /// The name of a descriptor that was given none, as of sd_pid_notify_with_fds(3).
@@ -27,6 +28,8 @@ pub(crate) enum What {
     Keep { descriptors: Vec<OwnedFd>, poll: bool },
     /// All of the name are let go of.
     Remove,
+    /// These came for nothing, and are closed where it may take long.
+    Close { descriptors: Vec<OwnedFd> },
 }
 
 /// For tests: two are the same that say the same of the same numbers.
@@ -37,6 +40,9 @@ impl PartialEq for Asked {
                 Some((descriptors.iter().map(AsRawFd::as_raw_fd).collect::<Vec<_>>(), *poll))
             }
             What::Remove => None,
+            What::Close { descriptors } => {
+                Some((descriptors.iter().map(AsRawFd::as_raw_fd).collect(), false))
+            }
         };
         (self.run, &self.name, numbers(&self.what)) == (other.run, &other.name, numbers(&other.what))
     }
@@ -44,8 +50,21 @@ impl PartialEq for Asked {
 
 impl Eq for Asked {}
 
-/// What a message with these descriptors asks for, if that is something.
-pub(super) fn asked(run: RunId, text: &[u8], descriptors: Vec<OwnedFd>) -> Option<Asked> {
+/// Whether closing it may wait for somebody (SO_LINGER of socket(7)): for whom it is, or for whom one in its queue is.
+pub(crate) fn may_wait(descriptor: &OwnedFd) -> bool {
+    let kind = |mode| SFlag::from_bits_truncate(mode) & SFlag::S_IFMT;
+    fstat(descriptor).map_or(true, |stat| kind(stat.st_mode) == SFlag::S_IFSOCK)
+}
+
+/// That the descriptors nothing was asked with be closed. All but sockets are so at once: BARRIER=1 waits for that.
+pub(super) fn unwanted(run: RunId, mut descriptors: Vec<OwnedFd>) -> Option<Asked> {
+    descriptors.retain(may_wait);
+    let is_any = !descriptors.is_empty();
+    is_any.then(|| Asked { run, name: String::new(), what: What::Close { descriptors } })
+}
+
+/// What a message with these descriptors asks for, if that is something. It takes them if they are to be kept.
+pub(super) fn asked(run: RunId, text: &[u8], descriptors: &mut Vec<OwnedFd>) -> Option<Asked> {
     let field = |name: &str| {
         let value = |line: &'_ [u8]| Some(line.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?.to_vec());
         text.split(|byte| *byte == b'\n').filter_map(value).next_back()
@@ -62,6 +81,7 @@ pub(super) fn asked(run: RunId, text: &[u8], descriptors: Vec<OwnedFd>) -> Optio
         return None;
     }
     let poll = field("FDPOLL").is_none_or(|value| value != b"0");
+    let descriptors = std::mem::take(descriptors);
     Some(Asked { run, name, what: What::Keep { descriptors, poll } })
 }
 
@@ -78,11 +98,12 @@ mod tests {
     const RUN: RunId = RunId(3);
 
     fn said(text: &str, count: usize) -> Option<(String, Option<(usize, bool)>)> {
-        let descriptors = (0..count).map(|_| std::io::pipe().unwrap().0.into()).collect();
-        let Asked { name, what, .. } = asked(RUN, text.as_bytes(), descriptors)?;
+        let mut descriptors = (0..count).map(|_| std::io::pipe().unwrap().0.into()).collect();
+        let Asked { name, what, .. } = asked(RUN, text.as_bytes(), &mut descriptors)?;
         match what {
             What::Keep { descriptors, poll } => Some((name, Some((descriptors.len(), poll)))),
             What::Remove => Some((name, None)),
+            What::Close { .. } => None,
         }
     }
 
@@ -103,5 +124,17 @@ mod tests {
         }
         assert_eq!(said("FDSTORE=1\nFDNAME=\u{1b}", 1), None);
         assert_eq!(said("FDSTORE=1", 0), None, "nothing to keep");
+    }
+
+    #[test]
+    fn a_socket_that_came_for_nothing_is_closed_elsewhere_and_all_else_at_once() {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let number = socket.as_raw_fd();
+        let asked = unwanted(RUN, vec![writer.into(), socket.into()]).unwrap();
+        let What::Close { descriptors } = asked.what else { panic!("{asked:?}") };
+        assert_eq!(descriptors.iter().map(AsRawFd::as_raw_fd).collect::<Vec<_>>(), [number]);
+        assert_eq!(std::io::read_to_string(reader).unwrap(), "", "the writer is closed");
+        assert_eq!(unwanted(RUN, Vec::new()), None);
     }
 }

@@ -652,13 +652,12 @@ async fn messages_that_are_too_long_and_descriptors_are_dropped() {
     let path = bench.folder.path().join("notify.sock");
     let stranger = UnixDatagram::unbound().unwrap();
     stranger.connect(&path).unwrap();
-    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let (ours, theirs) = std::io::pipe().unwrap();
     watt_os::fdpass::send(stranger.as_fd(), b"BARRIER=1", &[theirs.as_fd()]).unwrap();
     drop(theirs);
     stranger.send(&[b'x'; 10_000]).unwrap();
     let mut watched = bench.watch(&program);
-    ours.set_nonblocking(true).unwrap();
-    let ours = tokio::net::UnixStream::from_std(ours).unwrap();
+    let ours = tokio::net::unix::pipe::Receiver::from_owned_fd(ours.into()).unwrap();
     let closed = async {
         ours.readable().await.unwrap();
         assert_eq!(ours.try_read(&mut [0]).unwrap(), 0);
