@@ -405,7 +405,7 @@ fn a_command_line_that_makes_no_sense() {
     stderr:
     error: unrecognized subcommand 'statsu'
 
-      tip: some similar subcommands exist: 'start', 'status'
+      tip: some similar subcommands exist: 'tasks', 'start', 'status'
 
     Usage: wattctl <COMMAND>
 
