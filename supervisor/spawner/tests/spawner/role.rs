@@ -13,7 +13,7 @@ use std::{
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
-        resource::{Resource, setrlimit},
+        resource::{Resource, getrlimit, setrlimit},
         signal::Signal,
     },
 };
@@ -44,6 +44,9 @@ pub(crate) const MANAGED: &str = "WATT_TEST_MANAGED";
 
 /// The variable that says that daemons have the spawner's own program.
 pub(crate) const OWN_PROGRAM: &str = "WATT_TEST_OWN_PROGRAM";
+/// The variable with a soft limit of descriptors to begin with, and the one with a file to leave open across execve(2).
+pub(crate) const SOFT_LIMIT: &str = "WATT_TEST_SOFT_LIMIT";
+pub(crate) const LEFT_OPEN: &str = "WATT_TEST_LEFT_OPEN";
 /// How the file of a program is called that reads no table but those of a later form.
 pub(crate) const LATER: &str = "later";
 
@@ -77,6 +80,10 @@ fn spawner() -> Result<ExitCode, Box<dyn Error>> {
         let size = size.parse()?;
         setrlimit(Resource::RLIMIT_FSIZE, size, size)?;
     }
+    let resume = resume()?;
+    if resume.is_none() {
+        begin()?;
+    }
     let settings = Settings {
         lock: folder().join("lock"),
         daemon,
@@ -86,10 +93,24 @@ fn spawner() -> Result<ExitCode, Box<dyn Error>> {
         journal: None,
         own_program: env::var_os(OWN_PROGRAM).is_some(),
         command: Resume::strip(env::args_os()),
-        resume: resume()?,
+        resume,
     };
     let status = watt_spawner::run(&settings)?;
     process::exit(status)
+}
+
+/// What whoever starts a spawner may leave it with. A program that takes over is not started by anybody.
+fn begin() -> Result<(), Box<dyn Error>> {
+    if let Ok(soft) = env::var(SOFT_LIMIT) {
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        setrlimit(Resource::RLIMIT_NOFILE, soft.parse()?, hard)?;
+    }
+    if let Some(path) = env::var_os(LEFT_OPEN) {
+        let file = OwnedFd::from(std::fs::File::create(path)?);
+        inherited::hand_down(&file)?;
+        let _ = file.into_raw_fd();
+    }
+    Ok(())
 }
 
 /// What the command line says of a handover.

@@ -5,6 +5,7 @@ use std::{
     io::Write,
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
+    process::Command,
 };
 
 use nix::sys::signal::Signal;
@@ -37,8 +38,13 @@ pub(crate) fn all() -> Vec<Case> {
 
 /// A spawner whose daemons have its program.
 fn start() -> App {
+    start_with(|_| {})
+}
+
+fn start_with(change: impl FnOnce(&mut Command)) -> App {
     App::start_with(|command| {
         command.env(role::OWN_PROGRAM, "1").env("EMPTY", "").env("KEPT", "as it was").arg(role::SPAWNER);
+        change(command);
     })
 }
 
@@ -85,7 +91,7 @@ fn status(app: &App, field: &str) -> String {
 }
 
 fn everything_is_there_after_an_upgrade() {
-    let mut app = start();
+    let mut app = start_with(|command| _ = command.env(role::SOFT_LIMIT, "321"));
     let mut daemon = app.daemon();
     daemon.spawn(7, sh("read line <&3; exec sleep 1000"));
     daemon.spawn(8, sh("echo before; exit 3"));
@@ -126,12 +132,7 @@ fn everything_is_there_after_an_upgrade() {
     assert_eq!(daemon.exited(9).code, 4);
     let raised = fs::read_to_string(format!("/proc/{}/limits", app.spawner.id())).unwrap();
     let raised = raised.lines().find(|line| line.starts_with("Max open files")).unwrap().to_owned();
-    let soft = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap().0;
-    assert_eq!(
-        drain(&limit).trim(),
-        soft.to_string(),
-        "programs have the limit of the start; ours: {raised}"
-    );
+    assert_eq!(drain(&limit).trim(), "321", "programs have the limit of the start; ours: {raised}");
     kill(pid);
     assert_eq!(daemon.exited(7).code, Signal::SIGKILL as i32);
     daemon.send(
@@ -147,7 +148,13 @@ fn kill(pid: u32) {
 }
 
 fn nothing_is_inherited_but_what_is_in_the_table() {
-    let app = start();
+    let folder = tempfile::tempdir().unwrap();
+    let left_open = folder.path().join("left open");
+    let app = start_with(|command| _ = command.env(role::LEFT_OPEN, &left_open));
+    let has_it = || {
+        let mut open = fs::read_dir(format!("/proc/{}/fd", app.spawner.id())).unwrap().flatten();
+        open.any(|file| fs::read_link(file.path()).is_ok_and(|target| target == left_open))
+    };
     let mut daemon = app.daemon();
     daemon.spawn(1, sh("exec sleep 1000"));
     daemon.executed(1);
@@ -184,11 +191,13 @@ fn nothing_is_inherited_but_what_is_in_the_table() {
     };
     let of_daemon = environment(&daemon);
     assert!(of_daemon.iter().any(|variable| variable == "KEPT=as it was"));
+    assert!(has_it(), "whoever started it has left it with that");
     let (before, descriptors) = (process(&app), app.descriptors());
     for number in 1..=3 {
         let next = copy(&app, &format!("next{number}"));
         daemon = upgrade(&app, daemon, number, &next, 60_000);
         settle(&mut daemon);
+        assert!(!has_it(), "it is in no table");
         assert!(process(&app) == before, "{:?}", process(&app).0);
         assert!(environment(&daemon) == of_daemon, "{:?}", environment(&daemon));
     }
@@ -247,7 +256,7 @@ fn what_an_init_has_to_say_is_heard_by_the_next_program() {
     let app = start();
     let mut daemon = app.daemon();
     let door = app.folder.path().join("go");
-    let mut plan = sh(&format!("while [ ! -e {} ]; do :; done; exit 5", door.display()));
+    let mut plan = sh(&format!("while [ ! -e {} ]; do :; done; kill -QUIT $$", door.display()));
     plan.namespaces.pid = true;
     plan.user_namespace = !nix::unistd::Uid::effective().is_root();
     daemon.spawn(1, plan);
@@ -257,7 +266,11 @@ fn what_an_init_has_to_say_is_heard_by_the_next_program() {
     daemon.list();
     File::create(&door).unwrap().write_all(b"x").unwrap();
     let exit = daemon.exited(1);
-    assert_eq!((exit.code, exit.signaled), (5, false));
+    assert_eq!(
+        (exit.code, exit.signaled),
+        (Signal::SIGQUIT as i32, true),
+        "of the init itself, it is a status"
+    );
 }
 
 fn a_program_whose_daemon_does_not_say_that_all_is_well_goes() {
