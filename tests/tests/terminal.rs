@@ -28,13 +28,22 @@ struct Terminal {
 impl Terminal {
     /// Opens one in which a shell runs this.
     fn open(app: &App, shell: &str) -> Terminal {
+        // Whoever runs this test, nohup for one, may ignore signals that a terminal sends.
         let mut emulator = app
-            .command("script")
-            .args(["--quiet", "--return", "--command", shell, "/dev/null"])
+            .command("env")
+            .args([
+                "--default-signal=HUP,INT",
+                "script",
+                "--quiet",
+                "--return",
+                "--command",
+                shell,
+                "/dev/null",
+            ])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("script runs");
+            .expect("env runs");
         let keyboard = emulator.stdin.take().expect("a pipe");
         let mut output = emulator.stdout.take().expect("a pipe");
         let screen = Arc::new(Mutex::new(String::new()));
