@@ -11,7 +11,7 @@ use std::{
     net::TcpStream,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
@@ -158,6 +158,36 @@ impl App {
     pub fn up(&self) -> &App {
         self.ok(&["up", "-d"]);
         self
+    }
+
+    /// Begins to start it, and waits until there is somebody who answers: it may never be ready.
+    pub fn begin_up(&self) -> Child {
+        let up = self.wattctl(&["up", "-d"]).stderr(Stdio::null()).spawn().expect("wattctl runs");
+        wait("it answers", || match self.run(&["status", "--json"]) {
+            output if output.stdout.starts_with(b"{") => Ok(()),
+            output => Err(printed(&output)),
+        });
+        up
+    }
+
+    /// Ends it at once, and what [`App::begin_up`] has begun.
+    pub fn end_up(&self, mut up: Child) {
+        // It may have ended by itself.
+        let _ = up.kill();
+        let _ = up.wait();
+        self.ok(&["down", "--now"]);
+    }
+
+    /// Kills the daemon, and waits until its successor answers.
+    pub fn kill_daemon(&self) {
+        let supervisor = self.status()["supervisor"].clone();
+        let restarts = supervisor["daemon_restarts"].as_u64().expect("a number") + 1;
+        let pid = supervisor["daemon_pid"].as_u64().and_then(|pid| pid.try_into().ok());
+        kill("KILL", pid.expect("a pid"));
+        wait("a new daemon answers", || match self.status() {
+            status if status["supervisor"]["daemon_restarts"] == restarts => Ok(()),
+            status => Err(status.to_string()),
+        });
     }
 
     /// `wattctl status`, whatever its exit code.

@@ -1,7 +1,7 @@
 //! A service that nobody wants anything of has no worker, and the first request has one.
 
 use serde_json::Value;
-use watt_tests::{App, User, for_each_user, kill, wait};
+use watt_tests::{App, User, for_each_user, wait};
 
 /// Times are short, so that the test sees them pass. What is awaited are states, never times.
 const SHOP: &str = r#"
@@ -36,16 +36,6 @@ fn asleep(app: &App) -> Value {
     })
 }
 
-fn kill_daemon(app: &App) {
-    let before = app.status()["supervisor"].clone();
-    let pid = before["daemon_pid"].as_u64().and_then(|pid| pid.try_into().ok());
-    kill("KILL", pid.expect("a pid"));
-    wait("a new daemon answers", || match app.status()["supervisor"]["daemon_restarts"].clone() {
-        restarts if restarts != before["daemon_restarts"] => Ok(()),
-        restarts => Err(restarts.to_string()),
-    });
-}
-
 #[test]
 fn the_first_request_has_a_worker_and_without_any_there_is_none() {
     for_each_user(|user| {
@@ -68,7 +58,7 @@ fn the_first_request_has_a_worker_and_without_any_there_is_none() {
         assert!(body.contains(r#""status": 200"#), "{user:?}: {body}");
         asleep(&app);
         // A successor knows, and is told.
-        kill_daemon(&app);
+        app.kill_daemon();
         asleep(&app);
         assert_eq!(app.get("/api/").0, 200);
         // Whoever holds a number holds it, and a stop is a stop.

@@ -40,16 +40,6 @@ fn state(app: &App, service: &str, expected: &str) {
     });
 }
 
-fn kill_daemon(app: &App) {
-    let supervisor = app.status()["supervisor"].clone();
-    let restarts = supervisor["daemon_restarts"].as_u64().expect("a number") + 1;
-    kill("KILL", supervisor["daemon_pid"].as_u64().and_then(|pid| pid.try_into().ok()).expect("a pid"));
-    wait("a new daemon answers", || match app.status() {
-        status if status["supervisor"]["daemon_restarts"] == restarts => Ok(()),
-        status => Err(status.to_string()),
-    });
-}
-
 #[test]
 fn each_condition_is_waited_for_and_what_is_not_required_holds_nobody_back() {
     for_each_user(|user| {
@@ -109,7 +99,7 @@ services:
         let before = replaced(&app, &before, &["api", "db", "web"]);
         app.ok(&["restart", "db"]);
         let before = replaced(&app, &before, &["api", "db", "web"]);
-        kill_daemon(&app);
+        app.kill_daemon();
         replaced(&app, &before, &[]);
         kill("KILL", app.pid("api", 0));
         replaced(&app, &before, &["api", "web"]);
@@ -166,7 +156,7 @@ groups: { both: { services: [quick, slow], strategy: one_for_all } }
     state(&app, "slow", "stopping");
     state(&app, "quick", "waiting");
     assert_eq!(app.service("quick")["waiting_for"], serde_json::json!(["slow"]));
-    kill_daemon(&app);
+    app.kill_daemon();
     state(&app, "quick", "waiting");
     app.write("go", "");
     replaced(&app, &before, &["quick", "slow"]);
@@ -209,7 +199,7 @@ services:
     assert_eq!(chain, ["api", "db"], "{whole}");
     assert!(whole["total_ms"].as_u64().is_some_and(|total| total >= 300), "{whole}");
     assert!(app.ok(&["analyze"]).starts_with("the application was ready after "));
-    kill_daemon(&app);
+    app.kill_daemon();
     assert_eq!(app.json(&["analyze"]), whole);
     app.ok(&["restart", "api"]);
     assert_eq!(app.json(&["analyze"]), whole, "that was another start");

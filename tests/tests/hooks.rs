@@ -26,32 +26,6 @@ fn worker(app: &App, expected: impl Fn(&Value) -> bool) -> Value {
     })
 }
 
-fn kill_daemon(app: &App) {
-    let supervisor = app.status()["supervisor"].clone();
-    let restarts = supervisor["daemon_restarts"].as_u64().expect("a number") + 1;
-    kill("KILL", supervisor["daemon_pid"].as_u64().and_then(|pid| pid.try_into().ok()).expect("a pid"));
-    wait("a new daemon answers", || match app.status() {
-        status if status["supervisor"]["daemon_restarts"] == restarts => Ok(()),
-        status => Err(status.to_string()),
-    });
-}
-
-/// Starts it without waiting for it to be ready.
-fn begin(app: &App) -> std::process::Child {
-    let up = app.wattctl(&["up", "-d"]).stderr(std::process::Stdio::null()).spawn().expect("wattctl runs");
-    wait("it answers", || match app.run(&["status", "--json"]) {
-        output if output.stdout.starts_with(b"{") => Ok(()),
-        output => Err(watt_tests::printed(&output)),
-    });
-    up
-}
-
-fn end(app: &App, mut up: std::process::Child) {
-    let _ = up.kill();
-    let _ = up.wait();
-    app.ok(&["down", "--now"]);
-}
-
 #[test]
 fn each_hook_is_run_at_its_point_with_the_cause() {
     for_each_user(|user| {
@@ -105,7 +79,7 @@ fn a_failure_is_told_with_its_cause() {
                 ),
                 user,
             );
-            let up = begin(&app);
+            let up = app.begin_up();
             let worker = worker(&app, |worker| worker["state"] == "completed");
             if !app.service("api")["unenforced"].to_string().contains("memory") {
                 noted(&app, &[expected]);
@@ -115,7 +89,7 @@ fn a_failure_is_told_with_its_cause() {
                 });
                 assert_eq!((&event["service"], &event["text"]), (&"api".into(), &text.into()), "{worker}");
             }
-            end(&app, up);
+            app.end_up(up);
         };
         check("command: sh -c 'exit 3'", "exit 3", "exit 3");
         check(
@@ -138,11 +112,11 @@ fn a_pre_start_that_fails_or_hangs_is_why_the_start_failed() {
                 ),
                 user,
             );
-            let up = begin(&app);
+            let up = app.begin_up();
             let worker = worker(&app, |worker| worker["state"] == "completed");
             assert_eq!(worker["last_exit"]["text"], expected, "{user:?} {hook}");
             assert!(!app.dir.join("started").exists());
-            end(&app, up);
+            app.end_up(up);
         };
         check("sh -c 'exit 3'", "pre_start: exit 3");
         check("{ command: sleep 1000, timeout: 200ms }", "pre_start: timeout");
@@ -158,12 +132,12 @@ fn one_that_waits_for_its_pre_start_can_be_stopped() {
         "services:\n  api: { command: touch started, listen: none, hooks: { pre_start: { command: sleep 1000, timeout: 1h } } }\n",
         User::Ordinary,
     );
-    let up = begin(&app);
+    let up = app.begin_up();
     worker(&app, |worker| worker["state"] == "starting");
     app.ok(&["stop", "api"]);
     assert_eq!(app.worker("api", 0)["state"], "down");
     assert!(!app.dir.join("started").exists());
-    end(&app, up);
+    app.end_up(up);
 }
 
 #[test]
@@ -218,9 +192,9 @@ fn a_hook_outlives_the_daemon() {
             ),
             user,
         );
-        let up = begin(&app);
+        let up = app.begin_up();
         noted(&app, &["before"]);
-        kill_daemon(&app);
+        app.kill_daemon();
         assert_eq!(app.worker("api", 0)["state"], "starting", "{user:?}");
         app.write("before", "");
         worker(&app, |worker| worker["state"] == "ready");
@@ -229,17 +203,17 @@ fn a_hook_outlives_the_daemon() {
             app.wattctl(&["stop", "api"]).stderr(std::process::Stdio::null()).spawn().expect("it runs");
         noted(&app, &["before", "during"]);
         let pid = app.pid("api", 0);
-        kill_daemon(&app);
+        app.kill_daemon();
         assert_eq!(app.pid("api", 0), pid, "{user:?}: it was not signalled yet");
         app.write("during", "");
         noted(&app, &["before", "during", "after"]);
-        kill_daemon(&app);
+        app.kill_daemon();
         assert_eq!(app.worker("api", 0)["state"], "stopping");
         app.write("after", "");
         worker(&app, |worker| worker["state"] == "down");
         noted(&app, &["before", "during", "after"]);
         let _ = stop.wait();
-        end(&app, up);
+        app.end_up(up);
     });
 }
 

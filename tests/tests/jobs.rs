@@ -49,16 +49,6 @@ fn pid_of(app: &App, role: &str) -> u32 {
     pid.and_then(|pid| pid.try_into().ok()).expect("a pid")
 }
 
-/// A new daemon answers.
-fn kill_daemon(app: &App) {
-    let before = pid_of(app, "daemon_pid");
-    kill("KILL", before);
-    wait("a new daemon answers", || match app.status()["supervisor"]["daemon_pid"].as_u64() {
-        Some(pid) if pid != u64::from(before) => Ok(()),
-        other => Err(format!("{other:?}")),
-    });
-}
-
 fn wait_for_ticks(app: &App, count: usize) {
     wait("so many requests have come", || match ticks(app).len() {
         enough if enough >= count => Ok(()),
@@ -85,7 +75,7 @@ fn every_instant_has_one_request_whoever_is_killed() {
         app.up();
         for round in 1..=6 {
             wait_for_ticks(&app, round * 2);
-            kill_daemon(&app);
+            app.kill_daemon();
         }
         wait_for_ticks(&app, 16);
         app.ok(&["jobs", "pause", "tick"]);
@@ -165,7 +155,7 @@ fn what_was_noted_and_not_begun_begins_once() {
         history => Err(format!("{history:?}")),
     });
     // Begun once is begun for ever.
-    kill_daemon(&app);
+    app.kill_daemon();
     assert_eq!(ticks(&app)[1][1], "2023-11-14T22:13:20.000Z");
     assert_eq!((ticks(&app).len(), history(&app, "tick").len()), (2, 2));
     app.down();
@@ -203,7 +193,7 @@ fn a_call_under_way_is_sent_again_only_if_it_may_be() {
         app.ok(&["jobs", "run", name]);
     }
     wait_for_ticks(&app, 2);
-    kill_daemon(&app);
+    app.kill_daemon();
     wait_for_ticks(&app, 3);
     app.write("release", "");
     wait("both are over", || match (history(&app, "once"), history(&app, "again")) {
@@ -266,7 +256,7 @@ fn a_paused_job_stays_so() {
     let state = |app: &App| job(app, "tick")["job"]["state"].clone();
     assert_eq!(app.json(&["jobs", "pause", "tick"])["state"], "paused");
     assert_eq!(job(&app, "tick")["job"]["next"], Value::Null);
-    kill_daemon(&app);
+    app.kill_daemon();
     assert_eq!(state(&app), "paused");
     app.down();
     app.up();
@@ -393,7 +383,7 @@ fn a_reload_changes_jobs_and_touches_nothing_else() {
     assert_eq!(paths, ["/old", "/other"]);
     assert_eq!(job(&app, "stays")["history"].as_array().map(Vec::len), Some(2));
     assert_eq!(app.pid("api", 0), pid);
-    kill_daemon(&app);
+    app.kill_daemon();
     assert_eq!(names(&app), ["new", "stays"]);
     app.down();
 }
@@ -442,7 +432,7 @@ fn every_instant_has_one_run_of_a_command_whoever_is_killed() {
                 enough if enough >= round * 2 => Ok(()),
                 few => Err(format!("{few}; {}", app.json(&["jobs"]))),
             });
-            kill_daemon(&app);
+            app.kill_daemon();
         }
         app.ok(&["jobs", "pause", "note"]);
         wait("nothing of it is under way", || match job(&app, "note") {
@@ -479,7 +469,7 @@ fn a_command_goes_on_when_the_daemon_dies_and_its_end_is_known() {
     app.up();
     app.ok(&["jobs", "run", "long"]);
     wait("it has begun", || if lines(&app, "begun.log").len() == 1 { Ok(()) } else { Err("not yet".into()) });
-    kill_daemon(&app);
+    app.kill_daemon();
     assert_eq!(job(&app, "long")["job"]["state"], "running");
     app.write("release", "");
     let shown = wait("it is over", || match job(&app, "long") {

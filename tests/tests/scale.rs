@@ -1,7 +1,7 @@
 //! How many workers a service has changes while it runs, and no request is lost.
 
 use serde_json::Value;
-use watt_tests::{App, Load, User, for_each_user, kill, wait};
+use watt_tests::{App, Load, User, for_each_user, wait};
 
 const TWO: &str = r#"
 services:
@@ -22,17 +22,6 @@ fn indexes(app: &App) -> Vec<u64> {
     workers.iter().filter_map(|worker| worker["index"].as_u64()).collect()
 }
 
-fn kill_daemon(app: &App) {
-    let before = app.status();
-    let pid = before["supervisor"]["daemon_pid"].as_u64().and_then(|pid| pid.try_into().ok());
-    kill("KILL", pid.expect("a pid"));
-    let restarts = before["supervisor"]["daemon_restarts"].as_u64().unwrap_or_default();
-    wait("a new daemon answers", || match app.status() {
-        status if status["supervisor"]["daemon_restarts"] == restarts + 1 => Ok(()),
-        status => Err(status.to_string()),
-    });
-}
-
 #[test]
 fn an_operators_number_is_had_without_a_lost_request_and_kept() {
     for_each_user(|user| {
@@ -49,7 +38,7 @@ fn an_operators_number_is_had_without_a_lost_request_and_kept() {
         assert_eq!((&scaling["by"], &scaling["from"]), (&Value::from("operator"), &1.into()), "{scaling}");
         assert!(app.ok(&["status"]).contains("scaled from 1"), "{}", app.ok(&["status"]));
 
-        kill_daemon(&app);
+        app.kill_daemon();
         wait("it has them all", || match app.service("web") {
             web if web["ready"] == 3 && web["wanted"] == 3 => Ok(()),
             web => Err(web.to_string()),
@@ -63,7 +52,7 @@ fn an_operators_number_is_had_without_a_lost_request_and_kept() {
         let reloaded = app.json(&["reload", "--wait"]);
         assert_eq!(reloaded["stay"], serde_json::json!([]));
         assert_eq!((indexes(&app), &app.service("web")["scaling"]), (vec![0], &Value::Null));
-        kill_daemon(&app);
+        app.kill_daemon();
         assert_eq!(app.service("web")["wanted"], 1, "an earlier number is forgotten");
 
         app.ok(&["scale", "web=2"]);
@@ -86,7 +75,7 @@ fn a_number_that_a_reload_goes_on_from_is_kept_by_the_next_daemon() {
     app.ok(&["reload", "--wait"]);
     let scaling = app.service("web")["scaling"].clone();
     assert_eq!((&scaling["by"], &scaling["from"]), (&Value::from("load"), &2.into()), "{scaling}");
-    kill_daemon(&app);
+    app.kill_daemon();
     let web = app.service("web");
     assert_eq!((&web["wanted"], &web["scaling"]), (&2.into(), &scaling), "{web}");
     assert_eq!(indexes(&app), [0, 1]);

@@ -82,32 +82,6 @@ fn worker(app: &App, expected: impl Fn(&Value) -> bool) -> Value {
     })
 }
 
-fn kill_daemon(app: &App) {
-    let supervisor = app.status()["supervisor"].clone();
-    let restarts = supervisor["daemon_restarts"].as_u64().expect("a number") + 1;
-    kill("KILL", supervisor["daemon_pid"].as_u64().and_then(|pid| pid.try_into().ok()).expect("a pid"));
-    wait("a new daemon answers", || match app.status() {
-        status if status["supervisor"]["daemon_restarts"] == restarts => Ok(()),
-        status => Err(status.to_string()),
-    });
-}
-
-/// Starts it without waiting for it to be ready.
-fn begin(app: &App) -> std::process::Child {
-    let up = app.wattctl(&["up", "-d"]).stderr(std::process::Stdio::null()).spawn().expect("wattctl runs");
-    wait("it answers", || match app.run(&["status", "--json"]) {
-        output if output.stdout.starts_with(b"{") => Ok(()),
-        output => Err(watt_tests::printed(&output)),
-    });
-    up
-}
-
-fn end(app: &App, mut up: std::process::Child) {
-    let _ = up.kill();
-    let _ = up.wait();
-    app.ok(&["down", "--now"]);
-}
-
 fn events(app: &App) -> Vec<Value> {
     let text = app.ok(&["events", "--json"]);
     let all = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("a line of JSON"));
@@ -147,7 +121,7 @@ fn a_service_is_told_what_happens_to_another_one() {
                 hook("pre_start", "/status/503"),
             ),
             );
-        let up = begin(&app);
+        let up = app.begin_up();
         wait("the gate was asked twice, and the start failed", || {
             let asked = alerts(&app).into_iter().filter(|(_, path, _)| path == "/status/503");
             let asked: Vec<String> = asked.map(|(attempt, ..)| attempt).collect();
@@ -180,7 +154,7 @@ fn a_service_is_told_what_happens_to_another_one() {
         of("/pre_stop", 1);
         let failed = events(&app).into_iter().find(|event| event["data"]["ok"] == false).expect("one failed");
         assert_eq!(failed["text"], "pre_start to alerts.plt.local: status 503 (2 attempts)");
-        end(&app, up);
+        app.end_up(up);
     });
 }
 
@@ -196,16 +170,16 @@ fn a_start_waits_for_a_receiver_outside_over_the_death_of_the_daemon() {
             ),
             user,
         );
-        let up = begin(&app);
+        let up = app.begin_up();
         let first = outside.got(1).remove(0);
         assert_eq!((first.0.as_str(), &first.1["hook"]), ("/gate", &"pre_start".into()));
-        kill_daemon(&app);
+        app.kill_daemon();
         assert_eq!(app.worker("api", 0)["state"], "starting", "{user:?}");
         assert_eq!(outside.got(2)[1], first, "{user:?}");
         outside.answer();
         worker(&app, |worker| worker["state"] == "ready");
         assert_eq!(outside.got(2).len(), 2);
-        end(&app, up);
+        app.end_up(up);
     });
 }
 
@@ -220,7 +194,7 @@ fn a_receiver_that_hangs_holds_up_nobody_who_does_not_wait_for_it() {
         ),
         User::Ordinary,
     );
-    let up = begin(&app);
+    let up = app.begin_up();
     let mut run = Value::Null;
     // More than may be under way at a time.
     for _ in 0..20 {
@@ -237,14 +211,14 @@ fn a_receiver_that_hangs_holds_up_nobody_who_does_not_wait_for_it() {
     assert_eq!(app.service("held")["state"], "down");
     assert_eq!(events(&app).len(), 0);
     // What was not told is told by the next daemon.
-    kill_daemon(&app);
+    app.kill_daemon();
     outside.got(17 + 16);
     outside.answer();
     wait("all have been told", || match events(&app).len() {
         16 => Ok(()),
         some => Err(format!("{some}")),
     });
-    end(&app, up);
+    app.end_up(up);
 }
 
 #[test]
@@ -257,7 +231,7 @@ fn the_end_of_the_application_waits_for_a_receiver_that_hangs_no_longer_than_for
         ),
         User::Ordinary,
     );
-    let mut up = begin(&app);
+    let mut up = app.begin_up();
     outside.got(1);
     let _ = up.wait();
     app.down();
@@ -284,7 +258,7 @@ fn a_kill_waits_for_no_receiver() {
             ),
             user,
         );
-        let up = begin(&app);
+        let up = app.begin_up();
         let is_ready = |service: &str| match app.service(service) {
             found if found["state"] == "ready" => Ok(()),
             found => Err(found.to_string()),
@@ -295,7 +269,7 @@ fn a_kill_waits_for_no_receiver() {
         let mut got: Vec<String> = outside.got(3).into_iter().map(|(path, _)| path).collect();
         got.sort();
         assert_eq!(got, ["/post_stop", "/pre_start", "/pre_stop"], "{user:?}");
-        end(&app, up);
+        app.end_up(up);
         let _ = stop.wait();
         app.assert_gone();
     });

@@ -585,6 +585,24 @@ impl Service {
         }
     }
 
+    /// What is tried at its workers: at the start, for readiness, for health.
+    pub fn checks(&self) -> impl Iterator<Item = &Check> {
+        let startup = self.startup.as_ref().map(|startup| &startup.check);
+        let ready = match &self.ready.when {
+            ReadyWhen::Check(check) => Some(check),
+            ReadyWhen::Started
+            | ReadyWhen::Listening
+            | ReadyWhen::Log { .. }
+            | ReadyWhen::Notify
+            | ReadyWhen::NotificationFd(_) => None,
+        };
+        let health = match &self.health {
+            Some(Health::Check(check, _)) => Some(check),
+            Some(Health::Watchdog(_)) | None => None,
+        };
+        [startup, ready, health].into_iter().flatten()
+    }
+
     /// Whether it is told where to say something: `$NOTIFY_SOCKET`.
     pub fn notifies(&self) -> bool {
         self.ready.when == ReadyWhen::Notify || self.watchdog().is_some() || self.fd_store > 0

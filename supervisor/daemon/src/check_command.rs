@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, os::unix::process::parent_id, sync::Arc};
 
 use watt_core::{
     RunId,
-    plan::{Check, Health, ReadyWhen, Service},
+    plan::{Check, Service},
 };
 use watt_exec::plan::LaunchPlan;
 use watt_os::{
@@ -101,20 +101,7 @@ impl App {
 
 /// The commands of a service's checks.
 fn commands(service: &Service) -> impl Iterator<Item = &[String]> {
-    let startup = service.startup.as_ref().map(|startup| &startup.check);
-    let ready = match &service.ready.when {
-        ReadyWhen::Check(check) => Some(check),
-        ReadyWhen::Started
-        | ReadyWhen::Listening
-        | ReadyWhen::Log { .. }
-        | ReadyWhen::Notify
-        | ReadyWhen::NotificationFd(_) => None,
-    };
-    let health = match &service.health {
-        Some(Health::Check(check, _)) => Some(check),
-        Some(Health::Watchdog(_)) | None => None,
-    };
-    [startup, ready, health].into_iter().flatten().filter_map(|check| match check {
+    service.checks().filter_map(|check| match check {
         Check::Exec(command) => Some(command.as_slice()),
         Check::Http(_) | Check::Tcp | Check::Grpc(_) => None,
     })

@@ -228,20 +228,7 @@ impl Watch {
 
 /// Whether a service is looked at over connections into its network.
 pub fn needs_sockets(service: &Service) -> bool {
-    let startup = service.startup.as_ref().map(|startup| &startup.check);
-    let ready = match &service.ready.when {
-        ReadyWhen::Check(check) => Some(check),
-        ReadyWhen::Started
-        | ReadyWhen::Listening
-        | ReadyWhen::Log { .. }
-        | ReadyWhen::Notify
-        | ReadyWhen::NotificationFd(_) => None,
-    };
-    let health = match &service.health {
-        Some(Health::Check(check, _)) => Some(check),
-        Some(Health::Watchdog(_)) | None => None,
-    };
-    [startup, ready, health].into_iter().flatten().any(Check::needs_listener)
+    service.checks().any(Check::needs_listener)
 }
 
 impl After {
