@@ -4,11 +4,17 @@ limits, without and with one of `cpu`.
 
 Requests come at a steady pace, each by a connection of its own, from a process that the kernel runs before others: what it
 sees is the services' and the proxy's, and not its own waiting. A request that failed counts as one that took as long as it may.
+
+Beside them the same programs without watt, each in a cgroup of its own with the same limits, and asked without a proxy between:
+what the kernel lets through by itself. Where cgroups are not those of version 1, whose trees anybody with the rights may add
+to, these columns are left out.
 """
 import contextlib
 import os
 import pathlib
+import resource
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -44,6 +50,17 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 128
 Server(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
 """
+# The attacks that end what they take, or take what a plain program has as well.
+WITHOUT = ("heap", "page-cache", "forks", "threads", "cpu", "disk", "log")
+CGROUPS = pathlib.Path("/sys/fs/cgroup")
+# Keeps what comes in, as a log of two files of 10 MB would.
+READER = """
+import os, sys
+while True:
+    with open(sys.argv[1], "wb", buffering=0) as file:
+        while file.tell() < 10 << 20:
+            file.write(os.read(0, 65536) or sys.exit())
+"""
 CONFIGURATION = """
 name: bench-neighbours
 server: {{ hostname: 127.0.0.1, port: {port} }}
@@ -65,11 +82,11 @@ gateway:
 """
 
 
-def request(path):
+def request(port, path):
     """How long one request took, in milliseconds."""
     start = time.monotonic()
     try:
-        with socket.create_connection(("127.0.0.1", PORT), PATIENCE) as stream:
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as stream:
             stream.sendall(f"GET /{path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n".encode())
             answer = b""
             while piece := stream.recv(4096):
@@ -81,14 +98,14 @@ def request(path):
     return (time.monotonic() - start) * 1e3
 
 
-def load(seconds):
+def load(seconds, ports):
     """p50 and p99 in milliseconds, by victim."""
     took = {victim: [] for victim in VICTIMS}
     start = due = time.monotonic()
     while due - start < seconds and time.monotonic() - start < 4 * seconds:
         for victim in VICTIMS:
             time.sleep(max(0, due - time.monotonic()))
-            took[victim].append(request(victim))
+            took[victim].append(request(ports[victim], victim))
             due = max(due + PACE, time.monotonic() - 10 * PACE)
     return {victim: (quantile(all, 0.5), quantile(all, 0.99)) for victim, all in took.items()}
 
@@ -98,6 +115,7 @@ def quantile(values, part):
 
 
 def write(folder, attack, limits):
+    """The programs, and the application that they are; what to start each of them with."""
     for name, file, text in (("node", "server.js", NODE_SERVER), ("python", "server.py", PYTHON_SERVER)):
         (folder / name).mkdir(exist_ok=True)
         (folder / name / file).write_text(text)
@@ -107,26 +125,89 @@ def write(folder, attack, limits):
     node = NODE if os.path.exists(NODE) else shutil.which("node")
     (folder / "watt.yaml").write_text(
         CONFIGURATION.format(port=PORT, node=node, python=sys.executable, attack=attack, limits=limits))
+    return {
+        "node": [node, "server.js"], "python": [sys.executable, "-B", "server.py"],
+        "attacker": [sys.executable, "-B", "neighbours_attack.py", attack]}
+
+
+@contextlib.contextmanager
+def programs(attack, limits):
+    """A folder with everything in it."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        folder = pathlib.Path(folder)
+        os.chmod(folder, 0o755)
+        yield folder, write(folder, attack, limits)
+
+
+def quiet_and_attacked(folder, ports):
+    for victim in VICTIMS:
+        wait(f"{victim} answers", answers(f"http://127.0.0.1:{ports[victim]}/{victim}"))
+    load(0.5, ports)
+    quiet = load(SECONDS, ports)
+    (folder / "attacker/go").write_text("")
+    time.sleep(1)
+    return quiet, load(SECONDS, ports)
 
 
 def measure(attack, limits):
     """Quiet, and under attack."""
-    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        folder = pathlib.Path(folder)
-        os.chmod(folder, 0o755)
-        write(folder, attack, limits)
+    with programs(attack, limits) as (folder, _):
         env = dict(os.environ, WATT_RUNTIME_DIR=str(folder / "run"), WATT_STATE_DIR=str(folder / "state"))
         subprocess.run([WATTCTL, "up", "-d", "--file", folder], env=env, check=True, stdout=subprocess.DEVNULL)
         try:
-            for victim in VICTIMS:
-                wait(f"{victim} answers", answers(f"http://127.0.0.1:{PORT}/{victim}"))
-            load(0.5)
-            quiet = load(SECONDS)
-            (folder / "attacker/go").write_text("")
-            time.sleep(1)
-            return quiet, load(SECONDS)
+            return quiet_and_attacked(folder, dict.fromkeys(VICTIMS, PORT))
         finally:
             subprocess.run([WATTCTL, "down", "--file", folder], env=env, stdout=subprocess.DEVNULL)
+
+
+@contextlib.contextmanager
+def by_hand(name, values):
+    """A cgroup for one program; a function that takes it there, and everything in it killed at the end."""
+    places = [CGROUPS / controller / f"watt-bench-{os.getpid()}-{name}" for controller in ("cpu", "memory", "pids")]
+    for place in places:
+        place.mkdir()
+    try:
+        for place in places:
+            for file, value in values.items():
+                if (place / file).exists():
+                    (place / file).write_text(value)
+
+        def enter():
+            resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
+            for place in places:
+                (place / "cgroup.procs").write_text(str(os.getpid()))
+        yield enter
+    finally:
+        while pids := (places[0] / "cgroup.procs").read_text().split():
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+            time.sleep(0.01)
+        for place in places:
+            wait(f"{place} is empty", lambda: not (place / "cgroup.procs").read_text())
+            place.rmdir()
+
+
+def measure_without(attack, limits):
+    """The same with no watt at all. `None` for attacks on what only watt has."""
+    if attack not in WITHOUT or not (CGROUPS / "cpu/cgroup.procs").exists():
+        return None
+    ports = {"node": PORT + 1, "python": PORT + 2}
+    walls = {"memory.limit_in_bytes": str(128 << 20), "pids.max": "64"}
+    if "cpu" in limits:
+        walls["cpu.cfs_quota_us"] = "50000"
+    with contextlib.ExitStack() as end:
+        folder, commands = end.enter_context(programs(attack, limits))
+        reader = end.enter_context(subprocess.Popen([sys.executable, "-c", READER, folder / "log"], stdin=subprocess.PIPE))
+        end.callback(reader.kill)
+        for name, command in commands.items():
+            enter = end.enter_context(by_hand(name, walls if name == "attacker" else {}))
+            env = dict(os.environ, PORT=str(ports.get(name, 0)), STATE_DIRECTORY=str(folder), GATEWAY="0")
+            # Killed with its cgroup.
+            subprocess.Popen(
+                command, cwd=folder / name, env=env, preexec_fn=enter, stdin=subprocess.DEVNULL,
+                stdout=reader.stdin, stderr=subprocess.DEVNULL)
+        return quiet_and_attacked(folder, ports)
 
 
 def main():
@@ -135,25 +216,31 @@ def main():
     found = {}
     for attack in sys.argv[1:] or ATTACKS:
         for name, limits in LIMITS.items():
-            found[attack, name] = measure(attack, limits)
+            found[attack, name] = measure(attack, limits), measure_without(attack, limits)
             print(attack, name, *found[attack, name], file=sys.stderr, flush=True)
     # A machine has its moments: what is quiet is the median over all the times before an attack.
-    quiet = {
-        victim: [median([before[victim][part] for before, _ in found.values()]) for part in (0, 1)]
-        for victim in VICTIMS}
-    rows = [["quiet", ""]]
-    for victim in VICTIMS:
-        rows[0] += [f"{quiet[victim][0]:.2f}", f"{quiet[victim][1]:.2f}", "1"]
-    for (attack, name), (_, under) in found.items():
-        row = [attack, name or "none"]
-        for victim in VICTIMS:
-            p50, p99 = under[victim]
-            row += [f"{p50:.2f}", f"{p99:.2f}", f"{p99 / quiet[victim][1]:.1f}"]
-        rows.append(row)
+    quiet = [quiets(found, with_watt) for with_watt in (0, 1)]
+    rows = [["quiet", "", *cells(quiet[0], quiet[0]), *cells(quiet[1], quiet[1])]]
+    for (attack, name), (watt, without) in found.items():
+        rows.append([attack, name or "none", *cells(watt[1], quiet[0]), *cells(without and without[1], quiet[1])])
     head = ["attack", "`cpu` limit"]
-    for victim in VICTIMS:
+    for victim in (*VICTIMS, *(f"{victim} without watt" for victim in VICTIMS)):
         head += [f"{victim} p50 ms", "p99 ms", "× quiet"]
     table("(f) a neighbour's requests under attack", head, rows)
+
+
+def quiets(found, which):
+    """The median of what was quiet, in p50 and p99 by victim."""
+    before = [pair[which][0] for pair in found.values() if pair[which]]
+    return before and {
+        victim: [median([each[victim][part] for each in before]) for part in (0, 1)] for victim in VICTIMS}
+
+
+def cells(took, quiet):
+    row = []
+    for victim in VICTIMS:
+        row += [f"{took[victim][0]:.2f}", f"{took[victim][1]:.2f}", f"{took[victim][1] / quiet[victim][1]:.1f}"] if took else [""] * 3
+    return row
 
 
 if __name__ == "__main__":
