@@ -101,6 +101,8 @@ pub enum Command {
     Limits(Limits),
     /// Show who waits for whom, and who is started anew together
     Graph(Graph),
+    /// Show which requests of clients go where, and for one request why
+    Routes(Routes),
     /// Show what the last start waited for, and what was slow
     Analyze(Analyze),
     /// Show how exposed each service leaves the host and its neighbours, and the switch that would lower that most
@@ -415,6 +417,25 @@ pub enum GraphFormat {
     Dot,
     /// For Mermaid
     Mermaid,
+}
+
+/// `routes`
+#[derive(Debug, Args)]
+pub struct Routes {
+    /// A request, such as 'GET https://example.org/users/7': which route takes it, and why no other one does
+    #[arg(long, value_name = "REQUEST")]
+    pub test: Option<String>,
+    /// A header of that request: 'name: value'
+    #[arg(short = 'H', long = "header", value_name = "HEADER", requires = "test")]
+    pub headers: Vec<String>,
+    /// The running application's name
+    #[arg(short, long, value_name = "NAME", add = ArgValueCompleter::new(complete::apps))]
+    pub app: Option<String>,
+    /// Of this configuration alone (the file, or its folder), and not of what runs
+    #[arg(long, value_name = "PATH", conflicts_with = "app")]
+    pub file: Option<PathBuf>,
+    #[command(flatten)]
+    pub print: Print,
 }
 
 /// `analyze`

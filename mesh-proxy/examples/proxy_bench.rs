@@ -70,7 +70,7 @@ fn snapshot(path: PathBuf, protocol: Protocol) -> Snapshot {
         version: 1,
         app: "bench".into(),
         services: BTreeMap::from([("origin".into(), service)]),
-        routes: vec![Route { path: "/".into(), host: None, service: "origin".into(), rewrite: None }],
+        routes: vec![Route { path: "/".into(), service: "origin".into(), ..Route::default() }],
         ..Snapshot::default()
     }
 }

@@ -143,7 +143,7 @@ fn obfuscated(service: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::request_for_test;
+    use crate::http::with_request;
 
     fn client(side: Side, peer: Option<&str>) -> Client {
         Client { side, peer: peer.map(|peer| peer.parse().unwrap()), local: None, tls: false }
@@ -151,7 +151,7 @@ mod tests {
 
     fn written(client: &Client, fields: &str, prefix: Option<&str>) -> String {
         let head = format!("GET / HTTP/1.1\r\nHost: shop:80\r\n{fields}\r\n");
-        request_for_test(&head, |request| {
+        with_request(head.as_bytes(), |request| {
             let theirs = Theirs {
                 fields: &request.fields,
                 forwarded: request.found.forwarded,
@@ -164,6 +164,7 @@ mod tests {
             forwarded.write(request.host, prefix.map(str::as_bytes), &theirs, &mut out);
             String::from_utf8(out).unwrap()
         })
+        .unwrap()
     }
 
     #[test]

@@ -36,7 +36,7 @@ mod refusals;
 mod registry;
 pub mod respond;
 mod room;
-mod route;
+pub mod route;
 mod run;
 mod sockets;
 mod table;

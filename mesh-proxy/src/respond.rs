@@ -20,6 +20,8 @@ pub struct Failure {
     pub message: String,
     /// Seconds until another try may do better.
     pub retry_after_s: Option<u64>,
+    /// The methods that are taken, where this one is not.
+    pub allow: Option<Box<str>>,
 }
 
 /// The kinds of failure.
@@ -31,6 +33,8 @@ pub enum Reason {
     RequestTimeout,
     /// No route matches.
     NoRoute,
+    /// Routes match, for other methods.
+    MethodNotAllowed,
     /// The host is no name of the mesh.
     UnknownHost,
     /// No service has this name.
@@ -66,6 +70,7 @@ impl Reason {
             Reason::Refused(refusal) => refusal.code(),
             Reason::RequestTimeout => "request_timeout",
             Reason::NoRoute => "no_route",
+            Reason::MethodNotAllowed => "method_not_allowed",
             Reason::UnknownHost => "unknown_host",
             Reason::UnknownService => "unknown_service",
             Reason::PolicyDenied => "policy_denied",
@@ -88,6 +93,7 @@ impl Reason {
             Reason::Refused(refusal) => refusal.status(),
             Reason::RequestTimeout => 408,
             Reason::NoRoute | Reason::UnknownService => 404,
+            Reason::MethodNotAllowed => 405,
             Reason::PolicyDenied => 403,
             Reason::UnknownHost
             | Reason::NotListening
@@ -102,7 +108,7 @@ impl Reason {
 
 impl Failure {
     pub(crate) fn new(reason: Reason, service: Option<Rc<str>>, message: String) -> Failure {
-        Failure { reason, service, message, retry_after_s: None }
+        Failure { reason, service, message, retry_after_s: None, allow: None }
     }
 
     pub(crate) fn retry_after(self, seconds: Option<u64>) -> Failure {
@@ -190,6 +196,9 @@ pub(crate) fn write(failure: &Failure, manner: Manner, out: &mut Vec<u8>) {
     if let Some(seconds) = failure.retry_after_s {
         line(format_args!("Retry-After: {seconds}\r\n"));
     }
+    if let Some(allow) = &failure.allow {
+        line(format_args!("Allow: {allow}\r\n"));
+    }
     if manner.close {
         line(format_args!("Connection: close\r\n"));
     } else if manner.keep_alive {
@@ -248,6 +257,7 @@ fn phrase(status: u16) -> &'static str {
         400 => "Bad Request",
         403 => "Forbidden",
         404 => "Not Found",
+        405 => "Method Not Allowed",
         408 => "Request Timeout",
         414 => "URI Too Long",
         417 => "Expectation Failed",

@@ -50,8 +50,9 @@ pub(crate) struct Service {
 }
 
 impl Table {
-    /// `worker` and `tally` give what the thread keeps from one table to the next.
+    /// The table after `before`. `worker` and `tally` give what the thread keeps from one to the next.
     pub(crate) fn new(
+        before: &Table,
         snapshot: &Snapshot,
         threads: usize,
         worker: impl Fn(&mesh::Worker) -> Rc<Worker>,
@@ -81,7 +82,7 @@ impl Table {
         let services = snapshot.services.iter().map(compile).collect();
         Table {
             via: via(&snapshot.app),
-            router: Router::new(&snapshot.routes, &services),
+            router: before.router.renewed(&snapshot.routes, &services),
             body_rate_min: NonZeroU64::new(snapshot.body_rate_min),
             services,
         }
@@ -140,7 +141,7 @@ impl Service {
 }
 
 /// Nearly all names come in lower case already.
-fn lower_case(name: &[u8]) -> Cow<'_, [u8]> {
+pub(crate) fn lower_case(name: &[u8]) -> Cow<'_, [u8]> {
     if name.iter().any(u8::is_ascii_uppercase) { name.to_ascii_lowercase().into() } else { name.into() }
 }
 
@@ -159,7 +160,7 @@ mod tests {
     fn table(names: &[&str]) -> Table {
         let services = names.iter().map(|name| ((*name).to_owned(), mesh::Service::default())).collect();
         let snapshot = Snapshot { app: "my shop".into(), services, ..Snapshot::default() };
-        Table::new(&snapshot, 2, |_| unreachable!("no workers"), |_| Rc::default())
+        Table::new(&Table::default(), &snapshot, 2, |_| unreachable!("no workers"), |_| Rc::default())
     }
 
     #[test]
@@ -193,7 +194,8 @@ mod tests {
         let mut snapshot = Snapshot::default();
         let callers = Some(vec!["web".to_owned(), "jobs".to_owned()]);
         snapshot.services.insert("api".into(), mesh::Service { callers, ..mesh::Service::default() });
-        let table = Table::new(&snapshot, 1, |_| unreachable!("no workers"), |_| Rc::default());
+        let table =
+            Table::new(&Table::default(), &snapshot, 1, |_| unreachable!("no workers"), |_| Rc::default());
         let api = table.service("api").unwrap();
         assert!(api.admits(Some("web")).is_ok());
         let failure = api.admits(Some("orders")).unwrap_err();

@@ -142,6 +142,7 @@ impl Thread {
         let table = {
             let workers = self.workers.borrow();
             Table::new(
+                &self.table(),
                 snapshot,
                 self.threads.get(),
                 |worker| workers[&worker.run].clone(),

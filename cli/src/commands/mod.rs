@@ -18,6 +18,7 @@ pub mod logs;
 pub mod man;
 pub mod operate;
 pub mod reload;
+pub mod routes;
 pub mod scale;
 pub mod status;
 pub mod tasks;

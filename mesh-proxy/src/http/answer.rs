@@ -133,7 +133,7 @@ fn body(request: &Prepared, response: &Response<'_, '_>, drop: &mut Lines) -> (B
 /// Locations and cookie paths as clients see them, as lines that replace those added to `drop`.
 fn outward(request: &Prepared, response: &Response<'_, '_>, drop: &mut Lines) -> Vec<u8> {
     let mut changed = Vec::new();
-    let Some((route, host)) = &request.outward else { return changed };
+    let Some(outward) = &request.outward else { return changed };
     let mut replace = |line: usize, name: &[u8], value: Option<Vec<u8>>| {
         if let Some(value) = value {
             drop.add(line);
@@ -143,10 +143,10 @@ fn outward(request: &Prepared, response: &Response<'_, '_>, drop: &mut Lines) ->
         }
     };
     for line in response.location.iter() {
-        replace(line, b"Location: ", route.location(response.fields.value(line), host));
+        replace(line, b"Location: ", outward.location(response.fields.value(line)));
     }
     for line in response.set_cookie.iter() {
-        replace(line, b"Set-Cookie: ", route.cookie(response.fields.value(line)));
+        replace(line, b"Set-Cookie: ", outward.cookie(response.fields.value(line)));
     }
     changed
 }

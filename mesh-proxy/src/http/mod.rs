@@ -25,7 +25,7 @@ pub(crate) use chunked::{Chunked, Piece};
 pub(crate) use connection::Http2Begun;
 pub(crate) use head::{Fields, Lines, list, trim};
 pub(crate) use pipe::{Break, Far, Pipe, pipe};
-pub(crate) use prepare::is_http;
+pub(crate) use prepare::{asked, is_http};
 pub use request::Refusal;
 pub(crate) use request::is_protocol;
 pub use stream::Stream;
@@ -90,9 +90,11 @@ pub(crate) async fn converse(thread: Rc<Thread>, client: Client, pipe: Pipe) {
     connection::Connection::new(thread, client, Stream::Pipe(pipe)).run().await;
 }
 
-/// Reads a request head for the tests of other modules.
-#[cfg(test)]
-pub(crate) fn request_for_test<T>(head: &str, test: impl FnOnce(&request::Request<'_, '_>) -> T) -> T {
+/// Reads a request head that is there as a whole, as the engine does.
+pub(crate) fn with_request<T>(
+    head: &[u8],
+    then: impl FnOnce(&request::Request<'_, '_>) -> T,
+) -> Result<T, Refusal> {
     let mut room = head::storage();
-    test(&request::parse(head.as_bytes(), &mut room).unwrap().unwrap())
+    request::parse(head, &mut room)?.as_ref().map(then).ok_or(Refusal::Syntax)
 }

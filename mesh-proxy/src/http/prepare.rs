@@ -13,7 +13,7 @@ use super::{
 use crate::{
     forwarded::{Forwarded, Theirs},
     respond::{Failure, Format, Manner, Reason},
-    route::{Ambiguous, Route},
+    route::{Asked, Change, Outward, Route, Unrouted},
     table::{Service, Table},
     thread::Thread,
     trace::{Trace, is_tracestate},
@@ -35,8 +35,8 @@ pub(crate) struct Prepared {
     /// The client may wait for a 100 before it sends the body.
     pub(crate) expect: bool,
     pub(crate) format: Format,
-    /// For responses: whose paths have to be changed, and the host they are for.
-    pub(crate) outward: Option<(Rc<Route>, Box<[u8]>)>,
+    /// For responses: what their paths have to be changed with.
+    pub(crate) outward: Option<Outward>,
 }
 
 /// A request that goes nowhere.
@@ -80,6 +80,7 @@ pub(crate) fn prepare(
     let table = thread.table();
     let target = direct(thread, &table, client, &request)?;
     let head_len = request.fields.bytes.len();
+    let change = target.route.as_ref().and_then(|route| route.change(path(&request)));
     let connection = &request.found.connection;
     let body = match request.found.framing {
         Framing::Unspecified | Framing::Length(0) => Body::Done,
@@ -96,11 +97,11 @@ pub(crate) fn prepare(
         websocket: wants_websocket(&request),
         expect: body != Body::Done && !request.http10 && !request.found.expect.is_empty(),
         format: format(&request),
-        outward: target.outward(request.host),
+        outward: change.as_ref().map(|change| change.outward(request.host)),
         service: target.service,
     };
     out.clear();
-    Head { table: &table, client, request: &request, route: target.route.as_deref(), prepared: &prepared }
+    Head { table: &table, client, request: &request, change: change.as_ref(), prepared: &prepared }
         .write(forwarded, out);
     Ok(Some(prepared))
 }
@@ -109,13 +110,6 @@ pub(crate) fn prepare(
 struct Destination {
     service: Rc<Service>,
     route: Option<Rc<Route>>,
-}
-
-impl Destination {
-    fn outward(&self, host: &[u8]) -> Option<(Rc<Route>, Box<[u8]>)> {
-        let route = self.route.as_ref().filter(|route| route.hidden_prefix().is_some())?;
-        Some((route.clone(), host.into()))
-    }
 }
 
 /// Route or name, then policy.
@@ -145,19 +139,46 @@ fn direct(
 }
 
 fn route(table: &Table, request: &Request<'_, '_>) -> Result<Destination, Failure> {
-    let path = request.target.path();
-    // `OPTIONS *` is about the server as a whole: the route of `/` answers.
-    let path = if path == "*" { "/" } else { path };
-    let found = table.router.find(request.host, path.as_bytes());
-    let route = found.map_err(|Ambiguous| Failure::from(Refusal::AmbiguousPath))?.ok_or_else(|| {
-        let host = String::from_utf8_lossy(request.host);
-        Failure::new(Reason::NoRoute, None, format!("No route matches `{host}{path}`."))
-    })?;
+    let asked = asked(request);
+    let route = table.router.find(&asked).map_err(|unrouted| not_routed(unrouted, &asked))?;
     let service = route.target.as_ref().ok_or_else(|| {
         let message = format!("The route leads to `{}`, which is no service.", route.service);
         Failure::new(Reason::UnknownService, Some((*route.service).into()), message)
     })?;
     Ok(Destination { service: service.clone(), route: Some(route.clone()) })
+}
+
+/// What decides about a request's route.
+pub(crate) fn asked<'r>(request: &Request<'r, 'r>) -> Asked<'r> {
+    Asked {
+        authority: request.host,
+        path: path(request),
+        target: request.target.path_and_query.as_bytes(),
+        head: request.fields.bytes,
+        headers: request.fields.headers,
+    }
+}
+
+/// `OPTIONS *` is about the server as a whole: the route of `/` answers.
+fn path<'r>(request: &Request<'_, 'r>) -> &'r [u8] {
+    match request.target.path() {
+        "*" => b"/",
+        path => path.as_bytes(),
+    }
+}
+
+fn not_routed(unrouted: Unrouted, asked: &Asked<'_>) -> Failure {
+    let text = String::from_utf8_lossy;
+    let (host, path) = (text(asked.authority), text(asked.path));
+    match unrouted {
+        Unrouted::Ambiguous(_) => Refusal::AmbiguousPath.into(),
+        Unrouted::NoRoute => Failure::new(Reason::NoRoute, None, format!("No route matches `{host}{path}`.")),
+        Unrouted::Method { allow } => {
+            let message =
+                format!("`{host}{path}` has routes for {allow}, and none for {}.", text(asked.method()));
+            Failure { allow: Some(allow), ..Failure::new(Reason::MethodNotAllowed, None, message) }
+        }
+    }
 }
 
 fn format(request: &Request<'_, '_>) -> Format {
@@ -196,7 +217,7 @@ struct Head<'a> {
     table: &'a Table,
     client: &'a Client,
     request: &'a Request<'a, 'a>,
-    route: Option<&'a Route>,
+    change: Option<&'a Change<'a>>,
     prepared: &'a Prepared,
 }
 
@@ -228,7 +249,7 @@ impl Head<'_> {
             out.extend_from_slice(b"Connection: TE\r\n");
         }
         out.extend_from_slice(&self.table.via);
-        forwarded.write(self.request.host, self.route.and_then(Route::hidden_prefix), &theirs, out);
+        forwarded.write(self.request.host, self.change.and_then(Change::hidden_prefix), &theirs, out);
         trace.write(out);
         out.extend_from_slice(b"\r\n");
     }
@@ -236,16 +257,15 @@ impl Head<'_> {
     /// The request line and the fields that go on as they are; in one piece when the first line needs no change.
     fn write_lines(&self, mut drop: Lines, out: &mut Vec<u8>) {
         let Request { fields, target, http10, host, found, .. } = self.request;
-        let rewritten = self.route.is_some_and(|route| route.hidden_prefix().is_some());
         let own_host = target.absolute || found.host.is_none();
-        if !rewritten && !own_host && !http10 {
+        if self.change.is_none() && !own_host && !http10 {
             fields.copy_lines(0, drop, out);
             return;
         }
         let method_end = memchr::memchr(b' ', fields.bytes).unwrap_or(0);
         out.extend_from_slice(&fields.bytes[..method_end + 1]);
-        match self.route {
-            Some(route) => route.write_inward(target.path_and_query.as_bytes(), out),
+        match self.change {
+            Some(change) => change.write_inward(target.path_and_query.as_bytes(), out),
             None => out.extend_from_slice(target.path_and_query.as_bytes()),
         }
         out.extend_from_slice(b" HTTP/1.1\r\n");

@@ -185,7 +185,12 @@ pub(crate) fn service() -> Service {
 }
 
 pub(crate) fn route(path: &str, service: &str, rewrite: Option<&str>) -> Route {
-    Route { path: path.into(), host: None, service: service.into(), rewrite: rewrite.map(str::to_owned) }
+    Route {
+        path: path.into(),
+        service: service.into(),
+        rewrite: rewrite.map(str::to_owned),
+        ..Route::default()
+    }
 }
 
 pub(crate) fn ready(run: u64, endpoint: Endpoint) -> Worker {

@@ -13,5 +13,6 @@ mod h2_workers;
 mod heads;
 mod holding;
 mod retries;
+mod routing;
 mod upgrades;
 mod websockets;

@@ -429,7 +429,7 @@ fn with_worker(version: u64, path: &std::path::Path) -> Snapshot {
     };
     let api = watt_api::mesh::Service { workers: vec![worker], ..service() };
     let route =
-        watt_api::mesh::Route { path: "/".to_owned(), host: None, service: "api".to_owned(), rewrite: None };
+        watt_api::mesh::Route { path: "/".to_owned(), service: "api".to_owned(), ..Default::default() };
     Snapshot { routes: vec![route], ..snapshot(version, [("api", api)]) }
 }
 

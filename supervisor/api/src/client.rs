@@ -24,7 +24,7 @@ use tokio::net::UnixStream;
 
 use crate::control::{
     Analysis, Apply, Audit, Event, Graph, Inspect, Job, JobDetail, JobInstants, JobRequest, JobRun, Jobs,
-    Limits, LimitsChange, LimitsChanged, LogLine, Outcome, Problem, Reload, Reloaded, Scale, Scaled,
+    Limits, LimitsChange, LimitsChanged, LogLine, Outcome, Problem, Reload, Reloaded, Routes, Scale, Scaled,
     Selection, Shutdown, Status, Upgrade, UpgradeState,
 };
 
@@ -147,6 +147,11 @@ impl Client {
     /// Which services wait for which.
     pub async fn graph(&self) -> Result<Graph, Error> {
         self.ask("/v1/graph").await
+    }
+
+    /// Which requests of clients go where.
+    pub async fn routes(&self) -> Result<Routes, Error> {
+        self.ask("/v1/routes").await
     }
 
     /// What the application's start waited for, or the last one of a service.

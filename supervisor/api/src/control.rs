@@ -5,6 +5,7 @@
 //! | GET /v1/status | the whole application | [`Status`] |
 //! | GET /v1/services/{service} | one service, with its effective configuration | [`Inspect`] |
 //! | GET /v1/graph | which services wait for which | [`Graph`] |
+//! | GET /v1/routes | which requests of clients go where | [`Routes`] |
 //! | GET /v1/analyze?service=A | what the application's start waited for, or the last one of a service | [`Analysis`] |
 //! | PUT /v1/services/{service}?plan=true&wait=true&folder=F&file=F | with one entry of `services`; applies that one | [`Reloaded`] |
 //! | DELETE /v1/services/{service}?plan=true&wait=true&folder=F | takes one out of the application | [`Reloaded`] |
@@ -42,6 +43,7 @@ mod apply;
 mod audit;
 mod graph;
 mod jobs;
+mod routes;
 mod scale;
 mod tasks;
 mod upgrade;
@@ -58,6 +60,7 @@ pub use self::{
     jobs::{
         Job, JobCause, JobDetail, JobInstant, JobInstants, JobRequest, JobResult, JobRun, JobState, Jobs,
     },
+    routes::Routes,
     scale::{Scale, Scaled, ScaledBy, ScaledService, Scaling, ScalingRange},
     tasks::{
         Exec, OfTask, Run, TaskEnd, TaskInfo, TaskKind, TaskStarted, TaskState, TaskStop, Tasks, Terminal,

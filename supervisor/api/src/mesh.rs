@@ -6,6 +6,7 @@
 //! of the message that names them (at most 253, unix(7)). After connecting, the daemon sends every listener and
 //! a full snapshot; what the proxy had from an earlier daemon and does not hear of again is dropped.
 
+mod route;
 mod work;
 
 use std::{
@@ -18,6 +19,7 @@ use std::{
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+pub use route::{PathMatch, RequestPart, Route, RouteCondition, ValueTest};
 pub use work::{Work, answer_bucket, answer_within};
 
 /// The largest message either side accepts, in bytes.
@@ -495,19 +497,6 @@ pub enum Endpoint {
         /// Where, as seen inside.
         address: SocketAddr,
     },
-}
-
-/// One rule of the gateway; the meaning is that of `watt_core::plan::Route`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Route {
-    /// The path prefix.
-    pub path: String,
-    /// The host, lower case; `*.` in front matches every name below.
-    pub host: Option<String>,
-    /// The service.
-    pub service: String,
-    /// What the prefix becomes; `None` leaves it.
-    pub rewrite: Option<String>,
 }
 
 /// What the proxy counted for one service.

@@ -1,6 +1,7 @@
 //! Services looked at together: names that do not exist, circles, collisions.
 
 mod groups;
+mod routes;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -19,7 +20,7 @@ use crate::{
     source::Span,
 };
 
-pub(crate) use self::groups::groups;
+pub(crate) use self::{groups::groups, routes::gateway};
 
 /// What services do to each other.
 pub(crate) fn services(services: &[ServiceDraft], server: Option<&ServerDraft>, problems: &mut Problems) {
@@ -100,58 +101,6 @@ pub(crate) fn secrets(
                 format!("write it at the top of the file: `secrets: {{ {name}: {{ file: … }} }}`")
             });
             problems.push(Problem::new(*at, format!("there is no secret {}", quote(name))).hint(hint));
-        }
-    }
-}
-
-/// Routes that exclude each other or lead nowhere, and a gateway without any.
-pub(crate) fn gateway(
-    services: &[ServiceDraft],
-    routes: &[RouteDraft],
-    server: Option<&ServerDraft>,
-    problems: &mut Problems,
-) {
-    let listens: HashMap<&ServiceId, &ServiceDraft> =
-        services.iter().map(|draft| (&draft.service.id, draft)).collect();
-    let mut first: HashMap<(&str, Option<&str>), Span> = HashMap::new();
-    for draft in routes {
-        let key = (draft.route.path.as_str(), draft.route.host.as_deref());
-        match first.get(&key) {
-            Some(place) => {
-                let host = key.1.map_or(String::new(), |host| format!(" for {}", quote(host)));
-                let problem = Problem::new(draft.at, format!("two routes for {}{host}", quote(key.0)));
-                problems.push(
-                    problem
-                        .related(*place, "the first one is here")
-                        .hint("keep one of them, or give them different paths or hosts"),
-                );
-            }
-            None => {
-                first.insert(key, draft.at);
-            }
-        }
-        if let Some(target) =
-            listens.get(&draft.route.service).filter(|target| target.service.listen == Listen::None)
-        {
-            let message = format!(
-                "{} accepts no connections, so no request can be sent to it",
-                quote(draft.route.service.as_str())
-            );
-            let problem = Problem::new(draft.service_at, message);
-            problems.push(problem.related(target.listen_at.unwrap_or(target.at), "its `listen` is `none`"));
-        }
-    }
-    if let (Some(ServerDraft { at: Some(at), .. }), []) = (server, routes) {
-        // A wrong route is no route here, and was noted.
-        if problems.is_empty() {
-            let listening: Vec<_> =
-                services.iter().filter(|draft| draft.service.listen != Listen::None).collect();
-            let service = listening.first().map_or("web", |draft| draft.service.id.as_str());
-            problems.push(Problem::new(*at, "a server without a route: no request could be answered").hint(
-                format!(
-                    "add `gateway: {{ routes: [{{ path: /, service: {service} }}] }}`, or remove `server`"
-                ),
-            ));
         }
     }
 }

@@ -106,6 +106,7 @@ fn value_of(kind: &Kind) -> String {
         Kind::Signal => "signal".into(),
         Kind::IpAddress => "IP address".into(),
         Kind::UrlPath => "URL path".into(),
+        Kind::RoutePath => "URL path, or regular expression".into(),
         Kind::Status => "HTTP status, or two".into(),
         Kind::HostName => "host name".into(),
         Kind::Pattern => "regular expression".into(),

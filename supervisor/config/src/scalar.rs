@@ -2,6 +2,7 @@
 
 mod cpus;
 mod destination;
+mod expression;
 mod names;
 mod percent;
 mod share;
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 
 pub(crate) use self::{
     cpus::Cpus,
+    expression::Expression,
     names::{Account, FileName, Umask, VariableName},
     percent::Percent,
     times::TimeZoneName,
@@ -446,18 +448,20 @@ impl Scalar for Pattern {
         const COMPILED_BYTES_MAX: usize = 1 << 20;
         match regex::RegexBuilder::new(text).size_limit(COMPILED_BYTES_MAX).build() {
             Ok(_) => Ok(Pattern(text.to_owned())),
-            Err(error) => {
-                // The library's text has several lines with a drawing; its last line is the reason.
-                let error = error.to_string();
-                let reason = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
-                Err(Bad::new(format!("{} is not a regular expression: {reason}", quote(text))))
-            }
+            Err(error) => Err(not_an_expression(text, &error)),
         }
     }
 
     fn show(&self) -> Value {
         json!(self.0)
     }
+}
+
+fn not_an_expression(text: &str, error: &regex::Error) -> Bad {
+    // The library's text has several lines with a drawing; its last line is the reason.
+    let error = error.to_string();
+    let reason = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
+    Bad::new(format!("{} is not a regular expression: {reason}", quote(text)))
 }
 
 /// A value of setrlimit(2): a number, with a unit where it counts bytes, or no limit.

@@ -89,7 +89,9 @@ fn kind_schema(kind: &Kind) -> Value {
         Kind::TimeZone => text("^[A-Za-z0-9+_][A-Za-z0-9+_-]*(/[A-Za-z0-9+_-]+)*$"),
         Kind::MeshUrl => text(r"^http://[a-z0-9_-]+\.plt\.local(:80)?([/?].*)?$"),
         Kind::WebUrl => text(r"^http://([A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(:[0-9]+)?([/?].*)?$"),
-        Kind::FilePath | Kind::Pattern | Kind::OptionalPath | Kind::SystemCall => json!({ "type": "string" }),
+        Kind::FilePath | Kind::RoutePath | Kind::Pattern | Kind::OptionalPath | Kind::SystemCall => {
+            json!({ "type": "string" })
+        }
         Kind::Name | Kind::ServiceName => text("^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9_])?$"),
         Kind::Bool => json!({ "anyOf": [{ "type": "boolean" }, { "$ref": "#/$defs/placeholder" }] }),
         Kind::Whole { min, max } => json!({ "anyOf": [

@@ -6,6 +6,7 @@ mod hooks;
 mod jobs;
 mod pressure;
 mod roll;
+mod route;
 mod scaling;
 
 use std::{
@@ -24,6 +25,7 @@ pub use hooks::{Hook, HookAct, HookPoint, Receiver, Webhook};
 pub use jobs::{Call, CatchUp, Job, Overlap, Work};
 pub use pressure::{PRESSURE_WINDOW, Pressure, Resource};
 pub use roll::{OnFailure, Roll, Share, Steps};
+pub use route::{PathMatch, RequestPart, Route, RouteCondition, ValueTest};
 pub use scaling::{Scaling, Targets, Workers};
 
 /// A whole application.
@@ -539,20 +541,6 @@ pub struct Timeouts {
     pub first_byte: Duration,
     /// With no byte in either direction while a body is on its way.
     pub idle: Duration,
-}
-
-/// One rule of the gateway.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Route {
-    /// A path prefix that starts with `/`; it matches whole segments: `/api` matches `/api` and `/api/x`, not
-    /// `/apix`.
-    pub path: String,
-    /// The host it is for, lower case, `*.example.org` for every name below; `None` for all.
-    pub host: Option<String>,
-    /// Where requests go.
-    pub service: ServiceId,
-    /// What the prefix becomes: `None` leaves the path as it is, `Some("")` strips the prefix.
-    pub rewrite: Option<String>,
 }
 
 /// A permission: `from` may call `to`. When any policy names a service as `to`, only those named may call it.

@@ -5,13 +5,14 @@
 //!
 //! - `server` accepts, has `roles` find out who it is, and hands requests to `routes`, the one table of what there is and of what
 //!   role it takes.
-//! - Each resource is a file: `status`, `services`, `operations`, `limits`, `jobs`, `audit`, `tasks`, `events`, `logs`, `openapi`.
+//! - Each resource is a file: `status`, `services`, `gateway`, `operations`, `limits`, `jobs`, `audit`, `tasks`, `events`, `logs`, `openapi`.
 //! - `request` reads what came, `body` writes what goes, and `problem` is the one place where errors become replies.
 
 mod audit;
 mod body;
 mod command;
 mod events;
+mod gateway;
 mod graph;
 mod jobs;
 mod limits;

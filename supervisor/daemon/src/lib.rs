@@ -84,6 +84,7 @@ pub mod own_log;
 pub mod places;
 pub mod proxy_link;
 pub mod readiness;
+pub mod routes;
 pub mod snapshot;
 pub mod timestamp;
 pub mod title;

@@ -89,6 +89,7 @@ impl App {
             Command::Status { reply } => self.status(reply),
             Command::Inspect { service, reply } => self.inspect(&service, reply),
             Command::Graph { reply } => self.graph(reply),
+            Command::Routes { reply } => self.routes(reply),
             Command::Analyze { service, reply } => self.analysis(service, reply),
             Command::Limits { reply } => self.limits(reply),
             Command::Audit { services, full, turn, reply } => self.audit(services, full, turn, reply),

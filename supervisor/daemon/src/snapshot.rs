@@ -14,7 +14,7 @@ use watt_core::{
     worker::{AfterStop, State, Wanted, Worker},
 };
 
-use crate::words;
+use crate::{routes, words};
 
 /// The port of DNS (RFC 1035 §4.2).
 const DNS_PORT: u16 = 53;
@@ -85,7 +85,7 @@ pub fn snapshot(sources: &Sources<'_>, version: u64) -> Snapshot {
         version,
         app: sources.plan.name.to_string(),
         services: sources.plan.services.iter().map(service).collect(),
-        routes: sources.plan.routes.iter().map(route).collect(),
+        routes: routes::of_plan(sources.plan),
         resolvers: sources.resolvers.to_vec(),
         body_rate_min: sources.plan.body_rate_min,
     }
@@ -213,15 +213,6 @@ fn callers(policies: &[Policy], id: &ServiceId) -> Option<Vec<String>> {
     let named: Vec<String> =
         policies.iter().filter(|policy| policy.to == *id).map(|policy| policy.from.to_string()).collect();
     (!named.is_empty()).then_some(named)
-}
-
-fn route(route: &watt_core::plan::Route) -> mesh::Route {
-    mesh::Route {
-        path: route.path.clone(),
-        host: route.host.clone(),
-        service: route.service.to_string(),
-        rewrite: route.rewrite.clone(),
-    }
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -459,6 +459,7 @@ impl Kind {
             Kind::Signal => "a signal such as `TERM`".into(),
             Kind::IpAddress => "an IP address".into(),
             Kind::UrlPath => "a path such as `/api`".into(),
+            Kind::RoutePath => "a path such as `/api`, or `/users/{id}`".into(),
             Kind::Status => "a status such as `200`, or `200-299`".into(),
             Kind::HostName => "a host name".into(),
             Kind::Pattern => "a regular expression".into(),

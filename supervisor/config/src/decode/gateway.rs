@@ -5,18 +5,18 @@ use std::rc::Rc;
 use serde_json::json;
 use watt_core::{
     ServiceId,
-    plan::{Hold, Policy, Route, Server},
+    plan::{Hold, Policy, Server},
 };
 
 use super::{
     Decoder,
     fields::{Field, Fields, Written},
+    route::{self, RouteDraft},
     service,
 };
 use crate::{
-    keys::{GATEWAY, HOLD, POLICIES, ROUTE},
-    report::Problem,
-    scalar::{HostName, UrlPath, Whole},
+    keys::{GATEWAY, HOLD, POLICIES},
+    scalar::Whole,
     show::Shown,
     source::Span,
     tree::{Node, Value},
@@ -30,16 +30,6 @@ pub(crate) struct ServerDraft {
     pub(crate) at: Option<Span>,
     /// Where its port was written.
     pub(crate) port_at: Option<Span>,
-}
-
-/// A route with its places.
-#[derive(Debug)]
-pub(crate) struct RouteDraft {
-    pub(crate) route: Route,
-    /// Where it starts.
-    pub(crate) at: Span,
-    /// Where its service is named.
-    pub(crate) service_at: Span,
 }
 
 /// A policy with its places.
@@ -75,7 +65,7 @@ pub(super) fn decode(d: &mut Decoder<'_>, field: Option<Field<'_>>) -> Gateway {
         if f.d.problems.is_full() {
             break;
         }
-        let (route, shown_route) = route(f.d, item);
+        let (route, shown_route) = route::decode(f.d, item);
         routes.extend(route);
         shown.push(shown_route);
     }
@@ -83,47 +73,6 @@ pub(super) fn decode(d: &mut Decoder<'_>, field: Option<Field<'_>>) -> Gateway {
     let hold = hold(&mut f);
     let body_rate: Written<Whole<0, 1_000_000_000>> = f.value("body_rate");
     Gateway { routes, hold, body_rate_min: body_rate.value.0, shown: f.close() }
-}
-
-fn route(d: &mut Decoder<'_>, node: &Rc<Node>) -> (Option<RouteDraft>, Shown) {
-    let at = start_of(node);
-    let mut f = Fields::open(d, &ROUTE, Some(Field { key_span: at, node }), None);
-    let path: Option<Written<UrlPath<false>>> = f.scalar("path");
-    let host: Option<Written<HostName>> = f.scalar("host");
-    let service = service_name(&mut f, "service");
-    let strip: Written<bool> = f.value("strip");
-    let rewrite: Option<Written<UrlPath<false>>> = f.scalar("rewrite");
-    if let (true, Some(Written { span: Some(span), .. })) = (strip.value, &rewrite) {
-        let problem =
-            Problem::new(*span, "`strip` and `rewrite` together").hint("`rewrite` alone replaces the path");
-        f.d.problem(match strip.span {
-            Some(strip) => problem.related(strip, "`strip` is here"),
-            None => problem,
-        });
-    }
-    let shown = f.close();
-    let route = path.zip(service).map(|(path, (service, service_at))| RouteDraft {
-        route: Route {
-            path: without_slash(&path.value.0, "/"),
-            host: host.map(|written| written.value.0),
-            service,
-            rewrite: match rewrite {
-                Some(rewrite) => Some(without_slash(&rewrite.value.0, "")),
-                None => strip.value.then(String::new),
-            },
-        },
-        at: path.span.unwrap_or(at),
-        service_at,
-    });
-    (route, shown)
-}
-
-/// A path without the slash at its end: `/api/` is a prefix of the same segments as `/api`. `root` is what `/` becomes.
-fn without_slash(path: &str, root: &str) -> String {
-    match path.trim_end_matches('/') {
-        "" => root.to_owned(),
-        path => path.to_owned(),
-    }
 }
 
 /// Where to point for a whole item of a list: its first key.

@@ -17,6 +17,7 @@ mod path_rules;
 mod pressure;
 mod probes;
 mod roll;
+mod route;
 mod sandbox;
 mod scheduling;
 mod secrets;
@@ -30,9 +31,10 @@ use watt_core::plan::Plan;
 
 pub(crate) use self::{
     fields::{Field, absolute},
-    gateway::{PolicyDraft, RouteDraft, ServerDraft},
+    gateway::{PolicyDraft, ServerDraft},
     groups::GroupDraft,
     jobs::JobDraft,
+    route::RouteDraft,
     sandbox::values as sandbox_values,
     service::ServiceDraft,
 };

@@ -1,7 +1,7 @@
 //! The tables of the application as a whole.
 
 use super::{
-    CEILING, GROUP, JOB, KeyDef, Kind, NOT_YET, PORT_OR_ANY, PROFILE, Preset, RELOAD, ROLE, SANDBOX,
+    CEILING, GROUP, JOB, KeyDef, Kind, NOT_YET, PORT_OR_ANY, PROFILE, Preset, RELOAD, ROLE, ROUTE, SANDBOX,
     SCHEDULED, SERVICE, Table,
 };
 
@@ -157,7 +157,7 @@ pub(crate) static GATEWAY: Table = Table {
             name: "routes",
             kind: Kind::List(&Kind::Table(&ROUTE)),
             default: Preset::Unset("no gateway"),
-            doc: "The rules. The longest path wins, and a rule with a host wins over one without.",
+            doc: "The rules. Of those that take a request the most specific one has it: docs/http.md says which that is, and `wattctl routes --test` why.",
             example: r#"[{"path": "/", "service": "api"}]"#,
         },
         KeyDef {
@@ -177,49 +177,6 @@ pub(crate) static GATEWAY: Table = Table {
         },
     ],
     foreign: &[("server", "write it at the top of the file"), ("cors", NOT_YET), ("auth", NOT_YET)],
-};
-
-pub(crate) static ROUTE: Table = Table {
-    title: "gateway.routes",
-    doc: "One rule of the gateway.",
-    keys: &[
-        KeyDef {
-            name: "path",
-            kind: Kind::UrlPath,
-            default: Preset::Value("/"),
-            doc: "A path and everything below it: `/api` is for `/api` and `/api/x`, not for `/apix`.",
-            example: r#""/api""#,
-        },
-        KeyDef {
-            name: "host",
-            kind: Kind::HostName,
-            default: Preset::Unset("every host"),
-            doc: "The host it is for; `*.example.org` is every name below.",
-            example: r#""example.org""#,
-        },
-        KeyDef {
-            name: "service",
-            kind: Kind::ServiceName,
-            default: Preset::Required,
-            doc: "Where the requests go.",
-            example: r#""api""#,
-        },
-        KeyDef {
-            name: "strip",
-            kind: Kind::Bool,
-            default: Preset::Value("false"),
-            doc: "Whether the service sees the path without the route's.",
-            example: "true",
-        },
-        KeyDef {
-            name: "rewrite",
-            kind: Kind::UrlPath,
-            default: Preset::Unset("the path stays"),
-            doc: "What the service sees in place of the route's path.",
-            example: r#""/v1""#,
-        },
-    ],
-    foreign: &[("to", "write `service`"), ("upstream", "write `service`"), ("prefix", "write `path`")],
 };
 
 pub(crate) static HOLD: Table = Table {

@@ -12,6 +12,7 @@ mod limits;
 mod pressure;
 mod probes;
 mod roll;
+mod route;
 mod sandbox;
 mod scheduling;
 mod service;
@@ -19,7 +20,7 @@ mod words;
 mod workers;
 
 pub(crate) use self::{
-    app::*, groups::*, hooks::*, jobs::*, limits::*, pressure::*, probes::*, roll::*, sandbox::*,
+    app::*, groups::*, hooks::*, jobs::*, limits::*, pressure::*, probes::*, roll::*, route::*, sandbox::*,
     scheduling::*, service::*, words::*, workers::*,
 };
 
@@ -90,6 +91,8 @@ pub(crate) enum Kind {
     Signal,
     IpAddress,
     UrlPath,
+    /// The path of a route: one, with parameters, or a regular expression.
+    RoutePath,
     /// A status of HTTP, or the lowest and the highest.
     Status,
     HostName,
@@ -148,7 +151,7 @@ pub(crate) enum Kind {
 }
 
 /// Every table, in the order they are documented.
-pub(crate) static TABLES: [&Table; 40] = [
+pub(crate) static TABLES: [&Table; 41] = [
     &ROOT,
     &SERVER,
     &SERVICE,
@@ -177,6 +180,7 @@ pub(crate) static TABLES: [&Table; 40] = [
     &GROUP,
     &GATEWAY,
     &ROUTE,
+    &ROUTE_CONDITION,
     &HOLD,
     &POLICIES,
     &JOB,

@@ -1,7 +1,7 @@
 //! Keys whose values are words, and what the words stand for.
 
 use watt_core::{
-    plan::{Condition, Network, OnFailure, Overlap, Protocol, RestartOrder, RestartPolicy, Role},
+    plan::{Condition, Network, OnFailure, Overlap, PathMatch, Protocol, RestartOrder, RestartPolicy, Role},
     sandbox::{Namespace, Personality, Profile, ProtectHome, ProtectProc, ProtectSystem},
 };
 
@@ -97,6 +97,12 @@ pub(crate) static PROTOCOL: Words<Protocol> = Words(&[
     ("http1", Protocol::Http1, "HTTP/1.1, or a protocol of its own"),
     ("h2c", Protocol::H2c, "HTTP/2 without TLS, as gRPC has it"),
     ("http2", Protocol::H2c, "the same"),
+]);
+
+pub(crate) static PATH_MATCH: Words<PathMatch> = Words(&[
+    ("prefix", PathMatch::Prefix, "the path and everything below it"),
+    ("exact", PathMatch::Exact, "the path alone"),
+    ("regex", PathMatch::Regex, "a regular expression of the whole path, as it comes over the wire"),
 ]);
 
 pub(crate) static NETWORK: Words<Network> = Words(&[

@@ -716,6 +716,232 @@ fn routes() {
     "#);
 }
 
+/// A file with these routes, one a line from the fifth on.
+fn with_routes(routes: &str) -> String {
+    format!("services:\n  a: {{command: x}}\ngateway:\n  routes:\n{routes}")
+}
+
+#[test]
+fn paths_of_routes_that_are_none() {
+    assert_snapshot!(invalid(&with_routes(
+        "  - {path: '/x{id}', service: a}\n  - {path: '/{id}/{id}', service: a}\n  - {path: '/{ID}', service: a}\n  - {path: '/(x', match: regex, service: a}\n  - {path: 'v[0-9]', match: regex, service: a}\n  - {match: regex, service: a}\n  - {path: /x, match: exactly, service: a}\n  - {path: /y, match: exact, strip: true, service: a}\n"
+    )), @r#"
+    error: `x{id}` is no parameter of a path
+     --> watt.yaml:5:12
+      |
+    5 |   - {path: '/x{id}', service: a}
+      |            ^^^^^^^^
+      = hint: a parameter is a whole segment, `{name}`, and begins with a letter in lower case; for a part of a segment write `match: regex`
+
+    error: two parameters are called `id`
+     --> watt.yaml:6:12
+      |
+    6 |   - {path: '/{id}/{id}', service: a}
+      |            ^^^^^^^^^^^^
+      = hint: give one of them another name
+
+    error: the variable ID is not set
+     --> watt.yaml:7:14
+      |
+    7 |   - {path: '/{ID}', service: a}
+      |              ^^^^
+      = hint: set it in the environment or in .env, or give a default: `{ID:-…}`
+
+    error: `/(x` is not a regular expression: unclosed group
+     --> watt.yaml:8:12
+      |
+    8 |   - {path: '/(x', match: regex, service: a}
+      |            ^^^^^
+
+    error: `v[0-9]` matches no path: they all begin with `/`
+     --> watt.yaml:9:12
+      |
+    9 |   - {path: 'v[0-9]', match: regex, service: a}
+      |            ^^^^^^^^
+      = hint: did you mean `/v[0-9]`?
+
+    error: `path` is missing
+      --> watt.yaml:10:6
+       |
+    10 |   - {match: regex, service: a}
+       |      ^^^^^
+       = hint: for example `path: "/users/{id}"`
+
+    error: `exactly` is not understood here
+      --> watt.yaml:11:23
+       |
+    11 |   - {path: /x, match: exactly, service: a}
+       |                       ^^^^^^^
+       = hint: did you mean `exact`?
+
+    error: `strip` would leave nothing of the path
+      --> watt.yaml:12:37
+       |
+    12 |   - {path: /y, match: exact, strip: true, service: a}
+       |                                     ^^^^
+       = hint: write what it becomes: `rewrite: /`
+    "#);
+    let deep = "/a".repeat(65);
+    assert_snapshot!(invalid(&with_routes(&format!("  - {{path: {deep}, service: a}}\n"))), @r"
+    error: `/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a…` has more than 64 segments
+     --> watt.yaml:5:12
+      |
+    5 |   - {path: /a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/…
+      |            ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      = hint: a route for what they begin with takes them as well
+    ");
+}
+
+#[test]
+fn what_routes_ask_for_that_nothing_has() {
+    assert_snapshot!(invalid(&with_routes(
+        "  - {methods: [get, 'A B', CONNECT], service: a}\n  - {path: /x, headers: {'a b': 1, X: 2, x: 3}, service: a}\n  - {path: /y, cookies: {c: {is: 1, present: true}, d: {}, e: {regx: x}}, service: a}\n  - {path: /z, query: {q: {regex: '('}}, service: a, method: GET}\n"
+    )), @r"
+    error: `get` is not a method: they are written in capital letters
+     --> watt.yaml:5:16
+      |
+    5 |   - {methods: [get, 'A B', CONNECT], service: a}
+      |                ^^^
+      = hint: did you mean `GET`?
+
+    error: `A B` is not a method
+     --> watt.yaml:5:21
+      |
+    5 |   - {methods: [get, 'A B', CONNECT], service: a}
+      |                     ^^^^^
+      = hint: for example `GET`
+
+    error: the gateway takes no CONNECT
+     --> watt.yaml:5:28
+      |
+    5 |   - {methods: [get, 'A B', CONNECT], service: a}
+      |                            ^^^^^^^
+      = hint: remove it
+
+    error: `a b` is not the name of a header
+     --> watt.yaml:6:26
+      |
+    6 |   - {path: /x, headers: {'a b': 1, X: 2, x: 3}, service: a}
+      |                          ^^^^^
+
+    error: the header `x` is there twice
+     --> watt.yaml:6:42
+      |
+    6 |   - {path: /x, headers: {'a b': 1, X: 2, x: 3}, service: a}
+      |                                          ^
+
+    error: more than one of `is`, `regex` and `present`
+     --> watt.yaml:7:29
+      |
+    7 |   - {path: /y, cookies: {c: {is: 1, present: true}, d: {}, e: {regx: x}}, service: a}
+      |                             ^^^^^^^^^^^^^^^^^^^^^^
+      = hint: keep one of them
+
+    error: nothing that it has to be
+     --> watt.yaml:7:56
+      |
+    7 |   - {path: /y, cookies: {c: {is: 1, present: true}, d: {}, e: {regx: x}}, service: a}
+      |                                                        ^^
+      = hint: write the value, or `present: true`
+
+    error: unknown key `regx` in `gateway.routes.headers`
+     --> watt.yaml:7:64
+      |
+    7 |   - {path: /y, cookies: {c: {is: 1, present: true}, d: {}, e: {regx: x}}, service: a}
+      |                                                                ^^^^
+      = hint: did you mean `regex`?
+
+    error: `(` is not a regular expression: unclosed group
+     --> watt.yaml:8:35
+      |
+    8 |   - {path: /z, query: {q: {regex: '('}}, service: a, method: GET}
+      |                                   ^^^
+
+    error: unknown key `method` in `gateway.routes`
+     --> watt.yaml:8:54
+      |
+    8 |   - {path: /z, query: {q: {regex: '('}}, service: a, method: GET}
+      |                                                      ^^^^^^
+      = hint: write `methods`
+    ");
+}
+
+#[test]
+fn rewrites_with_what_a_path_does_not_have() {
+    assert_snapshot!(invalid(&with_routes(
+        "  - {path: '/u/{user}', rewrite: '/{usr}', service: a}\n  - {path: /v, rewrite: '/{x}', service: a}\n  - {path: '/w(?<rest>.*)', match: regex, rewrite: '/{other}', service: a}\n  - {path: '/y', rewrite: '/{', service: a}\n"
+    )), @r"
+    error: the path has no parameter `usr`
+     --> watt.yaml:5:34
+      |
+    5 |   - {path: '/u/{user}', rewrite: '/{usr}', service: a}
+      |                                  ^^^^^^^^
+      = hint: did you mean `user`?
+
+    error: the path has no parameter `x`
+     --> watt.yaml:6:25
+      |
+    6 |   - {path: /v, rewrite: '/{x}', service: a}
+      |                         ^^^^^^
+      = hint: the path has no parameters
+
+    error: the path has no parameter `other`
+     --> watt.yaml:7:52
+      |
+    7 |   - {path: '/w(?<rest>.*)', match: regex, rewrite: '/{other}', service: a}
+      |                                                    ^^^^^^^^^^
+      = hint: the path has `rest`
+
+    error: a brace of `/{` is no parameter
+     --> watt.yaml:8:27
+      |
+    8 |   - {path: '/y', rewrite: '/{', service: a}
+      |                           ^^^^
+      = hint: write `%7B` for `{` and `%7D` for `}`
+    ");
+}
+
+#[test]
+fn equal_routes_are_named_both() {
+    assert_snapshot!(invalid(&with_routes(
+        "  - {path: '/u/{id}', host: x.org, methods: [GET, POST], service: a}\n  - {path: '/u/{name}', host: x.org, methods: [POST], service: a}\n  - {path: /v, headers: {A: 1, b: 2}, service: a}\n  - {path: /v/, headers: {b: 2, a: 1}, service: a}\n"
+    )), @r"
+    error: two routes for POST of `/u/{name}` for `x.org`
+     --> watt.yaml:6:12
+      |
+    6 |   - {path: '/u/{name}', host: x.org, methods: [POST], service: a}
+      |            ^^^^^^^^^^^
+      = note: the first one is here
+     --> watt.yaml:5:12
+      |
+    5 |   - {path: '/u/{id}', host: x.org, methods: [GET, POST], service: a}
+      |            ^^^^^^^^^
+      = hint: keep one of them, or give them different paths or hosts
+
+    error: two routes for `/v` with the same conditions
+     --> watt.yaml:8:12
+      |
+    8 |   - {path: /v/, headers: {b: 2, a: 1}, service: a}
+      |            ^^^
+      = note: the first one is here
+     --> watt.yaml:7:12
+      |
+    7 |   - {path: /v, headers: {A: 1, b: 2}, service: a}
+      |            ^^
+      = hint: keep one of them, or give them different paths or hosts
+    ");
+    let different = "  - {path: /u, service: a}\n  - {path: /u, match: exact, service: a}\n  - {path: /u, match: regex, service: a}\n  - {path: /u, methods: [GET], service: a}\n  - {path: /u, methods: [POST], service: a}\n  - {path: /u, host: x.org, service: a}\n  - {path: /u, headers: {a: 1}, service: a}\n  - {path: /u, cookies: {a: 1}, service: a}\n  - {path: /u/, match: exact, service: a}\n";
+    watt_config::parse(&sources("watt.yaml", &with_routes(different))).expect("no two of them are equal");
+}
+
+#[test]
+fn more_expressions_than_the_proxy_keeps() {
+    let many: String =
+        (0..501).map(|index| format!("  - {{path: '/{index}.*', match: regex, service: a}}\n")).collect();
+    let report = invalid(&with_routes(&many)).to_string();
+    assert!(report.contains("more than 500 regular expressions in routes"), "{report}");
+}
+
 #[test]
 fn a_server_without_routes() {
     assert_snapshot!(invalid("server: {port: 80}\nservices: {a: {command: x}}"), @r#"

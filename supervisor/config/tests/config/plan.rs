@@ -7,8 +7,9 @@ use watt_core::{
     ServiceId,
     plan::{
         CgroupLimits, Check, Condition, Dependency, Egress, GrpcCheck, Health, Hold, HttpCheck, Limits,
-        Listen, Logs, Network, OnFailure, Plan, Protocol, Ready, ReadyWhen, Restart, RestartPolicy, Rhythm,
-        Rlimit, RlimitValue, Roll, Scheduling, Service, Share, Startup, Stop, Timeouts,
+        Listen, Logs, Network, OnFailure, PathMatch, Plan, Protocol, Ready, ReadyWhen, RequestPart, Restart,
+        RestartPolicy, Rhythm, Rlimit, RlimitValue, Roll, Route, RouteCondition, Scheduling, Service, Share,
+        Startup, Stop, Timeouts, ValueTest,
     },
     sandbox::{Profile, Sandbox},
 };
@@ -299,6 +300,42 @@ fn the_gateway() {
     assert_eq!((all.path.as_str(), &all.host, &all.rewrite), ("/", &None, &None));
     assert_eq!((version.path.as_str(), version.host.as_deref()), ("/v1", Some("*.example.org")));
     assert_eq!(version.rewrite.as_deref(), Some(""), "`/` in place of a prefix strips it");
+}
+
+#[test]
+fn what_a_route_takes() {
+    let config = valid(
+        r#"
+services: {a: {command: x}}
+gateway:
+  routes:
+  - path: '/{PORT}/{user}/'
+    service: a
+    methods: [GET, PROPFIND]
+    headers: {X-Version: 2}
+    cookies: {beta: {present: false}}
+    query: {q: {regex: '[0-9]{2}'}}
+    rewrite: /x/{user}/
+  - {path: '/v(?<n>[0-9]{1,3})/', match: regex, service: a, rewrite: '/{n}/'}
+  - {path: /dir/, match: exact, service: a}
+"#,
+    );
+    let [first, regex, exact] = &config.plan.routes[..] else { panic!("{:?}", config.plan.routes) };
+    let condition = |part, name: &str, test| RouteCondition { part, name: name.into(), test };
+    let expected = Route {
+        methods: vec!["GET".into(), "PROPFIND".into()],
+        conditions: vec![
+            condition(RequestPart::Header, "x-version", ValueTest::Is("2".into())),
+            condition(RequestPart::Cookie, "beta", ValueTest::Absent),
+            condition(RequestPart::Query, "q", ValueTest::Regex("[0-9]{2}".into())),
+        ],
+        rewrite: Some("/x/{user}".into()),
+        ..Route::prefix("/4000/{user}", id("a"))
+    };
+    assert_eq!(*first, expected, "a variable is filled in, a parameter stays");
+    let regex = (regex.matching, regex.path.as_str(), regex.rewrite.as_deref());
+    assert_eq!(regex, (PathMatch::Regex, "/v(?<n>[0-9]{1,3})/", Some("/{n}/")));
+    assert_eq!((exact.matching, exact.path.as_str()), (PathMatch::Exact, "/dir/"));
 }
 
 #[test]

@@ -38,7 +38,16 @@ fn file_with(title: &str, key: &str, value: &Value) -> Value {
             if key != "service" {
                 entry["service"] = json!("api");
             }
+            if key == "match" {
+                entry["path"] = json!("/api");
+            }
+            if key == "rewrite" {
+                entry["path"] = json!("/{id}");
+            }
             file["gateway"] = json!({ "routes": [entry] });
+        }
+        "gateway.routes.headers" => {
+            file["gateway"] = json!({ "routes": [{ "service": "api", "headers": { "x-version": entry } }] });
         }
         "policies" => {
             let other = if key == "from" { "to" } else { "from" };

@@ -14,7 +14,7 @@ use crate::{
 
 /// Does to a plan what this field stands for, so that it differs from before in nothing else.
 fn change(plan: &mut Plan, of: &ServiceId, field: Field) {
-    let route = Route { path: "/".into(), host: None, service: of.clone(), rewrite: None };
+    let route = Route::prefix("/", of.clone());
     let Some(service) = plan.services.get_mut(of) else { return };
     match field {
         Field::Name => plan.name = AppName::new("other").unwrap(),

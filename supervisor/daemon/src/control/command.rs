@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use watt_api::control::{
     Analysis, Audit, Graph, Inspect, Job, JobDetail, JobInstants, JobRun, Jobs, Limits, LimitsChange,
-    LimitsChanged, Outcome, Reload, Reloaded, Scaled, Status, Upgrade, UpgradeState,
+    LimitsChanged, Outcome, Reload, Reloaded, Routes, Scaled, Status, Upgrade, UpgradeState,
 };
 use watt_core::{ServiceId, plan::Role};
 
@@ -46,6 +46,11 @@ pub enum Command {
     Graph {
         /// The answer.
         reply: Reply<Box<Graph>>,
+    },
+    /// Which requests of clients go where. Always legal.
+    Routes {
+        /// The answer.
+        reply: Reply<Box<Routes>>,
     },
     /// What a start waited for: the application's, or the last one of a service. Always legal.
     Analyze {

@@ -4,15 +4,15 @@ use hyper::{Method, Request, Response, body::Incoming};
 use schemars::{Schema, SchemaGenerator};
 use watt_api::control::{
     Analysis, Audit, Event, Exec, Graph, Inspect, Job, JobDetail, JobInstants, JobRequest, JobRun, Jobs,
-    Limits, LimitsChange, LimitsChanged, LogLine, OfTask, Outcome, Reload, Reloaded, Run, Scale, Scaled,
-    Selection, Shutdown, Status, TaskEnd, TaskStarted, TaskStop, Tasks, Upgrade, UpgradeState,
+    Limits, LimitsChange, LimitsChanged, LogLine, OfTask, Outcome, Reload, Reloaded, Routes, Run, Scale,
+    Scaled, Selection, Shutdown, Status, TaskEnd, TaskStarted, TaskStop, Tasks, Upgrade, UpgradeState,
 };
 use watt_core::plan::Role;
 
 use super::{
     Control, audit,
     body::Reply,
-    events, graph, jobs, limits, logs, openapi,
+    events, gateway, graph, jobs, limits, logs, openapi,
     operations::{self, Order},
     problem::Failure,
     request::{Query, decoded},
@@ -26,6 +26,7 @@ pub(super) enum Action {
     Status,
     Inspect,
     Graph,
+    Routes,
     Analyze,
     Apply,
     Remove,
@@ -177,6 +178,17 @@ pub(super) const ROUTES: &[Route] = &[
         query: &[],
         body: None,
         reply: Content::One(SchemaGenerator::subschema_for::<Graph>),
+    },
+    Route {
+        method: "GET",
+        path: "/v1/routes",
+        action: Action::Routes,
+        role: Role::View,
+        id: "routes",
+        summary: "Which requests of clients go where",
+        query: &[],
+        body: None,
+        reply: Content::One(SchemaGenerator::subschema_for::<Routes>),
     },
     Route {
         method: "GET",
@@ -506,6 +518,7 @@ pub(super) async fn answer(
         Action::Status => status::get(control).await,
         Action::Inspect => services::get(control, &segment.unwrap_or_default()).await,
         Action::Graph => graph::get(control).await,
+        Action::Routes => gateway::routes(control).await,
         Action::Analyze => graph::analyze(control, &query).await,
         Action::Apply => {
             services::apply(control, caller, &segment.unwrap_or_default(), &query, request.into_body()).await

@@ -19,8 +19,10 @@ use watt_api::{
     client::{Client, Error, EventsQuery, LogsQuery},
     control::{
         Analysis, Audit, AuditBasis, Graph, Inspect, Limits, LimitsChanged, Outcome, Problem, Reload,
-        Reloaded, Requests, Scaled, ScaledService, Service, Shutdown, Status, Supervisor, WorkerState,
+        Reloaded, Requests, Routes, Scaled, ScaledService, Service, Shutdown, Status, Supervisor,
+        WorkerState,
     },
+    mesh::Route,
 };
 use watt_core::{RunId, ServiceId, WorkerId};
 
@@ -126,6 +128,15 @@ async fn scripted_loop(mut commands: mpsc::Receiver<Command>, tell: mpsc::Unboun
                     groups: Vec::new(),
                 };
                 drop(reply.send(Ok(Box::new(graph))));
+            }
+            Command::Routes { reply } => {
+                let routes = Routes {
+                    app: "shop".into(),
+                    file: "/srv/shop/watt.yaml".into(),
+                    gateway: None,
+                    routes: vec![Route { path: "/".into(), service: "web".into(), ..Route::default() }],
+                };
+                drop(reply.send(Ok(Box::new(routes))));
             }
             Command::Analyze { service, reply } => {
                 let service = service.map(|service| service.to_string());
@@ -289,6 +300,7 @@ async fn every_call_reaches_the_loop_and_comes_back() {
     let client = fixture.client.clone();
     assert_eq!(client.status().await.unwrap(), status());
     assert_eq!(client.graph().await.unwrap().app, "shop");
+    assert_eq!(client.routes().await.unwrap().routes[0].service, "web");
     assert_eq!(client.analyze(None).await.unwrap().service, None);
     assert_eq!(client.analyze(Some("orders")).await.unwrap().service, Some("orders".into()));
     assert_eq!(client.inspect("web").await.unwrap(), inspect("web"));
@@ -310,6 +322,7 @@ async fn every_call_reaches_the_loop_and_comes_back() {
         [
             "Status {",
             "Graph {",
+            "Routes {",
             "Analyze { service: None,",
             "Analyze { service: Some(orders),",
             "Inspect { service: web,",

@@ -3,7 +3,7 @@ use std::{cell::RefCell, num::NonZeroU16};
 use watt_core::{
     WorkerId,
     fleet::{FleetEvent, Request},
-    plan::{Condition, Protocol, RestartPolicy, Workers},
+    plan::{Condition, PathMatch, Protocol, RequestPart, RestartPolicy, RouteCondition, ValueTest, Workers},
     worker::{Event, ExitCause},
 };
 
@@ -84,10 +84,16 @@ const ALL: Selection = Selection::All;
 fn a_snapshot_holds_the_whole_plan() {
     let bench = Bench::new(&["api", "web"], |plan| {
         plan.routes = vec![watt_core::plan::Route {
-            path: "/api".into(),
             host: Some("*.example.org".into()),
-            service: id("api"),
+            methods: vec!["GET".into()],
+            conditions: vec![RouteCondition {
+                part: RequestPart::Cookie,
+                name: "beta".into(),
+                test: ValueTest::Regex("y.*".into()),
+            }],
+            matching: PathMatch::Exact,
             rewrite: Some(String::new()),
+            ..watt_core::plan::Route::prefix("/api", id("api"))
         }];
         plan.policies = vec![Policy { from: id("web"), to: id("api") }];
         plan.hold.requests_max = 5;
@@ -103,7 +109,20 @@ fn a_snapshot_holds_the_whole_plan() {
     let snapshot = bench.snapshot();
     assert_eq!((snapshot.version, snapshot.app.as_str()), (9, "shop"));
     assert_eq!(snapshot.routes.len(), 1);
-    assert_eq!(snapshot.routes[0].rewrite.as_deref(), Some(""));
+    let expected = mesh::Route {
+        path: "/api".into(),
+        matching: mesh::PathMatch::Exact,
+        host: Some("*.example.org".into()),
+        methods: vec!["GET".into()],
+        conditions: vec![mesh::RouteCondition {
+            part: mesh::RequestPart::Cookie,
+            name: "beta".into(),
+            test: mesh::ValueTest::Regex("y.*".into()),
+        }],
+        service: "api".into(),
+        rewrite: Some(String::new()),
+    };
+    assert_eq!(snapshot.routes[0], expected);
     let (api, web) = (&snapshot.services["api"], &snapshot.services["web"]);
     assert_eq!(api.address, Some(Ipv4Addr::new(127, 77, 1, 0)));
     assert_eq!(web.address, Some(Ipv4Addr::new(127, 77, 1, 1)));

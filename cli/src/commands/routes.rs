@@ -1,0 +1,384 @@
+//! `wattctl routes`: which requests of clients go where, and for one request why. Of what runs, else of the configuration alone.
+
+use serde_json::{Value, json};
+use watt_api::{
+    control::Routes,
+    mesh::{PathMatch, RequestPart, Route, RouteCondition, ValueTest},
+};
+use watt_mesh_proxy::route::explain::{Explanation, Verdict, explain};
+
+use super::config;
+use crate::{
+    args,
+    context::Running,
+    exit::{Exit, Failure, Outcome},
+    text::{
+        out, safe,
+        style::{Style, Tone},
+        table::{self, Cell, Column},
+    },
+};
+
+const COLUMNS: [Column; 6] = [
+    Column { title: "#", rank: 0, right: true },
+    Column { title: "HOST", rank: 0, right: false },
+    Column { title: "PATH", rank: 0, right: false },
+    Column { title: "ASKS FOR", rank: 1, right: false },
+    Column { title: "TO", rank: 0, right: false },
+    Column { title: "PATH BECOMES", rank: 2, right: false },
+];
+
+/// How many of the routes that a request does not take are shown; `--json` has all.
+const OTHERS_SHOWN: usize = 5;
+
+/// Runs the command. A request that no route takes makes it fail.
+pub async fn run(arguments: args::Routes) -> Outcome {
+    let args::Routes { test, headers, app, file, print } = arguments;
+    let test = test.map(|request| Request::parse(&request, &headers)).transpose()?;
+    let routes = match file {
+        Some(file) => of_configuration(Some(&file), print.json)?,
+        None => match Running::find(&args::Which { app: app.clone(), file: None }) {
+            Ok(running) => {
+                let client = running.client().await?;
+                client.routes().await.map_err(|error| running.failure(error))?
+            }
+            Err(Failure { exit: Exit::NotRunning, .. }) if app.is_none() => {
+                of_configuration(None, print.json)?
+            }
+            Err(failure) => return Err(failure),
+        },
+    };
+    let Some(request) = test else {
+        match print.json {
+            true => out::json(&routes),
+            false => out::print(&list(&routes, Style::stdout())),
+        }
+        return Ok(Exit::Ok);
+    };
+    let explanation = explain(&routes.routes, &request.head());
+    match print.json {
+        true => out::json(&as_json(&request, &explanation, &routes)),
+        false => out::print(&explained(&request, &explanation, &routes, Style::stdout())),
+    }
+    Ok(match explanation.verdict {
+        Verdict::Route { .. } => Exit::Ok,
+        Verdict::Refused { .. } | Verdict::Method { .. } | Verdict::NoRoute => Exit::Failed,
+    })
+}
+
+fn of_configuration(file: Option<&std::path::Path>, json: bool) -> Result<Routes, Failure> {
+    let config = config::load_alone(file, json)?;
+    Ok(watt_supervisor::routes::of_configuration(&config.plan))
+}
+
+/// A request as it would come.
+struct Request {
+    method: String,
+    host: String,
+    /// Path and query.
+    target: String,
+    headers: Vec<(String, String)>,
+}
+
+impl Request {
+    /// `GET https://host/path`, `https://host/path` or `GET /path`.
+    fn parse(text: &str, headers: &[String]) -> Result<Request, Failure> {
+        let usage = |message: String| {
+            Failure::new(Exit::Usage, message).hint("for example `GET https://example.org/users/7`")
+        };
+        let (method, url) = match text.trim().split_once(char::is_whitespace) {
+            Some((method, url)) => (method, url.trim_start()),
+            None => ("GET", text.trim()),
+        };
+        let rest = ["http://", "https://"].into_iter().find_map(|scheme| url.strip_prefix(scheme));
+        let (host, target) = match rest {
+            Some(rest) => rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len())),
+            None if url.starts_with('/') || url == "*" => ("localhost", url),
+            None => return Err(usage(format!("{url:?} is neither a URL nor a path"))),
+        };
+        let target = if target.starts_with(['/', '*']) { target.to_owned() } else { format!("/{target}") };
+        if let Some(c) =
+            [method, host, &target].into_iter().flat_map(str::chars).find(|c| !c.is_ascii_graphic())
+        {
+            return Err(usage(format!(
+                "{c:?} cannot be in a request's first line; write it as `%` and two hexadecimal digits"
+            )));
+        }
+        let mut request =
+            Request { method: method.to_owned(), host: host.to_owned(), target, headers: Vec::new() };
+        for given in headers {
+            let pair = given.split_once(':').filter(|_| !given.contains(['\r', '\n']));
+            let (name, value) = pair.ok_or_else(|| {
+                Failure::new(Exit::Usage, format!("{given:?} is not a header")).hint("write 'name: value'")
+            })?;
+            match name.eq_ignore_ascii_case("host") {
+                true => value.trim().clone_into(&mut request.host),
+                false => request.headers.push((name.trim().to_owned(), value.trim().to_owned())),
+            }
+        }
+        Ok(request)
+    }
+
+    fn head(&self) -> Vec<u8> {
+        let mut head = format!("{} {} HTTP/1.1\r\nHost: {}\r\n", self.method, self.target, self.host);
+        for (name, value) in &self.headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        (head + "\r\n").into_bytes()
+    }
+
+    fn line(&self) -> String {
+        format!("{} {}{}", self.method, self.host, self.target)
+    }
+}
+
+fn list(routes: &Routes, style: Style) -> String {
+    let gateway = routes.gateway.as_deref().map(|gateway| format!("  {gateway}")).unwrap_or_default();
+    let mut text = format!("{}{gateway}\n", style.paint(Tone::Strong, &routes.app));
+    if routes.routes.is_empty() {
+        return text + "no routes\n";
+    }
+    let rows: Vec<Vec<Cell>> =
+        routes.routes.iter().enumerate().map(|(at, route)| row(at + 1, route)).collect();
+    text.push_str(&table::render(&COLUMNS, &rows, style));
+    text
+}
+
+fn row(number: usize, route: &Route) -> Vec<Cell> {
+    vec![
+        number.to_string().into(),
+        plain(route.host.as_deref().unwrap_or_default()).into(),
+        plain(&path(route)).into(),
+        plain(&asks_for(route)).into(),
+        plain(&route.service).into(),
+        plain(&becomes(route)).into(),
+    ]
+}
+
+fn plain(text: &str) -> String {
+    safe::line(text, false)
+}
+
+/// `/api`, `/health exactly`, `/v[0-9]+/.* (regex)`.
+fn path(route: &Route) -> String {
+    match route.matching {
+        PathMatch::Prefix => route.path.clone(),
+        PathMatch::Exact => format!("{} exactly", route.path),
+        PathMatch::Regex => format!("{} (regex)", route.path),
+    }
+}
+
+/// `GET, POST; header x-version 2`.
+fn asks_for(route: &Route) -> String {
+    let methods = (!route.methods.is_empty()).then(|| route.methods.join(", "));
+    let all: Vec<String> = methods.into_iter().chain(route.conditions.iter().map(condition)).collect();
+    all.join("; ")
+}
+
+fn condition(condition: &RouteCondition) -> String {
+    let part = match condition.part {
+        RequestPart::Header => "header",
+        RequestPart::Cookie => "cookie",
+        RequestPart::Query => "query",
+    };
+    let name = &condition.name;
+    match &condition.test {
+        ValueTest::Is(text) => format!("{part} {name}={text}"),
+        ValueTest::Regex(expression) => format!("{part} {name}~{expression}"),
+        ValueTest::Present => format!("{part} {name}"),
+        ValueTest::Absent => format!("no {part} {name}"),
+    }
+}
+
+fn becomes(route: &Route) -> String {
+    match route.rewrite.as_deref() {
+        None => String::new(),
+        Some("") => "/".to_owned(),
+        Some(path) => path.to_owned(),
+    }
+}
+
+/// A route in one line.
+fn named(number: usize, routes: &Routes) -> String {
+    let Some(route) = routes.routes.get(number) else { return String::new() };
+    let host = route.host.as_deref().unwrap_or_default();
+    let asks = match asks_for(route).as_str() {
+        "" => String::new(),
+        asks => format!("  [{asks}]"),
+    };
+    format!("{}  {}{}{asks}  to {}", number + 1, plain(host), plain(&path(route)), plain(&route.service))
+}
+
+fn explained(request: &Request, explanation: &Explanation, routes: &Routes, style: Style) -> String {
+    let mut text = format!("{}\n", style.paint(Tone::Strong, &plain(&request.line())));
+    match &explanation.verdict {
+        Verdict::Route { number, parameters, target } => {
+            text.push_str(&style.paint(Tone::Good, &format!("route {}", named(*number, routes))));
+            text.push('\n');
+            for (name, value) in parameters {
+                text.push_str(&format!("  {} = {}\n", plain(name), plain(value)));
+            }
+            if *target != request.target {
+                text.push_str(&format!("  the service sees {}\n", plain(target)));
+            }
+        }
+        Verdict::Refused { status, code, message } => {
+            let line = format!("refused with {status} ({code}): {}", plain(message));
+            text.push_str(&format!("{}\n", style.paint(Tone::Bad, &line)));
+        }
+        Verdict::Method { allow } => {
+            let line = format!("405: routes take {} there, and not this method", plain(allow));
+            text.push_str(&format!("{}\n", style.paint(Tone::Bad, &line)));
+        }
+        Verdict::NoRoute => {
+            text.push_str(&format!("{}\n", style.paint(Tone::Bad, "404: no route takes it")));
+        }
+    }
+    for (number, why) in explanation.others.iter().take(OTHERS_SHOWN) {
+        let why = plain(&why.join("; "));
+        text.push_str(&format!(
+            "{}: {why}\n",
+            style.paint(Tone::Dim, &format!("not {}", named(*number, routes)))
+        ));
+    }
+    let left = explanation.others.len().saturating_sub(OTHERS_SHOWN);
+    if left > 0 {
+        text.push_str(&style.paint(Tone::Dim, &format!("and {left} more, further away")));
+        text.push('\n');
+    }
+    text
+}
+
+fn as_json(request: &Request, explanation: &Explanation, routes: &Routes) -> Value {
+    let route = |number: usize| json!({ "number": number + 1, "route": routes.routes.get(number) });
+    let verdict = match &explanation.verdict {
+        Verdict::Route { number, parameters, target } => {
+            let mut verdict = route(*number);
+            let parameters = parameters.iter().map(|(name, value)| (name.clone(), json!(value)));
+            verdict["parameters"] = Value::Object(parameters.collect());
+            verdict["target"] = json!(target);
+            verdict
+        }
+        Verdict::Refused { status, code, message } => {
+            json!({ "status": status, "reason": code, "message": message })
+        }
+        Verdict::Method { allow } => json!({ "status": 405, "reason": "method_not_allowed", "allow": allow }),
+        Verdict::NoRoute => json!({ "status": 404, "reason": "no_route" }),
+    };
+    let others = explanation.others.iter().map(|(number, why)| {
+        let mut other = route(*number);
+        other["why"] = json!(why);
+        other
+    });
+    json!({ "request": request.line(), "verdict": verdict, "others": others.collect::<Vec<_>>() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: Style = Style { colours: false, width: None };
+
+    fn routes() -> Routes {
+        let route = |path: &str, service: &str| Route {
+            path: path.into(),
+            service: service.into(),
+            ..Route::default()
+        };
+        Routes {
+            app: "shop".into(),
+            file: "/srv/shop/watt.yaml".into(),
+            gateway: Some("http://127.0.0.1:3042".into()),
+            routes: vec![
+                route("/", "web"),
+                Route { rewrite: Some("/{id}".into()), ..route("/users/{id}", "users") },
+                Route {
+                    methods: vec!["POST".into(), "PUT".into()],
+                    conditions: vec![RouteCondition {
+                        part: RequestPart::Header,
+                        name: "x-version".into(),
+                        test: ValueTest::Is("2".into()),
+                    }],
+                    host: Some("*.example.org".into()),
+                    ..route("/users/{id}", "next")
+                },
+                Route { matching: PathMatch::Exact, ..route("/health", "web") },
+                Route { matching: PathMatch::Regex, ..route("/v[0-9]+/.*", "api") },
+            ],
+        }
+    }
+
+    fn test(request: &str, headers: &[&str]) -> String {
+        let headers: Vec<String> = headers.iter().map(|header| (*header).to_owned()).collect();
+        let request = Request::parse(request, &headers).unwrap();
+        let routes = routes();
+        explained(&request, &explain(&routes.routes, &request.head()), &routes, PLAIN)
+    }
+
+    #[test]
+    fn people_see_what_each_route_asks_for() {
+        insta::assert_snapshot!(list(&routes(), PLAIN), @r"
+        shop  http://127.0.0.1:3042
+        #  HOST           PATH                 ASKS FOR                       TO     PATH BECOMES
+        1                 /                                                   web
+        2                 /users/{id}                                         users  /{id}
+        3  *.example.org  /users/{id}          POST, PUT; header x-version=2  next
+        4                 /health exactly                                     web
+        5                 /v[0-9]+/.* (regex)                                 api
+        ");
+    }
+
+    #[test]
+    fn a_request_is_told_its_route_and_why_not_the_others() {
+        insta::assert_snapshot!(test("https://a.example.org/users/7?x", &["X-Version: 1"]), @r"
+        GET a.example.org/users/7?x
+        route 2  /users/{id}  to users
+          id = 7
+          the service sees /7?x
+        not 1  /  to web: takes it as well, but its path says less
+        not 3  *.example.org/users/{id}  [POST, PUT; header x-version=2]  to next: the method is GET, not POST, PUT; the header `x-version` is `1`, not `2`
+        not 4  /health exactly  to web: the path is not exactly `/health`
+        not 5  /v[0-9]+/.* (regex)  to api: the path is not of the form `/v[0-9]+/.*`
+        ");
+        insta::assert_snapshot!(test("PUT https://a.example.org/users/7", &["x-version: 2"]), @r"
+        PUT a.example.org/users/7
+        route 3  *.example.org/users/{id}  [POST, PUT; header x-version=2]  to next
+          id = 7
+        not 2  /users/{id}  to users: takes it as well, but is for more hosts
+        not 1  /  to web: takes it as well, but is for more hosts
+        not 4  /health exactly  to web: the path is not exactly `/health`
+        not 5  /v[0-9]+/.* (regex)  to api: the path is not of the form `/v[0-9]+/.*`
+        ");
+    }
+
+    #[test]
+    fn a_request_that_goes_nowhere_is_told_why() {
+        insta::assert_snapshot!(test("GET /users/..%2fhealth", &[]), @r"
+        GET localhost/users/..%2fhealth
+        refused with 400 (ambiguous_path): Somebody may read the path as `/health`, which is along the route of `/health`, or out of what its path is rewritten to.
+        not 2  /users/{id}  to users: takes the path as it is written
+        not 1  /  to web: takes the path as it is written
+        not 3  *.example.org/users/{id}  [POST, PUT; header x-version=2]  to next: the host is not `*.example.org`; the method is GET, not POST, PUT; the header `x-version` is not there
+        not 4  /health exactly  to web: the path is not exactly `/health`
+        not 5  /v[0-9]+/.* (regex)  to api: the path is not of the form `/v[0-9]+/.*`
+        ");
+        insta::assert_snapshot!(test("CONNECT /", &[]), @r"
+        CONNECT localhost/
+        refused with 501 (connect_not_supported): This is not a forward proxy.
+        ");
+    }
+
+    #[test]
+    fn what_is_no_request() {
+        for (request, headers) in [
+            ("GET", &[][..]),
+            ("GET users", &[]),
+            ("GET /a b", &[]),
+            ("GET /", &["x"]),
+            ("GET /", &["x: 1\r\ny: 2"]),
+        ] {
+            let headers: Vec<String> = headers.iter().map(|header| (*header).to_owned()).collect();
+            assert!(Request::parse(request, &headers).is_err(), "{request}");
+        }
+    }
+}

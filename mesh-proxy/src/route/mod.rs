@@ -1,0 +1,181 @@
+//! The gateway's routes: which service a host and a path lead to, and how paths change on the way in and out.
+//!
+//! All routes that take a request are in one order, and the first one has it:
+//! 1. the host: an exact one before a wildcard, the longer one first, before none;
+//! 2. the path, segment by segment from the left: text before a parameter before the end of an exact path before a regular expression
+//!    before the end of a prefix ([`pattern`]);
+//! 3. the number of conditions: methods, headers, cookies, parameters of the query ([`condition`]);
+//! 4. the place in the file.
+//!
+//! [`tree`] finds it without looking at the others, [`explain`] says why it was not one of those.
+//!
+//! Paths are passed on as they came, never decoded or normalised. But the service may do either, and so a path is
+//! read in every way that is common ([`reading`]). If one reading leads along another route than the bytes themselves, the request is
+//! refused: nobody gets at `/admin` through `/api/..%2fadmin`. So it is if a path is rewritten and a reading leaves what
+//! is below it: what the rewrite leads to is all that clients can reach.
+
+mod condition;
+pub mod explain;
+mod pattern;
+mod reading;
+mod rewrite;
+mod rules;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use std::{collections::HashMap, rc::Rc};
+
+use httparse::Header;
+use watt_api::mesh;
+
+pub(crate) use self::rewrite::{Change, Outward};
+use self::{
+    reading::{Reading, has_other_readings, readings},
+    rules::{Rule, Rules},
+};
+use crate::table::Service;
+
+/// A rule and what it leads to.
+pub(crate) struct Route {
+    rules: Rc<Rules>,
+    rule: u32,
+    pub(crate) service: Box<str>,
+    /// The service of that name.
+    pub(crate) target: Option<Rc<Service>>,
+}
+
+/// All routes.
+#[derive(Default)]
+pub(crate) struct Router {
+    rules: Rc<Rules>,
+    /// By the number of the rule.
+    routes: Vec<Rc<Route>>,
+}
+
+/// What of a request decides about its route.
+pub(crate) struct Asked<'a> {
+    /// `name[:port]`.
+    pub(crate) authority: &'a [u8],
+    /// Without the query.
+    pub(crate) path: &'a [u8],
+    /// With the query.
+    pub(crate) target: &'a [u8],
+    /// Its head, which begins with the method.
+    pub(crate) head: &'a [u8],
+    pub(crate) headers: &'a [Header<'a>],
+}
+
+impl<'a> Asked<'a> {
+    pub(crate) fn method(&self) -> &'a [u8] {
+        &self.head[..memchr::memchr(b' ', self.head).unwrap_or(self.head.len())]
+    }
+
+    fn query(&self) -> &'a [u8] {
+        memchr::memchr(b'?', self.target).map_or(&[], |at| &self.target[at + 1..])
+    }
+
+    /// The values of a header, whose name is in lower case or not.
+    fn values<'s>(&'s self, name: &'s [u8]) -> impl Iterator<Item = &'s [u8]> {
+        let named = self.headers.iter().filter(|header| header.name.as_bytes().eq_ignore_ascii_case(name));
+        named.map(|header| header.value)
+    }
+}
+
+/// Why a request has no route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Unrouted {
+    /// Readers would disagree on it.
+    Ambiguous(Box<Ambiguity>),
+    /// There is one for these methods.
+    Method { allow: Box<str> },
+    /// There is none.
+    NoRoute,
+}
+
+/// A reading of a path that leads elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ambiguity {
+    /// The path as it was read.
+    path: Vec<u8>,
+    /// Where that leads: along this rule.
+    to: Option<u32>,
+}
+
+impl Router {
+    /// The routes of a snapshot, after these.
+    pub(crate) fn renewed(
+        &self,
+        routes: &[mesh::Route],
+        services: &HashMap<Box<str>, Rc<Service>>,
+    ) -> Router {
+        let rules = Rules::renewed(&self.rules, routes);
+        let route = |(id, rule): (u32, &Rule)| {
+            let service = routes[rule.number].service.as_str();
+            let target = services.get(service).cloned();
+            Rc::new(Route { rules: rules.clone(), rule: id, service: service.into(), target })
+        };
+        let routes = (0..).zip(&rules.all).map(route).collect();
+        Router { rules, routes }
+    }
+
+    /// The route of a request.
+    pub(crate) fn find(&self, asked: &Asked<'_>) -> Result<&Rc<Route>, Unrouted> {
+        self.rules.decide(asked).map(|rule| &self.routes[rule as usize])
+    }
+}
+
+impl Rules {
+    /// The rule that takes a request, when there is no doubt about it.
+    fn decide(&self, asked: &Asked<'_>) -> Result<u32, Unrouted> {
+        let host = host_of(asked.authority);
+        let found = self.find(host, asked.path, asked);
+        if has_other_readings(asked.path) {
+            self.guard(host, asked, found)?;
+        }
+        match found {
+            Some(rule) => Ok(rule),
+            None => Err(match self.methods(host, asked.path, asked) {
+                Some(allow) => Unrouted::Method { allow },
+                None => Unrouted::NoRoute,
+            }),
+        }
+    }
+
+    /// Whether every reading of a path leads along the same rule, and within what that is about.
+    fn guard(&self, host: &[u8], asked: &Asked<'_>, found: Option<u32>) -> Result<(), Unrouted> {
+        let ambiguous = |path, to| Err(Unrouted::Ambiguous(Box::new(Ambiguity { path, to })));
+        let rule = found.map(|rule| &self.all[rule as usize]);
+        for Reading { path, depth_min } in readings(asked.path) {
+            let to = self.find(host, &path, asked);
+            if to != found || rule.is_some_and(|rule| rule.is_left_at(depth_min, asked.path)) {
+                return ambiguous(path, to);
+            }
+        }
+        if rule.is_some_and(|rule| rule.hides_slashes(asked.path)) {
+            return ambiguous(reading::decode(asked.path), found);
+        }
+        Ok(())
+    }
+}
+
+impl Route {
+    fn rule(&self) -> &Rule {
+        &self.rules.all[self.rule as usize]
+    }
+
+    /// What it makes of a path that it takes; `None` when the path stays.
+    pub(crate) fn change<'r>(&'r self, path: &'r [u8]) -> Option<Change<'r>> {
+        self.rule().change(path)
+    }
+}
+
+/// The name of an authority, without port and without the dot of the root.
+pub(crate) fn host_of(authority: &[u8]) -> &[u8] {
+    let end = match memchr::memrchr(b':', authority) {
+        Some(colon) if authority[colon + 1..].iter().all(u8::is_ascii_digit) => colon,
+        _ => authority.len(),
+    };
+    let name = &authority[..end];
+    name.strip_suffix(b".").unwrap_or(name)
+}

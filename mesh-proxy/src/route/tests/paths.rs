@@ -1,0 +1,138 @@
+//! What routes make of paths.
+
+use super::*;
+
+#[test]
+fn no_spelling_leaves_a_rewritten_prefix() {
+    for (prefix, rewrite) in
+        [("/static", "/app/static"), ("/", "/app/static"), ("/a/b", ""), ("/{x}/b", "/{x}")]
+    {
+        let router = prefixes(&[("", prefix, Some(rewrite))]);
+        let prefix = prefix.trim_end_matches('/').replace("{x}", "a");
+        for rest in [
+            "/../x",
+            "/%2e%2e/x",
+            "/..;/x",
+            "/.%2e;a=b/x",
+            "/..%2f..%2fx",
+            "/..\\x",
+            "/x/../../y",
+            "//../../x",
+            "/.././static/x",
+            "/..",
+        ] {
+            assert_eq!(found(&router, "h", &format!("{prefix}{rest}")), Found::Ambiguous, "{prefix}{rest}");
+        }
+        for rest in ["/x/../y", "/x/..;/y", "/x/%2e%2e", "/...", "/x;y"] {
+            assert_ne!(found(&router, "h", &format!("{prefix}{rest}")), Found::Ambiguous, "{prefix}{rest}");
+        }
+    }
+}
+
+#[test]
+fn nothing_but_a_segment_stands_for_a_parameter_in_a_rewrite() {
+    let router = router(&[
+        mesh::Route { rewrite: Some("/{id}/profile".into()), ..rule("", "/u/{id}", None) },
+        mesh::Route { rewrite: Some("/one/{id}".into()), ..exact("/e/{id}") },
+        mesh::Route { rewrite: Some("/f/{rest}".into()), ..regex("/r/(?<rest>.*)") },
+    ]);
+    for path in [
+        "/u/..",
+        "/u/%2e%2e",
+        "/u/..;a",
+        "/u/a%2f..",
+        "/u/a%2fb",
+        "/u/a%5cb",
+        "/u/.",
+        "/e/a%2fb",
+        "/e/..",
+        "/e/%2E%2E",
+        "/r/x/..",
+        "/r/x/../y",
+        "/r/%2e%2e/x",
+        "/r/x%2fy",
+        "/r/x%5cy",
+    ] {
+        assert_eq!(found(&router, "h", path), Found::Ambiguous, "{path}");
+    }
+    for path in ["/u/a%20b", "/u/a;b", "/e/x%3f", "/r/a//b", "/r/x/y"] {
+        assert!(matches!(found(&router, "h", path), Found::Service(_)), "{path}");
+    }
+}
+
+#[track_caller]
+fn inward(route: mesh::Route, target: &str) -> String {
+    let router = router(&[route]);
+    asking("GET", "h", target, "", |asked| {
+        let route = router.find(asked).unwrap();
+        let mut out = Vec::new();
+        match route.change(asked.path) {
+            Some(change) => change.write_inward(target.as_bytes(), &mut out),
+            None => out.extend_from_slice(target.as_bytes()),
+        }
+        String::from_utf8(out).unwrap()
+    })
+}
+
+#[test]
+fn prefixes_are_left_stripped_or_replaced() {
+    let inward = |path: &str, rewrite: Option<&str>, target: &str| inward(rule("", path, rewrite), target);
+    assert_eq!(inward("/api", None, "/api/x?q=/api"), "/api/x?q=/api");
+    assert_eq!(inward("/api", Some(""), "/api/x?q=1"), "/x?q=1");
+    assert_eq!(inward("/api", Some(""), "/api"), "/");
+    assert_eq!(inward("/api", Some(""), "/api?q"), "/?q");
+    assert_eq!(inward("/api", Some(""), "/api//evil.example/x"), "/evil.example/x");
+    assert_eq!(inward("/api", Some("/v1"), "/api/x"), "/v1/x");
+    assert_eq!(inward("/api", Some("/v1/"), "/api"), "/v1");
+    assert_eq!(inward("/api", Some("/v1"), "/api?q"), "/v1?q");
+    assert_eq!(inward("/", Some("/v1"), "/x"), "/v1/x");
+    assert_eq!(inward("/t/{tenant}", Some(""), "/t/acme/x?q"), "/x?q");
+    assert_eq!(inward("/t/{tenant}/a", Some("/{tenant}"), "/t/acme/a/x?q"), "/acme/x?q");
+}
+
+#[test]
+fn whole_paths_are_replaced_with_what_stands_for_parameters() {
+    let with = |rewrite: &str, route: mesh::Route| mesh::Route { rewrite: Some(rewrite.into()), ..route };
+    assert_eq!(inward(with("/h/", exact("/health")), "/health?x"), "/h/?x");
+    assert_eq!(inward(with("", exact("/health")), "/health?x"), "/?x");
+    assert_eq!(inward(with("/user/{id}", exact("/u/{id}")), "/u/a%20b?x"), "/user/a%20b?x");
+    let expression = regex("/v(?<version>[0-9]+)/(?<rest>.*)");
+    assert_eq!(inward(with("/{rest}/of/{version}", expression.clone()), "/v2/a/b?x"), "/a/b/of/2?x");
+    assert_eq!(inward(with("/{rest}", expression), "/v2//evil.example/x"), "/evil.example/x");
+}
+
+#[test]
+fn locations_and_cookies_come_back_as_clients_see_them() {
+    let change = |path: &str, rewrite: &str, asked: &str| {
+        let router = prefixes(&[("", path, Some(rewrite))]);
+        asking("GET", "h:80", asked, "", |asked| {
+            router.find(asked).unwrap().change(asked.path).unwrap().outward(b"h:80")
+        })
+    };
+    let (api, new) = (change("/api", "", "/api"), change("/new", "/old", "/new/x"));
+    let tenant = change("/t/{tenant}", "/{tenant}", "/t/acme/x");
+    let location = |outward: &Outward, value: &str| {
+        outward.location(value.as_bytes()).map(|value| String::from_utf8(value).unwrap())
+    };
+    assert_eq!(location(&api, "/login?next=/x").as_deref(), Some("/api/login?next=/x"));
+    assert_eq!(location(&api, "/").as_deref(), Some("/api/"));
+    assert_eq!(location(&api, "/api/login"), None, "the service knows the prefix");
+    assert_eq!(location(&api, "login"), None);
+    assert_eq!(location(&api, "//other/x"), None);
+    assert_eq!(location(&api, "http://H:80/login").as_deref(), Some("http://H:80/api/login"));
+    assert_eq!(location(&api, "http://other/login"), None);
+    assert_eq!(location(&new, "/old/x").as_deref(), Some("/new/x"));
+    assert_eq!(location(&new, "/older"), None);
+    assert_eq!(location(&tenant, "/acme/login").as_deref(), Some("/t/acme/login"));
+    assert_eq!(location(&tenant, "/other/login"), None);
+
+    let cookie = |outward: &Outward, value: &str| {
+        outward.cookie(value.as_bytes()).map(|value| String::from_utf8(value).unwrap())
+    };
+    assert_eq!(cookie(&api, "a=b; Path=/; HttpOnly").as_deref(), Some("a=b; Path=/api; HttpOnly"));
+    assert_eq!(cookie(&api, "a=b;path=/x").as_deref(), Some("a=b; Path=/api/x"));
+    assert_eq!(cookie(&api, "Path=/; Secure"), None, "a cookie may be called Path");
+    assert_eq!(cookie(&api, "a=b"), None);
+    assert_eq!(cookie(&new, "a=b; Path=/old").as_deref(), Some("a=b; Path=/new"));
+    assert_eq!(cookie(&new, "a=b; Path=/"), None);
+}

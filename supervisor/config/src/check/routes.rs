@@ -1,0 +1,136 @@
+//! Routes that exclude each other or lead nowhere, and a gateway without any.
+
+use std::collections::HashMap;
+
+use watt_core::{
+    ServiceId,
+    plan::{Listen, PathMatch, Route, RouteCondition, ValueTest},
+};
+
+use crate::{
+    decode::{RouteDraft, ServerDraft, ServiceDraft},
+    report::{Problem, Problems},
+    scalar::quote,
+    source::Span,
+};
+
+/// How many routes there may be, and how many regular expressions in them: each thread of the proxy keeps its own.
+const ROUTES_MAX: usize = 10_000;
+const EXPRESSIONS_MAX: usize = 500;
+
+/// Checks all of it.
+pub(crate) fn gateway(
+    services: &[ServiceDraft],
+    routes: &[RouteDraft],
+    server: Option<&ServerDraft>,
+    problems: &mut Problems,
+) {
+    let listens: HashMap<&ServiceId, &ServiceDraft> =
+        services.iter().map(|draft| (&draft.service.id, draft)).collect();
+    bounds(routes, problems);
+    equals(routes, problems);
+    for draft in routes {
+        if let Some(target) =
+            listens.get(&draft.route.service).filter(|target| target.service.listen == Listen::None)
+        {
+            let message = format!(
+                "{} accepts no connections, so no request can be sent to it",
+                quote(draft.route.service.as_str())
+            );
+            let problem = Problem::new(draft.service_at, message);
+            problems.push(problem.related(target.listen_at.unwrap_or(target.at), "its `listen` is `none`"));
+        }
+    }
+    if let (Some(ServerDraft { at: Some(at), .. }), []) = (server, routes) {
+        // A wrong route is no route here, and was noted.
+        if problems.is_empty() {
+            let listening: Vec<_> =
+                services.iter().filter(|draft| draft.service.listen != Listen::None).collect();
+            let service = listening.first().map_or("web", |draft| draft.service.id.as_str());
+            problems.push(Problem::new(*at, "a server without a route: no request could be answered").hint(
+                format!(
+                    "add `gateway: {{ routes: [{{ path: /, service: {service} }}] }}`, or remove `server`"
+                ),
+            ));
+        }
+    }
+}
+
+fn bounds(routes: &[RouteDraft], problems: &mut Problems) {
+    if let Some(draft) = routes.get(ROUTES_MAX) {
+        problems.push(Problem::new(draft.at, format!("more than {ROUTES_MAX} routes")));
+    }
+    let of = |route: &Route| {
+        let in_conditions =
+            route.conditions.iter().filter(|condition| matches!(condition.test, ValueTest::Regex(_))).count();
+        in_conditions + usize::from(route.matching == PathMatch::Regex)
+    };
+    let mut count = 0;
+    let first_beyond = routes.iter().find(|draft| {
+        count += of(&draft.route);
+        count > EXPRESSIONS_MAX
+    });
+    if let Some(draft) = first_beyond {
+        let message = format!("more than {EXPRESSIONS_MAX} regular expressions in routes");
+        problems
+            .push(Problem::new(draft.at, message).hint("paths with parameters, `/users/{id}`, cost less"));
+    }
+}
+
+/// What two routes may not have in common: everything that decides, for one method.
+#[derive(PartialEq, Eq, Hash)]
+struct Key<'r> {
+    path: String,
+    matching: PathMatch,
+    host: Option<&'r str>,
+    conditions: Vec<&'r RouteCondition>,
+    method: Option<&'r str>,
+}
+
+fn equals(routes: &[RouteDraft], problems: &mut Problems) {
+    let mut first: HashMap<Key<'_>, Span> = HashMap::new();
+    for draft in routes {
+        let methods = draft.route.methods.iter().map(|method| Some(method.as_str()));
+        let every = draft.route.methods.is_empty().then_some(None);
+        let mut told = false;
+        for method in methods.chain(every) {
+            let key = key(&draft.route, method);
+            match first.get(&key) {
+                // One of its own methods is there twice, or another one was told.
+                Some(place) if *place == draft.at || told => {}
+                Some(place) => {
+                    problems.push(equal(draft, method, *place));
+                    told = true;
+                }
+                None => {
+                    first.insert(key, draft.at);
+                }
+            }
+        }
+    }
+}
+
+fn key<'r>(route: &'r Route, method: Option<&'r str>) -> Key<'r> {
+    let mut conditions: Vec<_> = route.conditions.iter().collect();
+    conditions.sort();
+    let path = match route.matching {
+        PathMatch::Regex => route.path.clone(),
+        // Parameters take the same, whatever they are called.
+        PathMatch::Prefix | PathMatch::Exact => {
+            let plain = |segment| if str::starts_with(segment, "{") { "{}" } else { segment };
+            route.path.split('/').map(plain).collect::<Vec<_>>().join("/")
+        }
+    };
+    Key { path, matching: route.matching, host: route.host.as_deref(), conditions, method }
+}
+
+fn equal(draft: &RouteDraft, method: Option<&str>, first: Span) -> Problem {
+    let route = &draft.route;
+    let method = method.map_or(String::new(), |method| format!("{method} of "));
+    let host = route.host.as_deref().map_or(String::new(), |host| format!(" for {}", quote(host)));
+    let alike = if route.conditions.is_empty() { "" } else { " with the same conditions" };
+    let message = format!("two routes for {method}{}{host}{alike}", quote(&route.path));
+    Problem::new(draft.at, message)
+        .related(first, "the first one is here")
+        .hint("keep one of them, or give them different paths or hosts")
+}

@@ -1,0 +1,87 @@
+//! The rules of the gateway.
+
+use crate::ServiceId;
+
+/// One of them. Of all that take a request, the first one in this order has it: by host, an exact one before the longest wildcard before
+/// none; by path, segment by segment from the left, text before a parameter before the end of an exact path before a regular
+/// expression before the end of a prefix; by the number of conditions; by the place in the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// The path, as `matching` says.
+    pub path: String,
+    /// How the path is meant.
+    pub matching: PathMatch,
+    /// The host it is for, lower case, `*.example.org` for every name below; `None` for all.
+    pub host: Option<String>,
+    /// The methods it takes; none is every one. GET takes HEAD as well.
+    pub methods: Vec<String>,
+    /// What else a request must have, all of it.
+    pub conditions: Vec<RouteCondition>,
+    /// Where requests go.
+    pub service: ServiceId,
+    /// What the prefix, or a path that is no prefix, becomes: `None` leaves the path as it is, `Some("")` strips it. `{name}` in it stands for
+    /// what the path's parameter of that name does.
+    pub rewrite: Option<String>,
+}
+
+/// How the path of a route is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum PathMatch {
+    /// A prefix of whole segments: `/api` matches `/api` and `/api/x`, not `/apix`. A segment `{name}` is any one that is not empty.
+    #[default]
+    Prefix,
+    /// This path alone, with segments `{name}` likewise.
+    Exact,
+    /// A regular expression of the whole path.
+    Regex,
+}
+
+/// Something that a request must have for a route.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RouteCondition {
+    /// Where it is looked for.
+    pub part: RequestPart,
+    /// The name there; of a header in lower case.
+    pub name: String,
+    /// What it must be.
+    pub test: ValueTest,
+}
+
+/// A part of a request that has names and values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RequestPart {
+    /// Its headers.
+    Header,
+    /// Its cookies.
+    Cookie,
+    /// The parameters after `?`.
+    Query,
+}
+
+/// What a value must be. Where there are several of one name, any of them will do.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ValueTest {
+    /// This text.
+    Is(String),
+    /// What this regular expression describes, from its first character to its last.
+    Regex(String),
+    /// Anything, if it is there.
+    Present,
+    /// Nothing: it must not be there.
+    Absent,
+}
+
+impl Route {
+    /// A rule for a path and everything below it.
+    pub fn prefix(path: &str, service: ServiceId) -> Route {
+        Route {
+            path: path.to_owned(),
+            matching: PathMatch::Prefix,
+            host: None,
+            methods: Vec::new(),
+            conditions: Vec::new(),
+            service,
+            rewrite: None,
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Routes by path, method, header, cookie and query, and what `wattctl routes` says of them, in the running application.
+
+use serde_json::Value;
+use watt_tests::{App, User, exchange, for_each_user, printed, wait};
+
+const APPLICATION: &str = r#"
+services:
+  web: { command: python3 services/echo.py, env: { NAME: web } }
+  users: { command: python3 services/echo.py, env: { NAME: users } }
+  next: { command: python3 services/echo.py, env: { NAME: next } }
+server: { port: 0 }
+gateway:
+  routes:
+    - { path: /, service: web }
+    - { path: "/users/{id}", service: users, methods: [GET, PUT], rewrite: "/people/{id}" }
+    - { path: "/users/{id}", service: next, methods: [GET], headers: { x-version: "2" } }
+    - { path: "/v(?<version>[0-9]+)/.*", match: regex, service: next, rewrite: "/version/{version}" }
+    - { path: /health, match: exact, service: next, cookies: { beta: { present: true } }, query: { deep: "1" } }
+"#;
+
+/// Answers with its name and the request's target.
+const ECHO: &str = r#"
+import http.server, os
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def answer(self):
+        body = (os.environ["NAME"] + " " + self.path).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    do_GET = do_PUT = do_DELETE = do_PATCH = answer
+    def log_message(self, *arguments): pass
+http.server.ThreadingHTTPServer(("", int(os.environ["PORT"])), Handler).serve_forever()
+"#;
+
+fn application(user: User) -> App {
+    let app = App::yaml(APPLICATION, user);
+    app.write("services/echo.py", ECHO);
+    app
+}
+
+/// A request of the gateway: status and body.
+fn ask(app: &App, line: &str, fields: &str) -> (u16, String) {
+    let request = format!("{line} HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n{fields}\r\n");
+    let answer = exchange(&app.gateway(), &request).expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    (status, body.to_owned())
+}
+
+#[test]
+fn requests_go_where_the_explanation_says() {
+    for_each_user(|user| {
+        let app = application(user);
+        app.up();
+        for (line, fields, service, target) in [
+            ("GET /x", "", "web", "/x"),
+            ("GET /users/7?q", "", "users", "/people/7?q"),
+            ("GET /users/7", "X-Version: 2", "next", "/users/7"),
+            ("PUT /users/7/x", "X-Version: 2", "users", "/people/7/x"),
+            ("DELETE /users/7", "", "web", "/users/7"),
+            ("GET /v12/a/b", "", "next", "/version/12"),
+            ("GET /vx/a", "", "web", "/vx/a"),
+            ("GET /health?deep=1", "Cookie: a=b; beta=", "next", "/health?deep=1"),
+            ("GET /health?deep=2", "Cookie: beta=1", "web", "/health?deep=2"),
+        ] {
+            let newline = if fields.is_empty() { "" } else { "\r\n" };
+            let answered = ask(&app, line, &format!("{fields}{newline}"));
+            assert_eq!(answered, (200, format!("{service} {target}")), "{line} {fields}");
+            let mut arguments = vec!["routes", "--test", line];
+            if !fields.is_empty() {
+                arguments.extend(["-H", fields]);
+            }
+            let explained: Value = app.json(&arguments);
+            assert_eq!(explained["verdict"]["route"]["service"], service, "{explained}");
+            assert_eq!(explained["verdict"]["target"], target, "{explained}");
+        }
+        assert_eq!(ask(&app, "GET /x/..%2fusers/7", "").0, 400);
+        let refused = app.run(&["routes", "--test", "GET /x/..%2fusers/7"]);
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(printed(&refused).contains("refused with 400 (ambiguous_path)"), "{}", printed(&refused));
+    });
+}
+
+#[test]
+fn routes_are_listed_and_changed_by_a_reload() {
+    for_each_user(|user| {
+        let app = application(user);
+        assert!(app.ok(&["routes"]).contains("/health exactly"), "of the file alone");
+        app.up();
+        let listed = app.json(&["routes"]);
+        assert_eq!(listed["routes"].as_array().map(Vec::len), Some(5));
+        assert_eq!(listed["gateway"], format!("http://{}", app.gateway()));
+        let only = APPLICATION.replace("    - { path: /, service: web }\n", "");
+        app.write("watt.yaml", &only);
+        app.ok(&["reload"]);
+        assert_eq!(app.json(&["routes"])["routes"].as_array().map(Vec::len), Some(4));
+        wait("the gateway has the new routes", || match ask(&app, "DELETE /users/7", "") {
+            (405, _) => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+        assert_eq!(ask(&app, "GET /x", "").0, 404);
+        let explained = app.run(&["routes", "--test", "DELETE https://shop/users/7"]);
+        assert!(
+            printed(&explained).contains("405: routes take GET, HEAD, PUT there"),
+            "{}",
+            printed(&explained)
+        );
+    });
+}
