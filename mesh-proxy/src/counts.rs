@@ -71,11 +71,15 @@ impl Totals {
 }
 
 fn add(sum: &mut Counts, counts: &Counts) {
-    let Counts { requests, failures, in_flight, held } = counts;
-    sum.requests = sum.requests.saturating_add(*requests);
-    sum.failures = sum.failures.saturating_add(*failures);
-    sum.in_flight = sum.in_flight.saturating_add(*in_flight);
-    sum.held = sum.held.saturating_add(*held);
+    let Counts { requests, failures, in_flight, held, retries, retries_denied, timed_out } = *counts;
+    let add = |sum: &mut u64, count| *sum = sum.saturating_add(count);
+    add(&mut sum.requests, requests);
+    add(&mut sum.failures, failures);
+    add(&mut sum.in_flight, in_flight);
+    add(&mut sum.held, held);
+    add(&mut sum.retries, retries);
+    add(&mut sum.retries_denied, retries_denied);
+    add(&mut sum.timed_out, timed_out);
 }
 
 #[cfg(test)]
@@ -83,7 +87,16 @@ mod tests {
     use super::*;
 
     fn counted(requests: u64) -> ByService {
-        [("api".to_owned(), Counts { requests, failures: 1, in_flight: 2, held: 3 })].into()
+        let counts = Counts {
+            requests,
+            failures: 1,
+            in_flight: 2,
+            held: 3,
+            retries: 4,
+            retries_denied: 5,
+            timed_out: 6,
+        };
+        [("api".to_owned(), counts)].into()
     }
 
     #[test]
@@ -91,7 +104,15 @@ mod tests {
         let mut totals = Totals::new(2);
         totals.update(0, counted(5));
         totals.update(1, counted(7));
-        let sum = Counts { requests: 12, failures: 2, in_flight: 4, held: 6 };
+        let sum = Counts {
+            requests: 12,
+            failures: 2,
+            in_flight: 4,
+            held: 6,
+            retries: 8,
+            retries_denied: 10,
+            timed_out: 12,
+        };
         assert_eq!(totals.news(), Some([("api".to_owned(), sum)].into()));
         assert_eq!(totals.news(), None);
         totals.update(1, counted(8));

@@ -7,6 +7,7 @@ use watt_api::mesh::{Outlook, Protocol};
 
 use crate::{
     balance,
+    failures::Outcome,
     http::Stream,
     http2::links,
     pool::{self, ConnectError},
@@ -55,6 +56,8 @@ pub(crate) struct Dispatch<'t> {
     /// Those of them whose queue was full, and whether a full queue is waited for by now.
     full: Vec<u64>,
     patient: bool,
+    /// Those that answered, but not so that it would do: others come first, and after them these once more.
+    avoided: Vec<u64>,
     /// Lost together with a kept connection; its next answer tells whether it died.
     suspect: Option<Rc<Worker>>,
     losses: u32,
@@ -73,6 +76,7 @@ impl<'t> Dispatch<'t> {
             tried: Vec::new(),
             full: Vec::new(),
             patient: false,
+            avoided: Vec::new(),
             suspect: None,
             losses: 0,
             last_error: None,
@@ -109,7 +113,13 @@ impl<'t> Dispatch<'t> {
                     }
                     return Ok(Reached { stream, flight, reused });
                 }
-                Err(error) => self.not_connected(flight.worker(), port, &error),
+                Err(error) => {
+                    self.not_connected(flight.worker(), port, &error);
+                    if !self.service.retries.on.have(Outcome::Connect) && !matches!(error, ConnectError::Full)
+                    {
+                        return Err(self.no_answer());
+                    }
+                }
             }
             if suspected && !self.may_lose_another() {
                 return Err(self.no_answer());
@@ -171,6 +181,11 @@ impl<'t> Dispatch<'t> {
             self.patient = true;
             return Ok(());
         }
+        if !self.avoided.is_empty() {
+            let avoided = std::mem::take(&mut self.avoided);
+            self.tried.retain(|run| !avoided.contains(run));
+            return Ok(());
+        }
         // A closed port is the caller's affair, and no sign that workers died.
         if port.is_some() && self.last_error.is_some() {
             return Err(self.no_answer());
@@ -199,6 +214,12 @@ impl<'t> Dispatch<'t> {
         !delivered || self.may_lose_another()
     }
 
+    /// It is asked for again what this worker did not answer as it should.
+    pub(crate) fn avoid(&mut self, worker: &Worker) {
+        self.tried.push(worker.run);
+        self.avoided.push(worker.run);
+    }
+
     /// A worker was lost with this request.
     fn may_lose_another(&mut self) -> bool {
         self.losses += 1;
@@ -207,7 +228,7 @@ impl<'t> Dispatch<'t> {
             let newest = table.service(&self.service.name).unwrap_or(&self.service);
             self.tried.extend(newest.workers.iter().map(|worker| worker.run));
         }
-        self.losses < LOSSES_MAX && self.service.tally.resends.take(self.thread.clock.now())
+        self.losses < LOSSES_MAX && self.service.tally.resend(self.thread.clock.now())
     }
 
     /// This worker did not answer; the next attempt goes to another one.

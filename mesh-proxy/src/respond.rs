@@ -61,6 +61,10 @@ pub enum Reason {
     ConnectTimeout,
     /// No answer began in time.
     FirstByteTimeout,
+    /// No worker that was asked began to answer in the time that each has.
+    TryTimeout,
+    /// The time of the whole request is over.
+    DeadlineExceeded,
 }
 
 impl Reason {
@@ -84,6 +88,8 @@ impl Reason {
             Reason::TooManyWaiting => "too_many_waiting",
             Reason::ConnectTimeout => "connect_timeout",
             Reason::FirstByteTimeout => "first_byte_timeout",
+            Reason::TryTimeout => "try_timeout",
+            Reason::DeadlineExceeded => "deadline_exceeded",
         }
     }
 
@@ -101,7 +107,18 @@ impl Reason {
             | Reason::ConnectionLost
             | Reason::BadResponse => 502,
             Reason::ServiceFailed | Reason::ServiceStopped | Reason::NoWorker | Reason::TooManyWaiting => 503,
-            Reason::ConnectTimeout | Reason::FirstByteTimeout => 504,
+            Reason::ConnectTimeout
+            | Reason::FirstByteTimeout
+            | Reason::TryTimeout
+            | Reason::DeadlineExceeded => 504,
+        }
+    }
+
+    /// The status of gRPC it is answered with.
+    const fn grpc_status(self) -> u8 {
+        match self {
+            Reason::DeadlineExceeded => 4,
+            other => grpc_status(other.status()),
         }
     }
 }
@@ -191,7 +208,7 @@ pub(crate) fn write(failure: &Failure, manner: Manner, out: &mut Vec<u8>) {
     ));
     if manner.format == Format::Grpc {
         let message = percent_encoded(&failure.message);
-        line(format_args!("grpc-status: {}\r\ngrpc-message: {message}\r\n", grpc_status(status)));
+        line(format_args!("grpc-status: {}\r\ngrpc-message: {message}\r\n", failure.reason.grpc_status()));
     }
     if let Some(seconds) = failure.retry_after_s {
         line(format_args!("Retry-After: {seconds}\r\n"));
@@ -231,7 +248,7 @@ fn text(failure: &Failure, status: u16) -> Vec<u8> {
 }
 
 /// What gRPC's clients take a status of HTTP for (gRPC's http-grpc-status-mapping.md).
-fn grpc_status(status: u16) -> u8 {
+const fn grpc_status(status: u16) -> u8 {
     match status {
         400 => 13,
         401 => 16,
@@ -239,6 +256,25 @@ fn grpc_status(status: u16) -> u8 {
         404 | 501 => 12,
         408 | 429 | 502..=504 => 14,
         _ => 2,
+    }
+}
+
+/// The status of HTTP that says what a status of gRPC does, as google.rpc.Code has them, for rules that know statuses of HTTP
+/// alone.
+pub(crate) const fn status_of_grpc(status: u8) -> u16 {
+    match status {
+        0 => 200,
+        1 => 499,
+        3 | 9 | 11 => 400,
+        4 => 504,
+        5 => 404,
+        6 | 10 => 409,
+        7 => 403,
+        8 => 429,
+        12 => 501,
+        14 => 503,
+        16 => 401,
+        _ => 500,
     }
 }
 

@@ -7,6 +7,7 @@ use watt_api::mesh::{self, Outlook, Protocol, Snapshot};
 use crate::{
     caller::UNKNOWN_CALLER,
     respond::{Failure, Reason},
+    retries::Retries,
     route::Router,
     timer::Ticks,
     worker::{Tally, Worker},
@@ -44,6 +45,10 @@ pub(crate) struct Service {
     pub(crate) connect_timeout: Duration,
     pub(crate) first_byte_timeout: Ticks,
     pub(crate) idle_timeout: Ticks,
+    /// Of one try, and of the whole request.
+    pub(crate) try_timeout: Option<Duration>,
+    pub(crate) total_timeout: Option<Duration>,
+    pub(crate) retries: Retries,
     pub(crate) hold_timeout: Duration,
     /// On this thread.
     pub(crate) hold_requests_max: usize,
@@ -74,6 +79,9 @@ impl Table {
                 connect_timeout: Duration::from_millis(service.connect_timeout_ms),
                 first_byte_timeout: Ticks::from_ms(service.first_byte_timeout_ms),
                 idle_timeout: Ticks::from_ms(service.idle_timeout_ms),
+                try_timeout: some_ms(service.traffic.try_timeout_ms),
+                total_timeout: some_ms(service.traffic.total_timeout_ms),
+                retries: Retries::new(&service.traffic.retries),
                 hold_timeout: Duration::from_millis(service.hold_timeout_ms),
                 hold_requests_max: service.hold_requests_max.div_ceil(threads),
             };
@@ -138,6 +146,11 @@ impl Service {
         let message = format!("{who} may not call `{}`: the policies let only {rule} call it.", self.name);
         Err(Failure::new(Reason::PolicyDenied, Some(self.name.clone()), message))
     }
+}
+
+/// A length of time of which 0 is none.
+fn some_ms(ms: u64) -> Option<Duration> {
+    (ms > 0).then(|| Duration::from_millis(ms))
 }
 
 /// Nearly all names come in lower case already.

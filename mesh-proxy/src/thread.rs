@@ -204,6 +204,9 @@ impl Thread {
             failures: tally.failures.get(),
             in_flight: tally.in_flight.get(),
             held: tally.held.get() as u64,
+            retries: tally.retries.get(),
+            retries_denied: tally.retries_denied.get(),
+            timed_out: tally.timed_out.get(),
         };
         self.tallies.borrow().iter().map(|(name, tally)| (name.clone(), counts(tally))).collect()
     }

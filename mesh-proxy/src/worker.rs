@@ -19,7 +19,10 @@ pub(crate) struct Tally {
     pub(crate) failures: Cell<u64>,
     pub(crate) in_flight: Cell<u64>,
     pub(crate) held: Cell<usize>,
-    pub(crate) resends: Budget,
+    pub(crate) retries: Cell<u64>,
+    pub(crate) retries_denied: Cell<u64>,
+    pub(crate) timed_out: Cell<u64>,
+    resends: Budget,
     pub(crate) meter: Meter,
 }
 
@@ -27,6 +30,18 @@ impl Tally {
     pub(crate) fn count_request(&self) {
         self.requests.set(self.requests.get() + 1);
         self.resends.earn(1);
+    }
+
+    /// Whether a request may be sent again now.
+    pub(crate) fn resend(&self, now: Ticks) -> bool {
+        let may = self.resends.take(now);
+        let count = if may { &self.retries } else { &self.retries_denied };
+        count.set(count.get() + 1);
+        may
+    }
+
+    pub(crate) fn count_timed_out(&self) {
+        self.timed_out.set(self.timed_out.get() + 1);
     }
 
     pub(crate) fn count_failure(&self) {
@@ -72,7 +87,7 @@ impl Budget {
     }
 
     /// Takes one, if there is one.
-    pub(crate) fn take(&self, now: Ticks) -> bool {
+    fn take(&self, now: Ticks) -> bool {
         let ms = now.since(self.since.replace(now)).as_ms();
         self.earn(ms.saturating_mul(FIFTHS_PER_SECOND) / 1_000);
         let left = self.fifths.get().checked_sub(RESEND_FIFTHS);

@@ -1,7 +1,7 @@
 //! `wattctl inspect`: everything about one service.
 
 use serde_json::Value;
-use watt_api::control::{Inspect, Outgoing, Worker, WorkerState};
+use watt_api::control::{Inspect, Outgoing, Requests, Worker, WorkerState};
 
 use crate::{
     args,
@@ -43,6 +43,20 @@ pub async fn run(arguments: args::Inspect) -> Outcome {
     Ok(Exit::Ok)
 }
 
+/// What became of requests that did not go as they should; nothing where all did.
+fn trouble(requests: &Requests) -> String {
+    let mut parts = Vec::new();
+    let mut count = |count: u64, what: &str| {
+        if count > 0 {
+            parts.push(format!("{count} {what}"));
+        }
+    };
+    count(requests.retries, "sent again");
+    count(requests.retries_denied, "not sent again, for too many were");
+    count(requests.timed_out, "took too long");
+    if parts.is_empty() { String::new() } else { format!("             {}\n", parts.join(", ")) }
+}
+
 fn render(inspect: &Inspect, style: Style) -> String {
     let service = &inspect.service;
     let mut text = format!(
@@ -57,6 +71,7 @@ fn render(inspect: &Inspect, style: Style) -> String {
         "  requests   {} ({} failed), {} now, {} waiting\n",
         requests.total, requests.failures, requests.in_flight, requests.held
     ));
+    text.push_str(&trouble(requests));
     if let Some(scaling) = &service.scaling {
         let range =
             scaling.range.map(|range| format!("{} to {}; ", range.min, range.max)).unwrap_or_default();

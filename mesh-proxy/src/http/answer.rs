@@ -15,6 +15,8 @@ pub(crate) struct Answer {
     /// The length of its head in the worker's input.
     pub(crate) head_len: usize,
     pub(crate) status: u16,
+    /// The same, or what its status of gRPC stands for.
+    pub(crate) verdict: u16,
     pub(crate) kind: Kind,
 }
 
@@ -57,7 +59,8 @@ pub(crate) fn read(state: State<'_>, input: &[u8], out: &mut Vec<u8>) -> Result<
         100..=199 => interim(&response, out),
         _ => last(state, &response, out),
     };
-    Ok(Some(Answer { head_len: response.fields.bytes.len(), status: response.status, kind }))
+    let (head_len, status, verdict) = (response.fields.bytes.len(), response.status, response.verdict());
+    Ok(Some(Answer { head_len, status, verdict, kind }))
 }
 
 fn switch(request: &Prepared, response: &Response<'_, '_>, out: &mut Vec<u8>) -> Result<Kind, BadResponse> {

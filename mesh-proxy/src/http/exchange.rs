@@ -8,28 +8,35 @@
 //! In both cases only while all bytes that went out are still here: a head, and a body that was short enough to be
 //! sent along with it.
 
-use std::{future::poll_fn, io, pin::pin, rc::Rc, task::Poll};
+use std::{
+    cell::Cell,
+    future::{Future, poll_fn},
+    io,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::Poll,
+};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use super::{
     Side,
     answer::{self, Answer, Kind, State},
     body::{Body, Coding, Peer, Pump, PumpError},
     connection::{After, Connection},
+    deadline::Progress,
     pipe::Break,
     prepare::Prepared,
-    request::{Method, Refusal},
+    request::Refusal,
     response::BadResponse,
     trickle::Trickle,
     tunnel, websocket,
 };
 use crate::{
     dispatch::{Dispatch, Reached},
-    lost::LostRequest,
     pool,
-    respond::{Failure, Reason},
-    thread::{Report, Thread},
+    respond::Failure,
+    thread::Thread,
     timer::Ticks,
     worker::Worker,
 };
@@ -44,7 +51,7 @@ const INTERIM_MAX: u32 = 64;
 const CONTINUE_AFTER: Ticks = Ticks::from_ms(1_000);
 
 /// Why an exchange cannot go on.
-enum Stop {
+pub(super) enum Stop {
     /// The client gets to know.
     Failure(Failure),
     /// The client is gone.
@@ -63,6 +70,8 @@ impl From<Failure> for Stop {
 enum Lost {
     /// The connection died before the client saw a byte of the response.
     Connection(io::Error),
+    /// The worker lives, and another try is to be made of it.
+    Again,
     Stop(Stop),
 }
 
@@ -83,12 +92,13 @@ struct Ended {
 pub(crate) async fn run(connection: &mut Connection, request: Prepared) -> After {
     connection.peer.input.consume(request.head_len);
     let thread = connection.thread.clone();
-    let mut upload = Pump::new(request.body, Coding::AsIs).keeping();
+    let mut upload = Pump::new(request.body, Coding::AsIs).keeping(request.may_repeat);
     let started = upload.start(&mut connection.peer.input, &mut connection.request_out);
     connection.peer.input.release(&thread.stock);
     // What services send each other may be slow on purpose: a stream of events, for example.
     let rate_min =
         matches!(connection.client.side, Side::Gateway).then_some(thread.table().body_rate_min).flatten();
+    let (progress, deadline) = (Cell::default(), request.deadline);
     let mut exchange = Exchange {
         dispatch: Dispatch::new(&thread, request.service.clone()),
         thread: &thread,
@@ -97,14 +107,22 @@ pub(crate) async fn run(connection: &mut Connection, request: Prepared) -> After
         upload,
         trickle: Trickle::new(rate_min),
         upload_broken: false,
+        progress: &progress,
         sent: false,
+        tries: 0,
+        try_over: None,
         since: None,
         continued: false,
         interims: 0,
     };
-    let answered = match started {
-        Ok(()) => exchange.answer().await,
-        Err(_) => Err(Failure::from(Refusal::Chunk).into()),
+    let answered = match (started, deadline) {
+        (Ok(()), None) => exchange.answer().await,
+        (Ok(()), Some(deadline)) => {
+            // In a box, so that those who have none do not carry its size.
+            let answered = deadline.bound(&progress, Box::pin(exchange.answer())).await;
+            answered.unwrap_or_else(|| Err(exchange.over()))
+        }
+        (Err(_), _) => Err(Failure::from(Refusal::Chunk).into()),
     };
     match answered {
         Ok(after) => after,
@@ -113,23 +131,29 @@ pub(crate) async fn run(connection: &mut Connection, request: Prepared) -> After
     }
 }
 
-struct Exchange<'e> {
-    thread: &'e Rc<Thread>,
-    connection: &'e mut Connection,
-    dispatch: Dispatch<'e>,
-    request: Prepared,
+pub(super) struct Exchange<'e> {
+    pub(super) thread: &'e Rc<Thread>,
+    pub(super) connection: &'e mut Connection,
+    pub(super) dispatch: Dispatch<'e>,
+    pub(super) request: Prepared,
     /// From the client to the worker; the head is the connection's `request_out`.
-    upload: Pump,
+    pub(super) upload: Pump,
     /// Whether the client sends it fast enough.
     trickle: Trickle,
     /// The worker took no more of the request. It may have answered all the same.
-    upload_broken: bool,
+    pub(super) upload_broken: bool,
+    /// How far the client has got with the response.
+    pub(super) progress: &'e Cell<Progress>,
     sent: bool,
-    /// When, where that is measured.
+    /// How often the request was sent, kept connections left out that had died.
+    pub(super) tries: u32,
+    /// When the present try is over, where tries have a time.
+    try_over: Option<Pin<Box<Sleep>>>,
+    /// When it was sent first, where that is measured.
     since: Option<Instant>,
     /// The client was told to go on with the body.
     continued: bool,
-    interims: u32,
+    pub(super) interims: u32,
 }
 
 impl Exchange<'_> {
@@ -138,7 +162,7 @@ impl Exchange<'_> {
         let mut fresh = false;
         loop {
             let Reached { stream, flight, reused } = self.reach(fresh).await?;
-            self.count_send();
+            self.sends();
             let mut worker = Peer::new(stream);
             let error = match self.attempt(&mut worker, flight.worker()).await {
                 Ok(Ended { after, reuse }) => {
@@ -157,12 +181,21 @@ impl Exchange<'_> {
                     }
                     return Err(stop);
                 }
+                Err(Lost::Again) => {
+                    let passed = Rc::clone(flight.worker());
+                    // It is busy with this no longer.
+                    drop((worker, flight));
+                    self.dispatch.avoid(&passed);
+                    self.rest().await?;
+                    fresh = false;
+                    continue;
+                }
                 Err(Lost::Connection(error)) => error,
             };
             let delivered = self.upload.has_begun() && !Break::is_unprocessed(&error);
             let refused = Break::is_refused(&error);
             let failure = self.connection_lost(&error);
-            if !self.may_send_again(delivered)
+            if !self.may_send_again(delivered, reused)
                 || !self.dispatch.lost(flight.worker(), reused, delivered, refused, failure.clone())
             {
                 if delivered {
@@ -188,21 +221,18 @@ impl Exchange<'_> {
         .await
     }
 
-    fn count_send(&mut self) {
+    /// The request goes to a worker now.
+    fn sends(&mut self) {
+        self.tries += 1;
         if !std::mem::replace(&mut self.sent, true) {
             self.request.service.tally.count_request();
             self.since = self.request.service.tally.meter.start();
         }
-    }
-
-    fn may_send_again(&mut self, delivered: bool) -> bool {
-        let safe = match self.request.method {
-            Method::Head | Method::Idempotent => true,
-            Method::Other => !delivered,
-        };
-        self.upload_broken = false;
-        // An interim response is one, too: its worker began to act.
-        self.upload.rewind() && safe && self.interims == 0
+        if let Some(deadline) = &self.request.deadline {
+            deadline.stamp(&mut self.connection.request_out);
+        }
+        let time = self.request.service.try_timeout;
+        self.try_over = time.map(|time| Box::pin(tokio::time::sleep(time)));
     }
 
     /// One attempt with one connection.
@@ -213,6 +243,7 @@ impl Exchange<'_> {
             match answer.kind {
                 Kind::Interim => self.pass_interim(answer.status).await?,
                 Kind::Switch => return Ok(Ended { after: self.tunnel(worker, of).await?, reuse: false }),
+                Kind::Final { .. } if self.is_unwanted(&answer) => return Err(Lost::Again),
                 Kind::Final { .. } => break answer,
             }
         };
@@ -226,7 +257,7 @@ impl Exchange<'_> {
     /// Only where a length says that bytes will come at once: a stream's head goes on as it is.
     async fn first_of_body(&mut self, worker: &mut Peer, kind: Kind) -> Result<(), Lost> {
         let expected = matches!(kind, Kind::Final { body: Body::Length(1..), .. });
-        if !expected || !worker.input.is_empty() || self.request.method == Method::Other || self.uploading() {
+        if !expected || !worker.input.is_empty() || !self.request.may_repeat || self.uploading() {
             return Ok(());
         }
         worker.stream.acknowledge();
@@ -263,13 +294,15 @@ impl Exchange<'_> {
                 Err(Wait::Lost(error)) => return Err(Lost::Connection(error)),
                 Err(Wait::ClientGone) => return Err(Stop::Abort.into()),
                 Err(Wait::Chunk) => return Err(Failure::from(Refusal::Chunk).into()),
+                Err(Wait::TryOver) if self.may_ask_another() => return Err(Lost::Again),
+                Err(Wait::TryOver) => return Err(self.no_try_left().into()),
                 Err(Wait::TooLong) if self.must_continue() => self.say_continue().await?,
                 Err(Wait::TooLong) => return Err(self.too_long().into()),
             }
         }
     }
 
-    fn uploading(&self) -> bool {
+    pub(super) fn uploading(&self) -> bool {
         !self.upload.is_done(&self.connection.request_out)
     }
 
@@ -307,6 +340,11 @@ impl Exchange<'_> {
             if self.upload.is_done(&connection.request_out) && connection.poll_gone(cx).is_ready() {
                 return Poll::Ready(Err(Wait::ClientGone));
             }
+            if let Some(over) = &mut self.try_over
+                && over.as_mut().poll(cx).is_ready()
+            {
+                return Poll::Ready(Err(Wait::TryOver));
+            }
             connection.alarm.poll(cx).map(|()| Err(Wait::TooLong))
         })
         .await
@@ -326,7 +364,10 @@ impl Exchange<'_> {
     async fn say_continue(&mut self) -> Result<(), Stop> {
         self.continued = true;
         self.connection.alarm.set(self.request.service.idle_timeout);
-        self.connection.write_to_client(b"HTTP/1.1 100 Continue\r\n\r\n").await.map_err(|_| Stop::Abort)
+        self.progress.set(Progress::Begun);
+        self.connection.write_to_client(b"HTTP/1.1 100 Continue\r\n\r\n").await.map_err(|_| Stop::Abort)?;
+        self.progress.set(Progress::Nothing);
+        Ok(())
     }
 
     /// Passes an interim response on, to those who know that there are such things.
@@ -340,7 +381,10 @@ impl Exchange<'_> {
             return Ok(());
         }
         self.connection.alarm.set(self.request.service.idle_timeout);
-        self.connection.write_response_out().await.map_err(|_| Stop::Abort)
+        self.progress.set(Progress::Begun);
+        self.connection.write_response_out().await.map_err(|_| Stop::Abort)?;
+        self.progress.set(Progress::Nothing);
+        Ok(())
     }
 
     /// Passes the response on, whose head is in `response_out`.
@@ -352,6 +396,7 @@ impl Exchange<'_> {
         if let Some(since) = self.since {
             self.request.service.tally.meter.answered(since);
         }
+        self.progress.set(Progress::Begun);
         let mut download = Pump::new(body, coding);
         download
             .start(&mut worker.input, &mut self.connection.response_out)
@@ -413,15 +458,10 @@ impl Exchange<'_> {
         self.bad_body(&what).into()
     }
 
-    /// Says which request it was that a worker was lost with: nobody else can tell whether it was acted upon.
-    fn name_lost(&self, worker: &Worker, reason: String) {
-        let name = &self.request.service.name;
-        worker.report(Report::Lost(LostRequest::new(name, worker.run, &self.connection.request_out, reason)));
-    }
-
     /// Both sides agreed on another protocol: bytes both ways from here on.
     async fn tunnel(&mut self, worker: &mut Peer, of: &Worker) -> Result<After, Stop> {
         self.connection.alarm.busy();
+        self.progress.set(Progress::Tunnel);
         self.connection.alarm.set(self.request.service.idle_timeout);
         self.connection.write_response_out().await.map_err(|_| Stop::Abort)?;
         self.connection.alarm.clear();
@@ -434,48 +474,6 @@ impl Exchange<'_> {
         }
         Ok(After::Close)
     }
-
-    /// Answers in the worker's place.
-    async fn fail(&mut self, failure: Failure) -> After {
-        let close = self.uploading() || !self.request.keep_alive || self.thread.is_closing();
-        if failure.reason.status() >= 500 && !matches!(failure.reason, Reason::Refused(_)) {
-            self.request.service.tally.count_failure();
-        }
-        let manner = self.request.manner(close);
-        self.connection.respond(&failure, manner).await
-    }
-
-    fn connection_lost(&self, error: &io::Error) -> Failure {
-        let name = &self.request.service.name;
-        let message = match error.kind() {
-            io::ErrorKind::UnexpectedEof => {
-                format!("A worker of `{name}` closed the connection before it answered.")
-            }
-            _ => format!("The connection to a worker of `{name}` broke before it answered: {error}."),
-        };
-        Failure::new(Reason::ConnectionLost, Some(name.clone()), message)
-    }
-
-    fn bad_response(&self, error: BadResponse) -> Failure {
-        self.bad_body(&error.to_string())
-    }
-
-    fn bad_body(&self, what: &str) -> Failure {
-        let name = &self.request.service.name;
-        let message = format!("The response of a worker of `{name}` cannot be passed on: {what}.");
-        Failure::new(Reason::BadResponse, Some(name.clone()), message)
-    }
-
-    fn too_long(&self) -> Failure {
-        let name = &self.request.service.name;
-        if self.uploading() {
-            let message =
-                format!("The request's body did not come fast enough, or `{name}` did not read it, in time.");
-            return Failure::new(Reason::RequestTimeout, Some(name.clone()), message);
-        }
-        let message = format!("A worker of `{name}` did not begin to answer in time.");
-        Failure::new(Reason::FirstByteTimeout, Some(name.clone()), message)
-    }
 }
 
 /// Why waiting for a response head ended without more bytes of it.
@@ -486,4 +484,6 @@ enum Wait {
     /// The request's body is malformed.
     Chunk,
     TooLong,
+    /// The worker had the time that one try has.
+    TryOver,
 }

@@ -1,11 +1,14 @@
 //! The engine: what happens on a client's connection. It speaks HTTP/1.1; HTTP/2 comes to it, and leaves it, by [`crate::http2`].
 
+mod again;
 mod answer;
 mod body;
 mod buffer;
 mod chunked;
 mod connection;
+mod deadline;
 mod exchange;
+mod failures;
 mod frames;
 mod head;
 mod pipe;
@@ -27,7 +30,7 @@ pub(crate) use head::{Fields, Lines, list, trim};
 pub(crate) use pipe::{Break, Far, Pipe, pipe};
 pub(crate) use prepare::{asked, is_http};
 pub use request::Refusal;
-pub(crate) use request::is_protocol;
+pub(crate) use request::{Method, is_protocol};
 pub use stream::Stream;
 pub(crate) use tunnel::ask_now_and_then as keep_asking;
 

@@ -7,6 +7,7 @@ use std::{io::Write, rc::Rc};
 use super::{
     Client, Side,
     body::Body,
+    deadline::Deadline,
     head::{Framing, Lines, list, storage},
     request::{self, Method, Refusal, Request, is_protocol},
 };
@@ -26,6 +27,10 @@ pub(crate) struct Prepared {
     pub(crate) head_len: usize,
     pub(crate) body: Body,
     pub(crate) method: Method,
+    /// It may be sent again although a worker may have acted upon it.
+    pub(crate) may_repeat: bool,
+    /// When it is over, if it ever is.
+    pub(crate) deadline: Option<Deadline>,
     pub(crate) http10: bool,
     pub(crate) keep_alive: bool,
     /// The client wants to switch protocols, and the worker is asked to.
@@ -87,10 +92,13 @@ pub(crate) fn prepare(
         Framing::Length(length) => Body::Length(length),
         Framing::Chunked => Body::Chunked(super::chunked::Chunked::new()),
     };
-    let prepared = Prepared {
+    let deadline = deadline(&target.service, &request);
+    let mut prepared = Prepared {
         head_len,
         body,
         method: request.method,
+        may_repeat: target.service.retries.allows(request.method, request.method_name.as_bytes()),
+        deadline,
         http10: request.http10,
         keep_alive: !connection.close && (!request.http10 || connection.keep_alive),
         upgrade: body == Body::Done && wants_upgrade(&request),
@@ -103,7 +111,19 @@ pub(crate) fn prepare(
     out.clear();
     Head { table: &table, client, request: &request, change: change.as_ref(), prepared: &prepared }
         .write(forwarded, out);
+    if let Some(deadline) = &mut prepared.deadline {
+        deadline.write(out);
+    }
     Ok(Some(prepared))
+}
+
+/// When a request is over. Most services and clients say nothing about that.
+fn deadline(service: &Service, request: &Request<'_, '_>) -> Option<Deadline> {
+    let lines = request.found.timeouts();
+    if lines.is_empty() && service.total_timeout.is_none() {
+        return None;
+    }
+    Deadline::new(service.total_timeout, request.found.grpc, &request.fields, lines)
 }
 
 /// Where a request goes.
@@ -240,6 +260,9 @@ impl Head<'_> {
         }
         if self.prepared.upgrade {
             found.upgrade.iter().for_each(|line| drop.remove(line));
+        }
+        if self.prepared.deadline.is_some() {
+            drop |= found.timeouts();
         }
         let trace = self.trace(&mut drop);
         self.write_lines(drop, out);

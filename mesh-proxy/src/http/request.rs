@@ -170,6 +170,7 @@ pub(crate) enum Method {
 pub(crate) struct Request<'h, 'b> {
     pub(crate) fields: Fields<'h, 'b>,
     pub(crate) method: Method,
+    pub(crate) method_name: &'b str,
     /// Where the target is in the head's bytes, and what it is.
     pub(crate) target: Target<'b>,
     pub(crate) http10: bool,
@@ -209,6 +210,9 @@ pub(crate) struct Found {
     pub(crate) grpc: bool,
     pub(crate) traceparent: Lines,
     pub(crate) tracestate: Lines,
+    /// What says how long the client waits: of requests of gRPC, and of others.
+    pub(crate) grpc_timeout: Lines,
+    pub(crate) timeout_ms: Lines,
     pub(crate) forwarded: Lines,
     pub(crate) forwarded_for: Lines,
     /// `X-Forwarded-*` but for the last, and `X-Real-IP`.
@@ -253,7 +257,15 @@ pub(crate) fn parse<'h, 'b>(
     let (target, authority) = parse_target(method, raw)?;
     let found = scan(&fields, http10)?;
     let host = host(&fields, &found, authority, http10)?;
-    Ok(Some(Request { fields, method: method_kind(method), target, http10, host, found }))
+    Ok(Some(Request {
+        fields,
+        method: method_kind(method),
+        method_name: method,
+        target,
+        http10,
+        host,
+        found,
+    }))
 }
 
 /// How many bytes of empty lines stand before a request. A client may send one after a body (RFC 9112 §2.2).
@@ -342,6 +354,11 @@ fn scan(fields: &Fields<'_, '_>, http10: bool) -> Result<Found, Refusal> {
 }
 
 impl Found {
+    /// The lines that say how long the client waits.
+    pub(crate) fn timeouts(&self) -> Lines {
+        if self.grpc { self.grpc_timeout } else { self.timeout_ms }
+    }
+
     fn new() -> Found {
         Found {
             framing: Framing::Unspecified,
@@ -354,6 +371,8 @@ impl Found {
             grpc: false,
             traceparent: Lines::NONE,
             tracestate: Lines::NONE,
+            grpc_timeout: Lines::NONE,
+            timeout_ms: Lines::NONE,
             forwarded: Lines::NONE,
             forwarded_for: Lines::NONE,
             forwarded_other: Lines::NONE,
@@ -402,10 +421,12 @@ impl Found {
             14 if is(b"http2-settings") => self.hop_by_hop.add(line),
             15 if is(b"x-forwarded-for") => self.forwarded_for.add(line),
             12 if is(b"content-type") => self.grpc = Format::is_grpc(value),
+            12 if is(b"grpc-timeout") => self.grpc_timeout.add(line),
             13.. if name[..12].eq_ignore_ascii_case(b"x-forwarded-") => self.forwarded_other.add(line),
             16 if is(b"proxy-connection") => self.hop_by_hop.add(line),
             17 if is(b"transfer-encoding") => self.framing.coding(value)?,
             19 if is(b"proxy-authorization") => self.hop_by_hop.add(line),
+            20 if is(b"x-request-timeout-ms") => self.timeout_ms.add(line),
             _ if is_lookalike(name) => self.lookalikes.add(line),
             _ => {}
         }

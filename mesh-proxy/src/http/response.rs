@@ -6,6 +6,7 @@ use super::{
     buffer::LARGE,
     head::{Connection, Fields, Framing, FramingError, Lines, Storage, named_by_connection},
 };
+use crate::respond;
 
 /// Why a worker's response is not passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +54,8 @@ pub(crate) struct Response<'h, 'b> {
     pub(crate) upgrade: Lines,
     pub(crate) location: Lines,
     pub(crate) set_cookie: Lines,
+    /// The status of gRPC, in a response without a message.
+    pub(crate) grpc_status: Option<u8>,
     connection_lines: Lines,
 }
 
@@ -101,6 +104,7 @@ impl<'h, 'b> Response<'h, 'b> {
             upgrade: Lines::NONE,
             location: Lines::NONE,
             set_cookie: Lines::NONE,
+            grpc_status: None,
             connection_lines: Lines::NONE,
         }
     }
@@ -135,6 +139,7 @@ impl<'h, 'b> Response<'h, 'b> {
             }
             10 if is(b"keep-alive") => self.hop_by_hop.add(line),
             10 if is(b"set-cookie") => self.set_cookie.add(line),
+            11 if is(b"grpc-status") => self.grpc_status = grpc_status(value),
             14 if is(b"content-length") => {
                 self.framing.length(value)?;
                 self.length_lines.add(line);
@@ -155,10 +160,23 @@ impl<'h, 'b> Response<'h, 'b> {
         self.status < 200 || self.status == 204 || self.status == 304
     }
 
+    /// Its status, or the one that its status of gRPC stands for.
+    pub(crate) fn verdict(&self) -> u16 {
+        match (self.status, self.grpc_status) {
+            (200, Some(status)) => respond::status_of_grpc(status),
+            (status, _) => status,
+        }
+    }
+
     /// Whether another request may follow on the worker's connection, as far as its fields say.
     pub(crate) fn keeps_alive(&self) -> bool {
         !self.connection.close && (!self.http10 || self.connection.keep_alive)
     }
+}
+
+/// One or two digits.
+fn grpc_status(value: &[u8]) -> Option<u8> {
+    std::str::from_utf8(value).ok()?.parse().ok()
 }
 
 #[cfg(test)]

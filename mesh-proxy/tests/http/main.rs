@@ -1,5 +1,6 @@
 //! The request path with real sockets and scripted peers on both sides.
 
+mod again;
 mod balancing;
 mod bed;
 mod bodies;
@@ -14,5 +15,6 @@ mod heads;
 mod holding;
 mod retries;
 mod routing;
+mod times;
 mod upgrades;
 mod websockets;

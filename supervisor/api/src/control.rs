@@ -164,6 +164,15 @@ pub struct Requests {
     pub in_flight: u64,
     /// Those waiting for a worker now.
     pub held: u64,
+    /// How often one was sent to a worker again.
+    #[serde(default)]
+    pub retries: u64,
+    /// How often one was not, because as many were already as may be.
+    #[serde(default)]
+    pub retries_denied: u64,
+    /// Those whose time was over, or that of each of their tries.
+    #[serde(default)]
+    pub timed_out: u64,
 }
 
 /// The state of a worker in one word; the numbers are beside it in [`Worker`].

@@ -7,6 +7,7 @@
 //! a full snapshot; what the proxy had from an earlier daemon and does not hear of again is dropped.
 
 mod route;
+mod traffic;
 mod work;
 
 use std::{
@@ -20,6 +21,7 @@ use std::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use route::{PathMatch, RequestPart, Route, RouteCondition, ValueTest};
+pub use traffic::{Failures, Retries, Traffic};
 pub use work::{Work, answer_bucket, answer_within};
 
 /// The largest message either side accepts, in bytes.
@@ -382,6 +384,9 @@ pub struct Service {
     /// Whether what it has to do is measured.
     #[serde(default)]
     pub measured: bool,
+    /// What becomes of requests that do not go as they should.
+    #[serde(default)]
+    pub traffic: Traffic,
 }
 
 /// What a worker speaks.
@@ -501,6 +506,7 @@ pub enum Endpoint {
 
 /// What the proxy counted for one service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Counts {
     /// Requests that were sent to it.
     pub requests: u64,
@@ -510,6 +516,12 @@ pub struct Counts {
     pub in_flight: u64,
     /// Those waiting for a worker now.
     pub held: u64,
+    /// How often one was sent again.
+    pub retries: u64,
+    /// How often one was not, because as many were already as may be.
+    pub retries_denied: u64,
+    /// Those whose time was over, or that of each of their tries.
+    pub timed_out: u64,
 }
 
 #[cfg(test)]

@@ -86,12 +86,13 @@ pub enum Field {
     ManagementAtAll,
     FdStore,
     Timeouts,
+    Traffic,
 }
 
 use Effect::{FromNowOn, InPlace, Listener, NewWorkers, WorkerCount};
 
 /// Every field with the key of the configuration that it comes from, what it takes, and why, where that is not plain.
-pub const FIELDS: [(Field, &str, Effect, &str); 53] = [
+pub const FIELDS: [(Field, &str, Effect, &str); 54] = [
     (Field::Name, "name", Effect::Restart, "folders, cgroups and addresses have it"),
     (Field::File, "the configuration file", Effect::Restart, "the same file is read again"),
     (Field::Server, "server", Listener, "open connections stay"),
@@ -160,6 +161,7 @@ pub const FIELDS: [(Field, &str, Effect, &str); 53] = [
     ),
     (Field::FdStore, "services.NAME.fd_store", NewWorkers, "they are told how many"),
     (Field::Timeouts, "services.NAME.timeouts", InPlace, "for the next request"),
+    (Field::Traffic, "services.NAME.retries", InPlace, "for the next request"),
 ];
 
 impl Field {
@@ -324,6 +326,7 @@ fn of_service(old: &Service, new: &Service) -> Vec<Field> {
         management,
         fd_store,
         timeouts,
+        traffic,
     } = new;
     let mut found = Found(Vec::new());
     found.note(Field::Path, old.path != *path);
@@ -358,6 +361,7 @@ fn of_service(old: &Service, new: &Service) -> Vec<Field> {
     found.note(Field::ManagementAtAll, at_all);
     found.note(Field::FdStore, old.fd_store != *fd_store);
     found.note(Field::Timeouts, old.timeouts != *timeouts);
+    found.note(Field::Traffic, old.traffic != *traffic);
     found.0
 }
 

@@ -8,6 +8,7 @@ mod pressure;
 mod roll;
 mod route;
 mod scaling;
+mod traffic;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,6 +28,7 @@ pub use pressure::{PRESSURE_WINDOW, Pressure, Resource};
 pub use roll::{OnFailure, Roll, Share, Steps};
 pub use route::{PathMatch, RequestPart, Route, RouteCondition, ValueTest};
 pub use scaling::{Scaling, Targets, Workers};
+pub use traffic::{Failure, Retries, Traffic};
 
 /// A whole application.
 #[derive(Debug, Clone, PartialEq)]
@@ -159,6 +161,8 @@ pub struct Service {
     pub fd_store: u16,
     /// Timeouts of requests sent to this service.
     pub timeouts: Timeouts,
+    /// What becomes of requests that do not go as they should.
+    pub traffic: Traffic,
 }
 
 /// What a private service may reach outside the mesh.
@@ -541,6 +545,10 @@ pub struct Timeouts {
     pub first_byte: Duration,
     /// With no byte in either direction while a body is on its way.
     pub idle: Duration,
+    /// From the request sent to a worker to the response head, before another worker is asked.
+    pub per_try: Option<Duration>,
+    /// From the whole request head to the end of the response.
+    pub total: Option<Duration>,
 }
 
 /// A permission: `from` may call `to`. When any policy names a service as `to`, only those named may call it.
@@ -637,6 +645,8 @@ impl Default for Timeouts {
             connect: Duration::from_secs(5),
             first_byte: Duration::from_secs(60),
             idle: Duration::from_secs(60),
+            per_try: None,
+            total: None,
         }
     }
 }

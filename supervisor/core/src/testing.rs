@@ -52,6 +52,7 @@ pub fn service(name: &str) -> Service {
         management: None,
         fd_store: 0,
         timeouts: Timeouts::default(),
+        traffic: Default::default(),
     }
 }
 

@@ -341,10 +341,14 @@ impl Proxies {
 }
 
 fn add(sum: &mut Counts, counts: Counts) {
-    sum.requests += counts.requests;
-    sum.failures += counts.failures;
-    sum.in_flight += counts.in_flight;
-    sum.held += counts.held;
+    let Counts { requests, failures, in_flight, held, retries, retries_denied, timed_out } = counts;
+    sum.requests += requests;
+    sum.failures += failures;
+    sum.in_flight += in_flight;
+    sum.held += held;
+    sum.retries += retries;
+    sum.retries_denied += retries_denied;
+    sum.timed_out += timed_out;
 }
 
 fn both(one: OutgoingCounts, other: OutgoingCounts) -> OutgoingCounts {

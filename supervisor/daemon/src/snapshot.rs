@@ -16,6 +16,8 @@ use watt_core::{
 
 use crate::{routes, words};
 
+mod traffic;
+
 /// The port of DNS (RFC 1035 §4.2).
 const DNS_PORT: u16 = 53;
 
@@ -78,6 +80,7 @@ pub fn snapshot(sources: &Sources<'_>, version: u64) -> Snapshot {
             hold_requests_max: sources.plan.hold.requests_max,
             slow_start_ms: plan.slow_start.map_or(0, millis),
             measured: plan.workers.scaling().is_some_and(Scaling::needs_proxy),
+            traffic: traffic::of(plan),
         };
         (id.to_string(), service)
     };

@@ -53,7 +53,7 @@ fn service(id: &str, workers: Vec<Worker>) -> Service {
 
 fn status() -> Status {
     let exit = |text: &str| Exit { cause: "exit".into(), code: Some(1), text: text.into(), at: ago(90) };
-    let requests = Requests { total: 12_345, failures: 12, in_flight: 3, held: 0 };
+    let requests = Requests { total: 12_345, failures: 12, in_flight: 3, ..Requests::default() };
     let api = Service {
         requests,
         unenforced: vec!["memory, cpu (no cgroup can be made here)".into()],

@@ -23,6 +23,7 @@ mod scheduling;
 mod secrets;
 mod service;
 mod system_calls;
+mod traffic;
 mod workers;
 
 use std::path::{Path, PathBuf};

@@ -10,7 +10,7 @@ use std::{
 use serde_json::json;
 use watt_core::{
     ServiceId,
-    plan::{Condition, Dependency, Listen, Protocol, Restart, Service, Stop, Timeouts},
+    plan::{Condition, Dependency, Listen, Protocol, Restart, Service, Stop},
 };
 
 use super::{
@@ -23,12 +23,12 @@ use super::{
     probes::{self, Probes},
     roll,
     sandbox::{self, Base},
-    scheduling, secrets, workers,
+    scheduling, secrets, traffic, workers,
 };
 use crate::{
     keys::{
         BACKOFF, CONDITION, DEPENDENCY, GIVE_UP, LISTEN, ListenWord, NETWORK, ORDER, POLICY, PROTOCOL,
-        RESTART, ROLE, SERVICE, STOP, TIMEOUTS,
+        RESTART, ROLE, SERVICE, STOP,
     },
     placeholder::PER_WORKER,
     report::Problem,
@@ -153,7 +153,8 @@ pub(super) fn decode(
     let fd_store: Written<Whole<0, 128>> = f.value("fd_store");
     let fd_store = u16::try_from(fd_store.value.0).unwrap_or(0);
     probes::leaves_room(&mut f, &ready, listen.value, fd_store);
-    let timeouts = timeouts(&mut f);
+    let timeouts = traffic::timeouts(&mut f);
+    let traffic = traffic::decode(&mut f);
     let shown = f.close();
 
     let service = Service {
@@ -186,6 +187,7 @@ pub(super) fn decode(
         management,
         fd_store,
         timeouts,
+        traffic,
     };
     (
         ServiceDraft {
@@ -366,21 +368,4 @@ fn stop(f: &mut Fields<'_, '_, '_>) -> Stop {
     let shown = inner.close();
     f.show("stop", shown);
     Stop { signal: signal.value.0, drain: drain.value, grace: grace.value }
-}
-
-fn timeouts(f: &mut Fields<'_, '_, '_>) -> Timeouts {
-    let field = f.field("timeouts");
-    let mut inner = Fields::open(f.d, &TIMEOUTS, field, None);
-    let connect: Written<Duration> = inner.value("connect");
-    let first_byte: Written<Duration> = inner.value("first_byte");
-    let idle: Written<Duration> = inner.value("idle");
-    for (name, timeout) in [("connect", connect), ("first_byte", first_byte), ("idle", idle)] {
-        if let (true, Some(span)) = (timeout.value.is_zero(), timeout.span) {
-            let problem = Problem::new(span, format!("with {} of no time, no request succeeds", quote(name)));
-            inner.d.problem(problem.hint("write a longer time, or remove it"));
-        }
-    }
-    let shown = inner.close();
-    f.show("timeouts", shown);
-    Timeouts { connect: connect.value, first_byte: first_byte.value, idle: idle.value }
 }

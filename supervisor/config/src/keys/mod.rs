@@ -16,12 +16,13 @@ mod route;
 mod sandbox;
 mod scheduling;
 mod service;
+mod traffic;
 mod words;
 mod workers;
 
 pub(crate) use self::{
     app::*, groups::*, hooks::*, jobs::*, limits::*, pressure::*, probes::*, roll::*, route::*, sandbox::*,
-    scheduling::*, service::*, words::*, workers::*,
+    scheduling::*, service::*, traffic::*, words::*, workers::*,
 };
 
 /// A set of keys that belong together.
@@ -151,7 +152,7 @@ pub(crate) enum Kind {
 }
 
 /// Every table, in the order they are documented.
-pub(crate) static TABLES: [&Table; 41] = [
+pub(crate) static TABLES: [&Table; 42] = [
     &ROOT,
     &SERVER,
     &SERVICE,
@@ -177,6 +178,7 @@ pub(crate) static TABLES: [&Table; 41] = [
     &RECYCLE,
     &SCHEDULING,
     &TIMEOUTS,
+    &RETRIES,
     &GROUP,
     &GATEWAY,
     &ROUTE,

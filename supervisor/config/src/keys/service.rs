@@ -2,8 +2,8 @@
 
 use super::{
     CEILING, CONDITION, HEALTH, HOOKS, KeyDef, Kind, LIMITS, LISTEN, NETWORK, NEVER, NOT_YET, ORDER, POLICY,
-    PORT, PRESSURE, PROFILE, PROTOCOL, Preset, READINESS, READY, ROLE, ROLL, SANDBOX, SCHEDULING, STARTUP,
-    Table, WORKERS,
+    PORT, PRESSURE, PROFILE, PROTOCOL, Preset, READINESS, READY, RETRIES, ROLE, ROLL, SANDBOX, SCHEDULING,
+    STARTUP, Table, WORKERS,
 };
 
 /// How many workers a service may have.
@@ -218,6 +218,13 @@ pub(crate) static SERVICE: Table = Table {
             default: Preset::Inner,
             doc: "How long requests to this service may take.",
             example: r#"{"first_byte": "60s"}"#,
+        },
+        KeyDef {
+            name: "retries",
+            kind: Kind::Table(&RETRIES),
+            default: Preset::Inner,
+            doc: "When a request to it is sent again.",
+            example: r#"{"on": ["connect", "reset", 503]}"#,
         },
     ],
     foreign: &[
@@ -468,6 +475,25 @@ pub(crate) static TIMEOUTS: Table = Table {
             doc: "Without a byte in either direction while a body is on its way.",
             example: r#""60s""#,
         },
+        KeyDef {
+            name: "per_try",
+            kind: Kind::Duration,
+            default: Preset::Unset("none"),
+            doc: "From the request sent to one worker to the head of its response, body included. What may be sent again is, after that (`retries`).",
+            example: r#""2s""#,
+        },
+        KeyDef {
+            name: "total",
+            kind: Kind::Duration,
+            default: Preset::Unset("none"),
+            doc: "From the head of a request to the last byte of its response, all tries and waiting included; not of tunnels. A client may ask for less. The worker is told what is left: `X-Request-Timeout-Ms`, for gRPC `grpc-timeout`.",
+            example: r#""10s""#,
+        },
     ],
-    foreign: &[("request", NOT_YET), ("total", NOT_YET), ("read", "write `first_byte` or `idle`")],
+    foreign: &[
+        ("request", "write `total`"),
+        ("read", "write `first_byte` or `idle`"),
+        ("try", "write `per_try`"),
+        ("perTry", "write `per_try`"),
+    ],
 };

@@ -9,6 +9,7 @@ mod hostile;
 mod jobs;
 mod plan;
 mod reference;
+mod traffic;
 mod walls;
 mod workers;
 

@@ -52,6 +52,7 @@ pub(super) fn findings(standing: &Standing<'_>) -> Vec<Finding> {
         management,
         fd_store: _,
         timeouts: _,
+        traffic: _,
     } = standing.service;
     let levels = [cgroup, limits_total];
     let suspects = look_like_secrets(env, unset_env);

@@ -92,6 +92,7 @@ fn change(plan: &mut Plan, of: &ServiceId, field: Field) {
         Field::ManagementAtAll => service.management = Some(Role::View),
         Field::FdStore => service.fd_store += 1,
         Field::Timeouts => service.timeouts.idle += Duration::from_secs(1),
+        Field::Traffic => service.traffic.retries.attempts += 1,
     }
 }
 

@@ -98,6 +98,8 @@ fn a_snapshot_holds_the_whole_plan() {
         plan.policies = vec![Policy { from: id("web"), to: id("api") }];
         plan.hold.requests_max = 5;
         service(plan, "api").timeouts.connect = Duration::from_millis(1);
+        service(plan, "api").timeouts.total = Some(Duration::from_secs(2));
+        service(plan, "api").traffic.retries.on = vec![plan::Failure::Reset, plan::Failure::Status(502, 504)];
         service(plan, "api").protocol = Protocol::H2c;
         service(plan, "api").egress.host_ports = [5432].into();
         service(plan, "api").egress.allow = Some(vec![
@@ -139,6 +141,10 @@ fn a_snapshot_holds_the_whole_plan() {
     ];
     assert_eq!(api.egress.as_deref(), Some(&expected[..]));
     assert_eq!((api.connect_timeout_ms, api.first_byte_timeout_ms, api.hold_requests_max), (1, 60_000, 5));
+    assert_eq!((api.traffic.total_timeout_ms, api.traffic.try_timeout_ms), (2_000, 0));
+    let on = mesh::Failures { reset: true, statuses: vec![(502, 504)], ..mesh::Failures::default() };
+    assert_eq!(api.traffic.retries, mesh::Retries { on, ..mesh::Retries::default() });
+    assert_eq!(web.traffic, mesh::Traffic::default());
 }
 
 #[test]

@@ -1,0 +1,93 @@
+//! What a client is told when no worker answers, and what is noted of it.
+
+use std::io;
+
+use super::{
+    connection::After,
+    deadline::Progress,
+    exchange::{Exchange, Stop},
+    response::BadResponse,
+};
+use crate::{
+    lost::LostRequest,
+    respond::{Failure, Reason},
+    thread::Report,
+    worker::Worker,
+};
+
+impl Exchange<'_> {
+    /// Says which request it was that a worker was lost with: nobody else can tell whether it was acted upon.
+    pub(super) fn name_lost(&self, worker: &Worker, reason: String) {
+        let name = &self.request.service.name;
+        worker.report(Report::Lost(LostRequest::new(name, worker.run, &self.connection.request_out, reason)));
+    }
+
+    /// Answers in the worker's place.
+    pub(super) async fn fail(&mut self, failure: Failure) -> After {
+        let close = self.uploading() || !self.request.keep_alive || self.thread.is_closing();
+        if failure.reason.status() >= 500 && !matches!(failure.reason, Reason::Refused(_)) {
+            self.request.service.tally.count_failure();
+        }
+        if matches!(failure.reason, Reason::TryTimeout | Reason::DeadlineExceeded) {
+            self.request.service.tally.count_timed_out();
+        }
+        let manner = self.request.manner(close);
+        self.connection.respond(&failure, manner).await
+    }
+
+    pub(super) fn connection_lost(&self, error: &io::Error) -> Failure {
+        let name = &self.request.service.name;
+        let message = match error.kind() {
+            io::ErrorKind::UnexpectedEof => {
+                format!("A worker of `{name}` closed the connection before it answered.")
+            }
+            _ => format!("The connection to a worker of `{name}` broke before it answered: {error}."),
+        };
+        Failure::new(Reason::ConnectionLost, Some(name.clone()), message)
+    }
+
+    pub(super) fn bad_response(&self, error: BadResponse) -> Failure {
+        self.bad_body(&error.to_string())
+    }
+
+    pub(super) fn bad_body(&self, what: &str) -> Failure {
+        let name = &self.request.service.name;
+        let message = format!("The response of a worker of `{name}` cannot be passed on: {what}.");
+        Failure::new(Reason::BadResponse, Some(name.clone()), message)
+    }
+
+    pub(super) fn too_long(&self) -> Failure {
+        let name = &self.request.service.name;
+        if self.uploading() {
+            let message =
+                format!("The request's body did not come fast enough, or `{name}` did not read it, in time.");
+            return Failure::new(Reason::RequestTimeout, Some(name.clone()), message);
+        }
+        let message = format!("A worker of `{name}` did not begin to answer in time.");
+        Failure::new(Reason::FirstByteTimeout, Some(name.clone()), message)
+    }
+
+    /// The time of each try was too short for those that were asked.
+    pub(super) fn no_try_left(&self) -> Failure {
+        let name = &self.request.service.name;
+        let message = match self.tries {
+            0 | 1 => format!("A worker of `{name}` did not begin to answer in the time that one try has."),
+            tries => {
+                format!("None of {tries} tries began to be answered by `{name}` in the time that each has.")
+            }
+        };
+        Failure::new(Reason::TryTimeout, Some(name.clone()), message)
+    }
+
+    /// The time of the whole request is over. What the client has a part of can only be broken off.
+    pub(super) fn over(&self) -> Stop {
+        let service = &self.request.service;
+        if self.progress.get() == Progress::Nothing {
+            let message = format!("`{}` did not answer within the time that the request has.", service.name);
+            return Failure::new(Reason::DeadlineExceeded, Some(service.name.clone()), message).into();
+        }
+        service.tally.count_failure();
+        service.tally.count_timed_out();
+        Stop::Abort
+    }
+}
