@@ -1,0 +1,1 @@
+Bun.serve({ port: Number(process.env.PORT), fetch: () => new Response("hello from bun") });

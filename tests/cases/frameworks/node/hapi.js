@@ -1,0 +1,3 @@
+const server = require("@hapi/hapi").server({ port: process.env.PORT });
+server.route({ method: "GET", path: "/", handler: () => "hello from hapi" });
+server.start();
