@@ -413,6 +413,7 @@ fn a_frozen_service_does_not_start_and_holds_nobody_up() {
     app.down();
 }
 
+/// So little that each gets as much on a host that is very busy, too, and has to wait.
 #[test]
 fn a_worker_that_is_slowed_down_by_its_limit_is_an_event() {
     let Some(user) = limited_user() else { return };
@@ -422,11 +423,16 @@ services:
   spin:
     command: [sh, -c, "while :; do :; done"]
     listen: none
-    limits: { cpu: 5% }
+    limits: { cpu: 1% }
+  later:
+    command: [sh, -c, "while :; do :; done"]
+    listen: none
 "#,
         user,
     );
     app.up();
+    // A limit that comes while it runs is watched as one that was there.
+    app.ok(&["limits", "set", "later", "cpu=1%"]);
     wait("it was told", || match app.ok(&["events"]) {
         events if events.contains("spin/0  slowed down: its cpu limit made it wait for ") => {
             assert!(events.contains(" periods, within 5s\n") && !events.contains("of 0 periods"), "{events}");
@@ -434,8 +440,12 @@ services:
         }
         events => Err(events),
     });
+    wait("so was the other", || match app.ok(&["events"]) {
+        events if events.contains("later/0  slowed down: its cpu limit made it wait for ") => Ok(()),
+        events => Err(events),
+    });
     let limits = app.ok(&["limits"]);
-    assert!(limits.contains("cpu=0.05") && limits.contains("cpu "), "{limits}");
+    assert!(limits.contains("cpu=0.01") && limits.contains("cpu "), "{limits}");
     app.down();
 }
 

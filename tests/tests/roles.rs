@@ -12,12 +12,12 @@ const ADMINS: u32 = 47_303;
 /// A user that nobody is.
 const STRANGER: u32 = 47_300;
 
-/// `wattctl` as another user in these groups, the last of which is the first's own.
+/// `wattctl` as another user in these groups, the first of which is its own and the others are supplementary.
 fn as_member(app: &App, groups: &[u32], arguments: &[&str]) -> Output {
     let own = groups.first().copied().unwrap_or(STRANGER);
-    let all: Vec<String> = groups.iter().map(u32::to_string).collect();
+    let more: Vec<String> = groups.iter().skip(1).map(u32::to_string).collect();
     let groups =
-        if all.is_empty() { "--clear-groups".to_owned() } else { format!("--groups={}", all.join(",")) };
+        if more.is_empty() { "--clear-groups".to_owned() } else { format!("--groups={}", more.join(",")) };
     let mut command = std::process::Command::new("setpriv");
     command
         .args([format!("--reuid={STRANGER}"), format!("--regid={own}"), groups])
@@ -161,18 +161,20 @@ services:
       - -c
       - |
         import os, socket, time
-        kept = []
+        kept, told = [], 0
         for _ in range(300):
             stream = socket.socket(socket.AF_UNIX)
             stream.settimeout(20)
             try:
                 stream.connect(os.environ["WATT_CONTROL_SOCKET"])
                 stream.sendall(b"GET /v1/events?follow=true HTTP/1.1\r\nHost: watt\r\n\r\n")
-                if b" 200 " in stream.recv(100):
+                answer = stream.recv(100)
+                if b" 200 " in answer:
                     kept.append(stream)
+                told += b" 503 " in answer
             except OSError:
                 pass
-        print("has", len(kept), "streams", flush=True)
+        print("has", len(kept), "streams;", "is told why" if told else "is not told why", flush=True)
         time.sleep(1000)
     listen: none
     management: view
@@ -188,10 +190,95 @@ fn a_service_that_may_look_does_not_keep_operators_out() {
             said if said.contains("streams") => Ok(said),
             said => Err(said),
         });
-        assert!(said.contains("has 16 streams"), "{said}");
+        assert!(said.contains("has 16 streams; is told why"), "{said}");
         let before = app.pid("other", 0);
         app.ok(&["restart", "other"]);
         assert_ne!(app.pid("other", 0), before, "{user:?}");
+        app.down();
+    });
+}
+
+#[test]
+fn a_reload_gives_and_takes_roles() {
+    // Only root can be somebody else.
+    if !is_root() {
+        return;
+    }
+    for_each_user(|user| {
+        let service = "services: { api: { command: sleep 1000, listen: none } }\n";
+        let with = |role: &str| format!("control: {{ groups: {{ {VIEWERS}: {role} }} }}\n{service}");
+        let app = App::yaml(service, user);
+        app.pass_through();
+        app.up();
+        // Nobody else can even connect.
+        assert!(!as_member(&app, &[VIEWERS], &["status"]).status.success());
+        app.write("watt.yaml", &with("view"));
+        app.ok(&["reload"]);
+        done(&as_member(&app, &[VIEWERS], &["status"]));
+        refused(&as_member(&app, &[VIEWERS], &["stop", "api"]), "it takes the role operate");
+        app.write("watt.yaml", &with("operate"));
+        app.ok(&["reload"]);
+        done(&as_member(&app, &[VIEWERS], &["stop", "api"]));
+        app.write("watt.yaml", service);
+        app.ok(&["reload"]);
+        let output = as_member(&app, &[VIEWERS], &["status"]);
+        assert!(!output.status.success(), "{}", printed(&output));
+        // The socket is as closed as before, and that is so for the next daemon, too.
+        let mode = || {
+            use std::os::unix::fs::PermissionsExt;
+            std::fs::metadata(app.runtime().join("control.sock")).expect("it is there").permissions().mode()
+                & 0o777
+        };
+        assert_eq!(mode(), 0o600);
+        app.write("watt.yaml", &with("view"));
+        app.ok(&["reload"]);
+        assert_eq!(mode(), 0o666);
+        app.kill_daemon();
+        done(&as_member(&app, &[VIEWERS], &["status"]));
+        app.down();
+    });
+}
+
+/// Sends the reading end of a pipe with every request that it may make, and says whether somebody has kept one.
+const SENDS_FILES: &str = r#"
+services:
+  sender:
+    command:
+      - python3
+      - -c
+      - |
+        import array, os, socket, time
+        reader, writer = os.pipe()
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [reader] * 40))]
+        answers, streams = 0, []
+        for path in [b"status", b"events?follow=true", b"nothing", b"logs?follow=true", b"stop"] * 3:
+            stream = socket.socket(socket.AF_UNIX)
+            stream.settimeout(20)
+            stream.connect(os.environ["WATT_CONTROL_SOCKET"])
+            stream.sendmsg([b"GET /v1/" + path + b" HTTP/1.1\r\nHost: watt\r\n\r\n"], rights)
+            answers += stream.recv(12).startswith(b"HTTP/1.1 ")
+            streams.append(stream)
+        os.close(reader)
+        try:
+            os.write(writer, b"x")
+            print("they are kept after", answers, flush=True)
+        except BrokenPipeError:
+            print("they are dropped after", answers, flush=True)
+        time.sleep(1000)
+    listen: none
+    management: view
+"#;
+
+#[test]
+fn descriptors_that_are_sent_to_the_control_socket_are_dropped() {
+    for_each_user(|user| {
+        let app = App::yaml(SENDS_FILES, user);
+        app.up();
+        let said = wait("it has sent all", || match app.ok(&["logs", "sender"]) {
+            said if said.contains(" after ") => Ok(said),
+            said => Err(said),
+        });
+        assert!(said.contains("they are dropped after 15"), "{user:?}: {said}");
         app.down();
     });
 }

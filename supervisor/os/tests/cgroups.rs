@@ -72,6 +72,10 @@ impl Fixture {
         fs::read_to_string(found.unwrap_or_else(|| panic!("no {name}"))).unwrap().trim().to_owned()
     }
 
+    fn has(&self, name: &str) -> bool {
+        self.procs().into_iter().any(|procs| procs.with_file_name(name).exists())
+    }
+
     fn is_enforced(&self, limits: &Limits, limit: LimitName) -> bool {
         !self.group.set_limits(limits).iter().any(|missing| missing.limit == limit)
     }
@@ -191,6 +195,50 @@ fn limits_change_in_place_up_down_and_away() {
     assert_eq!(fixture.group.set_limits(&Limits::default()), []);
     if fixture.procs().iter().any(|procs| procs.with_file_name(pids).exists()) {
         assert_eq!(fixture.file(pids), "max");
+    }
+}
+
+/// As the kernel has them afterwards. What this host does not do is named, and not looked for.
+#[test]
+fn every_limit_of_memory_is_the_kernels() {
+    let Some(fixture) = Fixture::new("memory") else { return };
+    let megabytes = |count: u64| Some(count << 20);
+    let limits = Limits {
+        memory: megabytes(64),
+        swap: megabytes(8),
+        memory_high: megabytes(48),
+        memory_low: megabytes(32),
+        memory_min: megabytes(16),
+        oom_group: true,
+        ..Limits::default()
+    };
+    let missing: Vec<LimitName> =
+        fixture.group.set_limits(&limits).into_iter().map(|missing| missing.limit).collect();
+    let is_unified = Host::detect(Path::new("/")).unwrap().mode() == Mode::Unified;
+    let files = match is_unified {
+        true => vec![
+            (LimitName::Memory, "memory.max", 64 << 20),
+            (LimitName::MemoryHigh, "memory.high", 48 << 20),
+            (LimitName::MemoryLow, "memory.low", 32 << 20),
+            (LimitName::MemoryMin, "memory.min", 16 << 20),
+            (LimitName::OomGroup, "memory.oom.group", 1),
+        ],
+        false => vec![(LimitName::Memory, "memory.limit_in_bytes", 64 << 20)],
+    };
+    let swap =
+        if is_unified { ("memory.swap.max", 8 << 20) } else { ("memory.memsw.limit_in_bytes", 72 << 20) };
+    let is_set = |file: &str, value: u64| assert_eq!(fixture.file(file), value.to_string(), "{file}");
+    for (limit, file, value) in files {
+        if !missing.contains(&limit) {
+            is_set(file, value);
+        }
+    }
+    // There is no such file where swap is not counted.
+    if !missing.contains(&LimitName::Swap) && fixture.has(swap.0) {
+        is_set(swap.0, swap.1);
+    }
+    if is_unified && !missing.contains(&LimitName::Memory) {
+        assert_eq!(missing, [], "v2 with its memory controller has all of them");
     }
 }
 

@@ -290,14 +290,21 @@ def device_memory():
 
 @attack
 def terminal_inject():
-    """types into a terminal of somebody (TIOCSTI)"""
+    """types into a terminal of somebody, or as the user of its own (TIOCSTI)"""
 
     def type_into(path):
         fcntl.ioctl(os.open(path, os.O_RDWR | os.O_NOCTTY), termios.TIOCSTI, b" ")
         return "typed"
 
+    def type_into_own():
+        _, slave = os.openpty()
+        os.setsid()
+        fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+        fcntl.ioctl(slave, termios.TIOCSTI, b" ")
+        return "typed"
+
     terminals = [f"/dev/pts/{name}" for name in os.listdir("/dev/pts") if name.isdigit()] + ["/dev/tty"]
-    return first([lambda path=path: type_into(path) for path in terminals])
+    return first([lambda path=path: type_into(path) for path in terminals] + [lambda: in_child(type_into_own)])
 
 
 @attack

@@ -116,7 +116,9 @@ fn qemu(name: &str, images: &Path, disk: &Path, folder: &Path) -> Command {
     qemu.args(["-device", "virtserialport,chardev=results,name=results"]);
     qemu.arg("-kernel").arg(images.join("kernel")).arg("-initrd").arg(images.join("initrd"));
     let masked = MASKED.map(|unit| format!("systemd.mask={unit}")).join(" ");
-    qemu.arg("-append").arg(format!("root=/dev/vda rw console=ttyS0 panic=-1 quiet loglevel=3 {masked}"));
+    // Debian's kernel counts stalls when it is asked to (`psi`).
+    qemu.arg("-append")
+        .arg(format!("root=/dev/vda rw console=ttyS0 panic=-1 psi=1 quiet loglevel=3 {masked}"));
     let mut drive = |file: PathBuf, more: &str| {
         qemu.arg("-drive").arg(format!("file={},format=raw,if=none,{more}", file.display()));
     };

@@ -57,3 +57,24 @@ impl Resource {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIME: Duration = Duration::from_millis(200);
+
+    #[test]
+    fn stalls_for_memory_are_told_by_default_of_whoever_has_memory_high_by_now() {
+        let with = CgroupLimits { memory_high: Some(1 << 20), ..CgroupLimits::default() };
+        let without = CgroupLimits { memory: Some(1 << 20), ..CgroupLimits::default() };
+        let default = Pressure { tell_with_memory_high: Some(TIME), ..Pressure::default() };
+        assert_eq!(default.told(&with), [(Resource::Memory, TIME)].into());
+        assert_eq!(default.told(&without), [].into());
+        // What somebody has asked for wins, and comes whatever the limits are.
+        let asked = Pressure { tell: [(Resource::Memory, TIME * 3), (Resource::Io, TIME)].into(), ..default };
+        assert_eq!(asked.told(&with), asked.tell);
+        assert_eq!(asked.told(&without), asked.tell);
+        assert_eq!(Pressure::default().told(&with), [].into(), "nothing is to be told");
+    }
+}
