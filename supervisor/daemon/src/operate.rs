@@ -40,6 +40,9 @@ const LAST_LINES_PATIENCE: Duration = Duration::from_secs(2);
 /// How many answers may be owed to all who ask.
 static LAST_LINES_OWED: Semaphore = Semaphore::const_new(16);
 
+/// How long an answer waits for a proxy that does not say that it does what is answered.
+const USED_WITHIN: Duration = Duration::from_secs(1);
+
 /// An operation that is under way.
 #[derive(Debug)]
 pub(crate) struct Operation {
@@ -183,20 +186,36 @@ impl App {
                 continue;
             };
             match operation.answer {
-                Answer::Outcome(reply) => answer(reply, Ok(outcome)),
+                Answer::Outcome(reply) => self.answer_in_use(reply, outcome, self.version),
                 Answer::Reloaded(reply, reloaded) => {
                     let Outcome { ok, services } = outcome;
-                    answer(reply, Ok(Box::new(Reloaded { ok, services, ..*reloaded })));
+                    let reloaded = Box::new(Reloaded { ok, services, ..*reloaded });
+                    self.answer_in_use(reply, reloaded, self.version);
                 }
                 Answer::Scaled(reply, mut scaled) => {
                     let Outcome { ok, services } = outcome;
                     for (service, result) in services {
                         scaled.entry(service).or_default().result = result;
                     }
-                    answer(reply, Ok(Scaled { ok, services: scaled }));
+                    self.answer_in_use(reply, Scaled { ok, services: scaled }, self.version);
                 }
             }
         }
+    }
+
+    /// Answers when the proxy uses this snapshot: whoever is told that a route is there, or that a service is stopped, finds it so
+    /// with the next request.
+    pub(crate) fn answer_in_use<T: Send + 'static>(&self, reply: Reply<T>, value: T, version: u64) {
+        let mut used = self.proxy_link.used();
+        // At the end of all nobody would be left to answer.
+        if self.ending != Ending::No || *used.borrow() >= version {
+            return answer(reply, Ok(value));
+        }
+        tokio::spawn(async move {
+            // One that hangs holds up requests, and not who has to do something about it.
+            let _ = tokio::time::timeout(USED_WITHIN, used.wait_for(|used| *used >= version)).await;
+            answer(reply, Ok(value));
+        });
     }
 
     /// What came of a reload that touches these. `None` while that is not known.

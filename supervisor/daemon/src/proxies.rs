@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use watt_api::mesh::{
     Counts, FromProxy, ListenerId, ListenerKind, Outgoing, OutgoingCounts, Snapshot, ToProxy,
 };
@@ -50,6 +50,7 @@ pub(crate) struct Proxies {
     asked: BTreeMap<RunId, VecDeque<u64>>,
     /// What those counted that have left.
     past: BTreeMap<String, Counts>,
+    used: watch::Sender<u64>,
 }
 
 /// One of them.
@@ -60,8 +61,8 @@ struct Linked {
     /// The process, of another program's. That of the own one is elsewhere.
     other: Option<Other>,
     version: Option<String>,
-    /// Whether it uses a snapshot of the present connection.
-    applied: bool,
+    /// The snapshot of the present connection that it uses.
+    uses: Option<u64>,
     /// The draining runs that have no request there.
     drained: BTreeSet<RunId>,
     counts: BTreeMap<String, Counts>,
@@ -113,6 +114,7 @@ impl Proxies {
             snapshot: None,
             asked: BTreeMap::new(),
             past: BTreeMap::new(),
+            used: watch::Sender::new(u64::MAX),
         };
         proxies.link(own, socket, if is_tried { Part::Tried } else { Part::Serves }, None);
         proxies
@@ -138,7 +140,7 @@ impl Proxies {
             part,
             other,
             version: None,
-            applied: false,
+            uses: None,
             drained: BTreeSet::new(),
             counts: BTreeMap::new(),
             outside: BTreeMap::new(),
@@ -184,8 +186,9 @@ impl Proxies {
         let linked = self.all.get_mut(&program)?;
         match event {
             LinkEvent::Connected | LinkEvent::Lost { .. } => {
-                linked.applied = false;
+                linked.uses = None;
                 linked.drained.clear();
+                self.note_used();
             }
             LinkEvent::Message(FromProxy::Hello { version, .. }) => {
                 linked.version = Some(version.clone());
@@ -193,7 +196,10 @@ impl Proxies {
                     other.kill_at = Some(Instant::now() + RETIRE_MAX + KILL_AFTER);
                 }
             }
-            LinkEvent::Message(FromProxy::Applied { .. }) => linked.applied = true,
+            LinkEvent::Message(FromProxy::Applied { version }) => {
+                linked.uses = Some(*version);
+                self.note_used();
+            }
             LinkEvent::Message(FromProxy::Counts { services }) => linked.counts.clone_from(services),
             LinkEvent::Message(FromProxy::Outside { service, destinations }) => {
                 linked.outside.insert(service.clone(), destinations.clone());
@@ -266,9 +272,20 @@ impl Proxies {
         serving.is_some_and(|(serving, _)| *serving == program)
     }
 
+    /// The oldest snapshot that somebody is served by, as it changes. Whoever comes to one that has none yet waits until it has the last.
+    pub(crate) fn used(&self) -> watch::Receiver<u64> {
+        self.used.subscribe()
+    }
+
+    /// Has those hear of it who wait.
+    fn note_used(&self) {
+        let serving = self.all.values().filter(|linked| linked.part == Part::Serves);
+        self.used.send_replace(serving.filter_map(|linked| linked.uses).min().unwrap_or(u64::MAX));
+    }
+
     /// Whether the own one uses a snapshot.
     pub(crate) fn own_is_well(&self) -> bool {
-        self.all.get(&self.own).is_some_and(|linked| linked.applied)
+        self.all.get(&self.own).is_some_and(|linked| linked.uses.is_some())
     }
 
     /// Makes it so that the own one serves, and the others leave, as far as that may be. `is_trial` says that the upgrade is not settled.
@@ -282,7 +299,7 @@ impl Proxies {
                 own.link.add_listener(id.clone(), kind.clone(), Arc::clone(listener));
             }
         }
-        if is_trial || !own.applied {
+        if is_trial || own.uses.is_none() {
             return;
         }
         for (program, linked) in &mut self.all {
@@ -296,6 +313,7 @@ impl Proxies {
                 }
             }
         }
+        self.note_used();
     }
 
     /// When one is killed that does not leave.
@@ -320,6 +338,7 @@ impl Proxies {
         let is_it = |linked: &Linked| linked.other.as_ref().is_some_and(|other| other.run == run);
         let program = self.all.iter().find(|(_, linked)| is_it(linked)).map(|(program, _)| *program)?;
         let gone = self.all.remove(&program)?;
+        self.note_used();
         for (service, counts) in gone.counts {
             let ended = Counts { in_flight: 0, held: 0, ..counts };
             add(self.past.entry(service).or_default(), ended);

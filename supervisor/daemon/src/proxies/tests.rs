@@ -99,3 +99,21 @@ async fn counts_are_those_of_both_and_of_the_one_that_left() {
     }
     assert_eq!(proxies.outside("api"), [outgoing(9)]);
 }
+
+#[tokio::test]
+async fn what_is_used_is_what_everybody_who_is_served_is_served_by() {
+    let (mut proxies, _events, _folder) = two(false);
+    let used = proxies.used();
+    let oldest = || *used.borrow();
+    assert_eq!(oldest(), u64::MAX, "whoever comes waits for the last one");
+    says(&mut proxies, 0, FromProxy::Applied { version: 3 });
+    says(&mut proxies, 1, FromProxy::Applied { version: 4 });
+    assert_eq!(oldest(), 3);
+    says(&mut proxies, 0, FromProxy::Applied { version: 5 });
+    assert_eq!(oldest(), 4);
+    proxies.step(Instant::now(), false);
+    says(&mut proxies, 1, FromProxy::Applied { version: 6 });
+    assert_eq!(oldest(), 6, "nobody comes to one that leaves");
+    proxies.hear(1, &LinkEvent::Lost { error: None });
+    assert_eq!(oldest(), u64::MAX, "it has gone");
+}

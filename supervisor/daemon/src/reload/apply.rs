@@ -286,7 +286,12 @@ impl App {
                     let answer = Answer::Reloaded(reply, Box::new(reloaded.clone()));
                     self.operations.push(Operation::reload(touched.clone(), answer));
                 }
-                false => answer(reply, Ok(Box::new(reloaded.clone()))),
+                false if request.plan => answer(reply, Ok(Box::new(reloaded.clone()))),
+                false => {
+                    self.unsettle();
+                    // What is published next has it.
+                    self.answer_in_use(reply, Box::new(reloaded.clone()), self.version + 1);
+                }
             }
         }
     }
