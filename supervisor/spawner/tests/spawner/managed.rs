@@ -4,6 +4,7 @@
 use std::{
     os::{fd::AsFd, unix::net::UnixDatagram},
     process::Command,
+    sync::mpsc,
     thread,
     time::Duration,
 };
@@ -56,9 +57,9 @@ fn a_daemon_that_says_nothing_any_more_is_replaced() {
     let mut daemon = app.daemon();
     daemon.spawn(1, sh("exec sleep 1000"));
     daemon.executed(1);
-    beat(&daemon);
-    // Stopped, so that it would not even end by itself.
+    // Stopped, so that it would not even end by itself. What it says comes from here.
     signal(&daemon, Signal::SIGSTOP);
+    beat(&daemon);
     let mut next = app.daemon();
     assert_ne!(next.pid, daemon.pid);
     let list = next.list();
@@ -73,8 +74,8 @@ fn a_daemon_that_hangs_is_killed_though_nobody_takes_the_note_on_it() {
         command.env(role::SILENCE_MS, "200").stderr(full);
     });
     let daemon = app.daemon();
-    beat(&daemon);
     signal(&daemon, Signal::SIGSTOP);
+    beat(&daemon);
     eventually("it is killed", || matches!(state(daemon.pid), None | Some('Z')));
     // With room again, life goes on.
     assert_ne!(read(&log, &mut vec![0; filled]), Ok(0));
@@ -112,17 +113,20 @@ fn a_daemon_that_beats_lives() {
 fn a_daemon_in_a_debugger_may_stand_still() {
     let app = silence(200);
     let daemon = app.daemon();
-    beat(&daemon);
     let (pid, tracee) = (daemon.pid, Pid::from_raw(daemon.pid as i32));
+    let (attached, is_attached) = mpsc::channel();
     // A thread is a debugger, and its end lets go.
     let debugger = thread::spawn(move || {
         nix::sys::ptrace::attach(tracee).unwrap();
+        attached.send(()).unwrap();
         let begin = std::time::Instant::now();
         while begin.elapsed() < Duration::from_millis(1000) {
             assert!(!matches!(state(pid), None | Some('Z')), "it was killed");
             thread::park_timeout(Duration::from_millis(20));
         }
     });
+    is_attached.recv().unwrap();
+    beat(&daemon);
     debugger.join().unwrap();
     // Nobody holds it any more, and it says nothing.
     assert_ne!(app.daemon().pid, pid);
