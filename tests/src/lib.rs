@@ -23,7 +23,7 @@ pub mod traffic;
 pub use load::{Load, Tally};
 
 /// How long [`wait`] asks. Generous, because a loaded machine is slow and a passed test does not wait.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// The ordinary user of the tests: `nobody`.
 const NOBODY: u32 = 65534;
 
@@ -336,6 +336,19 @@ pub fn kill(signal: &str, pid: u32) {
     let status =
         Command::new("kill").args([format!("-{signal}"), pid.to_string()]).status().expect("kill runs");
     assert!(status.success(), "kill -{signal} {pid}");
+}
+
+/// A port of this host that nobody has. It is none of those that the kernel gives to whoever asks for any, so that it is still free when
+/// it is used.
+pub fn free_port() -> u16 {
+    let of_kernel = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let first = of_kernel.split_whitespace().next().and_then(|port| port.parse().ok()).unwrap_or(32768u16);
+    let lowest = 10_000.min(first / 2);
+    let count = u32::from(first - lowest);
+    // Tests that run at the same time begin in other places.
+    let begin = std::process::id().wrapping_mul(31) % count;
+    let mut ports = (0..count).map(|nth| lowest + ((begin + nth) % count) as u16);
+    ports.find(|port| std::net::TcpListener::bind(("0.0.0.0", *port)).is_ok()).expect("a free port")
 }
 
 /// GET over a connection of its own: status and body.

@@ -88,7 +88,11 @@ fn one_request(
     let mut answer = Vec::new();
     let (end, length, closes) = loop {
         let mut part = [0; 16384];
-        let count = stream.read(&mut part)?;
+        let count = match stream.read(&mut part) {
+            // Who is stopped and goes on reads again (signal(7), of sockets with a timeout).
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            read => read?,
+        };
         if count == 0 {
             return Err(io::Error::other("the connection was closed before the answer"));
         }

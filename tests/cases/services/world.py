@@ -54,9 +54,7 @@ def name_of(question):
     return b".".join(labels).lower(), at + 5
 
 
-def names():
-    server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    server.bind(("0.0.0.0", 53))
+def names(server):
     with open(os.path.join(folder, "asked"), "ab", buffering=0) as asked:
         while True:
             question, client = server.recvfrom(4096)
@@ -70,8 +68,7 @@ def names():
             server.sendto(reply, client)
 
 
-def everything(*address):
-    server = socket.create_server(address, backlog=100)
+def everything(server):
     while True:
         client, _ = server.accept()
         client.settimeout(10)
@@ -85,8 +82,11 @@ def everything(*address):
 
 if subprocess.run(["sh", "-c", SETUP], stdin=subprocess.DEVNULL).returncode != 0:
     sys.exit(77)
-threading.Thread(target=names, daemon=True).start()
+resolver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+resolver.bind(("0.0.0.0", 53))
+threading.Thread(target=names, args=(resolver,), daemon=True).start()
 for address in (("0.0.0.0", 18080), ("10.9.9.1", 80), ("93.184.216.99", 80)):
-    threading.Thread(target=everything, args=address, daemon=True).start()
+    listener = socket.create_server(address, backlog=100)
+    threading.Thread(target=everything, args=(listener,), daemon=True).start()
 print("ready", flush=True)
 sys.stdin.read()

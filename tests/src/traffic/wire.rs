@@ -100,11 +100,16 @@ impl Connection {
 
     fn fill(&mut self) -> io::Result<()> {
         let mut part = [0; 16 << 10];
-        match self.stream.read(&mut part)? {
-            0 => Err(io::Error::other("the connection was closed in the middle")),
-            count => {
-                self.input.extend_from_slice(&part[..count]);
-                Ok(())
+        loop {
+            match self.stream.read(&mut part) {
+                // Who is stopped and goes on reads again (signal(7), of sockets with a timeout).
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+                Ok(0) => return Err(io::Error::other("the connection was closed in the middle")),
+                Ok(count) => {
+                    self.input.extend_from_slice(&part[..count]);
+                    return Ok(());
+                }
             }
         }
     }
