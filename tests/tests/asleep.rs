@@ -1,7 +1,15 @@
 //! A service that nobody wants anything of has no worker, and the first request has one.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread,
+};
+
 use serde_json::Value;
-use watt_tests::{App, User, for_each_user, wait};
+use watt_tests::{App, User, for_each_user, get, wait};
 
 /// Times are short, so that the test sees them pass. What is awaited are states, never times.
 const SHOP: &str = r#"
@@ -46,12 +54,21 @@ fn the_first_request_has_a_worker_and_without_any_there_is_none() {
         // From outside, and while there is none the one of a neighbour.
         let (status, body) = app.get("/api/");
         assert_eq!(status, 200, "{body}");
-        let api = app.service("api");
-        assert_eq!(
-            (&api["ready"], &api["scaling"]["reason"]),
-            (&1.into(), &"a request came".into()),
-            "{api}"
-        );
+        // It stays as long as somebody asks, however long it takes to look.
+        asleep(&app);
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (address, ends) = (app.gateway(), Arc::clone(&is_over));
+        let asking = thread::spawn(move || {
+            while !ends.load(Relaxed) {
+                assert!(get(&address, "/api/slow/0.1").is_ok_and(|(status, _)| status == 200));
+            }
+        });
+        wait("it has a worker", || match app.service("api") {
+            api if api["ready"] == 1 && api["scaling"]["reason"] == "a request came" => Ok(()),
+            api => Err(api.to_string()),
+        });
+        is_over.store(true, Relaxed);
+        asking.join().expect("every request is answered");
         let api = asleep(&app);
         assert_eq!(api["scaling"]["reason"], "nothing was asked of it for 2s", "{api}");
         let body = app.get("/call/api/").1;

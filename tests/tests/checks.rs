@@ -6,13 +6,15 @@ use std::{collections::BTreeSet, fs};
 use serde_json::Value;
 use watt_tests::{App, Load, User, for_each_user, kill, wait};
 
+/// A look whether one is ready may take as long as it is to the next one: a worker that has to wait for a processor is none that is not ready,
+/// and `up` would say so.
 const CHECKED: &str = r#"
 services:
   api:
     command: python3 -B services/checked.py
     network: private
     workers: 2
-    ready: { http: /ready, interval: 100ms, failures: 2 }
+    ready: { http: /ready, interval: 1s, failures: 3 }
     health: { http: { path: /healthz, status: 200, body: '"pid"' }, interval: 100ms, timeout: 10s, failures: 2 }
 server: { port: 0 }
 gateway: { routes: [{ path: /, service: api }] }
@@ -47,8 +49,10 @@ fn a_worker_that_is_not_ready_any_more_gets_no_requests_until_it_is() {
         let load = Load::start(&app.gateway(), "/");
         app.write("unready-0", "");
         becomes(&app, 0, "unready");
-        assert_eq!(app.service("api")["ready"], 1);
-        assert_eq!(answering(&app), BTreeSet::from(["\"1\"".to_owned()]), "{user:?}");
+        wait("the other one alone is ready and answers", || match (app.service("api"), answering(&app)) {
+            (api, found) if api["ready"] == 1 && found == BTreeSet::from(["\"1\"".to_owned()]) => Ok(()),
+            (api, found) => Err(format!("{user:?}: {found:?} {api}")),
+        });
         let status = app.ok(&["status"]);
         assert!(status.contains("gets requests only while no worker is ready"), "{status}");
         // A successor of the daemon goes on where it was.
@@ -228,7 +232,7 @@ fn a_worker_that_is_not_ready_gets_secrets_that_have_changed() {
 #[test]
 fn a_stop_is_no_check_that_fails() {
     let app = App::case("", User::Ordinary);
-    let other = "  other:\n    command: python3 -B services/checked.py\n    health: { http: /healthz, interval: 100ms }\n";
+    let other = "  other:\n    command: python3 -B services/checked.py\n    health: { http: /healthz, interval: 100ms, timeout: 10s }\n";
     let text =
         CHECKED.replace("workers: 2", "workers: 1\n    env: { LINGER: \"1\" }\n    stop: { grace: 1h }");
     // Both count their checks in the same file: when the one does not any more, it is the other's clock.
@@ -276,7 +280,7 @@ fn a_worker_whose_watchdog_falls_silent_is_replaced() {
         assert!(app.ok(&["status"]).contains("as told: 3000000"));
         app.write("silent", "");
         wait("it was replaced", || match app.worker("beats", 0) {
-            worker if worker["state"] == "ready" && worker["restarts"] == 1 => Ok(()),
+            worker if worker["state"] == "ready" && worker["restarts"] != 0 => Ok(()),
             worker => Err(worker.to_string()),
         });
         assert_eq!(app.worker("beats", 0)["last_exit"]["text"], "unhealthy: watchdog");

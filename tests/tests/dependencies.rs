@@ -169,7 +169,7 @@ fn the_graph_and_what_a_start_waited_for() {
     let app = App::yaml(
         r#"
 services:
-  db: { command: [sh, -c, "sleep 0.3; echo here; exec sleep 1000"], listen: none, ready: { log: here } }
+  db: { command: [sh, -c, "until [ -e go ]; do sleep 0.05; done; sleep 0.3; echo here; exec sleep 1000"], listen: none, ready: { log: here } }
   cache: { command: sleep 1000, listen: none }
   api: { command: sleep 1000, listen: none, depends_on: { db: ready, cache: { required: false } } }
 "#,
@@ -187,7 +187,11 @@ services:
     assert_eq!(alone["services"][0]["state"], Value::Null);
     assert!(app.ok(&["graph", "--format", "dot"]).contains("\"db\" -> \"api\" [label=\"ready\"]"));
     assert!(app.ok(&["graph", "--format", "mermaid", "--file", "."]).contains("flowchart LR"));
-    app.up();
+    let mut up = app.begin_up();
+    // So that it is `db` that is waited for, whichever of them is started first.
+    state(&app, "cache", "ready");
+    app.write("go", "");
+    assert!(up.wait().expect("it ends").success());
     let running = app.json(&["graph"]);
     assert_eq!(edges(&running), edges(&alone));
     assert_eq!(running["services"][0]["state"], "ready");

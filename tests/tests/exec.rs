@@ -104,9 +104,9 @@ fn start(app: &App, arguments: &[&str]) -> Child {
 /// The one process with this command line.
 fn process(app: &App, line: &str) -> u32 {
     wait(&format!("{line} runs"), || {
-        let all = watt_tests::processes();
+        let all = app.processes();
         let found = all.iter().find(|(_, command)| command.trim() == line);
-        found.map(|(pid, _)| *pid).ok_or_else(|| format!("{:?}", app.processes()))
+        found.map(|(pid, _)| *pid).ok_or_else(|| format!("{all:?}"))
     })
 }
 
@@ -243,13 +243,15 @@ fn a_command_outlives_the_daemon() {
 /// Runs a shell line in a terminal of script(1), 20 rows and 70 columns: each of these keys when the screen has shown that.
 fn in_terminal(app: &App, line: &str, keys: &[(&str, &str)]) -> (Option<i32>, String) {
     let line = format!("stty rows 20 cols 70; {line}");
+    // Whoever runs this test may ignore signals that a terminal sends.
     let mut emulator = app
-        .command("script")
+        .command("env")
+        .args(["--default-signal=HUP,INT,QUIT", "script"])
         .args(["--quiet", "--return", "--command", &line, "/dev/null"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
-        .expect("script runs");
+        .expect("env runs");
     let mut keyboard = emulator.stdin.take().expect("a pipe");
     let mut output = emulator.stdout.take().expect("a pipe");
     let (mut screen, mut some) = (String::new(), [0; 4096]);
@@ -324,7 +326,7 @@ fn a_command_is_run_once_in_a_sandbox_of_its_own() {
         assert_eq!(output.status.code(), Some(3), "{user:?}: {}", printed(&output));
         let said = lines(&output);
         assert!(said.len() == 1 && said[0].starts_with("as api t"), "{user:?}: {said:?}");
-        let output = app.run(&["run", "--timeout", "100ms", "api", "--", "sleep", "1000"]);
+        let output = app.run(&["run", "--timeout", "2s", "api", "--", "sleep", "1000"]);
         assert_eq!(output.status.code(), Some(129), "{user:?}: {}", printed(&output));
         let task = app.ok(&["run", "--detach", "api", "--", "sh", "-c", "echo from a task"]);
         let task = task.trim().to_owned();

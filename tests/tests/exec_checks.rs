@@ -5,6 +5,7 @@ use std::{fs, path::Path};
 use serde_json::Value;
 use watt_tests::{App, User, for_each_user, kill, wait};
 
+/// A look whether it is ready may take as long as it is to the next one, which is enough for a shell to start.
 const CHECKED: &str = r#"
 services:
   db:
@@ -12,7 +13,7 @@ services:
     listen: none
     network: private
     startup: { exec: [sh, -c, "echo x >> started; test -e go"] }
-    ready: { exec: "sh ready.sh", interval: 100ms, failures: 1 }
+    ready: { exec: "sh ready.sh", interval: 1s, failures: 3 }
     health: { exec: [sh, -c, "readlink /proc/self/ns/net > check-net; test ! -e sick || { rm sick; echo 'it is sick' >&2; exit 3; }"], interval: 100ms, failures: 1 }
     stop: { grace: 1h }
 "#;
@@ -146,7 +147,8 @@ services:
 fn a_check_that_hangs_is_killed_with_its_children() {
     for_each_user(|user| {
         let app = App::yaml(HANGING, user);
-        app.up();
+        // It fails as soon as it is ready: `up` may or may not see that.
+        let up = app.begin_up();
         becomes(&app, "it was replaced", |worker| worker["last_exit"]["cause"] == "unhealthy");
         let events = app.ok(&["events"]);
         assert!(events.contains("health check failed: exec sh: no end within 100ms"), "{events}");
@@ -154,7 +156,7 @@ fn a_check_that_hangs_is_killed_with_its_children() {
         wait("nothing is left", || {
             if left(&app).is_empty() { Ok(()) } else { Err(format!("{:?}", left(&app))) }
         });
-        app.down();
+        app.end_up(up);
     });
 }
 
@@ -163,12 +165,12 @@ services:
   early:
     command: [sleep, "1000"]
     listen: none
-    startup: { exec: [sh, -c, "echo no schema; exit 4"], timeout: 1s }
+    startup: { exec: [sh, -c, "echo no schema; exit 4"], timeout: 4s }
     restart: never
   late:
     command: [sleep, "1000"]
     listen: none
-    ready: { exec: [no-such-program], timeout: 1s }
+    ready: { exec: [no-such-program], timeout: 4s }
     restart: never
 "#;
 

@@ -290,19 +290,23 @@ fn what_was_missed_is_made_up_for_as_configured() {
         let history = history(&app, mode);
         history.iter().filter(|run| run["cause"] == "catch_up" && run["result"] == "ok").count()
     };
-    // The last of the four may be in time when the test runs just then.
+    // The last of the four may be in time when the test runs just then, or be followed by another one before the start.
     wait("they are made up for", || match (made_up("one"), made_up("all")) {
-        (0..=1, 3..=4) => Ok(()),
+        (0..=1, 3..=5) => Ok(()),
         other => Err(format!("{other:?}")),
     });
     assert_eq!(made_up("skip"), 0);
-    let missed = events(&app, "job_missed");
-    let of = |name: &str| {
-        missed.iter().find(|event| event["data"]["job"] == name).map(|event| event["data"]["count"].as_u64())
+    let of = |missed: &[Value], name: &str| {
+        let of_job = missed.iter().find(|event| event["data"]["job"] == name);
+        of_job.map(|event| event["data"]["count"].as_u64())
     };
-    assert!(matches!(of("skip"), Some(Some(3 | 4))), "{missed:?}");
-    assert!(matches!(of("one"), Some(Some(3))), "{missed:?}");
-    assert_eq!(of("all"), None, "{missed:?}");
+    let missed = wait("what was missed is told", || match events(&app, "job_missed") {
+        missed if of(&missed, "skip").is_some() && of(&missed, "one").is_some() => Ok(missed),
+        missed => Err(format!("{missed:?}")),
+    });
+    assert!(matches!(of(&missed, "skip"), Some(Some(3..=5))), "{missed:?}");
+    assert!(matches!(of(&missed, "one"), Some(Some(3 | 4))), "{missed:?}");
+    assert_eq!(of(&missed, "all"), None, "{missed:?}");
     app.down();
 }
 
@@ -417,6 +421,9 @@ fn the_next_instants_and_names_that_are_none() {
 const COMMANDS: &str = "  note: { service: api, command: [sh, -c, 'echo $WATT_JOB $WATT_INSTANT >> notes.log; echo done'], schedule: '* * * * * *', \
                         overlap: allow, catch_up: { mode: all, within: 1h }, history: 1000 }\n";
 
+/// What is said of a command that its daemon had not come to start.
+const UNBORN: &str = "replaced before its program ran";
+
 fn lines(app: &App, file: &str) -> Vec<String> {
     let text = fs::read_to_string(app.dir.join(file)).unwrap_or_default();
     text.lines().map(str::to_owned).collect()
@@ -449,6 +456,10 @@ fn every_instant_has_one_run_of_a_command_whoever_is_killed() {
                 Some("ok") => assert!(once.contains(&line), "{run} {ran:?}"),
                 // Its end was seen by a daemon that died before that was on disk.
                 Some("interrupted") => {}
+                // It was noted by a daemon that died before there was a process.
+                Some("failed") if run["text"].as_str().is_some_and(|text| text.contains(UNBORN)) => {
+                    assert!(!once.contains(&line), "{run} {ran:?}");
+                }
                 _ => panic!("{run}"),
             }
         }
@@ -512,8 +523,10 @@ fn commands_are_stopped_by_time_by_a_later_one_and_by_the_end() {
     assert_eq!(missing["text"], "exit 127");
     app.ok(&["jobs", "run", "replaced"]);
     app.ok(&["jobs", "run", "replaced"]);
-    let history = history(&app, "replaced");
-    assert_eq!((history.len(), history[0]["result"].as_str()), (1, Some("stopped")));
+    wait("the first one was replaced", || match history(&app, "replaced") {
+        history if history.len() == 1 && history[0]["result"] == "stopped" => Ok(()),
+        history => Err(format!("{history:?}")),
+    });
     assert_eq!(run("flood")["result"], "ok");
     wait("its last output is kept, and no more", || match job(&app, "flood")["output"].as_str() {
         Some(said) if said.ends_with("99999\n100000\n") && said.len() <= 64 << 10 => Ok(()),

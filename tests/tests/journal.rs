@@ -199,8 +199,19 @@ services:
     journal.read();
     assert!(!journal.entries.is_empty() && journal.entries.len() < LINES, "{}", journal.entries.len());
     journal.read_on();
-    app.ok(&["restart", "talker"]);
-    let run = app.worker("talker", 0)["run"].to_string();
-    journal.entry(&[("MESSAGE", "1"), ("WATT_RUN", &run)]);
+    // Whoever reads may be too slow for one of them: lines wait for a fifth of a second.
+    wait("lines of another run arrive", || {
+        app.ok(&["restart", "talker"]);
+        let run = app.worker("talker", 0)["run"].to_string();
+        // Events and lines come in their order.
+        let is_of = |entry: &&BTreeMap<String, String>| entry.get("WATT_RUN") == Some(&run);
+        wait("something of it has come", || {
+            journal.read();
+            if journal.entries.iter().any(|entry| is_of(&entry)) { Ok(()) } else { Err(run.clone()) }
+        });
+        let lines = journal.entries.iter().filter(is_of);
+        let lines = lines.filter(|entry| entry.contains_key("WATT_STREAM")).count();
+        if lines > 0 { Ok(()) } else { Err(run.clone()) }
+    });
     app.down();
 }

@@ -44,9 +44,11 @@ fn a_memory_hog_is_killed_as_oom_and_its_neighbour_lives() {
     assert!(exit["text"].as_str().is_some_and(|text| text.contains("48M")), "{exit}");
     assert_eq!(app.pid("neighbour", 0), pid);
     assert_eq!(app.get("/").0, 200);
-    let events = app.ok(&["events", "--json"]);
-    let oom = events.lines().find(|event| event.contains("\"oom\"")).unwrap_or_else(|| panic!("{events}"));
-    let oom: Value = serde_json::from_str(oom).expect("JSON");
+    let oom = wait("it was told", || {
+        let events = app.ok(&["events", "--json"]);
+        let mut parsed = events.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        parsed.find(|event| event["kind"] == "oom").ok_or(events)
+    });
     assert!(oom["data"]["limit"] == 48 << 20 && oom["data"]["kills"].as_u64() > Some(0), "{oom}");
     assert!(oom["data"]["peak"].as_u64() > Some(40 << 20), "{oom}");
     assert_eq!(oom["data"]["level"], "worker", "{oom}");
@@ -175,8 +177,10 @@ fn a_fork_bomb_meets_its_limit_of_processes() {
     let tasks = app.worker("bomb", 0)["pids"].as_u64().unwrap_or_default();
     assert!(tasks <= 20, "{tasks} tasks");
     assert_eq!(app.get("/").0, 200);
-    let limit = app.worker("bomb", 0)["pids_limit"].clone();
-    assert!(limit["max"] == 20 && limit["refused"].as_u64() > Some(0), "{limit}");
+    wait("status has the limit and that it was met", || match app.worker("bomb", 0)["pids_limit"].clone() {
+        limit if limit["max"] == 20 && limit["refused"].as_u64() > Some(0) => Ok(()),
+        limit => Err(limit.to_string()),
+    });
     assert!(app.ok(&["status"]).contains("pids limit 20 met "), "{}", app.ok(&["status"]));
     assert!(app.ok(&["inspect", "bomb"]).contains("pids limit 20 met "));
     let told = "bomb/0  met its limit of 20 processes and threads\n";

@@ -35,7 +35,8 @@ fn event(app: &App, kind: &str) -> Value {
     })
 }
 
-/// More processes than there are CPUs, each busy until there is a file `calm`.
+/// More processes than there are CPUs, each busy until there is a file `calm`. Their neighbour stalls a little when it is started, as
+/// everybody does, and not after that.
 const CROWD: &str = r#"
 services:
   crowd:
@@ -56,7 +57,7 @@ services:
   neighbour:
     command: sleep 1000
     listen: none
-    pressure: { cpu: 300ms, memory: 300ms, io: 300ms }
+    pressure: { cpu: 1500ms, memory: 1500ms, io: 1500ms }
 "#;
 
 #[test]

@@ -353,11 +353,7 @@ fn a_secret_that_changed_brings_new_workers_to_those_who_have_it() {
 #[test]
 fn the_gateway_moves_to_another_port_and_open_connections_stay() {
     let app = shop(User::Ordinary, SHOP);
-    let free = || {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        listener.local_addr().expect("it is bound").port()
-    };
-    let (port, old) = (free(), app.gateway());
+    let (port, old) = (watt_tests::free_port(), app.gateway());
     let reloaded = reload(&app, &SHOP.replace("port: 0", &format!("port: {port}")));
     assert_eq!(changes(&reloaded), ["- server listener"]);
     wait("the new address answers", || match watt_tests::get(&format!("127.0.0.1:{port}"), "/") {
@@ -446,10 +442,16 @@ fn a_daemon_that_is_killed_in_a_reload_leaves_the_old_or_the_new() {
                     Err(format!("{user:?}: round {round}: {services:?}"))
                 }
             });
-            let own = app.processes().into_iter().filter(|(_, command)| command.contains("services/web.py"));
-            let own: Vec<_> = own.collect();
             // In a PID namespace of its own, a worker has an init before it; here it has none.
-            assert_eq!(own.len(), expected.len(), "{user:?}: round {round}: {own:?}");
+            wait("and no process but theirs", || {
+                let all = app.processes().into_iter();
+                let own: Vec<_> = all.filter(|(_, command)| command.contains("services/web.py")).collect();
+                if own.len() == expected.len() {
+                    Ok(())
+                } else {
+                    Err(format!("{user:?}: round {round}: {own:?}"))
+                }
+            });
         }
         let tally = load.stop();
         assert!(tally.failures.is_empty() && tally.answered > 0, "{user:?}: {tally:?}");
@@ -522,7 +524,10 @@ fn fifty_reloads_leave_nothing_behind() {
             let reloaded = reload(&app, &texts[round % 2]);
             assert_eq!(reloaded["ok"], true, "{user:?}: {reloaded}");
         }
-        assert_eq!((folders(&app), groups(&app)), before, "{user:?}");
+        wait("folders and cgroups are those from before", || match (folders(&app), groups(&app)) {
+            now if now == before => Ok(()),
+            now => Err(format!("{user:?}: {now:?}, before {before:?}")),
+        });
         wait("as many descriptors as before", || {
             let now = counted(&app);
             let more = now.iter().zip(descriptors).any(|(now, before)| *now > before + 2);

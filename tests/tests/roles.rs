@@ -116,8 +116,9 @@ services:
         user,
     );
     app.write("try.sh", TRY);
-    app.up();
-    let lines = wait("everything was tried", || {
+    // The service may stop the other one before `up` has seen that ready.
+    app.run(&["up", "-d"]);
+    let mut lines: Vec<String> = wait("everything was tried", || {
         let output = app.ok(&["logs", "api", "--json"]);
         if !output.contains("end of attempts") {
             return Err(output);
@@ -125,6 +126,8 @@ services:
         let lines = output.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
         Ok(lines.filter_map(|line| line["text"].as_str().map(str::to_owned)).collect())
     });
+    // Who was refused, for whoever reads that it failed.
+    lines.extend(app.ok(&["events"]).lines().map(str::to_owned));
     app.down();
     lines
 }

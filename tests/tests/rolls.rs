@@ -91,6 +91,17 @@ fn restarts_at_a_time_are_one() {
         service if service["workers"].as_array().is_some_and(|all| all.len() == 3) => Ok(()),
         service => Err(service.to_string()),
     });
+    // All of them have asked before any of them can be answered.
+    wait("six are waiting for an answer", || {
+        let socket = app.runtime().join("control.sock").display().to_string();
+        let sockets = std::fs::read_to_string("/proc/net/unix").expect("/proc is mounted");
+        // The ends of the daemon, which are connected (unix(7)): they have its name.
+        let is_end = |line: &&str| line.ends_with(&socket) && line.split_whitespace().nth(5) == Some("03");
+        match sockets.lines().filter(is_end).count() {
+            6.. => Ok(()),
+            some => Err(some.to_string()),
+        }
+    });
     app.write("go", "");
     for mut asking in asking {
         assert!(asking.wait().expect("it ends").success());
@@ -120,7 +131,11 @@ gateway: { routes: [{ path: /, service: one }] }
             app.write("watt.yaml", ONE);
             app.up();
             let digest = app.status()["digest"].clone();
-            app.write("watt.yaml", &ONE.replace("python3 services/web.py", "sh -c 'sleep 0.3; exit 4'"));
+            if !kills {
+                app.write("fail", "");
+            }
+            let bad = "sh -c 'until [ -e fail ]; do sleep 0.05; done; exit 4'";
+            app.write("watt.yaml", &ONE.replace("python3 services/web.py", bad));
             let mut reload = app.wattctl(&["reload", "--wait", "--json"]);
             let reload = reload.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("wattctl runs");
             if kills {
@@ -130,6 +145,7 @@ gateway: { routes: [{ path: /, service: one }] }
                 });
                 let daemon = app.status()["supervisor"]["daemon_pid"].as_u64();
                 kill("KILL", daemon.and_then(|pid| pid.try_into().ok()).expect("a pid"));
+                app.write("fail", "");
             }
             let output = reload.wait_with_output().expect("it ends");
             if !kills {

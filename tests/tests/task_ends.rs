@@ -16,9 +16,9 @@ fn begin(app: &App, arguments: &[&str]) -> Child {
 }
 
 /// The one process with this command line.
-fn process(line: &str) -> u32 {
+fn process(app: &App, line: &str) -> u32 {
     wait(&format!("{line} runs"), || {
-        let all = watt_tests::processes();
+        let all = app.processes();
         let found = all.iter().find(|(_, command)| command.trim() == line);
         found.map(|(pid, _)| *pid).ok_or_else(|| "it does not".to_owned())
     })
@@ -104,7 +104,7 @@ jobs: { tick: { service: api, command: [sleep, '4301'], schedule: '@yearly' } }"
             }
         }
         // Its signal is not heeded, and after the grace everything of it is killed.
-        let sleeper = process("sleep 4303");
+        let sleeper = process(&app, "sleep 4303");
         let stopped = app.json(&["tasks", "stop", &run]);
         assert_eq!(stopped["text"], "signal 9 (KILL)", "{user:?}: {stopped}");
         gone(sleeper);
@@ -143,7 +143,7 @@ jobs: { tick: { service: api, command: [sleep, '4312'], schedule: '@yearly' } }"
         let run = run.trim().rsplit('/').next().expect("a name").to_owned();
         app.ok(&["jobs", "run", "tick"]);
         wait("the secrets of both are read", || {
-            let all = watt_tests::processes();
+            let all = app.processes();
             let count = all.iter().filter(|(_, line)| line.trim() == "sleep 4311").count();
             if count == 2 { Ok(()) } else { Err(format!("{count}")) }
         });
@@ -195,7 +195,7 @@ fn what_runs_inside_a_worker_ends_with_it() {
         );
         app.up();
         let mut client = begin(&app, &["exec", "api", "--", "env", "-i", "sleep", "4321"]);
-        let sleeper = process("sleep 4321");
+        let sleeper = process(&app, "sleep 4321");
         let worker = app.pid("api", 0);
         kill("KILL", worker);
         let status = wait("the client ends", || {

@@ -184,8 +184,14 @@ services:
     app.up();
     std::fs::remove_file(app.dir.join("go")).expect("it is there");
     let terminal = Terminal::open(&app, &format!("{} restart", wattctl().display()));
-    let rest = terminal.shows("0 of 2 replaced");
-    assert!(rest.contains("new slow/0 starting"), "{rest:?}");
+    // There may have been a look before there was a new one.
+    wait("the terminal shows the new one that is waited for", || {
+        let screen = terminal.screen.lock().expect("nobody panics with it").clone();
+        let is_shown = screen.lines().any(|line| {
+            line.split_once("0 of 2 replaced").is_some_and(|(_, rest)| rest.contains("new slow/0 starting"))
+        });
+        if is_shown { Ok(()) } else { Err(screen) }
+    });
     app.write("go", "");
     assert_eq!(terminal.ended(), Some(0));
     app.down();

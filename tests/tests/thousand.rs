@@ -63,6 +63,11 @@ fn a_start_goes_on_after_the_daemon_was_killed_in_it() {
         .filter(|service| service["state"] != "ready" || service["workers"][0]["restarts"] != 0)
         .collect();
     assert!(unready.is_empty(), "{} are not ready: {}", unready.len(), unready[0]);
+    // Those that are ready have been executed, and need not have come to say so.
+    wait("each has said that it was started", || match started(&app) {
+        1000.. => Ok(()),
+        some => Err(some.to_string()),
+    });
     assert_eq!(started(&app), 1000, "each was started once");
     app.down();
 }

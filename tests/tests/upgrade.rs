@@ -401,7 +401,7 @@ fn a_program_that_is_not_well_goes_back_while_traffic_flows() {
 #[test]
 fn a_reload_and_another_upgrade_wait_or_are_refused_while_one_is_not_settled() {
     let app = start(User::Ordinary);
-    let child = begin(&app, &program(&app, "hangs-as-proxy"), &["--timeout", "8"]);
+    let child = begin(&app, &program(&app, "hangs-as-proxy"), &["--timeout", "15"]);
     wait("its daemon is there", || match app.status()["supervisor"]["program"].as_str() {
         Some(path) if path.ends_with("hangs-as-proxy") => Ok(()),
         other => Err(format!("{other:?}")),

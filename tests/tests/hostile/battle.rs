@@ -6,13 +6,16 @@ use std::{
     fs::{self, Permissions},
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::Path,
+    time::Duration,
 };
 
 use serde_json::Value;
-use watt_tests::{App, get, wait};
+use watt_tests::{App, get, wait_within};
 
 use super::{Attack, Outcome, Setting, Verdict, outside::Outside};
 
+/// How long all of them together may take, in six settings at the same time, of which some take all that there is.
+const ATTACKS_PATIENCE: Duration = Duration::from_secs(300);
 /// Of a service's log: a file and the one before it.
 const LOG_FILE: u64 = 1 << 20;
 const LOG_FILES: u64 = 2;
@@ -156,7 +159,7 @@ services:
             (file.uid(), file.mode(), fs::read(path).expect("root reads it"))
         };
         let file = ours(&secret);
-        wait("all attacks have ended", || {
+        wait_within(ATTACKS_PATIENCE, "all attacks have ended", || {
             let status = self.app.status();
             let going = self.services.keys().filter(|service| !has_ended(&status, service));
             let going: Vec<_> = going.collect();
