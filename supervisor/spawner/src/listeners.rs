@@ -93,6 +93,10 @@ fn unix(kind: Type, path: &Path, mode: u32, owner: Option<(u32, u32)>) -> Result
         fs::remove_file(path).map_err(errno)?;
     }
     let socket = Socket::new(Domain::UNIX, kind.cloexec(), None).map_err(errno)?;
+    if kind != Type::STREAM {
+        // The run that it is for may speak before the daemon has the socket, and of messages from before this nobody knows who sent them.
+        socket.set_passcred(true).map_err(errno)?;
+    }
     // With this mask the file is made with its final mode, so nobody can connect too early. One thread:
     // nothing else makes files meanwhile.
     let before = umask(Mode::from_bits_truncate(!mode & 0o777));

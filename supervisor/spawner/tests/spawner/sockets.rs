@@ -140,10 +140,12 @@ fn sockets_and_their_files_are_as_asked_for() {
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
     UnixStream::connect(&path).unwrap();
     let datagrams = app.folder.path().join("notify.sock");
-    listen(&mut daemon, "n", Address::UnixDatagram { path: datagrams.clone(), mode: 0o622, owner: None })
-        .unwrap();
+    let address = Address::UnixDatagram { path: datagrams.clone(), mode: 0o622, owner: None };
+    let (_, socket) = listen(&mut daemon, "n", address).unwrap();
     assert_eq!(fs::metadata(&datagrams).unwrap().permissions().mode() & 0o777, 0o622);
-    std::os::unix::net::UnixDatagram::unbound().unwrap().send_to(b"READY=1", &datagrams).unwrap();
+    UnixDatagram::unbound().unwrap().send_to(b"READY=1", &datagrams).unwrap();
+    let received = watt_os::fdpass::receive(socket.as_fd(), &mut [0; 16]).unwrap();
+    assert_eq!(received.sender, Some(std::process::id()), "whoever speaks first is known as well");
 }
 
 fn what_cannot_be_bound_is_refused_with_the_error() {
