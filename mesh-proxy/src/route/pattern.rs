@@ -147,7 +147,13 @@ fn segment(text: &str) -> Segment {
 
 /// An expression of a whole text. Paths are bytes: what somebody else decodes them to may be no UTF-8.
 pub(super) fn compile(expression: &str) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(&format!("^(?:{expression})$"))
+    // By itself first: `a)|(b` would close what is around it, and no longer be about the whole text.
+    build(expression)?;
+    build(&format!("^(?:{expression})$"))
+}
+
+fn build(expression: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(expression)
         .unicode(false)
         .dot_matches_new_line(true)
         .size_limit(COMPILED_BYTES_MAX)
@@ -215,6 +221,7 @@ mod tests {
     #[test]
     fn an_expression_that_would_take_too_much_is_refused() {
         assert!(compile("(a{500}){500}").is_err());
+        assert!(compile("/a)|(?:/b").is_err(), "it would be about a part of the path");
     }
 
     #[test]

@@ -312,6 +312,39 @@ fn a_route_that_is_not_understood_is_left_out() {
     assert_eq!(found(&router, "h", "/(x"), to("/"));
 }
 
+#[test]
+fn readers_that_keep_escaped_slashes_and_resolve_dots_are_readers_too() {
+    let router = router(&[
+        rule("", "/", None),
+        rule("", "/static", Some("/app/static")),
+        rule("", "/api", None),
+        rule("", "/admin", None),
+    ]);
+    for path in [
+        "/static/x%2fy/../../secret",
+        "/static/x%5Cy/../../secret",
+        "/static/x\\y/../../secret",
+        "/api/x%2Fy/../../admin",
+        "/api/x\\y/../../admin",
+        "/api/x%2fy/%2e%2e/%2e%2e/admin",
+    ] {
+        assert_eq!(found(&router, "h", path), Found::Ambiguous, "{path}");
+    }
+    assert_eq!(found(&router, "h", "/api/x%2fy/../z"), to("/api"));
+    assert_eq!(found(&router, "h", "/static/a%2fb"), to("/static"));
+}
+
+#[test]
+fn a_slash_at_the_end_is_not_lost_on_the_way() {
+    let router = router(&[rule("", "/", None), exact("/dir/"), regex("/admin/.*"), exact("/u/{id}/")]);
+    for path in ["/dir/.", "/dir/x/..", "//dir/", "/dir//", "/dir/%2e", "//admin/", "/admin/x/..", "/dir/;a"]
+    {
+        assert_eq!(found(&router, "h", path), Found::Ambiguous, "{path}");
+    }
+    assert_eq!(found(&router, "h", "/u/a%20b/"), to("/u/{id}/"));
+    assert_eq!(found(&router, "h", "/dir/"), to("/dir/"));
+}
+
 /// A path, or a rule's path, of few letters, so that they meet.
 fn path(segment: &'static str) -> impl Strategy<Value = String> {
     proptest::collection::vec(segment, 0..4).prop_map(|segments| format!("/{}", segments.join("/")))
