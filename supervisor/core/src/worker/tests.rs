@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::{plan::*, testing};
 
+mod restarts;
+
 /// The present run, and a run of the past.
 const RUN: RunId = RunId(7);
 const OTHER: RunId = RunId(6);
