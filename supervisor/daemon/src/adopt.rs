@@ -34,7 +34,7 @@ use crate::{
     hooks::Hooks,
     jobs::{self, Jobs},
     journal,
-    launch::{Accepts, accounts},
+    launch::{self, Accepts, accounts},
     life,
     logs::{self, Logs},
     oom::Kills,
@@ -332,6 +332,7 @@ impl App {
                         oom_kills_before,
                         pids_refused_before,
                         said,
+                        first,
                     },
                 started_at_ms,
             }) => {
@@ -348,6 +349,7 @@ impl App {
                 run.oom_kills_before = oom_kills_before;
                 run.pids_refused_before = pids_refused_before;
                 run.said = said;
+                run.first = first;
                 // By the predecessor.
                 run.pids_limit_told = run.pids_refused() > 0;
                 self.adopt_worker(id, run, held);
@@ -384,7 +386,9 @@ impl App {
         self.runs.insert(id, Box::new(run));
         self.attach(id, logs::Source::Worker(worker.clone()), Some(started_at_us), stdout, stderr);
         let state = self.fleet.worker(&worker).map(|worker| worker.state.clone());
-        if stage == Stage::Executed && exit.is_none() {
+        // It may have said who goes on in its place.
+        let may_go_on = self.bound.contains_key(&launch::listener_name("notify", &worker));
+        if stage == Stage::Executed && (exit.is_none() || may_go_on) {
             self.give_listeners(id);
             if let Some(State::Starting { executed: false, .. }) = state {
                 self.push(worker, Event::Executed(id));

@@ -64,6 +64,8 @@ impl App {
         let group = part.clone().unwrap_or_else(|| run.group.clone());
         let mark = self.life.of_run(RunId(number));
         let mut plan = plan.clone();
+        // Another one may have taken its place since the plan was made.
+        plan.join = Some(main.pid);
         tasks::set(&mut plan.env, tasks::VARIABLE, &mark);
         let note = RunNote { of: RunOf::Check { run: id.0 }, started_at_ms: status::now_ms() };
         // A note is strings and numbers, which always have a JSON form.

@@ -203,6 +203,8 @@ impl Launcher<'_> {
                 ReadyWhen::NotificationFd(number) => Some(number),
                 _ => None,
             },
+            // Only a worker's socket is listened to.
+            hands_over: service.notifies() && seat.index.is_some(),
             rlimits: rlimits::of(service, host),
             scheduling: scheduling::of(&service.scheduling, host).0,
             keeps_session: false,

@@ -28,6 +28,7 @@ mod ceilings;
 mod cgroups;
 mod check_command;
 mod containment;
+mod exits;
 mod fd_store;
 mod gateway;
 mod holder;
@@ -66,6 +67,7 @@ mod tenure;
 mod unit;
 mod upgrade;
 mod usage;
+mod watches;
 
 pub mod addresses;
 pub mod audit;

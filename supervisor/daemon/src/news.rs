@@ -1,7 +1,6 @@
 //! What others tell the loop: the spawner, the proxy, and the watches for readiness.
 
 use std::{
-    collections::BTreeMap,
     fs, io,
     os::{
         fd::{AsRawFd, OwnedFd},
@@ -13,32 +12,27 @@ use std::{
 };
 
 use nix::fcntl::OFlag;
-use tokio::sync::{mpsc, oneshot};
 use watt_api::mesh::{Endpoint, FromProxy, ListenerKind};
 use watt_core::{
     RunId,
-    plan::{Check, ReadyWhen},
-    worker::{Event, ExecFailure, ExitCause, State},
+    worker::{Event, ExecFailure, State},
 };
-use watt_exec::plan::NOTIFICATION;
-use watt_spawner::protocol::{Message, Request, WaitStatus};
+use watt_spawner::protocol::{Message, Request};
 
 use crate::{
     adopt::is_of_worker,
     app::{App, Ending, PROXY},
     events::{happenings, lost},
     gateway,
-    launch::{Accepts, listener_name},
-    listening::{Listening, Network, Owner},
-    logs, oom, proxy,
+    launch::Accepts,
+    logs, proxy,
     proxy_link::LinkEvent,
-    readiness::{self, After, Sign, Watch, notify::NotifySocket},
-    runs::{Main, Run, Task},
+    readiness,
+    runs::Main,
     secret_command::Commands,
     start::HeldRun,
     status,
     tasks::TaskId,
-    words,
 };
 
 /// Sockets made at a time when the proxy or a probe has none left in a run's network.
@@ -48,7 +42,7 @@ const SOCKETS_AT_A_TIME: u16 = 32;
 const SOCKET: &str = "socket";
 
 /// Sockets kept for the probes of a run, and made at a time for them.
-const PROBE_SOCKETS: u16 = 8;
+pub(crate) const PROBE_SOCKETS: u16 = 8;
 
 impl App {
     /// A message of the spawner.
@@ -82,6 +76,7 @@ impl App {
                 }
             }
             Message::Exited { run, exit } => self.exited(run, exit),
+            Message::Followed { run, taken } => self.followed(RunId(run), taken),
             Message::Listener { name, address } => {
                 if gateway::is_name(&name) {
                     if let Some(descriptor) = descriptors.into_iter().next() {
@@ -189,145 +184,6 @@ impl App {
         }
     }
 
-    /// Starts to watch a run for its sign of readiness. To be called when it is told that it is executed.
-    pub(crate) fn watch(&mut self, id: RunId, sockets: &mut Vec<OwnedFd>) {
-        let Some(run) = self.runs.get_mut(&id) else { return };
-        let Some(service) = self.plan.services.get(&run.worker.service) else { return };
-        let is_checked = service.startup.is_some() || service.health.is_some();
-        let is_silent = run.accepts == Accepts::Nowhere && !service.notifies() && !is_checked;
-        if service.ready.when == ReadyWhen::Started && is_silent {
-            // There is no sign to wait for, and nothing to be found.
-            let worker = run.worker.clone();
-            return self.push(worker, Event::Ready(id));
-        }
-        let sign = match &service.ready.when {
-            ReadyWhen::Started => Ok(Sign::Started),
-            ReadyWhen::Listening => Ok(Sign::Listening),
-            ReadyWhen::Check(check) => Ok(Sign::Check(check.clone())),
-            ReadyWhen::Log { pattern } => log_sign(&self.logs, run, id, pattern),
-            ReadyWhen::Notify => Ok(Sign::Notify),
-            ReadyWhen::NotificationFd(_) => notification(run),
-        };
-        let sign = match sign {
-            Ok(sign) => sign,
-            // Without a sign the start timeout ends it, and says so.
-            Err(error) => return tracing::error!("{} cannot be watched for its sign: {error}", run.worker),
-        };
-        let startup = service.startup.as_ref().map(|startup| startup.check.clone());
-        let after = After::of(service);
-        self.watch_for(id, startup, sign, after, sockets);
-    }
-
-    /// Watches a run that a predecessor watched, or whose checks have changed.
-    pub(crate) fn watch_again(&mut self, id: RunId) {
-        let Some(run) = self.runs.get(&id) else { return };
-        let Some(service) = self.plan.services.get(&run.worker.service) else { return };
-        let state = self.fleet.worker(&run.worker).map(|worker| &worker.state);
-        if matches!(state, Some(State::Starting { .. })) {
-            return self.watch(id, &mut Vec::new());
-        }
-        let is_unready = matches!(state, Some(State::Unready { .. }));
-        // What this plan asks of the service's runs may be what a run of an earlier one never had.
-        let is_earlier = self.in_force.is_earlier(&run.worker.service, id);
-        let after = if is_earlier { After::default() } else { After::of(service) };
-        let (after, sign) = (After { is_unready, ..after }, Sign::Seen(run.endpoint.clone()));
-        // Without a check that could pass, it would never be ready again.
-        if is_unready && after.ready.is_none() && !run.said.stopping {
-            self.push_of(id, Event::Ready(id));
-        }
-        self.watch_for(id, None, sign, after, &mut Vec::new());
-    }
-
-    fn watch_for(
-        &mut self,
-        id: RunId,
-        startup: Option<Check>,
-        sign: Sign,
-        after: After,
-        sockets: &mut Vec<OwnedFd>,
-    ) {
-        let service = self.runs.get(&id).and_then(|run| self.plan.services.get(&run.worker.service));
-        let walls = service.map(|service| self.walls(id, service)).unwrap_or_default();
-        let Some(run) = self.runs.get_mut(&id) else { return };
-        let Some(service) = self.plan.services.get(&run.worker.service) else { return };
-        let is_found = matches!(sign, Sign::Seen(Some(_)));
-        let listening = if is_found { None } else { listening(run) };
-        let private = run.descriptors.contains_key("diag");
-        let probe_sockets = (private && readiness::needs_sockets(service)).then(|| {
-            let (sender, receiver) = mpsc::channel(PROBE_SOCKETS.into());
-            for socket in sockets.drain(..sockets.len().min(PROBE_SOCKETS.into())) {
-                // There is room: the channel is new.
-                let _ = sender.try_send(socket);
-            }
-            run.probe_sockets = Some(sender);
-            receiver
-        });
-        let pid = run.main.as_ref().map_or(0, |main| main.pid);
-        let socket = self.bound.get(&listener_name("notify", &run.worker));
-        let notify = socket.map(|socket| NotifySocket::new(socket.try_clone()?, pid)).transpose();
-        let notify = notify.unwrap_or_else(|error| {
-            tracing::warn!("nobody reads what {} says on its notify socket: {error}", run.worker);
-            None
-        });
-        let watch = Watch {
-            run: id,
-            host: format!("{}.{}", run.worker.service, crate::addresses::DOMAIN),
-            startup,
-            sign,
-            after,
-            listening,
-            sockets: probe_sockets,
-            notify,
-            said: run.said,
-            walls,
-        };
-        run.watching = Some(watch.start(self.senders.readiness.clone()));
-    }
-
-    /// A main process ended. What its cgroup counted is read before anything can remove it.
-    pub(crate) fn exited(&mut self, run: u64, exit: WaitStatus) {
-        let id = RunId(run);
-        if run >= proxy::FIRST_RUN {
-            drop(self.logs.ended(id));
-            if self.other_proxy_ended(run) {
-                return;
-            }
-            self.forgettable.push(id);
-            return self.proxy_ended(run, exit_words(exit));
-        }
-        if let Some(task) = TaskId::of_run(id) {
-            return self.task_exited(task, exit);
-        }
-        if Commands::is_one(run) {
-            if self.secret_commands.ended(run, exit) {
-                self.forgettable.push(id);
-            }
-            return;
-        }
-        let Some(known) = self.runs.get_mut(&id) else {
-            // A run that was nobody's.
-            return self.forgettable.push(id);
-        };
-        watt_fault::step("daemon.exited");
-        if let Some(main) = &mut known.main {
-            main.exit = Some(exit);
-        }
-        let worker = known.worker.clone();
-        // Runs are of services of the plan.
-        let Some(service) = self.plan.services.get(&worker.service) else { return };
-        let oom_group = service.limits.oom_group;
-        // Told before the end that it may have brought about.
-        self.out_of_memory(id);
-        self.fork_refused(id);
-        let Some(known) = self.runs.get(&id) else { return };
-        // A kill that a predecessor would have told is not news, and has to be looked into all the same.
-        let ended = known.oom_ended.clone().or_else(|| oom::by_peak(&self.plan, &worker, &known.group));
-        let limit = ended.and_then(|ended| ended.limit(&self.plan, &worker));
-        let cause = known.cause(exit, known.group.oom_kills(), oom_group, limit);
-        self.exited_now(&worker);
-        self.push(worker, Event::Exited(id, cause));
-    }
-
     /// A socket of a worker is bound.
     fn bound(&mut self, name: String, descriptors: Vec<OwnedFd>) {
         let Some(socket) = descriptors.into_iter().next() else { return };
@@ -399,6 +255,9 @@ impl App {
                 self.check_failed(run, "health", why);
                 self.push_of(run, Event::Unhealthy(run, complaint));
             }
+            readiness::News::Main { run, named } => self.main_named(run, named),
+            readiness::News::Heard(reply) => reply.done(),
+            readiness::News::HeardOut { run } => self.heard_out(run),
             readiness::News::Store(asked) => self.store_asked(*asked),
             readiness::News::Check(ask) => self.begin_check(*ask),
             readiness::News::NeedSockets { run } => self.need_sockets(run, PROBE_SOCKETS),
@@ -413,7 +272,7 @@ impl App {
     }
 
     /// An event of a run that is known.
-    fn push_of(&mut self, run: RunId, event: Event) {
+    pub(crate) fn push_of(&mut self, run: RunId, event: Event) {
         if let Some(worker) = self.runs.get(&run).map(|run| run.worker.clone()) {
             self.push(worker, event);
         }
@@ -452,7 +311,7 @@ impl App {
     }
 
     /// Keeps what a successor has to know of a run.
-    fn note_run(&mut self, id: RunId) {
+    pub(crate) fn note_run(&mut self, id: RunId) {
         if let Some(tag) = self.runs.get(&id).and_then(|run| serde_json::to_vec(&run.note()).ok()) {
             self.link.request(Request::Tag { run: id.0, tag }, Vec::new());
         }
@@ -509,7 +368,7 @@ impl App {
     }
 
     /// The proxy's process has gone. Of one that is not the present one that is no news.
-    fn proxy_ended(&mut self, run: u64, exit: String) {
+    pub(crate) fn proxy_ended(&mut self, run: u64, exit: String) {
         if self.ending == Ending::Over {
             return;
         }
@@ -590,46 +449,6 @@ pub(crate) fn listener_kind(name: &str, caller: &str) -> Option<(ListenerKind, S
     Some((kind, name.replace(':', "/")))
 }
 
-/// Finds out where a run accepts, as far as the kernel can be asked.
-fn listening(run: &Run) -> Option<Listening> {
-    let network = network(run).inspect_err(|error| {
-        tracing::warn!("cannot find out where {} listens: {error}", run.worker);
-    });
-    Some(Listening::new(run.accepts.clone(), network.ok()?))
-}
-
-/// The network in which a run listens.
-fn network(run: &Run) -> io::Result<Network> {
-    match run.descriptors.get("diag") {
-        Some(diag) => {
-            let own: BTreeMap<&String, &Arc<OwnedFd>> =
-                run.descriptors.iter().filter(|(name, _)| listener_kind(name, "").is_some()).collect();
-            Network::private(diag.try_clone()?, own.into_values().map(Arc::as_ref))
-        }
-        None => Network::host(Owner { cgroup: run.cgroup_id, marks: run.marks() }),
-    }
-}
-
-/// A line break at the descriptor that it writes to.
-fn notification(run: &Run) -> io::Result<Sign> {
-    let pipe = run.descriptors.get(NOTIFICATION).ok_or(io::ErrorKind::NotFound)?;
-    Ok(Sign::Fd(pipe.try_clone()?))
-}
-
-/// A line of output that matches.
-fn log_sign(logs: &logs::Logs, run: &mut Run, id: RunId, pattern: &str) -> io::Result<Sign> {
-    let pattern = regex::Regex::new(pattern).map_err(io::Error::other)?;
-    let found = logs.wait_for_line(run.worker.clone(), id, pattern);
-    let (sender, seen) = oneshot::channel();
-    run.tasks.push(Task(tokio::spawn(async move {
-        if found.await {
-            // Nobody listens any more when the run has ended.
-            let _ = sender.send(());
-        }
-    })));
-    Ok(Sign::Log(seen))
-}
-
 /// Lets the proxy, which has its group, connect to a socket that a program made. Connecting takes the right to write
 /// (unix(7)), which most umasks take away.
 fn open_to_group(path: &Path) -> io::Result<()> {
@@ -644,15 +463,6 @@ fn open_to_group(path: &Path) -> io::Result<()> {
     }
     let mode = found.mode() & 0o7777 | 0o060;
     fs::set_permissions(format!("/proc/self/fd/{}", socket.as_raw_fd()), fs::Permissions::from_mode(mode))
-}
-
-fn exit_words(exit: WaitStatus) -> String {
-    let WaitStatus { code, signaled, core_dumped, .. } = exit;
-    let cause = match signaled {
-        true => ExitCause::Signaled { signal: code, core_dumped },
-        false => ExitCause::Exited(code),
-    };
-    words::exit(&cause, std::time::Duration::ZERO)
 }
 
 #[cfg(test)]

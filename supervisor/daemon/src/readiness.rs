@@ -9,6 +9,7 @@ pub mod exec;
 mod fd;
 mod grpc;
 pub(crate) mod http;
+pub mod kin;
 pub mod notify;
 pub mod store;
 mod upkeep;
@@ -164,6 +165,20 @@ pub enum News {
         /// What was seen of that.
         why: String,
     },
+    /// Another process is its main one from now on.
+    Main {
+        /// Which.
+        run: RunId,
+        /// The process.
+        named: kin::Named,
+    },
+    /// What was told before has been acted upon when this is heard, and whoever waits for that is to be told.
+    Heard(Reply),
+    /// Nothing is left unheard of what it had said when that was asked for.
+    HeardOut {
+        /// Which.
+        run: RunId,
+    },
     /// It asks something of its store of descriptors.
     Store(Box<store::Asked>),
     /// A command is to be run inside its walls.
@@ -175,6 +190,27 @@ pub enum News {
     },
 }
 
+/// To whoever waits until something has been acted upon.
+#[derive(Debug)]
+pub struct Reply(oneshot::Sender<()>);
+
+impl Reply {
+    /// Tells that.
+    pub(crate) fn done(self) {
+        // Nobody waits any more.
+        let _ = self.0.send(());
+    }
+}
+
+/// For tests, in which one is as good as another.
+impl PartialEq for Reply {
+    fn eq(&self, _: &Reply) -> bool {
+        true
+    }
+}
+
+impl Eq for Reply {}
+
 /// A watch that goes on until this is dropped. Keep it for as long as the run lives: a program that says more than
 /// `READY=1` would be blocked by a socket that nobody reads.
 ///
@@ -184,6 +220,8 @@ pub struct Watching {
     _end: oneshot::Sender<Infallible>,
     status: Arc<Status>,
     early: Arc<Early>,
+    /// To who reads what the run says, where somebody does.
+    voice: Option<mpsc::Sender<notify::LastWords>>,
 }
 
 /// How a check of a run that is starting failed last, and which.
@@ -202,6 +240,13 @@ impl Watching {
         self.status.get()
     }
 
+    /// Has everything heard that the run has said until now, which is a wait for the answer, or its sender's end. `None` when nobody listens.
+    pub(crate) fn hear_out(&self) -> Option<oneshot::Receiver<()>> {
+        let (asked, heard) = oneshot::channel();
+        self.voice.as_ref()?.try_send(asked).ok()?;
+        Some(heard)
+    }
+
     /// Which check has kept it from getting ready, and how that failed last.
     pub(crate) fn early_failure(&self) -> Option<(&'static str, String)> {
         self.early.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -215,14 +260,17 @@ impl Watch {
         let status = Arc::<Status>::default();
         let early = Arc::<Early>::default();
         let own = (Arc::clone(&status), Arc::clone(&early));
+        // One that is asked for once more while it is under way is as good as the first.
+        let (voice, asked) = mpsc::channel(1);
+        let voice = self.notify.is_some().then_some(voice);
         tokio::spawn(async move {
             tokio::select! {
                 biased;
                 _ = ended => {}
-                () = watch(self, own, news) => {}
+                () = watch(self, own, asked, news) => {}
             }
         });
-        Watching { _end: end, status, early }
+        Watching { _end: end, status, early, voice }
     }
 }
 
@@ -247,13 +295,18 @@ impl After {
 }
 
 /// Watches for all of it, and reads whatever the run says, which has to be read for as long as it lives.
-async fn watch(mut watch: Watch, (status, early): (Arc<Status>, Arc<Early>), news: mpsc::Sender<News>) {
+async fn watch(
+    mut watch: Watch,
+    (status, early): (Arc<Status>, Arc<Early>),
+    asked: mpsc::Receiver<notify::LastWords>,
+    news: mpsc::Sender<News>,
+) {
     let voice = Voice::new(watch.run, watch.said, status, news.clone());
     match watch.notify.take() {
         None => live(watch, &voice, early, news).await,
         Some(socket) => {
             // What it has said counts before what it has failed to say.
-            tokio::join!(biased; voice.listen(socket), live(watch, &voice, early, news));
+            tokio::join!(biased; voice.listen(socket, asked), live(watch, &voice, early, news));
         }
     }
 }

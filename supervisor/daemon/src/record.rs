@@ -96,6 +96,9 @@ pub(crate) enum RunOf {
         /// What it has said that holds for as long as it lives.
         #[serde(default)]
         said: Said,
+        /// The process that was cloned for it and when that started, if another one has taken its place.
+        #[serde(default)]
+        first: Option<(u32, u64)>,
     },
 }
 

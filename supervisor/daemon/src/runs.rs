@@ -76,8 +76,18 @@ pub(crate) struct Run {
     pub(crate) environment: Vec<u8>,
     /// A digest of its secrets; not known of a run that was taken over.
     pub(crate) secrets: Option<u64>,
-    /// Its main process, from the moment it was cloned.
+    /// Its main process, from the moment it was cloned: the one that was, or one that has taken its place.
     pub(crate) main: Option<Main>,
+    /// The one that was cloned and when that started, if another one has taken its place.
+    pub(crate) first: Option<(u32, u64)>,
+    /// How often the spawner was told of another one and has not answered.
+    pub(crate) follows: u32,
+    /// Whether a signal may have to be sent once more when that answers.
+    pub(crate) owes_signal: bool,
+    /// How its main process ended, while what it has said before is being heard.
+    pub(crate) unjudged: Option<WaitStatus>,
+    /// Whether it has named one that had ended by then.
+    pub(crate) has_lost_main: bool,
     /// Signals that could not be sent because the process was not there yet.
     pub(crate) owed_signals: Vec<i32>,
     /// The step that failed before its program was executed.
@@ -148,6 +158,11 @@ impl Run {
             environment: format!("{}={mark}", life::VARIABLE).into_bytes(),
             secrets: None,
             main: None,
+            first: None,
+            follows: 0,
+            owes_signal: false,
+            unjudged: None,
+            has_lost_main: false,
             owed_signals: Vec::new(),
             exec_failure: None,
             descriptors: BTreeMap::new(),
@@ -192,6 +207,7 @@ impl Run {
                 oom_kills_before: self.oom_kills_before,
                 pids_refused_before: self.pids_refused_before,
                 said: self.said,
+                first: self.first,
             },
             started_at_ms: self.started_at_ms,
         }
@@ -223,7 +239,8 @@ impl Run {
 
     /// What its processes can be told by, besides a cgroup.
     pub(crate) fn marks(&self) -> Marks {
-        let (main, main_started) = self.main.as_ref().map_or((0, 0), |main| (main.pid, main.started));
+        let own = self.main.as_ref().map(|main| (main.pid, main.started));
+        let (main, main_started) = self.first.or(own).unwrap_or_default();
         let namespaces =
             [("netns", Kind::Network), ("userns", Kind::User)].into_iter().filter_map(|(name, kind)| {
                 namespace::Id::of_descriptor(self.descriptors.get(name)?.as_fd(), kind).ok()
@@ -231,6 +248,7 @@ impl Run {
         Marks {
             main,
             main_started,
+            later: own.filter(|_| self.first.is_some()),
             namespaces: namespaces.collect(),
             environment: Some(Environment::Entry(self.environment.clone())),
             ancestor: Some(parent_id()),
@@ -279,6 +297,7 @@ impl Run {
         }
         match exit {
             WaitStatus { signaled: true, code: SIGKILL, .. }
+            | WaitStatus { code: WaitStatus::UNSEEN, .. }
                 if oom_group && oom_kills > self.oom_kills_before =>
             {
                 ExitCause::OutOfMemory { limit }
@@ -286,6 +305,8 @@ impl Run {
             WaitStatus { signaled: true, code, core_dumped, .. } => {
                 ExitCause::Signaled { signal: code, core_dumped }
             }
+            WaitStatus { code: WaitStatus::UNSEEN, .. } => ExitCause::Unknown,
+            WaitStatus { signaled: false, code: 0, .. } if self.has_lost_main => ExitCause::Unknown,
             WaitStatus { signaled: false, code, .. } => ExitCause::Exited(code),
         }
     }
@@ -327,11 +348,17 @@ mod tests {
         let killed = ExitCause::Signaled { signal: 9, core_dumped: false };
         assert_eq!(run.cause(exit(9, true), 0, true, Some(1)), killed);
         let oom = ExitCause::OutOfMemory { limit: Some(1) };
-        assert_eq!(run.cause(exit(9, true), 1, true, Some(1)), oom);
+        assert_eq!(run.cause(exit(9, true), 1, true, Some(1)), oom.clone());
         // It may have been another process that the kernel killed, and an operator who killed this one.
         assert_eq!(run.cause(exit(9, true), 1, false, Some(1)), killed);
         assert_eq!(run.cause(exit(9, false), 1, true, Some(1)), ExitCause::Exited(9));
         assert_eq!(run.cause(exit(137, false), 1, true, Some(1)), ExitCause::Exited(137));
+        assert_eq!(run.cause(exit(WaitStatus::UNSEEN, false), 0, true, None), ExitCause::Unknown);
+        assert_eq!(run.cause(exit(WaitStatus::UNSEEN, false), 1, true, Some(1)), oom);
+        // It has named another process, which had ended by then, and left the rest to that.
+        run.has_lost_main = true;
+        assert_eq!(run.cause(exit(0, false), 0, true, None), ExitCause::Unknown);
+        assert_eq!(run.cause(exit(3, false), 0, true, None), ExitCause::Exited(3));
         let failure = ExecFailure { step: "cwd".into(), object: "/x".into(), errno: 2 };
         run.exec_failure = Some(failure.clone());
         assert_eq!(run.cause(exit(1, false), 0, true, None), ExitCause::ExecFailed(failure));

@@ -524,6 +524,7 @@ impl Held {
             | Message::Executed { .. }
             | Message::ExecFailed { .. }
             | Message::Exited { .. }
+            | Message::Followed { .. }
             | Message::Sockets { .. }
             | Message::Probe { .. }
             | Message::Table

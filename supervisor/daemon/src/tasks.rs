@@ -361,6 +361,7 @@ impl Task {
         Containment::Marks(Marks {
             main: main.pid,
             main_started: main.started,
+            later: None,
             namespaces: namespaces.collect(),
             environment: Some(Environment::Entry(self.environment.clone())),
             ancestor: Some(parent_id()),

@@ -70,6 +70,9 @@ pub struct LaunchPlan {
     /// The number of a descriptor to which the program writes when it is ready. It is a pipe that is made for it, whose other end is reported
     /// as a descriptor named [`NOTIFICATION`]; not one of the listeners' numbers.
     pub notification_fd: Option<u16>,
+    /// Whether another process of its PID namespace may become its program ([`Order::Follow`]). Then those that are left when the program
+    /// ends live on, and so does their init.
+    pub hands_over: bool,
     /// (resource number of setrlimit(2), soft, hard)
     pub rlimits: Vec<(u32, u64, u64)>,
     /// When and where it runs, and how eagerly it is killed.
@@ -433,8 +436,23 @@ pub enum Report {
     Executed,
     /// The program of a PID namespace of its own has ended, and the init does next. Its own exit says nothing.
     Ended(Ended),
+    /// The program has ended, `None` when nobody can tell how, and others are left there, with the init. What follows is told by an
+    /// [`Order`], or nothing does.
+    Left(Option<Ended>),
+    /// The answer to each [`Order`], whatever came of it: what was said of an end before is void.
+    Follows,
     /// The answer to [`Task::Probe`].
     Probe(Probe),
+}
+
+/// What an init of a program that [hands over](LaunchPlan::hands_over) is told, on the socket of its reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Order {
+    /// Another process is the program from now on: it gets the signals, and its end is the run's.
+    Follow {
+        /// Its number in the PID namespace.
+        pid: u32,
+    },
 }
 
 /// A step that failed.

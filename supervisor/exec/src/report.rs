@@ -10,11 +10,14 @@ use watt_os::{fdpass, inherited};
 
 use crate::{
     error::{About, StepError},
-    plan::{LISTEN_FDS_START, REPORT_FD, Report},
+    plan::{LISTEN_FDS_START, Order, REPORT_FD, Report},
 };
 
 /// How many descriptors travel in one message: the kernel allows 253 (SCM_MAX_FD).
 const DESCRIPTORS_MAX: usize = 250;
+
+/// More than any order has.
+const ORDER_SIZE_MAX: usize = 64;
 
 /// How often a full queue is tried again, a millisecond apart. The spawner is single-threaded and may be starting others.
 const RETRIES_MAX: usize = 10_000;
@@ -65,11 +68,35 @@ impl ReportSocket {
         Ok(())
     }
 
+    /// What the spawner has ordered. `None`: nothing so far.
+    ///
+    /// # Errors
+    /// UnexpectedEof when it has gone; InvalidData for what is no order.
+    pub(crate) fn order(&self) -> io::Result<Option<Order>> {
+        let mut buffer = [0; ORDER_SIZE_MAX];
+        let received = match fdpass::receive(self.0.as_fd(), &mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            received => received?,
+        };
+        match buffer.get(..received.length) {
+            None | Some([]) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Some(bytes) => {
+                postcard::from_bytes(bytes).map(Some).map_err(|_| io::ErrorKind::InvalidData.into())
+            }
+        }
+    }
+
     /// Whether the spawner has gone.
     pub(crate) fn is_abandoned(&self) -> bool {
         let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::empty())];
         poll(&mut fds, PollTimeout::ZERO).is_ok()
             && fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLHUP))
+    }
+}
+
+impl AsFd for ReportSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

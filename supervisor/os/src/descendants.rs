@@ -24,6 +24,8 @@ pub struct Marks {
     pub namespaces: Vec<namespace::Id>,
     /// An entry of the environment that no other run has.
     pub environment: Option<Environment>,
+    /// A later main process and when that started, which has these marks or not.
+    pub later: Option<(u32, u64)>,
     /// Whom all of the run's processes descend from, orphans included.
     pub ancestor: Option<u32>,
 }
@@ -61,6 +63,21 @@ const ENVIRONMENT_SIZE_MAX: u64 = 256 << 10;
 /// When /proc cannot be read.
 pub fn find(marks: &Marks) -> io::Result<BTreeSet<u32>> {
     Ok(select(&table()?, marks).into_keys().collect())
+}
+
+/// Whether a process belongs to a run and has not ended, as a look at it and those above it tells.
+pub fn is_one(pid: u32, marks: &Marks) -> bool {
+    let mut table = BTreeMap::new();
+    for first in [pid, marks.main] {
+        let mut next = first;
+        // A loop cannot be, but the looks are not of one instant.
+        while next != 0 && !table.contains_key(&next) {
+            let Ok(stat) = Stat::of(next) else { break };
+            table.insert(next, stat);
+            next = stat.parent;
+        }
+    }
+    select(&table, marks).contains_key(&pid)
 }
 
 /// Sends a signal to every process of a run, once.
@@ -150,6 +167,9 @@ fn is_marked(pid: u32, stat: &Stat, table: &BTreeMap<u32, Stat>, marks: &Marks) 
     if pid == marks.main {
         return stat.started == marks.main_started;
     }
+    if marks.later == Some((pid, stat.started)) {
+        return true;
+    }
     // Nothing of the run can be older than its first process.
     if stat.started < marks.main_started {
         return false;
@@ -220,6 +240,23 @@ mod tests {
             Some(SPAWNER),
             &[MAIN, MAIN + 1, MAIN + 2, MAIN + 3],
         );
+    }
+
+    #[test]
+    fn a_later_main_process_belongs_to_the_run_whatever_marks_it_shed() {
+        let table = [
+            process(SPAWNER, 1, SPAWNER, 50, b'S'),
+            process(MAIN + 1, SPAWNER, MAIN + 1, 110, b'S'),
+            process(MAIN + 2, MAIN + 1, MAIN + 1, 111, b'S'),
+        ];
+        let found = |later| {
+            let ancestor = Some(SPAWNER);
+            let marks = Marks { main: MAIN, main_started: 100, later, ancestor, ..Marks::default() };
+            select(&table.into(), &marks).into_keys().collect::<Vec<_>>()
+        };
+        assert_eq!(found(Some((MAIN + 1, 110))), [MAIN + 1, MAIN + 2]);
+        assert_eq!(found(Some((MAIN + 1, 109))), [0; 0], "another process has its number");
+        assert_eq!(found(None), [0; 0]);
     }
 
     #[test]

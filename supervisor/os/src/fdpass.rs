@@ -82,6 +82,25 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received
 /// # Errors
 /// WouldBlock when there is none.
 pub fn receive_part(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(Received, bool)> {
+    receive_by(socket, buffer, CONTROL_SIZE, 0)
+}
+
+/// Looks at the next message, which stays where it is, or at as much of it as `buffer` has room for, and says whether that was all. Its
+/// descriptors are not given. Does not wait.
+///
+/// # Errors
+/// WouldBlock when there is none.
+pub fn peek(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(Received, bool)> {
+    // Credentials come first, and for descriptors there is no room.
+    receive_by(socket, buffer, CREDENTIALS_SIZE, libc::MSG_PEEK)
+}
+
+fn receive_by(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    room: usize,
+    more_flags: i32,
+) -> io::Result<(Received, bool)> {
     // Not nix's recvmsg: it gives nothing when the control message was cut, and the descriptors in it leak.
     let mut control = Control([0; CONTROL_SIZE]);
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
@@ -90,9 +109,9 @@ pub fn receive_part(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(Re
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
     message.msg_control = control.0.as_mut_ptr().cast();
-    message.msg_controllen = CONTROL_SIZE as _;
-    let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
-    // SAFETY: the header names live memory with its lengths, borrowed mutably by this function.
+    message.msg_controllen = room.min(CONTROL_SIZE) as _;
+    let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC | more_flags;
+    // SAFETY: the header names live memory with its lengths or less, borrowed mutably by this function.
     let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
     let length = usize::try_from(Errno::result(length)?).map_err(io::Error::other)?;
     let filled = control.0.get(..message.msg_controllen as usize).unwrap_or(&control.0);
@@ -105,6 +124,8 @@ pub fn receive_part(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(Re
 
 /// Bytes for the control messages: CMSG_SPACE(253 * 4) is 1032 on 64-bit kernels, and CMSG_SPACE of a ucred 32.
 const CONTROL_SIZE: usize = 1064;
+/// Bytes for the ucred alone.
+const CREDENTIALS_SIZE: usize = 32;
 
 /// Memory for control messages, aligned as cmsg(3) wants it.
 #[repr(C, align(8))]
@@ -219,6 +240,29 @@ mod tests {
         assert_eq!(receive(b.as_fd(), &mut [0; 3]).unwrap_err().kind(), io::ErrorKind::InvalidData);
         // All write ends are closed, or this would wait for ever.
         assert_eq!(File::from(read).read(&mut [0]).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_message_that_is_looked_at_stays_there_with_its_descriptors() {
+        use nix::sys::socket::{setsockopt, sockopt::PassCred};
+        let (a, b) = seqpacket_pair().unwrap();
+        setsockopt(&b, PassCred, &true).unwrap();
+        let (read, write) = pipe().unwrap();
+        send(a.as_fd(), b"first", &[write.as_fd(), write.as_fd()]).unwrap();
+        send(a.as_fd(), b"second", &[]).unwrap();
+        drop(write);
+        for _ in 0..3 {
+            let mut buffer = [0; 16];
+            let (seen, is_whole) = peek(b.as_fd(), &mut buffer).unwrap();
+            assert_eq!((&buffer[..seen.length], is_whole), (&b"first"[..], true));
+            assert_eq!((seen.descriptors.len(), seen.sender), (0, Some(std::process::id())));
+        }
+        assert!(!peek(b.as_fd(), &mut [0; 2]).unwrap().1);
+        assert_eq!(receive(b.as_fd(), &mut [0; 16]).unwrap().descriptors.len(), 2);
+        // No copy of them was made by the looks.
+        assert_eq!(File::from(read).read(&mut [0]).unwrap(), 0);
+        assert_eq!(receive(b.as_fd(), &mut [0; 16]).unwrap().length, 6);
+        assert_eq!(peek(b.as_fd(), &mut [0; 16]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 
     #[test]

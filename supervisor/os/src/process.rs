@@ -35,7 +35,7 @@ use nix::{
 
 use clone::{Stack, with_signals_blocked};
 pub use fork::{Forked, fork};
-pub use reap::{Reap, Reaped, become_subreaper, children, reap};
+pub use reap::{Reap, Reaped, become_subreaper, children, is_child, reap, reap_one};
 use slots::Filled;
 pub use slots::Slots;
 use user_map::UserMap;

@@ -44,6 +44,24 @@ impl Stat {
     }
 }
 
+/// The numbers of a process, from that by which it is known here to that in its own PID namespace (`NSpid` of
+/// proc_pid_status(5)).
+///
+/// # Errors
+/// ENOENT or ESRCH when there is no such process.
+pub fn numbers(pid: u32) -> io::Result<Vec<u32>> {
+    let text = fs::read(format!("/proc/{pid}/status"))?;
+    Ok(parse_numbers(&text))
+}
+
+/// The name of the process, which it chooses itself, is in a line before and has its line breaks escaped.
+fn parse_numbers(status: &[u8]) -> Vec<u32> {
+    let mut lines = status.split(|byte| *byte == b'\n');
+    let line = lines.find_map(|line| line.strip_prefix(b"NSpid:")).unwrap_or_default();
+    let words = std::str::from_utf8(line).unwrap_or_default().split_ascii_whitespace();
+    words.filter_map(|word| word.parse().ok()).collect()
+}
+
 /// When a process started, in clock ticks after boot.
 ///
 /// # Errors
@@ -81,6 +99,14 @@ mod tests {
         assert_eq!(Stat::parse(text), Some(expected));
         assert_eq!(Stat::parse(b"42 (x) S 7"), None);
         assert_eq!(Stat::parse(b""), None);
+    }
+
+    #[test]
+    fn a_process_has_a_number_in_each_namespace() {
+        let text = b"Name:\tx\\nNSpid:\t9\nPid:\t77\nNSpid:\t77\t5\t1\nNSsid:\t1\n";
+        assert_eq!(parse_numbers(text), [77, 5, 1]);
+        assert_eq!(parse_numbers(b"Name:\tx\n"), [0; 0]);
+        assert_eq!(numbers(std::process::id()).unwrap().first(), Some(&std::process::id()));
     }
 
     #[test]

@@ -1,7 +1,11 @@
 //! Signal dispositions and the signal mask, which execve(2) hands on as far as they are "ignored" and "blocked"; and waiting
 //! for signals that are blocked.
 
-use std::io;
+use std::{
+    io,
+    mem::MaybeUninit,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+};
 
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 
@@ -61,32 +65,50 @@ pub struct Received {
     pub sender: i32,
 }
 
-/// Waits for any signal, all of which have to be blocked. It counts as handled.
-///
-/// # Errors
-/// EINTR when a blocked process was stopped and continued.
-pub fn wait() -> io::Result<Received> {
-    let all = u64::MAX.to_ne_bytes();
-    let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
-    // Not the C library's sigwaitinfo: it leaves out the signals it keeps for itself.
-    // SAFETY: rt_sigtimedwait(2) reads a mask of the size it is told and writes one siginfo; a null time waits for ever.
-    let signal = unsafe {
-        libc::syscall(
-            libc::SYS_rt_sigtimedwait,
-            all.as_ptr(),
-            info.as_mut_ptr(),
-            std::ptr::null::<libc::timespec>(),
-            MASK_SIZE,
-        )
-    };
-    let signal =
-        i32::try_from(signal).ok().filter(|signal| *signal > 0).ok_or_else(io::Error::last_os_error)?;
-    // SAFETY: all zero is a siginfo, and the call has written over it.
-    let info = unsafe { info.assume_init() };
-    // SAFETY: whatever the kind of signal, these bytes of the structure were written.
-    let sender = unsafe { info.si_pid() };
-    // Other codes are not of kill(2) and its like, and have something else in this place.
-    let sender =
-        if matches!(info.si_code, libc::SI_USER | libc::SI_QUEUE | libc::SI_TKILL) { sender } else { 0 };
-    Ok(Received { signal, sender })
+/// All signals as something to wait for beside other things (signalfd(2)). They have to be blocked.
+#[derive(Debug)]
+pub struct Incoming(OwnedFd);
+
+impl Incoming {
+    /// # Errors
+    /// EMFILE.
+    pub fn new() -> io::Result<Incoming> {
+        let all = u64::MAX.to_ne_bytes();
+        let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
+        // Not the C library's signalfd: its sets leave out the signals it keeps for itself.
+        // SAFETY: signalfd4(2) reads a mask of the size it is told.
+        let fd = unsafe { libc::syscall(libc::SYS_signalfd4, -1, all.as_ptr(), MASK_SIZE, flags) };
+        let fd = RawFd::try_from(fd).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)?;
+        // SAFETY: the call above made this descriptor and nobody else knows it.
+        Ok(Incoming(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// The next one, which counts as handled. `None`: none has come.
+    ///
+    /// # Errors
+    /// What read(2) says.
+    pub fn next(&self) -> io::Result<Option<Received>> {
+        let mut info = MaybeUninit::<libc::signalfd_siginfo>::zeroed();
+        let size = size_of::<libc::signalfd_siginfo>();
+        // SAFETY: read(2) writes at most the bytes of one such structure, which is live.
+        let length = unsafe { libc::read(self.0.as_raw_fd(), info.as_mut_ptr().cast(), size) };
+        if length < 0 {
+            let error = io::Error::last_os_error();
+            return if error.kind() == io::ErrorKind::WouldBlock { Ok(None) } else { Err(error) };
+        }
+        // SAFETY: all zero is a value of the structure, and the kernel writes it as a whole.
+        let info = unsafe { info.assume_init() };
+        // Other codes are not of kill(2) and its like, and have something else in this place.
+        let is_sent = matches!(info.ssi_code, libc::SI_USER | libc::SI_QUEUE | libc::SI_TKILL);
+        Ok(Some(Received {
+            signal: i32::try_from(info.ssi_signo).map_err(io::Error::other)?,
+            sender: if is_sent { i32::try_from(info.ssi_pid).unwrap_or(0) } else { 0 },
+        }))
+    }
+}
+
+impl AsFd for Incoming {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
 }

@@ -36,6 +36,7 @@ impl Run {
         let marks = Marks {
             main: child.id(),
             main_started: process_info::start_time(child.id()).unwrap(),
+            later: None,
             namespaces: Vec::new(),
             environment: Some(Environment::Entry(format!("WATT_TEST_RUN={mark}").into_bytes())),
             ancestor: Some(std::process::id()),

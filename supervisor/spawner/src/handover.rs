@@ -103,10 +103,17 @@ impl Spawner {
             kept: kept.collect::<Result<_, TableError>>()?,
             exit: row.exit,
         };
-        if run.exit.is_none() {
-            self.pids.insert(run.pid, row.run);
+        let (id, has_init, is_alive) = (row.run, run.init.is_some(), run.exit.is_none());
+        if has_init {
+            // The init lives on for a while when its program has ended.
+            self.pids.insert(run.pid, id);
         }
-        self.holdings.runs.insert(row.run, run);
+        self.holdings.runs.insert(id, run);
+        match (has_init, is_alive) {
+            (true, _) => self.watch_init(id),
+            (false, true) => self.watch_main(id),
+            (false, false) => {}
+        }
         if let Some(reports) = row.reports {
             let reports = Reports::from_row(reports, descriptors)?;
             self.follow(Owner::Run(row.run), reports);

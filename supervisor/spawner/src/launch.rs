@@ -14,7 +14,7 @@ use nix::{
     unistd::{Uid, pipe2},
 };
 use serde::{Deserialize, Serialize};
-use watt_exec::plan::{Ended, Failure, Probe, Report};
+use watt_exec::plan::{Ended, Failure, Order, Probe, Report};
 use watt_os::{
     fdpass,
     process::{self, Child, Isolation, Slots, SpawnError},
@@ -139,9 +139,17 @@ pub(crate) struct Reports {
     pub(crate) descriptors: Vec<(String, OwnedFd)>,
     /// How its program ended, when it stayed as the init beside it.
     pub(crate) ended: Option<Ended>,
+    /// That its program has ended and left others there, which is news until somebody takes it.
+    pub(crate) left: Option<Left>,
+    /// Orders that it has not answered. What it says of an end before it has is void.
+    orders: u32,
     /// Whether we had no room for some of them. What is started without them is not what was asked for.
     pub(crate) lost_descriptors: bool,
 }
+
+/// How a program ended that has left others in its PID namespace.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Left(pub(crate) Option<Ended>);
 
 /// The last thing the stage said.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,7 +178,7 @@ const TEXT_SIZE_MAX: usize = 8 << 10;
 impl Reports {
     pub(crate) fn new(socket: OwnedFd) -> Self {
         let (said, descriptors) = (Said::Nothing, Vec::new());
-        Self { socket, said, descriptors, ended: None, lost_descriptors: false }
+        Self { socket, said, descriptors, ended: None, left: None, orders: 0, lost_descriptors: false }
     }
 
     /// Takes in what has arrived. Returns whether that was all: the stage has ended, in its program or
@@ -198,6 +206,15 @@ impl Reports {
         }
     }
 
+    /// Tells an init what to do. Says whether it will hear that.
+    pub(crate) fn order(&mut self, order: Order) -> bool {
+        // A number always has a form.
+        let bytes = postcard::to_stdvec(&order).unwrap_or_default();
+        let is_sent = fdpass::send(self.socket.as_fd(), &bytes, &[]).is_ok();
+        self.orders += u32::from(is_sent);
+        is_sent
+    }
+
     fn take(&mut self, report: Report, descriptors: Vec<OwnedFd>) {
         match report {
             Report::Descriptors { names } => {
@@ -212,6 +229,14 @@ impl Reports {
             }
             Report::Executed => self.said = Said::Executed,
             Report::Ended(ended) => self.ended = Some(ended),
+            Report::Left(ended) => {
+                self.ended = ended;
+                self.left = (self.orders == 0).then_some(Left(ended));
+            }
+            Report::Follows => {
+                self.ended = None;
+                self.orders = self.orders.saturating_sub(1);
+            }
             Report::Probe(probe) => self.said = Said::Probe(Box::new(probe)),
         }
     }

@@ -12,6 +12,7 @@
 //!        ├ outbox         what the daemon was not yet told, and the list
 //!        ├ requests       what the daemon asks for
 //!        ├ runs, errands  processes in the exec stage and in their programs
+//!        ├ follow         a run that goes on in another process
 //!        ├ listeners      sockets that outlive their users
 //!        ├ discard        what is to be closed, and may wait long then
 //!        ├ manager        systemd, when that started us
@@ -36,6 +37,7 @@ mod daemon;
 mod discard;
 mod ending;
 mod errands;
+mod follow;
 pub mod format;
 mod handle;
 mod handover;

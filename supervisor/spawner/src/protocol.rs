@@ -55,6 +55,14 @@ pub enum Request {
         /// The new note, at most 32 KiB.
         tag: Vec<u8>,
     },
+    /// A run goes on in another process of it: that is its main process from now on, also when the one before has ended. Comes with a pidfd
+    /// of it, or without, and then the number is one of the run's own PID namespace. Answered by [`Message::Followed`].
+    Follow {
+        /// Which run.
+        run: u64,
+        /// The process.
+        pid: u32,
+    },
     /// The run's exit was noted: close what is kept of it. Not answered, and without effect before its exit.
     Forget {
         /// Which.
@@ -276,13 +284,21 @@ pub enum Message {
         /// The error number.
         errno: i32,
     },
-    /// The main process ended. In a PID namespace of its own that is the program, everything else in there has gone with it,
-    /// and an init that was killed is a run that was.
+    /// The main process ended. In a PID namespace of its own that is the program, everything else in there has gone with it
+    /// (but for a plan that hands over, `LaunchPlan::hands_over`), and an init that was killed is a run that was.
     Exited {
         /// Which.
         run: u64,
         /// How.
         exit: WaitStatus,
+    },
+    /// The answer to [`Request::Follow`]. Exits of the run that were told before are those of another process. One that is told after
+    /// this is the run's, also when it was told before.
+    Followed {
+        /// Which run.
+        run: u64,
+        /// Whether it goes on. It does not when everything of its PID namespace has gone.
+        taken: bool,
     },
     /// Sockets, as many as could be made.
     Sockets {
@@ -335,7 +351,8 @@ pub enum Stage {
 /// What waitid(2) said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaitStatus {
-    /// The exit status, or the signal's number.
+    /// The exit status, or the signal's number. [`WaitStatus::UNSEEN`] of a process that was nobody's child here, so that it is known
+    /// that it has ended and not how.
     pub code: i32,
     /// Whether a signal ended it.
     pub signaled: bool,
@@ -347,4 +364,14 @@ pub struct WaitStatus {
     pub cpu_us: u64,
     /// Peak resident memory in bytes (ru_maxrss of getrusage(2)).
     pub rss_max: u64,
+}
+
+impl WaitStatus {
+    /// No process ends with this, as a status has eight bits.
+    pub const UNSEEN: i32 = -1;
+
+    /// Whether it is known how it ended.
+    pub fn is_seen(&self) -> bool {
+        self.code != Self::UNSEEN
+    }
 }

@@ -75,6 +75,7 @@ impl Spawner {
                 Some(held) if tag.len() <= NOTE_SIZE_MAX => held.tag = tag,
                 _ => note(format_args!("no such run, or too long a tag: run {run}")),
             },
+            Request::Follow { run, pid } => self.follow_main(run, pid, descriptors),
             Request::Forget { run } => self.forget(run),
             Request::MakeSockets { run, count } => self.make_sockets(run, count),
             Request::Probe => {

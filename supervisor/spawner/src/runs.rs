@@ -13,7 +13,7 @@ use watt_exec::plan::{Ended, Failure, TERMINAL};
 use watt_os::{fdpass, pidfd, process::Reaped};
 
 use crate::{
-    launch::{Reports, Said},
+    launch::{Left, Reports, Said},
     listeners::Listener,
     outbox::Told,
     protocol::{Message, Stage, WaitStatus},
@@ -44,7 +44,7 @@ pub(crate) struct Run {
     /// The daemon's note.
     pub(crate) tag: Vec<u8>,
     /// Its number. After `exit` it may be another process's. In a PID namespace of its own it is the init, which passes
-    /// signals on.
+    /// signals on. Otherwise a later main process may have taken the place of the first ([`crate::follow`]).
     pub(crate) pid: u32,
     pub(crate) pidfd: Rc<OwnedFd>,
     pub(crate) stdout: Rc<OwnedFd>,
@@ -53,7 +53,8 @@ pub(crate) struct Run {
     pub(crate) stage: Stage,
     /// What it says while it is in the exec stage: key of [`crate::spawner::Spawner`]'s stages.
     pub(crate) reports: Option<u64>,
-    /// What its init will say, when it has one and that has said that the program is executed.
+    /// What its init will say, when it has one and that has said that the program is executed, until it is reaped: its program may have
+    /// ended before.
     pub(crate) init: Option<Reports>,
     /// The descriptors that the stage made and that are to be kept.
     pub(crate) kept: Vec<(String, Rc<OwnedFd>)>,
@@ -91,17 +92,16 @@ impl Run {
 
     /// How it ended: the program, where the reaped process was its init and lived to tell.
     pub(crate) fn wait_status(&mut self, reaped: &Reaped, buffer: &mut [u8]) -> WaitStatus {
-        let ended = self.init.take().and_then(|mut init| {
+        let init = self.init.take().map(|mut init| {
             init.read(buffer);
-            init.ended
+            init
         });
         let own = wait_status(reaped);
-        ended.map_or(own, |Ended { code, signaled, core_dumped }| WaitStatus {
-            code,
-            signaled,
-            core_dumped,
-            ..own
-        })
+        match init {
+            Some(Reports { ended: Some(ended), .. }) => of_program(own, ended),
+            Some(Reports { left: Some(Left(None)), .. }) => WaitStatus { code: WaitStatus::UNSEEN, ..own },
+            Some(_) | None => own,
+        }
     }
 
     fn executed(&mut self, run: u64, made: Vec<(String, OwnedFd)>) -> Told {
@@ -152,6 +152,23 @@ impl Run {
     pub(crate) fn kept(&self, wanted: &str) -> Option<&OwnedFd> {
         self.kept.iter().find(|(name, _)| name == wanted).map(|(_, fd)| &**fd)
     }
+}
+
+/// The status of a process that has ended without being reaped here.
+pub(crate) fn unreaped(ended: Option<Ended>) -> WaitStatus {
+    let unseen = WaitStatus {
+        code: WaitStatus::UNSEEN,
+        signaled: false,
+        core_dumped: false,
+        at_ms: now_ms(),
+        cpu_us: 0,
+        rss_max: 0,
+    };
+    ended.map_or(unseen, |ended| of_program(unseen, ended))
+}
+
+fn of_program(own: WaitStatus, Ended { code, signaled, core_dumped }: Ended) -> WaitStatus {
+    WaitStatus { code, signaled, core_dumped, ..own }
 }
 
 /// The protocol's form of a status, dated now.

@@ -30,6 +30,7 @@ use crate::{
     discard::Discarded,
     ending::End,
     errands::{ERRANDS_MAX, Errand},
+    follow::Watched,
     handover, journal,
     launch::{Launcher, Reports, Said},
     lock::Lock,
@@ -181,6 +182,8 @@ pub(crate) struct Spawner {
     pub(crate) pids: BTreeMap<u32, u64>,
     /// Processes in the exec stage, by the token their report socket has with epoll.
     stages: BTreeMap<u64, (Owner, Reports)>,
+    /// What else is listened to, by its token.
+    pub(crate) watched: BTreeMap<u64, Watched>,
     next_token: u64,
     /// What the daemon's socket is watched for.
     interest: EpollFlags,
@@ -193,7 +196,7 @@ pub(crate) struct Spawner {
     /// Requests that made no sense.
     nonsense: u64,
     /// Where messages are received.
-    buffer: Vec<u8>,
+    pub(crate) buffer: Vec<u8>,
     /// Set when it is all over.
     pub(crate) end: Option<End>,
 }
@@ -250,6 +253,7 @@ impl Spawner {
             discarded: Discarded::default(),
             pids: BTreeMap::new(),
             stages: BTreeMap::new(),
+            watched: BTreeMap::new(),
             next_token: FIRST_STAGE,
             interest: EpollFlags::empty(),
             stall_max: settings.stall_max,
@@ -289,6 +293,7 @@ impl Spawner {
                     self.lose_daemon()
                 }
                 DAEMON => self.read_requests(REQUESTS_PER_TURN),
+                token if self.watched.contains_key(&token) => self.look_at(token),
                 token => self.read_reports(token),
             }
         }
@@ -378,8 +383,7 @@ impl Spawner {
 
     /// Listens to a process in the exec stage.
     pub(crate) fn follow(&mut self, owner: Owner, reports: Reports) {
-        let token = self.next_token;
-        self.next_token += 1;
+        let token = self.token();
         if let Err(errno) = self.epoll.add(&reports, EpollEvent::new(EpollFlags::EPOLLIN, token)) {
             // Without an event its end is still noticed when it is reaped.
             note(format_args!("cannot listen to the exec stage: {errno}"));
@@ -392,6 +396,12 @@ impl Spawner {
         self.stages.insert(token, (owner, reports));
     }
 
+    /// One that nothing else has.
+    pub(crate) fn token(&mut self) -> u64 {
+        self.next_token += 1;
+        self.next_token - 1
+    }
+
     fn read_reports(&mut self, token: u64) {
         let Some((_, reports)) = self.stages.get_mut(&token) else { return };
         if reports.read(&mut self.buffer) {
@@ -402,10 +412,6 @@ impl Spawner {
     /// A process has left the exec stage: for its program, or for good.
     fn stage_ended(&mut self, token: u64) {
         let Some((owner, reports)) = self.stages.remove(&token) else { return };
-        if reports.said == Said::Executed {
-            // It stays open, and says nothing before its end, which is noticed when it is reaped.
-            let _ = self.epoll.delete(&reports);
-        }
         match owner {
             Owner::Daemon => {
                 if let (Some(up), Said::Failed(failure)) = (self.daemon.up(), reports.said) {
@@ -415,6 +421,10 @@ impl Spawner {
                 let _ = program::let_go_of_code();
             }
             Owner::Run(id) => {
+                if reports.said == Said::Executed {
+                    // It stays open, and with epoll.
+                    self.watched.insert(token, Watched::Init(id));
+                }
                 let told = self.holdings.runs.get_mut(&id).and_then(|run| run.stage_ended(id, reports));
                 if let Some(told) = told {
                     self.outbox.push_about(id, told);
@@ -439,6 +449,7 @@ impl Spawner {
     }
 
     pub(crate) fn reap(&mut self) {
+        self.reap_watched();
         while let Reap::Child(reaped) = process::reap() {
             self.reaped(&reaped);
         }
@@ -448,14 +459,14 @@ impl Spawner {
     pub(crate) fn reaped(&mut self, reaped: &Reaped) {
         if self.daemon.up().is_some_and(|up| up.pid == reaped.pid) {
             self.daemon_died(reaped);
-        } else if let Some(id) = self.pids.remove(&reaped.pid) {
+        } else if let Some(id) = self.pids.remove(&reaped.pid).or_else(|| self.watched_main(reaped.pid)) {
             self.run_died(id, reaped);
         } else {
             self.writer.reaped(reaped);
         }
     }
 
-    fn run_died(&mut self, id: u64, reaped: &Reaped) {
+    pub(crate) fn run_died(&mut self, id: u64, reaped: &Reaped) {
         // What it reported is told before its end, whichever was noticed first.
         if let Some(token) = self.holdings.runs.get(&id).and_then(|run| run.reports) {
             if let Some((_, reports)) = self.stages.get_mut(&token) {
@@ -466,6 +477,11 @@ impl Spawner {
         let Some(run) = self.holdings.runs.get_mut(&id) else { return };
         watt_fault::step("spawner.reaped");
         let exit = run.wait_status(reaped, &mut self.buffer);
+        self.watched.retain(|_, watched| watched.run() != id);
+        if run.exit.is_some() {
+            // Its program had ended before, and that was told.
+            return;
+        }
         if let Some(told) = run.exited(id, exit) {
             self.outbox.push_about(id, told);
         }

@@ -2,6 +2,9 @@
 //!
 //! Who sent one is known from SCM_CREDENTIALS (unix(7)) as far as the sender still lives: a program like systemd-notify(1) ends before
 //! anybody can look at it. Such messages are believed as far as they do no harm, because the socket is in a folder of the worker's own.
+//!
+//! A message stays in its socket until the loop has acted upon it, so that whoever is killed meanwhile leaves it to a successor. Only what
+//! comes with descriptors can be lost then.
 
 use std::{
     fs, io,
@@ -18,13 +21,13 @@ use nix::sys::socket::{setsockopt, sockopt::PassCred};
 use tokio::{
     io::Interest,
     net::UnixDatagram,
-    sync::{Notify, mpsc, watch},
-    time,
+    sync::{Notify, mpsc, oneshot, watch},
+    time::{self, Instant},
 };
 use watt_core::{RunId, worker::Complaint};
 use watt_os::{fdpass, process_info::Stat};
 
-use super::{News, store};
+use super::{News, Reply, kin::Kin, store};
 use crate::record::Said;
 
 /// The longest message: as of systemd, which drops longer ones (NOTIFY_BUFFER_MAX).
@@ -46,12 +49,23 @@ const SECOND_LOOK: Duration = Duration::from_millis(100);
 const MESSAGES_IN_A_ROW: usize = 32;
 const REST: Duration = Duration::from_millis(10);
 
+/// How many messages of one that has ended are read before its end is judged, and for how long: more than the kernel holds, and less than
+/// one can send whose others go on to send.
+const LAST_MAX: usize = 64;
+const LAST_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The same after an error that no sender brings about.
+const BROKEN_REST: Duration = Duration::from_secs(1);
+
+/// Somebody who wants to know when everything that was said has been heard.
+pub(super) type LastWords = oneshot::Sender<()>;
+
 /// The receiving end of one run's `$NOTIFY_SOCKET`.
 #[derive(Debug)]
 pub struct NotifySocket {
     socket: UnixDatagram,
-    /// The run's main process.
-    main: u32,
+    /// The run's processes.
+    kin: Kin,
 }
 
 /// Makes a worker's socket ready for its next run: senders' credentials on, messages of earlier runs thrown away. To be called
@@ -138,30 +152,87 @@ impl Voice {
         }
     }
 
-    /// Reads whatever the run says: a sender waits for room in the socket.
-    pub(super) async fn listen(&self, socket: NotifySocket) {
+    /// Reads whatever the run says: a sender waits for room in the socket. Those who want to know when that is all are answered then.
+    pub(super) async fn listen(&self, mut socket: NotifySocket, mut asked: mpsc::Receiver<LastWords>) {
+        let mut rest_until = Instant::now();
         for count in 1usize.. {
-            let Some(message) = socket.receive(count).await else { continue };
-            let trust = message.sender.map_or(Trust::Gone, |sender| socket.trust(sender));
-            for line in message.text.split(|byte| *byte == b'\n') {
-                for news in self.hear(line, trust).into_iter().flatten() {
-                    // Fails when the loop has ended, and with it everything else.
-                    let _ = self.news.send(news).await;
-                    // One that says this all the time gets only itself to wait.
-                    time::sleep(PAUSE).await;
-                }
+            if count.is_multiple_of(MESSAGES_IN_A_ROW) {
+                rest_until = rest_until.max(Instant::now() + REST);
             }
-            let mut descriptors = message.descriptors;
-            let asked = match trust {
-                Trust::Own => store::asked(self.run, &message.text, &mut descriptors),
-                Trust::Gone | Trust::Stranger => None,
+            let next = async {
+                time::sleep_until(rest_until).await;
+                socket.next().await
             };
-            let unwanted = store::unwanted(self.run, descriptors);
-            for asked in [asked, unwanted].into_iter().flatten() {
-                let _ = self.news.send(News::Store(Box::new(asked))).await;
-                time::sleep(PAUSE).await;
+            tokio::select! {
+                biased;
+                Some(reply) = asked.recv() => {
+                    let _ = time::timeout(LAST_PATIENCE, self.hear_out(&mut socket)).await;
+                    // Whoever asked may have gone.
+                    let _ = reply.send(());
+                }
+                message = next => match message {
+                    // One that says this all the time gets only itself to wait.
+                    Some(message) => rest_until = Instant::now() + PAUSE * self.take(&mut socket, message).await,
+                    None => rest_until = Instant::now() + BROKEN_REST,
+                },
             }
         }
+    }
+
+    /// Reads what is there, without a rest.
+    async fn hear_out(&self, socket: &mut NotifySocket) {
+        for _ in 0..LAST_MAX {
+            // Whatever the error is, there is nothing to be had.
+            let Ok(message) = peek(&socket.socket) else { return };
+            self.take(socket, message).await;
+        }
+    }
+
+    /// Acts upon a message, and takes it out of the socket then. Returns how much of it the loop had to hear.
+    async fn take(&self, socket: &mut NotifySocket, message: Message) -> u32 {
+        let trust = message.sender.map_or(Trust::Gone, |sender| socket.trust(sender));
+        let mut told = 0;
+        for line in message.text.split(|byte| *byte == b'\n') {
+            let named = self.name_main(socket, line, &message, trust);
+            for news in self.hear(line, trust).into_iter().flatten().chain(named) {
+                // Fails when the loop has ended, and with it everything else.
+                let _ = self.news.send(news).await;
+                told += 1;
+            }
+        }
+        if told > 0 {
+            let (reply, heard) = oneshot::channel();
+            let _ = self.news.send(News::Heard(Reply(reply))).await;
+            let _ = heard.await;
+        }
+        let mut descriptors = socket.take();
+        let asked = match trust {
+            Trust::Own => store::asked(self.run, &message.text, &mut descriptors),
+            Trust::Gone | Trust::Stranger => None,
+        };
+        let unwanted = store::unwanted(self.run, descriptors);
+        for asked in [asked, unwanted].into_iter().flatten() {
+            let _ = self.news.send(News::Store(Box::new(asked))).await;
+            told += 1;
+        }
+        told
+    }
+
+    /// That another process is the main one: `MAINPID=`.
+    fn name_main(
+        &self,
+        socket: &mut NotifySocket,
+        line: &[u8],
+        message: &Message,
+        trust: Trust,
+    ) -> Option<News> {
+        let number = line.strip_prefix(b"MAINPID=")?;
+        let number = std::str::from_utf8(number).ok()?.parse().ok()?;
+        let named = match trust {
+            Trust::Own | Trust::Gone => socket.kin.name_main(message.sender, number)?,
+            Trust::Stranger => return None,
+        };
+        Some(News::Main { run: self.run, named })
     }
 
     /// What the loop is to hear of a line.
@@ -230,59 +301,65 @@ impl NotifySocket {
     ///
     /// # Errors
     /// When the runtime cannot wait for it.
-    pub fn new(socket: OwnedFd, main: u32) -> io::Result<NotifySocket> {
+    pub fn new(socket: OwnedFd, kin: Kin) -> io::Result<NotifySocket> {
         let socket = StdUnixDatagram::from(socket);
         socket.set_nonblocking(true)?;
-        Ok(NotifySocket { socket: UnixDatagram::from_std(socket)?, main })
+        Ok(NotifySocket { socket: UnixDatagram::from_std(socket)?, kin })
     }
 
-    async fn receive(&self, count: usize) -> Option<Received> {
-        if count.is_multiple_of(MESSAGES_IN_A_ROW) {
-            time::sleep(REST).await;
-        }
-        match self.socket.async_io(Interest::READABLE, || receive(&self.socket)).await {
+    /// Waits for a message, which stays where it is.
+    async fn next(&self) -> Option<Message> {
+        match self.socket.async_io(Interest::READABLE, || peek(&self.socket)).await {
             Ok(message) => Some(message),
             Err(error) => {
                 // Nothing a sender does ends up here; a broken socket must not become a loop without a rest.
                 tracing::debug!(%error, "cannot read a notify socket");
-                time::sleep(Duration::from_secs(1)).await;
                 None
             }
         }
+    }
+
+    /// Takes the first message away. Returns its descriptors: those for the store are kept, all others are closed, which is what
+    /// BARRIER=1 waits for.
+    fn take(&self) -> Vec<OwnedFd> {
+        let taken = fdpass::receive_part(self.socket.as_fd(), &mut [0; 1]);
+        taken.map(|(message, _)| message.descriptors).unwrap_or_default()
     }
 
     /// Whether a process is the run's: its main process, one that descends from it, or one in its cgroup.
     fn trust(&self, sender: u32) -> Trust {
         let parent = |pid: &u32| Stat::of(*pid).ok().map(|stat| stat.parent).filter(|parent| *parent != 0);
         let mut lineage = std::iter::successors(Some(sender), parent).take(LINEAGE_MAX);
-        if lineage.any(|pid| pid == self.main) {
+        if lineage.any(|pid| self.kin.mains().contains(&pid)) {
             return Trust::Own;
         }
         match (cgroup(sender), cgroup(std::process::id())) {
             (None, _) => Trust::Gone,
             // A cgroup that is ours as well says nothing.
-            (theirs, ours) if theirs != ours && theirs == cgroup(self.main) => Trust::Own,
+            (theirs, ours)
+                if theirs != ours && self.kin.mains().iter().any(|main| theirs == cgroup(*main)) =>
+            {
+                Trust::Own
+            }
             _ => Trust::Stranger,
         }
     }
 }
 
-/// A received message.
-struct Received {
+/// A message, without its descriptors.
+struct Message {
     text: Vec<u8>,
     sender: Option<u32>,
-    /// Those for the store are kept. All others are closed, which is what BARRIER=1 waits for.
-    descriptors: Vec<OwnedFd>,
 }
 
-fn receive(socket: &UnixDatagram) -> io::Result<Received> {
+fn peek(socket: &UnixDatagram) -> io::Result<Message> {
     let mut text = vec![0; MESSAGE_SIZE_MAX];
-    let (message, is_whole) = fdpass::receive_part(socket.as_fd(), &mut text)?;
+    let (message, is_whole) = fdpass::peek(socket.as_fd(), &mut text)?;
     // One that is too long says nothing.
     text.truncate(if is_whole { message.length } else { 0 });
     // Pid 0 is a process outside of our pid namespace.
     let sender = message.sender.filter(|pid| *pid != 0);
-    Ok(Received { text, sender, descriptors: message.descriptors })
+    Ok(Message { text, sender })
 }
 
 /// A time as sd_notify(3) has it.

@@ -19,9 +19,9 @@ use tokio::{
     net::{TcpListener, TcpSocket, UnixListener},
 };
 use watt_core::plan::HttpCheck;
-use watt_os::sock_diag::SockDiag;
+use watt_os::{cgroup::Group, descendants::Marks, process_info, sock_diag::SockDiag};
 
-use super::*;
+use super::{kin::Kin, *};
 use crate::{launch::Accepts, listening::Network};
 
 const RUN: RunId = RunId(7);
@@ -47,7 +47,17 @@ impl Watched {
     }
 
     fn with(sign: Sign, accepts: Accepts, change: impl FnOnce(&mut Watch)) -> Watched {
-        let (sender, news) = mpsc::channel(1);
+        let (sender, mut all) = mpsc::channel(1);
+        let (told, news) = mpsc::channel(1);
+        // As the loop does, which acts upon each before the next.
+        tokio::spawn(async move {
+            while let Some(news) = all.recv().await {
+                match news {
+                    News::Heard(reply) => reply.done(),
+                    news => told.send(news).await.unwrap_or_default(),
+                }
+            }
+        });
         let (sockets, receiver) = mpsc::channel(1);
         let mut watch = Watch {
             run: RUN,
@@ -419,6 +429,11 @@ impl Drop for Program {
     }
 }
 
+fn kin(main: u32) -> Kin {
+    let main_started = process_info::start_time(main).unwrap();
+    Kin::new(main, Group::default(), Marks { main, main_started, ..Marks::default() })
+}
+
 struct NotifyBench {
     folder: tempfile::TempDir,
     socket: OwnedFd,
@@ -442,7 +457,7 @@ impl NotifyBench {
     }
 
     fn watch_for(&self, sign: Sign, main: u32, after: After) -> Watched {
-        let socket = NotifySocket::new(self.socket.try_clone().unwrap(), main).unwrap();
+        let socket = NotifySocket::new(self.socket.try_clone().unwrap(), kin(main)).unwrap();
         Watched::with(sign, Accepts::Nowhere, |watch| (watch.notify, watch.after) = (Some(socket), after))
     }
 }
@@ -486,7 +501,7 @@ async fn what_was_said_to_an_earlier_watch_holds() {
     let bench = NotifyBench::new();
     let program = bench.program();
     let watch = |said, after| {
-        let socket = NotifySocket::new(bench.socket.try_clone().unwrap(), program.child.id()).unwrap();
+        let socket = NotifySocket::new(bench.socket.try_clone().unwrap(), kin(program.child.id())).unwrap();
         Watched::with(Sign::Notify, Accepts::Nowhere, |watch| {
             (watch.notify, watch.said, watch.after) = (Some(socket), said, after);
         })
@@ -627,6 +642,50 @@ async fn a_sender_that_has_gone_is_believed() {
     assert_eq!(short.finish(), 1);
     let mut watched = bench.watch(&program);
     assert_eq!(watched.ready().await, None);
+}
+
+/// A run's end is judged by what it has said before.
+#[tokio::test]
+async fn what_was_said_is_told_before_the_answer_to_who_asks() {
+    let bench = NotifyBench::new();
+    let program = bench.program();
+    let mut short = bench.program();
+    short.send("READY=1");
+    assert_eq!(short.finish(), 1);
+    let mut watched = bench.watch(&program);
+    let heard = watched.watching.hear_out().expect("somebody listens");
+    assert_eq!(watched.ready().await, None);
+    time::timeout(PATIENCE, heard).await.expect("no answer").unwrap();
+    assert!(watched.said.ready);
+    let heard = watched.watching.hear_out().expect("somebody listens");
+    time::timeout(PATIENCE, heard).await.expect("no answer").unwrap();
+    let silent = Watched::new(Sign::Started, Accepts::Nowhere);
+    assert!(silent.watching.hear_out().is_none(), "one that is not told where says nothing");
+}
+
+/// Until the loop has acted upon it: a daemon that is killed before leaves it to its successor.
+#[tokio::test]
+async fn a_message_stays_in_its_socket_until_it_was_acted_upon() {
+    let bench = NotifyBench::new();
+    let mut program = bench.program();
+    let (sender, mut news) = mpsc::channel(16);
+    let socket = NotifySocket::new(bench.socket.try_clone().unwrap(), kin(program.child.id())).unwrap();
+    let voice = Voice::new(RUN, Said::default(), Arc::default(), sender);
+    let (_voice, asked) = mpsc::channel(1);
+    let _listening = crate::runs::Task(tokio::spawn(async move { voice.listen(socket, asked).await }));
+    program.send("READY=1");
+    let said = Said { ready: true, ..Said::default() };
+    assert_eq!(news.recv().await, Some(News::Said { run: RUN, said }));
+    let Some(News::Heard(reply)) = news.recv().await else { panic!("it does not wait") };
+    let is_there = || watt_os::fdpass::peek(bench.socket.as_fd(), &mut [0; 64]).is_ok();
+    assert!(is_there());
+    reply.done();
+    let gone = async {
+        while is_there() {
+            task_turns().await;
+        }
+    };
+    time::timeout(PATIENCE, gone).await.expect("it is not taken");
 }
 
 #[tokio::test]

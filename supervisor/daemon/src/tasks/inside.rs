@@ -106,6 +106,7 @@ impl App {
         let service = Service { command: command.to_vec(), ..service.clone() };
         let mut plan = launcher.launch(&service, &seat, &mark, port, worker.group.legacy_tasks())?.plan;
         (plan.join, plan.listeners, plan.stdin, plan.notification_fd) = (Some(main.pid), 0, None, None);
+        plan.hands_over = false;
         for name in OF_PROGRAM {
             let beginning = format!("{name}=");
             plan.env.retain(|entry| !entry.starts_with(beginning.as_bytes()));

@@ -11,6 +11,10 @@
 //! - When the program ends it reports how, and ends. The kernel then kills what is left, and the spawner is told of the
 //!   init's end when all of that is gone.
 //!
+//! A program that says who its main process is (`MAINPID=` of sd_notify(3)) may end and leave that behind. What it has said is heard
+//! elsewhere, and may be heard after its end. So the init of such a one reports that and stays with those that are left, until
+//! it is told whom to follow, or all of them have ended.
+//!
 //! A program that joins the PID namespace of a running one is a child of the stage as well, as only a child can be born there. The stage
 //! stays outside then, and does the same four things; nothing but the program is its child.
 //!
@@ -27,7 +31,7 @@ use nix::{
     unistd::{chdir, close, dup2_stderr, dup2_stdout, setsid},
 };
 use watt_os::{
-    credentials, fdpass, prctl,
+    credentials, fdpass, pidfd, prctl,
     process::{self, Forked, Reap, Reaped},
     signals::{self, Received},
 };
@@ -35,7 +39,7 @@ use watt_os::{
 use crate::{
     error::{About, StepError},
     launch::Stage,
-    plan::{Ended, LISTEN_FDS_START, Report},
+    plan::{Ended, LISTEN_FDS_START, Order, Report},
     report::ReportSocket,
     steps::parent_death,
 };
@@ -46,32 +50,37 @@ const MESSAGE_SIZE_MAX: usize = 64 << 10;
 /// What a shell adds to a signal's number for an exit status. Nobody but people reads ours.
 const SIGNALED: i32 = 128;
 
+/// How many ends of others are remembered after the program's.
+const SINCE_MAX: usize = 64;
+
 /// The way from the child that becomes the program to the init.
 #[derive(Debug)]
 pub(crate) struct Relay {
     to_init: ReportSocket,
     from_program: OwnedFd,
+    signals: signals::Incoming,
 }
 
 /// Makes the way, as long as there is no limit of open files.
 pub(crate) fn prepare(stage: &mut Stage<'_>) -> Result<(), StepError> {
     if stage.plan.namespaces.pid {
         let (to_init, from_program) = ReportSocket::pair().about("sockets")?;
-        stage.relay = Some(Relay { to_init, from_program });
+        let signals = signals::Incoming::new().about("signals")?;
+        stage.relay = Some(Relay { to_init, from_program, signals });
     }
     Ok(())
 }
 
 /// Goes on in a child, which is to become the program. The init does not come back from here.
 pub(crate) fn stay_behind(stage: &mut Stage<'_>) -> Result<(), StepError> {
-    let Some(Relay { to_init, from_program }) = stage.relay.take() else { return Ok(()) };
+    let Some(Relay { to_init, from_program, signals }) = stage.relay.take() else { return Ok(()) };
     // Before there is a child that could look.
     prctl::set_untraceable().about("prctl")?;
     // Who started the spawner may have ignored SIGCHLD: then the kernel would keep the child's status from us.
     signals::restore_defaults();
     match process::fork().about("fork")? {
         Forked::Child => {
-            drop(from_program);
+            drop((from_program, signals));
             *stage.report = to_init;
             // Out of the init's session, as the leader of its own.
             setsid().map(drop).about("setsid")?;
@@ -84,45 +93,77 @@ pub(crate) fn stay_behind(stage: &mut Stage<'_>) -> Result<(), StepError> {
         Forked::Parent(program) => {
             drop(to_init);
             let (listeners, notification) = (stage.plan.listeners, stage.plan.notification_fd);
+            let hands_over = stage.plan.hands_over;
             // An init is to be small.
             stage.plan = Default::default();
             stage.domain = None;
             stage.streams = None;
             let is_outside = stage.joined.take().is_some();
             give_up_rights().about("capabilities")?;
-            let init = Init { report: stage.report, from_program, program, is_outside };
-            std::process::exit(init.run(listeners, notification))
+            let program = Program::Runs { pid: program, pidfd: None, has_lost: false };
+            let init = Init { report: stage.report, signals, program, is_outside, hands_over };
+            std::process::exit(init.run(from_program, listeners, notification))
         }
     }
 }
 
 struct Init<'a> {
     report: &'a ReportSocket,
-    from_program: OwnedFd,
-    program: u32,
+    signals: signals::Incoming,
+    program: Program,
     /// Whether it is in no PID namespace with the program.
     is_outside: bool,
+    /// See [`crate::plan::LaunchPlan::hands_over`].
+    hands_over: bool,
+}
+
+/// Whom signals are passed to, and whose end is told.
+enum Program {
+    Runs {
+        pid: u32,
+        /// Where it is no child of this process, so that only its end is seen, and not how it ended.
+        pidfd: Option<OwnedFd>,
+        /// Whether it has said that another one is to be followed that had ended by then.
+        has_lost: bool,
+    },
+    /// It has ended like this, and others have not.
+    Left {
+        ended: Option<Ended>,
+        /// Whether that was told.
+        is_told: bool,
+        /// Those that have ended since.
+        since: Vec<(u32, Ended)>,
+    },
 }
 
 impl Init<'_> {
     /// Returns what to exit with.
-    fn run(self, listeners: u16, notification: Option<u16>) -> i32 {
+    fn run(mut self, from_program: OwnedFd, listeners: u16, notification: Option<u16>) -> i32 {
         let_go(listeners, notification);
-        self.relay();
-        let Some(ended) = self.wait_for_end() else { return 1 };
+        self.relay(&from_program);
+        // One number below a limit of open files is free.
+        drop(from_program);
+        while self.goes_on() {
+            self.wait();
+        }
+        let Program::Left { ended, is_told, .. } = self.program else { return 1 };
+        let report = match ended {
+            Some(ended) => Some(Report::Ended(ended)),
+            None => self.hands_over.then_some(Report::Left(None)),
+        };
         // Without a spawner nobody has to know.
-        let _ = self.report.send(&Report::Ended(ended), &[]);
-        if ended.signaled { SIGNALED + ended.code } else { ended.code }
+        let _ = report.filter(|_| !is_told).map(|report| self.report.send(&report, &[]));
+        ended.map_or(1, |ended| if ended.signaled { SIGNALED + ended.code } else { ended.code })
     }
 
     /// Hands on what the child reports until execve(2), or its end, closes its socket.
-    fn relay(&self) {
+    fn relay(&self, from_program: &OwnedFd) {
         let mut buffer = vec![0; MESSAGE_SIZE_MAX];
         let mut last = None;
         loop {
-            let mut fds = [PollFd::new(self.from_program.as_fd(), PollFlags::POLLIN)];
+            let mut fds = [PollFd::new(from_program.as_fd(), PollFlags::POLLIN)];
             let _ = poll(&mut fds, PollTimeout::NONE);
-            let received = fdpass::receive(self.from_program.as_fd(), &mut buffer);
+            let received = fdpass::receive(from_program.as_fd(), &mut buffer);
             let received = match received {
                 Ok(received) if received.length == 0 => break,
                 Ok(received) => received,
@@ -141,29 +182,129 @@ impl Init<'_> {
         }
     }
 
-    /// Reaps, and passes signals on, until the program has ended. `None` cannot be: the kernel has no status for it.
-    fn wait_for_end(&self) -> Option<Ended> {
+    /// Reaps whoever has ended. Says whether there is anything left to be waited for.
+    fn goes_on(&mut self) -> bool {
         loop {
-            loop {
-                match process::reap() {
-                    Reap::Child(reaped) if reaped.pid == self.program => return Some(ended(&reaped)),
-                    Reap::Child(_) => {}
-                    Reap::NoneEnded => break,
-                    Reap::NoChildren => return None,
+            match (process::reap(), &mut self.program) {
+                (Reap::Child(reaped), Program::Runs { pid, has_lost, .. }) if reaped.pid == *pid => {
+                    let is_known = !*has_lost || reaped.signaled || reaped.code != 0;
+                    self.program_ended(is_known.then(|| ended(&reaped)));
+                    if !self.hands_over {
+                        return false;
+                    }
                 }
-            }
-            match signals::wait() {
-                // From the kernel or from outside. Not what the program, or one of its children, sends to its parent.
-                Ok(Received { signal, sender })
-                    if signal != Signal::SIGCHLD as i32 && (sender == 0 || self.is_outside) =>
-                {
-                    // Its number is its own until it is reaped.
-                    let _ = signals::send(self.program, signal);
+                (Reap::Child(reaped), Program::Left { since, .. }) => {
+                    since.truncate(SINCE_MAX - 1);
+                    since.insert(0, (reaped.pid, ended(&reaped)));
                 }
-                Ok(_) | Err(_) => {}
+                (Reap::Child(_), Program::Runs { .. }) => {}
+                (Reap::NoneEnded, Program::Left { ended, is_told, .. }) if !*is_told => {
+                    *is_told = true;
+                    let _ = self.report.send(&Report::Left(*ended), &[]);
+                }
+                (Reap::NoneEnded, _) => return true,
+                (Reap::NoChildren, Program::Runs { .. }) => {
+                    self.program_ended(None);
+                    return false;
+                }
+                (Reap::NoChildren, Program::Left { .. }) => return false,
             }
         }
     }
+
+    fn program_ended(&mut self, ended: Option<Ended>) {
+        self.program = Program::Left { ended, is_told: false, since: Vec::new() };
+    }
+
+    /// Waits for something to happen, and deals with it.
+    fn wait(&mut self) {
+        let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        if self.hands_over {
+            fds.push(PollFd::new(self.report.as_fd(), PollFlags::POLLIN));
+        }
+        if let Program::Runs { pidfd: Some(pidfd), .. } = &self.program {
+            fds.push(PollFd::new(pidfd.as_fd(), PollFlags::POLLIN));
+        }
+        let _ = poll(&mut fds, PollTimeout::NONE);
+        drop(fds);
+        // Before the signals: one that comes after an order is for whom that names.
+        if self.hands_over {
+            self.obey();
+        }
+        while let Ok(Some(received)) = self.signals.next() {
+            self.pass_on(received);
+        }
+        if let Program::Runs { pid, pidfd: Some(pidfd), .. } = &self.program
+            && has_ended(pidfd)
+            && !process::is_child(*pid)
+        {
+            self.program_ended(None);
+        }
+    }
+
+    /// A signal from the kernel or from outside. Not what the program, or one of its children, sends to its parent.
+    fn pass_on(&self, Received { signal, sender }: Received) {
+        let is_from_outside = sender == 0 || self.is_outside;
+        if signal == Signal::SIGCHLD as i32 || !is_from_outside {
+            return;
+        }
+        match &self.program {
+            Program::Runs { pidfd: Some(pidfd), .. } => drop(pidfd::send_signal(pidfd, signal)),
+            // Its number is its own until it is reaped.
+            Program::Runs { pid, pidfd: None, .. } => drop(signals::send(*pid, signal)),
+            Program::Left { .. } => {}
+        }
+    }
+
+    fn obey(&mut self) {
+        loop {
+            match self.report.order() {
+                Ok(Some(Order::Follow { pid })) => self.follow(pid),
+                Ok(None) => return,
+                Err(error) if error.kind() == ErrorKind::InvalidData => {}
+                Err(_) => {
+                    // The spawner has gone, and this process goes with it.
+                    self.hands_over = false;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Makes another process the program.
+    fn follow(&mut self, next: u32) {
+        let found = find(next);
+        // First: what was said of an end before this is of the program before.
+        let _ = self.report.send(&Report::Follows, &[]);
+        match &mut self.program {
+            Program::Runs { pid, .. } if *pid == next => {}
+            Program::Runs { has_lost, .. } if found.is_none() => *has_lost = true,
+            Program::Left { since, .. } if found.is_none() => {
+                let ended = since.iter().find(|(pid, _)| *pid == next).map(|(_, ended)| *ended);
+                self.program_ended(ended);
+            }
+            Program::Runs { .. } | Program::Left { .. } => {
+                let pidfd = found.flatten();
+                self.program = Program::Runs { pid: next, pidfd, has_lost: false };
+            }
+        }
+    }
+}
+
+/// A process that can be followed, with its pidfd where it is no child of this one. An init is nobody's program.
+fn find(pid: u32) -> Option<Option<OwnedFd>> {
+    if pid == std::process::id() {
+        return None;
+    }
+    if process::is_child(pid) {
+        return Some(None);
+    }
+    Some(Some(pidfd::open(pid).ok()?))
+}
+
+fn has_ended(pidfd: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|count| count > 0)
 }
 
 /// An init needs no right but to signal a program that has become another user.

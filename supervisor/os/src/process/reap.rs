@@ -1,8 +1,18 @@
 //! Reaping.
 
-use std::{ffi::c_int, fs, io, mem::MaybeUninit, time::Duration};
+use std::{
+    ffi::c_int,
+    fs, io,
+    mem::MaybeUninit,
+    os::fd::{AsFd, AsRawFd},
+    time::Duration,
+};
 
-use nix::{errno::Errno, sys::wait::waitpid, unistd::Pid};
+use nix::{
+    errno::Errno,
+    sys::wait::{Id, WaitPidFlag, waitid, waitpid},
+    unistd::Pid,
+};
 
 /// How a child ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +62,60 @@ pub fn reap() -> Reap {
             Err(_) => return Reap::NoChildren,
         }
     }
+}
+
+/// Takes the status of this child, if it has ended (waitid(2)). Does not wait. The process is held by its pidfd, so that it is that
+/// one or none.
+///
+/// # Errors
+/// ECHILD when it is no child of this process, or not any more.
+pub fn reap_one(pidfd: impl AsFd) -> io::Result<Option<Reaped>> {
+    /// `P_PIDFD` of waitid(2).
+    const PIDFD: c_int = 3;
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    loop {
+        // Not the C library's waitid: it has no place for the usage.
+        // SAFETY: both results are live and of the type that the kernel writes; the rest are integers.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_waitid,
+                PIDFD,
+                pidfd.as_fd().as_raw_fd(),
+                info.as_mut_ptr(),
+                libc::WEXITED | libc::WNOHANG,
+                usage.as_mut_ptr(),
+            )
+        };
+        match result {
+            0 => break,
+            _ if Errno::last() == Errno::EINTR => {}
+            _ => return Err(io::Error::last_os_error()),
+        }
+    }
+    // SAFETY: all zero is a siginfo, and the kernel has written over it.
+    let info = unsafe { info.assume_init() };
+    // SAFETY: all zero is a usage, and the kernel has written over it.
+    let usage = unsafe { usage.assume_init() };
+    // SAFETY: these bytes of the structure are the pid of a child, or zero where there is none.
+    let pid = unsafe { info.si_pid() };
+    // SAFETY: the same of its status.
+    let status = unsafe { info.si_status() };
+    let Some(pid) = u32::try_from(pid).ok().filter(|pid| *pid != 0) else { return Ok(None) };
+    Ok(Some(Reaped {
+        pid,
+        code: status,
+        signaled: info.si_code != libc::CLD_EXITED,
+        core_dumped: info.si_code == libc::CLD_DUMPED,
+        cpu: duration(usage.ru_utime) + duration(usage.ru_stime),
+        rss_max: u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024,
+    }))
+}
+
+/// Whether the process with this number is a child of this one, which has not been reaped.
+pub fn is_child(pid: u32) -> bool {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    i32::try_from(pid).is_ok_and(|pid| waitid(Id::Pid(Pid::from_raw(pid)), flags).is_ok())
 }
 
 fn reaped(pid: u32, status: c_int, usage: &libc::rusage) -> Reaped {

@@ -8,6 +8,7 @@
 mod app;
 mod bounds;
 mod daemons;
+mod follow;
 mod managed;
 mod pids;
 mod role;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         let all = [
             runs::all(),
             pids::all(),
+            follow::all(),
             sockets::all(),
             bounds::all(),
             daemons::all(),

@@ -33,7 +33,7 @@ pub(crate) fn all() -> Vec<Case> {
 }
 
 /// Runs a case for every kind of user; it is told whether a user namespace is needed.
-fn for_all(case: impl Fn(&mut App, bool)) {
+pub(crate) fn for_all(case: impl Fn(&mut App, bool)) {
     if Uid::effective().is_root() {
         case(&mut App::start(), false);
     }
@@ -41,7 +41,7 @@ fn for_all(case: impl Fn(&mut App, bool)) {
 }
 
 /// The same plan with PIDs of its own, and a /proc of these.
-fn apart(plan: LaunchPlan, user_namespace: bool) -> LaunchPlan {
+pub(crate) fn apart(plan: LaunchPlan, user_namespace: bool) -> LaunchPlan {
     LaunchPlan {
         user_namespace,
         namespaces: Namespaces { pid: true, ..Namespaces::default() },
