@@ -3,8 +3,12 @@
 //! For `WATT_CHAOS_SECONDS` seconds (20), from the seed `WATT_CHAOS_SEED` (one of the time), which is printed: the same seed makes
 //! the same choices, though not at the same moments.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    process::Child,
+    time::{Duration, Instant, SystemTime},
+};
 
+use serde_json::Value;
 use watt_tests::{User, is_root, kill, wait};
 
 use super::shop::Shop;
@@ -72,7 +76,7 @@ fn whatever_dies_whenever_no_request_is_lost() {
 }
 
 /// Begins one of the things that operators and fate do. `db` alone is stopped: without `web` nobody answers.
-fn begin(shop: &mut Shop, act: usize) -> Option<std::process::Child> {
+fn begin(shop: &mut Shop, act: usize) -> Option<Child> {
     match act {
         0 => Some(shop.begin(&["restart"])),
         1 => Some(shop.begin(&["restart", "web"])),
@@ -81,20 +85,29 @@ fn begin(shop: &mut Shop, act: usize) -> Option<std::process::Child> {
             shop.edit();
             Some(shop.begin(&["reload"]))
         }
+        // Who is asked may be between two processes.
         4 => {
-            // It may be between two processes.
-            let pid = shop.app.worker("web", 0)["pid"].as_u64().and_then(|pid| pid.try_into().ok());
-            pid.into_iter().for_each(|pid| drop(std::panic::catch_unwind(|| kill("KILL", pid))));
-            None
+            let status = status(shop);
+            let services = status["services"].as_array().into_iter().flatten();
+            services
+                .filter(|service| service["name"] == "web")
+                .find_map(|web| kill_if_any(&web["workers"][0]["pid"]))
         }
-        _ => {
-            let status = shop.app.run(&["status", "--json"]);
-            let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap_or_default();
-            let pid = status["supervisor"]["daemon_pid"].as_u64().and_then(|pid| pid.try_into().ok());
-            pid.into_iter().for_each(|pid| drop(std::panic::catch_unwind(|| kill("KILL", pid))));
-            None
-        }
+        _ => kill_if_any(&status(shop)["supervisor"]["daemon_pid"]),
     }
+}
+
+/// What is known of the application; nothing when its daemon died too often to answer.
+fn status(shop: &Shop) -> Value {
+    let output = shop.app.run(&["status", "--json"]);
+    serde_json::from_slice(&output.stdout).unwrap_or_default()
+}
+
+/// Kills that process unless it has ended by itself.
+fn kill_if_any(pid: &Value) -> Option<Child> {
+    let pid = pid.as_u64().and_then(|pid| pid.try_into().ok())?;
+    drop(std::panic::catch_unwind(|| kill("KILL", pid)));
+    None
 }
 
 /// xorshift64*, so that a seed is all there is to say.
