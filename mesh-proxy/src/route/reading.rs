@@ -21,12 +21,24 @@ pub(super) struct Reading {
 /// What readers differ in.
 #[derive(Clone, Copy)]
 struct Way {
-    /// Whether `\`, `%2f` and `%5c` part segments. Some readers resolve dot segments and leave these as they are.
-    splits_more: bool,
-    merges_slashes: bool,
+    /// Whether `%2f` and `%5c` are decoded before segments are parted. RFC 3986 §2.2 and the URL standard leave them as they are.
+    decodes_slashes: bool,
+    /// Whether `\` parts segments, as the URL standard says and no path of Unix.
+    splits_at_backslash: bool,
+    merges_slashes: Merge,
     cuts_parameters: bool,
     /// Whether a slash is left at the end where an empty or a dot segment was.
     keeps_end: bool,
+}
+
+/// When somebody takes several slashes for one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Merge {
+    Never,
+    /// Before dot segments are resolved, as paths of files are read.
+    First,
+    /// Afterwards, as one does who is handed what another one has resolved.
+    Last,
 }
 
 /// Every reading of a path. Readers that cannot differ about this one are asked once.
@@ -36,18 +48,26 @@ pub(super) fn readings(path: &[u8]) -> Vec<Reading> {
     let is_slash = |byte: u8| matches!(byte, b'/' | b'\\');
     let after_slash = |is: fn(u8) -> bool| decoded.windows(2).any(|pair| is_slash(pair[0]) && is(pair[1]));
     let either = |differs: bool| if differs { &[true, false][..] } else { &[true][..] };
-    let splits = path.contains(&b'\\') || slashes(&decoded) > slashes(path);
+    let escaped = slashes(&decoded) > slashes(path);
+    let backslash = decoded.contains(&b'\\');
     let empty = after_slash(|byte| matches!(byte, b'/' | b'\\' | b';'));
     let dots = after_slash(|byte| byte == b'.');
+    let merges = if empty { &[Merge::First, Merge::Last, Merge::Never][..] } else { &[Merge::First][..] };
     let mut readings = Vec::new();
-    for splits_more in either(splits) {
-        for merges_slashes in either(empty) {
-            for cuts_parameters in either(decoded.contains(&b';')) {
-                for keeps_end in either(empty || dots) {
-                    let (splits_more, merges_slashes) = (*splits_more, *merges_slashes);
-                    let (cuts_parameters, keeps_end) = (*cuts_parameters, *keeps_end);
-                    readings
-                        .push(reading(path, Way { splits_more, merges_slashes, cuts_parameters, keeps_end }));
+    for &decodes_slashes in either(escaped) {
+        for &splits_at_backslash in either(backslash) {
+            for &merges_slashes in merges {
+                for &cuts_parameters in either(decoded.contains(&b';')) {
+                    for &keeps_end in either(empty || dots) {
+                        let way = Way {
+                            decodes_slashes,
+                            splits_at_backslash,
+                            merges_slashes,
+                            cuts_parameters,
+                            keeps_end,
+                        };
+                        readings.push(reading(path, way));
+                    }
                 }
             }
         }
@@ -57,18 +77,18 @@ pub(super) fn readings(path: &[u8]) -> Vec<Reading> {
 
 /// The path as somebody sees it who decodes escapes and resolves dot segments (RFC 3986 §5.2.4).
 fn reading(path: &[u8], way: Way) -> Reading {
-    let decoded = if way.splits_more { decode(path) } else { decode_but_slashes(path) };
+    let decoded = if way.decodes_slashes { decode(path) } else { decode_but_slashes(path) };
     let mut segments: Vec<&[u8]> = Vec::new();
     let mut depth_min = None;
     let mut open_end = false;
-    for segment in decoded.split(|byte| *byte == b'/' || way.splits_more && *byte == b'\\').skip(1) {
+    for segment in decoded.split(|byte| *byte == b'/' || way.splits_at_backslash && *byte == b'\\').skip(1) {
         let name = match memchr::memchr(b';', segment) {
             Some(end) if way.cuts_parameters => &segment[..end],
             _ => segment,
         };
-        open_end = matches!(name, b"." | b"..") || name.is_empty() && way.merges_slashes;
+        open_end = matches!(name, b"." | b"..") || name.is_empty() && way.merges_slashes == Merge::First;
         match name {
-            b"" if way.merges_slashes => {}
+            b"" if way.merges_slashes == Merge::First => {}
             b"." => {}
             b".." => {
                 let depth = segments.len() as i64 - 1;
@@ -80,6 +100,11 @@ fn reading(path: &[u8], way: Way) -> Reading {
     }
     if open_end && way.keeps_end {
         segments.push(b"");
+    }
+    if way.merges_slashes == Merge::Last {
+        let has_end = segments.pop_if(|last| last.is_empty()).is_some();
+        segments.retain(|segment| !segment.is_empty());
+        segments.extend(has_end.then_some(&b""[..]));
     }
     let mut path = Vec::with_capacity(decoded.len());
     for segment in segments {
