@@ -8,14 +8,12 @@ use std::{
         unix::process::parent_id,
     },
     sync::{Arc, Mutex},
-    time::Instant,
 };
 
 use tokio::{sync::mpsc, task::JoinHandle};
 use watt_api::mesh::Endpoint;
 use watt_core::{
     WorkerId,
-    plan::Resource,
     worker::{ExecFailure, ExitCause},
 };
 use watt_os::{
@@ -34,7 +32,7 @@ use crate::{
     readiness::Watching,
     record::{RunNote, RunOf, Said},
     snapshot::RunFacts,
-    stalls::Stalling,
+    stalls::Stalls,
 };
 
 /// Signals of signal(7) that are sent here.
@@ -110,10 +108,8 @@ pub(crate) struct Run {
     pub(crate) are_secrets_over: Arc<Mutex<bool>>,
     /// Tasks that wait for its limits to act.
     pub(crate) limit_watches: Vec<Task>,
-    /// What it stalls for now.
-    pub(crate) stalls: BTreeMap<Resource, Stalling>,
-    /// When that was told last.
-    pub(crate) stalls_told: BTreeMap<Resource, Instant>,
+    /// What it stalls for.
+    pub(crate) stalls: Stalls,
     /// Tasks that end with it.
     pub(crate) tasks: Vec<Task>,
 }
@@ -174,8 +170,7 @@ impl Run {
             are_secrets_removed: false,
             are_secrets_over: Arc::default(),
             limit_watches: Vec::new(),
-            stalls: BTreeMap::new(),
-            stalls_told: BTreeMap::new(),
+            stalls: Stalls::default(),
             tasks: Vec::new(),
         }
     }

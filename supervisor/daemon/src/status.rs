@@ -89,7 +89,7 @@ impl Sources<'_> {
     }
 
     fn pressure(&self, run: &Run) -> Vec<control::Pressure> {
-        let stalls = run.stalls.iter().map(|(resource, stalling)| control::Pressure {
+        let stalls = run.stalls.current().map(|(resource, stalling)| control::Pressure {
             resource: resource.name().to_owned(),
             percent: stalling.last.percent(),
             for_ms: u64::try_from(self.now.saturating_duration_since(stalling.since).as_millis())

@@ -126,3 +126,20 @@ fn the_threshold_is_what_is_printed() {
         (Exit::Failed, "a service is more exposed than 1.0: api 4.3")
     );
 }
+
+/// Of very many only the best.
+#[test]
+fn of_many_lines_the_first_eight_are_shown_and_the_others_counted() {
+    let mut audit = audit();
+    audit.services[0].steps =
+        (0..11).map(|number| step(&format!("services.api.x: {number}"), None)).collect();
+    let text = in_full(&audit, PLAIN);
+    assert!((0..8).all(|number| text.contains(&format!("services.api.x: {number}\n"))), "{text}");
+    assert!(text.contains("  and 3 more\n") && !text.contains("services.api.x: 8"), "{text}");
+}
+
+#[test]
+fn the_word_of_an_exposure_has_its_colour() {
+    let colours = [tone("OK"), tone("MEDIUM"), tone("EXPOSED"), tone("UNSAFE")];
+    assert!(matches!(colours, [Tone::Good, Tone::Busy, Tone::Bad, Tone::Bad]));
+}

@@ -142,6 +142,138 @@ fn a_limit_that_was_refused_does_not_count() {
     check("memory_high (a soft limit only)", &[]);
 }
 
+/// Limits that bound a service weakly count as far as they hold, too.
+#[test]
+fn a_weak_limit_that_was_refused_does_not_count() {
+    let check = |line: &str, id: &str, change: fn(&mut CgroupLimits)| {
+        let plan = plan(|service| {
+            (service.limits.cgroup, service.limits_total) = Default::default();
+            change(&mut service.limits.cgroup);
+        });
+        let found = |place: &Real| {
+            let checks = audited_on(place, &plan).checks;
+            checks
+                .into_iter()
+                .find(|check| check.id == id)
+                .map(|check| (check.state, check.unenforced))
+                .unwrap()
+        };
+        let mut place = complete();
+        assert_eq!(found(&place), (AuditState::Partial, false), "{line}");
+        place.unenforced = [("api".to_owned(), vec![line.to_owned()])].into();
+        assert_eq!(found(&place), (AuditState::Absent, true), "{line}");
+    };
+    check("memory_high (a soft limit only)", "limits.memory", |limits| limits.memory_high = Some(1 << 30));
+    check("cpu_weight (no controller)", "limits.cpu", |limits| limits.cpu_weight = Some(50));
+    check("cpuset (no controller)", "limits.cpu", |limits| limits.cpus = [0].into());
+}
+
+#[test]
+fn a_disk_that_is_not_bounded_here_has_no_limit() {
+    let bounds = watt_core::plan::IoLimits { read_bytes: Some(1 << 20), ..Default::default() };
+    let plan = plan(|service| service.limits.cgroup.io = [("/srv".into(), bounds)].into());
+    let disk = |place: &Real| {
+        let facts = audited_on(place, &plan).at_most;
+        facts.into_iter().find(|fact| fact.about == "disk bandwidth").unwrap().text
+    };
+    let mut place = complete();
+    assert_eq!(disk(&place), "limited on /srv");
+    place.unenforced = [("api".to_owned(), vec!["io (no controller)".to_owned()])].into();
+    assert_eq!(disk(&place), "no limit");
+}
+
+/// The ceiling of the application is every service's, where there are cgroups.
+#[test]
+fn the_ceiling_of_all_counts_where_it_holds() {
+    let mut plan = plan(|service| (service.limits.cgroup, service.limits_total) = Default::default());
+    plan.limits.memory = Some(1 << 30);
+    let memory = |place: &Real| {
+        let checks = audited_on(place, &plan).checks;
+        checks.into_iter().find(|check| check.id == "limits.memory").unwrap()
+    };
+    let held = memory(&complete());
+    assert!(held.state != AuditState::Absent && !held.unenforced, "{held:?}");
+    let lost = memory(&real(testing::HOST, doctor::Cgroups::none(Mode::None, "none".into())));
+    assert!(lost.state == AuditState::Absent && lost.unenforced, "{lost:?}");
+}
+
+/// Landlock of a kernel before 6.12 leaves signals and abstract sockets alone, which counts where nothing else holds them.
+#[test]
+fn landlock_of_this_kernel_is_what_counts() {
+    let plan = plan(|service| service.sandbox = Sandbox::of(Profile::Standard).into());
+    let landlock = |abi| {
+        let walls = crate::launch::Abilities { landlock: abi, ..testing::HOST.walls };
+        let place = real(Host { walls, ..testing::HOST }, doctor::Cgroups::all_enforced());
+        let checks = audited_on(&place, &plan).checks;
+        checks.into_iter().find(|check| check.id == "landlock").unwrap().state
+    };
+    assert_eq!(
+        (landlock(LANDLOCK_WITH_SCOPES), landlock(LANDLOCK_WITH_SCOPES - 1)),
+        (AuditState::Present, AuditState::Partial)
+    );
+}
+
+#[test]
+fn what_strict_would_make_of_it_is_said_where_that_is_less() {
+    let of =
+        |profile| audited_on(&complete(), &plan(|service| service.sandbox = Sandbox::of(profile).into()));
+    let strict = of(Profile::Strict);
+    assert_eq!(
+        (of(Profile::Standard).strict, of(Profile::Off).strict),
+        (Some(strict.exposure), Some(strict.exposure))
+    );
+    assert_eq!(strict.strict, None);
+}
+
+/// Whoever asks for all services at once gets a line of each.
+#[test]
+fn an_overview_has_the_same_numbers_and_no_more() {
+    let plan = plan(|service| service.sandbox = Sandbox::of(Profile::Standard).into());
+    let place = complete();
+    let held = place.application(&plan);
+    let short = audited(&plan, plan.services.values().next().unwrap(), &place, &held, false);
+    let full = audited_on(&place, &plan);
+    assert_eq!((short.exposure, &short.next, short.strict), (full.exposure, &full.next, full.strict));
+    assert!(
+        short.checks.is_empty() && short.steps.is_empty() && short.can.is_empty() && short.at_most.is_empty()
+    );
+    assert!(
+        !full.checks.is_empty() && !full.steps.is_empty() && !full.can.is_empty() && !full.at_most.is_empty()
+    );
+}
+
+/// Cgroups that are plain folders, of which each has had so much memory at its peak.
+#[test]
+fn memory_is_proposed_by_the_most_that_a_worker_of_the_service_has_had() {
+    let root = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| {
+        let path = root.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write("proc/self/mountinfo", "1 0 0:1 / /cgroup rw - cgroup2 cgroup2 rw\n");
+    write("proc/self/cgroup", "0::/\n");
+    write("cgroup/cgroup.procs", "");
+    let host = watt_os::cgroup::Host::detect(root.path()).unwrap();
+    let tree = watt_os::cgroup::Tree::create(&host, "shop");
+    let group = |service: &str, index: &str, peak: u64| {
+        let group = tree.worker(service, index);
+        tree.make(&group, &std::collections::BTreeSet::new()).unwrap();
+        let dir = group.directories().next().unwrap();
+        std::fs::write(dir.join("cgroup.controllers"), "memory").unwrap();
+        std::fs::write(dir.join("memory.peak"), peak.to_string()).unwrap();
+        (ServiceId::new(service).unwrap(), group)
+    };
+    let plan = plan(|service| (service.limits.cgroup, service.limits_total) = Default::default());
+    let mut place = complete();
+    place.groups =
+        vec![group("api", "0", 100 << 20), group("api", "1", 300 << 20), group("web", "0", 5 << 30)];
+    let steps = audited_on(&place, &plan).steps;
+    let step = steps.iter().find(|step| step.key[2..] == ["limits", "memory"]).unwrap();
+    assert_eq!(step.line, "services.api.limits.memory: 1G");
+    assert_eq!(step.caution.as_deref(), Some("twice the most that a worker has had so far"));
+}
+
 #[test]
 fn what_a_service_did_is_what_it_is_allowed() {
     let plan = plan(|service| service.egress.allow = None);

@@ -393,6 +393,8 @@ async fn garbage_does_not_disturb_the_server() {
     let mut garbage: Vec<Vec<u8>> = vec![b"\0\xff\xfe\r\n\r\n".to_vec(), b"GET\r\n\r\n".to_vec(), Vec::new()];
     garbage.push(format!("GET /v1/status HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(10_000)).into());
     garbage.push(format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(100_000)).into());
+    // One field alone, which is larger than a head may be.
+    garbage.push(format!("GET /v1/status HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(40_000)).into());
     garbage.push(
         b"POST /v1/stop HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\nzzz\r\n".to_vec(),
     );
@@ -405,6 +407,46 @@ async fn garbage_does_not_disturb_the_server() {
         assert!(!reply.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&reply));
     }
     assert_eq!(fixture.client.status().await.unwrap(), status());
+}
+
+/// A place at the socket is held for as long as it takes to say what one wants, and no longer. The clock is the runtime's, which goes on
+/// when there is nothing to do.
+#[tokio::test]
+async fn who_does_not_say_what_he_wants_is_not_waited_for() {
+    let fixture = Fixture::new().await;
+    tokio::time::pause();
+    let check = async |said: &str, expected: &str| {
+        let before = tokio::time::Instant::now();
+        let reply = fixture.raw(said.as_bytes()).await;
+        assert!(reply.starts_with(expected), "{said:?}: {reply}");
+        let waited = before.elapsed();
+        assert!((Duration::from_secs(10)..Duration::from_secs(20)).contains(&waited), "{said:?}: {waited:?}");
+    };
+    check("", "").await;
+    check("GET /v1/status HT", "").await;
+    check("POST /v1/stop HTTP/1.1\r\nHost: watt\r\nContent-Length: 5\r\n\r\n{", "HTTP/1.1 408").await;
+}
+
+/// Twice as many as there are long calls: the next one waits in the kernel's queue until one of them ends.
+#[tokio::test]
+async fn no_more_connections_are_served_at_a_time_than_there_are_places() {
+    let fixture = Fixture::new().await;
+    tokio::time::pause();
+    let before = tokio::time::Instant::now();
+    let mut idle = Vec::new();
+    for _ in 0..2 * LONG_CALLS_MAX {
+        idle.push(UnixStream::connect(&fixture.socket).await.unwrap());
+    }
+    assert_eq!(fixture.client.status().await.unwrap(), status());
+    assert!(before.elapsed() >= Duration::from_secs(10), "{:?}", before.elapsed());
+    // With one place less taken there is one.
+    let before = tokio::time::Instant::now();
+    let mut idle = Vec::new();
+    for _ in 1..2 * LONG_CALLS_MAX {
+        idle.push(UnixStream::connect(&fixture.socket).await.unwrap());
+    }
+    assert_eq!(fixture.client.status().await.unwrap(), status());
+    assert!(before.elapsed() < Duration::from_secs(10), "{:?}", before.elapsed());
 }
 
 #[tokio::test]

@@ -301,4 +301,79 @@ mod tests {
         check(&[7], Some(Ended::Host), None, "python3 (pid 7) was killed: host out of memory");
         check(&[], None, None, "a process was killed: oom");
     }
+
+    fn told(happening: impl Happening) -> Event {
+        let events = Events::new();
+        events.emit(happening);
+        serde_json::from_str(&events.read(None).batch()[0]).unwrap()
+    }
+
+    fn worker() -> WorkerId {
+        WorkerId::new(ServiceId::new("api").unwrap(), 3)
+    }
+
+    #[test]
+    fn a_stall_has_its_numbers_in_milliseconds_and_percent() {
+        let pressure = watt_os::cgroup::Pressure {
+            some_avg10: 12.5,
+            full_avg10: Some(1.25),
+            some_total: Duration::from_secs(9),
+        };
+        let (stalled, within) = (Duration::from_millis(1500), Duration::from_millis(2004));
+        let stall = |at_least, full_avg10, lasted| UnderPressure {
+            worker: worker(),
+            run: RunId(7),
+            resource: Resource::Memory,
+            window: Window {
+                stalled,
+                within,
+                at_least,
+                pressure: watt_os::cgroup::Pressure { full_avg10, ..pressure },
+            },
+            lasted,
+        };
+        let event = told(stall(true, None, Duration::ZERO));
+        assert_eq!(event.text, "memory pressure: stalled for at least 1.5s of 2s");
+        assert!(!event.data.contains_key("full_avg10"), "{:?}", event.data);
+        let event = told(stall(false, Some(1.25), Duration::from_secs(300)));
+        assert_eq!(event.text, "memory pressure: stalled for 1.5s of 2s, for 5m now");
+        assert_eq!(
+            (event.kind.as_str(), event.service.as_deref(), event.worker),
+            ("pressure", Some("api"), Some(3))
+        );
+        let expected = serde_json::json!({
+            "resource": "memory", "stalled_ms": 1500, "window_ms": 2004, "some_avg10": 12.5, "full_avg10": 1.25,
+            "lasted_ms": 300_000,
+        });
+        let got = |name: &str| event.data.get(name).cloned().unwrap_or_default();
+        for (name, value) in expected.as_object().unwrap() {
+            assert_eq!(&got(name), value, "{name}");
+        }
+        let over =
+            PressureOver { worker: worker(), run: RunId(7), resource: Resource::Io, stalled, lasted: within };
+        let event = told(over);
+        assert_eq!(event.text, "io pressure is over: stalled for 1.5s of 2s");
+        assert_eq!((&event.data["stalled_ms"], &event.data["lasted_ms"]), (&1500.into(), &2004.into()));
+    }
+
+    #[test]
+    fn what_slows_a_worker_down_is_named_with_numbers() {
+        let check = |cpu, memory_high, expected: &str| {
+            let by = Slowed { cpu: Duration::from_millis(cpu), throttled: 40, periods: 50, memory_high };
+            let event =
+                told(SlowedDown { worker: worker(), run: RunId(7), by, within: Duration::from_secs(5) });
+            assert_eq!(event.text, expected);
+            assert_eq!(
+                (&event.data["cpu_us"], &event.data["memory_high"]),
+                (&(cpu * 1000).into(), &memory_high.into())
+            );
+        };
+        check(1500, 0, "slowed down: its cpu limit made it wait for 1.5s, in 40 of 50 periods, within 5s");
+        check(0, 1, "slowed down: memory_high held it up 1 time, within 5s");
+        check(
+            1500,
+            3,
+            "slowed down: its cpu limit made it wait for 1.5s, in 40 of 50 periods and memory_high held it up 3 times, within 5s",
+        );
+    }
 }
