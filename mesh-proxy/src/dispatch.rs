@@ -8,7 +8,7 @@ use watt_api::mesh::{Outlook, Protocol};
 use crate::{
     balance,
     failures::Outcome,
-    http::Stream,
+    http::{Loss, Stream},
     http2::links,
     pool::{self, ConnectError},
     respond::{Failure, Reason},
@@ -43,7 +43,7 @@ impl For {
 pub(crate) struct Reached {
     pub(crate) stream: Stream,
     pub(crate) flight: Flight,
-    /// Requests were answered on it before.
+    /// Requests were answered on it before, and none was under way there.
     pub(crate) reused: bool,
 }
 
@@ -127,7 +127,7 @@ impl<'t> Dispatch<'t> {
         }
     }
 
-    /// To this worker, in its protocol. Whether requests were answered on the connection before.
+    /// To this worker, in its protocol. Whether requests were answered on the connection before, and none is under way there.
     async fn connect(&self, worker: &Worker, what_for: For) -> Result<(Stream, bool), ConnectError> {
         let patient = self.patient || self.service.workers.len() == 1;
         let timeout = self.service.connect_timeout;
@@ -194,24 +194,17 @@ impl<'t> Dispatch<'t> {
     }
 
     /// The connection to a worker was lost before it answered. Whether the request may be sent again, as far as the
-    /// workers' safety goes. `delivered`: some of it was accepted. `refused`: the worker said that it does not take it now.
-    pub(crate) fn lost(
-        &mut self,
-        worker: &Rc<Worker>,
-        reused: bool,
-        delivered: bool,
-        refused: bool,
-        failure: Failure,
-    ) -> bool {
-        if reused {
+    /// workers' safety goes.
+    pub(crate) fn lost(&mut self, worker: &Rc<Worker>, loss: &Loss, failure: Failure) -> bool {
+        if loss.waited {
             // A connection that waited may have been closed for that alone.
             self.last_error = Some(failure);
-            self.suspect = delivered.then(|| worker.clone());
+            self.suspect = loss.delivered.then(|| worker.clone());
             return true;
         }
-        self.died |= !refused;
+        self.died |= !loss.refused;
         self.give_up_on(worker, failure);
-        !delivered || self.may_lose_another()
+        !loss.delivered || self.may_lose_another()
     }
 
     /// It is asked for again what this worker did not answer as it should.

@@ -12,20 +12,32 @@ use super::{
 };
 use crate::failures::Outcome;
 
+/// How a connection was lost with a request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Loss {
+    /// Some of the request was accepted.
+    pub(crate) delivered: bool,
+    /// The worker said that it does not take it now.
+    pub(crate) refused: bool,
+    /// The connection had waited for a request, and may have been closed for that alone.
+    pub(crate) waited: bool,
+}
+
 impl Exchange<'_> {
-    /// Whether it is, after its connection was lost before the client saw a byte of a response. `delivered`: some of it was accepted;
-    /// `reused`: the connection had waited, and may have been closed for that alone.
-    pub(super) fn may_send_again(&mut self, delivered: bool, reused: bool) -> bool {
+    /// Whether it is, after its connection was lost before the client saw a byte of a response.
+    pub(super) fn may_send_again(&mut self, loss: &Loss) -> bool {
         let retries = &self.request.service.retries;
-        let wanted = match (reused, delivered) {
-            (true, _) => true,
-            (false, false) => retries.on.have(Outcome::Connect),
-            (false, true) => retries.on.have(Outcome::Reset) && self.tries < retries.attempts,
-        };
-        if reused {
+        if loss.waited {
             self.tries -= 1;
         }
-        let safe = self.request.may_repeat || !delivered;
+        let wanted = if loss.delivered {
+            // That it was closed because it waited is only likely, so this is one of the tries' affairs as well.
+            let tries = if loss.waited { 1 } else { self.tries };
+            retries.on.have(Outcome::Reset) && tries < retries.attempts
+        } else {
+            loss.waited && !loss.refused || retries.on.have(Outcome::Connect)
+        };
+        let safe = self.request.may_repeat || !loss.delivered;
         self.upload_broken = false;
         // An interim response is one, too: its worker began to act.
         self.upload.rewind() && safe && wanted && self.interims == 0

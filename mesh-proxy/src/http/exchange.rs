@@ -21,6 +21,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::{
     Side,
+    again::Loss,
     answer::{self, Answer, Kind, State},
     body::{Body, Coding, Peer, Pump, PumpError},
     connection::{After, Connection},
@@ -112,6 +113,7 @@ pub(crate) async fn run(connection: &mut Connection, request: Prepared) -> After
         tries: 0,
         try_over: None,
         since: None,
+        answering: false,
         continued: false,
         interims: 0,
     };
@@ -151,6 +153,8 @@ pub(super) struct Exchange<'e> {
     try_over: Option<Pin<Box<Sleep>>>,
     /// When it was sent first, where that is measured.
     since: Option<Instant>,
+    /// The worker that has it now sent a part of a response.
+    answering: bool,
     /// The client was told to go on with the body.
     continued: bool,
     pub(super) interims: u32,
@@ -192,13 +196,15 @@ impl Exchange<'_> {
                 }
                 Err(Lost::Connection(error)) => error,
             };
-            let delivered = self.upload.has_begun() && !Break::is_unprocessed(&error);
-            let refused = Break::is_refused(&error);
+            let loss = Loss {
+                delivered: self.upload.has_begun() && !Break::is_unprocessed(&error),
+                refused: Break::is_refused(&error),
+                // Nobody begins to answer, or ends one request of many, because he was asked nothing for long.
+                waited: reused && !self.answering && !Break::is_of_one_stream(&error),
+            };
             let failure = self.connection_lost(&error);
-            if !self.may_send_again(delivered, reused)
-                || !self.dispatch.lost(flight.worker(), reused, delivered, refused, failure.clone())
-            {
-                if delivered {
+            if !self.may_send_again(&loss) || !self.dispatch.lost(flight.worker(), &loss, failure.clone()) {
+                if loss.delivered {
                     self.name_lost(
                         flight.worker(),
                         format!("the worker had it, and did not answer: {error}"),
@@ -224,6 +230,7 @@ impl Exchange<'_> {
     /// The request goes to a worker now.
     fn sends(&mut self) {
         self.tries += 1;
+        self.answering = false;
         if !std::mem::replace(&mut self.sent, true) {
             self.request.service.tally.count_request();
             self.since = self.request.service.tally.meter.start();
@@ -333,7 +340,10 @@ impl Exchange<'_> {
             if let Poll::Ready(read) = worker.poll_read(&self.thread.stock, cx) {
                 return Poll::Ready(match read {
                     Ok(0) => Err(Wait::Lost(io::ErrorKind::UnexpectedEof.into())),
-                    Ok(_) => Ok(()),
+                    Ok(_) => {
+                        self.answering = true;
+                        Ok(())
+                    }
                     Err(error) => Err(Wait::Lost(error)),
                 });
             }

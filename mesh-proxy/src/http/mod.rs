@@ -22,6 +22,7 @@ mod websocket;
 
 use std::{net::SocketAddr, rc::Rc};
 
+pub(crate) use again::Loss;
 pub(crate) use body::Body;
 pub(crate) use buffer::Stock;
 pub(crate) use chunked::{Chunked, Piece};

@@ -26,6 +26,8 @@ pub(crate) struct Break {
     pub(crate) reason: h2::Reason,
     /// Whether the peer certainly did nothing with the request (RFC 9113 §8.7).
     pub(crate) unprocessed: bool,
+    /// Whether the connection below ended, and not this stream of it alone.
+    pub(crate) closed: bool,
     /// In words.
     pub(crate) what: String,
 }
@@ -48,6 +50,11 @@ impl Break {
     pub(crate) fn is_refused(error: &io::Error) -> bool {
         let refused = |broken: &Break| broken.unprocessed && broken.reason == h2::Reason::REFUSED_STREAM;
         Break::of(error).is_some_and(refused)
+    }
+
+    /// Whether an error is about one stream of a connection that goes on.
+    pub(crate) fn is_of_one_stream(error: &io::Error) -> bool {
+        Break::of(error).is_some_and(|broken| !broken.closed)
     }
 
     /// Whether an error says that the worker never looked at a request, as if it had not been delivered.
@@ -302,8 +309,12 @@ mod tests {
 
     #[test]
     fn an_end_comes_after_the_bytes_and_says_how_it_came() {
-        let broken =
-            Break { reason: h2::Reason::REFUSED_STREAM, unprocessed: true, what: "it refused".to_owned() };
+        let broken = Break {
+            reason: h2::Reason::REFUSED_STREAM,
+            unprocessed: true,
+            closed: false,
+            what: "it refused".to_owned(),
+        };
         let (pipe, far) = pipe();
         assert!(read(&pipe).is_pending());
         far.push(b"ab");

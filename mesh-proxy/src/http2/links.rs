@@ -74,7 +74,7 @@ impl Drop for Open {
 /// A stream to a worker.
 pub(crate) struct Linked {
     pub(crate) stream: Stream,
-    /// Its connection answered requests before.
+    /// Its connection answered requests before, and had none when this one came.
     pub(crate) reused: bool,
 }
 
@@ -96,7 +96,8 @@ impl Links {
         let mut open = self.open.borrow_mut();
         open.retain(|link| link.is_open());
         let link = open.iter().find(|link| link.has_room())?;
-        Some(Linked { stream: link.begin(), reused: link.has_answered.get() })
+        let reused = link.has_answered.get() && link.streams.get() == 0;
+        Some(Linked { stream: link.begin(), reused })
     }
 }
 

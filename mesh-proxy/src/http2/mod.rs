@@ -59,7 +59,8 @@ fn broken(error: &h2::Error) -> Break {
     } else {
         format!("HTTP/2: {error}")
     };
-    Break { reason, unprocessed: error.is_remote() && refused, what }
+    let closed = error.is_io() || error.is_go_away();
+    Break { reason, unprocessed: error.is_remote() && refused, closed, what }
 }
 
 #[cfg(test)]

@@ -192,5 +192,5 @@ fn poll_room(len: usize, to: &mut SendStream<Bytes>, cx: &mut Context<'_>) -> Po
 }
 
 fn broken(what: &str) -> Break {
-    Break { reason: Reason::INTERNAL_ERROR, unprocessed: false, what: what.to_owned() }
+    Break { reason: Reason::INTERNAL_ERROR, unprocessed: false, closed: false, what: what.to_owned() }
 }

@@ -3,7 +3,7 @@
 use tokio::{select, time::Instant};
 use watt_api::mesh::Traffic;
 
-use crate::bed::*;
+use crate::{bed::*, h2_bed::*};
 
 const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy";
 
@@ -291,5 +291,102 @@ fn a_worker_that_cannot_be_connected_to_may_be_the_last_one_that_is_asked() {
             assert_eq!(failed, usize::from(!on_connect));
             answering.abort();
         }
+    });
+}
+
+/// That a connection was used before says nothing about a worker that dies of a request, or resets it.
+#[test]
+fn on_a_connection_that_was_used_before_the_rules_hold_as_well() {
+    local(async {
+        for (attempts, reset) in [(1, true), (3, false)] {
+            let (bed, workers) = Bed::again(1, |rules| {
+                rules.retries.attempts = attempts;
+                rules.retries.on.reset = reset;
+            });
+            let mut client = bed.client();
+            let mut kept = warm(&mut client, &workers[0]).await;
+            client.send(GET).await;
+            kept.head().await;
+            drop(kept);
+            let asked = async {
+                workers[0].asked().await.send(OK).await;
+            };
+            tokio::select! {
+                failure = client.failure() => assert_eq!(failure, (502, "connection_lost".into())),
+                () = asked => panic!("it was sent again: {attempts} {reset}"),
+            }
+        }
+    });
+}
+
+#[test]
+fn who_began_to_answer_did_not_close_because_he_waited() {
+    local(async {
+        for said in ["HTTP/1.1 200 O", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"] {
+            let (bed, workers) = Bed::again(1, |_| ());
+            let mut client = bed.client();
+            let mut kept = warm(&mut client, &workers[0]).await;
+            client.send(GET).await;
+            kept.head().await;
+            kept.send(said).await;
+            let other = bed.worker("api", 2);
+            drop(kept);
+            other.asked().await.send(OK).await;
+            assert_eq!(client.response().await, (200, "ok".into()));
+            assert_eq!(bed.retries(), (1, 0), "{said:?}");
+        }
+    });
+}
+
+#[test]
+fn a_stream_that_is_reset_follows_the_rules_whatever_its_connection_did_before() {
+    local(async {
+        let (bed, worker) = Bed::with_h2_worker();
+        bed.change_api(|api| {
+            api.traffic.retries.on.reset = false;
+            api.traffic.retries.on.statuses = vec![(503, 503)];
+            api.traffic.retries.methods = Some(vec!["POST".into()]);
+        });
+        let client = bed.h2().await;
+        let asked = std::rc::Rc::new(std::cell::Cell::new(0));
+        let count = asked.clone();
+        let (response, _) = client.ask(post("/"), true).await;
+        H2Worker::accept(&worker).await.drive(move |mut got| {
+            count.set(count.get() + 1);
+            match count.get() {
+                2 => got.respond.send_reset(h2::Reason::INTERNAL_ERROR),
+                _ => got.answer(200, "ok"),
+            }
+        });
+        assert_eq!(whole(response).await, (200, "ok".into()));
+        until("the connection is idle", || bed.thread.in_flight(1) == 0).await;
+        let (response, _) = client.ask(post("/"), true).await;
+        assert_eq!(whole(response).await.0, 502);
+        assert_eq!(asked.get(), 2, "it was sent once");
+    });
+}
+
+/// Some close one that had nothing to do just when a request comes, and say no GOAWAY.
+#[test]
+fn a_connection_of_http2_that_ends_because_it_waited_costs_nothing() {
+    local(async {
+        let (bed, worker) = Bed::with_h2_worker();
+        bed.change_api(|api| api.traffic.retries.attempts = 2);
+        let client = bed.h2().await;
+        let (response, _) = client.ask(get("/"), true).await;
+        let mut link = H2Worker::accept(&worker).await;
+        link.next().await.unwrap().answer(200, "ok");
+        let gone = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+        let keep = gone.clone();
+        let driven = link.drive(move |got| keep.borrow_mut().push(got));
+        assert_eq!(whole(response).await, (200, "ok".into()));
+        until("the connection is idle", || bed.thread.in_flight(1) == 0).await;
+        let (response, _) = client.ask(get("/"), true).await;
+        until("it came", || gone.borrow().len() == 1).await;
+        driven.abort();
+        gone.borrow_mut().clear();
+        H2Worker::accept(&worker).await.drive(|mut got| got.answer(200, "again"));
+        assert_eq!(whole(response).await, (200, "again".into()));
+        assert_eq!(bed.retries(), (0, 0));
     });
 }
