@@ -213,7 +213,10 @@ impl Link {
             ToProxy::Hello { .. } => Order::Hello,
             ToProxy::Retire { within_ms } => Order::Retire { within: Duration::from_millis(within_ms) },
             ToProxy::RemoveListener { id } => Order::RemoveListener { id },
-            ToProxy::Snapshot(snapshot) => Order::Snapshot(snapshot),
+            ToProxy::Snapshot(mut snapshot) => {
+                snapshot.join_routes();
+                Order::Snapshot(snapshot)
+            }
             ToProxy::AddListener { id, kind } => {
                 let [listener] = <[OwnedFd; 1]>::try_from(self.take_descriptors())
                     .map_err(|came| LinkError::DescriptorsMissing { named: "1", came: came.len() })?;
@@ -244,6 +247,7 @@ mod tests {
     };
 
     use rustix::net::SendAncillaryMessage;
+    use watt_api::mesh::Route;
 
     use super::*;
 
@@ -308,6 +312,17 @@ mod tests {
         assert_eq!(*received, snapshot);
         writer.join().unwrap();
         assert_eq!(link.incoming.capacity(), 0, "the memory is given back");
+    }
+
+    #[tokio::test]
+    async fn routes_of_both_lists_are_routes() {
+        let (mut link, mut daemon) = pair();
+        let named = |service: &str| Route { path: "/".into(), service: service.into(), ..Route::default() };
+        let snapshot =
+            Snapshot { routes: vec![named("a")], narrow_routes: vec![named("b")], ..Snapshot::default() };
+        io::Write::write_all(&mut daemon, &frame(&ToProxy::Snapshot(Box::new(snapshot)))).unwrap();
+        let Ok(Some(Order::Snapshot(received))) = link.next().await else { panic!() };
+        assert_eq!(received.routes, [named("a"), named("b")]);
     }
 
     #[tokio::test]

@@ -336,14 +336,32 @@ pub struct Snapshot {
     pub app: String,
     /// Every service by name.
     pub services: BTreeMap<String, Service>,
-    /// Gateway routes.
+    /// Gateway routes. From a daemon those of the [first form](Route::is_of_first_form) alone.
     pub routes: Vec<Route>,
+    /// All others. A proxy from before there were any ignores what it does not know: in `routes` it would see their path and host alone,
+    /// and take what they exclude. This list it does not know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub narrow_routes: Vec<Route>,
     /// Name servers of the host for names outside the mesh.
     pub resolvers: Vec<SocketAddr>,
     /// Bytes a second that the body of a request from outside has to come with, on average, after its first minute; 0 is
     /// any rate.
     #[serde(default)]
     pub body_rate_min: u64,
+}
+
+impl Snapshot {
+    /// Parts routes, in the order of the file, into those that every proxy understands and the others.
+    ///
+    /// Their order needs no more: of two that are equal in all that goes before the place in the file, both are in one list.
+    pub fn part_routes(routes: Vec<Route>) -> (Vec<Route>, Vec<Route>) {
+        routes.into_iter().partition(Route::is_of_first_form)
+    }
+
+    /// Puts all routes into `routes`, as a proxy needs them.
+    pub fn join_routes(&mut self) {
+        self.routes.append(&mut self.narrow_routes);
+    }
 }
 
 /// A service as callers see it.

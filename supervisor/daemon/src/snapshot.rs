@@ -84,11 +84,13 @@ pub fn snapshot(sources: &Sources<'_>, version: u64) -> Snapshot {
         };
         (id.to_string(), service)
     };
+    let (routes, narrow_routes) = Snapshot::part_routes(routes::of_plan(sources.plan));
     Snapshot {
         version,
         app: sources.plan.name.to_string(),
         services: sources.plan.services.iter().map(service).collect(),
-        routes: routes::of_plan(sources.plan),
+        routes,
+        narrow_routes,
         resolvers: sources.resolvers.to_vec(),
         body_rate_min: sources.plan.body_rate_min,
     }

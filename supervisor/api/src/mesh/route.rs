@@ -25,6 +25,14 @@ pub struct Route {
     pub rewrite: Option<String>,
 }
 
+impl Route {
+    /// Whether it is one of those that there were first: a host, and a path with everything below it, without parameters.
+    pub fn is_of_first_form(&self) -> bool {
+        let Route { path, matching, host: _, methods, conditions, service: _, rewrite: _ } = self;
+        matching.is_prefix() && methods.is_empty() && conditions.is_empty() && !path.contains('{')
+    }
+}
+
 /// How the path of a route is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

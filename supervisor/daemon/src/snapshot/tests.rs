@@ -80,6 +80,53 @@ fn service<'a>(plan: &'a mut Plan, name: &str) -> &'a mut Service {
 
 const ALL: Selection = Selection::All;
 
+/// A rule as it was before there were methods, conditions and ways to mean a path: what is not here was ignored.
+#[derive(Debug, PartialEq, serde::Deserialize)]
+struct FirstRoute {
+    path: String,
+    host: Option<String>,
+    service: String,
+}
+
+#[derive(serde::Deserialize)]
+struct FirstSnapshot {
+    routes: Vec<FirstRoute>,
+}
+
+#[test]
+fn an_older_proxy_takes_nothing_that_a_route_excludes() {
+    use watt_core::plan::Route;
+    let bench = Bench::new(&["api"], |plan| {
+        let header = RouteCondition {
+            part: RequestPart::Header,
+            name: "x-key".into(),
+            test: ValueTest::Is("secret".into()),
+        };
+        let route = |path: &str| Route::prefix(path, id("api"));
+        plan.routes = vec![
+            Route { conditions: vec![header], ..route("/admin") },
+            Route { methods: vec!["GET".into()], ..route("/read") },
+            route("/a"),
+            Route { matching: PathMatch::Exact, ..route("/exact") },
+            Route { matching: PathMatch::Regex, ..route("/.*") },
+            route("/users/{id}"),
+            Route { host: Some("b.org".into()), rewrite: Some(String::new()), ..route("/b") },
+        ];
+    });
+    let snapshot = bench.snapshot();
+    let text = serde_json::to_string(&snapshot).unwrap();
+    let read: FirstSnapshot = serde_json::from_str(&text).unwrap();
+    let first = |path: &str, host: Option<&str>| FirstRoute {
+        path: path.into(),
+        host: host.map(str::to_owned),
+        service: "api".into(),
+    };
+    assert_eq!(read.routes, [first("/a", None), first("/b", Some("b.org"))]);
+    let mut joined = snapshot;
+    joined.join_routes();
+    assert_eq!((joined.routes.len(), joined.narrow_routes.len()), (7, 0));
+}
+
 #[test]
 fn a_snapshot_holds_the_whole_plan() {
     let bench = Bench::new(&["api", "web"], |plan| {
@@ -110,7 +157,7 @@ fn a_snapshot_holds_the_whole_plan() {
     });
     let snapshot = bench.snapshot();
     assert_eq!((snapshot.version, snapshot.app.as_str()), (9, "shop"));
-    assert_eq!(snapshot.routes.len(), 1);
+    assert_eq!((snapshot.routes.len(), snapshot.narrow_routes.len()), (0, 1));
     let expected = mesh::Route {
         path: "/api".into(),
         matching: mesh::PathMatch::Exact,
@@ -124,7 +171,7 @@ fn a_snapshot_holds_the_whole_plan() {
         service: "api".into(),
         rewrite: Some(String::new()),
     };
-    assert_eq!(snapshot.routes[0], expected);
+    assert_eq!(snapshot.narrow_routes[0], expected);
     let (api, web) = (&snapshot.services["api"], &snapshot.services["web"]);
     assert_eq!(api.address, Some(Ipv4Addr::new(127, 77, 1, 0)));
     assert_eq!(web.address, Some(Ipv4Addr::new(127, 77, 1, 1)));
