@@ -194,7 +194,7 @@ fn check_trailer(line: &[u8]) -> Result<(), ChunkError> {
     if Chunked::allows_trailer(name) { Ok(()) } else { Err(ChunkError::TrailerForbidden) }
 }
 
-const FORBIDDEN: [&str; 21] = [
+const FORBIDDEN: [&str; 23] = [
     "authorization",
     "cache-control",
     "connection",
@@ -205,6 +205,7 @@ const FORBIDDEN: [&str; 21] = [
     "cookie",
     "expect",
     "forwarded",
+    "grpc-timeout",
     "host",
     "keep-alive",
     "proxy-authorization",
@@ -216,6 +217,7 @@ const FORBIDDEN: [&str; 21] = [
     "upgrade",
     "via",
     "x-real-ip",
+    "x-request-timeout-ms",
 ];
 
 #[cfg(test)]
@@ -291,9 +293,14 @@ mod tests {
         check(b"0\r\n: x\r\n\r\n", Err(ChunkError::Trailer));
         check(b"0\r\n folded: x\r\n\r\n", Err(ChunkError::Trailer));
         check(b"0\r\nX: a\x00b\r\n\r\n", Err(ChunkError::Trailer));
-        for name in
-            ["Content-Length", "transfer-encoding", "HOST", "Authorization", "X-Forwarded-For", "Forwarded"]
-        {
+        for name in [
+            "Content-Length",
+            "transfer-encoding",
+            "HOST",
+            "X-Forwarded-For",
+            "Grpc-Timeout",
+            "X-Request-Timeout-Ms",
+        ] {
             check(format!("0\r\n{name}: 9\r\n\r\n").as_bytes(), Err(ChunkError::TrailerForbidden));
         }
     }

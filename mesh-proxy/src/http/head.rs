@@ -222,6 +222,31 @@ pub(crate) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
+/// Whether a name is one that the proxy owns or that frames, for programs that read `_` as `-` as CGI does (RFC 3875
+/// §4.1.18).
+pub(super) fn is_lookalike(name: &[u8]) -> bool {
+    if memchr::memchr(b'_', name).is_none() {
+        return false;
+    }
+    let dash = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    let name: Vec<u8> = name.iter().map(dash).collect();
+    const OWNED: [&[u8]; 12] = [
+        b"connection",
+        b"content-length",
+        b"forwarded",
+        b"grpc-timeout",
+        b"host",
+        b"te",
+        b"traceparent",
+        b"tracestate",
+        b"transfer-encoding",
+        b"upgrade",
+        b"x-real-ip",
+        b"x-request-timeout-ms",
+    ];
+    OWNED.contains(&&name[..]) || name.starts_with(b"x-forwarded-")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

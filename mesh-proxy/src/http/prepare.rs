@@ -262,7 +262,7 @@ impl Head<'_> {
             found.upgrade.iter().for_each(|line| drop.remove(line));
         }
         if self.prepared.deadline.is_some() {
-            drop |= found.timeouts();
+            drop |= found.all_timeouts();
         }
         let trace = self.trace(&mut drop);
         self.write_lines(drop, out);

@@ -9,7 +9,7 @@ use std::mem::MaybeUninit;
 use super::{
     buffer::LARGE,
     head::{
-        Connection, Fields, Framing, FramingError, HEADERS_MAX, Lines, Storage, is_token_byte,
+        Connection, Fields, Framing, FramingError, HEADERS_MAX, Lines, Storage, is_lookalike, is_token_byte,
         named_by_connection,
     },
 };
@@ -208,6 +208,8 @@ pub(crate) struct Found {
     pub(crate) accept: Option<usize>,
     /// Its body is one of gRPC.
     pub(crate) grpc: bool,
+    /// It has a Content-Type.
+    typed: bool,
     pub(crate) traceparent: Lines,
     pub(crate) tracestate: Lines,
     /// What says how long the client waits: of requests of gRPC, and of others.
@@ -359,6 +361,13 @@ impl Found {
         if self.grpc { self.grpc_timeout } else { self.timeout_ms }
     }
 
+    /// Those that a worker could take for what the proxy says in their place, whatever kind of request it takes this one for.
+    pub(crate) fn all_timeouts(&self) -> Lines {
+        let mut lines = self.grpc_timeout;
+        lines |= self.timeout_ms;
+        lines
+    }
+
     fn new() -> Found {
         Found {
             framing: Framing::Unspecified,
@@ -369,6 +378,7 @@ impl Found {
             expect: Lines::NONE,
             accept: None,
             grpc: false,
+            typed: false,
             traceparent: Lines::NONE,
             tracestate: Lines::NONE,
             grpc_timeout: Lines::NONE,
@@ -420,7 +430,10 @@ impl Found {
             14 if is(b"content-length") => self.framing.length(value)?,
             14 if is(b"http2-settings") => self.hop_by_hop.add(line),
             15 if is(b"x-forwarded-for") => self.forwarded_for.add(line),
-            12 if is(b"content-type") => self.grpc = Format::is_grpc(value),
+            12 if is(b"content-type") => {
+                // Of two, nobody knows which one a worker believes.
+                self.grpc = !std::mem::replace(&mut self.typed, true) && Format::is_grpc(value);
+            }
             12 if is(b"grpc-timeout") => self.grpc_timeout.add(line),
             13.. if name[..12].eq_ignore_ascii_case(b"x-forwarded-") => self.forwarded_other.add(line),
             16 if is(b"proxy-connection") => self.hop_by_hop.add(line),
@@ -432,29 +445,6 @@ impl Found {
         }
         Ok(())
     }
-}
-
-/// Whether a name is one that the proxy owns or that frames, for programs that read `_` as `-` as CGI does (RFC 3875
-/// §4.1.18).
-fn is_lookalike(name: &[u8]) -> bool {
-    if memchr::memchr(b'_', name).is_none() {
-        return false;
-    }
-    let dash = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-    let name: Vec<u8> = name.iter().map(dash).collect();
-    const OWNED: [&[u8]; 10] = [
-        b"connection",
-        b"content-length",
-        b"forwarded",
-        b"host",
-        b"te",
-        b"traceparent",
-        b"tracestate",
-        b"transfer-encoding",
-        b"upgrade",
-        b"x-real-ip",
-    ];
-    OWNED.contains(&&name[..]) || name.starts_with(b"x-forwarded-")
 }
 
 /// The one host: the target's authority wins over the field, which must be there and valid all the same.

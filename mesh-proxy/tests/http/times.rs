@@ -180,3 +180,35 @@ fn grpc_over_http2_on_both_sides() {
         drop(got);
     });
 }
+
+/// A worker may take a request for another kind than the proxy does, or `_` for `-`.
+#[test]
+fn no_client_tells_a_worker_of_more_time_than_there_is() {
+    at_once(async {
+        let (bed, worker) = Bed::with_worker();
+        bed.change_api(|api| api.traffic.total_timeout_ms = 1_000);
+        let grpc = "Content-Type: application/grpc\r\n";
+        for (kind, own) in [
+            ("", "x-request-timeout-ms"),
+            (grpc, "grpc-timeout"),
+            ("Content-Type: text/plain\r\nContent-Type: application/grpc\r\n", "x-request-timeout-ms"),
+            ("Content-Type: application/grpc\r\nContent-Type: text/plain\r\n", "x-request-timeout-ms"),
+        ] {
+            for names in [["X-Request-Timeout-Ms", "gRPC-Timeout"], ["X_Request_Timeout-Ms", "grpc_timeout"]]
+            {
+                let request = format!(
+                    "GET / HTTP/1.1\r\nHost: shop\r\n{kind}{}: 90000000\r\n{}: 9H\r\nConnection: close\r\n\r\n",
+                    names[0], names[1]
+                );
+                let mut client = bed.ask(request).await;
+                let mut wire = worker.accept().await;
+                let head = wire.head().await;
+                wire.send(OK.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")).await;
+                client.head().await;
+                let said = head.to_ascii_lowercase().replace('_', "-");
+                assert_eq!(said.matches("timeout").count(), 1, "{head}");
+                assert!(said.contains(&format!("\r\n{own}: ")), "{head}");
+            }
+        }
+    });
+}
