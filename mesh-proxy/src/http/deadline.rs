@@ -26,6 +26,8 @@ const DIGITS_READ_MAX: usize = 12;
 pub(crate) struct Deadline {
     pub(crate) at: Instant,
     is_grpc: bool,
+    /// Its client wanted less than the service lets it have, so that nobody failed when it is over.
+    pub(crate) is_wish: bool,
     /// Where its number is in the head for the worker.
     place: usize,
 }
@@ -52,11 +54,12 @@ impl Deadline {
         lines: Lines,
     ) -> Option<Deadline> {
         let wanted = asked_for(is_grpc, fields, lines);
-        let length = match (total, wanted) {
-            (Some(total), Some(wanted)) => total.min(wanted),
-            (total, wanted) => total.or(wanted)?,
+        let (length, is_wish) = match (total, wanted) {
+            (Some(total), Some(wanted)) => (total.min(wanted), wanted < total),
+            (Some(total), None) => (total, false),
+            (None, wanted) => (wanted?, true),
         };
-        Some(Deadline { at: Instant::now() + length, is_grpc, place: 0 })
+        Some(Deadline { at: Instant::now() + length, is_grpc, is_wish, place: 0 })
     }
 
     /// Puts the field at the end of a head, in front of its empty line.
@@ -82,8 +85,11 @@ impl Deadline {
         }
     }
 
-    /// Does this until the time is over; `None` is that it is. A tunnel is past that.
+    /// Does this until the time is over; `None` is that it is. A tunnel is past that. Without any time it does not even begin.
     pub(crate) async fn bound<F: Future>(&self, progress: &Cell<Progress>, doing: F) -> Option<F::Output> {
+        if self.at <= Instant::now() {
+            return None;
+        }
         let mut over = pin!(tokio::time::sleep_until(self.at));
         let mut doing = pin!(doing);
         std::future::poll_fn(|cx| match doing.as_mut().poll(cx) {
@@ -169,7 +175,8 @@ mod tests {
             (false, "X: y\r\nX-Request-Timeout-Ms:     2000\r\n\r\n"),
             (true, "X: y\r\ngrpc-timeout:     2000m\r\n\r\n"),
         ] {
-            let mut deadline = Deadline { at: Instant::now() + Duration::from_secs(5), is_grpc, place: 0 };
+            let mut deadline =
+                Deadline { at: Instant::now() + Duration::from_secs(5), is_grpc, is_wish: false, place: 0 };
             let mut head = b"X: y\r\n\r\n".to_vec();
             deadline.write(&mut head);
             deadline.stamp(&mut head);
@@ -187,11 +194,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_takes_too_long_ends_and_a_tunnel_does_not() {
-        let deadline = Deadline { at: Instant::now() + Duration::from_millis(10), is_grpc: false, place: 0 };
+        let mut deadline = Deadline {
+            at: Instant::now() + Duration::from_millis(10),
+            is_grpc: false,
+            is_wish: false,
+            place: 0,
+        };
         let progress = Cell::default();
         let sleep = |ms| tokio::time::sleep(Duration::from_millis(ms));
         assert_eq!(deadline.bound(&progress, async { 7 }).await, Some(7));
         assert_eq!(deadline.bound(&progress, sleep(1_000)).await, None);
+        assert_eq!(deadline.bound(&progress, async { 7 }).await, None, "it is over before it begins");
+        deadline.at = Instant::now() + Duration::from_millis(10);
         progress.set(Progress::Tunnel);
         assert_eq!(deadline.bound(&progress, sleep(1_000)).await, Some(()));
     }

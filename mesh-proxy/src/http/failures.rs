@@ -25,7 +25,12 @@ impl Exchange<'_> {
     /// Answers in the worker's place.
     pub(super) async fn fail(&mut self, failure: Failure) -> After {
         let close = self.uploading() || !self.request.keep_alive || self.thread.is_closing();
-        if failure.reason.status() >= 500 && !matches!(failure.reason, Reason::Refused(_)) {
+        let is_clients = match failure.reason {
+            Reason::Refused(_) => true,
+            Reason::DeadlineExceeded => self.is_wish(),
+            _ => false,
+        };
+        if failure.reason.status() >= 500 && !is_clients {
             self.request.service.tally.count_failure();
         }
         if matches!(failure.reason, Reason::TryTimeout | Reason::DeadlineExceeded) {
@@ -86,8 +91,15 @@ impl Exchange<'_> {
             let message = format!("`{}` did not answer within the time that the request has.", service.name);
             return Failure::new(Reason::DeadlineExceeded, Some(service.name.clone()), message).into();
         }
-        service.tally.count_failure();
+        if !self.is_wish() {
+            service.tally.count_failure();
+        }
         service.tally.count_timed_out();
         Stop::Abort
+    }
+
+    /// Whether the client set the time, and so no service failed that takes longer. Otherwise anybody could have one fail.
+    fn is_wish(&self) -> bool {
+        self.request.deadline.is_some_and(|deadline| deadline.is_wish)
     }
 }

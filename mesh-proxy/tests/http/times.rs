@@ -212,3 +212,39 @@ fn no_client_tells_a_worker_of_more_time_than_there_is() {
         }
     });
 }
+
+/// Anybody may ask for an answer at once.
+#[test]
+fn a_time_that_the_client_set_is_no_failure_of_the_service() {
+    at_once(async {
+        let (bed, worker) = Bed::with_worker();
+        let counts = || {
+            let counts = &bed.thread.counts()["api"];
+            (counts.failures, counts.timed_out)
+        };
+        let get = |ms: &str| format!("GET / HTTP/1.1\r\nHost: shop\r\nX-Request-Timeout-Ms: {ms}\r\n\r\n");
+        assert_eq!(bed.ask(get("0")).await.failure().await, (504, "deadline_exceeded".into()));
+        let asked = tokio::time::timeout(Duration::ZERO, worker.accept()).await;
+        assert!(asked.is_err(), "a worker was connected to for nothing");
+        assert_eq!(counts(), (0, 1));
+
+        let mut client = bed.ask(get("500")).await;
+        let _silent = worker.asked().await;
+        assert_eq!(client.failure().await, (504, "deadline_exceeded".into()));
+        assert_eq!(counts(), (0, 2));
+
+        let mut client = bed.ask(get("500")).await;
+        let mut wire = worker.asked().await;
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab").await;
+        client.head().await;
+        assert_eq!(client.rest().await, "ab");
+        assert_eq!(counts(), (0, 3));
+
+        // The service's own time is its affair, whatever the client says beyond that.
+        bed.change_api(|api| api.traffic.total_timeout_ms = 400);
+        let mut client = bed.ask(get("500")).await;
+        let _silent = worker.asked().await;
+        assert_eq!(client.failure().await, (504, "deadline_exceeded".into()));
+        assert_eq!(counts(), (1, 4));
+    });
+}
