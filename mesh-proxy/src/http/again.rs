@@ -2,15 +2,17 @@
 
 use std::{
     future::{Future, poll_fn},
-    pin::pin,
+    pin::{Pin, pin},
     task::Poll,
 };
+
+use tokio::time::Sleep;
 
 use super::{
     answer::Answer,
     exchange::{Exchange, Stop},
 };
-use crate::failures::Outcome;
+use crate::{failures::Outcome, table::Service};
 
 /// How a connection was lost with a request.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +23,13 @@ pub(crate) struct Loss {
     pub(crate) refused: bool,
     /// The connection had waited for a request, and may have been closed for that alone.
     pub(crate) waited: bool,
+}
+
+impl Service {
+    /// The end of a try that begins now.
+    pub(super) fn try_from_now(&self) -> Option<Pin<Box<Sleep>>> {
+        self.try_timeout.map(|time| Box::pin(tokio::time::sleep(time)))
+    }
 }
 
 impl Exchange<'_> {

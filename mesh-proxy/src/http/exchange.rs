@@ -149,7 +149,8 @@ pub(super) struct Exchange<'e> {
     sent: bool,
     /// How often the request was sent, kept connections left out that had died.
     pub(super) tries: u32,
-    /// When the present try is over, where tries have a time.
+    /// When the present try is over, where tries have a time: from when the worker has all of the request, since how fast a client sends it
+    /// is not the worker's affair.
     try_over: Option<Pin<Box<Sleep>>>,
     /// When it was sent first, where that is measured.
     since: Option<Instant>,
@@ -238,8 +239,7 @@ impl Exchange<'_> {
         if let Some(deadline) = &self.request.deadline {
             deadline.stamp(&mut self.connection.request_out);
         }
-        let time = self.request.service.try_timeout;
-        self.try_over = time.map(|time| Box::pin(tokio::time::sleep(time)));
+        self.try_over = None;
     }
 
     /// One attempt with one connection.
@@ -326,11 +326,17 @@ impl Exchange<'_> {
                 let (received, starved) = (self.upload.take_received(), self.upload.is_starved());
                 self.trickle.look(self.thread.clock.now(), received, starved);
                 match sent {
-                    Poll::Ready(Ok(())) => connection.alarm.set(self.request.service.first_byte_timeout),
+                    Poll::Ready(Ok(())) => {
+                        connection.alarm.set(self.request.service.first_byte_timeout);
+                        self.try_over = self.request.service.try_from_now();
+                    }
                     Poll::Ready(Err(PumpError::Source(_))) => return Poll::Ready(Err(Wait::ClientGone)),
                     Poll::Ready(Err(PumpError::Chunk(_))) => return Poll::Ready(Err(Wait::Chunk)),
                     // It may have answered and closed without reading everything.
-                    Poll::Ready(Err(PumpError::Sink)) => self.upload_broken = true,
+                    Poll::Ready(Err(PumpError::Sink)) => {
+                        self.upload_broken = true;
+                        self.try_over = self.request.service.try_from_now();
+                    }
                     Poll::Pending if progressed => {
                         connection.alarm.set(self.request.service.idle_timeout.min(self.trickle.left()));
                     }
@@ -447,25 +453,6 @@ impl Exchange<'_> {
             }
         })
         .await
-    }
-
-    /// A response that ends in the middle: the client's connection is all that can be ended to say so.
-    fn broken_off(&self, download: &Pump, error: PumpError) -> Stop {
-        let what = match error {
-            PumpError::Source(error) => {
-                self.connection.peer.stream.break_off(&error);
-                format!("it broke off: {error}")
-            }
-            PumpError::Chunk(error) => error.to_string(),
-            // The client has gone.
-            PumpError::Sink => return Stop::Abort,
-        };
-        tracing::debug!(service = &*self.request.service.name, what, "a response could not be completed");
-        if download.has_begun() {
-            self.request.service.tally.count_failure();
-            return Stop::Broken(what);
-        }
-        self.bad_body(&what).into()
     }
 
     /// Both sides agreed on another protocol: bytes both ways from here on.

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::{
+    body::{Pump, PumpError},
     connection::After,
     deadline::Progress,
     exchange::{Exchange, Stop},
@@ -82,6 +83,25 @@ impl Exchange<'_> {
             }
         };
         Failure::new(Reason::TryTimeout, Some(name.clone()), message)
+    }
+
+    /// A response that ends in the middle: the client's connection is all that can be ended to say so.
+    pub(super) fn broken_off(&self, download: &Pump, error: PumpError) -> Stop {
+        let what = match error {
+            PumpError::Source(error) => {
+                self.connection.peer.stream.break_off(&error);
+                format!("it broke off: {error}")
+            }
+            PumpError::Chunk(error) => error.to_string(),
+            // The client has gone.
+            PumpError::Sink => return Stop::Abort,
+        };
+        tracing::debug!(service = &*self.request.service.name, what, "a response could not be completed");
+        if download.has_begun() {
+            self.request.service.tally.count_failure();
+            return Stop::Broken(what);
+        }
+        self.bad_body(&what).into()
     }
 
     /// The time of the whole request is over. What the client has a part of can only be broken off.

@@ -233,6 +233,26 @@ fn a_try_that_takes_too_long_is_followed_by_another_one_where_that_is_safe() {
 }
 
 #[test]
+fn the_time_of_a_try_begins_when_the_worker_has_the_whole_request() {
+    at_once(async {
+        let (bed, workers) = Bed::again(1, |rules| rules.try_timeout_ms = 250);
+        let mut client = bed.ask("PUT / HTTP/1.1\r\nHost: shop\r\nContent-Length: 4\r\n\r\n").await;
+        let mut wire = workers[0].asked().await;
+        for piece in ["a", "b", "c", "d"] {
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            client.send(piece).await;
+            assert_eq!(wire.take(1).await, piece);
+        }
+        let start = Instant::now();
+        let mut again = workers[0].asked().await;
+        assert_eq!(start.elapsed().as_millis() / 10, 25);
+        assert_eq!(again.take(4).await, "abcd");
+        again.send(OK).await;
+        assert_eq!(client.response().await, (200, "ok".into()));
+    });
+}
+
+#[test]
 fn a_response_that_has_begun_is_no_longer_a_try() {
     at_once(async {
         let (bed, workers) = Bed::again(1, |rules| rules.try_timeout_ms = 250);

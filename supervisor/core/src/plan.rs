@@ -545,7 +545,7 @@ pub struct Timeouts {
     pub first_byte: Duration,
     /// With no byte in either direction while a body is on its way.
     pub idle: Duration,
-    /// From the request sent to a worker to the response head, before another worker is asked.
+    /// From when a worker has the whole request to the response head, before another worker is asked.
     pub per_try: Option<Duration>,
     /// From the whole request head to the end of the response.
     pub total: Option<Duration>,

@@ -479,7 +479,7 @@ pub(crate) static TIMEOUTS: Table = Table {
             name: "per_try",
             kind: Kind::Duration,
             default: Preset::Unset("none"),
-            doc: "From the request sent to one worker to the head of its response, body included. What may be sent again is, after that (`retries`).",
+            doc: "From when one worker has the whole request to the head of its response. What may be sent again is, after that (`retries`).",
             example: r#""2s""#,
         },
         KeyDef {
