@@ -142,7 +142,7 @@ pub(crate) struct Reports {
     /// That its program has ended and left others there, which is news until somebody takes it.
     pub(crate) left: Option<Left>,
     /// Orders that it has not answered. What it says of an end before it has is void.
-    orders: u32,
+    pub(crate) orders: u32,
     /// Whether we had no room for some of them. What is started without them is not what was asked for.
     pub(crate) lost_descriptors: bool,
 }

@@ -98,6 +98,10 @@ impl Run {
         });
         let own = wait_status(reaped);
         match init {
+            // It was to go on in another process, and had ended before it heard that: nobody was left.
+            Some(Reports { ended: Some(Ended { code: 0, signaled: false, .. }), orders: 1.., .. }) => {
+                WaitStatus { code: WaitStatus::UNSEEN, ..own }
+            }
             Some(Reports { ended: Some(ended), .. }) => of_program(own, ended),
             Some(Reports { left: Some(Left(None)), .. }) => WaitStatus { code: WaitStatus::UNSEEN, ..own },
             Some(_) | None => own,

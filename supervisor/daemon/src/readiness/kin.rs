@@ -9,6 +9,9 @@ use watt_os::{
     process_info::{self, Stat},
 };
 
+/// Of errno(3): there is no such process. Somebody else's may not be signalled, and is there.
+const ESRCH: i32 = 3;
+
 /// What the processes of a run are told by.
 #[derive(Debug, Default)]
 pub struct Kin {
@@ -80,7 +83,8 @@ impl Kin {
         let is_own = self.group.members().contains(&pid) || descendants::is_one(pid, &self.marks);
         let has_ended = Stat::of(pid).map_or(true, |stat| stat.has_ended());
         // If it is still there, the number was its own when it was looked at.
-        if has_ended || pidfd::send_signal(&pidfd, 0).is_err() {
+        let is_reaped = pidfd::send_signal(&pidfd, 0).is_err_and(|error| error.raw_os_error() == Some(ESRCH));
+        if has_ended || is_reaped {
             return Some(Named::Gone { pid });
         }
         if !is_own || self.mains.last() == Some(&pid) {
@@ -149,6 +153,7 @@ mod tests {
         let mut kin = kin(shell.id());
         assert_eq!(kin.name_main(None, stranger.id()), None);
         assert_eq!(kin.name_main(None, id()), None);
+        assert_eq!(kin.name_main(None, 1), None);
         assert_eq!(kin.name_main(None, shell.id()), None, "it is that already");
         assert_eq!(pid_of(kin.name_main(Some(shell.id()), child)), Some(child));
         assert_eq!(kin.name_main(Some(shell.id()), child), None, "it is that already");

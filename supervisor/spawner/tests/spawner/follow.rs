@@ -159,7 +159,7 @@ fn what_is_left_lives_on() {
         let mut daemon = app.daemon();
         let (init, ..) = start(&mut daemon, apart(plan(app, "exit 5"), user));
         assert_eq!(daemon.exited(1).code, 5);
-        assert_eq!(state(init), Some('S'));
+        assert!(state(init).is_some_and(|state| state != 'Z'), "the init is there");
         // A successor hears it as well.
         daemon.kill();
         let mut daemon = app.daemon();
@@ -183,7 +183,7 @@ fn goes_on_in_a_child_inside() {
         go(app);
         // Its parent has its status.
         assert!(!daemon.exited(1).is_seen());
-        assert_eq!(state(init), Some('S'));
+        assert!(state(init).is_some_and(|state| state != 'Z'), "the init is there");
         pidfd::send_signal(&pidfd, Signal::SIGKILL as i32).unwrap();
     });
 }
