@@ -33,7 +33,11 @@ impl Retries {
     pub(crate) fn allows(&self, kind: Method, name: &[u8]) -> bool {
         match &self.methods {
             None => kind != Method::Other,
-            Some(methods) => methods.iter().any(|method| method.as_bytes() == name),
+            Some(methods) => {
+                // Who reads twice may ask twice, as a route for GET is one for HEAD.
+                let is = |other: &[u8]| methods.iter().any(|method| method.as_bytes() == other);
+                is(name) || kind == Method::Head && is(b"GET")
+            }
         }
     }
 
@@ -61,6 +65,14 @@ mod tests {
         let named = Retries::new(&mesh::Retries { methods, on, ..mesh::Retries::default() });
         assert!(named.allows(Method::Other, b"POST") && !named.allows(Method::Idempotent, b"GET"));
         assert!(!named.allows(Method::Other, b"post"), "letters matter");
+        let only = |method: &str| {
+            let methods = Some(vec![method.to_owned()]);
+            Retries::new(&mesh::Retries { methods, ..mesh::Retries::default() })
+        };
+        let (get, head) = (only("GET"), only("HEAD"));
+        assert!(get.allows(Method::Head, b"HEAD") && get.allows(Method::Idempotent, b"GET"));
+        assert!(head.allows(Method::Head, b"HEAD") && !head.allows(Method::Idempotent, b"GET"));
+        assert!(!named.allows(Method::Head, b"HEAD"));
         let found: Vec<u16> = (400..600).filter(|status| named.on.have(Outcome::Status(*status))).collect();
         assert_eq!(found, [429, 502, 503, 504]);
         assert!(![Outcome::Connect, Outcome::Reset, Outcome::Timeout].iter().any(|one| named.on.have(*one)));
