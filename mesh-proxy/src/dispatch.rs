@@ -61,6 +61,8 @@ pub(crate) struct Dispatch<'t> {
     /// Lost together with a kept connection; its next answer tells whether it died.
     suspect: Option<Rc<Worker>>,
     losses: u32,
+    /// The next time that it is sent is one that was asked for by [`Dispatch::may_resend`].
+    again: bool,
     last_error: Option<Failure>,
     /// Whether the last error may be a death of which the news is on its way.
     died: bool,
@@ -79,6 +81,7 @@ impl<'t> Dispatch<'t> {
             avoided: Vec::new(),
             suspect: None,
             losses: 0,
+            again: false,
             last_error: None,
             died: false,
             until: None,
@@ -213,6 +216,21 @@ impl<'t> Dispatch<'t> {
         self.avoided.push(worker.run);
     }
 
+    /// Whether it may go to one more worker although one had it, as far as the sum of such requests goes. The next time that it is sent is
+    /// counted then.
+    pub(crate) fn may_resend(&mut self) -> bool {
+        let may = self.service.tally.may_resend(self.thread.clock.now());
+        self.again |= may;
+        may
+    }
+
+    /// It is sent now.
+    pub(crate) fn sends(&mut self) {
+        if std::mem::take(&mut self.again) {
+            self.service.tally.count_retry();
+        }
+    }
+
     /// A worker was lost with this request.
     fn may_lose_another(&mut self) -> bool {
         self.losses += 1;
@@ -221,7 +239,7 @@ impl<'t> Dispatch<'t> {
             let newest = table.service(&self.service.name).unwrap_or(&self.service);
             self.tried.extend(newest.workers.iter().map(|worker| worker.run));
         }
-        self.losses < LOSSES_MAX && self.service.tally.resend(self.thread.clock.now())
+        self.losses < LOSSES_MAX && self.may_resend()
     }
 
     /// This worker did not answer; the next attempt goes to another one.

@@ -32,12 +32,17 @@ impl Tally {
         self.resends.earn(1);
     }
 
-    /// Whether a request may be sent again now.
-    pub(crate) fn resend(&self, now: Ticks) -> bool {
+    /// Whether a request may be sent again now. It is counted once it is, since its client may leave before.
+    pub(crate) fn may_resend(&self, now: Ticks) -> bool {
         let may = self.resends.take(now);
-        let count = if may { &self.retries } else { &self.retries_denied };
-        count.set(count.get() + 1);
+        if !may {
+            self.retries_denied.set(self.retries_denied.get() + 1);
+        }
         may
+    }
+
+    pub(crate) fn count_retry(&self) {
+        self.retries.set(self.retries.get() + 1);
     }
 
     pub(crate) fn count_timed_out(&self) {

@@ -53,23 +53,22 @@ impl Exchange<'_> {
     }
 
     /// Whether an answer is one after which another one is asked for.
-    pub(super) fn is_unwanted(&self, answer: &Answer) -> bool {
+    pub(super) fn is_unwanted(&mut self, answer: &Answer) -> bool {
         self.request.service.retries.on.have(Outcome::Status(answer.verdict)) && self.may_try_again()
     }
 
     /// Whether another worker is asked after the time of a try.
-    pub(super) fn may_ask_another(&self) -> bool {
+    pub(super) fn may_ask_another(&mut self) -> bool {
         self.request.service.retries.on.have(Outcome::Timeout) && self.may_try_again()
     }
 
-    /// Whether it may be sent once more although its worker lives. The last question is counted, whatever it is answered.
-    fn may_try_again(&self) -> bool {
-        let service = &self.request.service;
+    /// Whether it may be sent once more although its worker lives. The last question uses up what may be sent.
+    fn may_try_again(&mut self) -> bool {
         self.request.may_repeat
             && self.interims == 0
-            && self.tries < service.retries.attempts
+            && self.tries < self.request.service.retries.attempts
             && self.upload.is_whole()
-            && service.tally.resend(self.thread.clock.now())
+            && self.dispatch.may_resend()
     }
 
     /// Makes ready to send it once more, and waits before that.

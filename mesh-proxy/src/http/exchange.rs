@@ -231,6 +231,7 @@ impl Exchange<'_> {
     /// The request goes to a worker now.
     fn sends(&mut self) {
         self.tries += 1;
+        self.dispatch.sends();
         self.answering = false;
         if !std::mem::replace(&mut self.sent, true) {
             self.request.service.tally.count_request();

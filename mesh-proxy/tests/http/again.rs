@@ -286,6 +286,7 @@ fn it_waits_before_it_asks_again_and_not_for_a_client_that_has_gone() {
         drop(client);
         let again = tokio::time::timeout(std::time::Duration::from_secs(5), workers[0].accept()).await;
         assert!(again.is_err(), "it was sent again for nobody");
+        assert_eq!(bed.retries(), (1, 0), "what was sent is counted, and not what was meant");
     });
 }
 
