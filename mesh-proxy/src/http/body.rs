@@ -182,6 +182,15 @@ impl Pump {
         !self.moved
     }
 
+    /// Lets go of a long body that was kept, once it is written and nobody wants it again: a response may last for hours.
+    pub(crate) fn forget(&mut self, out: &mut Vec<u8>) {
+        if self.kept > COALESCE_MAX && self.is_done(out) {
+            out.truncate(out.len() - std::mem::take(&mut self.kept));
+            out.shrink_to_fit();
+            self.written = out.len();
+        }
+    }
+
     /// Whether all that went out is still at hand.
     pub(crate) fn is_whole(&self) -> bool {
         !self.moved
@@ -365,5 +374,23 @@ impl Pump {
             out.extend_from_slice(b"0\r\n\r\n");
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_body_is_kept_until_it_is_written_and_wanted_no_more() {
+        let head = 100;
+        for (kept, written, left) in [(5_000, 5_099, 5_100), (5_000, 5_100, head), (4_096, 4_196, 4_196)] {
+            let mut out = vec![b'x'; head + kept];
+            let mut pump = Pump { kept, written, ..Pump::new(Body::Done, Coding::AsIs) };
+            let was_done = pump.is_done(&out);
+            pump.forget(&mut out);
+            assert_eq!((out.len(), pump.is_done(&out)), (left, was_done));
+            assert!(out.capacity() < 2 * left, "{kept}");
+        }
     }
 }

@@ -414,6 +414,7 @@ impl Exchange<'_> {
             self.request.service.tally.meter.answered(since);
         }
         self.progress.set(Progress::Begun);
+        self.upload.forget(&mut self.connection.request_out);
         let mut download = Pump::new(body, coding);
         download
             .start(&mut worker.input, &mut self.connection.response_out)
@@ -437,6 +438,7 @@ impl Exchange<'_> {
                     self.upload.poll(&mut connection.peer, &mut worker.stream, out, &self.thread.stock, cx);
                 // Whatever went wrong there: the response is what counts now.
                 self.upload_broken = matches!(sent, Poll::Ready(Err(_)));
+                self.upload.forget(out);
             }
             let out = &mut connection.response_out;
             let received = download.poll(worker, &mut connection.peer.stream, out, &self.thread.stock, cx);

@@ -7,7 +7,8 @@ use regex_syntax::hir::HirKind;
 use watt_api::mesh::{self, PathMatch};
 
 /// What a compiled expression may take, and what its searches may keep, in bytes. The configuration's check has the same bound, so
-/// that an expression which is refused here was not in a file.
+/// that an expression which is refused here was not in a file. One with named groups may take up to 1 MiB more, the bound that `regex` has
+/// for its one-pass automaton.
 const COMPILED_BYTES_MAX: usize = 256 << 10;
 const SEARCH_BYTES_MAX: usize = 256 << 10;
 
