@@ -297,6 +297,8 @@ mod tests {
             "Content-Length",
             "transfer-encoding",
             "HOST",
+            "Authorization",
+            "Forwarded",
             "X-Forwarded-For",
             "Grpc-Timeout",
             "X-Request-Timeout-Ms",
