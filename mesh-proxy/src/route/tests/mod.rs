@@ -345,6 +345,22 @@ fn a_slash_at_the_end_is_not_lost_on_the_way() {
     assert_eq!(found(&router, "h", "/dir/"), to("/dir/"));
 }
 
+#[test]
+fn an_expression_that_takes_the_decoded_path_as_well_has_it() {
+    let router = router(&[
+        regex("/u/[A-Za-z0-9%]+"),
+        regex("/n/[^/]+"),
+        regex(r"/caf(%C3%A9|\xC3\xA9)"),
+        regex("/a(;.*)?"),
+    ]);
+    assert_eq!(found(&router, "h", "/u/J%C3%BCrgen"), Found::Ambiguous);
+    for (path, service) in
+        [("/n/J%C3%BCrgen", "/n/[^/]+"), ("/caf%C3%A9", r"/caf(%C3%A9|\xC3\xA9)"), ("/a;b", "/a(;.*)?")]
+    {
+        assert_eq!(found(&router, "h", path), to(service), "{path}");
+    }
+}
+
 /// A path, or a rule's path, of few letters, so that they meet.
 fn path(segment: &'static str) -> impl Strategy<Value = String> {
     proptest::collection::vec(segment, 0..4).prop_map(|segments| format!("/{}", segments.join("/")))

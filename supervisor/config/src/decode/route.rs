@@ -136,7 +136,25 @@ fn bad(message: String, hint: impl Into<String>) -> Bad {
     Bad { message, hint: Some(hint.into()) }
 }
 
+/// A path that is compared segment by segment has letters that everybody reads alike: requests for others, which are written with `%`, or
+/// cut at `;` by some, would be refused as ambiguous, whatever the route says.
+fn spelt_in_one_way(text: &str) -> Result<(), Bad> {
+    let differs = |c: &char| !c.is_ascii_graphic() || matches!(c, '%' | ';' | '?' | '\\' | '"' | '<' | '>');
+    let Some(c) = text.chars().find(differs) else { return Ok(()) };
+    let hint = match c {
+        '?' => "what has to be in the query is written as `query: {name: value}`",
+        ';' => {
+            "some read no further than there: leave it out, or write `match: regex` and take both, `/a(;.*)?`"
+        }
+        _ => {
+            r"write `match: regex`, and what it is over the wire as well as what that is decoded to: `/caf(%C3%A9|\xC3\xA9)`"
+        }
+    };
+    Err(bad(format!("{} cannot be in the path of a route", quote(&c.to_string())), hint))
+}
+
 fn segments(text: &str) -> Result<RoutePath, Bad> {
+    spelt_in_one_way(text)?;
     let UrlPath::<false>(text) = UrlPath::parse(text)?;
     let mut parameters: Vec<String> = Vec::new();
     if text.split('/').count() > SEGMENTS_MAX + 1 {

@@ -102,7 +102,11 @@ pub(crate) static PROTOCOL: Words<Protocol> = Words(&[
 pub(crate) static PATH_MATCH: Words<PathMatch> = Words(&[
     ("prefix", PathMatch::Prefix, "the path and everything below it"),
     ("exact", PathMatch::Exact, "the path alone"),
-    ("regex", PathMatch::Regex, "a regular expression of the whole path, as it comes over the wire"),
+    (
+        "regex",
+        PathMatch::Regex,
+        "a regular expression of the whole path, as it comes over the wire; it has to describe what that is decoded to as well",
+    ),
 ]);
 
 pub(crate) static NETWORK: Words<Network> = Words(&[

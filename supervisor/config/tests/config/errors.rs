@@ -681,12 +681,12 @@ fn routes() {
       |            ^
       = hint: did you mean `/z`?
 
-    error: `?` cannot be in a path
+    error: `?` cannot be in the path of a route
       --> watt.yaml:10:12
        |
     10 |   - {path: /q?, service: a, host: 'http://x'}
        |            ^^^
-       = hint: other characters are written as `%` and two hexadecimal digits
+       = hint: what has to be in the query is written as `query: {name: value}`
 
     error: `http://x` is not a host name
       --> watt.yaml:10:35
@@ -790,6 +790,36 @@ fn paths_of_routes_that_are_none() {
       |            ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
       = hint: a route for what they begin with takes them as well
     ");
+}
+
+#[test]
+fn paths_of_routes_that_no_request_would_take() {
+    assert_snapshot!(invalid(&with_routes(
+        "  - {path: /caf%C3%A9, service: a}\n  - {path: /café, match: exact, service: a}\n  - {path: /a;b, service: a}\n"
+    )), @r"
+    error: `%` cannot be in the path of a route
+     --> watt.yaml:5:12
+      |
+    5 |   - {path: /caf%C3%A9, service: a}
+      |            ^^^^^^^^^^
+      = hint: write `match: regex`, and what it is over the wire as well as what that is decoded to: `/caf(%C3%A9|\xC3\xA9)`
+
+    error: `é` cannot be in the path of a route
+     --> watt.yaml:6:12
+      |
+    6 |   - {path: /café, match: exact, service: a}
+      |            ^^^^^
+      = hint: write `match: regex`, and what it is over the wire as well as what that is decoded to: `/caf(%C3%A9|\xC3\xA9)`
+
+    error: `;` cannot be in the path of a route
+     --> watt.yaml:7:12
+      |
+    7 |   - {path: /a;b, service: a}
+      |            ^^^^
+      = hint: some read no further than there: leave it out, or write `match: regex` and take both, `/a(;.*)?`
+    ");
+    let regex = "  - {path: '/caf(%C3%A9|\\xC3\\xA9)', match: regex, service: a}\n  - {path: '/a(;.*)?', match: regex, service: a}\n  - {path: /b, rewrite: /caf%C3%A9, service: a}\n";
+    watt_config::parse(&sources("watt.yaml", &with_routes(regex))).expect("what the hints say, and rewrites");
 }
 
 #[test]
