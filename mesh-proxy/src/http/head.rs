@@ -33,6 +33,10 @@ impl Lines {
         self.0 &= !(1 << line);
     }
 
+    pub(crate) fn has(self, line: usize) -> bool {
+        self.0 & (1 << line) != 0
+    }
+
     pub(crate) fn is_empty(self) -> bool {
         self.0 == 0
     }

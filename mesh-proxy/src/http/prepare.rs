@@ -170,12 +170,15 @@ fn route(table: &Table, request: &Request<'_, '_>) -> Result<Destination, Failur
 
 /// What decides about a request's route.
 pub(crate) fn asked<'r>(request: &Request<'r, 'r>) -> Asked<'r> {
+    let mut dropped = request.found.hop_by_hop;
+    dropped |= request.found.lookalikes;
     Asked {
         authority: request.host,
         path: path(request),
         target: request.target.path_and_query.as_bytes(),
         head: request.fields.bytes,
         headers: request.fields.headers,
+        dropped,
     }
 }
 

@@ -102,9 +102,18 @@ impl Condition {
     }
 }
 
-/// Names and values of a Cookie field (RFC 6265 §4.2.1).
-pub(crate) fn cookies(line: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    line.split(|byte| *byte == b';').map(trim).filter(|pair| !pair.is_empty()).map(split)
+/// Names and values of a Cookie field (RFC 6265 §4.2.1), as servers read them: without space around either, and without the quotes that
+/// may be around a value.
+fn cookies(line: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let pairs = line.split(|byte| *byte == b';').map(trim).filter(|pair| !pair.is_empty());
+    pairs.map(split).map(|(name, value)| (trim(name), unquoted(trim(value))))
+}
+
+fn unquoted(value: &[u8]) -> &[u8] {
+    match value {
+        [b'"', inner @ .., b'"'] => inner,
+        _ => value,
+    }
 }
 
 fn split(pair: &[u8]) -> (&[u8], &[u8]) {

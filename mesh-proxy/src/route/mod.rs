@@ -34,7 +34,7 @@ use self::{
     reading::{Reading, has_other_readings, readings},
     rules::{Rule, Rules},
 };
-use crate::table::Service;
+use crate::{http::Lines, table::Service};
 
 /// A rule and what it leads to.
 pub(crate) struct Route {
@@ -64,6 +64,8 @@ pub(crate) struct Asked<'a> {
     /// Its head, which begins with the method.
     pub(crate) head: &'a [u8],
     pub(crate) headers: &'a [Header<'a>],
+    /// Those of them that do not go on, for example since `Connection` names them.
+    pub(crate) dropped: Lines,
 }
 
 impl<'a> Asked<'a> {
@@ -75,10 +77,12 @@ impl<'a> Asked<'a> {
         memchr::memchr(b'?', self.target).map_or(&[], |at| &self.target[at + 1..])
     }
 
-    /// The values of a header, whose name is in lower case or not.
-    fn values<'s>(&'s self, name: &'s [u8]) -> impl Iterator<Item = &'s [u8]> {
-        let named = self.headers.iter().filter(|header| header.name.as_bytes().eq_ignore_ascii_case(name));
-        named.map(|header| header.value)
+    /// The values of a header as the service gets them. Its name is in lower case or not.
+    fn values<'s>(&'s self, name: &'s [u8]) -> impl Iterator<Item = &'a [u8]> + use<'s, 'a> {
+        let named = self.headers.iter().enumerate().filter(|(line, header)| {
+            header.name.as_bytes().eq_ignore_ascii_case(name) && !self.dropped.has(*line)
+        });
+        named.map(|(_, header)| header.value)
     }
 }
 

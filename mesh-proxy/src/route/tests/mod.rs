@@ -361,6 +361,33 @@ fn an_expression_that_takes_the_decoded_path_as_well_has_it() {
     }
 }
 
+#[test]
+fn what_is_asked_for_is_what_the_service_gets() {
+    use RequestPart::{Cookie, Header};
+    let is = |text: &str| ValueTest::Is(text.to_owned());
+    let with = |service: &str, conditions| mesh::Route {
+        service: service.to_owned(),
+        conditions,
+        ..rule("", "/", None)
+    };
+    let router = router(&[
+        with("plain", vec![]),
+        with("key", vec![condition(Header, "x-key", is("1"))]),
+        with("session", vec![condition(Cookie, "session", is("x"))]),
+    ]);
+    for (fields, service) in [
+        ("X-Key: 1\r\n", "key"),
+        ("Connection: x-key\r\nX-Key: 1\r\n", "plain"),
+        ("Connection: x-key\r\nX-Key: 1\r\nCookie: session=x\r\n", "session"),
+        ("Cookie: session =x\r\n", "session"),
+        ("Cookie: a=b;session= x ; c=d\r\n", "session"),
+        ("Cookie: session=\"x\"\r\n", "session"),
+        ("Cookie: session=\"x\r\n", "plain"),
+    ] {
+        assert_eq!(asked(&router, "GET", "h", "/", fields), to(service), "{fields}");
+    }
+}
+
 /// A path, or a rule's path, of few letters, so that they meet.
 fn path(segment: &'static str) -> impl Strategy<Value = String> {
     proptest::collection::vec(segment, 0..4).prop_map(|segments| format!("/{}", segments.join("/")))

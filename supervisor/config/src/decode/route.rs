@@ -231,6 +231,18 @@ fn conditions(f: &mut Fields<'_, '_, '_>, key: &'static str, part: RequestPart) 
             RequestPart::Header | RequestPart::Cookie if !is_token(&name) => {
                 Some(format!("{} is not the name of a {}", quote(&name), key.trim_end_matches('s')))
             }
+            RequestPart::Header if is_the_proxys(&name) => {
+                let hint = match name.as_str() {
+                    "host" => "write `host` beside `path`",
+                    _ => "ask for a header that goes on to the service as the client sent it",
+                };
+                let problem = format!(
+                    "{} is replaced or dropped by the proxy, so clients may write anything",
+                    quote(&name)
+                );
+                f.d.problem(Problem::new(entry.key.span, problem).hint(hint));
+                None
+            }
             RequestPart::Query if name.is_empty() => Some("a parameter has a name".to_owned()),
             RequestPart::Header | RequestPart::Cookie | RequestPart::Query => None,
         };
@@ -243,6 +255,31 @@ fn conditions(f: &mut Fields<'_, '_, '_>, key: &'static str, part: RequestPart) 
     }
     f.show(key, Shown::Map(shown));
     conditions
+}
+
+/// Whether a header is one that the proxy does not pass on as the client sent it: it would be asked for something that no service sees.
+/// With `_` for `-` it is dropped as well.
+fn is_the_proxys(name: &str) -> bool {
+    const NAMES: [&str; 16] = [
+        "connection",
+        "expect",
+        "forwarded",
+        "grpc-timeout",
+        "host",
+        "http2-settings",
+        "keep-alive",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "traceparent",
+        "tracestate",
+        "transfer-encoding",
+        "upgrade",
+        "x-real-ip",
+        "x-request-timeout-ms",
+    ];
+    let name = name.replace('_', "-");
+    NAMES.contains(&name.as_str()) || name.starts_with("x-forwarded-")
 }
 
 fn is_token(name: &str) -> bool {

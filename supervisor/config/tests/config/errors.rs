@@ -897,6 +897,34 @@ fn what_routes_ask_for_that_nothing_has() {
 }
 
 #[test]
+fn headers_that_no_service_sees_as_clients_send_them() {
+    assert_snapshot!(invalid(&with_routes(
+        "  - {headers: {Host: a.org}, service: a}\n  - {headers: {X-Forwarded-Proto: https, x_real_ip: 127.0.0.1}, service: a}\n"
+    )), @r"
+    error: `host` is replaced or dropped by the proxy, so clients may write anything
+     --> watt.yaml:5:16
+      |
+    5 |   - {headers: {Host: a.org}, service: a}
+      |                ^^^^
+      = hint: write `host` beside `path`
+
+    error: `x-forwarded-proto` is replaced or dropped by the proxy, so clients may write anything
+     --> watt.yaml:6:16
+      |
+    6 |   - {headers: {X-Forwarded-Proto: https, x_real_ip: 127.0.0.1}, service: a}
+      |                ^^^^^^^^^^^^^^^^^
+      = hint: ask for a header that goes on to the service as the client sent it
+
+    error: `x_real_ip` is replaced or dropped by the proxy, so clients may write anything
+     --> watt.yaml:6:42
+      |
+    6 |   - {headers: {X-Forwarded-Proto: https, x_real_ip: 127.0.0.1}, service: a}
+      |                                          ^^^^^^^^^
+      = hint: ask for a header that goes on to the service as the client sent it
+    ");
+}
+
+#[test]
 fn rewrites_with_what_a_path_does_not_have() {
     assert_snapshot!(invalid(&with_routes(
         "  - {path: '/u/{user}', rewrite: '/{usr}', service: a}\n  - {path: /v, rewrite: '/{x}', service: a}\n  - {path: '/w(?<rest>.*)', match: regex, rewrite: '/{other}', service: a}\n  - {path: '/y', rewrite: '/{', service: a}\n"
