@@ -16,12 +16,15 @@ impl Scalar for Expression {
     fn parse(text: &str) -> Result<Self, Bad> {
         /// As in the proxy's `route/pattern.rs`. Each of its threads has one.
         const COMPILED_BYTES_MAX: usize = 256 << 10;
-        let compiled = regex::bytes::RegexBuilder::new(&format!("^(?:{text})$"))
-            .unicode(false)
-            .dot_matches_new_line(true)
-            .size_limit(COMPILED_BYTES_MAX)
-            .build();
-        match compiled {
+        let build = |text: &str| {
+            regex::bytes::RegexBuilder::new(text)
+                .unicode(false)
+                .dot_matches_new_line(true)
+                .size_limit(COMPILED_BYTES_MAX)
+                .build()
+        };
+        // By itself first: `a)|(b` would close what is around it, and no longer be about the whole text.
+        match build(text).and_then(|_| build(&format!("^(?:{text})$"))) {
             Ok(regex) => {
                 let groups = regex.capture_names().flatten().map(str::to_owned).collect();
                 Ok(Expression { text: text.to_owned(), groups })

@@ -823,6 +823,25 @@ fn paths_of_routes_that_no_request_would_take() {
 }
 
 #[test]
+fn expressions_that_close_what_is_around_them() {
+    assert_snapshot!(invalid(&with_routes(
+        "  - {path: '/a)|(?:/b', match: regex, service: a}\n  - {headers: {x: {regex: '1)|(2'}}, service: a}\n"
+    )), @r"
+    error: `/a)|(?:/b` is not a regular expression: unopened group
+     --> watt.yaml:5:12
+      |
+    5 |   - {path: '/a)|(?:/b', match: regex, service: a}
+      |            ^^^^^^^^^^^
+
+    error: `1)|(2` is not a regular expression: unopened group
+     --> watt.yaml:6:27
+      |
+    6 |   - {headers: {x: {regex: '1)|(2'}}, service: a}
+      |                           ^^^^^^^
+    ");
+}
+
+#[test]
 fn what_routes_ask_for_that_nothing_has() {
     assert_snapshot!(invalid(&with_routes(
         "  - {methods: [get, 'A B', CONNECT], service: a}\n  - {path: /x, headers: {'a b': 1, X: 2, x: 3}, service: a}\n  - {path: /y, cookies: {c: {is: 1, present: true}, d: {}, e: {regx: x}}, service: a}\n  - {path: /z, query: {q: {regex: '('}}, service: a, method: GET}\n"
