@@ -53,6 +53,11 @@ impl Conditions {
         self.methods.is_empty() || self.methods.iter().any(|listed| is(listed))
     }
 
+    /// Whether this method is one of those that are written.
+    pub(super) fn lists(&self, method: &str) -> bool {
+        self.methods.iter().any(|listed| **listed == *method)
+    }
+
     /// Whether all but the method is there.
     pub(super) fn tests_hold(&self, asked: &Asked<'_>) -> bool {
         self.tests.iter().all(|condition| condition.holds(asked))

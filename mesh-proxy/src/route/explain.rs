@@ -219,6 +219,8 @@ fn behind(rules: &Rules, chosen: &Rule, rule: &Rule) -> String {
         }
     } else if chosen.conditions.count() != rule.conditions.count() {
         "but has fewer conditions"
+    } else if rule.number < chosen.number {
+        "but does not list HEAD"
     } else {
         "but is written later"
     };

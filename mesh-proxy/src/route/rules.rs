@@ -121,7 +121,40 @@ impl Rules {
 
     /// The first rule that takes a request to this host and path.
     pub(super) fn find(&self, host: &[u8], path: &[u8], asked: &Asked<'_>) -> Option<u32> {
+        if asked.head.starts_with(b"HEAD ") {
+            return self.find_for_head(host, path, asked);
+        }
         self.offer(host, path, &mut |rule| self.all[rule as usize].conditions.hold(asked))
+    }
+
+    /// The same for HEAD, which GET includes. If that is why a rule takes it, one that lists HEAD itself goes before, where no
+    /// more than their places in the file would part them.
+    fn find_for_head(&self, host: &[u8], path: &[u8], asked: &Asked<'_>) -> Option<u32> {
+        let mut by_get = None;
+        let found = self.offer(host, path, &mut |id| {
+            let conditions = &self.all[id as usize].conditions;
+            match by_get {
+                Some(first) if !self.are_level(first, id) => true,
+                Some(_) => conditions.lists("HEAD") && conditions.hold(asked),
+                None => {
+                    let holds = conditions.hold(asked);
+                    let listed = conditions.methods.is_empty() || conditions.lists("HEAD");
+                    by_get = (holds && !listed).then_some(id);
+                    holds && listed
+                }
+            }
+        });
+        let is_first = |id: &u32| by_get.is_none_or(|first| self.are_level(first, *id));
+        found.filter(is_first).or(by_get)
+    }
+
+    /// Whether nothing but the place in the file parts two rules that take the same path.
+    fn are_level(&self, one: u32, other: u32) -> bool {
+        let (one, other) = (&self.all[one as usize], &self.all[other as usize]);
+        let host = |rule: &Rule| self.source[rule.number].host.as_deref().map(str::to_ascii_lowercase);
+        one.pattern.compare(&other.pattern).is_eq()
+            && one.conditions.count() == other.conditions.count()
+            && host(one) == host(other)
     }
 
     /// The methods that would be taken there, in a line; `None` when there are no such.

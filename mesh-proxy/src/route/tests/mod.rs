@@ -388,6 +388,40 @@ fn what_is_asked_for_is_what_the_service_gets() {
     }
 }
 
+#[test]
+fn a_listed_head_goes_before_that_of_get() {
+    let of = |service: &str, methods: &[&str], route: mesh::Route| mesh::Route {
+        service: service.to_owned(),
+        ..with_methods(methods, route)
+    };
+    let version = || condition(RequestPart::Header, "x", ValueTest::Present);
+    let with_version = |route: mesh::Route| mesh::Route { conditions: vec![version()], ..route };
+    let router = router(&[
+        of("get", &["GET"], rule("", "/", None)),
+        of("head", &["HEAD"], rule("", "/", None)),
+        of("longer", &["GET"], rule("", "/a", None)),
+        of("wider", &["HEAD"], rule("*.org", "/b", None)),
+        of("host", &["GET"], rule("h.org", "/b", None)),
+        of("conditional", &["GET"], with_version(rule("", "/", None))),
+        of("every", &[], with_version(rule("", "/c", None))),
+        of("get c", &["GET"], rule("", "/c", None)),
+        of("head c", &["POST", "HEAD"], rule("", "/c", None)),
+    ]);
+    for (method, host, path, fields, service) in [
+        ("GET", "h", "/", "", "get"),
+        ("HEAD", "h", "/", "", "head"),
+        ("HEAD", "h", "/a/x", "", "longer"),
+        ("HEAD", "h.org", "/b", "", "host"),
+        ("HEAD", "i.org", "/b", "", "wider"),
+        ("HEAD", "h", "/", "x: 1\r\n", "conditional"),
+        ("HEAD", "h", "/c", "x: 1\r\n", "every"),
+        ("HEAD", "h", "/c", "", "head c"),
+        ("GET", "h", "/c", "", "get c"),
+    ] {
+        assert_eq!(asked(&router, method, host, path, fields), to(service), "{method} {host}{path} {fields}");
+    }
+}
+
 /// A path, or a rule's path, of few letters, so that they meet.
 fn path(segment: &'static str) -> impl Strategy<Value = String> {
     proptest::collection::vec(segment, 0..4).prop_map(|segments| format!("/{}", segments.join("/")))

@@ -35,7 +35,7 @@ pub(crate) static ROUTE: Table = Table {
             name: "methods",
             kind: Kind::List(&Kind::Text),
             default: Preset::Unset("every method"),
-            doc: "The methods it takes; `GET` takes HEAD as well. Where routes take other methods of a path only, the answer is 405.",
+            doc: "The methods it takes; `GET` takes HEAD as well, unless a route for the same lists HEAD. Where routes take other methods of a path only, the answer is 405.",
             example: r#"["GET", "POST"]"#,
         },
         KeyDef {
