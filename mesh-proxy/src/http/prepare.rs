@@ -14,7 +14,7 @@ use super::{
 use crate::{
     forwarded::{Forwarded, Theirs},
     respond::{Failure, Format, Manner, Reason},
-    route::{Asked, Change, Outward, Route, Unrouted},
+    route::{Asked, Change, Outward, Parsed, Route, Unrouted},
     table::{Service, Table},
     thread::Thread,
     trace::{Trace, is_tracestate},
@@ -179,6 +179,7 @@ pub(crate) fn asked<'r>(request: &Request<'r, 'r>) -> Asked<'r> {
         head: request.fields.bytes,
         headers: request.fields.headers,
         dropped,
+        parsed: Parsed::default(),
     }
 }
 

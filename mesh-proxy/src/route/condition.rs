@@ -1,6 +1,6 @@
 //! What a rule asks for besides host and path: methods, headers, cookies, parameters of the query.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, cell::OnceCell};
 
 use regex::bytes::Regex;
 use watt_api::mesh::{self, RequestPart, ValueTest};
@@ -94,16 +94,44 @@ impl Condition {
         let name = self.name.as_bytes();
         match self.part {
             RequestPart::Header => asked.values(name).any(satisfies),
-            RequestPart::Cookie => asked
-                .values(b"cookie")
-                .any(|line| cookies(line).any(|(other, value)| other == name && satisfies(value))),
+            RequestPart::Cookie => {
+                asked.parsed.cookies(asked).iter().any(|(other, value)| *other == name && satisfies(value))
+            }
             RequestPart::Query => {
-                let pairs = asked.query().split(|byte| *byte == b'&').filter(|pair| !pair.is_empty());
-                pairs
-                    .map(split)
-                    .any(|(other, value)| unescaped(other) == name && satisfies(&unescaped(value)))
+                asked.parsed.query(asked).iter().any(|(other, value)| **other == *name && satisfies(value))
             }
         }
+    }
+}
+
+/// A name and a value, decoded.
+type Decoded<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
+
+/// What is found in a request when a condition asks for it first: it may be asked for by many conditions, in every reading of a path.
+#[derive(Default)]
+pub(crate) struct Parsed<'a> {
+    cookies: OnceCell<Vec<(&'a [u8], &'a [u8])>>,
+    query: OnceCell<Vec<Decoded<'a>>>,
+}
+
+impl<'a> Parsed<'a> {
+    fn cookies(&self, asked: &Asked<'a>) -> &[(&'a [u8], &'a [u8])] {
+        self.cookies.get_or_init(|| asked.values(b"cookie").flat_map(cookies).collect())
+    }
+
+    fn query(&self, asked: &Asked<'a>) -> &[Decoded<'a>] {
+        self.query.get_or_init(|| {
+            let pairs = asked.query().split(|byte| *byte == b'&').filter(|pair| !pair.is_empty());
+            pairs.map(split).map(|(name, value)| (unescaped(name), unescaped(value))).collect()
+        })
+    }
+}
+
+#[cfg(test)]
+impl Parsed<'_> {
+    /// How many cookies and parameters were read.
+    pub(super) fn counts(&self) -> (Option<usize>, Option<usize>) {
+        (self.cookies.get().map(Vec::len), self.query.get().map(Vec::len))
     }
 }
 

@@ -29,6 +29,7 @@ use std::{collections::HashMap, rc::Rc};
 use httparse::Header;
 use watt_api::mesh;
 
+pub(crate) use self::condition::Parsed;
 pub(crate) use self::rewrite::{Change, Outward};
 use self::{
     reading::{Reading, has_other_readings, readings},
@@ -66,6 +67,7 @@ pub(crate) struct Asked<'a> {
     pub(crate) headers: &'a [Header<'a>],
     /// Those of them that do not go on, for example since `Connection` names them.
     pub(crate) dropped: Lines,
+    pub(crate) parsed: Parsed<'a>,
 }
 
 impl<'a> Asked<'a> {

@@ -12,6 +12,9 @@ use watt_api::mesh::{self, PathMatch};
 const COMPILED_BYTES_MAX: usize = 256 << 10;
 const SEARCH_BYTES_MAX: usize = 256 << 10;
 
+/// The most segments of a pattern, as in the configuration: the tree is gone down by one for each, and dropped likewise.
+const SEGMENTS_MAX: usize = 64;
+
 /// A path as it was written.
 pub(super) struct Pattern {
     pub(super) segments: Vec<Segment>,
@@ -175,7 +178,8 @@ fn beginning(expression: &str) -> Vec<Segment> {
     let Some(HirKind::Literal(literal)) = first.map(|part| part.kind()) else { return Vec::new() };
     let Some(end) = memchr::memrchr(b'/', &literal.0) else { return Vec::new() };
     let whole = &literal.0[..end];
-    whole.split(|byte| *byte == b'/').skip(1).map(|text| Segment::Text(text.into())).collect()
+    let texts = whole.split(|byte| *byte == b'/').skip(1).take(SEGMENTS_MAX);
+    texts.map(|text| Segment::Text(text.into())).collect()
 }
 
 #[cfg(test)]
@@ -206,6 +210,14 @@ mod tests {
                 segments.iter().map(|text| Segment::Text(text.as_bytes().into())).collect();
             assert_eq!(found, expected, "{expression}");
         }
+    }
+
+    #[test]
+    fn an_expression_goes_no_deeper_into_the_tree_than_a_path() {
+        let text = "/a".repeat(200);
+        let deep = pattern(&text, PathMatch::Regex);
+        assert_eq!(deep.segments.len(), SEGMENTS_MAX);
+        assert!(deep.takes(text.as_bytes()) && !deep.takes(&text.as_bytes()[2..]));
     }
 
     #[test]

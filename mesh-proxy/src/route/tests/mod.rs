@@ -422,6 +422,24 @@ fn a_listed_head_goes_before_that_of_get() {
     }
 }
 
+#[test]
+fn cookies_and_the_query_are_read_once_and_only_when_asked_for() {
+    use RequestPart::{Cookie, Query};
+    let with = |part, name: &str| mesh::Route {
+        conditions: vec![condition(part, name, ValueTest::Present)],
+        ..rule("", "/a", None)
+    };
+    let router = router(&[rule("", "/", None), with(Cookie, "x"), with(Query, "y"), with(Query, "z")]);
+    let read = |path: &str| {
+        asking("GET", "h", &format!("{path}?a=%62&c"), "Cookie: a=b; c=d\r\n", |asked| {
+            assert!(router.find(asked).is_ok());
+            asked.parsed.counts()
+        })
+    };
+    assert_eq!(read("/b"), (None, None));
+    assert_eq!(read("/a"), (Some(2), Some(2)));
+}
+
 /// A path, or a rule's path, of few letters, so that they meet.
 fn path(segment: &'static str) -> impl Strategy<Value = String> {
     proptest::collection::vec(segment, 0..4).prop_map(|segments| format!("/{}", segments.join("/")))
