@@ -422,7 +422,7 @@ pub enum GraphFormat {
 /// `routes`
 #[derive(Debug, Args)]
 pub struct Routes {
-    /// A request, such as 'GET https://example.org/users/7': which route takes it, and why no other one does
+    /// A request, such as `GET https://example.org/users/7`: which route takes it, and why no other one does
     #[arg(long, value_name = "REQUEST")]
     pub test: Option<String>,
     /// A header of that request: 'name: value'

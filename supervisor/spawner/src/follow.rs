@@ -52,9 +52,13 @@ impl Spawner {
                 }
                 is_told
             }
+            // A check or a command inside the worker is a run of its own.
+            (Some(_), None) if self.pids.get(&pid).is_some_and(|other| *other != id) => false,
             (Some(pidfd), None) => {
-                // Whoever had the part before is an orphan like others from here on.
-                self.pids.remove(&run.pid);
+                // Whoever had the part before is an orphan like others from here on. Its number may be another run's by now.
+                if self.pids.get(&run.pid) == Some(&id) {
+                    self.pids.remove(&run.pid);
+                }
                 self.watched.retain(|_, watched| watched.run() != id);
                 (run.pid, run.pidfd, run.exit) = (pid, Rc::new(pidfd), None);
                 self.watch_main(id);
@@ -118,15 +122,15 @@ impl Spawner {
     /// The pidfd of a main process says that it has ended.
     fn main_ended(&mut self, token: u64, id: u64) {
         let Some(run) = self.holdings.runs.get(&id) else { return };
+        let pid = run.pid;
         let reaped = process::reap_one(&*run.pidfd);
-        if matches!(reaped, Ok(None)) {
-            return;
-        }
         let _ = self.epoll.delete(&*run.pidfd);
         self.watched.remove(&token);
         match reaped {
             Ok(Some(reaped)) => self.run_died(id, &reaped),
-            Ok(None) | Err(_) => self.ended_unreaped(id, unreaped(None)),
+            // Ours, and traced by somebody who has not looked at its end yet: SIGCHLD comes when it is to be reaped.
+            Ok(None) => drop(self.pids.insert(pid, id)),
+            Err(_) => self.ended_unreaped(id, unreaped(None)),
         }
     }
 

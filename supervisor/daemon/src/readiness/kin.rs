@@ -79,6 +79,10 @@ impl Kin {
         if self.has_init {
             return Some(Named::Inside { pid });
         }
+        // It is that already, and may have ended since: its end is its own.
+        if self.mains.last() == Some(&pid) {
+            return None;
+        }
         let Ok(pidfd) = pidfd::open(pid) else { return Some(Named::Gone { pid }) };
         let is_own = self.group.members().contains(&pid) || descendants::is_one(pid, &self.marks);
         let has_ended = Stat::of(pid).map_or(true, |stat| stat.has_ended());
@@ -87,7 +91,7 @@ impl Kin {
         if has_ended || is_reaped {
             return Some(Named::Gone { pid });
         }
-        if !is_own || self.mains.last() == Some(&pid) {
+        if !is_own {
             return None;
         }
         self.mains.retain(|main| *main != pid);

@@ -191,9 +191,13 @@ impl Voice {
     /// Acts upon a message, and takes it out of the socket then. Returns how much of it the loop had to hear.
     async fn take(&self, socket: &mut NotifySocket, message: Message) -> u32 {
         let trust = message.sender.map_or(Trust::Gone, |sender| socket.trust(sender));
-        let mut told = 0;
-        for line in message.text.split(|byte| *byte == b'\n') {
-            let named = self.name_main(socket, line, &message, trust);
+        // Of several the last one holds. To look for a process costs something, whatever comes of it.
+        let lines = || message.text.split(|byte| *byte == b'\n');
+        let main = lines().rev().find_map(|line| line.strip_prefix(b"MAINPID="));
+        let mut told = main.map_or(0, |_| 1);
+        let mut named = main.and_then(|number| self.name_main(socket, number, &message, trust));
+        for line in lines() {
+            let named = named.take_if(|_| line.starts_with(b"MAINPID="));
             for news in self.hear(line, trust).into_iter().flatten().chain(named) {
                 // Fails when the loop has ended, and with it everything else.
                 let _ = self.news.send(news).await;
@@ -222,11 +226,10 @@ impl Voice {
     fn name_main(
         &self,
         socket: &mut NotifySocket,
-        line: &[u8],
+        number: &[u8],
         message: &Message,
         trust: Trust,
     ) -> Option<News> {
-        let number = line.strip_prefix(b"MAINPID=")?;
         let number = std::str::from_utf8(number).ok()?.parse().ok()?;
         let named = match trust {
             Trust::Own | Trust::Gone => socket.kin.name_main(message.sender, number)?,
