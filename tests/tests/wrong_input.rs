@@ -452,10 +452,10 @@ fn a_wrong_command_line_for_programs() {
     stderr:
     {"error":{"code":"usage","message":"the following required arguments were not provided: <SERVICE>","hint":"Usage: wattctl inspect --json <SERVICE>"}}
     "#);
-    check!(app, ["bogus", "--json"], @r#"
+    check!(app, ["doctorr", "--json"], @r#"
     exit 2
     stderr:
-    {"error":{"code":"usage","message":"unrecognized subcommand 'bogus'","hint":"a similar subcommand exists: 'logs'"}}
+    {"error":{"code":"usage","message":"unrecognized subcommand 'doctorr'","hint":"a similar subcommand exists: 'doctor'"}}
     "#);
 }
 
