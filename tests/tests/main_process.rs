@@ -139,6 +139,14 @@ fn what_was_named_is_known_to_another_version() {
     app.down();
 }
 
+/// The worker once it is ready after its first restart.
+fn started_anew(app: &App, sandbox: &str) -> Value {
+    wait("it was started anew", || match app.worker(sandbox, 0) {
+        worker if worker["state"] == "ready" && worker["restarts"] == 1 => Ok(worker),
+        worker => Err(worker.to_string()),
+    })
+}
+
 /// Names a process that has ended, the first time it is run, and ends well itself.
 const LOST: &str = r#"
 import os, socket, sys, time
@@ -163,11 +171,7 @@ fn a_service_whose_named_process_has_ended_has_failed() {
         // It may have ended before that looks.
         let up = app.begin_up();
         for sandbox in SANDBOXES {
-            let worker = wait("it was started anew", || match app.worker(sandbox, 0) {
-                worker if worker["state"] == "ready" && worker["restarts"] == 1 => Ok(worker),
-                worker => Err(worker.to_string()),
-            });
-            assert_eq!(last_exit(&worker), "unknown", "{user:?} {sandbox}");
+            assert_eq!(last_exit(&started_anew(&app, sandbox)), "unknown", "{user:?} {sandbox}");
         }
         app.end_up(up);
     });
@@ -195,11 +199,7 @@ fn nobody_elses_process_is_taken_for_the_main_one() {
         // It may have ended before that looks.
         let up = app.begin_up();
         for sandbox in SANDBOXES {
-            let worker = wait("it was started anew", || match app.worker(sandbox, 0) {
-                worker if worker["state"] == "ready" && worker["restarts"] == 1 => Ok(worker),
-                worker => Err(worker.to_string()),
-            });
-            assert_eq!(last_exit(&worker), "exit 5", "{user:?} {sandbox}");
+            assert_eq!(last_exit(&started_anew(&app, sandbox)), "exit 5", "{user:?} {sandbox}");
         }
         app.end_up(up);
     });

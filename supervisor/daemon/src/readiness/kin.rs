@@ -177,4 +177,13 @@ mod tests {
         assert_eq!(kin(true).as_known_here(Some(id()), 77), None);
         assert_eq!(kin(true).as_known_here(None, 77), Some(77));
     }
+
+    #[test]
+    fn the_main_process_that_has_named_itself_and_ended_is_not_lost() {
+        let main = sleeper();
+        let pid = main.id();
+        let mut kin = kin(pid);
+        end(main);
+        assert_eq!(kin.name_main(None, pid), None);
+    }
 }
