@@ -70,7 +70,8 @@ fn a_worker_that_stalls_is_told_of_with_numbers_until_it_is_over() {
     assert_eq!(began["text"], "cpu pressure: stalled for at least 300ms of 2s", "{began}");
     let data = &began["data"];
     assert!(data["resource"] == "cpu" && data["stalled_ms"] == 300 && data["window_ms"] == 2000, "{began}");
-    assert!(data["some_avg10"].as_f64() > Some(0.0), "{began}");
+    // The kernel reckons its averages every two seconds: at the beginning they may not have it yet.
+    assert!(data["some_avg10"].is_f64(), "{began}");
     wait("status shows it with what was measured", || {
         let worker = app.worker("crowd", 0);
         let pressure = &worker["pressure"][0];
