@@ -24,6 +24,28 @@ pub struct Failure {
     pub allow: Option<Box<str>>,
 }
 
+/// An answer in place of a service's that is no failure.
+#[derive(Debug, Clone)]
+pub(crate) struct OwnAnswer {
+    pub(crate) status: u16,
+    /// Its fields but for the framing, each with its end.
+    pub(crate) lines: Vec<u8>,
+    pub(crate) body: Rc<[u8]>,
+}
+
+/// What the proxy answers by itself.
+#[derive(Debug, Clone)]
+pub(crate) enum Reply {
+    Failure(Failure),
+    Own(OwnAnswer),
+}
+
+impl From<Failure> for Reply {
+    fn from(failure: Failure) -> Self {
+        Reply::Failure(failure)
+    }
+}
+
 /// The kinds of failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
@@ -65,6 +87,8 @@ pub enum Reason {
     TryTimeout,
     /// The time of the whole request is over.
     DeadlineExceeded,
+    /// A route has a fault for tests, with this status.
+    Injected(u16),
 }
 
 impl Reason {
@@ -90,6 +114,7 @@ impl Reason {
             Reason::FirstByteTimeout => "first_byte_timeout",
             Reason::TryTimeout => "try_timeout",
             Reason::DeadlineExceeded => "deadline_exceeded",
+            Reason::Injected(_) => "fault_injected",
         }
     }
 
@@ -111,6 +136,7 @@ impl Reason {
             | Reason::FirstByteTimeout
             | Reason::TryTimeout
             | Reason::DeadlineExceeded => 504,
+            Reason::Injected(status) => status,
         }
     }
 
@@ -216,14 +242,31 @@ pub(crate) fn write(failure: &Failure, manner: Manner, out: &mut Vec<u8>) {
     if let Some(allow) = &failure.allow {
         line(format_args!("Allow: {allow}\r\n"));
     }
+    end(manner, &body, out);
+}
+
+/// Appends the whole of an answer that is no failure.
+pub(crate) fn write_own(own: &OwnAnswer, manner: Manner, out: &mut Vec<u8>) {
+    let OwnAnswer { status, lines, body } = own;
+    // Writing to memory does not fail.
+    let _ = write!(out, "HTTP/1.1 {status} {}\r\n", phrase(*status));
+    out.extend_from_slice(lines);
+    if !matches!(status, 204 | 304) {
+        let _ = write!(out, "Content-Length: {}\r\n", body.len());
+    }
+    end(manner, body, out);
+}
+
+/// What becomes of the connection, and the body.
+fn end(manner: Manner, body: &[u8], out: &mut Vec<u8>) {
     if manner.close {
-        line(format_args!("Connection: close\r\n"));
+        out.extend_from_slice(b"Connection: close\r\n");
     } else if manner.keep_alive {
-        line(format_args!("Connection: keep-alive\r\n"));
+        out.extend_from_slice(b"Connection: keep-alive\r\n");
     }
     out.extend_from_slice(b"\r\n");
     if !manner.without_body {
-        out.extend_from_slice(&body);
+        out.extend_from_slice(body);
     }
 }
 
@@ -290,20 +333,34 @@ fn percent_encoded(message: &str) -> String {
 fn phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
         400 => "Bad Request",
+        401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
+        409 => "Conflict",
+        410 => "Gone",
         414 => "URI Too Long",
         417 => "Expectation Failed",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
         501 => "Not Implemented",
         502 => "Bad Gateway",
         503 => "Service Unavailable",
         504 => "Gateway Timeout",
         505 => "HTTP Version Not Supported",
+        _ if status < 400 => "Other",
         _ => "Error",
     }
 }

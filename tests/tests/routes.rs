@@ -24,7 +24,8 @@ import http.server, os
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def answer(self):
-        body = (os.environ["NAME"] + " " + self.path).encode()
+        tenant = " " + self.headers["x-tenant"] if "x-tenant" in self.headers else ""
+        body = (os.environ["NAME"] + " " + self.path + tenant).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -80,6 +81,47 @@ fn requests_go_where_the_explanation_says() {
         let refused = app.run(&["routes", "--test", "GET /x/..%2fusers/7"]);
         assert_eq!(refused.status.code(), Some(1));
         assert!(printed(&refused).contains("refused with 400 (ambiguous_path)"), "{}", printed(&refused));
+    });
+}
+
+#[test]
+fn routes_share_redirect_answer_and_change_headers() {
+    for_each_user(|user| {
+        let app = application(user);
+        let routes = r#"
+    - { path: /canary, services: { users: 1, next: 1 }, sticky: canary }
+    - { path: "/old/{id}", redirect: { to: "https://example.org/new/{id}", status: 308 } }
+    - { path: /down, respond: { status: 503, body: "back soon" }, response_headers: { set: { retry-after: 60 } } }
+    - { path: /api, service: web, strip: true, request_headers: { set: { x-tenant: shop } }, response_headers: { set: { x-by: watt }, remove: [server] } }
+    - { path: /fault, service: web, fault: { abort: 502 } }
+"#;
+        let (services, _) = APPLICATION.split_once("    - { path: /, ").expect("routes");
+        app.write("watt.yaml", &format!("{services}{}", routes.trim_start_matches('\n')));
+        app.up();
+        let head = |line: &str, fields: &str| {
+            let request = format!("{line} HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n{fields}\r\n");
+            exchange(&app.gateway(), &request).expect("an answer")
+        };
+        let first = head("GET /canary", "");
+        let service = if first.ends_with("users /canary") { "users" } else { "next" };
+        assert!(first.contains(&format!("\r\nSet-Cookie: canary={service}; Path=/; ")), "{first}");
+        for service in ["users", "next"] {
+            let again = head("GET /canary", &format!("Cookie: canary={service}\r\n"));
+            assert!(again.ends_with(&format!("{service} /canary")), "{again}");
+        }
+        let old = head("GET /old/7/x?q", "");
+        assert!(old.starts_with("HTTP/1.1 308 "), "{old}");
+        assert!(old.contains("\r\nLocation: https://example.org/new/7/x?q\r\n"), "{old}");
+        let down = head("GET /down", "");
+        assert!(down.starts_with("HTTP/1.1 503 ") && down.ends_with("back soon"), "{down}");
+        assert!(down.contains("retry-after: 60"), "{down}");
+        let api = head("GET /api/headers", "X-Tenant: other\r\n");
+        assert!(api.contains("x-by: watt") && !api.contains("\r\nServer: "), "{api}");
+        assert!(api.ends_with("web /headers shop"), "{api}");
+        assert!(head("GET /fault", "").contains("\"fault_injected\""));
+        let explained = app.json(&["routes", "--test", "GET /old/7/x?q"]);
+        assert_eq!(explained["verdict"]["location"], "https://example.org/new/7/x?q", "{explained}");
+        assert!(app.ok(&["routes"]).contains("users 50%, next 50%"));
     });
 }
 

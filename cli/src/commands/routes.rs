@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 use watt_api::{
     control::Routes,
-    mesh::{PathMatch, RequestPart, Route, RouteCondition, ValueTest},
+    mesh::{PathMatch, RequestPart, Route, RouteAnswer, RouteCondition, RouteShare, ValueTest},
 };
-use watt_mesh_proxy::route::explain::{Explanation, Verdict, explain};
+use watt_mesh_proxy::route::explain::{Becomes, Explanation, Verdict, explain};
 
 use super::config;
 use crate::{
@@ -150,7 +150,7 @@ fn row(number: usize, route: &Route) -> Vec<Cell> {
         plain(route.host.as_deref().unwrap_or_default()).into(),
         plain(&path(route)).into(),
         plain(&asks_for(route)).into(),
-        plain(&route.service).into(),
+        plain(&leads_to(route)).into(),
         plain(&becomes(route)).into(),
     ]
 }
@@ -190,6 +190,26 @@ fn condition(condition: &RouteCondition) -> String {
     }
 }
 
+/// `api`, `api 90%, next 10%`, `307 https://example.org`, `503`.
+fn leads_to(route: &Route) -> String {
+    match &route.answer {
+        Some(RouteAnswer::Redirect { status, to }) => {
+            format!("{status} {}", if to.is_empty() { "/" } else { to })
+        }
+        Some(RouteAnswer::Fixed { status, .. }) => status.to_string(),
+        None if route.split.is_empty() => route.service.clone(),
+        None => {
+            let total: u64 = route.split.iter().map(|share| u64::from(share.weight)).sum();
+            let share = |share: &RouteShare| {
+                let part = u64::from(share.weight) * 1000 / total.max(1);
+                let digits = if part.is_multiple_of(10) { String::new() } else { format!(".{}", part % 10) };
+                format!("{} {}{digits}%", share.service, part / 10)
+            };
+            route.split.iter().map(share).collect::<Vec<_>>().join(", ")
+        }
+    }
+}
+
 fn becomes(route: &Route) -> String {
     match route.rewrite.as_deref() {
         None => String::new(),
@@ -206,20 +226,25 @@ fn named(number: usize, routes: &Routes) -> String {
         "" => String::new(),
         asks => format!("  [{asks}]"),
     };
-    format!("{}  {}{}{asks}  to {}", number + 1, plain(host), plain(&path(route)), plain(&route.service))
+    format!("{}  {}{}{asks}  to {}", number + 1, plain(host), plain(&path(route)), plain(&leads_to(route)))
 }
 
 fn explained(request: &Request, explanation: &Explanation, routes: &Routes, style: Style) -> String {
     let mut text = format!("{}\n", style.paint(Tone::Strong, &plain(&request.line())));
     match &explanation.verdict {
-        Verdict::Route { number, parameters, target } => {
+        Verdict::Route { number, parameters, becomes } => {
             text.push_str(&style.paint(Tone::Good, &format!("route {}", named(*number, routes))));
             text.push('\n');
             for (name, value) in parameters {
                 text.push_str(&format!("  {} = {}\n", plain(name), plain(value)));
             }
-            if *target != request.target {
-                text.push_str(&format!("  the service sees {}\n", plain(target)));
+            match becomes {
+                Becomes::Target(target) if *target == request.target => {}
+                Becomes::Target(target) => text.push_str(&format!("  the service sees {}\n", plain(target))),
+                Becomes::Redirect { status, location } => {
+                    text.push_str(&format!("  the client is sent to {} with {status}\n", plain(location)));
+                }
+                Becomes::Answer(status) => text.push_str(&format!("  the answer is {status}\n")),
             }
         }
         Verdict::Refused { status, code, message } => {
@@ -252,11 +277,18 @@ fn explained(request: &Request, explanation: &Explanation, routes: &Routes, styl
 fn as_json(request: &Request, explanation: &Explanation, routes: &Routes) -> Value {
     let route = |number: usize| json!({ "number": number + 1, "route": routes.routes.get(number) });
     let verdict = match &explanation.verdict {
-        Verdict::Route { number, parameters, target } => {
+        Verdict::Route { number, parameters, becomes } => {
             let mut verdict = route(*number);
             let parameters = parameters.iter().map(|(name, value)| (name.clone(), json!(value)));
             verdict["parameters"] = Value::Object(parameters.collect());
-            verdict["target"] = json!(target);
+            match becomes {
+                Becomes::Target(target) => verdict["target"] = json!(target),
+                Becomes::Redirect { status, location } => {
+                    verdict["status"] = json!(status);
+                    verdict["location"] = json!(location);
+                }
+                Becomes::Answer(status) => verdict["status"] = json!(status),
+            }
             verdict
         }
         Verdict::Refused { status, code, message } => {
@@ -285,6 +317,8 @@ mod tests {
             service: service.into(),
             ..Route::default()
         };
+        let share = |service: &str, weight| RouteShare { service: service.into(), weight };
+        let fixed = RouteAnswer::Fixed { status: 503, body: String::new(), content_type: String::new() };
         Routes {
             app: "shop".into(),
             file: "/srv/shop/watt.yaml".into(),
@@ -304,6 +338,12 @@ mod tests {
                 },
                 Route { matching: PathMatch::Exact, ..route("/health", "web") },
                 Route { matching: PathMatch::Regex, ..route("/v[0-9]+/.*", "api") },
+                Route {
+                    answer: Some(RouteAnswer::Redirect { status: 308, to: "https://example.org".into() }),
+                    ..route("/old", "")
+                },
+                Route { split: vec![share("api", 2), share("next", 1)], ..route("/canary", "") },
+                Route { answer: Some(fixed), ..route("/down", "") },
             ],
         }
     }
@@ -319,12 +359,15 @@ mod tests {
     fn people_see_what_each_route_asks_for() {
         insta::assert_snapshot!(list(&routes(), PLAIN), @r"
         shop  http://127.0.0.1:3042
-        #  HOST           PATH                 ASKS FOR                       TO     PATH BECOMES
+        #  HOST           PATH                 ASKS FOR                       TO                       PATH BECOMES
         1                 /                                                   web
-        2                 /users/{id}                                         users  /{id}
+        2                 /users/{id}                                         users                    /{id}
         3  *.example.org  /users/{id}          POST, PUT; header x-version=2  next
         4                 /health exactly                                     web
         5                 /v[0-9]+/.* (regex)                                 api
+        6                 /old                                                308 https://example.org
+        7                 /canary                                             api 66.6%, next 33.3%
+        8                 /down                                               503
         ");
     }
 
@@ -338,7 +381,9 @@ mod tests {
         not 1  /  to web: takes it as well, but its path says less
         not 3  *.example.org/users/{id}  [POST, PUT; header x-version=2]  to next: the method is GET, not POST, PUT; the header `x-version` is `1`, not `2`
         not 4  /health exactly  to web: the path is not exactly `/health`
-        not 5  /v[0-9]+/.* (regex)  to api: the path is not of the form `/v[0-9]+/.*`
+        not 6  /old  to 308 https://example.org: the path is not `/old`, nor below it
+        not 7  /canary  to api 66.6%, next 33.3%: the path is not `/canary`, nor below it
+        and 2 more, further away
         ");
         insta::assert_snapshot!(test("PUT https://a.example.org/users/7", &["x-version: 2"]), @r"
         PUT a.example.org/users/7
@@ -347,7 +392,22 @@ mod tests {
         not 2  /users/{id}  to users: takes it as well, but is for more hosts
         not 1  /  to web: takes it as well, but is for more hosts
         not 4  /health exactly  to web: the path is not exactly `/health`
-        not 5  /v[0-9]+/.* (regex)  to api: the path is not of the form `/v[0-9]+/.*`
+        not 6  /old  to 308 https://example.org: the path is not `/old`, nor below it
+        not 7  /canary  to api 66.6%, next 33.3%: the path is not `/canary`, nor below it
+        and 2 more, further away
+        ");
+    }
+
+    #[test]
+    fn a_request_that_no_service_gets_is_told_the_answer() {
+        let first = |text: String| text.lines().skip(1).take(2).collect::<Vec<_>>().join("\n");
+        insta::assert_snapshot!(first(test("GET /old/x?y", &[])), @r"
+        route 6  /old  to 308 https://example.org
+          the client is sent to https://example.org/x?y with 308
+        ");
+        insta::assert_snapshot!(first(test("GET /down", &[])), @r"
+        route 8  /down  to 503
+          the answer is 503
         ");
     }
 
@@ -360,7 +420,8 @@ mod tests {
         not 1  /  to web: takes the path as it is written
         not 3  *.example.org/users/{id}  [POST, PUT; header x-version=2]  to next: the host is not `*.example.org`; the method is GET, not POST, PUT; the header `x-version` is not there
         not 4  /health exactly  to web: the path is not exactly `/health`
-        not 5  /v[0-9]+/.* (regex)  to api: the path is not of the form `/v[0-9]+/.*`
+        not 6  /old  to 308 https://example.org: the path is not `/old`, nor below it
+        and 3 more, further away
         ");
         insta::assert_snapshot!(test("CONNECT /", &[]), @r"
         CONNECT localhost/

@@ -93,7 +93,7 @@ fn last(state: State<'_>, response: &Response<'_, '_>, out: &mut Vec<u8>) -> Kin
     let (body, coding) = body(request, response, &mut drop);
     let length_unknown = body == Body::UntilClose || coding == Coding::Unwrap;
     let close = !request.keep_alive || state.closing || state.uploading || request.http10 && length_unknown;
-    let changed = outward(request, response, &mut drop);
+    let changed = changed(request, response, &mut drop);
     write_lines(response, drop, out);
     out.extend_from_slice(&changed);
     if coding == Coding::Wrap {
@@ -133,24 +133,34 @@ fn body(request: &Prepared, response: &Response<'_, '_>, drop: &mut Lines) -> (B
     }
 }
 
-/// Locations and cookie paths as clients see them, as lines that replace those added to `drop`.
-fn outward(request: &Prepared, response: &Response<'_, '_>, drop: &mut Lines) -> Vec<u8> {
+/// What a route changes, as lines that replace those added to `drop`: its own headers, and locations and cookie paths as clients see them.
+fn changed(request: &Prepared, response: &Response<'_, '_>, drop: &mut Lines) -> Vec<u8> {
     let mut changed = Vec::new();
-    let Some(outward) = &request.outward else { return changed };
-    let mut replace = |line: usize, name: &[u8], value: Option<Vec<u8>>| {
-        if let Some(value) = value {
-            drop.add(line);
-            changed.extend_from_slice(name);
-            changed.extend_from_slice(&value);
-            changed.extend_from_slice(b"\r\n");
+    let Some(returning) = &request.returning else { return changed };
+    let headers = returning.headers();
+    if let Some(headers) = headers {
+        headers.take(&response.fields, drop);
+    }
+    if let Some(outward) = &returning.outward {
+        let mut replace = |line: usize, name: &[u8], value: Option<Vec<u8>>| {
+            if let Some(value) = value.filter(|_| !drop.has(line)) {
+                drop.add(line);
+                changed.extend_from_slice(name);
+                changed.extend_from_slice(&value);
+                changed.extend_from_slice(b"\r\n");
+            }
+        };
+        for line in response.location.iter() {
+            replace(line, b"Location: ", outward.location(response.fields.value(line)));
         }
-    };
-    for line in response.location.iter() {
-        replace(line, b"Location: ", outward.location(response.fields.value(line)));
+        for line in response.set_cookie.iter() {
+            replace(line, b"Set-Cookie: ", outward.cookie(response.fields.value(line)));
+        }
     }
-    for line in response.set_cookie.iter() {
-        replace(line, b"Set-Cookie: ", outward.cookie(response.fields.value(line)));
+    if let Some(headers) = headers {
+        headers.write(&mut changed);
     }
+    changed.extend_from_slice(returning.cookie.as_deref().unwrap_or_default().as_bytes());
     changed
 }
 

@@ -6,10 +6,12 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
+use tokio::time::Instant;
 
 use super::{
     Client, Stream,
@@ -21,7 +23,7 @@ use super::{
 use crate::{
     forwarded::Forwarded,
     http2,
-    respond::{self, Failure, Manner, Reason},
+    respond::{self, Failure, Manner, Reason, Reply},
     room::Pool,
     thread::Thread,
     timer::{Alarm, Ticks},
@@ -235,9 +237,28 @@ impl Connection {
         }
     }
 
+    /// Waits so long, not beyond the last instant, and not for a client that is gone; whether it is.
+    pub(crate) async fn pause(&mut self, time: Duration, last: Option<Instant>) -> bool {
+        let until = Instant::now() + time;
+        let mut sleep = std::pin::pin!(tokio::time::sleep_until(last.map_or(until, |last| last.min(until))));
+        poll_fn(|cx| match sleep.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(false),
+            Poll::Pending => self.poll_gone(cx).map(|()| true),
+        })
+        .await
+    }
+
     async fn decline(&mut self, declined: Declined) -> Result<(), After> {
         self.peer.input.consume(declined.head_len);
-        match self.respond(&declined.failure, declined.manner).await {
+        let after = match &declined.reply {
+            Reply::Failure(failure) => self.respond(failure, declined.manner).await,
+            Reply::Own(own) => {
+                self.response_out.clear();
+                respond::write_own(own, declined.manner, &mut self.response_out);
+                self.send_response_out(declined.manner).await
+            }
+        };
+        match after {
             After::Next => Ok(()),
             last => Err(last),
         }
@@ -256,6 +277,11 @@ impl Connection {
         );
         self.response_out.clear();
         respond::write(failure, manner, &mut self.response_out);
+        self.send_response_out(manner).await
+    }
+
+    /// The same for an answer that is in `response_out`.
+    async fn send_response_out(&mut self, manner: Manner) -> After {
         self.alarm.set(HEAD_TIMEOUT);
         match self.write_response_out().await {
             Ok(()) if manner.close => After::Linger,

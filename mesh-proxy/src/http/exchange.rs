@@ -92,6 +92,11 @@ struct Ended {
 /// Serves a request whose head for the worker is in the connection's `request_out`.
 pub(crate) async fn run(connection: &mut Connection, request: Prepared) -> After {
     connection.peer.input.consume(request.head_len);
+    if let Some(delay) = request.delay
+        && connection.pause(delay, request.deadline.map(|deadline| deadline.at)).await
+    {
+        return After::Close;
+    }
     let thread = connection.thread.clone();
     let mut upload = Pump::new(request.body, Coding::AsIs).keeping(request.may_repeat);
     let started = upload.start(&mut connection.peer.input, &mut connection.request_out);

@@ -2,7 +2,7 @@
 //!
 //! No step waits, so the head is read where it lies, and everything that later steps need is taken out of it here.
 
-use std::{io::Write, rc::Rc};
+use std::{io::Write, rc::Rc, time::Duration};
 
 use super::{
     Client, Side,
@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     forwarded::{Forwarded, Theirs},
-    respond::{Failure, Format, Manner, Reason},
-    route::{Asked, Change, Outward, Parsed, Route, Unrouted},
+    respond::{Failure, Format, Manner, Reason, Reply},
+    route::{Actions, Asked, Change, HeaderChange, Outward, Parsed, Route, Unrouted},
     table::{Service, Table},
     thread::Thread,
     trace::{Trace, is_tracestate},
@@ -40,13 +40,31 @@ pub(crate) struct Prepared {
     /// The client may wait for a 100 before it sends the body.
     pub(crate) expect: bool,
     pub(crate) format: Format,
-    /// For responses: what their paths have to be changed with.
+    /// How its response is changed, if it is.
+    pub(crate) returning: Option<Box<Returning>>,
+    /// How long it waits on purpose.
+    pub(crate) delay: Option<Duration>,
+}
+
+/// How a response is changed.
+pub(crate) struct Returning {
+    /// Its paths.
     pub(crate) outward: Option<Outward>,
+    /// A line that is added.
+    pub(crate) cookie: Option<String>,
+    route: Option<Rc<Route>>,
+}
+
+impl Returning {
+    /// Its headers.
+    pub(crate) fn headers(&self) -> Option<&HeaderChange> {
+        self.route.as_ref()?.actions()?.response.as_ref()
+    }
 }
 
 /// A request that goes nowhere.
 pub(crate) struct Declined {
-    pub(crate) failure: Failure,
+    pub(crate) reply: Reply,
     pub(crate) manner: Manner,
     /// The length of its head, for what follows it. Not used when the connection ends.
     pub(crate) head_len: usize,
@@ -55,7 +73,7 @@ pub(crate) struct Declined {
 impl From<Refusal> for Box<Declined> {
     fn from(refusal: Refusal) -> Self {
         let manner = Manner { close: true, ..Manner::default() };
-        Box::new(Declined { failure: refusal.into(), manner, head_len: 0 })
+        Box::new(Declined { reply: Failure::from(refusal).into(), manner, head_len: 0 })
     }
 }
 
@@ -105,12 +123,20 @@ pub(crate) fn prepare(
         websocket: wants_websocket(&request),
         expect: body != Body::Done && !request.http10 && !request.found.expect.is_empty(),
         format: format(&request),
-        outward: change.as_ref().map(|change| change.outward(request.host)),
+        returning: target.returning(change.as_ref(), request.host),
+        delay: target.delay,
         service: target.service,
     };
     out.clear();
-    Head { table: &table, client, request: &request, change: change.as_ref(), prepared: &prepared }
-        .write(forwarded, out);
+    Head {
+        table: &table,
+        client,
+        request: &request,
+        route: target.route.as_deref(),
+        change: change.as_ref(),
+        prepared: &prepared,
+    }
+    .write(forwarded, out);
     if let Some(deadline) = &mut prepared.deadline {
         deadline.write(out);
     }
@@ -130,6 +156,27 @@ fn deadline(service: &Service, request: &Request<'_, '_>) -> Option<Deadline> {
 struct Destination {
     service: Rc<Service>,
     route: Option<Rc<Route>>,
+    /// A Set-Cookie line for the client.
+    cookie: Option<String>,
+    delay: Option<Duration>,
+}
+
+impl Destination {
+    /// To a service by its name.
+    fn named(service: Rc<Service>) -> Destination {
+        Destination { service, route: None, cookie: None, delay: None }
+    }
+
+    fn returning(&self, change: Option<&Change<'_>>, host: &[u8]) -> Option<Box<Returning>> {
+        let has_headers =
+            |route: &&Rc<Route>| route.actions().is_some_and(|actions| actions.response.is_some());
+        let route = self.route.as_ref().filter(has_headers).cloned();
+        if change.is_none() && self.cookie.is_none() && route.is_none() {
+            return None;
+        }
+        let outward = change.map(|change| change.outward(host));
+        Some(Box::new(Returning { outward, cookie: self.cookie.clone(), route }))
+    }
 }
 
 /// Route or name, then policy.
@@ -139,33 +186,47 @@ fn direct(
     client: &Client,
     request: &Request<'_, '_>,
 ) -> Result<Destination, Box<Declined>> {
-    let decline = |failure: Failure| {
+    let decline = |reply: Reply| {
         let has_body = !matches!(request.found.framing, Framing::Unspecified | Framing::Length(0));
         let connection = &request.found.connection;
         let close = has_body || connection.close || request.http10 && !connection.keep_alive;
+        // An answer is the last one of a connection when the proxy is going to end, whoever gives it.
+        let close = close || thread.is_closing();
         let without_body = request.method == Method::Head;
         let manner =
             Manner { format: format(request), without_body, close, keep_alive: request.http10 && !close };
-        Box::new(Declined { failure, manner, head_len: request.fields.bytes.len() })
+        Box::new(Declined { reply, manner, head_len: request.fields.bytes.len() })
     };
     match &client.side {
-        Side::Gateway => route(table, request).map_err(decline),
+        Side::Gateway => route(table, client, request).map_err(decline),
         Side::Mesh { caller } => {
-            let service = table.service_of_authority(request.host).map_err(decline)?;
-            thread.admit(service, caller.as_deref()).map_err(decline)?;
-            Ok(Destination { service: service.clone(), route: None })
+            let fail = |failure: Failure| decline(failure.into());
+            let service = table.service_of_authority(request.host).map_err(fail)?;
+            thread.admit(service, caller.as_deref()).map_err(fail)?;
+            Ok(Destination::named(service.clone()))
         }
     }
 }
 
-fn route(table: &Table, request: &Request<'_, '_>) -> Result<Destination, Failure> {
+fn route(table: &Table, client: &Client, request: &Request<'_, '_>) -> Result<Destination, Reply> {
     let asked = asked(request);
     let route = table.router.find(&asked).map_err(|unrouted| not_routed(unrouted, &asked))?;
-    let service = route.target.as_ref().ok_or_else(|| {
-        let message = format!("The route leads to `{}`, which is no service.", route.service);
-        Failure::new(Reason::UnknownService, Some((*route.service).into()), message)
+    if let Some(reply) = route.reply(&asked) {
+        return Err(reply);
+    }
+    let chosen = route.choose(&asked);
+    let service = chosen.target.ok_or_else(|| {
+        let message = format!("The route leads to `{}`, which is no service.", chosen.service);
+        Failure::new(Reason::UnknownService, Some(chosen.service.into()), message)
     })?;
-    Ok(Destination { service: service.clone(), route: Some(route.clone()) })
+    let secure = if client.tls { "; Secure" } else { "" };
+    let line = |cookie: String| format!("Set-Cookie: {cookie}; Path=/; HttpOnly; SameSite=Lax{secure}\r\n");
+    Ok(Destination {
+        service: service.clone(),
+        cookie: chosen.cookie.map(line),
+        delay: route.actions().and_then(Actions::delay),
+        route: Some(route.clone()),
+    })
 }
 
 /// What decides about a request's route.
@@ -241,6 +302,7 @@ struct Head<'a> {
     table: &'a Table,
     client: &'a Client,
     request: &'a Request<'a, 'a>,
+    route: Option<&'a Route>,
     change: Option<&'a Change<'a>>,
     prepared: &'a Prepared,
 }
@@ -268,8 +330,16 @@ impl Head<'_> {
         if self.prepared.deadline.is_some() {
             drop |= found.all_timeouts();
         }
+        let actions = self.route.and_then(Route::actions);
+        let headers = actions.and_then(|actions| actions.request.as_ref());
+        if let Some(headers) = headers {
+            headers.take(&self.request.fields, &mut drop);
+        }
         let trace = self.trace(&mut drop);
         self.write_lines(drop, out);
+        if let Some(headers) = headers {
+            headers.write(out);
+        }
         if self.prepared.upgrade {
             out.extend_from_slice(b"Connection: upgrade\r\n");
         } else if found.te_trailers {

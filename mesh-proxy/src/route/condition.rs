@@ -115,7 +115,7 @@ pub(crate) struct Parsed<'a> {
 }
 
 impl<'a> Parsed<'a> {
-    fn cookies(&self, asked: &Asked<'a>) -> &[(&'a [u8], &'a [u8])] {
+    pub(super) fn cookies(&self, asked: &Asked<'a>) -> &[(&'a [u8], &'a [u8])] {
         self.cookies.get_or_init(|| asked.values(b"cookie").flat_map(cookies).collect())
     }
 

@@ -34,8 +34,8 @@ pub enum Verdict {
         number: usize,
         /// What its parameters stand for.
         parameters: Vec<(String, String)>,
-        /// The target that the service sees: path and query.
-        target: String,
+        /// What becomes of it.
+        becomes: Becomes,
     },
     /// Nowhere: it is refused as it is.
     Refused {
@@ -53,6 +53,22 @@ pub enum Verdict {
     },
     /// Nowhere: 404.
     NoRoute,
+}
+
+/// What becomes of a request that a route takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Becomes {
+    /// A service gets it, with this target: path and query.
+    Target(String),
+    /// The client is sent there.
+    Redirect {
+        /// With this status.
+        status: u16,
+        /// The Location.
+        location: String,
+    },
+    /// It is answered with this status.
+    Answer(u16),
 }
 
 /// Explains what these routes do with a request. `head` is its head, from its first line to the empty one.
@@ -85,12 +101,18 @@ fn chosen(rule: &Rule, asked: &Asked<'_>) -> Verdict {
     let names = rule.pattern.parameters().into_iter();
     let parameters =
         names.map(|name| (name.to_owned(), text(rule.pattern.value(name, asked.path).unwrap_or_default())));
-    let mut target = Vec::new();
-    match rule.change(asked.path) {
-        Some(change) => change.write_inward(asked.target, &mut target),
-        None => target.extend_from_slice(asked.target),
-    }
-    Verdict::Route { number: rule.number, parameters: parameters.collect(), target: text(&target) }
+    let becomes = match rule.actions.as_ref().and_then(|actions| actions.own(&rule.pattern, asked)) {
+        Some(becomes) => becomes,
+        None => {
+            let mut target = Vec::new();
+            match rule.change(asked.path) {
+                Some(change) => change.write_inward(asked.target, &mut target),
+                None => target.extend_from_slice(asked.target),
+            }
+            Becomes::Target(text(&target))
+        }
+    };
+    Verdict::Route { number: rule.number, parameters: parameters.collect(), becomes }
 }
 
 fn ambiguous(rules: &Rules, ambiguity: &Ambiguity) -> Verdict {

@@ -14,6 +14,7 @@
 //! refused: nobody gets at `/admin` through `/api/..%2fadmin`. So it is if a path is rewritten and a reading leaves what
 //! is below it: what the rewrite leads to is all that clients can reach.
 
+mod action;
 mod condition;
 pub mod explain;
 mod pattern;
@@ -29,21 +30,35 @@ use std::{collections::HashMap, rc::Rc};
 use httparse::Header;
 use watt_api::mesh;
 
-pub(crate) use self::condition::Parsed;
-pub(crate) use self::rewrite::{Change, Outward};
+pub(crate) use self::{
+    action::{Actions, HeaderChange},
+    condition::Parsed,
+    rewrite::{Change, Outward},
+};
 use self::{
+    action::{Share, Split},
     reading::{Reading, has_other_readings, readings},
     rules::{Rule, Rules},
 };
-use crate::{http::Lines, table::Service};
+use crate::{http::Lines, respond::Reply, table::Service};
 
 /// A rule and what it leads to.
 pub(crate) struct Route {
     rules: Rc<Rules>,
     rule: u32,
-    pub(crate) service: Box<str>,
+    service: Box<str>,
     /// The service of that name.
-    pub(crate) target: Option<Rc<Service>>,
+    target: Option<Rc<Service>>,
+    /// In place of that one.
+    split: Option<Box<Split>>,
+}
+
+/// The service that a route chose for a request.
+pub(crate) struct Chosen<'r> {
+    pub(crate) service: &'r str,
+    pub(crate) target: Option<&'r Rc<Service>>,
+    /// A cookie that keeps the client there: `name=value`.
+    pub(crate) cookie: Option<String>,
 }
 
 /// All routes.
@@ -117,9 +132,15 @@ impl Router {
     ) -> Router {
         let rules = Rules::renewed(&self.rules, routes);
         let route = |(id, rule): (u32, &Rule)| {
-            let service = routes[rule.number].service.as_str();
-            let target = services.get(service).cloned();
-            Rc::new(Route { rules: rules.clone(), rule: id, service: service.into(), target })
+            let source = &routes[rule.number];
+            let service = |name: &str| services.get(name).cloned();
+            Rc::new(Route {
+                rules: rules.clone(),
+                rule: id,
+                service: source.service.as_str().into(),
+                target: service(&source.service),
+                split: Split::new(source, service).map(Box::new),
+            })
         };
         let routes = (0..).zip(&rules.all).map(route).collect();
         Router { rules, routes }
@@ -168,6 +189,27 @@ impl Rules {
 impl Route {
     fn rule(&self) -> &Rule {
         &self.rules.all[self.rule as usize]
+    }
+
+    /// What it does besides leading to a service. Most do nothing.
+    pub(crate) fn actions(&self) -> Option<&Actions> {
+        self.rule().actions.as_deref()
+    }
+
+    /// What is answered to a request without any service, if so.
+    pub(crate) fn reply(&self, asked: &Asked<'_>) -> Option<Reply> {
+        self.actions()?.reply(&self.rule().pattern, asked)
+    }
+
+    /// Where a request goes.
+    pub(crate) fn choose(&self, asked: &Asked<'_>) -> Chosen<'_> {
+        match &self.split {
+            None => Chosen { service: &self.service, target: self.target.as_ref(), cookie: None },
+            Some(split) => {
+                let (Share { service, target, .. }, cookie) = split.choose(asked);
+                Chosen { service, target: target.as_ref(), cookie }
+            }
+        }
     }
 
     /// What it makes of a path that it takes; `None` when the path stays.

@@ -7,6 +7,7 @@ use watt_api::mesh;
 
 use super::{
     Asked,
+    action::Actions,
     condition::Conditions,
     pattern::{End, Pattern},
     reading::decode,
@@ -22,6 +23,7 @@ pub(crate) struct Rule {
     pub(super) pattern: Pattern,
     pub(super) conditions: Conditions,
     pub(super) rewrite: Option<Template>,
+    pub(super) actions: Option<Box<Actions>>,
 }
 
 impl Rule {
@@ -31,7 +33,8 @@ impl Rule {
         let template =
             |text: &String| Template::new(if of_prefix { text.trim_end_matches('/') } else { text });
         let rewrite = rule.rewrite.as_ref().map(template);
-        Ok(Rule { number, pattern, conditions: Conditions::new(rule)?, rewrite })
+        let actions = Actions::new(rule);
+        Ok(Rule { number, pattern, conditions: Conditions::new(rule)?, rewrite, actions })
     }
 
     /// What it makes of a path that it takes; `None` when the path stays.

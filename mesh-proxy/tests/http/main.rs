@@ -1,5 +1,6 @@
 //! The request path with real sockets and scripted peers on both sides.
 
+mod actions;
 mod again;
 mod balancing;
 mod bed;

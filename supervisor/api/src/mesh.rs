@@ -20,7 +20,10 @@ use std::{
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-pub use route::{PathMatch, RequestPart, Route, RouteCondition, ValueTest};
+pub use route::{
+    HeaderRules, PathMatch, RequestPart, Route, RouteAnswer, RouteCondition, RouteFault, RouteShare,
+    ValueTest,
+};
 pub use traffic::{Failures, Retries, Traffic};
 pub use work::{Work, answer_bucket, answer_within};
 

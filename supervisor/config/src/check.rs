@@ -59,8 +59,8 @@ pub(crate) fn references(
     for (id, at) in groups.iter().flat_map(|draft| &draft.services) {
         check(id, *at);
     }
-    for draft in routes {
-        check(&draft.route.service, draft.service_at);
+    for (id, at) in routes.iter().flat_map(|draft| &draft.services) {
+        check(id, *at);
     }
     for draft in policies {
         check(&draft.policy.from, draft.from_at);

@@ -26,7 +26,9 @@ pub use hooks::{Hook, HookAct, HookPoint, Receiver, Webhook};
 pub use jobs::{Call, CatchUp, Job, Overlap, Work};
 pub use pressure::{PRESSURE_WINDOW, Pressure, Resource};
 pub use roll::{OnFailure, Roll, Share, Steps};
-pub use route::{PathMatch, RequestPart, Route, RouteCondition, ValueTest};
+pub use route::{
+    HeaderRules, PathMatch, RequestPart, Route, RouteCondition, RouteFault, RouteTarget, ValueTest,
+};
 pub use scaling::{Scaling, Targets, Workers};
 pub use traffic::{Failure, Retries, Traffic};
 

@@ -1,7 +1,12 @@
 //! The gateway's rules as the proxy and operators get them.
 
 use watt_api::{control, mesh};
-use watt_core::plan::{PathMatch, Plan, RequestPart, Route, RouteCondition, ValueTest};
+use watt_core::{
+    ServiceId,
+    plan::{
+        HeaderRules, PathMatch, Plan, RequestPart, Route, RouteCondition, RouteFault, RouteTarget, ValueTest,
+    },
+};
 
 use crate::{app::App, control::Reply, operate::answer};
 
@@ -28,7 +33,40 @@ pub(crate) fn of_plan(plan: &Plan) -> Vec<mesh::Route> {
 }
 
 fn route(route: &Route) -> mesh::Route {
-    let Route { path, matching, host, methods, conditions, service, rewrite } = route;
+    let Route {
+        path,
+        matching,
+        host,
+        methods,
+        conditions,
+        target,
+        rewrite,
+        request_headers,
+        response_headers,
+        fault,
+    } = route;
+    let (mut service, mut split, mut sticky_cookie, mut answer) = (String::new(), Vec::new(), None, None);
+    match target {
+        RouteTarget::Service(id) => service = id.to_string(),
+        RouteTarget::Split { shares, sticky } => {
+            let share = |(id, weight): &(_, u32)| mesh::RouteShare {
+                service: ServiceId::to_string(id),
+                weight: *weight,
+            };
+            split = shares.iter().map(share).collect();
+            sticky_cookie = sticky.clone();
+        }
+        RouteTarget::Redirect { status, to } => {
+            answer = Some(mesh::RouteAnswer::Redirect { status: *status, to: to.clone() });
+        }
+        RouteTarget::Respond { status, body, content_type } => {
+            answer = Some(mesh::RouteAnswer::Fixed {
+                status: *status,
+                body: body.clone(),
+                content_type: content_type.clone(),
+            });
+        }
+    }
     mesh::Route {
         path: path.clone(),
         matching: match matching {
@@ -39,9 +77,25 @@ fn route(route: &Route) -> mesh::Route {
         host: host.clone(),
         methods: methods.clone(),
         conditions: conditions.iter().map(condition).collect(),
-        service: service.to_string(),
+        service,
+        split,
+        sticky: sticky_cookie,
+        answer,
         rewrite: rewrite.clone(),
+        request_headers: header_rules(request_headers),
+        response_headers: header_rules(response_headers),
+        fault: fault.as_ref().map(fault_of),
     }
+}
+
+fn header_rules(HeaderRules { remove, set, add }: &HeaderRules) -> mesh::HeaderRules {
+    mesh::HeaderRules { remove: remove.clone(), set: set.clone(), add: add.clone() }
+}
+
+fn fault_of(RouteFault { delay, abort }: &RouteFault) -> mesh::RouteFault {
+    let (delay, delay_percent) = delay.unwrap_or_default();
+    let (abort_status, abort_percent) = abort.unwrap_or_default();
+    mesh::RouteFault { delay_ms: crate::snapshot::millis(delay), delay_percent, abort_status, abort_percent }
 }
 
 fn condition(condition: &RouteCondition) -> mesh::RouteCondition {

@@ -220,7 +220,7 @@ fn callers(policies: &[Policy], id: &ServiceId) -> Option<Vec<String>> {
     (!named.is_empty()).then_some(named)
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -19,16 +19,100 @@ pub struct Route {
     /// What else a request must have, all of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<RouteCondition>,
-    /// The service.
+    /// The service. Empty where `split` or `answer` says what becomes of requests.
     pub service: String,
+    /// Services that share the requests.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub split: Vec<RouteShare>,
+    /// The cookie that keeps a client with the service of `split` that it met first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<String>,
+    /// What the proxy answers by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<RouteAnswer>,
     /// What the path, or the prefix, becomes; `None` leaves it.
     pub rewrite: Option<String>,
+    /// What becomes of the headers of requests.
+    #[serde(default, skip_serializing_if = "HeaderRules::is_nothing")]
+    pub request_headers: HeaderRules,
+    /// What becomes of the headers of responses.
+    #[serde(default, skip_serializing_if = "HeaderRules::is_nothing")]
+    pub response_headers: HeaderRules,
+    /// Faults that are made on purpose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<RouteFault>,
+}
+
+/// One of the services that share the requests of a route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RouteShare {
+    /// The service.
+    pub service: String,
+    /// How much it gets: this part of the sum of all.
+    pub weight: u32,
+}
+
+/// An answer that takes no service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RouteAnswer {
+    /// Elsewhere.
+    Redirect {
+        /// 301, 302, 303, 307 or 308.
+        status: u16,
+        /// A path, or a URL, in place of the route's path. The query stays.
+        to: String,
+    },
+    /// This.
+    Fixed {
+        /// The status.
+        status: u16,
+        /// The body.
+        body: String,
+        /// The Content-Type of a body.
+        content_type: String,
+    },
+}
+
+/// What becomes of headers. First some are removed, those that are set among them.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct HeaderRules {
+    /// These names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remove: Vec<String>,
+    /// These with these values, once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub set: Vec<(String, String)>,
+    /// These beside those that are there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub add: Vec<(String, String)>,
+}
+
+impl HeaderRules {
+    /// Whether all headers stay as they are.
+    pub fn is_nothing(&self) -> bool {
+        self.remove.is_empty() && self.set.is_empty() && self.add.is_empty()
+    }
+}
+
+/// Faults for tests: what happens to some of the requests.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct RouteFault {
+    /// How long some of them wait first, in milliseconds.
+    pub delay_ms: u64,
+    /// How many of a hundred.
+    pub delay_percent: u32,
+    /// With which status some of them are answered, and go nowhere.
+    pub abort_status: u16,
+    /// How many of a hundred.
+    pub abort_percent: u32,
 }
 
 impl Route {
-    /// Whether it is one of those that there were first: a host, and a path with everything below it, without parameters.
+    /// Whether it takes what those took that there were first: a host, and a path with everything below it, without parameters. What it
+    /// does with that is another thing: a route without a `service` leads nowhere there, and others to their service.
     pub fn is_of_first_form(&self) -> bool {
-        let Route { path, matching, host: _, methods, conditions, service: _, rewrite: _ } = self;
+        let Route { path, matching, host: _, methods, conditions, .. } = self;
         matching.is_prefix() && methods.is_empty() && conditions.is_empty() && !path.contains('{')
     }
 }

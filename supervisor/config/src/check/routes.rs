@@ -29,15 +29,11 @@ pub(crate) fn gateway(
         services.iter().map(|draft| (&draft.service.id, draft)).collect();
     bounds(routes, problems);
     equals(routes, problems);
-    for draft in routes {
-        if let Some(target) =
-            listens.get(&draft.route.service).filter(|target| target.service.listen == Listen::None)
-        {
-            let message = format!(
-                "{} accepts no connections, so no request can be sent to it",
-                quote(draft.route.service.as_str())
-            );
-            let problem = Problem::new(draft.service_at, message);
+    for (id, at) in routes.iter().flat_map(|draft| &draft.services) {
+        if let Some(target) = listens.get(id).filter(|target| target.service.listen == Listen::None) {
+            let message =
+                format!("{} accepts no connections, so no request can be sent to it", quote(id.as_str()));
+            let problem = Problem::new(*at, message);
             problems.push(problem.related(target.listen_at.unwrap_or(target.at), "its `listen` is `none`"));
         }
     }

@@ -1,12 +1,15 @@
 //! One rule of the gateway.
 
 use serde_json::json;
-use watt_core::plan::{PathMatch, RequestPart, Route, RouteCondition, ValueTest};
+use watt_core::{
+    ServiceId,
+    plan::{PathMatch, RequestPart, Route, RouteCondition, ValueTest},
+};
 
 use super::{
-    Decoder, Text,
+    Decoder, Text, actions,
     fields::{Field, Fields, Written},
-    gateway::{service_name, start_of},
+    gateway::start_of,
 };
 use crate::{
     keys::{PATH_MATCH, ROUTE, ROUTE_CONDITION},
@@ -29,14 +32,14 @@ pub(crate) struct RouteDraft {
     pub(crate) route: Route,
     /// Where it starts.
     pub(crate) at: Span,
-    /// Where its service is named.
-    pub(crate) service_at: Span,
+    /// The services it names, and where.
+    pub(crate) services: Vec<(ServiceId, Span)>,
 }
 
 /// A path of a route, and the names of what it has parameters for.
-struct RoutePath {
+pub(super) struct RoutePath {
     text: String,
-    parameters: Vec<String>,
+    pub(super) parameters: Vec<String>,
 }
 
 pub(super) fn decode(d: &mut Decoder<'_>, node: &Node) -> (Option<RouteDraft>, Shown) {
@@ -52,12 +55,18 @@ pub(super) fn decode(d: &mut Decoder<'_>, node: &Node) -> (Option<RouteDraft>, S
     {
         conditions.extend(self::conditions(&mut f, key, part));
     }
-    let service = service_name(&mut f, "service");
+    let target = actions::target(&mut f, matching, path.as_ref().map(|path| &path.value));
     let strip: Written<bool> = f.value("strip");
     let rewrite = rewrite(&mut f, path.as_ref().map(|path| &path.value));
     check_strip(&mut f, matching, &strip, rewrite.as_ref());
+    let request_headers = actions::header_rules(&mut f, "request_headers", &actions::OWN_OF_REQUESTS);
+    let response_headers = actions::header_rules(&mut f, "response_headers", &actions::OWN_OF_RESPONSES);
+    let fault = actions::fault(&mut f);
+    if let Some((target, _)) = &target {
+        actions::check_unused(&mut f, target);
+    }
     let shown = f.close();
-    let route = path.zip(service).map(|(path, (service, service_at))| RouteDraft {
+    let route = path.zip(target).map(|(path, (target, services))| RouteDraft {
         route: Route {
             path: if matching == PathMatch::Prefix {
                 without_slash(&path.value.text, "/")
@@ -68,21 +77,24 @@ pub(super) fn decode(d: &mut Decoder<'_>, node: &Node) -> (Option<RouteDraft>, S
             host: host.map(|written| written.value.0),
             methods: methods.into_iter().map(|(method, _)| method).collect(),
             conditions,
-            service,
+            target,
             rewrite: match rewrite {
                 Some(rewrite) if matching == PathMatch::Prefix => Some(without_slash(&rewrite.value, "")),
                 Some(rewrite) => Some(rewrite.value),
                 None => strip.value.then(String::new),
             },
+            request_headers,
+            response_headers,
+            fault,
         },
         at: path.span.unwrap_or(at),
-        service_at,
+        services,
     });
     (route, shown)
 }
 
 /// A path without the slash at its end: `/api/` is a prefix of the same segments as `/api`. `root` is what `/` becomes.
-fn without_slash(path: &str, root: &str) -> String {
+pub(super) fn without_slash(path: &str, root: &str) -> String {
     match path.trim_end_matches('/') {
         "" => root.to_owned(),
         path => path.to_owned(),
@@ -108,7 +120,7 @@ fn path(f: &mut Fields<'_, '_, '_>, matching: PathMatch) -> Option<Written<Route
 }
 
 /// A text in which `{name}` in lower case stays for the proxy, which fills it in from each request's path.
-fn with_parameters(
+pub(super) fn with_parameters(
     f: &mut Fields<'_, '_, '_>,
     key: &'static str,
     field: Field<'_>,
@@ -132,7 +144,7 @@ fn is_name(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-fn bad(message: String, hint: impl Into<String>) -> Bad {
+pub(super) fn bad(message: String, hint: impl Into<String>) -> Bad {
     Bad { message, hint: Some(hint.into()) }
 }
 
@@ -282,7 +294,7 @@ fn is_the_proxys(name: &str) -> bool {
     NAMES.contains(&name.as_str()) || name.starts_with("x-forwarded-")
 }
 
-fn is_token(name: &str) -> bool {
+pub(super) fn is_token(name: &str) -> bool {
     !name.is_empty()
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
@@ -329,7 +341,7 @@ fn rewrite(f: &mut Fields<'_, '_, '_>, path: Option<&RoutePath>) -> Option<Writt
 }
 
 /// A path in which nothing stands for what is not known. Whatever will do where the route's own path is wrong.
-fn filled_in(text: &str, known: Option<&[String]>) -> Result<String, Bad> {
+pub(super) fn filled_in(text: &str, known: Option<&[String]>) -> Result<String, Bad> {
     let UrlPath::<false>(text) = UrlPath::parse(text)?;
     let mut rest = text.as_str();
     while let Some(at) = rest.find(['{', '}']) {

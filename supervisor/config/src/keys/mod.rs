@@ -152,7 +152,7 @@ pub(crate) enum Kind {
 }
 
 /// Every table, in the order they are documented.
-pub(crate) static TABLES: [&Table; 42] = [
+pub(crate) static TABLES: [&Table; 46] = [
     &ROOT,
     &SERVER,
     &SERVICE,
@@ -183,6 +183,10 @@ pub(crate) static TABLES: [&Table; 42] = [
     &GATEWAY,
     &ROUTE,
     &ROUTE_CONDITION,
+    &REDIRECT,
+    &RESPOND,
+    &HEADER_RULES,
+    &FAULT,
     &HOLD,
     &POLICIES,
     &JOB,

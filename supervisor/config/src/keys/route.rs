@@ -62,9 +62,38 @@ pub(crate) static ROUTE: Table = Table {
         KeyDef {
             name: "service",
             kind: Kind::ServiceName,
-            default: Preset::Required,
+            default: Preset::Derived("this, `services`, `redirect` or `respond` has to be written"),
             doc: "Where the requests go.",
             example: r#""api""#,
+        },
+        KeyDef {
+            name: "services",
+            kind: Kind::Named(&Kind::Whole { min: 0, max: 1000 }),
+            default: Preset::Unset("one service"),
+            doc: "Services that share the requests, each with its weight: of `{api: 9, next: 1}` every tenth request goes to `next`, by chance. One \
+                  with `0` gets none.",
+            example: r#"{"api": 9, "web": 1}"#,
+        },
+        KeyDef {
+            name: "sticky",
+            kind: Kind::Text,
+            default: Preset::Unset("each request for itself"),
+            doc: "The name of a cookie that keeps a client with the service of `services` that it met first, until the browser ends.",
+            example: r#""canary""#,
+        },
+        KeyDef {
+            name: "redirect",
+            kind: Kind::Either(&[Kind::Text, Kind::Table(&REDIRECT)]),
+            default: Preset::Unset("none"),
+            doc: "Sends clients elsewhere: a path or a URL in place of the route's path, with what follows it and the query.",
+            example: r#""https://example.org""#,
+        },
+        KeyDef {
+            name: "respond",
+            kind: Kind::Either(&[STATUS, Kind::Table(&RESPOND)]),
+            default: Preset::Unset("none"),
+            doc: "Answers with this status, without any service.",
+            example: "503",
         },
         KeyDef {
             name: "strip",
@@ -81,15 +110,159 @@ pub(crate) static ROUTE: Table = Table {
                   `(?<name>…)` of a regular expression.",
             example: r#""/v1""#,
         },
+        KeyDef {
+            name: "request_headers",
+            kind: Kind::Table(&HEADER_RULES),
+            default: Preset::Inner,
+            doc: "What becomes of the headers of requests before the service sees them.",
+            example: r#"{"set": {"x-tenant": "shop"}, "remove": ["authorization"]}"#,
+        },
+        KeyDef {
+            name: "response_headers",
+            kind: Kind::Table(&HEADER_RULES),
+            default: Preset::Inner,
+            doc: "The same of responses: of the service, of `redirect` and of `respond`, not of the proxy's errors.",
+            example: r#"{"set": {"strict-transport-security": "max-age=31536000"}, "remove": ["server"]}"#,
+        },
+        KeyDef {
+            name: "fault",
+            kind: Kind::Table(&FAULT),
+            default: Preset::Unset("none"),
+            doc: "Faults on purpose, for tests of what calls the gateway.",
+            example: r#"{"delay": "200ms", "abort": 503, "aborted": "10%"}"#,
+        },
     ],
     foreign: &[
         ("to", "write `service`"),
+        ("weights", "write `services`"),
+        ("return", "write `respond`"),
+        ("add_headers", "write `response_headers: { add: { … } }`"),
+        ("headers_remove", "write `request_headers: { remove: [ … ] }`"),
         ("upstream", "write `service`"),
         ("prefix", "write `path`"),
         ("method", "write `methods`"),
         ("regex", "write it as `path`, with `match: regex`"),
         ("exact", "write it as `path`, with `match: exact`"),
     ],
+};
+
+/// An answer's status that is final.
+const STATUS: Kind = Kind::Whole { min: 200, max: 599 };
+
+pub(crate) static REDIRECT: Table = Table {
+    title: "gateway.routes.redirect",
+    doc: "Where clients are sent. As text alone it is `to`.",
+    keys: &[
+        KeyDef {
+            name: "to",
+            kind: Kind::Text,
+            default: Preset::Required,
+            doc: "A path, or a URL. `{name}` in its path stands for what the route's parameter does.",
+            example: r#""https://example.org/new""#,
+        },
+        KeyDef {
+            name: "status",
+            kind: Kind::Whole { min: 301, max: 308 },
+            default: Preset::Value("307"),
+            doc: "301, 302, 303, 307 or 308. 307 and 308 keep the method and the body, 301 and 308 are for good: browsers remember them.",
+            example: "308",
+        },
+    ],
+    foreign: &[("location", "write `to`"), ("code", "write `status`")],
+};
+
+pub(crate) static RESPOND: Table = Table {
+    title: "gateway.routes.respond",
+    doc: "An answer of the proxy's own. As a number alone it is `status`.",
+    keys: &[
+        KeyDef {
+            name: "status",
+            kind: STATUS,
+            default: Preset::Value("200"),
+            doc: "The status.",
+            example: "503",
+        },
+        KeyDef {
+            name: "body",
+            kind: Kind::Text,
+            default: Preset::Unset("none"),
+            doc: "The body, of up to 64K.",
+            example: r#""We are back at noon.\n""#,
+        },
+        KeyDef {
+            name: "type",
+            kind: Kind::Text,
+            default: Preset::Value("text/plain; charset=utf-8"),
+            doc: "The body's Content-Type.",
+            example: r#""text/html; charset=utf-8""#,
+        },
+    ],
+    foreign: &[("content_type", "write `type`"), ("headers", "write `response_headers` beside it")],
+};
+
+pub(crate) static HEADER_RULES: Table = Table {
+    title: "gateway.routes.request_headers",
+    doc: "What becomes of headers; `response_headers` is the same. Those of the connection, the framing and those that the proxy makes cannot be named.",
+    keys: &[
+        KeyDef {
+            name: "set",
+            kind: Kind::Variables,
+            default: Preset::Unset("none"),
+            doc: "Headers in place of those of their names.",
+            example: r#"{"x-tenant": "shop"}"#,
+        },
+        KeyDef {
+            name: "add",
+            kind: Kind::Variables,
+            default: Preset::Unset("none"),
+            doc: "Headers beside those of their names.",
+            example: r#"{"cache-control": "private"}"#,
+        },
+        KeyDef {
+            name: "remove",
+            kind: Kind::List(&Kind::Text),
+            default: Preset::Unset("none"),
+            doc: "Headers that go no further.",
+            example: r#"["x-powered-by"]"#,
+        },
+    ],
+    foreign: &[("delete", "write `remove`"), ("replace", "write `set`"), ("append", "write `add`")],
+};
+
+pub(crate) static FAULT: Table = Table {
+    title: "gateway.routes.fault",
+    doc: "What happens to some requests, by chance.",
+    keys: &[
+        KeyDef {
+            name: "delay",
+            kind: Kind::Duration,
+            default: Preset::Unset("none"),
+            doc: "They wait so long before anything else is done, up to a minute.",
+            example: r#""200ms""#,
+        },
+        KeyDef {
+            name: "delayed",
+            kind: Kind::Percent,
+            default: Preset::Value("100%"),
+            doc: "How many of them.",
+            example: r#""50%""#,
+        },
+        KeyDef {
+            name: "abort",
+            kind: Kind::Whole { min: 400, max: 599 },
+            default: Preset::Unset("none"),
+            doc: "They are answered with this status, and go nowhere.",
+            example: "503",
+        },
+        KeyDef {
+            name: "aborted",
+            kind: Kind::Percent,
+            default: Preset::Value("100%"),
+            doc: "How many of them.",
+            example: r#""10%""#,
+        },
+    ],
+    foreign: &[("latency", "write `delay`"), ("percent", "write `delayed` or `aborted`")],
 };
 
 pub(crate) static ROUTE_CONDITION: Table = Table {

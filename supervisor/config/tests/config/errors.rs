@@ -717,7 +717,7 @@ fn routes() {
 }
 
 /// A file with these routes, one a line from the fifth on.
-fn with_routes(routes: &str) -> String {
+pub(crate) fn with_routes(routes: &str) -> String {
     format!("services:\n  a: {{command: x}}\ngateway:\n  routes:\n{routes}")
 }
 

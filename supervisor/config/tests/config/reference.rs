@@ -35,8 +35,12 @@ fn file_with(title: &str, key: &str, value: &Value) -> Value {
             file["services"] = json!([{ "id": value, "command": "x" }]);
         }
         "gateway.routes" => {
-            if key != "service" {
+            if !["service", "services", "redirect", "respond"].contains(&key) {
                 entry["service"] = json!("api");
+            }
+            if key == "sticky" {
+                entry["services"] = json!({ "web": 1 });
+                entry.as_object_mut().unwrap().remove("service");
             }
             if key == "match" {
                 entry["path"] = json!("/api");
@@ -45,6 +49,22 @@ fn file_with(title: &str, key: &str, value: &Value) -> Value {
                 entry["path"] = json!("/{id}");
             }
             file["gateway"] = json!({ "routes": [entry] });
+        }
+        "gateway.routes.redirect" | "gateway.routes.respond" => {
+            if key == "status" && title.ends_with("redirect") {
+                entry["to"] = json!("/x");
+            }
+            let name = title.rsplit('.').next().unwrap();
+            file["gateway"] = json!({ "routes": [{ name: entry }] });
+        }
+        "gateway.routes.request_headers" | "gateway.routes.fault" => {
+            match key {
+                "delayed" => entry["delay"] = json!("1s"),
+                "aborted" => entry["abort"] = json!(503),
+                _ => {}
+            }
+            let name = title.rsplit('.').next().unwrap();
+            file["gateway"] = json!({ "routes": [{ "service": "api", name: entry }] });
         }
         "gateway.routes.headers" => {
             file["gateway"] = json!({ "routes": [{ "service": "api", "headers": { "x-version": entry } }] });

@@ -1,5 +1,7 @@
 //! The rules of the gateway.
 
+use std::time::Duration;
+
 use crate::ServiceId;
 
 /// One of them. Of all that take a request, the first one in this order has it: by host, an exact one before the longest wildcard before
@@ -17,11 +19,78 @@ pub struct Route {
     pub methods: Vec<String>,
     /// What else a request must have, all of it.
     pub conditions: Vec<RouteCondition>,
-    /// Where requests go.
-    pub service: ServiceId,
+    /// What becomes of requests.
+    pub target: RouteTarget,
     /// What the prefix, or a path that is no prefix, becomes: `None` leaves the path as it is, `Some("")` strips it. `{name}` in it stands for
     /// what the path's parameter of that name does.
     pub rewrite: Option<String>,
+    /// What becomes of the headers of requests.
+    pub request_headers: HeaderRules,
+    /// What becomes of the headers of responses.
+    pub response_headers: HeaderRules,
+    /// Faults that are made on purpose.
+    pub fault: Option<RouteFault>,
+}
+
+/// Where requests go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RouteTarget {
+    /// To this service.
+    Service(ServiceId),
+    /// To these, each with its weight; some weight is not 0.
+    Split {
+        /// Who and how much.
+        shares: Vec<(ServiceId, u32)>,
+        /// The cookie that keeps a client with the service that it met first.
+        sticky: Option<String>,
+    },
+    /// Nowhere: the client is sent elsewhere.
+    Redirect {
+        /// 301, 302, 303, 307 or 308.
+        status: u16,
+        /// A path or a URL in place of the route's path, with its parameters.
+        to: String,
+    },
+    /// Nowhere: this is the answer.
+    Respond {
+        /// From 200 to 599.
+        status: u16,
+        /// The body.
+        body: String,
+        /// What the body is.
+        content_type: String,
+    },
+}
+
+impl RouteTarget {
+    /// The services that get requests.
+    pub fn services(&self) -> Vec<&ServiceId> {
+        match self {
+            RouteTarget::Service(service) => vec![service],
+            RouteTarget::Split { shares, sticky: _ } => shares.iter().map(|(service, _)| service).collect(),
+            RouteTarget::Redirect { .. } | RouteTarget::Respond { .. } => Vec::new(),
+        }
+    }
+}
+
+/// What becomes of headers: first some are removed, those that are set among them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HeaderRules {
+    /// These names, in lower case.
+    pub remove: Vec<String>,
+    /// These with these values, once.
+    pub set: Vec<(String, String)>,
+    /// These beside those that are there.
+    pub add: Vec<(String, String)>,
+}
+
+/// Faults for tests. Parts are of a hundred requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteFault {
+    /// How long some of them wait first, and how many.
+    pub delay: Option<(Duration, u32)>,
+    /// With which status some of them are answered, and how many.
+    pub abort: Option<(u16, u32)>,
 }
 
 /// How the path of a route is meant.
@@ -80,8 +149,11 @@ impl Route {
             host: None,
             methods: Vec::new(),
             conditions: Vec::new(),
-            service,
+            target: RouteTarget::Service(service),
             rewrite: None,
+            request_headers: HeaderRules::default(),
+            response_headers: HeaderRules::default(),
+            fault: None,
         }
     }
 }

@@ -3,7 +3,10 @@ use std::{cell::RefCell, num::NonZeroU16};
 use watt_core::{
     WorkerId,
     fleet::{FleetEvent, Request},
-    plan::{Condition, PathMatch, Protocol, RequestPart, RestartPolicy, RouteCondition, ValueTest, Workers},
+    plan::{
+        Condition, HeaderRules, PathMatch, Protocol, RequestPart, RestartPolicy, RouteCondition, RouteFault,
+        RouteTarget, ValueTest, Workers,
+    },
     worker::{Event, ExitCause},
 };
 
@@ -68,6 +71,30 @@ impl Bench {
     fn outlook(&self, service: &str) -> Outlook {
         self.snapshot().services[service].outlook.clone()
     }
+}
+
+#[test]
+fn a_route_need_not_lead_to_one_service() {
+    let bench = Bench::new(&["api", "web"], |plan| {
+        let to = |target| watt_core::plan::Route { target, ..watt_core::plan::Route::prefix("/", id("api")) };
+        let body = "x".to_owned();
+        plan.routes = vec![
+            to(RouteTarget::Split {
+                shares: vec![(id("api"), 9), (id("web"), 1)],
+                sticky: Some("canary".into()),
+            }),
+            to(RouteTarget::Redirect { status: 308, to: "/x".into() }),
+            to(RouteTarget::Respond { status: 503, body: body.clone(), content_type: body }),
+        ];
+    });
+    let routes = bench.snapshot().routes;
+    assert!(routes.iter().all(|route| route.service.is_empty()), "no other proxy takes them for a service's");
+    let share = |service: &str, weight| mesh::RouteShare { service: service.into(), weight };
+    assert_eq!(routes[0].split, [share("api", 9), share("web", 1)]);
+    assert_eq!(routes[0].sticky.as_deref(), Some("canary"));
+    assert_eq!(routes[1].answer, Some(mesh::RouteAnswer::Redirect { status: 308, to: "/x".into() }));
+    let fixed = mesh::RouteAnswer::Fixed { status: 503, body: "x".into(), content_type: "x".into() };
+    assert_eq!(routes[2].answer, Some(fixed));
 }
 
 fn id(name: &str) -> ServiceId {
@@ -140,6 +167,8 @@ fn a_snapshot_holds_the_whole_plan() {
             }],
             matching: PathMatch::Exact,
             rewrite: Some(String::new()),
+            request_headers: HeaderRules { remove: vec!["x".into()], ..HeaderRules::default() },
+            fault: Some(RouteFault { delay: Some((Duration::from_secs(1), 5)), abort: None }),
             ..watt_core::plan::Route::prefix("/api", id("api"))
         }];
         plan.policies = vec![Policy { from: id("web"), to: id("api") }];
@@ -170,6 +199,9 @@ fn a_snapshot_holds_the_whole_plan() {
         }],
         service: "api".into(),
         rewrite: Some(String::new()),
+        request_headers: mesh::HeaderRules { remove: vec!["x".into()], ..mesh::HeaderRules::default() },
+        fault: Some(mesh::RouteFault { delay_ms: 1000, delay_percent: 5, ..mesh::RouteFault::default() }),
+        ..mesh::Route::default()
     };
     assert_eq!(snapshot.narrow_routes[0], expected);
     let (api, web) = (&snapshot.services["api"], &snapshot.services["web"]);

@@ -1,0 +1,260 @@
+//! What routes do besides leading to one service.
+
+use std::time::Duration;
+
+use insta::assert_snapshot;
+use watt_core::{
+    ServiceId,
+    plan::{HeaderRules, RouteFault, RouteTarget},
+};
+
+use crate::{errors::with_routes, invalid, valid};
+
+fn id(name: &str) -> ServiceId {
+    ServiceId::new(name).unwrap()
+}
+
+#[test]
+fn what_a_route_does() {
+    let config = valid(
+        r#"
+services: {a: {command: x}, b: {command: x}}
+gateway:
+  routes:
+  - {path: /a, services: {a: 9, b: 1}, sticky: canary}
+  - {path: '/b/{id}', redirect: 'https://Example.org:8443/new/{id}/'}
+  - {path: /c, match: exact, redirect: {to: /d/, status: 308}}
+  - {path: /d, respond: 503}
+  - {path: /e, respond: {body: <p>, type: text/html}, response_headers: {set: {Retry-After: 60}}}
+  - path: /f
+    service: a
+    request_headers: {set: {X-Tenant: 7}, add: {x: y}, remove: [Authorization]}
+    fault: {delay: 200ms, delayed: 50%, abort: 503}
+"#,
+    );
+    let targets: Vec<_> = config.plan.routes.iter().map(|route| route.target.clone()).collect();
+    let redirect = |status, to: &str| RouteTarget::Redirect { status, to: to.into() };
+    let respond = |status, body: &str, content_type: &str| RouteTarget::Respond {
+        status,
+        body: body.into(),
+        content_type: content_type.into(),
+    };
+    let shares = vec![(id("a"), 9), (id("b"), 1)];
+    assert_eq!(
+        targets,
+        [
+            RouteTarget::Split { shares, sticky: Some("canary".into()) },
+            redirect(307, "https://Example.org:8443/new/{id}"),
+            redirect(308, "/d/"),
+            respond(503, "", "text/plain; charset=utf-8"),
+            respond(200, "<p>", "text/html"),
+            RouteTarget::Service(id("a")),
+        ]
+    );
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(config.plan.routes[4].response_headers.set, [pair("retry-after", "60")]);
+    let [.., last] = &config.plan.routes[..] else { panic!("no routes") };
+    let expected = HeaderRules {
+        remove: vec!["authorization".into()],
+        set: vec![pair("x-tenant", "7")],
+        add: vec![pair("x", "y")],
+    };
+    assert_eq!(last.request_headers, expected);
+    let fault = RouteFault { delay: Some((Duration::from_millis(200), 50)), abort: Some((503, 100)) };
+    assert_eq!(last.fault, Some(fault));
+}
+
+#[test]
+fn what_routes_do_that_makes_no_sense() {
+    assert_snapshot!(invalid(&with_routes(
+        "  - {path: /a, service: a, redirect: /x}\n  - {path: /b, services: {a: 0, b: 1}}\n  - {path: /c, services: {a: 0}, sticky: 'a b'}\n  - {path: /d, service: a, sticky: canary}\n  - {path: /e, redirect: {to: 'https://{x}.example.org', status: 304}}\n  - {path: '/f/{id}', redirect: '/{ID:-x}/{i}'}\n  - {path: /g, respond: {status: 204, body: x}, rewrite: /y}\n  - {path: /h, respond: 99}\n"
+    )), @r"
+    error: `service` and `redirect` together
+     --> watt.yaml:5:28
+      |
+    5 |   - {path: /a, service: a, redirect: /x}
+      |                            ^^^^^^^^
+      = note: the other one is here
+     --> watt.yaml:5:16
+      |
+    5 |   - {path: /a, service: a, redirect: /x}
+      |                ^^^^^^^
+      = hint: a route has one of them
+
+    error: there is no service `b`
+     --> watt.yaml:6:33
+      |
+    6 |   - {path: /b, services: {a: 0, b: 1}}
+      |                                 ^
+      = hint: did you mean `a`?
+
+    error: no service gets a request
+     --> watt.yaml:7:16
+      |
+    7 |   - {path: /c, services: {a: 0}, sticky: 'a b'}
+      |                ^^^^^^^^
+      = hint: for example `services: { api: 9, next: 1 }`
+
+    error: `a b` is not the name of a cookie
+     --> watt.yaml:7:42
+      |
+    7 |   - {path: /c, services: {a: 0}, sticky: 'a b'}
+      |                                          ^^^^^
+      = hint: for example `canary`
+
+    error: `sticky` has no effect: there is one service
+     --> watt.yaml:8:36
+      |
+    8 |   - {path: /d, service: a, sticky: canary}
+      |                                    ^^^^^^
+      = hint: it keeps clients with one of `services`
+
+    error: `{x}.example.org` is not a host name
+     --> watt.yaml:9:31
+      |
+    9 |   - {path: /e, redirect: {to: 'https://{x}.example.org', status: 304}}
+      |                               ^^^^^^^^^^^^^^^^^^^^^^^^^
+      = hint: write `example.org`, or `*.example.org` for every name below it; without scheme and port
+
+    error: 304 sends nobody elsewhere
+     --> watt.yaml:9:66
+      |
+    9 |   - {path: /e, redirect: {to: 'https://{x}.example.org', status: 304}}
+      |                                                                  ^^^
+      = hint: 301, 302, 303, 307 or 308
+
+    error: the path has no parameter `i`
+      --> watt.yaml:10:33
+       |
+    10 |   - {path: '/f/{id}', redirect: '/{ID:-x}/{i}'}
+       |                                 ^^^^^^^^^^^^^^
+       = hint: did you mean `id`?
+
+    error: an answer with status 204 has no body
+      --> watt.yaml:11:45
+       |
+    11 |   - {path: /g, respond: {status: 204, body: x}, rewrite: /y}
+       |                                             ^
+       = hint: remove it, or write another status
+
+    error: `rewrite` has no effect: no service sees the request
+      --> watt.yaml:11:49
+       |
+    11 |   - {path: /g, respond: {status: 204, body: x}, rewrite: /y}
+       |                                                 ^^^^^^^
+       = hint: remove it
+
+    error: 99 is out of range
+      --> watt.yaml:12:25
+       |
+    12 |   - {path: /h, respond: 99}
+       |                         ^^
+       = hint: between 200 and 599
+    ");
+    assert_snapshot!(invalid(&with_routes(
+        "  - {path: /a, service: a, request_headers: {set: {Host: x, X-Forwarded-For: y}, remove: ['a b', Via]}}\n  - {path: /b, service: a, response_headers: {add: {content-length: 5, x: \"a\\nb\"}}}\n  - {path: /c, service: a, fault: {delay: 2m, aborted: 5%}}\n  - {path: /d, service: a, fault: {abort: 200, delayed: 0%}}\n  - {path: /e}\n"
+    )), @r#"
+    error: `Host` is the connection's or the proxy's own
+     --> watt.yaml:5:52
+      |
+    5 | …vice: a, request_headers: {set: {Host: x, X-Forwarded-For: y}, remove: ['a b', Via]}}
+      |                                   ^^^^
+
+    error: `X-Forwarded-For` is the connection's or the proxy's own
+     --> watt.yaml:5:61
+      |
+    5 | …request_headers: {set: {Host: x, X-Forwarded-For: y}, remove: ['a b', Via]}}
+      |                                   ^^^^^^^^^^^^^^^
+
+    error: `a b` is not the name of a header
+     --> watt.yaml:5:91
+      |
+    5 | …x, X-Forwarded-For: y}, remove: ['a b', Via]}}
+      |                                   ^^^^^
+
+    error: `Via` is the connection's or the proxy's own
+     --> watt.yaml:5:98
+      |
+    5 | …rwarded-For: y}, remove: ['a b', Via]}}
+      |                                   ^^^
+
+    error: `content-length` is the connection's or the proxy's own
+     --> watt.yaml:6:53
+      |
+    6 |   - {path: /b, service: a, response_headers: {add: {content-length: 5, x: "a\nb"}}}
+      |                                                     ^^^^^^^^^^^^^^
+
+    error: `a\nb` has characters that no header has
+     --> watt.yaml:6:75
+      |
+    6 |   - {path: /b, service: a, response_headers: {add: {content-length: 5, x: "a\nb"}}}
+      |                                                                           ^^^^^^
+
+    error: a delay on purpose is at most a minute
+     --> watt.yaml:7:43
+      |
+    7 |   - {path: /c, service: a, fault: {delay: 2m, aborted: 5%}}
+      |                                           ^^
+
+    error: `aborted` has no effect without `abort`
+     --> watt.yaml:7:56
+      |
+    7 |   - {path: /c, service: a, fault: {delay: 2m, aborted: 5%}}
+      |                                                        ^^
+      = hint: write `abort`, or remove it
+
+    error: 200 is out of range
+     --> watt.yaml:8:43
+      |
+    8 |   - {path: /d, service: a, fault: {abort: 200, delayed: 0%}}
+      |                                           ^^^
+      = hint: between 400 and 599
+
+    error: `0%` is not a part of the whole
+     --> watt.yaml:8:57
+      |
+    8 |   - {path: /d, service: a, fault: {abort: 200, delayed: 0%}}
+      |                                                         ^^
+      = hint: write a whole number from `1%` to `100%`
+
+    error: `service` is missing
+     --> watt.yaml:9:6
+      |
+    9 |   - {path: /e}
+      |      ^^^^
+      = hint: for example `service: "api"`
+    "#);
+}
+
+#[test]
+fn headers_that_are_changed_are_bounded_and_the_clients_own() {
+    let many: String = (0..33).map(|number| format!("h{number}: x, ")).collect();
+    let long = "x".repeat(8 << 10);
+    assert_snapshot!(invalid(&with_routes(&format!(
+        "  - {{path: /a, service: a, request_headers: {{set: {{{many}}}}}}}\n  - {{path: /b, service: a, response_headers: {{add: {{b: {long}}}}}}}\n"
+    ))).to_string().lines().filter(|line| line.starts_with("error")).collect::<Vec<_>>().join("\n"), @r"
+    error: more than 32 headers are set and added
+    error: the headers that are set and added have more than 8 KB
+    ");
+    assert_snapshot!(invalid(&with_routes(
+        "  - {path: /c, service: a, request_headers: {set: {X-Tenant: 1, x-tenant: 2, x_forwarded_for: 3, Grpc-Timeout: 1S}}}\n"
+    )), @r"
+    error: the header `x-tenant` is there twice
+     --> watt.yaml:5:65
+      |
+    5 | …est_headers: {set: {X-Tenant: 1, x-tenant: 2, x_forwarded_for: 3, Grpc-Timeout: 1S}}}
+      |                                   ^^^^^^^^
+
+    error: `x_forwarded_for` is the connection's or the proxy's own
+     --> watt.yaml:5:78
+      |
+    5 | …{set: {X-Tenant: 1, x-tenant: 2, x_forwarded_for: 3, Grpc-Timeout: 1S}}}
+      |                                   ^^^^^^^^^^^^^^^
+
+    error: `Grpc-Timeout` is the connection's or the proxy's own
+     --> watt.yaml:5:98
+      |
+    5 | …x-tenant: 2, x_forwarded_for: 3, Grpc-Timeout: 1S}}}
+      |                                   ^^^^^^^^^^^^
+    ");
+}
