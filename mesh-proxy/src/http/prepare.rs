@@ -257,6 +257,7 @@ fn not_routed(unrouted: Unrouted, asked: &Asked<'_>) -> Failure {
     let (host, path) = (text(asked.authority), text(asked.path));
     match unrouted {
         Unrouted::Ambiguous(_) => Refusal::AmbiguousPath.into(),
+        Unrouted::TooLong => Refusal::TargetTooLong.into(),
         Unrouted::NoRoute => Failure::new(Reason::NoRoute, None, format!("No route matches `{host}{path}`.")),
         Unrouted::Method { allow } => {
             let message =

@@ -81,6 +81,9 @@ pub fn explain(routes: &[mesh::Route], head: &[u8]) -> Explanation {
         let verdict = match decided {
             Ok(rule) => chosen(&rules.all[rule as usize], &asked),
             Err(Unrouted::Ambiguous(ambiguity)) => ambiguous(&rules, &ambiguity),
+            Err(Unrouted::TooLong) => {
+                refused(Refusal::TargetTooLong, "no expression is asked about so long a path".to_owned())
+            }
             Err(Unrouted::Method { allow }) => Verdict::Method { allow: allow.into() },
             Err(Unrouted::NoRoute) => Verdict::NoRoute,
         };

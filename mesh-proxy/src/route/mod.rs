@@ -110,6 +110,8 @@ pub(crate) enum Unrouted {
     Ambiguous(Box<Ambiguity>),
     /// There is one for these methods.
     Method { allow: Box<str> },
+    /// It may be that of an expression, which is not asked about so long a path.
+    TooLong,
     /// There is none.
     NoRoute,
 }
@@ -157,6 +159,9 @@ impl Rules {
     fn decide(&self, asked: &Asked<'_>) -> Result<u32, Unrouted> {
         let host = host_of(asked.authority);
         let found = self.find(host, asked.path, asked);
+        if found.is_some_and(|rule| self.all[rule as usize].pattern.is_unknown(asked.path)) {
+            return Err(Unrouted::TooLong);
+        }
         if has_other_readings(asked.path) {
             self.guard(host, asked, found)?;
         }

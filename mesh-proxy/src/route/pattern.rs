@@ -12,6 +12,9 @@ use watt_api::mesh::{self, PathMatch};
 const COMPILED_BYTES_MAX: usize = 256 << 10;
 const SEARCH_BYTES_MAX: usize = 256 << 10;
 
+/// The longest path that an expression is asked about: the time that takes is in proportion to it.
+pub(super) const EXPRESSION_PATH_MAX: usize = 8 << 10;
+
 /// The most segments of a pattern, as in the configuration: the tree is gone down by one for each, and dropped likewise.
 const SEGMENTS_MAX: usize = 64;
 
@@ -70,6 +73,11 @@ impl Pattern {
             rest = after;
         }
         rest.is_empty() || matches!(self.end, End::Below)
+    }
+
+    /// Whether nobody asked its expression, and it was offered all the same.
+    pub(super) fn is_unknown(&self, path: &[u8]) -> bool {
+        path.len() > EXPRESSION_PATH_MAX && matches!(self.end, End::Regex(_))
     }
 
     /// Which of two that take the same path says more about it, and so comes first: segment by segment from the left, text before a

@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
-use super::pattern::{End, Pattern, Segment, split};
+use super::pattern::{EXPRESSION_PATH_MAX, End, Pattern, Segment, split};
 
 /// A place that some patterns lead to.
 #[derive(Default)]
@@ -60,9 +60,12 @@ impl Node {
         } else if let Some(found) = self.here.iter().find(|rule| take(**rule)) {
             return Some(*found);
         }
+        // Whether one takes a path that is too long to ask, nobody knows. So it is offered, and whoever takes it has to refuse: along a
+        // later rule the request might go where this one does not let it.
+        let is_too_long = path.len() > EXPRESSION_PATH_MAX;
         for rule in &self.expressions {
             let End::Regex(regex) = &rules.pattern(*rule).end else { continue };
-            if regex.is_match(path) && take(*rule) {
+            if (is_too_long || regex.is_match(path)) && take(*rule) {
                 return Some(*rule);
             }
         }

@@ -56,6 +56,7 @@ fn asking<T>(method: &str, host: &str, target: &str, fields: &str, then: impl Fn
 enum Found {
     Service(String),
     Ambiguous,
+    TooLong,
     Allow(String),
     None,
 }
@@ -69,6 +70,7 @@ fn asked(router: &Router, method: &str, host: &str, target: &str, fields: &str) 
         Ok(route) => Found::Service(route.service.to_string()),
         Err(Unrouted::Ambiguous(_)) => Found::Ambiguous,
         Err(Unrouted::Method { allow }) => Found::Allow(allow.into()),
+        Err(Unrouted::TooLong) => Found::TooLong,
         Err(Unrouted::NoRoute) => Found::None,
     })
 }

@@ -226,3 +226,18 @@ fn locations_and_cookies_come_back_as_clients_see_them() {
     assert_eq!(cookie(&new, "a=b; Path=/old").as_deref(), Some("a=b; Path=/new"));
     assert_eq!(cookie(&new, "a=b; Path=/"), None);
 }
+
+#[test]
+fn no_expression_is_asked_about_a_path_of_any_length() {
+    let router = router(&[regex("/admin/.*"), regex("/x|/y"), rule("", "/", None), rule("", "/api", None)]);
+    let long = |path: &str| format!("{path}/{}", "a".repeat(8 << 10));
+    for path in ["/admin", "/other"] {
+        assert_eq!(
+            found(&router, "h", &long(path)),
+            Found::TooLong,
+            "{path}: it might be that of an expression"
+        );
+    }
+    assert_eq!(found(&router, "h", &long("/api")), to("/api"), "which goes before any expression");
+    assert_eq!(found(&router, "h", "/other"), to("/"));
+}

@@ -23,6 +23,10 @@ use crate::{
 /// The most segments of a path: the proxy goes down its tree by one for each.
 const SEGMENTS_MAX: usize = 64;
 
+/// How much a route asks for at most: headers, cookies and parameters together, and methods. Each of them is looked for in each request
+/// that takes the path.
+const CONDITIONS_MAX: usize = 32;
+
 /// The longest method, as in the proxy.
 const METHOD_LEN_MAX: usize = 32;
 
@@ -54,6 +58,11 @@ pub(super) fn decode(d: &mut Decoder<'_>, node: &Node) -> (Option<RouteDraft>, S
         [("headers", RequestPart::Header), ("cookies", RequestPart::Cookie), ("query", RequestPart::Query)]
     {
         conditions.extend(self::conditions(&mut f, key, part));
+    }
+    for (key, count) in [("methods", methods.len()), ("conditions", conditions.len())] {
+        if count > CONDITIONS_MAX {
+            f.d.problem(Problem::new(at, format!("a route with more than {CONDITIONS_MAX} {key}")));
+        }
     }
     let target = actions::target(&mut f, matching, path.as_ref().map(|path| &path.value));
     let strip: Written<bool> = f.value("strip");

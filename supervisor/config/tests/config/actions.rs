@@ -227,6 +227,19 @@ fn what_routes_do_that_makes_no_sense() {
 }
 
 #[test]
+fn what_a_route_asks_for_is_bounded() {
+    let many = |entry: &dyn Fn(usize) -> String| (0..33).map(entry).collect::<Vec<_>>().join(", ");
+    let (methods, headers) = (many(&|number| format!("M{number}")), many(&|number| format!("h{number}: x")));
+    let report = invalid(&with_routes(&format!(
+        "  - {{path: /a, service: a, methods: [{methods}]}}\n  - {{path: /b, service: a, headers: {{{headers}}}}}\n"
+    )));
+    let report = report.to_string();
+    for what in ["a route with more than 32 methods", "a route with more than 32 conditions"] {
+        assert!(report.contains(what), "{report}");
+    }
+}
+
+#[test]
 fn headers_that_are_changed_are_bounded_and_the_clients_own() {
     let many: String = (0..33).map(|number| format!("h{number}: x, ")).collect();
     let long = "x".repeat(8 << 10);
