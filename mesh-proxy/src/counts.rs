@@ -71,7 +71,7 @@ impl Totals {
 }
 
 fn add(sum: &mut Counts, counts: &Counts) {
-    let Counts { requests, failures, in_flight, held, retries, retries_denied, timed_out } = *counts;
+    let Counts { requests, failures, in_flight, held, retries, retries_denied, timed_out, denied } = *counts;
     let add = |sum: &mut u64, count| *sum = sum.saturating_add(count);
     add(&mut sum.requests, requests);
     add(&mut sum.failures, failures);
@@ -80,10 +80,13 @@ fn add(sum: &mut Counts, counts: &Counts) {
     add(&mut sum.retries, retries);
     add(&mut sum.retries_denied, retries_denied);
     add(&mut sum.timed_out, timed_out);
+    sum.denied.add(&denied);
 }
 
 #[cfg(test)]
 mod tests {
+    use watt_api::mesh::Denied;
+
     use super::*;
 
     fn counted(requests: u64) -> ByService {
@@ -95,6 +98,7 @@ mod tests {
             retries: 4,
             retries_denied: 5,
             timed_out: 6,
+            denied: Denied { address: 7, cors: 8, body: 9, rate: 10 },
         };
         [("api".to_owned(), counts)].into()
     }
@@ -112,6 +116,7 @@ mod tests {
             retries: 8,
             retries_denied: 10,
             timed_out: 12,
+            denied: Denied { address: 14, cors: 16, body: 18, rate: 20 },
         };
         assert_eq!(totals.news(), Some([("api".to_owned(), sum)].into()));
         assert_eq!(totals.news(), None);

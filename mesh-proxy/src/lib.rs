@@ -22,6 +22,7 @@ mod drains;
 mod egress;
 mod failures;
 mod forwarded;
+mod guards;
 mod host_port;
 pub mod http;
 mod http2;

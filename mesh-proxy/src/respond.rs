@@ -22,6 +22,8 @@ pub struct Failure {
     pub retry_after_s: Option<u64>,
     /// The methods that are taken, where this one is not.
     pub allow: Option<Box<str>>,
+    /// More fields of the answer, each with its end.
+    pub lines: Vec<u8>,
 }
 
 /// An answer in place of a service's that is no failure.
@@ -38,6 +40,17 @@ pub(crate) struct OwnAnswer {
 pub(crate) enum Reply {
     Failure(Failure),
     Own(OwnAnswer),
+}
+
+impl Reply {
+    /// With these fields as well, each of which has its end.
+    pub(crate) fn with(mut self, more: &[u8]) -> Reply {
+        match &mut self {
+            Reply::Failure(failure) => failure.lines.extend_from_slice(more),
+            Reply::Own(own) => own.lines.extend_from_slice(more),
+        }
+        self
+    }
 }
 
 impl From<Failure> for Reply {
@@ -63,6 +76,14 @@ pub enum Reason {
     UnknownService,
     /// A policy forbids the call.
     PolicyDenied,
+    /// The client's address may not come.
+    AddressDenied,
+    /// A page of another origin may not, or not that.
+    CorsDenied,
+    /// The request's body is larger than may be.
+    BodyTooLarge,
+    /// Requests come too often.
+    RateLimited,
     /// The service does not listen.
     NotListening,
     /// No worker could be connected to.
@@ -102,6 +123,10 @@ impl Reason {
             Reason::UnknownHost => "unknown_host",
             Reason::UnknownService => "unknown_service",
             Reason::PolicyDenied => "policy_denied",
+            Reason::AddressDenied => "address_denied",
+            Reason::CorsDenied => "cors_denied",
+            Reason::BodyTooLarge => "body_too_large",
+            Reason::RateLimited => "rate_limited",
             Reason::NotListening => "not_listening",
             Reason::ConnectionRefused => "connection_refused",
             Reason::ConnectionLost => "connection_lost",
@@ -125,7 +150,9 @@ impl Reason {
             Reason::RequestTimeout => 408,
             Reason::NoRoute | Reason::UnknownService => 404,
             Reason::MethodNotAllowed => 405,
-            Reason::PolicyDenied => 403,
+            Reason::PolicyDenied | Reason::AddressDenied | Reason::CorsDenied => 403,
+            Reason::BodyTooLarge => 413,
+            Reason::RateLimited => 429,
             Reason::UnknownHost
             | Reason::NotListening
             | Reason::ConnectionRefused
@@ -144,6 +171,8 @@ impl Reason {
     const fn grpc_status(self) -> u8 {
         match self {
             Reason::DeadlineExceeded => 4,
+            // RESOURCE_EXHAUSTED, where clients would take the status of HTTP for UNAVAILABLE.
+            Reason::BodyTooLarge | Reason::RateLimited => 8,
             other => grpc_status(other.status()),
         }
     }
@@ -151,7 +180,7 @@ impl Reason {
 
 impl Failure {
     pub(crate) fn new(reason: Reason, service: Option<Rc<str>>, message: String) -> Failure {
-        Failure { reason, service, message, retry_after_s: None, allow: None }
+        Failure { reason, service, message, retry_after_s: None, allow: None, lines: Vec::new() }
     }
 
     pub(crate) fn retry_after(self, seconds: Option<u64>) -> Failure {
@@ -242,6 +271,7 @@ pub(crate) fn write(failure: &Failure, manner: Manner, out: &mut Vec<u8>) {
     if let Some(allow) = &failure.allow {
         line(format_args!("Allow: {allow}\r\n"));
     }
+    out.extend_from_slice(&failure.lines);
     end(manner, &body, out);
 }
 
@@ -350,6 +380,7 @@ fn phrase(status: u16) -> &'static str {
         408 => "Request Timeout",
         409 => "Conflict",
         410 => "Gone",
+        413 => "Content Too Large",
         414 => "URI Too Long",
         417 => "Expectation Failed",
         429 => "Too Many Requests",

@@ -1,6 +1,6 @@
 //! The process `wattctl mesh-proxy`: one thread that talks with the daemon, and one for each core that serves.
 
-use std::{io, num::NonZeroUsize, os::unix::net::UnixListener, thread, time::Duration};
+use std::{io, num::NonZeroUsize, os::unix::net::UnixListener, sync::Arc, thread, time::Duration};
 
 use listenfd::ListenFd;
 use rustix::{
@@ -15,6 +15,7 @@ use tokio::{
 
 use crate::{
     control::{self, Control, End, Signals},
+    guards::Counted,
     link::Door,
     process,
     room::ConnectionsMax,
@@ -87,9 +88,10 @@ fn serve(listener: UnixListener, settings: &Settings) -> Result<(), RunError> {
     let connections_max = ConnectionsMax::new(raise_descriptors_max(), count.get());
     make_room(&listener);
     let (events, queue) = mpsc::unbounded_channel();
+    let counted = Arc::new(Counted::default());
     let mut threads = Vec::new();
     for index in 0..count.get() {
-        let orders = threads::start(index, count, connections_max, events.clone());
+        let orders = threads::start(index, count, connections_max, Arc::clone(&counted), events.clone());
         threads.push(orders.map_err(|source| RunError::StartThread { index, source })?);
     }
 

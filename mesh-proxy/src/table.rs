@@ -6,6 +6,7 @@ use watt_api::mesh::{self, Outlook, Protocol, Snapshot};
 
 use crate::{
     caller::UNKNOWN_CALLER,
+    guards::Guard,
     respond::{Failure, Reason},
     retries::Retries,
     route::Router,
@@ -40,6 +41,8 @@ pub(crate) struct Service {
     /// Whether it was said that somebody waits for it although it sleeps.
     pub(crate) is_wanted: Cell<bool>,
     callers: Option<Vec<String>>,
+    /// What requests have to pass, whoever calls.
+    pub(crate) guard: Option<Guard>,
     pub(crate) reserved_ports: Vec<u16>,
     pub(crate) protocol: Protocol,
     pub(crate) connect_timeout: Duration,
@@ -74,6 +77,7 @@ impl Table {
                 outlook: service.outlook.clone(),
                 is_wanted: Cell::new(false),
                 callers: service.callers.clone(),
+                guard: Guard::new(&service.guard),
                 reserved_ports: service.reserved_ports.clone(),
                 protocol: service.protocol,
                 connect_timeout: Duration::from_millis(service.connect_timeout_ms),

@@ -6,6 +6,7 @@ use std::{
     num::NonZeroUsize,
     os::fd::OwnedFd,
     rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
@@ -14,6 +15,7 @@ use watt_api::mesh::{Counts, Snapshot, Work};
 
 use crate::{
     dispatch::{Dispatch, Reached},
+    guards::Counted,
     http::{Refusal, Side, Stock, Stream},
     lost::LostRequest,
     respond::{Failure, Reason},
@@ -88,6 +90,8 @@ pub struct Thread {
     connection_ended: Notify,
     /// Where connections have places, which their streams need as well. None in tests that have no listeners.
     rooms: OnceCell<Rc<Rooms>>,
+    /// What is counted for limits, of all threads together. Each has its own in tests that have one thread.
+    counted: OnceCell<Arc<Counted>>,
     refused: [Cell<u64>; Refusal::ALL.len()],
 }
 
@@ -110,6 +114,7 @@ impl Thread {
             connections: Cell::new(0),
             connection_ended: Notify::new(),
             rooms: OnceCell::new(),
+            counted: OnceCell::new(),
             refused: Default::default(),
         })
     }
@@ -207,6 +212,7 @@ impl Thread {
             retries: tally.retries.get(),
             retries_denied: tally.retries_denied.get(),
             timed_out: tally.timed_out.get(),
+            denied: tally.denied.get(),
         };
         self.tallies.borrow().iter().map(|(name, tally)| (name.clone(), counts(tally))).collect()
     }
@@ -296,6 +302,17 @@ impl Thread {
     pub(crate) fn use_rooms(&self, rooms: Rc<Rooms>) {
         // There is one set of them for each thread.
         let _ = self.rooms.set(rooms);
+    }
+
+    /// Counts with others from now on.
+    pub(crate) fn count_with(&self, counted: Arc<Counted>) {
+        // There is one for the whole process.
+        let _ = self.counted.set(counted);
+    }
+
+    /// What is counted for limits.
+    pub(crate) fn counted(&self) -> &Counted {
+        self.counted.get_or_init(Arc::default)
     }
 
     /// A place for one more stream of a client's connection. An error when there is none.

@@ -13,6 +13,7 @@ use watt_api::mesh::{ListenerId, ListenerKind};
 use crate::{
     context::Context,
     counts::{ByService, WorkByService},
+    guards::Counted,
     listeners::{Listeners, Unused},
     lost::{LostRequest, Told},
     refusals::Refusal,
@@ -79,6 +80,7 @@ pub(crate) fn start(
     index: usize,
     threads: NonZeroUsize,
     connections_max: ConnectionsMax,
+    counted: Arc<Counted>,
     events: Events,
 ) -> io::Result<mpsc::Sender<ThreadOrder>> {
     let (orders, queue) = mpsc::channel(ORDERS_MAX);
@@ -87,7 +89,7 @@ pub(crate) fn start(
     thread::Builder::new().name(format!("proxy-{index}")).spawn(move || {
         // Dropped last, and also when this thread panics.
         let reporter = Rc::new(reporter);
-        let serving = serve(threads, connections_max, queue, Rc::clone(&reporter));
+        let serving = serve(threads, connections_max, counted, queue, Rc::clone(&reporter));
         LocalSet::new().block_on(&runtime, serving);
     })?;
     Ok(orders)
@@ -115,10 +117,12 @@ impl Drop for Reporter {
 async fn serve(
     threads: NonZeroUsize,
     connections_max: ConnectionsMax,
+    counted: Arc<Counted>,
     mut orders: mpsc::Receiver<ThreadOrder>,
     reporter: Rc<Reporter>,
 ) {
     let context = context(threads, &reporter);
+    context.thread.count_with(counted);
     let mut listeners = match Listeners::new(Rc::clone(&context), connections_max) {
         Ok(listeners) => listeners,
         // The process ends with the thread, and the daemon starts another.

@@ -8,9 +8,11 @@ use std::{
 };
 
 use tokio::sync::Notify;
-use watt_api::mesh::{Endpoint, WorkerState};
+use watt_api::mesh::{Denied, Endpoint, WorkerState};
 
-use crate::{http::Stream, http2::links::Links, meter::Meter, thread::Report, timer::Ticks};
+use crate::{
+    guards, http::Stream, http2::links::Links, meter::Meter, respond::Reason, thread::Report, timer::Ticks,
+};
 
 /// A service's counts on one thread, since the proxy started.
 #[derive(Debug, Default)]
@@ -22,6 +24,7 @@ pub(crate) struct Tally {
     pub(crate) retries: Cell<u64>,
     pub(crate) retries_denied: Cell<u64>,
     pub(crate) timed_out: Cell<u64>,
+    pub(crate) denied: Cell<Denied>,
     resends: Budget,
     pub(crate) meter: Meter,
 }
@@ -47,6 +50,13 @@ impl Tally {
 
     pub(crate) fn count_timed_out(&self) {
         self.timed_out.set(self.timed_out.get() + 1);
+    }
+
+    /// One that did not pass, for this reason.
+    pub(crate) fn count_denied(&self, reason: Reason) {
+        let mut denied = self.denied.get();
+        guards::add(&mut denied, reason);
+        self.denied.set(denied);
     }
 
     pub(crate) fn count_failure(&self) {

@@ -1,7 +1,10 @@
 //! `wattctl inspect`: everything about one service.
 
 use serde_json::Value;
-use watt_api::control::{Inspect, Outgoing, Requests, Worker, WorkerState};
+use watt_api::{
+    control::{Inspect, Outgoing, Requests, Worker, WorkerState},
+    mesh::Denied,
+};
 
 use crate::{
     args,
@@ -54,6 +57,11 @@ fn trouble(requests: &Requests) -> String {
     count(requests.retries, "sent again");
     count(requests.retries_denied, "not sent again, for too many were");
     count(requests.timed_out, "took too long");
+    let Denied { address, cors, body, rate } = requests.denied;
+    count(address, "denied for their address");
+    count(cors, "denied to pages of other origins");
+    count(body, "denied for the size of their body");
+    count(rate, "denied for their rate");
     if parts.is_empty() { String::new() } else { format!("             {}\n", parts.join(", ")) }
 }
 

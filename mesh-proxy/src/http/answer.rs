@@ -1,5 +1,7 @@
 //! From the bytes of a worker's response to what is sent to the client.
 
+use watt_policies::cors::Cors;
+
 use super::{
     body::{Body, Coding},
     chunked::Chunked,
@@ -141,6 +143,14 @@ fn changed(request: &Prepared, response: &Response<'_, '_>, drop: &mut Lines) ->
     if let Some(headers) = headers {
         headers.take(&response.fields, drop);
     }
+    if returning.replaces_cors {
+        for (line, header) in response.fields.headers.iter().enumerate() {
+            if Cors::replaces(header.name.as_bytes()) {
+                drop.add(line);
+            }
+        }
+    }
+    changed.extend_from_slice(&returning.lines);
     if let Some(outward) = &returning.outward {
         let mut replace = |line: usize, name: &[u8], value: Option<Vec<u8>>| {
             if let Some(value) = value.filter(|_| !drop.has(line)) {

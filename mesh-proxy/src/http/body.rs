@@ -122,6 +122,8 @@ pub(crate) struct Pump {
     received: u64,
     /// The sender is waited for, and not the receiver.
     starved: bool,
+    /// How much data a chunked body may yet have.
+    data_left: u64,
 }
 
 impl Pump {
@@ -138,7 +140,13 @@ impl Pump {
             progressed: false,
             received: 0,
             starved: false,
+            data_left: u64::MAX,
         }
+    }
+
+    /// One whose body, if it is chunked, has no more data than this. That of others is known beforehand.
+    pub(crate) fn of_at_most(self, max: Option<u64>) -> Pump {
+        Pump { data_left: max.unwrap_or(u64::MAX), ..self }
     }
 
     /// One of which a body can be sent again: a short one, which costs nothing, and where it may be `repeated` one of up to
@@ -332,8 +340,16 @@ impl Pump {
                 }
             }
             Body::Chunked(chunked) => {
-                while let Piece::Framing(len) | Piece::Data(len) = chunked.next(&input[self.ready..])? {
-                    self.ready += len;
+                loop {
+                    match chunked.next(&input[self.ready..])? {
+                        Piece::Framing(len) => self.ready += len,
+                        Piece::Data(len) => {
+                            let left = self.data_left.checked_sub(len as u64);
+                            self.data_left = left.ok_or(ChunkError::TooMuch)?;
+                            self.ready += len;
+                        }
+                        Piece::More => break,
+                    }
                 }
                 if chunked.is_done() {
                     self.body = Body::Done;

@@ -57,6 +57,8 @@ pub(crate) enum ChunkError {
     Trailer,
     TrailerForbidden,
     LineTooLong,
+    /// More data than a body may have.
+    TooMuch,
 }
 
 impl fmt::Display for ChunkError {
@@ -68,6 +70,7 @@ impl fmt::Display for ChunkError {
             ChunkError::LineEnd => "a line of the chunked framing does not end with CRLF",
             ChunkError::Trailer => "a trailer field is malformed",
             ChunkError::TrailerForbidden => "a trailer field may only be sent as a header",
+            ChunkError::TooMuch => "the body is larger than it may be",
             ChunkError::LineTooLong => "a chunk's size line or the trailers are too long",
         })
     }

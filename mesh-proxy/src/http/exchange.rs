@@ -24,11 +24,11 @@ use super::{
     again::Loss,
     answer::{self, Answer, Kind, State},
     body::{Body, Coding, Peer, Pump, PumpError},
+    chunked::ChunkError,
     connection::{After, Connection},
     deadline::Progress,
     pipe::Break,
     prepare::Prepared,
-    request::Refusal,
     response::BadResponse,
     trickle::Trickle,
     tunnel, websocket,
@@ -98,7 +98,8 @@ pub(crate) async fn run(connection: &mut Connection, request: Prepared) -> After
         return After::Close;
     }
     let thread = connection.thread.clone();
-    let mut upload = Pump::new(request.body, Coding::AsIs).keeping(request.may_repeat);
+    let mut upload =
+        Pump::new(request.body, Coding::AsIs).keeping(request.may_repeat).of_at_most(request.body_max);
     let started = upload.start(&mut connection.peer.input, &mut connection.request_out);
     connection.peer.input.release(&thread.stock);
     // What services send each other may be slow on purpose: a stream of events, for example.
@@ -129,7 +130,7 @@ pub(crate) async fn run(connection: &mut Connection, request: Prepared) -> After
             let answered = deadline.bound(&progress, Box::pin(exchange.answer())).await;
             answered.unwrap_or_else(|| Err(exchange.over()))
         }
-        (Err(_), _) => Err(Failure::from(Refusal::Chunk).into()),
+        (Err(error), _) => Err(exchange.bad_chunk(error).into()),
     };
     match answered {
         Ok(after) => after,
@@ -306,7 +307,7 @@ impl Exchange<'_> {
                 // Of a head that broke off the client has seen nothing.
                 Err(Wait::Lost(error)) => return Err(Lost::Connection(error)),
                 Err(Wait::ClientGone) => return Err(Stop::Abort.into()),
-                Err(Wait::Chunk) => return Err(Failure::from(Refusal::Chunk).into()),
+                Err(Wait::Chunk(error)) => return Err(self.bad_chunk(error).into()),
                 Err(Wait::TryOver) if self.may_ask_another() => return Err(Lost::Again),
                 Err(Wait::TryOver) => return Err(self.no_try_left().into()),
                 Err(Wait::TooLong) if self.must_continue() => self.say_continue().await?,
@@ -337,7 +338,9 @@ impl Exchange<'_> {
                         self.try_over = self.request.service.try_from_now();
                     }
                     Poll::Ready(Err(PumpError::Source(_))) => return Poll::Ready(Err(Wait::ClientGone)),
-                    Poll::Ready(Err(PumpError::Chunk(_))) => return Poll::Ready(Err(Wait::Chunk)),
+                    Poll::Ready(Err(PumpError::Chunk(error))) => {
+                        return Poll::Ready(Err(Wait::Chunk(error)));
+                    }
                     // It may have answered and closed without reading everything.
                     Poll::Ready(Err(PumpError::Sink)) => {
                         self.upload_broken = true;
@@ -486,8 +489,8 @@ enum Wait {
     /// The worker's connection died.
     Lost(io::Error),
     ClientGone,
-    /// The request's body is malformed.
-    Chunk,
+    /// The request's body is malformed, or too large.
+    Chunk(ChunkError),
     TooLong,
     /// The worker had the time that one try has.
     TryOver,

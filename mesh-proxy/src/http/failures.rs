@@ -4,12 +4,15 @@ use std::io;
 
 use super::{
     body::{Pump, PumpError},
+    chunked::ChunkError,
     connection::After,
     deadline::Progress,
     exchange::{Exchange, Stop},
+    request::Refusal,
     response::BadResponse,
 };
 use crate::{
+    guards,
     lost::LostRequest,
     respond::{Failure, Reason},
     thread::Report,
@@ -24,7 +27,11 @@ impl Exchange<'_> {
     }
 
     /// Answers in the worker's place.
-    pub(super) async fn fail(&mut self, failure: Failure) -> After {
+    pub(super) async fn fail(&mut self, mut failure: Failure) -> After {
+        if let Some(returning) = &self.request.returning {
+            // Pages of other origins read failures as well.
+            failure.lines.extend_from_slice(&returning.lines);
+        }
         let close = self.uploading() || !self.request.keep_alive || self.thread.is_closing();
         let is_clients = match failure.reason {
             Reason::Refused(_) => true,
@@ -39,6 +46,17 @@ impl Exchange<'_> {
         }
         let manner = self.request.manner(close);
         self.connection.respond(&failure, manner).await
+    }
+
+    /// What is wrong with the framing of the request's body, or its size.
+    pub(super) fn bad_chunk(&self, error: ChunkError) -> Failure {
+        if error != ChunkError::TooMuch {
+            return Refusal::Chunk.into();
+        }
+        let service = &self.request.service;
+        service.tally.count_denied(Reason::BodyTooLarge);
+        let message = guards::too_large(self.request.body_max.unwrap_or_default());
+        Failure::new(Reason::BodyTooLarge, Some(service.name.clone()), message)
     }
 
     pub(super) fn connection_lost(&self, error: &io::Error) -> Failure {

@@ -31,7 +31,7 @@ pub(crate) use head::{Fields, Lines, list, trim};
 pub(crate) use pipe::{Break, Far, Pipe, pipe};
 pub(crate) use prepare::{asked, is_http};
 pub use request::Refusal;
-pub(crate) use request::{Method, is_protocol};
+pub(crate) use request::{Method, Request, is_protocol};
 pub use stream::Stream;
 pub(crate) use tunnel::ask_now_and_then as keep_asking;
 

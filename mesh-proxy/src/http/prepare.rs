@@ -4,6 +4,8 @@
 
 use std::{io::Write, rc::Rc, time::Duration};
 
+use watt_policies::cors::Preflight;
+
 use super::{
     Client, Side,
     body::Body,
@@ -13,6 +15,7 @@ use super::{
 };
 use crate::{
     forwarded::{Forwarded, Theirs},
+    guards::{self, Asking, Passed},
     respond::{Failure, Format, Manner, Reason, Reply},
     route::{Actions, Asked, Change, HeaderChange, Outward, Parsed, Route, Unrouted},
     table::{Service, Table},
@@ -44,6 +47,8 @@ pub(crate) struct Prepared {
     pub(crate) returning: Option<Box<Returning>>,
     /// How long it waits on purpose.
     pub(crate) delay: Option<Duration>,
+    /// The largest body that it may have.
+    pub(crate) body_max: Option<u64>,
 }
 
 /// How a response is changed.
@@ -52,6 +57,10 @@ pub(crate) struct Returning {
     pub(crate) outward: Option<Outward>,
     /// A line that is added.
     pub(crate) cookie: Option<String>,
+    /// Others, of what the request had to pass.
+    pub(crate) lines: Vec<u8>,
+    /// What the service says about other origins is left out.
+    pub(crate) replaces_cors: bool,
     route: Option<Rc<Route>>,
 }
 
@@ -101,7 +110,9 @@ pub(crate) fn prepare(
     let mut room = storage();
     let Some(request) = request::parse(input, &mut room)? else { return Ok(None) };
     let table = thread.table();
-    let target = direct(thread, &table, client, &request)?;
+    let mut target = direct(thread, &table, client, &request)?;
+    let passed = target.passed.take();
+    let body_max = passed.as_ref().and_then(|passed| passed.body_max);
     let head_len = request.fields.bytes.len();
     let change = target.route.as_ref().and_then(|route| route.change(path(&request)));
     let connection = &request.found.connection;
@@ -123,8 +134,9 @@ pub(crate) fn prepare(
         websocket: wants_websocket(&request),
         expect: body != Body::Done && !request.http10 && !request.found.expect.is_empty(),
         format: format(&request),
-        returning: target.returning(change.as_ref(), request.host),
+        returning: target.returning(change.as_ref(), request.host, passed),
         delay: target.delay,
+        body_max,
         service: target.service,
     };
     out.clear();
@@ -159,23 +171,31 @@ struct Destination {
     /// A Set-Cookie line for the client.
     cookie: Option<String>,
     delay: Option<Duration>,
+    passed: Option<Passed>,
 }
 
 impl Destination {
     /// To a service by its name.
-    fn named(service: Rc<Service>) -> Destination {
-        Destination { service, route: None, cookie: None, delay: None }
+    fn named(service: Rc<Service>, passed: Option<Passed>) -> Destination {
+        Destination { service, route: None, cookie: None, delay: None, passed }
     }
 
-    fn returning(&self, change: Option<&Change<'_>>, host: &[u8]) -> Option<Box<Returning>> {
+    fn returning(
+        &self,
+        change: Option<&Change<'_>>,
+        host: &[u8],
+        passed: Option<Passed>,
+    ) -> Option<Box<Returning>> {
         let has_headers =
             |route: &&Rc<Route>| route.actions().is_some_and(|actions| actions.response.is_some());
         let route = self.route.as_ref().filter(has_headers).cloned();
-        if change.is_none() && self.cookie.is_none() && route.is_none() {
+        let Passed { lines, replaces_cors, body_max: _ } = passed.unwrap_or_default();
+        let is_added = !lines.is_empty() || replaces_cors;
+        if change.is_none() && self.cookie.is_none() && route.is_none() && !is_added {
             return None;
         }
         let outward = change.map(|change| change.outward(host));
-        Some(Box::new(Returning { outward, cookie: self.cookie.clone(), route }))
+        Some(Box::new(Returning { outward, cookie: self.cookie.clone(), lines, replaces_cors, route }))
     }
 }
 
@@ -198,27 +218,44 @@ fn direct(
         Box::new(Declined { reply, manner, head_len: request.fields.bytes.len() })
     };
     match &client.side {
-        Side::Gateway => route(table, client, request).map_err(decline),
+        Side::Gateway => route(thread, table, client, request).map_err(decline),
         Side::Mesh { caller } => {
             let fail = |failure: Failure| decline(failure.into());
             let service = table.service_of_authority(request.host).map_err(fail)?;
             thread.admit(service, caller.as_deref()).map_err(fail)?;
-            Ok(Destination::named(service.clone()))
+            let asking = Asking { thread, client, request, service: Some(service) };
+            let passed = guards::pass([None, service.guard.as_ref()], &asking).map_err(fail)?;
+            Ok(Destination::named(service.clone(), passed))
         }
     }
 }
 
-fn route(table: &Table, client: &Client, request: &Request<'_, '_>) -> Result<Destination, Reply> {
+fn route(
+    thread: &Thread,
+    table: &Table,
+    client: &Client,
+    request: &Request<'_, '_>,
+) -> Result<Destination, Reply> {
+    let asking = Asking { thread, client, request, service: None };
+    if request.found.origin.is_some()
+        && request.method_name == "OPTIONS"
+        && let Some(reply) = preflight(table, &asking)
+    {
+        return Err(reply);
+    }
     let asked = asked(request);
     let route = table.router.find(&asked).map_err(|unrouted| not_routed(unrouted, &asked))?;
     if let Some(reply) = route.reply(&asked) {
-        return Err(reply);
+        let passed = guards::pass([route.guard(), None], &Asking { service: route.service(), ..asking })?;
+        return Err(reply.with(&passed.unwrap_or_default().lines));
     }
     let chosen = route.choose(&asked);
     let service = chosen.target.ok_or_else(|| {
         let message = format!("The route leads to `{}`, which is no service.", chosen.service);
         Failure::new(Reason::UnknownService, Some(chosen.service.into()), message)
     })?;
+    let guards = [route.guard(), service.guard.as_ref()];
+    let passed = guards::pass(guards, &Asking { service: Some(service), ..asking })?;
     let secure = if client.tls { "; Secure" } else { "" };
     let line = |cookie: String| format!("Set-Cookie: {cookie}; Path=/; HttpOnly; SameSite=Lax{secure}\r\n");
     Ok(Destination {
@@ -226,7 +263,28 @@ fn route(table: &Table, client: &Client, request: &Request<'_, '_>) -> Result<De
         cookie: chosen.cookie.map(line),
         delay: route.actions().and_then(Actions::delay),
         route: Some(route.clone()),
+        passed,
     })
+}
+
+/// The answer to a question of a browser's, before it sends another request for a page. The route of that one has it, so that one
+/// which takes POST alone is asked. `None` when it is the service's affair.
+fn preflight(table: &Table, asking: &Asking<'_>) -> Option<Reply> {
+    let request = asking.request;
+    let value = |name: &[u8]| {
+        let mut lines = request.fields.headers.iter();
+        lines.find(|header| header.name.as_bytes().eq_ignore_ascii_case(name)).map(|header| header.value)
+    };
+    let method = value(b"access-control-request-method")?;
+    let head = [method, b" "].concat();
+    let asked = asked(request);
+    let route = table.router.find(&Asked { head: &head, ..asked }).ok()?;
+    let preflight = Preflight {
+        origin: request.found.origin.map(|line| request.fields.value(line))?,
+        method,
+        headers: value(b"access-control-request-headers"),
+    };
+    route.guard()?.preflight(&preflight, &Asking { service: route.service(), ..*asking })
 }
 
 /// What decides about a request's route.

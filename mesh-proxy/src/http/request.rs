@@ -206,6 +206,7 @@ pub(crate) struct Found {
     pub(crate) upgrade: Lines,
     pub(crate) expect: Lines,
     pub(crate) accept: Option<usize>,
+    pub(crate) origin: Option<usize>,
     /// Its body is one of gRPC.
     pub(crate) grpc: bool,
     /// It has a Content-Type.
@@ -226,6 +227,16 @@ pub(crate) struct Found {
     te: Lines,
     connection_lines: Lines,
     hosts: usize,
+}
+
+impl Request<'_, '_> {
+    /// How long its body is, where that is said beforehand.
+    pub(crate) fn body_length(&self) -> Option<u64> {
+        match self.found.framing {
+            Framing::Length(length) => Some(length),
+            Framing::Unspecified | Framing::Chunked => None,
+        }
+    }
 }
 
 /// Reads the head at the start of `input`; `None` when it is not there as a whole yet. Empty lines before a
@@ -377,6 +388,7 @@ impl Found {
             upgrade: Lines::NONE,
             expect: Lines::NONE,
             accept: None,
+            origin: None,
             grpc: false,
             typed: false,
             traceparent: Lines::NONE,
@@ -407,6 +419,7 @@ impl Found {
                 self.host = Some(line);
             }
             6 if is(b"accept") => self.accept = Some(line),
+            6 if is(b"origin") => self.origin = Some(line),
             6 if is(b"expect") => {
                 if !value.eq_ignore_ascii_case(b"100-continue") {
                     return Err(Refusal::Expectation);

@@ -11,6 +11,7 @@ use super::{
     rewrite::{Change, Template},
 };
 use crate::{
+    guards::Guard,
     http::{Fields, Lines},
     respond::{Failure, OwnAnswer, Reason, Reply},
     table::Service,
@@ -22,6 +23,8 @@ pub(crate) struct Actions {
     pub(crate) response: Option<HeaderChange>,
     answer: Option<Answer>,
     fault: Option<mesh::RouteFault>,
+    /// What requests have to pass.
+    pub(crate) guard: Option<Guard>,
 }
 
 enum Answer {
@@ -52,9 +55,11 @@ impl Actions {
             response: HeaderChange::new(&rule.response_headers),
             answer,
             fault: rule.fault.clone(),
+            guard: Guard::new(&rule.guard),
         };
-        let Actions { request, response, answer, fault } = &actions;
-        let is_something = request.is_some() || response.is_some() || answer.is_some() || fault.is_some();
+        let Actions { request, response, answer, fault, guard } = &actions;
+        let is_something =
+            request.is_some() || response.is_some() || answer.is_some() || fault.is_some() || guard.is_some();
         is_something.then(|| Box::new(actions))
     }
 

@@ -40,7 +40,7 @@ use self::{
     reading::{Reading, has_other_readings, readings},
     rules::{Rule, Rules},
 };
-use crate::{http::Lines, respond::Reply, table::Service};
+use crate::{guards::Guard, http::Lines, respond::Reply, table::Service};
 
 /// A rule and what it leads to.
 pub(crate) struct Route {
@@ -199,6 +199,16 @@ impl Route {
     /// What it does besides leading to a service. Most do nothing.
     pub(crate) fn actions(&self) -> Option<&Actions> {
         self.rule().actions.as_deref()
+    }
+
+    /// What requests have to pass.
+    pub(crate) fn guard(&self) -> Option<&Guard> {
+        self.actions()?.guard.as_ref()
+    }
+
+    /// The only service that it leads to.
+    pub(crate) fn service(&self) -> Option<&Service> {
+        self.target.as_deref()
     }
 
     /// What is answered to a request without any service, if so.

@@ -158,6 +158,16 @@ impl Bed {
         Wire::new(ours)
     }
 
+    /// A client of the gateway that comes from this address.
+    pub(crate) fn client_from(&self, address: &str) -> Wire {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let peer = Some((address.parse::<std::net::IpAddr>().unwrap(), 1).into());
+        let client = Client { side: gateway(), peer, local: None, tls: false };
+        let thread = self.thread.clone();
+        spawn_local(async move { serve(&thread, theirs, client).await });
+        Wire::new(ours)
+    }
+
     pub(crate) fn client_at(&self, side: Side) -> (Wire, JoinHandle<()>) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let client = Client { side, peer: None, local: None, tls: false };

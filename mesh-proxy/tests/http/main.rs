@@ -8,6 +8,7 @@ mod bodies;
 mod connections;
 mod fuzz;
 mod guard;
+mod guards;
 mod h2_bed;
 mod h2_clients;
 mod h2_limits;

@@ -53,6 +53,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::mesh::Denied;
+
 pub use self::{
     apply::{Applied, Apply},
     audit::{Audit, AuditBasis, AuditCheck, AuditFact, AuditState, AuditStep, AuditedService},
@@ -173,6 +175,9 @@ pub struct Requests {
     /// Those whose time was over, or that of each of their tries.
     #[serde(default)]
     pub timed_out: u64,
+    /// Those that were denied by what they have to pass, and did not reach it.
+    #[serde(default)]
+    pub denied: Denied,
 }
 
 /// The state of a worker in one word; the numbers are beside it in [`Worker`].

@@ -6,6 +6,7 @@
 //! of the message that names them (at most 253, unix(7)). After connecting, the daemon sends every listener and
 //! a full snapshot; what the proxy had from an earlier daemon and does not hear of again is dropped.
 
+mod guard;
 mod route;
 mod traffic;
 mod work;
@@ -20,6 +21,7 @@ use std::{
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+pub use guard::{AddressRule, Cors, CountedBy, Denied, Guard, RateLimit};
 pub use route::{
     HeaderRules, PathMatch, RequestPart, Route, RouteAnswer, RouteCondition, RouteFault, RouteShare,
     ValueTest,
@@ -408,6 +410,9 @@ pub struct Service {
     /// What becomes of requests that do not go as they should.
     #[serde(default)]
     pub traffic: Traffic,
+    /// What requests have to pass, whoever calls.
+    #[serde(default, skip_serializing_if = "Guard::is_nothing")]
+    pub guard: Guard,
 }
 
 /// What a worker speaks.
@@ -543,6 +548,8 @@ pub struct Counts {
     pub retries_denied: u64,
     /// Those whose time was over, or that of each of their tries.
     pub timed_out: u64,
+    /// Those that were denied.
+    pub denied: Denied,
 }
 
 #[cfg(test)]

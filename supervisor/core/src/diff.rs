@@ -87,12 +87,14 @@ pub enum Field {
     FdStore,
     Timeouts,
     Traffic,
+    BodyLimit,
+    RateLimit,
 }
 
 use Effect::{FromNowOn, InPlace, Listener, NewWorkers, WorkerCount};
 
 /// Every field with the key of the configuration that it comes from, what it takes, and why, where that is not plain.
-pub const FIELDS: [(Field, &str, Effect, &str); 54] = [
+pub const FIELDS: [(Field, &str, Effect, &str); 56] = [
     (Field::Name, "name", Effect::Restart, "folders, cgroups and addresses have it"),
     (Field::File, "the configuration file", Effect::Restart, "the same file is read again"),
     (Field::Server, "server", Listener, "open connections stay"),
@@ -162,6 +164,13 @@ pub const FIELDS: [(Field, &str, Effect, &str); 54] = [
     (Field::FdStore, "services.NAME.fd_store", NewWorkers, "they are told how many"),
     (Field::Timeouts, "services.NAME.timeouts", InPlace, "for the next request"),
     (Field::Traffic, "services.NAME.retries", InPlace, "for the next request"),
+    (Field::BodyLimit, "services.NAME.body_limit", InPlace, "for the next request"),
+    (
+        Field::RateLimit,
+        "services.NAME.rate_limit",
+        InPlace,
+        "for the next request; what was counted under a name stays",
+    ),
 ];
 
 impl Field {
@@ -327,6 +336,7 @@ fn of_service(old: &Service, new: &Service) -> Vec<Field> {
         fd_store,
         timeouts,
         traffic,
+        guard,
     } = new;
     let mut found = Found(Vec::new());
     found.note(Field::Path, old.path != *path);
@@ -362,6 +372,8 @@ fn of_service(old: &Service, new: &Service) -> Vec<Field> {
     found.note(Field::FdStore, old.fd_store != *fd_store);
     found.note(Field::Timeouts, old.timeouts != *timeouts);
     found.note(Field::Traffic, old.traffic != *traffic);
+    found.note(Field::BodyLimit, old.guard.body_max != guard.body_max);
+    found.note(Field::RateLimit, old.guard.limits != guard.limits);
     found.0
 }
 

@@ -2,6 +2,7 @@
 //! absolute. `watt-config` makes it, everything else reads it.
 
 mod dependency;
+mod guard;
 mod hooks;
 mod jobs;
 mod pressure;
@@ -22,6 +23,7 @@ use std::{
 use crate::{AppName, JobId, ServiceId, sandbox::Sandbox};
 
 pub use dependency::{Condition, Dependency, Group, GroupStrategy};
+pub use guard::{AddressRule, Cors, CountedBy, Guard, RateLimit};
 pub use hooks::{Hook, HookAct, HookPoint, Receiver, Webhook};
 pub use jobs::{Call, CatchUp, Job, Overlap, Work};
 pub use pressure::{PRESSURE_WINDOW, Pressure, Resource};
@@ -165,6 +167,8 @@ pub struct Service {
     pub timeouts: Timeouts,
     /// What becomes of requests that do not go as they should.
     pub traffic: Traffic,
+    /// What requests have to pass, whoever calls.
+    pub guard: Guard,
 }
 
 /// What a private service may reach outside the mesh.

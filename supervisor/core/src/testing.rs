@@ -53,6 +53,7 @@ pub fn service(name: &str) -> Service {
         fd_store: 0,
         timeouts: Timeouts::default(),
         traffic: Default::default(),
+        guard: Default::default(),
     }
 }
 

@@ -360,7 +360,7 @@ impl Proxies {
 }
 
 fn add(sum: &mut Counts, counts: Counts) {
-    let Counts { requests, failures, in_flight, held, retries, retries_denied, timed_out } = counts;
+    let Counts { requests, failures, in_flight, held, retries, retries_denied, timed_out, denied } = counts;
     sum.requests += requests;
     sum.failures += failures;
     sum.in_flight += in_flight;
@@ -368,6 +368,7 @@ fn add(sum: &mut Counts, counts: Counts) {
     sum.retries += retries;
     sum.retries_denied += retries_denied;
     sum.timed_out += timed_out;
+    sum.denied.add(&denied);
 }
 
 fn both(one: OutgoingCounts, other: OutgoingCounts) -> OutgoingCounts {

@@ -44,6 +44,7 @@ fn route(route: &Route) -> mesh::Route {
         request_headers,
         response_headers,
         fault,
+        guard: _,
     } = route;
     let (mut service, mut split, mut sticky_cookie, mut answer) = (String::new(), Vec::new(), None, None);
     match target {
@@ -85,6 +86,7 @@ fn route(route: &Route) -> mesh::Route {
         request_headers: header_rules(request_headers),
         response_headers: header_rules(response_headers),
         fault: fault.as_ref().map(fault_of),
+        guard: crate::snapshot::guard::of_route(route),
     }
 }
 

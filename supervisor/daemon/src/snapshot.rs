@@ -16,6 +16,7 @@ use watt_core::{
 
 use crate::{routes, words};
 
+pub(crate) mod guard;
 mod traffic;
 
 /// The port of DNS (RFC 1035 §4.2).
@@ -81,6 +82,7 @@ pub fn snapshot(sources: &Sources<'_>, version: u64) -> Snapshot {
             slow_start_ms: plan.slow_start.map_or(0, millis),
             measured: plan.workers.scaling().is_some_and(Scaling::needs_proxy),
             traffic: traffic::of(plan),
+            guard: guard::of_service(plan),
         };
         (id.to_string(), service)
     };

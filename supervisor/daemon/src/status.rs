@@ -282,8 +282,8 @@ pub(crate) fn explains(state: WorkerState) -> bool {
 }
 
 fn requests(counts: &Counts) -> Requests {
-    let Counts { requests, failures, in_flight, held, retries, retries_denied, timed_out } = *counts;
-    Requests { total: requests, failures, in_flight, held, retries, retries_denied, timed_out }
+    let Counts { requests, failures, in_flight, held, retries, retries_denied, timed_out, denied } = *counts;
+    Requests { total: requests, failures, in_flight, held, retries, retries_denied, timed_out, denied }
 }
 
 /// What the proxy counted at one destination.

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Guard;
+
 /// One rule of the gateway; the meaning is that of `watt_core::plan::Route`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Route {
@@ -41,6 +43,9 @@ pub struct Route {
     /// Faults that are made on purpose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<RouteFault>,
+    /// What requests have to pass.
+    #[serde(default, skip_serializing_if = "Guard::is_nothing")]
+    pub guard: Guard,
 }
 
 /// One of the services that share the requests of a route.

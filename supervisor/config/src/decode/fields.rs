@@ -338,6 +338,11 @@ impl<'d, 'a, 'n> Fields<'d, 'a, 'n> {
         self.shown.iter().any(|(name, _)| name == key)
     }
 
+    /// What was shown of a key.
+    pub(crate) fn shown(&self, key: &str) -> Option<&Shown> {
+        self.shown.iter().find(|(name, _)| name == key).map(|(_, shown)| shown)
+    }
+
     /// Ends with the table; what `config show` prints of it.
     pub(crate) fn close(mut self) -> Shown {
         debug_assert!(

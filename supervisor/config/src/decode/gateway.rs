@@ -11,6 +11,7 @@ use watt_core::{
 use super::{
     Decoder,
     fields::{Field, Fields, Written},
+    guard,
     route::{self, RouteDraft},
     service,
 };
@@ -59,13 +60,14 @@ pub(super) fn has_routes(field: Option<Field<'_>>) -> bool {
 /// Decodes `gateway`.
 pub(super) fn decode(d: &mut Decoder<'_>, field: Option<Field<'_>>) -> Gateway {
     let mut f = Fields::open(d, &GATEWAY, field, None);
+    let base = guard::of_gateway(&mut f);
     let mut routes = Vec::new();
     let mut shown = Vec::new();
     for item in f.list("routes") {
         if f.d.problems.is_full() {
             break;
         }
-        let (route, shown_route) = route::decode(f.d, item);
+        let (route, shown_route) = route::decode(f.d, item, &base);
         routes.extend(route);
         shown.push(shown_route);
     }

@@ -11,6 +11,7 @@ mod environment;
 mod fields;
 mod gateway;
 mod groups;
+mod guard;
 mod hooks;
 mod jobs;
 mod limits;

@@ -10,6 +10,7 @@ use super::{
     Decoder, Text, actions,
     fields::{Field, Fields, Written},
     gateway::start_of,
+    guard,
 };
 use crate::{
     keys::{PATH_MATCH, ROUTE, ROUTE_CONDITION},
@@ -46,7 +47,7 @@ pub(super) struct RoutePath {
     pub(super) parameters: Vec<String>,
 }
 
-pub(super) fn decode(d: &mut Decoder<'_>, node: &Node) -> (Option<RouteDraft>, Shown) {
+pub(super) fn decode(d: &mut Decoder<'_>, node: &Node, base: &guard::Base) -> (Option<RouteDraft>, Shown) {
     let at = start_of(node);
     let mut f = Fields::open(d, &ROUTE, Some(Field { key_span: at, node }), None);
     let matching = f.word_or_default("match", &PATH_MATCH).value;
@@ -71,6 +72,7 @@ pub(super) fn decode(d: &mut Decoder<'_>, node: &Node) -> (Option<RouteDraft>, S
     let request_headers = actions::header_rules(&mut f, "request_headers", &actions::OWN_OF_REQUESTS);
     let response_headers = actions::header_rules(&mut f, "response_headers", &actions::OWN_OF_RESPONSES);
     let fault = actions::fault(&mut f);
+    let guard = guard::of_route(&mut f, base);
     if let Some((target, _)) = &target {
         actions::check_unused(&mut f, target);
     }
@@ -95,6 +97,7 @@ pub(super) fn decode(d: &mut Decoder<'_>, node: &Node) -> (Option<RouteDraft>, S
             request_headers,
             response_headers,
             fault,
+            guard,
         },
         at: path.span.unwrap_or(at),
         services,
@@ -215,7 +218,7 @@ fn expression(text: &str) -> Result<RoutePath, Bad> {
 }
 
 /// A method (RFC 9110 §9.1): their case matters, and those that there are have capital letters.
-fn method(text: &str) -> Result<String, Bad> {
+pub(super) fn method(text: &str) -> Result<String, Bad> {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if text.is_empty() || text.len() > METHOD_LEN_MAX || !text.bytes().all(is_token) {
         return Err(bad(format!("{} is not a method", quote(text)), "for example `GET`"));

@@ -18,6 +18,7 @@ use super::{
     app::suggest_name,
     command, egress, environment,
     fields::{Field, Fields, Written, show_word, word_of},
+    guard,
     hooks::{self, Hooks},
     limits, pressure,
     probes::{self, Probes},
@@ -155,6 +156,7 @@ pub(super) fn decode(
     probes::leaves_room(&mut f, &ready, listen.value, fd_store);
     let timeouts = traffic::timeouts(&mut f);
     let traffic = traffic::decode(&mut f);
+    let guard = guard::of_service(&mut f, id.as_str());
     let shown = f.close();
 
     let service = Service {
@@ -188,6 +190,7 @@ pub(super) fn decode(
         fd_store,
         timeouts,
         traffic,
+        guard,
     };
     (
         ServiceDraft {

@@ -3,6 +3,7 @@
 use super::{
     CEILING, GROUP, JOB, KeyDef, Kind, NOT_YET, PORT_OR_ANY, PROFILE, Preset, RELOAD, ROLE, ROUTE, SANDBOX,
     SCHEDULED, SERVICE, Table,
+    guard::{BODY_LIMIT, CORS_KEY, IP, RATE_LIMIT_KEY},
 };
 
 pub(crate) static ROOT: Table = Table {
@@ -151,7 +152,7 @@ pub(crate) static SERVER: Table = Table {
 
 pub(crate) static GATEWAY: Table = Table {
     title: "gateway",
-    doc: "The way from clients to services.",
+    doc: "The way from clients to services. `ip`, `cors`, `body_limit` and `rate_limit` are for all routes that have none of their own.",
     keys: &[
         KeyDef {
             name: "routes",
@@ -175,8 +176,19 @@ pub(crate) static GATEWAY: Table = Table {
                   Slower ones are answered with 408; with `0` none is.",
             example: "500",
         },
+        IP,
+        CORS_KEY,
+        BODY_LIMIT,
+        RATE_LIMIT_KEY,
     ],
-    foreign: &[("server", "write it at the top of the file"), ("cors", NOT_YET), ("auth", NOT_YET)],
+    foreign: &[
+        ("server", "write it at the top of the file"),
+        ("auth", NOT_YET),
+        ("rate_limits", "write `rate_limit`"),
+        ("ips", "write `ip`"),
+        ("max_body_size", "write `body_limit`"),
+        ("bodyLimit", "write `body_limit`"),
+    ],
 };
 
 pub(crate) static HOLD: Table = Table {

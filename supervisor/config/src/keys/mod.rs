@@ -6,6 +6,7 @@
 
 mod app;
 mod groups;
+mod guard;
 mod hooks;
 mod jobs;
 mod limits;
@@ -21,8 +22,8 @@ mod words;
 mod workers;
 
 pub(crate) use self::{
-    app::*, groups::*, hooks::*, jobs::*, limits::*, pressure::*, probes::*, roll::*, route::*, sandbox::*,
-    scheduling::*, service::*, traffic::*, words::*, workers::*,
+    app::*, groups::*, guard::*, hooks::*, jobs::*, limits::*, pressure::*, probes::*, roll::*, route::*,
+    sandbox::*, scheduling::*, service::*, traffic::*, words::*, workers::*,
 };
 
 /// A set of keys that belong together.
@@ -152,7 +153,7 @@ pub(crate) enum Kind {
 }
 
 /// Every table, in the order they are documented.
-pub(crate) static TABLES: [&Table; 46] = [
+pub(crate) static TABLES: [&Table; 48] = [
     &ROOT,
     &SERVER,
     &SERVICE,
@@ -187,6 +188,8 @@ pub(crate) static TABLES: [&Table; 46] = [
     &RESPOND,
     &HEADER_RULES,
     &FAULT,
+    &CORS,
+    &RATE_LIMIT,
     &HOLD,
     &POLICIES,
     &JOB,

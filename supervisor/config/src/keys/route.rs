@@ -1,6 +1,10 @@
 //! The rules of the gateway.
 
-use super::{KeyDef, Kind, Preset, Table, words::PATH_MATCH};
+use super::{
+    KeyDef, Kind, Preset, Table,
+    guard::{BODY_LIMIT, CORS_KEY, IP, RATE_LIMIT_KEY},
+    words::PATH_MATCH,
+};
 
 /// What each header, cookie or parameter of the query has to be.
 const CONDITIONS: Kind = Kind::Named(&Kind::Either(&[Kind::Text, Kind::Table(&ROUTE_CONDITION)]));
@@ -131,6 +135,10 @@ pub(crate) static ROUTE: Table = Table {
             doc: "Faults on purpose, for tests of what calls the gateway.",
             example: r#"{"delay": "200ms", "abort": 503, "aborted": "10%"}"#,
         },
+        IP,
+        CORS_KEY,
+        BODY_LIMIT,
+        RATE_LIMIT_KEY,
     ],
     foreign: &[
         ("to", "write `service`"),

@@ -4,6 +4,7 @@ use super::{
     CEILING, CONDITION, HEALTH, HOOKS, KeyDef, Kind, LIMITS, LISTEN, NETWORK, NEVER, NOT_YET, ORDER, POLICY,
     PORT, PRESSURE, PROFILE, PROTOCOL, Preset, READINESS, READY, RETRIES, ROLE, ROLL, SANDBOX, SCHEDULING,
     STARTUP, Table, WORKERS,
+    guard::{BODY_LIMIT, RATE_LIMIT_KEY},
 };
 
 /// How many workers a service may have.
@@ -226,8 +227,12 @@ pub(crate) static SERVICE: Table = Table {
             doc: "When a request to it is sent again.",
             example: r#"{"on": ["connect", "reset", 503]}"#,
         },
+        BODY_LIMIT,
+        RATE_LIMIT_KEY,
     ],
     foreign: &[
+        ("cors", "write it into `gateway`, or one of its routes"),
+        ("ip", "write it into `gateway`, or one of its routes; who may call in the mesh is in `policies`"),
         ("build", NOT_YET),
         ("healthcheck", "write `health`, and `ready` for what has to be seen first"),
         ("liveness", "write `health`"),

@@ -4,6 +4,7 @@ mod actions;
 mod applied;
 mod errors;
 mod groups;
+mod guard;
 mod hooks;
 mod host;
 mod hostile;

@@ -69,6 +69,16 @@ fn file_with(title: &str, key: &str, value: &Value) -> Value {
         "gateway.routes.headers" => {
             file["gateway"] = json!({ "routes": [{ "service": "api", "headers": { "x-version": entry } }] });
         }
+        "cors" | "rate_limit" => {
+            let (needed, usual) = match title {
+                "cors" => ("origins", json!(["https://example.org"])),
+                _ => ("requests", json!(100)),
+            };
+            if key != needed {
+                entry[needed] = usual;
+            }
+            file["gateway"] = json!({ title: entry });
+        }
         "policies" => {
             let other = if key == "from" { "to" } else { "from" };
             entry[other] = json!("db");

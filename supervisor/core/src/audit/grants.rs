@@ -53,6 +53,7 @@ pub(super) fn findings(standing: &Standing<'_>) -> Vec<Finding> {
         fd_store: _,
         timeouts: _,
         traffic: _,
+        guard: _,
     } = standing.service;
     let levels = [cgroup, limits_total];
     let suspects = look_like_secrets(env, unset_env);

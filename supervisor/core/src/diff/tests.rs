@@ -93,6 +93,16 @@ fn change(plan: &mut Plan, of: &ServiceId, field: Field) {
         Field::FdStore => service.fd_store += 1,
         Field::Timeouts => service.timeouts.idle += Duration::from_secs(1),
         Field::Traffic => service.traffic.retries.attempts += 1,
+        Field::BodyLimit => service.guard.body_max = Some(1 << 20),
+        Field::RateLimit => service.guard.limits.push(RateLimit {
+            name: "x".into(),
+            of_gateway: false,
+            requests: std::num::NonZeroU64::MIN,
+            per: Duration::from_secs(1),
+            burst: std::num::NonZeroU64::MIN,
+            header: None,
+            by: CountedBy::Everyone,
+        }),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Guard;
 use crate::ServiceId;
 
 /// One of them. Of all that take a request, the first one in this order has it: by host, an exact one before the longest wildcard before
@@ -30,6 +31,8 @@ pub struct Route {
     pub response_headers: HeaderRules,
     /// Faults that are made on purpose.
     pub fault: Option<RouteFault>,
+    /// What requests have to pass.
+    pub guard: Guard,
 }
 
 /// Where requests go.
@@ -154,6 +157,7 @@ impl Route {
             request_headers: HeaderRules::default(),
             response_headers: HeaderRules::default(),
             fault: None,
+            guard: Guard::default(),
         }
     }
 }

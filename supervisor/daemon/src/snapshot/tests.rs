@@ -4,8 +4,8 @@ use watt_core::{
     WorkerId,
     fleet::{FleetEvent, Request},
     plan::{
-        Condition, HeaderRules, PathMatch, Protocol, RequestPart, RestartPolicy, RouteCondition, RouteFault,
-        RouteTarget, ValueTest, Workers,
+        Condition, CountedBy, Guard, HeaderRules, PathMatch, Protocol, RateLimit, RequestPart, RestartPolicy,
+        RouteCondition, RouteFault, RouteTarget, ValueTest, Workers,
     },
     worker::{Event, ExitCause},
 };
@@ -95,6 +95,42 @@ fn a_route_need_not_lead_to_one_service() {
     assert_eq!(routes[1].answer, Some(mesh::RouteAnswer::Redirect { status: 308, to: "/x".into() }));
     let fixed = mesh::RouteAnswer::Fixed { status: 503, body: "x".into(), content_type: "x".into() };
     assert_eq!(routes[2].answer, Some(fixed));
+}
+
+#[test]
+fn limits_are_known_by_their_name_and_place() {
+    let limit = |of_gateway| RateLimit {
+        name: "address".into(),
+        of_gateway,
+        requests: 5.try_into().unwrap(),
+        per: Duration::from_secs(60),
+        burst: 7.try_into().unwrap(),
+        header: Some("x-tenant".into()),
+        by: CountedBy::Service,
+    };
+    let ids = |order: &[&str]| {
+        let bench = Bench::new(&["api"], |plan| {
+            let route = |path: &&str| {
+                let guard = Guard { limits: vec![limit(true), limit(false)], ..Guard::default() };
+                watt_core::plan::Route { guard, ..watt_core::plan::Route::prefix(path, id("api")) }
+            };
+            plan.routes = order.iter().map(route).collect();
+            plan.services.get_mut(&id("api")).unwrap().guard.limits = vec![limit(false)];
+        });
+        let snapshot = bench.snapshot();
+        let mut ids: Vec<String> = Vec::new();
+        for limit in snapshot.routes.iter().flat_map(|route| &route.guard.limits) {
+            assert_eq!((limit.requests, limit.per_ms, limit.burst), (5, 60_000, 7));
+            assert_eq!((limit.header.as_deref(), limit.by), (Some("x-tenant"), mesh::CountedBy::Service));
+            ids.push(limit.id.clone());
+        }
+        ids.push(snapshot.services["api"].guard.limits[0].id.clone());
+        ids
+    };
+    let [one, other] = [ids(&["/a", "/b"]), ids(&["/b", "/a"])];
+    assert_eq!([&one[..2], &one[2..4], &one[4..]], [&other[2..4], &other[..2], &other[4..]]);
+    assert_eq!(one[0], one[2], "all routes count what the gateway limits");
+    assert_eq!(one.iter().collect::<std::collections::BTreeSet<_>>().len(), 4, "and all else apart: {one:?}");
 }
 
 fn id(name: &str) -> ServiceId {

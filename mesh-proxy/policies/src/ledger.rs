@@ -1,0 +1,253 @@
+//! What is kept of those whose requests are counted: one time for each, in bounded memory, for all threads of the proxy.
+//!
+//! Limits have to be exact over all threads, or clients get a multiple of what was written, by chance. So this is the one thing that they
+//! share. A request takes the lock of a small part of it, for a few comparisons.
+//!
+//! Keys are up to clients, and a flood of them must not take memory without end, nor make others' counts be forgotten that matter. They are
+//! kept in sets of a few places, found by a hash that nobody outside can foresee. Where a set is full, the whole part grows, up to a
+//! bound, and then the key goes whose time is nearest: what was forgotten of it is the least there is. A key whose time has passed is worth
+//! nothing, so its place is free.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use crate::rate::{Outcome, Rate};
+
+/// The parts, each with its own lock.
+const PARTS: usize = 64;
+
+/// The places of a set.
+const SET: usize = 16;
+
+/// The most sets of a part: 262,144 keys and 4 MiB for all parts together.
+const SETS_MAX: usize = 256;
+
+/// A key and what it has used.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    /// The hash of its key; 0 is nobody.
+    print: u64,
+    /// In nanoseconds.
+    used: u64,
+}
+
+/// Everything that is counted.
+#[derive(Debug)]
+pub struct Ledger {
+    hasher: RandomState,
+    parts: Box<[Mutex<Part>]>,
+}
+
+#[derive(Debug, Default)]
+struct Part {
+    /// Sets one after the other; their number is a power of 2.
+    places: Vec<Place>,
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Ledger::new(RandomState::new())
+    }
+}
+
+impl Ledger {
+    /// An empty one.
+    pub fn new(hasher: RandomState) -> Ledger {
+        Ledger { hasher, parts: (0..PARTS).map(|_| Mutex::default()).collect() }
+    }
+
+    /// One more request that a limit counts under this key.
+    pub fn take(&self, limit: &str, key: Key<'_>, rate: &Rate, now_ns: u64) -> Outcome {
+        let print = self.print(limit, key);
+        let mut part = self.part(print);
+        let place = part.place(print, now_ns);
+        let (used, outcome) = rate.take(place.used, now_ns);
+        place.used = used;
+        outcome
+    }
+
+    /// One that was counted is not counted after all.
+    pub fn give_back(&self, limit: &str, key: Key<'_>, rate: &Rate) {
+        let print = self.print(limit, key);
+        if let Some(place) = self.part(print).known(print) {
+            place.used = rate.give_back(place.used);
+        }
+    }
+
+    /// How many keys there is room for at present.
+    pub fn room(&self) -> usize {
+        self.parts.iter().map(|part| lock(part).places.len()).sum()
+    }
+
+    fn print(&self, limit: &str, key: Key<'_>) -> u64 {
+        self.hasher.hash_one((limit, key)).max(1)
+    }
+
+    fn part(&self, print: u64) -> MutexGuard<'_, Part> {
+        // The remainder is smaller than a usize.
+        lock(&self.parts[(print % PARTS as u64) as usize])
+    }
+}
+
+/// What a limit counts by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Key<'k> {
+    /// All requests together.
+    Everyone,
+    /// A client's address, see [`crate::address::counted`].
+    Address(std::net::IpAddr),
+    /// A client whose address is not known.
+    Nowhere,
+    /// A service that calls.
+    Service(&'k str),
+    /// The values of a header, as they came.
+    Value(&'k [u8]),
+}
+
+/// Nothing that is done under the lock can panic half way.
+fn lock(part: &Mutex<Part>) -> MutexGuard<'_, Part> {
+    part.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Part {
+    fn set(&mut self, print: u64) -> &mut [Place] {
+        let sets = self.places.len() / SET;
+        // The lowest bits say which part it is.
+        let set = (print / PARTS as u64) as usize & sets.saturating_sub(1);
+        self.places.get_mut(set * SET..(set + 1) * SET).unwrap_or_default()
+    }
+
+    fn known(&mut self, print: u64) -> Option<&mut Place> {
+        self.set(print).iter_mut().find(|place| place.print == print)
+    }
+
+    /// The place of a key: its own, or a new one.
+    fn place(&mut self, print: u64, now_ns: u64) -> &mut Place {
+        loop {
+            let set = self.set(print);
+            // Its own one, else the one that is the least loss.
+            let index = (0..set.len()).min_by_key(|index| match set[*index] {
+                place if place.print == print => (0, 0),
+                place if place.used <= now_ns => (1, 0),
+                place => (2, place.used),
+            });
+            let is_free = index.is_some_and(|index| set[index].print == print || set[index].used <= now_ns);
+            let sets = self.places.len() / SET;
+            let Some(index) = index.filter(|_| is_free || sets >= SETS_MAX) else {
+                self.grow(now_ns);
+                continue;
+            };
+            let place = &mut self.set(print)[index];
+            if place.print != print {
+                *place = Place { print, used: 0 };
+            }
+            return place;
+        }
+    }
+
+    /// Twice as many sets, with what is still worth something. Each set becomes two, so that all of it has a place.
+    fn grow(&mut self, now_ns: u64) {
+        let sets = (self.places.len() / SET * 2).max(1);
+        let before = std::mem::replace(&mut self.places, vec![Place::default(); sets * SET]);
+        for place in before.into_iter().filter(|place| place.used > now_ns) {
+            if let Some(free) = self.set(place.print).iter_mut().find(|free| free.print == 0) {
+                *free = place;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::Ipv4Addr, num::NonZeroU64, time::Duration};
+
+    use super::*;
+
+    fn rate(requests: u64, burst: u64) -> Rate {
+        let some = |number| NonZeroU64::new(number).unwrap();
+        Rate::new(some(requests), Duration::from_secs(1), some(burst))
+    }
+
+    fn address(number: u32) -> Key<'static> {
+        Key::Address(Ipv4Addr::from(number).into())
+    }
+
+    fn passes(outcome: Outcome) -> bool {
+        matches!(outcome, Outcome::Admitted { .. })
+    }
+
+    #[test]
+    fn limits_and_keys_are_counted_apart() {
+        let ledger = Ledger::default();
+        let rate = rate(1, 1);
+        let take = |limit: &str, key: Key<'_>| passes(ledger.take(limit, key, &rate, 5));
+        for key in [address(1), address(2), Key::Everyone, Key::Nowhere, Key::Service("a"), Key::Value(b"a")]
+        {
+            assert!(take("x", key) && take("y", key), "{key:?}");
+            assert!(!take("x", key) && !take("y", key), "{key:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_given_back_was_not_counted() {
+        let ledger = Ledger::default();
+        let rate = rate(1, 1);
+        assert!(passes(ledger.take("x", address(1), &rate, 5)));
+        ledger.give_back("x", address(1), &rate);
+        ledger.give_back("x", address(9), &rate);
+        assert!(passes(ledger.take("x", address(1), &rate, 5)));
+        assert!(!passes(ledger.take("x", address(1), &rate, 5)));
+    }
+
+    #[test]
+    fn many_threads_get_together_what_one_may() {
+        let ledger = Ledger::default();
+        let rate = rate(1, 1_000);
+        let passed: usize = std::thread::scope(|scope| {
+            let count = || (0..500).filter(|_| passes(ledger.take("x", address(7), &rate, 9))).count();
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(count)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!(passed, 1_000);
+    }
+
+    #[test]
+    fn few_keys_take_little_memory() {
+        let ledger = Ledger::default();
+        for number in 0..64 {
+            ledger.take("x", address(number), &rate(1, 1), 5);
+        }
+        assert!(ledger.room() <= 1_024, "{}", ledger.room());
+    }
+
+    #[test]
+    fn keys_are_all_remembered_up_to_a_bound() {
+        let ledger = Ledger::default();
+        let rate = rate(1, 1);
+        assert!((0..30_000).all(|number| passes(ledger.take("x", address(number), &rate, 5))));
+        assert_eq!(
+            (0..30_000).filter(|number| passes(ledger.take("x", address(*number), &rate, 5))).count(),
+            0
+        );
+    }
+
+    #[test]
+    fn a_flood_takes_no_more_memory_and_leaves_those_who_used_much() {
+        let ledger = Ledger::default();
+        let (heavy, light) = (rate(1, 100), rate(1, 1));
+        for _ in 0..100 {
+            assert!(passes(ledger.take("x", Key::Value(b"heavy"), &heavy, 5)));
+        }
+        for number in 0..1_000_000 {
+            assert!(passes(ledger.take("x", address(number), &light, 5)));
+        }
+        assert_eq!(ledger.room(), PARTS * SETS_MAX * SET);
+        assert!(!passes(ledger.take("x", Key::Value(b"heavy"), &heavy, 5)), "it is not forgotten");
+        // Later everything is free again, for others as well.
+        let later = 200_000_000_000;
+        assert!(passes(ledger.take("x", Key::Value(b"heavy"), &heavy, later)));
+        assert!((0..1_000).all(|number| passes(ledger.take("x", address(number), &light, later))));
+    }
+}

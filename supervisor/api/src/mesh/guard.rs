@@ -1,0 +1,121 @@
+//! What requests have to pass before they go to a service.
+
+use std::net::IpAddr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// As `watt_core::plan::Guard`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Guard {
+    /// Which addresses may come: the first rule that one is in decides, and for those in none it is the opposite of the last.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<AddressRule>,
+    /// Which pages of other origins may.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cors: Option<Cors>,
+    /// The largest body, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body_max: Option<u64>,
+    /// How often anybody may.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<RateLimit>,
+}
+
+impl Guard {
+    /// Whether everything passes.
+    pub fn is_nothing(&self) -> bool {
+        let Guard { addresses, cors, body_max, limits } = self;
+        addresses.is_empty() && cors.is_none() && body_max.is_none() && limits.is_empty()
+    }
+}
+
+/// Whether some addresses may come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AddressRule {
+    /// They may.
+    pub allows: bool,
+    /// They begin with the first bits of this one; none is all.
+    pub address: Option<IpAddr>,
+    /// How many bits.
+    #[serde(default)]
+    pub bits: u8,
+}
+
+/// Who may read from pages of other origins.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Cors {
+    /// `https://example.org`, `https://*.example.org`, or `*` alone.
+    pub origins: Vec<String>,
+    /// The methods.
+    pub methods: Vec<String>,
+    /// The request headers in lower case; none is every one.
+    pub headers: Option<Vec<String>>,
+    /// The response headers.
+    pub expose: Vec<String>,
+    /// Whether cookies and the like go with it.
+    pub credentials: bool,
+    /// How long an answer may be kept, in seconds.
+    pub max_age_s: Option<u64>,
+}
+
+/// How often requests may come.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct RateLimit {
+    /// What is counted is known by this, from one configuration to the next.
+    pub id: String,
+    /// Its name in responses.
+    pub name: String,
+    /// So many.
+    pub requests: u64,
+    /// In this time, in milliseconds.
+    pub per_ms: u64,
+    /// So many at once.
+    pub burst: u64,
+    /// Counted by the value of this header, in lower case.
+    pub header: Option<String>,
+    /// And without one by this.
+    pub by: CountedBy,
+}
+
+/// What requests are counted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CountedBy {
+    /// The client's address; a call in the mesh is its service's.
+    #[default]
+    Address,
+    /// The calling service; all clients of the gateway are one.
+    Service,
+    /// All together.
+    Everyone,
+}
+
+/// How many requests were denied, by what denied them. They did not reach the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Denied {
+    /// Their address may not come.
+    pub address: u64,
+    /// Preflights of pages that may not, or for what they may not.
+    pub cors: u64,
+    /// Their body was too large.
+    pub body: u64,
+    /// They came too often.
+    pub rate: u64,
+}
+
+impl Denied {
+    /// Adds others.
+    pub fn add(&mut self, others: &Denied) {
+        let Denied { address, cors, body, rate } = *others;
+        let add = |sum: &mut u64, count| *sum = sum.saturating_add(count);
+        add(&mut self.address, address);
+        add(&mut self.cors, cors);
+        add(&mut self.body, body);
+        add(&mut self.rate, rate);
+    }
+}

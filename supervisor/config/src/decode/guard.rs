@@ -1,0 +1,375 @@
+//! What requests have to pass: at the gateway as a whole, at a route, at a service.
+
+use std::{
+    net::IpAddr,
+    num::{NonZeroU32, NonZeroU64},
+    time::Duration,
+};
+
+use serde_json::json;
+use watt_core::plan::{AddressRule, Cors, CountedBy, Guard, RateLimit};
+
+use super::{
+    fields::{Field, Fields, Written, show_word},
+    route::{bad, is_token, method},
+};
+use crate::{
+    keys::{CORS, CORS_METHODS, COUNTED_BY, RATE_LIMIT, REQUESTS_MAX},
+    report::Problem,
+    scalar::{Bad, Bytes, HostName, Scalar, Whole, quote},
+    show::Shown,
+    source::Span,
+    tree::Value,
+};
+
+/// The keys of it that the gateway and routes have.
+const KEYS: [&str; 4] = ["ip", "cors", "body_limit", "rate_limit"];
+
+/// The most rules of addresses, and limits of one place: each is asked for each request.
+const RULES_MAX: usize = 1_000;
+const LIMITS_MAX: usize = 16;
+
+/// What holds for the gateway as a whole, and so for routes that say nothing else.
+pub(super) struct Base {
+    guard: Guard,
+    shown: Vec<(&'static str, Shown)>,
+}
+
+/// Whose it is.
+#[derive(Clone, Copy)]
+enum Place<'p> {
+    Gateway,
+    Route,
+    Service(&'p str),
+}
+
+/// Decodes what the gateway as a whole has.
+pub(super) fn of_gateway(f: &mut Fields<'_, '_, '_>) -> Base {
+    let guard = decode(f, Place::Gateway);
+    let shown = KEYS.into_iter().filter_map(|key| Some((key, f.shown(key)?.clone()))).collect();
+    Base { guard, shown }
+}
+
+/// Decodes what a route has. A key that it does not have is the gateway's.
+pub(super) fn of_route(f: &mut Fields<'_, '_, '_>, base: &Base) -> Guard {
+    let own = decode(f, Place::Route);
+    let mut guard = base.guard.clone();
+    for key in KEYS {
+        if !f.is_written(key) {
+            if let Some((_, shown)) = base.shown.iter().find(|(other, _)| *other == key) {
+                f.show(key, shown.clone());
+            }
+            continue;
+        }
+        match key {
+            "ip" => guard.addresses.clone_from(&own.addresses),
+            "cors" => guard.cors.clone_from(&own.cors),
+            "body_limit" => guard.body_max = own.body_max,
+            _ => guard.limits.clone_from(&own.limits),
+        }
+    }
+    guard
+}
+
+/// Decodes what a service has.
+pub(super) fn of_service(f: &mut Fields<'_, '_, '_>, service: &str) -> Guard {
+    Guard { body_max: body_limit(f), limits: limits(f, Place::Service(service)), ..Guard::default() }
+}
+
+fn decode(f: &mut Fields<'_, '_, '_>, place: Place<'_>) -> Guard {
+    Guard { addresses: addresses(f), cors: cors(f), body_max: body_limit(f), limits: limits(f, place) }
+}
+
+fn body_limit(f: &mut Fields<'_, '_, '_>) -> Option<u64> {
+    f.scalar("body_limit").map(|written: Written<Bytes>| written.value.0)
+}
+
+fn addresses(f: &mut Fields<'_, '_, '_>) -> Vec<AddressRule> {
+    let rules = f.each("ip", "a rule such as `allow 192.0.2.0/24`", address_rule, |rule| json!(shown(rule)));
+    let rules = rules.unwrap_or_default();
+    let all = rules.iter().position(|(rule, _)| rule.network.is_none());
+    if let Some(((_, span), (_, all_at))) = all.and_then(|all| Some((rules.get(all + 1)?, &rules[all]))) {
+        let problem = Problem::new(*span, "no address comes to this rule");
+        f.d.problem(
+            problem.related(*all_at, "this one is for all").hint("put it before that one, or remove it"),
+        );
+    }
+    if let Some((_, span)) = rules.get(RULES_MAX) {
+        f.d.problem(Problem::new(*span, format!("{} rules; at most {RULES_MAX} are supported", rules.len())));
+    }
+    rules.into_iter().map(|(rule, _)| rule).collect()
+}
+
+fn shown(rule: &AddressRule) -> String {
+    let verdict = if rule.allows { "allow" } else { "deny" };
+    let network = match rule.network {
+        None => "all".to_owned(),
+        Some((address @ IpAddr::V4(_), 32) | (address @ IpAddr::V6(_), 128)) => address.to_string(),
+        Some((address, bits)) => format!("{address}/{bits}"),
+    };
+    format!("{verdict} {network}")
+}
+
+fn address_rule(text: &str) -> Result<AddressRule, Bad> {
+    let (verdict, network) = text.split_once(' ').unwrap_or((text, ""));
+    let allows = match verdict {
+        "allow" => true,
+        "deny" => false,
+        _ => {
+            let hint = "write `allow` or `deny` before an address, a network or `all`";
+            return Err(bad(format!("{} says neither `allow` nor `deny`", quote(text)), hint));
+        }
+    };
+    let network = match network.trim() {
+        "all" => None,
+        network => Some(self::network(network)?),
+    };
+    Ok(AddressRule { allows, network })
+}
+
+fn network(text: &str) -> Result<(IpAddr, u8), Bad> {
+    let (address, bits) = match text.split_once('/') {
+        Some((address, bits)) => (address, Some(bits)),
+        None => (text, None),
+    };
+    let address: IpAddr = address.parse().map_err(|_| {
+        bad(
+            format!("{} is neither an address nor a network", quote(text)),
+            "for example `192.0.2.7`, `10.0.0.0/8`, `2001:db8::/32` or `all`",
+        )
+    })?;
+    let bits_max = if address.is_ipv4() { 32 } else { 128 };
+    let bits = match bits.map(str::parse::<u8>) {
+        None => bits_max,
+        Some(Ok(bits)) if bits <= bits_max => bits,
+        Some(_) => {
+            let message = format!("{} has a wrong length of its network", quote(text));
+            return Err(bad(message, format!("between 0 and {bits_max}")));
+        }
+    };
+    if let IpAddr::V6(v6) = address
+        && v6.to_ipv4_mapped().is_some()
+    {
+        return Err(bad(
+            format!("{} is an address of IPv4 as IPv6 has it", quote(text)),
+            "write it as IPv4: clients that come so are known by that",
+        ));
+    }
+    let first = first_address(address, bits);
+    if first != address {
+        let message = format!("{} has bits after its first {bits}", quote(text));
+        return Err(bad(message, format!("did you mean {}?", quote(&format!("{first}/{bits}")))));
+    }
+    Ok((address, bits))
+}
+
+/// The first address of the network of this one.
+fn first_address(address: IpAddr, bits: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(address) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);
+            IpAddr::V4((u32::from(address) & mask).into())
+        }
+        IpAddr::V6(address) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0);
+            IpAddr::V6((u128::from(address) & mask).into())
+        }
+    }
+}
+
+fn cors(f: &mut Fields<'_, '_, '_>) -> Option<Cors> {
+    let field = f.field("cors")?;
+    let mut inner = Fields::open(f.d, &CORS, Some(field), None);
+    let origins =
+        inner.each("origins", "an origin such as `https://example.org`", origin, |text| json!(text));
+    if origins.is_none() {
+        inner.missing("origins");
+    }
+    let origins = origins.unwrap_or_default();
+    let methods = inner.each("methods", "a method such as `GET`", method, |method| json!(method));
+    let methods = match methods {
+        Some(methods) => methods.into_iter().map(|(method, _)| method).collect(),
+        None => {
+            let shown = CORS_METHODS.iter().map(|method| Shown::default_value(json!(method))).collect();
+            inner.show("methods", Shown::List(shown));
+            CORS_METHODS.map(str::to_owned).into()
+        }
+    };
+    let header = |text: &str| match text {
+        "*" => Err(bad("`*` is not the name of a header".to_owned(), "without `headers` they may set any")),
+        text => header_name(text),
+    };
+    let headers = inner.each("headers", "a header's name", header, |name| json!(name));
+    let names = |names: Vec<(String, Span)>| names.into_iter().map(|(name, _)| name).collect();
+    let expose = inner.each("expose", "a header's name", header_name, |name| json!(name)).map(names);
+    let credentials: Written<bool> = inner.value("credentials");
+    let max_age: Option<Written<Duration>> = inner.scalar("max_age");
+    check_origins(&mut inner, &origins, credentials);
+    let shown = inner.close();
+    f.show("cors", shown);
+    Some(Cors {
+        origins: origins.into_iter().map(|(origin, _)| origin).collect(),
+        methods,
+        headers: headers.map(names),
+        expose: expose.unwrap_or_default(),
+        credentials: credentials.value,
+        max_age: max_age.map(|written| written.value),
+    })
+}
+
+/// All origins are all, and none of them may act as whoever visits it.
+fn check_origins(f: &mut Fields<'_, '_, '_>, origins: &[(String, Span)], credentials: Written<bool>) {
+    let Some((_, star)) = origins.iter().find(|(origin, _)| origin == "*") else { return };
+    if origins.len() > 1 {
+        let problem = Problem::new(*star, "`*` is all origins, and others are listed beside it");
+        f.d.problem(problem.hint("keep one or the other"));
+    }
+    if let (true, Some(span)) = (credentials.value, credentials.span) {
+        let problem =
+            Problem::new(span, "with credentials for all origins, any page could act as its visitor");
+        f.d.problem(problem.related(*star, "all of them").hint("list the origins that may"));
+    }
+}
+
+/// An origin as browsers write it.
+fn origin(text: &str) -> Result<String, Bad> {
+    if text == "*" {
+        return Ok(text.to_owned());
+    }
+    if text == "null" {
+        let hint = "list origins with a host";
+        return Err(bad("`null` is the origin of any page that hides its own".to_owned(), hint));
+    }
+    let wrong = |message: &str| {
+        bad(
+            format!("{} {message}", quote(text)),
+            "for example `https://example.org` or `https://*.example.org`",
+        )
+    };
+    let lower = text.to_ascii_lowercase();
+    let (scheme, rest) =
+        lower.split_once("://").ok_or_else(|| wrong("is not an origin: it has no scheme"))?;
+    let is_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    if !is_scheme {
+        return Err(wrong("is not an origin: its scheme is none"));
+    }
+    let host = rest.trim_end_matches('/');
+    if host.contains('/') || host.contains(['?', '#', '@']) {
+        return Err(wrong("is not an origin, which has no path"));
+    }
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+        _ => (host, None),
+    };
+    let HostName(_) = HostName::parse(name).map_err(|_| wrong("is not an origin: its host is none"))?;
+    if let Some(port) = port {
+        Whole::<1, 65535>::parse(port)?;
+    }
+    let usual = matches!((scheme, port), ("http", Some("80")) | ("https", Some("443")));
+    if usual || host != rest {
+        let name = if usual { name } else { host };
+        let hint = format!("did you mean {}?", quote(&format!("{scheme}://{name}")));
+        return Err(bad(format!("{} is not how browsers write an origin", quote(text)), hint));
+    }
+    Ok(lower)
+}
+
+fn header_name(text: &str) -> Result<String, Bad> {
+    if is_token(text) {
+        return Ok(text.to_ascii_lowercase());
+    }
+    Err(bad(format!("{} is not the name of a header", quote(text)), "for example `X-Tenant`"))
+}
+
+fn limits(f: &mut Fields<'_, '_, '_>, place: Place<'_>) -> Vec<RateLimit> {
+    let Some(field) = f.field("rate_limit") else { return Vec::new() };
+    let mut limits: Vec<(RateLimit, Span)> = Vec::new();
+    let shown = match &field.node.value {
+        Value::List(items) => {
+            let mut shown = Vec::new();
+            for item in items {
+                if f.d.problems.is_full() {
+                    break;
+                }
+                let field = Field { key_span: super::gateway::start_of(item), node: item };
+                shown.push(limit(f, field, place, &mut limits));
+            }
+            Shown::List(shown)
+        }
+        Value::Null | Value::Scalar { .. } | Value::Map(_) => limit(f, field, place, &mut limits),
+    };
+    f.show("rate_limit", shown);
+    if let Some((_, span)) = limits.get(LIMITS_MAX) {
+        f.d.problem(Problem::new(
+            *span,
+            format!("{} limits; at most {LIMITS_MAX} are supported", limits.len()),
+        ));
+    }
+    limits.into_iter().map(|(limit, _)| limit).collect()
+}
+
+fn limit(
+    f: &mut Fields<'_, '_, '_>,
+    field: Field<'_>,
+    place: Place<'_>,
+    limits: &mut Vec<(RateLimit, Span)>,
+) -> Shown {
+    let mut inner = Fields::open(f.d, &RATE_LIMIT, Some(field), None);
+    let requests: Option<Written<Whole<1, REQUESTS_MAX>>> = inner.scalar("requests");
+    let per: Written<Duration> = inner.value("per");
+    if let (true, Some(span)) = (per.value.is_zero(), per.span) {
+        let problem = Problem::new(span, "in no time there is no number of requests");
+        inner.d.problem(problem.hint("for example `1m`"));
+    }
+    let burst: Option<Written<Whole<1, REQUESTS_MAX>>> = inner.scalar("burst");
+    let by = inner.word_or_default("by", &COUNTED_BY).value;
+    let header = inner.parsed("header", header_name, |name| json!(name));
+    let name = inner.parsed("name", name, |name| json!(name));
+    let shown = inner.close();
+    let Some(requests) = requests else { return shown };
+    let some = |number: u64| NonZeroU64::new(number).unwrap_or(NonZeroU64::MIN);
+    let header = header.map(|header| header.value);
+    let name_at = name.as_ref().and_then(|name| name.span);
+    let name = name.map_or_else(|| usual_name(place, by, header.as_deref(), limits), |name| name.value);
+    let known = limits.iter().find(|(other, _)| other.name == name);
+    if let (Some((_, other)), Some(span)) = (known, name_at) {
+        let problem = Problem::new(span, format!("two limits are called {}", quote(&name)));
+        f.d.problem(problem.related(*other, "this is the other one").hint("give one of them another name"));
+    }
+    let limit = RateLimit {
+        name,
+        of_gateway: matches!(place, Place::Gateway),
+        requests: some(requests.value.0),
+        per: per.value,
+        burst: some(burst.map_or(requests.value.0, |burst| burst.value.0)),
+        header,
+        by,
+    };
+    limits.push((limit, name_at.unwrap_or(field.key_span)));
+    shown
+}
+
+/// What a limit is called that has no name: by what it counts, with a number from the second on.
+fn usual_name(place: Place<'_>, by: CountedBy, header: Option<&str>, limits: &[(RateLimit, Span)]) -> String {
+    let word = show_word(by, &COUNTED_BY);
+    let counted = header.or(word.as_str()).unwrap_or_default();
+    let base = match place {
+        Place::Gateway | Place::Route => counted.to_owned(),
+        Place::Service(service) => format!("{service}-{counted}"),
+    };
+    let is_free = |name: &String| limits.iter().all(|(other, _)| other.name != *name);
+    let numbered = (2..).filter_map(NonZeroU32::new).map(|number| format!("{base}-{number}"));
+    std::iter::once(base.clone()).chain(numbered).find(is_free).unwrap_or(base)
+}
+
+fn name(text: &str) -> Result<String, Bad> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if !text.is_empty() && text.len() <= 64 && text.chars().all(is_plain) {
+        return Ok(text.to_owned());
+    }
+    Err(bad(
+        format!("{} cannot be a limit's name", quote(text)),
+        "up to 64 letters, digits, `-`, `_` and `.`",
+    ))
+}

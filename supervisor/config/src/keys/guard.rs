@@ -1,0 +1,175 @@
+//! What requests have to pass.
+
+use watt_core::plan::CountedBy;
+
+use super::{KeyDef, Kind, Preset, Table, Words};
+
+/// The most requests of a rate, and the most at once.
+pub(crate) const REQUESTS_MAX: u64 = 1_000_000_000;
+
+/// The methods that pages may use unless others are listed: those that services have.
+pub(crate) const CORS_METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
+
+/// What requests are counted by.
+pub(crate) static COUNTED_BY: Words<CountedBy> = Words(&[
+    (
+        "address",
+        CountedBy::Address,
+        "the client's address, of IPv6 its first 64 bits; a call in the mesh is its service's",
+    ),
+    ("service", CountedBy::Service, "the service that calls; all clients of the gateway are one"),
+    ("everyone", CountedBy::Everyone, "all together"),
+]);
+
+pub(super) const IP: KeyDef = KeyDef {
+    name: "ip",
+    kind: Kind::List(&Kind::Text),
+    default: Preset::Unset("all addresses"),
+    doc: "Which addresses may come: `allow` or `deny`, and an address, a network or `all`. The first that an address is in decides; those in none \
+          have the opposite of the last one. Others are answered with 403. [More](policies.md#addresses)",
+    example: r#"["deny 192.0.2.7", "allow 192.0.2.0/24"]"#,
+};
+
+pub(super) const CORS_KEY: KeyDef = KeyDef {
+    name: "cors",
+    kind: Kind::Table(&CORS),
+    default: Preset::Unset("the services' affair"),
+    doc: "Which pages of other origins may. The gateway answers their preflights, and its headers replace the service's. [More](policies.md#cors)",
+    example: r#"{"origins": ["https://app.example.org"]}"#,
+};
+
+pub(super) const BODY_LIMIT: KeyDef = KeyDef {
+    name: "body_limit",
+    kind: Kind::Size,
+    default: Preset::Unset("any size"),
+    doc: "The largest body of a request. Larger ones are answered with 413.",
+    example: r#""10M""#,
+};
+
+pub(super) const RATE_LIMIT_KEY: KeyDef = KeyDef {
+    name: "rate_limit",
+    kind: Kind::Either(&[Kind::Table(&RATE_LIMIT), Kind::List(&Kind::Table(&RATE_LIMIT))]),
+    default: Preset::Unset("none"),
+    doc: "How often requests may come: one limit, or a list of them, all of which hold. Those beyond are answered with 429. [More](policies.md#rate-limits)",
+    example: r#"{"requests": 100, "per": "1m"}"#,
+};
+
+pub(crate) static CORS: Table = Table {
+    title: "cors",
+    doc: "Which pages of other origins may send requests from browsers, and read what is answered (CORS).",
+    keys: &[
+        KeyDef {
+            name: "origins",
+            kind: Kind::List(&Kind::Text),
+            default: Preset::Required,
+            doc: "The origins of those pages: scheme, host, and the port where it is another one than usual. `https://*.example.org` is every name below; `*` alone is all.",
+            example: r#"["https://app.example.org", "https://*.example.com"]"#,
+        },
+        KeyDef {
+            name: "methods",
+            kind: Kind::List(&Kind::Text),
+            default: Preset::Derived("`[\"GET\", \"HEAD\", \"POST\", \"PUT\", \"PATCH\", \"DELETE\"]`"),
+            doc: "The methods that they may use.",
+            example: r#"["GET", "POST"]"#,
+        },
+        KeyDef {
+            name: "headers",
+            kind: Kind::List(&Kind::Text),
+            default: Preset::Unset("those they ask for"),
+            doc: "The headers that they may set.",
+            example: r#"["Content-Type", "X-Request-Id"]"#,
+        },
+        KeyDef {
+            name: "expose",
+            kind: Kind::List(&Kind::Text),
+            default: Preset::Unset("those that all pages may read"),
+            doc: "The headers of responses that they may read besides.",
+            example: r#"["ETag"]"#,
+        },
+        KeyDef {
+            name: "credentials",
+            kind: Kind::Bool,
+            default: Preset::Value("false"),
+            doc: "Whether cookies and the like go with their requests. Not for all origins.",
+            example: "true",
+        },
+        KeyDef {
+            name: "max_age",
+            kind: Kind::Duration,
+            default: Preset::Unset("the browser's: 5 seconds"),
+            doc: "How long a browser need not ask again.",
+            example: r#""10m""#,
+        },
+    ],
+    foreign: &[
+        ("origin", "write `origins`"),
+        ("allowOrigin", "write `origins`"),
+        ("allow_origins", "write `origins`"),
+        ("allowedHeaders", "write `headers`"),
+        ("allow_headers", "write `headers`"),
+        ("allow_methods", "write `methods`"),
+        ("exposedHeaders", "write `expose`"),
+        ("expose_headers", "write `expose`"),
+        ("allow_credentials", "write `credentials`"),
+        ("maxAge", "write `max_age`"),
+    ],
+};
+
+pub(crate) static RATE_LIMIT: Table = Table {
+    title: "rate_limit",
+    doc: "How often requests may come, over all threads of the proxy (GCRA). Responses have it in `RateLimit` and `RateLimit-Policy`.",
+    keys: &[
+        KeyDef {
+            name: "requests",
+            kind: Kind::Whole { min: 1, max: REQUESTS_MAX },
+            default: Preset::Required,
+            doc: "So many.",
+            example: "100",
+        },
+        KeyDef {
+            name: "per",
+            kind: Kind::Duration,
+            default: Preset::Value("1m"),
+            doc: "In this time, evenly: with 60 a minute one more may come each second.",
+            example: r#""1m""#,
+        },
+        KeyDef {
+            name: "burst",
+            kind: Kind::Whole { min: 1, max: REQUESTS_MAX },
+            default: Preset::Derived("as many as `requests`"),
+            doc: "So many at once, after a rest.",
+            example: "20",
+        },
+        KeyDef {
+            name: "by",
+            kind: Kind::Words(&COUNTED_BY),
+            default: Preset::Value("address"),
+            doc: "What requests are counted by.",
+            example: r#""address""#,
+        },
+        KeyDef {
+            name: "header",
+            kind: Kind::Text,
+            default: Preset::Unset("none"),
+            doc: "Counted by the value of this header instead; those without it as `by` says. Clients may write anything there.",
+            example: r#""X-Tenant""#,
+        },
+        KeyDef {
+            name: "name",
+            kind: Kind::Text,
+            default: Preset::Derived("what it is counted by; of a service after its name"),
+            doc: "What it is called in responses. Under the same name at the same place it goes on to count when the configuration changes.",
+            example: r#""search""#,
+        },
+    ],
+    foreign: &[
+        ("limit", "write `requests`"),
+        ("max", "write `requests`"),
+        ("rate", "write `requests`, and `per`"),
+        ("average", "write `requests`"),
+        ("period", "write `per`"),
+        ("window", "write `per`"),
+        ("timeWindow", "write `per`"),
+        ("key", "write `by`, or `header`"),
+    ],
+};

@@ -1,0 +1,72 @@
+//! What requests have to pass before they go to a service.
+
+use std::{net::IpAddr, num::NonZeroU64, time::Duration};
+
+/// All of it at one place: a route, with what it has from the gateway as a whole, or a service.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Guard {
+    /// Which addresses may come, in this order. Of routes alone.
+    pub addresses: Vec<AddressRule>,
+    /// Which pages of other origins may. Of routes alone.
+    pub cors: Option<Cors>,
+    /// The largest body, in bytes.
+    pub body_max: Option<u64>,
+    /// How often anybody may. All of them hold.
+    pub limits: Vec<RateLimit>,
+}
+
+/// The first one that an address is in decides. For those in none it is the opposite of what the last one says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AddressRule {
+    /// Whether they may come.
+    pub allows: bool,
+    /// The addresses that begin with this many bits of this one; `None` is all.
+    pub network: Option<(IpAddr, u8)>,
+}
+
+/// Who may read from pages of other origins (CORS).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cors {
+    /// `https://example.org`, `https://*.example.org` for every name below, or `*` alone for all.
+    pub origins: Vec<String>,
+    /// The methods.
+    pub methods: Vec<String>,
+    /// The request headers in lower case; `None` is every one.
+    pub headers: Option<Vec<String>>,
+    /// The response headers besides those that every page may read.
+    pub expose: Vec<String>,
+    /// Whether cookies and the like go with it.
+    pub credentials: bool,
+    /// How long browsers may keep what they were answered.
+    pub max_age: Option<Duration>,
+}
+
+/// How often requests may come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Its name in responses and for what is counted.
+    pub name: String,
+    /// Whether it is the gateway's as a whole: all routes that have it count together.
+    pub of_gateway: bool,
+    /// So many.
+    pub requests: NonZeroU64,
+    /// In this time.
+    pub per: Duration,
+    /// So many at once.
+    pub burst: NonZeroU64,
+    /// Counted by the value of this header, in lower case.
+    pub header: Option<String>,
+    /// What requests are counted by that do not have such a header.
+    pub by: CountedBy,
+}
+
+/// What requests are counted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CountedBy {
+    /// The client's address, of IPv6 the first 64 bits. A call in the mesh has none, and is its service's.
+    Address,
+    /// The service that calls; all clients of the gateway are one.
+    Service,
+    /// All together.
+    Everyone,
+}

@@ -1,0 +1,97 @@
+//! What requests have to pass at the gateway and in the mesh, in the running application.
+
+use watt_tests::{App, User, exchange, for_each_user, wait};
+
+const APPLICATION: &str = r#"
+services:
+  api:
+    command: python3 services/echo.py
+    rate_limit: { requests: 1000, per: 1h, by: everyone }
+server: { port: 0 }
+gateway:
+  body_limit: 1K
+  routes:
+    - { path: /, service: api }
+    - { path: /closed, service: api, ip: ["deny 127.0.0.1"] }
+    - { path: /limited, service: api, rate_limit: { requests: 3, per: 1h } }
+    - { path: /pages, service: api, methods: [GET], cors: { origins: ["https://app.example.org"], max_age: 1m } }
+"#;
+
+/// Answers with the request's target.
+const ECHO: &str = r#"
+import http.server, os
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def answer(self):
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = self.path.encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Access-Control-Allow-Origin", "*")
+        self.end_headers()
+        self.wfile.write(body)
+    do_GET = do_POST = answer
+    def log_message(self, *arguments): pass
+http.server.ThreadingHTTPServer(("", int(os.environ["PORT"])), Handler).serve_forever()
+"#;
+
+fn application(user: User) -> App {
+    let app = App::yaml(APPLICATION, user);
+    app.write("services/echo.py", ECHO);
+    app
+}
+
+/// A request of the gateway: its status and its head, in lower case.
+fn ask(app: &App, line: &str, fields: &str) -> (u16, String) {
+    let request = format!("{line} HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n{fields}\r\n");
+    let answer = exchange(&app.gateway(), &request).expect("an answer");
+    let (head, _) = answer.split_once("\r\n\r\n").expect("a head");
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    (status, head.to_ascii_lowercase())
+}
+
+#[test]
+fn requests_pass_or_are_denied_and_counted() {
+    for_each_user(|user| {
+        let app = application(user);
+        app.up();
+        assert_eq!(ask(&app, "GET /", "").0, 200);
+        assert_eq!(ask(&app, "GET /closed", "").0, 403);
+        assert_eq!(ask(&app, "POST /", "Content-Length: 1025\r\n").0, 413);
+        let preflight = "Origin: https://app.example.org\r\nAccess-Control-Request-Method: GET\r\n";
+        let (status, head) = ask(&app, "OPTIONS /pages", preflight);
+        assert_eq!(status, 204, "{head}");
+        assert!(head.contains("access-control-max-age: 60"), "{head}");
+        let (_, head) = ask(&app, "GET /pages", "Origin: https://evil.example\r\n");
+        assert!(!head.contains("access-control-allow-origin"), "the service's own is left out: {head}");
+        // Connections of one client meet several threads of the proxy; the count is one.
+        let statuses: Vec<u16> = (0..8).map(|_| ask(&app, "GET /limited", "").0).collect();
+        assert_eq!(statuses, [200, 200, 200, 429, 429, 429, 429, 429]);
+        let (_, head) = ask(&app, "GET /limited", "");
+        assert!(head.contains("ratelimit-policy: \"address\";q=3;w=3600"), "{head}");
+        assert!(head.contains("retry-after: "), "{head}");
+        wait("the denied are counted", || {
+            let denied = app.service("api")["requests"]["denied"].clone();
+            let all = denied["address"] == 1 && denied["body"] == 1 && denied["rate"] == 6;
+            if all { Ok(()) } else { Err(denied.to_string()) }
+        });
+        let text = app.ok(&["inspect", "api"]);
+        assert!(text.contains("6 denied for their rate"), "{text}");
+    });
+}
+
+#[test]
+fn what_was_counted_lives_on_with_another_configuration_and_another_daemon() {
+    let app = application(User::Ordinary);
+    app.up();
+    for expected in [200, 200, 200, 429] {
+        assert_eq!(ask(&app, "GET /limited", "").0, expected);
+    }
+    app.write("watt.yaml", &APPLICATION.replace("requests: 3,", "requests: 3, burst: 4,"));
+    app.ok(&["reload"]);
+    assert_eq!(ask(&app, "GET /limited", "").0, 200, "one more than before");
+    assert_eq!(ask(&app, "GET /limited", "").0, 429);
+    app.kill_daemon();
+    app.ok(&["reload"]);
+    assert_eq!(ask(&app, "GET /limited", "").0, 429, "it is the proxy that counts");
+}
