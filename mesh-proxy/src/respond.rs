@@ -281,9 +281,11 @@ pub(crate) fn write_own(own: &OwnAnswer, manner: Manner, out: &mut Vec<u8>) {
     // Writing to memory does not fail.
     let _ = write!(out, "HTTP/1.1 {status} {}\r\n", phrase(*status));
     out.extend_from_slice(lines);
-    if !matches!(status, 204 | 304) {
-        let _ = write!(out, "Content-Length: {}\r\n", body.len());
+    // These two have none, whatever anybody wants: it would be taken for the next response.
+    if matches!(status, 204 | 304) {
+        return end(manner, &[], out);
     }
+    let _ = write!(out, "Content-Length: {}\r\n", body.len());
     end(manner, body, out);
 }
 

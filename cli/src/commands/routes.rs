@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use watt_api::{
     control::Routes,
-    mesh::{PathMatch, RequestPart, Route, RouteAnswer, RouteCondition, RouteShare, ValueTest},
+    mesh::{PathMatch, RequestPart, Route, RouteAnswer, RouteCondition, RouteFault, RouteShare, ValueTest},
 };
 use watt_mesh_proxy::route::explain::{Becomes, Explanation, Verdict, explain};
 
@@ -145,12 +145,13 @@ fn list(routes: &Routes, style: Style) -> String {
 }
 
 fn row(number: usize, route: &Route) -> Vec<Cell> {
+    let faults = if route.fault.is_some() { ", with faults" } else { "" };
     vec![
         number.to_string().into(),
         plain(route.host.as_deref().unwrap_or_default()).into(),
         plain(&path(route)).into(),
         plain(&asks_for(route)).into(),
-        plain(&leads_to(route)).into(),
+        plain(&format!("{}{faults}", leads_to(route))).into(),
         plain(&becomes(route)).into(),
     ]
 }
@@ -210,6 +211,32 @@ fn leads_to(route: &Route) -> String {
     }
 }
 
+/// What a route does besides, a sentence each.
+fn notes(route: &Route) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let Some(fault) = &route.fault {
+        let RouteFault { delay_ms, delay_percent, abort_status, abort_percent } = fault;
+        if *delay_percent > 0 {
+            notes.push(format!("{delay_percent}% wait for {delay_ms} ms on purpose"));
+        }
+        if *abort_percent > 0 {
+            notes.push(format!("{abort_percent}% are answered with {abort_status} on purpose"));
+        }
+    }
+    if let Some(cookie) = &route.sticky {
+        notes.push(format!("the cookie `{cookie}` keeps a client where it was"));
+    }
+    for (of, rules) in [("request", &route.request_headers), ("response", &route.response_headers)] {
+        let named = |pairs: &[(String, String)]| pairs.iter().map(|(name, _)| name.clone()).collect();
+        let changes: [(&str, Vec<String>); 3] =
+            [("removes", rules.remove.clone()), ("sets", named(&rules.set)), ("adds", named(&rules.add))];
+        for (does, names) in changes.iter().filter(|(_, names)| !names.is_empty()) {
+            notes.push(format!("{does} {} of the {of}", names.join(", ")));
+        }
+    }
+    notes
+}
+
 fn becomes(route: &Route) -> String {
     match route.rewrite.as_deref() {
         None => String::new(),
@@ -237,6 +264,9 @@ fn explained(request: &Request, explanation: &Explanation, routes: &Routes, styl
             text.push('\n');
             for (name, value) in parameters {
                 text.push_str(&format!("  {} = {}\n", plain(name), plain(value)));
+            }
+            for note in routes.routes.get(*number).map(notes).unwrap_or_default() {
+                text.push_str(&format!("  {}\n", plain(&note)));
             }
             match becomes {
                 Becomes::Target(target) if *target == request.target => {}
@@ -307,6 +337,8 @@ fn as_json(request: &Request, explanation: &Explanation, routes: &Routes) -> Val
 
 #[cfg(test)]
 mod tests {
+    use watt_api::mesh::HeaderRules;
+
     use super::*;
 
     const PLAIN: Style = Style { colours: false, width: None };
@@ -344,6 +376,15 @@ mod tests {
                 },
                 Route { split: vec![share("api", 2), share("next", 1)], ..route("/canary", "") },
                 Route { answer: Some(fixed), ..route("/down", "") },
+                Route {
+                    fault: Some(RouteFault { abort_status: 503, abort_percent: 1, ..RouteFault::default() }),
+                    request_headers: HeaderRules {
+                        remove: vec!["a".into(), "b".into()],
+                        ..HeaderRules::default()
+                    },
+                    sticky: Some("canary".into()),
+                    ..route("/fault", "api")
+                },
             ],
         }
     }
@@ -368,6 +409,7 @@ mod tests {
         6                 /old                                                308 https://example.org
         7                 /canary                                             api 66.6%, next 33.3%
         8                 /down                                               503
+        9                 /fault                                              api, with faults
         ");
     }
 
@@ -383,7 +425,7 @@ mod tests {
         not 4  /health exactly  to web: the path is not exactly `/health`
         not 6  /old  to 308 https://example.org: the path is not `/old`, nor below it
         not 7  /canary  to api 66.6%, next 33.3%: the path is not `/canary`, nor below it
-        and 2 more, further away
+        and 3 more, further away
         ");
         insta::assert_snapshot!(test("PUT https://a.example.org/users/7", &["x-version: 2"]), @r"
         PUT a.example.org/users/7
@@ -394,7 +436,18 @@ mod tests {
         not 4  /health exactly  to web: the path is not exactly `/health`
         not 6  /old  to 308 https://example.org: the path is not `/old`, nor below it
         not 7  /canary  to api 66.6%, next 33.3%: the path is not `/canary`, nor below it
-        and 2 more, further away
+        and 3 more, further away
+        ");
+    }
+
+    #[test]
+    fn what_a_route_does_besides_is_told() {
+        let text = test("GET /fault", &[]);
+        insta::assert_snapshot!(text.lines().skip(1).take(4).collect::<Vec<_>>().join("\n"), @r"
+        route 9  /fault  to api
+          1% are answered with 503 on purpose
+          the cookie `canary` keeps a client where it was
+          removes a, b of the request
         ");
     }
 
@@ -421,7 +474,7 @@ mod tests {
         not 3  *.example.org/users/{id}  [POST, PUT; header x-version=2]  to next: the host is not `*.example.org`; the method is GET, not POST, PUT; the header `x-version` is not there
         not 4  /health exactly  to web: the path is not exactly `/health`
         not 6  /old  to 308 https://example.org: the path is not `/old`, nor below it
-        and 3 more, further away
+        and 4 more, further away
         ");
         insta::assert_snapshot!(test("CONNECT /", &[]), @r"
         CONNECT localhost/

@@ -58,7 +58,7 @@ pub(crate) fn read(state: State<'_>, input: &[u8], out: &mut Vec<u8>) -> Result<
     out.clear();
     let kind = match response.status {
         101 => switch(state.request, &response, out)?,
-        100..=199 => interim(&response, out),
+        100..=199 => interim(state.request, &response, out),
         _ => last(state, &response, out),
     };
     let (head_len, status, verdict) = (response.fields.bytes.len(), response.status, response.verdict());
@@ -71,13 +71,20 @@ fn switch(request: &Prepared, response: &Response<'_, '_>, out: &mut Vec<u8>) ->
     }
     let mut drop = without_framing(response);
     response.upgrade.iter().for_each(|line| drop.remove(line));
+    let changed = changed(request, response, &mut drop);
     write_lines(response, drop, out);
+    out.extend_from_slice(&changed);
     out.extend_from_slice(b"Connection: upgrade\r\n\r\n");
     Ok(Kind::Switch)
 }
 
-fn interim(response: &Response<'_, '_>, out: &mut Vec<u8>) -> Kind {
-    write_lines(response, without_framing(response), out);
+/// What a route removes is removed from every response, and what it sets and adds is in the last one.
+fn interim(request: &Prepared, response: &Response<'_, '_>, out: &mut Vec<u8>) -> Kind {
+    let mut drop = without_framing(response);
+    if let Some(headers) = request.returning.as_ref().and_then(|returning| returning.headers.as_ref()) {
+        headers.take(&response.fields, &mut drop);
+    }
+    write_lines(response, drop, out);
     out.extend_from_slice(b"\r\n");
     Kind::Interim
 }
@@ -139,7 +146,7 @@ fn body(request: &Prepared, response: &Response<'_, '_>, drop: &mut Lines) -> (B
 fn changed(request: &Prepared, response: &Response<'_, '_>, drop: &mut Lines) -> Vec<u8> {
     let mut changed = Vec::new();
     let Some(returning) = &request.returning else { return changed };
-    let headers = returning.headers();
+    let headers = returning.headers.as_ref();
     if let Some(headers) = headers {
         headers.take(&response.fields, drop);
     }

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use super::head::is_token_byte;
+use super::head::{is_lookalike, is_token_byte};
 
 /// The longest size line with its extensions.
 const LINE_MAX: usize = 4 << 10;
@@ -21,6 +21,8 @@ const SIZE_DIGITS_MAX: usize = 15;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Chunked {
     state: State,
+    /// Fields may follow the body.
+    has_trailers: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +80,12 @@ impl fmt::Display for ChunkError {
 
 impl Chunked {
     pub(crate) fn new() -> Chunked {
-        Chunked { state: State::Size }
+        Chunked { state: State::Size, has_trailers: true }
+    }
+
+    /// One that may have no trailers: some programs take them for headers, and those of this message are changed.
+    pub(crate) fn without_trailers(self) -> Chunked {
+        Chunked { has_trailers: false, ..self }
     }
 
     pub(crate) fn is_done(&self) -> bool {
@@ -93,7 +100,8 @@ impl Chunked {
     /// Whether a field of this name may be one.
     pub(crate) fn allows_trailer(name: &[u8]) -> bool {
         let is_forbidden = FORBIDDEN.iter().any(|other| name.eq_ignore_ascii_case(other.as_bytes()))
-            || name.len() >= 12 && name[..12].eq_ignore_ascii_case(b"x-forwarded-");
+            || name.len() >= 12 && name[..12].eq_ignore_ascii_case(b"x-forwarded-")
+            || is_lookalike(name);
         !is_forbidden
     }
 
@@ -135,6 +143,9 @@ impl Chunked {
             return Ok(Piece::Framing(2));
         }
         check_trailer(line)?;
+        if !self.has_trailers {
+            return Err(ChunkError::TrailerForbidden);
+        }
         let read = before + line.len() + 2;
         if read > TRAILERS_MAX {
             return Err(ChunkError::LineTooLong);

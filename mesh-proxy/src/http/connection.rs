@@ -37,11 +37,24 @@ const HEAD_TIMEOUT: Ticks = Ticks::from_ms(30_000);
 
 /// How long, and for how many bytes, a client may go on to send after the response that ends its connection. Closing
 /// with bytes unread would make the kernel throw the response away (RFC 9112 §9.6).
-const LINGER_TIMEOUT: Ticks = Ticks::from_ms(2_000);
-const LINGER_BYTES_MAX: usize = 1 << 20;
+const LINGER: (Ticks, usize) = (Ticks::from_ms(2_000), 1 << 20);
+
+/// The same after an answer that is no error: a redirect of an upload, for example.
+const LINGER_LONG: (Ticks, usize) = (Ticks::from_ms(10_000), 64 << 20);
+
+/// Longer than any pause.
+const PAUSE_MAX: Ticks = Ticks::from_ms(3_600_000);
 
 /// Heads that were longer than this do not keep their memory.
 const OUT_KEPT_MAX: usize = 8 << 10;
+
+/// How a pause ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Paused {
+    Over,
+    /// The client is gone.
+    Gone,
+}
 
 /// A client's connection.
 pub(crate) struct Connection {
@@ -55,6 +68,8 @@ pub(crate) struct Connection {
     pub(crate) response_out: Vec<u8>,
     pool: Pool,
     forwarded: Forwarded,
+    /// For how long, and how many bytes, it is read on after the last answer.
+    lingers: (Ticks, usize),
     /// The client ended its direction.
     ended: bool,
     /// Nothing has come yet but what may be the beginning of HTTP/2.
@@ -99,6 +114,7 @@ impl Connection {
             peer: Peer::new(stream),
             request_out: Vec::new(),
             response_out: Vec::new(),
+            lingers: LINGER,
             ended: false,
             is_fresh: true,
             thread,
@@ -237,24 +253,39 @@ impl Connection {
         }
     }
 
-    /// Waits so long, not beyond the last instant, and not for a client that is gone; whether it is.
-    pub(crate) async fn pause(&mut self, time: Duration, last: Option<Instant>) -> bool {
+    /// Waits so long, and not beyond the last instant. When the proxy is about to end, it waits no longer.
+    pub(crate) async fn pause(&mut self, time: Duration, last: Option<Instant>) -> Paused {
         let until = Instant::now() + time;
         let mut sleep = std::pin::pin!(tokio::time::sleep_until(last.map_or(until, |last| last.min(until))));
-        poll_fn(|cx| match sleep.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(false),
-            Poll::Pending => self.poll_gone(cx).map(|()| true),
+        // It is not to ring, but wakes this task with all others that are to look at what the proxy does.
+        self.alarm.set(PAUSE_MAX);
+        poll_fn(|cx| {
+            if self.thread.is_hurrying()
+                || self.alarm.poll(cx).is_ready()
+                || sleep.as_mut().poll(cx).is_ready()
+            {
+                return Poll::Ready(Paused::Over);
+            }
+            self.poll_gone(cx).map(|()| Paused::Gone)
         })
         .await
     }
 
     async fn decline(&mut self, declined: Declined) -> Result<(), After> {
         self.peer.input.consume(declined.head_len);
+        if let Some(delay) = declined.delay
+            && self.pause(delay, None).await == Paused::Gone
+        {
+            return Err(After::Close);
+        }
         let after = match &declined.reply {
             Reply::Failure(failure) => self.respond(failure, declined.manner).await,
             Reply::Own(own) => {
+                tracing::debug!(status = own.status, "a route's own answer");
                 self.response_out.clear();
                 respond::write_own(own, declined.manner, &mut self.response_out);
+                // It is no error, and whoever sends much is to see it: perhaps where to send that.
+                self.lingers = LINGER_LONG;
                 self.send_response_out(declined.manner).await
             }
         };
@@ -310,8 +341,8 @@ impl Connection {
 
     /// Ends our direction, and reads on until the client ends its own.
     async fn linger(&mut self) {
-        self.alarm.set(LINGER_TIMEOUT);
-        let mut left = LINGER_BYTES_MAX;
+        let (timeout, mut left) = self.lingers;
+        self.alarm.set(timeout);
         poll_fn(|cx| {
             let Peer { stream, input } = &mut self.peer;
             if ready!(Pin::new(&mut *stream).poll_shutdown(cx)).is_err() {

@@ -15,6 +15,7 @@ use std::{
     pin::{Pin, pin},
     rc::Rc,
     task::Poll,
+    time::Duration,
 };
 
 use tokio::time::{Instant, Sleep};
@@ -25,7 +26,7 @@ use super::{
     answer::{self, Answer, Kind, State},
     body::{Body, Coding, Peer, Pump, PumpError},
     chunked::ChunkError,
-    connection::{After, Connection},
+    connection::{After, Connection, Paused},
     deadline::Progress,
     pipe::Break,
     prepare::Prepared,
@@ -36,7 +37,7 @@ use super::{
 use crate::{
     dispatch::{Dispatch, Reached},
     pool,
-    respond::Failure,
+    respond::{Failure, Reason},
     thread::Thread,
     timer::Ticks,
     worker::Worker,
@@ -92,16 +93,16 @@ struct Ended {
 /// Serves a request whose head for the worker is in the connection's `request_out`.
 pub(crate) async fn run(connection: &mut Connection, request: Prepared) -> After {
     connection.peer.input.consume(request.head_len);
-    if let Some(delay) = request.delay
-        && connection.pause(delay, request.deadline.map(|deadline| deadline.at)).await
-    {
-        return After::Close;
-    }
     let thread = connection.thread.clone();
     let mut upload =
         Pump::new(request.body, Coding::AsIs).keeping(request.may_repeat).of_at_most(request.body_max);
     let started = upload.start(&mut connection.peer.input, &mut connection.request_out);
     connection.peer.input.release(&thread.stock);
+    if let Some(delay) = request.delay
+        && let Some(after) = paused(connection, &request, delay).await
+    {
+        return after;
+    }
     // What services send each other may be slow on purpose: a stream of events, for example.
     let rate_min =
         matches!(connection.client.side, Side::Gateway).then_some(thread.table().body_rate_min).flatten();
@@ -137,6 +138,21 @@ pub(crate) async fn run(connection: &mut Connection, request: Prepared) -> After
         Err(Stop::Abort | Stop::Broken(_)) => After::Close,
         Err(Stop::Failure(failure)) => exchange.fail(failure).await,
     }
+}
+
+/// Waits on purpose. What becomes of the connection, where that was all: the service has nothing to do with it.
+async fn paused(connection: &mut Connection, request: &Prepared, delay: Duration) -> Option<After> {
+    let last = request.deadline.map(|deadline| deadline.at);
+    if connection.pause(delay, last).await == Paused::Gone {
+        return Some(After::Close);
+    }
+    if last.is_none_or(|last| last > Instant::now()) {
+        return None;
+    }
+    let message = "The request's time ended in a delay that is made on purpose.".to_owned();
+    let failure = Failure::new(Reason::Injected(504), None, message);
+    let close = !request.keep_alive || request.body != Body::Done || connection.thread.is_closing();
+    Some(connection.respond(&failure, request.manner(close)).await)
 }
 
 pub(super) struct Exchange<'e> {

@@ -9,6 +9,7 @@ use watt_policies::cors::Preflight;
 use super::{
     Client, Side,
     body::Body,
+    chunked::Chunked,
     deadline::Deadline,
     head::{Framing, Lines, list, storage},
     request::{self, Method, Refusal, Request, is_protocol},
@@ -61,20 +62,16 @@ pub(crate) struct Returning {
     pub(crate) lines: Vec<u8>,
     /// What the service says about other origins is left out.
     pub(crate) replaces_cors: bool,
-    route: Option<Rc<Route>>,
-}
-
-impl Returning {
     /// Its headers.
-    pub(crate) fn headers(&self) -> Option<&HeaderChange> {
-        self.route.as_ref()?.actions()?.response.as_ref()
-    }
+    pub(crate) headers: Option<Rc<HeaderChange>>,
 }
 
 /// A request that goes nowhere.
 pub(crate) struct Declined {
     pub(crate) reply: Reply,
     pub(crate) manner: Manner,
+    /// How long it waits on purpose.
+    pub(crate) delay: Option<Duration>,
     /// The length of its head, for what follows it. Not used when the connection ends.
     pub(crate) head_len: usize,
 }
@@ -82,7 +79,7 @@ pub(crate) struct Declined {
 impl From<Refusal> for Box<Declined> {
     fn from(refusal: Refusal) -> Self {
         let manner = Manner { close: true, ..Manner::default() };
-        Box::new(Declined { reply: Failure::from(refusal).into(), manner, head_len: 0 })
+        Box::new(Declined { reply: Failure::from(refusal).into(), manner, delay: None, head_len: 0 })
     }
 }
 
@@ -113,13 +110,15 @@ pub(crate) fn prepare(
     let mut target = direct(thread, &table, client, &request)?;
     let passed = target.passed.take();
     let body_max = passed.as_ref().and_then(|passed| passed.body_max);
+    let cookie = target.cookie.take();
     let head_len = request.fields.bytes.len();
     let change = target.route.as_ref().and_then(|route| route.change(path(&request)));
     let connection = &request.found.connection;
     let body = match request.found.framing {
         Framing::Unspecified | Framing::Length(0) => Body::Done,
         Framing::Length(length) => Body::Length(length),
-        Framing::Chunked => Body::Chunked(super::chunked::Chunked::new()),
+        Framing::Chunked if target.changes_headers() => Body::Chunked(Chunked::new().without_trailers()),
+        Framing::Chunked => Body::Chunked(Chunked::new()),
     };
     let deadline = deadline(&target.service, &request);
     let mut prepared = Prepared {
@@ -134,7 +133,7 @@ pub(crate) fn prepare(
         websocket: wants_websocket(&request),
         expect: body != Body::Done && !request.http10 && !request.found.expect.is_empty(),
         format: format(&request),
-        returning: target.returning(change.as_ref(), request.host, passed),
+        returning: target.returning(change.as_ref(), request.host, cookie, passed),
         delay: target.delay,
         body_max,
         service: target.service,
@@ -180,22 +179,30 @@ impl Destination {
         Destination { service, route: None, cookie: None, delay: None, passed }
     }
 
+    fn actions(&self) -> Option<&Actions> {
+        self.route.as_ref()?.actions()
+    }
+
+    /// Whether its route changes headers of requests.
+    fn changes_headers(&self) -> bool {
+        self.actions().is_some_and(|actions| actions.request.is_some())
+    }
+
     fn returning(
         &self,
         change: Option<&Change<'_>>,
         host: &[u8],
+        cookie: Option<String>,
         passed: Option<Passed>,
     ) -> Option<Box<Returning>> {
-        let has_headers =
-            |route: &&Rc<Route>| route.actions().is_some_and(|actions| actions.response.is_some());
-        let route = self.route.as_ref().filter(has_headers).cloned();
+        let headers = self.actions().and_then(|actions| actions.response.clone());
         let Passed { lines, replaces_cors, body_max: _ } = passed.unwrap_or_default();
         let is_added = !lines.is_empty() || replaces_cors;
-        if change.is_none() && self.cookie.is_none() && route.is_none() && !is_added {
+        if change.is_none() && cookie.is_none() && headers.is_none() && !is_added {
             return None;
         }
         let outward = change.map(|change| change.outward(host));
-        Some(Box::new(Returning { outward, cookie: self.cookie.clone(), lines, replaces_cors, route }))
+        Some(Box::new(Returning { outward, cookie, lines, replaces_cors, headers }))
     }
 }
 
@@ -206,7 +213,7 @@ fn direct(
     client: &Client,
     request: &Request<'_, '_>,
 ) -> Result<Destination, Box<Declined>> {
-    let decline = |reply: Reply| {
+    let decline = |(reply, delay): (Reply, Option<Duration>)| {
         let has_body = !matches!(request.found.framing, Framing::Unspecified | Framing::Length(0));
         let connection = &request.found.connection;
         let close = has_body || connection.close || request.http10 && !connection.keep_alive;
@@ -215,12 +222,12 @@ fn direct(
         let without_body = request.method == Method::Head;
         let manner =
             Manner { format: format(request), without_body, close, keep_alive: request.http10 && !close };
-        Box::new(Declined { reply, manner, head_len: request.fields.bytes.len() })
+        Box::new(Declined { reply, manner, delay, head_len: request.fields.bytes.len() })
     };
     match &client.side {
         Side::Gateway => route(thread, table, client, request).map_err(decline),
         Side::Mesh { caller } => {
-            let fail = |failure: Failure| decline(failure.into());
+            let fail = |failure: Failure| decline((failure.into(), None));
             let service = table.service_of_authority(request.host).map_err(fail)?;
             thread.admit(service, caller.as_deref()).map_err(fail)?;
             let asking = Asking { thread, client, request, service: Some(service) };
@@ -230,38 +237,42 @@ fn direct(
     }
 }
 
+/// An error is an answer, after a delay that is made on purpose.
 fn route(
     thread: &Thread,
     table: &Table,
     client: &Client,
     request: &Request<'_, '_>,
-) -> Result<Destination, Reply> {
+) -> Result<Destination, (Reply, Option<Duration>)> {
     let asking = Asking { thread, client, request, service: None };
     if request.found.origin.is_some()
         && request.method_name == "OPTIONS"
         && let Some(reply) = preflight(table, &asking)
     {
-        return Err(reply);
+        return Err((reply, None));
     }
     let asked = asked(request);
-    let route = table.router.find(&asked).map_err(|unrouted| not_routed(unrouted, &asked))?;
+    let failed = |failure: Failure| (failure.into(), None);
+    let route = table.router.find(&asked).map_err(|unrouted| failed(not_routed(unrouted, &asked)))?;
+    let delay = route.actions().and_then(Actions::delay);
     if let Some(reply) = route.reply(&asked) {
-        let passed = guards::pass([route.guard(), None], &Asking { service: route.service(), ..asking })?;
-        return Err(reply.with(&passed.unwrap_or_default().lines));
+        let asking = Asking { service: route.service(), ..asking };
+        let passed = guards::pass([route.guard(), None], &asking).map_err(failed)?;
+        return Err((reply.with(&passed.unwrap_or_default().lines), delay));
     }
     let chosen = route.choose(&asked);
     let service = chosen.target.ok_or_else(|| {
         let message = format!("The route leads to `{}`, which is no service.", chosen.service);
-        Failure::new(Reason::UnknownService, Some(chosen.service.into()), message)
+        failed(Failure::new(Reason::UnknownService, Some(chosen.service.into()), message))
     })?;
     let guards = [route.guard(), service.guard.as_ref()];
-    let passed = guards::pass(guards, &Asking { service: Some(service), ..asking })?;
+    let passed = guards::pass(guards, &Asking { service: Some(service), ..asking }).map_err(failed)?;
     let secure = if client.tls { "; Secure" } else { "" };
     let line = |cookie: String| format!("Set-Cookie: {cookie}; Path=/; HttpOnly; SameSite=Lax{secure}\r\n");
     Ok(Destination {
         service: service.clone(),
         cookie: chosen.cookie.map(line),
-        delay: route.actions().and_then(Actions::delay),
+        delay,
         route: Some(route.clone()),
         passed,
     })

@@ -20,7 +20,7 @@ use crate::{
 /// Everything of it. Most rules have none.
 pub(crate) struct Actions {
     pub(crate) request: Option<HeaderChange>,
-    pub(crate) response: Option<HeaderChange>,
+    pub(crate) response: Option<Rc<HeaderChange>>,
     answer: Option<Answer>,
     fault: Option<mesh::RouteFault>,
     /// What requests have to pass.
@@ -52,7 +52,7 @@ impl Actions {
         });
         let actions = Actions {
             request: HeaderChange::new(&rule.request_headers),
-            response: HeaderChange::new(&rule.response_headers),
+            response: HeaderChange::new(&rule.response_headers).map(Rc::new),
             answer,
             fault: rule.fault.clone(),
             guard: Guard::new(&rule.guard),
@@ -106,6 +106,14 @@ impl Actions {
             }
             Answer::Fixed { status, .. } => Becomes::Answer(*status),
         })
+    }
+
+    /// What clients are sent to.
+    pub(super) fn redirect(&self) -> Option<&Template> {
+        match self.answer.as_ref()? {
+            Answer::Redirect { to, .. } => Some(to),
+            Answer::Fixed { .. } => None,
+        }
     }
 
     /// How long this request waits first.
@@ -225,8 +233,11 @@ impl Split {
 
     /// The one that the client has met, unless nobody is to meet it any more.
     fn known(&self, cookie: &str, asked: &Asked<'_>) -> Option<&Share> {
-        let mut pairs = asked.parsed.cookies(asked).iter();
-        let (_, value) = pairs.find(|(name, _)| *name == cookie.as_bytes())?;
-        self.shares.iter().find(|share| share.weight > 0 && share.service.as_bytes() == *value)
+        // There may be others of this name, which browsers send first when their path is longer (RFC 6265 §5.4).
+        let pairs = asked.parsed.cookies(asked).iter().filter(|(name, _)| *name == cookie.as_bytes());
+        let share = |value: &[u8]| {
+            self.shares.iter().find(|share| share.weight > 0 && share.service.as_bytes() == value)
+        };
+        pairs.into_iter().find_map(|(_, value)| share(value))
     }
 }

@@ -42,6 +42,11 @@ impl Rule {
         Change::new(self.rewrite.as_ref()?, &self.pattern, path)
     }
 
+    /// What stands in place of the path, for the service or in what clients are sent to.
+    fn template(&self) -> Option<&Template> {
+        self.rewrite.as_ref().or_else(|| self.actions.as_ref()?.redirect())
+    }
+
     /// Whether a path whose dot segments lead up to this depth leaves what this rule rewrites: what the rewrite leads to is all that
     /// clients can reach.
     pub(super) fn is_left_at(&self, depth_min: Option<i64>, path: &[u8]) -> bool {
@@ -51,12 +56,12 @@ impl Rule {
             // Who knows what of it stands for what.
             End::Regex(_) => i64::MAX,
         };
-        min < depth && self.change(path).is_some()
+        min < depth && self.template().is_some_and(|to| Change::new(to, &self.pattern, path).is_some())
     }
 
     /// Whether what stands for a parameter in a rewrite would be other segments to somebody who decodes it.
     pub(super) fn hides_slashes(&self, path: &[u8]) -> bool {
-        if self.rewrite.as_ref().is_none_or(|rewrite| rewrite.as_text().is_some()) {
+        if self.template().is_none_or(|template| template.as_text().is_some()) {
             return false;
         }
         let slashes = |text: &[u8]| text.iter().filter(|byte| matches!(byte, b'/' | b'\\')).count();

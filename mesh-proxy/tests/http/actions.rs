@@ -44,7 +44,6 @@ fn a_redirect_keeps_what_follows_and_leads_to_no_other_host() {
             ("/one?x", 303, "/two?x"),
             ("/r/a/b?x", 307, "/a/b?x"),
             ("/r//evil.example", 307, "/evil.example"),
-            ("/r/\\evil.example", 307, "/evil.example"),
             ("/top//evil.example", 301, "/evil.example"),
             ("/top/\\evil.example", 301, "/evil.example"),
             ("//evil.example", 307, "https://example.org/evil.example"),
@@ -53,6 +52,13 @@ fn a_redirect_keeps_what_follows_and_leads_to_no_other_host() {
             let head = client.head().await;
             assert_eq!((status(&head), field(&head, "location")), (expected, Some(location)), "{target}");
             assert_eq!(field(&head, "content-length"), Some("0"));
+        }
+        // What would lead out of what the redirect leads to, once somebody has decoded it.
+        for target in
+            ["/../admin", "/a/%2e%2e/%2e%2e/b", "/old/../x", "/r/\\evil.example", "/r/a%2fb", "/u/a%2fb"]
+        {
+            let mut client = bed.ask(format!("GET {target} HTTP/1.1\r\nHost: shop\r\n\r\n")).await;
+            assert_eq!(client.failure().await, (400, "ambiguous_path".to_owned()), "{target}");
         }
         client.send("OPTIONS * HTTP/1.1\r\nHost: shop\r\n\r\n").await;
         assert_eq!(field(&client.head().await, "location"), Some("https://example.org/"));
@@ -197,7 +203,7 @@ fn a_cookie_keeps_a_client_with_its_service() {
         assert_eq!(cookie, format!("canary={name}; Path=/; HttpOnly; SameSite=Lax"));
         for (service, answer) in [("api", "a"), ("next", "n")] {
             for _ in 0..50 {
-                let found = met(&mut client, &format!("Cookie: x=y; canary={service}\r\n")).await;
+                let found = met(&mut client, &format!("Cookie: canary=theirs; canary={service}\r\n")).await;
                 assert_eq!(found, (answer.to_owned(), None), "no new cookie either");
             }
         }
@@ -236,9 +242,105 @@ fn faults_are_made_on_purpose() {
         assert!(before.elapsed() >= Duration::from_secs(5), "{:?}", before.elapsed());
         bed.change_api(|service| service.traffic.total_timeout_ms = 1_000);
         let before = tokio::time::Instant::now();
+        let failures = bed.thread.counts()["api"].failures;
         client.send(GET).await;
-        assert_eq!(client.failure().await, (504, "deadline_exceeded".to_owned()));
+        assert_eq!(client.failure().await, (504, "fault_injected".to_owned()));
         assert!(before.elapsed() < Duration::from_secs(5), "no longer than the request may take in all");
+        assert_eq!(bed.thread.counts()["api"].failures, failures, "the service never saw it");
+    });
+}
+
+#[test]
+fn an_answer_waits_on_purpose_too() {
+    at_once(async {
+        let bed = Bed::new();
+        let delay = RouteFault { delay_ms: 5_000, delay_percent: 100, ..RouteFault::default() };
+        let both = RouteFault { abort_status: 503, abort_percent: 100, ..delay.clone() };
+        bed.change(|snapshot| {
+            snapshot.routes = vec![
+                Route { fault: Some(delay), ..redirect("/", 307, "/x") },
+                Route { fault: Some(both), ..route("/slow", "api", None) },
+            ];
+        });
+        let mut client = bed.client();
+        for (target, expected) in [("/", 307), ("/slow", 503)] {
+            let before = tokio::time::Instant::now();
+            client.send(format!("GET {target} HTTP/1.1\r\nHost: shop\r\n\r\n")).await;
+            assert_eq!(client.response().await.0, expected);
+            assert!(before.elapsed() >= Duration::from_secs(5), "{target}");
+        }
+    });
+}
+
+#[test]
+fn a_delay_ends_when_the_proxy_is_about_to() {
+    local(async {
+        let (bed, worker) = Bed::with_worker();
+        worker.answer(OK);
+        let fault = RouteFault { delay_ms: 3_600_000, delay_percent: 100, ..RouteFault::default() };
+        bed.change(|snapshot| {
+            snapshot.routes = vec![Route { fault: Some(fault), ..route("/", "api", None) }]
+        });
+        let (mut client, served) = bed.client_at(gateway());
+        client.send(GET).await;
+        // It is on its way: nobody else looks at this connection.
+        tokio::task::yield_now().await;
+        bed.thread.shut_down();
+        let head = client.head().await;
+        assert_eq!((status(&head), field(&head, "connection")), (200, Some("close")));
+        client.take(2).await;
+        client.end().await;
+        served.await.unwrap();
+    });
+}
+
+#[test]
+fn an_own_answer_is_the_last_one_of_a_proxy_that_retires() {
+    local(async {
+        let bed = Bed::new();
+        bed.change(|snapshot| snapshot.routes = vec![fixed("/", 200, "x")]);
+        let mut client = bed.client();
+        client.send(GET).await;
+        assert_eq!(field(&client.head().await, "connection"), None);
+        client.take(1).await;
+        bed.thread.retire();
+        client.send(GET).await;
+        assert_eq!(field(&client.head().await, "connection"), Some("close"));
+    });
+}
+
+#[test]
+fn no_trailer_passes_a_route_that_changes_headers() {
+    local(async {
+        let (bed, worker) = Bed::with_worker();
+        let tenant = HeaderRules { set: pairs(&[("x-tenant", "shop")]), ..HeaderRules::default() };
+        bed.change(|snapshot| {
+            snapshot.routes.push(Route { request_headers: tenant, ..route("/api", "api", None) });
+        });
+        let request = |path: &str, trailer: &str| {
+            format!(
+                "POST {path} HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n{trailer}\r\n"
+            )
+        };
+        let mut client = bed.ask(request("/api", "X-Tenant: other\r\n")).await;
+        assert_eq!(client.response().await.0, 400);
+        let mut client = bed.ask(request("/", "X_Real_IP: 192.0.2.1\r\n")).await;
+        assert_eq!(
+            client.response().await.0,
+            400,
+            "nor what the proxy says by itself, in the letters of CGI"
+        );
+        for (path, trailer) in [("/api", ""), ("/", "X-Tenant: other\r\n")] {
+            let mut client = bed.ask(request(path, trailer)).await;
+            let mut wire = loop {
+                let mut wire = worker.accept().await;
+                if wire.try_head().await.is_some() {
+                    break wire;
+                }
+            };
+            wire.send(OK).await;
+            assert_eq!(client.response().await.0, 200, "{path}");
+        }
     });
 }
 
@@ -250,10 +352,12 @@ fn who_goes_away_in_a_delay_on_purpose_is_not_waited_for() {
             let fault = RouteFault { delay_ms: 3_600_000, delay_percent: 100, ..RouteFault::default() };
             snapshot.routes = vec![Route { fault: Some(fault), ..route("/", "api", None) }];
         });
-        let (mut client, served) = bed.client_at(gateway());
-        client.send(GET).await;
-        drop(client);
-        served.await.unwrap();
+        for request in [GET, POST] {
+            let (mut client, served) = bed.client_at(gateway());
+            client.send(request).await;
+            drop(client);
+            served.await.unwrap();
+        }
         drop(worker);
     });
 }

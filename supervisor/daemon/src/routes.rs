@@ -10,13 +10,16 @@ use watt_core::{
 
 use crate::{app::App, control::Reply, operate::answer};
 
-/// The rules of a configuration.
+/// What is shown in place of a value that a request gets: it may be a key to something.
+const HIDDEN: &str = "…";
+
+/// The rules of a configuration, without what only services are to see.
 pub fn of_configuration(plan: &Plan) -> control::Routes {
     control::Routes {
         app: plan.name.to_string(),
         file: plan.file.clone(),
         gateway: None,
-        routes: of_plan(plan),
+        routes: of_plan(plan).into_iter().map(shown).collect(),
     }
 }
 
@@ -25,6 +28,12 @@ impl App {
         let gateway = self.gateway.map(|address| format!("http://{address}"));
         answer(reply, Ok(Box::new(control::Routes { gateway, ..of_configuration(&self.plan) })));
     }
+}
+
+fn shown(mut route: mesh::Route) -> mesh::Route {
+    let mesh::HeaderRules { remove: _, set, add } = &mut route.request_headers;
+    set.iter_mut().chain(add).for_each(|(_, value)| HIDDEN.clone_into(value));
+    route
 }
 
 /// In the order of the file.
@@ -114,5 +123,27 @@ fn condition(condition: &RouteCondition) -> mesh::RouteCondition {
             ValueTest::Present => mesh::ValueTest::Present,
             ValueTest::Absent => mesh::ValueTest::Absent,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_services_get_is_not_shown() {
+        let pairs = |value: &str| vec![("authorization".to_owned(), value.to_owned())];
+        let route = mesh::Route {
+            request_headers: mesh::HeaderRules {
+                set: pairs("Basic x"),
+                add: pairs("y"),
+                ..mesh::HeaderRules::default()
+            },
+            response_headers: mesh::HeaderRules { set: pairs("public"), ..mesh::HeaderRules::default() },
+            ..mesh::Route::default()
+        };
+        let shown = shown(route);
+        assert_eq!((shown.request_headers.set, shown.request_headers.add), (pairs(HIDDEN), pairs(HIDDEN)));
+        assert_eq!(shown.response_headers.set, pairs("public"), "which every client sees");
     }
 }

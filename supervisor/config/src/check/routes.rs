@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use watt_core::{
     ServiceId,
-    plan::{Listen, PathMatch, Route, RouteCondition, ValueTest},
+    plan::{HeaderRules, Listen, PathMatch, Route, RouteCondition, RouteTarget, ValueTest},
 };
 
 use crate::{
@@ -18,6 +18,9 @@ use crate::{
 const ROUTES_MAX: usize = 10_000;
 const EXPRESSIONS_MAX: usize = 500;
 
+/// How much routes may answer and set by themselves, together: each thread of the proxy keeps it.
+const TEXT_BYTES_MAX: usize = 1 << 20;
+
 /// Checks all of it.
 pub(crate) fn gateway(
     services: &[ServiceDraft],
@@ -28,6 +31,8 @@ pub(crate) fn gateway(
     let listens: HashMap<&ServiceId, &ServiceDraft> =
         services.iter().map(|draft| (&draft.service.id, draft)).collect();
     bounds(routes, problems);
+    sticky(routes, problems);
+    redirects(routes, problems);
     equals(routes, problems);
     for (id, at) in routes.iter().flat_map(|draft| &draft.services) {
         if let Some(target) = listens.get(id).filter(|target| target.service.listen == Listen::None) {
@@ -52,9 +57,58 @@ pub(crate) fn gateway(
     }
 }
 
+/// A cookie has one name for the whole gateway: routes that share it have to agree on what it may say, or each would have the client forget the
+/// other's.
+fn sticky(routes: &[RouteDraft], problems: &mut Problems) {
+    let mut first: HashMap<&str, (Vec<&ServiceId>, Span)> = HashMap::new();
+    for draft in routes {
+        let RouteTarget::Split { sticky: Some(name), .. } = &draft.route.target else { continue };
+        let mut services = draft.route.target.services();
+        services.sort();
+        let (known, at) = first.entry(name).or_insert_with(|| (services.clone(), draft.at));
+        if *known != services {
+            let message = format!("the cookie {} is another route's, with other services", quote(name));
+            let problem = Problem::new(draft.at, message).related(*at, "the first one is here");
+            problems.push(problem.hint("give each of them a name of its own"));
+        }
+    }
+}
+
+/// One that leads to where it comes from, and would be followed until the browser has had enough.
+fn redirects(routes: &[RouteDraft], problems: &mut Problems) {
+    for draft in routes {
+        let route = &draft.route;
+        let RouteTarget::Redirect { to, .. } = &route.target else { continue };
+        let plain = |path: &str| path.trim_end_matches('/').to_owned();
+        if route.matching != PathMatch::Regex && plain(to) == plain(&route.path) {
+            problems.push(
+                Problem::new(draft.at, "a redirect to where it comes from")
+                    .hint("write another path, or a URL"),
+            );
+        }
+    }
+}
+
 fn bounds(routes: &[RouteDraft], problems: &mut Problems) {
     if let Some(draft) = routes.get(ROUTES_MAX) {
         problems.push(Problem::new(draft.at, format!("more than {ROUTES_MAX} routes")));
+    }
+    let written = |route: &Route| {
+        let headers = |rules: &HeaderRules| {
+            let pairs = rules.set.iter().chain(&rules.add);
+            pairs.map(|(name, value)| name.len() + value.len()).sum::<usize>()
+        };
+        let body = if let RouteTarget::Respond { body, .. } = &route.target { body.len() } else { 0 };
+        body + headers(&route.request_headers) + headers(&route.response_headers)
+    };
+    let mut bytes = 0;
+    let first_beyond = routes.iter().find(|draft| {
+        bytes += written(&draft.route);
+        bytes > TEXT_BYTES_MAX
+    });
+    if let Some(draft) = first_beyond {
+        let message = format!("bodies and headers of routes of more than {} MB", TEXT_BYTES_MAX >> 20);
+        problems.push(Problem::new(draft.at, message).hint("a service answers with more"));
     }
     let of = |route: &Route| {
         let in_conditions =

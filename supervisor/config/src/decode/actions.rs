@@ -21,12 +21,13 @@ use crate::{
     scalar::{Bad, HostName, Percent, Scalar, Whole, quote},
     show::Shown,
     source::Span,
+    tree::Value,
 };
 
 /// The longest body of an answer of the proxy's own.
 const BODY_BYTES_MAX: usize = 64 << 10;
 
-/// How many headers a route sets and adds, each way: the proxy counts on no more for HTTP/2.
+/// How many headers a route changes, each way: the proxy counts on no more for HTTP/2.
 const HEADERS_MAX: usize = 32;
 
 /// How long their names and values may be, and what they are together in bytes. Others refuse a head with longer ones.
@@ -58,11 +59,12 @@ pub(super) const OWN_OF_REQUESTS: [&str; 20] = [
     "x-request-timeout-ms",
     "http2-settings",
 ];
-pub(super) const OWN_OF_RESPONSES: [&str; 7] = [
+pub(super) const OWN_OF_RESPONSES: [&str; 8] = [
     "connection",
     "content-length",
     "keep-alive",
     "proxy-connection",
+    "sec-websocket-*",
     "trailer",
     "transfer-encoding",
     "upgrade",
@@ -97,7 +99,7 @@ pub(super) fn target(
     let respond = respond(f);
     let sticky = f.parsed("sticky", cookie_name, |name| json!(name));
     if let (Some(Written { span: Some(span), .. }), false) = (&sticky, f.is_written("services")) {
-        let problem = Problem::new(*span, "`sticky` has no effect: there is one service");
+        let problem = Problem::new(*span, "`sticky` has no effect without `services`");
         f.d.problem(problem.hint("it keeps clients with one of `services`"));
     }
     let split = split.map(|shares| {
@@ -135,7 +137,8 @@ fn split(f: &mut Fields<'_, '_, '_>) -> Option<Vec<(ServiceId, u32, Span)>> {
     f.show("services", Shown::Map(shown));
     if shares.iter().all(|(_, weight, _)| *weight == 0) {
         // One that is wrong was noted.
-        if shares.len() == entries.len() {
+        let is_table = matches!(field.node.value, Value::Map(_) | Value::Null);
+        if shares.len() == entries.len() && is_table {
             let problem = Problem::new(field.key_span, "no service gets a request");
             f.d.problem(problem.hint("for example `services: { api: 9, next: 1 }`"));
         }
@@ -194,7 +197,13 @@ fn place(
             Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
             _ => (host, None),
         };
-        let HostName(_) = HostName::parse(name)?;
+        let HostName(plain) = HostName::parse(name)?;
+        if plain.starts_with('*') {
+            return Err(bad(
+                format!("{} is not the name of one host", quote(&plain)),
+                "write one, or a path alone for the host that was asked",
+            ));
+        }
         if let Some(port) = port {
             Whole::<1, 65535>::parse(port)?;
         }
@@ -248,23 +257,25 @@ pub(super) fn header_rules(f: &mut Fields<'_, '_, '_>, key: &'static str, own: &
     let mut inner = Fields::open(f.d, &HEADER_RULES, field, None);
     let set = header_values(&mut inner, "set", own);
     let add = header_values(&mut inner, "add", own);
+    let remove = inner.each("remove", "a header's name", |text| header_name(text, own), |name| json!(name));
+    let remove: Vec<String> = remove.unwrap_or_default().into_iter().map(|(name, _)| name).collect();
     let bytes: usize = set.iter().chain(&add).map(|(name, value)| name.len() + value.len() + 4).sum();
     if let Some(Field { key_span, .. }) = field {
-        let too_many = format!("more than {HEADERS_MAX} headers are set and added");
+        let too_many = format!("more than {HEADERS_MAX} headers are changed");
         let too_long =
             format!("the headers that are set and added have more than {} KB", HEADERS_BYTES_MAX >> 10);
-        for (is_too_much, message) in
-            [(set.len() + add.len() > HEADERS_MAX, too_many), (bytes > HEADERS_BYTES_MAX, too_long)]
-        {
+        for (is_too_much, message) in [
+            (set.len() + add.len() + remove.len() > HEADERS_MAX, too_many),
+            (bytes > HEADERS_BYTES_MAX, too_long),
+        ] {
             if is_too_much {
                 inner.d.problem(Problem::new(key_span, message));
             }
         }
     }
-    let remove = inner.each("remove", "a header's name", |text| header_name(text, own), |name| json!(name));
     let shown = inner.close();
     f.show(key, shown);
-    HeaderRules { remove: remove.unwrap_or_default().into_iter().map(|(name, _)| name).collect(), set, add }
+    HeaderRules { remove, set, add }
 }
 
 fn header_values(f: &mut Fields<'_, '_, '_>, key: &'static str, own: &[&str]) -> Vec<(String, String)> {
@@ -332,6 +343,10 @@ pub(super) fn fault(f: &mut Fields<'_, '_, '_>) -> Option<RouteFault> {
             let problem = Problem::new(span, format!("`{parts}` has no effect without `{of}`"));
             inner.d.problem(problem.hint(format!("write `{of}`, or remove it")));
         }
+    }
+    if inner.is_empty() {
+        let problem = Problem::new(field.key_span, "a fault that is none");
+        inner.d.problem(problem.hint("write `delay` or `abort`, or remove it"));
     }
     let shown = inner.close();
     f.show("fault", shown);

@@ -102,7 +102,7 @@ fn what_routes_do_that_makes_no_sense() {
       |                                          ^^^^^
       = hint: for example `canary`
 
-    error: `sticky` has no effect: there is one service
+    error: `sticky` has no effect without `services`
      --> watt.yaml:8:36
       |
     8 |   - {path: /d, service: a, sticky: canary}
@@ -246,7 +246,7 @@ fn headers_that_are_changed_are_bounded_and_the_clients_own() {
     assert_snapshot!(invalid(&with_routes(&format!(
         "  - {{path: /a, service: a, request_headers: {{set: {{{many}}}}}}}\n  - {{path: /b, service: a, response_headers: {{add: {{b: {long}}}}}}}\n"
     ))).to_string().lines().filter(|line| line.starts_with("error")).collect::<Vec<_>>().join("\n"), @r"
-    error: more than 32 headers are set and added
+    error: more than 32 headers are changed
     error: the headers that are set and added have more than 8 KB
     ");
     assert_snapshot!(invalid(&with_routes(
@@ -270,4 +270,65 @@ fn headers_that_are_changed_are_bounded_and_the_clients_own() {
     5 | …x-tenant: 2, x_forwarded_for: 3, Grpc-Timeout: 1S}}}
       |                                   ^^^^^^^^^^^^
     ");
+}
+
+#[test]
+fn what_routes_say_together() {
+    assert_snapshot!(invalid(&with_routes(
+        "  - {path: /a, services: {a: 1}, sticky: c}\n  - {path: /b, services: {b: 1}, sticky: c}\n  - {path: /c, redirect: /c/}\n  - {path: /d, redirect: 'https://*.example.org'}\n  - {path: /e, service: a, fault: {}}\n  - {path: /f, services: [a]}\n"
+    )), @r#"
+    error: the cookie `c` is another route's, with other services
+     --> watt.yaml:6:12
+      |
+    6 |   - {path: /b, services: {b: 1}, sticky: c}
+      |            ^^
+      = note: the first one is here
+     --> watt.yaml:5:12
+      |
+    5 |   - {path: /a, services: {a: 1}, sticky: c}
+      |            ^^
+      = hint: give each of them a name of its own
+
+    error: there is no service `b`
+     --> watt.yaml:6:27
+      |
+    6 |   - {path: /b, services: {b: 1}, sticky: c}
+      |                           ^
+      = hint: did you mean `a`?
+
+    error: a redirect to where it comes from
+     --> watt.yaml:7:12
+      |
+    7 |   - {path: /c, redirect: /c/}
+      |            ^^
+      = hint: write another path, or a URL
+
+    error: `*.example.org` is not the name of one host
+     --> watt.yaml:8:26
+      |
+    8 |   - {path: /d, redirect: 'https://*.example.org'}
+      |                          ^^^^^^^^^^^^^^^^^^^^^^^
+      = hint: write one, or a path alone for the host that was asked
+
+    error: a fault that is none
+     --> watt.yaml:9:28
+      |
+    9 |   - {path: /e, service: a, fault: {}}
+      |                            ^^^^^
+      = hint: write `delay` or `abort`, or remove it
+
+    error: `services` is a table by service, and this is a list
+      --> watt.yaml:10:26
+       |
+    10 |   - {path: /f, services: [a]}
+       |                          ^^^
+       = hint: for example `services: {"api": 9, "web": 1}`
+    "#);
+    let body = "x".repeat(64 << 10);
+    let many: String =
+        (0..17).map(|number| format!("  - {{path: /{number}, respond: {{body: {body}}}}}\n")).collect();
+    let report = invalid(&with_routes(&many)).to_string();
+    assert!(report.contains("bodies and headers of routes of more than 1 MB"), "{}", &report[..200]);
+    let agreed = "  - {path: /a, services: {a: 1}, sticky: c}\n  - {path: /b, services: {a: 9}, sticky: c}\n  - {path: /, redirect: /a}\n";
+    assert!(watt_config::parse(&crate::sources("watt.yaml", &with_routes(agreed))).is_ok());
 }
