@@ -254,9 +254,13 @@ impl<'t> Dispatch<'t> {
 
     fn connect_failure(&self, error: &ConnectError) -> Failure {
         let name = &self.service.name;
+        let nobody = match self.service.is_upstream {
+            true => format!("Nobody at `{name}`"),
+            false => format!("No worker of `{name}`"),
+        };
         let (reason, message) = match error {
             ConnectError::Refused(error) => {
-                (Reason::ConnectionRefused, format!("No worker of `{name}` could be connected to: {error}."))
+                (Reason::ConnectionRefused, format!("{nobody} could be connected to: {error}."))
             }
             ConnectError::Ours(error) => (
                 Reason::ConnectionRefused,
@@ -267,7 +271,7 @@ impl<'t> Dispatch<'t> {
                 format!("`{name}` is on the host's network, where only its own port is its own."),
             ),
             ConnectError::Timeout | ConnectError::Full => {
-                (Reason::ConnectTimeout, format!("No worker of `{name}` accepted a connection in time."))
+                (Reason::ConnectTimeout, format!("{nobody} accepted a connection in time."))
             }
             ConnectError::NoSocket => (
                 Reason::ConnectTimeout,

@@ -31,6 +31,7 @@ mod listeners;
 pub mod lost;
 mod mesh_port;
 mod meter;
+mod names;
 mod patience;
 mod pool;
 mod process;

@@ -14,9 +14,10 @@ use watt_api::mesh::{Endpoint, WorkerState};
 
 use crate::{
     http::Stream,
+    names::Name,
     thread::{Report, Thread},
     timer::Ticks,
-    worker::{Idle, Worker},
+    worker::{Idle, Place, Worker},
 };
 
 /// A connection that waited this long is not used again. Node closes them after 5 s; a connection closed at the very
@@ -114,7 +115,7 @@ async fn sweep(thread: Rc<Thread>) {
         std::future::poll_fn(|cx| alarm.poll(cx)).await;
         let now = thread.clock.now();
         let mut left = 0;
-        for worker in thread.workers.borrow().values() {
+        for worker in thread.workers.borrow().values().chain(thread.upstreams.borrow().values()) {
             let mut idle = worker.idle.borrow_mut();
             let old = idle.partition_point(|idle| now.since(idle.since) > IDLE_MAX);
             idle.drain(..old);
@@ -135,11 +136,19 @@ pub(crate) async fn connect(
     patient: bool,
     timeout: Duration,
 ) -> Result<Stream, ConnectError> {
-    let Some(endpoint) = worker.endpoint.borrow().clone() else {
+    let Some(place) = worker.place.borrow().clone() else {
         return Err(ConnectError::Refused(io::ErrorKind::NotFound.into()));
     };
+    // A timeout of 0 is none.
+    let timeout = if timeout.is_zero() { Duration::MAX } else { timeout };
     let connecting = async {
-        match &*endpoint {
+        let endpoint = match &*place {
+            Place::Of(endpoint) => endpoint,
+            Place::Named { name, port } => {
+                return connect_by_name(name, *port, timeout).await.map(Stream::Tcp);
+            }
+        };
+        match endpoint {
             Endpoint::Unix { path } => connect_unix(path, patient).await.map(Stream::Unix),
             Endpoint::Tcp { address } => {
                 if port.is_some_and(|port| port != address.port()) {
@@ -153,8 +162,6 @@ pub(crate) async fn connect(
             }
         }
     };
-    // A timeout of 0 is none.
-    let timeout = if timeout.is_zero() { Duration::MAX } else { timeout };
     let stream = match tokio::time::timeout(timeout, connecting).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(error),
@@ -179,6 +186,22 @@ async fn connect_unix(path: &std::path::Path, patient: bool) -> Result<UnixStrea
             other => return Ok(other?),
         }
     }
+}
+
+/// To the first of a name's addresses that accepts. Each has its part of the time, so that one which says nothing does not take it from
+/// the others.
+async fn connect_by_name(name: &Rc<Name>, port: u16, timeout: Duration) -> Result<TcpStream, ConnectError> {
+    let addresses = name.addresses().await?;
+    let part = timeout / u32::try_from(addresses.len()).unwrap_or(1).max(1);
+    let mut failure = ConnectError::Refused(io::ErrorKind::NotFound.into());
+    for address in addresses.iter() {
+        failure = match tokio::time::timeout(part, TcpStream::connect((*address, port))).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => error.into(),
+            Err(_) => ConnectError::Timeout,
+        };
+    }
+    Err(failure)
 }
 
 async fn connect_private(worker: &Worker, address: SocketAddr) -> io::Result<TcpStream> {

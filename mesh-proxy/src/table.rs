@@ -45,6 +45,10 @@ pub(crate) struct Service {
     pub(crate) guard: Option<Guard>,
     pub(crate) reserved_ports: Vec<u16>,
     pub(crate) protocol: Protocol,
+    /// Whether it is a server outside of the application.
+    pub(crate) is_upstream: bool,
+    /// What requests to it have in `Host`, if that is not what they came with.
+    pub(crate) host: Option<Box<[u8]>>,
     pub(crate) connect_timeout: Duration,
     pub(crate) first_byte_timeout: Ticks,
     pub(crate) idle_timeout: Ticks,
@@ -64,10 +68,13 @@ impl Table {
         snapshot: &Snapshot,
         threads: usize,
         worker: impl Fn(&mesh::Worker) -> Rc<Worker>,
+        outside: impl Fn(&str) -> Rc<Worker>,
         tally: impl Fn(&str) -> Rc<Tally>,
     ) -> Table {
         let compile = |(name, service): (&String, &mesh::Service)| {
-            let workers = service.workers.iter().map(&worker).filter(|worker| worker.is_ready()).collect();
+            let workers = service.workers.iter().map(&worker).filter(|worker| worker.is_ready());
+            let upstream = service.upstream.as_ref();
+            let workers = workers.chain(upstream.map(|_| outside(name))).collect();
             let tally = tally(name);
             tally.meter.switch(service.measured);
             let service = Service {
@@ -80,6 +87,8 @@ impl Table {
                 guard: Guard::new(&service.guard),
                 reserved_ports: service.reserved_ports.clone(),
                 protocol: service.protocol,
+                is_upstream: upstream.is_some(),
+                host: upstream.and_then(|upstream| Some(upstream.host.as_deref()?.as_bytes().into())),
                 connect_timeout: Duration::from_millis(service.connect_timeout_ms),
                 first_byte_timeout: Ticks::from_ms(service.first_byte_timeout_ms),
                 idle_timeout: Ticks::from_ms(service.idle_timeout_ms),
@@ -177,7 +186,14 @@ mod tests {
     fn table(names: &[&str]) -> Table {
         let services = names.iter().map(|name| ((*name).to_owned(), mesh::Service::default())).collect();
         let snapshot = Snapshot { app: "my shop".into(), services, ..Snapshot::default() };
-        Table::new(&Table::default(), &snapshot, 2, |_| unreachable!("no workers"), |_| Rc::default())
+        Table::new(
+            &Table::default(),
+            &snapshot,
+            2,
+            |_| unreachable!("no workers"),
+            |_| unreachable!("nobody outside"),
+            |_| Rc::default(),
+        )
     }
 
     #[test]
@@ -211,8 +227,14 @@ mod tests {
         let mut snapshot = Snapshot::default();
         let callers = Some(vec!["web".to_owned(), "jobs".to_owned()]);
         snapshot.services.insert("api".into(), mesh::Service { callers, ..mesh::Service::default() });
-        let table =
-            Table::new(&Table::default(), &snapshot, 1, |_| unreachable!("no workers"), |_| Rc::default());
+        let table = Table::new(
+            &Table::default(),
+            &snapshot,
+            1,
+            |_| unreachable!("no workers"),
+            |_| unreachable!("nobody outside"),
+            |_| Rc::default(),
+        );
         let api = table.service("api").unwrap();
         assert!(api.admits(Some("web")).is_ok());
         let failure = api.admits(Some("orders")).unwrap_err();

@@ -66,6 +66,9 @@ const SOCKETS_MAX: usize = 128;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NoRoom;
 
+/// Servers outside are numbered from here on, and no run is.
+const FIRST_UPSTREAM: u64 = 1 << 63;
+
 struct EarlySockets {
     sockets: Vec<OwnedFd>,
     snapshots_seen: u8,
@@ -81,6 +84,9 @@ pub struct Thread {
     /// Told when the table changed, for requests that wait for a worker.
     pub(crate) changed: Notify,
     pub(crate) workers: RefCell<HashMap<u64, Rc<Worker>>>,
+    /// Servers outside, by what routes call them, and how many there have been.
+    pub(crate) upstreams: RefCell<HashMap<String, Rc<Worker>>>,
+    upstreams_made: Cell<u64>,
     tallies: RefCell<BTreeMap<String, Rc<Tally>>>,
     early: RefCell<HashMap<u64, EarlySockets>>,
     pub(crate) sweeping: Cell<bool>,
@@ -106,6 +112,8 @@ impl Thread {
             table: RefCell::default(),
             changed: Notify::new(),
             workers: RefCell::default(),
+            upstreams: RefCell::default(),
+            upstreams_made: Cell::new(0),
             tallies: RefCell::default(),
             early: RefCell::default(),
             sweeping: Cell::new(false),
@@ -142,20 +150,43 @@ impl Thread {
             worker.forget_kept();
         }
         self.workers.replace(workers);
+        self.renew_upstreams(snapshot);
         self.tallies.borrow_mut().retain(|name, _| snapshot.services.contains_key(name));
         self.age_early_sockets();
         let table = {
             let workers = self.workers.borrow();
+            let upstreams = self.upstreams.borrow();
             Table::new(
                 &self.table(),
                 snapshot,
                 self.threads.get(),
                 |worker| workers[&worker.run].clone(),
+                |name| upstreams[name].clone(),
                 |name| self.tally(name),
             )
         };
         self.table.replace(Rc::new(table));
         self.changed.notify_waiters();
+    }
+
+    /// Those of a snapshot, with the connections that there are.
+    fn renew_upstreams(&self, snapshot: &Snapshot) {
+        let mut known = self.upstreams.take();
+        let named =
+            snapshot.services.iter().filter_map(|(name, service)| Some((name, service.upstream.as_ref()?)));
+        let update = |(name, upstream): (&String, &watt_api::mesh::Upstream)| {
+            let worker = known.remove(name).unwrap_or_else(|| {
+                let number = self.upstreams_made.get();
+                self.upstreams_made.set(number + 1);
+                Rc::new(Worker::new(FIRST_UPSTREAM + number, self.report.clone()))
+            });
+            worker.serve_at(&upstream.server);
+            (name.clone(), worker)
+        };
+        self.upstreams.replace(named.map(update).collect());
+        for worker in known.values() {
+            worker.forget_kept();
+        }
     }
 
     fn updated(&self, known: Option<Rc<Worker>>, worker: &watt_api::mesh::Worker) -> Rc<Worker> {

@@ -2,16 +2,18 @@
 
 use std::{
     cell::{Cell, RefCell},
+    net::SocketAddr,
     os::fd::OwnedFd,
     rc::Rc,
     time::Duration,
 };
 
 use tokio::sync::Notify;
-use watt_api::mesh::{Denied, Endpoint, WorkerState};
+use watt_api::mesh::{Denied, Endpoint, Server, WorkerState};
 
 use crate::{
-    guards, http::Stream, http2::links::Links, meter::Meter, respond::Reason, thread::Report, timer::Ticks,
+    guards, http::Stream, http2::links::Links, meter::Meter, names::Name, respond::Reason, thread::Report,
+    timer::Ticks,
 };
 
 /// A service's counts on one thread, since the proxy started.
@@ -117,10 +119,21 @@ pub(crate) struct Idle {
     pub(crate) since: Ticks,
 }
 
-/// One run's worker.
+/// Where a worker is reached.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Of(Endpoint),
+    /// A server outside that is known by its name.
+    Named {
+        name: Rc<Name>,
+        port: u16,
+    },
+}
+
+/// One run's worker, or a server outside, which has a number that no run has.
 pub(crate) struct Worker {
     pub(crate) run: u64,
-    pub(crate) endpoint: RefCell<Option<Rc<Endpoint>>>,
+    pub(crate) place: RefCell<Option<Rc<Place>>>,
     pub(crate) state: Cell<WorkerState>,
     pub(crate) in_flight: Cell<u64>,
     /// The one used last is at the end and is taken first: it is the least likely to have been closed.
@@ -163,7 +176,7 @@ impl Worker {
     pub(crate) fn new(run: u64, report: Rc<dyn Fn(Report)>) -> Worker {
         Worker {
             run,
-            endpoint: RefCell::new(None),
+            place: RefCell::new(None),
             state: Cell::new(WorkerState::Starting),
             in_flight: Cell::new(0),
             idle: RefCell::default(),
@@ -185,16 +198,33 @@ impl Worker {
 
     /// Takes in what the newest snapshot says.
     pub(crate) fn update(&self, worker: &watt_api::mesh::Worker) {
-        let mut endpoint = self.endpoint.borrow_mut();
-        if endpoint.as_deref() != worker.endpoint.as_ref() {
-            *endpoint = worker.endpoint.clone().map(Rc::new);
-            self.forget_kept();
-            self.reached();
-        }
+        self.moves(worker.endpoint.clone().map(Place::Of));
         self.state.set(worker.state);
         if worker.state == WorkerState::Draining {
             self.forget_kept();
             self.say_if_drained();
+        }
+    }
+
+    /// Is a server outside, which is always there.
+    pub(crate) fn serve_at(&self, server: &Server) {
+        let place = match server {
+            Server::Unix { path } => Place::Of(Endpoint::Unix { path: path.clone() }),
+            Server::Tcp { name, port } => match name.parse() {
+                Ok(ip) => Place::Of(Endpoint::Tcp { address: SocketAddr::new(ip, *port) }),
+                Err(_) => Place::Named { name: Name::new(name), port: *port },
+            },
+        };
+        self.moves(Some(place));
+        self.state.set(WorkerState::Ready);
+    }
+
+    fn moves(&self, to: Option<Place>) {
+        let mut place = self.place.borrow_mut();
+        if place.as_deref() != to.as_ref() {
+            *place = to.map(Rc::new);
+            self.forget_kept();
+            self.reached();
         }
     }
 
@@ -251,7 +281,7 @@ impl Worker {
 
     /// Whether new requests may go there.
     pub(crate) fn is_ready(&self) -> bool {
-        self.state.get() == WorkerState::Ready && self.endpoint.borrow().is_some()
+        self.state.get() == WorkerState::Ready && self.place.borrow().is_some()
     }
 
     pub(crate) fn is_passed_over(&self, now: Ticks) -> bool {

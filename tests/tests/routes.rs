@@ -1,5 +1,10 @@
 //! Routes by path, method, header, cookie and query, and what `wattctl routes` says of them, in the running application.
 
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::TcpListener,
+};
+
 use serde_json::Value;
 use watt_tests::{App, User, exchange, for_each_user, printed, wait};
 
@@ -122,6 +127,55 @@ fn routes_share_redirect_answer_and_change_headers() {
         let explained = app.json(&["routes", "--test", "GET /old/7/x?q"]);
         assert_eq!(explained["verdict"]["location"], "https://example.org/new/7/x?q", "{explained}");
         assert!(app.ok(&["routes"]).contains("users 50%, next 50%"));
+    });
+}
+
+/// A server that is no service: answers each request with its first line and its host, and ends the connection.
+fn server_outside() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let port = listener.local_addr().expect("an address").port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            let lines: Vec<String> = BufReader::new(stream.try_clone().expect("a copy"))
+                .lines()
+                .map_while(Result::ok)
+                .take_while(|line| !line.is_empty())
+                .collect();
+            let host = lines.iter().find(|line| line.starts_with("Host: ")).expect("a host");
+            let body = format!("{} {host}", lines[0]);
+            let length = body.len();
+            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
+                .expect("an answer");
+        }
+    });
+    port
+}
+
+#[test]
+fn a_route_leads_to_a_server_outside() {
+    for_each_user(|user| {
+        let app = application(user);
+        let port = server_outside();
+        let (services, _) = APPLICATION.split_once("    - { path: /, ").expect("routes");
+        let routes = format!(
+            "    - {{ path: /legacy, upstream: \"http://127.0.0.1:{port}\", strip: true }}\n    - {{ path: /named, upstream: {{ url: \"http://localhost:{port}\", host: client }} }}\n    - {{ path: /web, upstream: \"internal://web\" }}\n"
+        );
+        app.write("watt.yaml", &format!("{services}{routes}"));
+        app.up();
+        assert_eq!(
+            ask(&app, "GET /legacy/x?y", ""),
+            (200, format!("GET /x?y HTTP/1.1 Host: 127.0.0.1:{port}"))
+        );
+        assert_eq!(ask(&app, "GET /named", ""), (200, "GET /named HTTP/1.1 Host: shop".to_owned()));
+        assert_eq!(ask(&app, "GET /web", ""), (200, "web /web".to_owned()));
+        let name = format!("http://127.0.0.1:{port}");
+        // Counts come once a second.
+        wait("a request to the server outside is counted", || {
+            let upstreams = &app.json(&["routes"])["upstreams"];
+            if upstreams[&name]["total"] == 1 { Ok(()) } else { Err(upstreams.to_string()) }
+        });
+        assert!(app.ok(&["routes"]).contains(&name));
     });
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use watt_api::{
-    control::Routes,
+    control::{Requests, Routes},
     mesh::{PathMatch, RequestPart, Route, RouteAnswer, RouteCondition, RouteFault, RouteShare, ValueTest},
 };
 use watt_mesh_proxy::route::explain::{Becomes, Explanation, Verdict, explain};
@@ -26,6 +26,13 @@ const COLUMNS: [Column; 6] = [
     Column { title: "ASKS FOR", rank: 1, right: false },
     Column { title: "TO", rank: 0, right: false },
     Column { title: "PATH BECOMES", rank: 2, right: false },
+];
+
+const UPSTREAM_COLUMNS: [Column; 4] = [
+    Column { title: "UPSTREAM", rank: 0, right: false },
+    Column { title: "REQUESTS", rank: 0, right: true },
+    Column { title: "FAILED", rank: 0, right: true },
+    Column { title: "NOW", rank: 0, right: true },
 ];
 
 /// How many of the routes that a request does not take are shown; `--json` has all.
@@ -141,6 +148,21 @@ fn list(routes: &Routes, style: Style) -> String {
     let rows: Vec<Vec<Cell>> =
         routes.routes.iter().enumerate().map(|(at, route)| row(at + 1, route)).collect();
     text.push_str(&table::render(&COLUMNS, &rows, style));
+    // What a configuration leads to has not been asked for anything.
+    if routes.gateway.is_some() && !routes.upstreams.is_empty() {
+        let row = |(name, requests): (&String, &Requests)| {
+            let Requests { total, failures, in_flight, .. } = requests;
+            vec![
+                plain(name).into(),
+                total.to_string().into(),
+                failures.to_string().into(),
+                in_flight.to_string().into(),
+            ]
+        };
+        let rows: Vec<Vec<Cell>> = routes.upstreams.iter().map(row).collect();
+        text.push('\n');
+        text.push_str(&table::render(&UPSTREAM_COLUMNS, &rows, style));
+    }
     text
 }
 
@@ -355,6 +377,7 @@ mod tests {
             app: "shop".into(),
             file: "/srv/shop/watt.yaml".into(),
             gateway: Some("http://127.0.0.1:3042".into()),
+            upstreams: std::collections::BTreeMap::new(),
             routes: vec![
                 route("/", "web"),
                 Route { rewrite: Some("/{id}".into()), ..route("/users/{id}", "users") },

@@ -198,10 +198,15 @@ impl Destination {
         let headers = self.actions().and_then(|actions| actions.response.clone());
         let Passed { lines, replaces_cors, body_max: _ } = passed.unwrap_or_default();
         let is_added = !lines.is_empty() || replaces_cors;
-        if change.is_none() && cookie.is_none() && headers.is_none() && !is_added {
+        let foreign = self.service.host.as_deref();
+        let is_changed = change.is_some() || foreign.is_some() || cookie.is_some() || headers.is_some();
+        if !is_changed && !is_added {
             return None;
         }
-        let outward = change.map(|change| change.outward(host));
+        let outward = match foreign {
+            Some(host) => Some(Outward::foreign(change, host)),
+            None => change.map(|change| change.outward(host)),
+        };
         Some(Box::new(Returning { outward, cookie, lines, replaces_cors, headers }))
     }
 }
@@ -424,7 +429,8 @@ impl Head<'_> {
     /// The request line and the fields that go on as they are; in one piece when the first line needs no change.
     fn write_lines(&self, mut drop: Lines, out: &mut Vec<u8>) {
         let Request { fields, target, http10, host, found, .. } = self.request;
-        let own_host = target.absolute || found.host.is_none();
+        let theirs = self.prepared.service.host.as_deref();
+        let own_host = target.absolute || found.host.is_none() || theirs.is_some();
         if self.change.is_none() && !own_host && !http10 {
             fields.copy_lines(0, drop, out);
             return;
@@ -438,7 +444,7 @@ impl Head<'_> {
         out.extend_from_slice(b" HTTP/1.1\r\n");
         if own_host {
             out.extend_from_slice(b"Host: ");
-            self.write_host(host, out);
+            self.write_host(theirs.unwrap_or(host), out);
             out.extend_from_slice(b"\r\n");
             found.host.into_iter().for_each(|line| drop.add(line));
         }

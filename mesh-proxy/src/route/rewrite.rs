@@ -103,7 +103,7 @@ impl<'c> Change<'c> {
         out.extend_from_slice(rest);
     }
 
-    /// What the response's paths are changed back with.
+    /// What the response's paths are changed back with. The service knows itself by this host.
     pub(crate) fn outward(&self, host: &[u8]) -> Outward {
         let bytes = [self.outer, &self.inner, host].concat().into();
         Outward {
@@ -111,6 +111,7 @@ impl<'c> Change<'c> {
             outer: self.outer.len(),
             inner: self.outer.len() + self.inner.len(),
             is_whole: self.is_whole,
+            is_foreign: false,
         }
     }
 }
@@ -124,9 +125,17 @@ pub(crate) struct Outward {
     outer: usize,
     inner: usize,
     is_whole: bool,
+    /// The host is not the one that clients know.
+    is_foreign: bool,
 }
 
 impl Outward {
+    /// Where a server has a host of its own in requests, which is none of the clients'.
+    pub(crate) fn foreign(change: Option<&Change<'_>>, host: &[u8]) -> Outward {
+        let nothing = Change { outer: b"", inner: Cow::Borrowed(b""), is_whole: false };
+        Outward { is_foreign: true, ..change.unwrap_or(&nothing).outward(host) }
+    }
+
     fn outer(&self) -> &[u8] {
         &self.bytes[..self.outer]
     }
@@ -137,6 +146,11 @@ impl Outward {
 
     fn host(&self) -> &[u8] {
         &self.bytes[self.inner..]
+    }
+
+    /// Whether paths are others at all.
+    fn changes(&self) -> bool {
+        self.outer() != self.inner()
     }
 
     /// A path of the service as clients see it; `None` when it is already one of theirs or none that they can reach.
@@ -166,7 +180,7 @@ impl Outward {
     /// A `Location` as clients see it: a path, or a URL of the same host; `None` leaves it.
     pub(crate) fn location(&self, value: &[u8]) -> Option<Vec<u8>> {
         if value.starts_with(b"/") {
-            return self.path(value);
+            return self.path(value).filter(|_| self.changes());
         }
         let scheme = [&b"http://"[..], b"https://"].into_iter().find(|scheme| {
             value.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
@@ -177,11 +191,17 @@ impl Outward {
             return None;
         }
         let outward = self.path(if path == rest.len() { b"/" } else { &rest[path..] })?;
+        if self.is_foreign {
+            return Some(outward);
+        }
         Some([&value[..scheme.len() + path], &outward[..]].concat())
     }
 
     /// A `Set-Cookie` whose Path is as clients see it; `None` leaves it.
     pub(crate) fn cookie(&self, value: &[u8]) -> Option<Vec<u8>> {
+        if !self.changes() {
+            return None;
+        }
         let mut out = Vec::with_capacity(value.len() + self.outer);
         let mut changed = false;
         for (number, part) in value.split(|byte| *byte == b';').enumerate() {

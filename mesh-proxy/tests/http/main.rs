@@ -19,4 +19,5 @@ mod retries;
 mod routing;
 mod times;
 mod upgrades;
+mod upstreams;
 mod websockets;

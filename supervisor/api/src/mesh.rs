@@ -9,6 +9,7 @@
 mod guard;
 mod route;
 mod traffic;
+mod upstream;
 mod work;
 
 use std::{
@@ -27,6 +28,7 @@ pub use route::{
     ValueTest,
 };
 pub use traffic::{Failures, Retries, Traffic};
+pub use upstream::{Server, Upstream};
 pub use work::{Work, answer_bucket, answer_within};
 
 /// The largest message either side accepts, in bytes.
@@ -413,6 +415,9 @@ pub struct Service {
     /// What requests have to pass, whoever calls.
     #[serde(default, skip_serializing_if = "Guard::is_nothing")]
     pub guard: Guard,
+    /// The server that it is in place of workers, which is always there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<Upstream>,
 }
 
 /// What a worker speaks.

@@ -7,6 +7,7 @@ mod names;
 mod percent;
 mod share;
 mod times;
+mod upstream;
 mod urls;
 
 use std::{net::IpAddr, time::Duration};
@@ -19,6 +20,7 @@ pub(crate) use self::{
     names::{Account, FileName, Umask, VariableName},
     percent::Percent,
     times::TimeZoneName,
+    upstream::{HostField, UpstreamUrl},
     urls::{MeshUrl, WebUrl},
 };
 use crate::report::is_invisible;

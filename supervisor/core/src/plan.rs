@@ -10,6 +10,7 @@ mod roll;
 mod route;
 mod scaling;
 mod traffic;
+mod upstream;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -33,6 +34,7 @@ pub use route::{
 };
 pub use scaling::{Scaling, Targets, Workers};
 pub use traffic::{Failure, Retries, Traffic};
+pub use upstream::{Upstream, UpstreamServer};
 
 /// A whole application.
 #[derive(Debug, Clone, PartialEq)]
@@ -543,7 +545,7 @@ pub struct RlimitValue {
 }
 
 /// Timeouts of requests that the mesh sends to a service.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timeouts {
     /// To reach a worker.
     pub connect: Duration,

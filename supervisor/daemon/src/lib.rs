@@ -66,6 +66,7 @@ mod tasks;
 mod tenure;
 mod unit;
 mod upgrade;
+mod upstreams;
 mod usage;
 mod watches;
 

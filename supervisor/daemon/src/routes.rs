@@ -1,6 +1,9 @@
 //! The gateway's rules as the proxy and operators get them.
 
-use watt_api::{control, mesh};
+use watt_api::{
+    control::{self, Requests},
+    mesh,
+};
 use watt_core::{
     ServiceId,
     plan::{
@@ -8,7 +11,7 @@ use watt_core::{
     },
 };
 
-use crate::{app::App, control::Reply, operate::answer};
+use crate::{app::App, control::Reply, operate::answer, status};
 
 /// What is shown in place of a value that a request gets: it may be a key to something.
 const HIDDEN: &str = "…";
@@ -20,13 +23,21 @@ pub fn of_configuration(plan: &Plan) -> control::Routes {
         file: plan.file.clone(),
         gateway: None,
         routes: of_plan(plan).into_iter().map(shown).collect(),
+        upstreams: plan
+            .upstreams()
+            .map(|upstream| (upstream.server.to_string(), Requests::default()))
+            .collect(),
     }
 }
 
 impl App {
     pub(crate) fn routes(&self, reply: Reply<Box<control::Routes>>) {
         let gateway = self.gateway.map(|address| format!("http://{address}"));
-        answer(reply, Ok(Box::new(control::Routes { gateway, ..of_configuration(&self.plan) })));
+        let mut routes = control::Routes { gateway, ..of_configuration(&self.plan) };
+        for (name, requests) in &mut routes.upstreams {
+            *requests = self.counts.get(name).map(status::requests).unwrap_or_default();
+        }
+        answer(reply, Ok(Box::new(routes)));
     }
 }
 
@@ -66,6 +77,7 @@ fn route(route: &Route) -> mesh::Route {
             split = shares.iter().map(share).collect();
             sticky_cookie = sticky.clone();
         }
+        RouteTarget::Upstream(upstream) => service = upstream.server.to_string(),
         RouteTarget::Redirect { status, to } => {
             answer = Some(mesh::RouteAnswer::Redirect { status: *status, to: to.clone() });
         }

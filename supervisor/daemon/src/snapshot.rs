@@ -14,7 +14,7 @@ use watt_core::{
     worker::{AfterStop, State, Wanted, Worker},
 };
 
-use crate::{routes, words};
+use crate::{routes, upstreams, words};
 
 pub(crate) mod guard;
 mod traffic;
@@ -69,10 +69,7 @@ pub fn snapshot(sources: &Sources<'_>, version: u64) -> Snapshot {
             callers: callers(&sources.plan.policies, id),
             // The listeners for the mesh and the way out are safe: they refuse what was not redirected to them.
             reserved_ports: plan.egress.host_ports.iter().copied().chain([DNS_PORT]).collect(),
-            protocol: match plan.protocol {
-                plan::Protocol::Http1 => mesh::Protocol::Http1,
-                plan::Protocol::H2c => mesh::Protocol::H2c,
-            },
+            protocol: protocol(plan.protocol),
             egress: plan.egress.allow.as_ref().map(|rules| rules.iter().map(egress_rule).collect()),
             connect_timeout_ms: millis(plan.timeouts.connect),
             first_byte_timeout_ms: millis(plan.timeouts.first_byte),
@@ -83,14 +80,16 @@ pub fn snapshot(sources: &Sources<'_>, version: u64) -> Snapshot {
             measured: plan.workers.scaling().is_some_and(Scaling::needs_proxy),
             traffic: traffic::of(plan),
             guard: guard::of_service(plan),
+            upstream: None,
         };
         (id.to_string(), service)
     };
+    let services = sources.plan.services.iter().map(service).chain(upstreams::of_plan(sources.plan));
     let (routes, narrow_routes) = Snapshot::part_routes(routes::of_plan(sources.plan));
     Snapshot {
         version,
         app: sources.plan.name.to_string(),
-        services: sources.plan.services.iter().map(service).collect(),
+        services: services.collect(),
         routes,
         narrow_routes,
         resolvers: sources.resolvers.to_vec(),
@@ -220,6 +219,13 @@ fn callers(policies: &[Policy], id: &ServiceId) -> Option<Vec<String>> {
     let named: Vec<String> =
         policies.iter().filter(|policy| policy.to == *id).map(|policy| policy.from.to_string()).collect();
     (!named.is_empty()).then_some(named)
+}
+
+pub(crate) fn protocol(protocol: plan::Protocol) -> mesh::Protocol {
+    match protocol {
+        plan::Protocol::Http1 => mesh::Protocol::Http1,
+        plan::Protocol::H2c => mesh::Protocol::H2c,
+    }
 }
 
 pub(crate) fn millis(duration: Duration) -> u64 {

@@ -291,7 +291,7 @@ pub(crate) fn explains(state: WorkerState) -> bool {
     }
 }
 
-fn requests(counts: &Counts) -> Requests {
+pub(crate) fn requests(counts: &Counts) -> Requests {
     let Counts { requests, failures, in_flight, held, retries, retries_denied, timed_out, denied } = *counts;
     Requests { total: requests, failures, in_flight, held, retries, retries_denied, timed_out, denied }
 }

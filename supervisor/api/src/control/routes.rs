@@ -1,10 +1,11 @@
 //! Which requests of clients go where.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Requests;
 use crate::mesh::Route;
 
 /// The gateway's rules.
@@ -18,4 +19,7 @@ pub struct Routes {
     pub gateway: Option<String>,
     /// The rules in the order of the file.
     pub routes: Vec<Route>,
+    /// What was sent to servers outside of the application, by what routes call them.
+    #[serde(default)]
+    pub upstreams: BTreeMap<String, Requests>,
 }

@@ -4,7 +4,10 @@ use std::collections::HashMap;
 
 use watt_core::{
     ServiceId,
-    plan::{HeaderRules, Listen, PathMatch, Route, RouteCondition, RouteTarget, ValueTest},
+    plan::{
+        HeaderRules, Listen, PathMatch, Route, RouteCondition, RouteTarget, Upstream, UpstreamServer,
+        ValueTest,
+    },
 };
 
 use crate::{
@@ -31,6 +34,7 @@ pub(crate) fn gateway(
     let listens: HashMap<&ServiceId, &ServiceDraft> =
         services.iter().map(|draft| (&draft.service.id, draft)).collect();
     bounds(routes, problems);
+    upstreams(routes, problems);
     sticky(routes, problems);
     redirects(routes, problems);
     equals(routes, problems);
@@ -84,6 +88,23 @@ fn redirects(routes: &[RouteDraft], problems: &mut Problems) {
             problems.push(
                 Problem::new(draft.at, "a redirect to where it comes from")
                     .hint("write another path, or a URL"),
+            );
+        }
+    }
+}
+
+/// The proxy knows one way to speak to a server.
+fn upstreams(routes: &[RouteDraft], problems: &mut Problems) {
+    let mut first: HashMap<&UpstreamServer, (&Upstream, Span)> = HashMap::new();
+    for draft in routes {
+        let RouteTarget::Upstream(upstream) = &draft.route.target else { continue };
+        let (known, at) = *first.entry(&upstream.server).or_insert((upstream, draft.at));
+        if known != upstream {
+            let message =
+                format!("two routes say different things of {}", quote(&upstream.server.to_string()));
+            let problem = Problem::new(draft.at, message).related(at, "the first one is here");
+            problems.push(
+                problem.hint("`host`, `protocol` and `timeouts` are the same for all routes to a server"),
             );
         }
     }

@@ -13,7 +13,7 @@ use super::{
     fields::{Field, Fields, Written},
     gateway::service_name,
     route::{RoutePath, bad, filled_in, is_token, with_parameters, without_slash},
-    service,
+    service, upstream,
 };
 use crate::{
     keys::{FAULT, HEADER_RULES, REDIRECT, RESPOND},
@@ -71,7 +71,7 @@ pub(super) const OWN_OF_RESPONSES: [&str; 8] = [
 ];
 
 /// What becomes of the requests, and the services that are named there.
-type Target = (RouteTarget, Vec<(ServiceId, Span)>);
+pub(super) type Target = (RouteTarget, Vec<(ServiceId, Span)>);
 
 /// The one of its keys that is written.
 pub(super) fn target(
@@ -79,7 +79,7 @@ pub(super) fn target(
     matching: PathMatch,
     path: Option<&RoutePath>,
 ) -> Option<Target> {
-    let written = ["service", "services", "redirect", "respond"]
+    let written = ["service", "services", "upstream", "redirect", "respond"]
         .map(|key| f.written(key).map(|field| (key, field.key_span)));
     let mut written = written.into_iter().flatten();
     let first = written.next();
@@ -95,6 +95,7 @@ pub(super) fn target(
         }
     };
     let split = split(f);
+    let upstream = upstream::decode(f);
     let redirect = redirect(f, matching, path);
     let respond = respond(f);
     let sticky = f.parsed("sticky", cookie_name, |name| json!(name));
@@ -110,6 +111,7 @@ pub(super) fn target(
     service
         .map(|(id, at)| (RouteTarget::Service(id.clone()), vec![(id, at)]))
         .or(split)
+        .or(upstream)
         .or(redirect.or(respond).map(|target| (target, Vec::new())))
 }
 
@@ -358,7 +360,7 @@ pub(super) fn fault(f: &mut Fields<'_, '_, '_>) -> Option<RouteFault> {
 
 /// What has no effect where no service gets the requests.
 pub(super) fn check_unused(f: &mut Fields<'_, '_, '_>, target: &RouteTarget) {
-    if !target.services().is_empty() {
+    if !target.is_answer() {
         return;
     }
     for key in ["strip", "rewrite", "request_headers"] {

@@ -26,6 +26,7 @@ mod secrets;
 mod service;
 mod system_calls;
 mod traffic;
+mod upstream;
 mod workers;
 
 use std::path::{Path, PathBuf};

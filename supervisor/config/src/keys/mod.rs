@@ -153,7 +153,7 @@ pub(crate) enum Kind {
 }
 
 /// Every table, in the order they are documented.
-pub(crate) static TABLES: [&Table; 48] = [
+pub(crate) static TABLES: [&Table; 49] = [
     &ROOT,
     &SERVER,
     &SERVICE,
@@ -184,6 +184,7 @@ pub(crate) static TABLES: [&Table; 48] = [
     &GATEWAY,
     &ROUTE,
     &ROUTE_CONDITION,
+    &UPSTREAM,
     &REDIRECT,
     &RESPOND,
     &HEADER_RULES,

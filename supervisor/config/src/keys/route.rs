@@ -1,9 +1,9 @@
 //! The rules of the gateway.
 
 use super::{
-    KeyDef, Kind, Preset, Table,
+    KeyDef, Kind, Preset, TIMEOUTS, Table,
     guard::{BODY_LIMIT, CORS_KEY, IP, RATE_LIMIT_KEY},
-    words::PATH_MATCH,
+    words::{PATH_MATCH, PROTOCOL},
 };
 
 /// What each header, cookie or parameter of the query has to be.
@@ -66,7 +66,9 @@ pub(crate) static ROUTE: Table = Table {
         KeyDef {
             name: "service",
             kind: Kind::ServiceName,
-            default: Preset::Derived("this, `services`, `redirect` or `respond` has to be written"),
+            default: Preset::Derived(
+                "this, `services`, `upstream`, `redirect` or `respond` has to be written",
+            ),
             doc: "Where the requests go.",
             example: r#""api""#,
         },
@@ -84,6 +86,13 @@ pub(crate) static ROUTE: Table = Table {
             default: Preset::Unset("each request for itself"),
             doc: "The name of a cookie that keeps a client with the service of `services` that it met first, until the browser ends.",
             example: r#""canary""#,
+        },
+        KeyDef {
+            name: "upstream",
+            kind: Kind::Either(&[Kind::Text, Kind::Table(&UPSTREAM)]),
+            default: Preset::Unset("a service"),
+            doc: "A server that is no service of the application, in place of one: its URL, or a table.",
+            example: r#""http://127.0.0.1:8080""#,
         },
         KeyDef {
             name: "redirect",
@@ -146,11 +155,51 @@ pub(crate) static ROUTE: Table = Table {
         ("return", "write `respond`"),
         ("add_headers", "write `response_headers: { add: { … } }`"),
         ("headers_remove", "write `request_headers: { remove: [ … ] }`"),
-        ("upstream", "write `service`"),
         ("prefix", "write `path`"),
         ("method", "write `methods`"),
         ("regex", "write it as `path`, with `match: regex`"),
         ("exact", "write it as `path`, with `match: exact`"),
+    ],
+};
+
+pub(crate) static UPSTREAM: Table = Table {
+    title: "gateway.routes.upstream",
+    doc: "A server that is no service of the application. As text alone it is `url`.",
+    keys: &[
+        KeyDef {
+            name: "url",
+            kind: Kind::Text,
+            default: Preset::Required,
+            doc: "`http://HOST:PORT`, `unix:/PATH` or, for a service, `internal://NAME`. Names are looked up as the host does, again every 10 s. The proxy's user connects, \
+                  which is nobody in particular where root has started watt.",
+            example: r#""http://legacy.example.org:8080""#,
+        },
+        KeyDef {
+            name: "host",
+            kind: Kind::Text,
+            default: Preset::Derived("the host and port of `url`; `client` for `unix:`"),
+            doc: "What requests have in `Host`: `client` is what the client sent, which `X-Forwarded-Host` says in any case.",
+            example: r#""client""#,
+        },
+        KeyDef {
+            name: "protocol",
+            kind: Kind::Words(&PROTOCOL),
+            default: Preset::Value("http1"),
+            doc: "What it speaks.",
+            example: r#""h2c""#,
+        },
+        KeyDef {
+            name: "timeouts",
+            kind: Kind::Table(&TIMEOUTS),
+            default: Preset::Inner,
+            doc: "How long is waited for it, as for services.",
+            example: r#"{"connect": "1s"}"#,
+        },
+    ],
+    foreign: &[
+        ("uri", "write `url`"),
+        ("address", "write `url`"),
+        ("path", "write what the path becomes as `rewrite` of the route"),
     ],
 };
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use insta::assert_snapshot;
 use watt_core::{
     ServiceId,
-    plan::{HeaderRules, RouteFault, RouteTarget},
+    plan::{HeaderRules, Protocol, RouteFault, RouteTarget, Timeouts, Upstream, UpstreamServer},
 };
 
 use crate::{errors::with_routes, invalid, valid};
@@ -331,4 +331,127 @@ fn what_routes_say_together() {
     assert!(report.contains("bodies and headers of routes of more than 1 MB"), "{}", &report[..200]);
     let agreed = "  - {path: /a, services: {a: 1}, sticky: c}\n  - {path: /b, services: {a: 9}, sticky: c}\n  - {path: /, redirect: /a}\n";
     assert!(watt_config::parse(&crate::sources("watt.yaml", &with_routes(agreed))).is_ok());
+}
+
+#[test]
+fn servers_outside() {
+    let config = valid(&with_routes(
+        "  - {path: /a, upstream: 'http://Example.org'}\n  - {path: /b, upstream: 'http://[2001:DB8::1]:81/'}\n  - {path: /c, upstream: 'unix:/run/other.sock'}\n  - {path: /d, upstream: 'internal://a'}\n  - {path: /e, upstream: {url: 'http://localhost:8080', host: client, protocol: h2c, timeouts: {connect: 1s}}}\n  - {path: /f, upstream: {url: 'http://127.0.0.1:81', host: 'legacy:82'}}\n",
+    ));
+    let targets: Vec<_> = config.plan.routes.iter().map(|route| route.target.clone()).collect();
+    let tcp = |name: &str, port| UpstreamServer::Tcp { name: name.into(), port };
+    let plain = |server: UpstreamServer, host: Option<&str>| {
+        RouteTarget::Upstream(Upstream {
+            server,
+            host: host.map(str::to_owned),
+            protocol: Protocol::Http1,
+            timeouts: Timeouts::default(),
+        })
+    };
+    let timeouts = Timeouts { connect: Duration::from_secs(1), ..Timeouts::default() };
+    let other = Upstream { server: tcp("localhost", 8080), host: None, protocol: Protocol::H2c, timeouts };
+    assert_eq!(
+        targets,
+        [
+            plain(tcp("example.org", 80), Some("example.org")),
+            plain(tcp("2001:db8::1", 81), Some("[2001:db8::1]:81")),
+            plain(UpstreamServer::Unix("/run/other.sock".into()), None),
+            RouteTarget::Service(id("a")),
+            RouteTarget::Upstream(other),
+            plain(tcp("127.0.0.1", 81), Some("legacy:82")),
+        ]
+    );
+    let names: Vec<_> = config.plan.upstreams().map(|upstream| upstream.server.to_string()).collect();
+    assert_eq!(
+        names,
+        [
+            "http://example.org",
+            "http://[2001:db8::1]:81",
+            "unix:/run/other.sock",
+            "http://localhost:8080",
+            "http://127.0.0.1:81"
+        ]
+    );
+}
+
+#[test]
+fn servers_outside_that_are_none() {
+    assert_snapshot!(invalid(&with_routes(
+        "  - {path: /a, upstream: example.org}\n  - {path: /b, upstream: 'http://example.org/x'}\n  - {path: /c, upstream: 'unix:other.sock'}\n  - {path: /d, upstream: 'http://a.plt.local'}\n  - {path: /e, upstream: 'internal://b'}\n  - {path: /f, upstream: {url: 'internal://a', host: client}}\n  - {path: /g, upstream: 'http://x'}\n  - {path: /h, upstream: {url: 'http://x', host: client}}\n  - {path: /i, upstream: {host: 'a b'}}\n  - {path: /j, upstream: 'http://me:secret@x:80'}\n"
+    )), @r#"
+    error: `example.org` is not an upstream
+     --> watt.yaml:5:26
+      |
+    5 |   - {path: /a, upstream: example.org}
+      |                          ^^^^^^^^^^^
+      = hint: write `http://example.org:8080`, `unix:/run/other.sock` or `internal://NAME`
+
+    error: `http://example.org/x` has a path
+     --> watt.yaml:6:26
+      |
+    6 |   - {path: /b, upstream: 'http://example.org/x'}
+      |                          ^^^^^^^^^^^^^^^^^^^^^^
+      = hint: write what the path becomes as `rewrite`
+
+    error: `other.sock` is not the path of a socket
+     --> watt.yaml:7:26
+      |
+    7 |   - {path: /c, upstream: 'unix:other.sock'}
+      |                          ^^^^^^^^^^^^^^^^^
+      = hint: an absolute one of at most 107 bytes: `unix:/run/other.sock`
+
+    error: `a.plt.local` is a name of the mesh
+     --> watt.yaml:8:26
+      |
+    8 |   - {path: /d, upstream: 'http://a.plt.local'}
+      |                          ^^^^^^^^^^^^^^^^^^^^
+      = hint: write `service`, or `internal://NAME`
+
+    error: there is no service `b`
+     --> watt.yaml:9:26
+      |
+    9 |   - {path: /e, upstream: 'internal://b'}
+      |                          ^^^^^^^^^^^^^^
+      = hint: did you mean `a`?
+
+    error: `host` of a service is the service's to say
+      --> watt.yaml:10:48
+       |
+    10 |   - {path: /f, upstream: {url: 'internal://a', host: client}}
+       |                                                ^^^^
+       = hint: remove it
+
+    error: two routes say different things of `http://x`
+      --> watt.yaml:12:12
+       |
+    12 |   - {path: /h, upstream: {url: 'http://x', host: client}}
+       |            ^^
+       = note: the first one is here
+      --> watt.yaml:11:12
+       |
+    11 |   - {path: /g, upstream: 'http://x'}
+       |            ^^
+       = hint: `host`, `protocol` and `timeouts` are the same for all routes to a server
+
+    error: `url` is missing
+      --> watt.yaml:13:16
+       |
+    13 |   - {path: /i, upstream: {host: 'a b'}}
+       |                ^^^^^^^^
+       = hint: for example `url: "http://legacy.example.org:8080"`
+
+    error: `a b` is not a host
+      --> watt.yaml:13:33
+       |
+    13 |   - {path: /i, upstream: {host: 'a b'}}
+       |                                 ^^^^^
+       = hint: a name or an address
+
+    error: `me:secret@x:80` has more than one colon
+      --> watt.yaml:14:26
+       |
+    14 |   - {path: /j, upstream: 'http://me:secret@x:80'}
+       |                          ^^^^^^^^^^^^^^^^^^^^^^^
+       = hint: an IPv6 address is in brackets: `[2001:db8::1]:443`
+    "#);
 }

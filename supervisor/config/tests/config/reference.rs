@@ -35,7 +35,7 @@ fn file_with(title: &str, key: &str, value: &Value) -> Value {
             file["services"] = json!([{ "id": value, "command": "x" }]);
         }
         "gateway.routes" => {
-            if !["service", "services", "redirect", "respond"].contains(&key) {
+            if !["service", "services", "upstream", "redirect", "respond"].contains(&key) {
                 entry["service"] = json!("api");
             }
             if key == "sticky" {
@@ -56,6 +56,12 @@ fn file_with(title: &str, key: &str, value: &Value) -> Value {
             }
             let name = title.rsplit('.').next().unwrap();
             file["gateway"] = json!({ "routes": [{ name: entry }] });
+        }
+        "gateway.routes.upstream" => {
+            if key != "url" {
+                entry["url"] = json!("http://example.org");
+            }
+            file["gateway"] = json!({ "routes": [{ "upstream": entry }] });
         }
         "gateway.routes.request_headers" | "gateway.routes.fault" => {
             match key {

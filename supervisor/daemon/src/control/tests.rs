@@ -135,6 +135,7 @@ async fn scripted_loop(mut commands: mpsc::Receiver<Command>, tell: mpsc::Unboun
                     file: "/srv/shop/watt.yaml".into(),
                     gateway: None,
                     routes: vec![Route { path: "/".into(), service: "web".into(), ..Route::default() }],
+                    upstreams: std::collections::BTreeMap::new(),
                 };
                 drop(reply.send(Ok(Box::new(routes))));
             }

@@ -1,0 +1,68 @@
+//! A server outside that a route leads to.
+
+use serde_json::json;
+use watt_core::plan::{Protocol, RouteTarget, Upstream};
+
+use super::{
+    actions::Target,
+    fields::{Fields, Written},
+    traffic,
+};
+use crate::{
+    keys::{PROTOCOL, UPSTREAM},
+    report::Problem,
+    scalar::{HostField, UpstreamUrl, quote},
+    show::Shown,
+};
+
+/// `upstream` of a route: a server, or a service in words of other programs.
+pub(super) fn decode(f: &mut Fields<'_, '_, '_>) -> Option<Target> {
+    let field = f.field("upstream")?;
+    let mut inner = Fields::open(f.d, &UPSTREAM, Some(field), Some("url"));
+    let url: Option<Written<UpstreamUrl>> = match inner.is_written("url") {
+        true => inner.scalar("url"),
+        false => {
+            inner.field("url");
+            inner.missing("url");
+            None
+        }
+    };
+    let host: Option<Written<HostField>> = match inner.is_written("host") {
+        true => inner.scalar("host"),
+        false => {
+            inner.field("host");
+            let shown = match url.as_ref().map(|url| &url.value) {
+                Some(UpstreamUrl::Outside(server)) => server.host().unwrap_or_else(|| "client".to_owned()),
+                Some(UpstreamUrl::Inside(_)) | None => "client".to_owned(),
+            };
+            inner.show("host", Shown::default_value(json!(shown)));
+            None
+        }
+    };
+    let protocol: Written<Protocol> = inner.word_or_default("protocol", &PROTOCOL);
+    let timeouts = traffic::timeouts(&mut inner);
+    let url = url?;
+    if let UpstreamUrl::Inside(_) = &url.value {
+        for key in ["host", "protocol", "timeouts"] {
+            if let Some(field) = inner.written(key) {
+                let message = format!("{} of a service is the service's to say", quote(key));
+                inner.d.problem(Problem::new(field.key_span, message).hint("remove it"));
+            }
+        }
+    }
+    let shown = inner.close();
+    f.show("upstream", shown);
+    let at = url.span.unwrap_or(field.key_span);
+    Some(match url.value {
+        UpstreamUrl::Inside(id) => (RouteTarget::Service(id.clone()), vec![(id, at)]),
+        UpstreamUrl::Outside(server) => {
+            let host = match host.map(|host| host.value) {
+                None => server.host(),
+                Some(HostField::Client) => None,
+                Some(HostField::Is(host)) => Some(host),
+            };
+            let upstream = Upstream { server, host, protocol: protocol.value, timeouts };
+            (RouteTarget::Upstream(upstream), Vec::new())
+        }
+    })
+}
