@@ -38,8 +38,13 @@ async fn proxy(listen: &str, socket: &str, protocol: Protocol) -> std::io::Resul
     let listener = TcpListener::bind(listen).await?;
     loop {
         let (stream, peer) = listener.accept().await?;
-        let client =
-            Client { side: Side::Gateway, peer: Some(peer), local: stream.local_addr().ok(), tls: false };
+        let client = Client {
+            side: Side::Gateway,
+            peer: Some(peer),
+            local: stream.local_addr().ok(),
+            tls: None,
+            terms: Default::default(),
+        };
         let thread = thread.clone();
         spawn_local(async move { http::serve(&thread, stream, client).await });
     }

@@ -7,13 +7,28 @@ use tokio::net::{TcpStream, UnixStream};
 use crate::{
     caller::{Caller, UNKNOWN_CALLER},
     context::Context,
+    gates::{Door, Gate, Terms},
     http::{self, Client, Side},
     room::{Place, Pool, Rooms},
+    tls,
 };
 
-pub(crate) async fn gateway(context: &Context, stream: TcpStream) {
+pub(crate) async fn gateway(context: &Context, listener: &str, stream: TcpStream) {
     let client = tcp_client(Side::Gateway, &stream);
-    http::serve(&context.thread, stream, client).await;
+    // Not the whole view, which this connection may outlive.
+    let Gate { door, terms } = context.view().gate(listener);
+    let client = Client { terms, ..client };
+    match door {
+        Door::Plain => http::serve(&context.thread, stream, client).await,
+        Door::Tls(acceptor) => {
+            let begun = tls::accept(&context.thread, &acceptor, stream).await;
+            drop(acceptor);
+            if let Some((stream, secure)) = begun {
+                http::serve(&context.thread, stream, Client { tls: Some(Rc::new(secure)), ..client }).await;
+            }
+        }
+        Door::Closed => {}
+    }
 }
 
 pub(crate) async fn mesh_host_tcp(context: &Context, rooms: &Rooms, door: Place, stream: TcpStream) {
@@ -50,12 +65,14 @@ fn admit(context: &Context, rooms: &Rooms, door: Place, caller: &Caller) -> Opti
 }
 
 pub(crate) async fn mesh_unix(context: &Context, caller: Option<Rc<str>>, stream: UnixStream) {
-    let client = Client { side: Side::Mesh { caller }, peer: None, local: None, tls: false };
+    let client =
+        Client { side: Side::Mesh { caller }, peer: None, local: None, tls: None, terms: Terms::default() };
     http::serve(&context.thread, stream, client).await;
 }
 
 /// What is known of a client over TCP. Its addresses are missing when it is gone already, which its first read
 /// will show.
 pub(crate) fn tcp_client(side: Side, stream: &TcpStream) -> Client {
-    Client { side, peer: stream.peer_addr().ok(), local: stream.local_addr().ok(), tls: false }
+    let (peer, local) = (stream.peer_addr().ok(), stream.local_addr().ok());
+    Client { side, peer, local, tls: None, terms: Terms::default() }
 }

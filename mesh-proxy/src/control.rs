@@ -47,14 +47,16 @@ pub(crate) struct Control {
     threads: Vec<mpsc::Sender<ThreadOrder>>,
     link: Option<Link>,
     registry: Registry,
-    /// Listeners that nobody accepts at yet: before there is a snapshot, what comes in could only be answered
-    /// wrongly; a listener of several threads takes as many descriptors, and a thread may be unable to use one for the moment.
+    /// Listeners that nobody accepts at yet: before there is a snapshot that knows how clients are met there, what comes in could only be
+    /// answered wrongly; a listener of several threads takes as many descriptors, and a thread may be unable to use one for the moment.
     /// Clients wait in the kernel's queue.
     waiting: Vec<(ListenerId, ListenerKind, OwnedFd)>,
     drains: Drains,
     sockets: Sockets,
     totals: Totals,
     outside: Arc<Outside>,
+    /// The newest snapshot.
+    view: Arc<View>,
     applying: Applying,
     tidying: Tidying,
     life: Life,
@@ -122,6 +124,7 @@ impl Control {
             sockets: Sockets::new(count),
             totals: Totals::new(count),
             outside: Arc::default(),
+            view: Arc::default(),
             threads,
             link: None,
             waiting: Vec::new(),
@@ -207,7 +210,7 @@ impl Control {
         if !matches!(self.life, Life::Serving) {
             return;
         }
-        if self.applying.number == 0 {
+        if self.applying.number == 0 || !self.view.knows(&kind) {
             self.waiting.push((id, kind, listener));
             return;
         }
@@ -258,7 +261,8 @@ impl Control {
         self.applying = Applying { number, version: snapshot.version, left: self.threads.len() };
         self.outside.retain(|name| snapshot.services.contains_key(name));
         let uid = self.link.as_ref().map(Link::peer_uid);
-        let view = Arc::new(View::new(snapshot, uid, Arc::clone(&self.outside)));
+        let view = Arc::new(self.view.next(snapshot, uid, Arc::clone(&self.outside)));
+        self.view = Arc::clone(&view);
         for thread in 0..self.threads.len() {
             self.order(thread, ThreadOrder::Apply { number, view: Arc::clone(&view) }).await;
         }
@@ -286,6 +290,7 @@ impl Control {
             }
             ThreadEvent::Wanted { service } => self.tell(&FromProxy::Wanted { service }),
             ThreadEvent::Counts(counts) => self.totals.update(thread, counts),
+            ThreadEvent::Handshakes(handshakes) => self.totals.shaken(thread, handshakes),
             ThreadEvent::Work(work) => self.totals.measured(thread, work),
             ThreadEvent::Lost(LostRequest { service, run, method, path, reason }) => {
                 self.tell(&FromProxy::Lost { service, run, method, path, reason });
@@ -353,9 +358,9 @@ impl Control {
     fn tell_news(&mut self) {
         self.ask_for_sockets();
         if self.link.is_some()
-            && let Some(services) = self.totals.news()
+            && let Some((services, handshakes)) = self.totals.news()
         {
-            self.tell(&FromProxy::Counts { services });
+            self.tell(&FromProxy::Counts { services, handshakes });
         }
         if let (Some(services), true) = (self.totals.work(), self.link.is_some()) {
             self.tell(&FromProxy::Work { services });

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use watt_api::mesh::{Counts, Work};
+use watt_api::mesh::{Counts, Handshakes, Work};
 
 /// Counts by service.
 pub(crate) type ByService = BTreeMap<String, Counts>;
@@ -14,7 +14,8 @@ pub(crate) type WorkByService = BTreeMap<String, Work>;
 #[derive(Debug)]
 pub(crate) struct Totals {
     threads: Vec<ByService>,
-    told: Option<ByService>,
+    handshakes: Vec<Handshakes>,
+    told: Option<(ByService, Handshakes)>,
     work: Vec<WorkByService>,
 }
 
@@ -23,6 +24,7 @@ impl Totals {
     pub(crate) fn new(threads: usize) -> Self {
         Self {
             threads: vec![ByService::new(); threads],
+            handshakes: vec![Handshakes::default(); threads],
             told: None,
             work: vec![WorkByService::new(); threads],
         }
@@ -37,6 +39,13 @@ impl Totals {
     pub(crate) fn update(&mut self, thread: usize, counts: ByService) {
         if let Some(known) = self.threads.get_mut(thread) {
             *known = counts;
+        }
+    }
+
+    /// How TLS began on this thread since it started.
+    pub(crate) fn shaken(&mut self, thread: usize, handshakes: Handshakes) {
+        if let Some(known) = self.handshakes.get_mut(thread) {
+            *known = handshakes;
         }
     }
 
@@ -57,16 +66,19 @@ impl Totals {
     }
 
     /// The sum, when it is not what the daemon was told last.
-    pub(crate) fn news(&mut self) -> Option<ByService> {
+    pub(crate) fn news(&mut self) -> Option<(ByService, Handshakes)> {
         let mut sum = ByService::new();
         for (service, counts) in self.threads.iter().flatten() {
             add(sum.entry(service.clone()).or_default(), counts);
         }
-        if self.told.as_ref() == Some(&sum) {
+        let mut handshakes = Handshakes::default();
+        self.handshakes.iter().for_each(|one| handshakes.add(one));
+        let news = (sum, handshakes);
+        if self.told.as_ref() == Some(&news) {
             return None;
         }
-        self.told = Some(sum.clone());
-        Some(sum)
+        self.told = Some(news.clone());
+        Some(news)
     }
 }
 
@@ -118,10 +130,15 @@ mod tests {
             timed_out: 12,
             denied: Denied { address: 14, cors: 16, body: 18, rate: 20 },
         };
-        assert_eq!(totals.news(), Some([("api".to_owned(), sum)].into()));
+        assert_eq!(totals.news(), Some(([("api".to_owned(), sum)].into(), Handshakes::default())));
         assert_eq!(totals.news(), None);
         totals.update(1, counted(8));
-        assert_eq!(totals.news().unwrap()["api"].requests, 13);
+        assert_eq!(totals.news().unwrap().0["api"].requests, 13);
+        for thread in [0, 1] {
+            totals.shaken(thread, Handshakes { completed: 2, failed: [("timeout".to_owned(), 1)].into() });
+        }
+        let handshakes = Handshakes { completed: 4, failed: [("timeout".to_owned(), 2)].into() };
+        assert_eq!(totals.news().unwrap().1, handshakes);
         totals.hello();
         assert!(totals.news().is_some());
     }

@@ -1,12 +1,13 @@
-//! Tells services who called: `X-Forwarded-*` and `Forwarded` (RFC 7239).
+//! Tells services who called: `X-Forwarded-*` and `Forwarded` (RFC 7239), and whose certificate a client has (`X-Client-Cert-Subject`, and
+//! `Client-Cert` of RFC 9440).
 //!
 //! At the gateway they are made anew from the connection. What a client sent under these names is dropped, so that
 //! nobody can pass for another. In the mesh services call each other on somebody's behalf, so what they send is kept
 //! and this hop is appended; the last element of `Forwarded` is always the proxy's own and names the calling service.
 
-use std::{io::Write, net::IpAddr};
+use std::{io::Write, net::IpAddr, rc::Rc};
 
-use crate::http::{Client, Fields, Lines, Side};
+use crate::http::{Client, Fields, Lines, Secure, Side};
 
 /// What a connection's requests get, made once and used while the host stays the same.
 pub(crate) struct Forwarded {
@@ -15,6 +16,7 @@ pub(crate) struct Forwarded {
     /// The client's address for X-Forwarded-For; none over a Unix socket.
     address: Option<IpAddr>,
     proto: &'static str,
+    secure: Option<Rc<Secure>>,
     gateway: bool,
     host: Vec<u8>,
     lines: Vec<u8>,
@@ -40,7 +42,8 @@ impl Forwarded {
         Forwarded {
             node,
             address,
-            proto: if client.tls { "https" } else { "http" },
+            proto: if client.tls.is_some() { "https" } else { "http" },
+            secure: client.tls.clone(),
             gateway: matches!(client.side, Side::Gateway),
             host: Vec::new(),
             lines: Vec::new(),
@@ -97,6 +100,9 @@ impl Forwarded {
             lines.extend_from_slice(b"X-Forwarded-Host: ");
             lines.extend_from_slice(host);
             let _ = write!(lines, "\r\nX-Forwarded-Proto: {}\r\n", self.proto);
+            if let Some(secure) = &self.secure {
+                lines.extend_from_slice(secure.fields.as_bytes());
+            }
         }
         lines.extend_from_slice(b"Forwarded: ");
         self.write_element(host, &mut lines);
@@ -143,10 +149,16 @@ fn obfuscated(service: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::with_request;
+    use crate::http::{Terms, with_request};
 
     fn client(side: Side, peer: Option<&str>) -> Client {
-        Client { side, peer: peer.map(|peer| peer.parse().unwrap()), local: None, tls: false }
+        Client {
+            side,
+            peer: peer.map(|peer| peer.parse().unwrap()),
+            local: None,
+            tls: None,
+            terms: Terms::default(),
+        }
     }
 
     fn written(client: &Client, fields: &str, prefix: Option<&str>) -> String {
@@ -181,6 +193,26 @@ mod tests {
         assert!(written(&mapped, "", None).starts_with("X-Forwarded-For: 192.0.2.7\r\n"));
         let v6 = client(Side::Gateway, Some("[2001:db8::1]:1"));
         assert!(written(&v6, "", None).contains("Forwarded: for=\"[2001:db8::1]\";"));
+    }
+
+    #[test]
+    fn a_clients_certificate_is_told_and_cannot_be_made_up() {
+        let forged = "Client-Cert: :AAAA:\r\nClient-Cert-Chain: :AAAA:\r\nX-Client-Cert-Subject: CN=root\r\n\
+                      x-client-cert-anything: 1\r\nX-Client-Certain: stays\r\n";
+        let mut gateway = client(Side::Gateway, Some("192.0.2.7:1234"));
+        assert!(written(&gateway, forged, None).starts_with("X-Client-Certain: stays\r\nX-Forwarded-For: "));
+        let fields = "X-Client-Cert-Subject: CN=alice\r\nClient-Cert: :MAA=:\r\n".to_owned();
+        gateway.tls = Some(Rc::new(Secure { fields: fields.clone() }));
+        assert_eq!(
+            written(&gateway, forged, None),
+            format!(
+                "X-Client-Certain: stays\r\nX-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Host: shop:80\r\n\
+                 X-Forwarded-Proto: https\r\n{fields}Forwarded: for=192.0.2.7;host=\"shop:80\";proto=https\r\n"
+            )
+        );
+        // Services call each other on somebody's behalf.
+        let web = client(Side::Mesh { caller: Some("web".into()) }, None);
+        assert!(written(&web, "Client-Cert: :AAAA:\r\n", None).contains("Client-Cert: :AAAA:"));
     }
 
     #[test]

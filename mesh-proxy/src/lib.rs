@@ -4,7 +4,7 @@
 //! - The process: [`run()`] starts the threads; `control` takes the daemon's orders over `link` and keeps track with
 //!   `registry`, `drains`, `sockets` and `counts`.
 //! - A thread: `threads` runs one; `listeners` accepts; `context` is what its connections share.
-//! - A connection: [`http`] for requests; `mesh_port`, `egress`, `host_port` and `tunnel` for bytes; `dns` for names;
+//! - A connection: [`http`] for requests, after `tls` where that is spoken, as `gates` has it; `mesh_port`, `egress`, `host_port` and `tunnel` for bytes; `dns` for names;
 //!   `caller` asks the kernel who it is.
 
 mod balance;
@@ -22,6 +22,7 @@ mod drains;
 mod egress;
 mod failures;
 mod forwarded;
+mod gates;
 mod guards;
 mod host_port;
 pub mod http;
@@ -49,6 +50,7 @@ mod testing;
 pub mod thread;
 mod threads;
 mod timer;
+mod tls;
 mod trace;
 mod tunnel;
 mod view;

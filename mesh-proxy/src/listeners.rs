@@ -203,8 +203,11 @@ impl Listeners {
     /// What accepts there.
     fn accepting(&self, id: &ListenerId, kind: ListenerKind, listener: Rc<OwnedFd>) -> Accepting {
         match kind {
-            ListenerKind::Gateway { thread: _ } => {
-                let serve = async |context: Rc<Context>, stream, _place| gateway(&context, stream).await;
+            ListenerKind::Gateway { thread: _, listener: name } => {
+                let name: Rc<str> = name.into();
+                let serve = async move |context: Rc<Context>, stream, _place| {
+                    gateway(&context, &name, stream).await;
+                };
                 self.accept(id, listener, Pool::Gateway, None, serve)
             }
             ListenerKind::Mesh { caller } => {

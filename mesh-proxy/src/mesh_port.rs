@@ -48,7 +48,7 @@ async fn pass_on(context: &Context, caller: &str, target: SocketAddr, client: Tc
     match context.thread.open(&service, Some(target.port()), Some(caller)).await {
         Ok(passage) => match passage.stream {
             Stream::Tcp(server) => tunnel::run(client, server).await,
-            Stream::Unix(_) | Stream::Pipe(_) => {
+            Stream::Unix(_) | Stream::Tls(_) | Stream::Pipe(_) => {
                 let reason = "its workers accept on a Unix socket, which HTTP at port 80 leads to";
                 context.refuse(Some(caller), &format!("{service}:{}", target.port()), reason);
                 tunnel::reset(client);

@@ -65,7 +65,9 @@ impl Registry {
 
     fn threads_for(&self, id: &str, kind: &ListenerKind) -> Range<usize> {
         let thread = match kind {
-            ListenerKind::Gateway { thread } => usize::try_from(*thread).unwrap_or(0) % self.threads,
+            ListenerKind::Gateway { thread, listener: _ } => {
+                usize::try_from(*thread).unwrap_or(0) % self.threads
+            }
             // The listener of all services on the host's network: the thread that is free takes the next one.
             ListenerKind::MeshHost => return 0..self.threads.get(),
             // What one worker does stays on one thread, so that its calls find the connections they left.
@@ -155,7 +157,10 @@ mod tests {
         let mut registry = registry(2);
         for (thread, expected) in [(0, [0]), (1, [1]), (2, [0]), (u32::MAX, [1])] {
             let id = format!("gateway/{thread}");
-            assert_eq!(registry.add(&id, &ListenerKind::Gateway { thread }), expected);
+            assert_eq!(
+                registry.add(&id, &ListenerKind::Gateway { thread, listener: String::new() }),
+                expected
+            );
         }
         assert_eq!(registry.add(&"mesh_host".to_owned(), &ListenerKind::MeshHost), [0, 1]);
     }

@@ -22,6 +22,7 @@ use crate::{
     room::{Place, Pool, Rooms},
     table::Table,
     timer::{Clock, Ticks},
+    tls,
     worker::{Flight, Tally, Worker},
 };
 
@@ -99,6 +100,7 @@ pub struct Thread {
     /// What is counted for limits, of all threads together. Each has its own in tests that have one thread.
     counted: OnceCell<Arc<Counted>>,
     refused: [Cell<u64>; Refusal::ALL.len()],
+    pub(crate) handshakes: tls::Tally,
 }
 
 impl Thread {
@@ -124,6 +126,7 @@ impl Thread {
             rooms: OnceCell::new(),
             counted: OnceCell::new(),
             refused: Default::default(),
+            handshakes: tls::Tally::default(),
         })
     }
 

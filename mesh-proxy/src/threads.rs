@@ -8,7 +8,7 @@ use tokio::{
     task::{self, LocalSet},
     time::{MissedTickBehavior, interval},
 };
-use watt_api::mesh::{ListenerId, ListenerKind};
+use watt_api::mesh::{Handshakes, ListenerId, ListenerKind};
 
 use crate::{
     context::Context,
@@ -55,6 +55,8 @@ pub(crate) enum ThreadEvent {
     NeedSockets { run: u64 },
     /// What it counted, when that changed.
     Counts(ByService),
+    /// Beginnings of TLS since it started, when that changed.
+    Handshakes(Handshakes),
     /// A request waits for a service that sleeps.
     Wanted { service: String },
     /// What was measured since it started; of no service at all once, when none is any more.
@@ -129,6 +131,7 @@ async fn serve(
         Err(error) => return tracing::error!(%error, "a thread cannot wait for clients"),
     };
     let mut counted = ByService::new();
+    let mut shaken = Handshakes::default();
     let mut measures = false;
     let mut tick = interval(COUNTS_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -166,6 +169,11 @@ async fn serve(
                 if counts != counted {
                     counted.clone_from(&counts);
                     reporter.report(ThreadEvent::Counts(counts));
+                }
+                let handshakes = context.thread.handshakes.read();
+                if handshakes != shaken {
+                    shaken.clone_from(&handshakes);
+                    reporter.report(ThreadEvent::Handshakes(handshakes));
                 }
                 let work = context.thread.work();
                 if !work.is_empty() || measures {

@@ -60,7 +60,7 @@ impl Ticks {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Need {
     Busy,
-    /// Since before all that have a higher turn.
+    /// Since before all that have a higher turn, or it is needed less than they are.
     Waits {
         pool: Pool,
         turn: u64,
@@ -69,6 +69,9 @@ enum Need {
         pool: Pool,
     },
 }
+
+/// Added to the turn of all but those that are needed least.
+const WAS_OF_USE: u64 = 1 << 63;
 
 /// The part of the spare connections that is let go at once. To look for them takes a look at all.
 const LET_GO_PART: usize = 64;
@@ -217,11 +220,23 @@ impl Alarm {
         self.may_let_go(pool);
     }
 
+    /// The same for a connection that has been of no use to anybody yet: room is made here before it is made anywhere else.
+    pub(crate) fn wait_to_begin(&self, pool: Pool, timeout: Ticks) {
+        self.set(timeout);
+        let turn = self.next_turn();
+        self.state.need.set(Need::Waits { pool, turn });
+    }
+
     /// From now on room may be made here.
     pub(crate) fn may_let_go(&self, pool: Pool) {
+        let turn = WAS_OF_USE + self.next_turn();
+        self.state.need.set(Need::Waits { pool, turn });
+    }
+
+    fn next_turn(&self) -> u64 {
         let turn = self.clock.turns.get();
         self.clock.turns.set(turn + 1);
-        self.state.need.set(Need::Waits { pool, turn });
+        turn
     }
 
     /// From now on it may not.
@@ -325,6 +340,11 @@ mod tests {
             assert_eq!([&first, &second].map(Alarm::is_let_go), [true, false]);
             assert_eq!(clock.let_go(Pool::Gateway), 0, "one is on its way out");
             drop(first);
+            let begins = clock.alarm();
+            begins.wait_to_begin(Pool::Gateway, Ticks::from_ms(1_000));
+            assert_eq!(clock.let_go(Pool::Gateway), 1, "one that has only begun");
+            assert_eq!([&begins, &second].map(Alarm::is_let_go), [true, false]);
+            drop(begins);
             let third = waits(Pool::Gateway);
             second.wait(Pool::Gateway, Ticks::from_ms(1_000));
             assert_eq!(clock.let_go(Pool::Gateway), 1);

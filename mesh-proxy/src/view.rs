@@ -6,12 +6,13 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use watt_api::mesh::{Service, Snapshot};
+use watt_api::mesh::{ListenerKind, Service, Snapshot};
 
 use crate::{
     caller::Callers,
     dns::{Names, Zone},
     egress::{Outside, Rules},
+    gates::{Gate, Gates},
 };
 
 /// One snapshot. Immutable, so that threads share it without sharing anything that changes.
@@ -26,6 +27,7 @@ pub(crate) struct View {
     /// What is known of the ways out; the same for all snapshots.
     pub(crate) outside: Arc<Outside>,
     rules: BTreeMap<String, Rules>,
+    gates: Gates,
     by_address: BTreeMap<Ipv4Addr, String>,
 }
 
@@ -33,8 +35,22 @@ pub(crate) struct View {
 static NOWHERE: LazyLock<Rules> = LazyLock::new(|| Rules::new(Some(&[])));
 
 impl View {
-    /// `supervisor_uid` is the user the daemon's connection came from.
+    /// The first one. `supervisor_uid` is the user the daemon's connection came from.
     pub(crate) fn new(snapshot: Snapshot, supervisor_uid: Option<u32>, outside: Arc<Outside>) -> Self {
+        Self::after(&Gates::default(), snapshot, supervisor_uid, outside)
+    }
+
+    /// The one that follows this one.
+    pub(crate) fn next(
+        &self,
+        snapshot: Snapshot,
+        supervisor_uid: Option<u32>,
+        outside: Arc<Outside>,
+    ) -> Self {
+        Self::after(&self.gates, snapshot, supervisor_uid, outside)
+    }
+
+    fn after(gates: &Gates, snapshot: Snapshot, supervisor_uid: Option<u32>, outside: Arc<Outside>) -> Self {
         let rules =
             |(name, service): (&String, &Service)| (name.clone(), Rules::new(service.egress.as_deref()));
         let address = |(name, service): (&String, &Service)| Some((service.address?, name.clone()));
@@ -43,6 +59,7 @@ impl View {
             zone: Arc::new(Zone { names: Names::new(&snapshot), resolvers: snapshot.resolvers.clone() }),
             outside,
             rules: snapshot.services.iter().map(rules).collect(),
+            gates: gates.next(&snapshot.listeners),
             by_address: snapshot.services.iter().filter_map(address).collect(),
             snapshot,
         }
@@ -52,6 +69,24 @@ impl View {
     /// goes nowhere.
     pub(crate) fn rules(&self, service: &str) -> &Rules {
         self.rules.get(service).unwrap_or(&NOWHERE)
+    }
+
+    /// How clients are met at this listener of the gateway.
+    pub(crate) fn gate(&self, listener: &str) -> Gate {
+        self.gates.get(listener)
+    }
+
+    /// Whether there are open connections that ought not to be, as clients are met now.
+    pub(crate) fn ends_connections(&self) -> bool {
+        self.gates.end_connections()
+    }
+
+    /// Whether it is known how clients are met there.
+    pub(crate) fn knows(&self, kind: &ListenerKind) -> bool {
+        match kind {
+            ListenerKind::Gateway { listener, .. } => self.gates.knows(listener),
+            _ => true,
+        }
     }
 
     /// The service with this address.

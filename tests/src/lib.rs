@@ -243,7 +243,7 @@ impl App {
     pub fn gateway(&self) -> String {
         let status = self.status();
         let url = status["gateway"].as_str().unwrap_or_else(|| panic!("no gateway in {status}"));
-        url.trim_start_matches("http://").trim_end_matches('/').to_owned()
+        url.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/').to_owned()
     }
 
     /// GET through the gateway: status and body.

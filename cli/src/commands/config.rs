@@ -58,7 +58,11 @@ fn refused(report: Report, json: bool) -> Failure {
 pub fn load(from: Option<&Path>, json: bool) -> Result<Config, Failure> {
     let config = load_alone(from, json)?;
     let host = watt_config::check_host(&config);
-    if host.is_empty() { Ok(config) } else { Err(refused(host, json)) }
+    if !host.is_empty() {
+        return Err(refused(host, json));
+    }
+    config.certificates().map_err(|report| refused(report, json))?;
+    Ok(config)
 }
 
 /// The same without a look at the host, on which it may never run.

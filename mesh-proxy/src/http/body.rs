@@ -53,7 +53,7 @@ impl Peer {
         while *written < bytes.len() {
             *written += ready!(poll_write(&mut self.stream, &bytes[*written..], cx))?;
         }
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 }
 
@@ -233,6 +233,7 @@ impl Pump {
             while self.ready > 0 || self.written < out.len() {
                 ready!(self.poll_write(&mut from.input, to, out, cx)).map_err(|_| PumpError::Sink)?;
             }
+            ready!(Pin::new(&mut *to).poll_flush(cx)).map_err(|_| PumpError::Sink)?;
             if self.body == Body::Done {
                 return Poll::Ready(Ok(()));
             }

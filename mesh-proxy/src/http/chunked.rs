@@ -7,6 +7,7 @@
 use std::fmt;
 
 use super::head::{is_lookalike, is_token_byte};
+use crate::tls;
 
 /// The longest size line with its extensions.
 const LINE_MAX: usize = 4 << 10;
@@ -101,6 +102,7 @@ impl Chunked {
     pub(crate) fn allows_trailer(name: &[u8]) -> bool {
         let is_forbidden = FORBIDDEN.iter().any(|other| name.eq_ignore_ascii_case(other.as_bytes()))
             || name.len() >= 12 && name[..12].eq_ignore_ascii_case(b"x-forwarded-")
+            || tls::is_own_field(name)
             || is_lookalike(name);
         !is_forbidden
     }
@@ -316,6 +318,11 @@ mod tests {
             "X-Forwarded-For",
             "Grpc-Timeout",
             "X-Request-Timeout-Ms",
+            "Client-Cert",
+            "client-cert-chain",
+            "X-Client-Cert-Subject",
+            "X_Client_Cert_Subject",
+            "X_Forwarded_For",
         ] {
             check(format!("0\r\n{name}: 9\r\n\r\n").as_bytes(), Err(ChunkError::TrailerForbidden));
         }

@@ -146,6 +146,11 @@ impl Connection {
         (last == After::Http2).then(|| Box::new(Http2Begun { thread, client, stream, input, alarm, pool }))
     }
 
+    /// Whether its next answer is the last one.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.thread.is_closing() || self.client.terms.are_over()
+    }
+
     /// Waits for a request that goes somewhere; answers those that do not.
     async fn next_request(&mut self) -> Result<Prepared, After> {
         self.alarm.wait(self.pool, IDLE_TIMEOUT);
@@ -369,14 +374,18 @@ mod tests {
 
     use tokio::{io::AsyncWriteExt, net::UnixStream, task::LocalSet};
 
-    use super::{super::Side, *};
+    use super::{
+        super::{Side, Terms},
+        *,
+    };
 
     #[tokio::test(start_paused = true)]
     async fn empty_lines_do_not_hold_a_connection_open() {
         let (mut ours, theirs) = UnixStream::pair().unwrap();
         let test = async {
             let thread = Thread::new(NonZeroUsize::MIN, |_| {});
-            let client = Client { side: Side::Gateway, peer: None, local: None, tls: false };
+            let client =
+                Client { side: Side::Gateway, peer: None, local: None, tls: None, terms: Terms::default() };
             let served = tokio::task::spawn_local(Connection::new(thread, client, theirs.into()).run());
             let trickle = async {
                 while ours.write_all(b"\r\n").await.is_ok() {

@@ -135,7 +135,10 @@ pub(crate) async fn run(connection: &mut Connection, request: Prepared) -> After
     };
     match answered {
         Ok(after) => after,
-        Err(Stop::Abort | Stop::Broken(_)) => After::Close,
+        Err(Stop::Abort | Stop::Broken(_)) => {
+            exchange.connection.peer.stream.breaks_off();
+            After::Close
+        }
         Err(Stop::Failure(failure)) => exchange.fail(failure).await,
     }
 }
@@ -309,7 +312,7 @@ impl Exchange<'_> {
         let mut may_end = true;
         loop {
             if may_end && !worker.input.is_empty() {
-                let (uploading, closing) = (self.uploading(), self.thread.is_closing());
+                let (uploading, closing) = (self.uploading(), self.connection.is_closing());
                 let state = State { request: &self.request, uploading, closing };
                 match answer::read(state, worker.input.bytes(), &mut self.connection.response_out) {
                     Ok(Some(answer)) => return Ok(answer),

@@ -32,7 +32,7 @@ impl Exchange<'_> {
             // Pages of other origins read failures as well.
             failure.lines.extend_from_slice(&returning.lines);
         }
-        let close = self.uploading() || !self.request.keep_alive || self.thread.is_closing();
+        let close = self.uploading() || !self.request.keep_alive || self.connection.is_closing();
         let is_clients = match failure.reason {
             Reason::Refused(_) => true,
             Reason::DeadlineExceeded => self.is_wish(),

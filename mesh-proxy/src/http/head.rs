@@ -7,6 +7,8 @@ use std::{mem::MaybeUninit, ops::BitOrAssign};
 
 use httparse::Header;
 
+use crate::tls;
+
 /// The most fields that a head may have. Also the number of bits in a [`Lines`] mask.
 pub(crate) const HEADERS_MAX: usize = 128;
 
@@ -248,7 +250,7 @@ pub(super) fn is_lookalike(name: &[u8]) -> bool {
         b"x-real-ip",
         b"x-request-timeout-ms",
     ];
-    OWNED.contains(&&name[..]) || name.starts_with(b"x-forwarded-")
+    OWNED.contains(&&name[..]) || name.starts_with(b"x-forwarded-") || tls::is_own_field(&name)
 }
 
 #[cfg(test)]

@@ -36,6 +36,10 @@ pub use stream::Stream;
 pub(crate) use tunnel::ask_now_and_then as keep_asking;
 
 use crate::{caller::UNKNOWN_CALLER, http2, room::Pool, thread::Thread};
+pub use crate::{
+    gates::Terms,
+    tls::{Secure, TlsStream},
+};
 
 /// Who is at the other end of a connection, as the kernel says.
 #[derive(Debug, Clone)]
@@ -46,8 +50,10 @@ pub struct Client {
     pub peer: Option<SocketAddr>,
     /// The address it connected to; `None` over a Unix socket.
     pub local: Option<SocketAddr>,
-    /// Whether the client spoke TLS; then `https` is what services are told.
-    pub tls: bool,
+    /// Where the client speaks TLS; then `https` is what services are told.
+    pub tls: Option<Rc<Secure>>,
+    /// What it was taken on.
+    pub terms: Terms,
 }
 
 /// Where a connection came in.

@@ -272,7 +272,7 @@ fn route(
     })?;
     let guards = [route.guard(), service.guard.as_ref()];
     let passed = guards::pass(guards, &Asking { service: Some(service), ..asking }).map_err(failed)?;
-    let secure = if client.tls { "; Secure" } else { "" };
+    let secure = if client.tls.is_some() { "; Secure" } else { "" };
     let line = |cookie: String| format!("Set-Cookie: {cookie}; Path=/; HttpOnly; SameSite=Lax{secure}\r\n");
     Ok(Destination {
         service: service.clone(),

@@ -13,7 +13,7 @@ use super::{
         named_by_connection,
     },
 };
-use crate::respond::Format;
+use crate::{respond::Format, tls};
 
 /// The longest request target.
 const TARGET_MAX: usize = 32 << 10;
@@ -218,7 +218,7 @@ pub(crate) struct Found {
     pub(crate) timeout_ms: Lines,
     pub(crate) forwarded: Lines,
     pub(crate) forwarded_for: Lines,
-    /// `X-Forwarded-*` but for the last, and `X-Real-IP`.
+    /// `X-Forwarded-*` but for the last, `X-Real-IP`, and those of a client's certificate.
     pub(crate) forwarded_other: Lines,
     /// Other fields that some programs take for ones of the proxy's, or for framing.
     pub(crate) lookalikes: Lines,
@@ -440,6 +440,7 @@ impl Found {
             10 if is(b"keep-alive") => self.hop_by_hop.add(line),
             10 if is(b"tracestate") => self.tracestate.add(line),
             11 if is(b"traceparent") => self.traceparent.add(line),
+            11 if tls::is_own_field(name) => self.forwarded_other.add(line),
             14 if is(b"content-length") => self.framing.length(value)?,
             14 if is(b"http2-settings") => self.hop_by_hop.add(line),
             15 if is(b"x-forwarded-for") => self.forwarded_for.add(line),
@@ -449,6 +450,8 @@ impl Found {
             }
             12 if is(b"grpc-timeout") => self.grpc_timeout.add(line),
             13.. if name[..12].eq_ignore_ascii_case(b"x-forwarded-") => self.forwarded_other.add(line),
+            15.. if name[1] == b'-' && tls::is_own_field(name) => self.forwarded_other.add(line),
+            17 if is(b"client-cert-chain") => self.forwarded_other.add(line),
             16 if is(b"proxy-connection") => self.hop_by_hop.add(line),
             17 if is(b"transfer-encoding") => self.framing.coding(value)?,
             19 if is(b"proxy-authorization") => self.hop_by_hop.add(line),

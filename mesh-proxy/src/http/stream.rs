@@ -16,6 +16,7 @@ use tokio::{
 };
 
 use super::pipe::{Break, Pipe};
+use crate::tls::TlsStream;
 
 /// A connected stream socket, registered with this thread's runtime, or what stands in its place.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub enum Stream {
     Tcp(TcpStream),
     /// Over a Unix socket.
     Unix(UnixStream),
+    /// In TLS, over TCP.
+    Tls(Box<TlsStream>),
     /// A stream of HTTP/2.
     Pipe(Pipe),
 }
@@ -40,12 +43,19 @@ impl From<UnixStream> for Stream {
     }
 }
 
+impl From<TlsStream> for Stream {
+    fn from(stream: TlsStream) -> Self {
+        Stream::Tls(Box::new(stream))
+    }
+}
+
 impl Stream {
     /// The socket, where there is one.
     pub fn socket(&self) -> Option<SockRef<'_>> {
         match self {
             Stream::Tcp(stream) => Some(SockRef::from(stream)),
             Stream::Unix(stream) => Some(SockRef::from(stream)),
+            Stream::Tls(stream) => Some(SockRef::from(stream.socket())),
             Stream::Pipe(_) => None,
         }
     }
@@ -56,6 +66,7 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.poll_read_ready(cx),
             Stream::Unix(stream) => stream.poll_read_ready(cx),
+            Stream::Tls(stream) => stream.poll_read_ready(cx),
             Stream::Pipe(pipe) => pipe.poll_read_ready(cx),
         }
     }
@@ -81,6 +92,13 @@ impl Stream {
         matches!(self, Stream::Pipe(_))
     }
 
+    /// The connection ends in the middle of something, which its client is to see.
+    pub(crate) fn breaks_off(&mut self) {
+        if let Stream::Tls(stream) = self {
+            stream.withhold_farewell();
+        }
+    }
+
     /// Where this is a stream of HTTP/2, has it break off as the one did that its bytes come from.
     pub(crate) fn break_off(&self, error: &io::Error) {
         if let (Stream::Pipe(pipe), Some(broken)) = (self, Break::of(error)) {
@@ -94,6 +112,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Tls(stream) => stream.poll_read(cx, buf),
             Stream::Pipe(pipe) => pipe.poll_read(cx, buf),
         }
     }
@@ -104,6 +123,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Tls(stream) => stream.poll_write(cx, bytes),
             Stream::Pipe(pipe) => pipe.poll_write(cx, bytes),
         }
     }
@@ -116,6 +136,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Stream::Tls(stream) => stream.poll_write_vectored(cx, slices),
             Stream::Pipe(pipe) => match slices.iter().find(|slice| !slice.is_empty()) {
                 Some(slice) => pipe.poll_write(cx, slice),
                 None => Poll::Ready(Ok(0)),
@@ -127,14 +148,18 @@ impl AsyncWrite for Stream {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Tls(stream) => stream.poll_flush(cx),
+            Stream::Tcp(_) | Stream::Unix(_) | Stream::Pipe(_) => Poll::Ready(Ok(())),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => stream.poll_shutdown(cx),
             Stream::Pipe(pipe) => {
                 pipe.shut();
                 Poll::Ready(Ok(()))

@@ -46,6 +46,7 @@ pub(crate) async fn run(client: &mut Peer, worker: &mut Peer, stock: &Stock, ala
     });
     if let Err(error) = ended.await {
         tracing::debug!(%error, "a tunnel broke");
+        client.stream.breaks_off();
     }
 }
 
@@ -56,10 +57,12 @@ pub(super) fn keep_alive(client: &Peer, worker: &Peer) {
 
 /// Has the kernel ask now and then whether the other end still exists.
 pub(crate) fn ask_now_and_then(stream: &Stream) {
-    if let Stream::Tcp(stream) = stream {
+    if let Stream::Tcp(_) | Stream::Tls(_) = stream
+        && let Some(socket) = stream.socket()
+    {
         let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
         // Without it a client that vanished is noticed at the next byte that is sent to it.
-        let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive);
+        let _ = socket.set_tcp_keepalive(&keepalive);
     }
 }
 
@@ -81,6 +84,7 @@ impl Direction {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
+            ready!(Pin::new(&mut *to).poll_flush(cx))?;
             while !from.input.is_empty() {
                 let len = ready!(Pin::new(&mut *to).poll_write(cx, from.input.bytes()))?;
                 if len == 0 {

@@ -115,6 +115,9 @@ impl Way {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Broke>> {
         loop {
+            if !self.in_vain && ready!(Pin::new(&mut to.stream).poll_flush(cx)).is_err() {
+                return Poll::Ready(Err(Broke::Receiver));
+            }
             while !from.input.is_empty() {
                 let bytes = from.input.bytes();
                 let len = if only_this_frame { self.frames.of_this_frame(bytes) } else { bytes.len() };

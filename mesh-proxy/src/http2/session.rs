@@ -153,9 +153,9 @@ impl Session {
                 return self.calm(cx);
             }
             let is_leaving = matches!(self.state, State::Leaving { .. });
-            if !is_leaving && (self.thread.is_closing() || self.is_idle_for_long(cx)) {
+            if !is_leaving && (self.is_closing() || self.is_idle_for_long(cx)) {
                 self.connection.graceful_shutdown();
-                let at_leisure = self.thread.is_closing() && !self.alarm.is_let_go();
+                let at_leisure = self.is_closing() && !self.alarm.is_let_go();
                 self.state = State::Leaving { idle: false, at_leisure };
                 self.alarm.clear();
                 continue;
@@ -167,6 +167,10 @@ impl Session {
             }
             return Poll::Pending;
         }
+    }
+
+    fn is_closing(&self) -> bool {
+        self.thread.is_closing() || self.client.terms.are_over()
     }
 
     /// Whether the last stream ended long ago, or the connection's place is needed. Starts to count when there is none.

@@ -152,7 +152,8 @@ impl Bed {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (theirs, peer) = listener.accept().await.unwrap();
-        let client = Client { side: gateway(), peer: Some(peer), local: None, tls: false };
+        let client =
+            Client { side: gateway(), peer: Some(peer), local: None, tls: None, terms: Default::default() };
         let thread = self.thread.clone();
         spawn_local(async move { serve(&thread, theirs, client).await });
         Wire::new(ours)
@@ -162,7 +163,7 @@ impl Bed {
     pub(crate) fn client_from(&self, address: &str) -> Wire {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let peer = Some((address.parse::<std::net::IpAddr>().unwrap(), 1).into());
-        let client = Client { side: gateway(), peer, local: None, tls: false };
+        let client = Client { side: gateway(), peer, local: None, tls: None, terms: Default::default() };
         let thread = self.thread.clone();
         spawn_local(async move { serve(&thread, theirs, client).await });
         Wire::new(ours)
@@ -170,7 +171,7 @@ impl Bed {
 
     pub(crate) fn client_at(&self, side: Side) -> (Wire, JoinHandle<()>) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let client = Client { side, peer: None, local: None, tls: false };
+        let client = Client { side, peer: None, local: None, tls: None, terms: Default::default() };
         let thread = self.thread.clone();
         let served = spawn_local(async move { serve(&thread, theirs, client).await });
         (Wire::new(ours), served)

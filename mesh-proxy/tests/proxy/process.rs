@@ -13,7 +13,7 @@ use std::{
 
 use rustix::process::Signal;
 
-use watt_api::mesh::{FromProxy, ListenerKind, Snapshot, ToProxy};
+use watt_api::mesh::{FromProxy, Listener, ListenerKind, Snapshot, ToProxy};
 
 use crate::support::*;
 
@@ -151,7 +151,7 @@ fn clients_that_ask_for_nothing_make_room() {
     let gateway = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = gateway.local_addr().unwrap();
     let mut daemon = proxy.daemon();
-    daemon.add_listener("gateway/0", ListenerKind::Gateway { thread: 0 }, &gateway);
+    daemon.add_listener("gateway/0", ListenerKind::Gateway { thread: 0, listener: String::new() }, &gateway);
     daemon.publish(with_worker(1, &proxy.path("worker.sock")));
     let mut busy = connect(address);
     busy.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
@@ -236,7 +236,11 @@ fn a_proxy_that_retires_serves_what_is_connected() {
     let (address, tunnels) = (gateway.local_addr().unwrap(), echo.0.local_addr().unwrap());
     let publish = |proxy: &Proxy| {
         let mut daemon = proxy.daemon();
-        daemon.add_listener("gateway/0", ListenerKind::Gateway { thread: 0 }, &gateway);
+        daemon.add_listener(
+            "gateway/0",
+            ListenerKind::Gateway { thread: 0, listener: String::new() },
+            &gateway,
+        );
         daemon.add_listener("host_port/1", echo.1.clone(), &echo.0);
         daemon.publish(with_worker(1, &worker));
         daemon
@@ -369,20 +373,48 @@ fn a_request_flows_before_without_and_after_a_daemon() {
     let gateway = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = gateway.local_addr().unwrap();
     let mut first = proxy.daemon();
-    first.add_listener("gateway/0", ListenerKind::Gateway { thread: 0 }, &gateway);
+    first.add_listener("gateway/0", ListenerKind::Gateway { thread: 0, listener: String::new() }, &gateway);
     first.publish(with_worker(1, &worker));
     assert!(get(address, "/x").ends_with("GET /x"), "with a daemon");
     drop(first);
     assert!(get(address, "/y").ends_with("GET /y"), "without one");
 
     let mut second = proxy.daemon();
-    second.add_listener("gateway/0", ListenerKind::Gateway { thread: 0 }, &gateway);
+    second.add_listener("gateway/0", ListenerKind::Gateway { thread: 0, listener: String::new() }, &gateway);
     second.publish(with_worker(1, &worker));
     assert!(get(address, "/z").ends_with("GET /z"), "with the next one");
     second.wait_for(|message| match message {
-        FromProxy::Counts { services } => (services.get("api")?.requests == 3).then_some(()),
+        FromProxy::Counts { services, .. } => (services.get("api")?.requests == 3).then_some(()),
         _ => None,
     });
+}
+
+/// Those of a reload may be for TLS, and those before were not.
+#[test]
+fn nobody_is_met_at_new_listeners_before_it_is_known_how() {
+    let proxy = Proxy::start();
+    let worker = http_worker(&proxy, "worker.sock");
+    let known = |names: &[&str]| {
+        let listeners = names.iter().map(|name| ((*name).to_owned(), Listener::default())).collect();
+        Snapshot { listeners, ..with_worker(1, &worker) }
+    };
+    let [first, second] = [0; 2].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+    let mut daemon = proxy.daemon();
+    let kind = |name: &str| ListenerKind::Gateway { thread: 0, listener: name.to_owned() };
+    daemon.add_listener("gateway/0", kind("0"), &first);
+    daemon.publish(known(&["0"]));
+    assert!(get(first.local_addr().unwrap(), "/x").ends_with("GET /x"));
+    daemon.add_listener("gateway/1/0", kind("1"), &second);
+    let mut client = connect(second.local_addr().unwrap());
+    client.write_all(b"GET /y HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
+    // Too short a look can only miss a failure.
+    client.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    assert!(client.read(&mut [0]).is_err(), "nobody has said how clients are met there");
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    daemon.publish(known(&["1"]));
+    let mut response = String::new();
+    client.read_to_string(&mut response).unwrap();
+    assert!(response.ends_with("GET /y"), "{response}");
 }
 
 #[test]
@@ -393,7 +425,7 @@ fn nothing_is_answered_before_there_is_a_snapshot() {
     let mut client = connect(gateway.local_addr().unwrap());
     client.write_all(b"GET /x HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
     let mut daemon = proxy.daemon();
-    daemon.add_listener("gateway/0", ListenerKind::Gateway { thread: 0 }, &gateway);
+    daemon.add_listener("gateway/0", ListenerKind::Gateway { thread: 0, listener: String::new() }, &gateway);
     // Too short a look can only miss a failure.
     client.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
     assert!(client.read(&mut [0]).is_err(), "it could only be answered wrongly");

@@ -90,6 +90,9 @@ pub struct Status {
     pub digest: String,
     /// Where clients come in: `http://127.0.0.1:3042`.
     pub gateway: Option<String>,
+    /// TLS at the gateway, where it is spoken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
     /// Its three own processes.
     pub supervisor: Supervisor,
     /// Its services in the order of the configuration's names.
@@ -99,6 +102,28 @@ pub struct Status {
     pub taken_out: BTreeMap<String, Applied>,
     /// What this host cannot enforce or offer, in words; empty on a complete host.
     pub warnings: Vec<String>,
+}
+
+/// TLS at the gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Tls {
+    /// Connections that began well, since the application was started.
+    pub completed: u64,
+    /// Those that did not, by the reason in one word.
+    pub failed: BTreeMap<String, u64>,
+    /// What is shown to clients.
+    pub certificates: Vec<Certificate>,
+}
+
+/// A certificate of the gateway's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Certificate {
+    /// Its file.
+    pub file: PathBuf,
+    /// The hosts that it is for.
+    pub names: Vec<String>,
+    /// Until when it holds.
+    pub expires_at: String,
 }
 
 /// watt's own processes.
@@ -244,12 +269,6 @@ pub struct Worker {
     /// What it says of itself: `STATUS=` of sd_notify(3).
     #[serde(default)]
     pub says: Option<String>,
-    /// Whether it is reading its own configuration again, as it says: `RELOADING=1` of sd_notify(3).
-    #[serde(default)]
-    pub reloading: bool,
-    /// The names of the descriptors that are kept for its successor: `FDSTORE=1` of sd_notify(3).
-    #[serde(default)]
-    pub stored: Vec<String>,
     /// How the last run ended: `exit 3`, `signal 9 (KILL)`, `oom (limit 512M)`, `start timeout (30s)`, `recycled: memory pressure 43 %`,
     /// `exec: cwd /srv/x: no such file or directory`.
     pub last_exit: Option<Exit>,

@@ -7,6 +7,7 @@
 //! a full snapshot; what the proxy had from an earlier daemon and does not hear of again is dropped.
 
 mod guard;
+mod listener;
 mod route;
 mod traffic;
 mod upstream;
@@ -23,6 +24,7 @@ use std::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use guard::{AddressRule, Cors, CountedBy, Denied, Guard, RateLimit};
+pub use listener::{Certificate, Handshakes, Listener, Secret, Tls};
 pub use route::{
     HeaderRules, PathMatch, RequestPart, Route, RouteAnswer, RouteCondition, RouteFault, RouteShare,
     ValueTest,
@@ -196,6 +198,9 @@ pub enum FromProxy {
     Counts {
         /// By service.
         services: BTreeMap<String, Counts>,
+        /// Beginnings of TLS at the gateway.
+        #[serde(default)]
+        handshakes: Handshakes,
     },
     /// What services had to do since the proxy started, of those that are [`Service::measured`]. Sent once a second while there are such.
     Work {
@@ -293,6 +298,9 @@ pub enum ListenerKind {
     Gateway {
         /// Which thread accepts.
         thread: u32,
+        /// Which of [`Snapshot::listeners`] says how clients are met there.
+        #[serde(default)]
+        listener: String,
     },
     /// Calls to services over TCP, made in a worker's network namespace. The destination of a connection is
     /// where the client wanted to go: SO_ORIGINAL_DST when redirected, else the local address. Port 80 is HTTP,
@@ -355,6 +363,9 @@ pub struct Snapshot {
     /// any rate.
     #[serde(default)]
     pub body_rate_min: u64,
+    /// How clients are met at the gateway's listeners, by name.
+    #[serde(default)]
+    pub listeners: BTreeMap<String, Listener>,
 }
 
 impl Snapshot {

@@ -12,6 +12,7 @@
 //! (docs/configuration.md) all read it.
 
 mod applied;
+mod certificates;
 mod change;
 mod check;
 mod decode;

@@ -48,6 +48,15 @@ impl Shown {
         }
     }
 
+    /// Where this value was written first.
+    pub(crate) fn find(&self, wanted: &Value) -> Option<Span> {
+        match self {
+            Shown::Leaf { value, span, .. } => span.filter(|_| value == wanted),
+            Shown::List(items) => items.iter().find_map(|item| item.find(wanted)),
+            Shown::Map(entries) => entries.iter().find_map(|(_, shown)| shown.find(wanted)),
+        }
+    }
+
     /// Tables and lists as they are, each value as `{"value": …, "from": …}`.
     pub(crate) fn to_json(&self) -> Value {
         match self {

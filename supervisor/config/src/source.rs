@@ -9,6 +9,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use watt_certificates::Certificates;
 
 use crate::{
     Applied, dotenv,
@@ -33,6 +34,9 @@ pub struct Sources {
     /// What was applied of single services, by their names: it stands in the place of what the file says of them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub applied: BTreeMap<String, Applied>,
+    /// The files of certificates and keys that the plan names, as [`crate::Config::certificates`] has read them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub certificates: Certificates,
 }
 
 impl Sources {
@@ -58,7 +62,7 @@ impl Sources {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(failed(&path, &error)),
         };
-        Ok(Sources { file, text, dotenv, env, applied: BTreeMap::new() })
+        Ok(Sources { file, text, dotenv, env, ..Sources::default() })
     }
 
     /// The value of a variable: the environment's, else that of `.env`.

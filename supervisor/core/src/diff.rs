@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     ServiceId,
-    plan::{Limits, Network, Plan, ReadyWhen, Service},
+    plan::{Limits, Network, Plan, ReadyWhen, Server, Service},
 };
 
 /// What a difference takes.
@@ -36,6 +36,7 @@ pub enum Field {
     Name,
     File,
     Server,
+    Tls,
     Groups,
     Routes,
     Policies,
@@ -94,10 +95,16 @@ pub enum Field {
 use Effect::{FromNowOn, InPlace, Listener, NewWorkers, WorkerCount};
 
 /// Every field with the key of the configuration that it comes from, what it takes, and why, where that is not plain.
-pub const FIELDS: [(Field, &str, Effect, &str); 56] = [
+pub const FIELDS: [(Field, &str, Effect, &str); 57] = [
     (Field::Name, "name", Effect::Restart, "folders, cgroups and addresses have it"),
     (Field::File, "the configuration file", Effect::Restart, "the same file is read again"),
     (Field::Server, "server", Listener, "open connections stay"),
+    (
+        Field::Tls,
+        "server.tls",
+        InPlace,
+        "for the next connection; services that were not kept from a key get new workers",
+    ),
     (Field::Groups, "groups", FromNowOn, "for the next failure"),
     (Field::Routes, "gateway.routes", InPlace, ""),
     (Field::Policies, "policies", InPlace, "for the next call"),
@@ -286,7 +293,12 @@ fn of_app(old: &Plan, new: &Plan) -> Vec<Field> {
     let mut found = Found(Vec::new());
     found.note(Field::Name, old.name != *name);
     found.note(Field::File, old.file != *file || old.root != *root);
-    found.note(Field::Server, old.server != *server);
+    let at = |server: &Option<Server>| server.as_ref().map(|server| (server.hostname, server.port));
+    found.note(Field::Server, at(&old.server) != at(server));
+    // With the listener as a whole it comes and goes.
+    if let (Some(old), Some(new)) = (&old.server, server) {
+        found.note(Field::Tls, old.tls != new.tls);
+    }
     found.note(Field::Groups, old.groups != *groups);
     found.note(Field::Routes, old.routes != *routes);
     found.note(Field::Policies, old.policies != *policies);

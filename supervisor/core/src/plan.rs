@@ -73,6 +73,13 @@ pub struct Plan {
     pub jobs: BTreeMap<JobId, Job>,
 }
 
+impl Plan {
+    /// TLS, wherever it is spoken with clients.
+    pub fn tls(&self) -> impl Iterator<Item = &Tls> {
+        self.server.iter().filter_map(|server| server.tls.as_ref())
+    }
+}
+
 /// The public listener.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Server {
@@ -80,6 +87,54 @@ pub struct Server {
     pub hostname: IpAddr,
     /// The port to bind; 0 asks the kernel for a free one.
     pub port: u16,
+    /// How clients are spoken with in TLS; `None` is in plain text.
+    pub tls: Option<Tls>,
+}
+
+/// TLS at a listener.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tls {
+    /// What is shown to clients: the first one whose names have the one that is asked for, else the first one.
+    pub certificates: Vec<CertificateFiles>,
+    /// Whose clients' certificates are asked for, if they are.
+    pub clients: Option<ClientAuthorities>,
+    /// The oldest version that is spoken.
+    pub version_min: TlsVersion,
+}
+
+/// A certificate and its key, as PEM. Both may be in one file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CertificateFiles {
+    /// The certificate, and behind it those that vouch for it.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// Who vouches for clients.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClientAuthorities {
+    /// The file of their certificates.
+    pub file: PathBuf,
+    /// Whether a client without a certificate of theirs is turned away.
+    pub required: bool,
+}
+
+/// A version of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// TLS 1.2 (RFC 5246).
+    V1_2,
+    /// TLS 1.3 (RFC 8446).
+    V1_3,
+}
+
+impl Tls {
+    /// Every file that it is made from, each once.
+    pub fn files(&self) -> BTreeSet<&PathBuf> {
+        let pairs = self.certificates.iter().flat_map(|files| [&files.certificate, &files.key]);
+        pairs.chain(self.clients.iter().map(|clients| &clients.file)).collect()
+    }
 }
 
 /// Bounds on requests that wait for a worker.

@@ -51,6 +51,7 @@ use crate::{
     start::{Connection, Held, HeldRun, Listeners, Start},
     status,
     tasks::{self, TaskId, Tasks},
+    tls::InUse,
     unit::Unit,
     upgrade::Upgrades,
     usage::Meter,
@@ -90,6 +91,7 @@ impl App {
             accounts,
             fleet: Fleet::new(&plan, RunId(1), fastrand::u64(..)),
             threads,
+            certificates: InUse::of(&plan, &in_force.sources.certificates),
             gateway: gateway_address,
             gateway_inodes: BTreeSet::new(),
             resolvers: snapshot::resolvers(&fs::read_to_string("/etc/resolv.conf").unwrap_or_default()),
@@ -233,7 +235,7 @@ impl App {
         self.fleet.adopt(Instant::now(), saved, Duration::ZERO, &mut effects);
         let told = self.fleet.workers().map(|(id, worker)| (id, status::state(&worker.state)));
         self.told = told.collect();
-        self.release_adopted_stores();
+        self.release_idle_stores();
 
         let expected: BTreeMap<RunId, WorkerId> =
             self.fleet.workers().filter_map(|(id, worker)| Some((worker.run()?, id))).collect();
@@ -333,7 +335,6 @@ impl App {
                         pids_refused_before,
                         said,
                         first,
-                        owes_post_start,
                     },
                 started_at_ms,
             }) => {
@@ -351,7 +352,6 @@ impl App {
                 run.pids_refused_before = pids_refused_before;
                 run.said = said;
                 run.first = first;
-                run.owes_post_start = owes_post_start;
                 // By the predecessor.
                 run.pids_limit_told = run.pids_refused() > 0;
                 self.adopt_worker(id, run, held);

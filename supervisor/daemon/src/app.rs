@@ -38,7 +38,7 @@ use crate::{
     cgroups::Cgroups,
     control::{Command, Roles, Server},
     events::{Events, happenings},
-    fd_store::Stores,
+    fd_store::{Stores, is_over},
     file_watch::FileWatch,
     hooks::{self, Hooks},
     in_force::InForce,
@@ -64,6 +64,7 @@ use crate::{
     spawner_link::{News, SpawnerLink},
     status,
     tasks::{self, Tasks},
+    tls::InUse,
     unit::Unit,
     upgrade::{self, Upgrades},
     usage::Meter,
@@ -99,6 +100,8 @@ pub(crate) struct App {
     pub(crate) places: Places,
     pub(crate) life: Life,
     pub(crate) host: Host,
+    /// Certificates that clients are shown.
+    pub(crate) certificates: InUse,
     /// What was found out of the host, for warnings.
     pub(crate) probe: Option<Probe>,
     /// Whom services run as.
@@ -542,7 +545,6 @@ impl App {
             let is_new = self.note_start(&worker, uptime);
             self.announce(&worker, now, now_ms);
             self.note_hooks(&worker, is_new);
-            self.release_store(&worker.service, worker.index);
             let Some(saved) = self.fleet.save(now, &worker) else { continue };
             let times = self.times.get(&worker).copied().unwrap_or_default();
             let note = WorkerNote::new(&saved, times, uptime);
@@ -588,6 +590,9 @@ impl App {
             exit: exit.map(|cause| status::exit(cause, plan, times.exited_at_ms)),
             text: status::describe(worker, plan, now, &waiting_for.join(", ")),
         });
+        if is_over(state) {
+            self.release_store(id);
+        }
     }
 
     /// Keeps a value for a successor.
@@ -634,6 +639,8 @@ impl App {
         let sources = snapshot::Sources {
             plan: &self.plan,
             addresses: &self.in_force.addresses,
+            certificates: &self.in_force.sources.certificates,
+            generation: self.in_force.gateway,
             fleet: &self.fleet,
             facts: &facts,
             tasks: &|service| tasks.callers(service),

@@ -1,4 +1,5 @@
-//! `reload: on-change`: the configuration file and its `.env` are watched, and read again when what they say is another text.
+//! `reload: on-change`: the configuration file and its `.env` are watched, and read again when what they say is another text. So are the
+//! files of certificates and keys that the configuration in force names, and those of one that was refused because of them.
 //!
 //! Watched is not a file but all that leads to it: each folder that a part of its path is looked up in, through symbolic links too. So it does
 //! not matter whether an editor writes into the file, puts another one in its place, or a link on the way leads elsewhere from now on. What
@@ -13,7 +14,7 @@
 mod trail;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     os::fd::{AsFd, AsRawFd, RawFd},
     path::{Path, PathBuf},
@@ -32,6 +33,7 @@ use tokio::{
     time::Instant,
 };
 use watt_config::Sources;
+use watt_core::plan::{Plan, Tls};
 
 use self::trail::Trail;
 use crate::{
@@ -55,6 +57,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub(crate) struct FileWatch {
     task: Option<JoinHandle<()>>,
+    /// What is watched.
+    files: Vec<PathBuf>,
+    /// Files of certificates and keys that a configuration names which was refused for what is in them.
+    refused: BTreeSet<PathBuf>,
     seen: Option<u64>,
 }
 
@@ -76,20 +82,32 @@ impl App {
 
     /// Begins to watch, or ends it, as the plan has it.
     pub(crate) fn fit_file_watch(&mut self) {
-        match (self.plan.reload_on_change, self.file_watch.task.take()) {
-            (true, None) => {
-                let (file, news) = (self.plan.file.clone(), self.senders.reload.clone());
-                self.file_watch.task = Some(tokio::spawn(watch(file, news)));
-            }
-            (true, task) => self.file_watch.task = task,
-            (false, Some(task)) => task.abort(),
-            (false, None) => {}
+        let files = files(&self.plan, &self.file_watch.refused);
+        if self.plan.reload_on_change && self.file_watch.task.is_some() && self.file_watch.files == files {
+            return;
+        }
+        if let Some(task) = self.file_watch.task.take() {
+            task.abort();
+        }
+        if self.plan.reload_on_change {
+            self.file_watch.files.clone_from(&files);
+            self.file_watch.task = Some(tokio::spawn(watch(files, self.senders.reload.clone())));
         }
     }
 
     /// What the file says is in force now.
-    pub(crate) fn note_file_seen(&mut self, sources: &Sources) {
+    pub(crate) fn note_file_in_force(&mut self, sources: &Sources) {
+        self.file_watch.refused.clear();
         self.keep_file_seen(seen(sources));
+    }
+
+    /// What the file says was refused for what is in these files, or what is not. When that is mended it is read again.
+    pub(crate) fn note_file_refused(&mut self, unusable: Unusable) {
+        if self.file_watch.task.is_some() {
+            self.file_watch.refused = unusable.files;
+            self.keep_file_seen(unusable.digest);
+            self.fit_file_watch();
+        }
     }
 
     fn keep_file_seen(&mut self, digest: u64) {
@@ -104,17 +122,50 @@ impl App {
         {
             return;
         }
-        tracing::info!("the configuration file or its .env has changed and is read again");
+        tracing::info!("the configuration file, its .env or a certificate has changed and is read again");
         // First, so that a successor of a daemon that dies of it does not.
         self.keep_file_seen(digest);
         self.reload(Asked::by_watch());
     }
 }
 
+/// Files of certificates and keys because of which a configuration is refused.
+#[derive(Debug)]
+pub(crate) struct Unusable {
+    files: BTreeSet<PathBuf>,
+    /// What tells their text from others.
+    digest: u64,
+}
+
+impl Unusable {
+    /// Those of a configuration, as they are now, beside those of the plan in force. Waits for disks.
+    pub(crate) fn look(refused: &Plan, in_force: &Plan) -> Unusable {
+        let of_refused = refused.tls().flat_map(Tls::files).cloned().collect();
+        Unusable { digest: read(&files(in_force, &of_refused)), files: of_refused }
+    }
+}
+
+/// What is watched: the file, its `.env`, and then the files of certificates and keys.
+fn files(plan: &Plan, refused: &BTreeSet<PathBuf>) -> Vec<PathBuf> {
+    let own = [plan.file.clone(), plan.file.with_file_name(".env")];
+    let others: BTreeSet<&PathBuf> = plan.tls().flat_map(Tls::files).chain(refused).collect();
+    own.into_iter().chain(others.into_iter().cloned()).collect()
+}
+
 /// Tells texts apart.
 fn seen(sources: &Sources) -> u64 {
     let dotenv = sources.dotenv.as_ref().map(|(_, text)| text);
-    digest(&(&sources.text, dotenv))
+    let certificates: Vec<(&PathBuf, Result<&str, ()>)> =
+        sources.certificates.iter().map(|(path, pem)| (path, Ok(pem.text()))).collect();
+    of_texts(&sources.text, dotenv, &certificates)
+}
+
+/// Without certificates as versions had it that knew none, so that an upgrade does not look like a change.
+fn of_texts(text: &str, dotenv: Option<&String>, certificates: &[(&PathBuf, Result<&str, ()>)]) -> u64 {
+    match certificates {
+        [] => digest(&(text, dotenv)),
+        certificates => digest(&(text, dotenv, certificates)),
+    }
 }
 
 fn digest(of: &impl std::fmt::Debug) -> u64 {
@@ -147,11 +198,11 @@ enum Writer {
 /// What is watched, by what the kernel calls it.
 type Places = BTreeMap<WatchDescriptor, trail::Place>;
 
-/// The two files with those who write them.
+/// The files with those who write them.
 #[derive(Debug, Default)]
 struct Watched {
     places: Places,
-    writers: [Writer; 2],
+    writers: Vec<Writer>,
 }
 
 /// What a look found.
@@ -164,7 +215,7 @@ struct Looked {
 }
 
 /// Looks whenever something has happened, and tells what is there.
-async fn watch(file: PathBuf, news: mpsc::Sender<News>) {
+async fn watch(files: Vec<PathBuf>, news: mpsc::Sender<News>) {
     let descriptor = match instance() {
         Ok(descriptor) => Some(descriptor),
         Err(error) => {
@@ -174,12 +225,12 @@ async fn watch(file: PathBuf, news: mpsc::Sender<News>) {
             None
         }
     };
-    let mut watched = Watched::default();
+    let mut watched = Watched { places: Places::new(), writers: vec![Writer::None; files.len()] };
     let mut has_warned = descriptor.is_none();
     loop {
-        let (inotify, path) = (descriptor.as_ref().map(|one| one.get_ref().clone()), file.clone());
-        let (places, writers) = (std::mem::take(&mut watched.places), watched.writers);
-        let looked = beside::FILES.run(move || look(inotify.as_ref(), &path, places, writers)).await;
+        let (inotify, paths) = (descriptor.as_ref().map(|one| one.get_ref().clone()), files.clone());
+        let (places, writers) = (std::mem::take(&mut watched.places), watched.writers.clone());
+        let looked = beside::FILES.run(move || look(inotify.as_ref(), &paths, places, &writers)).await;
         // A panic there ends the watch and nothing else.
         let Some(Looked { places, is_partial, digest }) = looked else { return };
         watched.places = places;
@@ -189,7 +240,7 @@ async fn watch(file: PathBuf, news: mpsc::Sender<News>) {
             );
         }
         if let Some(digest) = digest {
-            watched.writers = [Writer::None; 2];
+            watched.writers.fill(Writer::None);
             if news.send(News::Looked(digest)).await.is_err() {
                 // The loop has ended.
                 return;
@@ -216,9 +267,8 @@ fn instance() -> io::Result<AsyncFd<Descriptor>> {
 }
 
 /// Watches all that leads to the files from now on, and then reads them: what changes later is told.
-fn look(inotify: Option<&Descriptor>, file: &Path, old: Places, writers: [Writer; 2]) -> Looked {
-    let files = [file.to_path_buf(), file.with_file_name(".env")];
-    let trail = Trail::of(&files);
+fn look(inotify: Option<&Descriptor>, files: &[PathBuf], old: Places, writers: &[Writer]) -> Looked {
+    let trail = Trail::of(files);
     let (places, is_partial) = match inotify {
         Some(Descriptor(inotify)) => watch_all(inotify, &trail, &old),
         None => (Places::new(), true),
@@ -228,7 +278,7 @@ fn look(inotify: Option<&Descriptor>, file: &Path, old: Places, writers: [Writer
         Writer::Writes => false,
         Writer::Creates => is_whole(file),
     };
-    let digest = writers.iter().zip(&files).all(is_made).then(|| read(file));
+    let digest = writers.iter().zip(files).all(is_made).then(|| read(files));
     Looked { places, is_partial, digest }
 }
 
@@ -242,9 +292,16 @@ fn is_whole(file: &Path) -> bool {
 }
 
 /// What the files say, or why they cannot be read.
-fn read(file: &Path) -> u64 {
+fn read(files: &[PathBuf]) -> u64 {
+    let [file, _dotenv, certificates @ ..] = files else { return 0 };
+    let certificates: Vec<_> =
+        certificates.iter().map(|path| (path, watt_certificates::read(path))).collect();
+    let texts: Vec<(&PathBuf, Result<&str, ()>)> = certificates
+        .iter()
+        .map(|(path, read)| (*path, read.as_ref().map(|pem| pem.text()).map_err(|_| ())))
+        .collect();
     match Sources::read(file, BTreeMap::new()) {
-        Ok(sources) => seen(&sources),
+        Ok(sources) => of_texts(&sources.text, sources.dotenv.as_ref().map(|(_, text)| text), &texts),
         Err(report) => digest(&report.to_string()),
     }
 }
@@ -313,7 +370,7 @@ impl Watched {
     fn take(&mut self, event: &InotifyEvent) -> bool {
         if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
             // Who had written may have closed it.
-            self.writers = [Writer::None; 2];
+            self.writers.fill(Writer::None);
             return true;
         }
         let Some(place) = self.places.get(&event.wd) else { return false };

@@ -91,6 +91,7 @@ pub mod routes;
 pub mod snapshot;
 pub mod timestamp;
 pub mod title;
+mod tls;
 pub mod words;
 
 #[cfg(test)]

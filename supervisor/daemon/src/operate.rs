@@ -276,6 +276,7 @@ impl App {
     /// Puts together what is in memory, and has the rest read beside the loop.
     fn status(&self, reply: Reply<Box<control::Status>>) {
         let sources = self.facts();
+        let now_s = i64::try_from(status::now_ms() / 1_000).unwrap_or(i64::MAX);
         let status = control::Status {
             app: self.plan.name.to_string(),
             file: self.plan.file.clone(),
@@ -283,7 +284,8 @@ impl App {
             started_at: timestamp::from_ms(self.started_at_ms),
             loaded_at: timestamp::from_ms(self.in_force.loaded_at_ms),
             digest: self.in_force.digest(),
-            gateway: self.gateway.map(|address| format!("http://{address}")),
+            gateway: self.gateway_url(),
+            tls: self.tls(),
             supervisor: control::Supervisor {
                 spawner_pid: std::os::unix::process::parent_id(),
                 daemon_pid: std::process::id(),
@@ -296,7 +298,7 @@ impl App {
             },
             services: sources.services(),
             taken_out: status::taken_out(&self.in_force.sources.applied),
-            warnings: self.warnings.clone(),
+            warnings: self.warnings.iter().cloned().chain(self.certificates.warnings(now_s)).collect(),
         };
         let rest = self.rest(&status.services);
         tokio::spawn(async move {
@@ -358,7 +360,6 @@ impl App {
             autoscale: &self.autoscale,
             loaded_at_ms: self.in_force.loaded_at_ms,
             applied: &self.in_force.sources.applied,
-            stores: &self.stores,
             now: Instant::now(),
         }
     }

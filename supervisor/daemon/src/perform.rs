@@ -17,7 +17,6 @@ use std::{
 
 use watt_core::{
     RunId, WorkerId,
-    plan::HookPoint,
     worker::{Effect, Event, ExecFailure, ExitCause},
 };
 use watt_exec::plan::{LaunchPlan, Task as ExecTask};
@@ -111,7 +110,6 @@ impl App {
         if !is_new {
             new.count_from_now();
         }
-        new.owes_post_start = service.hooks.contains_key(&HookPoint::PostStart);
         self.runs.insert(run, Box::new(new));
         refuse_frozen(&group)?;
 

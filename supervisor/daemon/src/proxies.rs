@@ -20,7 +20,7 @@ use std::{
 
 use tokio::sync::{mpsc, watch};
 use watt_api::mesh::{
-    Counts, FromProxy, ListenerId, ListenerKind, Outgoing, OutgoingCounts, Snapshot, ToProxy,
+    Counts, FromProxy, Handshakes, ListenerId, ListenerKind, Outgoing, OutgoingCounts, Snapshot, ToProxy,
 };
 use watt_core::RunId;
 
@@ -51,6 +51,7 @@ pub(crate) struct Proxies {
     /// What those counted that have left.
     past: BTreeMap<String, Counts>,
     used: watch::Sender<u64>,
+    past_handshakes: Handshakes,
 }
 
 /// One of them.
@@ -66,6 +67,7 @@ struct Linked {
     /// The draining runs that have no request there.
     drained: BTreeSet<RunId>,
     counts: BTreeMap<String, Counts>,
+    handshakes: Handshakes,
     outside: BTreeMap<String, Vec<Outgoing>>,
 }
 
@@ -115,6 +117,7 @@ impl Proxies {
             asked: BTreeMap::new(),
             past: BTreeMap::new(),
             used: watch::Sender::new(u64::MAX),
+            past_handshakes: Handshakes::default(),
         };
         proxies.link(own, socket, if is_tried { Part::Tried } else { Part::Serves }, None);
         proxies
@@ -143,6 +146,7 @@ impl Proxies {
             uses: None,
             drained: BTreeSet::new(),
             counts: BTreeMap::new(),
+            handshakes: Handshakes::default(),
             outside: BTreeMap::new(),
         };
         self.all.insert(program, linked);
@@ -200,7 +204,10 @@ impl Proxies {
                 linked.uses = Some(*version);
                 self.note_used();
             }
-            LinkEvent::Message(FromProxy::Counts { services }) => linked.counts.clone_from(services),
+            LinkEvent::Message(FromProxy::Counts { services, handshakes }) => {
+                linked.counts.clone_from(services);
+                linked.handshakes.clone_from(handshakes);
+            }
             LinkEvent::Message(FromProxy::Outside { service, destinations }) => {
                 linked.outside.insert(service.clone(), destinations.clone());
             }
@@ -236,6 +243,13 @@ impl Proxies {
         for (service, counts) in self.all.values().flat_map(|linked| &linked.counts) {
             add(sum.entry(service.clone()).or_default(), *counts);
         }
+        sum
+    }
+
+    /// Beginnings of TLS at all of them.
+    pub(crate) fn handshakes(&self) -> Handshakes {
+        let mut sum = self.past_handshakes.clone();
+        self.all.values().for_each(|linked| sum.add(&linked.handshakes));
         sum
     }
 
@@ -339,6 +353,7 @@ impl Proxies {
         let program = self.all.iter().find(|(_, linked)| is_it(linked)).map(|(program, _)| *program)?;
         let gone = self.all.remove(&program)?;
         self.note_used();
+        self.past_handshakes.add(&gone.handshakes);
         for (service, counts) in gone.counts {
             let ended = Counts { in_flight: 0, held: 0, ..counts };
             add(self.past.entry(service).or_default(), ended);

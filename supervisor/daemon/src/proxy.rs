@@ -178,7 +178,8 @@ pub(crate) fn launch(
         env: env.collect(),
         cwd: PathBuf::from("/"),
         listeners: 2,
-        rlimits: nofile().into_iter().collect(),
+        // A dump would have the keys of TLS in it, and what clients sent.
+        rlimits: nofile().into_iter().chain([(Resource::Core.number(), 0, 0)]).collect(),
         umask: 0o077,
         identity: host.proxy_group.map(|id| Identity { uid: id, gid: id, groups: Vec::new() }),
         capabilities: Some(Capabilities { bounding: 0, ambient: 0 }),

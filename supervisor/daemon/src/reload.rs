@@ -34,7 +34,7 @@ pub(crate) use self::asked::{Asked, Single};
 pub(crate) use self::words::refusal;
 use self::{
     asked::What,
-    prepare::{Input, Prepared},
+    prepare::{Input, Prepared, Refused},
 };
 use crate::{
     app::{App, Ending},
@@ -50,7 +50,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) enum News {
     /// The configuration was read and compared, or has errors.
-    Prepared(Result<Box<Prepared>, Refusal>),
+    Prepared(Result<Box<Prepared>, Refused>),
     /// The file and its `.env` were looked at: what tells their text from others.
     Looked(u64),
     /// The secrets of running services, as digests.
@@ -152,7 +152,7 @@ impl App {
         let sender = self.senders.reload.clone();
         tokio::spawn(async move {
             let prepared = beside::now(move || prepare::prepare(input));
-            let prepared = prepared.await.unwrap_or_else(|error| Err(internal(&error.to_string())));
+            let prepared = prepared.await.unwrap_or_else(|error| Err(internal(&error.to_string()).into()));
             // The loop has ended when it does not take it.
             let _ = sender.send(News::Prepared(prepared)).await;
         });
@@ -170,7 +170,13 @@ impl App {
             return refuse(asked, &Refusal::ShuttingDown);
         }
         match (news, stage) {
-            (News::Prepared(Err(refusal)), _) => self.not_reloaded(asked, &refusal),
+            (News::Prepared(Err(Refused { refusal, unusable })), _) => {
+                let is_plan = asked.iter().all(|asked| asked.request.plan);
+                if let Some(unusable) = unusable.filter(|_| !is_plan) {
+                    self.note_file_refused(*unusable);
+                }
+                self.not_reloaded(asked, &refusal);
+            }
             (News::Prepared(Ok(prepared)), _) if !self.is_current(&prepared) => self.read_again(asked),
             (News::Prepared(Ok(prepared)), _) => self.read_values(asked, prepared),
             (News::Values(values), Stage::Values(mut prepared, groups)) => {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use watt_api::mesh::{self, Endpoint, Outlook, Snapshot, WorkerState};
+use watt_certificates::Certificates;
 use watt_core::{
     RunId, ServiceId, WorkerId,
     fleet::{Fleet, Goal, Selection, Verdict},
@@ -14,7 +15,7 @@ use watt_core::{
     worker::{AfterStop, State, Wanted, Worker},
 };
 
-use crate::{routes, upstreams, words};
+use crate::{routes, tls, upstreams, words};
 
 pub(crate) mod guard;
 mod traffic;
@@ -50,6 +51,10 @@ pub struct Sources<'a> {
     pub facts: &'a dyn Fn(RunId) -> RunFacts,
     /// The tasks of a service: they take no requests, and make some.
     pub tasks: &'a dyn Fn(&ServiceId) -> Vec<mesh::Worker>,
+    /// The files of certificates and keys that the plan names.
+    pub certificates: &'a Certificates,
+    /// Which listeners of the gateway are its own.
+    pub generation: u64,
     /// Whether services have addresses of their own: packets are redirected in private networks.
     pub redirect: bool,
     /// Name servers of the host, see [`resolvers`].
@@ -94,7 +99,14 @@ pub fn snapshot(sources: &Sources<'_>, version: u64) -> Snapshot {
         narrow_routes,
         resolvers: sources.resolvers.to_vec(),
         body_rate_min: sources.plan.body_rate_min,
+        listeners: listeners(sources),
     }
+}
+
+fn listeners(sources: &Sources<'_>) -> BTreeMap<String, mesh::Listener> {
+    let server = sources.plan.server.as_ref();
+    let listener = server.map(|server| tls::listener(server, sources.certificates));
+    listener.into_iter().map(|listener| (tls::listener_name(sources.generation), listener)).collect()
 }
 
 fn egress_rule(rule: &EgressRule) -> mesh::EgressRule {

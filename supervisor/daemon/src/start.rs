@@ -34,6 +34,7 @@ use crate::{
     proxy,
     settings::{Settings, StartError},
     spawner_link::{News, SpawnerLink},
+    tls,
     upgrade::FORM,
     words,
 };
@@ -206,7 +207,11 @@ fn configuration(settings: &Settings, app: &AppName, held: &Held) -> Result<(InF
             // Variables that are not UTF-8 cannot be written in a configuration either.
             let env = std::env::vars_os()
                 .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-            InForce::new(Sources::read(&settings.file, env.collect()).map_err(StartError::Config)?)
+            let sources = Sources::read(&settings.file, env.collect());
+            let mut in_force = InForce::new(sources.map_err(StartError::Config)?);
+            let plan = in_force.plan(app).map_err(StartError::Config)?;
+            tls::read_at_start(Arc::make_mut(&mut in_force.sources), &plan).map_err(StartError::Config)?;
+            in_force
         }
     };
     let plan = in_force.plan(app).map_err(StartError::Config)?;

@@ -29,6 +29,8 @@ class Handler(BaseHTTPRequestHandler):
             until = time.thread_time() + float(path[6:])
             while time.thread_time() < until:
                 pass
+        if path.startswith("/large/"):
+            return self.reply(200, "x" * (int(path[7:]) - 2))
         if path == "/exit":
             os._exit(3)
         if path == "/env":

@@ -29,8 +29,6 @@ fn worker(index: u16, state: WorkerState) -> Worker {
         pids_limit: None,
         pressure: Vec::new(),
         says: None,
-        reloading: false,
-        stored: Vec::new(),
         last_output: Vec::new(),
     }
 }
@@ -90,6 +88,7 @@ fn status() -> Status {
         loaded_at: ago(8000),
         digest: "00".into(),
         gateway: Some("http://127.0.0.1:3042".into()),
+        tls: None,
         supervisor: Supervisor {
             spawner_pid: 1,
             daemon_pid: 2,

@@ -37,7 +37,10 @@ const HEADERS_BYTES_MAX: usize = 8 << 10;
 const DELAY_MAX: Duration = Duration::from_secs(60);
 
 /// Fields that are the connection's, of the framing, or the proxy's to make.
-pub(super) const OWN_OF_REQUESTS: [&str; 20] = [
+pub(super) const OWN_OF_REQUESTS: [&str; 23] = [
+    "client-cert",
+    "client-cert-chain",
+    "x-client-cert-*",
     "connection",
     "content-length",
     "expect",

@@ -14,6 +14,7 @@ use super::{
     gateway::{self, Gateway, ServerDraft},
     groups, jobs, limits, sandbox, secrets,
     service::{self, Common, ServiceDraft},
+    tls,
 };
 use crate::{
     Sources, applied, check,
@@ -177,9 +178,14 @@ fn server(
     let mut inner = Fields::open(fields.d, &crate::keys::SERVER, field, None);
     let hostname: Written<std::net::IpAddr> = inner.value("hostname");
     let port: Written<Whole<0, 65535>> = inner.value("port");
+    let tls = inner.field("tls").map(|field| tls::decode(inner.d, field));
+    let tls = tls.map(|(tls, shown)| {
+        inner.show("tls", shown);
+        tls
+    });
     let shown = inner.close();
     fields.show("server", shown);
-    let server = Server { hostname: hostname.value, port: port_of(port.value) };
+    let server = Server { hostname: hostname.value, port: port_of(port.value), tls };
     Some(ServerDraft { server, at: field.map(|field| field.key_span), port_at: port.span })
 }
 

@@ -25,6 +25,7 @@ mod scheduling;
 mod secrets;
 mod service;
 mod system_calls;
+mod tls;
 mod traffic;
 mod upstream;
 mod workers;

@@ -284,7 +284,9 @@ fn conditions(f: &mut Fields<'_, '_, '_>, key: &'static str, part: RequestPart) 
 /// Whether a header is one that the proxy does not pass on as the client sent it: it would be asked for something that no service sees.
 /// With `_` for `-` it is dropped as well.
 fn is_the_proxys(name: &str) -> bool {
-    const NAMES: [&str; 16] = [
+    const NAMES: [&str; 18] = [
+        "client-cert",
+        "client-cert-chain",
         "connection",
         "expect",
         "forwarded",
@@ -303,7 +305,7 @@ fn is_the_proxys(name: &str) -> bool {
         "x-request-timeout-ms",
     ];
     let name = name.replace('_', "-");
-    NAMES.contains(&name.as_str()) || name.starts_with("x-forwarded-")
+    NAMES.contains(&name.as_str()) || name.starts_with("x-forwarded-") || name.starts_with("x-client-cert-")
 }
 
 pub(super) fn is_token(name: &str) -> bool {

@@ -2,7 +2,7 @@
 
 use super::{
     CEILING, GROUP, JOB, KeyDef, Kind, NOT_YET, PORT_OR_ANY, PROFILE, Preset, RELOAD, ROLE, ROUTE, SANDBOX,
-    SCHEDULED, SERVICE, Table,
+    SCHEDULED, SERVICE, TLS, Table,
     guard::{BODY_LIMIT, CORS_KEY, IP, RATE_LIMIT_KEY},
 };
 
@@ -141,12 +141,19 @@ pub(crate) static SERVER: Table = Table {
             doc: "The TCP port; 0 takes a free one.",
             example: r#""{PORT:-3042}""#,
         },
+        KeyDef {
+            name: "tls",
+            kind: Kind::Table(&TLS),
+            default: Preset::Unset("plain text"),
+            doc: "Clients are spoken with in TLS: `https://`.",
+            example: r#"{"certificate": "shop.pem", "key": "shop.key"}"#,
+        },
     ],
     foreign: &[
         ("host", "write `hostname`"),
         ("address", "write `hostname`"),
-        ("https", NOT_YET),
-        ("tls", NOT_YET),
+        ("https", "write `tls`"),
+        ("ssl", "write `tls`"),
     ],
 };
 

@@ -17,13 +17,14 @@ mod route;
 mod sandbox;
 mod scheduling;
 mod service;
+mod tls;
 mod traffic;
 mod words;
 mod workers;
 
 pub(crate) use self::{
     app::*, groups::*, guard::*, hooks::*, jobs::*, limits::*, pressure::*, probes::*, roll::*, route::*,
-    sandbox::*, scheduling::*, service::*, traffic::*, words::*, workers::*,
+    sandbox::*, scheduling::*, service::*, tls::*, traffic::*, words::*, workers::*,
 };
 
 /// A set of keys that belong together.
@@ -153,9 +154,11 @@ pub(crate) enum Kind {
 }
 
 /// Every table, in the order they are documented.
-pub(crate) static TABLES: [&Table; 49] = [
+pub(crate) static TABLES: [&Table; 51] = [
     &ROOT,
     &SERVER,
+    &TLS,
+    &CERTIFICATE,
     &SERVICE,
     &WORKERS,
     &TARGET,

@@ -1,7 +1,10 @@
 //! Keys whose values are words, and what the words stand for.
 
 use watt_core::{
-    plan::{Condition, Network, OnFailure, Overlap, PathMatch, Protocol, RestartOrder, RestartPolicy, Role},
+    plan::{
+        Condition, Network, OnFailure, Overlap, PathMatch, Protocol, RestartOrder, RestartPolicy, Role,
+        TlsVersion,
+    },
     sandbox::{Namespace, Personality, Profile, ProtectHome, ProtectProc, ProtectSystem},
 };
 
@@ -91,6 +94,15 @@ pub(crate) static LISTEN: Words<ListenWord> = Words(&[
     ("fd", ListenWord::Fd, "a socket it inherits, by systemd's protocol (`$LISTEN_FDS`)"),
     ("port", ListenWord::Port, "the TCP port in `$PORT` and `{port}`"),
     ("none", ListenWord::None, "nothing: the program accepts no connections"),
+]);
+
+pub(crate) static TLS_VERSION: Words<TlsVersion> =
+    Words(&[("1.2", TlsVersion::V1_2, "TLS 1.2"), ("1.3", TlsVersion::V1_3, "TLS 1.3")]);
+
+/// Whether they are required.
+pub(crate) static CLIENT_CERTIFICATES: Words<bool> = Words(&[
+    ("required", true, "who has none is turned away"),
+    ("optional", false, "who has none is served; who has one of somebody else's is turned away"),
 ]);
 
 pub(crate) static PROTOCOL: Words<Protocol> = Words(&[

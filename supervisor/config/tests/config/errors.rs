@@ -918,7 +918,7 @@ fn what_routes_ask_for_that_nothing_has() {
 #[test]
 fn headers_that_no_service_sees_as_clients_send_them() {
     assert_snapshot!(invalid(&with_routes(
-        "  - {headers: {Host: a.org}, service: a}\n  - {headers: {X-Forwarded-Proto: https, x_real_ip: 127.0.0.1}, service: a}\n"
+        "  - {headers: {Host: a.org}, service: a}\n  - {headers: {X-Forwarded-Proto: https, x_real_ip: 127.0.0.1}, service: a}\n  - {headers: {X-Client-Cert-Subject: CN=root}, service: a}\n"
     )), @r"
     error: `host` is replaced or dropped by the proxy, so clients may write anything
      --> watt.yaml:5:16
@@ -939,6 +939,13 @@ fn headers_that_no_service_sees_as_clients_send_them() {
       |
     6 |   - {headers: {X-Forwarded-Proto: https, x_real_ip: 127.0.0.1}, service: a}
       |                                          ^^^^^^^^^
+      = hint: ask for a header that goes on to the service as the client sent it
+
+    error: `x-client-cert-subject` is replaced or dropped by the proxy, so clients may write anything
+     --> watt.yaml:7:16
+      |
+    7 |   - {headers: {X-Client-Cert-Subject: CN=root}, service: a}
+      |                ^^^^^^^^^^^^^^^^^^^^^
       = hint: ask for a header that goes on to the service as the client sent it
     ");
 }

@@ -11,6 +11,7 @@ mod hostile;
 mod jobs;
 mod plan;
 mod reference;
+mod tls;
 mod traffic;
 mod walls;
 mod workers;

@@ -85,6 +85,22 @@ fn file_with(title: &str, key: &str, value: &Value) -> Value {
             }
             file["gateway"] = json!({ title: entry });
         }
+        "server.tls" => {
+            match key {
+                "certificate" | "certificates" => {}
+                "client_certificates" => {
+                    merge(&mut entry, json!({ "certificate": "a.pem", "client_ca": "ca.pem" }));
+                }
+                _ => entry["certificate"] = json!("a.pem"),
+            }
+            file["server"] = json!({ "tls": entry });
+        }
+        "server.tls.certificates" => {
+            if key != "certificate" {
+                entry["certificate"] = json!("a.pem");
+            }
+            file["server"] = json!({ "tls": { "certificates": [entry] } });
+        }
         "policies" => {
             let other = if key == "from" { "to" } else { "from" };
             entry[other] = json!("db");
@@ -149,7 +165,7 @@ fn file_with(title: &str, key: &str, value: &Value) -> Value {
             merge(&mut file, entry);
         }
     }
-    if title == "server" {
+    if title.starts_with("server") {
         merge(&mut file, json!({ "gateway": { "routes": [{ "service": "api" }] } }));
     }
     if title == "sandbox" && key == "system_call_error" {

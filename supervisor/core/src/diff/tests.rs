@@ -19,7 +19,14 @@ fn change(plan: &mut Plan, of: &ServiceId, field: Field) {
     match field {
         Field::Name => plan.name = AppName::new("other").unwrap(),
         Field::File => plan.file = "/srv/other.yaml".into(),
-        Field::Server => plan.server = Some(Server { hostname: [127, 0, 0, 1].into(), port: 0 }),
+        Field::Server => {
+            let tls = plan.server.take().and_then(|server| server.tls);
+            plan.server = Some(Server { hostname: [127, 0, 0, 1].into(), port: 0, tls });
+        }
+        Field::Tls => {
+            let tls = Tls { certificates: Vec::new(), clients: None, version_min: TlsVersion::V1_3 };
+            plan.server.iter_mut().for_each(|server| server.tls = Some(tls.clone()));
+        }
         Field::Groups => {
             let strategy = GroupStrategy::OneForAll;
             let group = Group { services: Vec::new(), strategy, give_up: None };
@@ -142,6 +149,9 @@ proptest! {
         // So that a role can be another one.
         let has_role = chosen.contains(&Field::ManagementRole);
         old.services.get_mut(&id("api")).unwrap().management = has_role.then_some(Role::View);
+        // So that there is something that it can be spoken at.
+        let at = Server { hostname: [127, 0, 0, 2].into(), port: 0, tls: None };
+        old.server = chosen.contains(&Field::Tls).then_some(at);
         let mut new = old.clone();
         for field in &chosen {
             change(&mut new, &id("api"), *field);

@@ -252,6 +252,7 @@ fn status() -> Status {
         loaded_at: "2026-01-01T00:00:00.000Z".into(),
         digest: "00".into(),
         gateway: None,
+        tls: None,
         supervisor: Supervisor {
             spawner_pid: 1,
             daemon_pid: 2,

@@ -5,6 +5,11 @@ use std::{fs, os::unix::fs::symlink, path::PathBuf};
 
 use super::*;
 
+/// What is watched in a folder.
+fn watched(root: &Path) -> Vec<PathBuf> {
+    ["watt.yaml", ".env", "tls/shop.pem"].map(|name| root.join(name)).into()
+}
+
 struct Fixture {
     root: PathBuf,
     news: mpsc::Receiver<News>,
@@ -25,7 +30,7 @@ impl Fixture {
         let root = folder.path().canonicalize().unwrap();
         make(&root);
         let (sender, news) = mpsc::channel(16);
-        let task = tokio::spawn(watch(root.join("watt.yaml"), sender));
+        let task = tokio::spawn(watch(watched(&root), sender));
         let mut fixture = Fixture { root, news, task, _folder: folder };
         fixture.sees("it is looked at at first").await;
         fixture
@@ -37,7 +42,7 @@ impl Fixture {
 
     /// Waits until what is there now is what was told.
     async fn sees(&mut self, what: &str) {
-        let now = read(&self.path("watt.yaml"));
+        let now = read(&watched(&self.root));
         let told = async {
             loop {
                 match self.news.recv().await {
@@ -112,18 +117,19 @@ async fn a_link_on_the_way_that_leads_elsewhere_is_seen() {
 async fn a_file_that_is_being_written_is_left_alone() {
     use std::io::Write as _;
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().canonicalize().unwrap().join("watt.yaml");
+    let files = watched(&folder.path().canonicalize().unwrap());
+    let path = files[0].clone();
     fs::write(&path, "a: 1").unwrap();
     for is_anew in [false, true] {
         let descriptor = instance().unwrap();
-        let mut watched = Watched::default();
+        let mut watched = Watched { places: Places::new(), writers: vec![Writer::None; files.len()] };
         let look_now = |watched: &mut Watched| {
-            let (places, writers) = (std::mem::take(&mut watched.places), watched.writers);
-            let looked = look(Some(descriptor.get_ref()), &path, places, writers);
+            let (places, writers) = (std::mem::take(&mut watched.places), watched.writers.clone());
+            let looked = look(Some(descriptor.get_ref()), &files, places, &writers);
             watched.places = looked.places;
             looked.digest
         };
-        assert_eq!(look_now(&mut watched), Some(read(&path)));
+        assert_eq!(look_now(&mut watched), Some(read(&files)));
         if is_anew {
             fs::remove_file(&path).unwrap();
         }
@@ -138,8 +144,29 @@ async fn a_file_that_is_being_written_is_left_alone() {
         file.write_all(b" and whole").unwrap();
         drop(file);
         settled(&descriptor, &mut watched).await;
-        assert_eq!(look_now(&mut watched), Some(read(&path)));
+        assert_eq!(look_now(&mut watched), Some(read(&files)));
     }
+}
+
+#[tokio::test]
+async fn certificates_are_watched_like_the_file() {
+    let make = |root: &Path| {
+        fs::write(root.join("watt.yaml"), "a: 1").unwrap();
+        fs::create_dir_all(root.join("archive")).unwrap();
+        fs::write(root.join("archive/1.pem"), "one").unwrap();
+        fs::create_dir(root.join("tls")).unwrap();
+        symlink("../archive/1.pem", root.join("tls/shop.pem")).unwrap();
+    };
+    let mut files = Fixture::of(make).await;
+    fs::write(files.path("archive/1.pem"), "two").unwrap();
+    files.sees("it is written").await;
+    // As certbot does it.
+    fs::write(files.path("archive/2.pem"), "three").unwrap();
+    symlink("../archive/2.pem", files.path("tls/next")).unwrap();
+    fs::rename(files.path("tls/next"), files.path("tls/shop.pem")).unwrap();
+    files.sees("the link leads to another one").await;
+    fs::remove_dir_all(files.path("tls")).unwrap();
+    files.sees("it has gone").await;
 }
 
 #[test]
@@ -151,6 +178,14 @@ fn texts_are_told_apart_by_where_they_are() {
     };
     let all =
         [sources("ab", None), sources("a", Some("b")), sources("ab", Some("")), sources("", Some("ab"))];
-    let digests: std::collections::BTreeSet<u64> = all.iter().map(seen).collect();
-    assert_eq!(digests.len(), all.len());
+    let with = |text: &str| Sources {
+        certificates: [("/a.pem".into(), text.to_owned().into())].into(),
+        ..sources("ab", None)
+    };
+    let all = all.into_iter().chain([with("a"), with("b")]);
+    let digests: Vec<u64> = all.map(|sources| seen(&sources)).collect();
+    let different: std::collections::BTreeSet<u64> = digests.iter().copied().collect();
+    assert_eq!(digests.len(), different.len());
+    // As of versions that knew no certificates.
+    assert_eq!(digests[0], digest(&("ab", None::<&String>)));
 }

@@ -13,7 +13,7 @@ use std::{
 
 use nix::unistd::geteuid;
 use watt_core::{
-    plan::{Network, Plan, Secret, Service},
+    plan::{Network, Plan, Secret, Service, Tls},
     sandbox::{PathAccess, PathRule, ProtectHome, ProtectProc, ProtectSystem, Sandbox, Temporary},
 };
 use watt_exec::plan::{HiddenFolder, HideProcesses, Mount};
@@ -316,7 +316,7 @@ impl View<'_> {
     fn out_of_reach(&self) -> Vec<PathBuf> {
         let mut paths = Vec::new();
         if self.walls.sandbox.protect_services {
-            paths.extend(self.sources_of_secrets());
+            paths.extend(self.secret_files());
             paths.extend(MANAGERS.map(PathBuf::from));
             let uid = self.walls.account.as_ref().map_or(geteuid().as_raw(), |account| account.identity.uid);
             let own = PathBuf::from(format!("/run/user/{uid}"));
@@ -329,9 +329,9 @@ impl View<'_> {
         paths
     }
 
-    /// Files with values of secrets, and the folder of those that systemd gave to watt's unit: modes of files do not keep a
+    /// Files with values of secrets, the folder of those that systemd gave to watt's unit, and keys of TLS: modes of files do not keep a
     /// service of the same user from them.
-    fn sources_of_secrets(&self) -> Vec<PathBuf> {
+    fn secret_files(&self) -> Vec<PathBuf> {
         let files = self.plan.secrets.values().filter_map(|secret| match secret {
             Secret::File(file) => Some(file.clone()),
             Secret::Environment(_) => Some(self.dotenv()),
@@ -342,7 +342,8 @@ impl View<'_> {
         let is_around_us =
             |folder: &Path| self.service.path.starts_with(folder) || self.plan.root.starts_with(folder);
         let unit = unit.filter(|folder| folder.is_absolute() && !is_around_us(folder));
-        let sources: BTreeSet<PathBuf> = files.chain(unit).collect();
+        let keys = self.plan.tls().flat_map(|tls| &tls.certificates).map(|files| files.key.clone());
+        let sources: BTreeSet<PathBuf> = files.chain(unit).chain(keys).collect();
         sources.into_iter().collect()
     }
 
@@ -370,15 +371,17 @@ impl View<'_> {
         })
     }
 
-    /// The application's configuration cannot be written: by the next reload it decides about this sandbox, too. What
-    /// secrets are read from is covered already.
+    /// The application's configuration cannot be written: by the next reload it decides about this sandbox, too. Nor can
+    /// certificates, which decide whose clients come in. What is secret is covered already.
     fn configuration(&self) -> Vec<Mount> {
         if !self.walls.sandbox.protect_services {
             return Vec::new();
         }
-        let secrets = self.sources_of_secrets();
-        let files = [self.plan.file.clone(), self.dotenv()];
-        let files = files.into_iter().filter(|file| !self.is_named(file) && !secrets.contains(file));
+        let secrets = self.secret_files();
+        let certificates: BTreeSet<&PathBuf> = self.plan.tls().flat_map(Tls::files).collect();
+        let files =
+            [self.plan.file.clone(), self.dotenv()].into_iter().chain(certificates.into_iter().cloned());
+        let files = files.filter(|file| !self.is_named(file) && !secrets.contains(file));
         files.map(read_only).collect()
     }
 

@@ -168,7 +168,11 @@ fn a_connection_that_came_to_nothing_is_no_reason_to_hurry() {
 #[tokio::test]
 async fn a_new_proxy_is_told_everything_again() {
     let mut bench = Bench::new();
-    bench.link.add_listener("gateway/0".into(), ListenerKind::Gateway { thread: 0 }, listener());
+    bench.link.add_listener(
+        "gateway/0".into(),
+        ListenerKind::Gateway { thread: 0, listener: String::new() },
+        listener(),
+    );
     publish(&bench.link, 5);
     for _ in 0..3 {
         let mut proxy = Proxy::accept(&bench.listener).await;

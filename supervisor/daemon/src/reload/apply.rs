@@ -4,6 +4,8 @@
 use std::{collections::BTreeSet, os::fd::OwnedFd, sync::Arc, time::Instant};
 
 use watt_api::mesh::ListenerKind;
+use watt_certificates::Certificates;
+use watt_config::Sources;
 use watt_core::{
     RunId, ServiceId,
     diff::{Diff, Field, ServiceDiff},
@@ -30,6 +32,7 @@ use crate::{
     settings::StartError,
     start::{self, OF_APPLICATION},
     status,
+    tls::listener_name,
     unit::Touched,
 };
 
@@ -71,6 +74,7 @@ impl App {
         let generation = std::mem::replace(&mut self.in_force, in_force).gateway;
         self.plan = Arc::new(plan);
         self.accounts = prepared.accounts;
+        self.certificates = prepared.in_use;
         self.apply_to_application(&prepared.diff, prepared.roles, generation, gateway);
         self.note_who_is_alone();
         self.change_fleet(&renewed);
@@ -79,7 +83,7 @@ impl App {
         self.apply_checks(&prepared.diff, &renewed);
         self.change_jobs(prepared.jobs);
         if prepared.single.is_none() && !prepared.is_back {
-            self.note_file_seen(&prepared.sources);
+            self.note_file_in_force(&prepared.sources);
         }
         self.fit_file_watch();
         self.events.emit(happened);
@@ -148,8 +152,9 @@ impl App {
             before.is_some_and(|before| before.depends_on.keys().any(|on| services.contains(on)))
         };
         let after = prepared.plan.services.keys().filter(needs_one).cloned().collect();
-        let sources = Arc::clone(&self.in_force.sources);
-        (!services.is_empty()).then_some(Left { services, after, sources })
+        // What clients are shown is not theirs, and would be kept once more for each that leaves.
+        let sources = Sources { certificates: Certificates::new(), ..Sources::clone(&self.in_force.sources) };
+        (!services.is_empty()).then(|| Left { services, after, sources: Arc::new(sources) })
     }
 
     fn apply_to_application(&mut self, diff: &Diff, roles: Roles, generation: u64, gateway: Option<Gateway>) {
@@ -194,7 +199,8 @@ impl App {
         }
         for (index, (thread, listener)) in (0..).zip(listeners).enumerate() {
             let name = gateway::name(generation, index);
-            self.proxy_link.add_listener(name, ListenerKind::Gateway { thread }, listener);
+            let kind = ListenerKind::Gateway { thread, listener: listener_name(generation) };
+            self.proxy_link.add_listener(name, kind, listener);
         }
     }
 

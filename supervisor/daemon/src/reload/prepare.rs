@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc};
 
+use watt_certificates::{Certificates, Pem};
 use watt_config::{Config, Report, Sources};
 use watt_core::{
     ServiceId, WorkerId,
@@ -14,6 +15,7 @@ use watt_core::{
 use super::{Folder, Single, asked::What, not_started};
 use crate::{
     control::{Refusal, Roles},
+    file_watch::Unusable,
     gateway,
     in_force::InForce,
     jobs,
@@ -23,6 +25,7 @@ use crate::{
     seat::Seat,
     settings::StartError,
     start,
+    tls::InUse,
 };
 
 /// What it works on.
@@ -66,6 +69,10 @@ pub(crate) struct Prepared {
     pub(super) surroundings: BTreeSet<ServiceId>,
     /// Services that have other secrets now.
     pub(super) rotated: BTreeSet<ServiceId>,
+    /// Whether files of certificates and keys say something else.
+    pub(super) certificates: bool,
+    /// What is in them.
+    pub(super) in_use: InUse,
     pub(super) jobs: jobs::Prepared,
 }
 
@@ -88,11 +95,25 @@ impl Prepared {
     }
 }
 
-pub(super) fn prepare(input: Input) -> Result<Box<Prepared>, Refusal> {
+/// A reload that comes to nothing.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(super) refusal: Refusal,
+    /// When that is because of certificates or keys.
+    pub(super) unusable: Option<Box<Unusable>>,
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Refused { refusal, unusable: None }
+    }
+}
+
+pub(super) fn prepare(input: Input) -> Result<Box<Prepared>, Refused> {
     let Input { folder, what, in_force, plan: base, accounts, places, host, gateway, gateway_inodes, jobs } =
         input;
     let refused = |report: Report| refused(report, &folder);
-    let sources = match &what {
+    let mut sources = match &what {
         What::Back(sources) => Sources::clone(sources),
         What::Service(single) => with_one(&in_force.sources, single, &base)?,
         What::File => Sources::read(&in_force.sources.file, in_force.sources.env.clone()).map_err(refused)?,
@@ -105,7 +126,12 @@ pub(super) fn prepare(input: Input) -> Result<Box<Prepared>, Refusal> {
     let config: Config = watt_config::parse(&sources).map_err(refused)?;
     let missing = watt_config::check_host(&config);
     if !missing.is_empty() {
-        return Err(refused(missing));
+        return Err(refused(missing).into());
+    }
+    if is_back {
+        sources.certificates = that_come_back(&config, &sources.certificates, &in_force.sources.certificates);
+    } else if single.is_none() {
+        sources.certificates = read_certificates(&config, &base, refused)?;
     }
     // It had no error when it was taken.
     let written = watt_config::plan(&in_force.sources).map_err(refused)?;
@@ -121,7 +147,7 @@ pub(super) fn prepare(input: Input) -> Result<Box<Prepared>, Refusal> {
     };
     let problems = limits.try_apply(&mut plan);
     if !problems.is_empty() {
-        return Err(overruled(&problems));
+        return Err(overruled(&problems).into());
     }
     places.check(&plan).map_err(|error| not_started(&StartError::Place(error)))?;
     let old = without_leaving(&base, &in_force);
@@ -150,6 +176,8 @@ pub(super) fn prepare(input: Input) -> Result<Box<Prepared>, Refusal> {
     let surroundings = surroundings(&diff, &before, &after);
     let roles = Roles::of_plan(&plan, start::own_uid());
     let jobs = jobs::Prepared::read(&jobs, &base, &plan);
+    let certificates = sources.certificates != in_force.sources.certificates;
+    let in_use = InUse::of(&plan, &sources.certificates);
     Ok(Box::new(Prepared {
         base,
         is_back,
@@ -163,8 +191,31 @@ pub(super) fn prepare(input: Input) -> Result<Box<Prepared>, Refusal> {
         diff,
         surroundings,
         rotated: BTreeSet::new(),
+        certificates,
+        in_use,
         jobs,
     }))
+}
+
+/// What the files of certificates and keys say now.
+fn read_certificates(
+    config: &Config,
+    in_force: &Plan,
+    refused: impl FnOnce(Report) -> Refusal,
+) -> Result<Certificates, Refused> {
+    config.certificates().or_else(|_| {
+        // Looked at before they are read once more, so that whatever changes from now on is a change.
+        let unusable = Some(Box::new(Unusable::look(&config.plan, in_force)));
+        config.certificates().map_err(|report| Refused { refusal: refused(report), unusable })
+    })
+}
+
+/// Those of a configuration that comes back: what is in its files by now, as far as one knows. That a service does not start with what
+/// came with them says nothing against them, and the ones before may be known to others, or have expired.
+fn that_come_back(config: &Config, own: &Certificates, in_force: &Certificates) -> Certificates {
+    let newer = |(path, pem): (&PathBuf, &Pem)| (path.clone(), in_force.get(path).unwrap_or(pem).clone());
+    let newer: Certificates = own.iter().map(newer).collect();
+    if config.accepts(&newer) { newer } else { own.clone() }
 }
 
 /// The sources in force with something applied. What the file does not have either needs no word that it is gone.

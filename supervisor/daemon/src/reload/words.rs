@@ -36,6 +36,9 @@ pub(super) fn changes(old: &Plan, prepared: &Prepared, gateway: Option<SocketAdd
             field => changes.push(changed(None, field.key(), effect(*field))),
         }
     }
+    if prepared.certificates && !prepared.diff.app.contains(&Field::Tls) && new.tls().next().is_some() {
+        changes.push(changed(None, Field::Tls.key(), effect(Field::Tls)));
+    }
     for (id, diff) in &prepared.diff.services {
         match (diff, old.services.get(id), new.services.get(id)) {
             (ServiceDiff::Added, ..) => changes.push(whole(id, ChangeKind::Added)),

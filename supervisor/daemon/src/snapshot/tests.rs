@@ -52,9 +52,15 @@ impl Bench {
     }
 
     fn snapshot_with(&self, facts: &dyn Fn(RunId) -> RunFacts) -> Snapshot {
+        self.snapshot_of(0, facts)
+    }
+
+    fn snapshot_of(&self, generation: u64, facts: &dyn Fn(RunId) -> RunFacts) -> Snapshot {
         let resolvers = &[];
         snapshot(
             &Sources {
+                certificates: &Default::default(),
+                generation,
                 plan: &self.plan,
                 addresses: &crate::addresses::of_services(&self.plan, &Default::default()),
                 fleet: &self.fleet,
@@ -397,6 +403,20 @@ fn a_service_that_does_not_listen_says_so_in_every_state() {
     assert_eq!(bench.outlook("api"), Outlook::NotListening);
     bench.request(Request::Start(ALL));
     assert_eq!(bench.outlook("api"), Outlook::NotListening);
+}
+
+/// So the proxy knows those of a reload from those before, at which clients were met in another way.
+#[test]
+fn listeners_that_are_bound_anew_have_another_name() {
+    let bench = Bench::new(&["api"], |plan| {
+        plan.server = Some(plan::Server { hostname: [127, 0, 0, 1].into(), port: 0, tls: None });
+    });
+    for generation in [0, 7] {
+        let snapshot = bench.snapshot_of(generation, &|_| RunFacts::default());
+        let names: Vec<&String> = snapshot.listeners.keys().collect();
+        assert_eq!(names, [&tls::listener_name(generation)]);
+    }
+    assert_ne!(tls::listener_name(0), tls::listener_name(7));
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! Which changes of the file system each profile asks for, and in which order.
 
-use watt_core::sandbox::Profile;
+use watt_core::{
+    plan::{CertificateFiles, ClientAuthorities, Server, TlsVersion},
+    sandbox::Profile,
+};
 
 use super::*;
 use crate::testing;
@@ -185,6 +188,32 @@ fn files_of_secrets_are_closed_to_everybody() {
     };
     let closed = "closed /srv/shop/keys/key".to_owned();
     assert!(with(Profile::Standard).contains(&closed) && !with(Profile::Off).contains(&closed));
+}
+
+/// Unless a rule is about one of them. What is a key and a certificate is a key.
+#[test]
+fn keys_of_tls_are_closed_and_certificates_cannot_be_written() {
+    let check = |profile, named: Option<&str>, expected: &[&str]| {
+        let words = words(profile, |plan, sandbox| {
+            let pair = |name: &str, key: &str| CertificateFiles {
+                certificate: format!("/tls/{name}.pem").into(),
+                key: format!("/tls/{key}").into(),
+            };
+            let clients = Some(ClientAuthorities { file: "/tls/clients.pem".into(), required: true });
+            let certificates = vec![pair("shop", "shop.key"), pair("both", "both.pem")];
+            let tls = Tls { certificates, clients, version_min: TlsVersion::V1_2 };
+            plan.server = Some(Server { hostname: [127, 0, 0, 1].into(), port: 0, tls: Some(tls) });
+            sandbox.paths.extend(named.map(read_only_rule));
+        });
+        let found: Vec<&String> = words.iter().filter(|word| word.contains(" /tls/")).collect();
+        assert_eq!(found, expected, "{named:?}");
+    };
+    let all = ["closed /tls/both.pem", "closed /tls/shop.key", "ro /tls/clients.pem", "ro /tls/shop.pem"];
+    check(Profile::Standard, None, &all);
+    check(Profile::Strict, None, &all);
+    check(Profile::Off, None, &[]);
+    let named = ["ro /tls/shop.key", "closed /tls/both.pem", "ro /tls/clients.pem", "ro /tls/shop.pem"];
+    check(Profile::Standard, Some("/tls/shop.key"), &named);
 }
 
 #[test]

@@ -1,0 +1,96 @@
+//! How clients are met at a listener of the gateway.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{Deserialize, Serialize};
+
+/// One of the gateway's listeners.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Listener {
+    /// In TLS; `None` is in plain text.
+    #[serde(default)]
+    pub tls: Option<Tls>,
+}
+
+/// TLS at a listener. Texts are PEM, and were found right by whoever sends them.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Tls {
+    /// What is shown to clients; the first to those that ask for no name that there is.
+    pub certificates: Vec<Certificate>,
+    /// The certificates of those who vouch for clients; `None` asks no client for one.
+    #[serde(default)]
+    pub client_ca: Option<String>,
+    /// Whether clients have to have one.
+    #[serde(default)]
+    pub client_required: bool,
+    /// Whether TLS 1.2 is not spoken.
+    #[serde(default)]
+    pub only_1_3: bool,
+}
+
+/// A certificate with its key.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Certificate {
+    /// It, and behind it those that vouch for it.
+    pub chain: String,
+    /// Its key.
+    pub key: Secret,
+}
+
+/// A text that is in no log.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(not shown)")
+    }
+}
+
+/// Beginnings of TLS connections at the gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Handshakes {
+    /// Those that succeeded.
+    pub completed: u64,
+    /// Those that did not, by the reason in one word.
+    pub failed: BTreeMap<String, u64>,
+}
+
+impl Handshakes {
+    /// Adds those of somebody else.
+    pub fn add(&mut self, other: &Handshakes) {
+        self.completed = self.completed.saturating_add(other.completed);
+        for (reason, count) in &other.failed {
+            let sum = self.failed.entry(reason.clone()).or_default();
+            *sum = sum.saturating_add(*count);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_in_no_debug_output() {
+        let key = Secret("-----BEGIN PRIVATE KEY-----".to_owned());
+        let listener = Listener {
+            tls: Some(Tls {
+                certificates: vec![Certificate { chain: String::new(), key }],
+                ..Tls::default()
+            }),
+        };
+        assert!(!format!("{listener:?}").contains("PRIVATE"), "{listener:?}");
+    }
+
+    #[test]
+    fn handshakes_are_added_up() {
+        let one = |reason: &str| Handshakes { completed: 2, failed: [(reason.to_owned(), 1)].into() };
+        let mut sum = one("timeout");
+        sum.add(&one("timeout"));
+        sum.add(&one("gone"));
+        let failed = [("gone".to_owned(), 1), ("timeout".to_owned(), 2)].into();
+        assert_eq!(sum, Handshakes { completed: 6, failed });
+    }
+}

@@ -1,0 +1,99 @@
+//! What is in the files of TLS: they are read, and looked at as they will be used.
+//!
+//! Apart from [`crate::parse`], which is pure, as [`crate::check_host`] is.
+
+use std::path::Path;
+
+use watt_certificates::{Certificates, Fault, Identity};
+use watt_core::plan::{CertificateFiles, Tls};
+
+use crate::{
+    Config,
+    report::{Place, Problem, Problems, Report},
+    source::plain,
+};
+
+/// All texts together. They are kept for successors with what is in force and what was before, and the proxy gets them.
+const TEXTS_SIZE_MAX: usize = 1 << 20;
+
+impl Config {
+    /// Reads every certificate and key of the plan.
+    ///
+    /// # Errors
+    /// The report has every file that cannot be read, and every pair that cannot be used.
+    pub fn certificates(&self) -> Result<Certificates, Report> {
+        let mut problems = Problems::default();
+        let mut read = Certificates::new();
+        for tls in self.plan.tls() {
+            for path in tls.files() {
+                match watt_certificates::read(path) {
+                    Ok(pem) => drop(read.insert(path.clone(), pem)),
+                    Err(error) => {
+                        let message = format!("cannot read {}: {}", path.display(), plain(&error));
+                        let hint = "make it a file that the user who runs watt can read";
+                        problems.push(Problem::new(self.place_of(path), message).hint(hint));
+                    }
+                }
+            }
+            self.look_at(tls, &read, &mut problems);
+        }
+        let size: usize = read.values().map(|pem| pem.text().len()).sum();
+        let largest = read.iter().max_by_key(|(_, pem)| pem.text().len());
+        if let (true, Some((path, _))) = (size > TEXTS_SIZE_MAX, largest) {
+            let message = format!("{size} bytes of certificates and keys; all files together may have 1 MiB");
+            problems.push(Problem::new(self.place_of(path), message));
+        }
+        match problems.is_empty() {
+            true => Ok(read),
+            false => Err(Report::new(self.files.clone(), problems)),
+        }
+    }
+
+    /// Whether texts that were read at another time can be used.
+    pub fn accepts(&self, read: &Certificates) -> bool {
+        let mut problems = Problems::default();
+        self.plan.tls().for_each(|tls| self.look_at(tls, read, &mut problems));
+        problems.is_empty() && self.plan.tls().flat_map(Tls::files).all(|path| read.contains_key(path))
+    }
+
+    /// Looks at those that could be read.
+    fn look_at(&self, tls: &Tls, read: &Certificates, problems: &mut Problems) {
+        for files in &tls.certificates {
+            let Some(Err(fault)) = identity(files, read) else { continue };
+            let (path, hint) = match &fault {
+                Fault::Certificate(_) => {
+                    (&files.certificate, "it has to be a file of PEM, as `certbot` and `openssl` write it")
+                }
+                Fault::Key(_) if files.key == files.certificate => {
+                    (&files.key, "write `key` with the file that the key is in")
+                }
+                Fault::Key(_) => (
+                    &files.key,
+                    "`openssl x509 -pubkey -noout` and `openssl pkey -pubout` show whether the two belong together",
+                ),
+            };
+            problems
+                .push(Problem::new(self.place_of(path), format!("{} {fault}", path.display())).hint(hint));
+        }
+        let authorities =
+            tls.clients.as_ref().and_then(|clients| Some((&clients.file, read.get(&clients.file)?)));
+        if let Some((path, pem)) = authorities
+            && let Err(what) = watt_certificates::authorities(pem.text())
+        {
+            problems.push(Problem::new(self.place_of(path), format!("{} {what}", path.display())));
+        }
+    }
+
+    /// Where a file is named first.
+    fn place_of(&self, path: &Path) -> Place {
+        let value = path.to_string_lossy().into();
+        let span = self.shown.get(&["server", "tls"]).and_then(|shown| shown.find(&value));
+        span.unwrap_or_default().into()
+    }
+}
+
+/// A pair of files, when both were read.
+fn identity(files: &CertificateFiles, read: &Certificates) -> Option<Result<Identity, Fault>> {
+    let (certificate, key) = (read.get(&files.certificate)?, read.get(&files.key)?);
+    Some(Identity::read(certificate.text(), key.text()))
+}

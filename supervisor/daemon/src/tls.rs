@@ -1,0 +1,152 @@
+//! TLS at the gateway, as the daemon has it: which certificates there are, how long they hold, and what the proxy is told.
+//!
+//! The texts are a part of what the plan is made from ([`Sources::certificates`]), so that a successor, or a configuration that comes back,
+//! has those that were in force and not what the files have become. The proxy, which may read no file, gets them in its snapshot.
+
+use std::path::PathBuf;
+
+use watt_api::{control, mesh};
+use watt_certificates::{Certificates, Identity};
+use watt_config::{Config, Report, Sources};
+use watt_core::plan::{CertificateFiles, Plan, Server, Tls, TlsVersion};
+
+use crate::{app::App, timestamp};
+
+/// What the proxy calls the gateway's listeners that were bound together. Others, of a later reload, have another name: so nobody is met at
+/// them as was right for these, before the proxy knows how.
+pub(crate) fn listener_name(generation: u64) -> String {
+    generation.to_string()
+}
+
+const DAY: i64 = 86_400;
+
+/// Whoever renews certificates has failed by then for three weeks.
+const SOON: i64 = 7 * DAY;
+
+/// A certificate in force.
+#[derive(Debug, Clone)]
+struct Shown {
+    file: PathBuf,
+    names: Vec<String>,
+    /// Seconds since the Unix epoch: from when, and until when.
+    validity: (i64, i64),
+}
+
+/// The certificates in force.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct InUse(Vec<Shown>);
+
+impl InUse {
+    /// Those of a plan.
+    pub(crate) fn of(plan: &Plan, read: &Certificates) -> InUse {
+        let shown = |files: &CertificateFiles| {
+            let identity = Identity::read(text(read, &files.certificate), text(read, &files.key)).ok()?;
+            let names = identity.names().to_vec();
+            Some(Shown { file: files.certificate.clone(), names, validity: identity.validity() })
+        };
+        InUse(plan.tls().flat_map(|tls| &tls.certificates).filter_map(shown).collect())
+    }
+
+    /// What is to be said of those that do not hold now, or not for long.
+    pub(crate) fn warnings(&self, now: i64) -> impl Iterator<Item = String> {
+        self.0.iter().filter_map(move |shown| shown.warning(now))
+    }
+
+    fn view(&self) -> Vec<control::Certificate> {
+        let view = |shown: &Shown| control::Certificate {
+            file: shown.file.clone(),
+            names: shown.names.clone(),
+            expires_at: timestamp::from_ms(
+                u64::try_from(shown.validity.1).unwrap_or(0).saturating_mul(1_000),
+            ),
+        };
+        self.0.iter().map(view).collect()
+    }
+}
+
+impl Shown {
+    fn warning(&self, now: i64) -> Option<String> {
+        let (file, (from, until)) = (self.file.display(), self.validity);
+        let in_days = |seconds: i64| crate::words::counted((seconds / DAY).unsigned_abs(), "day");
+        match until - now {
+            ..=0 => Some(format!("the certificate {file} has expired, {} ago", in_days(now - until))),
+            _ if from > now => Some(format!(
+                "the certificate {file} does not hold before {} from now",
+                in_days(from - now + DAY)
+            )),
+            left @ ..=SOON => Some(format!("the certificate {file} expires in {}", in_days(left))),
+            _ => None,
+        }
+    }
+}
+
+/// Reads the certificates that a plan needs, when that is in force for the first time.
+pub(crate) fn read_at_start(sources: &mut Sources, plan: &Plan) -> Result<(), Report> {
+    if plan.tls().next().is_some() {
+        sources.certificates =
+            watt_config::parse(sources).as_ref().map_err(Report::clone).and_then(Config::certificates)?;
+    }
+    Ok(())
+}
+
+/// How clients are met at the gateway's listener, for the proxy.
+pub(crate) fn listener(server: &Server, read: &Certificates) -> mesh::Listener {
+    mesh::Listener { tls: server.tls.as_ref().map(|tls| of_proxy(tls, read)) }
+}
+
+fn of_proxy(tls: &Tls, read: &Certificates) -> mesh::Tls {
+    let certificate = |files: &CertificateFiles| mesh::Certificate {
+        chain: text(read, &files.certificate).to_owned(),
+        key: mesh::Secret(text(read, &files.key).to_owned()),
+    };
+    mesh::Tls {
+        certificates: tls.certificates.iter().map(certificate).collect(),
+        client_ca: tls.clients.as_ref().map(|clients| text(read, &clients.file).to_owned()),
+        client_required: tls.clients.as_ref().is_some_and(|clients| clients.required),
+        only_1_3: tls.version_min == TlsVersion::V1_3,
+    }
+}
+
+/// What a file says. All of them were read before the plan came into force.
+fn text<'a>(read: &'a Certificates, path: &PathBuf) -> &'a str {
+    read.get(path).map_or("", |pem| pem.text())
+}
+
+impl App {
+    /// TLS at the gateway, where it is spoken.
+    pub(crate) fn tls(&self) -> Option<control::Tls> {
+        self.plan.tls().next()?;
+        let mesh::Handshakes { completed, failed } = self.proxy_link.handshakes();
+        Some(control::Tls { completed, failed, certificates: self.certificates.view() })
+    }
+
+    /// Where clients come in.
+    pub(crate) fn gateway_url(&self) -> Option<String> {
+        let scheme = if self.plan.tls().next().is_some() { "https" } else { "http" };
+        self.gateway.map(|address| format!("{scheme}://{address}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_lets_a_certificate_run_out_is_warned() {
+        let check = |from: i64, until: i64, expected: Option<&str>| {
+            let shown =
+                Shown { file: "/a.pem".into(), names: Vec::new(), validity: (from * DAY, until * DAY) };
+            let warning = shown.warning(100 * DAY);
+            assert_eq!(
+                warning.as_deref(),
+                expected.map(|text| format!("the certificate /a.pem {text}")).as_deref()
+            );
+        };
+        check(0, 108, None);
+        check(0, 107, Some("expires in 7 days"));
+        check(0, 101, Some("expires in 1 day"));
+        check(0, 100, Some("has expired, 0 days ago"));
+        check(0, 98, Some("has expired, 2 days ago"));
+        check(102, 200, Some("does not hold before 3 days from now"));
+    }
+}
