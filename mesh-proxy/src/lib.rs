@@ -7,6 +7,7 @@
 //! - A connection: [`http`] for requests, after `tls` where that is spoken, as `gates` has it; `mesh_port`, `egress`, `host_port` and `tunnel` for bytes; `dns` for names;
 //!   `caller` asks the kernel who it is.
 
+mod access;
 mod balance;
 mod bells;
 mod caller;

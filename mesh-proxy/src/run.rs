@@ -1,6 +1,14 @@
 //! The process `wattctl mesh-proxy`: one thread that talks with the daemon, and one for each core that serves.
 
-use std::{io, num::NonZeroUsize, os::unix::net::UnixListener, sync::Arc, thread, time::Duration};
+use std::{
+    fs::File,
+    io,
+    num::NonZeroUsize,
+    os::{fd::AsFd, unix::net::UnixListener},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use listenfd::ListenFd;
 use rustix::{
@@ -14,12 +22,13 @@ use tokio::{
 };
 
 use crate::{
+    access::Queue,
     control::{self, Control, End, Signals},
     guards::Counted,
     link::Door,
     process,
     room::ConnectionsMax,
-    threads,
+    threads::{self, Shared},
 };
 
 /// What an operator may choose.
@@ -89,13 +98,15 @@ fn serve(listener: UnixListener, settings: &Settings) -> Result<(), RunError> {
     make_room(&listener);
     let (events, queue) = mpsc::unbounded_channel();
     let counted = Arc::new(Counted::default());
+    let prepare = |what| move |source| RunError::Prepare { what, source };
+    let access_queue = stdout().and_then(Queue::start).map_err(prepare("access log"))?;
     let mut threads = Vec::new();
     for index in 0..count.get() {
-        let orders = threads::start(index, count, connections_max, Arc::clone(&counted), events.clone());
+        let shared = Shared { counted: Arc::clone(&counted), access_queue: Arc::clone(&access_queue) };
+        let orders = threads::start(index, count, connections_max, shared, events.clone());
         threads.push(orders.map_err(|source| RunError::StartThread { index, source })?);
     }
 
-    let prepare = |what| move |source| RunError::Prepare { what, source };
     let runtime = Builder::new_current_thread().enable_all().build().map_err(prepare("event queue"))?;
     let end = runtime.block_on(async {
         let door = Door::new(control::listener(listener).map_err(prepare("inherited listener"))?);
@@ -108,12 +119,18 @@ fn serve(listener: UnixListener, settings: &Settings) -> Result<(), RunError> {
             .run(&door, queue, signals, settings.drain_timeout)
             .await)
     })?;
+    access_queue.finish();
     match end {
         End::Finished => tracing::info!("everything is finished"),
         End::CutOff => tracing::warn!("connections were cut off"),
         End::ThreadDied(index) => return Err(RunError::ThreadDied { index }),
     }
     Ok(())
+}
+
+/// Standard output without the buffer of [`io::Stdout`], which would part lines.
+fn stdout() -> io::Result<File> {
+    Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
 }
 
 /// Makes the table of descriptors large before there are threads. In a process that has some, the kernel waits at each growth

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use watt_api::mesh::{Counts, Snapshot, Work};
 
 use crate::{
+    access::{Log, Queue},
     dispatch::{Dispatch, Reached},
     guards::Counted,
     http::{Refusal, Side, Stock, Stream},
@@ -101,6 +102,9 @@ pub struct Thread {
     counted: OnceCell<Arc<Counted>>,
     refused: [Cell<u64>; Refusal::ALL.len()],
     pub(crate) handshakes: tls::Tally,
+    /// Where the access log is written; in tests that have no process nowhere.
+    access_queue: OnceCell<Arc<Queue>>,
+    access: RefCell<Option<Rc<Log>>>,
 }
 
 impl Thread {
@@ -127,6 +131,8 @@ impl Thread {
             counted: OnceCell::new(),
             refused: Default::default(),
             handshakes: tls::Tally::default(),
+            access_queue: OnceCell::new(),
+            access: RefCell::default(),
         })
     }
 
@@ -156,6 +162,8 @@ impl Thread {
         self.renew_upstreams(snapshot);
         self.tallies.borrow_mut().retain(|name, _| snapshot.services.contains_key(name));
         self.age_early_sockets();
+        let log = snapshot.access_log.as_ref().zip(self.access_queue.get());
+        self.access.replace(log.map(|(wanted, queue)| Rc::new(Log::new(wanted, queue))));
         let table = {
             let workers = self.workers.borrow();
             let upstreams = self.upstreams.borrow();
@@ -330,6 +338,17 @@ impl Thread {
     /// Whether idle connections are ended.
     pub(crate) fn is_hurrying(&self) -> bool {
         self.hurrying.get()
+    }
+
+    /// Has the access log written there, from the next snapshot on that wants one.
+    pub(crate) fn use_access_queue(&self, queue: Arc<Queue>) {
+        // There is one for all threads.
+        let _ = self.access_queue.set(queue);
+    }
+
+    /// The access log, where requests are written that came in there.
+    pub(crate) fn access_log(&self, side: &Side) -> Option<Rc<Log>> {
+        self.access.borrow().as_ref().filter(|log| log.covers(side)).cloned()
     }
 
     /// Has the streams of HTTP/2 take places there.

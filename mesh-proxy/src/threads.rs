@@ -11,6 +11,7 @@ use tokio::{
 use watt_api::mesh::{Handshakes, ListenerId, ListenerKind};
 
 use crate::{
+    access::Queue,
     context::Context,
     counts::{ByService, WorkByService},
     guards::Counted,
@@ -77,12 +78,20 @@ pub(crate) enum ThreadEvent {
 /// [`crate::refusals`] or [`crate::lost`], so the queue needs no limit of its own.
 pub(crate) type Events = mpsc::UnboundedSender<(usize, ThreadEvent)>;
 
+/// What all threads have in common.
+pub(crate) struct Shared {
+    /// What guards count.
+    pub(crate) counted: Arc<Counted>,
+    /// Where lines of the access log wait.
+    pub(crate) access_queue: Arc<Queue>,
+}
+
 /// Starts thread number `index` of `threads`. It ends when its orders do.
 pub(crate) fn start(
     index: usize,
     threads: NonZeroUsize,
     connections_max: ConnectionsMax,
-    counted: Arc<Counted>,
+    shared: Shared,
     events: Events,
 ) -> io::Result<mpsc::Sender<ThreadOrder>> {
     let (orders, queue) = mpsc::channel(ORDERS_MAX);
@@ -91,7 +100,10 @@ pub(crate) fn start(
     thread::Builder::new().name(format!("proxy-{index}")).spawn(move || {
         // Dropped last, and also when this thread panics.
         let reporter = Rc::new(reporter);
-        let serving = serve(threads, connections_max, counted, queue, Rc::clone(&reporter));
+        let context = context(threads, &reporter);
+        context.thread.count_with(shared.counted);
+        context.thread.use_access_queue(shared.access_queue);
+        let serving = serve(context, connections_max, queue, Rc::clone(&reporter));
         LocalSet::new().block_on(&runtime, serving);
     })?;
     Ok(orders)
@@ -117,14 +129,11 @@ impl Drop for Reporter {
 }
 
 async fn serve(
-    threads: NonZeroUsize,
+    context: Rc<Context>,
     connections_max: ConnectionsMax,
-    counted: Arc<Counted>,
     mut orders: mpsc::Receiver<ThreadOrder>,
     reporter: Rc<Reporter>,
 ) {
-    let context = context(threads, &reporter);
-    context.thread.count_with(counted);
     let mut listeners = match Listeners::new(Rc::clone(&context), connections_max) {
         Ok(listeners) => listeners,
         // The process ends with the thread, and the daemon starts another.

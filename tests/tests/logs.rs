@@ -132,3 +132,79 @@ gateway: { routes: [{ path: /, service: web }] }
     assert!(own < 64 << 20, "{own} bytes of memory");
     app.down();
 }
+
+const OBSERVED: &str = r#"
+logs: { access: { requests: all, headers: [x-who] } }
+services:
+  api: { command: python3 services/web.py }
+server: { port: 0 }
+gateway:
+  routes:
+    - { path: /api, service: api, strip: true }
+"#;
+
+/// The lines of the access log that a request with this path left, when there are as many as that.
+fn written(app: &App, path: &str, count: usize) -> Vec<Value> {
+    let dir =
+        app.json(&["inspect", "api"])["log_dir"].as_str().map(std::path::PathBuf::from).expect("a folder");
+    wait(&format!("{count} requests for {path} are in the access log"), || {
+        let text = std::fs::read_to_string(dir.join("access.log")).unwrap_or_default();
+        let lines = text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}")));
+        let found: Vec<Value> = lines.filter(|line: &Value| line["path"] == path).collect();
+        if found.len() == count { Ok(found) } else { Err(text) }
+    })
+}
+
+#[test]
+fn requests_are_written_to_the_access_log_also_while_the_daemon_is_away() {
+    for_each_user(|user| {
+        let app = App::case("", user);
+        app.write("watt.yaml", OBSERVED);
+        app.up();
+        let head =
+            "GET /api/one?token=x HTTP/1.1\r\nHost: shop.example\r\nX-Who: me\r\nConnection: close\r\n\r\n";
+        watt_tests::exchange(&app.gateway(), head).expect("an answer");
+        let line = &written(&app, "/api/one", 1)[0];
+        let of = |key: &str| line[key].as_str().unwrap_or_default();
+        assert_eq!(
+            [of("method"), of("host"), of("client"), of("service")],
+            ["GET", "shop.example", "127.0.0.1", "api"]
+        );
+        assert_eq!(
+            (&line["status"], &line["headers"]["x-who"], &line["query"]),
+            (&200.into(), &"me".into(), &Value::Null)
+        );
+        assert_eq!(line["run"], app.worker("api", 0)["run"], "{line}");
+        assert!(
+            line["bytes"].as_u64() > Some(50) && line["ms"].is_f64() && of("trace").len() == 32,
+            "{line}"
+        );
+
+        assert_eq!(app.get("/nowhere").0, 404);
+        assert_eq!(written(&app, "/nowhere", 1)[0]["reason"], "no_route");
+
+        let gateway = app.gateway();
+        app.kill_daemon();
+        assert_eq!(watt_tests::get(&gateway, "/api/two").expect("an answer").0, 200);
+        wait("there is a daemon again", || {
+            let output = app.run(&["status", "--json"]);
+            if output.status.success() { Ok(()) } else { Err(watt_tests::printed(&output)) }
+        });
+        written(&app, "/api/two", 1);
+
+        app.write("watt.yaml", &OBSERVED.replace("requests: all", "requests: none"));
+        app.ok(&["reload"]);
+        assert_eq!(app.get("/api/three").0, 200);
+        app.write("watt.yaml", OBSERVED);
+        app.ok(&["reload"]);
+        assert_eq!(app.get("/api/four").0, 200);
+        written(&app, "/api/four", 1);
+        written(&app, "/api/three", 0);
+
+        app.ok(&["stop", "api"]);
+        assert_eq!(app.get("/api/five").0, 503);
+        let line = &written(&app, "/api/five", 1)[0];
+        assert_eq!((&line["reason"], &line["status"]), (&"service_stopped".into(), &503.into()), "{line}");
+        app.down();
+    });
+}

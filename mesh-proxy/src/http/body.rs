@@ -120,6 +120,8 @@ pub(crate) struct Pump {
     progressed: bool,
     /// Bytes that were read since somebody asked.
     received: u64,
+    /// Bytes that the receiver took.
+    sent: u64,
     /// The sender is waited for, and not the receiver.
     starved: bool,
     /// How much data a chunked body may yet have.
@@ -139,6 +141,7 @@ impl Pump {
             moved: false,
             progressed: false,
             received: 0,
+            sent: 0,
             starved: false,
             data_left: u64::MAX,
         }
@@ -214,6 +217,11 @@ impl Pump {
         std::mem::take(&mut self.received)
     }
 
+    /// How many bytes the receiver took, those of heads and framing included.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent
+    }
+
     /// Whether the sender is what is waited for.
     pub(crate) fn is_starved(&self) -> bool {
         self.starved
@@ -272,6 +280,7 @@ impl Pump {
             ready!(non_zero(ready!(Pin::new(to).poll_write_vectored(cx, &both))))?
         };
         self.begun = true;
+        self.sent += len as u64;
         let of_head = len.min(head.len());
         let of_body = len - of_head;
         self.written += of_head;

@@ -21,6 +21,7 @@ use super::{
     request::leading_empty_lines,
 };
 use crate::{
+    access::{CutOff, Entry, Outcome},
     forwarded::Forwarded,
     http2,
     respond::{self, Failure, Manner, Reason, Reply},
@@ -66,6 +67,10 @@ pub(crate) struct Connection {
     pub(crate) request_out: Vec<u8>,
     /// The response's head as the client gets it.
     pub(crate) response_out: Vec<u8>,
+    /// The present request's line in the access log, if it gets one.
+    entry: Option<Box<Entry>>,
+    /// Memory for the next one.
+    spare_entry: Option<Box<Entry>>,
     pool: Pool,
     forwarded: Forwarded,
     /// For how long, and how many bytes, it is read on after the last answer.
@@ -115,6 +120,8 @@ impl Connection {
             request_out: Vec::new(),
             response_out: Vec::new(),
             lingers: LINGER,
+            entry: None,
+            spare_entry: None,
             ended: false,
             is_fresh: true,
             thread,
@@ -126,10 +133,13 @@ impl Connection {
     pub(crate) async fn run(mut self) -> Option<Box<Http2Begun>> {
         let last = loop {
             match self.next_request().await {
-                Ok(request) => match exchange::run(&mut self, request).await {
-                    After::Next => {}
-                    last => break last,
-                },
+                Ok(request) => {
+                    let after = exchange::run(&mut self, request).await;
+                    self.end_entry();
+                    if after != After::Next {
+                        break after;
+                    }
+                }
                 Err(last) => break last,
             }
         };
@@ -165,6 +175,7 @@ impl Connection {
                     Ok(Some(request)) => {
                         self.is_fresh = false;
                         self.alarm.busy();
+                        self.begin_entry(request.head_len, true);
                         return Ok(request);
                     }
                     Ok(None) => {}
@@ -213,6 +224,7 @@ impl Connection {
     /// Keeps no more memory than an idle connection needs.
     fn rest(&mut self) {
         self.peer.input.release(&self.thread.stock);
+        self.spare_entry = None;
         for out in [&mut self.request_out, &mut self.response_out] {
             if out.capacity() > OUT_KEPT_MAX {
                 *out = Vec::new();
@@ -277,10 +289,14 @@ impl Connection {
     }
 
     async fn decline(&mut self, declined: Declined) -> Result<(), After> {
+        let head_len = if declined.head_len == 0 { self.peer.input.bytes().len() } else { declined.head_len };
+        self.begin_entry(head_len, false);
         self.peer.input.consume(declined.head_len);
         if let Some(delay) = declined.delay
             && self.pause(delay, None).await == Paused::Gone
         {
+            self.note(|outcome| outcome.cut_off(CutOff::ByClient));
+            self.end_entry();
             return Err(After::Close);
         }
         let after = match &declined.reply {
@@ -291,12 +307,35 @@ impl Connection {
                 respond::write_own(own, declined.manner, &mut self.response_out);
                 // It is no error, and whoever sends much is to see it: perhaps where to send that.
                 self.lingers = LINGER_LONG;
+                self.note(|outcome| outcome.status = own.status);
                 self.send_response_out(declined.manner).await
             }
         };
-        match after {
-            After::Next => Ok(()),
-            last => Err(last),
+        self.end_entry();
+        if after == After::Next { Ok(()) } else { Err(after) }
+    }
+
+    /// Notes the head at the start of the input for the access log, if there is one. `goes_on`: there is a head for a worker.
+    fn begin_entry(&mut self, head_len: usize, goes_on: bool) {
+        let Some(log) = self.thread.access_log(&self.client.side) else { return };
+        let is_http2 = matches!(self.peer.stream, Stream::Pipe(_));
+        let head = &self.peer.input.bytes()[..head_len];
+        let sent = goes_on.then_some(&self.request_out[..]);
+        let spare = self.spare_entry.take();
+        self.entry = Some(Entry::begin(&log, spare, &self.client, is_http2, head, sent));
+    }
+
+    /// Notes what became of the request, where that is written.
+    pub(crate) fn note(&mut self, note: impl FnOnce(&mut Outcome)) {
+        if let Some(entry) = &mut self.entry {
+            note(&mut entry.outcome);
+        }
+    }
+
+    /// The request is over.
+    fn end_entry(&mut self) {
+        if let Some(entry) = self.entry.take() {
+            self.spare_entry = entry.end();
         }
     }
 
@@ -313,11 +352,14 @@ impl Connection {
         );
         self.response_out.clear();
         respond::write(failure, manner, &mut self.response_out);
+        self.note(|outcome| outcome.failed(failure.reason));
         self.send_response_out(manner).await
     }
 
     /// The same for an answer that is in `response_out`.
     async fn send_response_out(&mut self, manner: Manner) -> After {
+        let len = self.response_out.len() as u64;
+        self.note(|outcome| outcome.sent = len);
         self.alarm.set(HEAD_TIMEOUT);
         match self.write_response_out().await {
             Ok(()) if manner.close => After::Linger,

@@ -35,6 +35,7 @@ use super::{
     tunnel, websocket,
 };
 use crate::{
+    access::CutOff,
     dispatch::{Dispatch, Reached},
     pool,
     respond::{Failure, Reason},
@@ -133,6 +134,16 @@ pub(crate) async fn run(connection: &mut Connection, request: Prepared) -> After
         }
         (Err(error), _) => Err(exchange.bad_chunk(error).into()),
     };
+    let Exchange { request, tries, connection, .. } = &mut exchange;
+    connection.note(|outcome| {
+        outcome.service = Some(request.service.name.clone());
+        outcome.tries = *tries;
+        match &answered {
+            Err(Stop::Abort) => outcome.cut_off(CutOff::ByClient),
+            Err(Stop::Broken(_)) => outcome.cut_off(CutOff::InResponse),
+            Ok(_) | Err(Stop::Failure(_)) => {}
+        }
+    });
     match answered {
         Ok(after) => after,
         Err(Stop::Abort | Stop::Broken(_)) => {
@@ -193,6 +204,7 @@ impl Exchange<'_> {
         loop {
             let Reached { stream, flight, reused } = self.reach(fresh).await?;
             self.sends();
+            self.connection.note(|outcome| outcome.run = Some(flight.worker().run));
             let mut worker = Peer::new(stream);
             let error = match self.attempt(&mut worker, flight.worker()).await {
                 Ok(Ended { after, reuse }) => {
@@ -441,13 +453,16 @@ impl Exchange<'_> {
             self.request.service.tally.meter.answered(since);
         }
         self.progress.set(Progress::Begun);
+        self.connection.note(|outcome| outcome.status = answer.status);
         self.upload.forget(&mut self.connection.request_out);
         let mut download = Pump::new(body, coding);
         download
             .start(&mut worker.input, &mut self.connection.response_out)
             .map_err(|_| self.bad_body("its chunked framing is malformed"))?;
         self.connection.alarm.set(self.request.service.idle_timeout);
-        self.download(&mut download, worker).await?;
+        let downloaded = self.download(&mut download, worker).await;
+        self.connection.note(|outcome| outcome.sent = download.sent());
+        downloaded?;
         if self.uploading() {
             return Ok(Ended { after: After::Linger, reuse: false });
         }
@@ -479,7 +494,10 @@ impl Exchange<'_> {
             match received {
                 Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
                 Poll::Ready(Err(error)) => Poll::Ready(Err(self.broken_off(download, error))),
-                Poll::Pending => connection.alarm.poll(cx).map(|()| Err(Stop::Abort)),
+                Poll::Pending => connection.alarm.poll(cx).map(|()| {
+                    connection.note(|outcome| outcome.cut_off(CutOff::InResponse));
+                    Err(Stop::Abort)
+                }),
             }
         })
         .await
@@ -489,6 +507,7 @@ impl Exchange<'_> {
     async fn tunnel(&mut self, worker: &mut Peer, of: &Worker) -> Result<After, Stop> {
         self.connection.alarm.busy();
         self.progress.set(Progress::Tunnel);
+        self.connection.note(|outcome| outcome.status = 101);
         self.connection.alarm.set(self.request.service.idle_timeout);
         self.connection.write_response_out().await.map_err(|_| Stop::Abort)?;
         self.connection.alarm.clear();

@@ -12,6 +12,7 @@ use super::{
     response::BadResponse,
 };
 use crate::{
+    access::CutOff,
     guards,
     lost::LostRequest,
     respond::{Failure, Reason},
@@ -123,7 +124,7 @@ impl Exchange<'_> {
     }
 
     /// The time of the whole request is over. What the client has a part of can only be broken off.
-    pub(super) fn over(&self) -> Stop {
+    pub(super) fn over(&mut self) -> Stop {
         let service = &self.request.service;
         if self.progress.get() == Progress::Nothing {
             let message = format!("`{}` did not answer within the time that the request has.", service.name);
@@ -133,6 +134,7 @@ impl Exchange<'_> {
             service.tally.count_failure();
         }
         service.tally.count_timed_out();
+        self.connection.note(|outcome| outcome.cut_off(CutOff::InResponse));
         Stop::Abort
     }
 

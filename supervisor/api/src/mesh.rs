@@ -366,6 +366,25 @@ pub struct Snapshot {
     /// How clients are met at the gateway's listeners, by name.
     #[serde(default)]
     pub listeners: BTreeMap<String, Listener>,
+    /// Which requests are written to the access log; `None` is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_log: Option<AccessLog>,
+}
+
+/// What is written of requests, as lines of JSON on the proxy's standard output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessLog {
+    /// Of calls between services as well, and not of the gateway's requests alone.
+    #[serde(default)]
+    pub mesh: bool,
+    /// So many of a hundred. Those that fail are written in any case.
+    pub percent: u8,
+    /// Fields of requests that are written, by name in lower case.
+    #[serde(default)]
+    pub headers: Vec<String>,
+    /// With the query.
+    #[serde(default)]
+    pub query: bool,
 }
 
 impl Snapshot {

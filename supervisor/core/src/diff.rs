@@ -44,6 +44,7 @@ pub enum Field {
     BodyRate,
     Reload,
     Logs,
+    AccessLog,
     LogFolder,
     LogJournal,
     AppLimits,
@@ -95,7 +96,7 @@ pub enum Field {
 use Effect::{FromNowOn, InPlace, Listener, NewWorkers, WorkerCount};
 
 /// Every field with the key of the configuration that it comes from, what it takes, and why, where that is not plain.
-pub const FIELDS: [(Field, &str, Effect, &str); 57] = [
+pub const FIELDS: [(Field, &str, Effect, &str); 58] = [
     (Field::Name, "name", Effect::Restart, "folders, cgroups and addresses have it"),
     (Field::File, "the configuration file", Effect::Restart, "the same file is read again"),
     (Field::Server, "server", Listener, "open connections stay"),
@@ -112,6 +113,7 @@ pub const FIELDS: [(Field, &str, Effect, &str); 57] = [
     (Field::BodyRate, "gateway.body_rate", InPlace, "for the next request"),
     (Field::Reload, "reload", InPlace, ""),
     (Field::Logs, "logs.file_size, logs.files", InPlace, ""),
+    (Field::AccessLog, "logs.access", InPlace, "for the next request"),
     (Field::LogFolder, "logs.dir", Effect::Restart, "lines that were written stay readable"),
     (Field::LogJournal, "logs.journal", Effect::Restart, ""),
     (Field::AppLimits, "limits", InPlace, "of the application as a whole"),
@@ -308,6 +310,7 @@ fn of_app(old: &Plan, new: &Plan) -> Vec<Field> {
     let sizes = (old.logs.file_size_max, old.logs.files_max);
     found.note(Field::Logs, sizes != (logs.file_size_max, logs.files_max));
     found.note(Field::LogFolder, old.logs.dir != logs.dir);
+    found.note(Field::AccessLog, old.logs.access != logs.access);
     found.note(Field::LogJournal, old.logs.journal != logs.journal);
     found.note(Field::AppLimits, old.limits != *limits);
     found.note(Field::SecretSources, old.secrets != *secrets);

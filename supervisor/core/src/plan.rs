@@ -157,6 +157,21 @@ pub struct Logs {
     pub files_max: u32,
     /// Whether lines go to systemd's journal as well; `None`: where watt's own output does.
     pub journal: Option<bool>,
+    /// Which requests are written to `access.log`; `None` is none.
+    pub access: Option<AccessLog>,
+}
+
+/// What is written of requests.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AccessLog {
+    /// Of calls between services as well, and not of those of clients alone.
+    pub mesh: bool,
+    /// So many of a hundred, from 1. Those that fail are written in any case.
+    pub percent: u8,
+    /// Fields of requests that are written, by name in lower case.
+    pub headers: Vec<String>,
+    /// With the query.
+    pub query: bool,
 }
 
 /// One service.
@@ -631,7 +646,7 @@ impl Default for Hold {
 
 impl Default for Logs {
     fn default() -> Self {
-        Logs { dir: None, file_size_max: 10 << 20, files_max: 10, journal: None }
+        Logs { dir: None, file_size_max: 10 << 20, files_max: 10, journal: None, access: None }
     }
 }
 

@@ -81,7 +81,8 @@ pub enum Source {
         /// Its run, by which its lines are told from others'.
         run: RunId,
     },
-    /// The mesh proxy's: it goes to `watt.log` as it is.
+    /// The mesh proxy's: what it says on standard error goes to `watt.log` as it is, and its standard output, which is its access log, to
+    /// `access.log`.
     Proxy,
 }
 

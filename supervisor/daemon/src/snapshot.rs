@@ -99,6 +99,7 @@ pub fn snapshot(sources: &Sources<'_>, version: u64) -> Snapshot {
         narrow_routes,
         resolvers: sources.resolvers.to_vec(),
         body_rate_min: sources.plan.body_rate_min,
+        access_log: sources.plan.logs.access.as_ref().map(access_log),
         listeners: listeners(sources),
     }
 }
@@ -107,6 +108,11 @@ fn listeners(sources: &Sources<'_>) -> BTreeMap<String, mesh::Listener> {
     let server = sources.plan.server.as_ref();
     let listener = server.map(|server| tls::listener(server, sources.certificates));
     listener.into_iter().map(|listener| (tls::listener_name(sources.generation), listener)).collect()
+}
+
+fn access_log(access: &plan::AccessLog) -> mesh::AccessLog {
+    let plan::AccessLog { mesh, percent, headers, query } = access.clone();
+    mesh::AccessLog { mesh, percent, headers, query }
 }
 
 fn egress_rule(rule: &EgressRule) -> mesh::EgressRule {

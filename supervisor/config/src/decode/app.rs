@@ -9,7 +9,7 @@ use watt_core::{
 };
 
 use super::{
-    Decoder,
+    Decoder, access,
     fields::{Field, Fields, Written, show_word, word_of},
     gateway::{self, Gateway, ServerDraft},
     groups, jobs, limits, sandbox, secrets,
@@ -284,6 +284,7 @@ fn logs(fields: &mut Fields<'_, '_, '_>) -> Logs {
     let size: Written<Bytes> = inner.value("file_size");
     let files: Written<Whole<1, 1000>> = inner.value("files");
     let journal = inner.scalar("journal").map(|written| written.value);
+    let access = access::decode(&mut inner);
     /// Smaller files would be rotated with every few lines.
     const FILE_BYTES_MIN: u64 = 64 << 10;
     if let (Some(span), true) = (size.span, size.value.0 < FILE_BYTES_MIN) {
@@ -293,7 +294,7 @@ fn logs(fields: &mut Fields<'_, '_, '_>) -> Logs {
     let shown = inner.close();
     fields.show("logs", shown);
     let files_max = u32::try_from(files.value.0).unwrap_or(u32::MAX);
-    Logs { dir, file_size_max: size.value.0, files_max, journal }
+    Logs { dir, file_size_max: size.value.0, files_max, journal, access }
 }
 
 /// Who may use the control socket.

@@ -3,6 +3,7 @@
 //! Nothing here stops at an error: what is wrong is noted and something harmless used in its place, because the plan is
 //! given out only when nothing was noted.
 
+mod access;
 mod actions;
 mod app;
 mod command;

@@ -1,8 +1,8 @@
 //! The tables of the application as a whole.
 
 use super::{
-    CEILING, GROUP, JOB, KeyDef, Kind, NOT_YET, PORT_OR_ANY, PROFILE, Preset, RELOAD, ROLE, ROUTE, SANDBOX,
-    SCHEDULED, SERVICE, TLS, Table,
+    ACCESS, CEILING, GROUP, JOB, KeyDef, Kind, NOT_YET, PORT_OR_ANY, PROFILE, Preset, RELOAD, ROLE, ROUTE,
+    SANDBOX, SCHEDULED, SERVICE, TLS, Table,
     guard::{BODY_LIMIT, CORS_KEY, IP, RATE_LIMIT_KEY},
 };
 
@@ -274,8 +274,51 @@ pub(crate) static LOGS: Table = Table {
             doc: "Whether lines and events go to systemd's journal as well, with fields such as `WATT_SERVICE`.",
             example: "false",
         },
+        KeyDef {
+            name: "access",
+            kind: Kind::Either(&[Kind::Words(&ACCESS), Kind::Table(&ACCESS_LOG)]),
+            default: Preset::Value("none"),
+            doc: "Which requests are written to `access.log`, a line of JSON each when it is over.",
+            example: r#""gateway""#,
+        },
     ],
     foreign: &[("level", NOT_YET)],
+};
+
+pub(crate) static ACCESS_LOG: Table = Table {
+    title: "logs.access",
+    doc: "The access log: docs/http.md says what is in a line. A word alone stands for `requests`.",
+    keys: &[
+        KeyDef {
+            name: "requests",
+            kind: Kind::Words(&ACCESS),
+            default: Preset::Value("gateway"),
+            doc: "Which requests are written.",
+            example: r#""all""#,
+        },
+        KeyDef {
+            name: "sample",
+            kind: Kind::Percent,
+            default: Preset::Value("100%"),
+            doc: "How many of them. Those that fail, with a status from 500 on or without an answer, are all written.",
+            example: r#""10%""#,
+        },
+        KeyDef {
+            name: "headers",
+            kind: Kind::List(&Kind::Text),
+            default: Preset::Unset("none"),
+            doc: "Headers of requests that are written as well. Not those that let somebody in, such as `Authorization` and `Cookie`.",
+            example: r#"["user-agent", "referer"]"#,
+        },
+        KeyDef {
+            name: "query",
+            kind: Kind::Bool,
+            default: Preset::Value("false"),
+            doc: "Whether the query is written, which may hold what is nobody's business.",
+            example: "true",
+        },
+    ],
+    foreign: &[],
 };
 
 pub(crate) static SECRET: Table = Table {

@@ -154,7 +154,7 @@ pub(crate) enum Kind {
 }
 
 /// Every table, in the order they are documented.
-pub(crate) static TABLES: [&Table; 51] = [
+pub(crate) static TABLES: [&Table; 52] = [
     &ROOT,
     &SERVER,
     &TLS,
@@ -201,6 +201,7 @@ pub(crate) static TABLES: [&Table; 51] = [
     &CATCHING_UP,
     &SCHEDULED,
     &LOGS,
+    &ACCESS_LOG,
     &SANDBOX,
     &CEILING,
     &IO,

@@ -88,6 +88,20 @@ pub(crate) enum CatchUpWord {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Never;
 
+/// The words of `logs.access`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AccessWord {
+    None,
+    Gateway,
+    All,
+}
+
+pub(crate) static ACCESS: Words<AccessWord> = Words(&[
+    ("none", AccessWord::None, "no request"),
+    ("gateway", AccessWord::Gateway, "those of clients"),
+    ("all", AccessWord::All, "those and the calls between services"),
+]);
+
 pub(crate) static LISTEN: Words<ListenWord> = Words(&[
     ("auto", ListenWord::Auto, "whatever the kernel shows the program listening on"),
     ("unix", ListenWord::Unix, "the Unix socket named by `$WATT_SOCKET` and `{socket}`"),

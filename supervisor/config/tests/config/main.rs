@@ -1,5 +1,6 @@
 //! The configuration through its public functions.
 
+mod access;
 mod actions;
 mod applied;
 mod errors;

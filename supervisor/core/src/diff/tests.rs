@@ -38,6 +38,10 @@ fn change(plan: &mut Plan, of: &ServiceId, field: Field) {
         Field::BodyRate => plan.body_rate_min += 1,
         Field::Reload => plan.reload_on_change = !plan.reload_on_change,
         Field::Logs => plan.logs.files_max += 1,
+        Field::AccessLog => {
+            let access = AccessLog { mesh: false, percent: 100, headers: Vec::new(), query: false };
+            plan.logs.access = Some(access);
+        }
         Field::LogFolder => plan.logs.dir = Some("/var/log/shop".into()),
         Field::LogJournal => plan.logs.journal = Some(true),
         Field::AppLimits => plan.limits.pids = Some(7),

@@ -24,7 +24,7 @@ use watt_api::control::Stream as StreamName;
 use watt_core::RunId;
 
 use super::{
-    Message, RunInfo,
+    Message, RunInfo, Source,
     bookmark::{Batch, Bookmarks, Slot},
     frame::{Tail, frame},
     line::Attribution,
@@ -251,7 +251,9 @@ impl Pump {
         let streams = [(StreamName::Stdout, stdout), (StreamName::Stderr, stderr)].map(|(name, reader)| {
             let attribution = Attribution::new(&info.source, info.run, name);
             let journal = self.store.journal_fields(&info.source, info.run, name);
-            let origin = Origin { attribution, journal, run: info.run, worker: info.source.worker(), book };
+            let is_access = info.source == Source::Proxy && name == StreamName::Stdout;
+            let worker = info.source.worker();
+            let origin = Origin { attribution, journal, run: info.run, worker, book, is_access };
             let mut pipe = Pipe::new(reader);
             let (slot, batch) = self.bookmarks.take(info.run, name);
             if let Some(batch) = batch.filter(|_| info.adopted_since.is_some()) {

@@ -44,6 +44,8 @@ pub(super) struct Origin {
     pub(super) run: RunId,
     pub(super) worker: u16,
     pub(super) book: usize,
+    /// They are the access log's: kept in its file as they are, and nowhere else.
+    pub(super) is_access: bool,
 }
 
 /// Everything that is kept.
@@ -52,6 +54,7 @@ pub(super) struct Store {
     settings: Settings,
     events: Events,
     books: Books,
+    access: LogFile,
     readers: Readers,
     watches: HashMap<RunId, Vec<Watch>>,
     newest_seq: u64,
@@ -75,6 +78,7 @@ impl Store {
         };
         Store {
             journal: settings.journal.as_ref().and_then(open),
+            access: LogFile::new(settings.dir.join("access.log"), Sharing::Own),
             settings,
             events,
             books: Books::default(),
@@ -124,6 +128,9 @@ impl Store {
 
     /// Takes lines. When it returns they are where they can be: a daemon that is killed now has lost none.
     pub(super) fn take(&mut self, origin: &mut Origin, bytes: &[u8], segments: &[Segment], now: Instant) {
+        if origin.is_access {
+            return self.take_access(bytes, segments, now);
+        }
         let at = timestamp::now();
         let plain = self.books.list[origin.book].service.is_none();
         let mut lines = 0;
@@ -148,6 +155,19 @@ impl Store {
         }
     }
 
+    fn take_access(&mut self, bytes: &[u8], segments: &[Segment], now: Instant) {
+        for segment in segments {
+            self.batch.extend_from_slice(&bytes[segment.text.clone()]);
+            self.batch.push(b'\n');
+        }
+        if segments.is_empty() {
+            return;
+        }
+        let appended = self.access.append(&self.batch, segments.len() as u64, self.settings.rotation, now);
+        self.batch.clear();
+        self.appended(None, self.access.path().to_path_buf(), appended);
+    }
+
     fn keep(&mut self, origin: &Origin, entry: Entry) {
         let record = Record { entry, run: origin.run, worker: origin.worker };
         let readers = &mut self.readers;
@@ -169,6 +189,11 @@ impl Store {
         let appended = book.file.append(&self.batch, lines, self.settings.rotation, now);
         self.batch.clear();
         let (service, path) = (book.service.clone(), book.file.path().to_path_buf());
+        self.appended(service, path, appended);
+    }
+
+    /// Tells when a file begins to fail, and when it does so no more.
+    fn appended(&self, service: Option<ServiceId>, path: PathBuf, appended: Appended) {
         match appended {
             Appended::Written | Appended::StillFailing => {}
             Appended::Recovered { missing } => self.events.emit(LogFileRecovered { service, path, missing }),

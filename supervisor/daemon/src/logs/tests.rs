@@ -454,18 +454,21 @@ async fn a_flood_does_not_keep_another_worker_waiting() {
 }
 
 #[tokio::test]
-async fn output_of_the_proxy_goes_to_our_own_log() {
+async fn what_the_proxy_says_goes_to_our_own_log_and_its_requests_to_a_file_of_their_own() {
     let fixture = Fixture::new();
-    let (reader, mut stdout) = io::pipe().unwrap();
-    let (other, _stderr) = io::pipe().unwrap();
+    let (requests, mut stdout) = io::pipe().unwrap();
+    let (reader, mut stderr) = io::pipe().unwrap();
     fixture.logs.attach(
         RunInfo { run: RunId(1), source: Source::Proxy, adopted_since: None },
+        requests.into(),
         reader.into(),
-        other.into(),
     );
-    stdout.write_all(b"INFO ready\n").unwrap();
+    stdout.write_all(b"{\"status\":200}\n{\"status\":404}\n").unwrap();
+    stderr.write_all(b"INFO ready\n").unwrap();
     soon("the end", fixture.logs.ended(RunId(1))).await;
-    assert_eq!(fs::read_to_string(fixture.settings.dir.join("watt.log")).unwrap(), "INFO ready\n");
+    let file = |name: &str| fs::read_to_string(fixture.settings.dir.join(name)).unwrap();
+    assert_eq!(file("watt.log"), "INFO ready\n");
+    assert_eq!(file("access.log"), "{\"status\":200}\n{\"status\":404}\n");
     let last = lines(&fixture.logs.last_lines(Source::Proxy, 5).await);
     assert_eq!(texts(&last), ["INFO ready"]);
     assert!(fixture.past(&["mesh-proxy"]).await.is_empty(), "a service of this name is another one");

@@ -1,0 +1,276 @@
+//! The access log: a line of JSON for each request, when it is over.
+//!
+//! What a line says of the request is written down when its head has come, in memory that the connection keeps; what became of it is put
+//! behind that at the end. Then it goes into a [`queue`] that all threads share, and a thread of its own writes what is in there to
+//! standard output, which the daemon reads and keeps in files. So no request waits for a disk: when too much waits, lines are left out,
+//! and counted.
+
+mod queue;
+
+use std::{borrow::Cow, io::Write, rc::Rc, sync::Arc};
+
+use httparse::Header;
+use jiff::Timestamp;
+use tokio::time::Instant;
+use watt_api::mesh::{self, AccessLog};
+
+use crate::{
+    http::{Client, Side, with_request},
+    respond::Reason,
+};
+
+pub(crate) use queue::Queue;
+
+/// How many bytes of a method, a host, a path or a query, and a field's value are written. More of them is nothing to read.
+const METHOD_MAX: usize = 32;
+const TEXT_MAX: usize = 2 << 10;
+const FIELD_MAX: usize = 512;
+
+/// Memory that a connection does not keep for its next line.
+const LINE_KEPT_MAX: usize = 4 << 10;
+
+/// What is written, and to where.
+#[derive(Debug)]
+pub(crate) struct Log {
+    wanted: mesh::AccessLog,
+    queue: Arc<Queue>,
+}
+
+impl Log {
+    pub(crate) fn new(wanted: &AccessLog, queue: &Arc<Queue>) -> Log {
+        Log { wanted: wanted.clone(), queue: Arc::clone(queue) }
+    }
+
+    /// Whether requests that came in there are written.
+    pub(crate) fn covers(&self, side: &Side) -> bool {
+        match side {
+            Side::Gateway => true,
+            Side::Mesh { .. } => self.wanted.mesh,
+        }
+    }
+}
+
+/// How a request ended that has no failure of the proxy's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CutOff {
+    /// The client went away.
+    ByClient,
+    /// The worker's response broke off in the middle, or took too long.
+    InResponse,
+}
+
+impl CutOff {
+    const fn code(self) -> &'static str {
+        match self {
+            CutOff::ByClient => "client_gone",
+            CutOff::InResponse => "response_cut_off",
+        }
+    }
+}
+
+/// A request that is going to be a line.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    log: Rc<Log>,
+    since: Instant,
+    /// The line as far as it is known.
+    line: Vec<u8>,
+    pub(crate) outcome: Outcome,
+}
+
+/// What became of a request.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    /// The one that the client got; 0 is none.
+    pub(crate) status: u16,
+    /// Bytes of the response that were sent, its head included.
+    pub(crate) sent: u64,
+    pub(crate) service: Option<Rc<str>>,
+    /// Who had it last.
+    pub(crate) run: Option<u64>,
+    /// How often it was sent to a worker.
+    pub(crate) tries: u32,
+    /// Why it was not answered by a worker, or not to the end.
+    reason: Option<&'static str>,
+}
+
+impl Outcome {
+    /// The proxy itself answered.
+    pub(crate) fn failed(&mut self, reason: Reason) {
+        self.status = reason.status();
+        self.reason = Some(reason.code());
+    }
+
+    /// It got no answer, or a part of one. What was said first stands.
+    pub(crate) fn cut_off(&mut self, how: CutOff) {
+        self.reason.get_or_insert(how.code());
+    }
+}
+
+impl Entry {
+    /// Writes down what a head says. `spare` is an entry that is over, for its memory; `sent` the head as the worker gets it, if one is going to.
+    pub(crate) fn begin(
+        log: &Rc<Log>,
+        spare: Option<Box<Entry>>,
+        client: &Client,
+        is_http2: bool,
+        head: &[u8],
+        sent: Option<&[u8]>,
+    ) -> Box<Entry> {
+        let (log, since, outcome) = (Rc::clone(log), Instant::now(), Outcome::default());
+        let mut entry = match spare {
+            Some(mut spare) => {
+                spare.line.clear();
+                *spare = Entry { log, since, line: std::mem::take(&mut spare.line), outcome };
+                spare
+            }
+            None => Box::new(Entry { log, since, line: Vec::new(), outcome }),
+        };
+        let mut members = Members(&mut entry.line);
+        members.client(client);
+        members.request(&entry.log.wanted, head, is_http2);
+        if let Some(trace) = sent.and_then(trace_id) {
+            members.text("trace", trace);
+        }
+        entry
+    }
+
+    /// Ends the line, and has it written if it is one of those that are. Returns the memory for the next one.
+    pub(crate) fn end(mut self: Box<Self>) -> Option<Box<Entry>> {
+        if self.is_wanted() {
+            let Entry { log, since, line, outcome } = &mut *self;
+            let mut out = Vec::with_capacity(line.len() + 192);
+            let took = since.elapsed();
+            let at = Timestamp::now();
+            // Writing to memory does not fail.
+            let _ = write!(out, r#"{{"at":"{at:.3}""#);
+            out.extend_from_slice(line);
+            Members(&mut out).outcome(outcome);
+            let _ = writeln!(out, r#","ms":{:.3}}}"#, took.as_secs_f64() * 1000.0);
+            log.queue.say(&out);
+        }
+        (self.line.capacity() <= LINE_KEPT_MAX).then_some(self)
+    }
+
+    /// Whatever failed is written, and of the others a part.
+    fn is_wanted(&self) -> bool {
+        let percent = self.log.wanted.percent;
+        percent >= 100
+            || self.outcome.status >= 500
+            || self.outcome.reason.is_some()
+            || fastrand::u8(..100) < percent
+    }
+}
+
+/// Members of an object of JSON, each with a comma before it.
+struct Members<'l>(&'l mut Vec<u8>);
+
+impl Members<'_> {
+    fn client(&mut self, client: &Client) {
+        match &client.side {
+            Side::Mesh { caller: Some(caller) } => self.text("caller", caller.as_bytes()),
+            Side::Mesh { caller: None } => self.text("caller", b"operator"),
+            Side::Gateway => {}
+        }
+        if let Some(peer) = client.peer {
+            let _ = write!(self.0, r#","client":"{}""#, peer.ip().to_canonical());
+        }
+    }
+
+    fn request(&mut self, wanted: &AccessLog, head: &[u8], is_http2: bool) {
+        let read = with_request(head, |request| {
+            self.text("method", request.method_name.as_bytes());
+            self.text("host", cut(request.host, TEXT_MAX));
+            self.target(wanted, request.target.path_and_query.as_bytes());
+            let version = match (is_http2, request.http10) {
+                (true, _) => "HTTP/2",
+                (false, true) => "HTTP/1.0",
+                (false, false) => "HTTP/1.1",
+            };
+            self.text("protocol", version.as_bytes());
+            self.fields(wanted, request.fields.headers);
+        });
+        if read.is_err() {
+            // Of what is no request whatever looks like one, as far as it goes.
+            let end = memchr::memchr2(b'\r', b'\n', head).unwrap_or(head.len());
+            let mut words = head[..end].split(|byte| *byte == b' ');
+            self.text("method", cut(words.next().unwrap_or_default(), METHOD_MAX));
+            self.target(wanted, words.next().unwrap_or_default());
+        }
+    }
+
+    /// The fields that were asked for, of several of a name the first.
+    fn fields(&mut self, wanted: &AccessLog, headers: &[Header<'_>]) {
+        let named = |name: &str| headers.iter().find(|field| field.name.eq_ignore_ascii_case(name));
+        let found = wanted.headers.iter().filter_map(|name| Some((name, named(name)?)));
+        let mut object = Vec::new();
+        found.for_each(|(name, field)| Members(&mut object).text(name, cut(field.value, FIELD_MAX)));
+        if let [b',', members @ ..] = &object[..] {
+            self.0.extend_from_slice(br#","headers":{"#);
+            self.0.extend_from_slice(members);
+            self.0.push(b'}');
+        }
+    }
+
+    /// A query may hold what is nobody's business, and is left out where it was not asked for.
+    fn target(&mut self, wanted: &AccessLog, target: &[u8]) {
+        let end = memchr::memchr(b'?', target).unwrap_or(target.len());
+        self.text("path", cut(&target[..end], TEXT_MAX));
+        if wanted.query && end < target.len() {
+            self.text("query", cut(&target[end + 1..], TEXT_MAX));
+        }
+    }
+
+    fn outcome(&mut self, outcome: &Outcome) {
+        let Outcome { status, sent, service, run, tries, reason } = outcome;
+        if let Some(service) = service {
+            self.text("service", service.as_bytes());
+        }
+        if let Some(run) = run {
+            let _ = write!(self.0, r#","run":{run}"#);
+        }
+        if *tries > 1 {
+            let _ = write!(self.0, r#","tries":{tries}"#);
+        }
+        if *status > 0 {
+            let _ = write!(self.0, r#","status":{status}"#);
+        }
+        if let Some(reason) = reason {
+            self.text("reason", reason.as_bytes());
+        }
+        let _ = write!(self.0, r#","bytes":{sent}"#);
+    }
+
+    fn text(&mut self, name: &str, value: &[u8]) {
+        let value = String::from_utf8_lossy(value);
+        // Neither fails: strings have a form in JSON, and memory takes it.
+        let _ = write!(self.0, r#","{name}":"#);
+        match is_plain(&value) {
+            true => {
+                self.0.push(b'"');
+                self.0.extend_from_slice(value.as_bytes());
+                self.0.push(b'"');
+            }
+            false => drop(serde_json::to_writer(&mut *self.0, &Cow::as_ref(&value))),
+        }
+    }
+}
+
+/// Whether a text is its own form in JSON.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\' && byte != 0x7f)
+}
+
+fn cut(text: &[u8], max: usize) -> &[u8] {
+    &text[..text.len().min(max)]
+}
+
+/// The id of the trace that a head as the worker gets it belongs to.
+fn trace_id(head: &[u8]) -> Option<&[u8]> {
+    const FIELD: &[u8] = b"\r\ntraceparent: 00-";
+    let start = memchr::memmem::rfind(head, FIELD)? + FIELD.len();
+    head.get(start..start + 32)
+}
+
+#[cfg(test)]
+mod tests;

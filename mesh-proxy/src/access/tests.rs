@@ -1,0 +1,145 @@
+use std::{
+    io,
+    sync::{
+        Mutex,
+        mpsc::{self, Receiver},
+    },
+};
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::gates::Terms;
+
+struct Lines(Mutex<mpsc::Sender<String>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        for line in String::from_utf8_lossy(bytes).lines() {
+            let _ = self.0.lock().unwrap().send(line.to_owned());
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn log(wanted: AccessLog) -> (Rc<Log>, Receiver<String>) {
+    let (lines, written) = mpsc::channel();
+    let queue = Queue::start(Lines(Mutex::new(lines))).unwrap();
+    (Rc::new(Log::new(&wanted, &queue)), written)
+}
+
+fn everything() -> AccessLog {
+    AccessLog { mesh: true, percent: 100, headers: Vec::new(), query: false }
+}
+
+fn gateway() -> Client {
+    let peer = Some("[::ffff:192.0.2.7]:5555".parse().unwrap());
+    Client { side: Side::Gateway, peer, local: None, tls: None, terms: Terms::default() }
+}
+
+fn line(written: &Receiver<String>) -> Value {
+    let mut line: Value = serde_json::from_str(&written.recv().unwrap()).expect("JSON");
+    let members = line.as_object_mut().unwrap();
+    let at = members.remove("at").unwrap();
+    assert!(at.as_str().unwrap().parse::<Timestamp>().is_ok(), "{at}");
+    assert!(members.remove("ms").unwrap().as_f64().unwrap() >= 0.0);
+    line
+}
+
+#[test]
+fn a_line_says_who_asked_for_what_and_what_became_of_it() {
+    let (log, written) =
+        log(AccessLog { headers: vec!["user-agent".into(), "x-absent".into()], ..everything() });
+    let head = b"POST http://Shop.example:80/a%22b?token=1 HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: \"c\\url\" \xff\r\n\r\n";
+    let sent = b"POST /a HTTP/1.1\r\nHost: x\r\ntraceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n\r\n";
+    let mut entry = Entry::begin(&log, None, &gateway(), false, head, Some(sent));
+    entry.outcome = Outcome {
+        status: 201,
+        sent: 99,
+        service: Some("api".into()),
+        run: Some(7),
+        tries: 2,
+        ..Outcome::default()
+    };
+    drop(entry.end());
+    let expected = json!({
+        "client": "192.0.2.7", "method": "POST", "host": "Shop.example:80", "path": "/a%22b",
+        "protocol": "HTTP/1.1", "headers": { "user-agent": "\"c\\url\" \u{fffd}" }, "trace": "0af7651916cd43dd8448eb211c80319c",
+        "service": "api", "run": 7, "tries": 2, "status": 201, "bytes": 99,
+    });
+    assert_eq!(line(&written), expected);
+}
+
+#[test]
+fn what_is_no_request_is_a_line_as_well() {
+    let (log, written) = log(AccessLog { query: true, ..everything() });
+    let mut entry = Entry::begin(&log, None, &gateway(), false, b"GE\x01T /x?a=b HTTP/1.1\n\n", None);
+    entry.outcome.failed(Reason::Refused(crate::http::Refusal::Syntax));
+    entry.outcome.sent = 321;
+    let spare = entry.end();
+    let expected = json!({
+        "client": "192.0.2.7", "method": "GE\u{1}T", "path": "/x", "query": "a=b",
+        "status": 400, "reason": "malformed_request", "bytes": 321,
+    });
+    assert_eq!(line(&written), expected);
+
+    let client = Client {
+        side: Side::Mesh { caller: Some("web".into()) },
+        peer: None,
+        local: None,
+        tls: None,
+        terms: Terms::default(),
+    };
+    let head = format!("GET /{} HTTP/1.0\r\n\r\n", "p".repeat(10_000));
+    drop(Entry::begin(&log, spare, &client, false, head.as_bytes(), None).end());
+    let long = line(&written);
+    assert_eq!(long["path"].as_str().unwrap().len(), TEXT_MAX);
+    assert_eq!(
+        (&long["caller"], &long["protocol"], &long["status"]),
+        (&"web".into(), &"HTTP/1.0".into(), &Value::Null)
+    );
+}
+
+#[test]
+fn of_many_a_part_is_written_and_each_that_failed() {
+    let (log, written) = log(AccessLog { percent: 10, ..everything() });
+    let one = |outcome: Outcome| {
+        let mut entry =
+            Entry::begin(&log, None, &gateway(), true, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", None);
+        entry.outcome = outcome;
+        drop(entry.end());
+    };
+    fastrand::seed(7);
+    (0..1000).for_each(|_| one(Outcome { status: 200, ..Outcome::default() }));
+    (0..20).for_each(|_| one(Outcome { status: 502, ..Outcome::default() }));
+    (0..20).for_each(|_| one(Outcome { reason: Some(CutOff::ByClient.code()), ..Outcome::default() }));
+    let mut counts = [0; 3];
+    loop {
+        let line = line(&written);
+        assert_eq!(line["protocol"], "HTTP/2");
+        match (&line["status"], &line["reason"]) {
+            (status, _) if *status == 200 => counts[0] += 1,
+            (status, _) if *status == 502 => counts[1] += 1,
+            (_, reason) => {
+                assert_eq!(*reason, "client_gone");
+                counts[2] += 1;
+            }
+        }
+        if counts[2] == 20 {
+            break;
+        }
+    }
+    assert!((50..200).contains(&counts[0]) && counts[1] == 20, "{counts:?}");
+}
+
+#[test]
+fn calls_between_services_are_written_where_that_is_wished() {
+    let mesh = Side::Mesh { caller: None };
+    let covers =
+        |mesh_too: bool, side: &Side| log(AccessLog { mesh: mesh_too, ..everything() }).0.covers(side);
+    assert!(covers(false, &Side::Gateway) && !covers(false, &mesh) && covers(true, &mesh));
+}
