@@ -5,7 +5,7 @@
 //! is the last holder here, which does nothing but end.
 
 use std::{
-    io::{self, Read},
+    io::{self, PipeWriter, Read},
     os::fd::OwnedFd,
     process,
     rc::Rc,
@@ -14,31 +14,54 @@ use std::{
 use nix::sys::stat::{SFlag, fstat};
 use watt_os::process::{Forked, fork};
 
+use crate::notes::note;
+
 /// What is to be closed.
 #[derive(Debug, Default)]
-pub(crate) struct Discarded(Vec<Rc<OwnedFd>>);
+pub(crate) struct Discarded {
+    waiting: Vec<Rc<OwnedFd>>,
+    /// Whether the last attempt failed, which was said then.
+    is_failing: bool,
+}
 
 impl Discarded {
     /// Has it closed soon.
     pub(crate) fn push(&mut self, descriptor: Rc<OwnedFd>) {
         // Of all other kinds nothing waits.
         if is_socket(&descriptor) {
-            self.0.push(descriptor);
+            self.waiting.push(descriptor);
         }
     }
 
     /// Closes what nobody else here holds. What cannot be closed now can be later.
     pub(crate) fn close(&mut self) {
+        if let Some(error) = self.close_beside(holder) {
+            let count = self.waiting.len();
+            note(format_args!(
+                "{count} sockets of workers are not closed yet, for want of a process that does it: {error}"
+            ));
+        }
+    }
+
+    /// Closes while a child holds all of it as well. The error is that of the first in a row of attempts that fail.
+    fn close_beside<Holder>(&mut self, hold: impl FnOnce() -> io::Result<Holder>) -> Option<io::Error> {
         let is_ours = |descriptor: &Rc<OwnedFd>| Rc::strong_count(descriptor) == 1;
-        if self.0.iter().any(is_ours) {
-            // Fails at a limit of processes or descriptors.
-            let _ = beside_a_holder(|| self.0.retain(|descriptor| !is_ours(descriptor)));
+        if !self.waiting.iter().any(is_ours) {
+            return None;
+        }
+        match hold() {
+            Ok(_holder) => {
+                self.waiting.retain(|descriptor| !is_ours(descriptor));
+                self.is_failing = false;
+                None
+            }
+            Err(error) => (!std::mem::replace(&mut self.is_failing, true)).then_some(error),
         }
     }
 
     /// Leaves all of it to the end of this process.
     pub(crate) fn leave(&mut self) {
-        std::mem::take(&mut self.0).into_iter().for_each(std::mem::forget);
+        std::mem::take(&mut self.waiting).into_iter().for_each(std::mem::forget);
     }
 }
 
@@ -48,8 +71,9 @@ fn is_socket(descriptor: &OwnedFd) -> bool {
     fstat(descriptor).map_or(true, |stat| kind(stat.st_mode) == SFlag::S_IFSOCK)
 }
 
-/// Does this while a child holds whatever this process holds. The child ends then, and is reaped as an orphan is.
-fn beside_a_holder(close: impl FnOnce()) -> io::Result<()> {
+/// A child that holds whatever this process holds, until what is returned goes. It ends then, and is reaped as an orphan is. There is none
+/// at a limit of processes or descriptors.
+fn holder() -> io::Result<PipeWriter> {
     let (mut reader, writer) = io::pipe()?;
     match fork()? {
         Forked::Child => {
@@ -57,10 +81,30 @@ fn beside_a_holder(close: impl FnOnce()) -> io::Result<()> {
             let _ = reader.read_to_end(&mut Vec::new());
             process::exit(0)
         }
-        Forked::Parent(_) => {
-            close();
-            drop(writer);
-            Ok(())
-        }
+        Forked::Parent(_) => Ok(writer),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_closed_is_said_once_and_closed_later() {
+        let mut discarded = Discarded::default();
+        let (socket, mut other) = UnixStream::pair().unwrap();
+        let none = || Err::<(), _>(io::Error::from_raw_os_error(11));
+        assert!(discarded.close_beside(none).is_none(), "there is nothing to be closed");
+        discarded.push(Rc::new(socket.into()));
+        let said = discarded.close_beside(none).and_then(|error| error.raw_os_error());
+        assert_eq!(said, Some(11));
+        assert!(discarded.close_beside(none).is_none(), "it was said");
+        assert!(discarded.close_beside(|| Ok(())).is_none());
+        assert_eq!(other.read(&mut [0]).unwrap(), 0, "it is closed");
+        let (socket, _other) = UnixStream::pair().unwrap();
+        discarded.push(Rc::new(socket.into()));
+        assert!(discarded.close_beside(none).is_some(), "it is news again");
     }
 }

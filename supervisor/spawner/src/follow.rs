@@ -6,7 +6,7 @@
 //!
 //! In a PID namespace of its own the init does the same, and says how it went.
 
-use std::{os::fd::OwnedFd, rc::Rc};
+use std::{collections::BTreeMap, os::fd::OwnedFd, rc::Rc};
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use watt_exec::plan::Order;
@@ -55,10 +55,8 @@ impl Spawner {
             // A check or a command inside the worker is a run of its own.
             (Some(_), None) if self.pids.get(&pid).is_some_and(|other| *other != id) => false,
             (Some(pidfd), None) => {
-                // Whoever had the part before is an orphan like others from here on. Its number may be another run's by now.
-                if self.pids.get(&run.pid) == Some(&id) {
-                    self.pids.remove(&run.pid);
-                }
+                // Whoever had the part before is an orphan like others from here on.
+                take_out(&mut self.pids, run.pid, id);
                 self.watched.retain(|_, watched| watched.run() != id);
                 (run.pid, run.pidfd, run.exit) = (pid, Rc::new(pidfd), None);
                 self.watch_main(id);
@@ -168,5 +166,27 @@ impl Spawner {
         }
         self.watched.remove(&token);
         Some(id)
+    }
+}
+
+/// A number is no run's any more. It may be another run's by now.
+fn take_out(pids: &mut BTreeMap<u32, u64>, pid: u32, run: u64) {
+    if pids.get(&pid) == Some(&run) {
+        pids.remove(&pid);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_is_another_runs_by_now_stays_with_that() {
+        let mut pids = BTreeMap::from([(20, 1), (21, 2)]);
+        take_out(&mut pids, 21, 1);
+        take_out(&mut pids, 22, 1);
+        assert_eq!(pids, BTreeMap::from([(20, 1), (21, 2)]));
+        take_out(&mut pids, 20, 1);
+        assert_eq!(pids, BTreeMap::from([(21, 2)]));
     }
 }

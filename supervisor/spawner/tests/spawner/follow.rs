@@ -2,14 +2,15 @@
 
 use std::{
     fs,
-    io::Read,
+    io::{BufRead, BufReader, Read},
     os::{
         fd::{AsFd, OwnedFd},
         unix::fs::PermissionsExt,
     },
+    process::{Command, Stdio},
 };
 
-use nix::sys::signal::Signal;
+use nix::sys::{signal::Signal, stat::Mode};
 use watt_exec::plan::LaunchPlan;
 use watt_os::pidfd;
 use watt_spawner::protocol::{Message, Request, WaitStatus};
@@ -26,6 +27,8 @@ pub(crate) fn all() -> Vec<Case> {
         ("a_run_goes_on_in_a_child_of_its_first_process", goes_on_in_a_child),
         ("a_child_that_is_left_to_the_spawner_ends_with_a_status", a_child_becomes_an_orphan),
         ("a_run_does_not_go_on_in_a_process_that_has_gone", does_not_go_on_in_what_has_gone),
+        ("a_run_does_not_go_on_in_another_runs_process", does_not_go_on_in_anothers),
+        ("an_end_that_somebody_else_looks_at_first_is_waited_for", a_traced_end_is_waited_for),
         ("in_own_pids_a_run_goes_on_in_an_orphan", goes_on_inside),
         ("in_own_pids_what_is_left_lives_on_until_it_ends", what_is_left_lives_on),
         ("in_own_pids_a_run_goes_on_in_a_child_of_its_first_process", goes_on_in_a_child_inside),
@@ -35,7 +38,11 @@ pub(crate) fn all() -> Vec<Case> {
 
 /// Starts a child that ends with 4 when there is a file `go`, or with 6 at TERM; then does this.
 fn plan(app: &App, then: &str) -> LaunchPlan {
-    let child = "trap \"exit 6\" TERM; echo up; until [ -e go ]; do sleep 0.01; done; exit 4";
+    plan_of(app, "trap \"exit 6\" TERM; echo up; until [ -e go ]; do sleep 0.01; done; exit 4", then)
+}
+
+/// Starts this child, prints its number, and does this.
+fn plan_of(app: &App, child: &str, then: &str) -> LaunchPlan {
     let folder = app.folder.path();
     fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).unwrap();
     LaunchPlan { cwd: folder.into(), hands_over: true, ..sh(&format!("sh -c '{child}' & echo $!; {then}")) }
@@ -138,6 +145,74 @@ fn does_not_go_on_in_what_has_gone() {
     // Without a PID namespace of its own there is no init that could know a number.
     assert!(!follow(&mut daemon, 1, None));
     assert!(!daemon.exited(1).is_seen(), "told again");
+}
+
+/// A check inside the worker is a run of its own, and its end that run's.
+fn does_not_go_on_in_anothers() {
+    let app = App::start();
+    let mut daemon = app.daemon();
+    let (_, _, next) = start(&mut daemon, plan(&app, "wait"));
+    daemon.spawn(2, sh("read line; exit 9"));
+    let (other, [other_pidfd, ..]) = daemon.spawned(2);
+    daemon.executed(2);
+    let exit = daemon.exited(2);
+    assert!(exit.code == 9 && !exit.signaled, "its input is empty: {exit:?}");
+    daemon.spawn(3, sh("exec sleep 1000"));
+    let (other_live, [live_pidfd, ..]) = daemon.spawned(3);
+    daemon.executed(3);
+    assert!(!follow(&mut daemon, other_live, Some(&live_pidfd)));
+    pidfd::send_signal(&live_pidfd, Signal::SIGUSR1 as i32).unwrap();
+    let exit = daemon.exited(3);
+    assert_eq!((exit.code, exit.signaled), (Signal::SIGUSR1 as i32, true));
+    // One that has ended is nobody's any more.
+    assert!(follow(&mut daemon, other, Some(&other_pidfd)));
+    assert!(!daemon.exited(1).is_seen());
+    let pidfd = pidfd::open(next).unwrap();
+    assert!(follow(&mut daemon, next, Some(&pidfd)));
+    go(&app);
+    assert!(!daemon.exited(1).is_seen());
+}
+
+/// Traces a process (PTRACE_SEIZE of ptrace(2)) until its input ends.
+const TRACER: &str = "
+import ctypes, sys
+ptrace = ctypes.CDLL(None, use_errno=True).ptrace
+if ptrace(0x4206, int(sys.argv[1]), None, None) != 0:
+    sys.exit(f'it cannot be traced: error {ctypes.get_errno()}')
+print('traced', flush=True)
+sys.stdin.read()
+";
+
+/// Its pidfd says that it has ended, and nobody but the tracer may see how. It must not be looked at again and again meanwhile.
+fn a_traced_end_is_waited_for() {
+    let app = App::start();
+    let mut daemon = app.daemon();
+    // A signal, such as that of a child's end, would stop it for its tracer.
+    nix::unistd::mkfifo(&app.folder.path().join("go"), Mode::S_IRWXU).unwrap();
+    let plan = plan_of(&app, "echo up; read line < go; exit 4", "wait");
+    let (_, first, next) = start(&mut daemon, plan);
+    let pidfd = pidfd::open(next).unwrap();
+    assert!(follow(&mut daemon, next, Some(&pidfd)));
+    let mut tracer = Command::new("python3");
+    tracer.args(["-c", TRACER, &next.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut tracer = tracer.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(tracer.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "traced\n");
+    pidfd::send_signal(&first, Signal::SIGKILL as i32).unwrap();
+    eventually("the first one is gone", || pidfd::send_signal(&first, 0).is_err());
+    go(&app);
+    eventually("it has ended", || state(next) == Some('Z'));
+    // Whatever was asked before is answered, so that it has been noticed.
+    let (pid, exit) = told(&mut daemon);
+    assert!(pid == next && exit.is_none(), "{exit:?}");
+    // One that looks all the time would hardly be found asleep once.
+    let looks = || (0..100).all(|_| state(app.spawner.id()) == Some('S'));
+    eventually("the spawner sleeps", looks);
+    drop(tracer.stdin.take());
+    assert!(tracer.wait().unwrap().success());
+    let exit = daemon.exited(1);
+    assert_eq!((exit.code, exit.signaled), (4, false));
 }
 
 fn goes_on_inside() {
