@@ -289,3 +289,57 @@ fn a_worker_whose_watchdog_falls_silent_is_replaced() {
         app.down();
     });
 }
+
+/// At HUP, as programs do that systemd runs with `Type=notify-reload`.
+const RELOADING: &str = r#"
+services:
+  api:
+    command:
+      - python3
+      - -c
+      - |
+        import os, signal, socket, time
+        def say(text):
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(text.encode(), os.environ["NOTIFY_SOCKET"])
+        def reload(*_):
+            usec = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+            say("RELOADING=1\nSTATUS=reads\nMONOTONIC_USEC=" + str(usec))
+            while not os.path.exists("read"):
+                time.sleep(0.02)
+            os.remove("read")
+            say("READY=1\nSTATUS=has read")
+        signal.signal(signal.SIGHUP, reload)
+        say("READY=1")
+        while True:
+            time.sleep(1000)
+    listen: none
+    ready: notify
+"#;
+
+#[test]
+fn a_worker_that_reads_its_configuration_again_is_shown_to() {
+    for_each_user(|user| {
+        let app = App::yaml(RELOADING, user);
+        app.up();
+        let is_reloading = |expected: bool| {
+            wait("it is shown", || match app.worker("api", 0) {
+                worker if worker["reloading"] == expected && worker["state"] == "ready" => Ok(worker),
+                worker => Err(worker.to_string()),
+            })
+        };
+        let run = is_reloading(false)["run"].clone();
+        kill("HUP", app.pid("api", 0));
+        is_reloading(true);
+        let status = app.ok(&["status"]);
+        assert!(status.contains("reloading: reads"), "{status}");
+        // A later daemon knows it too, and this one's own reload has nothing to do with it.
+        app.kill_daemon();
+        is_reloading(true);
+        app.ok(&["reload", "--wait"]);
+        is_reloading(true);
+        app.write("read", "");
+        let worker = is_reloading(false);
+        assert_eq!((&worker["says"], &worker["run"]), (&"has read".into(), &run), "{worker}");
+        app.down();
+    });
+}

@@ -1,6 +1,6 @@
 //! Descriptors that a worker has kept for its successor: `FDSTORE=1` of sd_notify(3).
 
-use watt_tests::{App, User, for_each_user, kill, wait};
+use watt_tests::{App, User, for_each_user, kill, wait, wattctl};
 
 /// Takes what it inherits; where there is nothing, it makes a pipe, has its ends kept, and writes into it.
 const PROGRAM: &str = r#"
@@ -71,6 +71,11 @@ fn a_successor_inherits_what_is_kept_whoever_dies() {
             kill("KILL", daemon(&app));
             kill("KILL", app.pid("db", 0));
             says(&app, "kept+ into more more state of 4");
+            // It is told, by name.
+            let worker = app.worker("db", 0);
+            assert_eq!(worker["stored"], serde_json::json!(["state", "into", "more", "more"]), "{worker}");
+            let inspected = app.ok(&["inspect", "db"]);
+            assert!(inspected.contains("4 descriptors (state, into, more, more)"), "{inspected}");
             // A roll, in which the new one is there before the old one has gone.
             app.ok(&["restart", "db"]);
             says(&app, "kept++ into more more state of 4");
@@ -82,6 +87,23 @@ fn a_successor_inherits_what_is_kept_whoever_dies() {
             says(&app, "new  of 4");
             app.down();
         }
+    });
+}
+
+/// The spawner that keeps them is another program then.
+#[test]
+fn what_is_kept_outlives_an_upgrade() {
+    for_each_user(|user| {
+        let app = start(user, "listen: none");
+        says(&app, "new  of 4");
+        let next = app.dir.join("next");
+        std::fs::copy(wattctl(), &next).expect("a copy of wattctl");
+        let next = next.display().to_string();
+        app.ok(&["upgrade", "--to", &next]);
+        assert_eq!(app.status()["supervisor"]["program"], *next);
+        kill("KILL", app.pid("db", 0));
+        says(&app, "kept into more more state of 4");
+        app.down();
     });
 }
 

@@ -242,3 +242,29 @@ fn a_failure_is_told_although_the_daemon_dies_before_it_could() {
         app.down();
     }
 }
+
+/// Nothing else would run it either: that a worker gets ready happens once.
+#[test]
+fn what_follows_readiness_is_run_although_the_daemon_dies_before_it_could() {
+    for step in ["hooks_due", "task_noted"] {
+        let app = App::yaml(
+            &format!(
+                "services:\n  api: {{ command: sleep 1000, listen: none, hooks: {{ post_start: {NOTE} }} }}\n"
+            ),
+            User::Ordinary,
+        );
+        let fault = format!("faults/daemon.{step}");
+        app.write(&fault, "");
+        // The command may lose the daemon that it asked.
+        let up = app.wattctl(&["up", "-d"]).env("WATT_FAULTS", app.dir.join("faults")).output();
+        up.expect("wattctl runs");
+        noted(&app, &["post_start 0"]);
+        assert!(!app.dir.join(&fault).exists(), "{step}: nobody died there");
+        worker(&app, |worker| worker["state"] == "ready");
+        // Who comes later finds that it was begun.
+        app.kill_daemon();
+        app.ok(&["restart", "api"]);
+        noted(&app, &["post_start 0", "post_start 0"]);
+        app.down();
+    }
+}

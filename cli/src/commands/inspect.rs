@@ -201,6 +201,8 @@ fn worker_text(service: &str, worker: &Worker, style: Style) -> String {
     fact("cpu", worker.cpu_us.map(|us| numbers::span(std::time::Duration::from_micros(us))));
     fact("tasks", worker.pids.map(|pids| pids.to_string()));
     fact("says", worker.says.as_ref().map(|says| crate::text::safe::line(says, false)));
+    fact("reloading", worker.reloading.then(|| "as it says".to_owned()));
+    fact("keeps", (!worker.stored.is_empty()).then(|| super::status::stored(worker)));
     fact("note", super::status::hindered(Some(worker)));
     text.push_str(&super::status::last_output(
         &format!("{service}/{}", worker.index),

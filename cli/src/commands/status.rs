@@ -196,14 +196,32 @@ pub fn state_cell(state: WorkerState) -> Cell {
 /// one that does not stop is killed, how the run before this one ended.
 pub fn note(service: &Service, worker: Option<&Worker>) -> Cell {
     let mut told = state_note(service, worker);
-    if let (true, Some(says)) = (told.text.is_empty(), worker.and_then(|worker| worker.says.as_ref())) {
-        told = Cell::tone(Tone::Dim, safe::line(says, false));
+    if let (true, Some(worker)) = (told.text.is_empty(), worker) {
+        told = own_words(worker);
     }
     match hindered(worker) {
         Some(hindered) if told.text.is_empty() => Cell::tone(Tone::Bad, hindered),
         Some(hindered) => Cell::tone(Tone::Bad, format!("{hindered}; {}", told.text)),
         None => told,
     }
+}
+
+/// What a worker says of itself.
+fn own_words(worker: &Worker) -> Cell {
+    let says = worker.says.as_ref().map(|says| safe::line(says, false));
+    match (worker.reloading, says) {
+        (true, Some(says)) => Cell::tone(Tone::Busy, format!("reloading: {says}")),
+        (true, None) => Cell::tone(Tone::Busy, "reloading"),
+        (false, Some(says)) => Cell::tone(Tone::Dim, says),
+        (false, None) if worker.stored.is_empty() => "".into(),
+        (false, None) => Cell::tone(Tone::Dim, format!("keeps {}", stored(worker))),
+    }
+}
+
+/// What is kept for a worker's successor: `2 descriptors (http, state)`.
+pub fn stored(worker: &Worker) -> String {
+    let (count, names) = (worker.stored.len(), safe::line(&worker.stored.join(", "), false));
+    format!("{count} descriptor{} ({names})", if count == 1 { "" } else { "s" })
 }
 
 fn state_note(service: &Service, worker: Option<&Worker>) -> Cell {

@@ -269,6 +269,12 @@ pub struct Worker {
     /// What it says of itself: `STATUS=` of sd_notify(3).
     #[serde(default)]
     pub says: Option<String>,
+    /// Whether it is reading its own configuration again, as it says: `RELOADING=1` of sd_notify(3).
+    #[serde(default)]
+    pub reloading: bool,
+    /// The names of the descriptors that are kept for its successor: `FDSTORE=1` of sd_notify(3).
+    #[serde(default)]
+    pub stored: Vec<String>,
     /// How the last run ended: `exit 3`, `signal 9 (KILL)`, `oom (limit 512M)`, `start timeout (30s)`, `recycled: memory pressure 43 %`,
     /// `exec: cwd /srv/x: no such file or directory`.
     pub last_exit: Option<Exit>,

@@ -235,7 +235,7 @@ impl App {
         self.fleet.adopt(Instant::now(), saved, Duration::ZERO, &mut effects);
         let told = self.fleet.workers().map(|(id, worker)| (id, status::state(&worker.state)));
         self.told = told.collect();
-        self.release_idle_stores();
+        self.release_adopted_stores();
 
         let expected: BTreeMap<RunId, WorkerId> =
             self.fleet.workers().filter_map(|(id, worker)| Some((worker.run()?, id))).collect();
@@ -335,6 +335,7 @@ impl App {
                         pids_refused_before,
                         said,
                         first,
+                        owes_post_start,
                     },
                 started_at_ms,
             }) => {
@@ -352,6 +353,7 @@ impl App {
                 run.pids_refused_before = pids_refused_before;
                 run.said = said;
                 run.first = first;
+                run.owes_post_start = owes_post_start;
                 // By the predecessor.
                 run.pids_limit_told = run.pids_refused() > 0;
                 self.adopt_worker(id, run, held);

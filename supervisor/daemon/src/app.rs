@@ -38,7 +38,7 @@ use crate::{
     cgroups::Cgroups,
     control::{Command, Roles, Server},
     events::{Events, happenings},
-    fd_store::{Stores, is_over},
+    fd_store::Stores,
     file_watch::FileWatch,
     hooks::{self, Hooks},
     in_force::InForce,
@@ -545,6 +545,7 @@ impl App {
             let is_new = self.note_start(&worker, uptime);
             self.announce(&worker, now, now_ms);
             self.note_hooks(&worker, is_new);
+            self.release_store(&worker.service, worker.index);
             let Some(saved) = self.fleet.save(now, &worker) else { continue };
             let times = self.times.get(&worker).copied().unwrap_or_default();
             let note = WorkerNote::new(&saved, times, uptime);
@@ -590,9 +591,6 @@ impl App {
             exit: exit.map(|cause| status::exit(cause, plan, times.exited_at_ms)),
             text: status::describe(worker, plan, now, &waiting_for.join(", ")),
         });
-        if is_over(state) {
-            self.release_store(id);
-        }
     }
 
     /// Keeps a value for a successor.

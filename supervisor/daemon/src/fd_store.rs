@@ -17,7 +17,7 @@ use nix::{
     sys::stat::{SFlag, fstat},
 };
 use watt_api::control::WorkerState;
-use watt_core::{ServiceId, WorkerId};
+use watt_core::{ServiceId, WorkerId, worker::Worker};
 use watt_exec::plan::LaunchPlan;
 use watt_os::fdpass::DESCRIPTORS_MAX;
 use watt_spawner::protocol::Request;
@@ -25,6 +25,7 @@ use watt_spawner::protocol::Request;
 use crate::{
     app::App,
     readiness::store::{self, Asked, What},
+    status,
 };
 
 /// What names of theirs at the spawner begin with.
@@ -99,6 +100,14 @@ fn identity(descriptor: &OwnedFd) -> Option<Identity> {
     // The two ends of a pipe differ in this alone.
     let flags = fcntl(descriptor, FcntlArg::F_GETFL).ok()?;
     is_telling.then_some((stat.st_dev, stat.st_ino, flags))
+}
+
+impl Stores {
+    /// What is kept for a worker's successor, by name.
+    pub(crate) fn names(&self, worker: &WorkerId) -> Vec<String> {
+        let kept = self.kept.get(&(worker.service.clone(), worker.index));
+        kept.into_iter().flatten().map(|stored| stored.name.clone()).collect()
+    }
 }
 
 impl App {
@@ -196,14 +205,18 @@ impl App {
         inherit(plan, kept.iter().map(|stored| stored.name.as_str()));
     }
 
-    /// A worker is down: what was kept for its successor goes, unless one is there in its other place.
-    pub(crate) fn release_store(&mut self, worker: &WorkerId) {
-        // It may have no process yet, but wait for one.
-        let is_successor = |(id, state): (&WorkerId, &WorkerState)| {
-            id.service == worker.service && id.index == worker.index && id != worker && !is_over(*state)
-        };
-        if !self.told.iter().any(is_successor) {
-            self.forget_store(worker);
+    /// Lets go of what is kept where no successor is to come: to be called for every worker that has changed or has gone, and for all that
+    /// a predecessor has kept. This alone decides that.
+    pub(crate) fn release_store(&mut self, service: &ServiceId, index: u16) {
+        let owner = (service.clone(), index);
+        if !self.stores.kept.contains_key(&owner) {
+            return;
+        }
+        // It may be in either place, and have no process yet, but wait for one.
+        let has_successor =
+            |(id, worker): (&WorkerId, &Worker)| id.index == index && !is_over(status::state(&worker.state));
+        if !self.fleet.workers_of(service).any(has_successor) {
+            self.let_go(&owner, |_, _| true);
         }
     }
 
@@ -233,20 +246,16 @@ impl App {
     }
 
     /// Lets go of what a predecessor would have let go of, had it lived a moment longer.
-    pub(crate) fn release_idle_stores(&mut self) {
-        let has_worker = |(service, index): &Owner| {
-            let own = self.told.iter().filter(|(id, _)| id.service == *service && id.index == *index);
-            own.into_iter().any(|(_, state)| !is_over(*state))
-        };
-        let idle: Vec<Owner> = self.stores.kept.keys().filter(|owner| !has_worker(owner)).cloned().collect();
-        for owner in idle {
-            self.let_go(&owner, |_, _| true);
+    pub(crate) fn release_adopted_stores(&mut self) {
+        let owners: Vec<Owner> = self.stores.kept.keys().cloned().collect();
+        for (service, index) in owners {
+            self.release_store(&service, index);
         }
     }
 }
 
 /// Whether a worker in this state has no successor to come, so that nothing is kept for one.
-pub(crate) fn is_over(state: WorkerState) -> bool {
+fn is_over(state: WorkerState) -> bool {
     matches!(state, WorkerState::Failed | WorkerState::Completed | WorkerState::Asleep | WorkerState::Down)
 }
 

@@ -8,7 +8,8 @@
 //! - `post_start` and `on_failure` hold nobody up.
 //!
 //! Which of them is under way for a run is known by the owner in its task's note, or a webhook's own. So a successor of the daemon waits for the
-//! one that its predecessor began; when that was lost in between, or had ended without its consequence, it is run once more.
+//! one that its predecessor began; when that was lost in between, or had ended without its consequence, it is run once more. Of `post_start`,
+//! which follows from no state that lasts, the run's note says that it was not begun yet.
 
 pub(crate) mod webhooks;
 
@@ -178,7 +179,10 @@ impl App {
     pub(crate) fn note_adopted_hooks(&mut self) {
         let workers: Vec<WorkerId> = self.fleet.workers().map(|(id, _)| id).collect();
         for worker in workers {
-            self.note_hooks(&worker, false);
+            let run = self.fleet.worker(&worker).and_then(Worker::run);
+            let owes_post_start =
+                run.and_then(|run| self.runs.get(&run)).is_some_and(|run| run.owes_post_start);
+            self.note_hooks(&worker, owes_post_start);
         }
     }
 
@@ -206,9 +210,15 @@ impl App {
                     point.name()
                 );
             }
-            match self.runs.contains_key(&run) {
-                true => drop(self.hooks.over.insert((run, point))),
-                false => self.forget_hooks(run),
+            match self.runs.get_mut(&run) {
+                Some(known) => {
+                    self.hooks.over.insert((run, point));
+                    // After its task was asked for: one too many is better than none.
+                    if point == HookPoint::PostStart && std::mem::take(&mut known.owes_post_start) {
+                        self.note_run(run);
+                    }
+                }
+                None => self.forget_hooks(run),
             }
         }
     }
@@ -370,7 +380,7 @@ impl App {
 /// The hook that follows from a state and holds nobody up, and the run it is for.
 fn point_of(worker: &Worker, plan: &Service, is_new: bool) -> Option<(RunId, HookPoint)> {
     match &worker.state {
-        State::Ready { run, .. } if is_new => Some((*run, HookPoint::PostStart)),
+        State::Ready { run, .. } | State::Unready { run, .. } if is_new => Some((*run, HookPoint::PostStart)),
         State::Stopping { run, then: AfterStop::Policy, left: Left::Rest, cause, .. } => {
             // One that was to run to completion has.
             let has_failed = *cause != ExitCause::Exited(0) || will_restart(plan.restart.policy, cause);

@@ -360,6 +360,7 @@ impl App {
             autoscale: &self.autoscale,
             loaded_at_ms: self.in_force.loaded_at_ms,
             applied: &self.in_force.sources.applied,
+            stores: &self.stores,
             now: Instant::now(),
         }
     }

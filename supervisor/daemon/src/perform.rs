@@ -17,6 +17,7 @@ use std::{
 
 use watt_core::{
     RunId, WorkerId,
+    plan::HookPoint,
     worker::{Effect, Event, ExecFailure, ExitCause},
 };
 use watt_exec::plan::{LaunchPlan, Task as ExecTask};
@@ -110,6 +111,7 @@ impl App {
         if !is_new {
             new.count_from_now();
         }
+        new.owes_post_start = service.hooks.contains_key(&HookPoint::PostStart);
         self.runs.insert(run, Box::new(new));
         refuse_frozen(&group)?;
 

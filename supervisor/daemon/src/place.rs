@@ -32,7 +32,7 @@ impl App {
     pub(crate) fn clear_place(&mut self, worker: &WorkerId) {
         self.times.remove(worker);
         self.told.remove(worker);
-        self.release_store(worker);
+        self.release_store(&worker.service, worker.index);
         for kind in SOCKETS {
             let name = listener_name(kind, worker);
             self.bound.remove(&name);

@@ -99,6 +99,9 @@ pub(crate) enum RunOf {
         /// The process that was cloned for it and when that started, if another one has taken its place.
         #[serde(default)]
         first: Option<(u32, u64)>,
+        /// Whether its hook `post_start` was not begun yet.
+        #[serde(default)]
+        owes_post_start: bool,
     },
 }
 
@@ -109,6 +112,9 @@ pub struct Said {
     pub ready: bool,
     /// `STOPPING=1`.
     pub stopping: bool,
+    /// `RELOADING=1`, and not `READY=1` since.
+    #[serde(default)]
+    pub reloading: bool,
     /// `WATCHDOG_USEC=`: how often it will say that it lives, in place of what the plan says.
     pub watchdog_us: Option<NonZeroU64>,
 }

@@ -98,6 +98,8 @@ pub(crate) struct Run {
     pub(crate) watching: Option<Watching>,
     /// What it has said to that.
     pub(crate) said: Said,
+    /// Whether its hook `post_start` was not begun yet.
+    pub(crate) owes_post_start: bool,
     /// Where sockets for that watch's probes go.
     pub(crate) probe_sockets: Option<mpsc::Sender<OwnedFd>>,
     /// What is being done about it beside the loop: signals, and the end of its secrets.
@@ -165,6 +167,7 @@ impl Run {
             listeners: Vec::new(),
             watching: None,
             said: Said::default(),
+            owes_post_start: false,
             probe_sockets: None,
             acts: Vec::new(),
             are_secrets_removed: false,
@@ -203,6 +206,7 @@ impl Run {
                 pids_refused_before: self.pids_refused_before,
                 said: self.said,
                 first: self.first,
+                owes_post_start: self.owes_post_start,
             },
             started_at_ms: self.started_at_ms,
         }

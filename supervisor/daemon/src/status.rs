@@ -20,7 +20,8 @@ use watt_core::{
 };
 
 use crate::{
-    autoscale::Autoscale, record::Times, runs::Run, scaling::Scale, timestamp, usage::Figures, words,
+    autoscale::Autoscale, fd_store::Stores, record::Times, runs::Run, scaling::Scale, timestamp,
+    usage::Figures, words,
 };
 
 /// What `status` is made of.
@@ -35,6 +36,8 @@ pub(crate) struct Sources<'a> {
     pub(crate) loaded_at_ms: u64,
     /// What was applied of single services.
     pub(crate) applied: &'a BTreeMap<String, watt_config::Applied>,
+    /// What workers have kept for their successors.
+    pub(crate) stores: &'a Stores,
     pub(crate) now: Instant,
 }
 
@@ -118,6 +121,8 @@ impl Sources<'_> {
             endpoint: details.and_then(|run| run.endpoint.as_ref()).map(endpoint),
             deadline_ms: deadline.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
             says: details.and_then(|run| run.watching.as_ref()?.status()),
+            reloading: details.is_some_and(|run| is_up(&worker.state) && run.said.reloading),
+            stored: self.stores.names(id),
             restarts: worker.record.restarts,
             last_exit: worker.record.last_exit.as_ref().map(|cause| exit(cause, plan, times.exited_at_ms)),
             memory: None,
@@ -247,6 +252,11 @@ pub(crate) fn endpoint(endpoint: &Endpoint) -> String {
         Endpoint::Tcp { address } => format!("tcp:{address}"),
         Endpoint::PrivateTcp { address } => format!("private:{address}"),
     }
+}
+
+/// Whether a worker in this state does its work.
+fn is_up(state: &State) -> bool {
+    matches!(state, State::Ready { .. } | State::Unready { .. })
 }
 
 /// When a state ends by itself.

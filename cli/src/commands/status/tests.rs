@@ -29,6 +29,8 @@ fn worker(index: u16, state: WorkerState) -> Worker {
         pids_limit: None,
         pressure: Vec::new(),
         says: None,
+        reloading: false,
+        stored: Vec::new(),
         last_output: Vec::new(),
     }
 }

@@ -1,13 +1,17 @@
 //! Commands as checks: processes inside the run's walls ([`crate::check_command`] starts them), whose exit status says how it is.
 //!
-//! Of each check one command runs at a time, and so many of a service and of all of them together as there are turns. To wait for a turn, or
+//! Of each check one command runs at a time, and so many of a service and of all of them together as there are turns; of checks whose
+//! commands hang, and of those of which nobody knows yet, fewer than there are, so that others go on. To wait for a turn, or
 //! for the spawner, does not count in a command's time. When it has ended, in which way ever, so has everything that it started: there may be
 //! thousands of them in the life of a worker. Nothing is told of one that passes, and its output goes nowhere.
 
 use std::{
     collections::BTreeMap,
     os::unix::process::parent_id,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -38,13 +42,28 @@ use crate::{
     words,
 };
 
-/// How many commands of all services run at a time. Who waits has its turn in the order of coming, so that those of a service that
-/// hang delay the others' and do not end them.
-static TURNS: Semaphore = Semaphore::const_new(TURNS_MAX);
-const TURNS_MAX: usize = 16;
+/// Turns for the commands of all services. Who waits has its turn in the order of coming.
+static TURNS: Turns = Turns::new();
 
-/// How many of a service do, so that one whose commands hang leaves turns to the others.
-const OWN_TURNS_MAX: usize = 4;
+/// How many commands run at a time, and how many of checks of which no command is known to have ended in its time, be it the last one. So what
+/// hangs leaves turns to what does not, however many services it is of.
+#[derive(Debug)]
+struct Turns {
+    all: Semaphore,
+    unproven: Semaphore,
+}
+
+impl Turns {
+    const MAX: usize = 16;
+    const UNPROVEN_MAX: usize = Turns::MAX / 2;
+
+    const fn new() -> Turns {
+        Turns { all: Semaphore::const_new(Turns::MAX), unproven: Semaphore::const_new(Turns::UNPROVEN_MAX) }
+    }
+}
+
+/// How many of a service do, so that one whose commands hang leaves turns to the others also where they have not hung before.
+const OWN_TURNS_MAX: usize = 3;
 /// The turns of services that are watched by commands.
 static OWN_TURNS: Mutex<BTreeMap<ServiceId, Weak<Semaphore>>> = Mutex::new(BTreeMap::new());
 
@@ -132,7 +151,10 @@ pub(crate) enum NotBegun {
 pub(super) struct Command {
     program: String,
     plan: Option<Arc<LaunchPlan>>,
+    turns: &'static Turns,
     own_turns: OwnTurns,
+    /// Whether the last one ended in its time.
+    is_proven: AtomicBool,
     /// What the last one has left and could not be ended so far.
     left: Mutex<Option<Remains>>,
 }
@@ -141,7 +163,14 @@ impl Command {
     pub(super) fn new(command: &[String], walls: &Walls) -> Command {
         let program = command.first().cloned().unwrap_or_default();
         let (plan, own_turns) = (walls.0.get(command).cloned(), walls.1.clone());
-        Command { program, plan, own_turns, left: Mutex::default() }
+        Command {
+            program,
+            plan,
+            turns: &TURNS,
+            own_turns,
+            is_proven: AtomicBool::new(false),
+            left: Mutex::default(),
+        }
     }
 
     pub(super) fn program(&self) -> &str {
@@ -156,7 +185,11 @@ impl Command {
         }
         // They are never closed.
         let Ok(_own_turn) = self.own_turns.0.acquire().await else { return Outcome::Untried };
-        let Ok(_turn) = TURNS.acquire().await else { return Outcome::Untried };
+        let _unproven_turn = match self.is_proven.load(Relaxed) {
+            true => None,
+            false => self.turns.unproven.acquire().await.ok(),
+        };
+        let Ok(_turn) = self.turns.all.acquire().await else { return Outcome::Untried };
         let (reply, begun) = oneshot::channel();
         let ask = Ask { run, plan: Arc::clone(plan), reply };
         if news.send(News::Check(Box::new(ask))).await.is_err() {
@@ -164,8 +197,9 @@ impl Command {
         }
         match begun.await {
             Ok(Ok(begun)) => {
-                let (outcome, left) = run_to_end(begun, time_max).await;
+                let (outcome, left, is_in_time) = run_to_end(begun, time_max).await;
                 *self.left() = left;
+                self.is_proven.store(is_in_time, Relaxed);
                 outcome
             }
             Ok(Err(NotBegun::Failed(failure))) => {
@@ -190,25 +224,27 @@ impl Command {
     }
 }
 
-async fn run_to_end(begun: Begun, time_max: Duration) -> (Outcome, Option<Remains>) {
+/// How it went, what is left of it, and whether it ended in its time.
+async fn run_to_end(begun: Begun, time_max: Duration) -> (Outcome, Option<Remains>, bool) {
     let Begun { mut answer, mut remains } = begun;
     let started = match time::timeout(START_TIME_MAX, answer.started()).await {
         Ok(Ok(started)) => started,
-        Ok(Err(why)) => return (not_started(why), remains.end().await),
+        Ok(Err(why)) => return (not_started(why), remains.end().await, true),
         // It is killed when it comes.
-        Err(_) => return (Outcome::Untried, None),
+        Err(_) => return (Outcome::Untried, None, false),
     };
     let Started { process, stdout, stderr } = started;
     remains.of_process(process.identity());
     let (output, end, is_left) = follow(&mut answer, stdout, stderr, time_max).await;
     remains.may_be(is_left);
     drop(process);
+    let is_in_time = end.is_some();
     let outcome = match end {
         Some(Ok(exit)) => output.judge(exit),
         Some(Err(why)) => not_started(why),
         None => Outcome::Fails(output.after(format!("no end within {}", words::duration(time_max)))),
     };
-    (outcome, remains.end().await)
+    (outcome, remains.end().await, is_in_time)
 }
 
 /// Waits for the end, so long, and reads what is written meanwhile. Says whether something that it started may be left.

@@ -246,8 +246,10 @@ impl Voice {
             (_, _, Trust::Stranger) => {}
             (b"READY", b"1", _) => {
                 self.ready.notify_one();
-                return [self.note(|said| said.ready = true), None];
+                return [self.note(|said| (said.ready, said.reloading) = (true, false)), None];
             }
+            // Of use to who looks at it; what was told it to read its configuration is not ours, so that nothing waits for the end of that.
+            (b"RELOADING", b"1", _) => return [self.note(|said| said.reloading = !said.stopping), None],
             (b"STATUS", text, _) => self.status.set(text),
             (b"WATCHDOG", b"1", _) => self.beats.send_modify(|_| {}),
             // What follows has consequences, and comes from programs that stay.
@@ -268,7 +270,7 @@ impl Voice {
                 return [time.map(|time| News::Extend { run, time }), None];
             }
             (b"STOPPING", b"1", _) => {
-                let noted = self.note(|said| said.stopping = true);
+                let noted = self.note(|said| (said.stopping, said.reloading) = (true, false));
                 let why = "it said STOPPING=1".to_owned();
                 // Once is enough.
                 let told = noted.as_ref().map(|_| News::Unready { run, why });
@@ -374,4 +376,57 @@ fn microseconds(value: &[u8]) -> Option<u64> {
 fn cgroup(pid: u32) -> Option<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
     text.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use watt_os::{descendants::Marks, process_info};
+
+    use super::*;
+
+    /// What comes of this message of the main process, which is this process, and how often it has to wait for that.
+    async fn told(text: &str) -> (Vec<News>, u32) {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = OwnedFd::from(StdUnixDatagram::bind(folder.path().join("notify.sock")).unwrap());
+        ask_for_senders(&socket).unwrap();
+        let main = std::process::id();
+        let main_started = process_info::start_time(main).unwrap();
+        let kin = Kin::new(main, Default::default(), Marks { main, main_started, ..Marks::default() });
+        let mut socket = NotifySocket::new(socket, kin).unwrap();
+        let sender = StdUnixDatagram::unbound().unwrap();
+        sender.send_to(text.as_bytes(), folder.path().join("notify.sock")).unwrap();
+        let (news, mut inbox) = mpsc::channel(64);
+        let voice = Voice::new(RunId(1), Said::default(), Arc::default(), news);
+        let message = socket.next().await.unwrap();
+        let heard = async {
+            let mut heard = Vec::new();
+            while let Some(news) = inbox.recv().await {
+                match news {
+                    News::Heard(reply) => reply.done(),
+                    news => heard.push(news),
+                }
+            }
+            heard
+        };
+        let taken = async {
+            let told = voice.take(&mut socket, message).await;
+            drop(voice);
+            told
+        };
+        tokio::join!(heard, taken)
+    }
+
+    /// A look at a process costs something: there is one a message, whoever is named, and a rest after it.
+    #[tokio::test]
+    async fn of_several_main_processes_the_last_one_is_looked_at_and_costs_a_pause() {
+        // More than the kernel gives out (PID_MAX_LIMIT).
+        let (first, last) = (4_194_305, 4_194_306);
+        let named = |pid| News::Main { run: RunId(1), named: super::super::kin::Named::Gone { pid } };
+        assert_eq!(told(&format!("MAINPID={first}\nMAINPID={last}\n")).await, (vec![named(last)], 2));
+        // It is that already, is none, or is somebody else's.
+        for number in [std::process::id().to_string(), "one".to_owned(), "1".to_owned()] {
+            assert_eq!(told(&format!("MAINPID={number}")).await, (Vec::new(), 1), "{number}");
+        }
+        assert_eq!(told("STATUS=x").await, (Vec::new(), 0), "what the loop has not to hear");
+    }
 }

@@ -88,6 +88,14 @@ impl Watched {
         }
     }
 
+    /// The next that is to be kept for a successor. Nothing else comes before.
+    async fn said_next(&mut self) -> Option<Said> {
+        match time::timeout(PATIENCE, self.news.recv()).await.expect("no news") {
+            Some(News::Said { run: RUN, said }) => Some(said),
+            other => panic!("{other:?}"),
+        }
+    }
+
     async fn ready(&mut self) -> Option<Endpoint> {
         match self.news().await {
             Some(News::Ready { run: RUN, endpoint }) => endpoint,
@@ -484,15 +492,20 @@ async fn what_a_program_says_of_itself_is_heard() {
     program.send("STATUS=warm\\nREADY=1");
     assert_eq!(watched.ready().await, None);
     assert_eq!(watched.watching.status().as_deref(), Some("warm"));
+    let reloading = |reloading| Some(Said { ready: true, reloading, ..Said::default() });
+    program.send("RELOADING=1\\nMONOTONIC_USEC=12");
+    assert_eq!(watched.said_next().await, reloading(true));
+    program.send("READY=1");
+    assert_eq!(watched.said_next().await, reloading(false));
     program.send("STOPPING=1");
-    program.send("STOPPING=1\\nSTATUS=\\nWATCHDOG=trigger");
+    program.send("RELOADING=1\\nSTOPPING=1\\nSTATUS=\\nWATCHDOG=trigger");
     let why = "it said STOPPING=1".to_owned();
     assert_eq!(watched.news().await, Some(News::Unready { run: RUN, why }));
     let why = "it said WATCHDOG=trigger".to_owned();
     let told = News::Unhealthy { run: RUN, complaint: Complaint::Itself, why };
     assert_eq!(watched.news().await, Some(told));
     assert_eq!(watched.watching.status(), None);
-    assert_eq!(watched.said, Said { ready: true, stopping: true, watchdog_us: None });
+    assert_eq!(watched.said, Said { ready: true, stopping: true, ..Said::default() });
 }
 
 /// A watch ends with the daemon, or when the checks of the service change. What a run has said once it says no more.
@@ -506,7 +519,7 @@ async fn what_was_said_to_an_earlier_watch_holds() {
             (watch.notify, watch.said, watch.after) = (Some(socket), said, after);
         })
     };
-    let often = Said { ready: true, watchdog_us: NonZeroU64::new(1000), stopping: false };
+    let often = Said { ready: true, watchdog_us: NonZeroU64::new(1000), ..Said::default() };
     let after = After { health: Some(Health::Watchdog(Duration::from_secs(3600))), ..After::default() };
     let mut watched = watch(often, after);
     assert_eq!(watched.ready().await, None);

@@ -137,7 +137,7 @@ async fn a_command_that_nobody_waits_for_is_killed() {
         tokio::pin!(running);
         tokio::select! {
             biased;
-            (outcome, _) = &mut running => panic!("{outcome:?}"),
+            (outcome, ..) = &mut running => panic!("{outcome:?}"),
             () = tokio::task::yield_now() => {}
         }
     }
@@ -172,5 +172,49 @@ async fn a_service_has_so_many_turns_and_not_more() {
     assert!(news.try_recv().is_err(), "the last one of the first service waits");
     drop(asked.pop());
     assert!(matches!(news.recv().await, Some(News::Check(ask)) if ask.run == RUN));
+    hanging.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+/// However many services they are of: what is known to end goes on.
+#[tokio::test]
+async fn checks_that_hang_leave_turns_to_those_that_do_not() {
+    let turns: &'static Turns = Box::leak(Box::new(Turns::new()));
+    let words = vec!["sh".to_owned(), "exit 0".to_owned()];
+    let command = || {
+        let walls = Walls([(words.clone(), Arc::default())].into(), OwnTurns::default());
+        Command { turns, ..Command::new(&words, &walls) }
+    };
+    let (sender, news) = mpsc::channel(1);
+    let proven = command();
+    assert_eq!(
+        tokio::join!(proven.attempt(RUN, &sender, PATIENCE), start(news, "exit 0")).0,
+        Outcome::Passes
+    );
+    // Each of a service of its own, and none gets an answer.
+    let (sender, mut news) = mpsc::channel(2 * Turns::MAX);
+    let mut hanging = Vec::new();
+    for _ in 0..Turns::MAX {
+        let (command, sender) = (command(), sender.clone());
+        hanging.push(tokio::spawn(async move { command.attempt(RunId(8), &sender, PATIENCE).await }));
+    }
+    let mut asked = Vec::new();
+    for _ in 0..Turns::UNPROVEN_MAX {
+        asked.push(news.recv().await);
+    }
+    let going = async {
+        let (sender, news) = mpsc::channel(1);
+        tokio::join!(proven.attempt(RUN, &sender, PATIENCE), start(news, "exit 0")).0
+    };
+    assert_eq!(time::timeout(PATIENCE, going).await.expect("it has no turn"), Outcome::Passes);
+    assert!(news.try_recv().is_err(), "the others wait");
+    // One that hangs once is among them.
+    let (late, later) = mpsc::channel(1);
+    let hang = async {
+        let short = Duration::from_millis(100);
+        tokio::join!(proven.attempt(RUN, &late, short), start(later, "exec sleep 1000")).0
+    };
+    let Outcome::Fails(why) = hang.await else { panic!("it passes") };
+    assert!(why.starts_with("no end within"), "{why}");
+    assert!(!proven.is_proven.load(Relaxed));
     hanging.iter().for_each(tokio::task::JoinHandle::abort);
 }
