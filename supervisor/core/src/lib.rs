@@ -9,6 +9,7 @@ pub mod fleet;
 pub mod jobs;
 pub mod names;
 pub mod plan;
+pub mod probe;
 pub mod sandbox;
 pub mod scaling;
 pub mod syscalls;

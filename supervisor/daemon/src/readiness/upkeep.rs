@@ -10,6 +10,7 @@ use watt_api::mesh::Endpoint;
 use watt_core::{
     RunId,
     plan::{Check, Health, Rhythm},
+    probe,
     worker::Complaint,
 };
 
@@ -107,62 +108,42 @@ impl Repeated {
     }
 
     /// Tells when it is not ready any more, and when it is again, as long as it does not stop.
-    async fn stay_ready(mut self, mut is_unready: bool, voice: &Voice) {
+    async fn stay_ready(mut self, is_unready: bool, voice: &Voice) {
         let run = self.run;
+        let mut readiness = probe::Readiness::new(self.rhythm.failures, is_unready);
         loop {
-            if !std::mem::take(&mut is_unready) {
-                let why = self.until_failing(&mut false).await;
-                if voice.is_stopping() || self.news.send(News::Unready { run, why }).await.is_err() {
-                    return;
-                }
-            }
-            while self.next().await.is_err() {}
-            if voice.is_stopping() || self.news.send(News::Ready { run, endpoint: None }).await.is_err() {
+            let news = match readiness.seen(self.next().await) {
+                None => continue,
+                Some(Ok(())) => News::Ready { run, endpoint: None },
+                Some(Err(why)) => News::Unready { run, why },
+            };
+            if voice.is_stopping() || self.news.send(news).await.is_err() {
                 return;
             }
         }
     }
 
-    /// Tells when it is healthy, once, and when it is not, again and again: it may have to wait until it is replaced.
+    /// Tells when it is healthy, once, and when it is not.
     async fn stay_healthy(mut self) {
-        // Others may wait for that. So early, a look that fails says nothing.
-        let first = self.connector.attempt(&self.probe, self.endpoint.as_ref(), self.rhythm.timeout).await;
-        let mut is_news = true;
-        if first == Outcome::Passes {
-            self.tell_health(&mut is_news).await;
-        }
+        let run = self.run;
+        let mut health = probe::Health::new(self.rhythm.failures);
+        // At once: others may wait for that.
+        let mut seen = self.look().await;
         loop {
-            let why = self.until_failing(&mut is_news).await;
-            let complaint = Complaint::Check { failures: self.rhythm.failures };
-            if self.news.send(News::Unhealthy { run: self.run, complaint, why }).await.is_err() {
+            let news = match seen.and_then(|seen| health.seen(seen)) {
+                None => None,
+                Some(Ok(())) => Some(News::Healthy { run }),
+                Some(Err(why)) => {
+                    let complaint = Complaint::Check { failures: self.rhythm.failures };
+                    Some(News::Unhealthy { run, complaint, why })
+                }
+            };
+            if let Some(news) = news
+                && self.news.send(news).await.is_err()
+            {
                 return;
             }
-        }
-    }
-
-    async fn tell_health(&self, is_news: &mut bool) {
-        if std::mem::take(is_news) {
-            // Fails when the loop has ended, and with it everything else.
-            let _ = self.news.send(News::Healthy { run: self.run }).await;
-        }
-    }
-
-    /// Until so many in a row fail as are too many. Says how the last one did, and tells of the first that passes where that is news.
-    async fn until_failing(&mut self, is_news: &mut bool) -> String {
-        let mut failures = 0;
-        loop {
-            match self.next().await {
-                Ok(()) => {
-                    failures = 0;
-                    self.tell_health(is_news).await;
-                }
-                Err(why) => {
-                    failures += 1;
-                    if failures >= self.rhythm.failures {
-                        return why;
-                    }
-                }
-            }
+            seen = Some(self.next().await);
         }
     }
 
@@ -170,11 +151,18 @@ impl Repeated {
     async fn next(&mut self) -> Result<(), String> {
         loop {
             time::sleep(self.rhythm.interval.max(Duration::from_millis(1))).await;
-            match self.connector.attempt(&self.probe, self.endpoint.as_ref(), self.rhythm.timeout).await {
-                Outcome::Passes => return Ok(()),
-                Outcome::Fails(why) => return Err(why),
-                Outcome::Untried => {}
+            if let Some(seen) = self.look().await {
+                return seen;
             }
+        }
+    }
+
+    /// One, if it says something.
+    async fn look(&mut self) -> Option<Result<(), String>> {
+        match self.connector.attempt(&self.probe, self.endpoint.as_ref(), self.rhythm.timeout).await {
+            Outcome::Passes => Some(Ok(())),
+            Outcome::Fails(why) => Some(Err(why)),
+            Outcome::Untried => None,
         }
     }
 }
