@@ -6,6 +6,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     path::Path,
     process,
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use nix::{
@@ -146,7 +147,9 @@ fn values_of_ten_thousand_workers_are_kept() {
 
 /// Starts a spawner, as a user of its own if that can be, with a limit of descriptors.
 fn start_with_descriptors(limit: u32) -> App {
-    const USER: u32 = 61_234;
+    // Descriptors under way are counted by user (unix(7)), also those of other tests.
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let user = 100_000 + process::id() % 100_000 * 10 + NEXT.fetch_add(1, Ordering::Relaxed) % 10;
     App::start_with(|command| {
         let exe = command.get_program().to_owned();
         let variables: Vec<_> =
@@ -154,13 +157,13 @@ fn start_with_descriptors(limit: u32) -> App {
         let folder = command.get_envs().find(|(name, _)| *name == role::FOLDER).unwrap().1.unwrap();
         if Uid::effective().is_root() {
             for path in [Path::new(folder), &Path::new(folder).join("daemons")] {
-                std::os::unix::fs::chown(path, Some(USER), None).unwrap();
+                std::os::unix::fs::chown(path, Some(user), None).unwrap();
             }
         }
         *command = process::Command::new("/bin/sh");
         command.args(["-c", &format!("ulimit -n {limit}; exec \"$0\"")]).arg(exe).envs(variables);
         if Uid::effective().is_root() {
-            std::os::unix::process::CommandExt::uid(command, USER);
+            std::os::unix::process::CommandExt::uid(command, user);
         }
     })
 }

@@ -350,7 +350,9 @@ fn a_program_that_cannot_read_the_table_goes() {
 
 fn what_cannot_be_executed_changes_nothing() {
     let app = start();
-    let daemon = app.daemon();
+    let mut daemon = app.daemon();
+    // What the start of the daemon had open is closed by then.
+    daemon.list();
     let text = app.folder.path().join("text");
     fs::write(&text, "no program").unwrap();
     let descriptors = app.descriptors();
@@ -358,7 +360,7 @@ fn what_cannot_be_executed_changes_nothing() {
     let (number, _, is_trial, why) = info(&mut daemon);
     assert_eq!((number, is_trial), (0, false));
     assert!(why.as_ref().is_some_and(|why| why.contains("cannot be executed")), "{why:?}");
-    eventually("no more descriptors are open than before", || app.descriptors() == descriptors);
+    eventually("no more descriptors are open than before", || app.descriptors() <= descriptors);
     daemon.spawn(1, sh("ls /proc/self/fd | wc -l"));
     let (_, [_, output, _]) = daemon.spawned(1);
     assert_eq!(drain(&output).trim(), "4", "no descriptor of ours stays open for programs");
