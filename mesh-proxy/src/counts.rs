@@ -110,7 +110,7 @@ mod tests {
             retries: 4,
             retries_denied: 5,
             timed_out: 6,
-            denied: Denied { address: 7, cors: 8, body: 9, rate: 10 },
+            denied: Denied { address: 7, cors: 8, body: 9, rate: 10, credentials: 11, role: 12 },
         };
         [("api".to_owned(), counts)].into()
     }
@@ -128,7 +128,7 @@ mod tests {
             retries: 8,
             retries_denied: 10,
             timed_out: 12,
-            denied: Denied { address: 14, cors: 16, body: 18, rate: 20 },
+            denied: Denied { address: 14, cors: 16, body: 18, rate: 20, credentials: 22, role: 24 },
         };
         assert_eq!(totals.news(), Some(([("api".to_owned(), sum)].into(), Handshakes::default())));
         assert_eq!(totals.news(), None);

@@ -2,7 +2,12 @@
 //!
 //! Of a request that has to pass nothing no more is asked than whether that is so.
 
-use std::{net::IpAddr, num::NonZeroU64, rc::Rc, time::Duration};
+use std::{
+    net::IpAddr,
+    num::NonZeroU64,
+    rc::Rc,
+    time::{Duration, SystemTime},
+};
 
 use tokio::time::Instant;
 use watt_api::mesh::{self, CountedBy, Denied};
@@ -14,9 +19,10 @@ use watt_policies::{
 };
 
 use crate::{
-    http::{Client, Lines, Request, Side},
+    auth::{Auth, Credentials, Identity, Unknown},
+    http::{Client, Fields, Lines, Request, Side},
     respond::{Failure, OwnAnswer, Reason, Reply},
-    table::Service,
+    table::{Service, Table},
     thread::Thread,
 };
 
@@ -46,6 +52,8 @@ pub(crate) struct Guard {
     cors: Option<Cors>,
     body_max: Option<u64>,
     limits: Box<[Limit]>,
+    auth: Option<Box<str>>,
+    roles: Box<[Box<str>]>,
 }
 
 #[derive(Debug)]
@@ -67,11 +75,34 @@ pub(crate) struct Passed {
     /// The service's own lines about other origins are left out.
     pub(crate) replaces_cors: bool,
     pub(crate) body_max: Option<u64>,
+    /// Who asks, where that was found out.
+    pub(crate) known: Option<Known>,
+}
+
+/// Who asks.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Known {
+    pub(crate) identity: Identity,
+    /// The header that keys come in.
+    key_header: Box<str>,
+}
+
+impl Known {
+    /// Adds the lines that keys come in to `drop`: services have no use for them. Also those with `_` for `-`.
+    pub(crate) fn take_key(&self, fields: &Fields<'_, '_>, drop: &mut Lines) {
+        let folded = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+        for (line, header) in fields.headers.iter().enumerate() {
+            if header.name.bytes().map(folded).eq(self.key_header.bytes().map(folded)) {
+                drop.add(line);
+            }
+        }
+    }
 }
 
 /// What is asked about.
 #[derive(Clone, Copy)]
 pub(crate) struct Asking<'a> {
+    pub(crate) table: &'a Table,
     pub(crate) thread: &'a Thread,
     pub(crate) client: &'a Client,
     pub(crate) request: &'a Request<'a, 'a>,
@@ -82,12 +113,14 @@ pub(crate) struct Asking<'a> {
 impl Guard {
     /// `None` when everything passes.
     pub(crate) fn new(guard: &mesh::Guard) -> Option<Guard> {
-        let mesh::Guard { addresses, cors, body_max, limits } = guard;
+        let mesh::Guard { addresses, cors, body_max, limits, auth, roles } = guard;
         let compiled = || Guard {
             addresses: (!addresses.is_empty()).then(|| address::Rules::new(addresses.iter().map(rule))),
             cors: cors.as_ref().map(self::cors),
             body_max: *body_max,
             limits: limits.iter().map(Limit::new).collect(),
+            auth: auth.as_deref().map(Box::from),
+            roles: roles.iter().map(|role| role.as_str().into()).collect(),
         };
         (!guard.is_nothing()).then(compiled)
     }
@@ -103,6 +136,29 @@ impl Guard {
             Ok(()) => Reply::Own(OwnAnswer { status: 204, lines, body: Rc::new([]) }),
             Err(denied) => asking.deny(Reason::CorsDenied, denied_page(denied, asked)).into(),
         })
+    }
+
+    /// Finds out who asks, and whether that is somebody who may.
+    fn identify(&self, asking: &Asking<'_>, passed: &mut Passed) -> Result<(), Failure> {
+        if let Some(name) = &self.auth {
+            let Some(auth) = asking.table.auths.get(name) else {
+                let message = "What this needs to be known by is not known to the proxy.".to_owned();
+                return Err(asking.deny(Reason::CredentialsMissing, message));
+            };
+            let credentials = asking.credentials(auth);
+            let found = credentials.and_then(|credentials| auth.identify(credentials, SystemTime::now()));
+            let identity = found.map_err(|unknown| {
+                passed.lines.extend_from_slice(auth.challenge(&unknown));
+                asking.deny(unknown.reason, unknown.message.to_owned())
+            })?;
+            passed.known = Some(Known { identity, key_header: auth.key_header.clone() });
+        }
+        let has_role = || passed.known.as_ref().is_some_and(|known| known.identity.has_one_of(&self.roles));
+        if self.roles.is_empty() || has_role() {
+            return Ok(());
+        }
+        let message = format!("This needs one of these roles: {}.", self.roles.join(", "));
+        Err(asking.deny(Reason::RoleMissing, message))
     }
 
     fn admit_address(&self, asking: &Asking<'_>) -> Result<(), Failure> {
@@ -141,8 +197,11 @@ fn pass_all(guards: [Option<&Guard>; 2], asking: &Asking<'_>, passed: &mut Passe
     {
         return Err(asking.too_large(max));
     }
-    let limits = guards().flat_map(|guard| &guard.limits);
-    count(limits, asking, passed)
+    let limits = || guards().flat_map(|guard| &guard.limits);
+    // Before it is known who asks: guesses are counted as well.
+    count(limits().filter(|limit| limit.by != CountedBy::User), asking, passed)?;
+    guards().try_for_each(|guard| guard.identify(asking, passed))?;
+    count(limits().filter(|limit| limit.by == CountedBy::User), asking, passed)
 }
 
 /// Counts a request at all of these, or at none if one of them has had enough.
@@ -161,8 +220,9 @@ fn count<'l>(
     let mut states = b"RateLimit: ".to_vec();
     let mut taken: Vec<(&Limit, Key<'_>)> = Vec::new();
     let mut refused = None;
+    let known = passed.known.take();
     for limit in limits {
-        let key = limit.key(asking);
+        let key = limit.key(asking, known.as_ref().map(|known| &known.identity));
         let outcome = counted.ledger.take(&limit.id, key, &limit.rate, now_ns);
         if policies.last() != Some(&b' ') {
             policies.extend_from_slice(b", ");
@@ -188,7 +248,10 @@ fn count<'l>(
         passed.lines.extend_from_slice(&line);
         passed.lines.extend_from_slice(b"\r\n");
     }
-    let Some((limit, retry_after)) = refused else { return Ok(()) };
+    let Some((limit, retry_after)) = refused else {
+        passed.known = known;
+        return Ok(());
+    };
     for (limit, key) in taken {
         counted.ledger.give_back(&limit.id, key, &limit.rate);
     }
@@ -225,9 +288,12 @@ impl Limit {
         }
     }
 
-    fn key<'a>(&self, asking: &Asking<'a>) -> Key<'a> {
+    fn key<'k>(&self, asking: &Asking<'k>, identity: Option<&'k Identity>) -> Key<'k> {
         if let Some(value) = self.header.as_ref().and_then(|name| asking.header(name)) {
             return Key::Value(value);
+        }
+        if let (CountedBy::User, Some(identity)) = (self.by, identity) {
+            return Key::User(&identity.name);
         }
         let caller = match &asking.client.side {
             Side::Gateway => None,
@@ -236,10 +302,10 @@ impl Limit {
         };
         match (self.by, caller) {
             (CountedBy::Everyone, _) => Key::Everyone,
-            (CountedBy::Address | CountedBy::Service, Some(caller)) => Key::Service(caller),
+            (CountedBy::Address | CountedBy::Service | CountedBy::User, Some(caller)) => Key::Service(caller),
             // No service has such a name.
             (CountedBy::Service, None) => Key::Service("(gateway)"),
-            (CountedBy::Address, None) => {
+            (CountedBy::Address | CountedBy::User, None) => {
                 asking.address().map_or(Key::Nowhere, |address| Key::Address(address::counted(address)))
             }
         }
@@ -261,6 +327,28 @@ impl<'a> Asking<'a> {
         let mut lines = self.request.fields.headers.iter().enumerate();
         let is_it = |header: &httparse::Header<'_>| header.name.as_bytes().eq_ignore_ascii_case(name);
         lines.find(|(line, header)| is_it(header) && !dropped.has(*line)).map(|(_, header)| header.value)
+    }
+
+    /// What is brought along. Of two lines of one name nobody knows which one counts.
+    fn credentials(&self, auth: &Auth) -> Result<Credentials<'a>, Unknown> {
+        let one = |name: &[u8]| {
+            let lines = self.request.fields.headers.iter().enumerate();
+            let is_it = |header: &httparse::Header<'_>| header.name.as_bytes().eq_ignore_ascii_case(name);
+            let dropped = self.request.found.hop_by_hop;
+            let mut lines = lines.filter(|(line, header)| is_it(header) && !dropped.has(*line));
+            match (lines.next(), lines.next()) {
+                (first, None) => Ok(first.map(|(_, header)| header.value)),
+                (_, Some(_)) => Err(Unknown {
+                    reason: Reason::CredentialsWrong,
+                    message: "The credentials are there twice.",
+                }),
+            }
+        };
+        let token = one(b"authorization")?.and_then(|value| {
+            let (scheme, token) = value.split_at_checked(7)?;
+            scheme.eq_ignore_ascii_case(b"bearer ").then_some(token.trim_ascii())
+        });
+        Ok(Credentials { key: one(auth.key_header.as_bytes())?, token })
     }
 
     /// A failure, counted.
@@ -288,6 +376,8 @@ pub(crate) fn add(denied: &mut Denied, reason: Reason) {
         Reason::CorsDenied => denied.cors += 1,
         Reason::BodyTooLarge => denied.body += 1,
         Reason::RateLimited => denied.rate += 1,
+        Reason::CredentialsMissing | Reason::CredentialsWrong => denied.credentials += 1,
+        Reason::RoleMissing => denied.role += 1,
         _ => {}
     }
 }

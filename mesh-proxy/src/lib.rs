@@ -8,6 +8,7 @@
 //!   `caller` asks the kernel who it is.
 
 mod access;
+mod auth;
 mod balance;
 mod bells;
 mod caller;

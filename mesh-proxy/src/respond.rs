@@ -84,6 +84,12 @@ pub enum Reason {
     BodyTooLarge,
     /// Requests come too often.
     RateLimited,
+    /// Nobody that is known asks.
+    CredentialsMissing,
+    /// Whoever asks is not who he says.
+    CredentialsWrong,
+    /// Whoever asks has none of the roles that are needed.
+    RoleMissing,
     /// The service does not listen.
     NotListening,
     /// No worker could be connected to.
@@ -127,6 +133,9 @@ impl Reason {
             Reason::CorsDenied => "cors_denied",
             Reason::BodyTooLarge => "body_too_large",
             Reason::RateLimited => "rate_limited",
+            Reason::CredentialsMissing => "credentials_missing",
+            Reason::CredentialsWrong => "credentials_wrong",
+            Reason::RoleMissing => "role_missing",
             Reason::NotListening => "not_listening",
             Reason::ConnectionRefused => "connection_refused",
             Reason::ConnectionLost => "connection_lost",
@@ -150,7 +159,8 @@ impl Reason {
             Reason::RequestTimeout => 408,
             Reason::NoRoute | Reason::UnknownService => 404,
             Reason::MethodNotAllowed => 405,
-            Reason::PolicyDenied | Reason::AddressDenied | Reason::CorsDenied => 403,
+            Reason::PolicyDenied | Reason::AddressDenied | Reason::CorsDenied | Reason::RoleMissing => 403,
+            Reason::CredentialsMissing | Reason::CredentialsWrong => 401,
             Reason::BodyTooLarge => 413,
             Reason::RateLimited => 429,
             Reason::UnknownHost

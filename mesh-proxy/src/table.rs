@@ -5,6 +5,7 @@ use std::{borrow::Cow, cell::Cell, collections::HashMap, num::NonZeroU64, rc::Rc
 use watt_api::mesh::{self, Outlook, Protocol, Snapshot};
 
 use crate::{
+    auth::Auths,
     caller::UNKNOWN_CALLER,
     guards::Guard,
     respond::{Failure, Reason},
@@ -27,6 +28,8 @@ pub(crate) struct Table {
     pub(crate) via: Box<[u8]>,
     services: HashMap<Box<str>, Rc<Service>>,
     pub(crate) router: Router,
+    /// How it is known who asks.
+    pub(crate) auths: Rc<Auths>,
     /// Of bodies of clients, in bytes a second.
     pub(crate) body_rate_min: Option<NonZeroU64>,
 }
@@ -103,6 +106,7 @@ impl Table {
         let services = snapshot.services.iter().map(compile).collect();
         Table {
             via: via(&snapshot.app),
+            auths: Auths::renewed(&before.auths, &snapshot.auths),
             router: before.router.renewed(&snapshot.routes, &services),
             body_rate_min: NonZeroU64::new(snapshot.body_rate_min),
             services,

@@ -14,6 +14,10 @@ gateway:
     - { path: /, service: api }
     - { path: /closed, service: api, ip: ["deny 127.0.0.1"] }
     - { path: /limited, service: api, rate_limit: { requests: 3, per: 1h } }
+    - path: /keys
+      service: api
+      auth: { api_keys: { billing: "{KEY_HASH}", root: { hash: "{ROOT_HASH}", roles: [admin] } } }
+    - { path: /keys/admin, service: api, roles: [admin], auth: { api_keys: { billing: "{KEY_HASH}", root: { hash: "{ROOT_HASH}", roles: [admin] } } } }
     - { path: /pages, service: api, methods: [GET], cors: { origins: ["https://app.example.org"], max_age: 1m } }
 "#;
 
@@ -24,7 +28,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def answer(self):
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        body = self.path.encode()
+        body = (self.path + " " + self.headers.get("X-Forwarded-User", "nobody")).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Access-Control-Allow-Origin", "*")
@@ -36,10 +40,19 @@ http.server.ThreadingHTTPServer(("", int(os.environ["PORT"])), Handler).serve_fo
 "#;
 
 fn application(user: User) -> App {
-    let app = App::yaml(APPLICATION, user);
+    let app = App::yaml(&with_hashes(APPLICATION), user);
     app.write("services/echo.py", ECHO);
     app
 }
+
+/// Written out: what comes from `.env` is in the environment of services, and so is shown there.
+fn with_hashes(text: &str) -> String {
+    text.replace("{KEY_HASH}", KEY_HASH).replace("{ROOT_HASH}", ROOT_HASH)
+}
+
+/// Of `abc` and `abcd`.
+const KEY_HASH: &str = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+const ROOT_HASH: &str = "sha256:88d4266fd4e6338d13b845fcf289579d209c897823b9217da3e161936f031589";
 
 /// A request of the gateway: its status and its head, in lower case.
 fn ask(app: &App, line: &str, fields: &str) -> (u16, String) {
@@ -81,13 +94,46 @@ fn requests_pass_or_are_denied_and_counted() {
 }
 
 #[test]
+fn whoever_has_a_key_is_known_and_hashes_are_shown_nowhere() {
+    for_each_user(|user| {
+        let app = application(user);
+        app.up();
+        let said = |path: &str, fields: &str| {
+            let request = format!("GET {path} HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n{fields}\r\n");
+            let answer = exchange(&app.gateway(), &request).expect("an answer");
+            let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+            (head.split(' ').nth(1).unwrap_or_default().to_owned(), body.to_owned())
+        };
+        assert_eq!(said("/keys", "").0, "401");
+        assert_eq!(said("/keys", "X-Api-Key: abd\r\n").0, "401");
+        let forged = "X-Api-Key: abc\r\nX-Forwarded-User: root\r\nX_Forwarded_User: root\r\n";
+        assert_eq!(said("/keys", forged), ("200".into(), "/keys billing".into()));
+        assert_eq!(said("/keys/admin", "X-Api-Key: abc\r\n").0, "403");
+        assert_eq!(said("/keys/admin", "X-Api-Key: abcd\r\n"), ("200".into(), "/keys/admin root".into()));
+        assert_eq!(said("/", "X-Forwarded-User: root\r\n"), ("200".into(), "/ nobody".into()));
+        let commands: [&[&str]; 5] = [
+            &["config", "show"],
+            &["config", "show", "--json"],
+            &["routes", "--json"],
+            &["inspect", "api", "--json"],
+            &["status", "--json"],
+        ];
+        for command in commands {
+            let text = app.ok(command);
+            assert!(!text.contains(&KEY_HASH[10..]), "{command:?}: {text}");
+        }
+        assert!(!app.own_log().contains(&KEY_HASH[10..]));
+    });
+}
+
+#[test]
 fn what_was_counted_lives_on_with_another_configuration_and_another_daemon() {
     let app = application(User::Ordinary);
     app.up();
     for expected in [200, 200, 200, 429] {
         assert_eq!(ask(&app, "GET /limited", "").0, expected);
     }
-    app.write("watt.yaml", &APPLICATION.replace("requests: 3,", "requests: 3, burst: 4,"));
+    app.write("watt.yaml", &with_hashes(&APPLICATION.replace("requests: 3,", "requests: 3, burst: 4,")));
     app.ok(&["reload"]);
     assert_eq!(ask(&app, "GET /limited", "").0, 200, "one more than before");
     assert_eq!(ask(&app, "GET /limited", "").0, 429);

@@ -11,7 +11,7 @@ const ALLOWED: [(&str, &[&str]); 14] = [
     ("watt-api", &[]),
     ("watt-fault", &[]),
     ("watt-certificates", &[]),
-    ("watt-config", &["watt-certificates", "watt-core"]),
+    ("watt-config", &["watt-certificates", "watt-core", "watt-policies"]),
     ("watt-exec", &["watt-os"]),
     ("watt-spawner", &["watt-exec", "watt-fault", "watt-os"]),
     ("watt-policies", &[]),

@@ -102,6 +102,8 @@ pub enum Key<'k> {
     Nowhere,
     /// A service that calls.
     Service(&'k str),
+    /// Somebody who is known.
+    User(&'k str),
     /// The values of a header, as they came.
     Value(&'k [u8]),
 }

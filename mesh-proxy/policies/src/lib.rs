@@ -1,11 +1,13 @@
 //! What a request has to pass before it goes to a service, as far as that can be decided without waiting: which addresses may come
-//! ([`address`]), which pages of other origins ([`cors`]), and how often anybody may ([`rate`], with what is kept for that in
-//! [`ledger`]).
+//! ([`address`]), which pages of other origins ([`cors`]), how often anybody may ([`rate`], with what is kept for that in
+//! [`ledger`]), and who it is ([`keys`], [`jwt`]).
 //!
 //! Nothing here reads a clock or a socket: time is an argument, and so is whatever is known of a request. The proxy asks, and acts. See
 //! docs/policies.md.
 
 pub mod address;
 pub mod cors;
+pub mod jwt;
+pub mod keys;
 pub mod ledger;
 pub mod rate;

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     forwarded::{Forwarded, Theirs},
-    guards::{self, Asking, Passed},
+    guards::{self, Asking, Known, Passed},
     respond::{Failure, Format, Manner, Reason, Reply},
     route::{Actions, Asked, Change, HeaderChange, Outward, Parsed, Route, Unrouted},
     table::{Service, Table},
@@ -108,7 +108,8 @@ pub(crate) fn prepare(
     let Some(request) = request::parse(input, &mut room)? else { return Ok(None) };
     let table = thread.table();
     let mut target = direct(thread, &table, client, &request)?;
-    let passed = target.passed.take();
+    let mut passed = target.passed.take();
+    let known = passed.as_mut().and_then(|passed| passed.known.take());
     let body_max = passed.as_ref().and_then(|passed| passed.body_max);
     let cookie = target.cookie.take();
     let head_len = request.fields.bytes.len();
@@ -146,6 +147,7 @@ pub(crate) fn prepare(
         route: target.route.as_deref(),
         change: change.as_ref(),
         prepared: &prepared,
+        known: known.as_ref(),
     }
     .write(forwarded, out);
     if let Some(deadline) = &mut prepared.deadline {
@@ -196,7 +198,7 @@ impl Destination {
         passed: Option<Passed>,
     ) -> Option<Box<Returning>> {
         let headers = self.actions().and_then(|actions| actions.response.clone());
-        let Passed { lines, replaces_cors, body_max: _ } = passed.unwrap_or_default();
+        let Passed { lines, replaces_cors, .. } = passed.unwrap_or_default();
         let is_added = !lines.is_empty() || replaces_cors;
         let foreign = self.service.host.as_deref();
         let is_changed = change.is_some() || foreign.is_some() || cookie.is_some() || headers.is_some();
@@ -235,7 +237,7 @@ fn direct(
             let fail = |failure: Failure| decline((failure.into(), None));
             let service = table.service_of_authority(request.host).map_err(fail)?;
             thread.admit(service, caller.as_deref()).map_err(fail)?;
-            let asking = Asking { thread, client, request, service: Some(service) };
+            let asking = Asking { table, thread, client, request, service: Some(service) };
             let passed = guards::pass([None, service.guard.as_ref()], &asking).map_err(fail)?;
             Ok(Destination::named(service.clone(), passed))
         }
@@ -249,7 +251,7 @@ fn route(
     client: &Client,
     request: &Request<'_, '_>,
 ) -> Result<Destination, (Reply, Option<Duration>)> {
-    let asking = Asking { thread, client, request, service: None };
+    let asking = Asking { table, thread, client, request, service: None };
     if request.found.origin.is_some()
         && request.method_name == "OPTIONS"
         && let Some(reply) = preflight(table, &asking)
@@ -380,6 +382,7 @@ struct Head<'a> {
     route: Option<&'a Route>,
     change: Option<&'a Change<'a>>,
     prepared: &'a Prepared,
+    known: Option<&'a Known>,
 }
 
 impl Head<'_> {
@@ -410,8 +413,14 @@ impl Head<'_> {
         if let Some(headers) = headers {
             headers.take(&self.request.fields, &mut drop);
         }
+        if let Some(known) = self.known {
+            known.take_key(&self.request.fields, &mut drop);
+        }
         let trace = self.trace(&mut drop);
         self.write_lines(drop, out);
+        if let Some(known) = self.known {
+            known.identity.write(out);
+        }
         if let Some(headers) = headers {
             headers.write(out);
         }

@@ -13,8 +13,8 @@ use http::{
 
 use crate::http::{Body, Chunked, is_http, is_protocol};
 
-/// The engine and a route add some fields to those of a message: the engine fewer than 16, a route at most 32.
-const FIELDS_MAX: usize = 176;
+/// The engine and a route add some fields to those of a message: the engine fewer than 16, a route at most 32, and who asks at most 18.
+const FIELDS_MAX: usize = 200;
 
 /// How the body behind a head that was written is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

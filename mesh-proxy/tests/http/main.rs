@@ -2,6 +2,7 @@
 
 mod actions;
 mod again;
+mod auth;
 mod balancing;
 mod bed;
 mod bodies;

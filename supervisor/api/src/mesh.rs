@@ -23,7 +23,7 @@ use std::{
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-pub use guard::{AddressRule, Cors, CountedBy, Denied, Guard, RateLimit};
+pub use guard::{AddressRule, ApiKey, Auth, Cors, CountedBy, Denied, Guard, Jwt, RateLimit};
 pub use listener::{Certificate, Handshakes, Listener, Secret, Tls};
 pub use route::{
     HeaderRules, PathMatch, RequestPart, Route, RouteAnswer, RouteCondition, RouteFault, RouteShare,
@@ -359,6 +359,9 @@ pub struct Snapshot {
     pub narrow_routes: Vec<Route>,
     /// Name servers of the host for names outside the mesh.
     pub resolvers: Vec<SocketAddr>,
+    /// How it is known who asks, by the names that guards have for it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub auths: BTreeMap<String, Auth>,
     /// Bytes a second that the body of a request from outside has to come with, on average, after its first minute; 0 is
     /// any rate.
     #[serde(default)]

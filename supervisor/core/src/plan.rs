@@ -24,7 +24,7 @@ use std::{
 use crate::{AppName, JobId, ServiceId, sandbox::Sandbox};
 
 pub use dependency::{Condition, Dependency, Group, GroupStrategy};
-pub use guard::{AddressRule, Cors, CountedBy, Guard, RateLimit};
+pub use guard::{AddressRule, ApiKey, Auth, Cors, CountedBy, Guard, Hidden, Jwt, RateLimit};
 pub use hooks::{Hook, HookAct, HookPoint, Receiver, Webhook};
 pub use jobs::{Call, CatchUp, Job, Overlap, Work};
 pub use pressure::{PRESSURE_WINDOW, Pressure, Resource};

@@ -98,6 +98,7 @@ pub fn snapshot(sources: &Sources<'_>, version: u64) -> Snapshot {
         routes,
         narrow_routes,
         resolvers: sources.resolvers.to_vec(),
+        auths: guard::auths(sources.plan),
         body_rate_min: sources.plan.body_rate_min,
         access_log: sources.plan.logs.access.as_ref().map(access_log),
         listeners: listeners(sources),

@@ -21,13 +21,71 @@ pub struct Guard {
     /// How often anybody may.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<RateLimit>,
+    /// How it is known who asks, by its name among those that the proxy has; none: anybody may.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth: Option<String>,
+    /// One of these roles has to be had.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<String>,
+}
+
+/// How it is known who asks. As `watt_core::plan::Auth`; operators never see it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Auth {
+    /// The header that keys come in, in lower case.
+    pub key_header: String,
+    /// Who has a key.
+    pub keys: Vec<ApiKey>,
+    /// What tokens are taken.
+    pub jwt: Option<Jwt>,
+}
+
+/// Who has a key.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ApiKey {
+    /// What services are told.
+    pub name: String,
+    /// The key's hash.
+    pub hash: String,
+    /// What the holder may.
+    pub roles: Vec<String>,
+}
+
+/// A hash is nobody's business.
+impl std::fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ApiKey({:?}, {:?})", self.name, self.roles)
+    }
+}
+
+/// Tokens that others have signed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Jwt {
+    /// The public keys of those who sign, as a JWK Set.
+    pub jwks: String,
+    /// How they may sign, in the words of RFC 7518.
+    pub algorithms: Vec<String>,
+    /// Who has to have made it.
+    pub issuer: Option<String>,
+    /// For whom it has to be, one of these.
+    pub audiences: Vec<String>,
+    /// How far clocks may be apart, in seconds.
+    pub skew_s: u64,
+    /// The claim that names who it is.
+    pub name_claim: String,
+    /// The claim with roles.
+    pub roles_claim: String,
+    /// The claims that services are told.
+    pub claims: Vec<String>,
 }
 
 impl Guard {
     /// Whether everything passes.
     pub fn is_nothing(&self) -> bool {
-        let Guard { addresses, cors, body_max, limits } = self;
-        addresses.is_empty() && cors.is_none() && body_max.is_none() && limits.is_empty()
+        *self == Guard::default()
     }
 }
 
@@ -92,6 +150,8 @@ pub enum CountedBy {
     Service,
     /// All together.
     Everyone,
+    /// Who it is known to be; without that the address.
+    User,
 }
 
 /// How many requests were denied, by what denied them. They did not reach the service.
@@ -106,16 +166,22 @@ pub struct Denied {
     pub body: u64,
     /// They came too often.
     pub rate: u64,
+    /// It was not known who asks.
+    pub credentials: u64,
+    /// Whoever it was may not.
+    pub role: u64,
 }
 
 impl Denied {
     /// Adds others.
     pub fn add(&mut self, others: &Denied) {
-        let Denied { address, cors, body, rate } = *others;
+        let Denied { address, cors, body, rate, credentials, role } = *others;
         let add = |sum: &mut u64, count| *sum = sum.saturating_add(count);
         add(&mut self.address, address);
         add(&mut self.cors, cors);
         add(&mut self.body, body);
         add(&mut self.rate, rate);
+        add(&mut self.credentials, credentials);
+        add(&mut self.role, role);
     }
 }

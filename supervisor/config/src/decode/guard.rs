@@ -10,6 +10,7 @@ use serde_json::json;
 use watt_core::plan::{AddressRule, Cors, CountedBy, Guard, RateLimit};
 
 use super::{
+    auth,
     fields::{Field, Fields, Written, show_word},
     route::{bad, is_token, method},
 };
@@ -23,7 +24,7 @@ use crate::{
 };
 
 /// The keys of it that the gateway and routes have.
-const KEYS: [&str; 4] = ["ip", "cors", "body_limit", "rate_limit"];
+const KEYS: [&str; 6] = ["ip", "cors", "body_limit", "rate_limit", "auth", "roles"];
 
 /// The most rules of addresses, and limits of one place: each is asked for each request.
 const RULES_MAX: usize = 1_000;
@@ -46,6 +47,7 @@ enum Place<'p> {
 /// Decodes what the gateway as a whole has.
 pub(super) fn of_gateway(f: &mut Fields<'_, '_, '_>) -> Base {
     let guard = decode(f, Place::Gateway);
+    check_auth(f, &guard);
     let shown = KEYS.into_iter().filter_map(|key| Some((key, f.shown(key)?.clone()))).collect();
     Base { guard, shown }
 }
@@ -54,8 +56,16 @@ pub(super) fn of_gateway(f: &mut Fields<'_, '_, '_>) -> Base {
 pub(super) fn of_route(f: &mut Fields<'_, '_, '_>, base: &Base) -> Guard {
     let own = decode(f, Place::Route);
     let mut guard = base.guard.clone();
+    // Whoever may be anybody has no roles.
+    let is_off = f.is_written("auth") && own.auth.is_none();
+    if is_off {
+        guard.roles.clear();
+    }
     for key in KEYS {
         if !f.is_written(key) {
+            if is_off && key == "roles" {
+                continue;
+            }
             if let Some((_, shown)) = base.shown.iter().find(|(other, _)| *other == key) {
                 f.show(key, shown.clone());
             }
@@ -65,10 +75,29 @@ pub(super) fn of_route(f: &mut Fields<'_, '_, '_>, base: &Base) -> Guard {
             "ip" => guard.addresses.clone_from(&own.addresses),
             "cors" => guard.cors.clone_from(&own.cors),
             "body_limit" => guard.body_max = own.body_max,
+            "auth" => guard.auth.clone_from(&own.auth),
+            "roles" => guard.roles.clone_from(&own.roles),
             _ => guard.limits.clone_from(&own.limits),
         }
     }
+    check_auth(f, &guard);
     guard
+}
+
+/// What is asked of somebody who is known, where nobody is.
+fn check_auth(f: &mut Fields<'_, '_, '_>, guard: &Guard) {
+    if guard.auth.is_some() {
+        return;
+    }
+    if let (false, Some(field)) = (guard.roles.is_empty(), f.written("roles")) {
+        let problem = Problem::new(field.key_span, "nobody has a role where anybody may");
+        f.d.problem(problem.hint("write `auth` as well, here or in `gateway`"));
+    }
+    let by_user = guard.limits.iter().any(|limit| limit.by == CountedBy::User);
+    if let (true, Some(field)) = (by_user, f.written("rate_limit")) {
+        let problem = Problem::new(field.key_span, "`by: user` where nobody is known");
+        f.d.problem(problem.hint("write `auth` as well, here or in `gateway`"));
+    }
 }
 
 /// Decodes what a service has.
@@ -77,7 +106,14 @@ pub(super) fn of_service(f: &mut Fields<'_, '_, '_>, service: &str) -> Guard {
 }
 
 fn decode(f: &mut Fields<'_, '_, '_>, place: Place<'_>) -> Guard {
-    Guard { addresses: addresses(f), cors: cors(f), body_max: body_limit(f), limits: limits(f, place) }
+    Guard {
+        addresses: addresses(f),
+        cors: cors(f),
+        body_max: body_limit(f),
+        limits: limits(f, place),
+        auth: auth::decode(f, matches!(place, Place::Gateway)),
+        roles: auth::roles(f),
+    }
 }
 
 fn body_limit(f: &mut Fields<'_, '_, '_>) -> Option<u64> {
@@ -275,7 +311,7 @@ fn origin(text: &str) -> Result<String, Bad> {
     Ok(lower)
 }
 
-fn header_name(text: &str) -> Result<String, Bad> {
+pub(super) fn header_name(text: &str) -> Result<String, Bad> {
     if is_token(text) {
         return Ok(text.to_ascii_lowercase());
     }

@@ -6,6 +6,7 @@
 mod access;
 mod actions;
 mod app;
+mod auth;
 mod command;
 mod egress;
 mod environment;

@@ -3,6 +3,7 @@
 use super::{
     ACCESS, CEILING, GROUP, JOB, KeyDef, Kind, NOT_YET, PORT_OR_ANY, PROFILE, Preset, RELOAD, ROLE, ROUTE,
     SANDBOX, SCHEDULED, SERVICE, TLS, Table,
+    auth::{AUTH_KEY, ROLES_KEY},
     guard::{BODY_LIMIT, CORS_KEY, IP, RATE_LIMIT_KEY},
 };
 
@@ -187,10 +188,11 @@ pub(crate) static GATEWAY: Table = Table {
         CORS_KEY,
         BODY_LIMIT,
         RATE_LIMIT_KEY,
+        AUTH_KEY,
+        ROLES_KEY,
     ],
     foreign: &[
         ("server", "write it at the top of the file"),
-        ("auth", NOT_YET),
         ("rate_limits", "write `rate_limit`"),
         ("ips", "write `ip`"),
         ("max_body_size", "write `body_limit`"),

@@ -19,6 +19,7 @@ pub(crate) static COUNTED_BY: Words<CountedBy> = Words(&[
     ),
     ("service", CountedBy::Service, "the service that calls; all clients of the gateway are one"),
     ("everyone", CountedBy::Everyone, "all together"),
+    ("user", CountedBy::User, "who it is known to be by `auth`; others by their address"),
 ]);
 
 pub(super) const IP: KeyDef = KeyDef {

@@ -5,6 +5,7 @@
 //! here. A key that is added to a table and not decoded fails a test, and so does the reverse.
 
 mod app;
+mod auth;
 mod groups;
 mod guard;
 mod hooks;
@@ -23,8 +24,8 @@ mod words;
 mod workers;
 
 pub(crate) use self::{
-    app::*, groups::*, guard::*, hooks::*, jobs::*, limits::*, pressure::*, probes::*, roll::*, route::*,
-    sandbox::*, scheduling::*, service::*, tls::*, traffic::*, words::*, workers::*,
+    app::*, auth::*, groups::*, guard::*, hooks::*, jobs::*, limits::*, pressure::*, probes::*, roll::*,
+    route::*, sandbox::*, scheduling::*, service::*, tls::*, traffic::*, words::*, workers::*,
 };
 
 /// A set of keys that belong together.
@@ -154,7 +155,7 @@ pub(crate) enum Kind {
 }
 
 /// Every table, in the order they are documented.
-pub(crate) static TABLES: [&Table; 52] = [
+pub(crate) static TABLES: [&Table; 55] = [
     &ROOT,
     &SERVER,
     &TLS,
@@ -192,6 +193,9 @@ pub(crate) static TABLES: [&Table; 52] = [
     &RESPOND,
     &HEADER_RULES,
     &FAULT,
+    &AUTH,
+    &API_KEY,
+    &JWT,
     &CORS,
     &RATE_LIMIT,
     &HOLD,

@@ -2,6 +2,7 @@
 
 use super::{
     KeyDef, Kind, Preset, TIMEOUTS, Table,
+    auth::{AUTH_KEY, ROLES_KEY},
     guard::{BODY_LIMIT, CORS_KEY, IP, RATE_LIMIT_KEY},
     words::{PATH_MATCH, PROTOCOL},
 };
@@ -148,6 +149,8 @@ pub(crate) static ROUTE: Table = Table {
         CORS_KEY,
         BODY_LIMIT,
         RATE_LIMIT_KEY,
+        AUTH_KEY,
+        ROLES_KEY,
     ],
     foreign: &[
         ("to", "write `service`"),

@@ -3,6 +3,7 @@
 mod access;
 mod actions;
 mod applied;
+mod auth;
 mod errors;
 mod groups;
 mod guard;

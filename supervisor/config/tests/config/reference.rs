@@ -48,6 +48,9 @@ fn file_with(title: &str, key: &str, value: &Value) -> Value {
             if key == "rewrite" {
                 entry["path"] = json!("/{id}");
             }
+            if key == "roles" {
+                entry["auth"] = with_a_key(json!({}));
+            }
             file["gateway"] = json!({ "routes": [entry] });
         }
         "gateway.routes.redirect" | "gateway.routes.respond" => {
@@ -100,6 +103,24 @@ fn file_with(title: &str, key: &str, value: &Value) -> Value {
                 entry["certificate"] = json!("a.pem");
             }
             file["server"] = json!({ "tls": { "certificates": [entry] } });
+        }
+        "auth" => file["gateway"] = json!({ "auth": with_a_key(entry) }),
+        "auth.api_keys.NAME" => {
+            if key != "hash" {
+                entry["hash"] = json!(format!("sha256:{}", "0".repeat(64)));
+            }
+            file["gateway"] = json!({ "auth": { "api_keys": { "billing": entry } } });
+        }
+        "auth.jwt" => {
+            let mut jwt = json!({ "keys": [{
+                "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+            }] });
+            merge(&mut jwt, entry);
+            file["gateway"] = json!({ "auth": { "jwt": jwt } });
+        }
+        "gateway" if key == "roles" => {
+            entry["auth"] = with_a_key(json!({}));
+            file["gateway"] = entry;
         }
         "policies" => {
             let other = if key == "from" { "to" } else { "from" };
@@ -181,6 +202,13 @@ fn file_with(title: &str, key: &str, value: &Value) -> Value {
         file["gateway"] = json!({ "routes": [{ "service": "api" }] });
     }
     file
+}
+
+/// A way in, beside what is there.
+fn with_a_key(auth: Value) -> Value {
+    let mut usual = json!({ "api_keys": { "billing": format!("sha256:{}", "0".repeat(64)) } });
+    merge(&mut usual, auth);
+    usual
 }
 
 fn merge(into: &mut Value, from: Value) {

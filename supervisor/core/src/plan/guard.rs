@@ -13,6 +13,65 @@ pub struct Guard {
     pub body_max: Option<u64>,
     /// How often anybody may. All of them hold.
     pub limits: Vec<RateLimit>,
+    /// How it is known who asks; `None`: anybody may. Of routes alone.
+    pub auth: Option<Auth>,
+    /// One of these roles has to be had, if there are any. Of routes alone.
+    pub roles: Vec<String>,
+}
+
+/// How it is known who asks.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Auth {
+    /// Whether it is the gateway's as a whole.
+    pub of_gateway: bool,
+    /// The header that keys come in, in lower case.
+    pub key_header: String,
+    /// Who has a key.
+    pub keys: Vec<ApiKey>,
+    /// What tokens are taken.
+    pub jwt: Option<Jwt>,
+}
+
+/// Who has a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiKey {
+    /// What services are told.
+    pub name: String,
+    /// The key's hash.
+    pub hash: Hidden,
+    /// What the holder may.
+    pub roles: Vec<String>,
+}
+
+/// A text that is shown nowhere.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Hidden(pub String);
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hidden")
+    }
+}
+
+/// Tokens that others have signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Jwt {
+    /// The public keys of those who sign, as a JWK Set.
+    pub jwks: String,
+    /// How they may sign, in the words of RFC 7518.
+    pub algorithms: Vec<String>,
+    /// Who has to have made it.
+    pub issuer: Option<String>,
+    /// For whom it has to be, one of these.
+    pub audiences: Vec<String>,
+    /// How far clocks may be apart.
+    pub skew: Duration,
+    /// The claim that names who it is.
+    pub name_claim: String,
+    /// The claim with roles.
+    pub roles_claim: String,
+    /// The claims that services are told.
+    pub claims: Vec<String>,
 }
 
 /// The first one that an address is in decides. For those in none it is the opposite of what the last one says.
@@ -69,4 +128,6 @@ pub enum CountedBy {
     Service,
     /// All together.
     Everyone,
+    /// Who it is known to be; without that the address.
+    User,
 }

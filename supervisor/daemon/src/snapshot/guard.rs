@@ -1,16 +1,64 @@
 //! What requests have to pass, as the proxy is told it.
 
+use std::collections::BTreeMap;
 use watt_api::mesh;
-use watt_core::plan::{AddressRule, Cors, CountedBy, Guard, RateLimit, Route, Service};
+
+use watt_core::plan::{
+    AddressRule, ApiKey, Auth, Cors, CountedBy, Guard, Hidden, Jwt, Plan, RateLimit, Route, Service,
+};
 
 use super::millis;
 
 /// Of a route.
 pub(crate) fn of_route(route: &Route) -> mesh::Guard {
+    guard(&route.guard, || place(route))
+}
+
+/// All that tells one route from another: what is counted is the route's, wherever it is in the file.
+fn place(route: &Route) -> String {
     let Route { path, matching, host, methods, conditions, .. } = route;
-    // All that tells one route from another: what is counted is the route's, wherever it is in the file.
-    let place = || format!("route {host:?} {matching:?} {path} {methods:?} {conditions:?}");
-    guard(&route.guard, place)
+    format!("route {host:?} {matching:?} {path} {methods:?} {conditions:?}")
+}
+
+/// How it is known who asks, everywhere.
+pub(super) fn auths(plan: &Plan) -> BTreeMap<String, mesh::Auth> {
+    let of_route = |route: &Route| {
+        let auth = route.guard.auth.as_ref()?;
+        Some((auth_name(auth, || place(route)), self::auth(auth)))
+    };
+    plan.routes.iter().filter_map(of_route).collect()
+}
+
+fn auth_name(auth: &Auth, place: impl Fn() -> String) -> String {
+    if auth.of_gateway { "gateway".to_owned() } else { place() }
+}
+
+fn auth(auth: &Auth) -> mesh::Auth {
+    let Auth { of_gateway: _, key_header, keys, jwt } = auth;
+    let key = |ApiKey { name, hash: Hidden(hash), roles }: &ApiKey| mesh::ApiKey {
+        name: name.clone(),
+        hash: hash.clone(),
+        roles: roles.clone(),
+    };
+    mesh::Auth {
+        key_header: key_header.clone(),
+        keys: keys.iter().map(key).collect(),
+        jwt: jwt.as_ref().map(self::jwt),
+    }
+}
+
+fn jwt(jwt: &Jwt) -> mesh::Jwt {
+    let Jwt { jwks, algorithms, issuer, audiences, skew, name_claim, roles_claim, claims } = jwt;
+    mesh::Jwt {
+        jwks: jwks.clone(),
+        algorithms: algorithms.clone(),
+        issuer: issuer.clone(),
+        audiences: audiences.clone(),
+        skew_s: skew.as_secs(),
+        name_claim: name_claim.clone(),
+        roles_claim: roles_claim.clone(),
+        claims: claims.clone(),
+    }
 }
 
 /// Of a service.
@@ -19,12 +67,14 @@ pub(super) fn of_service(service: &Service) -> mesh::Guard {
 }
 
 fn guard(guard: &Guard, place: impl Fn() -> String) -> mesh::Guard {
-    let Guard { addresses, cors, body_max, limits } = guard;
+    let Guard { addresses, cors, body_max, limits, auth, roles } = guard;
     mesh::Guard {
         addresses: addresses.iter().map(address_rule).collect(),
         cors: cors.as_ref().map(self::cors),
         body_max: *body_max,
         limits: limits.iter().map(|limit| self::limit(limit, &place)).collect(),
+        auth: auth.as_ref().map(|auth| auth_name(auth, &place)),
+        roles: roles.clone(),
     }
 }
 
@@ -59,6 +109,7 @@ fn limit(limit: &RateLimit, place: &impl Fn() -> String) -> mesh::RateLimit {
             CountedBy::Address => mesh::CountedBy::Address,
             CountedBy::Service => mesh::CountedBy::Service,
             CountedBy::Everyone => mesh::CountedBy::Everyone,
+            CountedBy::User => mesh::CountedBy::User,
         },
     }
 }

@@ -1,0 +1,226 @@
+//! Who asks, and what they may.
+
+use std::time::Duration;
+
+use insta::assert_snapshot;
+use watt_core::plan::{ApiKey, Auth, Hidden, Jwt};
+
+use crate::{invalid, valid};
+
+const HASH: &str = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+fn with(gateway: &str) -> String {
+    format!("services: {{a: {{command: x}}}}\ngateway:\n{}\n", gateway.replace("HASH", HASH))
+}
+
+#[test]
+fn everything_in_its_places() {
+    let config = valid(&with(
+        r#"
+  auth:
+    api_keys:
+      billing: HASH
+      ci: {hash: "sha256:0000000000000000000000000000000000000000000000000000000000000000", roles: [read, write]}
+  roles: [read]
+  routes:
+  - {path: /, service: a}
+  - {path: /open, service: a, auth: off}
+  - {path: /admin, service: a, roles: [admin]}
+  - path: /own
+    service: a
+    roles: []
+    auth:
+      header: X-Key
+      jwt:
+        keys: [{kty: OKP, crv: Ed25519, x: 11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo, kid: one}]
+        algorithms: [EdDSA]
+        issuer: https://id.example.org
+        audiences: [shop]
+        skew: 1m
+        user: email
+        roles: scope
+        claims: [tenant]"#,
+    ));
+    let [usual, open, admin, own] = &config.plan.routes[..] else { panic!("four routes") };
+    let key = |name: &str, hash: &str, roles: &[&str]| ApiKey {
+        name: name.into(),
+        hash: Hidden(hash.into()),
+        roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+    };
+    let auth = Auth {
+        of_gateway: true,
+        key_header: "x-api-key".into(),
+        keys: vec![
+            key("billing", HASH, &[]),
+            key("ci", &format!("sha256:{}", "0".repeat(64)), &["read", "write"]),
+        ],
+        jwt: None,
+    };
+    assert_eq!((usual.guard.auth.as_ref(), &usual.guard.roles[..]), (Some(&auth), &["read".to_owned()][..]));
+    assert_eq!((open.guard.auth.as_ref(), &open.guard.roles[..]), (None, &[][..]));
+    assert_eq!((admin.guard.auth.as_ref(), &admin.guard.roles[..]), (Some(&auth), &["admin".to_owned()][..]));
+    let jwt = Jwt {
+        jwks: r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo","kid":"one"}]}"#.into(),
+        algorithms: vec!["EdDSA".into()],
+        issuer: Some("https://id.example.org".into()),
+        audiences: vec!["shop".into()],
+        skew: Duration::from_secs(60),
+        name_claim: "email".into(),
+        roles_claim: "scope".into(),
+        claims: vec!["tenant".into()],
+    };
+    let expected = Auth { of_gateway: false, key_header: "x-key".into(), keys: Vec::new(), jwt: Some(jwt) };
+    assert_eq!((own.guard.auth.as_ref(), &own.guard.roles[..]), (Some(&expected), &[][..]));
+    let shown = format!("{}{}{:?}", config.show_text(), config.show(), config.plan);
+    assert!(!shown.contains("ba7816"), "hashes are shown nowhere: {shown}");
+}
+
+#[test]
+fn what_makes_no_sense() {
+    assert_snapshot!(invalid(&with(
+        "  auth: {api_keys: {billing: secret, b: HASH, c: HASH, 'd e': HASH}, header: 'a b'}\n  roles: ['a,b']\n  routes:\n  - {path: /a, service: a, auth: on}\n  - {path: /b, service: a, auth: {}}\n  - {path: /c, service: a, auth: off, roles: [admin]}\n  - {path: /d, service: a, auth: off, rate_limit: {requests: 1, by: user}}"
+    )), @r#"
+error: this is not the hash of a key
+ --> watt.yaml:3:30
+  |
+3 |   auth: {api_keys: {billing: secret, b: sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410f…
+  |                              ^^^^^^
+  = hint: `sha256:` and 64 hexadecimal digits: `printf %s "$key" | sha256sum`
+
+error: two have the same key
+ --> watt.yaml:3:117
+  |
+3 | …61a396177a9cb410ff61f20015ad, c: sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f200…
+  |                                   ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+  = note: this is the other one
+ --> watt.yaml:3:41
+  |
+3 | … {api_keys: {billing: secret, b: sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f200…
+  |                                   ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+  = hint: make another one
+
+error: `d e` cannot be the name of who has a key
+ --> watt.yaml:3:190
+  |
+3 | …00361a396177a9cb410ff61f20015ad, 'd e': sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410f…
+  |                                   ^^^^^
+  = hint: up to 128 letters, digits, and `-_.@:`
+
+error: two have the same key
+ --> watt.yaml:3:197
+  |
+3 | …96177a9cb410ff61f20015ad, 'd e': sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f200…
+  |                                   ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+  = note: this is the other one
+ --> watt.yaml:3:117
+  |
+3 | …61a396177a9cb410ff61f20015ad, c: sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f200…
+  |                                   ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+  = hint: make another one
+
+error: `a b` is not the name of a header
+ --> watt.yaml:3:279
+  |
+3 | …177a9cb410ff61f20015ad}, header: 'a b'}
+  |                                   ^^^^^
+  = hint: for example `X-Tenant`
+
+error: `a,b` cannot be a role
+ --> watt.yaml:4:11
+  |
+4 |   roles: ['a,b']
+  |           ^^^^^
+  = hint: up to 128 letters, digits, and `-_.@:`
+
+error: `on` is not understood here
+ --> watt.yaml:6:34
+  |
+6 |   - {path: /a, service: a, auth: on}
+  |                                  ^^
+  = hint: one of `off`
+
+error: nobody could ever be known
+ --> watt.yaml:7:28
+  |
+7 |   - {path: /b, service: a, auth: {}}
+  |                            ^^^^
+  = hint: write `api_keys` or `jwt`, or `auth: off`
+
+error: nobody has a role where anybody may
+ --> watt.yaml:8:39
+  |
+8 |   - {path: /c, service: a, auth: off, roles: [admin]}
+  |                                       ^^^^^
+  = hint: write `auth` as well, here or in `gateway`
+
+error: `by: user` where nobody is known
+ --> watt.yaml:9:39
+  |
+9 |   - {path: /d, service: a, auth: off, rate_limit: {requests: 1, by: user}}
+  |                                       ^^^^^^^^^^
+  = hint: write `auth` as well, here or in `gateway`
+"#);
+    assert_snapshot!(invalid(&with(
+        "  auth: {jwt: {keys: [{kty: oct, k: c2hvcnQ}, {kty: RSA, n: AQAB, e: AQAB}, {kty: DSA}, x], algorithms: [none], aud: x}}\n  routes:\n  - {path: /b, service: a, auth: {jwt: {keys: [{kty: OKP, crv: Ed25519, x: 11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo}], algorithms: [RS256], claims: ['a b']}}}"
+    )), @r#"
+error: `k` is secret, and does not belong into this file
+ --> watt.yaml:3:24
+  |
+3 |   auth: {jwt: {keys: [{kty: oct, k: c2hvcnQ}, {kty: RSA, n: AQAB, e: AQAB}, {kty: DSA}, x], algorith…
+  |                        ^^^
+  = hint: write the public key: whoever signs has the other one
+
+error: this key is not understood: an RSA key has 2048 bits at least
+ --> watt.yaml:3:48
+  |
+3 | …{keys: [{kty: oct, k: c2hvcnQ}, {kty: RSA, n: AQAB, e: AQAB}, {kty: DSA}, x], algorithms: [none], au…
+  |                                   ^^^
+  = hint: a public key of RSA, of P-256 or of Ed25519, as a JWK
+
+error: this key is not understood: it is for no signatures of a known kind
+ --> watt.yaml:3:78
+  |
+3 | …, {kty: RSA, n: AQAB, e: AQAB}, {kty: DSA}, x], algorithms: [none], aud: x}}
+  |                                   ^^^
+  = hint: a public key of RSA, of P-256 or of Ed25519, as a JWK
+
+error: a key is a table, and this is text
+ --> watt.yaml:3:89
+  |
+3 | …, n: AQAB, e: AQAB}, {kty: DSA}, x], algorithms: [none], aud: x}}
+  |                                   ^
+  = hint: for example `keys: [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]`
+
+error: `none` is not understood here
+ --> watt.yaml:3:106
+  |
+3 | …B}, {kty: DSA}, x], algorithms: [none], aud: x}}
+  |                                   ^^^^
+  = hint: one of `RS256`, `PS256`, `ES256`, `EdDSA`
+
+error: unknown key `aud` in `auth.jwt`
+ --> watt.yaml:3:113
+  |
+3 | …y: DSA}, x], algorithms: [none], aud: x}}
+  |                                   ^^^
+  = hint: write `audiences`
+
+error: no key is for any of these algorithms
+ --> watt.yaml:5:123
+  |
+5 | …7TyWQHOg7hcvPapiMlrwIaaPcHURo}], algorithms: [RS256], claims: ['a b']}}}
+  |                                   ^^^^^^^^^^
+  = note: these are the keys
+ --> watt.yaml:5:41
+  |
+5 | …th: /b, service: a, auth: {jwt: {keys: [{kty: OKP, crv: Ed25519, x: 11qYAYKxCrfVS_7TyWQHOg7hcvPapiMl…
+  |                                   ^^^^
+
+error: `a b` cannot be a part of a header's name
+ --> watt.yaml:5:153
+  |
+5 | …], algorithms: [RS256], claims: ['a b']}}}
+  |                                   ^^^^^
+  = hint: letters, digits, `-` and `_`
+"#);
+}
