@@ -155,7 +155,14 @@ impl App {
         app.note_who_is_alone();
         app.give_own_listeners(mesh, gateway, mesh_host);
         // Before anything is started: the next life looks here for what this one may leave.
-        app.write_info().map_err(|source| StartError::Write { path: app.places.info(), source })?;
+        match app.write_info() {
+            Ok(()) => {}
+            // All but the daemon's pid is as its predecessor wrote it, and a full disk is no reason to be without a daemon.
+            Err(error) if held.has_predecessor() => {
+                tracing::warn!("{} cannot be written anew: {error}", app.places.info().display());
+            }
+            Err(source) => return Err(StartError::Write { path: app.places.info(), source }),
+        }
         let begun = jobs::begun(&held);
         let seen = held.value(file_watch::SEEN).map(<[u8]>::to_vec);
         app.take_over(held);
