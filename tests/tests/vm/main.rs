@@ -34,7 +34,7 @@ const SUITE: [(&str, &[&str]); 3] = [
 
 /// What is run with `--ignored`. The attacks alone take as long as half of the others.
 const MORE: [(&str, &[&str]); 5] = [
-    ("root_unit", &["hostile", "pressure"]),
+    ("root_unit", &["hostile", "pressure", "clock"]),
     ("user_scope", &["hostile"]),
     ("root", &["cgroups", "limits", "stop", "systemd"]),
     ("user_unit", &["cgroups", "limits", "stop", "systemd"]),

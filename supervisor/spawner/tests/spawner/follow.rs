@@ -255,6 +255,12 @@ fn goes_on_in_a_child_inside() {
         // One that is not there is not followed.
         assert!(follow(&mut daemon, 30_000, None));
         assert!(follow(&mut daemon, next, None));
+        // One that had ended before the init looks at it would be none to follow.
+        eventually("the init has looked at it", || {
+            let open = fs::read_dir(format!("/proc/{init}/fd")).unwrap();
+            let kinds = open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+            kinds.into_iter().any(|kind| kind.to_string_lossy().contains("pidfd"))
+        });
         go(app);
         // Its parent has its status.
         assert!(!daemon.exited(1).is_seen());
