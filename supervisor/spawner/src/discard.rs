@@ -3,6 +3,9 @@
 //! close(2) of a socket waits for its peer for as long as a worker has set (SO_LINGER of socket(7)), non-blocking or not, and so does
 //! that of a Unix socket with such a one in its queue. It is the last holder that waits, unless its process is ending. So a child
 //! is the last holder here, which does nothing but end.
+//!
+//! Nor may the daemon be the last one, which sends a descriptor and closes its own then. It has done so when a later message of it
+//! comes, or when it has gone; until then nothing is closed here. It says every few seconds that it turns.
 
 use std::{
     io::{self, PipeWriter, Read},
@@ -19,6 +22,8 @@ use crate::notes::note;
 /// What is to be closed.
 #[derive(Debug, Default)]
 pub(crate) struct Discarded {
+    /// What the daemon may hold yet.
+    fresh: Vec<Rc<OwnedFd>>,
     waiting: Vec<Rc<OwnedFd>>,
     /// Whether the last attempt failed, which was said then.
     is_failing: bool,
@@ -29,8 +34,13 @@ impl Discarded {
     pub(crate) fn push(&mut self, descriptor: Rc<OwnedFd>) {
         // Of all other kinds nothing waits.
         if is_socket(&descriptor) {
-            self.waiting.push(descriptor);
+            self.fresh.push(descriptor);
         }
+    }
+
+    /// The daemon holds nothing any more of what came before this.
+    pub(crate) fn settle(&mut self) {
+        self.waiting.append(&mut self.fresh);
     }
 
     /// Closes what nobody else here holds. What cannot be closed now can be later.
@@ -61,6 +71,7 @@ impl Discarded {
 
     /// Leaves all of it to the end of this process.
     pub(crate) fn leave(&mut self) {
+        self.settle();
         std::mem::take(&mut self.waiting).into_iter().for_each(std::mem::forget);
     }
 }
@@ -98,6 +109,8 @@ mod tests {
         let none = || Err::<(), _>(io::Error::from_raw_os_error(11));
         assert!(discarded.close_beside(none).is_none(), "there is nothing to be closed");
         discarded.push(Rc::new(socket.into()));
+        assert!(discarded.close_beside(none).is_none(), "the daemon may hold it yet");
+        discarded.settle();
         let said = discarded.close_beside(none).and_then(|error| error.raw_os_error());
         assert_eq!(said, Some(11));
         assert!(discarded.close_beside(none).is_none(), "it was said");
@@ -105,6 +118,7 @@ mod tests {
         assert_eq!(other.read(&mut [0]).unwrap(), 0, "it is closed");
         let (socket, _other) = UnixStream::pair().unwrap();
         discarded.push(Rc::new(socket.into()));
+        discarded.settle();
         assert!(discarded.close_beside(none).is_some(), "it is news again");
     }
 }

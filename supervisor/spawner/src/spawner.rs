@@ -582,6 +582,7 @@ impl Spawner {
             self.lose_daemon();
             return false;
         };
+        self.discarded.settle();
         match wire::decode(bytes) {
             Ok(request) => {
                 self.daemon.heard();
@@ -611,6 +612,7 @@ impl Spawner {
             let _ = self.epoll.delete(&up.socket);
         }
         self.daemon.became_deaf();
+        self.discarded.settle();
     }
 
     /// Sends what waits, and watches the daemon's socket for what is wanted of it now.
