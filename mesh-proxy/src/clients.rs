@@ -9,15 +9,29 @@ use crate::{
     context::Context,
     gates::{Door, Gate, Terms},
     http::{self, Client, Side},
+    proxy_protocol::{self, Ends},
     room::{Place, Pool, Rooms},
     tls,
 };
 
-pub(crate) async fn gateway(context: &Context, listener: &str, stream: TcpStream) {
-    let client = tcp_client(Side::Gateway, &stream);
+pub(crate) async fn gateway(context: &Context, listener: &str, mut stream: TcpStream) {
+    let mut client = tcp_client(Side::Gateway, &stream);
     // Not the whole view, which this connection may outlive.
-    let Gate { door, terms } = context.view().gate(listener);
-    let client = Client { terms, ..client };
+    let Gate { door, proxies, terms } = context.view().gate(listener);
+    client.terms = terms;
+    if let Some(proxies) = proxies
+        && let Some(peer) = client.peer.map(|peer| peer.ip())
+        && proxies.iter().any(|network| network.has(peer))
+    {
+        match proxy_protocol::read(&context.thread, &mut stream).await {
+            Ok(Some(Ends { peer, local })) => (client.peer, client.local) = (Some(peer), Some(local)),
+            Ok(None) => {}
+            Err(failure) => {
+                let reason = format!("no header of the PROXY protocol from {peer}: {failure}");
+                return context.refuse(None, "the gateway", &reason);
+            }
+        }
+    }
     match door {
         Door::Plain => http::serve(&context.thread, stream, client).await,
         Door::Tls(acceptor) => {

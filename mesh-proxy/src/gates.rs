@@ -9,6 +9,7 @@ use std::{
 };
 
 use watt_api::mesh::{self, Listener};
+use watt_policies::address::Network;
 
 use crate::tls::Acceptor;
 
@@ -16,6 +17,8 @@ use crate::tls::Acceptor;
 #[derive(Debug, Clone)]
 pub(crate) struct Gate {
     pub(crate) door: Door,
+    /// Whose connections begin with a header of the PROXY protocol; none where nobody's do.
+    pub(crate) proxies: Option<Arc<[Network]>>,
     pub(crate) terms: Terms,
 }
 
@@ -49,21 +52,29 @@ impl Terms {
 
 /// What of a listener decides who may come in. Which certificate it shows does not.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Asked {
-    Nothing,
-    Tls { client_ca: Option<String>, client_required: bool, only_1_3: bool },
+struct Asked {
+    tls: Option<AskedInTls>,
+    proxies: Vec<mesh::Network>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct AskedInTls {
+    client_ca: Option<String>,
+    client_required: bool,
+    only_1_3: bool,
 }
 
 impl Asked {
     fn by(listener: &Listener) -> Asked {
-        match &listener.tls {
-            None => Asked::Nothing,
-            Some(mesh::Tls { certificates: _, client_ca, client_required, only_1_3 }) => Asked::Tls {
+        let tls = |tls: &mesh::Tls| {
+            let mesh::Tls { certificates: _, client_ca, client_required, only_1_3 } = tls;
+            AskedInTls {
                 client_ca: client_ca.clone(),
                 client_required: *client_required,
                 only_1_3: *only_1_3,
-            },
-        }
+            }
+        };
+        Asked { tls: listener.tls.as_ref().map(tls), proxies: listener.proxies.clone() }
     }
 }
 
@@ -83,7 +94,9 @@ impl Gates {
             let same = self.all.values().find(|(before, _)| *before == asked);
             let terms = same.map_or_else(|| Terms(Some(Arc::default())), |(_, gate)| gate.terms.clone());
             let door = self.door(name, listener.tls.as_ref());
-            (name.clone(), (asked, Gate { door, terms }))
+            let networks = listener.proxies.iter().filter_map(|one| Network::new(one.address, one.bits));
+            let proxies = (!listener.proxies.is_empty()).then(|| networks.collect());
+            (name.clone(), (asked, Gate { door, proxies, terms }))
         };
         let all: BTreeMap<_, _> = listeners.iter().map(gate).collect();
         // Without a gateway there is nothing that others would have to show.
@@ -118,7 +131,7 @@ impl Gates {
         }
         // An older daemon names none and knows none but plain ones. Of one that is being taken away nobody knows any more.
         let door = if listener.is_empty() { Door::Plain } else { Door::Closed };
-        Gate { door, terms: Terms::default() }
+        Gate { door, proxies: None, terms: Terms::default() }
     }
 
     /// Whether it is known how clients are met there.
@@ -142,7 +155,7 @@ mod tests {
         let certificates = vec![mesh::Certificate { chain: made.cert.pem(), key }];
         let mut tls = mesh::Tls { certificates, ..mesh::Tls::default() };
         change(&mut tls);
-        Listener { tls: Some(tls) }
+        Listener { tls: Some(tls), ..Listener::default() }
     }
 
     fn one(name: &str, listener: &Listener) -> BTreeMap<String, Listener> {
@@ -168,6 +181,10 @@ mod tests {
         check(&first, &[("0", &plain)], true);
         check(&first, &[("0", &renewed)], false);
         check(&first, &[("0", &strict)], true);
+        let proxies = vec![mesh::Network { address: [10, 0, 0, 0].into(), bits: 8 }];
+        let behind = Listener { proxies, ..Listener::default() };
+        check(&behind, &[("0", &plain)], true);
+        check(&behind, &[("0", &behind)], false);
         // At another address.
         check(&first, &[("1", &renewed)], false);
         check(&plain, &[("1", &plain), ("2", &strict)], false);
@@ -182,7 +199,7 @@ mod tests {
         assert!(matches!(gates.get("1").door, Door::Tls(_)) && gates.knows("1"));
         assert!(matches!(gates.get("0").door, Door::Closed) && !gates.knows("0"));
         assert!(matches!(gates.get("").door, Door::Plain) && gates.knows(""));
-        let unusable = Listener { tls: Some(mesh::Tls::default()) };
+        let unusable = Listener { tls: Some(mesh::Tls::default()), ..Listener::default() };
         assert!(matches!(gates.next(&one("1", &unusable)).get("1").door, Door::Closed));
     }
 

@@ -38,6 +38,7 @@ mod names;
 mod patience;
 mod pool;
 mod process;
+mod proxy_protocol;
 mod refusals;
 mod registry;
 pub mod respond;

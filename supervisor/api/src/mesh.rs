@@ -24,7 +24,7 @@ use std::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use guard::{AddressRule, ApiKey, Auth, Cors, CountedBy, Denied, Guard, Jwt, RateLimit};
-pub use listener::{Certificate, Handshakes, Listener, Secret, Tls};
+pub use listener::{Certificate, Handshakes, Listener, Network, Secret, Tls};
 pub use route::{
     HeaderRules, PathMatch, RequestPart, Route, RouteAnswer, RouteCondition, RouteFault, RouteShare,
     ValueTest,

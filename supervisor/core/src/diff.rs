@@ -36,6 +36,7 @@ pub enum Field {
     Name,
     File,
     Server,
+    Proxies,
     Tls,
     Groups,
     Routes,
@@ -96,10 +97,11 @@ pub enum Field {
 use Effect::{FromNowOn, InPlace, Listener, NewWorkers, WorkerCount};
 
 /// Every field with the key of the configuration that it comes from, what it takes, and why, where that is not plain.
-pub const FIELDS: [(Field, &str, Effect, &str); 58] = [
+pub const FIELDS: [(Field, &str, Effect, &str); 59] = [
     (Field::Name, "name", Effect::Restart, "folders, cgroups and addresses have it"),
     (Field::File, "the configuration file", Effect::Restart, "the same file is read again"),
     (Field::Server, "server", Listener, "open connections stay"),
+    (Field::Proxies, "server.proxy_protocol", InPlace, "for the next connection"),
     (
         Field::Tls,
         "server.tls",
@@ -300,6 +302,7 @@ fn of_app(old: &Plan, new: &Plan) -> Vec<Field> {
     // With the listener as a whole it comes and goes.
     if let (Some(old), Some(new)) = (&old.server, server) {
         found.note(Field::Tls, old.tls != new.tls);
+        found.note(Field::Proxies, old.proxies != new.proxies);
     }
     found.note(Field::Groups, old.groups != *groups);
     found.note(Field::Routes, old.routes != *routes);

@@ -89,6 +89,9 @@ pub struct Server {
     pub port: u16,
     /// How clients are spoken with in TLS; `None` is in plain text.
     pub tls: Option<Tls>,
+    /// Proxies before it that say who their clients are (the PROXY protocol), as networks: the addresses that begin with so many bits of
+    /// this one. They are believed, and nobody else.
+    pub proxies: Vec<(IpAddr, u8)>,
 }
 
 /// TLS at a listener.

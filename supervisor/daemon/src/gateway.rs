@@ -140,7 +140,7 @@ mod tests {
 
     fn server(address: &str) -> Server {
         let address: SocketAddr = address.parse().unwrap();
-        Server { hostname: address.ip(), port: address.port(), tls: None }
+        Server { hostname: address.ip(), port: address.port(), tls: None, proxies: Vec::new() }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! The texts are a part of what the plan is made from ([`Sources::certificates`]), so that a successor, or a configuration that comes back,
 //! has those that were in force and not what the files have become. The proxy, which may read no file, gets them in its snapshot.
 
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 use watt_api::{control, mesh};
 use watt_certificates::{Certificates, Identity};
@@ -91,7 +91,11 @@ pub(crate) fn read_at_start(sources: &mut Sources, plan: &Plan) -> Result<(), Re
 
 /// How clients are met at the gateway's listener, for the proxy.
 pub(crate) fn listener(server: &Server, read: &Certificates) -> mesh::Listener {
-    mesh::Listener { tls: server.tls.as_ref().map(|tls| of_proxy(tls, read)) }
+    let network = |(address, bits): &(IpAddr, u8)| mesh::Network { address: *address, bits: *bits };
+    mesh::Listener {
+        tls: server.tls.as_ref().map(|tls| of_proxy(tls, read)),
+        proxies: server.proxies.iter().map(network).collect(),
+    }
 }
 
 fn of_proxy(tls: &Tls, read: &Certificates) -> mesh::Tls {

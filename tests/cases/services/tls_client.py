@@ -1,4 +1,4 @@
-"""A client of the gateway that speaks TLS: `tls_client.py ADDRESS CA [NAME [CERTIFICATE]]`. For each line of its input, which is a path, it
+"""A client of the gateway that speaks TLS: `tls_client.py ADDRESS CA [NAME [CERTIFICATE [BEFORE]]]`. BEFORE is sent ahead of everything. For each line of its input, which is a path, it
 asks for that over the one connection that it has, and writes a line of JSON: what came, and who was at the other end."""
 import json
 import socket
@@ -11,7 +11,7 @@ host, port = address.rsplit(":", 1)
 context = ssl.create_default_context(cafile=ca)
 # Whom one asks for may be none that the certificate is for: what is shown then is what is of interest.
 context.check_hostname = False
-if len(rest) > 1:
+if len(rest) > 1 and rest[1]:
     context.load_cert_chain(rest[1])
 
 
@@ -28,7 +28,10 @@ def response(stream):
 
 
 try:
-    connection = context.wrap_socket(socket.create_connection((host, int(port)), timeout=30), server_hostname=name)
+    plain = socket.create_connection((host, int(port)), timeout=30)
+    if len(rest) > 2:
+        plain.sendall(f"{rest[2]}\r\n".encode())
+    connection = context.wrap_socket(plain, server_hostname=name)
     stream = connection.makefile("rb")
     names = [value for _, value in connection.getpeercert()["subjectAltName"]]
     for path in map(str.strip, sys.stdin):

@@ -2,6 +2,7 @@
 
 mod bed;
 mod changes;
+mod proxy_protocol;
 
 use std::{
     fs,

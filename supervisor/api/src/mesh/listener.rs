@@ -1,6 +1,6 @@
 //! How clients are met at a listener of the gateway.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +10,18 @@ pub struct Listener {
     /// In TLS; `None` is in plain text.
     #[serde(default)]
     pub tls: Option<Tls>,
+    /// Whose connections begin with a header of the PROXY protocol.
+    #[serde(default)]
+    pub proxies: Vec<Network>,
+}
+
+/// Addresses that begin with the same bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// One of them.
+    pub address: IpAddr,
+    /// How many bits.
+    pub bits: u8,
 }
 
 /// TLS at a listener. Texts are PEM, and were found right by whoever sends them.
@@ -80,6 +92,7 @@ mod tests {
                 certificates: vec![Certificate { chain: String::new(), key }],
                 ..Tls::default()
             }),
+            ..Listener::default()
         };
         assert!(!format!("{listener:?}").contains("PRIVATE"), "{listener:?}");
     }

@@ -1,6 +1,6 @@
 //! The top of the file.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use serde_json::json;
 use watt_core::{
@@ -12,7 +12,7 @@ use super::{
     Decoder, access,
     fields::{Field, Fields, Written, show_word, word_of},
     gateway::{self, Gateway, ServerDraft},
-    groups, jobs, limits, sandbox, secrets,
+    groups, guard, jobs, limits, sandbox, secrets,
     service::{self, Common, ServiceDraft},
     tls,
 };
@@ -167,6 +167,9 @@ pub(super) fn suggest_name(text: &str) -> Option<String> {
 }
 
 /// The gateway's listener: as written, or the default one when there are routes.
+/// How many networks of proxies there may be. Each new connection is compared with all of them.
+const PROXIES_MAX: usize = 64;
+
 fn server(
     fields: &mut Fields<'_, '_, '_>,
     field: Option<Field<'_>>,
@@ -176,16 +179,24 @@ fn server(
         return None;
     }
     let mut inner = Fields::open(fields.d, &crate::keys::SERVER, field, None);
-    let hostname: Written<std::net::IpAddr> = inner.value("hostname");
+    let hostname: Written<IpAddr> = inner.value("hostname");
     let port: Written<Whole<0, 65535>> = inner.value("port");
     let tls = inner.field("tls").map(|field| tls::decode(inner.d, field));
     let tls = tls.map(|(tls, shown)| {
         inner.show("tls", shown);
         tls
     });
+    let show = |network: &(IpAddr, u8)| json!(guard::shown_network(*network));
+    let proxies = inner.each("proxy_protocol", "an address or a network", guard::network, show);
+    let proxies = proxies.unwrap_or_default();
+    if let Some((_, span)) = proxies.get(PROXIES_MAX) {
+        let message = format!("{} networks; at most {PROXIES_MAX} are supported", proxies.len());
+        inner.d.problem(Problem::new(*span, message));
+    }
+    let proxies = proxies.into_iter().map(|(network, _)| network).collect();
     let shown = inner.close();
     fields.show("server", shown);
-    let server = Server { hostname: hostname.value, port: port_of(port.value), tls };
+    let server = Server { hostname: hostname.value, port: port_of(port.value), tls, proxies };
     Some(ServerDraft { server, at: field.map(|field| field.key_span), port_at: port.span })
 }
 

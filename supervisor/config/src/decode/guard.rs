@@ -138,12 +138,15 @@ fn addresses(f: &mut Fields<'_, '_, '_>) -> Vec<AddressRule> {
 
 fn shown(rule: &AddressRule) -> String {
     let verdict = if rule.allows { "allow" } else { "deny" };
-    let network = match rule.network {
-        None => "all".to_owned(),
-        Some((address @ IpAddr::V4(_), 32) | (address @ IpAddr::V6(_), 128)) => address.to_string(),
-        Some((address, bits)) => format!("{address}/{bits}"),
-    };
+    let network = rule.network.map_or_else(|| "all".to_owned(), shown_network);
     format!("{verdict} {network}")
+}
+
+pub(super) fn shown_network(network: (IpAddr, u8)) -> String {
+    match network {
+        (address @ IpAddr::V4(_), 32) | (address @ IpAddr::V6(_), 128) => address.to_string(),
+        (address, bits) => format!("{address}/{bits}"),
+    }
 }
 
 fn address_rule(text: &str) -> Result<AddressRule, Bad> {
@@ -163,7 +166,8 @@ fn address_rule(text: &str) -> Result<AddressRule, Bad> {
     Ok(AddressRule { allows, network })
 }
 
-fn network(text: &str) -> Result<(IpAddr, u8), Bad> {
+/// Addresses that begin with the same bits.
+pub(super) fn network(text: &str) -> Result<(IpAddr, u8), Bad> {
     let (address, bits) = match text.split_once('/') {
         Some((address, bits)) => (address, Some(bits)),
         None => (text, None),
@@ -171,7 +175,7 @@ fn network(text: &str) -> Result<(IpAddr, u8), Bad> {
     let address: IpAddr = address.parse().map_err(|_| {
         bad(
             format!("{} is neither an address nor a network", quote(text)),
-            "for example `192.0.2.7`, `10.0.0.0/8`, `2001:db8::/32` or `all`",
+            "for example `192.0.2.7`, `10.0.0.0/8` or `2001:db8::/32`",
         )
     })?;
     let bits_max = if address.is_ipv4() { 32 } else { 128 };

@@ -149,6 +149,13 @@ pub(crate) static SERVER: Table = Table {
             doc: "Clients are spoken with in TLS: `https://`.",
             example: r#"{"certificate": "shop.pem", "key": "shop.key"}"#,
         },
+        KeyDef {
+            name: "proxy_protocol",
+            kind: Kind::List(&Kind::Text),
+            default: Preset::Unset("nobody is asked"),
+            doc: "Addresses and networks of proxies before the gateway that say who their clients are by the PROXY protocol, version 1 or 2. Their connections have to begin with that; others are taken as they come. [More](http.md#behind-another-proxy)",
+            example: r#"["10.0.0.0/8", "192.0.2.1"]"#,
+        },
     ],
     foreign: &[
         ("host", "write `hostname`"),

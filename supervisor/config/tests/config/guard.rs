@@ -143,7 +143,7 @@ error: `x` is neither an address nor a network
   |
 3 | …ow 10.0.0.1/8, deny 10.0.0.0/33, allow x, deny all, allow 192.0.2.1, 'allow ::ffff:10.0.0.1']
   |                                   ^^^^^^^
-  = hint: for example `192.0.2.7`, `10.0.0.0/8`, `2001:db8::/32` or `all`
+  = hint: for example `192.0.2.7`, `10.0.0.0/8` or `2001:db8::/32`
 
 error: no address comes to this rule
  --> watt.yaml:3:75

@@ -108,6 +108,23 @@ gateway: { routes: [{ service: a }] }
     "#);
 }
 
+#[test]
+fn proxies_before_the_gateway_have_addresses() {
+    let text = format!("server: {{ proxy_protocol: [10.0.0.0/8, 192.0.2.1, '2001:db8::/32'] }}\n{REST}");
+    let network = |address: &str, bits| (address.parse().unwrap(), bits);
+    let expected = [network("10.0.0.0", 8), network("192.0.2.1", 32), network("2001:db8::", 32)];
+    assert_eq!(valid(&text).plan.server.unwrap().proxies, expected);
+    for (wrong, what) in [
+        ("10.0.0.1/8", "did you mean `10.0.0.0/8`?"),
+        ("10.0.0.0/33", "between 0 and 32"),
+        ("balancer", "`balancer` is neither an address nor a network"),
+        ("::ffff:10.0.0.1", "write it as IPv4"),
+    ] {
+        let report = invalid(&format!("server: {{ proxy_protocol: [{wrong}] }}\n{REST}")).to_string();
+        assert!(report.contains(what), "{report}");
+    }
+}
+
 /// A folder with an application whose `tls` is this.
 fn application(tls: &str, files: &[(&str, &str)]) -> (TempDir, Config) {
     let folder = tempfile::tempdir().unwrap();

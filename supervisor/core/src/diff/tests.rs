@@ -20,8 +20,12 @@ fn change(plan: &mut Plan, of: &ServiceId, field: Field) {
         Field::Name => plan.name = AppName::new("other").unwrap(),
         Field::File => plan.file = "/srv/other.yaml".into(),
         Field::Server => {
-            let tls = plan.server.take().and_then(|server| server.tls);
-            plan.server = Some(Server { hostname: [127, 0, 0, 1].into(), port: 0, tls });
+            let before = plan.server.take();
+            let (tls, proxies) = before.map(|server| (server.tls, server.proxies)).unwrap_or_default();
+            plan.server = Some(Server { hostname: [127, 0, 0, 1].into(), port: 0, tls, proxies });
+        }
+        Field::Proxies => {
+            plan.server.iter_mut().for_each(|server| server.proxies.push(([10, 0, 0, 0].into(), 8)));
         }
         Field::Tls => {
             let tls = Tls { certificates: Vec::new(), clients: None, version_min: TlsVersion::V1_3 };
@@ -154,8 +158,9 @@ proptest! {
         let has_role = chosen.contains(&Field::ManagementRole);
         old.services.get_mut(&id("api")).unwrap().management = has_role.then_some(Role::View);
         // So that there is something that it can be spoken at.
-        let at = Server { hostname: [127, 0, 0, 2].into(), port: 0, tls: None };
-        old.server = chosen.contains(&Field::Tls).then_some(at);
+        let at = Server { hostname: [127, 0, 0, 2].into(), port: 0, tls: None, proxies: Vec::new() };
+        let has_some = [Field::Tls, Field::Proxies].iter().any(|field| chosen.contains(field));
+        old.server = has_some.then_some(at);
         let mut new = old.clone();
         for field in &chosen {
             change(&mut new, &id("api"), *field);

@@ -409,7 +409,8 @@ fn a_service_that_does_not_listen_says_so_in_every_state() {
 #[test]
 fn listeners_that_are_bound_anew_have_another_name() {
     let bench = Bench::new(&["api"], |plan| {
-        plan.server = Some(plan::Server { hostname: [127, 0, 0, 1].into(), port: 0, tls: None });
+        plan.server =
+            Some(plan::Server { hostname: [127, 0, 0, 1].into(), port: 0, tls: None, proxies: Vec::new() });
     });
     for generation in [0, 7] {
         let snapshot = bench.snapshot_of(generation, &|_| RunFacts::default());

@@ -202,7 +202,8 @@ fn keys_of_tls_are_closed_and_certificates_cannot_be_written() {
             let clients = Some(ClientAuthorities { file: "/tls/clients.pem".into(), required: true });
             let certificates = vec![pair("shop", "shop.key"), pair("both", "both.pem")];
             let tls = Tls { certificates, clients, version_min: TlsVersion::V1_2 };
-            plan.server = Some(Server { hostname: [127, 0, 0, 1].into(), port: 0, tls: Some(tls) });
+            let (hostname, proxies) = ([127, 0, 0, 1].into(), Vec::new());
+            plan.server = Some(Server { hostname, port: 0, tls: Some(tls), proxies });
             sandbox.paths.extend(named.map(read_only_rule));
         });
         let found: Vec<&String> = words.iter().filter(|word| word.contains(" /tls/")).collect();
