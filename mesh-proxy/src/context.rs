@@ -45,7 +45,7 @@ impl Context {
 
     /// Uses this snapshot from now on.
     pub(crate) fn apply(&self, view: Arc<View>) {
-        self.thread.apply(&view.snapshot);
+        self.thread.apply_with(&view.snapshot, &view.service_gates);
         if view.ends_connections() {
             // Those of HTTP/2 say GOAWAY, and need no answer for that.
             self.thread.clock.wake_all();

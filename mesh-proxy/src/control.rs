@@ -17,12 +17,14 @@ use crate::{
     counts::Totals,
     drains::Drains,
     egress::{EgressRefusal, Outside},
+    gate::{self, Gates},
     link::{Door, Link, LinkError, Order},
     lost::LostRequest,
     refusals::Refusal,
     registry::Registry,
     sockets::Sockets,
     threads::{ThreadEvent, ThreadOrder},
+    troubles::Troubles,
     view::View,
 };
 
@@ -54,9 +56,11 @@ pub(crate) struct Control {
     drains: Drains,
     sockets: Sockets,
     totals: Totals,
+    troubles: Troubles,
     outside: Arc<Outside>,
     /// The newest snapshot.
     view: Arc<View>,
+    gates: Gates,
     applying: Applying,
     tidying: Tidying,
     life: Life,
@@ -123,8 +127,10 @@ impl Control {
             drains: Drains::new(count),
             sockets: Sockets::new(count),
             totals: Totals::new(count),
+            troubles: Troubles::default(),
             outside: Arc::default(),
             view: Arc::default(),
+            gates: Gates::new(),
             threads,
             link: None,
             waiting: Vec::new(),
@@ -261,7 +267,10 @@ impl Control {
         self.applying = Applying { number, version: snapshot.version, left: self.threads.len() };
         self.outside.retain(|name| snapshot.services.contains_key(name));
         let uid = self.link.as_ref().map(Link::peer_uid);
-        let view = Arc::new(self.view.next(snapshot, uid, Arc::clone(&self.outside)));
+        // Before any thread has the snapshot, and not by each: one that is late would bring the limits of the last one back.
+        gate::renew(&mut self.gates, &snapshot);
+        let view = self.view.next(snapshot, uid, Arc::clone(&self.outside)).with_gates(self.gates.clone());
+        let view = Arc::new(view);
         self.view = Arc::clone(&view);
         for thread in 0..self.threads.len() {
             self.order(thread, ThreadOrder::Apply { number, view: Arc::clone(&view) }).await;
@@ -295,6 +304,7 @@ impl Control {
             ThreadEvent::Lost(LostRequest { service, run, method, path, reason }) => {
                 self.tell(&FromProxy::Lost { service, run, method, path, reason });
             }
+            ThreadEvent::Trouble(trouble) => self.troubles.add(trouble),
             ThreadEvent::Refused(Refusal { caller, target, reason }) => {
                 self.tell(&FromProxy::Refused { caller, target, reason });
             }
@@ -357,10 +367,15 @@ impl Control {
 
     fn tell_news(&mut self) {
         self.ask_for_sockets();
+        if self.link.is_some() {
+            let refused = self.gates.iter().flat_map(|(service, gate)| gate.refusals(service));
+            refused.for_each(|trouble| self.troubles.add(trouble));
+        }
         if self.link.is_some()
-            && let Some((services, handshakes)) = self.totals.news()
+            && let Some((services, handshakes)) = self.totals.news(!self.troubles.is_empty())
         {
-            self.tell(&FromProxy::Counts { services, handshakes });
+            let troubles = self.troubles.take();
+            self.tell(&FromProxy::Counts { services, handshakes, troubles });
         }
         if let (Some(services), true) = (self.totals.work(), self.link.is_some()) {
             self.tell(&FromProxy::Work { services });

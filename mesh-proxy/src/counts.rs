@@ -65,8 +65,8 @@ impl Totals {
         Some(sum).filter(|sum| !sum.is_empty())
     }
 
-    /// The sum, when it is not what the daemon was told last.
-    pub(crate) fn news(&mut self) -> Option<(ByService, Handshakes)> {
+    /// The sum, when it is not what the daemon was told last, or it is to be told anyway.
+    pub(crate) fn news(&mut self, anyway: bool) -> Option<(ByService, Handshakes)> {
         let mut sum = ByService::new();
         for (service, counts) in self.threads.iter().flatten() {
             add(sum.entry(service.clone()).or_default(), counts);
@@ -74,7 +74,7 @@ impl Totals {
         let mut handshakes = Handshakes::default();
         self.handshakes.iter().for_each(|one| handshakes.add(one));
         let news = (sum, handshakes);
-        if self.told.as_ref() == Some(&news) {
+        if self.told.as_ref() == Some(&news) && !anyway {
             return None;
         }
         self.told = Some(news.clone());
@@ -83,7 +83,22 @@ impl Totals {
 }
 
 fn add(sum: &mut Counts, counts: &Counts) {
-    let Counts { requests, failures, in_flight, held, retries, retries_denied, timed_out, denied } = *counts;
+    let Counts {
+        requests,
+        failures,
+        in_flight,
+        held,
+        retries,
+        retries_denied,
+        timed_out,
+        denied,
+        refused_breaker,
+        refused_full,
+        refused_late,
+        refused_shed,
+        breaker_opened,
+        breaker_is_open,
+    } = *counts;
     let add = |sum: &mut u64, count| *sum = sum.saturating_add(count);
     add(&mut sum.requests, requests);
     add(&mut sum.failures, failures);
@@ -93,6 +108,13 @@ fn add(sum: &mut Counts, counts: &Counts) {
     add(&mut sum.retries_denied, retries_denied);
     add(&mut sum.timed_out, timed_out);
     sum.denied.add(&denied);
+    add(&mut sum.refused_breaker, refused_breaker);
+    add(&mut sum.refused_full, refused_full);
+    add(&mut sum.refused_late, refused_late);
+    add(&mut sum.refused_shed, refused_shed);
+    add(&mut sum.breaker_opened, breaker_opened);
+    // The breaker is one for all threads.
+    sum.breaker_is_open |= breaker_is_open;
 }
 
 #[cfg(test)]
@@ -111,6 +133,12 @@ mod tests {
             retries_denied: 5,
             timed_out: 6,
             denied: Denied { address: 7, cors: 8, body: 9, rate: 10, credentials: 11, role: 12 },
+            refused_breaker: 7,
+            refused_full: 8,
+            refused_late: 9,
+            refused_shed: 10,
+            breaker_opened: 11,
+            breaker_is_open: requests == 7,
         };
         [("api".to_owned(), counts)].into()
     }
@@ -129,17 +157,24 @@ mod tests {
             retries_denied: 10,
             timed_out: 12,
             denied: Denied { address: 14, cors: 16, body: 18, rate: 20, credentials: 22, role: 24 },
+            refused_breaker: 14,
+            refused_full: 16,
+            refused_late: 18,
+            refused_shed: 20,
+            breaker_opened: 22,
+            breaker_is_open: true,
         };
-        assert_eq!(totals.news(), Some(([("api".to_owned(), sum)].into(), Handshakes::default())));
-        assert_eq!(totals.news(), None);
+        assert_eq!(totals.news(false), Some(([("api".to_owned(), sum)].into(), Handshakes::default())));
+        assert_eq!(totals.news(false), None);
         totals.update(1, counted(8));
-        assert_eq!(totals.news().unwrap().0["api"].requests, 13);
+        assert_eq!(totals.news(false).unwrap().0["api"].requests, 13);
+        assert!(totals.news(true).is_some(), "with something else to tell");
         for thread in [0, 1] {
             totals.shaken(thread, Handshakes { completed: 2, failed: [("timeout".to_owned(), 1)].into() });
         }
         let handshakes = Handshakes { completed: 4, failed: [("timeout".to_owned(), 2)].into() };
-        assert_eq!(totals.news().unwrap().1, handshakes);
+        assert_eq!(totals.news(false).unwrap().1, handshakes);
         totals.hello();
-        assert!(totals.news().is_some());
+        assert!(totals.news(false).is_some());
     }
 }

@@ -64,6 +64,8 @@ pub(crate) struct Dispatch<'t> {
     /// The next time that it is sent is one that was asked for by [`Dispatch::may_resend`].
     again: bool,
     last_error: Option<Failure>,
+    /// The last error is one of this process's, or of the daemon's.
+    pub(crate) is_ours: bool,
     /// Whether the last error may be a death of which the news is on its way.
     died: bool,
     /// Until when it waits for a worker; set when it begins to.
@@ -83,6 +85,7 @@ impl<'t> Dispatch<'t> {
             losses: 0,
             again: false,
             last_error: None,
+            is_ours: false,
             died: false,
             until: None,
         }
@@ -163,6 +166,7 @@ impl<'t> Dispatch<'t> {
             _ => {}
         }
         self.died = matches!(error, ConnectError::Refused(_));
+        self.is_ours = matches!(error, ConnectError::Ours(_) | ConnectError::NoSocket);
         let failure = self.connect_failure(error);
         self.give_up_on(worker, failure);
     }

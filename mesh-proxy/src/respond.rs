@@ -116,6 +116,14 @@ pub enum Reason {
     DeadlineExceeded,
     /// A route has a fault for tests, with this status.
     Injected(u16),
+    /// The service fails, and is not asked for a while.
+    BreakerOpen,
+    /// As many requests are at the service and wait as may.
+    BulkheadFull,
+    /// The request waited for its turn for as long as it may.
+    QueueTimeout,
+    /// More urgent requests came.
+    Shed,
 }
 
 impl Reason {
@@ -149,6 +157,10 @@ impl Reason {
             Reason::TryTimeout => "try_timeout",
             Reason::DeadlineExceeded => "deadline_exceeded",
             Reason::Injected(_) => "fault_injected",
+            Reason::BreakerOpen => "breaker_open",
+            Reason::BulkheadFull => "bulkhead_full",
+            Reason::QueueTimeout => "queue_timeout",
+            Reason::Shed => "shed",
         }
     }
 
@@ -168,7 +180,14 @@ impl Reason {
             | Reason::ConnectionRefused
             | Reason::ConnectionLost
             | Reason::BadResponse => 502,
-            Reason::ServiceFailed | Reason::ServiceStopped | Reason::NoWorker | Reason::TooManyWaiting => 503,
+            Reason::ServiceFailed
+            | Reason::ServiceStopped
+            | Reason::NoWorker
+            | Reason::TooManyWaiting
+            | Reason::BreakerOpen
+            | Reason::BulkheadFull
+            | Reason::QueueTimeout
+            | Reason::Shed => 503,
             Reason::ConnectTimeout
             | Reason::FirstByteTimeout
             | Reason::TryTimeout

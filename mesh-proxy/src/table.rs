@@ -1,12 +1,15 @@
 //! A snapshot, compiled for one thread's request path.
 
-use std::{borrow::Cow, cell::Cell, collections::HashMap, num::NonZeroU64, rc::Rc, time::Duration};
+use std::{
+    borrow::Cow, cell::Cell, collections::HashMap, num::NonZeroU64, rc::Rc, sync::Arc, time::Duration,
+};
 
-use watt_api::mesh::{self, Outlook, Protocol, Snapshot};
+use watt_api::mesh::{self, Believed, Outlook, Protocol, Snapshot};
 
 use crate::{
     auth::Auths,
     caller::UNKNOWN_CALLER,
+    gate::{Gate, Gates},
     guards::Guard,
     respond::{Failure, Reason},
     retries::Retries,
@@ -59,6 +62,10 @@ pub(crate) struct Service {
     pub(crate) try_timeout: Option<Duration>,
     pub(crate) total_timeout: Option<Duration>,
     pub(crate) retries: Retries,
+    /// What its requests pass, where it has limits of its own.
+    pub(crate) gate: Option<Arc<Gate>>,
+    /// Whose word counts there on how urgent a request is.
+    pub(crate) believes: Believed,
     pub(crate) hold_timeout: Duration,
     /// On this thread.
     pub(crate) hold_requests_max: usize,
@@ -73,6 +80,7 @@ impl Table {
         worker: impl Fn(&mesh::Worker) -> Rc<Worker>,
         outside: impl Fn(&str) -> Rc<Worker>,
         tally: impl Fn(&str) -> Rc<Tally>,
+        gates: &Gates,
     ) -> Table {
         let compile = |(name, service): (&String, &mesh::Service)| {
             let workers = service.workers.iter().map(&worker).filter(|worker| worker.is_ready());
@@ -98,6 +106,8 @@ impl Table {
                 try_timeout: some_ms(service.traffic.try_timeout_ms),
                 total_timeout: some_ms(service.traffic.total_timeout_ms),
                 retries: Retries::new(&service.traffic.retries),
+                gate: gates.get(name).cloned(),
+                believes: service.traffic.bulkhead.as_ref().map(|rules| rules.believes).unwrap_or_default(),
                 hold_timeout: Duration::from_millis(service.hold_timeout_ms),
                 hold_requests_max: service.hold_requests_max.div_ceil(threads),
             };
@@ -197,6 +207,7 @@ mod tests {
             |_| unreachable!("no workers"),
             |_| unreachable!("nobody outside"),
             |_| Rc::default(),
+            &Gates::new(),
         )
     }
 
@@ -238,6 +249,7 @@ mod tests {
             |_| unreachable!("no workers"),
             |_| unreachable!("nobody outside"),
             |_| Rc::default(),
+            &Gates::new(),
         );
         let api = table.service("api").unwrap();
         assert!(api.admits(Some("web")).is_ok());

@@ -11,11 +11,12 @@ use std::{
 };
 
 use tokio::sync::Notify;
-use watt_api::mesh::{Counts, Snapshot, Work};
+use watt_api::mesh::{Counts, Snapshot, Trouble, Work};
 
 use crate::{
     access::{Log, Queue},
     dispatch::{Dispatch, Reached},
+    gate::{self, Gate, Gates},
     guards::Counted,
     http::{Refusal, Side, Stock, Stream},
     lost::LostRequest,
@@ -56,6 +57,8 @@ pub enum Report {
     },
     /// A request was lost with its worker.
     Lost(LostRequest),
+    /// Something is wrong with a service as a whole.
+    Trouble(Trouble),
 }
 
 /// Sockets that came for a run no snapshot has named yet are kept for this many snapshots.
@@ -90,6 +93,8 @@ pub struct Thread {
     pub(crate) upstreams: RefCell<HashMap<String, Rc<Worker>>>,
     upstreams_made: Cell<u64>,
     tallies: RefCell<BTreeMap<String, Rc<Tally>>>,
+    /// Of a thread that has no others beside it; see [`Thread::apply`].
+    own_gates: RefCell<Gates>,
     early: RefCell<HashMap<u64, EarlySockets>>,
     pub(crate) sweeping: Cell<bool>,
     closing: Cell<bool>,
@@ -121,6 +126,7 @@ impl Thread {
             upstreams: RefCell::default(),
             upstreams_made: Cell::new(0),
             tallies: RefCell::default(),
+            own_gates: RefCell::default(),
             early: RefCell::default(),
             sweeping: Cell::new(false),
             closing: Cell::new(false),
@@ -136,8 +142,15 @@ impl Thread {
         })
     }
 
-    /// Uses this snapshot from the next request on. Requests that wait for a worker look again.
+    /// Uses this snapshot from the next request on. Requests that wait for a worker look again. Services' limits are this thread's own.
     pub fn apply(&self, snapshot: &Snapshot) {
+        let mut gates = self.own_gates.borrow_mut();
+        gate::renew(&mut gates, snapshot);
+        self.apply_with(snapshot, &gates);
+    }
+
+    /// The same as one of several threads, to which these gates are common.
+    pub(crate) fn apply_with(&self, snapshot: &Snapshot, gates: &Gates) {
         let mut known = self.workers.take();
         let now = self.clock.look();
         let named = snapshot.services.values().flat_map(|service| {
@@ -174,6 +187,7 @@ impl Thread {
                 |worker| workers[&worker.run].clone(),
                 |name| upstreams[name].clone(),
                 |name| self.tally(name),
+                gates,
             )
         };
         self.table.replace(Rc::new(table));
@@ -246,22 +260,33 @@ impl Thread {
 
     /// What this thread counted, by service.
     pub fn counts(&self) -> BTreeMap<String, Counts> {
-        let counts = |tally: &Tally| Counts {
+        let table = self.table();
+        let is_open = |name: &str| {
+            let gate = table.service(name).and_then(|service| service.gate.as_deref());
+            gate.is_some_and(Gate::is_open)
+        };
+        let counts = |name: &str, tally: &Tally| Counts {
             requests: tally.requests.get(),
             failures: tally.failures.get(),
             in_flight: tally.in_flight.get(),
-            held: tally.held.get() as u64,
+            held: tally.waiting() as u64,
             retries: tally.retries.get(),
             retries_denied: tally.retries_denied.get(),
             timed_out: tally.timed_out.get(),
             denied: tally.denied.get(),
+            refused_breaker: tally.refused[0].get(),
+            refused_full: tally.refused[1].get(),
+            refused_late: tally.refused[2].get(),
+            refused_shed: tally.refused[3].get(),
+            breaker_opened: tally.breaker_opened.get(),
+            breaker_is_open: is_open(name),
         };
-        self.tallies.borrow().iter().map(|(name, tally)| (name.clone(), counts(tally))).collect()
+        self.tallies.borrow().iter().map(|(name, tally)| (name.clone(), counts(name, tally))).collect()
     }
 
     /// What this thread measured, of the services that are.
     pub fn work(&self) -> BTreeMap<String, Work> {
-        let work = |tally: &Tally| tally.meter.read(tally.in_flight.get(), tally.held.get());
+        let work = |tally: &Tally| tally.meter.read(tally.in_flight.get(), tally.waiting());
         self.tallies.borrow().iter().filter_map(|(name, tally)| Some((name.clone(), work(tally)?))).collect()
     }
 
@@ -400,6 +425,11 @@ impl Thread {
         if !service.is_wanted.replace(true) {
             (self.report)(Report::Wanted { service: service.name.to_string() });
         }
+    }
+
+    /// Tells of something that is wrong with a service as a whole.
+    pub(crate) fn tell(&self, trouble: Trouble) {
+        (self.report)(Report::Trouble(trouble));
     }
 
     pub(crate) fn connection_started(self: &Rc<Self>) -> Connected {

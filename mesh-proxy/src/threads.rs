@@ -8,7 +8,7 @@ use tokio::{
     task::{self, LocalSet},
     time::{MissedTickBehavior, interval},
 };
-use watt_api::mesh::{Handshakes, ListenerId, ListenerKind};
+use watt_api::mesh::{Handshakes, ListenerId, ListenerKind, Trouble};
 
 use crate::{
     access::Queue,
@@ -66,6 +66,8 @@ pub(crate) enum ThreadEvent {
     Refused(Refusal),
     /// A worker was lost with this request.
     Lost(LostRequest),
+    /// Something is wrong with a service as a whole.
+    Trouble(Trouble),
     /// It accepts there no longer, without having been told to stop.
     ListenerEnded { id: ListenerId },
     /// It cannot accept there now.
@@ -213,6 +215,7 @@ fn context(threads: NonZeroUsize, reporter: &Rc<Reporter>) -> Rc<Context> {
                     from_thread.report(ThreadEvent::Lost(lost));
                 }
             }
+            Report::Trouble(trouble) => from_thread.report(ThreadEvent::Trouble(trouble)),
             Report::Wanted { service } => from_thread.report(ThreadEvent::Wanted { service }),
             Report::Refused { caller, target, reason } => {
                 if let Some(context) = context.upgrade() {

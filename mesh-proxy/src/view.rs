@@ -12,6 +12,7 @@ use crate::{
     caller::Callers,
     dns::{Names, Zone},
     egress::{Outside, Rules},
+    gate,
     gates::{Gate, Gates},
 };
 
@@ -26,6 +27,8 @@ pub(crate) struct View {
     pub(crate) zone: Arc<Zone>,
     /// What is known of the ways out; the same for all snapshots.
     pub(crate) outside: Arc<Outside>,
+    /// What requests to services pass that have limits of their own; one for all threads.
+    pub(crate) service_gates: gate::Gates,
     rules: BTreeMap<String, Rules>,
     gates: Gates,
     by_address: BTreeMap<Ipv4Addr, String>,
@@ -58,11 +61,17 @@ impl View {
             callers: Callers::new(&snapshot, supervisor_uid),
             zone: Arc::new(Zone { names: Names::new(&snapshot), resolvers: snapshot.resolvers.clone() }),
             outside,
+            service_gates: gate::Gates::new(),
             rules: snapshot.services.iter().map(rules).collect(),
             gates: gates.next(&snapshot.listeners),
             by_address: snapshot.services.iter().filter_map(address).collect(),
             snapshot,
         }
+    }
+
+    /// The same with these gates.
+    pub(crate) fn with_gates(self, service_gates: gate::Gates) -> Self {
+        Self { service_gates, ..self }
     }
 
     /// Where this service may connect to outside. One that is gone, whose last processes are about to end,

@@ -12,8 +12,8 @@ use tokio::sync::Notify;
 use watt_api::mesh::{Denied, Endpoint, Server, WorkerState};
 
 use crate::{
-    guards, http::Stream, http2::links::Links, meter::Meter, names::Name, respond::Reason, thread::Report,
-    timer::Ticks,
+    gate::REASONS, guards, http::Stream, http2::links::Links, meter::Meter, names::Name, respond::Reason,
+    thread::Report, timer::Ticks,
 };
 
 /// A service's counts on one thread, since the proxy started.
@@ -22,11 +22,16 @@ pub(crate) struct Tally {
     pub(crate) requests: Cell<u64>,
     pub(crate) failures: Cell<u64>,
     pub(crate) in_flight: Cell<u64>,
+    /// Those that wait for a worker, and for their turn at the gate.
     pub(crate) held: Cell<usize>,
+    queued: Cell<usize>,
     pub(crate) retries: Cell<u64>,
     pub(crate) retries_denied: Cell<u64>,
     pub(crate) timed_out: Cell<u64>,
     pub(crate) denied: Cell<Denied>,
+    /// Requests that were refused at its gate, by [`crate::gate::Refused::number`].
+    pub(crate) refused: [Cell<u64>; REASONS],
+    pub(crate) breaker_opened: Cell<u64>,
     resends: Budget,
     pub(crate) meter: Meter,
 }
@@ -65,16 +70,43 @@ impl Tally {
         self.failures.set(self.failures.get() + 1);
     }
 
+    /// All that wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.held.get() + self.queued.get()
+    }
+
     /// One more request in flight, or one less.
     fn set_in_flight(&self, in_flight: u64) {
-        self.meter.add_up(self.in_flight.get(), self.held.get());
+        self.meter.add_up(self.in_flight.get(), self.waiting());
         self.in_flight.set(in_flight);
     }
 
     /// One more request that waits for a worker, or one less.
     pub(crate) fn set_held(&self, held: usize) {
-        self.meter.add_up(self.in_flight.get(), self.held.get());
+        self.meter.add_up(self.in_flight.get(), self.waiting());
         self.held.set(held);
+    }
+
+    fn set_queued(&self, queued: usize) {
+        self.meter.add_up(self.in_flight.get(), self.waiting());
+        self.queued.set(queued);
+    }
+}
+
+/// A request that waits for its turn, counted as long as this lives. Not one of those that wait for a worker, of which there are only
+/// so many.
+pub(crate) struct Queued(Rc<Tally>);
+
+impl Queued {
+    pub(crate) fn new(tally: &Rc<Tally>) -> Queued {
+        tally.set_queued(tally.queued.get() + 1);
+        Queued(tally.clone())
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.0.set_queued(self.0.queued.get() - 1);
     }
 }
 

@@ -1,5 +1,10 @@
 //! What becomes of requests that do not go as they should, from the configuration to the counters.
 
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+};
+
 use serde_json::Value;
 use watt_tests::{App, User, exchange, get, wait};
 
@@ -12,11 +17,17 @@ services:
     retries: { on: [connect, reset, 503], backoff: 1ms }
   front: { command: python3 services/trouble.py, listen: port, timeouts: { total: 30s } }
   back: { command: python3 services/trouble.py, listen: port }
+  weak:
+    command: python3 services/trouble.py
+    listen: port
+    bulkhead: { in_flight: 1, queue: 0 }
+    breaker: { failures: 3, open: 1s, on: [503] }
 server: { port: 0 }
 gateway:
   routes:
     - { path: /, service: api }
     - { path: /front, service: front, strip: true }
+    - { path: /weak, service: weak, strip: true }
 "#;
 
 fn application() -> App {
@@ -82,5 +93,56 @@ fn a_deadline_goes_with_the_calls() {
             _ => Ok(()),
         });
     }
+    app.down();
+}
+
+/// The kinds of the events of a service.
+fn events(app: &App, service: &str) -> Vec<String> {
+    let text = app.ok(&["events", "--json"]);
+    let events = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let of_service = events.filter(|event| event["service"] == service);
+    of_service.map(|event| event["kind"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_service_that_fails_or_is_full_is_spared() {
+    let app = application();
+    let gateway = app.gateway();
+    // The one that comes after three failures is refused, or is a probe if it took long to come.
+    wait("it fails too often", || match get(&gateway, "/weak/busy").unwrap() {
+        (503, body) if body.contains("breaker_open") => Ok(()),
+        (status, body) => Err(format!("{status} {body}")),
+    });
+    wait("the next one that is let through closes it", || match get(&gateway, "/weak/").unwrap() {
+        (200, _) => Ok(()),
+        (status, body) => Err(format!("{status} {body}")),
+    });
+
+    let mut slow = TcpStream::connect(&gateway).unwrap();
+    let head = b"POST /weak/ HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\n";
+    slow.write_all(head).unwrap();
+    wait("the slow one has the only place", || match counted(&app, "weak", "in_flight") {
+        0 => Err(app.service("weak")["requests"].to_string()),
+        _ => Ok(()),
+    });
+    let (status, body) = get(&gateway, "/weak/").unwrap();
+    assert!(status == 503 && body.contains("bulkhead_full"), "{status} {body}");
+    slow.write_all(b"ab").unwrap();
+    let mut answer = String::new();
+    slow.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert_eq!(get(&gateway, "/weak/").unwrap().0, 200, "its place is free again");
+    wait("all of it is counted and told", || {
+        let requests = app.service("weak")["requests"].clone();
+        let kinds = events(&app, "weak");
+        let told = ["circuit_opened", "circuit_closed", "requests_refused"];
+        let counted = requests["breaker_opened"].as_u64() > Some(0)
+            && requests["refused"]["bulkhead_full"].as_u64() > Some(0)
+            && requests["refused"]["breaker_open"].as_u64() > Some(0);
+        match counted && told.iter().all(|kind| kinds.iter().any(|other| other == kind)) {
+            true => Ok(()),
+            false => Err(format!("{requests} {kinds:?}")),
+        }
+    });
     app.down();
 }

@@ -64,6 +64,18 @@ fn trouble(requests: &Requests) -> String {
     count(rate, "denied for their rate");
     count(credentials, "denied without credentials that are taken");
     count(role, "denied for their roles");
+    let refused = &requests.refused;
+    count(refused.breaker_open, "refused by the breaker");
+    count(refused.bulkhead_full, "refused for want of room");
+    count(refused.queue_timeout, "waited too long");
+    count(refused.shed, "shed for more urgent ones");
+    count(
+        requests.breaker_opened,
+        if requests.breaker_opened == 1 { "time the breaker opened" } else { "times the breaker opened" },
+    );
+    if requests.breaker_is_open {
+        parts.push("the breaker is open".to_owned());
+    }
     if parts.is_empty() { String::new() } else { format!("             {}\n", parts.join(", ")) }
 }
 

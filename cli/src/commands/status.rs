@@ -162,6 +162,9 @@ fn worker_row(service: &Service, worker: &Worker) -> Vec<Cell> {
 /// The note of its workers; when there is nothing to note, why it has another number of them than configured.
 fn service_note(service: &Service, noted: Option<&Worker>) -> Cell {
     let told = note(service, noted);
+    if service.requests.breaker_is_open && told.text.is_empty() {
+        return Cell::tone(Tone::Bad, "it fails, and is not asked: its breaker is open");
+    }
     let Some(scaling) = service.scaling.as_ref().filter(|_| told.text.is_empty()) else { return told };
     match &scaling.lacks {
         Some(lacks) => Cell::tone(Tone::Bad, safe::line(lacks, false)),

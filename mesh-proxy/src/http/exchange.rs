@@ -37,6 +37,8 @@ use super::{
 use crate::{
     access::CutOff,
     dispatch::{Dispatch, Reached},
+    failures::Outcome,
+    gate::Ticket,
     pool,
     respond::{Failure, Reason},
     thread::Thread,
@@ -124,6 +126,7 @@ pub(crate) async fn run(connection: &mut Connection, request: Prepared) -> After
         answering: false,
         continued: false,
         interims: 0,
+        ticket: None,
     };
     let answered = match (started, deadline) {
         (Ok(()), None) => exchange.answer().await,
@@ -195,11 +198,14 @@ pub(super) struct Exchange<'e> {
     /// The client was told to go on with the body.
     continued: bool,
     pub(super) interims: u32,
+    /// From the gate of its service, where that has one.
+    pub(super) ticket: Option<Ticket>,
 }
 
 impl Exchange<'_> {
     /// All attempts.
     async fn answer(&mut self) -> Result<After, Stop> {
+        self.pass_gate().await?;
         let mut fresh = false;
         loop {
             let Reached { stream, flight, reused } = self.reach(fresh).await?;
@@ -459,6 +465,7 @@ impl Exchange<'_> {
         download
             .start(&mut worker.input, &mut self.connection.response_out)
             .map_err(|_| self.bad_body("its chunked framing is malformed"))?;
+        self.came_to(Outcome::Status(answer.verdict));
         self.connection.alarm.set(self.request.service.idle_timeout);
         let downloaded = self.download(&mut download, worker).await;
         self.connection.note(|outcome| outcome.sent = download.sent());
@@ -507,6 +514,7 @@ impl Exchange<'_> {
     async fn tunnel(&mut self, worker: &mut Peer, of: &Worker) -> Result<After, Stop> {
         self.connection.alarm.busy();
         self.progress.set(Progress::Tunnel);
+        self.came_to(Outcome::Status(101));
         self.connection.note(|outcome| outcome.status = 101);
         self.connection.alarm.set(self.request.service.idle_timeout);
         self.connection.write_response_out().await.map_err(|_| Stop::Abort)?;

@@ -36,7 +36,7 @@ impl Exchange<'_> {
         let close = self.uploading() || !self.request.keep_alive || self.connection.is_closing();
         let is_clients = match failure.reason {
             Reason::Refused(_) => true,
-            Reason::DeadlineExceeded => self.is_wish(),
+            Reason::DeadlineExceeded => self.is_wish() || self.waits_for_client(),
             _ => false,
         };
         if failure.reason.status() >= 500 && !is_clients {
@@ -45,6 +45,9 @@ impl Exchange<'_> {
         if matches!(failure.reason, Reason::TryTimeout | Reason::DeadlineExceeded) {
             self.request.service.tally.count_timed_out();
         }
+        self.failed_with(failure.reason);
+        // Its place is another one's while the client takes the answer.
+        self.ticket = None;
         let manner = self.request.manner(close);
         self.connection.respond(&failure, manner).await
     }
@@ -138,8 +141,13 @@ impl Exchange<'_> {
         Stop::Abort
     }
 
+    /// Whether the rest of the request is what is missing.
+    pub(super) fn waits_for_client(&self) -> bool {
+        self.uploading() && self.upload.is_starved()
+    }
+
     /// Whether the client set the time, and so no service failed that takes longer. Otherwise anybody could have one fail.
-    fn is_wish(&self) -> bool {
+    pub(super) fn is_wish(&self) -> bool {
         self.request.deadline.is_some_and(|deadline| deadline.is_wish)
     }
 }

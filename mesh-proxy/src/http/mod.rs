@@ -10,6 +10,7 @@ mod deadline;
 mod exchange;
 mod failures;
 mod frames;
+mod gating;
 mod head;
 mod pipe;
 mod prepare;

@@ -4,6 +4,7 @@
 
 use std::{io::Write, rc::Rc, time::Duration};
 
+use watt_api::mesh::Believed;
 use watt_policies::cors::Preflight;
 
 use super::{
@@ -11,11 +12,13 @@ use super::{
     body::Body,
     chunked::Chunked,
     deadline::Deadline,
+    gating,
     head::{Framing, Lines, list, storage},
     request::{self, Method, Refusal, Request, is_protocol},
 };
 use crate::{
     forwarded::{Forwarded, Theirs},
+    gate::URGENCY,
     guards::{self, Asking, Known, Passed},
     respond::{Failure, Format, Manner, Reason, Reply},
     route::{Actions, Asked, Change, HeaderChange, Outward, Parsed, Route, Unrouted},
@@ -35,6 +38,8 @@ pub(crate) struct Prepared {
     pub(crate) may_repeat: bool,
     /// When it is over, if it ever is.
     pub(crate) deadline: Option<Deadline>,
+    /// How urgent it is at a full service: 0 is the most.
+    pub(crate) urgency: u8,
     pub(crate) http10: bool,
     pub(crate) keep_alive: bool,
     /// The client wants to switch protocols, and the worker is asked to.
@@ -128,6 +133,7 @@ pub(crate) fn prepare(
         method: request.method,
         may_repeat: target.service.retries.allows(request.method, request.method_name.as_bytes()),
         deadline,
+        urgency: urgency(&target.service, client, &request),
         http10: request.http10,
         keep_alive: !connection.close && (!request.http10 || connection.keep_alive),
         upgrade: body == Body::Done && wants_upgrade(&request),
@@ -154,6 +160,18 @@ pub(crate) fn prepare(
         deadline.write(out);
     }
     Ok(Some(prepared))
+}
+
+/// How urgent a request says it is, where its word counts.
+fn urgency(service: &Service, client: &Client, request: &Request<'_, '_>) -> u8 {
+    let counts = match (service.believes, &client.side) {
+        (Believed::Nobody, _) | (Believed::Services, Side::Gateway) => false,
+        (Believed::Everybody, _) | (Believed::Services, Side::Mesh { .. }) => true,
+    };
+    let said = || {
+        request.found.priority.iter().filter_map(|line| gating::urgency(request.fields.value(line))).last()
+    };
+    counts.then(said).flatten().unwrap_or(URGENCY)
 }
 
 /// When a request is over. Most services and clients say nothing about that.

@@ -216,6 +216,7 @@ pub(crate) struct Found {
     /// What says how long the client waits: of requests of gRPC, and of others.
     pub(crate) grpc_timeout: Lines,
     pub(crate) timeout_ms: Lines,
+    pub(crate) priority: Lines,
     pub(crate) forwarded: Lines,
     pub(crate) forwarded_for: Lines,
     /// `X-Forwarded-*` but for the last, `X-Real-IP`, and those of a client's certificate.
@@ -395,6 +396,7 @@ impl Found {
             tracestate: Lines::NONE,
             grpc_timeout: Lines::NONE,
             timeout_ms: Lines::NONE,
+            priority: Lines::NONE,
             forwarded: Lines::NONE,
             forwarded_for: Lines::NONE,
             forwarded_other: Lines::NONE,
@@ -430,6 +432,7 @@ impl Found {
                 self.upgrade.add(line);
                 self.hop_by_hop.add(line);
             }
+            8 if is(b"priority") => self.priority.add(line),
             9 if is(b"forwarded") => self.forwarded.add(line),
             9 if is(b"x-real-ip") => self.forwarded_other.add(line),
             10 if is(b"connection") => {

@@ -111,6 +111,7 @@ impl Bed {
             Report::NeedSockets { .. }
             | Report::Drained { .. }
             | Report::Wanted { .. }
+            | Report::Trouble(_)
             | Report::Refused { .. } => None,
         });
         lost.collect()
@@ -340,6 +341,12 @@ impl Wire {
     pub(crate) async fn rest(&mut self) -> String {
         while let Ok(1..) = self.stream.read_buf(&mut self.input).await {}
         String::from_utf8(std::mem::take(&mut self.input)).unwrap()
+    }
+
+    /// The body of a response with this head, which has a Content-Length.
+    pub(crate) async fn rest_of(&mut self, head: &str) -> String {
+        let length = field(head, "content-length").map_or(0, |length| length.parse().unwrap());
+        self.take(length).await
     }
 
     /// A response with a Content-Length: its status and its body.

@@ -16,6 +16,7 @@ mod h2_limits;
 mod h2_workers;
 mod heads;
 mod holding;
+mod limits;
 mod retries;
 mod routing;
 mod times;

@@ -203,6 +203,29 @@ pub struct Requests {
     /// Those that were denied by what they have to pass, and did not reach it.
     #[serde(default)]
     pub denied: Denied,
+    /// Those that were refused, by the reason.
+    #[serde(default)]
+    pub refused: RequestsRefused,
+    /// How often the breaker opened.
+    #[serde(default)]
+    pub breaker_opened: u64,
+    /// Whether it is open now, or tries whether it may close.
+    #[serde(default)]
+    pub breaker_is_open: bool,
+}
+
+/// Requests that were answered 503 because of a limit of their service, by the reason that the answer has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct RequestsRefused {
+    /// The breaker was open.
+    pub breaker_open: u64,
+    /// As many were in flight and waited as may.
+    pub bulkhead_full: u64,
+    /// They had waited for as long as they may.
+    pub queue_timeout: u64,
+    /// More urgent ones came.
+    pub shed: u64,
 }
 
 /// The state of a worker in one word; the numbers are beside it in [`Worker`].
@@ -564,7 +587,7 @@ pub struct Event {
     pub seq: u64,
     /// When.
     pub at: String,
-    /// What: `worker_state`, `check_failed`, `oom`, `pids_limit`, `slowed_down`, `pressure`, `pressure_over`, `limits_changed`, `scaled`, `scaling_refused`, `reloaded`, `reload_refused`, `roll`, `roll_failed`, `rolled_back`, `upgrade_started`, `upgraded`, `upgrade_rolled_back`, `refused`, `egress_refused`, `request_lost`,
+    /// What: `worker_state`, `check_failed`, `oom`, `pids_limit`, `slowed_down`, `pressure`, `pressure_over`, `limits_changed`, `scaled`, `scaling_refused`, `reloaded`, `reload_refused`, `roll`, `roll_failed`, `rolled_back`, `upgrade_started`, `upgraded`, `upgrade_rolled_back`, `refused`, `egress_refused`, `request_lost`, `circuit_opened`, `circuit_closed`, `requests_refused`,
     /// `job_started`, `job_ended`, `job_missed`, `job_skipped`, `proxy_replaced`, `daemon_replaced`, `app_ready`, `app_stopping`,
     /// `task_started`, `task_ended`, `webhook_ended`.
     pub kind: String,

@@ -29,7 +29,7 @@ pub use route::{
     HeaderRules, PathMatch, RequestPart, Route, RouteAnswer, RouteCondition, RouteFault, RouteShare,
     ValueTest,
 };
-pub use traffic::{Failures, Retries, Traffic};
+pub use traffic::{Believed, Breaker, Bulkhead, Failures, Retries, Traffic, Trouble};
 pub use upstream::{Server, Upstream};
 pub use work::{Work, answer_bucket, answer_within};
 
@@ -201,6 +201,9 @@ pub enum FromProxy {
         /// Beginnings of TLS at the gateway.
         #[serde(default)]
         handshakes: Handshakes,
+        /// What happened since the last time; of much of a kind, some is told.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        troubles: Vec<Trouble>,
     },
     /// What services had to do since the proxy started, of those that are [`Service::measured`]. Sent once a second while there are such.
     Work {
@@ -588,6 +591,18 @@ pub struct Counts {
     pub timed_out: u64,
     /// Those that were denied.
     pub denied: Denied,
+    /// Those refused because the breaker was open.
+    pub refused_breaker: u64,
+    /// Those refused because as many were in flight and waited as may.
+    pub refused_full: u64,
+    /// Those refused because they had waited for as long as they may.
+    pub refused_late: u64,
+    /// Those refused because more urgent ones came.
+    pub refused_shed: u64,
+    /// How often the breaker opened.
+    pub breaker_opened: u64,
+    /// Whether it is open now.
+    pub breaker_is_open: bool,
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     ServiceId,
-    plan::{Limits, Network, Plan, ReadyWhen, Server, Service},
+    plan::{Limits, Network, Plan, ReadyWhen, Server, Service, Traffic},
 };
 
 /// What a difference takes.
@@ -89,7 +89,9 @@ pub enum Field {
     ManagementAtAll,
     FdStore,
     Timeouts,
-    Traffic,
+    Retries,
+    Breaker,
+    Bulkhead,
     BodyLimit,
     RateLimit,
 }
@@ -97,7 +99,7 @@ pub enum Field {
 use Effect::{FromNowOn, InPlace, Listener, NewWorkers, WorkerCount};
 
 /// Every field with the key of the configuration that it comes from, what it takes, and why, where that is not plain.
-pub const FIELDS: [(Field, &str, Effect, &str); 59] = [
+pub const FIELDS: [(Field, &str, Effect, &str); 61] = [
     (Field::Name, "name", Effect::Restart, "folders, cgroups and addresses have it"),
     (Field::File, "the configuration file", Effect::Restart, "the same file is read again"),
     (Field::Server, "server", Listener, "open connections stay"),
@@ -174,7 +176,9 @@ pub const FIELDS: [(Field, &str, Effect, &str); 59] = [
     ),
     (Field::FdStore, "services.NAME.fd_store", NewWorkers, "they are told how many"),
     (Field::Timeouts, "services.NAME.timeouts", InPlace, "for the next request"),
-    (Field::Traffic, "services.NAME.retries", InPlace, "for the next request"),
+    (Field::Retries, "services.NAME.retries", InPlace, "for the next request"),
+    (Field::Breaker, "services.NAME.breaker", InPlace, "for the next request"),
+    (Field::Bulkhead, "services.NAME.bulkhead", InPlace, "for the next request"),
     (Field::BodyLimit, "services.NAME.body_limit", InPlace, "for the next request"),
     (
         Field::RateLimit,
@@ -389,7 +393,10 @@ fn of_service(old: &Service, new: &Service) -> Vec<Field> {
     found.note(Field::ManagementAtAll, at_all);
     found.note(Field::FdStore, old.fd_store != *fd_store);
     found.note(Field::Timeouts, old.timeouts != *timeouts);
-    found.note(Field::Traffic, old.traffic != *traffic);
+    let Traffic { retries, breaker, bulkhead } = traffic;
+    found.note(Field::Retries, old.traffic.retries != *retries);
+    found.note(Field::Breaker, old.traffic.breaker != *breaker);
+    found.note(Field::Bulkhead, old.traffic.bulkhead != *bulkhead);
     found.note(Field::BodyLimit, old.guard.body_max != guard.body_max);
     found.note(Field::RateLimit, old.guard.limits != guard.limits);
     found.0

@@ -33,7 +33,7 @@ pub use route::{
     HeaderRules, PathMatch, RequestPart, Route, RouteCondition, RouteFault, RouteTarget, ValueTest,
 };
 pub use scaling::{Scaling, Targets, Workers};
-pub use traffic::{Failure, Retries, Traffic};
+pub use traffic::{Believed, Breaker, Bulkhead, Failure, Retries, Traffic};
 pub use upstream::{Upstream, UpstreamServer};
 
 /// A whole application.

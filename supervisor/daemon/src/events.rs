@@ -13,6 +13,7 @@ pub mod lost;
 pub mod rolls;
 pub mod scaling;
 pub(crate) mod tasks;
+pub mod troubles;
 
 use std::{
     collections::VecDeque,

@@ -342,7 +342,10 @@ impl App {
             LinkEvent::Message(FromProxy::NeedSockets { run }) => {
                 self.need_sockets(RunId(run), SOCKETS_AT_A_TIME)
             }
-            LinkEvent::Message(FromProxy::Counts { .. }) => self.counts = self.proxy_link.counts(),
+            LinkEvent::Message(FromProxy::Counts { troubles, .. }) => {
+                self.counts = self.proxy_link.counts();
+                troubles.into_iter().for_each(|trouble| self.events.tell_trouble(trouble));
+            }
             LinkEvent::Message(FromProxy::Wanted { service }) => self.wanted(&service),
             LinkEvent::Message(FromProxy::Work { services }) => {
                 // What another one still has to do is on its way out.

@@ -204,7 +204,7 @@ impl Proxies {
                 linked.uses = Some(*version);
                 self.note_used();
             }
-            LinkEvent::Message(FromProxy::Counts { services, handshakes }) => {
+            LinkEvent::Message(FromProxy::Counts { services, handshakes, .. }) => {
                 linked.counts.clone_from(services);
                 linked.handshakes.clone_from(handshakes);
             }
@@ -355,7 +355,7 @@ impl Proxies {
         self.note_used();
         self.past_handshakes.add(&gone.handshakes);
         for (service, counts) in gone.counts {
-            let ended = Counts { in_flight: 0, held: 0, ..counts };
+            let ended = Counts { in_flight: 0, held: 0, breaker_is_open: false, ..counts };
             add(self.past.entry(service).or_default(), ended);
         }
         self.asked.values_mut().for_each(|waiting| waiting.retain(|asked| *asked != program));
@@ -375,7 +375,22 @@ impl Proxies {
 }
 
 fn add(sum: &mut Counts, counts: Counts) {
-    let Counts { requests, failures, in_flight, held, retries, retries_denied, timed_out, denied } = counts;
+    let Counts {
+        requests,
+        failures,
+        in_flight,
+        held,
+        retries,
+        retries_denied,
+        timed_out,
+        denied,
+        refused_breaker,
+        refused_full,
+        refused_late,
+        refused_shed,
+        breaker_opened,
+        breaker_is_open,
+    } = counts;
     sum.requests += requests;
     sum.failures += failures;
     sum.in_flight += in_flight;
@@ -384,6 +399,12 @@ fn add(sum: &mut Counts, counts: Counts) {
     sum.retries_denied += retries_denied;
     sum.timed_out += timed_out;
     sum.denied.add(&denied);
+    sum.refused_breaker += refused_breaker;
+    sum.refused_full += refused_full;
+    sum.refused_late += refused_late;
+    sum.refused_shed += refused_shed;
+    sum.breaker_opened += breaker_opened;
+    sum.breaker_is_open |= breaker_is_open;
 }
 
 fn both(one: OutgoingCounts, other: OutgoingCounts) -> OutgoingCounts {

@@ -9,7 +9,9 @@ use std::{
 };
 
 use watt_api::{
-    control::{self, Exit, PidsLimit, Requests, ScaledBy, ScalingRange, WorkerPart, WorkerState},
+    control::{
+        self, Exit, PidsLimit, Requests, RequestsRefused, ScaledBy, ScalingRange, WorkerPart, WorkerState,
+    },
     mesh::{Counts, Endpoint, Outgoing},
 };
 use watt_core::{
@@ -292,8 +294,25 @@ pub(crate) fn explains(state: WorkerState) -> bool {
 }
 
 pub(crate) fn requests(counts: &Counts) -> Requests {
-    let Counts { requests, failures, in_flight, held, retries, retries_denied, timed_out, denied } = *counts;
-    Requests { total: requests, failures, in_flight, held, retries, retries_denied, timed_out, denied }
+    let refused = RequestsRefused {
+        breaker_open: counts.refused_breaker,
+        bulkhead_full: counts.refused_full,
+        queue_timeout: counts.refused_late,
+        shed: counts.refused_shed,
+    };
+    Requests {
+        total: counts.requests,
+        failures: counts.failures,
+        in_flight: counts.in_flight,
+        held: counts.held,
+        retries: counts.retries,
+        retries_denied: counts.retries_denied,
+        timed_out: counts.timed_out,
+        denied: counts.denied,
+        refused,
+        breaker_opened: counts.breaker_opened,
+        breaker_is_open: counts.breaker_is_open,
+    }
 }
 
 /// What the proxy counted at one destination.

@@ -2,7 +2,7 @@
 /busy         503 from worker 0, 200 from the others
 /sleep/30     answers after so many seconds
 /then/...     calls the service `back` through $WATT_MESH_SOCKET at the path behind it, and hands on how long its own caller waits
-/             200 with the fields of the request"""
+/             200 with the fields of the request, of a POST with its length once all of it is there"""
 import http.client
 import json
 import os
@@ -24,6 +24,10 @@ class Handler(BaseHTTPRequestHandler):
         if self.path.startswith("/then/"):
             return self.reply(*self.then(self.path[5:], fields))
         self.reply(200, {"worker": worker, "fields": fields})
+
+    def do_POST(self):
+        length = int(self.headers["content-length"])
+        self.reply(200, {"length": len(self.rfile.read(length))})
 
     def then(self, path, fields):
         connection = http.client.HTTPConnection("back.plt.local")

@@ -13,6 +13,91 @@ pub struct Traffic {
     pub try_timeout_ms: u64,
     /// When a request is sent again.
     pub retries: Retries,
+    /// When the service is not asked for a while.
+    pub breaker: Option<Breaker>,
+    /// How many requests it has at a time, from all threads.
+    pub bulkhead: Option<Bulkhead>,
+}
+
+/// As `watt_core::plan::Breaker`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Breaker {
+    /// So many failures in a row; 0 is that they are not counted.
+    pub failures: u32,
+    /// Such a part of the requests lately; 0 is that it is not looked at.
+    pub ratio_percent: u32,
+    /// Of so many at least.
+    pub requests_min: u32,
+    /// How long a request counts for the part, in milliseconds.
+    pub window_ms: u64,
+    /// How long nothing is let through, in milliseconds.
+    pub open_ms: u64,
+    /// How many requests have to succeed after that.
+    pub probes: u32,
+    /// What is a failure.
+    pub on: Failures,
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Breaker {
+            failures: 0,
+            ratio_percent: 50,
+            requests_min: 20,
+            window_ms: 10_000,
+            open_ms: 5_000,
+            probes: 1,
+            on: Failures { connect: true, reset: true, timeout: true, statuses: vec![(500, 599)] },
+        }
+    }
+}
+
+/// As `watt_core::plan::Bulkhead`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Bulkhead {
+    /// So many are in flight.
+    pub in_flight_max: usize,
+    /// So many wait beyond.
+    pub queue_max: usize,
+    /// Each of them for so long, in milliseconds.
+    pub queue_timeout_ms: u64,
+    /// Whose word counts on how urgent a request is.
+    pub believes: Believed,
+}
+
+/// Whose requests may say how urgent they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Believed {
+    /// Nobody's.
+    #[default]
+    Nobody,
+    /// Those of services and operators.
+    Services,
+    /// Those of clients outside as well.
+    Everybody,
+}
+
+/// Something that went wrong at a service, for the event stream. The kind is a word and no enum, so that either end may be older.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    /// The service.
+    pub service: String,
+    /// The worker's run, where it is about one.
+    #[serde(default)]
+    pub run: Option<u64>,
+    /// `circuit_opened`, `circuit_closed`, `requests_refused`.
+    pub kind: String,
+    /// A word for programs: why.
+    #[serde(default)]
+    pub reason: String,
+    /// One sentence for people.
+    pub text: String,
+    /// Of how many requests it is.
+    #[serde(default)]
+    pub count: u64,
 }
 
 /// What a request may come to instead of an answer.

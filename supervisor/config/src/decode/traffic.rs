@@ -1,17 +1,21 @@
 //! Timeouts of a service's requests, and what becomes of those that do not go as they should.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use serde_json::json;
-use watt_core::plan::{Failure, Retries, Timeouts, Traffic};
+use watt_core::plan::{Breaker, Bulkhead, Failure, Retries, Timeouts, Traffic};
 
 use super::fields::{Fields, Written, show_word, word_of};
 use crate::{
-    keys::{ATTEMPTS_MAX, FAILURE, RETRIES, TIMEOUTS},
+    keys::{ATTEMPTS_MAX, BELIEVED, BREAKER, BREAKER_ON, BULKHEAD, FAILURE, RETRIES, TIMEOUTS},
     report::Problem,
-    scalar::{Bad, Scalar, Status, Whole, quote},
+    scalar::{Bad, Percent, Scalar, Status, Whole, quote},
     show::Shown,
+    tree::Value,
 };
+
+/// A breaker that turned faster would tell of it more often than anybody reads.
+const BREAKER_TIME_MIN: Duration = Duration::from_secs(1);
 
 /// `timeouts`.
 pub(super) fn timeouts(f: &mut Fields<'_, '_, '_>) -> Timeouts {
@@ -50,27 +54,28 @@ pub(super) fn timeouts(f: &mut Fields<'_, '_, '_>) -> Timeouts {
 
 /// Everything else.
 pub(super) fn decode(f: &mut Fields<'_, '_, '_>) -> Traffic {
-    Traffic { retries: retries(f) }
+    Traffic { retries: retries(f), breaker: breaker(f), bulkhead: bulkhead(f) }
 }
 
 fn retries(f: &mut Fields<'_, '_, '_>) -> Retries {
     let field = f.field("retries");
     let mut inner = Fields::open(f.d, &RETRIES, field, None);
     let attempts: Written<Whole<1, ATTEMPTS_MAX>> = inner.value("attempts");
-    let on = on(&mut inner);
+    let on = failures(&mut inner, &Retries::default().on);
     let methods = inner.each("methods", "a method such as `POST`", method, |method| json!(method));
     let backoff: Written<Duration> = inner.value("backoff");
     let shown = inner.close();
     f.show("retries", shown);
     Retries {
-        attempts: u32::try_from(attempts.value.0).unwrap_or(u32::MAX),
+        attempts: count(attempts.value.0),
         on,
         methods: methods.map(|methods| methods.into_iter().map(|(method, _)| method).collect()),
         backoff: backoff.value,
     }
 }
 
-fn on(f: &mut Fields<'_, '_, '_>) -> Vec<Failure> {
+/// The key `on`: what is a failure.
+fn failures(f: &mut Fields<'_, '_, '_>, default: &[Failure]) -> Vec<Failure> {
     let parse = |text: &str| match Status::parse(text) {
         Ok(Status(low, high)) => Ok(Failure::Status(low, high)),
         Err(bad) if text.starts_with(|first: char| first.is_ascii_digit()) => Err(bad),
@@ -82,12 +87,73 @@ fn on(f: &mut Fields<'_, '_, '_>) -> Vec<Failure> {
             }),
         }),
     };
-    let Some(written) = f.each("on", "a word or a status", parse, show) else {
-        let on = Retries::default().on;
-        f.show("on", Shown::List(on.iter().map(|on| Shown::default_value(show(on))).collect()));
-        return on;
-    };
-    written.into_iter().map(|(on, _)| on).collect()
+    match f.each("on", "a word or a status", parse, show) {
+        Some(written) => written.into_iter().map(|(on, _)| on).collect(),
+        None => {
+            f.show("on", Shown::List(default.iter().map(|on| Shown::default_value(show(on))).collect()));
+            default.to_vec()
+        }
+    }
+}
+
+fn breaker(f: &mut Fields<'_, '_, '_>) -> Option<Breaker> {
+    let field = f.field("breaker")?;
+    let mut inner = Fields::open(f.d, &BREAKER, Some(field), None);
+    let failures: Option<Written<Whole<1, 1000>>> = inner.scalar("failures");
+    let ratio: Written<Percent> = inner.value("ratio");
+    let requests_min: Written<Whole<1, 1_000_000>> = inner.value("min_requests");
+    let window: Written<Duration> = inner.value("window");
+    let open: Written<Duration> = inner.value("open");
+    let probes: Written<Whole<1, 1000>> = inner.value("probes");
+    let on = self::failures(&mut inner, &BREAKER_ON);
+    if let Some(on) =
+        inner.written("on").filter(|on| matches!(&on.node.value, Value::List(list) if list.is_empty()))
+    {
+        let problem = Problem::new(on.at(), "a breaker that takes nothing for a failure never opens");
+        inner.d.problem(problem.hint("leave `on` out, or name what is a failure"));
+    }
+    for (name, time) in [("window", window), ("open", open)] {
+        if let (true, Some(span)) = (time.value < BREAKER_TIME_MIN, time.span) {
+            let message = format!("{} is shorter than a second", quote(name));
+            inner.d.problem(Problem::new(span, message).hint("for example `5s`"));
+        }
+    }
+    let shown = inner.close();
+    f.show("breaker", shown);
+    Some(Breaker {
+        failures: failures.and_then(|written| NonZeroU32::new(count(written.value.0))),
+        ratio_percent: ratio.value.0,
+        requests_min: count(requests_min.value.0),
+        window: window.value,
+        open: open.value,
+        probes: count(probes.value.0),
+        on,
+    })
+}
+
+fn bulkhead(f: &mut Fields<'_, '_, '_>) -> Option<Bulkhead> {
+    let field = f.field("bulkhead")?;
+    let mut inner = Fields::open(f.d, &BULKHEAD, Some(field), Some("in_flight"));
+    let in_flight: Option<Written<Whole<1, 1_000_000>>> = inner.scalar("in_flight");
+    let queue: Written<Whole<0, 1_000_000>> = inner.value("queue");
+    let queue_timeout: Written<Duration> = inner.value("queue_timeout");
+    let believes = inner.word_or_default("priority", &BELIEVED).value;
+    if let (true, Some(span)) = (queue_timeout.value.is_zero(), queue_timeout.span) {
+        let problem = Problem::new(span, "who may not wait at all is not in a queue");
+        inner.d.problem(problem.hint("write `queue: 0`, so that nobody waits"));
+    }
+    let shown = inner.close();
+    f.show("bulkhead", shown);
+    Some(Bulkhead {
+        in_flight_max: count(in_flight?.value.0),
+        queue_max: count(queue.value.0),
+        queue_timeout: queue_timeout.value,
+        believes,
+    })
+}
+
+fn count(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 fn show(on: &Failure) -> serde_json::Value {

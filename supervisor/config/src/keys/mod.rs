@@ -155,7 +155,7 @@ pub(crate) enum Kind {
 }
 
 /// Every table, in the order they are documented.
-pub(crate) static TABLES: [&Table; 55] = [
+pub(crate) static TABLES: [&Table; 57] = [
     &ROOT,
     &SERVER,
     &TLS,
@@ -184,6 +184,8 @@ pub(crate) static TABLES: [&Table; 55] = [
     &SCHEDULING,
     &TIMEOUTS,
     &RETRIES,
+    &BREAKER,
+    &BULKHEAD,
     &GROUP,
     &GATEWAY,
     &ROUTE,

@@ -1,9 +1,9 @@
 //! The tables of a service.
 
 use super::{
-    CEILING, CONDITION, HEALTH, HOOKS, KeyDef, Kind, LIMITS, LISTEN, NETWORK, NEVER, NOT_YET, ORDER, POLICY,
-    PORT, PRESSURE, PROFILE, PROTOCOL, Preset, READINESS, READY, RETRIES, ROLE, ROLL, SANDBOX, SCHEDULING,
-    STARTUP, Table, WORKERS,
+    BREAKER, BULKHEAD, CEILING, CONDITION, HEALTH, HOOKS, KeyDef, Kind, LIMITS, LISTEN, NETWORK, NEVER,
+    NOT_YET, ORDER, POLICY, PORT, PRESSURE, PROFILE, PROTOCOL, Preset, READINESS, READY, RETRIES, ROLE, ROLL,
+    SANDBOX, SCHEDULING, STARTUP, Table, WORKERS,
     guard::{BODY_LIMIT, RATE_LIMIT_KEY},
 };
 
@@ -226,6 +226,20 @@ pub(crate) static SERVICE: Table = Table {
             default: Preset::Inner,
             doc: "When a request to it is sent again.",
             example: r#"{"on": ["connect", "reset", 503]}"#,
+        },
+        KeyDef {
+            name: "breaker",
+            kind: Kind::Table(&BREAKER),
+            default: Preset::Unset("it is asked whatever it answers"),
+            doc: "When it is not asked for a while, because it fails.",
+            example: r#"{"ratio": "20%", "open": "10s"}"#,
+        },
+        KeyDef {
+            name: "bulkhead",
+            kind: Kind::Either(&[Kind::Whole { min: 1, max: 1_000_000 }, Kind::Table(&BULKHEAD)]),
+            default: Preset::Unset("as many as come"),
+            doc: "How many requests it has at a time, and how many wait.",
+            example: r#"{"in_flight": 100, "queue": 50}"#,
         },
         BODY_LIMIT,
         RATE_LIMIT_KEY,

@@ -1,6 +1,6 @@
 //! What becomes of requests that do not go as they should.
 
-use watt_core::plan::Failure;
+use watt_core::plan::{Believed, Failure};
 
 use super::{KeyDef, Kind, Preset, Table, Words};
 
@@ -60,5 +60,128 @@ pub(crate) static RETRIES: Table = Table {
         ("per_try_timeout", "write `per_try` inside `timeouts`"),
         ("interval", "write `backoff`"),
         ("budget", "remove it: a fifth of all requests, and ten each second"),
+    ],
+};
+
+/// What a breaker takes for a failure that does not say it.
+pub(crate) const BREAKER_ON: [Failure; 4] =
+    [Failure::Connect, Failure::Reset, Failure::Timeout, Failure::Status(500, 599)];
+
+/// Whose requests may say how urgent they are.
+pub(crate) static BELIEVED: Words<Believed> = Words(&[
+    ("nobody", Believed::Nobody, "all are as urgent"),
+    (
+        "services",
+        Believed::Services,
+        "calls of services and operators; what comes in at the gateway is as urgent as what says nothing",
+    ),
+    ("everybody", Believed::Everybody, "clients of the gateway as well"),
+]);
+
+pub(crate) static BREAKER: Table = Table {
+    title: "services.NAME.breaker",
+    doc: "When the service is not asked for a while, because it fails: requests are answered 503 with reason `breaker_open` at once. One for all workers and all threads of the proxy. [More](http.md#limits-of-a-service)",
+    keys: &[
+        KeyDef {
+            name: "failures",
+            kind: Kind::Whole { min: 1, max: 1000 },
+            default: Preset::Unset("they are not counted"),
+            doc: "It opens also after so many requests in a row that failed. One worker that dies can lose many requests at once.",
+            example: "10",
+        },
+        KeyDef {
+            name: "ratio",
+            kind: Kind::Percent,
+            default: Preset::Value("50%"),
+            doc: "It opens when such a part of the requests lately failed.",
+            example: r#""20%""#,
+        },
+        KeyDef {
+            name: "min_requests",
+            kind: Kind::Whole { min: 1, max: 1_000_000 },
+            default: Preset::Value("20"),
+            doc: "Fewer than these are too few for a part.",
+            example: "100",
+        },
+        KeyDef {
+            name: "window",
+            kind: Kind::Duration,
+            default: Preset::Value("10s"),
+            doc: "For how long a request counts for the part.",
+            example: r#""30s""#,
+        },
+        KeyDef {
+            name: "open",
+            kind: Kind::Duration,
+            default: Preset::Value("5s"),
+            doc: "For how long it is open. Then probes are let through.",
+            example: r#""30s""#,
+        },
+        KeyDef {
+            name: "probes",
+            kind: Kind::Whole { min: 1, max: 1000 },
+            default: Preset::Value("1"),
+            doc: "How many requests have to succeed then, before all are let through. One that fails opens it again.",
+            example: "3",
+        },
+        KeyDef {
+            name: "on",
+            kind: Kind::List(&Kind::Either(&[Kind::Words(&FAILURE), Kind::Status])),
+            default: Preset::Derived("`[\"connect\", \"reset\", \"timeout\", \"500-599\"]`"),
+            doc: "What is a failure, of a request with all its tries: these words, and statuses of the answer.",
+            example: r#"["reset", "timeout", 503]"#,
+        },
+    ],
+    foreign: &[
+        ("threshold", "write `failures` or `ratio`"),
+        ("trip", "write `failures` or `ratio`"),
+        ("interval", "write `window`"),
+        ("timeout", "write `open`"),
+        ("resetTimeout", "write `open`"),
+        ("maxRequests", "write `probes`"),
+        ("minRequests", "write `min_requests`"),
+    ],
+};
+
+pub(crate) static BULKHEAD: Table = Table {
+    title: "services.NAME.bulkhead",
+    doc: "How many requests the service has at a time, of all callers and all threads of the proxy together. Tunnels count as long as they last. A number alone is `in_flight`. [More](http.md#limits-of-a-service)",
+    keys: &[
+        KeyDef {
+            name: "in_flight",
+            kind: Kind::Whole { min: 1, max: 1_000_000 },
+            default: Preset::Required,
+            doc: "So many, waiting for a worker included.",
+            example: "100",
+        },
+        KeyDef {
+            name: "queue",
+            kind: Kind::Whole { min: 0, max: 1_000_000 },
+            default: Preset::Value("100"),
+            doc: "So many wait beyond; more are answered 503 with reason `bulkhead_full`.",
+            example: "1000",
+        },
+        KeyDef {
+            name: "queue_timeout",
+            kind: Kind::Duration,
+            default: Preset::Value("1s"),
+            doc: "Each of them for so long; then it is answered 503 with reason `queue_timeout`.",
+            example: r#""5s""#,
+        },
+        KeyDef {
+            name: "priority",
+            kind: Kind::Words(&BELIEVED),
+            default: Preset::Value("nobody"),
+            doc: "Whose word counts on how urgent a request is: `Priority: u=0` (RFC 9218) is the most, `u=7` the least, 3 what says nothing. The most urgent is next; in a full queue the least urgent, of those the last one, makes room, and is answered 503 with reason `shed`.",
+            example: r#""services""#,
+        },
+    ],
+    foreign: &[
+        ("max", "write `in_flight`"),
+        ("concurrency", "write `in_flight`"),
+        ("max_in_flight", "write `in_flight`"),
+        ("maxConcurrent", "write `in_flight`"),
+        ("max_queue", "write `queue`"),
+        ("timeout", "write `queue_timeout`"),
     ],
 };

@@ -198,6 +198,9 @@ fn file_with(title: &str, key: &str, value: &Value) -> Value {
             merge(&mut file, json!({ "services": { "web": { "workers": { "min": 0 } } } }));
         }
     }
+    if title == "services.NAME.bulkhead" && key != "in_flight" {
+        file["services"]["web"]["bulkhead"]["in_flight"] = json!(5);
+    }
     if title.is_empty() && key == "server" {
         file["gateway"] = json!({ "routes": [{ "service": "api" }] });
     }

@@ -1,11 +1,11 @@
 //! Timeouts and repetitions of requests.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use insta::assert_snapshot;
 use watt_core::{
     ServiceId,
-    plan::{Failure, Retries, Service},
+    plan::{Believed, Breaker, Bulkhead, Failure, Retries, Service},
 };
 
 use crate::{invalid, valid};
@@ -36,6 +36,81 @@ fn times_and_repetitions() {
         backoff: Duration::ZERO,
     };
     assert_eq!(service.traffic.retries, expected);
+}
+
+#[test]
+fn breakers_and_bulkheads() {
+    let service = service(
+        "breaker: {failures: 4, ratio: 25%, on: [reset, 503]}, bulkhead: {in_flight: 5, priority: everybody}",
+    );
+    let expected = Breaker {
+        failures: NonZeroU32::new(4),
+        ratio_percent: 25,
+        requests_min: 20,
+        window: Duration::from_secs(10),
+        open: Duration::from_secs(5),
+        probes: 1,
+        on: vec![Failure::Reset, Failure::Status(503, 503)],
+    };
+    assert_eq!(service.traffic.breaker, Some(expected));
+    let expected = Bulkhead {
+        in_flight_max: 5,
+        queue_max: 100,
+        queue_timeout: Duration::from_secs(1),
+        believes: Believed::Everybody,
+    };
+    assert_eq!(service.traffic.bulkhead, Some(expected));
+    let short = self::service("bulkhead: 7, breaker: {}");
+    assert_eq!(short.traffic.bulkhead.map(|rules| rules.in_flight_max), Some(7));
+    let on = [Failure::Connect, Failure::Reset, Failure::Timeout, Failure::Status(500, 599)];
+    assert_eq!(short.traffic.breaker.map(|rules| rules.on), Some(on.to_vec()));
+}
+
+#[test]
+fn breakers_and_bulkheads_that_make_no_sense() {
+    assert_snapshot!(invalid("services:\n  a:\n    command: x\n    breaker: {on: [], open: 1ms}\n    bulkhead: {queue: 5, priority: me}\n  b:\n    command: x\n    bulkhead: 0\n  c:\n    command: x\n    bulkhead: {in_flight: 1, queue_timeout: 0s}\n"), @r"
+error: a breaker that takes nothing for a failure never opens
+ --> watt.yaml:4:19
+  |
+4 |     breaker: {on: [], open: 1ms}
+  |                   ^^
+  = hint: leave `on` out, or name what is a failure
+
+error: `open` is shorter than a second
+ --> watt.yaml:4:29
+  |
+4 |     breaker: {on: [], open: 1ms}
+  |                             ^^^
+  = hint: for example `5s`
+
+error: `in_flight` is missing
+ --> watt.yaml:5:5
+  |
+5 |     bulkhead: {queue: 5, priority: me}
+  |     ^^^^^^^^
+  = hint: for example `in_flight: 100`
+
+error: `me` is not understood here
+ --> watt.yaml:5:36
+  |
+5 |     bulkhead: {queue: 5, priority: me}
+  |                                    ^^
+  = hint: one of `nobody`, `services`, `everybody`
+
+error: 0 is out of range
+ --> watt.yaml:8:15
+  |
+8 |     bulkhead: 0
+  |               ^
+  = hint: between 1 and 1000000
+
+error: who may not wait at all is not in a queue
+  --> watt.yaml:11:45
+   |
+11 |     bulkhead: {in_flight: 1, queue_timeout: 0s}
+   |                                             ^^
+   = hint: write `queue: 0`, so that nobody waits
+");
 }
 
 #[test]

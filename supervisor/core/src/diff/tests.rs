@@ -107,7 +107,26 @@ fn change(plan: &mut Plan, of: &ServiceId, field: Field) {
         Field::ManagementAtAll => service.management = Some(Role::View),
         Field::FdStore => service.fd_store += 1,
         Field::Timeouts => service.timeouts.idle += Duration::from_secs(1),
-        Field::Traffic => service.traffic.retries.attempts += 1,
+        Field::Retries => service.traffic.retries.attempts += 1,
+        Field::Breaker => {
+            service.traffic.breaker = Some(Breaker {
+                failures: None,
+                ratio_percent: 50,
+                requests_min: 1,
+                window: Duration::from_secs(1),
+                open: Duration::from_secs(1),
+                probes: 1,
+                on: Vec::new(),
+            });
+        }
+        Field::Bulkhead => {
+            service.traffic.bulkhead = Some(Bulkhead {
+                in_flight_max: 1,
+                queue_max: 1,
+                queue_timeout: Duration::from_secs(1),
+                believes: Believed::Nobody,
+            });
+        }
         Field::BodyLimit => service.guard.body_max = Some(1 << 20),
         Field::RateLimit => service.guard.limits.push(RateLimit {
             name: "x".into(),

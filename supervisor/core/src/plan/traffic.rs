@@ -1,12 +1,59 @@
 //! What the mesh does with a service's requests when they do not go as they should.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 /// How requests to a service are sent, and sent again.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Traffic {
     /// When a request is sent again.
     pub retries: Retries,
+    /// When the service is not asked for a while, because it fails.
+    pub breaker: Option<Breaker>,
+    /// How many requests it has at a time.
+    pub bulkhead: Option<Bulkhead>,
+}
+
+/// When a service that fails is not asked for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Breaker {
+    /// So many failures in a row.
+    pub failures: Option<NonZeroU32>,
+    /// Such a part of the requests of the last [`Self::window`], in percent.
+    pub ratio_percent: u32,
+    /// Of so many at least.
+    pub requests_min: u32,
+    /// How long a request counts for the part.
+    pub window: Duration,
+    /// How long nothing is let through.
+    pub open: Duration,
+    /// How many requests have to succeed after that, and are let through until they have.
+    pub probes: u32,
+    /// What is a failure.
+    pub on: Vec<Failure>,
+}
+
+/// How many requests a service has at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bulkhead {
+    /// So many.
+    pub in_flight_max: u32,
+    /// So many wait beyond.
+    pub queue_max: u32,
+    /// Each of them for so long.
+    pub queue_timeout: Duration,
+    /// Whose word counts on how urgent a request is.
+    pub believes: Believed,
+}
+
+/// Whose requests may say of themselves how urgent they are, by the field `Priority` (RFC 9218).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Believed {
+    /// Nobody's.
+    Nobody,
+    /// Those of services and operators.
+    Services,
+    /// Those of clients outside as well.
+    Everybody,
 }
 
 /// When a request is sent again, and how often.

@@ -122,6 +122,17 @@ const MESSAGES: &[(&str, Kind, &str)] = &[
         "a request was lost with the worker that had it",
     ),
     (
+        "ae22c7e8b7a74bab9808d93ac6c54222",
+        Kind::Event("circuit_opened"),
+        "a service fails, and is not asked for a while",
+    ),
+    ("ec046da8f2924cf29fb960fa17c60895", Kind::Event("circuit_closed"), "it is asked again"),
+    (
+        "7926af88e26347f190bb1846ab3f7b19",
+        Kind::Event("requests_refused"),
+        "requests were refused because of a limit of their service",
+    ),
+    (
         "a525da6d46ba4b28a14a7b7e3c15dc68",
         Kind::Event("control_refused"),
         "a process that may not tried to use the control socket",
@@ -218,6 +229,7 @@ mod tests {
             include_str!("../events/lost.rs"),
             include_str!("../events/scaling.rs"),
             include_str!("../events/tasks.rs"),
+            include_str!("../events/troubles.rs"),
         ]
         .concat();
         let kinds =

@@ -81,6 +81,7 @@ async fn counts_are_those_of_both_and_of_the_one_that_left() {
     let said = |requests, in_flight| FromProxy::Counts {
         handshakes: Handshakes::default(),
         services: [("api".to_owned(), counts(requests, in_flight))].into(),
+        troubles: Vec::new(),
     };
     says(&mut proxies, 0, said(10, 2));
     says(&mut proxies, 1, said(3, 1));

@@ -218,6 +218,21 @@ fn a_snapshot_holds_the_whole_plan() {
         service(plan, "api").timeouts.connect = Duration::from_millis(1);
         service(plan, "api").timeouts.total = Some(Duration::from_secs(2));
         service(plan, "api").traffic.retries.on = vec![plan::Failure::Reset, plan::Failure::Status(502, 504)];
+        service(plan, "api").traffic.bulkhead = Some(plan::Bulkhead {
+            in_flight_max: 7,
+            queue_max: 9,
+            queue_timeout: Duration::from_secs(1),
+            believes: plan::Believed::Services,
+        });
+        service(plan, "api").traffic.breaker = Some(plan::Breaker {
+            failures: None,
+            ratio_percent: 50,
+            requests_min: 2,
+            window: Duration::from_secs(3),
+            open: Duration::from_secs(4),
+            probes: 5,
+            on: vec![plan::Failure::Connect],
+        });
         service(plan, "api").protocol = Protocol::H2c;
         service(plan, "api").egress.host_ports = [5432].into();
         service(plan, "api").egress.allow = Some(vec![
@@ -265,6 +280,23 @@ fn a_snapshot_holds_the_whole_plan() {
     assert_eq!((api.traffic.total_timeout_ms, api.traffic.try_timeout_ms), (2_000, 0));
     let on = mesh::Failures { reset: true, statuses: vec![(502, 504)], ..mesh::Failures::default() };
     assert_eq!(api.traffic.retries, mesh::Retries { on, ..mesh::Retries::default() });
+    let bulkhead = mesh::Bulkhead {
+        in_flight_max: 7,
+        queue_max: 9,
+        queue_timeout_ms: 1_000,
+        believes: mesh::Believed::Services,
+    };
+    assert_eq!(api.traffic.bulkhead, Some(bulkhead));
+    let breaker = mesh::Breaker {
+        failures: 0,
+        ratio_percent: 50,
+        requests_min: 2,
+        window_ms: 3_000,
+        open_ms: 4_000,
+        probes: 5,
+        on: mesh::Failures { connect: true, ..mesh::Failures::default() },
+    };
+    assert_eq!(api.traffic.breaker, Some(breaker));
     assert_eq!(web.traffic, mesh::Traffic::default());
 }
 
