@@ -97,6 +97,8 @@ pub struct Thread {
     own_gates: RefCell<Gates>,
     early: RefCell<HashMap<u64, EarlySockets>>,
     pub(crate) sweeping: Cell<bool>,
+    /// Copies of requests that are under way.
+    pub(crate) copies: Cell<usize>,
     closing: Cell<bool>,
     hurrying: Cell<bool>,
     connections: Cell<usize>,
@@ -129,6 +131,7 @@ impl Thread {
             own_gates: RefCell::default(),
             early: RefCell::default(),
             sweeping: Cell::new(false),
+            copies: Cell::new(0),
             closing: Cell::new(false),
             hurrying: Cell::new(false),
             connections: Cell::new(0),

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use watt_api::{
     control::{Requests, Routes},
-    mesh::{PathMatch, RequestPart, Route, RouteAnswer, RouteCondition, RouteFault, RouteShare, ValueTest},
+    mesh::{PathMatch, RequestPart, Route, RouteAnswer, RouteCondition, RouteFault, RouteMirror, RouteShare, ValueTest},
 };
 use watt_mesh_proxy::route::explain::{Becomes, Explanation, Verdict, explain};
 
@@ -244,6 +244,9 @@ fn notes(route: &Route) -> Vec<String> {
         if *abort_percent > 0 {
             notes.push(format!("{abort_percent}% are answered with {abort_status} on purpose"));
         }
+    }
+    if let Some(RouteMirror { service, percent }) = &route.mirror {
+        notes.push(format!("{service} gets a copy of {percent}%"));
     }
     if let Some(cookie) = &route.sticky {
         notes.push(format!("the cookie `{cookie}` keeps a client where it was"));

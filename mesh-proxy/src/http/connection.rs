@@ -6,17 +6,16 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
-use tokio::time::Instant;
 
 use super::{
     Client, Stream,
     body::Peer,
     exchange,
+    pause::Paused,
     prepare::{Declined, Prepared, prepare},
     request::leading_empty_lines,
 };
@@ -43,19 +42,8 @@ const LINGER: (Ticks, usize) = (Ticks::from_ms(2_000), 1 << 20);
 /// The same after an answer that is no error: a redirect of an upload, for example.
 const LINGER_LONG: (Ticks, usize) = (Ticks::from_ms(10_000), 64 << 20);
 
-/// Longer than any pause.
-const PAUSE_MAX: Ticks = Ticks::from_ms(3_600_000);
-
 /// Heads that were longer than this do not keep their memory.
 const OUT_KEPT_MAX: usize = 8 << 10;
-
-/// How a pause ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Paused {
-    Over,
-    /// The client is gone.
-    Gone,
-}
 
 /// A client's connection.
 pub(crate) struct Connection {
@@ -268,24 +256,6 @@ impl Connection {
             Ok(0) => Poll::Ready(()),
             Err(_) => Poll::Ready(()),
         }
-    }
-
-    /// Waits so long, and not beyond the last instant. When the proxy is about to end, it waits no longer.
-    pub(crate) async fn pause(&mut self, time: Duration, last: Option<Instant>) -> Paused {
-        let until = Instant::now() + time;
-        let mut sleep = std::pin::pin!(tokio::time::sleep_until(last.map_or(until, |last| last.min(until))));
-        // It is not to ring, but wakes this task with all others that are to look at what the proxy does.
-        self.alarm.set(PAUSE_MAX);
-        poll_fn(|cx| {
-            if self.thread.is_hurrying()
-                || self.alarm.poll(cx).is_ready()
-                || sleep.as_mut().poll(cx).is_ready()
-            {
-                return Poll::Ready(Paused::Over);
-            }
-            self.poll_gone(cx).map(|()| Paused::Gone)
-        })
-        .await
     }
 
     async fn decline(&mut self, declined: Declined) -> Result<(), After> {

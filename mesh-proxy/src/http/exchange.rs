@@ -15,7 +15,6 @@ use std::{
     pin::{Pin, pin},
     rc::Rc,
     task::Poll,
-    time::Duration,
 };
 
 use tokio::time::{Instant, Sleep};
@@ -26,8 +25,9 @@ use super::{
     answer::{self, Answer, Kind, State},
     body::{Body, Coding, Peer, Pump, PumpError},
     chunked::ChunkError,
-    connection::{After, Connection, Paused},
+    connection::{After, Connection},
     deadline::Progress,
+    mirror,
     pipe::Break,
     prepare::Prepared,
     response::BadResponse,
@@ -40,7 +40,7 @@ use crate::{
     failures::Outcome,
     gate::Ticket,
     pool,
-    respond::{Failure, Reason},
+    respond::Failure,
     thread::Thread,
     timer::Ticks,
     worker::Worker,
@@ -98,11 +98,11 @@ pub(crate) async fn run(connection: &mut Connection, request: Prepared) -> After
     connection.peer.input.consume(request.head_len);
     let thread = connection.thread.clone();
     let mut upload =
-        Pump::new(request.body, Coding::AsIs).keeping(request.may_repeat).of_at_most(request.body_max);
+        Pump::new(request.body, Coding::AsIs).keeping(request.may_repeat || request.mirror.is_some()).of_at_most(request.body_max);
     let started = upload.start(&mut connection.peer.input, &mut connection.request_out);
     connection.peer.input.release(&thread.stock);
     if let Some(delay) = request.delay
-        && let Some(after) = paused(connection, &request, delay).await
+        && let Some(after) = connection.delayed(&request, delay).await
     {
         return after;
     }
@@ -155,21 +155,6 @@ pub(crate) async fn run(connection: &mut Connection, request: Prepared) -> After
         }
         Err(Stop::Failure(failure)) => exchange.fail(failure).await,
     }
-}
-
-/// Waits on purpose. What becomes of the connection, where that was all: the service has nothing to do with it.
-async fn paused(connection: &mut Connection, request: &Prepared, delay: Duration) -> Option<After> {
-    let last = request.deadline.map(|deadline| deadline.at);
-    if connection.pause(delay, last).await == Paused::Gone {
-        return Some(After::Close);
-    }
-    if last.is_none_or(|last| last > Instant::now()) {
-        return None;
-    }
-    let message = "The request's time ended in a delay that is made on purpose.".to_owned();
-    let failure = Failure::new(Reason::Injected(504), None, message);
-    let close = !request.keep_alive || request.body != Body::Done || connection.thread.is_closing();
-    Some(connection.respond(&failure, request.manner(close)).await)
 }
 
 pub(super) struct Exchange<'e> {
@@ -371,6 +356,9 @@ impl Exchange<'_> {
                 self.trickle.look(self.thread.clock.now(), received, starved);
                 match sent {
                     Poll::Ready(Ok(())) => {
+                        if let Some(to) = self.request.mirror.take() {
+                            mirror::send(self.thread, to, self.upload.is_whole().then_some(out));
+                        }
                         connection.alarm.set(self.request.service.first_byte_timeout);
                         self.try_over = self.request.service.try_from_now();
                     }

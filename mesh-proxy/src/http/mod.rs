@@ -12,6 +12,8 @@ mod failures;
 mod frames;
 mod gating;
 mod head;
+mod mirror;
+mod pause;
 mod pipe;
 mod prepare;
 mod request;

@@ -53,6 +53,8 @@ pub(crate) struct Prepared {
     pub(crate) returning: Option<Box<Returning>>,
     /// How long it waits on purpose.
     pub(crate) delay: Option<Duration>,
+    /// Who gets a copy.
+    pub(crate) mirror: Option<Rc<Service>>,
     /// The largest body that it may have.
     pub(crate) body_max: Option<u64>,
 }
@@ -116,7 +118,7 @@ pub(crate) fn prepare(
     let mut passed = target.passed.take();
     let known = passed.as_mut().and_then(|passed| passed.known.take());
     let body_max = passed.as_ref().and_then(|passed| passed.body_max);
-    let cookie = target.cookie.take();
+    let (cookie, mirror) = (target.cookie.take(), target.mirror.take());
     let head_len = request.fields.bytes.len();
     let change = target.route.as_ref().and_then(|route| route.change(path(&request)));
     let connection = &request.found.connection;
@@ -142,6 +144,7 @@ pub(crate) fn prepare(
         format: format(&request),
         returning: target.returning(change.as_ref(), request.host, cookie, passed),
         delay: target.delay,
+        mirror,
         body_max,
         service: target.service,
     };
@@ -190,13 +193,14 @@ struct Destination {
     /// A Set-Cookie line for the client.
     cookie: Option<String>,
     delay: Option<Duration>,
+    mirror: Option<Rc<Service>>,
     passed: Option<Passed>,
 }
 
 impl Destination {
     /// To a service by its name.
     fn named(service: Rc<Service>, passed: Option<Passed>) -> Destination {
-        Destination { service, route: None, cookie: None, delay: None, passed }
+        Destination { service, route: None, cookie: None, delay: None, mirror: None, passed }
     }
 
     fn actions(&self) -> Option<&Actions> {
@@ -298,6 +302,7 @@ fn route(
         service: service.clone(),
         cookie: chosen.cookie.map(line),
         delay,
+        mirror: route.mirror(),
         route: Some(route.clone()),
         passed,
     })

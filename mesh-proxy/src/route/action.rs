@@ -141,7 +141,7 @@ fn location(to: &Template, pattern: &Pattern, asked: &Asked<'_>) -> Vec<u8> {
 }
 
 /// True for so many of a hundred.
-fn draw(percent: u32) -> bool {
+pub(super) fn draw(percent: u32) -> bool {
     percent > 0 && fastrand::u32(..100) < percent
 }
 

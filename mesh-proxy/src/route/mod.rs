@@ -51,6 +51,8 @@ pub(crate) struct Route {
     target: Option<Rc<Service>>,
     /// In place of that one.
     split: Option<Box<Split>>,
+    /// Who gets copies, and of how many of a hundred requests.
+    mirror: Option<(Rc<Service>, u32)>,
 }
 
 /// The service that a route chose for a request.
@@ -142,6 +144,10 @@ impl Router {
                 service: source.service.as_str().into(),
                 target: service(&source.service),
                 split: Split::new(source, service).map(Box::new),
+                mirror: source
+                    .mirror
+                    .as_ref()
+                    .and_then(|mirror| Some((service(&mirror.service)?, mirror.percent))),
             })
         };
         let routes = (0..).zip(&rules.all).map(route).collect();
@@ -214,6 +220,12 @@ impl Route {
     /// What is answered to a request without any service, if so.
     pub(crate) fn reply(&self, asked: &Asked<'_>) -> Option<Reply> {
         self.actions()?.reply(&self.rule().pattern, asked)
+    }
+
+    /// Who gets a copy of this request.
+    pub(crate) fn mirror(&self) -> Option<Rc<Service>> {
+        let (service, percent) = self.mirror.as_ref()?;
+        action::draw(*percent).then(|| service.clone())
     }
 
     /// Where a request goes.

@@ -18,6 +18,7 @@ mod heads;
 mod holding;
 mod limits;
 mod retries;
+mod mirrors;
 mod routing;
 mod times;
 mod upgrades;

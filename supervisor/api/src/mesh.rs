@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub use guard::{AddressRule, ApiKey, Auth, Cors, CountedBy, Denied, Guard, Jwt, RateLimit};
 pub use listener::{Certificate, Handshakes, Listener, Network, Secret, Tls};
 pub use route::{
-    HeaderRules, PathMatch, RequestPart, Route, RouteAnswer, RouteCondition, RouteFault, RouteShare,
+    HeaderRules, PathMatch, RequestPart, Route, RouteAnswer, RouteCondition, RouteFault, RouteMirror, RouteShare,
     ValueTest,
 };
 pub use traffic::{Believed, Breaker, Bulkhead, Failures, Retries, Traffic, Trouble};

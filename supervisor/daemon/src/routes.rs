@@ -64,6 +64,7 @@ fn route(route: &Route) -> mesh::Route {
         request_headers,
         response_headers,
         fault,
+        mirror,
         guard: _,
     } = route;
     let (mut service, mut split, mut sticky_cookie, mut answer) = (String::new(), Vec::new(), None, None);
@@ -107,6 +108,9 @@ fn route(route: &Route) -> mesh::Route {
         request_headers: header_rules(request_headers),
         response_headers: header_rules(response_headers),
         fault: fault.as_ref().map(fault_of),
+        mirror: mirror
+            .as_ref()
+            .map(|(service, percent)| mesh::RouteMirror { service: service.to_string(), percent: *percent }),
         guard: crate::snapshot::guard::of_route(route),
     }
 }

@@ -43,6 +43,9 @@ pub struct Route {
     /// Faults that are made on purpose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<RouteFault>,
+    /// Who gets copies of requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<RouteMirror>,
     /// What requests have to pass.
     #[serde(default, skip_serializing_if = "Guard::is_nothing")]
     pub guard: Guard,
@@ -77,6 +80,15 @@ pub enum RouteAnswer {
         /// The Content-Type of a body.
         content_type: String,
     },
+}
+
+/// A service that gets copies, and whose answers nobody gets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RouteMirror {
+    /// The service.
+    pub service: String,
+    /// Of how many of a hundred requests.
+    pub percent: u32,
 }
 
 /// What becomes of headers. First some are removed, those that are set among them.

@@ -16,7 +16,7 @@ use super::{
     service, upstream,
 };
 use crate::{
-    keys::{FAULT, HEADER_RULES, REDIRECT, RESPOND},
+    keys::{FAULT, HEADER_RULES, MIRROR, REDIRECT, RESPOND},
     report::Problem,
     scalar::{Bad, HostName, Percent, Scalar, Whole, quote},
     show::Shown,
@@ -361,12 +361,23 @@ pub(super) fn fault(f: &mut Fields<'_, '_, '_>) -> Option<RouteFault> {
     })
 }
 
+/// Who gets copies, and of how many of a hundred requests.
+pub(super) fn mirror(f: &mut Fields<'_, '_, '_>) -> Option<(ServiceId, u32, Span)> {
+    let field = f.field("mirror")?;
+    let mut inner = Fields::open(f.d, &MIRROR, Some(field), Some("service"));
+    let service = service_name(&mut inner, "service");
+    let part: Written<Percent> = inner.value("part");
+    let shown = inner.close();
+    f.show("mirror", shown);
+    service.map(|(id, at)| (id, part.value.0, at))
+}
+
 /// What has no effect where no service gets the requests.
 pub(super) fn check_unused(f: &mut Fields<'_, '_, '_>, target: &RouteTarget) {
     if !target.is_answer() {
         return;
     }
-    for key in ["strip", "rewrite", "request_headers"] {
+    for key in ["strip", "rewrite", "request_headers", "mirror"] {
         if let Some(field) = f.written(key) {
             let problem =
                 Problem::new(field.key_span, format!("`{key}` has no effect: no service sees the request"));

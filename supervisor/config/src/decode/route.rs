@@ -72,6 +72,7 @@ pub(super) fn decode(d: &mut Decoder<'_>, node: &Node, base: &guard::Base) -> (O
     let request_headers = actions::header_rules(&mut f, "request_headers", &actions::OWN_OF_REQUESTS);
     let response_headers = actions::header_rules(&mut f, "response_headers", &actions::OWN_OF_RESPONSES);
     let fault = actions::fault(&mut f);
+    let mirror = actions::mirror(&mut f);
     let guard = guard::of_route(&mut f, base);
     if let Some((target, _)) = &target {
         actions::check_unused(&mut f, target);
@@ -97,10 +98,11 @@ pub(super) fn decode(d: &mut Decoder<'_>, node: &Node, base: &guard::Base) -> (O
             request_headers,
             response_headers,
             fault,
+            mirror: mirror.as_ref().map(|(service, percent, _)| (service.clone(), *percent)),
             guard,
         },
         at: path.span.unwrap_or(at),
-        services,
+        services: services.into_iter().chain(mirror.map(|(service, _, at)| (service, at))).collect(),
     });
     (route, shown)
 }

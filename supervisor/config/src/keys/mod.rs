@@ -155,7 +155,7 @@ pub(crate) enum Kind {
 }
 
 /// Every table, in the order they are documented.
-pub(crate) static TABLES: [&Table; 57] = [
+pub(crate) static TABLES: [&Table; 58] = [
     &ROOT,
     &SERVER,
     &TLS,
@@ -195,6 +195,7 @@ pub(crate) static TABLES: [&Table; 57] = [
     &RESPOND,
     &HEADER_RULES,
     &FAULT,
+    &MIRROR,
     &AUTH,
     &API_KEY,
     &JWT,

@@ -145,6 +145,13 @@ pub(crate) static ROUTE: Table = Table {
             doc: "Faults on purpose, for tests of what calls the gateway.",
             example: r#"{"delay": "200ms", "abort": 503, "aborted": "10%"}"#,
         },
+        KeyDef {
+            name: "mirror",
+            kind: Kind::Either(&[Kind::ServiceName, Kind::Table(&MIRROR)]),
+            default: Preset::Unset("none"),
+            doc: "A service that gets a copy of each request, and whose answers nobody gets.",
+            example: r#"{"service": "web", "part": "10%"}"#,
+        },
         IP,
         CORS_KEY,
         BODY_LIMIT,
@@ -323,6 +330,28 @@ pub(crate) static FAULT: Table = Table {
         },
     ],
     foreign: &[("latency", "write `delay`"), ("percent", "write `delayed` or `aborted`")],
+};
+
+pub(crate) static MIRROR: Table = Table {
+    title: "gateway.routes.mirror",
+    doc: "Copies of requests. As text alone it is `service`.",
+    keys: &[
+        KeyDef {
+            name: "service",
+            kind: Kind::ServiceName,
+            default: Preset::Required,
+            doc: "Who gets them.",
+            example: r#""api""#,
+        },
+        KeyDef {
+            name: "part",
+            kind: Kind::Percent,
+            default: Preset::Value("100%"),
+            doc: "Of how many requests.",
+            example: r#""10%""#,
+        },
+    ],
+    foreign: &[("percent", "write `part`"), ("to", "write `service`")],
 };
 
 pub(crate) static ROUTE_CONDITION: Table = Table {

@@ -455,3 +455,22 @@ fn servers_outside_that_are_none() {
        = hint: an IPv6 address is in brackets: `[2001:db8::1]:443`
     "#);
 }
+
+#[test]
+fn copies_for_another_service() {
+    let config = valid(&with_routes("  - {path: /a, service: a, mirror: a}\n  - {path: /b, service: a, mirror: {service: a, part: 5%}}\n"));
+    let mirrors: Vec<_> = config.plan.routes.iter().map(|route| route.mirror.clone()).collect();
+    assert_eq!(mirrors, [Some((id("a"), 100)), Some((id("a"), 5))]);
+    let report = invalid(&with_routes(
+        "  - {path: /a, service: a, mirror: b}\n  - {path: /b, redirect: /a, mirror: a}\n  - {path: /c, service: a, mirror: {part: 0%}}\n",
+    ));
+    let report = report.to_string();
+    for what in [
+        "there is no service `b`",
+        "`mirror` has no effect: no service sees the request",
+        "`service` is missing",
+        "`0%` is not a part of the whole",
+    ] {
+        assert!(report.contains(what), "{what}: {report}");
+    }
+}

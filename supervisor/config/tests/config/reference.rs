@@ -66,8 +66,9 @@ fn file_with(title: &str, key: &str, value: &Value) -> Value {
             }
             file["gateway"] = json!({ "routes": [{ "upstream": entry }] });
         }
-        "gateway.routes.request_headers" | "gateway.routes.fault" => {
+        "gateway.routes.request_headers" | "gateway.routes.fault" | "gateway.routes.mirror" => {
             match key {
+                "part" => entry["service"] = json!("api"),
                 "delayed" => entry["delay"] = json!("1s"),
                 "aborted" => entry["abort"] = json!(503),
                 _ => {}

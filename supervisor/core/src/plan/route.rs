@@ -31,6 +31,8 @@ pub struct Route {
     pub response_headers: HeaderRules,
     /// Faults that are made on purpose.
     pub fault: Option<RouteFault>,
+    /// Who gets copies of requests, and of how many of a hundred.
+    pub mirror: Option<(ServiceId, u32)>,
     /// What requests have to pass.
     pub guard: Guard,
 }
@@ -169,6 +171,7 @@ impl Route {
             request_headers: HeaderRules::default(),
             response_headers: HeaderRules::default(),
             fault: None,
+            mirror: None,
             guard: Guard::default(),
         }
     }
