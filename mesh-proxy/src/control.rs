@@ -17,6 +17,7 @@ use crate::{
     counts::Totals,
     drains::Drains,
     egress::{EgressRefusal, Outside},
+    files::Folders,
     gate::{self, Gates},
     link::{Door, Link, LinkError, Order},
     lost::LostRequest,
@@ -61,6 +62,8 @@ pub(crate) struct Control {
     /// The newest snapshot.
     view: Arc<View>,
     gates: Gates,
+    /// Folders that the daemon has passed; of those that no route leads to any more none is kept.
+    folders: Folders,
     applying: Applying,
     tidying: Tidying,
     life: Life,
@@ -131,6 +134,7 @@ impl Control {
             outside: Arc::default(),
             view: Arc::default(),
             gates: Gates::new(),
+            folders: Folders::new(),
             threads,
             link: None,
             waiting: Vec::new(),
@@ -179,6 +183,7 @@ impl Control {
             Ok(Some(Order::AddListener { id, kind, listener })) => {
                 self.add_listener(id, kind, listener).await
             }
+            Ok(Some(Order::AddFolder { id, folder })) => drop(self.folders.insert(id, Arc::new(folder))),
             Ok(Some(Order::RemoveListener { id })) => {
                 self.waiting.retain(|(waiting, ..)| *waiting != id);
                 let threads = self.registry.remove(&id);
@@ -267,10 +272,14 @@ impl Control {
         self.applying = Applying { number, version: snapshot.version, left: self.threads.len() };
         self.outside.retain(|name| snapshot.services.contains_key(name));
         let uid = self.link.as_ref().map(Link::peer_uid);
+        let is_named = |id: &String| {
+            snapshot.routes.iter().filter_map(|route| route.files.as_ref()).any(|files| files.folder == *id)
+        };
+        self.folders.retain(|id, _| is_named(id));
         // Before any thread has the snapshot, and not by each: one that is late would bring the limits of the last one back.
         gate::renew(&mut self.gates, &snapshot);
         let view = self.view.next(snapshot, uid, Arc::clone(&self.outside)).with_gates(self.gates.clone());
-        let view = Arc::new(view);
+        let view = Arc::new(view.with_folders(self.folders.clone()));
         self.view = Arc::clone(&view);
         for thread in 0..self.threads.len() {
             self.order(thread, ThreadOrder::Apply { number, view: Arc::clone(&view) }).await;

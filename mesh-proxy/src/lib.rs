@@ -24,6 +24,7 @@ mod dns;
 mod drains;
 mod egress;
 mod failures;
+mod files;
 mod forwarded;
 mod gate;
 mod gates;

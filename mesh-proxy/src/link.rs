@@ -37,6 +37,8 @@ pub(crate) enum Order {
     Hello,
     /// [`ToProxy::AddListener`].
     AddListener { id: ListenerId, kind: ListenerKind, listener: OwnedFd },
+    /// [`ToProxy::AddFolder`].
+    AddFolder { id: String, folder: OwnedFd },
     /// [`ToProxy::RemoveListener`].
     RemoveListener { id: ListenerId },
     /// [`ToProxy::Sockets`].
@@ -216,6 +218,11 @@ impl Link {
             ToProxy::Snapshot(mut snapshot) => {
                 snapshot.join_routes();
                 Order::Snapshot(snapshot)
+            }
+            ToProxy::AddFolder { id } => {
+                let [folder] = <[OwnedFd; 1]>::try_from(self.take_descriptors())
+                    .map_err(|came| LinkError::DescriptorsMissing { named: "1", came: came.len() })?;
+                Order::AddFolder { id, folder }
             }
             ToProxy::AddListener { id, kind } => {
                 let [listener] = <[OwnedFd; 1]>::try_from(self.take_descriptors())

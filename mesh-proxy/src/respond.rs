@@ -7,7 +7,7 @@ use std::{io::Write, rc::Rc};
 
 use serde::Serialize;
 
-use crate::http::Refusal;
+use crate::http::{FileAsked, Refusal};
 
 /// A request that a worker did not answer, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +40,7 @@ pub(crate) struct OwnAnswer {
 pub(crate) enum Reply {
     Failure(Failure),
     Own(OwnAnswer),
+    File(Box<FileAsked>),
 }
 
 impl Reply {
@@ -48,6 +49,7 @@ impl Reply {
         match &mut self {
             Reply::Failure(failure) => failure.lines.extend_from_slice(more),
             Reply::Own(own) => own.lines.extend_from_slice(more),
+            Reply::File(asked) => asked.lines.extend_from_slice(more),
         }
         self
     }
@@ -90,6 +92,10 @@ pub enum Reason {
     CredentialsWrong,
     /// Whoever asks has none of the roles that are needed.
     RoleMissing,
+    /// A route leads to files, and to none of this path.
+    NoFile,
+    /// The disk or the folder of a route's files cannot be used.
+    FilesUnavailable,
     /// The service does not listen.
     NotListening,
     /// No worker could be connected to.
@@ -144,6 +150,8 @@ impl Reason {
             Reason::CredentialsMissing => "credentials_missing",
             Reason::CredentialsWrong => "credentials_wrong",
             Reason::RoleMissing => "role_missing",
+            Reason::NoFile => "no_file",
+            Reason::FilesUnavailable => "files_unavailable",
             Reason::NotListening => "not_listening",
             Reason::ConnectionRefused => "connection_refused",
             Reason::ConnectionLost => "connection_lost",
@@ -169,7 +177,7 @@ impl Reason {
         match self {
             Reason::Refused(refusal) => refusal.status(),
             Reason::RequestTimeout => 408,
-            Reason::NoRoute | Reason::UnknownService => 404,
+            Reason::NoRoute | Reason::UnknownService | Reason::NoFile => 404,
             Reason::MethodNotAllowed => 405,
             Reason::PolicyDenied | Reason::AddressDenied | Reason::CorsDenied | Reason::RoleMissing => 403,
             Reason::CredentialsMissing | Reason::CredentialsWrong => 401,
@@ -187,7 +195,8 @@ impl Reason {
             | Reason::BreakerOpen
             | Reason::BulkheadFull
             | Reason::QueueTimeout
-            | Reason::Shed => 503,
+            | Reason::Shed
+            | Reason::FilesUnavailable => 503,
             Reason::ConnectTimeout
             | Reason::FirstByteTimeout
             | Reason::TryTimeout
@@ -391,12 +400,13 @@ fn percent_encoded(message: &str) -> String {
     message.bytes().map(encoded).collect()
 }
 
-fn phrase(status: u16) -> &'static str {
+pub(crate) fn phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
         201 => "Created",
         202 => "Accepted",
         204 => "No Content",
+        206 => "Partial Content",
         301 => "Moved Permanently",
         302 => "Found",
         303 => "See Other",
@@ -411,8 +421,10 @@ fn phrase(status: u16) -> &'static str {
         408 => "Request Timeout",
         409 => "Conflict",
         410 => "Gone",
+        412 => "Precondition Failed",
         413 => "Content Too Large",
         414 => "URI Too Long",
+        416 => "Range Not Satisfiable",
         417 => "Expectation Failed",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",

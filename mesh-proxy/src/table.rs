@@ -1,7 +1,8 @@
 //! A snapshot, compiled for one thread's request path.
 
 use std::{
-    borrow::Cow, cell::Cell, collections::HashMap, num::NonZeroU64, rc::Rc, sync::Arc, time::Duration,
+    borrow::Cow, cell::Cell, collections::HashMap, num::NonZeroU64, os::fd::OwnedFd, rc::Rc, sync::Arc,
+    time::Duration,
 };
 
 use watt_api::mesh::{self, Believed, Outlook, Protocol, Snapshot};
@@ -79,6 +80,7 @@ impl Table {
         threads: usize,
         worker: impl Fn(&mesh::Worker) -> Rc<Worker>,
         outside: impl Fn(&str) -> Rc<Worker>,
+        folder: impl Fn(&str) -> Option<Arc<OwnedFd>>,
         tally: impl Fn(&str) -> Rc<Tally>,
         gates: &Gates,
     ) -> Table {
@@ -117,7 +119,7 @@ impl Table {
         Table {
             via: via(&snapshot.app),
             auths: Auths::renewed(&before.auths, &snapshot.auths),
-            router: before.router.renewed(&snapshot.routes, &services),
+            router: before.router.renewed(&snapshot.routes, &services, folder),
             body_rate_min: NonZeroU64::new(snapshot.body_rate_min),
             services,
         }
@@ -206,6 +208,7 @@ mod tests {
             2,
             |_| unreachable!("no workers"),
             |_| unreachable!("nobody outside"),
+            |_| None,
             |_| Rc::default(),
             &Gates::new(),
         )
@@ -248,6 +251,7 @@ mod tests {
             1,
             |_| unreachable!("no workers"),
             |_| unreachable!("nobody outside"),
+            |_| None,
             |_| Rc::default(),
             &Gates::new(),
         );

@@ -10,12 +10,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use watt_api::mesh::{Counts, Snapshot, Trouble, Work};
 
 use crate::{
     access::{Log, Queue},
     dispatch::{Dispatch, Reached},
+    files::Folders,
     gate::{self, Gate, Gates},
     guards::Counted,
     http::{Refusal, Side, Stock, Stream},
@@ -71,6 +72,9 @@ const SOCKETS_MAX: usize = 128;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NoRoom;
 
+/// How many threads beside this one may wait for disks.
+const DISK_MAX: usize = 8;
+
 /// Servers outside are numbered from here on, and no run is.
 const FIRST_UPSTREAM: u64 = 1 << 63;
 
@@ -97,6 +101,10 @@ pub struct Thread {
     own_gates: RefCell<Gates>,
     early: RefCell<HashMap<u64, EarlySockets>>,
     pub(crate) sweeping: Cell<bool>,
+    /// Turns at the disk.
+    pub(crate) disk: Arc<Semaphore>,
+    /// Folders with files that routes lead to.
+    folders: RefCell<Folders>,
     /// Copies of requests that are under way.
     pub(crate) copies: Cell<usize>,
     closing: Cell<bool>,
@@ -131,6 +139,8 @@ impl Thread {
             own_gates: RefCell::default(),
             early: RefCell::default(),
             sweeping: Cell::new(false),
+            disk: Arc::new(Semaphore::new(DISK_MAX)),
+            folders: RefCell::default(),
             copies: Cell::new(0),
             closing: Cell::new(false),
             hurrying: Cell::new(false),
@@ -143,6 +153,11 @@ impl Thread {
             access_queue: OnceCell::new(),
             access: RefCell::default(),
         })
+    }
+
+    /// Serves files of these folders from the next snapshot on.
+    pub fn use_folders(&self, folders: &BTreeMap<String, Arc<OwnedFd>>) {
+        self.folders.borrow_mut().clone_from(folders);
     }
 
     /// Uses this snapshot from the next request on. Requests that wait for a worker look again. Services' limits are this thread's own.
@@ -189,6 +204,7 @@ impl Thread {
                 self.threads.get(),
                 |worker| workers[&worker.run].clone(),
                 |name| upstreams[name].clone(),
+                |id| self.folders.borrow().get(id).cloned(),
                 |name| self.tally(name),
                 gates,
             )

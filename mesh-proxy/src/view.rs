@@ -12,6 +12,7 @@ use crate::{
     caller::Callers,
     dns::{Names, Zone},
     egress::{Outside, Rules},
+    files::Folders,
     gate,
     gates::{Gate, Gates},
 };
@@ -29,6 +30,8 @@ pub(crate) struct View {
     pub(crate) outside: Arc<Outside>,
     /// What requests to services pass that have limits of their own; one for all threads.
     pub(crate) service_gates: gate::Gates,
+    /// Folders with files that routes lead to.
+    pub(crate) folders: Folders,
     rules: BTreeMap<String, Rules>,
     gates: Gates,
     by_address: BTreeMap<Ipv4Addr, String>,
@@ -65,6 +68,7 @@ impl View {
             rules: snapshot.services.iter().map(rules).collect(),
             gates: gates.next(&snapshot.listeners),
             by_address: snapshot.services.iter().filter_map(address).collect(),
+            folders: Folders::new(),
             snapshot,
         }
     }
@@ -72,6 +76,11 @@ impl View {
     /// The same with these gates.
     pub(crate) fn with_gates(self, service_gates: gate::Gates) -> Self {
         Self { service_gates, ..self }
+    }
+
+    /// With these folders.
+    pub(crate) fn with_folders(self, folders: Folders) -> Self {
+        Self { folders, ..self }
     }
 
     /// Where this service may connect to outside. One that is gone, whose last processes are about to end,

@@ -159,7 +159,7 @@ fn a_route_leads_to_a_server_outside() {
         let port = server_outside();
         let (services, _) = APPLICATION.split_once("    - { path: /, ").expect("routes");
         let routes = format!(
-            "    - {{ path: /legacy, upstream: \"http://127.0.0.1:{port}\", strip: true }}\n    - {{ path: /named, upstream: {{ url: \"http://localhost:{port}\", host: client }} }}\n    - {{ path: /web, upstream: \"internal://web\" }}\n"
+            "    - {{ path: /legacy, upstream: \"http://127.0.0.1:{port}\", strip: true }}\n    - {{ path: /named, upstream: {{ url: \"http://localhost:{port}\", host: client }} }}\n    - {{ path: /web, upstream: \"internal://web\", mirror: next }}\n"
         );
         app.write("watt.yaml", &format!("{services}{routes}"));
         app.up();
@@ -169,6 +169,10 @@ fn a_route_leads_to_a_server_outside() {
         );
         assert_eq!(ask(&app, "GET /named", ""), (200, "GET /named HTTP/1.1 Host: shop".to_owned()));
         assert_eq!(ask(&app, "GET /web", ""), (200, "web /web".to_owned()));
+        wait("next has a copy of the last one", || match app.service("next")["requests"] {
+            ref requests if requests["total"] == 1 && requests["failures"] == 0 => Ok(()),
+            ref requests => Err(requests.to_string()),
+        });
         let name = format!("http://127.0.0.1:{port}");
         // Counts come once a second.
         wait("a request to the server outside is counted", || {
@@ -176,6 +180,44 @@ fn a_route_leads_to_a_server_outside() {
             if upstreams[&name]["total"] == 1 { Ok(()) } else { Err(upstreams.to_string()) }
         });
         assert!(app.ok(&["routes"]).contains(&name));
+    });
+}
+
+#[test]
+fn a_route_serves_files_that_only_the_operator_gets_to() {
+    for_each_user(|user| {
+        let app = application(user);
+        let (services, _) = APPLICATION.split_once("    - { path: /, ").expect("routes");
+        app.write(
+            "watt.yaml",
+            &format!(
+                "{services}    - {{ path: /, static: {{ root: private/site/dist, spa: index.html }} }}\n"
+            ),
+        );
+        app.write("private/site/dist/index.html", "first");
+        app.write("private/site/dist/app.js", "let it = be;");
+        app.write("private/site/secret", "secret");
+        // Nobody else gets in there.
+        let closed = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        std::fs::set_permissions(app.dir.join("private"), closed).expect("a closed folder");
+        app.up();
+        assert_eq!(ask(&app, "GET /app.js", ""), (200, "let it = be;".to_owned()));
+        assert_eq!(ask(&app, "GET /users/7", ""), (200, "first".to_owned()));
+        assert_eq!(ask(&app, "GET /%2e%2e/secret", "").0, 404);
+        assert_eq!(ask(&app, "PUT /app.js", "").0, 405);
+        // A build makes the folder anew.
+        std::fs::remove_dir_all(app.dir.join("private/site/dist")).expect("gone");
+        assert_eq!(ask(&app, "GET /", "").0, 503);
+        app.write("private/site/dist/index.html", "second");
+        assert_eq!(ask(&app, "GET /", ""), (200, "second".to_owned()));
+        let explained = app.json(&["routes", "--test", "GET /app.js"]);
+        let file = explained["verdict"]["file"].as_str().expect("a file");
+        assert!(file.ends_with("/private/site/dist/app.js"), "{explained}");
+        // Another proxy, and another daemon, have them as well.
+        app.write("private/site/other/x.txt", "other");
+        app.write("watt.yaml", &format!("{services}    - {{ path: /, static: private/site/other }}\n"));
+        app.ok(&["reload"]);
+        assert_eq!(ask(&app, "GET /x.txt", ""), (200, "other".to_owned()));
     });
 }
 

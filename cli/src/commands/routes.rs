@@ -3,7 +3,10 @@
 use serde_json::{Value, json};
 use watt_api::{
     control::{Requests, Routes},
-    mesh::{PathMatch, RequestPart, Route, RouteAnswer, RouteCondition, RouteFault, RouteMirror, RouteShare, ValueTest},
+    mesh::{
+        PathMatch, RequestPart, Route, RouteAnswer, RouteCondition, RouteFault, RouteMirror, RouteShare,
+        ValueTest,
+    },
 };
 use watt_mesh_proxy::route::explain::{Becomes, Explanation, Verdict, explain};
 
@@ -220,6 +223,9 @@ fn leads_to(route: &Route) -> String {
             format!("{status} {}", if to.is_empty() { "/" } else { to })
         }
         Some(RouteAnswer::Fixed { status, .. }) => status.to_string(),
+        None if route.files.is_some() => {
+            format!("files {}", route.files.as_ref().map_or("", |files| &files.root))
+        }
         None if route.split.is_empty() => route.service.clone(),
         None => {
             let total: u64 = route.split.iter().map(|share| u64::from(share.weight)).sum();
@@ -299,6 +305,7 @@ fn explained(request: &Request, explanation: &Explanation, routes: &Routes, styl
                 Becomes::Redirect { status, location } => {
                     text.push_str(&format!("  the client is sent to {} with {status}\n", plain(location)));
                 }
+                Becomes::File(path) => text.push_str(&format!("  the file is {}\n", plain(path))),
                 Becomes::Answer(status) => text.push_str(&format!("  the answer is {status}\n")),
             }
         }
@@ -342,6 +349,7 @@ fn as_json(request: &Request, explanation: &Explanation, routes: &Routes) -> Val
                     verdict["status"] = json!(status);
                     verdict["location"] = json!(location);
                 }
+                Becomes::File(path) => verdict["file"] = json!(path),
                 Becomes::Answer(status) => verdict["status"] = json!(status),
             }
             verdict

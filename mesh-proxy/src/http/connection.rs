@@ -280,6 +280,7 @@ impl Connection {
                 self.note(|outcome| outcome.status = own.status);
                 self.send_response_out(declined.manner).await
             }
+            Reply::File(asked) => self.send_file(asked, declined.manner).await,
         };
         self.end_entry();
         if after == After::Next { Ok(()) } else { Err(after) }
@@ -327,7 +328,7 @@ impl Connection {
     }
 
     /// The same for an answer that is in `response_out`.
-    async fn send_response_out(&mut self, manner: Manner) -> After {
+    pub(super) async fn send_response_out(&mut self, manner: Manner) -> After {
         let len = self.response_out.len() as u64;
         self.note(|outcome| outcome.sent = len);
         self.alarm.set(HEAD_TIMEOUT);

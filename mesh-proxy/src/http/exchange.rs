@@ -97,8 +97,9 @@ struct Ended {
 pub(crate) async fn run(connection: &mut Connection, request: Prepared) -> After {
     connection.peer.input.consume(request.head_len);
     let thread = connection.thread.clone();
-    let mut upload =
-        Pump::new(request.body, Coding::AsIs).keeping(request.may_repeat || request.mirror.is_some()).of_at_most(request.body_max);
+    let mut upload = Pump::new(request.body, Coding::AsIs)
+        .keeping(request.may_repeat || request.mirror.is_some())
+        .of_at_most(request.body_max);
     let started = upload.start(&mut connection.peer.input, &mut connection.request_out);
     connection.peer.input.release(&thread.stock);
     if let Some(delay) = request.delay
@@ -356,7 +357,9 @@ impl Exchange<'_> {
                 self.trickle.look(self.thread.clock.now(), received, starved);
                 match sent {
                     Poll::Ready(Ok(())) => {
-                        if let Some(to) = self.request.mirror.take() {
+                        if let Some(to) = self.request.mirror.take()
+                            && !self.request.upgrade
+                        {
                             mirror::send(self.thread, to, self.upload.is_whole().then_some(out));
                         }
                         connection.alarm.set(self.request.service.first_byte_timeout);

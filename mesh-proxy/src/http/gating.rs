@@ -100,6 +100,8 @@ impl Exchange<'_> {
             | Reason::UnknownHost
             | Reason::UnknownService
             | Reason::PolicyDenied
+            | Reason::NoFile
+            | Reason::FilesUnavailable
             | Reason::NotListening
             | Reason::ServiceFailed
             | Reason::ServiceStopped

@@ -25,6 +25,8 @@ pub(crate) struct Actions {
     fault: Option<mesh::RouteFault>,
     /// What requests have to pass.
     pub(crate) guard: Option<Guard>,
+    /// It leads to files.
+    pub(super) has_files: bool,
 }
 
 enum Answer {
@@ -56,10 +58,11 @@ impl Actions {
             answer,
             fault: rule.fault.clone(),
             guard: Guard::new(&rule.guard),
+            has_files: rule.files.is_some(),
         };
-        let Actions { request, response, answer, fault, guard } = &actions;
-        let is_something =
-            request.is_some() || response.is_some() || answer.is_some() || fault.is_some() || guard.is_some();
+        let Actions { request, response, answer, fault, guard, has_files } = &actions;
+        let changes = request.is_some() || response.is_some();
+        let is_something = changes || answer.is_some() || fault.is_some() || guard.is_some() || *has_files;
         is_something.then(|| Box::new(actions))
     }
 
@@ -146,6 +149,7 @@ pub(super) fn draw(percent: u32) -> bool {
 }
 
 /// Headers that go, and lines that come.
+#[derive(Debug)]
 pub(crate) struct HeaderChange {
     names: Vec<Box<[u8]>>,
     lines: Box<[u8]>,
@@ -179,7 +183,7 @@ impl HeaderChange {
     }
 
     /// The same for the lines of an answer of the proxy's own, each of which has its end.
-    fn apply(&self, lines: &mut Vec<u8>) {
+    pub(crate) fn apply(&self, lines: &mut Vec<u8>) {
         let name = |line: &[u8]| memchr::memchr(b':', line).unwrap_or(line.len());
         let kept =
             lines.split_inclusive(|byte| *byte == b'\n').filter(|line| !self.takes(&line[..name(line)]));

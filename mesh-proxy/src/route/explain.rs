@@ -69,6 +69,8 @@ pub enum Becomes {
     },
     /// It is answered with this status.
     Answer(u16),
+    /// A file is looked for, of this path.
+    File(String),
 }
 
 /// Explains what these routes do with a request. `head` is its head, from its first line to the empty one.
@@ -79,7 +81,7 @@ pub fn explain(routes: &[mesh::Route], head: &[u8]) -> Explanation {
         let decided = rules.decide(&asked);
         let found = decided.as_ref().ok().copied();
         let verdict = match decided {
-            Ok(rule) => chosen(&rules.all[rule as usize], &asked),
+            Ok(rule) => chosen(&rules, rule, &asked),
             Err(Unrouted::Ambiguous(ambiguity)) => ambiguous(&rules, &ambiguity),
             Err(Unrouted::TooLong) => {
                 refused(Refusal::TargetTooLong, "no expression is asked about so long a path".to_owned())
@@ -99,12 +101,18 @@ fn refused(refusal: Refusal, message: String) -> Verdict {
     Verdict::Refused { status: refusal.status(), code: refusal.code(), message }
 }
 
-fn chosen(rule: &Rule, asked: &Asked<'_>) -> Verdict {
+fn chosen(rules: &Rules, rule: u32, asked: &Asked<'_>) -> Verdict {
+    let rule = &rules.all[rule as usize];
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let names = rule.pattern.parameters().into_iter();
     let parameters =
         names.map(|name| (name.to_owned(), text(rule.pattern.value(name, asked.path).unwrap_or_default())));
-    let becomes = match rule.actions.as_ref().and_then(|actions| actions.own(&rule.pattern, asked)) {
+    let own = rule.actions.as_ref().and_then(|actions| actions.own(&rule.pattern, asked));
+    let file = rules.source[rule.number].files.as_ref().map(|files| {
+        let rest = &asked.path[rule.pattern.len_in(asked.path)..];
+        Becomes::File(format!("{}{}", files.root.trim_end_matches('/'), text(rest)))
+    });
+    let becomes = match own.or(file) {
         Some(becomes) => becomes,
         None => {
             let mut target = Vec::new();

@@ -17,6 +17,7 @@
 mod action;
 mod condition;
 pub mod explain;
+mod file;
 mod pattern;
 mod reading;
 mod rewrite;
@@ -25,7 +26,7 @@ mod rules;
 mod tests;
 mod tree;
 
-use std::{collections::HashMap, rc::Rc};
+use std::{collections::HashMap, os::fd::OwnedFd, rc::Rc, sync::Arc};
 
 use httparse::Header;
 use watt_api::mesh;
@@ -40,7 +41,7 @@ use self::{
     reading::{Reading, has_other_readings, readings},
     rules::{Rule, Rules},
 };
-use crate::{guards::Guard, http::Lines, respond::Reply, table::Service};
+use crate::{files::Folder, guards::Guard, http::Lines, respond::Reply, table::Service};
 
 /// A rule and what it leads to.
 pub(crate) struct Route {
@@ -51,6 +52,8 @@ pub(crate) struct Route {
     target: Option<Rc<Service>>,
     /// In place of that one.
     split: Option<Box<Split>>,
+    /// The folder whose files it leads to, if the daemon has passed it.
+    files: Option<Arc<Folder>>,
     /// Who gets copies, and of how many of a hundred requests.
     mirror: Option<(Rc<Service>, u32)>,
 }
@@ -133,12 +136,18 @@ impl Router {
         &self,
         routes: &[mesh::Route],
         services: &HashMap<Box<str>, Rc<Service>>,
+        folder: impl Fn(&str) -> Option<Arc<OwnedFd>>,
     ) -> Router {
         let rules = Rules::renewed(&self.rules, routes);
         let route = |(id, rule): (u32, &Rule)| {
             let source = &routes[rule.number];
             let service = |name: &str| services.get(name).cloned();
+            let files = |rules: &mesh::RouteFiles| {
+                let parent = folder(&rules.folder)?;
+                Some(Arc::new(Folder { parent, rules: rules.clone() }))
+            };
             Rc::new(Route {
+                files: source.files.as_ref().and_then(files),
                 rules: rules.clone(),
                 rule: id,
                 service: source.service.as_str().into(),
@@ -219,7 +228,10 @@ impl Route {
 
     /// What is answered to a request without any service, if so.
     pub(crate) fn reply(&self, asked: &Asked<'_>) -> Option<Reply> {
-        self.actions()?.reply(&self.rule().pattern, asked)
+        let actions = self.actions()?;
+        let pattern = &self.rule().pattern;
+        let files = || actions.has_files.then(|| file::reply(self.files.as_ref(), actions, pattern, asked));
+        actions.reply(pattern, asked).or_else(files)
     }
 
     /// Who gets a copy of this request.

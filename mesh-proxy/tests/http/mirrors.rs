@@ -21,7 +21,8 @@ fn another_service_gets_what_the_first_one_got() {
         let bed = mirrored(100);
         let (api, next) = (bed.worker("api", 1), bed.worker("next", 2));
         let mut client = bed.client();
-        let chunked = "POST /x HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+        let chunked =
+            "POST /x HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
         let mut wire = None;
         for (request, body) in [(GET, ""), (POST, "ab"), (chunked, "3\r\nabc\r\n0\r\n\r\n")] {
             client.send(request).await;
@@ -39,7 +40,8 @@ fn another_service_gets_what_the_first_one_got() {
             assert_eq!(plain, head, "and nothing else");
             assert_ne!(plain, copied);
             assert_eq!(copy.take(body.len()).await, body);
-            copy.send("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;
+            copy.send("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                .await;
             copy.end().await;
         }
         let counts = || bed.thread.counts()["next"];
@@ -97,7 +99,12 @@ fn some_of_the_requests_and_no_large_ones() {
         bed.change(|snapshot| snapshot.routes[0].mirror.as_mut().unwrap().percent = 100);
         let before = bed.thread.counts()["next"].failures;
         let large = 65 << 10;
-        client.send(format!("POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: {large}\r\n\r\n{}", "x".repeat(large))).await;
+        client
+            .send(format!(
+                "POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: {large}\r\n\r\n{}",
+                "x".repeat(large)
+            ))
+            .await;
         client.response().await;
         until("it counts as a failure", || bed.thread.counts()["next"].failures > before).await;
     });

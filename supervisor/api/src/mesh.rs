@@ -26,8 +26,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub use guard::{AddressRule, ApiKey, Auth, Cors, CountedBy, Denied, Guard, Jwt, RateLimit};
 pub use listener::{Certificate, Handshakes, Listener, Network, Secret, Tls};
 pub use route::{
-    HeaderRules, PathMatch, RequestPart, Route, RouteAnswer, RouteCondition, RouteFault, RouteMirror, RouteShare,
-    ValueTest,
+    HeaderRules, PathMatch, RequestPart, Route, RouteAnswer, RouteCondition, RouteFault, RouteFiles,
+    RouteMirror, RouteShare, ValueTest,
 };
 pub use traffic::{Believed, Breaker, Bulkhead, Failures, Retries, Traffic, Trouble};
 pub use upstream::{Server, Upstream};
@@ -134,6 +134,12 @@ pub enum ToProxy {
         id: ListenerId,
         /// What comes in there.
         kind: ListenerKind,
+    },
+    /// A folder with files that routes lead to, whose descriptor comes with this message; in place of one with the same id. One that no
+    /// route of the next snapshot leads to is closed. Only for a proxy of the daemon's own program: older ones do not know it.
+    AddFolder {
+        /// What [`RouteFiles::folder`] calls it.
+        id: String,
     },
     /// Accept there no longer; connections that were accepted live on.
     RemoveListener {

@@ -15,7 +15,7 @@ use crate::{
     decode::absolute,
     report::{Place, Problem, Problems, Report, did_you_mean},
     scalar::quote,
-    source::plain,
+    source::{Span, plain},
 };
 
 /// What execvp(3) looks through when there is no `PATH`.
@@ -32,6 +32,13 @@ pub fn check_host(config: &Config) -> Report {
             program_problem(config, service, &service.command, span(config, service, "command"))
         {
             problems.push(problem);
+        }
+    }
+    for files in config.plan.files() {
+        // The root itself may be made later, by a build for example.
+        let folder = files.root.parent().unwrap_or(&files.root);
+        if let Some((message, hint)) = folder_at_fault(folder) {
+            problems.push(Problem::new(Span::default(), message).maybe_hint(hint));
         }
     }
     for job in config.plan.jobs.values() {
@@ -75,7 +82,13 @@ fn span(config: &Config, service: &Service, key: &str) -> Place {
 }
 
 fn folder_problem(config: &Config, service: &Service) -> Option<Problem> {
-    let path = &service.path;
+    let (message, hint) = folder_at_fault(&service.path)?;
+    let problem = Problem::new(span(config, service, "path"), message);
+    Some(problem.hint(hint.unwrap_or_else(|| "`path` starts at the folder of the configuration file".into())))
+}
+
+/// What is wrong with a folder that has to be there, and what may have been meant.
+fn folder_at_fault(path: &Path) -> Option<(String, Option<String>)> {
     let message = match std::fs::metadata(path) {
         Ok(kind) if kind.is_dir() => return None,
         Ok(_) => format!("{} is not a folder", path.display()),
@@ -84,10 +97,7 @@ fn folder_problem(config: &Config, service: &Service) -> Option<Problem> {
         }
         Err(error) => format!("cannot look at the folder {}: {}", path.display(), plain(&error)),
     };
-    let problem = Problem::new(span(config, service, "path"), message);
-    Some(problem.hint(
-        nearest_entry(path).unwrap_or_else(|| "`path` starts at the folder of the configuration file".into()),
-    ))
+    Some((message, nearest_entry(path)))
 }
 
 /// A program that could not be executed in a service's folder and environment.

@@ -2,6 +2,7 @@
 //! absolute. `watt-config` makes it, everything else reads it.
 
 mod dependency;
+mod files;
 mod guard;
 mod hooks;
 mod jobs;
@@ -24,6 +25,7 @@ use std::{
 use crate::{AppName, JobId, ServiceId, sandbox::Sandbox};
 
 pub use dependency::{Condition, Dependency, Group, GroupStrategy};
+pub use files::Files;
 pub use guard::{AddressRule, ApiKey, Auth, Cors, CountedBy, Guard, Hidden, Jwt, RateLimit};
 pub use hooks::{Hook, HookAct, HookPoint, Receiver, Webhook};
 pub use jobs::{Call, CatchUp, Job, Overlap, Work};

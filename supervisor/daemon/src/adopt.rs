@@ -30,7 +30,7 @@ use crate::{
     control::Server,
     events::{Events, happenings},
     fd_store::Stores,
-    file_watch,
+    file_watch, folders,
     hooks::Hooks,
     jobs::{self, Jobs},
     journal,
@@ -178,6 +178,7 @@ impl App {
         mesh_host: Option<Arc<OwnedFd>>,
     ) {
         self.give_gateway(self.in_force.gateway, gateway);
+        self.proxy_link.pass_folders(folders::of_plan(&self.plan));
         self.proxy_link.add_listener("mesh.sock".to_owned(), ListenerKind::MeshHost, mesh);
         if let Some(listener) = mesh_host {
             self.proxy_link.add_listener(proxy::MESH_HOST.to_owned(), ListenerKind::MeshHost, listener);

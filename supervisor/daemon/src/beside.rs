@@ -25,6 +25,9 @@ pub(crate) static JOBS: Share = Share::of(JOBS_MAX);
 /// Looks at the configuration's files.
 pub(crate) static FILES: Share = Share::of(FILES_MAX);
 
+/// Folders that the proxy gets.
+pub(crate) static FOLDERS: Share = Share::of(FOLDERS_MAX);
+
 const LOG_READS_MAX: usize = 2;
 const VIEWS_MAX: usize = 2;
 const LIMITS_MAX: usize = 2;
@@ -32,6 +35,7 @@ const SECRETS_MAX: usize = 2;
 const NAMES_MAX: usize = 2;
 const JOBS_MAX: usize = 1;
 const FILES_MAX: usize = 1;
+const FOLDERS_MAX: usize = 1;
 
 /// How many audits may be under way at a time. Who asks for one more is told that we are busy.
 pub(crate) const AUDITS_MAX: usize = 1;
@@ -48,6 +52,7 @@ pub(crate) const THREADS_MAX: usize = LOG_READS_MAX
     + NAMES_MAX
     + JOBS_MAX
     + FILES_MAX
+    + FOLDERS_MAX
     + AUDITS_MAX
     + OTHERS_MIN;
 
@@ -100,7 +105,7 @@ mod tests {
         let (release, hang) = mpsc::channel::<()>();
         let hang = Arc::new(Mutex::new(hang));
         runtime.block_on(async {
-            let hanging: Vec<_> = [&LOG_READS, &VIEWS, &LIMITS, &SECRETS, &JOBS, &FILES]
+            let hanging: Vec<_> = [&LOG_READS, &VIEWS, &LIMITS, &SECRETS, &JOBS, &FILES, &FOLDERS]
                 .into_iter()
                 .flat_map(|share| (0..2 * THREADS_MAX).map(move |_| share))
                 .map(|share| {

@@ -78,6 +78,7 @@ pub mod doctor;
 pub mod events;
 mod file_watch;
 pub mod filter;
+mod folders;
 pub mod graph;
 pub mod journal;
 pub mod launch;

@@ -45,6 +45,7 @@ pub(crate) struct Proxies {
     all: BTreeMap<u64, Linked>,
     events: mpsc::Sender<(u64, LinkEvent)>,
     listeners: BTreeMap<ListenerId, (ListenerKind, Arc<OwnedFd>)>,
+    folders: BTreeSet<PathBuf>,
     snapshot: Option<(u64, Arc<ToProxy>)>,
     /// Who has asked for sockets of a run, in order.
     asked: BTreeMap<RunId, VecDeque<u64>>,
@@ -113,6 +114,7 @@ impl Proxies {
             all: BTreeMap::new(),
             events,
             listeners: BTreeMap::new(),
+            folders: BTreeSet::new(),
             snapshot: None,
             asked: BTreeMap::new(),
             past: BTreeMap::new(),
@@ -134,6 +136,9 @@ impl Proxies {
             for (id, (kind, listener)) in &self.listeners {
                 link.add_listener(id.clone(), kind.clone(), Arc::clone(listener));
             }
+        }
+        if other.is_none() {
+            link.pass_folders(self.folders.clone());
         }
         if let Some((version, snapshot)) = &self.snapshot {
             link.publish(*version, Arc::clone(snapshot));
@@ -164,6 +169,14 @@ impl Proxies {
     pub(crate) fn remove_listener(&mut self, id: &str) {
         self.listeners.remove(id);
         self.all.values().for_each(|linked| linked.link.remove_listener(id));
+    }
+
+    /// Passes the folders that have the roots of routes to the one of the own program. Others may not know what they are.
+    pub(crate) fn pass_folders(&mut self, folders: BTreeSet<PathBuf>) {
+        for linked in self.all.values().filter(|linked| linked.other.is_none()) {
+            linked.link.pass_folders(folders.clone());
+        }
+        self.folders = folders;
     }
 
     /// Gives sockets made in a run's network to whoever asked for them first, else to one that serves.

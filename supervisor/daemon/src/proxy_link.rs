@@ -25,6 +25,8 @@ use tokio::{
 use watt_api::mesh::{self, FromProxy, ListenerId, ListenerKind, ToProxy};
 use watt_core::RunId;
 
+use crate::folders;
+
 /// The most descriptors in one message: SCM_MAX_FD of unix(7) is 253.
 const SOCKETS_PER_MESSAGE_MAX: usize = 250;
 
@@ -68,6 +70,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Desired {
     listeners: BTreeMap<ListenerId, (ListenerKind, Arc<OwnedFd>)>,
+    /// Folders that have the roots of routes.
+    folders: BTreeSet<PathBuf>,
     /// The last snapshot with its version, as the message that it is sent in.
     snapshot: Option<(u64, Arc<ToProxy>)>,
     /// It is to accept nothing more, and to end within this time.
@@ -85,6 +89,8 @@ struct Told {
     /// Listeners that it has to be told of: new ones, and told ones that have gone. Kept, because looking for them among
     /// all for every message would take a start of thousands of services the square of their number.
     pending: BTreeSet<ListenerId>,
+    /// Folders that it has to get, or to get anew.
+    folders: BTreeSet<PathBuf>,
     version: Option<u64>,
     /// Whether it is told to retire.
     retired: bool,
@@ -97,6 +103,7 @@ enum Next {
     Add(ListenerId, ListenerKind, Arc<OwnedFd>),
     Remove(ListenerId),
     Retire(Duration),
+    Folder(PathBuf),
     Snapshot(Arc<ToProxy>),
     Sockets(RunId, Vec<OwnedFd>),
 }
@@ -140,6 +147,16 @@ impl ProxyLink {
         });
     }
 
+    /// Passes these folders, which the next snapshot's routes need, those that it has as well: others may be there by now.
+    pub fn pass_folders(&self, folders: BTreeSet<PathBuf>) {
+        self.change(|desired| {
+            if let Some(told) = &mut desired.told {
+                told.folders.clone_from(&folders);
+            }
+            desired.folders = folders;
+        });
+    }
+
     /// Replaces what it knows of services and routes, by a [`ToProxy::Snapshot`] with this version, which must be larger than the last
     /// one's.
     pub fn publish(&self, version: u64, snapshot: Arc<ToProxy>) {
@@ -178,7 +195,8 @@ impl Shared {
     fn connected(&self) {
         let mut desired = self.lock();
         let pending = desired.listeners.keys().cloned().collect();
-        desired.told = Some(Told { pending, ..Told::default() });
+        let folders = desired.folders.clone();
+        desired.told = Some(Told { pending, folders, ..Told::default() });
     }
 
     /// The connection has ended. Returns whether the proxy had all of it that it was to be told first.
@@ -226,6 +244,9 @@ impl Desired {
             };
             told.listeners.insert(id.clone());
             return Some(Next::Add(id, kind.clone(), Arc::clone(listener)));
+        }
+        if let Some(folder) = told.folders.pop_first() {
+            return Some(Next::Folder(folder));
         }
         let (version, snapshot) = self.snapshot.as_ref()?;
         if told.version != Some(*version) {
@@ -295,6 +316,16 @@ async fn tell(stream: &UnixStream, shared: &Shared) -> io::Result<()> {
                     let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
                     send(stream, &ToProxy::Retire { within_ms }, &[]).await?;
                 }
+                Next::Folder(folder) => match folders::open(folder.clone()).await {
+                    Ok(opened) => {
+                        send(stream, &ToProxy::AddFolder { id: folders::id(&folder) }, &[opened.as_fd()])
+                            .await?;
+                    }
+                    // Its files are answered with 503 until the next reload.
+                    Err(error) => {
+                        tracing::error!(folder = %folder.display(), %error, "cannot open a folder of files for routes");
+                    }
+                },
                 Next::Snapshot(snapshot) => send(stream, &snapshot, &[]).await?,
                 Next::Sockets(run, sockets) => {
                     let descriptors: Vec<BorrowedFd<'_>> = sockets.iter().map(AsFd::as_fd).collect();

@@ -11,7 +11,7 @@ use watt_core::{
     },
 };
 
-use crate::{app::App, control::Reply, operate::answer, status};
+use crate::{app::App, control::Reply, folders, operate::answer, status};
 
 /// What is shown in place of a value that a request gets: it may be a key to something.
 const HIDDEN: &str = "…";
@@ -67,7 +67,8 @@ fn route(route: &Route) -> mesh::Route {
         mirror,
         guard: _,
     } = route;
-    let (mut service, mut split, mut sticky_cookie, mut answer) = (String::new(), Vec::new(), None, None);
+    let (mut service, mut split, mut sticky_cookie) = (String::new(), Vec::new(), None);
+    let (mut answer, mut files) = (None, None);
     match target {
         RouteTarget::Service(id) => service = id.to_string(),
         RouteTarget::Split { shares, sticky } => {
@@ -79,6 +80,7 @@ fn route(route: &Route) -> mesh::Route {
             sticky_cookie = sticky.clone();
         }
         RouteTarget::Upstream(upstream) => service = upstream.server.to_string(),
+        RouteTarget::Files(of) => files = Some(folders::files(of)),
         RouteTarget::Redirect { status, to } => {
             answer = Some(mesh::RouteAnswer::Redirect { status: *status, to: to.clone() });
         }
@@ -104,6 +106,7 @@ fn route(route: &Route) -> mesh::Route {
         split,
         sticky: sticky_cookie,
         answer,
+        files,
         rewrite: rewrite.clone(),
         request_headers: header_rules(request_headers),
         response_headers: header_rules(response_headers),

@@ -40,7 +40,7 @@ fn condition(part: RequestPart, name: &str, test: ValueTest) -> RouteCondition {
 }
 
 fn router(rules: &[mesh::Route]) -> Router {
-    Router::default().renewed(rules, &HashMap::new())
+    Router::default().renewed(rules, &HashMap::new(), |_| None)
 }
 
 fn prefixes(rules: &[(&str, &str, Option<&str>)]) -> Router {
@@ -268,8 +268,8 @@ fn no_spelling_dodges_a_route_of_another_kind() {
 fn rules_that_did_not_change_are_kept() {
     let rules = [regex("/x/.*"), rule("", "/", None)];
     let first = router(&rules);
-    assert!(Rc::ptr_eq(&first.rules, &first.renewed(&rules, &HashMap::new()).rules));
-    assert!(!Rc::ptr_eq(&first.rules, &first.renewed(&rules[..1], &HashMap::new()).rules));
+    assert!(Rc::ptr_eq(&first.rules, &first.renewed(&rules, &HashMap::new(), |_| None).rules));
+    assert!(!Rc::ptr_eq(&first.rules, &first.renewed(&rules[..1], &HashMap::new(), |_| None).rules));
 }
 
 #[test]

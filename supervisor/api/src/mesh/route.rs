@@ -32,6 +32,9 @@ pub struct Route {
     /// What the proxy answers by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<RouteAnswer>,
+    /// Files that it leads to, where `service` is empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<RouteFiles>,
     /// What the path, or the prefix, becomes; `None` leaves it.
     pub rewrite: Option<String>,
     /// What becomes of the headers of requests.
@@ -89,6 +92,27 @@ pub struct RouteMirror {
     pub service: String,
     /// Of how many of a hundred requests.
     pub percent: u32,
+}
+
+/// Files of a folder.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct RouteFiles {
+    /// The folder, for people.
+    pub root: String,
+    /// The folder that has it, as [`AddFolder`](super::ToProxy::AddFolder) calls it.
+    pub folder: String,
+    /// Its name there; empty for the folder itself.
+    pub name: String,
+    /// The name of a folder's own page.
+    pub index: String,
+    /// The page that stands for those that there are no files for.
+    pub spa: Option<String>,
+    /// What `Cache-Control` says.
+    pub cache_control: String,
+    /// Whether `x.br`, `x.zst` and `x.gz` are sent for `x` to clients that take them.
+    pub precompressed: bool,
+    /// Whether names that begin with a dot are served.
+    pub hidden: bool,
 }
 
 /// What becomes of headers. First some are removed, those that are set among them.

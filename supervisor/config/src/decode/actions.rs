@@ -11,6 +11,7 @@ use watt_core::{
 use super::{
     Text,
     fields::{Field, Fields, Written},
+    files,
     gateway::service_name,
     route::{RoutePath, bad, filled_in, is_token, with_parameters, without_slash},
     service, upstream,
@@ -82,7 +83,7 @@ pub(super) fn target(
     matching: PathMatch,
     path: Option<&RoutePath>,
 ) -> Option<Target> {
-    let written = ["service", "services", "upstream", "redirect", "respond"]
+    let written = ["service", "services", "upstream", "static", "redirect", "respond"]
         .map(|key| f.written(key).map(|field| (key, field.key_span)));
     let mut written = written.into_iter().flatten();
     let first = written.next();
@@ -99,6 +100,7 @@ pub(super) fn target(
     };
     let split = split(f);
     let upstream = upstream::decode(f);
+    let files = files::decode(f, matching);
     let redirect = redirect(f, matching, path);
     let respond = respond(f);
     let sticky = f.parsed("sticky", cookie_name, |name| json!(name));
@@ -115,7 +117,7 @@ pub(super) fn target(
         .map(|(id, at)| (RouteTarget::Service(id.clone()), vec![(id, at)]))
         .or(split)
         .or(upstream)
-        .or(redirect.or(respond).map(|target| (target, Vec::new())))
+        .or(files.or(redirect).or(respond).map(|target| (target, Vec::new())))
 }
 
 fn split(f: &mut Fields<'_, '_, '_>) -> Option<Vec<(ServiceId, u32, Span)>> {
@@ -249,7 +251,7 @@ fn respond(f: &mut Fields<'_, '_, '_>) -> Option<RouteTarget> {
     })
 }
 
-fn header_value(text: &str) -> Result<String, Bad> {
+pub(super) fn header_value(text: &str) -> Result<String, Bad> {
     if text.chars().all(|c| c == '\t' || (' '..='~').contains(&c)) {
         return Ok(text.to_owned());
     }

@@ -11,6 +11,7 @@ mod command;
 mod egress;
 mod environment;
 mod fields;
+mod files;
 mod gateway;
 mod groups;
 mod guard;

@@ -155,7 +155,7 @@ pub(crate) enum Kind {
 }
 
 /// Every table, in the order they are documented.
-pub(crate) static TABLES: [&Table; 58] = [
+pub(crate) static TABLES: [&Table; 59] = [
     &ROOT,
     &SERVER,
     &TLS,
@@ -191,6 +191,7 @@ pub(crate) static TABLES: [&Table; 58] = [
     &ROUTE,
     &ROUTE_CONDITION,
     &UPSTREAM,
+    &FILES,
     &REDIRECT,
     &RESPOND,
     &HEADER_RULES,

@@ -68,7 +68,7 @@ pub(crate) static ROUTE: Table = Table {
             name: "service",
             kind: Kind::ServiceName,
             default: Preset::Derived(
-                "this, `services`, `upstream`, `redirect` or `respond` has to be written",
+                "this, `services`, `upstream`, `static`, `redirect` or `respond` has to be written",
             ),
             doc: "Where the requests go.",
             example: r#""api""#,
@@ -94,6 +94,13 @@ pub(crate) static ROUTE: Table = Table {
             default: Preset::Unset("a service"),
             doc: "A server that is no service of the application, in place of one: its URL, or a table.",
             example: r#""http://127.0.0.1:8080""#,
+        },
+        KeyDef {
+            name: "static",
+            kind: Kind::Either(&[Kind::FilePath, Kind::Table(&FILES)]),
+            default: Preset::Unset("none"),
+            doc: "Files of a folder, in place of a service: what follows the route's path is the path of the file. [More](http.md#files)",
+            example: r#""dist""#,
         },
         KeyDef {
             name: "redirect",
@@ -210,6 +217,62 @@ pub(crate) static UPSTREAM: Table = Table {
         ("uri", "write `url`"),
         ("address", "write `url`"),
         ("path", "write what the path becomes as `rewrite` of the route"),
+    ],
+};
+
+pub(crate) static FILES: Table = Table {
+    title: "gateway.routes.static",
+    doc: "Files of a folder. As text alone it is `root`.",
+    keys: &[
+        KeyDef {
+            name: "root",
+            kind: Kind::FilePath,
+            default: Preset::Required,
+            doc: "The folder, from that of the configuration file. Files that everybody may read are served, and no links lead out of it.",
+            example: r#""dist""#,
+        },
+        KeyDef {
+            name: "index",
+            kind: Kind::FileName,
+            default: Preset::Value("index.html"),
+            doc: "What a path with a slash at its end stands for. There are no listings.",
+            example: r#""index.htm""#,
+        },
+        KeyDef {
+            name: "spa",
+            kind: Kind::Text,
+            default: Preset::Unset("a 404"),
+            doc: "The file that stands for all paths without a file, unless their last name has a dot in it: the page of an application that has its own paths in the browser.",
+            example: r#""index.html""#,
+        },
+        KeyDef {
+            name: "cache_control",
+            kind: Kind::Text,
+            default: Preset::Value("no-cache"),
+            doc: "What `Cache-Control` says; with `no-cache` browsers ask each time whether there is another one. With `spa`, pages of HTML always say `no-cache`.",
+            example: r#""public, max-age=31536000, immutable""#,
+        },
+        KeyDef {
+            name: "precompressed",
+            kind: Kind::Bool,
+            default: Preset::Value("true"),
+            doc: "Whether `x.br`, `x.zst` or `x.gz` is sent in place of `x` to clients that take it, if it is there and not older.",
+            example: "false",
+        },
+        KeyDef {
+            name: "hidden",
+            kind: Kind::Bool,
+            default: Preset::Value("false"),
+            doc: "Whether names that begin with a dot are served. `.well-known` is in any case.",
+            example: "true",
+        },
+    ],
+    foreign: &[
+        ("path", "write `root`"),
+        ("folder", "write `root`"),
+        ("dir", "write `root`"),
+        ("fallback", "write `spa`"),
+        ("try_files", "write `spa`"),
     ],
 };
 

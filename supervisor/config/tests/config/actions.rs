@@ -5,7 +5,7 @@ use std::time::Duration;
 use insta::assert_snapshot;
 use watt_core::{
     ServiceId,
-    plan::{HeaderRules, Protocol, RouteFault, RouteTarget, Timeouts, Upstream, UpstreamServer},
+    plan::{Files, HeaderRules, Protocol, RouteFault, RouteTarget, Timeouts, Upstream, UpstreamServer},
 };
 
 use crate::{errors::with_routes, invalid, valid};
@@ -458,7 +458,9 @@ fn servers_outside_that_are_none() {
 
 #[test]
 fn copies_for_another_service() {
-    let config = valid(&with_routes("  - {path: /a, service: a, mirror: a}\n  - {path: /b, service: a, mirror: {service: a, part: 5%}}\n"));
+    let config = valid(&with_routes(
+        "  - {path: /a, service: a, mirror: a}\n  - {path: /b, service: a, mirror: {service: a, part: 5%}}\n",
+    ));
     let mirrors: Vec<_> = config.plan.routes.iter().map(|route| route.mirror.clone()).collect();
     assert_eq!(mirrors, [Some((id("a"), 100)), Some((id("a"), 5))]);
     let report = invalid(&with_routes(
@@ -473,4 +475,66 @@ fn copies_for_another_service() {
     ] {
         assert!(report.contains(what), "{what}: {report}");
     }
+}
+
+#[test]
+fn files_of_a_folder() {
+    let config = valid(&with_routes(
+        "  - {path: /, static: dist}\n  - {path: /x, static: {root: /srv/x, index: main.htm, spa: app/index.html, cache_control: 'max-age=60', precompressed: false, hidden: true}}\n",
+    ));
+    let targets: Vec<_> = config.plan.routes.iter().map(|route| route.target.clone()).collect();
+    let first = Files {
+        root: "/srv/shop/dist".into(),
+        index: "index.html".into(),
+        spa: None,
+        cache_control: "no-cache".into(),
+        precompressed: true,
+        hidden: false,
+    };
+    let second = Files {
+        root: "/srv/x".into(),
+        index: "main.htm".into(),
+        spa: Some("app/index.html".into()),
+        cache_control: "max-age=60".into(),
+        precompressed: false,
+        hidden: true,
+    };
+    assert_eq!(targets, [RouteTarget::Files(first), RouteTarget::Files(second)]);
+    assert_snapshot!(invalid(&with_routes(
+        "  - {path: /a, match: exact, static: dist}\n  - {path: /b, static: {root: dist, spa: ../x, index: a/b}}\n  - {path: /c, static: {index: x}, strip: true}\n  - {path: /d, static: {root: dist, cache_control: \"a\\nb\"}}\n"
+    )), @r#"
+    error: `static` needs a path with everything below it
+     --> watt.yaml:5:30
+      |
+    5 |   - {path: /a, match: exact, static: dist}
+      |                              ^^^^^^
+      = hint: remove `match`
+
+    error: `../x` is no path of a file below `root`
+     --> watt.yaml:6:42
+      |
+    6 |   - {path: /b, static: {root: dist, spa: ../x, index: a/b}}
+      |                                          ^^^^
+      = hint: for example `index.html`
+
+    error: `a/b` is not a file's name
+     --> watt.yaml:6:55
+      |
+    6 |   - {path: /b, static: {root: dist, spa: ../x, index: a/b}}
+      |                                                       ^^^
+      = hint: a name has no `/`
+
+    error: `root` is missing
+     --> watt.yaml:7:16
+      |
+    7 |   - {path: /c, static: {index: x}, strip: true}
+      |                ^^^^^^
+      = hint: for example `root: "dist"`
+
+    error: `a\nb` has characters that no header has
+     --> watt.yaml:8:52
+      |
+    8 |   - {path: /d, static: {root: dist, cache_control: "a\nb"}}
+      |                                                    ^^^^^^
+    "#);
 }

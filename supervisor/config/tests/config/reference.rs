@@ -35,7 +35,7 @@ fn file_with(title: &str, key: &str, value: &Value) -> Value {
             file["services"] = json!([{ "id": value, "command": "x" }]);
         }
         "gateway.routes" => {
-            if !["service", "services", "upstream", "redirect", "respond"].contains(&key) {
+            if !["service", "services", "upstream", "static", "redirect", "respond"].contains(&key) {
                 entry["service"] = json!("api");
             }
             if key == "sticky" {
@@ -65,6 +65,12 @@ fn file_with(title: &str, key: &str, value: &Value) -> Value {
                 entry["url"] = json!("http://example.org");
             }
             file["gateway"] = json!({ "routes": [{ "upstream": entry }] });
+        }
+        "gateway.routes.static" => {
+            if key != "root" {
+                entry["root"] = json!("dist");
+            }
+            file["gateway"] = json!({ "routes": [{ "static": entry }] });
         }
         "gateway.routes.request_headers" | "gateway.routes.fault" | "gateway.routes.mirror" => {
             match key {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Guard, Upstream};
+use super::{Files, Guard, Upstream};
 use crate::ServiceId;
 
 /// One of them. Of all that take a request, the first one in this order has it: by host, an exact one before the longest wildcard before
@@ -51,6 +51,8 @@ pub enum RouteTarget {
     },
     /// To a server that is no service of the application.
     Upstream(Upstream),
+    /// To files.
+    Files(Files),
     /// Nowhere: the client is sent elsewhere.
     Redirect {
         /// 301, 302, 303, 307 or 308.
@@ -75,16 +77,17 @@ impl RouteTarget {
         match self {
             RouteTarget::Service(service) => vec![service],
             RouteTarget::Split { shares, sticky: _ } => shares.iter().map(|(service, _)| service).collect(),
-            RouteTarget::Upstream(_) | RouteTarget::Redirect { .. } | RouteTarget::Respond { .. } => {
-                Vec::new()
-            }
+            RouteTarget::Upstream(_)
+            | RouteTarget::Files(_)
+            | RouteTarget::Redirect { .. }
+            | RouteTarget::Respond { .. } => Vec::new(),
         }
     }
 
     /// Whether the proxy answers by itself.
     pub fn is_answer(&self) -> bool {
         match self {
-            RouteTarget::Redirect { .. } | RouteTarget::Respond { .. } => true,
+            RouteTarget::Files(_) | RouteTarget::Redirect { .. } | RouteTarget::Respond { .. } => true,
             RouteTarget::Service(_) | RouteTarget::Split { .. } | RouteTarget::Upstream(_) => false,
         }
     }

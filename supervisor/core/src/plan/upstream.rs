@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf};
 
-use super::{Plan, Protocol, RouteTarget, Timeouts};
+use super::{Files, Plan, Protocol, RouteTarget, Timeouts};
 
 /// One of them, and how it is spoken to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +38,21 @@ impl Plan {
             RouteTarget::Upstream(upstream) => Some(upstream),
             RouteTarget::Service(_)
             | RouteTarget::Split { .. }
+            | RouteTarget::Files(_)
+            | RouteTarget::Redirect { .. }
+            | RouteTarget::Respond { .. } => None,
+        })
+    }
+}
+
+impl Plan {
+    /// What routes serve files of, some of it several times.
+    pub fn files(&self) -> impl Iterator<Item = &Files> {
+        self.routes.iter().filter_map(|route| match &route.target {
+            RouteTarget::Files(files) => Some(files),
+            RouteTarget::Service(_)
+            | RouteTarget::Split { .. }
+            | RouteTarget::Upstream(_)
             | RouteTarget::Redirect { .. }
             | RouteTarget::Respond { .. } => None,
         })

@@ -25,7 +25,7 @@ use crate::{
     control::Roles,
     doctor,
     events::happenings,
-    gateway,
+    folders, gateway,
     in_force::{InForce, Left, PLAN},
     logs,
     operate::{Answer, Operation, answer},
@@ -75,6 +75,7 @@ impl App {
         self.plan = Arc::new(plan);
         self.accounts = prepared.accounts;
         self.certificates = prepared.in_use;
+        self.proxy_link.pass_folders(folders::of_plan(&self.plan));
         self.apply_to_application(&prepared.diff, prepared.roles, generation, gateway);
         self.note_who_is_alone();
         self.change_fleet(&renewed);

@@ -4,8 +4,8 @@ use watt_core::{
     WorkerId,
     fleet::{FleetEvent, Request},
     plan::{
-        Condition, CountedBy, Guard, HeaderRules, PathMatch, Protocol, RateLimit, RequestPart, RestartPolicy,
-        RouteCondition, RouteFault, RouteTarget, ValueTest, Workers,
+        Condition, CountedBy, Files, Guard, HeaderRules, PathMatch, Protocol, RateLimit, RequestPart,
+        RestartPolicy, RouteCondition, RouteFault, RouteTarget, ValueTest, Workers,
     },
     worker::{Event, ExitCause},
 };
@@ -91,13 +91,25 @@ fn a_route_need_not_lead_to_one_service() {
             }),
             to(RouteTarget::Redirect { status: 308, to: "/x".into() }),
             to(RouteTarget::Respond { status: 503, body: body.clone(), content_type: body }),
+            to(RouteTarget::Files(Files {
+                root: "/srv/shop/dist".into(),
+                index: "index.html".into(),
+                spa: None,
+                cache_control: "no-cache".into(),
+                precompressed: true,
+                hidden: false,
+            })),
         ];
+        plan.routes[0].mirror = Some((id("web"), 5));
     });
     let routes = bench.snapshot().routes;
     assert!(routes.iter().all(|route| route.service.is_empty()), "no other proxy takes them for a service's");
     let share = |service: &str, weight| mesh::RouteShare { service: service.into(), weight };
     assert_eq!(routes[0].split, [share("api", 9), share("web", 1)]);
     assert_eq!(routes[0].sticky.as_deref(), Some("canary"));
+    assert_eq!(routes[0].mirror, Some(mesh::RouteMirror { service: "web".into(), percent: 5 }));
+    let files = routes[3].files.as_ref().expect("files");
+    assert_eq!((&*files.root, &*files.folder, &*files.name), ("/srv/shop/dist", "/srv/shop", "dist"));
     assert_eq!(routes[1].answer, Some(mesh::RouteAnswer::Redirect { status: 308, to: "/x".into() }));
     let fixed = mesh::RouteAnswer::Fixed { status: 503, body: "x".into(), content_type: "x".into() };
     assert_eq!(routes[2].answer, Some(fixed));
