@@ -72,23 +72,26 @@ pub(crate) struct Service {
     pub(crate) hold_requests_max: usize,
 }
 
+/// What a thread keeps from one table to the next.
+pub(crate) struct Kept<'k> {
+    pub(crate) worker: &'k dyn Fn(&mesh::Worker) -> Rc<Worker>,
+    /// By the name of an upstream.
+    pub(crate) outside: &'k dyn Fn(&str) -> Rc<Worker>,
+    /// By the number of a route's files.
+    pub(crate) folder: &'k dyn Fn(&str) -> Option<Arc<OwnedFd>>,
+    /// By the name of a service.
+    pub(crate) tally: &'k dyn Fn(&str) -> Rc<Tally>,
+    pub(crate) gates: &'k Gates,
+}
+
 impl Table {
-    /// The table after `before`. `worker` and `tally` give what the thread keeps from one to the next.
-    pub(crate) fn new(
-        before: &Table,
-        snapshot: &Snapshot,
-        threads: usize,
-        worker: impl Fn(&mesh::Worker) -> Rc<Worker>,
-        outside: impl Fn(&str) -> Rc<Worker>,
-        folder: impl Fn(&str) -> Option<Arc<OwnedFd>>,
-        tally: impl Fn(&str) -> Rc<Tally>,
-        gates: &Gates,
-    ) -> Table {
+    /// The table after `before`.
+    pub(crate) fn new(before: &Table, snapshot: &Snapshot, threads: usize, kept: &Kept<'_>) -> Table {
         let compile = |(name, service): (&String, &mesh::Service)| {
-            let workers = service.workers.iter().map(&worker).filter(|worker| worker.is_ready());
+            let workers = service.workers.iter().map(kept.worker).filter(|worker| worker.is_ready());
             let upstream = service.upstream.as_ref();
-            let workers = workers.chain(upstream.map(|_| outside(name))).collect();
-            let tally = tally(name);
+            let workers = workers.chain(upstream.map(|_| (kept.outside)(name))).collect();
+            let tally = (kept.tally)(name);
             tally.meter.switch(service.measured);
             let service = Service {
                 name: name.as_str().into(),
@@ -108,7 +111,7 @@ impl Table {
                 try_timeout: some_ms(service.traffic.try_timeout_ms),
                 total_timeout: some_ms(service.traffic.total_timeout_ms),
                 retries: Retries::new(&service.traffic.retries),
-                gate: gates.get(name).cloned(),
+                gate: kept.gates.get(name).cloned(),
                 believes: service.traffic.bulkhead.as_ref().map(|rules| rules.believes).unwrap_or_default(),
                 hold_timeout: Duration::from_millis(service.hold_timeout_ms),
                 hold_requests_max: service.hold_requests_max.div_ceil(threads),
@@ -119,7 +122,7 @@ impl Table {
         Table {
             via: via(&snapshot.app),
             auths: Auths::renewed(&before.auths, &snapshot.auths),
-            router: before.router.renewed(&snapshot.routes, &services, folder),
+            router: before.router.renewed(&snapshot.routes, &services, kept.folder),
             body_rate_min: NonZeroU64::new(snapshot.body_rate_min),
             services,
         }
@@ -199,19 +202,22 @@ fn via(app: &str) -> Box<[u8]> {
 mod tests {
     use super::*;
 
+    /// The first table of a thread.
+    fn nothing_kept(snapshot: &Snapshot, threads: usize) -> Table {
+        let kept = Kept {
+            worker: &|_| unreachable!("no workers"),
+            outside: &|_| unreachable!("nobody outside"),
+            folder: &|_| None,
+            tally: &|_| Rc::default(),
+            gates: &Gates::new(),
+        };
+        Table::new(&Table::default(), snapshot, threads, &kept)
+    }
+
     fn table(names: &[&str]) -> Table {
         let services = names.iter().map(|name| ((*name).to_owned(), mesh::Service::default())).collect();
         let snapshot = Snapshot { app: "my shop".into(), services, ..Snapshot::default() };
-        Table::new(
-            &Table::default(),
-            &snapshot,
-            2,
-            |_| unreachable!("no workers"),
-            |_| unreachable!("nobody outside"),
-            |_| None,
-            |_| Rc::default(),
-            &Gates::new(),
-        )
+        nothing_kept(&snapshot, 2)
     }
 
     #[test]
@@ -245,16 +251,7 @@ mod tests {
         let mut snapshot = Snapshot::default();
         let callers = Some(vec!["web".to_owned(), "jobs".to_owned()]);
         snapshot.services.insert("api".into(), mesh::Service { callers, ..mesh::Service::default() });
-        let table = Table::new(
-            &Table::default(),
-            &snapshot,
-            1,
-            |_| unreachable!("no workers"),
-            |_| unreachable!("nobody outside"),
-            |_| None,
-            |_| Rc::default(),
-            &Gates::new(),
-        );
+        let table = nothing_kept(&snapshot, 1);
         let api = table.service("api").unwrap();
         assert!(api.admits(Some("web")).is_ok());
         let failure = api.admits(Some("orders")).unwrap_err();

@@ -23,7 +23,7 @@ use crate::{
     lost::LostRequest,
     respond::{Failure, Reason},
     room::{Place, Pool, Rooms},
-    table::Table,
+    table::{Kept, Table},
     timer::{Clock, Ticks},
     tls,
     worker::{Flight, Tally, Worker},
@@ -198,16 +198,14 @@ impl Thread {
         let table = {
             let workers = self.workers.borrow();
             let upstreams = self.upstreams.borrow();
-            Table::new(
-                &self.table(),
-                snapshot,
-                self.threads.get(),
-                |worker| workers[&worker.run].clone(),
-                |name| upstreams[name].clone(),
-                |id| self.folders.borrow().get(id).cloned(),
-                |name| self.tally(name),
+            let kept = Kept {
+                worker: &|worker| workers[&worker.run].clone(),
+                outside: &|name| upstreams[name].clone(),
+                folder: &|id| self.folders.borrow().get(id).cloned(),
+                tally: &|name| self.tally(name),
                 gates,
-            )
+            };
+            Table::new(&self.table(), snapshot, self.threads.get(), &kept)
         };
         self.table.replace(Rc::new(table));
         self.changed.notify_waiters();
