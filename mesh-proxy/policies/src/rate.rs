@@ -57,8 +57,10 @@ impl Rate {
 
     /// One more request of a key that has used what it may up to `used_ns`. Both times are in nanoseconds from the same beginning. Returns
     /// what it has used then.
+    ///
+    /// Nobody has used more than the limit lets anybody use: what was used under a stricter one, from before a reload, counts as that.
     pub fn take(&self, used_ns: u64, now_ns: u64) -> (u64, Outcome) {
-        let before = used_ns.max(now_ns);
+        let before = used_ns.min(now_ns.saturating_add(self.ahead_ns)).max(now_ns);
         let after = before.saturating_add(self.each_ns);
         let ahead = after - now_ns;
         let full_after = |used: u64| Duration::from_nanos(used - now_ns);
@@ -69,7 +71,7 @@ impl Rate {
             }
             Some(too_far) => {
                 let retry_after = Duration::from_nanos(too_far);
-                (used_ns, Outcome::Refused { retry_after, full_after: full_after(before) })
+                (before, Outcome::Refused { retry_after, full_after: full_after(before) })
             }
         }
     }
@@ -112,6 +114,17 @@ mod tests {
         // A request each 50 ms, where each 100 ms one may.
         let times = (0..200).map(|step| 5 * SECOND + step * SECOND / 20);
         assert_eq!(admitted(rate, times), 3 + 99);
+    }
+
+    #[test]
+    fn who_has_used_up_a_stricter_limit_is_not_shut_out_by_the_next_one_for_as_long() {
+        let (strict, loose) = (rate(3, 86_400_000, 3), rate(3, 1_000, 3));
+        let now = 7 * SECOND;
+        let used = (0..3).fold(0, |used, _| strict.take(used, now).0);
+        let (used, outcome) = loose.take(used, now);
+        let Outcome::Refused { retry_after, .. } = outcome else { panic!("{outcome:?}") };
+        assert!(retry_after <= Duration::from_millis(334), "{retry_after:?}");
+        assert!(matches!(loose.take(used, now + SECOND / 2).1, Outcome::Admitted { .. }));
     }
 
     #[test]

@@ -264,6 +264,9 @@ pub(crate) fn parse<'h, 'b>(
     if method.len() > METHOD_MAX || !input.starts_with(method.as_bytes()) {
         return Err(Refusal::Syntax);
     }
+    if is_miswritten(method) {
+        return Err(Refusal::Syntax);
+    }
     if raw.len() > TARGET_MAX {
         return Err(Refusal::TargetTooLong);
     }
@@ -310,6 +313,14 @@ fn names_other_version(input: &[u8]) -> bool {
     let version = input[..end].rsplit(|byte| *byte == b' ').next().unwrap_or_default();
     let is_version = matches!(version, [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9']);
     is_version && version != b"HTTP/1.0" && version != b"HTTP/1.1"
+}
+
+/// Whether it is a usual method in other letters. Methods are not the same in other letters (RFC 9110 §9.1), and routes and policies
+/// compare them so; many services write them in capitals first, and would act on a POST that was none here.
+fn is_miswritten(method: &str) -> bool {
+    const USUAL: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"];
+    let is_usual = || USUAL.iter().any(|usual| usual.eq_ignore_ascii_case(method));
+    method.bytes().any(|byte| byte.is_ascii_lowercase()) && is_usual()
 }
 
 fn method_kind(method: &str) -> Method {

@@ -11,7 +11,7 @@ use watt_policies::{
 
 use super::{
     fields::{Field, Fields, Written, show_word, word_of},
-    guard::header_name,
+    guard::deciding_header,
     route::bad,
 };
 use crate::{
@@ -37,8 +37,15 @@ pub(super) fn decode(f: &mut Fields<'_, '_, '_>, of_gateway: bool) -> Option<Aut
     }
     let mut inner = Fields::open(f.d, &AUTH, Some(field), None);
     let keys = keys(&mut inner);
-    let header = inner.parsed("header", header_name, |name| json!(name));
+    let header = inner.parsed("header", deciding_header, |name| json!(name));
     let jwt = jwt(&mut inner);
+    if let (Some(header), Some(_)) = (&header, &jwt)
+        && let (Some(span), true) = (header.span, header.value == "authorization")
+    {
+        let problem =
+            Problem::new(span, "tokens come in `Authorization` already, and would be taken for wrong keys");
+        inner.d.problem(problem.hint("for example `X-Api-Key`"));
+    }
     if !inner.is_written("api_keys")
         && !inner.is_written("jwt")
         && !matches!(field.node.value, Value::List(_))

@@ -322,6 +322,27 @@ pub(super) fn header_name(text: &str) -> Result<String, Bad> {
     Err(bad(format!("{} is not the name of a header", quote(text)), "for example `X-Tenant`"))
 }
 
+/// The header that something is known by: one that a service gets as its client wrote it, and without which the request stays one.
+pub(super) fn deciding_header(text: &str) -> Result<String, Bad> {
+    let name = header_name(text)?;
+    let of_framing = ["content-length", "content-type", "trailer", "via"].contains(&name.as_str());
+    if !of_framing && !super::route::is_the_proxys(&name) {
+        return Ok(name);
+    }
+    let hint = match name.as_str() {
+        "x-forwarded-for" | "x-real-ip" | "forwarded" => "the address is counted with `by: address`",
+        "x-forwarded-user" => "who asks is counted with `by: user`",
+        _ => "name one of the client's own, for example `X-Tenant`",
+    };
+    Err(bad(
+        format!(
+            "{} is the connection's or the proxy's own, and a client may write anything there",
+            quote(text)
+        ),
+        hint,
+    ))
+}
+
 fn limits(f: &mut Fields<'_, '_, '_>, place: Place<'_>) -> Vec<RateLimit> {
     let Some(field) = f.field("rate_limit") else { return Vec::new() };
     let mut limits: Vec<(RateLimit, Span)> = Vec::new();
@@ -364,7 +385,7 @@ fn limit(
     }
     let burst: Option<Written<Whole<1, REQUESTS_MAX>>> = inner.scalar("burst");
     let by = inner.word_or_default("by", &COUNTED_BY).value;
-    let header = inner.parsed("header", header_name, |name| json!(name));
+    let header = inner.parsed("header", deciding_header, |name| json!(name));
     let name = inner.parsed("name", name, |name| json!(name));
     let shown = inner.close();
     let Some(requests) = requests else { return shown };

@@ -285,7 +285,7 @@ fn conditions(f: &mut Fields<'_, '_, '_>, key: &'static str, part: RequestPart) 
 
 /// Whether a header is one that the proxy does not pass on as the client sent it: it would be asked for something that no service sees.
 /// With `_` for `-` it is dropped as well.
-fn is_the_proxys(name: &str) -> bool {
+pub(super) fn is_the_proxys(name: &str) -> bool {
     const NAMES: [&str; 18] = [
         "client-cert",
         "client-cert-chain",
