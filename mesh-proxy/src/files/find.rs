@@ -95,12 +95,16 @@ pub(crate) fn find(folder: &Folder, wanted: &Wanted, patience: Patience) -> Resu
     }
 }
 
-/// The root. It is looked for each time, by its name in the folder that has it: a build that makes it anew, or a link that is turned to another
-/// release, is seen at once. Where its name leads is the operator's to say, so links are followed.
+/// Links are followed as long as they stay inside (openat2(2)).
+const INSIDE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS);
+
+/// The root. It is looked for each time, by its name in the folder that has it: a build that makes it anew, or a link that is turned to
+/// another release beside it, is seen at once. Nothing leads out of that folder: a service that may write there would have the proxy
+/// publish what it may not even read itself.
 fn root(folder: &Folder, patience: Patience) -> Result<OwnedFd, Unfound> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let name = if folder.rules.name.is_empty() { "." } else { &folder.rules.name };
-    open(folder.parent.as_fd(), name.as_bytes(), flags, ResolveFlags::empty(), patience).map_err(|error| {
+    open(folder.parent.as_fd(), name.as_bytes(), flags, INSIDE, patience).map_err(|error| {
         if error == Errno::AGAIN { Unfound::NotNow } else { Unfound::Failed("open the folder", error.into()) }
     })
 }
@@ -148,9 +152,8 @@ impl Look<'_> {
     fn open(&self, path: &[u8]) -> Result<Opened, Unfound> {
         // What is no file, a pipe for example, is not to be waited for.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         let file =
-            open(self.root, path, flags, resolve, self.patience).map_err(|error| self.unfound(error))?;
+            open(self.root, path, flags, INSIDE, self.patience).map_err(|error| self.unfound(error))?;
         let stat = fstat(&file).map_err(|error| self.unfound(error))?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => Ok(Opened::File(file, stat)),
@@ -263,10 +266,14 @@ fn modified(stat: &Stat) -> SystemTime {
     SystemTime::UNIX_EPOCH + since
 }
 
-/// A tag that changes with every change of the file: its time, in nanoseconds, and its size.
+/// A tag that changes with every change of the file: its number, its size, and its times. Builds that are the same each time set the time of
+/// the last change, and nobody sets the other one (inode(7), ctime).
 fn etag(stat: &Stat, coding: Option<Coding>) -> String {
+    let Stat { st_ino, st_size, st_mtime, st_mtime_nsec, st_ctime, st_ctime_nsec, .. } = stat;
     let coding = coding.map(Coding::ending).unwrap_or_default();
-    format!("\"{:x}.{:x}-{:x}{coding}\"", stat.st_mtime, stat.st_mtime_nsec, stat.st_size)
+    format!(
+        "\"{st_mtime:x}.{st_mtime_nsec:x}-{st_ctime:x}.{st_ctime_nsec:x}-{st_ino:x}-{st_size:x}{coding}\""
+    )
 }
 
 impl Part {

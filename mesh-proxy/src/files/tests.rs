@@ -204,8 +204,17 @@ fn a_root_that_is_made_anew_is_seen_at_once() {
     fs::write(dir.path().join("2/a.txt"), "second").unwrap();
     for (to, expected) in [("2", "second"), ("1", "0123456789")] {
         let link = dir.path().join("next");
-        symlink(dir.path().join(to), &link).unwrap();
+        symlink(to, &link).unwrap();
         fs::rename(&link, dir.path().join("site")).unwrap();
         assert_eq!(look(&folder, &wanted("/a.txt")), expected);
+    }
+    // Who may write beside it cannot have others' files published.
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::write(elsewhere.path().join("a.txt"), "secret").unwrap();
+    let up = Path::new("..").join(elsewhere.path().file_name().unwrap());
+    for to in [elsewhere.path(), &up, Path::new("/proc/self/cwd")] {
+        fs::remove_file(dir.path().join("site")).unwrap();
+        symlink(to, dir.path().join("site")).unwrap();
+        assert!(look(&folder, &wanted("/a.txt")).starts_with("Failed(\"open the folder\""), "{to:?}");
     }
 }

@@ -170,11 +170,14 @@ impl Outward {
             return None;
         }
         let rest = &path[inner.len()..];
-        Some(if outer.is_empty() && !rest.starts_with(b"/") {
+        let outward = if outer.is_empty() && !rest.starts_with(b"/") {
             [b"/", rest].concat()
         } else {
             [outer, rest].concat()
-        })
+        };
+        // To browsers `//x` and `/\x` are another host, and what stands in between they leave out.
+        let leads_away = matches!(outward[..], [_, b'/' | b'\\' | 0..=b' ', ..]);
+        (!leads_away).then_some(outward)
     }
 
     /// A `Location` as clients see it: a path, or a URL of the same host; `None` leaves it.

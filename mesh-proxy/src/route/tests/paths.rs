@@ -201,6 +201,7 @@ fn locations_and_cookies_come_back_as_clients_see_them() {
     };
     let (api, new) = (change("/api", "", "/api"), change("/new", "/old", "/new/x"));
     let tenant = change("/t/{tenant}", "/{tenant}", "/t/acme/x");
+    let root = change("/", "/app", "/x");
     let location = |outward: &Outward, value: &str| {
         outward.location(value.as_bytes()).map(|value| String::from_utf8(value).unwrap())
     };
@@ -209,6 +210,10 @@ fn locations_and_cookies_come_back_as_clients_see_them() {
     assert_eq!(location(&api, "/api/login"), None, "the service knows the prefix");
     assert_eq!(location(&api, "login"), None);
     assert_eq!(location(&api, "//other/x"), None);
+    for away in ["/app//other/x", "/app/\\other/x", "/app/\t/other"] {
+        assert_eq!(location(&root, away), None, "it would be another host to browsers");
+    }
+    assert_eq!(location(&root, "/app/x").as_deref(), Some("/x"));
     assert_eq!(location(&api, "http://H:80/login").as_deref(), Some("http://H:80/api/login"));
     assert_eq!(location(&api, "http://other/login"), None);
     assert_eq!(location(&new, "/old/x").as_deref(), Some("/new/x"));
