@@ -7,7 +7,7 @@
 
 mod queue;
 
-use std::{borrow::Cow, io::Write, rc::Rc, sync::Arc};
+use std::{io::Write, rc::Rc, sync::Arc};
 
 use httparse::Header;
 use jiff::Timestamp;
@@ -16,15 +16,18 @@ use watt_api::mesh::{self, AccessLog};
 
 use crate::{
     http::{Client, Side, with_request},
-    respond::Reason,
+    respond::Failure,
 };
 
 pub(crate) use queue::Queue;
 
-/// How many bytes of a method, a host, a path or a query, and a field's value are written. More of them is nothing to read.
-const METHOD_MAX: usize = 32;
+/// How many bytes are written of a name, a host, a path or a query, a field's value, and about how many of all fields: together less than
+/// the 8 KiB that the daemon takes for one line.
+const NAME_MAX: usize = 64;
+const HOST_MAX: usize = 256;
 const TEXT_MAX: usize = 2 << 10;
 const FIELD_MAX: usize = 512;
+const FIELDS_MAX: usize = 1 << 10;
 
 /// Memory that a connection does not keep for its next line.
 const LINE_KEPT_MAX: usize = 4 << 10;
@@ -96,9 +99,18 @@ pub(crate) struct Outcome {
 
 impl Outcome {
     /// The proxy itself answered.
-    pub(crate) fn failed(&mut self, reason: Reason) {
-        self.status = reason.status();
-        self.reason = Some(reason.code());
+    pub(crate) fn failed(&mut self, failure: &Failure) {
+        self.status = failure.reason.status();
+        self.reason = Some(failure.reason.code());
+        if let (None, Some(service)) = (&self.service, &failure.service) {
+            self.service = Some(Rc::clone(service));
+        }
+    }
+
+    /// This run has it now, the first one or a later one.
+    pub(crate) fn sent_to(&mut self, run: u64, tries: u32) {
+        self.run = Some(run);
+        self.tries = tries;
     }
 
     /// It got no answer, or a part of one. What was said first stands.
@@ -130,7 +142,7 @@ impl Entry {
         members.client(client);
         members.request(&entry.log.wanted, head, is_http2);
         if let Some(trace) = sent.and_then(trace_id) {
-            members.text("trace", trace);
+            members.text("trace", trace, NAME_MAX);
         }
         entry
     }
@@ -162,14 +174,48 @@ impl Entry {
     }
 }
 
+/// The entry of a request that is under way, if it has one. A stream of HTTP/2 that its client takes back is dropped wherever it is, and
+/// is written all the same.
+#[derive(Debug, Default)]
+pub(crate) struct Running(Option<Box<Entry>>);
+
+impl Running {
+    pub(crate) fn begin(&mut self, entry: Box<Entry>) {
+        self.0 = Some(entry);
+    }
+
+    pub(crate) fn note(&mut self, note: impl FnOnce(&mut Outcome)) {
+        if let Some(entry) = &mut self.0 {
+            note(&mut entry.outcome);
+        }
+    }
+
+    /// See [`Entry::end`].
+    pub(crate) fn end(&mut self) -> Option<Box<Entry>> {
+        self.0.take()?.end()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // A tunnel ends with its streams.
+        self.note(|outcome| {
+            if outcome.status != 101 {
+                outcome.cut_off(CutOff::ByClient)
+            }
+        });
+        drop(self.end());
+    }
+}
+
 /// Members of an object of JSON, each with a comma before it.
 struct Members<'l>(&'l mut Vec<u8>);
 
 impl Members<'_> {
     fn client(&mut self, client: &Client) {
         match &client.side {
-            Side::Mesh { caller: Some(caller) } => self.text("caller", caller.as_bytes()),
-            Side::Mesh { caller: None } => self.text("caller", b"operator"),
+            Side::Mesh { caller: Some(caller) } => self.text("caller", caller.as_bytes(), NAME_MAX),
+            Side::Mesh { caller: None } => self.text("caller", b"operator", NAME_MAX),
             Side::Gateway => {}
         }
         if let Some(peer) = client.peer {
@@ -179,23 +225,27 @@ impl Members<'_> {
 
     fn request(&mut self, wanted: &AccessLog, head: &[u8], is_http2: bool) {
         let read = with_request(head, |request| {
-            self.text("method", request.method_name.as_bytes());
-            self.text("host", cut(request.host, TEXT_MAX));
+            self.text("method", request.method_name.as_bytes(), NAME_MAX);
+            self.text("host", request.host, HOST_MAX);
             self.target(wanted, request.target.path_and_query.as_bytes());
             let version = match (is_http2, request.http10) {
                 (true, _) => "HTTP/2",
                 (false, true) => "HTTP/1.0",
                 (false, false) => "HTTP/1.1",
             };
-            self.text("protocol", version.as_bytes());
+            self.text("protocol", version.as_bytes(), NAME_MAX);
             self.fields(wanted, request.fields.headers);
         });
         if read.is_err() {
             // Of what is no request whatever looks like one, as far as it goes.
             let end = memchr::memchr2(b'\r', b'\n', head).unwrap_or(head.len());
             let mut words = head[..end].split(|byte| *byte == b' ');
-            self.text("method", cut(words.next().unwrap_or_default(), METHOD_MAX));
-            self.target(wanted, words.next().unwrap_or_default());
+            self.text("method", words.next().unwrap_or_default(), NAME_MAX);
+            // What does not begin as a path does may have a password in it.
+            if let Some(target) = words.next().filter(|target| target.starts_with(b"/")) {
+                let fragment = memchr::memchr(b'#', target).unwrap_or(target.len());
+                self.target(wanted, &target[..fragment]);
+            }
         }
     }
 
@@ -204,7 +254,12 @@ impl Members<'_> {
         let named = |name: &str| headers.iter().find(|field| field.name.eq_ignore_ascii_case(name));
         let found = wanted.headers.iter().filter_map(|name| Some((name, named(name)?)));
         let mut object = Vec::new();
-        found.for_each(|(name, field)| Members(&mut object).text(name, cut(field.value, FIELD_MAX)));
+        for (name, field) in found {
+            if object.len() >= FIELDS_MAX {
+                break;
+            }
+            Members(&mut object).text(name, field.value, FIELD_MAX);
+        }
         if let [b',', members @ ..] = &object[..] {
             self.0.extend_from_slice(br#","headers":{"#);
             self.0.extend_from_slice(members);
@@ -215,16 +270,16 @@ impl Members<'_> {
     /// A query may hold what is nobody's business, and is left out where it was not asked for.
     fn target(&mut self, wanted: &AccessLog, target: &[u8]) {
         let end = memchr::memchr(b'?', target).unwrap_or(target.len());
-        self.text("path", cut(&target[..end], TEXT_MAX));
+        self.text("path", &target[..end], TEXT_MAX);
         if wanted.query && end < target.len() {
-            self.text("query", cut(&target[end + 1..], TEXT_MAX));
+            self.text("query", &target[end + 1..], TEXT_MAX);
         }
     }
 
     fn outcome(&mut self, outcome: &Outcome) {
         let Outcome { status, sent, service, run, tries, reason } = outcome;
         if let Some(service) = service {
-            self.text("service", service.as_bytes());
+            self.text("service", service.as_bytes(), NAME_MAX);
         }
         if let Some(run) = run {
             let _ = write!(self.0, r#","run":{run}"#);
@@ -236,33 +291,36 @@ impl Members<'_> {
             let _ = write!(self.0, r#","status":{status}"#);
         }
         if let Some(reason) = reason {
-            self.text("reason", reason.as_bytes());
+            self.text("reason", reason.as_bytes(), NAME_MAX);
         }
         let _ = write!(self.0, r#","bytes":{sent}"#);
     }
 
-    fn text(&mut self, name: &str, value: &[u8]) {
-        let value = String::from_utf8_lossy(value);
-        // Neither fails: strings have a form in JSON, and memory takes it.
-        let _ = write!(self.0, r#","{name}":"#);
-        match is_plain(&value) {
-            true => {
-                self.0.push(b'"');
-                self.0.extend_from_slice(value.as_bytes());
-                self.0.push(b'"');
+    /// A text, of which at most so many bytes are written: what takes more as an escape takes more of them.
+    fn text(&mut self, name: &str, value: &[u8], max: usize) {
+        let value = String::from_utf8_lossy(&value[..value.len().min(max)]);
+        // Writing to memory does not fail.
+        let _ = write!(self.0, r#","{name}":""#);
+        let end = self.0.len() + max;
+        for c in value.chars() {
+            let mut room = [0; 4];
+            let before = self.0.len();
+            match c {
+                '"' => self.0.extend_from_slice(br#"\""#),
+                '\\' => self.0.extend_from_slice(br"\\"),
+                // Some terminals act on these when a file is shown.
+                '\0'..='\x1f' | '\x7f'..='\u{9f}' => {
+                    let _ = write!(self.0, r"\u{:04x}", u32::from(c));
+                }
+                c => self.0.extend_from_slice(c.encode_utf8(&mut room).as_bytes()),
             }
-            false => drop(serde_json::to_writer(&mut *self.0, &Cow::as_ref(&value))),
+            if self.0.len() > end {
+                self.0.truncate(before);
+                break;
+            }
         }
+        self.0.push(b'"');
     }
-}
-
-/// Whether a text is its own form in JSON.
-fn is_plain(text: &str) -> bool {
-    text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\' && byte != 0x7f)
-}
-
-fn cut(text: &[u8], max: usize) -> &[u8] {
-    &text[..text.len().min(max)]
 }
 
 /// The id of the trace that a head as the worker gets it belongs to.

@@ -78,7 +78,7 @@ fn a_line_says_who_asked_for_what_and_what_became_of_it() {
 fn what_is_no_request_is_a_line_as_well() {
     let (log, written) = log(AccessLog { query: true, ..everything() });
     let mut entry = Entry::begin(&log, None, &gateway(), false, b"GE\x01T /x?a=b HTTP/1.1\n\n", None);
-    entry.outcome.failed(Reason::Refused(crate::http::Refusal::Syntax));
+    entry.outcome.failed(&crate::http::Refusal::Syntax.into());
     entry.outcome.sent = 321;
     let spare = entry.end();
     let expected = json!({
@@ -142,4 +142,36 @@ fn calls_between_services_are_written_where_that_is_wished() {
     let covers =
         |mesh_too: bool, side: &Side| log(AccessLog { mesh: mesh_too, ..everything() }).0.covers(side);
     assert!(covers(false, &Side::Gateway) && !covers(false, &mesh) && covers(true, &mesh));
+}
+
+#[test]
+fn no_line_is_longer_than_the_daemon_takes_for_one_whatever_a_client_sends() {
+    let (log, written) = log(AccessLog {
+        query: true,
+        headers: (0..16).map(|number| format!("x-{number}")).collect(),
+        ..everything()
+    });
+    let quotes = "\"".repeat(3_000);
+    let fields: String = (0..16).map(|number| format!("x-{number}: {quotes}\r\n")).collect();
+    let long = format!("GET /{quotes}?{quotes} HTTP/1.1\r\nHost: {}\r\n{fields}\r\n", "h".repeat(3_000));
+    let garbage =
+        [b"GET /".to_vec(), vec![1; 3_000], b"?".to_vec(), vec![1; 3_000], b" HTTP/1.1\r\n\r\n".to_vec()];
+    for head in [long.as_bytes(), &garbage.concat()] {
+        drop(Entry::begin(&log, None, &gateway(), false, head, None).end());
+        let line = written.recv().unwrap();
+        assert!(line.len() < 8 << 10, "{}", line.len());
+        assert!(serde_json::from_str::<Value>(&line).is_ok(), "{line}");
+    }
+}
+
+#[test]
+fn what_a_client_took_back_and_no_password_is_written() {
+    let (log, written) = log(everything());
+    let mut running = Running::default();
+    let head = b"GET http://alice:secret@shop.example/ HTTP/1.1\r\nHost: shop.example\r\n\r\n";
+    running.begin(Entry::begin(&log, None, &gateway(), true, head, None));
+    drop(running);
+    let line = line(&written);
+    assert_eq!(line["reason"], "client_gone");
+    assert!(!line.to_string().contains("secret"), "{line}");
 }

@@ -20,7 +20,7 @@ use super::{
     request::leading_empty_lines,
 };
 use crate::{
-    access::{CutOff, Entry, Outcome},
+    access::{CutOff, Entry, Outcome, Running},
     forwarded::Forwarded,
     http2,
     respond::{self, Failure, Manner, Reason, Reply},
@@ -56,7 +56,7 @@ pub(crate) struct Connection {
     /// The response's head as the client gets it.
     pub(crate) response_out: Vec<u8>,
     /// The present request's line in the access log, if it gets one.
-    entry: Option<Box<Entry>>,
+    entry: Running,
     /// Memory for the next one.
     spare_entry: Option<Box<Entry>>,
     pool: Pool,
@@ -108,7 +108,7 @@ impl Connection {
             request_out: Vec::new(),
             response_out: Vec::new(),
             lingers: LINGER,
-            entry: None,
+            entry: Running::default(),
             spare_entry: None,
             ended: false,
             is_fresh: true,
@@ -259,6 +259,8 @@ impl Connection {
     }
 
     async fn decline(&mut self, declined: Declined) -> Result<(), After> {
+        // Whoever loads a file waits for no request.
+        self.alarm.busy();
         let head_len = if declined.head_len == 0 { self.peer.input.bytes().len() } else { declined.head_len };
         self.begin_entry(head_len, false);
         self.peer.input.consume(declined.head_len);
@@ -293,21 +295,17 @@ impl Connection {
         let head = &self.peer.input.bytes()[..head_len];
         let sent = goes_on.then_some(&self.request_out[..]);
         let spare = self.spare_entry.take();
-        self.entry = Some(Entry::begin(&log, spare, &self.client, is_http2, head, sent));
+        self.entry.begin(Entry::begin(&log, spare, &self.client, is_http2, head, sent));
     }
 
     /// Notes what became of the request, where that is written.
     pub(crate) fn note(&mut self, note: impl FnOnce(&mut Outcome)) {
-        if let Some(entry) = &mut self.entry {
-            note(&mut entry.outcome);
-        }
+        self.entry.note(note);
     }
 
     /// The request is over.
     fn end_entry(&mut self) {
-        if let Some(entry) = self.entry.take() {
-            self.spare_entry = entry.end();
-        }
+        self.spare_entry = self.entry.end().or(self.spare_entry.take());
     }
 
     /// Sends an answer of the proxy's own.
@@ -323,16 +321,20 @@ impl Connection {
         );
         self.response_out.clear();
         respond::write(failure, manner, &mut self.response_out);
-        self.note(|outcome| outcome.failed(failure.reason));
+        self.note(|outcome| outcome.failed(failure));
         self.send_response_out(manner).await
     }
 
     /// The same for an answer that is in `response_out`.
     pub(super) async fn send_response_out(&mut self, manner: Manner) -> After {
-        let len = self.response_out.len() as u64;
-        self.note(|outcome| outcome.sent = len);
         self.alarm.set(HEAD_TIMEOUT);
-        match self.write_response_out().await {
+        let written = self.write_response_out().await;
+        let len = self.response_out.len() as u64;
+        self.note(|outcome| match written {
+            Ok(()) => outcome.sent = len,
+            Err(_) => outcome.cut_off(CutOff::ByClient),
+        });
+        match written {
             Ok(()) if manner.close => After::Linger,
             Ok(()) => After::Next,
             Err(_) => After::Close,

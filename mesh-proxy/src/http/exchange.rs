@@ -96,6 +96,7 @@ struct Ended {
 /// Serves a request whose head for the worker is in the connection's `request_out`.
 pub(crate) async fn run(connection: &mut Connection, request: Prepared) -> After {
     connection.peer.input.consume(request.head_len);
+    connection.note(|outcome| outcome.service = Some(request.service.name.clone()));
     let thread = connection.thread.clone();
     let mut upload = Pump::new(request.body, Coding::AsIs)
         .keeping(request.may_repeat || request.mirror.is_some())
@@ -138,15 +139,10 @@ pub(crate) async fn run(connection: &mut Connection, request: Prepared) -> After
         }
         (Err(error), _) => Err(exchange.bad_chunk(error).into()),
     };
-    let Exchange { request, tries, connection, .. } = &mut exchange;
-    connection.note(|outcome| {
-        outcome.service = Some(request.service.name.clone());
-        outcome.tries = *tries;
-        match &answered {
-            Err(Stop::Abort) => outcome.cut_off(CutOff::ByClient),
-            Err(Stop::Broken(_)) => outcome.cut_off(CutOff::InResponse),
-            Ok(_) | Err(Stop::Failure(_)) => {}
-        }
+    exchange.connection.note(|outcome| match &answered {
+        Err(Stop::Abort) => outcome.cut_off(CutOff::ByClient),
+        Err(Stop::Broken(_)) => outcome.cut_off(CutOff::InResponse),
+        Ok(_) | Err(Stop::Failure(_)) => {}
     });
     match answered {
         Ok(after) => after,
@@ -196,7 +192,8 @@ impl Exchange<'_> {
         loop {
             let Reached { stream, flight, reused } = self.reach(fresh).await?;
             self.sends();
-            self.connection.note(|outcome| outcome.run = Some(flight.worker().run));
+            let tries = self.tries;
+            self.connection.note(|outcome| outcome.sent_to(flight.worker().run, tries));
             let mut worker = Peer::new(stream);
             let error = match self.attempt(&mut worker, flight.worker()).await {
                 Ok(Ended { after, reuse }) => {
@@ -458,9 +455,7 @@ impl Exchange<'_> {
             .map_err(|_| self.bad_body("its chunked framing is malformed"))?;
         self.came_to(Outcome::Status(answer.verdict));
         self.connection.alarm.set(self.request.service.idle_timeout);
-        let downloaded = self.download(&mut download, worker).await;
-        self.connection.note(|outcome| outcome.sent = download.sent());
-        downloaded?;
+        self.download(&mut download, worker).await?;
         if self.uploading() {
             return Ok(Ended { after: After::Linger, reuse: false });
         }
@@ -482,6 +477,8 @@ impl Exchange<'_> {
             }
             let out = &mut connection.response_out;
             let received = download.poll(worker, &mut connection.peer.stream, out, &self.thread.stock, cx);
+            // At once, since this may be dropped at any time.
+            connection.note(|outcome| outcome.sent = download.sent());
             let more = download.take_progress();
             if more && received.is_pending() {
                 worker.stream.acknowledge();

@@ -14,6 +14,7 @@ use super::{
     prepare::Prepared,
 };
 use crate::{
+    access::CutOff,
     respond::{Failure, Reason},
     timer::Ticks,
 };
@@ -52,6 +53,7 @@ impl Connection {
     pub(super) async fn delayed(&mut self, request: &Prepared, delay: Duration) -> Option<After> {
         let last = request.deadline.map(|deadline| deadline.at);
         if self.pause(delay, last).await == Paused::Gone {
+            self.note(|outcome| outcome.cut_off(CutOff::ByClient));
             return Some(After::Close);
         }
         if last.is_none_or(|last| last > Instant::now()) {

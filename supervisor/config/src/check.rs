@@ -30,6 +30,18 @@ pub(crate) fn services(services: &[ServiceDraft], server: Option<&ServerDraft>, 
     ports(services, server, problems);
 }
 
+/// No header is written to a log in which keys come.
+pub(crate) fn logged_headers(logged: &[(String, Span)], routes: &[RouteDraft], problems: &mut Problems) {
+    let of_keys = |name: &String| {
+        let mut auths = routes.iter().filter_map(|draft| draft.route.guard.auth.as_ref());
+        auths.any(|auth| !auth.keys.is_empty() && auth.key_header == *name)
+    };
+    for (name, span) in logged.iter().filter(|(name, _)| of_keys(name)) {
+        let message = format!("keys come in {}, and are not written to a log", quote(name));
+        problems.push(Problem::new(*span, message).hint("remove it"));
+    }
+}
+
 /// Names that are used have to exist.
 pub(crate) fn references(
     services: &[ServiceDraft],

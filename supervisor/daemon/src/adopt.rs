@@ -464,6 +464,9 @@ impl App {
             Some(_) => {
                 self.proxy.adopt(Instant::now(), held.run, None);
                 self.proxy.ended(Instant::now(), held.run);
+                // Its last words are in its pipes.
+                self.attach(id, logs::Source::Proxy, Some(0), held.stdout, held.stderr);
+                drop(self.logs.ended(id));
                 self.forgettable.push(id);
             }
         }

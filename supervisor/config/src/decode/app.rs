@@ -92,7 +92,7 @@ pub(super) fn decode(
     let (policies, shown_policies) = gateway::policies(fields.d, items);
     fields.show("policies", shown_policies);
     let jobs = jobs::decode(&mut fields);
-    let logs = logs(&mut fields);
+    let (logs, logged_headers) = logs(&mut fields);
     let reload = fields.word_or_default("reload", &RELOAD);
     let shown = fields.close();
 
@@ -106,6 +106,7 @@ pub(super) fn decode(
     check::groups(&services, &groups, d.problems);
     check::gateway(&services, &routes, server.as_ref(), d.problems);
     check::calls(&services, &jobs, d.problems);
+    check::logged_headers(&logged_headers, &routes, d.problems);
     if services.is_empty() {
         return None;
     }
@@ -288,14 +289,14 @@ fn base_environment(d: &Decoder<'_>, secrets: &BTreeMap<String, Secret>) -> BTre
     entries.collect()
 }
 
-fn logs(fields: &mut Fields<'_, '_, '_>) -> Logs {
+fn logs(fields: &mut Fields<'_, '_, '_>) -> (Logs, Vec<(String, Span)>) {
     let field = fields.field("logs");
     let mut inner = Fields::open(fields.d, &LOGS, field, None);
     let dir = inner.path("dir").map(|written| written.value);
     let size: Written<Bytes> = inner.value("file_size");
     let files: Written<Whole<1, 1000>> = inner.value("files");
     let journal = inner.scalar("journal").map(|written| written.value);
-    let access = access::decode(&mut inner);
+    let (access, logged_headers) = access::decode(&mut inner);
     /// Smaller files would be rotated with every few lines.
     const FILE_BYTES_MIN: u64 = 64 << 10;
     if let (Some(span), true) = (size.span, size.value.0 < FILE_BYTES_MIN) {
@@ -305,7 +306,7 @@ fn logs(fields: &mut Fields<'_, '_, '_>) -> Logs {
     let shown = inner.close();
     fields.show("logs", shown);
     let files_max = u32::try_from(files.value.0).unwrap_or(u32::MAX);
-    Logs { dir, file_size_max: size.value.0, files_max, journal, access }
+    (Logs { dir, file_size_max: size.value.0, files_max, journal, access }, logged_headers)
 }
 
 /// Who may use the control socket.

@@ -63,3 +63,24 @@ error: unknown key `body` in `logs.access`
   = hint: known here: `requests`, `sample`, `headers`, `query`
 ");
 }
+
+#[test]
+fn no_keys_in_a_log_and_nothing_is_known_by_what_anybody_may_write() {
+    let gateway = |keys: &str| {
+        let logs = "logs: {access: {headers: [x-shop-key]}}";
+        invalid(&format!(
+            "{logs}\nservices: {{a: {{command: x}}}}\ngateway:\n  routes: [{{path: /, service: a}}]\n  {keys}\n"
+        ))
+    };
+    let hash = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+    let told = gateway(&format!("auth: {{header: X-Shop-Key, api_keys: {{billing: {{hash: '{hash}'}}}}}}"));
+    assert!(told.to_string().contains("keys come in `x-shop-key`, and are not written to a log"), "{told}");
+    let told = gateway("rate_limit: {requests: 5, header: X-Forwarded-For}");
+    assert!(
+        told.to_string().contains("a client may write anything there")
+            && told.to_string().contains("`by: address`"),
+        "{told}"
+    );
+    let told = gateway("auth: {header: Content-Length, api_keys: {}}");
+    assert!(told.to_string().contains("`Content-Length` is the connection's or the proxy's own"), "{told}");
+}

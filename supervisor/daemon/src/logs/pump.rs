@@ -309,7 +309,9 @@ impl Pump {
     fn look_at(&mut self, number: u64) {
         let Some(stream) = self.streams.get_mut(&number) else { return };
         stream.is_ready = false;
-        let stands_too_long = stream.tail_since.is_some_and(|since| since.elapsed() >= TAIL_SHOWN_AFTER);
+        // Nobody looks on while a line of the access log comes.
+        let stands_too_long = !stream.origin.is_access
+            && stream.tail_since.is_some_and(|since| since.elapsed() >= TAIL_SHOWN_AFTER);
         let turn = match self.turn(number, if stands_too_long { Tail::Part } else { Tail::Wait }) {
             // What is left has no end and will never have one.
             Turn::Idle if self.streams.get(&number).is_some_and(|stream| stream.hung_up) => {

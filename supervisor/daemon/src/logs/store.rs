@@ -158,7 +158,8 @@ impl Store {
     fn take_access(&mut self, bytes: &[u8], segments: &[Segment], now: Instant) {
         for segment in segments {
             self.batch.extend_from_slice(&bytes[segment.text.clone()]);
-            self.batch.push(b'\n');
+            // What is longer than the pipe comes in parts, and is one line all the same.
+            self.batch.extend((!segment.partial).then_some(b'\n'));
         }
         if segments.is_empty() {
             return;
