@@ -103,3 +103,55 @@ fn there_are_no_more_than_the_application_has_cpu_time_for() {
     load.stop();
     app.down();
 }
+
+/// A load that makes this much work brings a second worker, `status` says why in these words, no request is lost, and it goes again.
+fn a_second_one_comes(app: &App, path: &str, words: &str) {
+    workers(app, 1);
+    let load = Load::start(&app.gateway(), path);
+    let web = wait("a second worker is wanted because of the load", || match app.service("web") {
+        web if web["wanted"] == 2 && web["scaling"]["by"] == "load" => Ok(web),
+        web => Err(web.to_string()),
+    });
+    assert!(web["scaling"]["reason"].as_str().is_some_and(|reason| reason.contains(words)), "{web}");
+    let tally = load.stop();
+    assert!(tally.failures.is_empty() && tally.answered > 0, "{tally:?}");
+    workers(app, 1);
+    app.down();
+}
+
+#[test]
+fn answers_that_take_too_long_bring_a_worker() {
+    let app = app(2, "latency_p95: 50ms", "", User::Ordinary);
+    a_second_one_comes(&app, "/slow/0.2", "95 % of answers begin within ");
+}
+
+#[test]
+fn requests_that_wait_bring_a_worker() {
+    let app = App::case("", User::Ordinary);
+    let text = format!(
+        "services:\n  web: {{ command: python3 services/web.py, bulkhead: {{ in_flight: 1, queue_timeout: 1m }}, workers: {{ max: 2, {RULES}, target: {{ queue: 1 }} }} }}\n\
+         server: {{ port: 0 }}\ngateway: {{ routes: [{{ path: /, service: web }}] }}\n"
+    );
+    app.write("watt.yaml", &text);
+    app.up();
+    a_second_one_comes(&app, "/slow/0.1", " requests wait for each worker, target 1");
+}
+
+#[test]
+fn waiting_for_cpu_time_brings_a_worker() {
+    if !is_root() {
+        return eprintln!("not tried: an ordinary user has no cgroup here");
+    }
+    let app = App::case("", User::Root);
+    let text = format!(
+        "services:\n  web: {{ command: python3 services/web.py, limits: {{ cpu: 10% }}, workers: {{ max: 2, {RULES}, target: {{ pressure: 10% }} }} }}\n\
+         server: {{ port: 0 }}\ngateway: {{ routes: [{{ path: /, service: web }}] }}\n"
+    );
+    app.write("watt.yaml", &text);
+    app.up();
+    if app.service("web")["unenforced"].to_string().contains("pressure") {
+        eprintln!("not tried: the kernel does not count it");
+        return app.down();
+    }
+    a_second_one_comes(&app, "/burn/0.05", "CPU pressure ");
+}

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use watt_tests::{App, User, for_each_user, kill, printed, wait};
+use watt_tests::{App, Load, User, for_each_user, kill, printed, wait};
 
 /// One that gets ready when a file is there.
 const SLOW: &str = r#"
@@ -249,6 +249,53 @@ gateway: { routes: [{ path: /, service: web }] }
         assert!(
             limits.contains(r#""pids":"77""#) || limits.contains(r#""pids": "77""#),
             "{user:?}: {limits}"
+        );
+        app.down();
+    });
+}
+
+/// It answers one request at a time, for a while each, and closes the connection after it.
+const ONE_AT_A_TIME: &str = r#"
+import http.server, os, time
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        time.sleep(0.02)
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+http.server.HTTPServer(("", int(os.environ["PORT"])), Handler).serve_forever()
+"#;
+
+#[test]
+fn programs_that_answer_one_request_at_a_time_are_replaced_without_a_lost_one() {
+    for_each_user(|user| {
+        let app = App::case("", user);
+        app.write("one.py", ONE_AT_A_TIME);
+        let text = |version: u32| {
+            format!(
+                "services:\n  web: {{ command: python3 one.py, listen: port, ready: tcp, workers: 2, env: {{ VERSION: \"{version}\" }} }}\n\
+                 server: {{ port: 0 }}\ngateway: {{ routes: [{{ path: /, service: web }}] }}\n"
+            )
+        };
+        app.write("watt.yaml", &text(1));
+        app.up();
+        let before = [app.pid("web", 0), app.pid("web", 1)];
+        let load = Load::start(&app.gateway(), "/");
+        app.ok(&["restart", "web"]);
+        let between = [app.pid("web", 0), app.pid("web", 1)];
+        app.write("watt.yaml", &text(2));
+        app.ok(&["reload", "--wait"]);
+        let after = [app.pid("web", 0), app.pid("web", 1)];
+        assert!(
+            before.iter().all(|pid| !between.contains(pid)) && between.iter().all(|pid| !after.contains(pid))
+        );
+        let tally = load.stop();
+        assert!(
+            tally.failures.is_empty() && tally.answered > 0,
+            "{user:?}: {} answered, {:?}",
+            tally.answered,
+            tally.failures
         );
         app.down();
     });
