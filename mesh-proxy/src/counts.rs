@@ -69,7 +69,7 @@ impl Totals {
     pub(crate) fn news(&mut self, anyway: bool) -> Option<(ByService, Handshakes)> {
         let mut sum = ByService::new();
         for (service, counts) in self.threads.iter().flatten() {
-            add(sum.entry(service.clone()).or_default(), counts);
+            sum.entry(service.clone()).or_default().add(counts);
         }
         let mut handshakes = Handshakes::default();
         self.handshakes.iter().for_each(|one| handshakes.add(one));
@@ -80,41 +80,6 @@ impl Totals {
         self.told = Some(news.clone());
         Some(news)
     }
-}
-
-fn add(sum: &mut Counts, counts: &Counts) {
-    let Counts {
-        requests,
-        failures,
-        in_flight,
-        held,
-        retries,
-        retries_denied,
-        timed_out,
-        denied,
-        refused_breaker,
-        refused_full,
-        refused_late,
-        refused_shed,
-        breaker_opened,
-        breaker_is_open,
-    } = *counts;
-    let add = |sum: &mut u64, count| *sum = sum.saturating_add(count);
-    add(&mut sum.requests, requests);
-    add(&mut sum.failures, failures);
-    add(&mut sum.in_flight, in_flight);
-    add(&mut sum.held, held);
-    add(&mut sum.retries, retries);
-    add(&mut sum.retries_denied, retries_denied);
-    add(&mut sum.timed_out, timed_out);
-    sum.denied.add(&denied);
-    add(&mut sum.refused_breaker, refused_breaker);
-    add(&mut sum.refused_full, refused_full);
-    add(&mut sum.refused_late, refused_late);
-    add(&mut sum.refused_shed, refused_shed);
-    add(&mut sum.breaker_opened, breaker_opened);
-    // The breaker is one for all threads.
-    sum.breaker_is_open |= breaker_is_open;
 }
 
 #[cfg(test)]

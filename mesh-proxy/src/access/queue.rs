@@ -104,7 +104,7 @@ impl Queue {
         }
     }
 
-    /// Waits for lines, and for those that follow at once. The first of them says how many are missing before it.
+    /// Waits for lines, and for those that follow at once. The last of them says how many are missing after the others.
     fn take(&self) -> Vec<u8> {
         let is_idle = |state: &mut State| state.waiting.is_empty();
         let state = self.came.wait_while(self.state(), is_idle).unwrap_or_else(PoisonError::into_inner);

@@ -611,6 +611,44 @@ pub struct Counts {
     pub breaker_is_open: bool,
 }
 
+impl Counts {
+    /// Adds what another thread, or another program's proxy, counted.
+    pub fn add(&mut self, others: &Counts) {
+        let Counts {
+            requests,
+            failures,
+            in_flight,
+            held,
+            retries,
+            retries_denied,
+            timed_out,
+            denied,
+            refused_breaker,
+            refused_full,
+            refused_late,
+            refused_shed,
+            breaker_opened,
+            breaker_is_open,
+        } = *others;
+        let add = |sum: &mut u64, count| *sum = sum.saturating_add(count);
+        add(&mut self.requests, requests);
+        add(&mut self.failures, failures);
+        add(&mut self.in_flight, in_flight);
+        add(&mut self.held, held);
+        add(&mut self.retries, retries);
+        add(&mut self.retries_denied, retries_denied);
+        add(&mut self.timed_out, timed_out);
+        self.denied.add(&denied);
+        add(&mut self.refused_breaker, refused_breaker);
+        add(&mut self.refused_full, refused_full);
+        add(&mut self.refused_late, refused_late);
+        add(&mut self.refused_shed, refused_shed);
+        add(&mut self.breaker_opened, breaker_opened);
+        // The breaker is one for all threads of a proxy.
+        self.breaker_is_open |= breaker_is_open;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

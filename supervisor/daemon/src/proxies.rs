@@ -254,7 +254,7 @@ impl Proxies {
     pub(crate) fn counts(&self) -> BTreeMap<String, Counts> {
         let mut sum = self.past.clone();
         for (service, counts) in self.all.values().flat_map(|linked| &linked.counts) {
-            add(sum.entry(service.clone()).or_default(), *counts);
+            sum.entry(service.clone()).or_default().add(counts);
         }
         sum
     }
@@ -369,7 +369,7 @@ impl Proxies {
         self.past_handshakes.add(&gone.handshakes);
         for (service, counts) in gone.counts {
             let ended = Counts { in_flight: 0, held: 0, breaker_is_open: false, ..counts };
-            add(self.past.entry(service).or_default(), ended);
+            self.past.entry(service).or_default().add(&ended);
         }
         self.asked.values_mut().for_each(|waiting| waiting.retain(|asked| *asked != program));
         let drained = self.all.values().flat_map(|linked| &linked.drained).copied().collect::<BTreeSet<_>>();
@@ -385,39 +385,6 @@ impl Proxies {
         };
         self.all.values().map(view).collect()
     }
-}
-
-fn add(sum: &mut Counts, counts: Counts) {
-    let Counts {
-        requests,
-        failures,
-        in_flight,
-        held,
-        retries,
-        retries_denied,
-        timed_out,
-        denied,
-        refused_breaker,
-        refused_full,
-        refused_late,
-        refused_shed,
-        breaker_opened,
-        breaker_is_open,
-    } = counts;
-    sum.requests += requests;
-    sum.failures += failures;
-    sum.in_flight += in_flight;
-    sum.held += held;
-    sum.retries += retries;
-    sum.retries_denied += retries_denied;
-    sum.timed_out += timed_out;
-    sum.denied.add(&denied);
-    sum.refused_breaker += refused_breaker;
-    sum.refused_full += refused_full;
-    sum.refused_late += refused_late;
-    sum.refused_shed += refused_shed;
-    sum.breaker_opened += breaker_opened;
-    sum.breaker_is_open |= breaker_is_open;
 }
 
 fn both(one: OutgoingCounts, other: OutgoingCounts) -> OutgoingCounts {
