@@ -7,6 +7,11 @@ use std::{
     time::Duration,
 };
 
+use rustix::{
+    fd::OwnedFd,
+    io::Errno,
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+};
 use serde::de::DeserializeOwned;
 use watt_api::client::{Client, Error, Lines};
 use watt_supervisor::places::Places;
@@ -191,6 +196,30 @@ impl Running {
             .hint("`wattctl up` removes what is left and starts it again")
     }
 
+    /// Asks the spawner by a signal to end the application, when no daemon answers.
+    pub fn terminate(&self) -> Result<(), Failure> {
+        let silent = || format!("the supervisor of {} does not answer", self.app);
+        // Once it is held, the lock tells whether it is the spawner's and not a later process of that number.
+        let held = self.spawner_pid.and_then(|pid| Some((pid, open(pid)?)));
+        let Some((pid, pidfd)) = held.filter(|(pid, _)| holder(&self.runtime.join("lock")) == Some(*pid))
+        else {
+            return match self.is_gone() {
+                true => Ok(()),
+                false => Err(Failure::new(Exit::Host, silent())
+                    .hint("its daemon cannot start, and watt.log has why; who has started it can end it without one")),
+            };
+        };
+        match pidfd_send_signal(pidfd, Signal::TERM) {
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
+            Err(error) => {
+                let message =
+                    format!("{}, and its spawner (pid {pid}) cannot be told to end: {error}", silent());
+                Err(Failure::new(Exit::Denied, message)
+                    .hint("run it as the user who started the application, or as root"))
+            }
+        }
+    }
+
     /// Whether the supervisor is known to have gone.
     pub fn is_gone(&self) -> bool {
         self.spawner_pid.is_some_and(|pid| !is_alive(pid))
@@ -247,6 +276,11 @@ fn is_alive(pid: u32) -> bool {
     let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
     // A zombie has ended; its state stands behind the name's closing bracket (proc(5)).
     !stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('Z'))
+}
+
+/// The process with this number, as what cannot come to mean another one.
+fn open(pid: u32) -> Option<OwnedFd> {
+    pidfd_open(Pid::from_raw(pid.try_into().ok()?)?, PidfdFlags::empty()).ok()
 }
 
 /// The effective user.

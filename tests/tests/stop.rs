@@ -1,6 +1,19 @@
 //! What is left of a service after its stop: nothing.
 
-use watt_tests::{App, for_each_user, kill, wait};
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt, process::ExitStatusExt},
+    path::PathBuf,
+    process::{Child, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use watt_tests::{App, for_each_user, kill, printed, wait};
 
 fn stubborn(argument: &str) -> String {
     format!(
@@ -71,7 +84,7 @@ services:
         let app = App::yaml(suspended, user);
         app.up();
         let rest: u32 = wait("its child runs", || {
-            let pid = std::fs::read_to_string(app.dir.join("pid")).unwrap_or_default();
+            let pid = fs::read_to_string(app.dir.join("pid")).unwrap_or_default();
             pid.trim().parse().map_err(|_| pid)
         });
         kill("STOP", app.pid("asleep", 0));
@@ -81,5 +94,79 @@ services:
             assert!(app.dir.join(ended_well).exists(), "{user:?}: {ended_well} was killed");
         }
         app.down();
+    });
+}
+
+/// As long as it is there, every daemon of this application dies as soon as it has taken over.
+struct NoDaemon {
+    is_over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+    fault: PathBuf,
+}
+
+impl NoDaemon {
+    fn begin(app: &App) -> NoDaemon {
+        let (is_over, fault) = (Arc::<AtomicBool>::default(), app.dir.join("faults/daemon.taking_over"));
+        let pid = app.status()["supervisor"]["daemon_pid"].as_u64().and_then(|pid| pid.try_into().ok());
+        let thread = std::thread::spawn({
+            let (is_over, fault) = (is_over.clone(), fault.clone());
+            move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    fs::write(&fault, "").expect("the folder is there");
+                    std::thread::park_timeout(Duration::from_millis(1));
+                }
+            }
+        });
+        wait("the next one will die", || if fault.exists() { Ok(()) } else { Err("not yet".to_owned()) });
+        kill("KILL", pid.expect("a pid"));
+        NoDaemon { is_over, thread: Some(thread), fault }
+    }
+}
+
+impl Drop for NoDaemon {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        let _ = self.thread.take().map(JoinHandle::join);
+        let _ = fs::remove_file(&self.fault);
+    }
+}
+
+/// Sends Ctrl-C until a command has ended.
+fn interrupt(command: &mut Child) -> std::process::ExitStatus {
+    wait("it ends at Ctrl-C", || {
+        kill("INT", command.id());
+        command.try_wait().expect("it is ours").ok_or_else(|| "it runs".to_owned())
+    })
+}
+
+#[test]
+fn an_application_whose_daemon_cannot_start_can_be_stopped() {
+    for_each_user(|user| {
+        let app = App::yaml("services: { sleeper: { command: sleep 1000, listen: none } }\n", user);
+        app.write("faults/.keep", "");
+        fs::set_permissions(app.dir.join("faults"), fs::Permissions::from_mode(0o777)).expect("it is ours");
+        let mut up = app.wattctl(&["up"]);
+        up.env("WATT_FAULTS", app.dir.join("faults")).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut up = up.spawn().expect("wattctl runs");
+        wait("it is ready", || match app.run(&["status", "--json"]) {
+            output if output.status.success() && app.worker("sleeper", 0)["state"] == "ready" => Ok(()),
+            output => Err(printed(&output)),
+        });
+        let none = NoDaemon::begin(&app);
+        // Whoever has waited long enough can go.
+        let mut down = app.wattctl(&["down"]).stderr(Stdio::null()).spawn().expect("wattctl runs");
+        assert_eq!(interrupt(&mut down).signal(), Some(2));
+        assert_eq!(interrupt(&mut up).code(), Some(7));
+        let said = std::io::read_to_string(up.stderr.take().expect("a pipe")).expect("text");
+        assert!(said.contains("error: app has not ended yet"), "{said}");
+        let output = app.run(&["down", "--now"]);
+        assert!(output.status.success(), "{user:?}: {}", printed(&output));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("warning: watt's daemon does not answer"), "{said}");
+        assert_eq!(app.processes(), [], "{user:?}");
+        assert_eq!(app.run(&["down"]).status.code(), Some(4), "it is not running");
+        drop(none);
+        // What was left is removed by the next start.
+        app.up().down();
     });
 }

@@ -310,7 +310,7 @@ async fn show(client: &Client, progress: &mut Progress) -> std::convert::Infalli
     }
 }
 
-/// The first Ctrl-C drains, the second kills.
+/// The first Ctrl-C drains, the second kills, and the third leaves whatever does not end alone.
 async fn stop(
     running: &Running,
     client: &Client,
@@ -323,7 +323,13 @@ async fn stop(
     }
     tokio::select! {
         ended = super::down::shutdown(running, client, false, json) => { ended?; }
-        () = signals.request() => { super::down::shutdown(running, client, true, json).await?; }
+        () = signals.request() => tokio::select! {
+            ended = super::down::shutdown(running, client, true, json) => { ended?; }
+            () = signals.request() => {
+                return Err(Failure::new(Exit::Host, format!("{} has not ended yet", running.app()))
+                    .hint("it is told to; `wattctl status` shows what is left"));
+            }
+        },
     }
     running.gone().await?;
     let _ = spawner.wait();

@@ -45,6 +45,12 @@ pub const STALL_MAX: Duration = Duration::from_secs(30);
 /// How long a daemon may say nothing. Its loop turns in microseconds, so this is for a machine that is out of breath.
 pub const SILENCE_MAX: Duration = Duration::from_secs(30);
 
+/// How many times as long as that it may take, after we were asked to stop, until a daemon lives that can go about it.
+const STOP_FACTOR: u32 = 2;
+
+/// The share of that when we were asked once more, which means now.
+const STOP_AGAIN_DIVISOR: u32 = 4;
+
 /// How many times as long a daemon may take until its loop turns for the first time: an earlier life's processes may have to be
 /// ended first.
 const START_FACTOR: u32 = 10;
@@ -74,9 +80,24 @@ pub(crate) struct Daemon {
     /// Whether another program was this process before.
     resumed: bool,
     /// We were asked to stop. Every daemon is told, until one ends it all.
-    stop: bool,
+    stop: Option<Stop>,
     /// We were asked to reload, and no daemon was told yet.
     reload: bool,
+}
+
+/// That we were asked to stop.
+#[derive(Debug)]
+struct Stop {
+    /// When that was, or when a daemon last showed that it lives on: its loop had turned before, and has again.
+    since: Instant,
+    /// Whether we were asked more than once.
+    again: bool,
+}
+
+impl Stop {
+    fn begun() -> Stop {
+        Stop { since: Instant::now(), again: false }
+    }
 }
 
 /// What is.
@@ -133,7 +154,7 @@ impl Daemon {
             backoff: Backoff::default(),
             restarts: 0,
             resumed: false,
-            stop: false,
+            stop: None,
             reload: false,
         })
     }
@@ -145,12 +166,13 @@ impl Daemon {
         row: &DaemonRow,
     ) -> io::Result<Self> {
         let DaemonRow { restarts, stop, reload } = *row;
+        let stop = stop.then(Stop::begun);
         Ok(Self { restarts, resumed: true, stop, reload, ..Self::new(settings, program)? })
     }
 
     /// What that one is to be told.
     pub(crate) fn row(&self) -> DaemonRow {
-        DaemonRow { restarts: self.restarts, stop: self.stop, reload: self.reload }
+        DaemonRow { restarts: self.restarts, stop: self.stop.is_some(), reload: self.reload }
     }
 
     /// Whether there was none before this one, so that nothing is lost when it cannot start.
@@ -183,7 +205,26 @@ impl Daemon {
 
     /// Whether we were asked to stop.
     pub(crate) fn is_stopping(&self) -> bool {
-        self.stop
+        self.stop.is_some()
+    }
+
+    /// When all of it is ended without a daemon, as none lives that could do what we were asked for.
+    pub(crate) fn stop_at(&self, silence_max: Duration) -> Option<Instant> {
+        let Stop { since, again } = self.stop.as_ref()?;
+        let patience = silence_max * STOP_FACTOR;
+        Some(*since + if *again { patience / STOP_AGAIN_DIVISOR } else { patience })
+    }
+
+    /// Whether that is now.
+    pub(crate) fn is_to_be_stopped(&mut self, now: Instant, silence_max: Duration) -> bool {
+        let late = self.stop_at(silence_max).and_then(|at| now.checked_duration_since(at));
+        match (late, &mut self.stop) {
+            (Some(late), Some(stop)) if late >= OVERSLEPT => {
+                stop.since = now;
+                false
+            }
+            (late, _) => late.is_some(),
+        }
     }
 
     /// Down => Up, or Down again for a while when nothing can be started now.
@@ -234,7 +275,7 @@ impl Daemon {
 
     /// It has sent a request. With the first one, it is told what it missed.
     pub(crate) fn heard(&mut self) {
-        let (stop, reload) = (self.stop, self.reload);
+        let (stop, reload) = (self.is_stopping(), self.reload);
         let Some(up) = self.up() else { return };
         up.heard_at = Instant::now();
         if std::mem::replace(&mut up.heard, true) {
@@ -244,13 +285,14 @@ impl Daemon {
             self.pass_reload();
         }
         if stop {
-            self.pass_stop();
+            self.signal_heard(Signal::SIGTERM);
         }
     }
 
     /// We were asked to stop, once more perhaps.
     pub(crate) fn pass_stop(&mut self) {
-        self.stop = true;
+        let again = self.is_stopping();
+        self.stop = Some(Stop { again, ..Stop::begun() });
         self.signal_heard(Signal::SIGTERM);
     }
 
@@ -291,10 +333,12 @@ impl Daemon {
         }
     }
 
-    /// Its loop turns.
+    /// Its loop turns. One that dies at its first turn each time is none that stops anything.
     pub(crate) fn beats(&mut self) {
-        if let Some(up) = self.up() {
-            up.beats = true;
+        let Some(up) = self.up() else { return };
+        let has_before = std::mem::replace(&mut up.beats, true);
+        if let Some(stop) = self.stop.as_mut().filter(|_| has_before) {
+            stop.since = Instant::now();
         }
     }
 

@@ -27,11 +27,12 @@
 //!   long, so it grows only by what runs do: two messages for each. A daemon that reads nothing for 30
 //!   seconds while something waits is killed and replaced.
 //! - A daemon that closes its socket and does not end is killed as well, and so is one that says nothing for 30 seconds: its loop
-//!   sends [`protocol::Request::Beat`] every 5 when there is nothing else. One that is still starting has five minutes.
+//!   sends [`protocol::Request::Beat`] every 10 when there is nothing else. One that is still starting has five minutes.
 //! - Without a daemon everything goes on; the next one learns it from the list.
 //! - SIGTERM, SIGINT (both as SIGTERM) and SIGHUP are passed to the daemon once it has sent its first
 //!   request, which it must do with its handlers installed. A daemon that dies before it answered SIGTERM
-//!   with [`protocol::Request::Exit`] leaves it to its successor.
+//!   with [`protocol::Request::Exit`] leaves it to its successor. When none lives for a minute that could do it, because it cannot be started
+//!   or dies at once, the spawner kills everything and ends; a quarter of that when it was asked twice.
 
 mod daemon;
 mod discard;

@@ -308,8 +308,9 @@ impl Spawner {
         let stalled = self.outbox.blocked_since().map(|since| since + self.stall_max);
         // While nothing is read of it, it cannot be heard.
         let silent = self.daemon.silent_at(self.silence_max).filter(|_| !self.is_busy());
+        let stop = self.daemon.stop_at(self.silence_max);
         let of_daemon =
-            [self.daemon.start_at(), self.daemon.kill_at(), self.daemon.given_up_at(), stalled, silent];
+            [self.daemon.start_at(), self.daemon.kill_at(), self.daemon.given_up_at(), stalled, silent, stop];
         let of_others = [
             self.outbox.retry_at(),
             self.manager.deadline(),
@@ -348,6 +349,10 @@ impl Spawner {
         }
         if self.daemon.given_up_at().is_some_and(|at| at <= now) {
             self.give_daemon_up();
+        }
+        if self.end.is_none() && self.daemon.is_to_be_stopped(now, self.silence_max) {
+            note(format_args!("no daemon is there that could stop the application: everything is killed"));
+            self.end = Some(End::with(0));
         }
         if self.end.is_none() && self.daemon.start_at().is_some_and(|at| at <= now) {
             self.start_daemon();

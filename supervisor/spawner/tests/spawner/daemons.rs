@@ -41,6 +41,8 @@ pub(crate) fn all() -> Vec<Case> {
         a_second_spawner_is_refused_with_the_pid,
         signals_are_passed_on_once_the_daemon_listens,
         a_stop_survives_the_daemon,
+        a_stop_needs_no_daemon_that_cannot_live,
+        a_daemon_that_lives_has_its_time_to_stop,
         a_refused_configuration_ends_the_spawner,
         a_daemon_that_cannot_be_executed_ends_the_spawner,
         exit_kills_what_is_left_and_clears_up,
@@ -278,6 +280,44 @@ fn a_stop_survives_the_daemon() {
     daemon.send(&exit, &[]);
     drop(daemon);
     assert_eq!(app.wait().code(), Some(0));
+}
+
+/// As when it cannot be started, or dies of what it finds.
+fn a_stop_needs_no_daemon_that_cannot_live() {
+    let mut app = App::start_with(|command| _ = command.env(role::SILENCE_MS, "500"));
+    let mut daemon = app.daemon();
+    daemon.spawn(1, sh("trap '' TERM; sleep 1000; sleep 1000"));
+    let (pid, _) = daemon.spawned(1);
+    daemon.executed(1);
+    // Those that follow find nobody to talk to, and end.
+    fs::remove_file(app.folder.path().join("daemons")).unwrap();
+    daemon.kill();
+    app.signal(Signal::SIGTERM);
+    assert_eq!(app.wait().code(), Some(0));
+    assert!(state(pid).is_none(), "it was killed and reaped");
+}
+
+fn a_daemon_that_lives_has_its_time_to_stop() {
+    const SILENCE: Duration = Duration::from_secs(2);
+    let mut app = App::start_with(|command| {
+        command.env(role::SILENCE_MS, SILENCE.as_millis().to_string());
+    });
+    let mut daemon = app.daemon();
+    daemon.spawn(1, sh("exec sleep 1000"));
+    daemon.executed(1);
+    app.signal(Signal::SIGTERM);
+    assert_eq!(daemon.signal(), Signal::SIGTERM);
+    let begin = Instant::now();
+    while begin.elapsed() < SILENCE * 5 / 2 {
+        daemon.send(&Request::Beat, &[]);
+        let _ = poll(&mut [], PollTimeout::from(50u8));
+    }
+    let is_there = |(message, _): &(Message, _)| matches!(message, Message::Run { run: 1, exit: None, .. });
+    assert!(daemon.list().iter().any(is_there), "it is still at it");
+    let exit = Request::Exit { status: 4, join_cgroups: vec![], remove: vec![], remove_if_empty: vec![] };
+    daemon.send(&exit, &[]);
+    drop(daemon);
+    assert_eq!(app.wait().code(), Some(4));
 }
 
 fn a_refused_configuration_ends_the_spawner() {
