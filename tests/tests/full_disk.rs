@@ -234,3 +234,50 @@ fn inside_full_runtime() {
         app.down();
     });
 }
+
+/// Names of services in the file that all workers have as their `/etc/hosts`: it grows by a page that is not there.
+#[test]
+fn names_of_new_services_wait_for_room_and_those_that_were_there_stay() {
+    apart("inside_full_names");
+}
+
+#[test]
+#[ignore = "part of names_of_new_services_wait_for_room_and_those_that_were_there_stay, which runs it where the disk is small"]
+fn inside_full_names() {
+    if env::var_os(INSIDE).is_none() {
+        return;
+    }
+    for_each_user(|user| {
+        let app = App::case("", user);
+        app.write("watt.yaml", WEB);
+        let disk = Disk::new(&app, "run", "size=1m,nr_inodes=5000");
+        app.up();
+        let hosts = app.runtime().join("hosts");
+        let before = names(&hosts);
+        assert!(before.iter().any(|line| line.contains("web.plt.local")), "{before:?}");
+        disk.fill();
+        // Before the one that was there, in the order of the file.
+        let new: Vec<String> = (10..75)
+            .map(|number| format!("a-service-with-a-name-that-is-as-long-as-names-may-be-{number}"))
+            .collect();
+        let entry = |name: &String| format!("  {name}: {{ command: sleep 1000, listen: none }}\n");
+        let more = format!("services:\n{}", new.iter().map(entry).collect::<String>());
+        app.write("watt.yaml", &WEB.replace("services:\n", &more));
+        let reloaded = app.json(&["reload", "--wait"]);
+        assert_eq!(reloaded["ok"], true, "{user:?}: {reloaded}");
+        assert_eq!(names(&hosts), before, "{user:?}: it is as it was");
+        assert!(app.own_log().contains("names of new services are missing"), "{user:?}: {}", app.own_log());
+        // Nor does a successor need them.
+        app.kill_daemon();
+        assert_eq!(names(&hosts), before, "{user:?}: it is as it was");
+        disk.empty();
+        let has = |line: &String, name: &str| line.contains(&format!("{name}.plt.local"));
+        wait("all names are there", || {
+            let now = names(&hosts);
+            let missing: Vec<&String> =
+                new.iter().filter(|name| !now.iter().any(|line| has(line, name))).collect();
+            if missing.is_empty() { Ok(()) } else { Err(format!("{missing:?}")) }
+        });
+        app.down();
+    });
+}

@@ -66,7 +66,19 @@ impl App {
         held: Held,
         signals: Signals,
     ) -> Result<App, StartError> {
-        let Start { in_force, plan, places, life, host, probe, cgroups, warnings, listeners, roles } = start;
+        let Start {
+            in_force,
+            plan,
+            places,
+            life,
+            host,
+            probe,
+            cgroups,
+            warnings,
+            listeners,
+            roles,
+            are_names_behind,
+        } = start;
         let Connection { link, backlog } = connection;
         let plan = Arc::new(plan);
         let events = Events::new();
@@ -104,6 +116,7 @@ impl App {
             jobs: Jobs::new(places.jobs(), life.as_str().to_owned(), senders.jobs.clone()),
             upgrades,
             mesh_host: mesh_host_address,
+            are_names_behind,
             probe,
             places,
             life,

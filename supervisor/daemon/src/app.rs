@@ -114,6 +114,8 @@ pub(crate) struct App {
     pub(crate) gateway_inodes: BTreeSet<u64>,
     /// Where names lead on the host's network.
     pub(crate) mesh_host: Option<Ipv4Addr>,
+    /// Whether names of services could not be written, so that it is tried again.
+    pub(crate) are_names_behind: bool,
     pub(crate) warnings: Vec<String>,
     pub(crate) resolvers: Vec<SocketAddr>,
     pub(crate) started_at_ms: u64,

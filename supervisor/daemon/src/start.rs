@@ -5,12 +5,11 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    fs,
-    io::{self, Write},
+    fs, io,
     net::{Ipv4Addr, SocketAddr},
     ops::ControlFlow,
     os::{fd::OwnedFd, unix::process::parent_id},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -30,6 +29,7 @@ use crate::{
     in_force::{InForce, PLAN},
     launch::Host,
     life::Life,
+    name_files,
     places::Places,
     proxy,
     settings::{Settings, StartError},
@@ -55,6 +55,8 @@ pub(crate) struct Start {
     pub(crate) warnings: Vec<String>,
     pub(crate) listeners: Listeners,
     pub(crate) roles: Roles,
+    /// Whether names of services could not be written.
+    pub(crate) are_names_behind: bool,
 }
 
 /// The application's own listeners.
@@ -171,7 +173,13 @@ pub(crate) async fn start(
         host_probe::switch_off(probe, &in_force.sources.env);
     }
     let mut host = host_probe::host(probe.as_ref(), &app, uid);
-    write_name_files(places, &in_force, host.redirect, listeners.mesh_host_address)?;
+    let names = name_files::write(places, &in_force, host.redirect, listeners.mesh_host_address);
+    let are_names_behind = names.is_err();
+    match names {
+        // What runs has those that were written before.
+        Err(error) if held.has_predecessor() => tracing::error!("{}", crate::words::chain(&error)),
+        written => written?,
+    }
 
     let mut cgroups = Cgroups::prepare(&app, places, &[parent_id(), std::process::id()]);
     host.pids_by_rlimit = cgroups.found().lack_pids()
@@ -192,7 +200,19 @@ pub(crate) async fn start(
     }
     warnings.extend(doctor::warnings(probe.as_ref(), cgroups.found().clone(), &plan));
     let places = places.clone();
-    Ok(Start { in_force, plan, places, life, host, probe, cgroups, warnings, listeners, roles })
+    Ok(Start {
+        in_force,
+        plan,
+        places,
+        life,
+        host,
+        probe,
+        cgroups,
+        warnings,
+        listeners,
+        roles,
+        are_names_behind,
+    })
 }
 
 /// Begins a warning about the ceiling of all services.
@@ -243,43 +263,6 @@ fn remove_stale(places: &Places) {
     gone(watt_os::remove::tree(&places.workers()));
     gone(watt_os::remove::tree(&places.credentials()));
     gone(fs::remove_file(places.error()));
-}
-
-/// The files that are bound over a worker's own.
-pub(crate) fn write_name_files(
-    places: &Places,
-    in_force: &InForce,
-    redirect: bool,
-    shared: Option<Ipv4Addr>,
-) -> Result<(), StartError> {
-    let host = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let own = addresses::of_names(&in_force.addresses, redirect);
-    // Without a listener there, names that lead nowhere would only hide why.
-    let on_host = own.keys().filter_map(|id| Some((id, shared?)));
-    let files = [
-        (places.hosts(), addresses::hosts(&host("/etc/hosts"), own.iter().map(|(id, at)| (id, *at)))),
-        (places.hosts_shared(), addresses::hosts(&host("/etc/hosts"), on_host)),
-        (places.resolv_conf(), addresses::resolv_conf(&host("/etc/resolv.conf"))),
-        (places.nsswitch_conf(), addresses::nsswitch_conf(&host("/etc/nsswitch.conf"))),
-    ];
-    for (path, text) in files {
-        if fs::read_to_string(&path).is_ok_and(|written| written == text) {
-            continue;
-        }
-        write_over(&path, &text).map_err(|source| StartError::Write { path, source })?;
-    }
-    Ok(())
-}
-
-/// Writes a file that running workers have bound over their own, and which must not be empty while it is written: the new text over
-/// the old one at once, with empty lines for what that had more, and then its end.
-fn write_over(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
-    let before = usize::try_from(file.metadata()?.len()).unwrap_or(0);
-    let mut bytes = text.as_bytes().to_vec();
-    bytes.resize(bytes.len().max(before), b'\n');
-    file.write_all(&bytes)?;
-    file.set_len(text.len() as u64)
 }
 
 /// The effective user: the owner of our own folder in /proc (proc(5)).

@@ -120,6 +120,9 @@ impl App {
         if !self.link.is_waiting() {
             self.link.request(Request::Beat, Vec::new());
         }
+        if self.are_names_behind {
+            self.write_names();
+        }
         let progressed = std::mem::replace(&mut self.unit.progressed, false);
         let needs_time = match self.ending {
             // Each service has its own time to get ready, and one without was given all of it.

@@ -30,7 +30,7 @@ use crate::{
     logs,
     operate::{Answer, Operation, answer},
     settings::StartError,
-    start::{self, OF_APPLICATION},
+    start::OF_APPLICATION,
     status,
     tls::listener_name,
     unit::Touched,
@@ -180,15 +180,6 @@ impl App {
             self.warnings.iter().filter(|line| line.starts_with(OF_APPLICATION)).cloned().collect();
         let host = doctor::warnings(self.probe.as_ref(), self.cgroups.found().clone(), &self.plan);
         self.warnings = roles.unknown().iter().cloned().chain(ceiling).chain(host).collect();
-    }
-
-    /// Names of the mesh for workers.
-    fn write_names(&self) {
-        let written =
-            start::write_name_files(&self.places, &self.in_force, self.host.redirect, self.mesh_host);
-        if let Err(error) = written {
-            tracing::error!("{}", crate::words::chain(&error));
-        }
     }
 
     /// Has the proxy accept clients on these listeners.
