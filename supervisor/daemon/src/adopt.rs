@@ -471,6 +471,7 @@ impl App {
         match held.exit {
             None => {
                 self.proxy.adopt(Instant::now(), held.run, Some(Main::new(held.pid, held.pidfd)));
+                self.proxy_link.adopt_own();
                 self.attach(id, logs::Source::Proxy, Some(0), held.stdout, held.stderr);
             }
             // It ended while nobody looked; the next one has a greater number.

@@ -378,6 +378,7 @@ impl App {
         if !self.proxy.ended(Instant::now(), run) {
             return;
         }
+        self.proxy_link.own_ended();
         self.tried_proxy_ended(&exit);
         self.events.emit(happenings::ProxyReplaced { exit, restarts: self.proxy.record().restarts });
         if let Ok(record) = serde_json::to_vec(&self.proxy.record()) {

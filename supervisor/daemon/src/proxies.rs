@@ -63,13 +63,23 @@ struct Linked {
     /// The process, of another program's. That of the own one is elsewhere.
     other: Option<Other>,
     version: Option<String>,
-    /// The snapshot of the present connection that it uses.
-    uses: Option<u64>,
+    uses: Uses,
     /// The draining runs that have no request there.
     drained: BTreeSet<RunId>,
     counts: BTreeMap<String, Counts>,
     handshakes: Handshakes,
     outside: BTreeMap<String, Vec<Outgoing>>,
+}
+
+/// By which snapshot a proxy serves whoever comes to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Uses {
+    /// There is no such process, or it had none so far: whoever comes waits until it has the last.
+    None,
+    /// By one that was sent on another connection: a predecessor's, or an older one of ours.
+    Earlier,
+    /// By the one with this version.
+    Version(u64),
 }
 
 /// What one is for.
@@ -130,6 +140,23 @@ impl Proxies {
         self.link(program, socket, Part::Serves, Some(Other { run, main, path, kill_at: None }));
     }
 
+    /// Takes over the one of the own program: it serves by what a predecessor has sent.
+    pub(crate) fn adopt_own(&mut self) {
+        self.own_uses(Uses::Earlier);
+    }
+
+    /// The process of the own program's has ended. The next one has no snapshot.
+    pub(crate) fn own_ended(&mut self) {
+        self.own_uses(Uses::None);
+    }
+
+    fn own_uses(&mut self, uses: Uses) {
+        if let Some(own) = self.all.get_mut(&self.own) {
+            own.uses = uses;
+        }
+        self.note_used();
+    }
+
     fn link(&mut self, program: u64, socket: PathBuf, part: Part, other: Option<Other>) {
         let link = ProxyLink::start(program, socket, self.events.clone());
         if part == Part::Serves {
@@ -143,18 +170,20 @@ impl Proxies {
         if let Some((version, snapshot)) = &self.snapshot {
             link.publish(*version, Arc::clone(snapshot));
         }
+        let uses = if other.is_some() { Uses::Earlier } else { Uses::None };
         let linked = Linked {
             link,
             part,
             other,
             version: None,
-            uses: None,
+            uses,
             drained: BTreeSet::new(),
             counts: BTreeMap::new(),
             handshakes: Handshakes::default(),
             outside: BTreeMap::new(),
         };
         self.all.insert(program, linked);
+        self.note_used();
     }
 
     /// Has them accept on this listener.
@@ -203,7 +232,10 @@ impl Proxies {
         let linked = self.all.get_mut(&program)?;
         match event {
             LinkEvent::Connected | LinkEvent::Lost { .. } => {
-                linked.uses = None;
+                linked.uses = match linked.uses {
+                    Uses::None => Uses::None,
+                    Uses::Earlier | Uses::Version(_) => Uses::Earlier,
+                };
                 linked.drained.clear();
                 self.note_used();
             }
@@ -214,7 +246,7 @@ impl Proxies {
                 }
             }
             LinkEvent::Message(FromProxy::Applied { version }) => {
-                linked.uses = Some(*version);
+                linked.uses = Uses::Version(*version);
                 self.note_used();
             }
             LinkEvent::Message(FromProxy::Counts { services, handshakes, .. }) => {
@@ -299,7 +331,7 @@ impl Proxies {
         serving.is_some_and(|(serving, _)| *serving == program)
     }
 
-    /// The oldest snapshot that somebody is served by, as it changes. Whoever comes to one that has none yet waits until it has the last.
+    /// The oldest snapshot that somebody is served by, as it changes: 0 while that is one that nobody here knows.
     pub(crate) fn used(&self) -> watch::Receiver<u64> {
         self.used.subscribe()
     }
@@ -307,12 +339,17 @@ impl Proxies {
     /// Has those hear of it who wait.
     fn note_used(&self) {
         let serving = self.all.values().filter(|linked| linked.part == Part::Serves);
-        self.used.send_replace(serving.filter_map(|linked| linked.uses).min().unwrap_or(u64::MAX));
+        let used = serving.filter_map(|linked| match linked.uses {
+            Uses::None => None,
+            Uses::Earlier => Some(0),
+            Uses::Version(version) => Some(version),
+        });
+        self.used.send_replace(used.min().unwrap_or(u64::MAX));
     }
 
     /// Whether the own one uses a snapshot.
     pub(crate) fn own_is_well(&self) -> bool {
-        self.all.get(&self.own).is_some_and(|linked| linked.uses.is_some())
+        self.all.get(&self.own).is_some_and(|linked| matches!(linked.uses, Uses::Version(_)))
     }
 
     /// Makes it so that the own one serves, and the others leave, as far as that may be. `is_trial` says that the upgrade is not settled.
@@ -326,7 +363,7 @@ impl Proxies {
                 own.link.add_listener(id.clone(), kind.clone(), Arc::clone(listener));
             }
         }
-        if is_trial || own.uses.is_none() {
+        if is_trial || !matches!(own.uses, Uses::Version(_)) {
             return;
         }
         for (program, linked) in &mut self.all {

@@ -107,8 +107,9 @@ async fn what_is_used_is_what_everybody_who_is_served_is_served_by() {
     let (mut proxies, _events, _folder) = two(false);
     let used = proxies.used();
     let oldest = || *used.borrow();
-    assert_eq!(oldest(), u64::MAX, "whoever comes waits for the last one");
+    assert_eq!(oldest(), 0, "the one that was there serves by what another daemon has sent");
     says(&mut proxies, 0, FromProxy::Applied { version: 3 });
+    assert_eq!(oldest(), 3, "whoever comes to the new one waits until it has the last");
     says(&mut proxies, 1, FromProxy::Applied { version: 4 });
     assert_eq!(oldest(), 3);
     says(&mut proxies, 0, FromProxy::Applied { version: 5 });
@@ -117,5 +118,30 @@ async fn what_is_used_is_what_everybody_who_is_served_is_served_by() {
     says(&mut proxies, 1, FromProxy::Applied { version: 6 });
     assert_eq!(oldest(), 6, "nobody comes to one that leaves");
     proxies.hear(1, &LinkEvent::Lost { error: None });
-    assert_eq!(oldest(), u64::MAX, "it has gone");
+    assert_eq!(oldest(), 0, "it may be there, and serves by what it had");
+    proxies.hear(1, &LinkEvent::Connected);
+    assert_eq!(oldest(), 0);
+    proxies.own_ended();
+    proxies.hear(1, &LinkEvent::Lost { error: None });
+    proxies.hear(1, &LinkEvent::Connected);
+    assert_eq!(oldest(), u64::MAX, "another process has none yet");
+}
+
+/// A successor that answers before the proxy has heard of it would tell of what the next request does not find.
+#[tokio::test]
+async fn a_proxy_that_is_taken_over_serves_by_what_the_daemon_before_has_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut proxies = Proxies::new(0, folder.path().join("one"), false, mpsc::channel(64).0);
+    let used = proxies.used();
+    assert_eq!(*used.borrow(), u64::MAX, "nobody is served by any");
+    proxies.adopt_own();
+    for event in
+        [LinkEvent::Connected, LinkEvent::Message(FromProxy::Hello { format: 1, version: "1".to_owned() })]
+    {
+        assert_eq!(*used.borrow(), 0);
+        proxies.hear(0, &event);
+    }
+    assert_eq!(*used.borrow(), 0);
+    says(&mut proxies, 0, FromProxy::Applied { version: 1 });
+    assert_eq!(*used.borrow(), 1);
 }
