@@ -143,7 +143,6 @@ impl Store {
             self.batch.push(b'\n');
             self.keep(origin, entry);
             self.tell_journal(origin, text, segment.partial, now);
-            self.look_for_patterns(origin.run, text);
             lines += 1;
             // Short lines grow a hundredfold by what is put around them.
             if self.batch.len() >= BATCH_SIZE {
@@ -152,6 +151,10 @@ impl Store {
         }
         if lines > 0 {
             self.write(origin.book, lines, now);
+        }
+        // Whoever waits for a line finds it in its file.
+        for segment in segments {
+            self.look_for_patterns(origin.run, &bytes[segment.text.clone()]);
         }
     }
 
