@@ -204,3 +204,69 @@ fn nobody_elses_process_is_taken_for_the_main_one() {
         app.end_up(up);
     });
 }
+
+/// Names itself, and ends well before anybody can look.
+const ITSELF: &str = r#"
+import os, socket
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.connect(os.environ["NOTIFY_SOCKET"])
+s.send(f"MAINPID={os.getpid()}\nREADY=1".encode())
+os._exit(0)
+"#;
+
+#[test]
+fn a_service_that_names_itself_and_has_ended_is_not_lost() {
+    for_each_user(|user| {
+        let app = app(user, ITSELF, "policy: on-failure");
+        let up = app.begin_up();
+        for sandbox in SANDBOXES {
+            let worker = wait("it has ended", || match app.worker(sandbox, 0) {
+                worker if worker["last_exit"].is_object() => Ok(worker),
+                worker => Err(worker.to_string()),
+            });
+            assert_eq!(
+                (worker["restarts"].as_u64(), last_exit(&worker)),
+                (Some(0), "exit 0"),
+                "{user:?} {sandbox}"
+            );
+        }
+        app.end_up(up);
+    });
+}
+
+/// Names itself once more while it stops, as one does that says with each message who it is.
+const STOPPING: &str = r#"
+import os, signal, socket, time
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.connect(os.environ["NOTIFY_SOCKET"])
+terms = []
+def term(*_):
+    terms.append(1)
+    print("term", len(terms), flush=True)
+signal.signal(signal.SIGTERM, term)
+s.send(f"MAINPID={os.getpid()}\nREADY=1".encode())
+while not terms:
+    time.sleep(0.01)
+s.send(f"MAINPID={os.getpid()}\nSTOPPING=1".encode())
+reader, writer = os.pipe()
+socket.send_fds(s, [b"BARRIER=1"], [writer])
+os.close(writer)
+os.read(reader, 1)
+time.sleep(0.3)
+print("bye", flush=True)
+"#;
+
+#[test]
+fn a_service_that_names_itself_while_it_stops_has_its_signal_once() {
+    for_each_user(|user| {
+        let app = app(user, STOPPING, "policy: always");
+        app.up();
+        for sandbox in SANDBOXES {
+            app.ok(&["stop", sandbox]);
+            let said = app.ok(&["logs", sandbox]);
+            assert!(said.contains("term 1") && said.contains("bye"), "{user:?} {sandbox}: {said}");
+            assert!(!said.contains("term 2"), "{user:?} {sandbox}: {said}");
+        }
+        app.down();
+    });
+}

@@ -19,7 +19,10 @@ use watt_core::{
     plan::{HookPoint, Plan},
     worker::{Effect, Event, ExecFailure, ExitCause, Part, State, Wanted},
 };
-use watt_os::descendants::{Environment, Marks};
+use watt_os::{
+    descendants::{Environment, Marks},
+    process_info,
+};
 use watt_spawner::protocol::{self, Stage};
 
 use crate::{
@@ -356,6 +359,7 @@ impl App {
                         pids_refused_before,
                         said,
                         first,
+                        inside,
                         owes_post_start,
                     },
                 started_at_ms,
@@ -374,6 +378,7 @@ impl App {
                 run.pids_refused_before = pids_refused_before;
                 run.said = said;
                 run.first = first;
+                run.inside = inside;
                 run.owes_post_start = owes_post_start;
                 // By the predecessor.
                 run.pids_limit_told = run.pids_refused() > 0;
@@ -391,6 +396,8 @@ impl App {
         let HeldRun { run: _, tag: _, pid, stage, exit, pidfd, stdout, stderr, descriptors } = held;
         let (worker, started_at_us) = (run.worker.clone(), run.started_at_ms * 1000);
         run.spawned(pid, pidfd);
+        // Versions before did not note it. No process has the number 0, so that each one that is named is news.
+        run.inside = run.inside.or_else(|| is_init(pid).then_some(0));
         if let (Some(main), Some(_)) = (&mut run.main, exit) {
             // It was reaped, and what has its number now is another process.
             main.started = 0;
@@ -508,6 +515,12 @@ impl App {
         };
         tokio::spawn(Containment::Marks(marks).kill());
     }
+}
+
+/// Whether a process is the first of a PID namespace below this one.
+fn is_init(pid: u32) -> bool {
+    let numbers = process_info::numbers(pid).unwrap_or_default();
+    matches!(numbers[..], [_, .., 1])
 }
 
 /// Whether this is the name of a worker's socket at the spawner ([`crate::launch::listener_name`]).

@@ -116,7 +116,7 @@ impl App {
                 return;
             }
             Named::Inside { pid } => {
-                run.owes_signal = true;
+                run.inside = Some(pid);
                 (pid, None)
             }
             Named::Process { pid, pidfd } => match pidfd.try_clone() {
@@ -143,7 +143,7 @@ impl App {
         }
     }
 
-    /// The signal to stop went to the main process before.
+    /// The signal to stop went to the main process before, or waited for this one.
     fn signal_again(&mut self, id: RunId) {
         let Some(worker) = self.runs.get(&id).map(|run| run.worker.clone()) else { return };
         let state = self.fleet.worker(&worker).map(|worker| &worker.state);
@@ -158,7 +158,7 @@ impl App {
         run.has_lost_main |= !taken;
         run.follows = run.follows.saturating_sub(1);
         // An init has the order by now, and knows whom a signal is for.
-        if std::mem::take(&mut run.owes_signal) {
+        if run.inside.is_some() && run.follows == 0 {
             self.signal_again(id);
         }
     }

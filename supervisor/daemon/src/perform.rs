@@ -20,7 +20,7 @@ use watt_core::{
     plan::HookPoint,
     worker::{Effect, Event, ExecFailure, ExitCause},
 };
-use watt_exec::plan::{LaunchPlan, Task as ExecTask};
+use watt_exec::plan::{LaunchPlan, PROGRAM_PID, Task as ExecTask};
 use watt_os::{cgroup::Group, memfd};
 use watt_spawner::protocol::{Address, Request};
 
@@ -165,6 +165,7 @@ impl App {
         remove_socket(&accepts);
         let tag = self.runs.get_mut(&run).and_then(|run| {
             run.accepts = accepts;
+            run.inside = plan.namespaces.pid.then_some(PROGRAM_PID);
             serde_json::to_vec(&run.note()).ok()
         });
         self.ask_to_spawn(
@@ -257,6 +258,10 @@ impl App {
             return;
         };
         if let Some(run) = self.runs.get_mut(&run) {
+            if run.inside.is_some() && run.follows > 0 {
+                // An init passes it on to the one that it follows: it is sent when the init has heard which that is, and so once.
+                return;
+            }
             run.signal_main(signal);
             run.signal_main(SIGCONT);
         }

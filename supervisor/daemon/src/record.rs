@@ -99,6 +99,9 @@ pub(crate) enum RunOf {
         /// The process that was cloned for it and when that started, if another one has taken its place.
         #[serde(default)]
         first: Option<(u32, u64)>,
+        /// The number of its main process in a PID namespace of its own.
+        #[serde(default)]
+        inside: Option<u32>,
         /// Whether its hook `post_start` was not begun yet.
         #[serde(default)]
         owes_post_start: bool,

@@ -78,10 +78,10 @@ pub(crate) struct Run {
     pub(crate) main: Option<Main>,
     /// The one that was cloned and when that started, if another one has taken its place.
     pub(crate) first: Option<(u32, u64)>,
+    /// The number of the main process in a PID namespace of the run's own, whose init `main` is then.
+    pub(crate) inside: Option<u32>,
     /// How often the spawner was told of another one and has not answered.
     pub(crate) follows: u32,
-    /// Whether a signal may have to be sent once more when that answers.
-    pub(crate) owes_signal: bool,
     /// How its main process ended, while what it has said before is being heard.
     pub(crate) unjudged: Option<WaitStatus>,
     /// Whether it has named one that had ended by then.
@@ -157,8 +157,8 @@ impl Run {
             secrets: None,
             main: None,
             first: None,
+            inside: None,
             follows: 0,
-            owes_signal: false,
             unjudged: None,
             has_lost_main: false,
             owed_signals: Vec::new(),
@@ -206,6 +206,7 @@ impl Run {
                 pids_refused_before: self.pids_refused_before,
                 said: self.said,
                 first: self.first,
+                inside: self.inside,
                 owes_post_start: self.owes_post_start,
             },
             started_at_ms: self.started_at_ms,

@@ -96,7 +96,7 @@ impl App {
         });
         let pid = run.main.as_ref().map_or(0, |main| main.pid);
         let socket = self.bound.get(&listener_name("notify", &run.worker));
-        let kin = || Kin::new(pid, run.group.clone(), run.marks());
+        let kin = || Kin::new(pid, run.inside, run.group.clone(), run.marks());
         let notify = socket.map(|socket| NotifySocket::new(socket.try_clone()?, kin())).transpose();
         let notify = notify.unwrap_or_else(|error| {
             tracing::warn!("nobody reads what {} says on its notify socket: {error}", run.worker);

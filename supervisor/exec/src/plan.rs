@@ -445,6 +445,9 @@ pub enum Report {
     Probe(Probe),
 }
 
+/// The number of the program in a PID namespace of its own, as long as it has not handed over: its init is 1, and forks once.
+pub const PROGRAM_PID: u32 = 2;
+
 /// What an init of a program that [hands over](LaunchPlan::hands_over) is told, on the socket of its reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Order {

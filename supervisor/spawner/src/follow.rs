@@ -6,9 +6,17 @@
 //!
 //! In a PID namespace of its own the init does the same, and says how it went.
 
-use std::{collections::BTreeMap, os::fd::OwnedFd, rc::Rc};
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsFd, OwnedFd},
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
-use nix::sys::epoll::{EpollEvent, EpollFlags};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::epoll::{EpollEvent, EpollFlags},
+};
 use watt_exec::plan::Order;
 use watt_os::process;
 
@@ -19,6 +27,9 @@ use crate::{
     runs::{Run, unreaped},
     spawner::Spawner,
 };
+
+/// How long an init may take to answer before another program takes over: a moment, unless somebody has stopped it.
+const ANSWERS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What is listened to besides processes in the exec stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +126,36 @@ impl Spawner {
         if let Some(Left(ended)) = init.left.take() {
             self.ended_unreaped(id, unreaped(ended));
         }
+    }
+
+    /// Waits for the answers of inits that have an order. The next program does not know of it, and would take an end that was told before
+    /// the order was heard for that of the process which is to be followed.
+    pub(crate) fn wait_for_inits(&mut self) {
+        let until = Instant::now() + ANSWERS_PATIENCE;
+        loop {
+            let asked: Vec<(u64, u64)> = self.inits_that_were_asked().collect();
+            let left = until.saturating_duration_since(Instant::now());
+            if asked.is_empty() || left.is_zero() {
+                return;
+            }
+            let inits = asked.iter().filter_map(|(_, id)| self.holdings.runs.get(id)?.init.as_ref());
+            let mut fds: Vec<PollFd<'_>> =
+                inits.map(|init| PollFd::new(init.as_fd(), PollFlags::POLLIN)).collect();
+            let _ = poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO));
+            drop(fds);
+            asked.iter().for_each(|(token, id)| self.hear_init(*token, *id));
+        }
+    }
+
+    fn inits_that_were_asked(&self) -> impl Iterator<Item = (u64, u64)> {
+        let inits = self.watched.iter().filter_map(|(token, watched)| match watched {
+            Watched::Init(id) => Some((*token, *id)),
+            Watched::Main(_) => None,
+        });
+        inits.filter(|(_, id)| {
+            let run = self.holdings.runs.get(id);
+            run.and_then(|run| run.init.as_ref()).is_some_and(|init| init.orders > 0)
+        })
     }
 
     /// The pidfd of a main process says that it has ended.

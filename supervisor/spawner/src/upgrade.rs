@@ -246,6 +246,7 @@ impl Spawner {
             Upgrade::Back { before, why } => (before, None, Some(why)),
             other @ (Upgrade::None | Upgrade::Trial { .. }) => return self.upgrade = other,
         };
+        self.wait_for_inits();
         let error = self.execute(&next, &own, trial, went_back);
         note(format_args!("cannot become {}: {error}", next.path));
         self.went_back = Some(format!("it cannot be executed: {error}"));

@@ -20,8 +20,8 @@ pub struct Kin {
     /// Its cgroup; unusable where there is none.
     group: Group,
     marks: Marks,
-    /// Whether the main process is the init of a PID namespace of the run's own.
-    has_init: bool,
+    /// The number of its main process in a PID namespace of the run's own, if it has one: the main process here is the init of that.
+    inside: Option<u32>,
 }
 
 /// Which process was named as the main one.
@@ -61,11 +61,9 @@ impl PartialEq for Named {
 impl Eq for Named {}
 
 impl Kin {
-    /// Those of the run with this main process.
-    pub fn new(main: u32, group: Group, marks: Marks) -> Kin {
-        let numbers = process_info::numbers(main).unwrap_or_default();
-        let has_init = matches!(numbers[..], [_, .., 1]);
-        Kin { mains: vec![main], group, marks, has_init }
+    /// Those of the run with this main process, which in a PID namespace of the run's own is the init, with the main one `inside`.
+    pub fn new(main: u32, inside: Option<u32>, group: Group, marks: Marks) -> Kin {
+        Kin { mains: vec![main], group, marks, inside }
     }
 
     /// Those that are or were the main process.
@@ -76,12 +74,13 @@ impl Kin {
     /// The process that one of them has named by this number, if it is another than the main one and may be that.
     pub(super) fn name_main(&mut self, sender: Option<u32>, number: u32) -> Option<Named> {
         let pid = self.as_known_here(sender, number)?;
-        if self.has_init {
-            return Some(Named::Inside { pid });
-        }
         // It is that already, and may have ended since: its end is its own.
-        if self.mains.last() == Some(&pid) {
+        if self.inside.as_ref().or(self.mains.last()) == Some(&pid) {
             return None;
+        }
+        if let Some(inside) = &mut self.inside {
+            *inside = pid;
+            return Some(Named::Inside { pid });
         }
         let Ok(pidfd) = pidfd::open(pid) else { return Some(Named::Gone { pid }) };
         let is_own = self.group.members().contains(&pid) || descendants::is_one(pid, &self.marks);
@@ -102,7 +101,7 @@ impl Kin {
     /// A number as the run's own PID namespace has it, or the host where there is none. Who is in a namespace below that can name
     /// itself alone: the kernel translates only whom a message comes from.
     fn as_known_here(&self, sender: Option<u32>, number: u32) -> Option<u32> {
-        let depth = if self.has_init { 2 } else { 1 };
+        let depth = if self.inside.is_some() { 2 } else { 1 };
         let numbers = sender.and_then(|sender| process_info::numbers(sender).ok()).unwrap_or_default();
         match numbers.len() {
             // It has gone.
@@ -134,7 +133,7 @@ mod tests {
 
     fn kin(main: u32) -> Kin {
         let main_started = process_info::start_time(main).unwrap();
-        Kin::new(main, Group::default(), Marks { main, main_started, ..Marks::default() })
+        Kin::new(main, None, Group::default(), Marks { main, main_started, ..Marks::default() })
     }
 
     fn pid_of(named: Option<Named>) -> Option<u32> {
@@ -171,11 +170,21 @@ mod tests {
 
     #[test]
     fn a_number_in_another_namespace_is_not_taken_for_one_of_here() {
-        let kin = |has_init| Kin { has_init, ..Kin::default() };
+        let kin = |inside| Kin { inside, ..Kin::default() };
         // This process is in no namespace below the host's.
-        assert_eq!(kin(false).as_known_here(Some(id()), 77), Some(77));
-        assert_eq!(kin(true).as_known_here(Some(id()), 77), None);
-        assert_eq!(kin(true).as_known_here(None, 77), Some(77));
+        assert_eq!(kin(None).as_known_here(Some(id()), 77), Some(77));
+        assert_eq!(kin(Some(2)).as_known_here(Some(id()), 77), None);
+        assert_eq!(kin(Some(2)).as_known_here(None, 77), Some(77));
+    }
+
+    /// An init that is asked to follow one that it follows already would have nothing to say, and the signal to stop would come twice.
+    #[test]
+    fn in_a_namespace_of_its_own_the_main_process_that_names_itself_is_no_news() {
+        let mut kin = Kin { mains: vec![id()], inside: Some(2), ..Kin::default() };
+        assert_eq!(kin.name_main(None, 2), None);
+        assert_eq!(kin.name_main(None, 7), Some(Named::Inside { pid: 7 }));
+        assert_eq!(kin.name_main(None, 7), None, "it is that by now");
+        assert_eq!(kin.name_main(None, 2), Some(Named::Inside { pid: 2 }), "and back");
     }
 
     #[test]

@@ -391,7 +391,7 @@ mod tests {
         ask_for_senders(&socket).unwrap();
         let main = std::process::id();
         let main_started = process_info::start_time(main).unwrap();
-        let kin = Kin::new(main, Default::default(), Marks { main, main_started, ..Marks::default() });
+        let kin = Kin::new(main, None, Default::default(), Marks { main, main_started, ..Marks::default() });
         let mut socket = NotifySocket::new(socket, kin).unwrap();
         let sender = StdUnixDatagram::unbound().unwrap();
         sender.send_to(text.as_bytes(), folder.path().join("notify.sock")).unwrap();

@@ -439,7 +439,7 @@ impl Drop for Program {
 
 fn kin(main: u32) -> Kin {
     let main_started = process_info::start_time(main).unwrap();
-    Kin::new(main, Group::default(), Marks { main, main_started, ..Marks::default() })
+    Kin::new(main, None, Group::default(), Marks { main, main_started, ..Marks::default() })
 }
 
 struct NotifyBench {

@@ -128,6 +128,7 @@ enum Program {
     },
     /// It has ended like this, and others have not.
     Left {
+        pid: u32,
         ended: Option<Ended>,
         /// Whether that was told.
         is_told: bool,
@@ -188,7 +189,7 @@ impl Init<'_> {
             match (process::reap(), &mut self.program) {
                 (Reap::Child(reaped), Program::Runs { pid, has_lost, .. }) if reaped.pid == *pid => {
                     let is_known = !*has_lost || reaped.signaled || reaped.code != 0;
-                    self.program_ended(is_known.then(|| ended(&reaped)));
+                    self.program_ended(reaped.pid, is_known.then(|| ended(&reaped)));
                     if !self.hands_over {
                         return false;
                     }
@@ -203,8 +204,9 @@ impl Init<'_> {
                     let _ = self.report.send(&Report::Left(*ended), &[]);
                 }
                 (Reap::NoneEnded, _) => return true,
-                (Reap::NoChildren, Program::Runs { .. }) => {
-                    self.program_ended(None);
+                (Reap::NoChildren, Program::Runs { pid, .. }) => {
+                    let pid = *pid;
+                    self.program_ended(pid, None);
                     return false;
                 }
                 (Reap::NoChildren, Program::Left { .. }) => return false,
@@ -212,8 +214,8 @@ impl Init<'_> {
         }
     }
 
-    fn program_ended(&mut self, ended: Option<Ended>) {
-        self.program = Program::Left { ended, is_told: false, since: Vec::new() };
+    fn program_ended(&mut self, pid: u32, ended: Option<Ended>) {
+        self.program = Program::Left { pid, ended, is_told: false, since: Vec::new() };
     }
 
     /// Waits for something to happen, and deals with it.
@@ -238,7 +240,8 @@ impl Init<'_> {
             && has_ended(pidfd)
             && !process::is_child(*pid)
         {
-            self.program_ended(None);
+            let pid = *pid;
+            self.program_ended(pid, None);
         }
     }
 
@@ -279,9 +282,14 @@ impl Init<'_> {
         match &mut self.program {
             Program::Runs { pid, .. } if *pid == next => {}
             Program::Runs { has_lost, .. } if found.is_none() => *has_lost = true,
+            // It has named itself before it ended.
+            Program::Left { pid, ended, .. } if *pid == next && found.is_none() => {
+                let ended = *ended;
+                self.program_ended(next, ended);
+            }
             Program::Left { since, .. } if found.is_none() => {
                 let ended = since.iter().find(|(pid, _)| *pid == next).map(|(_, ended)| *ended);
-                self.program_ended(ended);
+                self.program_ended(next, ended);
             }
             Program::Runs { .. } | Program::Left { .. } => {
                 let pidfd = found.flatten();

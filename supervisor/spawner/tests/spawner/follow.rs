@@ -10,8 +10,11 @@ use std::{
     process::{Command, Stdio},
 };
 
-use nix::sys::{signal::Signal, stat::Mode};
-use watt_exec::plan::LaunchPlan;
+use nix::{
+    sys::{signal::Signal, stat::Mode},
+    unistd::Uid,
+};
+use watt_exec::plan::{LaunchPlan, PROGRAM_PID};
 use watt_os::pidfd;
 use watt_spawner::protocol::{Message, Request, WaitStatus};
 
@@ -19,6 +22,7 @@ use crate::{
     app::{App, Daemon, eventually, sh, state},
     pids::{apart, for_all},
     runner::Case,
+    upgrade,
 };
 
 pub(crate) fn all() -> Vec<Case> {
@@ -33,6 +37,8 @@ pub(crate) fn all() -> Vec<Case> {
         ("in_own_pids_what_is_left_lives_on_until_it_ends", what_is_left_lives_on),
         ("in_own_pids_a_run_goes_on_in_a_child_of_its_first_process", goes_on_in_a_child_inside),
         ("in_own_pids_an_end_before_the_order_is_known", an_end_before_the_order_is_known),
+        ("in_own_pids_one_that_names_itself_and_has_ended_is_not_lost", an_end_of_the_one_that_is_named),
+        ("in_own_pids_an_order_is_answered_before_an_upgrade", an_order_is_answered_before_an_upgrade),
     ]
 }
 
@@ -281,4 +287,47 @@ fn an_end_before_the_order_is_known() {
         assert_eq!((exit.code, exit.signaled), (4, false));
         pidfd::send_signal(&pidfd, Signal::SIGKILL as i32).unwrap();
     });
+}
+
+fn an_end_of_the_one_that_is_named() {
+    for_all(|app, user| {
+        let mut daemon = app.daemon();
+        let (_, pidfd, _) = start(&mut daemon, apart(plan(app, "exit 5"), user));
+        assert_eq!(daemon.exited(1).code, 5);
+        assert!(follow(&mut daemon, PROGRAM_PID, None));
+        assert_eq!(daemon.exited(1).code, 5, "it is told again, for the one that was named");
+        pidfd::send_signal(&pidfd, Signal::SIGKILL as i32).unwrap();
+    });
+}
+
+/// The end of the first process waits to be heard, and so do an order to follow another one and the upgrade: they are met in the worst order,
+/// because the spawner stands still meanwhile and hears of ends first.
+fn an_order_is_answered_before_an_upgrade() {
+    let app = upgrade::start();
+    let mut daemon = app.daemon();
+    daemon.spawn(2, sh("exec sleep 1000"));
+    let (_, [other, ..]) = daemon.spawned(2);
+    let user = !Uid::effective().is_root();
+    let first = plan(&app, "until [ -e end ]; do sleep 0.01; done; exit 5");
+    let (init, _, next) = start(&mut daemon, apart(first, user));
+    let program = crate::app::children(init);
+    daemon.list();
+    app.signal(Signal::SIGSTOP);
+    eventually("it is stopped", || state(app.spawner.id()) == Some('T'));
+    pidfd::send_signal(&other, Signal::SIGKILL as i32).unwrap();
+    fs::write(app.folder.path().join("end"), "").unwrap();
+    eventually("the init has told of the end", || {
+        let children = crate::app::children(init);
+        children.len() == 1 && children != program && state(init) == Some('S')
+    });
+    daemon.send(&Request::Follow { run: 1, pid: next }, &[]);
+    upgrade::ask(&daemon, 1, &upgrade::copy(&app, "next"), 60_000);
+    let before = daemon.pid;
+    daemon.exit(0);
+    eventually("the daemon has ended", || state(before) == Some('Z'));
+    app.signal(Signal::SIGCONT);
+    let mut daemon = app.daemon();
+    assert_eq!(told(&mut daemon).1, None);
+    go(&app);
+    assert_eq!(daemon.exited(1).code, 4, "the end of the one that is followed");
 }

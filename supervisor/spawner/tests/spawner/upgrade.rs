@@ -37,7 +37,7 @@ pub(crate) fn all() -> Vec<Case> {
 }
 
 /// A spawner whose daemons have its program.
-fn start() -> App {
+pub(crate) fn start() -> App {
     start_with(|_| {})
 }
 
@@ -49,13 +49,13 @@ fn start_with(change: impl FnOnce(&mut Command)) -> App {
 }
 
 /// This program, under a name of its own.
-fn copy(app: &App, name: &str) -> PathBuf {
+pub(crate) fn copy(app: &App, name: &str) -> PathBuf {
     let path = app.folder.path().join(name);
     fs::copy(std::env::current_exe().unwrap(), &path).unwrap();
     path
 }
 
-fn ask(daemon: &Daemon, number: u64, path: &PathBuf, within_ms: u64) {
+pub(crate) fn ask(daemon: &Daemon, number: u64, path: &PathBuf, within_ms: u64) {
     let program = File::open(path).unwrap();
     let path = path.display().to_string();
     daemon.send(&Request::Upgrade { number, path, within_ms }, &[program.as_fd()]);
