@@ -260,6 +260,14 @@ pub enum Mount {
         /// Whether it is left out when the path is missing.
         optional: bool,
     },
+    /// A path stays where it is: it is as the program sees it at that point, and nobody there renames or removes what something is
+    /// mounted on.
+    Pinned {
+        /// The file or folder.
+        path: PathBuf,
+        /// Whether it is left out when the path is missing.
+        optional: bool,
+    },
     /// A file or folder without a content and without any right, in place of the path.
     Inaccessible {
         /// The file or folder.

@@ -16,6 +16,64 @@ use rcgen::{CertificateParams, KeyPair};
 use serde_json::Value;
 use watt_tests::{App, User, exchange, for_each_user, printed, wait};
 
+/// Tries to put files of its own in the place of those that decide who comes in, and what others get as a secret.
+const THIEF: &str = r#"
+import errno, os
+
+def attempt(name, what):
+    try:
+        what()
+        print(name, "done")
+    except OSError as error:
+        print(name, errno.errorcode[error.errno])
+
+attempt("folder", lambda: os.rename("conf", "conf.old"))
+attempt("inner folder", lambda: os.rename("conf/tls", "conf/old"))
+attempt("file", lambda: os.rename("conf/tls/ca.pem", "conf/tls/old.pem"))
+attempt("exchange", lambda: os.replace("ca.pem", "conf/tls/ca.pem"))
+attempt("link", lambda: (os.symlink("/tmp", "link"), os.rename("link", "conf")))
+attempt("secrets", lambda: os.rename("secrets", "secrets.old"))
+print("end of attempts")
+"#;
+
+/// Also when the application's folder is in one that a sandbox covers and shows anew, `/tmp`.
+#[test]
+fn no_service_moves_the_folders_that_certificates_and_secrets_are_in() {
+    for_each_user(|user| {
+        for profile in ["standard", "strict"] {
+            let (app, _authority) = shop(user, "");
+            for name in ["shop.pem", "shop.key", "ca.pem"] {
+                let text = fs::read_to_string(app.dir.join(name)).expect("it was made");
+                app.write(&format!("conf/tls/{name}"), &text);
+            }
+            app.write("secrets/key", "a secret");
+            app.write("thief.py", THIEF);
+            let tls =
+                "{ certificate: conf/tls/shop.pem, key: conf/tls/shop.key, client_ca: conf/tls/ca.pem }";
+            let thief = format!(
+                "services:\n  thief: {{ command: python3 -u thief.py, listen: none, restart: never, sandbox: {profile} }}"
+            );
+            let secrets = "secrets: { key: { file: secrets/key } }\n";
+            app.write(
+                "watt.yaml",
+                &(secrets.to_owned() + &SHOP.replace("TLS", tls).replace("services:", &thief)),
+            );
+            app.run(&["up", "-d"]);
+            let said = wait("everything was tried", || {
+                let said = app.ok(&["logs", "thief"]);
+                if said.contains("end of attempts") { Ok(said) } else { Err(said) }
+            });
+            assert!(!said.contains("done"), "{user:?} in {profile}: {said}");
+            if profile == "standard" {
+                for folder in ["folder EBUSY", "inner folder EBUSY", "secrets EBUSY"] {
+                    assert!(said.contains(folder), "{user:?}: no {folder} in {said}");
+                }
+            }
+            app.down();
+        }
+    });
+}
+
 #[test]
 fn clients_of_all_kinds_speak_tls_with_the_gateway() {
     for_each_user(|user| {

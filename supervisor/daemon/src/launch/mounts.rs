@@ -2,8 +2,8 @@
 //!
 //! What comes later lies over what came before ([`Mount`]): first what is to stay where it is, then how much of the system can be
 //! written, then file systems of the kernel's, then folders that are emptied. After these the application's own folder is put back where it was
-//! covered, then come the folders of other services, the operator's own rules, what secrets are read from, sockets that lead
-//! out, the configuration, and the files that give the mesh its names.
+//! covered, then come the folders of other services, the operator's own rules, the ways to files that the configuration names, what
+//! secrets are read from, sockets that lead out, the configuration, and the files that give the mesh its names.
 //! Then watt's own folders are hidden, whatever was said before. Last of all comes where nothing can be executed.
 
 use std::{
@@ -106,6 +106,7 @@ pub(super) fn list(view: &View<'_>) -> Vec<Mount> {
     mounts.extend(view.put_back(&covered));
     mounts.extend(view.other_services());
     mounts.extend(sandbox.paths.iter().filter(|rule| !rule.access.is_of_executing()).map(rule));
+    mounts.extend(view.pinned_ways());
     mounts.extend(view.out_of_reach().into_iter().map(inaccessible));
     mounts.extend(view.configuration());
     mounts.extend(view.name_files());
@@ -258,6 +259,27 @@ impl View<'_> {
             .into_iter()
             .map(|folder| Mount::Writable { path: folder.to_owned(), optional: false })
             .collect()
+    }
+
+    /// The folders on the way to the configuration and to all files that it names. A file that something is mounted on stays where it
+    /// is, and moves with a folder around it: who could rename that would put another one in its place.
+    fn pinned_ways(&self) -> Vec<Mount> {
+        if !self.walls.sandbox.protect_services {
+            return Vec::new();
+        }
+        let own = [self.plan.file.clone(), self.dotenv()];
+        let secrets = self.plan.secrets.values().filter_map(|secret| match secret {
+            Secret::File(file) => Some(file),
+            Secret::Environment(_) | Secret::Credential(_) | Secret::Command(_) => None,
+        });
+        let files = own.iter().chain(secrets).chain(self.plan.tls().flat_map(Tls::files));
+        let folders = files.flat_map(|file| file.ancestors().skip(1));
+        let apart = folders.filter(|folder| folder.parent().is_some() && !self.plan.root.starts_with(folder));
+        // In their order parents come first.
+        let apart: BTreeSet<&Path> = apart.collect();
+        let pinned =
+            apart.into_iter().map(|folder| Mount::Pinned { path: folder.to_owned(), optional: true });
+        pinned.collect()
     }
 
     /// The application's folder and the service's own are where they were, and can be written unless everything is read-only.

@@ -133,6 +133,25 @@ fn what_is_mounted_below_is_read_only_too() {
     check(|| vec![read_only(&outer), tmpfs(outer.join("inner"))], &script, "");
 }
 
+/// What is in it can be changed as before: a folder that could not be written still cannot.
+#[test]
+fn what_is_pinned_is_not_renamed_and_otherwise_as_it_was() {
+    let folder = open_folder(&["outer/inner/file"]);
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
+    let (outer, inner) = (folder.path().join("outer"), folder.path().join("outer/inner"));
+    let pinned = |path: &Path, optional| Mount::Pinned { path: path.to_owned(), optional };
+    let script = format!(
+        "cd {}; for folder in outer outer/inner; do mv $folder $folder.old 2>/dev/null || echo stays; done; \
+         (echo x > outer/inner/file) 2>/dev/null && echo written; cat outer/inner/file",
+        folder.path().display()
+    );
+    let both = || vec![pinned(&outer, false), pinned(&inner, false), pinned(Path::new("/none"), true)];
+    check(both, &script, "stays\nstays\nwritten\nx\n");
+    let fixed = || [vec![read_only(&inner)], both()].concat();
+    check(fixed, &script, "stays\nstays\nx\n");
+    fails(|| vec![pinned(Path::new("/none"), false)], "/none", Errno::ENOENT);
+}
+
 #[test]
 fn nothing_gives_back_the_right_to_write() {
     let folder = open_folder(&["fixed/file"]);

@@ -55,6 +55,7 @@ fn in_words(mount: &Mount) -> String {
         Mount::ReadOnly { path, .. } => format!("ro {}", text(path)),
         Mount::Writable { path, .. } => format!("rw {}", text(path)),
         Mount::Inaccessible { path, .. } => format!("closed {}", text(path)),
+        Mount::Pinned { path, .. } => format!("pinned {}", text(path)),
         Mount::HideFolder(hidden) => format!("hide {} but {}", text(&hidden.folder), text(&hidden.keep)),
         other => format!("{other:?}"),
     }
@@ -215,6 +216,38 @@ fn keys_of_tls_are_closed_and_certificates_cannot_be_written() {
     check(Profile::Off, None, &[]);
     let named = ["ro /tls/shop.key", "closed /tls/both.pem", "ro /tls/clients.pem", "ro /tls/shop.pem"];
     check(Profile::Standard, Some("/tls/shop.key"), &named);
+}
+
+/// After everything that covers them or shows them anew, and as that has left them.
+#[test]
+fn folders_on_the_way_to_files_of_the_configuration_stay_where_they_are() {
+    let check = |profile, expected: &[&str]| {
+        let words = words(profile, |plan, sandbox| {
+            plan.file = "/srv/shop/watt.yaml".into();
+            let file = |name: &str| PathBuf::from("/srv/shop/tls").join(name);
+            let certificates =
+                vec![CertificateFiles { certificate: file("all.pem"), key: "/keys/all".into() }];
+            let clients = Some(ClientAuthorities { file: file("clients/ca.pem"), required: true });
+            let tls = Tls { certificates, clients, version_min: TlsVersion::V1_2 };
+            let (hostname, proxies) = ([127, 0, 0, 1].into(), Vec::new());
+            plan.server = Some(Server { hostname, port: 0, tls: Some(tls), proxies });
+            plan.secrets.insert("key".into(), Secret::File("/srv/shop/secrets/key".into()));
+            let access = PathAccess::ReadWrite;
+            sandbox.paths.push(PathRule { access, path: "/srv/shop/tls".into(), optional: false });
+        });
+        let found: Vec<&String> = words.iter().filter(|word| word.starts_with("pinned ")).collect();
+        assert_eq!(found, expected);
+        let at = |line: &str| words.iter().rposition(|word| word == line);
+        let first = words.iter().position(|word| word.starts_with("pinned "));
+        assert!(first.is_none() || first > at("rw /srv/shop/tls"), "{words:#?}");
+        assert!(first.is_none() || first < at("ro /srv/shop/tls/all.pem"), "{words:#?}");
+    };
+    let all = ["/keys", "/srv/shop/secrets", "/srv/shop/tls", "/srv/shop/tls/clients"];
+    let all = all.map(|folder| format!("pinned {folder}"));
+    let all = all.each_ref().map(String::as_str);
+    check(Profile::Standard, &all);
+    check(Profile::Strict, &all);
+    check(Profile::Off, &[]);
 }
 
 #[test]

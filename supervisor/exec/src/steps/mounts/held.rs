@@ -26,6 +26,8 @@ pub(super) enum Held<'a> {
     ReadOnly { path: &'a Path, optional: bool },
     /// [`Mount::Executable`]
     Executable { path: &'a Path, allowed: bool, optional: bool },
+    /// [`Mount::Pinned`]
+    Pinned { path: &'a Path, optional: bool },
     /// [`Mount::Inaccessible`]
     Cover { path: &'a Path, optional: bool },
     /// [`Mount::HideFolder`]
@@ -68,6 +70,7 @@ fn one<'a>(mount: &'a Mount, earlier: &[Mount], later: &[Mount]) -> Result<Held<
         Mount::Executable { path, allowed, optional } => {
             Held::Executable { path, allowed: *allowed, optional: *optional }
         }
+        Mount::Pinned { path, optional } => Held::Pinned { path, optional: *optional },
         Mount::Inaccessible { path, optional } => Held::Cover { path, optional: *optional },
         Mount::HideFolder(HiddenFolder { folder, keep }) => {
             Held::Hide { folder, keep, kept: Tree::of(keep).about(keep.display())? }

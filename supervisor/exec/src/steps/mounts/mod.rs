@@ -91,6 +91,7 @@ fn apply(view: &mut View, mount: Held<'_>, given: &Given<'_>) -> Result<(), Step
             let change = if allowed { Change::Exec } else { Change::NoExec };
             view.existing(path, optional)?.map_or(Ok(()), |_| change_below(path, change))
         }
+        Held::Pinned { path, optional } => view.existing(path, optional)?.map_or(Ok(()), |_| pin(path)),
         Held::Cover { path, optional } => view.cover(path, optional),
         Held::Hide { folder, keep, kept } => hide(view, folder, keep, &kept),
         Held::Devices(sources) => devices::make(view, sources),
@@ -130,6 +131,11 @@ fn change_below(path: &Path, change: Change) -> Result<(), StepError> {
         result => result,
     };
     changed.about(path.display())
+}
+
+/// Shows a path in its own place, with what was said of it until now.
+fn pin(path: &Path) -> Result<(), StepError> {
+    Tree::of(path).and_then(|tree| tree.attach(path)).about(path.display())
 }
 
 /// Covers a folder, and shows what is kept in its old place.
