@@ -648,9 +648,19 @@ pub enum ConfigCommand {
     /// Say whether the configuration is right, and everything that is not
     Check(ConfigFile),
     /// Show the configuration in effect, and where each value came from
-    Show(ConfigFile),
+    Show(ConfigShow),
     /// Print the JSON Schema that editors use
     Schema,
+}
+
+/// `config show`
+#[derive(Debug, Args)]
+pub struct ConfigShow {
+    #[command(flatten)]
+    pub file: ConfigFile,
+    /// Leave out what may be a secret: values of `env`, and those with a variable in them
+    #[arg(long)]
+    pub redact: bool,
 }
 
 /// A configuration file.

@@ -142,7 +142,9 @@ fn wants_json(command: &Command) -> bool {
         Command::Inject(arguments) => arguments.print.json,
         Command::Doctor(print) => print.json,
         Command::Config(args::Config { command }) => match command {
-            args::ConfigCommand::Check(file) | args::ConfigCommand::Show(file) => file.print.json,
+            args::ConfigCommand::Check(file) | args::ConfigCommand::Show(args::ConfigShow { file, .. }) => {
+                file.print.json
+            }
             args::ConfigCommand::Schema => true,
         },
         Command::Run(arguments) => arguments.print.json,

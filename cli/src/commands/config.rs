@@ -28,8 +28,11 @@ pub fn run(arguments: args::Config) -> Outcome {
             }
             Ok(Exit::Ok)
         }
-        args::ConfigCommand::Show(file) => {
-            let config = load(file.file.as_deref().or(file.dir.as_deref()), file.print.json)?;
+        args::ConfigCommand::Show(args::ConfigShow { file, redact }) => {
+            let mut config = load(file.file.as_deref().or(file.dir.as_deref()), file.print.json)?;
+            if redact {
+                config.redact();
+            }
             if file.print.json {
                 out::json(&config.show());
             } else {

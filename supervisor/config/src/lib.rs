@@ -105,6 +105,13 @@ impl Config {
         self.shown.to_text()
     }
 
+    /// What is shown from here on is without what may be a secret: values of environments, and those that are made of variables are
+    /// `<redacted>`.
+    pub fn redact(&mut self) {
+        let shown = std::mem::replace(&mut self.shown, show::Shown::List(Vec::new()));
+        self.shown = shown.redacted();
+    }
+
     /// The effective configuration of one service; `null` when there is none of that name.
     pub fn service_json(&self, id: &ServiceId) -> serde_json::Value {
         self.shown.get(&["services", id.as_str()]).map_or(serde_json::Value::Null, show::Shown::to_json)

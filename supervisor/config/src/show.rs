@@ -7,6 +7,12 @@ use crate::source::Span;
 /// The origin of a value that nobody wrote.
 pub(crate) const DEFAULT: &str = "default";
 
+/// What the origin of a value from a variable says before the variable's name.
+pub(crate) const VARIABLE: &str = "variable ";
+
+/// What is shown in place of what may be a secret.
+const REDACTED: &str = "<redacted>";
+
 /// A part of the effective configuration.
 #[derive(Debug, Clone)]
 pub(crate) enum Shown {
@@ -54,6 +60,30 @@ impl Shown {
             Shown::Leaf { value, span, .. } => span.filter(|_| value == wanted),
             Shown::List(items) => items.iter().find_map(|item| item.find(wanted)),
             Shown::Map(entries) => entries.iter().find_map(|(_, shown)| shown.find(wanted)),
+        }
+    }
+
+    /// The same without what may be a secret: values of environments, and those that are made of variables.
+    pub(crate) fn redacted(self) -> Shown {
+        self.without(|from| from.contains(VARIABLE))
+    }
+
+    fn without(self, is_secret: fn(&str) -> bool) -> Shown {
+        match self {
+            Shown::Leaf { from, span, .. } if is_secret(&from) => {
+                Shown::Leaf { value: REDACTED.into(), from, span }
+            }
+            Shown::Leaf { .. } => self,
+            Shown::List(items) => {
+                Shown::List(items.into_iter().map(|item| item.without(is_secret)).collect())
+            }
+            Shown::Map(entries) => {
+                let entries = entries.into_iter().map(|(name, shown)| {
+                    let is_secret = if name == "env" { |_: &str| true } else { is_secret };
+                    (name, shown.without(is_secret))
+                });
+                Shown::Map(entries.collect())
+            }
         }
     }
 

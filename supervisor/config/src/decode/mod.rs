@@ -51,7 +51,7 @@ use crate::{
     placeholder::{self, ExpandError, Origin, Reason, Variables},
     report::{Files, Place, Problem, Problems, did_you_mean},
     scalar::quote,
-    show::Shown,
+    show::{Shown, VARIABLE},
     source::{FILE_BYTES_MAX, Span, too_large},
     tree::{self, Node, Value},
 };
@@ -181,11 +181,11 @@ impl Decoder<'_> {
         Some(Text { text: expanded.text, span, from, variables })
     }
 
-    /// `variable PORT of the environment`, for each one used.
+    /// `variable PORT of the environment`, for each one used: what [`crate::show::Shown::redacted`] goes by.
     fn origins(&self, used: &[(String, Origin)]) -> String {
         let words = used.iter().map(|(name, origin)| match origin {
-            Origin::Environment => format!("variable {name} of the environment"),
-            Origin::DotEnv(span) => format!("variable {name} of {}", self.files.short(Place::dotenv(*span))),
+            Origin::Environment => format!("{VARIABLE}{name} of the environment"),
+            Origin::DotEnv(span) => format!("{VARIABLE}{name} of {}", self.files.short(Place::dotenv(*span))),
             Origin::Root => name.clone(),
         });
         words.collect::<Vec<_>>().join(", ")

@@ -465,6 +465,25 @@ fn a_secret_of_the_env_file_is_in_no_environment() {
     assert!(!config.show_text().contains("t0ken"));
 }
 
+/// Whatever a value is for, when a variable is in it.
+#[test]
+fn what_may_be_a_secret_is_left_out_of_what_is_redacted() {
+    let text = "services: {a: {command: 'x --token={TOKEN}', env: {URL: 'postgres://u:written@h'}, stop: {drain: '{D:-4s}'}}}\n\
+                jobs: {j: {service: a, command: [y, '{TOKEN}'], schedule: '@daily'}}";
+    let mut sources = crate::sources("watt.yaml", text);
+    sources.dotenv = Some(("/srv/shop/.env".into(), "TOKEN=t0ken\nOTHER=0ther".into()));
+    let mut config = watt_config::parse(&sources).unwrap_or_else(|report| panic!("{report}"));
+    let all = format!("{}{}", config.show_text(), config.show());
+    config.redact();
+    let redacted = format!("{}{}", config.show_text(), config.show());
+    for secret in ["t0ken", "0ther", "written"] {
+        assert!(all.contains(secret), "{all}");
+        assert!(!redacted.contains(secret), "{redacted}");
+    }
+    assert!(redacted.contains("variable TOKEN of .env:1:1"), "where it came from stays: {redacted}");
+    assert!(redacted.contains("drain: 4s"), "a default is no variable: {redacted}");
+}
+
 #[test]
 fn roles() {
     let management = |text: &str| service(&format!("management: {text}")).management;
