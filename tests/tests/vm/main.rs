@@ -33,7 +33,8 @@ const SUITE: [(&str, &[&str]); 3] = [
 ];
 
 /// What is run with `--ignored`. The attacks alone take as long as half of the others.
-const MORE: [(&str, &[&str]); 5] = [
+const MORE: [(&str, &[&str]); 6] = [
+    ("root", &["shares"]),
     ("root_unit", &["hostile", "pressure", "clock"]),
     ("user_scope", &["hostile"]),
     ("root", &["cgroups", "limits", "stop", "systemd"]),

@@ -180,23 +180,25 @@ impl Tree {
         Ok(is_new)
     }
 
-    /// Turns v2 controllers on for the application and its services.
+    /// Turns v2 controllers on for the application and its services: on a hybrid host those that no v1 hierarchy has.
     fn turn_on(&self, needed: &BTreeSet<Controller>) {
-        let (Some(base), true) = (&self.unified, self.legacy.is_empty()) else { return };
+        let Some(base) = &self.unified else { return };
         let way: Vec<PathBuf> = self.way_down(base).collect();
-        for controller in needed {
-            enable(&way, controller.name());
+        for controller in self.without_legacy(needed) {
+            enable(&way, controller);
         }
     }
 
     fn turn_on_below(&self, service: &Path, needed: &BTreeSet<Controller>) {
-        if self.legacy.is_empty() {
-            let needed = needed.iter().map(|controller| controller.name());
-            for name in CONTROLLERS.into_iter().chain(needed) {
-                // One that is not there was reported by `enter_supervisor`, or will be by the limit.
-                enable(&[service.into()], name);
-            }
+        let always = CONTROLLERS.into_iter().filter(|_| self.legacy.is_empty());
+        for name in always.chain(self.without_legacy(needed)) {
+            // One that is not there was reported by `enter_supervisor`, or will be by the limit.
+            enable(&[service.into()], name);
         }
+    }
+
+    fn without_legacy(&self, needed: &BTreeSet<Controller>) -> impl Iterator<Item = &'static str> {
+        needed.iter().filter(|controller| !self.legacy.contains_key(controller)).map(|found| found.name())
     }
 
     /// A worker's cgroup, whether it is there or not.
@@ -219,11 +221,12 @@ impl Tree {
         if self.legacy.contains_key(&controller) {
             return true;
         }
-        let (Some(base), true) = (&self.unified, self.legacy.is_empty()) else { return false };
-        let top = self.way_down(base).next();
-        top.is_some_and(|top| {
-            file::words(&top.join("cgroup.controllers")).any(|name| name == controller.name())
-        })
+        let Some(base) = &self.unified else { return false };
+        let Some(top) = self.way_down(base).next() else { return false };
+        let has = |file: &str| file::words(&top.join(file)).any(|name| name == controller.name());
+        // On a hybrid host the top has processes of others, which only the root of all may have beside controllers for those below.
+        let can_turn_on = self.legacy.is_empty() || !top.join("cgroup.type").exists();
+        has("cgroup.subtree_control") || can_turn_on && has("cgroup.controllers")
     }
 
     /// The workers that have a cgroup in any hierarchy, as (service, worker): after a crash, what is left.
@@ -266,8 +269,9 @@ impl Tree {
 
     /// The cgroups that have to hand controllers down, from the top.
     fn way_down<'a>(&self, base: &'a Base) -> impl Iterator<Item = PathBuf> + use<'a> {
-        let above = base.shared_folder().map(|watt| [base.parent.clone(), watt.into()]);
-        above.into_iter().flatten().chain([base.path.clone(), base.workers()])
+        let parent = (!base.is_unit).then(|| base.parent.clone());
+        let shared = base.shared_folder().map(Path::to_path_buf);
+        parent.into_iter().chain(shared).chain([base.path.clone(), base.workers()])
     }
 }
 
@@ -507,6 +511,36 @@ mod tests {
         let way: Vec<PathBuf> = tree.way_down(&base).collect();
         let expected = ["/nowhere", "/nowhere/watt", "/nowhere/watt/shop", "/nowhere/watt/shop/app"];
         assert_eq!(way, expected.map(PathBuf::from));
+    }
+
+    /// A controller is in one hierarchy, and a v1 one that is not mounted leaves it to v2.
+    #[test]
+    fn a_hybrid_host_has_in_v2_what_v1_does_not() {
+        let root = tempfile::tempdir().unwrap();
+        let put = |file: &str, text: &str| fs::write(root.path().join(file), text).unwrap();
+        put("cgroup.controllers", "hugetlb\n");
+        put("cgroup.subtree_control", "");
+        let own = root.path().to_str().unwrap();
+        let base = child_base(&at(own, own), "shop");
+        make_base(&base).unwrap();
+        let memory = child_base(&at("/v1/memory", "/v1/memory"), "shop");
+        let legacy = [(Controller::Memory, memory)].into();
+        let tree = Tree { unified: Some(base.clone()), legacy, refusals: Vec::new() };
+        let way: Vec<PathBuf> = tree.way_down(&base).collect();
+        assert_eq!(way, ["", "watt-shop", "watt-shop/app"].map(|below| root.path().join(below)));
+        let offers = |controller| tree.offers(controller);
+        assert!(offers(Controller::Hugetlb) && offers(Controller::Memory) && !offers(Controller::Io));
+        for dir in &way {
+            fs::write(dir.join("cgroup.subtree_control"), "").unwrap();
+        }
+        tree.turn_on(&[Controller::Hugetlb, Controller::Memory].into());
+        for dir in &way {
+            assert_eq!(fs::read_to_string(dir.join("cgroup.subtree_control")).unwrap(), "+hugetlb");
+        }
+        // Below the root of all, a cgroup with processes of others gives none down.
+        put("cgroup.subtree_control", "");
+        put("cgroup.type", "domain\n");
+        assert!(!offers(Controller::Hugetlb));
     }
 
     #[test]
