@@ -7,7 +7,7 @@ use crate::{
     error::{About, StepError},
     launch::Stage,
     plan::{Capabilities, Identity, LaunchPlan},
-    steps::user_namespace,
+    steps::{streams, user_namespace},
 };
 
 /// What a filter or a domain takes from a program that may still gain rights.
@@ -26,6 +26,7 @@ pub(crate) fn give_up(stage: &mut Stage<'_>) -> Result<(), StepError> {
         credentials::keep_capabilities().about("keep capabilities")?;
     }
     if let Some(identity) = &plan.identity {
+        streams::hand_over(stage, identity.uid);
         become_user(identity)?;
     }
     if plan.private_users {

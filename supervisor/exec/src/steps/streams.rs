@@ -2,11 +2,15 @@
 
 use std::{
     fs::OpenOptions,
-    os::{fd::OwnedFd, unix::fs::OpenOptionsExt},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::{OpenOptionsExt, fchown},
+    },
 };
 
 use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
+    sys::stat::{SFlag, fstat},
     unistd::{dup2_stderr, dup2_stdin, dup2_stdout},
 };
 use watt_os::terminal::{self, Size};
@@ -29,6 +33,22 @@ pub(crate) fn open(stage: &mut Stage<'_>) -> Result<(), StepError> {
             terminal::make_controlling(&own).about("controlling terminal")?;
             replace(&own, &own, &own)?;
             stage.report.send_descriptors(&[(TERMINAL.to_owned(), other_end)])
+        }
+    }
+}
+
+/// Gives the program's output to its user, who may open it anew then: by `/dev/stderr`, as nginx and PHP-FPM are often told to. Only
+/// what is a pipe, and so this program's alone. Has to happen while there is the right to do so; without it, the program goes without.
+pub(crate) fn hand_over(stage: &Stage<'_>, uid: u32) {
+    let (output, error) = (std::io::stdout(), std::io::stderr());
+    let streams = match &stage.streams {
+        Some([_, output, error]) => [output.as_fd(), error.as_fd()],
+        None => [output.as_fd(), error.as_fd()],
+    };
+    for stream in streams {
+        let mode = fstat(stream).map_or(SFlag::empty(), |found| SFlag::from_bits_truncate(found.st_mode));
+        if mode & SFlag::S_IFMT == SFlag::S_IFIFO {
+            let _ = fchown(stream, Some(uid), None);
         }
     }
 }

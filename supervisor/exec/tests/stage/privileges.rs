@@ -109,6 +109,17 @@ fn supplementary_groups_are_those_of_the_plan() {
     fails(User::Nobody, plan(&[9]), "credentials", "uid 1234, gid 5678, groups [9]", Errno::EPERM);
 }
 
+/// As nginx does whose `error_log` is `/dev/stderr`.
+#[test]
+fn another_user_opens_its_output_anew() {
+    if !User::Caller.is_root() {
+        return;
+    }
+    let script = "echo one > /dev/stdout && echo two > /dev/stderr";
+    let identity = Some(Identity { uid: 1234, gid: 1234, groups: Vec::new() });
+    check_as(User::Caller, LaunchPlan { identity, ..shell(script) }, "one\ntwo\n");
+}
+
 #[test]
 fn keys_of_another_session_are_not_found() {
     // add_key(2) and keyctl(2) by number: KEYCTL_SEARCH is 10, KEY_SPEC_SESSION_KEYRING is -3.
