@@ -99,6 +99,8 @@ pub enum Command {
     Inspect(Inspect),
     /// Show limits, with what they bound and did, or change them
     Limits(Limits),
+    /// Show figures for Prometheus: requests, workers, limits
+    Metrics(Metrics),
     /// Show who waits for whom, and who is started anew together
     Graph(Graph),
     /// Show which requests of clients go where, and for one request why
@@ -390,6 +392,16 @@ pub struct LimitsSet {
 fn key_value(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("write it as LIMIT=VALUE, such as memory=1G")?;
     Ok((key.to_owned(), value.to_owned()))
+}
+
+/// `metrics`
+#[derive(Debug, Args)]
+pub struct Metrics {
+    /// OpenMetrics in place of the text format of Prometheus
+    #[arg(long)]
+    pub openmetrics: bool,
+    #[command(flatten)]
+    pub which: Which,
 }
 
 /// `graph`

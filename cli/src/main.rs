@@ -67,6 +67,7 @@ fn perform(command: Command) -> Outcome {
             Command::Logs(arguments) => commands::logs::run(arguments).await,
             Command::Inspect(arguments) => commands::inspect::run(arguments).await,
             Command::Limits(arguments) => commands::limits::run(arguments).await,
+            Command::Metrics(arguments) => commands::metrics::run(arguments).await,
             Command::Graph(arguments) => commands::graph::run(arguments).await,
             Command::Routes(arguments) => commands::routes::run(arguments).await,
             Command::Analyze(arguments) => commands::analyze::run(arguments).await,
@@ -149,6 +150,7 @@ fn wants_json(command: &Command) -> bool {
         },
         Command::Run(arguments) => arguments.print.json,
         Command::Exec(_)
+        | Command::Metrics(_)
         | Command::Completion { .. }
         | Command::Man { .. }
         | Command::Spawner(_)

@@ -3,7 +3,15 @@
 //! A daemon that goes away changes nothing for traffic. The next one, or one that connects while the last one hangs,
 //! says [`Order::Hello`], names every listener and sends a snapshot; what it did not name is then dropped.
 
-use std::{collections::BTreeSet, io, num::NonZeroUsize, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashSet},
+    io,
+    num::NonZeroUsize,
+    os::fd::OwnedFd,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     net::UnixListener,
@@ -23,6 +31,7 @@ use crate::{
     lost::LostRequest,
     refusals::Refusal,
     registry::Registry,
+    route,
     sockets::Sockets,
     threads::{ThreadEvent, ThreadOrder},
     troubles::Troubles,
@@ -31,6 +40,8 @@ use crate::{
 
 /// How often the daemon is told what changed.
 const TELL_EVERY: Duration = Duration::from_secs(1);
+/// How many edges one message tells of. Each takes some 300 bytes, and a message may have [`watt_api::mesh::MESSAGE_SIZE_MAX`].
+const EDGES_TOLD_MAX: usize = 10_000;
 /// The wait after the link's listener could not accept, for lack of descriptors for example.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
@@ -271,6 +282,11 @@ impl Control {
         let number = self.applying.number + 1;
         self.applying = Applying { number, version: snapshot.version, left: self.threads.len() };
         self.outside.retain(|name| snapshot.services.contains_key(name));
+        let labels: HashSet<Rc<str>> = snapshot.routes.iter().map(route::label).collect();
+        self.totals.keep_edges(|edge| {
+            let is_route = edge.route.is_empty() || labels.contains(edge.route.as_str());
+            is_route && snapshot.services.contains_key(&edge.service)
+        });
         let uid = self.link.as_ref().map(Link::peer_uid);
         let is_named = |id: &String| {
             snapshot.routes.iter().filter_map(|route| route.files.as_ref()).any(|files| files.folder == *id)
@@ -309,6 +325,7 @@ impl Control {
             ThreadEvent::Wanted { service } => self.tell(&FromProxy::Wanted { service }),
             ThreadEvent::Counts(counts) => self.totals.update(thread, counts),
             ThreadEvent::Handshakes(handshakes) => self.totals.shaken(thread, handshakes),
+            ThreadEvent::Edges(edges) => self.totals.counted_edges(thread, edges),
             ThreadEvent::Work(work) => self.totals.measured(thread, work),
             ThreadEvent::Lost(LostRequest { service, run, method, path, reason }) => {
                 self.tell(&FromProxy::Lost { service, run, method, path, reason });
@@ -385,6 +402,12 @@ impl Control {
         {
             let troubles = self.troubles.take();
             self.tell(&FromProxy::Counts { services, handshakes, troubles });
+        }
+        if self.link.is_some() {
+            // A message has an end, and there may be many.
+            for edges in self.totals.edges().chunks(EDGES_TOLD_MAX) {
+                self.tell(&FromProxy::Edges { edges: edges.to_vec() });
+            }
         }
         if let (Some(services), true) = (self.totals.work(), self.link.is_some()) {
             self.tell(&FromProxy::Work { services });

@@ -1,8 +1,8 @@
 //! The sum of what the threads count.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use watt_api::mesh::{Counts, Handshakes, Work};
+use watt_api::mesh::{Counts, EdgeCounts, EdgeOf, Handshakes, Work};
 
 /// Counts by service.
 pub(crate) type ByService = BTreeMap<String, Counts>;
@@ -17,6 +17,9 @@ pub(crate) struct Totals {
     handshakes: Vec<Handshakes>,
     told: Option<(ByService, Handshakes)>,
     work: Vec<WorkByService>,
+    edges: BTreeMap<EdgeOf, Vec<EdgeCounts>>,
+    /// Edges that the daemon has not been told of as they are.
+    edges_changed: BTreeSet<EdgeOf>,
 }
 
 impl Totals {
@@ -27,12 +30,44 @@ impl Totals {
             handshakes: vec![Handshakes::default(); threads],
             told: None,
             work: vec![WorkByService::new(); threads],
+            edges: BTreeMap::new(),
+            edges_changed: BTreeSet::new(),
         }
     }
 
     /// A daemon has come that was told nothing.
     pub(crate) fn hello(&mut self) {
         self.told = None;
+        self.edges_changed.extend(self.edges.keys().cloned());
+    }
+
+    /// Services and routes that are left; the others are counted no longer.
+    pub(crate) fn keep_edges(&mut self, is_left: impl Fn(&EdgeOf) -> bool) {
+        self.edges.retain(|edge, _| is_left(edge));
+        self.edges_changed.retain(is_left);
+    }
+
+    /// What this thread counted of these since it started.
+    pub(crate) fn counted_edges(&mut self, thread: usize, edges: Vec<(EdgeOf, EdgeCounts)>) {
+        let threads = self.threads.len();
+        for (edge, counts) in edges {
+            let all = self.edges.entry(edge.clone()).or_insert_with(|| vec![EdgeCounts::default(); threads]);
+            if let Some(known) = all.get_mut(thread) {
+                *known = counts;
+                self.edges_changed.insert(edge);
+            }
+        }
+    }
+
+    /// The sums of those that changed since this was asked last.
+    pub(crate) fn edges(&mut self) -> Vec<(EdgeOf, EdgeCounts)> {
+        let changed = std::mem::take(&mut self.edges_changed);
+        let sum = |edge: EdgeOf| {
+            let mut sum = EdgeCounts::default();
+            self.edges.get(&edge)?.iter().for_each(|counts| sum.add(counts));
+            Some((edge, sum))
+        };
+        changed.into_iter().filter_map(sum).collect()
     }
 
     /// What this thread counted since it started.

@@ -22,6 +22,7 @@ mod diag;
 mod dispatch;
 mod dns;
 mod drains;
+mod edges;
 mod egress;
 mod failures;
 mod files;

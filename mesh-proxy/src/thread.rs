@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     num::NonZeroUsize,
     os::fd::OwnedFd,
     rc::Rc,
@@ -11,7 +11,7 @@ use std::{
 };
 
 use tokio::sync::{Notify, Semaphore};
-use watt_api::mesh::{Counts, Snapshot, Trouble, Work};
+use watt_api::mesh::{Counts, EdgeCounts, EdgeOf, Snapshot, Trouble, Work};
 
 use crate::{
     access::{Log, Queue},
@@ -23,6 +23,7 @@ use crate::{
     lost::LostRequest,
     respond::{Failure, Reason},
     room::{Place, Pool, Rooms},
+    route,
     table::{Kept, Table},
     timer::{Clock, Ticks},
     tls,
@@ -120,6 +121,9 @@ pub struct Thread {
     /// Where the access log is written; in tests that have no process nowhere.
     access_queue: OnceCell<Arc<Queue>>,
     access: RefCell<Option<Rc<Log>>>,
+    counts_edges: Cell<bool>,
+    /// What was told of edges last.
+    edges_told: RefCell<HashMap<EdgeOf, EdgeCounts>>,
 }
 
 impl Thread {
@@ -152,6 +156,8 @@ impl Thread {
             handshakes: tls::Tally::default(),
             access_queue: OnceCell::new(),
             access: RefCell::default(),
+            counts_edges: Cell::new(false),
+            edges_told: RefCell::default(),
         })
     }
 
@@ -192,6 +198,7 @@ impl Thread {
         self.workers.replace(workers);
         self.renew_upstreams(snapshot);
         self.tallies.borrow_mut().retain(|name, _| snapshot.services.contains_key(name));
+        self.renew_edges(snapshot);
         self.age_early_sockets();
         let log = snapshot.access_log.as_ref().zip(self.access_queue.get());
         self.access.replace(log.map(|(wanted, queue)| Rc::new(Log::new(wanted, queue))));
@@ -209,6 +216,18 @@ impl Thread {
         };
         self.table.replace(Rc::new(table));
         self.changed.notify_waiters();
+    }
+
+    /// Forgets what was counted along routes that there are no longer.
+    fn renew_edges(&self, snapshot: &Snapshot) {
+        self.counts_edges.set(snapshot.edges);
+        let labels: HashSet<Rc<str>> = snapshot.routes.iter().map(route::label).collect();
+        self.tallies.borrow().values().for_each(|tally| tally.edges.keep(|route| labels.contains(route)));
+        let mut told = self.edges_told.borrow_mut();
+        told.retain(|edge, _| {
+            snapshot.services.contains_key(&edge.service)
+                && (edge.route.is_empty() || labels.contains(edge.route.as_str()))
+        });
     }
 
     /// Those of a snapshot, with the connections that there are.
@@ -305,6 +324,21 @@ impl Thread {
     pub fn work(&self) -> BTreeMap<String, Work> {
         let work = |tally: &Tally| tally.meter.read(tally.in_flight.get(), tally.waiting());
         self.tallies.borrow().iter().filter_map(|(name, tally)| Some((name.clone(), work(tally)?))).collect()
+    }
+
+    /// Whether requests are counted by where they came from.
+    pub(crate) fn counts_edges(&self) -> bool {
+        self.counts_edges.get()
+    }
+
+    /// What this thread counted of edges, of those that changed since this was asked last.
+    pub(crate) fn edges(&self) -> Vec<(EdgeOf, EdgeCounts)> {
+        let mut told = self.edges_told.borrow_mut();
+        let tallies = self.tallies.borrow();
+        let all = tallies.iter().flat_map(|(service, tally)| tally.edges.read(service));
+        let news = all.filter(|(edge, counts)| told.get(edge) != Some(counts)).collect::<Vec<_>>();
+        told.extend(news.iter().cloned());
+        news
     }
 
     /// How many requests were refused for which reason.

@@ -8,7 +8,7 @@ use tokio::{
     task::{self, LocalSet},
     time::{MissedTickBehavior, interval},
 };
-use watt_api::mesh::{Handshakes, ListenerId, ListenerKind, Trouble};
+use watt_api::mesh::{EdgeCounts, EdgeOf, Handshakes, ListenerId, ListenerKind, Trouble};
 
 use crate::{
     access::Queue,
@@ -62,6 +62,8 @@ pub(crate) enum ThreadEvent {
     Wanted { service: String },
     /// What was measured since it started; of no service at all once, when none is any more.
     Work(WorkByService),
+    /// What it counted of edges since it started, of those that changed.
+    Edges(Vec<(EdgeOf, EdgeCounts)>),
     /// It refused something.
     Refused(Refusal),
     /// A worker was lost with this request.
@@ -185,6 +187,10 @@ async fn serve(
                 if handshakes != shaken {
                     shaken.clone_from(&handshakes);
                     reporter.report(ThreadEvent::Handshakes(handshakes));
+                }
+                let edges = context.thread.edges();
+                if !edges.is_empty() {
+                    reporter.report(ThreadEvent::Edges(edges));
                 }
                 let work = context.thread.work();
                 if !work.is_empty() || measures {

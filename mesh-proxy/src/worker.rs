@@ -12,8 +12,8 @@ use tokio::sync::Notify;
 use watt_api::mesh::{Denied, Endpoint, Server, WorkerState};
 
 use crate::{
-    gate::REASONS, guards, http::Stream, http2::links::Links, meter::Meter, names::Name, respond::Reason,
-    thread::Report, timer::Ticks,
+    edges::Edges, gate::REASONS, guards, http::Stream, http2::links::Links, meter::Meter, names::Name,
+    respond::Reason, thread::Report, timer::Ticks,
 };
 
 /// A service's counts on one thread, since the proxy started.
@@ -34,6 +34,7 @@ pub(crate) struct Tally {
     pub(crate) breaker_opened: Cell<u64>,
     resends: Budget,
     pub(crate) meter: Meter,
+    pub(crate) edges: Edges,
 }
 
 impl Tally {

@@ -16,6 +16,7 @@ pub mod jobs;
 pub mod limits;
 pub mod logs;
 pub mod man;
+pub mod metrics;
 pub mod operate;
 pub mod reload;
 pub mod routes;

@@ -37,6 +37,7 @@ use super::{
 use crate::{
     access::CutOff,
     dispatch::{Dispatch, Reached},
+    edges::Timed,
     failures::Outcome,
     gate::Ticket,
     pool,
@@ -112,6 +113,9 @@ pub(crate) async fn run(connection: &mut Connection, request: Prepared) -> After
     let rate_min =
         matches!(connection.client.side, Side::Gateway).then_some(thread.table().body_rate_min).flatten();
     let (progress, deadline) = (Cell::default(), request.deadline);
+    let side = &connection.client.side;
+    let timed =
+        thread.counts_edges().then(|| request.service.tally.edges.begin(side, request.route.as_ref()));
     let mut exchange = Exchange {
         dispatch: Dispatch::new(&thread, request.service.clone()),
         thread: &thread,
@@ -129,6 +133,7 @@ pub(crate) async fn run(connection: &mut Connection, request: Prepared) -> After
         continued: false,
         interims: 0,
         ticket: None,
+        timed,
     };
     let answered = match (started, deadline) {
         (Ok(()), None) => exchange.answer().await,
@@ -182,6 +187,8 @@ pub(super) struct Exchange<'e> {
     pub(super) interims: u32,
     /// From the gate of its service, where that has one.
     pub(super) ticket: Option<Ticket>,
+    /// Counts it by where it came from, when this is dropped.
+    pub(super) timed: Option<Timed>,
 }
 
 impl Exchange<'_> {
@@ -400,6 +407,13 @@ impl Exchange<'_> {
         .await
     }
 
+    /// The client gets this status.
+    pub(super) fn answered_with(&mut self, status: u16) {
+        if let Some(timed) = &mut self.timed {
+            timed.status = status;
+        }
+    }
+
     fn must_continue(&self) -> bool {
         self.request.expect && !self.continued && self.uploading()
     }
@@ -448,6 +462,7 @@ impl Exchange<'_> {
         }
         self.progress.set(Progress::Begun);
         self.connection.note(|outcome| outcome.status = answer.status);
+        self.answered_with(answer.status);
         self.upload.forget(&mut self.connection.request_out);
         let mut download = Pump::new(body, coding);
         download
@@ -504,6 +519,9 @@ impl Exchange<'_> {
         self.progress.set(Progress::Tunnel);
         self.came_to(Outcome::Status(101));
         self.connection.note(|outcome| outcome.status = 101);
+        if let Some(timed) = self.timed.take() {
+            timed.switched();
+        }
         self.connection.alarm.set(self.request.service.idle_timeout);
         self.connection.write_response_out().await.map_err(|_| Stop::Abort)?;
         self.connection.alarm.clear();

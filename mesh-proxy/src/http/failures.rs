@@ -46,6 +46,7 @@ impl Exchange<'_> {
             self.request.service.tally.count_timed_out();
         }
         self.failed_with(failure.reason);
+        self.answered_with(failure.reason.status());
         // Its place is another one's while the client takes the answer.
         self.ticket = None;
         let manner = self.request.manner(close);

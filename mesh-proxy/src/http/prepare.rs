@@ -30,6 +30,8 @@ use crate::{
 /// A request on its way.
 pub(crate) struct Prepared {
     pub(crate) service: Rc<Service>,
+    /// What its route is called, if it came by one.
+    pub(crate) route: Option<Rc<str>>,
     /// The length of its head in the client's input.
     pub(crate) head_len: usize,
     pub(crate) body: Body,
@@ -146,6 +148,7 @@ pub(crate) fn prepare(
         delay: target.delay,
         mirror,
         body_max,
+        route: target.route.as_ref().map(|route| route.label.clone()),
         service: target.service,
     };
     out.clear();

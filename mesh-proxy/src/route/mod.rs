@@ -47,6 +47,8 @@ use crate::{files::Folder, guards::Guard, http::Lines, respond::Reply, table::Se
 pub(crate) struct Route {
     rules: Rc<Rules>,
     rule: u32,
+    /// Host and path as the file has them.
+    pub(crate) label: Rc<str>,
     service: Box<str>,
     /// The service of that name.
     target: Option<Rc<Service>>,
@@ -150,6 +152,7 @@ impl Router {
                 files: source.files.as_ref().and_then(files),
                 rules: rules.clone(),
                 rule: id,
+                label: label(source),
                 service: source.service.as_str().into(),
                 target: service(&source.service),
                 split: Split::new(source, service).map(Box::new),
@@ -254,6 +257,14 @@ impl Route {
     /// What it makes of a path that it takes; `None` when the path stays.
     pub(crate) fn change<'r>(&'r self, path: &'r [u8]) -> Option<Change<'r>> {
         self.rule().change(path)
+    }
+}
+
+/// What a route is called where requests are counted by it.
+pub(crate) fn label(route: &mesh::Route) -> Rc<str> {
+    match &route.host {
+        Some(host) => format!("{host}{}", route.path).into(),
+        None => route.path.as_str().into(),
     }
 }
 

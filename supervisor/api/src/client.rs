@@ -154,6 +154,14 @@ impl Client {
         self.ask("/v1/routes").await
     }
 
+    /// Figures for Prometheus, in its text format or in OpenMetrics.
+    pub async fn metrics(&self, openmetrics: bool) -> Result<String, Error> {
+        let path = format!("/v1/metrics?openmetrics={openmetrics}");
+        let call = format!("GET {path}");
+        let text = self.text(&call, &path).await?;
+        String::from_utf8(text.into()).map_err(|error| Error::Protocol { call, detail: error.to_string() })
+    }
+
     /// What the application's start waited for, or the last one of a service.
     pub async fn analyze(&self, service: Option<&str>) -> Result<Analysis, Error> {
         let mut parameters = Parameters::default();
@@ -327,13 +335,17 @@ impl Client {
     /// A GET that is answered at once.
     async fn ask<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
         let call = format!("GET {path}");
+        parsed(&call, &self.text(&call, path).await?)
+    }
+
+    /// A whole reply as it came.
+    async fn text(&self, call: &str, path: &str) -> Result<Bytes, Error> {
         let reply = async || {
             let response = self.send(Method::GET, path, Bytes::new()).await?;
-            whole(&call, response).await
+            whole(call, response).await
         };
         let reply = tokio::time::timeout(ANSWER_TIMEOUT, persistently(reply)).await;
-        let reply = reply.map_err(|_| Error::TimedOut { call: call.clone() })??;
-        parsed(&call, &reply)
+        reply.map_err(|_| Error::TimedOut { call: call.to_owned() })?
     }
 
     /// A POST that is answered when the work is done, which takes as long as it takes.

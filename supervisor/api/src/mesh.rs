@@ -216,6 +216,12 @@ pub enum FromProxy {
         /// By service.
         services: BTreeMap<String, Work>,
     },
+    /// What was counted of requests by where they came from, since the proxy started: of those edges that changed since the last time.
+    /// Sent at most once a second, where the snapshot [asks for it](Snapshot::edges).
+    Edges {
+        /// Those.
+        edges: Vec<(EdgeOf, EdgeCounts)>,
+    },
     /// A call was refused by a policy, or a connection to the outside failed; for the event stream.
     Refused {
         /// The calling service, when known.
@@ -260,6 +266,52 @@ pub enum FromProxy {
         /// At most as many as the proxy remembers, the last one for all others together.
         destinations: Vec<Outgoing>,
     },
+}
+
+/// Requests that came from one place to a service, by one route.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct EdgeOf {
+    /// The calling service, or one of the names that no service has: [`EdgeOf::GATEWAY`], [`EdgeOf::OPERATOR`].
+    pub caller: String,
+    /// Where they went.
+    pub service: String,
+    /// Host and path of the gateway's route; empty for calls by name.
+    pub route: String,
+}
+
+impl EdgeOf {
+    /// Clients of the gateway.
+    pub const GATEWAY: &str = "@gateway";
+    /// Who is not a service: `wattctl inject`, for example.
+    pub const OPERATOR: &str = "@operator";
+}
+
+/// How long requests took is counted by these bounds, in microseconds; what took longer comes behind the last. They are those that
+/// client libraries of Prometheus have in advance, and two below them, since a call within one host takes less than a millisecond.
+pub const EDGE_BOUNDS_US: [u64; 13] = [
+    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
+    10_000_000,
+];
+
+/// What was counted of an edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct EdgeCounts {
+    /// Requests by the first digit of the status that the caller got; the first are those that got none, since they went away.
+    pub by_class: [u64; 6],
+    /// Requests by how long they took until all of the answer was passed on; see [`EDGE_BOUNDS_US`].
+    pub by_time: [u64; EDGE_BOUNDS_US.len() + 1],
+    /// How long they took together, in microseconds.
+    pub us: u64,
+}
+
+impl EdgeCounts {
+    /// Adds what was counted elsewhere.
+    pub fn add(&mut self, other: &EdgeCounts) {
+        let EdgeCounts { by_class, by_time, us } = other;
+        self.by_class.iter_mut().zip(by_class).for_each(|(sum, count)| *sum += count);
+        self.by_time.iter_mut().zip(by_time).for_each(|(sum, count)| *sum += count);
+        self.us += us;
+    }
 }
 
 /// What a service did at one destination outside.
@@ -381,6 +433,9 @@ pub struct Snapshot {
     /// Which requests are written to the access log; `None` is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_log: Option<AccessLog>,
+    /// Whether the daemon understands [`FromProxy::Edges`], which one of an earlier version does not.
+    #[serde(default)]
+    pub edges: bool,
 }
 
 /// What is written of requests, as lines of JSON on the proxy's standard output.

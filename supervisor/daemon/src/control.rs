@@ -5,7 +5,7 @@
 //!
 //! - `server` accepts, has `roles` find out who it is, and hands requests to `routes`, the one table of what there is and of what
 //!   role it takes.
-//! - Each resource is a file: `status`, `services`, `gateway`, `operations`, `limits`, `jobs`, `audit`, `tasks`, `events`, `logs`, `openapi`.
+//! - Each resource is a file: `status`, `services`, `gateway`, `operations`, `limits`, `jobs`, `metrics`, `audit`, `tasks`, `events`, `logs`, `openapi`.
 //! - `request` reads what came, `body` writes what goes, and `problem` is the one place where errors become replies.
 
 mod audit;
@@ -17,6 +17,7 @@ mod graph;
 mod jobs;
 mod limits;
 mod logs;
+mod metrics;
 mod openapi;
 mod operations;
 mod peer;

@@ -220,7 +220,7 @@ fn log(level: Level, event: &Event) {
 }
 
 /// As an event has it in JSON.
-fn state_name(state: WorkerState) -> &'static str {
+pub(crate) fn state_name(state: WorkerState) -> &'static str {
     match state {
         WorkerState::Ready => "ready",
         WorkerState::Completed => "completed",

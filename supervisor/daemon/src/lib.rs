@@ -40,6 +40,7 @@ mod life;
 mod limit_hits;
 mod limit_of;
 mod limits;
+mod metrics;
 mod name_files;
 mod news;
 mod oom;

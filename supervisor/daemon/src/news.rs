@@ -363,6 +363,8 @@ impl App {
             LinkEvent::Message(FromProxy::EgressRefused { caller, target, reason, allow }) => {
                 self.events.emit(happenings::EgressRefused { caller, target, reason, allow });
             }
+            // Those who ask get them.
+            LinkEvent::Message(FromProxy::Edges { .. }) => {}
             LinkEvent::Message(FromProxy::Outside { service, .. }) => {
                 let destinations = self.proxy_link.outside(&service);
                 self.outside.insert(service, destinations);

@@ -93,6 +93,7 @@ impl App {
             Command::Inspect { service, reply } => self.inspect(&service, reply),
             Command::Graph { reply } => self.graph(reply),
             Command::Routes { reply } => self.routes(reply),
+            Command::Edges { reply } => drop(reply.send(Ok(self.proxy_link.edges().into_iter().collect()))),
             Command::Analyze { service, reply } => self.analysis(service, reply),
             Command::Limits { reply } => self.limits(reply),
             Command::Audit { services, full, turn, reply } => self.audit(services, full, turn, reply),

@@ -20,7 +20,8 @@ use std::{
 
 use tokio::sync::{mpsc, watch};
 use watt_api::mesh::{
-    Counts, FromProxy, Handshakes, ListenerId, ListenerKind, Outgoing, OutgoingCounts, Snapshot, ToProxy,
+    Counts, EdgeCounts, EdgeOf, FromProxy, Handshakes, ListenerId, ListenerKind, Outgoing, OutgoingCounts,
+    Snapshot, ToProxy,
 };
 use watt_core::RunId;
 
@@ -38,6 +39,9 @@ const KILL_AFTER: Duration = Duration::from_secs(60);
 /// How long one that says nothing at all is waited for: it is stuck, and so is whoever is connected there.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 
+/// What was counted of requests, by where they came from.
+pub(crate) type Edges = BTreeMap<EdgeOf, EdgeCounts>;
+
 /// All of them, by the number of the program they are of.
 #[derive(Debug)]
 pub(crate) struct Proxies {
@@ -51,6 +55,7 @@ pub(crate) struct Proxies {
     asked: BTreeMap<RunId, VecDeque<u64>>,
     /// What those counted that have left.
     past: BTreeMap<String, Counts>,
+    past_edges: Edges,
     used: watch::Sender<u64>,
     past_handshakes: Handshakes,
 }
@@ -68,6 +73,7 @@ struct Linked {
     drained: BTreeSet<RunId>,
     counts: BTreeMap<String, Counts>,
     handshakes: Handshakes,
+    edges: Edges,
     outside: BTreeMap<String, Vec<Outgoing>>,
 }
 
@@ -128,6 +134,7 @@ impl Proxies {
             snapshot: None,
             asked: BTreeMap::new(),
             past: BTreeMap::new(),
+            past_edges: Edges::new(),
             used: watch::Sender::new(u64::MAX),
             past_handshakes: Handshakes::default(),
         };
@@ -180,6 +187,7 @@ impl Proxies {
             drained: BTreeSet::new(),
             counts: BTreeMap::new(),
             handshakes: Handshakes::default(),
+            edges: Edges::new(),
             outside: BTreeMap::new(),
         };
         self.all.insert(program, linked);
@@ -253,6 +261,7 @@ impl Proxies {
                 linked.counts.clone_from(services);
                 linked.handshakes.clone_from(handshakes);
             }
+            LinkEvent::Message(FromProxy::Edges { edges }) => linked.edges.extend(edges.iter().cloned()),
             LinkEvent::Message(FromProxy::Outside { service, destinations }) => {
                 linked.outside.insert(service.clone(), destinations.clone());
             }
@@ -291,6 +300,15 @@ impl Proxies {
         sum
     }
 
+    /// What they counted together, by where requests came from.
+    pub(crate) fn edges(&self) -> Edges {
+        let mut sum = self.past_edges.clone();
+        for (edge, counts) in self.all.values().flat_map(|linked| &linked.edges) {
+            sum.entry(edge.clone()).or_default().add(counts);
+        }
+        sum
+    }
+
     /// Beginnings of TLS at all of them.
     pub(crate) fn handshakes(&self) -> Handshakes {
         let mut sum = self.past_handshakes.clone();
@@ -314,8 +332,10 @@ impl Proxies {
     /// A service has gone.
     pub(crate) fn forget(&mut self, service: &str) {
         self.past.remove(service);
+        self.past_edges.retain(|edge, _| edge.service != service && edge.caller != service);
         for linked in self.all.values_mut() {
             linked.counts.remove(service);
+            linked.edges.retain(|edge, _| edge.service != service && edge.caller != service);
             linked.outside.remove(service);
         }
     }
@@ -404,6 +424,9 @@ impl Proxies {
         let gone = self.all.remove(&program)?;
         self.note_used();
         self.past_handshakes.add(&gone.handshakes);
+        for (edge, counts) in gone.edges {
+            self.past_edges.entry(edge).or_default().add(&counts);
+        }
         for (service, counts) in gone.counts {
             let ended = Counts { in_flight: 0, held: 0, breaker_is_open: false, ..counts };
             self.past.entry(service).or_default().add(&ended);

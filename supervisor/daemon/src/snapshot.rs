@@ -102,6 +102,7 @@ pub fn snapshot(sources: &Sources<'_>, version: u64) -> Snapshot {
         body_rate_min: sources.plan.body_rate_min,
         access_log: sources.plan.logs.access.as_ref().map(access_log),
         listeners: listeners(sources),
+        edges: true,
     }
 }
 

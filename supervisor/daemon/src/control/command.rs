@@ -8,6 +8,7 @@ use watt_api::control::{
     Analysis, Audit, Graph, Inspect, Job, JobDetail, JobInstants, JobRun, Jobs, Limits, LimitsChange,
     LimitsChanged, Outcome, Reload, Reloaded, Routes, Scaled, Status, Upgrade, UpgradeState,
 };
+use watt_api::mesh::{EdgeCounts, EdgeOf};
 use watt_core::{ServiceId, plan::Role};
 
 use crate::{jobs::Order, reload, tasks};
@@ -51,6 +52,11 @@ pub enum Command {
     Routes {
         /// The answer.
         reply: Reply<Box<Routes>>,
+    },
+    /// What was counted of requests by where they came from. Always legal.
+    Edges {
+        /// The answer.
+        reply: Reply<Vec<(EdgeOf, EdgeCounts)>>,
     },
     /// What a start waited for: the application's, or the last one of a service. Always legal.
     Analyze {

@@ -81,6 +81,7 @@ fn content(content: Content, schemas: &mut SchemaGenerator) -> Value {
     match content {
         Content::One(schema) => json!({ "application/json": { "schema": schema(schemas) } }),
         Content::Lines(schema) => json!({ "application/x-ndjson": { "schema": schema(schemas) } }),
+        Content::Text => json!({ "text/plain": { "schema": { "type": "string" } } }),
         Content::Document => json!({ "application/json": { "schema": { "type": "object" } } }),
     }
 }

@@ -12,7 +12,7 @@ use watt_core::plan::Role;
 use super::{
     Control, audit,
     body::Reply,
-    events, gateway, graph, jobs, limits, logs, openapi,
+    events, gateway, graph, jobs, limits, logs, metrics, openapi,
     operations::{self, Order},
     problem::Failure,
     request::{Query, decoded},
@@ -51,6 +51,7 @@ pub(super) enum Action {
     Shutdown,
     Events,
     Logs,
+    Metrics,
     OpenApi,
 }
 
@@ -96,6 +97,7 @@ pub(super) enum Content {
     One(fn(&mut SchemaGenerator) -> Schema),
     Lines(fn(&mut SchemaGenerator) -> Schema),
     Document,
+    Text,
 }
 
 const fn parameter(name: &'static str, kind: Kind, text: &'static str) -> Parameter {
@@ -458,6 +460,17 @@ pub(super) const ROUTES: &[Route] = &[
     },
     Route {
         method: "GET",
+        path: "/v1/metrics",
+        action: Action::Metrics,
+        role: Role::View,
+        id: "metrics",
+        summary: "Figures in the text format of Prometheus, or in OpenMetrics where that is accepted",
+        query: &[parameter("openmetrics", Kind::Flag, "OpenMetrics in any case")],
+        body: None,
+        reply: Content::Text,
+    },
+    Route {
+        method: "GET",
         path: "/v1/openapi.json",
         action: Action::OpenApi,
         role: Role::View,
@@ -547,6 +560,7 @@ pub(super) async fn answer(
         Action::Shutdown => operations::shutdown(control, request.into_body()).await,
         Action::Events => events::get(control, &query),
         Action::Logs => logs::get(control, &query).await,
+        Action::Metrics => metrics::get(control, &query, &request).await,
         Action::OpenApi => openapi::get(),
     }
 }

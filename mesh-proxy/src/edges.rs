@@ -1,0 +1,149 @@
+//! Who calls whom, by which route, how that ended and how long it took: an edge of the application's graph for each.
+//!
+//! An edge is looked up once a request and then only added to. Each thread has its own; they are summed up where they are told.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+};
+
+use tokio::time::Instant;
+use watt_api::mesh::{EDGE_BOUNDS_US, EdgeCounts, EdgeOf};
+
+use crate::http::Side;
+
+/// From where and by which way.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Way {
+    from: From,
+    /// Of the gateway's requests.
+    route: Option<Rc<str>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum From {
+    Gateway,
+    Operator,
+    Service(Rc<str>),
+}
+
+impl From {
+    fn name(&self) -> &str {
+        match self {
+            From::Gateway => EdgeOf::GATEWAY,
+            From::Operator => EdgeOf::OPERATOR,
+            From::Service(name) => name,
+        }
+    }
+}
+
+/// Those that lead to a service.
+#[derive(Debug, Default)]
+pub(crate) struct Edges(RefCell<HashMap<Way, Rc<Edge>>>);
+
+#[derive(Debug, Default)]
+struct Edge(Cell<EdgeCounts>);
+
+impl Edges {
+    /// A request begins that came in there, along this route.
+    pub(crate) fn begin(&self, side: &Side, route: Option<&Rc<str>>) -> Timed {
+        let from = match side {
+            Side::Gateway => From::Gateway,
+            Side::Mesh { caller: None } => From::Operator,
+            Side::Mesh { caller: Some(caller) } => From::Service(Rc::clone(caller)),
+        };
+        let way = Way { from, route: route.cloned() };
+        let edge = Rc::clone(self.0.borrow_mut().entry(way).or_default());
+        Timed { edge, since: Instant::now(), status: 0 }
+    }
+
+    /// What was counted of each.
+    pub(crate) fn read(&self, service: &str) -> Vec<(EdgeOf, EdgeCounts)> {
+        let edges = self.0.borrow();
+        let read = |(way, edge): (&Way, &Rc<Edge>)| {
+            let route = way.route.as_deref().unwrap_or_default().to_owned();
+            let of = EdgeOf { caller: way.from.name().to_owned(), service: service.to_owned(), route };
+            (of, edge.0.get())
+        };
+        edges.iter().map(read).collect()
+    }
+
+    /// Forgets those along routes that there are no longer.
+    pub(crate) fn keep(&self, is_route: impl Fn(&str) -> bool) {
+        self.0.borrow_mut().retain(|way, _| way.route.as_deref().is_none_or(&is_route));
+    }
+}
+
+/// A request that is counted when it is over, whichever way it ends.
+#[derive(Debug)]
+pub(crate) struct Timed {
+    edge: Rc<Edge>,
+    since: Instant,
+    /// What the client got; 0 is nothing.
+    pub(crate) status: u16,
+}
+
+impl Timed {
+    /// From here on it is another protocol's connection, which is none of the requests that one wants to know the time of.
+    pub(crate) fn switched(mut self) {
+        self.status = 101;
+    }
+}
+
+impl Drop for Timed {
+    fn drop(&mut self) {
+        let took = u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let mut counts = self.edge.0.get();
+        let class = usize::from(self.status / 100);
+        counts.by_class[if class < counts.by_class.len() { class } else { 0 }] += 1;
+        let bucket = EDGE_BOUNDS_US.partition_point(|bound| *bound < took);
+        counts.by_time[bucket] += 1;
+        counts.us += took;
+        self.edge.0.set(counts);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn counted(edges: &Edges, caller: &str, route: &str) -> EdgeCounts {
+        let of = EdgeOf { caller: caller.into(), service: "api".into(), route: route.into() };
+        let read = edges.read("api");
+        read.into_iter().find(|(edge, _)| *edge == of).unwrap_or_else(|| panic!("no {of:?}")).1
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_is_counted_once_by_where_it_came_from_and_how_it_ended() {
+        let edges = Edges::default();
+        let (shop, other): (Rc<str>, Rc<str>) = ("/shop".into(), "/other".into());
+        let from_web = Side::Mesh { caller: Some("web".into()) };
+        let begin = |side: &Side, route, status| {
+            let mut timed = edges.begin(side, route);
+            timed.status = status;
+            timed
+        };
+        drop(begin(&Side::Gateway, Some(&shop), 200));
+        let slow = begin(&Side::Gateway, Some(&shop), 503);
+        tokio::time::advance(Duration::from_millis(30)).await;
+        drop(slow);
+        drop(begin(&Side::Gateway, Some(&other), 404));
+        drop(begin(&from_web, None, 0));
+        begin(&from_web, None, 0).switched();
+        drop(begin(&Side::Mesh { caller: None }, None, 999));
+
+        let shop_counts = counted(&edges, "@gateway", "/shop");
+        assert_eq!(shop_counts.by_class, [0, 0, 1, 0, 0, 1]);
+        assert_eq!((shop_counts.by_time[0], shop_counts.us), (1, 30_000));
+        let bound = EDGE_BOUNDS_US.iter().position(|bound| *bound == 50_000).unwrap();
+        assert_eq!(shop_counts.by_time[bound], 1);
+        assert_eq!(counted(&edges, "web", "").by_class, [1, 1, 0, 0, 0, 0]);
+        assert_eq!(counted(&edges, "@operator", "").by_class, [1, 0, 0, 0, 0, 0], "an odd status is none");
+
+        edges.keep(|route| route == "/shop");
+        assert_eq!(edges.read("api").len(), 3, "the other route has gone");
+    }
+}
