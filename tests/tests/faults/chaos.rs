@@ -4,17 +4,18 @@
 //! the same choices, though not at the same moments.
 
 use std::{
+    fs,
     process::Child,
     time::{Duration, Instant, SystemTime},
 };
 
 use serde_json::Value;
-use watt_tests::{User, is_root, kill, wait};
+use watt_tests::{User, is_root, kill, wait, wattctl};
 
 use super::shop::Shop;
 
 /// Where somebody may die.
-const STEPS: [&str; 20] = [
+const STEPS: [&str; 25] = [
     "daemon.spawning",
     "daemon.spawn_planned",
     "daemon.spawn_asked",
@@ -34,8 +35,19 @@ const STEPS: [&str; 20] = [
     "daemon.reload_changed",
     "daemon.taking_over",
     "daemon.taken_over",
+    "daemon.upgrade_kept",
+    "daemon.upgrade_asked",
+    "daemon.upgrade_trial",
+    "daemon.upgrade_settling",
+    "daemon.upgrade_settled",
     "stage.cloned",
 ];
+
+/// How many things are done.
+const ACTS: usize = 8;
+
+/// Programs that take over from each other.
+const PROGRAMS: [&str; 2] = ["one", "other"];
 
 #[test]
 fn whatever_dies_whenever_no_request_is_lost() {
@@ -48,12 +60,15 @@ fn whatever_dies_whenever_no_request_is_lost() {
 
     let mut random = Random(seed | 1);
     let mut shop = Shop::new(if is_root() { User::Root } else { User::Ordinary });
+    for name in PROGRAMS {
+        fs::copy(wattctl(), shop.app.dir.join(name)).expect("a copy of wattctl");
+    }
     shop.up();
     let load = shop.load();
     let (mut rounds, mut deaths) = (0u32, 0usize);
     while Instant::now() < ends_at {
         let steps: Vec<&str> = (0..1 + random.below(3)).map(|_| STEPS[random.below(STEPS.len())]).collect();
-        let acts: Vec<usize> = (0..1 + random.below(3)).map(|_| random.below(6)).collect();
+        let acts: Vec<usize> = (0..1 + random.below(3)).map(|_| random.below(ACTS)).collect();
         println!("round {rounds}: {steps:?} {acts:?}");
         steps.iter().for_each(|step| shop.arm(step));
         let begun: Vec<_> = acts.iter().filter_map(|act| begin(&mut shop, *act)).collect();
@@ -65,7 +80,12 @@ fn whatever_dies_whenever_no_request_is_lost() {
         deaths += steps.iter().filter(|step| !shop.is_armed(step)).count();
         steps.iter().for_each(|step| shop.disarm(step));
         // What was stopped is wanted again; a daemon that had died did not hear of it.
-        wait("it can be started", || if shop.finish(&["start"]) { Ok(()) } else { Err(String::new()) });
+        for command in [["start"].as_slice(), &["scale", "web=2"]] {
+            wait(
+                "it is as it was",
+                || if shop.finish(command) { Ok(()) } else { Err(format!("{command:?}")) },
+            );
+        }
         shop.whole();
         rounds += 1;
     }
@@ -90,10 +110,17 @@ fn begin(shop: &mut Shop, act: usize) -> Option<Child> {
             let status = status(shop);
             let services = status["services"].as_array().into_iter().flatten();
             services
-                .filter(|service| service["name"] == "web")
+                .filter(|service| service["id"] == "web")
                 .find_map(|web| kill_if_any(&web["workers"][0]["pid"]))
         }
-        _ => kill_if_any(&status(shop)["supervisor"]["daemon_pid"]),
+        5 => kill_if_any(&status(shop)["supervisor"]["daemon_pid"]),
+        6 => Some(shop.begin(&["scale", "web=4"])),
+        _ => {
+            let runs = status(shop)["supervisor"]["program"].to_string();
+            let next = PROGRAMS.map(|name| shop.app.dir.join(name).display().to_string());
+            let next = next.into_iter().find(|path| !runs.contains(path.as_str()))?;
+            Some(shop.begin(&["upgrade", "--timeout", "20", "--to", &next]))
+        }
     }
 }
 
