@@ -7,8 +7,7 @@
 //! cargo build -p wattctl && cargo test -p watt-tests --test upgrade_from -- --ignored --nocapture
 //! ```
 //!
-//! `WATT_UPGRADE_FROM` names other commits, separated by spaces. CI has what such a version noted of its runs, workers and configuration,
-//! as fixtures of the daemon's tests (`supervisor/daemon/tests/notes`).
+//! `WATT_UPGRADE_FROM` names other commits, separated by spaces. What CI has is `upgrade` and the spawner's test of its table.
 
 use std::{
     collections::BTreeSet,
