@@ -440,6 +440,9 @@ pub struct Routes {
     /// A header of that request: 'name: value'
     #[arg(short = 'H', long = "header", value_name = "HEADER", requires = "test")]
     pub headers: Vec<String>,
+    /// The listener that it comes in by: `server`, or a name in `gateway.listeners`. Else the one that the URL leads to, or the first
+    #[arg(long, value_name = "NAME", requires = "test")]
+    pub listener: Option<String>,
     /// The running application's name
     #[arg(short, long, value_name = "NAME", add = ArgValueCompleter::new(complete::apps))]
     pub app: Option<String>,

@@ -7,7 +7,7 @@ use tokio::net::{TcpStream, UnixStream};
 use crate::{
     caller::{Caller, UNKNOWN_CALLER},
     context::Context,
-    gates::{Door, Gate, Terms},
+    entrances::{Door, Entrance, Terms},
     http::{self, Client, Side},
     proxy_protocol::{self, Ends},
     room::{Place, Pool, Rooms},
@@ -17,14 +17,17 @@ use crate::{
 pub(crate) async fn gateway(context: &Context, listener: &str, mut stream: TcpStream) {
     let mut client = tcp_client(Side::Gateway, &stream);
     // Not the whole view, which this connection may outlive.
-    let Gate { door, proxies, terms } = context.view().gate(listener);
+    let Entrance { door, proxies, terms } = context.view().entrance(listener);
     client.terms = terms;
     if let Some(proxies) = proxies
         && let Some(peer) = client.peer.map(|peer| peer.ip())
         && proxies.iter().any(|network| network.has(peer))
     {
         match proxy_protocol::read(&context.thread, &mut stream).await {
-            Ok(Some(Ends { peer, local })) => (client.peer, client.local) = (Some(peer), Some(local)),
+            Ok(Some(Ends { peer, local })) => {
+                (client.peer, client.local) = (Some(peer), Some(local));
+                client.terms = client.terms.by_proxy();
+            }
             Ok(None) => {}
             Err(failure) => {
                 let reason = format!("no header of the PROXY protocol from {peer}: {failure}");
@@ -42,6 +45,19 @@ pub(crate) async fn gateway(context: &Context, listener: &str, mut stream: TcpSt
             }
         }
         Door::Closed => {}
+    }
+}
+
+/// The same at a Unix socket, where clients have no addresses.
+pub(crate) async fn gateway_unix(context: &Context, listener: &str, stream: UnixStream) {
+    let Entrance { door, proxies: _, terms } = context.view().entrance(listener);
+    match door {
+        Door::Plain => {
+            let client = Client { side: Side::Gateway, peer: None, local: None, tls: None, terms };
+            http::serve(&context.thread, stream, client).await;
+        }
+        // The configuration does not have it.
+        Door::Tls(_) | Door::Closed => {}
     }
 }
 

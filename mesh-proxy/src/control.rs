@@ -282,14 +282,14 @@ impl Control {
         let number = self.applying.number + 1;
         self.applying = Applying { number, version: snapshot.version, left: self.threads.len() };
         self.outside.retain(|name| snapshot.services.contains_key(name));
-        let labels: HashSet<Rc<str>> = snapshot.routes.iter().map(route::label).collect();
+        let labels: HashSet<Rc<str>> = snapshot.all_routes().map(route::label).collect();
         self.totals.keep_edges(|edge| {
             let is_route = edge.route.is_empty() || labels.contains(edge.route.as_str());
             is_route && snapshot.services.contains_key(&edge.service)
         });
         let uid = self.link.as_ref().map(Link::peer_uid);
         let is_named = |id: &String| {
-            snapshot.routes.iter().filter_map(|route| route.files.as_ref()).any(|files| files.folder == *id)
+            snapshot.all_routes().filter_map(|route| route.files.as_ref()).any(|files| files.folder == *id)
         };
         self.folders.retain(|id, _| is_named(id));
         // Before any thread has the snapshot, and not by each: one that is late would bring the limits of the last one back.

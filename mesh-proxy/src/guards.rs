@@ -359,7 +359,7 @@ impl<'a> Asking<'a> {
         Failure::new(reason, self.service.map(|service| service.name.clone()), message)
     }
 
-    fn too_large(&self, max: u64) -> Failure {
+    pub(crate) fn too_large(&self, max: u64) -> Failure {
         self.deny(Reason::BodyTooLarge, too_large(max))
     }
 }

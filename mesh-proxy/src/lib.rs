@@ -4,7 +4,7 @@
 //! - The process: [`run()`] starts the threads; `control` takes the daemon's orders over `link` and keeps track with
 //!   `registry`, `drains`, `sockets` and `counts`.
 //! - A thread: `threads` runs one; `listeners` accepts; `context` is what its connections share.
-//! - A connection: [`http`] for requests, after `tls` where that is spoken, as `gates` has it; `mesh_port`, `egress`, `host_port` and `tunnel` for bytes; `dns` for names;
+//! - A connection: [`http`] for requests, after `tls` where that is spoken, as `entrances` has it; `mesh_port`, `egress`, `host_port` and `tunnel` for bytes; `dns` for names;
 //!   `caller` asks the kernel who it is.
 
 mod access;
@@ -24,11 +24,11 @@ mod dns;
 mod drains;
 mod edges;
 mod egress;
+mod entrances;
 mod failures;
 mod files;
 mod forwarded;
 mod gate;
-mod gates;
 mod guards;
 mod host_port;
 pub mod http;
@@ -58,6 +58,7 @@ pub mod thread;
 mod threads;
 mod timer;
 mod tls;
+mod to_https;
 mod trace;
 mod troubles;
 mod tunnel;

@@ -19,7 +19,7 @@ use watt_api::mesh::{ListenerId, ListenerKind};
 
 use crate::{
     bells::Bells,
-    clients::{gateway, mesh_host_tcp, mesh_host_unix, mesh_unix},
+    clients::{gateway, gateway_unix, mesh_host_tcp, mesh_host_unix, mesh_unix},
     context::Context,
     dns::Answerer,
     egress, host_port, mesh_port,
@@ -203,6 +203,13 @@ impl Listeners {
     /// What accepts there.
     fn accepting(&self, id: &ListenerId, kind: ListenerKind, listener: Rc<OwnedFd>) -> Accepting {
         match kind {
+            ListenerKind::Gateway { thread: _, listener: name } if is_unix(&listener) => {
+                let name: Rc<str> = name.into();
+                let serve = async move |context: Rc<Context>, stream, _place| {
+                    gateway_unix(&context, &name, stream).await;
+                };
+                self.accept(id, listener, Pool::Gateway, None, serve)
+            }
             ListenerKind::Gateway { thread: _, listener: name } => {
                 let name: Rc<str> = name.into();
                 let serve = async move |context: Rc<Context>, stream, _place| {

@@ -70,6 +70,8 @@ pub enum Reason {
     RequestTimeout,
     /// No route matches.
     NoRoute,
+    /// The listener that the connection came in by is gone, and its routes with it.
+    Misdirected,
     /// Routes match, for other methods.
     MethodNotAllowed,
     /// The host is no name of the mesh.
@@ -139,6 +141,7 @@ impl Reason {
             Reason::Refused(refusal) => refusal.code(),
             Reason::RequestTimeout => "request_timeout",
             Reason::NoRoute => "no_route",
+            Reason::Misdirected => "misdirected",
             Reason::MethodNotAllowed => "method_not_allowed",
             Reason::UnknownHost => "unknown_host",
             Reason::UnknownService => "unknown_service",
@@ -178,6 +181,7 @@ impl Reason {
             Reason::Refused(refusal) => refusal.status(),
             Reason::RequestTimeout => 408,
             Reason::NoRoute | Reason::UnknownService | Reason::NoFile => 404,
+            Reason::Misdirected => 421,
             Reason::MethodNotAllowed => 405,
             Reason::PolicyDenied | Reason::AddressDenied | Reason::CorsDenied | Reason::RoleMissing => 403,
             Reason::CredentialsMissing | Reason::CredentialsWrong => 401,
@@ -427,6 +431,7 @@ pub(crate) fn phrase(status: u16) -> &'static str {
         416 => "Range Not Satisfiable",
         417 => "Expectation Failed",
         429 => "Too Many Requests",
+        421 => "Misdirected Request",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",
         501 => "Not Implemented",

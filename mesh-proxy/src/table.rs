@@ -10,12 +10,14 @@ use watt_api::mesh::{self, Believed, Outlook, Protocol, Snapshot};
 use crate::{
     auth::Auths,
     caller::UNKNOWN_CALLER,
+    entrances::{Met, Terms},
     gate::{Gate, Gates},
     guards::Guard,
     respond::{Failure, Reason},
     retries::Retries,
     route::Router,
     timer::Ticks,
+    to_https::ToHttps,
     worker::{Tally, Worker},
 };
 
@@ -31,7 +33,8 @@ pub(crate) struct Table {
     /// The Via field that requests get, as a line.
     pub(crate) via: Box<[u8]>,
     services: HashMap<Box<str>, Rc<Service>>,
-    pub(crate) router: Router,
+    router: Router,
+    listeners: Listeners,
     /// How it is known who asks.
     pub(crate) auths: Rc<Auths>,
     /// Of bodies of clients, in bytes a second.
@@ -123,8 +126,25 @@ impl Table {
             via: via(&snapshot.app),
             auths: Auths::renewed(&before.auths, &snapshot.auths),
             router: before.router.renewed(&snapshot.routes, &services, kept.folder),
+            listeners: Listeners::renewed(&before.listeners, snapshot, &services, kept),
             body_rate_min: NonZeroU64::new(snapshot.body_rate_min),
             services,
+        }
+    }
+
+    /// Where requests may go that came in on these terms. `None` when the listener is gone and nobody else's ways are right for them.
+    pub(crate) fn ways(&self, terms: &Terms) -> Option<Ways<'_>> {
+        let common = Ways { router: &self.router, to_https: None };
+        let Some(met) = terms.met() else { return Some(common) };
+        if !self.listeners.has_own && !met.has_own_routes {
+            return Some(common);
+        }
+        match self.listeners.find(met) {
+            Some(Own { routes: None, .. }) => Some(common),
+            Some(Own { routes: Some(router), to_https, .. }) => {
+                Some(Ways { router, to_https: to_https.as_ref() })
+            }
+            None => (!met.has_own_routes).then_some(common),
         }
     }
 
@@ -157,6 +177,60 @@ impl Table {
         let distance = |other: &str| strsim::damerau_levenshtein(name, other);
         let candidates = self.services.keys().map(|other| (distance(other), &**other));
         candidates.filter(|(distance, _)| *distance <= SUGGESTION_DISTANCE_MAX).min().map(|(_, other)| other)
+    }
+}
+
+/// Where requests of a listener may go.
+pub(crate) struct Ways<'t> {
+    pub(crate) router: &'t Router,
+    /// What no route takes is sent there.
+    pub(crate) to_https: Option<&'t ToHttps>,
+}
+
+/// What listeners have for themselves.
+#[derive(Default)]
+struct Listeners {
+    all: Vec<Own>,
+    /// Whether any of them has something.
+    has_own: bool,
+}
+
+struct Own {
+    number: Box<str>,
+    name: Box<str>,
+    routes: Option<Router>,
+    to_https: Option<ToHttps>,
+}
+
+impl Listeners {
+    fn renewed(
+        before: &Listeners,
+        snapshot: &Snapshot,
+        services: &HashMap<Box<str>, Rc<Service>>,
+        kept: &Kept<'_>,
+    ) -> Listeners {
+        let own = |(number, listener): (&String, &mesh::Listener)| {
+            let known = before.all.iter().find(|own| *own.name == *listener.name);
+            let known = known.and_then(|own| own.routes.as_ref());
+            let renewed = |routes: &Vec<mesh::Route>| {
+                known.unwrap_or(&Router::default()).renewed(routes, services, kept.folder)
+            };
+            Own {
+                number: number.as_str().into(),
+                name: listener.name.as_str().into(),
+                routes: listener.routes.as_ref().map(renewed),
+                to_https: listener.to_https.map(ToHttps::new),
+            }
+        };
+        let all: Vec<Own> = snapshot.listeners.iter().map(own).collect();
+        Listeners { has_own: all.iter().any(|own| own.routes.is_some()), all }
+    }
+
+    /// By its sockets, whatever they are called by now; else by its name, for one that is elsewhere by now.
+    fn find(&self, met: &Met) -> Option<&Own> {
+        let by_number = self.all.iter().find(|own| own.number == met.number);
+        let is_named = |own: &&Own| !met.name.is_empty() && own.name == met.name;
+        by_number.or_else(|| self.all.iter().find(is_named))
     }
 }
 

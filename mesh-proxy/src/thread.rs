@@ -221,7 +221,7 @@ impl Thread {
     /// Forgets what was counted along routes that there are no longer.
     fn renew_edges(&self, snapshot: &Snapshot) {
         self.counts_edges.set(snapshot.edges);
-        let labels: HashSet<Rc<str>> = snapshot.routes.iter().map(route::label).collect();
+        let labels: HashSet<Rc<str>> = snapshot.all_routes().map(route::label).collect();
         self.tallies.borrow().values().for_each(|tally| tally.edges.keep(|route| labels.contains(route)));
         let mut told = self.edges_told.borrow_mut();
         told.retain(|edge, _| {

@@ -12,9 +12,9 @@ use crate::{
     caller::Callers,
     dns::{Names, Zone},
     egress::{Outside, Rules},
+    entrances::{Entrance, Entrances},
     files::Folders,
     gate,
-    gates::{Gate, Gates},
 };
 
 /// One snapshot. Immutable, so that threads share it without sharing anything that changes.
@@ -33,7 +33,7 @@ pub(crate) struct View {
     /// Folders with files that routes lead to.
     pub(crate) folders: Folders,
     rules: BTreeMap<String, Rules>,
-    gates: Gates,
+    entrances: Entrances,
     by_address: BTreeMap<Ipv4Addr, String>,
 }
 
@@ -43,7 +43,7 @@ static NOWHERE: LazyLock<Rules> = LazyLock::new(|| Rules::new(Some(&[])));
 impl View {
     /// The first one. `supervisor_uid` is the user the daemon's connection came from.
     pub(crate) fn new(snapshot: Snapshot, supervisor_uid: Option<u32>, outside: Arc<Outside>) -> Self {
-        Self::after(&Gates::default(), snapshot, supervisor_uid, outside)
+        Self::after(&Entrances::default(), snapshot, supervisor_uid, outside)
     }
 
     /// The one that follows this one.
@@ -53,10 +53,15 @@ impl View {
         supervisor_uid: Option<u32>,
         outside: Arc<Outside>,
     ) -> Self {
-        Self::after(&self.gates, snapshot, supervisor_uid, outside)
+        Self::after(&self.entrances, snapshot, supervisor_uid, outside)
     }
 
-    fn after(gates: &Gates, snapshot: Snapshot, supervisor_uid: Option<u32>, outside: Arc<Outside>) -> Self {
+    fn after(
+        entrances: &Entrances,
+        snapshot: Snapshot,
+        supervisor_uid: Option<u32>,
+        outside: Arc<Outside>,
+    ) -> Self {
         let rules =
             |(name, service): (&String, &Service)| (name.clone(), Rules::new(service.egress.as_deref()));
         let address = |(name, service): (&String, &Service)| Some((service.address?, name.clone()));
@@ -66,7 +71,7 @@ impl View {
             outside,
             service_gates: gate::Gates::new(),
             rules: snapshot.services.iter().map(rules).collect(),
-            gates: gates.next(&snapshot.listeners),
+            entrances: entrances.next(&snapshot.listeners),
             by_address: snapshot.services.iter().filter_map(address).collect(),
             folders: Folders::new(),
             snapshot,
@@ -90,19 +95,19 @@ impl View {
     }
 
     /// How clients are met at this listener of the gateway.
-    pub(crate) fn gate(&self, listener: &str) -> Gate {
-        self.gates.get(listener)
+    pub(crate) fn entrance(&self, listener: &str) -> Entrance {
+        self.entrances.get(listener)
     }
 
     /// Whether there are open connections that ought not to be, as clients are met now.
     pub(crate) fn ends_connections(&self) -> bool {
-        self.gates.end_connections()
+        self.entrances.end_connections()
     }
 
     /// Whether it is known how clients are met there.
     pub(crate) fn knows(&self, kind: &ListenerKind) -> bool {
         match kind {
-            ListenerKind::Gateway { listener, .. } => self.gates.knows(listener),
+            ListenerKind::Gateway { listener, .. } => self.entrances.knows(listener),
             _ => true,
         }
     }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use watt_api::{
-    control::{Requests, Routes},
+    control::{ListenerRoutes, Requests, Routes},
     mesh::{
         PathMatch, RequestPart, Route, RouteAnswer, RouteCondition, RouteFault, RouteMirror, RouteShare,
         ValueTest,
@@ -43,7 +43,7 @@ const OTHERS_SHOWN: usize = 5;
 
 /// Runs the command. A request that no route takes makes it fail.
 pub async fn run(arguments: args::Routes) -> Outcome {
-    let args::Routes { test, headers, app, file, print } = arguments;
+    let args::Routes { test, headers, listener, app, file, print } = arguments;
     let test = test.map(|request| Request::parse(&request, &headers)).transpose()?;
     let routes = match file {
         Some(file) => of_configuration(Some(&file), print.json)?,
@@ -65,13 +65,15 @@ pub async fn run(arguments: args::Routes) -> Outcome {
         }
         return Ok(Exit::Ok);
     };
-    let explanation = explain(&routes.routes, &request.head());
+    let way = Way::of(&routes, &request, listener.as_deref())?;
+    let explanation = explain(way.routes, &request.head());
     match print.json {
-        true => out::json(&as_json(&request, &explanation, &routes)),
-        false => out::print(&explained(&request, &explanation, &routes, Style::stdout())),
+        true => out::json(&as_json(&request, &explanation, &way)),
+        false => out::print(&explained(&request, &explanation, &way, Style::stdout())),
     }
     Ok(match explanation.verdict {
         Verdict::Route { .. } => Exit::Ok,
+        Verdict::NoRoute if way.redirect().is_some() => Exit::Ok,
         Verdict::Refused { .. } | Verdict::Method { .. } | Verdict::NoRoute => Exit::Failed,
     })
 }
@@ -81,9 +83,41 @@ fn of_configuration(file: Option<&std::path::Path>, json: bool) -> Result<Routes
     Ok(watt_supervisor::routes::of_configuration(&config.plan))
 }
 
+/// Where a request comes in, and the routes there.
+struct Way<'r> {
+    /// Where there are several.
+    listener: Option<&'r ListenerRoutes>,
+    routes: &'r [Route],
+}
+
+impl<'r> Way<'r> {
+    /// By the listener of this name, else by the one that the URL leads to, else by the first.
+    fn of(routes: &'r Routes, request: &Request, wanted: Option<&str>) -> Result<Way<'r>, Failure> {
+        let all = &routes.listeners;
+        let listener = match wanted {
+            Some(wanted) => Some(all.iter().find(|one| one.name == wanted).ok_or_else(|| {
+                let names: Vec<&str> = all.iter().map(|one| one.name.as_str()).collect();
+                Failure::new(Exit::Usage, format!("there is no listener {wanted:?}"))
+                    .hint(format!("the listeners are {}", names.join(", ")))
+            })?),
+            None => all.iter().find(|one| request.leads_to(&one.url)).or(all.first()),
+        };
+        let own = listener.and_then(|listener| listener.routes.as_deref());
+        let is_worth_a_word = |one: &&ListenerRoutes| all.len() > 1 || one.redirect.is_some();
+        Ok(Way { listener: listener.filter(is_worth_a_word), routes: own.unwrap_or(&routes.routes) })
+    }
+
+    /// Where what no route takes is sent.
+    fn redirect(&self) -> Option<&str> {
+        self.listener?.redirect.as_deref()
+    }
+}
+
 /// A request as it would come.
 struct Request {
     method: String,
+    /// Of its URL, where that says it: whether it is https.
+    secure: Option<bool>,
     host: String,
     /// Path and query.
     target: String,
@@ -100,7 +134,9 @@ impl Request {
             Some((method, url)) => (method, url.trim_start()),
             None => ("GET", text.trim()),
         };
-        let rest = ["http://", "https://"].into_iter().find_map(|scheme| url.strip_prefix(scheme));
+        let schemes = [("http://", false), ("https://", true)];
+        let rest = schemes.into_iter().find_map(|(scheme, secure)| Some((url.strip_prefix(scheme)?, secure)));
+        let (rest, secure) = rest.unzip();
         let (host, target) = match rest {
             Some(rest) => rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len())),
             None if url.starts_with('/') || url == "*" => ("localhost", url),
@@ -115,7 +151,7 @@ impl Request {
             )));
         }
         let mut request =
-            Request { method: method.to_owned(), host: host.to_owned(), target, headers: Vec::new() };
+            Request { method: method.to_owned(), secure, host: host.to_owned(), target, headers: Vec::new() };
         for given in headers {
             let pair = given.split_once(':').filter(|_| !given.contains(['\r', '\n']));
             let (name, value) = pair.ok_or_else(|| {
@@ -137,6 +173,16 @@ impl Request {
         (head + "\r\n").into_bytes()
     }
 
+    /// Whether its URL is of a listener at this one.
+    fn leads_to(&self, listener: &str) -> bool {
+        let Some(secure) = self.secure else { return false };
+        let (scheme, usual) = if secure { ("https://", "443") } else { ("http://", "80") };
+        let port = |text: &str| text.rsplit_once(':').map(|(_, port)| port.to_owned());
+        let is_port = |port: &String| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+        let own = port(&self.host).filter(is_port).unwrap_or_else(|| usual.to_owned());
+        listener.strip_prefix(scheme).and_then(port) == Some(own)
+    }
+
     fn line(&self) -> String {
         format!("{} {}{}", self.method, self.host, self.target)
     }
@@ -145,12 +191,14 @@ impl Request {
 fn list(routes: &Routes, style: Style) -> String {
     let gateway = routes.gateway.as_deref().map(|gateway| format!("  {gateway}")).unwrap_or_default();
     let mut text = format!("{}{gateway}\n", style.paint(Tone::Strong, &routes.app));
-    if routes.routes.is_empty() {
-        return text + "no routes\n";
+    if routes.routes.is_empty() && routes.listeners.len() <= 1 {
+        text.push_str("no routes\n");
     }
-    let rows: Vec<Vec<Cell>> =
-        routes.routes.iter().enumerate().map(|(at, route)| row(at + 1, route)).collect();
-    text.push_str(&table::render(&COLUMNS, &rows, style));
+    text.push_str(&rows(&routes.routes, style));
+    let is_alone = |one: &ListenerRoutes| one.routes.is_none() && one.redirect.is_none();
+    if routes.listeners.len() > 1 || !routes.listeners.iter().all(is_alone) {
+        routes.listeners.iter().for_each(|one| text.push_str(&listener(one, style)));
+    }
     // What a configuration leads to has not been asked for anything.
     if routes.gateway.is_some() && !routes.upstreams.is_empty() {
         let row = |(name, requests): (&String, &Requests)| {
@@ -167,6 +215,27 @@ fn list(routes: &Routes, style: Style) -> String {
         text.push_str(&table::render(&UPSTREAM_COLUMNS, &rows, style));
     }
     text
+}
+
+fn rows(routes: &[Route], style: Style) -> String {
+    if routes.is_empty() {
+        return String::new();
+    }
+    let rows: Vec<Vec<Cell>> = routes.iter().enumerate().map(|(at, route)| row(at + 1, route)).collect();
+    table::render(&COLUMNS, &rows, style)
+}
+
+/// A listener, with the routes that it has for itself.
+fn listener(listener: &ListenerRoutes, style: Style) -> String {
+    let ListenerRoutes { name, url, routes, redirect } = listener;
+    let says = match (routes, redirect) {
+        (None, _) => "the routes above".to_owned(),
+        (Some(own), Some(to)) if own.is_empty() => format!("sends all requests to {to}"),
+        (Some(_), Some(to)) => format!("routes of its own; sends other requests to {to}"),
+        (Some(_), None) => "routes of its own".to_owned(),
+    };
+    let head = format!("\n{}  {}  {}\n", style.paint(Tone::Strong, name), plain(url), plain(&says));
+    head + &rows(routes.as_deref().unwrap_or_default(), style)
 }
 
 fn row(number: usize, route: &Route) -> Vec<Cell> {
@@ -277,8 +346,8 @@ fn becomes(route: &Route) -> String {
 }
 
 /// A route in one line.
-fn named(number: usize, routes: &Routes) -> String {
-    let Some(route) = routes.routes.get(number) else { return String::new() };
+fn named(number: usize, routes: &[Route]) -> String {
+    let Some(route) = routes.get(number) else { return String::new() };
     let host = route.host.as_deref().unwrap_or_default();
     let asks = match asks_for(route).as_str() {
         "" => String::new(),
@@ -287,8 +356,10 @@ fn named(number: usize, routes: &Routes) -> String {
     format!("{}  {}{}{asks}  to {}", number + 1, plain(host), plain(&path(route)), plain(&leads_to(route)))
 }
 
-fn explained(request: &Request, explanation: &Explanation, routes: &Routes, style: Style) -> String {
-    let mut text = format!("{}\n", style.paint(Tone::Strong, &plain(&request.line())));
+fn explained(request: &Request, explanation: &Explanation, way: &Way<'_>, style: Style) -> String {
+    let routes = way.routes;
+    let at = way.listener.map(|one| format!("  at {} ({})", one.name, plain(&one.url))).unwrap_or_default();
+    let mut text = format!("{}{at}\n", style.paint(Tone::Strong, &plain(&request.line())));
     match &explanation.verdict {
         Verdict::Route { number, parameters, becomes } => {
             text.push_str(&style.paint(Tone::Good, &format!("route {}", named(*number, routes))));
@@ -296,7 +367,7 @@ fn explained(request: &Request, explanation: &Explanation, routes: &Routes, styl
             for (name, value) in parameters {
                 text.push_str(&format!("  {} = {}\n", plain(name), plain(value)));
             }
-            for note in routes.routes.get(*number).map(notes).unwrap_or_default() {
+            for note in routes.get(*number).map(notes).unwrap_or_default() {
                 text.push_str(&format!("  {}\n", plain(&note)));
             }
             match becomes {
@@ -317,6 +388,13 @@ fn explained(request: &Request, explanation: &Explanation, routes: &Routes, styl
             let line = format!("405: routes take {} there, and not this method", plain(allow));
             text.push_str(&format!("{}\n", style.paint(Tone::Bad, &line)));
         }
+        Verdict::NoRoute if way.redirect().is_some() => {
+            let line = format!(
+                "308: no route takes it, and clients are sent to {}",
+                way.redirect().unwrap_or_default()
+            );
+            text.push_str(&format!("{}\n", style.paint(Tone::Good, &line)));
+        }
         Verdict::NoRoute => {
             text.push_str(&format!("{}\n", style.paint(Tone::Bad, "404: no route takes it")));
         }
@@ -336,8 +414,8 @@ fn explained(request: &Request, explanation: &Explanation, routes: &Routes, styl
     text
 }
 
-fn as_json(request: &Request, explanation: &Explanation, routes: &Routes) -> Value {
-    let route = |number: usize| json!({ "number": number + 1, "route": routes.routes.get(number) });
+fn as_json(request: &Request, explanation: &Explanation, way: &Way<'_>) -> Value {
+    let route = |number: usize| json!({ "number": number + 1, "route": way.routes.get(number) });
     let verdict = match &explanation.verdict {
         Verdict::Route { number, parameters, becomes } => {
             let mut verdict = route(*number);
@@ -358,6 +436,9 @@ fn as_json(request: &Request, explanation: &Explanation, routes: &Routes) -> Val
             json!({ "status": status, "reason": code, "message": message })
         }
         Verdict::Method { allow } => json!({ "status": 405, "reason": "method_not_allowed", "allow": allow }),
+        Verdict::NoRoute if way.redirect().is_some() => {
+            json!({ "status": 308, "reason": "no_route", "redirect": way.redirect() })
+        }
         Verdict::NoRoute => json!({ "status": 404, "reason": "no_route" }),
     };
     let others = explanation.others.iter().map(|(number, why)| {
@@ -365,7 +446,13 @@ fn as_json(request: &Request, explanation: &Explanation, routes: &Routes) -> Val
         other["why"] = json!(why);
         other
     });
-    json!({ "request": request.line(), "verdict": verdict, "others": others.collect::<Vec<_>>() })
+    let listener = way.listener.map(|listener| listener.name.as_str());
+    json!({
+        "request": request.line(),
+        "listener": listener,
+        "verdict": verdict,
+        "others": others.collect::<Vec<_>>(),
+    })
 }
 
 #[cfg(test)]
@@ -389,6 +476,7 @@ mod tests {
             file: "/srv/shop/watt.yaml".into(),
             gateway: Some("http://127.0.0.1:3042".into()),
             upstreams: std::collections::BTreeMap::new(),
+            listeners: Vec::new(),
             routes: vec![
                 route("/", "web"),
                 Route { rewrite: Some("/{id}".into()), ..route("/users/{id}", "users") },
@@ -427,7 +515,78 @@ mod tests {
         let headers: Vec<String> = headers.iter().map(|header| (*header).to_owned()).collect();
         let request = Request::parse(request, &headers).unwrap();
         let routes = routes();
-        explained(&request, &explain(&routes.routes, &request.head()), &routes, PLAIN)
+        let way = Way::of(&routes, &request, None).unwrap();
+        explained(&request, &explain(way.routes, &request.head()), &way, PLAIN)
+    }
+
+    /// The gateway's routes at `server`, other ones at `admin`, and a listener that sends to TLS.
+    fn several() -> Routes {
+        let route = |path: &str, service: &str| Route {
+            path: path.into(),
+            service: service.into(),
+            ..Route::default()
+        };
+        let listener = |name: &str, url: &str| ListenerRoutes {
+            name: name.into(),
+            url: url.into(),
+            ..ListenerRoutes::default()
+        };
+        let admin = Some(vec![route("/", "admin"), route("/metrics", "web")]);
+        Routes {
+            gateway: Some("https://0.0.0.0:443".into()),
+            routes: vec![route("/", "web")],
+            listeners: vec![
+                listener("server", "https://0.0.0.0:443"),
+                ListenerRoutes { routes: admin, ..listener("admin", "http://127.0.0.1:9000") },
+                listener("local", "unix:/run/shop.sock"),
+                ListenerRoutes {
+                    routes: Some(Vec::new()),
+                    redirect: Some("https, port 443".into()),
+                    ..listener("plain", "http://0.0.0.0:80")
+                },
+            ],
+            ..routes()
+        }
+    }
+
+    #[test]
+    fn each_listener_has_its_own_list() {
+        insta::assert_snapshot!(list(&several(), PLAIN), @r#"
+        shop  https://0.0.0.0:443
+        #  PATH  TO
+        1  /     web
+
+        server  https://0.0.0.0:443  the routes above
+
+        admin  http://127.0.0.1:9000  routes of its own
+        #  PATH      TO
+        1  /         admin
+        2  /metrics  web
+
+        local  unix:/run/shop.sock  the routes above
+
+        plain  http://0.0.0.0:80  sends all requests to https, port 443
+        "#);
+    }
+
+    #[test]
+    fn a_request_comes_in_by_the_listener_of_its_url() {
+        let check = |request: &str, wanted: Option<&str>, name: &str, verdict: &str| {
+            let (routes, request) = (several(), Request::parse(request, &[]).unwrap());
+            let way = Way::of(&routes, &request, wanted).unwrap();
+            let text = explained(&request, &explain(way.routes, &request.head()), &way, PLAIN);
+            let lines: Vec<&str> = text.lines().take(2).collect();
+            assert!(lines[0].contains(&format!("  at {name} (")) && lines[1] == verdict, "{text}");
+        };
+        check("https://shop.example/", None, "server", "route 1  /  to web");
+        check("http://shop.example:9000/metrics", None, "admin", "route 2  /metrics  to web");
+        check("GET /", None, "server", "route 1  /  to web");
+        check("GET /", Some("admin"), "admin", "route 1  /  to admin");
+        check("GET /", Some("local"), "local", "route 1  /  to web");
+        let sent = "308: no route takes it, and clients are sent to https, port 443";
+        check("http://shop.example/a", None, "plain", sent);
+        let request = Request::parse("GET /", &[]).unwrap();
+        assert!(Way::of(&several(), &request, Some("x")).is_err());
     }
 
     #[test]

@@ -105,7 +105,9 @@ fn heading(status: &Status, style: Style) -> String {
     if own.proxy_pid.is_none() {
         parts.push(style.paint(Tone::Bad, "proxy is being replaced"));
     }
-    parts.join("  ") + "\n\n"
+    let others = status.listeners.iter().filter(|one| Some(&one.url) != status.gateway.as_ref());
+    let others = others.map(|one| format!("{}  {}\n", style.paint(Tone::Strong, &one.name), one.url));
+    parts.join("  ") + "\n" + &others.collect::<String>() + "\n"
 }
 
 fn service_row(service: &Service) -> Vec<Cell> {

@@ -9,7 +9,7 @@ use std::{
 use serde_json::{Value, json};
 
 use super::*;
-use crate::gates::Terms;
+use crate::entrances::Terms;
 
 struct Lines(Mutex<mpsc::Sender<String>>);
 

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     access::{CutOff, Entry, Outcome, Running},
+    entrances::HEAD_TIMEOUT,
     forwarded::Forwarded,
     http2,
     respond::{self, Failure, Manner, Reason, Reply},
@@ -28,12 +29,6 @@ use crate::{
     thread::Thread,
     timer::{Alarm, Ticks},
 };
-
-/// A connection without a request is closed after this long.
-const IDLE_TIMEOUT: Ticks = Ticks::from_ms(75_000);
-
-/// From its first byte on, a head has this long to come.
-const HEAD_TIMEOUT: Ticks = Ticks::from_ms(30_000);
 
 /// How long, and for how many bytes, a client may go on to send after the response that ends its connection. Closing
 /// with bytes unread would make the kernel throw the response away (RFC 9112 §9.6).
@@ -151,7 +146,8 @@ impl Connection {
 
     /// Waits for a request that goes somewhere; answers those that do not.
     async fn next_request(&mut self) -> Result<Prepared, After> {
-        self.alarm.wait(self.pool, IDLE_TIMEOUT);
+        let bounds = *self.client.terms.bounds();
+        self.alarm.wait(self.pool, bounds.idle_timeout);
         let mut begun = false;
         let mut whole_line = true;
         loop {
@@ -175,16 +171,16 @@ impl Connection {
                     Err(declined) => {
                         self.is_fresh = false;
                         self.decline(*declined).await?;
-                        self.alarm.wait(self.pool, IDLE_TIMEOUT);
+                        self.alarm.wait(self.pool, bounds.idle_timeout);
                         begun = false;
                         continue;
                     }
                 }
             }
-            whole_line = self.fill().await?;
+            whole_line = self.fill().await? || self.peer.input.bytes().len() > bounds.head_max;
             // Once per head: one that only ever begins, with an empty line each time, has no more time than others.
             if !std::mem::replace(&mut begun, true) {
-                self.alarm.set(HEAD_TIMEOUT);
+                self.alarm.set(bounds.head_timeout);
             }
         }
     }

@@ -110,8 +110,10 @@ pub(crate) async fn run(connection: &mut Connection, request: Prepared) -> After
         return after;
     }
     // What services send each other may be slow on purpose: a stream of events, for example.
-    let rate_min =
-        matches!(connection.client.side, Side::Gateway).then_some(thread.table().body_rate_min).flatten();
+    let bounds = connection.client.terms.bounds();
+    let rate_min = matches!(connection.client.side, Side::Gateway)
+        .then(|| bounds.body_rate_min(thread.table().body_rate_min))
+        .flatten();
     let (progress, deadline) = (Cell::default(), request.deadline);
     let side = &connection.client.side;
     let timed =

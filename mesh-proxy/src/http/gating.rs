@@ -96,6 +96,7 @@ impl Exchange<'_> {
             Reason::BadResponse => Outcome::Status(502),
             Reason::Refused(_)
             | Reason::NoRoute
+            | Reason::Misdirected
             | Reason::MethodNotAllowed
             | Reason::UnknownHost
             | Reason::UnknownService

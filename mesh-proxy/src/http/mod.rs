@@ -28,7 +28,7 @@ use std::{net::SocketAddr, rc::Rc};
 
 pub(crate) use again::Loss;
 pub(crate) use body::Body;
-pub(crate) use buffer::Stock;
+pub(crate) use buffer::{LARGE, Stock};
 pub(crate) use chunked::{Chunked, Piece};
 pub(crate) use connection::Http2Begun;
 pub(crate) use files::FileAsked;
@@ -42,7 +42,7 @@ pub(crate) use tunnel::ask_now_and_then as keep_asking;
 
 use crate::{caller::UNKNOWN_CALLER, http2, room::Pool, thread::Thread};
 pub use crate::{
-    gates::Terms,
+    entrances::Terms,
     tls::{Secure, TlsStream},
 };
 

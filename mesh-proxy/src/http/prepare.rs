@@ -21,8 +21,8 @@ use crate::{
     gate::URGENCY,
     guards::{self, Asking, Known, Passed},
     respond::{Failure, Format, Manner, Reason, Reply},
-    route::{Actions, Asked, Change, HeaderChange, Outward, Parsed, Route, Unrouted},
-    table::{Service, Table},
+    route::{Actions, Asked, Change, HeaderChange, Outward, Parsed, Route, Router, Unrouted},
+    table::{Service, Table, Ways},
     thread::Thread,
     trace::{Trace, is_tracestate},
 };
@@ -114,12 +114,19 @@ pub(crate) fn prepare(
     out: &mut Vec<u8>,
 ) -> Result<Option<Prepared>, Box<Declined>> {
     let mut room = storage();
-    let Some(request) = request::parse(input, &mut room)? else { return Ok(None) };
+    let head_max = client.terms.bounds().head_max;
+    let Some(request) = request::parse(input, &mut room)? else {
+        return if input.len() > head_max { Err(request::too_large(input).into()) } else { Ok(None) };
+    };
+    if request.fields.bytes.len() > head_max {
+        return Err(request::too_large(input).into());
+    }
     let table = thread.table();
     let mut target = direct(thread, &table, client, &request)?;
     let mut passed = target.passed.take();
     let known = passed.as_mut().and_then(|passed| passed.known.take());
-    let body_max = passed.as_ref().and_then(|passed| passed.body_max);
+    let of_guards = passed.as_ref().and_then(|passed| passed.body_max);
+    let body_max = of_guards.into_iter().chain(client.terms.bounds().body_max).min();
     let (cookie, mirror) = (target.cookie.take(), target.mirror.take());
     let head_len = request.fields.bytes.len();
     let change = target.route.as_ref().and_then(|route| route.change(path(&request)));
@@ -250,7 +257,7 @@ fn direct(
         let connection = &request.found.connection;
         let close = has_body || connection.close || request.http10 && !connection.keep_alive;
         // An answer is the last one of a connection when the proxy is going to end, whoever gives it.
-        let close = close || thread.is_closing();
+        let close = close || thread.is_closing() || client.terms.are_over();
         let without_body = request.method == Method::Head;
         let manner =
             Manner { format: format(request), without_body, close, keep_alive: request.http10 && !close };
@@ -277,15 +284,26 @@ fn route(
     request: &Request<'_, '_>,
 ) -> Result<Destination, (Reply, Option<Duration>)> {
     let asking = Asking { table, thread, client, request, service: None };
+    let failed = |failure: Failure| (failure.into(), None);
+    let Some(Ways { router, to_https }) = table.ways(&client.terms) else {
+        return Err(failed(misdirected()));
+    };
+    if let Some(max) = client.terms.bounds().body_max
+        && request.body_length().is_some_and(|length| length > max)
+    {
+        return Err(failed(asking.too_large(max)));
+    }
     if request.found.origin.is_some()
         && request.method_name == "OPTIONS"
-        && let Some(reply) = preflight(table, &asking)
+        && let Some(reply) = preflight(router, &asking)
     {
         return Err((reply, None));
     }
     let asked = asked(request);
-    let failed = |failure: Failure| (failure.into(), None);
-    let route = table.router.find(&asked).map_err(|unrouted| failed(not_routed(unrouted, &asked)))?;
+    let route = router.find(&asked).map_err(|unrouted| match (unrouted, to_https) {
+        (Unrouted::NoRoute, Some(to)) => (Reply::Own(to.answer(&asked, client)), None),
+        (unrouted, _) => failed(not_routed(unrouted, &asked)),
+    })?;
     let delay = route.actions().and_then(Actions::delay);
     if let Some(reply) = route.reply(&asked) {
         let asking = Asking { service: route.service(), ..asking };
@@ -313,7 +331,7 @@ fn route(
 
 /// The answer to a question of a browser's, before it sends another request for a page. The route of that one has it, so that one
 /// which takes POST alone is asked. `None` when it is the service's affair.
-fn preflight(table: &Table, asking: &Asking<'_>) -> Option<Reply> {
+fn preflight(router: &Router, asking: &Asking<'_>) -> Option<Reply> {
     let request = asking.request;
     let value = |name: &[u8]| {
         let mut lines = request.fields.headers.iter();
@@ -322,7 +340,7 @@ fn preflight(table: &Table, asking: &Asking<'_>) -> Option<Reply> {
     let method = value(b"access-control-request-method")?;
     let head = [method, b" "].concat();
     let asked = asked(request);
-    let route = table.router.find(&Asked { head: &head, ..asked }).ok()?;
+    let route = router.find(&Asked { head: &head, ..asked }).ok()?;
     let preflight = Preflight {
         origin: request.found.origin.map(|line| request.fields.value(line))?,
         method,
@@ -352,6 +370,12 @@ fn path<'r>(request: &Request<'_, 'r>) -> &'r [u8] {
         "*" => b"/",
         path => path.as_bytes(),
     }
+}
+
+/// The connection came in by a listener that is gone, with routes that it had for itself. No others are right for it.
+fn misdirected() -> Failure {
+    let message = "The listener that this connection came in by is no more.".to_owned();
+    Failure::new(Reason::Misdirected, None, message)
 }
 
 fn not_routed(unrouted: Unrouted, asked: &Asked<'_>) -> Failure {

@@ -290,7 +290,8 @@ pub(crate) fn leading_empty_lines(input: &[u8]) -> usize {
     input.chunks_exact(2).take_while(|pair| *pair == b"\r\n").count() * 2
 }
 
-fn too_large(input: &[u8]) -> Refusal {
+/// Of a head that is longer than it may be.
+pub(super) fn too_large(input: &[u8]) -> Refusal {
     if memchr::memchr(b'\n', input).is_none() { Refusal::TargetTooLong } else { Refusal::HeadTooLarge }
 }
 

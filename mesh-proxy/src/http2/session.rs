@@ -30,9 +30,6 @@ use crate::{
 /// The most streams of a connection at a time: what RFC 9113 §6.5.2 recommends as the least.
 const STREAMS_MAX: u32 = 100;
 
-/// A connection without a stream is ended after this long.
-const IDLE_TIMEOUT: Ticks = Ticks::from_ms(75_000);
-
 /// How long the client's settings may take, and what is left to be said when a connection without streams ends.
 const GREETING_TIMEOUT: Ticks = Ticks::from_ms(30_000);
 const FAREWELL_TIMEOUT: Ticks = Ticks::from_ms(2_000);
@@ -182,7 +179,7 @@ impl Session {
             self.alarm.clear();
         } else if !busy && self.state != State::Idle {
             self.state = State::Idle;
-            self.alarm.wait(self.pool, IDLE_TIMEOUT);
+            self.alarm.wait(self.pool, self.client.terms.bounds().idle_timeout);
         }
         self.alarm.poll(cx).is_ready()
     }

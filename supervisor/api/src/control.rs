@@ -62,7 +62,7 @@ pub use self::{
     jobs::{
         Job, JobCause, JobDetail, JobInstant, JobInstants, JobRequest, JobResult, JobRun, JobState, Jobs,
     },
-    routes::Routes,
+    routes::{ListenerRoutes, Routes},
     scale::{Scale, Scaled, ScaledBy, ScaledService, Scaling, ScalingRange},
     tasks::{
         Exec, OfTask, Run, TaskEnd, TaskInfo, TaskKind, TaskStarted, TaskState, TaskStop, Tasks, Terminal,
@@ -90,6 +90,9 @@ pub struct Status {
     pub digest: String,
     /// Where clients come in: `http://127.0.0.1:3042`.
     pub gateway: Option<String>,
+    /// All places where clients come in, where there are more than that one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listeners: Vec<Listener>,
     /// TLS at the gateway, where it is spoken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
@@ -102,6 +105,15 @@ pub struct Status {
     pub taken_out: BTreeMap<String, Applied>,
     /// What this host cannot enforce or offer, in words; empty on a complete host.
     pub warnings: Vec<String>,
+}
+
+/// A listener of the gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Listener {
+    /// `server`, or its name in `gateway.listeners`.
+    pub name: String,
+    /// Where it is: `https://127.0.0.1:443`, `unix:/run/shop.sock`.
+    pub url: String,
 }
 
 /// TLS at the gateway.

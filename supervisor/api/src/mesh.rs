@@ -24,7 +24,7 @@ use std::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use guard::{AddressRule, ApiKey, Auth, Cors, CountedBy, Denied, Guard, Jwt, RateLimit};
-pub use listener::{Certificate, Handshakes, Listener, Network, Secret, Tls};
+pub use listener::{Certificate, ClientBounds, Handshakes, Listener, Network, Secret, Tls, ToHttps};
 pub use route::{
     HeaderRules, PathMatch, RequestPart, Route, RouteAnswer, RouteCondition, RouteFault, RouteFiles,
     RouteMirror, RouteShare, ValueTest,
@@ -355,7 +355,7 @@ pub type ListenerId = String;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ListenerKind {
-    /// Clients from outside, over TCP. One per thread, with SO_REUSEPORT.
+    /// Clients from outside, over TCP or at a Unix socket. One per thread, with SO_REUSEPORT; that of a Unix socket is the same for all.
     Gateway {
         /// Which thread accepts.
         thread: u32,
@@ -460,6 +460,12 @@ impl Snapshot {
     /// Their order needs no more: of two that are equal in all that goes before the place in the file, both are in one list.
     pub fn part_routes(routes: Vec<Route>) -> (Vec<Route>, Vec<Route>) {
         routes.into_iter().partition(Route::is_of_first_form)
+    }
+
+    /// Every route, those of single listeners among them.
+    pub fn all_routes(&self) -> impl Iterator<Item = &Route> {
+        let own = self.listeners.values().filter_map(|listener| listener.routes.as_ref()).flatten();
+        self.routes.iter().chain(&self.narrow_routes).chain(own)
     }
 
     /// Puts all routes into `routes`, as a proxy needs them.

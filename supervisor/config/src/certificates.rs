@@ -87,8 +87,10 @@ impl Config {
     /// Where a file is named first.
     fn place_of(&self, path: &Path) -> Place {
         let value = path.to_string_lossy().into();
-        let span = self.shown.get(&["server", "tls"]).and_then(|shown| shown.find(&value));
-        span.unwrap_or_default().into()
+        let others = self.plan.other_listeners().into_keys();
+        let further = others.map(|name| vec!["gateway", "listeners", name, "tls"]);
+        let mut tables = std::iter::once(vec!["server", "tls"]).chain(further);
+        tables.find_map(|keys| self.shown.get(&keys)?.find(&value)).unwrap_or_default().into()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Services looked at together: names that do not exist, circles, collisions.
 
 mod groups;
+mod listeners;
 mod routes;
 
 use std::{
@@ -10,28 +11,28 @@ use std::{
 
 use watt_core::{
     ServiceId,
-    plan::{Listen, Network, RestartPolicy, Secret, Work},
+    plan::{Listen, ListenAt, Network, RestartPolicy, Secret, Work},
 };
 
 use crate::{
-    decode::{GroupDraft, JobDraft, PolicyDraft, RouteDraft, ServerDraft, ServiceDraft},
+    decode::{GroupDraft, JobDraft, ListenerDraft, PolicyDraft, RouteDraft, ServiceDraft},
     report::{Problem, Problems, did_you_mean},
     scalar::quote,
     source::Span,
 };
 
-pub(crate) use self::{groups::groups, routes::gateway};
+pub(crate) use self::{groups::groups, listeners::listeners, routes::routes};
 
 /// What services do to each other.
-pub(crate) fn services(services: &[ServiceDraft], server: Option<&ServerDraft>, problems: &mut Problems) {
+pub(crate) fn services(services: &[ServiceDraft], listeners: &[ListenerDraft], problems: &mut Problems) {
     duplicates(services, problems);
     circles(services, problems);
     completions(services, problems);
-    ports(services, server, problems);
+    ports(services, listeners, problems);
 }
 
 /// No header is written to a log in which keys come.
-pub(crate) fn logged_headers(logged: &[(String, Span)], routes: &[RouteDraft], problems: &mut Problems) {
+pub(crate) fn logged_headers(logged: &[(String, Span)], routes: &[&RouteDraft], problems: &mut Problems) {
     let of_keys = |name: &String| {
         let mut auths = routes.iter().filter_map(|draft| draft.route.guard.auth.as_ref());
         auths.any(|auth| !auth.keys.is_empty() && auth.key_header == *name)
@@ -46,7 +47,7 @@ pub(crate) fn logged_headers(logged: &[(String, Span)], routes: &[RouteDraft], p
 pub(crate) fn references(
     services: &[ServiceDraft],
     groups: &[GroupDraft],
-    routes: &[RouteDraft],
+    routes: &[&RouteDraft],
     policies: &[PolicyDraft],
     jobs: &[JobDraft],
     problems: &mut Problems,
@@ -220,7 +221,7 @@ fn completions(services: &[ServiceDraft], problems: &mut Problems) {
 }
 
 /// On the host's network a port can be listened on once.
-fn ports(services: &[ServiceDraft], server: Option<&ServerDraft>, problems: &mut Problems) {
+fn ports(services: &[ServiceDraft], listeners: &[ListenerDraft], problems: &mut Problems) {
     let mut first: HashMap<u16, (&ServiceId, Span)> = HashMap::new();
     for draft in services.iter().filter(|draft| draft.service.network == Network::Host) {
         let Listen::Port(Some(port)) = draft.service.listen else { continue };
@@ -243,11 +244,13 @@ fn ports(services: &[ServiceDraft], server: Option<&ServerDraft>, problems: &mut
         } else {
             first.insert(port.get(), (&draft.service.id, at));
         }
-        if let Some(server) =
-            server.filter(|draft| draft.server.port == port.get() && meets_localhost(draft.server.hostname))
-        {
+        let takes_it = |draft: &&ListenerDraft| match draft.listen_at() {
+            ListenAt::Tcp { hostname, port: taken } => *taken == port.get() && meets_localhost(*hostname),
+            ListenAt::Unix { .. } => false,
+        };
+        if let Some(listener) = listeners.iter().find(takes_it) {
             let problem = Problem::new(at, format!("port {port} of the host is taken by the gateway"));
-            let place = server.port_at.or(server.at);
+            let place = listener.place_at.or(listener.at);
             let problem = match place {
                 Some(place) => problem.related(place, "it listens there"),
                 None => problem,

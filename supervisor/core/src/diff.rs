@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     ServiceId,
-    plan::{Limits, Network, Plan, ReadyWhen, Server, Service, Traffic},
+    plan::{self, Limits, Network, Plan, ReadyWhen, Service, Traffic},
 };
 
 /// What a difference takes.
@@ -38,6 +38,9 @@ pub enum Field {
     Server,
     Proxies,
     Tls,
+    ClientBounds,
+    ToHttps,
+    Listeners,
     Groups,
     Routes,
     Policies,
@@ -99,7 +102,7 @@ pub enum Field {
 use Effect::{FromNowOn, InPlace, Listener, NewWorkers, WorkerCount};
 
 /// Every field with the key of the configuration that it comes from, what it takes, and why, where that is not plain.
-pub const FIELDS: [(Field, &str, Effect, &str); 61] = [
+pub const FIELDS: [(Field, &str, Effect, &str); 64] = [
     (Field::Name, "name", Effect::Restart, "folders, cgroups and addresses have it"),
     (Field::File, "the configuration file", Effect::Restart, "the same file is read again"),
     (Field::Server, "server", Listener, "open connections stay"),
@@ -109,6 +112,19 @@ pub const FIELDS: [(Field, &str, Effect, &str); 61] = [
         "server.tls",
         InPlace,
         "for the next connection; services that were not kept from a key get new workers",
+    ),
+    (
+        Field::ClientBounds,
+        "server.head_timeout, server.idle_timeout, server.head_limit, server.body_limit, server.body_rate",
+        InPlace,
+        "for the next connection",
+    ),
+    (Field::ToHttps, "server.redirect, server.redirect_port", InPlace, "for the next request"),
+    (
+        Field::Listeners,
+        "gateway.listeners",
+        Listener,
+        "connections of those that stay where they are stay; those of one that goes end with the next answer",
     ),
     (Field::Groups, "groups", FromNowOn, "for the next failure"),
     (Field::Routes, "gateway.routes", InPlace, ""),
@@ -284,7 +300,7 @@ fn of_app(old: &Plan, new: &Plan) -> Vec<Field> {
         name,
         file,
         root,
-        server,
+        listeners: _,
         services: _,
         groups,
         routes,
@@ -301,13 +317,7 @@ fn of_app(old: &Plan, new: &Plan) -> Vec<Field> {
     let mut found = Found(Vec::new());
     found.note(Field::Name, old.name != *name);
     found.note(Field::File, old.file != *file || old.root != *root);
-    let at = |server: &Option<Server>| server.as_ref().map(|server| (server.hostname, server.port));
-    found.note(Field::Server, at(&old.server) != at(server));
-    // With the listener as a whole it comes and goes.
-    if let (Some(old), Some(new)) = (&old.server, server) {
-        found.note(Field::Tls, old.tls != new.tls);
-        found.note(Field::Proxies, old.proxies != new.proxies);
-    }
+    of_listeners(old, new, &mut found);
     found.note(Field::Groups, old.groups != *groups);
     found.note(Field::Routes, old.routes != *routes);
     found.note(Field::Policies, old.policies != *policies);
@@ -324,6 +334,20 @@ fn of_app(old: &Plan, new: &Plan) -> Vec<Field> {
     found.note(Field::ControlGroups, old.control != *control);
     found.note(Field::Jobs, old.jobs != *jobs);
     found.0
+}
+
+fn of_listeners(old: &Plan, new: &Plan, found: &mut Found) {
+    let at = |plan: &Plan| plan.server().map(|server| server.at.clone());
+    found.note(Field::Server, at(old) != at(new));
+    // With the listener as a whole they come and go.
+    if let (Some(old), Some(new)) = (old.server(), new.server()) {
+        let plan::Listener { at: _, tls, proxies, bounds, to_https, routes } = new;
+        found.note(Field::Tls, old.tls != *tls);
+        found.note(Field::Proxies, old.proxies != *proxies);
+        found.note(Field::ClientBounds, old.bounds != *bounds);
+        found.note(Field::ToHttps, old.to_https != *to_https || old.routes != *routes);
+    }
+    found.note(Field::Listeners, old.other_listeners() != new.other_listeners());
 }
 
 fn of_service(old: &Service, new: &Service) -> Vec<Field> {

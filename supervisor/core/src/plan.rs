@@ -6,6 +6,7 @@ mod files;
 mod guard;
 mod hooks;
 mod jobs;
+mod listener;
 mod pressure;
 mod roll;
 mod route;
@@ -29,6 +30,10 @@ pub use files::Files;
 pub use guard::{AddressRule, ApiKey, Auth, Cors, CountedBy, Guard, Hidden, Jwt, RateLimit};
 pub use hooks::{Hook, HookAct, HookPoint, Receiver, Webhook};
 pub use jobs::{Call, CatchUp, Job, Overlap, Work};
+pub use listener::{
+    CertificateFiles, ClientAuthorities, ClientBounds, HEAD_SIZE_MAX, ListenAt, Listener, SocketOwner, Tls,
+    TlsVersion, ToHttps,
+};
 pub use pressure::{PRESSURE_WINDOW, Pressure, Resource};
 pub use roll::{OnFailure, Roll, Share, Steps};
 pub use route::{
@@ -47,13 +52,14 @@ pub struct Plan {
     pub file: PathBuf,
     /// The folder of that file; relative paths start there.
     pub root: PathBuf,
-    /// Where clients come in; `None` when no gateway is configured.
-    pub server: Option<Server>,
+    /// Where clients come in, by name; none when no gateway is configured.
+    pub listeners: BTreeMap<String, Listener>,
     /// Every service by name.
     pub services: BTreeMap<ServiceId, Service>,
     /// Services that are started anew together, by the group's name.
     pub groups: BTreeMap<String, Group>,
-    /// Gateway routes, in the order they were written. Which one wins is decided by length, not by order.
+    /// Gateway routes, in the order they were written, of listeners that have none of their own. Which one wins is decided by length, not by
+    /// order.
     pub routes: Vec<Route>,
     /// Who may call whom. Empty means that every service may call every other one.
     pub policies: Vec<Policy>,
@@ -73,73 +79,6 @@ pub struct Plan {
     pub control: BTreeMap<String, Role>,
     /// What is done at certain times, by name.
     pub jobs: BTreeMap<JobId, Job>,
-}
-
-impl Plan {
-    /// TLS, wherever it is spoken with clients.
-    pub fn tls(&self) -> impl Iterator<Item = &Tls> {
-        self.server.iter().filter_map(|server| server.tls.as_ref())
-    }
-}
-
-/// The public listener.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Server {
-    /// The address to bind.
-    pub hostname: IpAddr,
-    /// The port to bind; 0 asks the kernel for a free one.
-    pub port: u16,
-    /// How clients are spoken with in TLS; `None` is in plain text.
-    pub tls: Option<Tls>,
-    /// Proxies before it that say who their clients are (the PROXY protocol), as networks: the addresses that begin with so many bits of
-    /// this one. They are believed, and nobody else.
-    pub proxies: Vec<(IpAddr, u8)>,
-}
-
-/// TLS at a listener.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Tls {
-    /// What is shown to clients: the first one whose names have the one that is asked for, else the first one.
-    pub certificates: Vec<CertificateFiles>,
-    /// Whose clients' certificates are asked for, if they are.
-    pub clients: Option<ClientAuthorities>,
-    /// The oldest version that is spoken.
-    pub version_min: TlsVersion,
-}
-
-/// A certificate and its key, as PEM. Both may be in one file.
-#[derive(Debug, Clone, PartialEq)]
-pub struct CertificateFiles {
-    /// The certificate, and behind it those that vouch for it.
-    pub certificate: PathBuf,
-    /// The private key.
-    pub key: PathBuf,
-}
-
-/// Who vouches for clients.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ClientAuthorities {
-    /// The file of their certificates.
-    pub file: PathBuf,
-    /// Whether a client without a certificate of theirs is turned away.
-    pub required: bool,
-}
-
-/// A version of TLS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TlsVersion {
-    /// TLS 1.2 (RFC 5246).
-    V1_2,
-    /// TLS 1.3 (RFC 8446).
-    V1_3,
-}
-
-impl Tls {
-    /// Every file that it is made from, each once.
-    pub fn files(&self) -> BTreeSet<&PathBuf> {
-        let pairs = self.certificates.iter().flat_map(|files| [&files.certificate, &files.key]);
-        pairs.chain(self.clients.iter().map(|clients| &clients.file)).collect()
-    }
 }
 
 /// Bounds on requests that wait for a worker.

@@ -85,7 +85,7 @@ pub fn plan(services: impl IntoIterator<Item = Service>) -> Plan {
         name: AppName::new("shop").unwrap_or_else(|error| panic!("{error}")),
         file: "/srv/shop/watt.yaml".into(),
         root: "/srv/shop".into(),
-        server: None,
+        listeners: Default::default(),
         services: services.into_iter().map(|service| (service.id.clone(), service)).collect(),
         groups: Default::default(),
         routes: Vec::new(),

@@ -34,6 +34,7 @@ use crate::{
     events::{Events, happenings},
     fd_store::Stores,
     file_watch, folders,
+    gateway::{self, Binding},
     hooks::Hooks,
     jobs::{self, Jobs},
     journal,
@@ -90,8 +91,7 @@ impl App {
         let logs = Logs::start(settings, events.clone());
         let logs = logs.map_err(|source| StartError::Runtime { what: "start to read output", source })?;
         let (senders, inbox) = app::channels(signals, backlog);
-        let Listeners { control, mesh, gateway, gateway_address, mesh_host, mesh_host_address, threads } =
-            listeners;
+        let Listeners { control, mesh, gateway, mesh_host, mesh_host_address, threads } = listeners;
         // A reload may have given others a role, or taken the last one away.
         set_mode(&places.control_socket(), roles.socket_mode());
         let server = Server::new(control, roles, senders.commands.clone(), events.clone(), logs.clone());
@@ -107,7 +107,7 @@ impl App {
             fleet: Fleet::new(&plan, RunId(1), fastrand::u64(..)),
             threads,
             certificates: InUse::of(&plan, &in_force.sources.certificates),
-            gateway: gateway_address,
+            gateway: gateway::all(&gateway),
             gateway_inodes: BTreeSet::new(),
             resolvers: snapshot::resolvers(&fs::read_to_string("/etc/resolv.conf").unwrap_or_default()),
             started_at_ms: held.started_at_ms,
@@ -190,10 +190,10 @@ impl App {
     fn give_own_listeners(
         &mut self,
         mesh: Arc<OwnedFd>,
-        gateway: Vec<Arc<OwnedFd>>,
+        gateway: Vec<Binding>,
         mesh_host: Option<Arc<OwnedFd>>,
     ) {
-        self.give_gateway(self.in_force.gateway, gateway);
+        gateway.into_iter().for_each(|binding| self.give_gateway(binding));
         self.proxy_link.pass_folders(folders::of_plan(&self.plan));
         self.proxy_link.add_listener("mesh.sock".to_owned(), ListenerKind::MeshHost, mesh);
         if let Some(listener) = mesh_host {

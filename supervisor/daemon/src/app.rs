@@ -40,6 +40,7 @@ use crate::{
     events::{Events, happenings},
     fd_store::Stores,
     file_watch::FileWatch,
+    gateway::AllBound,
     hooks::{self, Hooks},
     in_force::InForce,
     jobs::{self, Jobs},
@@ -109,7 +110,7 @@ pub(crate) struct App {
     pub(crate) cgroups: Cgroups,
     pub(crate) threads: usize,
     /// Where clients come in.
-    pub(crate) gateway: Option<SocketAddr>,
+    pub(crate) gateway: AllBound,
     /// By these sockets, and those that it had before.
     pub(crate) gateway_inodes: BTreeSet<u64>,
     /// Where names lead on the host's network.
@@ -640,7 +641,7 @@ impl App {
             plan: &self.plan,
             addresses: &self.in_force.addresses,
             certificates: &self.in_force.sources.certificates,
-            generation: self.in_force.gateway,
+            bound: &self.gateway,
             fleet: &self.fleet,
             facts: &facts,
             tasks: &|service| tasks.callers(service),

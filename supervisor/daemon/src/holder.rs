@@ -21,6 +21,14 @@ pub(crate) enum Holder {
     Nobody,
 }
 
+impl Holder {
+    /// The process with this pid.
+    pub(crate) fn of_pid(pid: u32) -> Holder {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        Holder::Process { pid, name: name.trim_end().to_owned() }
+    }
+}
+
 impl std::fmt::Display for Holder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -47,10 +55,7 @@ pub(crate) fn of_port(address: SocketAddr) -> Holder {
         return Holder::Nobody;
     }
     let names: Vec<String> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
-    pids().find(|pid| has_descriptor(*pid, &names)).map_or(Holder::AnotherUsers, |pid| {
-        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        Holder::Process { pid, name: name.trim_end().to_owned() }
-    })
+    pids().find(|pid| has_descriptor(*pid, &names)).map_or(Holder::AnotherUsers, Holder::of_pid)
 }
 
 /// The inode of a listening socket that stands in the way of `wanted`; a line of `/proc/net/tcp` (proc_net(5)).

@@ -14,11 +14,11 @@ use watt_config::{Report, Sources};
 use watt_core::{
     AppName, RunId, ServiceId,
     fleet::{self, Leaving, Renewal, Spared},
-    plan::Plan,
+    plan::{Listener, Plan},
 };
 use watt_os::memfd;
 
-use crate::{addresses, limits::Changes, reload::back::Before, scaling::Scale, status};
+use crate::{addresses, gateway::AllBound, limits::Changes, reload::back::Before, scaling::Scale, status};
 
 /// The name it is kept under.
 pub(crate) const PLAN: &str = "plan";
@@ -33,8 +33,10 @@ pub(crate) struct InForce {
     pub(crate) sources: Arc<Sources>,
     /// When it was read: milliseconds since the Unix epoch.
     pub(crate) loaded_at_ms: u64,
-    /// Which listeners of the gateway are its own: each time they are bound anew this is another number.
-    pub(crate) gateway: u64,
+    /// The number of each listener's sockets, by what the configuration calls it: each time they are bound anew this is another one.
+    pub(crate) listeners: BTreeMap<String, u64>,
+    /// The largest that there was.
+    pub(crate) last_listener: u64,
     /// Each service's own address in the mesh.
     pub(crate) addresses: BTreeMap<ServiceId, Ipv4Addr>,
     /// What operators changed of its limits.
@@ -66,8 +68,14 @@ struct Note {
     sources: Sources,
     #[serde(default)]
     loaded_at_ms: u64,
+    /// The number of that of `server`, which was the only one once.
     #[serde(default)]
     gateway: u64,
+    /// Those of the others.
+    #[serde(default)]
+    listeners: BTreeMap<String, u64>,
+    #[serde(default)]
+    last_listener: u64,
     #[serde(default)]
     addresses: BTreeMap<String, Ipv4Addr>,
     #[serde(default)]
@@ -107,7 +115,8 @@ impl InForce {
         InForce {
             sources: Arc::new(sources),
             loaded_at_ms: status::now_ms(),
-            gateway: 0,
+            listeners: BTreeMap::new(),
+            last_listener: 0,
             addresses: BTreeMap::new(),
             limits: Changes::default(),
             leaving: Vec::new(),
@@ -129,7 +138,18 @@ impl InForce {
         Some(InForce {
             sources: Arc::new(note.sources),
             loaded_at_ms: note.loaded_at_ms,
-            gateway: note.gateway,
+            last_listener: note
+                .listeners
+                .values()
+                .copied()
+                .chain([note.last_listener, note.gateway])
+                .max()
+                .unwrap_or(0),
+            listeners: note
+                .listeners
+                .into_iter()
+                .chain([(Listener::SERVER.to_owned(), note.gateway)])
+                .collect(),
             addresses: by_id(note.addresses).collect(),
             limits: note.limits,
             leaving: left.collect(),
@@ -156,10 +176,13 @@ impl InForce {
             after: left.after.iter().map(ToString::to_string).collect(),
             sources: Sources::clone(&left.sources),
         });
+        let others = self.listeners.iter().filter(|(name, _)| *name != Listener::SERVER);
         let note = Note {
             sources: Sources::clone(&self.sources),
             loaded_at_ms: self.loaded_at_ms,
-            gateway: self.gateway,
+            gateway: self.listeners.get(Listener::SERVER).copied().unwrap_or(0),
+            listeners: others.map(|(name, number)| (name.clone(), *number)).collect(),
+            last_listener: self.last_listener,
             addresses: self.addresses.iter().map(|(id, address)| (id.to_string(), *address)).collect(),
             limits: self.limits.clone(),
             leaving: left.collect(),
@@ -202,6 +225,12 @@ impl InForce {
             left.services.iter().map(|id| (id.clone(), Leaving { after: left.after.clone() }))
         });
         each.collect()
+    }
+
+    /// The numbers of the listeners that are bound from now on.
+    pub(crate) fn bound(&mut self, bound: &AllBound) {
+        self.listeners = bound.iter().map(|(name, bound)| (name.clone(), bound.number)).collect();
+        self.last_listener = self.listeners.values().copied().chain([self.last_listener]).max().unwrap_or(0);
     }
 
     /// Gives every service of the plan an address.
@@ -281,14 +310,15 @@ mod tests {
         });
         let plan = in_force.plan(&app).unwrap();
         in_force.address(&plan);
-        in_force.gateway = 3;
+        in_force.listeners = [(Listener::SERVER.to_owned(), 3), ("admin".to_owned(), 5)].into();
+        in_force.last_listener = 9;
         let read = InForce::read(&in_force.sealed().unwrap()).unwrap();
         assert_eq!(read.plan(&app).unwrap(), plan);
         assert_eq!(plan.services[&id("api")].command, ["new"]);
         assert_eq!(plan.services[&id("old")].command, ["old"]);
         assert_eq!(
-            (&read.addresses, &read.renewal, read.gateway),
-            (&in_force.addresses, &in_force.renewal, 3)
+            (&read.addresses, &read.renewal, &read.listeners, read.last_listener),
+            (&in_force.addresses, &in_force.renewal, &in_force.listeners, 9)
         );
         let before = read.before.as_ref().unwrap();
         assert_eq!(before.sources.text, "services: { api: { command: before } }");
@@ -318,5 +348,7 @@ mod tests {
         let read = InForce::read(&memfd::sealed(c"test", &bytes).unwrap()).unwrap();
         assert_eq!(read.sources.text, "services: { api: { command: x } }");
         assert!(read.addresses.is_empty() && read.leaving.is_empty());
+        // It had one listener, and its number alone.
+        assert_eq!(read.listeners, [(Listener::SERVER.to_owned(), 0)].into());
     }
 }

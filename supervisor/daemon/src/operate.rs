@@ -286,6 +286,7 @@ impl App {
             loaded_at: timestamp::from_ms(self.in_force.loaded_at_ms),
             digest: self.in_force.digest(),
             gateway: self.gateway_url(),
+            listeners: Some(self.gateway_listeners()).filter(|all| all.len() > 1).unwrap_or_default(),
             tls: self.tls(),
             supervisor: control::Supervisor {
                 spawner_pid: std::os::unix::process::parent_id(),

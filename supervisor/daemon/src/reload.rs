@@ -20,14 +20,13 @@ use std::{
     collections::BTreeMap,
     fs,
     hash::RandomState,
-    net::SocketAddr,
     os::{fd::OwnedFd, unix::fs::PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use watt_api::control::Reloaded;
-use watt_core::{ServiceId, worker::ExecFailure};
+use watt_core::{ServiceId, plan::Listener, worker::ExecFailure};
 use watt_spawner::protocol::{Address, Request};
 
 pub(crate) use self::asked::{Asked, Single};
@@ -41,7 +40,7 @@ use crate::{
     beside,
     control::Refusal,
     events::happenings,
-    gateway,
+    gateway::{self, AllBound, Binding},
     operate::answer,
     scaling,
 };
@@ -81,12 +80,31 @@ enum Stage {
     Binding(Box<Prepared>, Gateway),
 }
 
-/// The gateway's new listeners.
-#[derive(Debug)]
+/// The gateway's listeners of a reload.
+#[derive(Debug, Default)]
 struct Gateway {
-    generation: u64,
-    address: SocketAddr,
-    bound: Vec<Arc<OwnedFd>>,
+    /// Those that are where they are wanted.
+    stay: AllBound,
+    /// Those that were bound for it, and those that still are to be.
+    fresh: Vec<Binding>,
+}
+
+impl Gateway {
+    /// The next socket that is to be bound.
+    fn next(&self) -> Option<(String, Address)> {
+        self.fresh.iter().find_map(Binding::next)
+    }
+
+    /// The listener whose socket that is.
+    fn binding(&mut self, name: &str) -> Option<&mut Binding> {
+        let is_next = |binding: &&mut Binding| binding.next().is_some_and(|(next, _)| next == name);
+        self.fresh.iter_mut().find(is_next)
+    }
+
+    /// All, where they are.
+    fn bound(&self) -> AllBound {
+        self.stay.clone().into_iter().chain(gateway::all(&self.fresh)).collect()
+    }
 }
 
 impl Reloads {
@@ -145,7 +163,7 @@ impl App {
             accounts: self.accounts.clone(),
             places: self.places.clone(),
             host: self.host.clone(),
-            gateway: self.gateway,
+            gateway: self.gateway.clone(),
             gateway_inodes: self.gateway_inodes.clone(),
             jobs: self.jobs.folder(),
         };
@@ -212,64 +230,55 @@ impl App {
             }
             return self.next_reload();
         }
-        match &prepared.plan.server {
-            // It may be where it is wanted already, when that is said in another way.
-            Some(server) if !self.gateway.is_some_and(|bound| gateway::is_at(server, bound)) => {
-                let gateway = Gateway {
-                    generation: self.in_force.gateway + 1,
-                    address: SocketAddr::new(server.hostname, server.port),
-                    bound: Vec::new(),
-                };
-                self.bind_next(&gateway);
+        let (stay, missing) = gateway::assign(&prepared.plan, &self.gateway);
+        let number = self.in_force.last_listener + 1;
+        let binding = |(number, (name, listener)): (u64, (&str, &Listener))| {
+            let owner = prepared.owners.get(name).copied().flatten();
+            Binding::new(name, number, &listener.at, owner, self.threads)
+        };
+        let gateway = Gateway { stay, fresh: (number..).zip(missing).map(binding).collect() };
+        self.bind_next(asked, prepared, gateway);
+    }
+
+    /// Asks for the next of the gateway's sockets, or goes on when all are there.
+    fn bind_next(&mut self, asked: Vec<Asked>, prepared: Box<Prepared>, gateway: Gateway) {
+        match gateway.next() {
+            Some((name, address)) => {
+                self.link.request(Request::Listen { name, address }, Vec::new());
                 let stage = Stage::Binding(prepared, gateway);
                 self.reloads.under_way = Some(UnderWay { asked, stage });
             }
-            _ => self.apply(asked, *prepared, None),
+            None if self.is_current(&prepared) => self.apply(asked, *prepared, gateway),
+            None => {
+                self.abandon(Stage::Binding(prepared, gateway));
+                self.read_again(asked);
+            }
         }
-    }
-
-    /// Asks for the next of the gateway's listeners.
-    fn bind_next(&mut self, gateway: &Gateway) {
-        let name = gateway::name(gateway.generation, gateway.bound.len());
-        let address = Address::Tcp { address: gateway.address, reuse_port: true };
-        self.link.request(Request::Listen { name, address }, Vec::new());
     }
 
     /// A listener was bound, or not. Says whether it was one of a reload's.
     pub(crate) fn reload_bound(&mut self, name: &str, bound: Result<(Address, OwnedFd), i32>) -> bool {
-        let Some(UnderWay { stage: Stage::Binding(_, gateway), .. }) = &self.reloads.under_way else {
+        let Some(UnderWay { stage: Stage::Binding(_, gateway), .. }) = &mut self.reloads.under_way else {
             return false;
         };
-        if name != gateway::name(gateway.generation, gateway.bound.len()) {
-            return false;
-        }
-        let Some(UnderWay { asked, stage: Stage::Binding(prepared, mut gateway) }) =
+        let Some(binding) = gateway.binding(name) else { return false };
+        let refused = match bound {
+            Ok((address, descriptor)) => {
+                binding.took(address, descriptor);
+                None
+            }
+            Err(errno) => Some(binding.refused(&std::io::Error::from_raw_os_error(errno))),
+        };
+        let Some(UnderWay { asked, stage: Stage::Binding(prepared, gateway) }) =
             self.reloads.under_way.take()
         else {
             return false;
         };
-        match bound {
-            Err(errno) => {
-                let error = gateway::refused(gateway.address, &std::io::Error::from_raw_os_error(errno));
+        match refused {
+            None => self.bind_next(asked, prepared, gateway),
+            Some(error) => {
                 self.abandon(Stage::Binding(prepared, gateway));
                 self.not_reloaded(asked, &not_started(&error));
-            }
-            Ok((address, descriptor)) => {
-                gateway.bound.push(Arc::new(descriptor));
-                if let Address::Tcp { address, .. } = address {
-                    // Port 0 is chosen by the kernel for the first, and the others follow it.
-                    gateway.address = address;
-                }
-                if gateway.bound.len() < self.threads {
-                    self.bind_next(&gateway);
-                    let stage = Stage::Binding(prepared, gateway);
-                    self.reloads.under_way = Some(UnderWay { asked, stage });
-                } else if self.is_current(&prepared) {
-                    self.apply(asked, *prepared, Some(gateway));
-                } else {
-                    self.abandon(Stage::Binding(prepared, gateway));
-                    self.read_again(asked);
-                }
             }
         }
         true
@@ -286,9 +295,12 @@ impl App {
 
     /// Lets go of listeners that were bound for nothing, the one that may be on its way included.
     fn unlisten(&mut self, gateway: &Gateway) {
-        for thread in 0..=gateway.bound.len() {
-            let name = gateway::name(gateway.generation, thread);
-            self.link.request(Request::Unlisten { name }, Vec::new());
+        for binding in &gateway.fresh {
+            // An answer that is still to come is no other one's.
+            self.in_force.last_listener = self.in_force.last_listener.max(binding.number);
+            for name in binding.names() {
+                self.link.request(Request::Unlisten { name }, Vec::new());
+            }
         }
     }
 
@@ -311,7 +323,7 @@ impl App {
 
     /// What a reload comes to at first.
     fn reloaded(&self, prepared: &Prepared, applied: bool) -> Reloaded {
-        let changes = words::changes(&self.plan, prepared, self.gateway);
+        let changes = words::changes(&self.plan, prepared, &self.gateway);
         let stay = scaling::that_stay(&self.scales, &self.plan, prepared.plan());
         let taken_back = prepared.taken_back.iter().map(ToString::to_string).collect();
         Reloaded { ok: true, applied, changes, stay, taken_back, services: BTreeMap::new() }

@@ -7,11 +7,19 @@ use watt_api::{
 use watt_core::{
     ServiceId,
     plan::{
-        HeaderRules, PathMatch, Plan, RequestPart, Route, RouteCondition, RouteFault, RouteTarget, ValueTest,
+        HeaderRules, Listener, PathMatch, Plan, RequestPart, Route, RouteCondition, RouteFault, RouteTarget,
+        ValueTest,
     },
 };
 
-use crate::{app::App, control::Reply, folders, operate::answer, status};
+use crate::{
+    app::App,
+    control::Reply,
+    folders,
+    gateway::{self, AllBound},
+    operate::answer,
+    status, tls,
+};
 
 /// What is shown in place of a value that a request gets: it may be a key to something.
 const HIDDEN: &str = "…";
@@ -27,13 +35,33 @@ pub fn of_configuration(plan: &Plan) -> control::Routes {
             .upstreams()
             .map(|upstream| (upstream.server.to_string(), Requests::default()))
             .collect(),
+        listeners: gateway::in_order(plan)
+            .map(|(name, listener)| of_one(plan, &AllBound::new(), name, listener))
+            .collect(),
+    }
+}
+
+/// A listener: where it is bound, or where the configuration wants it.
+fn of_one(plan: &Plan, bound: &AllBound, name: &str, listener: &Listener) -> control::ListenerRoutes {
+    let own = |routes: &Vec<Route>| of_listener(name, routes).into_iter().map(shown).collect();
+    let to_https = listener.to_https.map(|to| tls::to_https(to, plan, bound));
+    control::ListenerRoutes {
+        name: name.to_owned(),
+        url: tls::url(listener, bound.get(name)),
+        routes: listener.routes.as_ref().map(own),
+        redirect: to_https.map(|to| format!("https, port {}", to.port)),
     }
 }
 
 impl App {
     pub(crate) fn routes(&self, reply: Reply<Box<control::Routes>>) {
-        let gateway = self.gateway.map(|address| format!("http://{address}"));
-        let mut routes = control::Routes { gateway, ..of_configuration(&self.plan) };
+        let mut routes = control::Routes {
+            gateway: self.gateway_url(),
+            listeners: gateway::in_order(&self.plan)
+                .map(|(name, listener)| of_one(&self.plan, &self.gateway, name, listener))
+                .collect(),
+            ..of_configuration(&self.plan)
+        };
         for (name, requests) in &mut routes.upstreams {
             *requests = self.counts.get(name).map(status::requests).unwrap_or_default();
         }
@@ -49,10 +77,15 @@ fn shown(mut route: mesh::Route) -> mesh::Route {
 
 /// In the order of the file.
 pub(crate) fn of_plan(plan: &Plan) -> Vec<mesh::Route> {
-    plan.routes.iter().map(route).collect()
+    plan.routes.iter().map(|one| route(None, one)).collect()
 }
 
-fn route(route: &Route) -> mesh::Route {
+/// Those that a listener has for itself.
+pub(crate) fn of_listener(name: &str, routes: &[Route]) -> Vec<mesh::Route> {
+    routes.iter().map(|one| route(Some(name), one)).collect()
+}
+
+fn route(listener: Option<&str>, route: &Route) -> mesh::Route {
     let Route {
         path,
         matching,
@@ -114,7 +147,7 @@ fn route(route: &Route) -> mesh::Route {
         mirror: mirror
             .as_ref()
             .map(|(service, percent)| mesh::RouteMirror { service: service.to_string(), percent: *percent }),
-        guard: crate::snapshot::guard::of_route(route),
+        guard: crate::snapshot::guard::of_route(listener, route),
     }
 }
 

@@ -1,12 +1,14 @@
 //! What a daemon is told at its start, and how it tells that it could not start.
 
-use std::{fs, io, net::SocketAddr, path::PathBuf};
+use std::{fs, io, path::PathBuf};
 
 use watt_api::control::Problem;
+use watt_core::plan::Listener;
 use watt_spawner::format::readable;
 
 use crate::{
     control::ServeError,
+    gateway::Place,
     holder::Holder,
     journal,
     places::{PlaceError, Places},
@@ -50,8 +52,8 @@ pub(crate) enum StartError {
     Spawner { doing: &'static str, source: io::Error },
     #[error("cannot write {}", .path.display())]
     Write { path: PathBuf, source: io::Error },
-    #[error("cannot listen on {address}: {reason}")]
-    Gateway { address: SocketAddr, reason: GatewayRefusal },
+    #[error("cannot listen on {place}: {reason}")]
+    Gateway { listener: String, place: Place, reason: GatewayRefusal },
     #[error("cannot listen on {what}")]
     Listen { what: String, source: io::Error },
     #[error("what an earlier daemon kept has form {found}; this version reads {} to {}", readable().start(), readable().end())]
@@ -62,11 +64,17 @@ pub(crate) enum StartError {
     Runtime { what: &'static str, source: io::Error },
 }
 
-/// Why the gateway's address cannot be bound.
+/// Why a listener of the gateway's cannot be bound.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GatewayRefusal {
     #[error("the port is taken by {0}")]
     Taken(Holder),
+    #[error("{0} listens there")]
+    Listens(Holder),
+    #[error("a file is there that is no socket")]
+    NoSocket,
+    #[error("there is no {0}")]
+    Account(String),
     #[error("{0}")]
     Denied(String),
     #[error("{0}")]
@@ -78,7 +86,9 @@ impl StartError {
     pub(crate) fn code(&self) -> &'static str {
         match self {
             StartError::Name(_) | StartError::Config(_) => "config",
-            StartError::Gateway { reason: GatewayRefusal::Taken(_), .. } => "port_taken",
+            StartError::Gateway { reason: GatewayRefusal::Taken(_) | GatewayRefusal::Listens(_), .. } => {
+                "port_taken"
+            }
             StartError::Gateway { reason: GatewayRefusal::Denied(_), .. } => "forbidden",
             StartError::Place(error) if error.is_denied() => "forbidden",
             StartError::Gateway { .. }
@@ -95,10 +105,20 @@ impl StartError {
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
             StartError::Place(error) => Some(error.hint().to_owned()),
-            StartError::Gateway { reason: GatewayRefusal::Taken(_), .. } => {
-                Some("stop that process, or set another `server.port`".to_owned())
+            StartError::Gateway { reason: GatewayRefusal::Taken(_), listener, .. } => {
+                let key = match listener.as_str() {
+                    Listener::SERVER => "server.port".to_owned(),
+                    name => format!("gateway.listeners.{name}.port"),
+                };
+                Some(format!("stop that process, or set another `{key}`"))
             }
-            StartError::Gateway { reason: GatewayRefusal::Denied(_), .. } => Some(
+            StartError::Gateway { reason: GatewayRefusal::Listens(_), listener, .. } => {
+                Some(format!("stop that process, or set another `gateway.listeners.{listener}.unix`"))
+            }
+            StartError::Gateway { reason: GatewayRefusal::NoSocket, listener, .. } => {
+                Some(format!("remove it, or set another `gateway.listeners.{listener}.unix`"))
+            }
+            StartError::Gateway { reason: GatewayRefusal::Denied(_), place: Place::Tcp(_), .. } => Some(
                 "ports below 1024 are for root, unless the sysctl net.ipv4.ip_unprivileged_port_start allows them"
                     .to_owned(),
             ),

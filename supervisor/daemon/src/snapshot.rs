@@ -15,7 +15,10 @@ use watt_core::{
     worker::{AfterStop, State, Wanted, Worker},
 };
 
-use crate::{routes, tls, upstreams, words};
+use crate::{
+    gateway::{AllBound, Bound},
+    routes, tls, upstreams, words,
+};
 
 pub(crate) mod guard;
 mod traffic;
@@ -53,8 +56,8 @@ pub struct Sources<'a> {
     pub tasks: &'a dyn Fn(&ServiceId) -> Vec<mesh::Worker>,
     /// The files of certificates and keys that the plan names.
     pub certificates: &'a Certificates,
-    /// Which listeners of the gateway are its own.
-    pub generation: u64,
+    /// The gateway's listeners.
+    pub(crate) bound: &'a AllBound,
     /// Whether services have addresses of their own: packets are redirected in private networks.
     pub redirect: bool,
     /// Name servers of the host, see [`resolvers`].
@@ -107,9 +110,17 @@ pub fn snapshot(sources: &Sources<'_>, version: u64) -> Snapshot {
 }
 
 fn listeners(sources: &Sources<'_>) -> BTreeMap<String, mesh::Listener> {
-    let server = sources.plan.server.as_ref();
-    let listener = server.map(|server| tls::listener(server, sources.certificates));
-    listener.into_iter().map(|listener| (tls::listener_name(sources.generation), listener)).collect()
+    let listener = |(name, bound): (&String, &Bound)| {
+        let listener = sources.plan.listeners.get(name)?;
+        let told = mesh::Listener {
+            name: name.clone(),
+            routes: listener.routes.as_ref().map(|own| routes::of_listener(name, own)),
+            to_https: listener.to_https.map(|to| tls::to_https(to, sources.plan, sources.bound)),
+            ..tls::listener(listener, sources.certificates)
+        };
+        Some((tls::listener_name(bound.number), told))
+    };
+    sources.bound.iter().filter_map(listener).collect()
 }
 
 fn access_log(access: &plan::AccessLog) -> mesh::AccessLog {

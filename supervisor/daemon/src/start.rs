@@ -14,7 +14,10 @@ use std::{
 };
 
 use watt_config::Sources;
-use watt_core::{AppName, plan::Plan};
+use watt_core::{
+    AppName,
+    plan::{Listener, Plan},
+};
 use watt_exec::plan::Probe;
 use watt_spawner::{
     format::{FORMAT, readable},
@@ -25,7 +28,9 @@ use crate::{
     addresses,
     cgroups::Cgroups,
     control::Roles,
-    doctor, gateway, host_probe,
+    doctor,
+    gateway::{self, Binding, Place},
+    host_probe,
     in_force::{InForce, PLAN},
     launch::Host,
     life::Life,
@@ -65,10 +70,8 @@ pub(crate) struct Listeners {
     pub(crate) control: OwnedFd,
     /// Operators' calls into the mesh.
     pub(crate) mesh: Arc<OwnedFd>,
-    /// One for each thread of the proxy; none without a gateway.
-    pub(crate) gateway: Vec<Arc<OwnedFd>>,
-    /// Where clients come in.
-    pub(crate) gateway_address: Option<SocketAddr>,
+    /// Those for clients.
+    pub(crate) gateway: Vec<Binding>,
     /// The names' address on the host's network, where it can be bound.
     pub(crate) mesh_host: Option<Arc<OwnedFd>>,
     /// That address.
@@ -157,7 +160,8 @@ pub(crate) async fn start(
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     if !held.has_predecessor() {
         remove_stale(places);
-        in_force.gateway = gateway::first_generation(plan.server.as_ref(), &held.listeners, threads);
+        in_force.listeners = gateway::first_numbers(&plan, &held.listeners, threads);
+        in_force.last_listener = in_force.listeners.values().copied().max().unwrap_or(0);
         let sealed = in_force.sealed();
         let sealed =
             sealed.map_err(|source| StartError::Runtime { what: "keep the configuration", source })?;
@@ -167,7 +171,7 @@ pub(crate) async fn start(
     let roles = Roles::of_plan(&plan, uid);
     let mut warnings = roles.unknown().to_vec();
     let listeners =
-        connection.listeners(places, &plan, &roles, (in_force.gateway, threads), held, &mut warnings).await?;
+        connection.listeners(places, &plan, &roles, (&in_force, threads), held, &mut warnings).await?;
     let mut probe = connection.probe(held).await?;
     if let Some(probe) = &mut probe {
         host_probe::switch_off(probe, &in_force.sources.env);
@@ -380,18 +384,18 @@ impl Connection {
         places: &Places,
         plan: &Plan,
         roles: &Roles,
-        (gateway, threads): (u64, usize),
+        (in_force, threads): (&InForce, usize),
         held: &Held,
         warnings: &mut Vec<String>,
     ) -> Result<Listeners, StartError> {
         // First what most probably fails, and what the user can do something about.
-        let (gateway, gateway_address) = self.gateway(plan, gateway, held, threads).await?;
+        let gateway = self.gateway(plan, in_force, held, threads).await?;
         let control = self.unix("control.sock", places.control_socket(), roles.socket_mode()).await?;
         // Held for the proxy; it is reached by its path.
         drop(self.unix(&proxy::listener(held.program), places.proxy_socket(held.program), 0o600).await?);
         let mesh = self.unix("mesh.sock", places.mesh_socket(), 0o600).await?.into();
         let (mesh_host_address, mesh_host) = self.mesh_host(places, plan, warnings).await.unzip();
-        Ok(Listeners { control, mesh, gateway, gateway_address, mesh_host, mesh_host_address, threads })
+        Ok(Listeners { control, mesh, gateway, mesh_host, mesh_host_address, threads })
     }
 
     async fn unix(&mut self, name: &str, path: PathBuf, mode: u32) -> Result<OwnedFd, StartError> {
@@ -404,41 +408,48 @@ impl Connection {
     async fn gateway(
         &mut self,
         plan: &Plan,
-        generation: u64,
+        in_force: &InForce,
         held: &Held,
         threads: usize,
-    ) -> Result<(Vec<Arc<OwnedFd>>, Option<SocketAddr>), StartError> {
-        let kept =
-            plan.server.as_ref().map(|server| gateway::fitting(server, generation, &held.listeners, threads));
-        let kept = kept.unwrap_or_default();
+    ) -> Result<Vec<Binding>, StartError> {
+        let number = |name: &str| in_force.listeners.get(name).copied().unwrap_or(0);
+        let fitting = |(name, listener): (&str, &Listener)| {
+            gateway::fitting(&listener.at, number(name), &held.listeners, threads)
+        };
+        let kept: BTreeMap<String, Place> = gateway::in_order(plan).flat_map(fitting).collect();
         for name in gateway::unwanted(&held.listeners, &kept) {
             self.link.request(Request::Unlisten { name: name.clone() }, Vec::new());
         }
-        let Some(server) = &plan.server else { return Ok((Vec::new(), None)) };
-        let mut address = SocketAddr::new(server.hostname, server.port);
-        match kept.values().next() {
-            Some(bound) => address = *bound,
-            // Those that were just given back may not be closed yet.
-            None => gateway::check_free(
-                address,
-                &gateway::inodes(held.listeners.values().map(|(_, socket)| socket)),
-            )?,
-        }
-        let mut listeners = Vec::with_capacity(threads);
-        for thread in 0..threads {
-            let name = gateway::name(generation, thread);
-            // Shared even where there is one thread, so that a reload can bind another address on the same port.
-            let wanted = Address::Tcp { address, reuse_port: true };
-            let bound =
-                self.listen(&name, wanted).await.map_err(|error| gateway::refused(address, &error))?;
-            self.link.request(Request::Store { name }, Vec::new());
-            if let (Address::Tcp { address: found, .. }, descriptor) = bound {
-                // Port 0 is chosen by the kernel for the first, and the others follow it.
-                address = found;
-                listeners.push(Arc::new(descriptor));
+        let mut bound = Vec::new();
+        for (name, listener) in gateway::in_order(plan) {
+            let owner = gateway::owner(name, listener)?;
+            let mut binding = Binding::new(name, number(name), &listener.at, owner, threads);
+            match fitting((name, listener)).into_values().next() {
+                Some(place) => binding.goes_on_at(&place),
+                // Those that were just given back may not be closed yet.
+                None => {
+                    let own = gateway::inodes(held.listeners.values().map(|(_, socket)| socket));
+                    gateway::check_free(name, listener, &own)?;
+                }
             }
+            self.bind(&mut binding).await?;
+            bound.push(binding);
         }
-        Ok((listeners, Some(address)))
+        Ok(bound)
+    }
+
+    /// Binds what a listener lacks, or gets what is bound.
+    async fn bind(&mut self, binding: &mut Binding) -> Result<(), StartError> {
+        while let Some((name, wanted)) = binding.next() {
+            let is_tcp = matches!(wanted, Address::Tcp { .. });
+            let bound = self.listen(&name, wanted).await.map_err(|error| binding.refused(&error))?;
+            if is_tcp {
+                self.link.request(Request::Store { name }, Vec::new());
+            }
+            let (address, descriptor) = bound;
+            binding.took(address, descriptor);
+        }
+        Ok(())
     }
 
     /// Port 80 of the application's own loopback address, for services on the host's network. An ordinary user may

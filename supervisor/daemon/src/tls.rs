@@ -8,14 +8,19 @@ use std::{net::IpAddr, path::PathBuf};
 use watt_api::{control, mesh};
 use watt_certificates::{Certificates, Identity};
 use watt_config::{Config, Report, Sources};
-use watt_core::plan::{CertificateFiles, Plan, Server, Tls, TlsVersion};
+use watt_core::plan::{CertificateFiles, ClientBounds, ListenAt, Listener, Plan, Tls, TlsVersion, ToHttps};
 
-use crate::{app::App, timestamp};
+use crate::{
+    app::App,
+    gateway::{self, AllBound, Bound, Place},
+    snapshot::millis,
+    timestamp,
+};
 
 /// What the proxy calls the gateway's listeners that were bound together. Others, of a later reload, have another name: so nobody is met at
 /// them as was right for these, before the proxy knows how.
-pub(crate) fn listener_name(generation: u64) -> String {
-    generation.to_string()
+pub(crate) fn listener_name(number: u64) -> String {
+    number.to_string()
 }
 
 const DAY: i64 = 86_400;
@@ -89,12 +94,45 @@ pub(crate) fn read_at_start(sources: &mut Sources, plan: &Plan) -> Result<(), Re
     Ok(())
 }
 
-/// How clients are met at the gateway's listener, for the proxy.
-pub(crate) fn listener(server: &Server, read: &Certificates) -> mesh::Listener {
+/// How clients are met at a listener, for the proxy.
+pub(crate) fn listener(listener: &Listener, read: &Certificates) -> mesh::Listener {
     let network = |(address, bits): &(IpAddr, u8)| mesh::Network { address: *address, bits: *bits };
+    let ClientBounds { head_timeout, idle_timeout, head_max, body_max, body_rate_min } = listener.bounds;
     mesh::Listener {
-        tls: server.tls.as_ref().map(|tls| of_proxy(tls, read)),
-        proxies: server.proxies.iter().map(network).collect(),
+        tls: listener.tls.as_ref().map(|tls| of_proxy(tls, read)),
+        proxies: listener.proxies.iter().map(network).collect(),
+        bounds: mesh::ClientBounds {
+            head_timeout_ms: millis(head_timeout),
+            idle_timeout_ms: millis(idle_timeout),
+            head_max,
+            body_max,
+            body_rate_min,
+        },
+        ..mesh::Listener::default()
+    }
+}
+
+/// Where clients are sent that are to speak TLS: a port that the operator wrote, or that of the first listener that speaks it.
+pub(crate) fn to_https(to: ToHttps, plan: &Plan, bound: &AllBound) -> mesh::ToHttps {
+    /// Of https (RFC 9110 §4.2.2).
+    const USUAL_PORT: u16 = 443;
+    let port = |(name, listener): (&str, &Listener)| match (bound.get(name), &listener.at) {
+        (Some(Bound { place: Place::Tcp(address), .. }), _) => Some(address.port()),
+        (_, ListenAt::Tcp { port, .. }) => Some(*port),
+        (_, ListenAt::Unix { .. }) => None,
+    };
+    let mut secure = gateway::in_order(plan).filter(|(_, listener)| listener.tls.is_some());
+    let found = || secure.find_map(port).unwrap_or(USUAL_PORT);
+    mesh::ToHttps { port: to.port.unwrap_or_else(found), for_all: to.port.is_some() }
+}
+
+/// A listener as clients write it: where it is bound, or where it is to be.
+pub(crate) fn url(listener: &Listener, bound: Option<&Bound>) -> String {
+    let place = bound.map_or_else(|| listener.at.to_string(), |bound| bound.place.to_string());
+    match (&listener.at, &listener.tls) {
+        (ListenAt::Unix { .. }, _) => place,
+        (ListenAt::Tcp { .. }, Some(_)) => format!("https://{place}"),
+        (ListenAt::Tcp { .. }, None) => format!("http://{place}"),
     }
 }
 
@@ -124,10 +162,18 @@ impl App {
         Some(control::Tls { completed, failed, certificates: self.certificates.view() })
     }
 
-    /// Where clients come in.
+    /// Where clients come in: by the listener of `server`, else by the first one.
     pub(crate) fn gateway_url(&self) -> Option<String> {
-        let scheme = if self.plan.tls().next().is_some() { "https" } else { "http" };
-        self.gateway.map(|address| format!("{scheme}://{address}"))
+        self.gateway_listeners().into_iter().next().map(|listener| listener.url)
+    }
+
+    /// All places where they do, that of `server` first.
+    pub(crate) fn gateway_listeners(&self) -> Vec<control::Listener> {
+        let one = |(name, listener): (&str, &Listener)| control::Listener {
+            name: name.to_owned(),
+            url: url(listener, self.gateway.get(name)),
+        };
+        gateway::in_order(&self.plan).map(one).collect()
     }
 }
 

@@ -182,9 +182,11 @@ impl App {
     /// The end begins. Whoever knocks from now on waits for the next life, if there is one: this one could only turn them away.
     pub(crate) fn tell_stopping(&mut self) {
         if self.unit.managed {
-            (0..self.threads).for_each(|thread| {
-                self.proxy_link.remove_listener(&gateway::name(self.in_force.gateway, thread))
-            });
+            for bound in self.gateway.values() {
+                (0..self.threads).for_each(|thread| {
+                    self.proxy_link.remove_listener(&gateway::name(bound.number, thread));
+                });
+            }
         }
         self.notify("STOPPING=1".to_owned());
     }

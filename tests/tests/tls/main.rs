@@ -3,6 +3,7 @@
 mod bed;
 mod changes;
 mod proxy_protocol;
+mod redirect;
 
 use std::{
     fs,

@@ -90,6 +90,7 @@ fn status() -> Status {
         loaded_at: ago(8000),
         digest: "00".into(),
         gateway: Some("http://127.0.0.1:3042".into()),
+        listeners: Vec::new(),
         tls: None,
         supervisor: Supervisor {
             spawner_pid: 1,

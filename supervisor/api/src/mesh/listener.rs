@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
+use super::Route;
+
 /// One of the gateway's listeners.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Listener {
@@ -13,6 +15,44 @@ pub struct Listener {
     /// Whose connections begin with a header of the PROXY protocol.
     #[serde(default)]
     pub proxies: Vec<Network>,
+    /// What the configuration calls it, however often it is bound anew.
+    #[serde(default)]
+    pub name: String,
+    /// Its routes; `None` is those of the gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routes: Option<Vec<Route>>,
+    /// Requests that no route takes are sent to TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_https: Option<ToHttps>,
+    /// How much time and room clients have.
+    #[serde(default)]
+    pub bounds: ClientBounds,
+}
+
+/// That clients are sent to TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToHttps {
+    /// The port there.
+    pub port: u16,
+    /// That one for clients of proxies as well, which may have it under another number.
+    #[serde(default)]
+    pub for_all: bool,
+}
+
+/// How much time and room each client of a listener has. 0 is what a proxy has for it anyway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ClientBounds {
+    /// For the head of a request, in milliseconds.
+    pub head_timeout_ms: u64,
+    /// Between requests, in milliseconds.
+    pub idle_timeout_ms: u64,
+    /// The longest head, in bytes.
+    pub head_max: u64,
+    /// The largest body, in bytes; `None` is any size.
+    pub body_max: Option<u64>,
+    /// Bytes a second that a body has to come with; `None` is what the snapshot says, 0 is any rate.
+    pub body_rate_min: Option<u64>,
 }
 
 /// Addresses that begin with the same bits.

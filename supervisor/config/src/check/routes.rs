@@ -1,4 +1,4 @@
-//! Routes that exclude each other or lead nowhere, and a gateway without any.
+//! Routes that exclude each other or lead nowhere.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use watt_core::{
 };
 
 use crate::{
-    decode::{RouteDraft, ServerDraft, ServiceDraft},
+    decode::{RouteDraft, ServiceDraft},
     report::{Problem, Problems},
     scalar::quote,
     source::Span,
@@ -24,20 +24,14 @@ const EXPRESSIONS_MAX: usize = 500;
 /// How much routes may answer and set by themselves, together: each thread of the proxy keeps it.
 const TEXT_BYTES_MAX: usize = 1 << 20;
 
-/// Checks all of it.
-pub(crate) fn gateway(
-    services: &[ServiceDraft],
-    routes: &[RouteDraft],
-    server: Option<&ServerDraft>,
-    problems: &mut Problems,
-) {
+/// Checks those of all listeners.
+pub(crate) fn routes(services: &[ServiceDraft], routes: &[&RouteDraft], problems: &mut Problems) {
     let listens: HashMap<&ServiceId, &ServiceDraft> =
         services.iter().map(|draft| (&draft.service.id, draft)).collect();
     bounds(routes, problems);
     upstreams(routes, problems);
     sticky(routes, problems);
     redirects(routes, problems);
-    equals(routes, problems);
     for (id, at) in routes.iter().flat_map(|draft| &draft.services) {
         if let Some(target) = listens.get(id).filter(|target| target.service.listen == Listen::None) {
             let message =
@@ -46,24 +40,11 @@ pub(crate) fn gateway(
             problems.push(problem.related(target.listen_at.unwrap_or(target.at), "its `listen` is `none`"));
         }
     }
-    if let (Some(ServerDraft { at: Some(at), .. }), []) = (server, routes) {
-        // A wrong route is no route here, and was noted.
-        if problems.is_empty() {
-            let listening: Vec<_> =
-                services.iter().filter(|draft| draft.service.listen != Listen::None).collect();
-            let service = listening.first().map_or("web", |draft| draft.service.id.as_str());
-            problems.push(Problem::new(*at, "a server without a route: no request could be answered").hint(
-                format!(
-                    "add `gateway: {{ routes: [{{ path: /, service: {service} }}] }}`, or remove `server`"
-                ),
-            ));
-        }
-    }
 }
 
 /// A cookie has one name for the whole gateway: routes that share it have to agree on what it may say, or each would have the client forget the
 /// other's.
-fn sticky(routes: &[RouteDraft], problems: &mut Problems) {
+fn sticky(routes: &[&RouteDraft], problems: &mut Problems) {
     let mut first: HashMap<&str, (Vec<&ServiceId>, Span)> = HashMap::new();
     for draft in routes {
         let RouteTarget::Split { sticky: Some(name), .. } = &draft.route.target else { continue };
@@ -79,7 +60,7 @@ fn sticky(routes: &[RouteDraft], problems: &mut Problems) {
 }
 
 /// One that leads to where it comes from, and would be followed until the browser has had enough.
-fn redirects(routes: &[RouteDraft], problems: &mut Problems) {
+fn redirects(routes: &[&RouteDraft], problems: &mut Problems) {
     for draft in routes {
         let route = &draft.route;
         let RouteTarget::Redirect { to, .. } = &route.target else { continue };
@@ -94,7 +75,7 @@ fn redirects(routes: &[RouteDraft], problems: &mut Problems) {
 }
 
 /// The proxy knows one way to speak to a server.
-fn upstreams(routes: &[RouteDraft], problems: &mut Problems) {
+fn upstreams(routes: &[&RouteDraft], problems: &mut Problems) {
     let mut first: HashMap<&UpstreamServer, (&Upstream, Span)> = HashMap::new();
     for draft in routes {
         let RouteTarget::Upstream(upstream) = &draft.route.target else { continue };
@@ -110,7 +91,7 @@ fn upstreams(routes: &[RouteDraft], problems: &mut Problems) {
     }
 }
 
-fn bounds(routes: &[RouteDraft], problems: &mut Problems) {
+fn bounds(routes: &[&RouteDraft], problems: &mut Problems) {
     if let Some(draft) = routes.get(ROUTES_MAX) {
         problems.push(Problem::new(draft.at, format!("more than {ROUTES_MAX} routes")));
     }
@@ -158,7 +139,8 @@ struct Key<'r> {
     method: Option<&'r str>,
 }
 
-fn equals(routes: &[RouteDraft], problems: &mut Problems) {
+/// Those of one listener.
+pub(super) fn equals(routes: &[RouteDraft], problems: &mut Problems) {
     let mut first: HashMap<Key<'_>, Span> = HashMap::new();
     for draft in routes {
         let methods = draft.route.methods.iter().map(|method| Some(method.as_str()));

@@ -1,20 +1,22 @@
 //! The top of the file.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::collections::BTreeMap;
 
 use serde_json::json;
 use watt_core::{
     AppName, ServiceId,
-    plan::{Logs, Plan, Role, Secret, Server},
+    plan::{Logs, Plan, Role, Secret},
 };
 
 use super::{
     Decoder, access,
     fields::{Field, Fields, Written, show_word, word_of},
-    gateway::{self, Gateway, ServerDraft},
-    groups, guard, jobs, limits, sandbox, secrets,
+    gateway::{self, Gateway},
+    groups, jobs, limits,
+    listener::{self, ListenerDraft},
+    route::RouteDraft,
+    sandbox, secrets,
     service::{self, Common, ServiceDraft},
-    tls,
 };
 use crate::{
     Sources, applied, check,
@@ -66,9 +68,11 @@ pub(super) fn decode(
     let services_field = fields.field("services");
     let gateway_field = fields.field("gateway");
 
-    let Gateway { routes, hold, body_rate_min, shown: shown_gateway } =
+    let Gateway { routes, listeners, hold, body_rate_min, shown: shown_gateway } =
         gateway::decode(fields.d, gateway_field);
-    let server = server(&mut fields, server_field, gateway::has_routes(gateway_field));
+    let is_implied = gateway::has(gateway_field, "routes") && !gateway::has(gateway_field, "listeners");
+    let server = listener::server(&mut fields, server_field, is_implied);
+    let listeners: Vec<ListenerDraft> = server.into_iter().chain(listeners).collect();
     let sandbox_field = fields.field("sandbox");
     let sandbox = sandbox::decode(fields.d, sandbox_field, &sandbox::Base::of_nothing());
     fields.show("sandbox", sandbox.shown().clone());
@@ -101,12 +105,15 @@ pub(super) fn decode(
         limits::within(d, (&id, &draft.total), ("the application", &limits));
     }
     check::secrets(&services, &secrets, d.problems);
-    check::services(&services, server.as_ref(), d.problems);
-    check::references(&services, &groups, &routes, &policies, &jobs, d.problems);
+    check::services(&services, &listeners, d.problems);
+    let all_routes = || routes.iter().chain(listeners.iter().filter_map(|one| one.routes.as_ref()).flatten());
+    let all_routes: Vec<&RouteDraft> = all_routes().collect();
+    check::references(&services, &groups, &all_routes, &policies, &jobs, d.problems);
     check::groups(&services, &groups, d.problems);
-    check::gateway(&services, &routes, server.as_ref(), d.problems);
+    check::routes(&services, &all_routes, d.problems);
+    check::listeners(&services, &routes, &listeners, d.problems);
     check::calls(&services, &jobs, d.problems);
-    check::logged_headers(&logged_headers, &routes, d.problems);
+    check::logged_headers(&logged_headers, &all_routes, d.problems);
     if services.is_empty() {
         return None;
     }
@@ -114,7 +121,7 @@ pub(super) fn decode(
         name: name?,
         file: sources.file.clone(),
         root: d.root.clone(),
-        server: server.map(|draft| draft.server),
+        listeners: listeners.into_iter().map(ListenerDraft::into_listener).collect(),
         services: services.into_iter().map(|draft| (draft.service.id.clone(), draft.service)).collect(),
         groups: groups.into_iter().map(groups::GroupDraft::into_group).collect(),
         routes: routes.into_iter().map(|draft| draft.route).collect(),
@@ -165,44 +172,6 @@ pub(super) fn suggest_name(text: &str) -> Option<String> {
     let name = name.trim_start_matches(['-', '_']);
     let name = name[..name.len().min(watt_core::names::NAME_LEN_MAX)].trim_end_matches('-');
     (!name.is_empty()).then(|| name.to_owned())
-}
-
-/// The gateway's listener: as written, or the default one when there are routes.
-/// How many networks of proxies there may be. Each new connection is compared with all of them.
-const PROXIES_MAX: usize = 64;
-
-fn server(
-    fields: &mut Fields<'_, '_, '_>,
-    field: Option<Field<'_>>,
-    has_routes: bool,
-) -> Option<ServerDraft> {
-    if field.is_none() && !has_routes {
-        return None;
-    }
-    let mut inner = Fields::open(fields.d, &crate::keys::SERVER, field, None);
-    let hostname: Written<IpAddr> = inner.value("hostname");
-    let port: Written<Whole<0, 65535>> = inner.value("port");
-    let tls = inner.field("tls").map(|field| tls::decode(inner.d, field));
-    let tls = tls.map(|(tls, shown)| {
-        inner.show("tls", shown);
-        tls
-    });
-    let show = |network: &(IpAddr, u8)| json!(guard::shown_network(*network));
-    let proxies = inner.each("proxy_protocol", "an address or a network", guard::network, show);
-    let proxies = proxies.unwrap_or_default();
-    if let Some((_, span)) = proxies.get(PROXIES_MAX) {
-        let message = format!("{} networks; at most {PROXIES_MAX} are supported", proxies.len());
-        inner.d.problem(Problem::new(*span, message));
-    }
-    let proxies = proxies.into_iter().map(|(network, _)| network).collect();
-    let shown = inner.close();
-    fields.show("server", shown);
-    let server = Server { hostname: hostname.value, port: port_of(port.value), tls, proxies };
-    Some(ServerDraft { server, at: field.map(|field| field.key_span), port_at: port.span })
-}
-
-fn port_of(port: Whole<0, 65535>) -> u16 {
-    u16::try_from(port.0).expect("the kind's largest value is the type's")
 }
 
 fn decode_services<'n>(

@@ -5,13 +5,14 @@ use std::rc::Rc;
 use serde_json::json;
 use watt_core::{
     ServiceId,
-    plan::{Hold, Policy, Server},
+    plan::{Hold, Policy},
 };
 
 use super::{
     Decoder,
     fields::{Field, Fields, Written},
     guard,
+    listener::{self, ListenerDraft},
     route::{self, RouteDraft},
     service,
 };
@@ -22,16 +23,6 @@ use crate::{
     source::Span,
     tree::{Node, Value},
 };
-
-/// The listener with its places.
-#[derive(Debug)]
-pub(crate) struct ServerDraft {
-    pub(crate) server: Server,
-    /// Where `server` was written; `None` when it is there because of the routes.
-    pub(crate) at: Option<Span>,
-    /// Where its port was written.
-    pub(crate) port_at: Option<Span>,
-}
 
 /// A policy with its places.
 #[derive(Debug)]
@@ -44,17 +35,21 @@ pub(crate) struct PolicyDraft {
 /// What the key `gateway` holds.
 pub(super) struct Gateway {
     pub(super) routes: Vec<RouteDraft>,
+    pub(super) listeners: Vec<ListenerDraft>,
     pub(super) hold: Hold,
     pub(super) body_rate_min: u64,
     pub(super) shown: Shown,
 }
 
-/// Whether any route was written, right or wrong: a wrong one must not look as if there were no gateway.
-pub(super) fn has_routes(field: Option<Field<'_>>) -> bool {
+/// Whether any of these was written, right or wrong: a wrong one must not look as if there were no gateway.
+pub(super) fn has(field: Option<Field<'_>>, key: &str) -> bool {
     let Some(Value::Map(entries)) = field.map(|field| &field.node.value) else { return false };
-    entries.iter().any(|entry| {
-        entry.key.text == "routes" && matches!(&entry.node.value, Value::List(items) if !items.is_empty())
-    })
+    let is_something = |node: &Node| match &node.value {
+        Value::List(items) => !items.is_empty(),
+        Value::Map(entries) => !entries.is_empty(),
+        Value::Null | Value::Scalar { .. } => false,
+    };
+    entries.iter().any(|entry| entry.key.text == key && is_something(&entry.node))
 }
 
 /// Decodes `gateway`.
@@ -72,9 +67,10 @@ pub(super) fn decode(d: &mut Decoder<'_>, field: Option<Field<'_>>) -> Gateway {
         shown.push(shown_route);
     }
     f.show("routes", Shown::List(shown));
+    let listeners = listener::further(&mut f, &base);
     let hold = hold(&mut f);
     let body_rate: Written<Whole<0, 1_000_000_000>> = f.value("body_rate");
-    Gateway { routes, hold, body_rate_min: body_rate.value.0, shown: f.close() }
+    Gateway { routes, listeners, hold, body_rate_min: body_rate.value.0, shown: f.close() }
 }
 
 /// Where to point for a whole item of a list: its first key.

@@ -18,6 +18,7 @@ mod guard;
 mod hooks;
 mod jobs;
 mod limits;
+mod listener;
 mod path_rules;
 mod pressure;
 mod probes;
@@ -39,9 +40,10 @@ use watt_core::plan::Plan;
 
 pub(crate) use self::{
     fields::{Field, absolute},
-    gateway::{PolicyDraft, ServerDraft},
+    gateway::PolicyDraft,
     groups::GroupDraft,
     jobs::JobDraft,
+    listener::ListenerDraft,
     route::RouteDraft,
     sandbox::values as sandbox_values,
     service::ServiceDraft,

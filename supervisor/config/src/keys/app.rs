@@ -1,8 +1,8 @@
 //! The tables of the application as a whole.
 
 use super::{
-    ACCESS, CEILING, GROUP, JOB, KeyDef, Kind, NOT_YET, PORT_OR_ANY, PROFILE, Preset, RELOAD, ROLE, ROUTE,
-    SANDBOX, SCHEDULED, SERVICE, TLS, Table,
+    ACCESS, CEILING, GROUP, JOB, KeyDef, Kind, LISTENER, NOT_YET, PROFILE, Preset, RELOAD, ROLE, ROUTE,
+    SANDBOX, SCHEDULED, SERVER, SERVICE, Table,
     auth::{AUTH_KEY, ROLES_KEY},
     guard::{BODY_LIMIT, CORS_KEY, IP, RATE_LIMIT_KEY},
 };
@@ -21,7 +21,7 @@ pub(crate) static ROOT: Table = Table {
         KeyDef {
             name: "server",
             kind: Kind::Table(&SERVER),
-            default: Preset::Derived("with routes: 127.0.0.1:3042; without: no gateway"),
+            default: Preset::Derived("with routes and no `gateway.listeners`: 127.0.0.1:3042; else none"),
             doc: "Where clients come in.",
             example: r#"{"hostname": "0.0.0.0", "port": 3042}"#,
         },
@@ -124,47 +124,6 @@ pub(crate) static ROOT: Table = Table {
     ],
 };
 
-pub(crate) static SERVER: Table = Table {
-    title: "server",
-    doc: "The listener of the gateway.",
-    keys: &[
-        KeyDef {
-            name: "hostname",
-            kind: Kind::IpAddress,
-            default: Preset::Value("127.0.0.1"),
-            doc: "The address to listen on. `0.0.0.0` or `::` are all addresses of the host.",
-            example: r#""0.0.0.0""#,
-        },
-        KeyDef {
-            name: "port",
-            kind: PORT_OR_ANY,
-            default: Preset::Value("3042"),
-            doc: "The TCP port; 0 takes a free one.",
-            example: r#""{PORT:-3042}""#,
-        },
-        KeyDef {
-            name: "tls",
-            kind: Kind::Table(&TLS),
-            default: Preset::Unset("plain text"),
-            doc: "Clients are spoken with in TLS: `https://`.",
-            example: r#"{"certificate": "shop.pem", "key": "shop.key"}"#,
-        },
-        KeyDef {
-            name: "proxy_protocol",
-            kind: Kind::List(&Kind::Text),
-            default: Preset::Unset("nobody is asked"),
-            doc: "Addresses and networks of proxies before the gateway that say who their clients are by the PROXY protocol, version 1 or 2. Their connections have to begin with that; others are taken as they come. [More](http.md#behind-another-proxy)",
-            example: r#"["10.0.0.0/8", "192.0.2.1"]"#,
-        },
-    ],
-    foreign: &[
-        ("host", "write `hostname`"),
-        ("address", "write `hostname`"),
-        ("https", "write `tls`"),
-        ("ssl", "write `tls`"),
-    ],
-};
-
 pub(crate) static GATEWAY: Table = Table {
     title: "gateway",
     doc: "The way from clients to services. `ip`, `cors`, `body_limit` and `rate_limit` are for all routes that have none of their own.",
@@ -172,9 +131,16 @@ pub(crate) static GATEWAY: Table = Table {
         KeyDef {
             name: "routes",
             kind: Kind::List(&Kind::Table(&ROUTE)),
-            default: Preset::Unset("no gateway"),
+            default: Preset::Unset("no gateway, unless there are `listeners`"),
             doc: "The rules. Of those that take a request the most specific one has it: docs/http.md says which that is, and `wattctl routes --test` why.",
             example: r#"[{"path": "/", "service": "api"}]"#,
+        },
+        KeyDef {
+            name: "listeners",
+            kind: Kind::Named(&Kind::Table(&LISTENER)),
+            default: Preset::Unset("that of `server` alone"),
+            doc: "Further listeners, by names of your choice.",
+            example: r#"{"admin": {"port": 9000, "routes": [{"path": "/", "service": "api"}]}}"#,
         },
         KeyDef {
             name: "hold",

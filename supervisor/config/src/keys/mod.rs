@@ -11,6 +11,7 @@ mod guard;
 mod hooks;
 mod jobs;
 mod limits;
+mod listener;
 mod pressure;
 mod probes;
 mod roll;
@@ -24,8 +25,8 @@ mod words;
 mod workers;
 
 pub(crate) use self::{
-    app::*, auth::*, groups::*, guard::*, hooks::*, jobs::*, limits::*, pressure::*, probes::*, roll::*,
-    route::*, sandbox::*, scheduling::*, service::*, tls::*, traffic::*, words::*, workers::*,
+    app::*, auth::*, groups::*, guard::*, hooks::*, jobs::*, limits::*, listener::*, pressure::*, probes::*,
+    roll::*, route::*, sandbox::*, scheduling::*, service::*, tls::*, traffic::*, words::*, workers::*,
 };
 
 /// A set of keys that belong together.
@@ -155,7 +156,7 @@ pub(crate) enum Kind {
 }
 
 /// Every table, in the order they are documented.
-pub(crate) static TABLES: [&Table; 59] = [
+pub(crate) static TABLES: [&Table; 60] = [
     &ROOT,
     &SERVER,
     &TLS,
@@ -188,6 +189,7 @@ pub(crate) static TABLES: [&Table; 59] = [
     &BULKHEAD,
     &GROUP,
     &GATEWAY,
+    &LISTENER,
     &ROUTE,
     &ROUTE_CONDITION,
     &UPSTREAM,

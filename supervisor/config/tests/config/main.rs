@@ -11,6 +11,7 @@ mod hooks;
 mod host;
 mod hostile;
 mod jobs;
+mod listeners;
 mod plan;
 mod reference;
 mod tls;

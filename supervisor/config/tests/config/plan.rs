@@ -32,7 +32,7 @@ fn the_defaults_are_the_models() {
     let config = valid("services: {a: {command: x}}");
     let Config { plan, .. } = &config;
     assert_eq!(plan.name.as_str(), "shop");
-    assert_eq!(plan.server, None);
+    assert!(plan.listeners.is_empty());
     assert_eq!(plan.hold, Hold::default());
     assert_eq!(plan.logs, Logs::default());
     assert!(plan.routes.is_empty() && plan.policies.is_empty());
@@ -72,7 +72,7 @@ fn the_same_file_in_three_languages_is_the_same_plan() {
     assert_eq!(api.command, ["node", "server.js", "--title", "my shop"]);
     assert_eq!(api.env["VERSION"], "1.10");
     assert_eq!(api.limits.rlimits[&Rlimit::Nofile], RlimitValue { soft: 1024, hard: 4096 });
-    assert_eq!(yaml.server.as_ref().map(|server| server.port), Some(4000));
+    assert_eq!(yaml.server().map(|server| server.at.to_string()), Some("0.0.0.0:4000".into()));
     assert_eq!(yaml.routes[0].rewrite.as_deref(), Some(""));
 }
 
@@ -294,8 +294,7 @@ fn the_gateway() {
     let config = valid(
         "services: {a: {command: x}}\ngateway: {routes: [{service: a}, {path: /v1/, host: '*.Example.org', service: a, rewrite: /}]}",
     );
-    let server = config.plan.server.unwrap();
-    assert_eq!((server.hostname.to_string().as_str(), server.port), ("127.0.0.1", 3042));
+    assert_eq!(config.plan.server().unwrap().at.to_string(), "127.0.0.1:3042");
     let [all, version] = &config.plan.routes[..] else { panic!("{:?}", config.plan.routes) };
     assert_eq!((all.path.as_str(), &all.host, &all.rewrite), ("/", &None, &None));
     assert_eq!((version.path.as_str(), version.host.as_deref()), ("/v1", Some("*.example.org")));

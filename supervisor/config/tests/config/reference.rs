@@ -66,6 +66,23 @@ fn file_with(title: &str, key: &str, value: &Value) -> Value {
             }
             file["gateway"] = json!({ "routes": [{ "upstream": entry }] });
         }
+        "gateway.listeners.NAME" => {
+            match key {
+                "unix" => {}
+                "mode" | "user" | "group" => entry["unix"] = json!("/run/x.sock"),
+                "port" => {}
+                _ => entry["port"] = json!(9000),
+            }
+            with_its_other(key, &mut entry);
+            let routes = json!([{ "service": "api" }]);
+            file["gateway"] =
+                json!({ "routes": routes, "listeners": { "web": entry, "all": { "port": 9001 } } });
+        }
+        "server" if key.starts_with("redirect") => {
+            with_its_other(key, &mut entry);
+            file["server"] = entry;
+            merge(&mut file, json!({ "gateway": { "listeners": { "all": { "port": 9001 } } } }));
+        }
         "gateway.routes.static" => {
             if key != "root" {
                 entry["root"] = json!("dist");
@@ -212,6 +229,15 @@ fn file_with(title: &str, key: &str, value: &Value) -> Value {
         file["gateway"] = json!({ "routes": [{ "service": "api" }] });
     }
     file
+}
+
+/// What one of two keys makes no sense without.
+fn with_its_other(key: &str, listener: &mut Value) {
+    match key {
+        "redirect" => listener["redirect_port"] = json!(443),
+        "redirect_port" => listener["redirect"] = json!("https"),
+        _ => {}
+    }
 }
 
 /// A way in, beside what is there.

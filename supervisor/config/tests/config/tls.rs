@@ -13,7 +13,7 @@ const REST: &str = "services: { a: { command: sh } }\ngateway: { routes: [{ serv
 
 fn tls(text: &str) -> Tls {
     let text = format!("server: {{ tls: {text} }}\n{REST}");
-    valid(&text).plan.server.unwrap().tls.unwrap()
+    valid(&text).plan.server().unwrap().tls.clone().unwrap()
 }
 
 fn files(certificate: &str, key: &str) -> CertificateFiles {
@@ -40,7 +40,7 @@ fn certificates_have_keys_and_clients_may_have_some_too() {
     let optional = tls("{ certificate: a.pem, client_ca: ca.pem, client_certificates: optional }");
     assert!(!optional.clients.unwrap().required);
     let without = valid(&format!("server: {{ port: 1 }}\n{REST}"));
-    assert_eq!((without.plan.server.as_ref().unwrap().tls.as_ref(), without.plan.tls().count()), (None, 0));
+    assert_eq!((without.plan.server().unwrap().tls.as_ref(), without.plan.tls().count()), (None, 0));
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn proxies_before_the_gateway_have_addresses() {
     let text = format!("server: {{ proxy_protocol: [10.0.0.0/8, 192.0.2.1, '2001:db8::/32'] }}\n{REST}");
     let network = |address: &str, bits| (address.parse().unwrap(), bits);
     let expected = [network("10.0.0.0", 8), network("192.0.2.1", 32), network("2001:db8::", 32)];
-    assert_eq!(valid(&text).plan.server.unwrap().proxies, expected);
+    assert_eq!(valid(&text).plan.server().unwrap().proxies, expected);
     for (wrong, what) in [
         ("10.0.0.1/8", "did you mean `10.0.0.0/8`?"),
         ("10.0.0.0/33", "between 0 and 32"),

@@ -7,10 +7,14 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     AppName,
-    plan::*,
+    plan::{Listener, *},
     sandbox::{Profile, Sandbox},
     testing::{id, job, plan, service},
 };
+
+fn server(plan: &mut Plan) -> &mut Listener {
+    plan.listeners.get_mut(Listener::SERVER).unwrap()
+}
 
 /// Does to a plan what this field stands for, so that it differs from before in nothing else.
 fn change(plan: &mut Plan, of: &ServiceId, field: Field) {
@@ -20,16 +24,22 @@ fn change(plan: &mut Plan, of: &ServiceId, field: Field) {
         Field::Name => plan.name = AppName::new("other").unwrap(),
         Field::File => plan.file = "/srv/other.yaml".into(),
         Field::Server => {
-            let before = plan.server.take();
-            let (tls, proxies) = before.map(|server| (server.tls, server.proxies)).unwrap_or_default();
-            plan.server = Some(Server { hostname: [127, 0, 0, 1].into(), port: 0, tls, proxies });
+            let at = ListenAt::Tcp { hostname: [127, 0, 0, 1].into(), port: 0 };
+            plan.listeners
+                .entry(Listener::SERVER.into())
+                .and_modify(|server| server.at = at)
+                .or_insert_with(|| Listener::tcp([127, 0, 0, 1].into(), 0));
         }
-        Field::Proxies => {
-            plan.server.iter_mut().for_each(|server| server.proxies.push(([10, 0, 0, 0].into(), 8)));
-        }
+        Field::Proxies => server(plan).proxies.push(([10, 0, 0, 0].into(), 8)),
         Field::Tls => {
             let tls = Tls { certificates: Vec::new(), clients: None, version_min: TlsVersion::V1_3 };
-            plan.server.iter_mut().for_each(|server| server.tls = Some(tls.clone()));
+            server(plan).tls = Some(tls);
+        }
+        Field::ClientBounds => server(plan).bounds.head_max -= 1,
+        Field::ToHttps => server(plan).to_https = Some(ToHttps { port: Some(443) }),
+        Field::Listeners => {
+            let other = Listener::tcp([127, 0, 0, 1].into(), 9000);
+            drop(plan.listeners.insert("admin".into(), other));
         }
         Field::Groups => {
             let strategy = GroupStrategy::OneForAll;
@@ -177,9 +187,10 @@ proptest! {
         let has_role = chosen.contains(&Field::ManagementRole);
         old.services.get_mut(&id("api")).unwrap().management = has_role.then_some(Role::View);
         // So that there is something that it can be spoken at.
-        let at = Server { hostname: [127, 0, 0, 2].into(), port: 0, tls: None, proxies: Vec::new() };
-        let has_some = [Field::Tls, Field::Proxies].iter().any(|field| chosen.contains(field));
-        old.server = has_some.then_some(at);
+        let of_server = [Field::Tls, Field::Proxies, Field::ClientBounds, Field::ToHttps];
+        if of_server.iter().any(|field| chosen.contains(field)) {
+            old.listeners.insert(Listener::SERVER.into(), Listener::tcp([127, 0, 0, 2].into(), 0));
+        }
         let mut new = old.clone();
         for field in &chosen {
             change(&mut new, &id("api"), *field);

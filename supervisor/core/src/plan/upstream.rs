@@ -34,7 +34,7 @@ pub enum UpstreamServer {
 impl Plan {
     /// The servers outside that routes lead to, some of them several times.
     pub fn upstreams(&self) -> impl Iterator<Item = &Upstream> {
-        self.routes.iter().filter_map(|route| match &route.target {
+        self.all_routes().filter_map(|route| match &route.target {
             RouteTarget::Upstream(upstream) => Some(upstream),
             RouteTarget::Service(_)
             | RouteTarget::Split { .. }
@@ -48,7 +48,7 @@ impl Plan {
 impl Plan {
     /// What routes serve files of, some of it several times.
     pub fn files(&self) -> impl Iterator<Item = &Files> {
-        self.routes.iter().filter_map(|route| match &route.target {
+        self.all_routes().filter_map(|route| match &route.target {
             RouteTarget::Files(files) => Some(files),
             RouteTarget::Service(_)
             | RouteTarget::Split { .. }

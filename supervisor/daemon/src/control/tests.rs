@@ -135,6 +135,7 @@ async fn scripted_loop(mut commands: mpsc::Receiver<Command>, tell: mpsc::Unboun
                     app: "shop".into(),
                     file: "/srv/shop/watt.yaml".into(),
                     gateway: None,
+                    listeners: Vec::new(),
                     routes: vec![Route { path: "/".into(), service: "web".into(), ..Route::default() }],
                     upstreams: std::collections::BTreeMap::new(),
                 };
@@ -253,6 +254,7 @@ fn status() -> Status {
         loaded_at: "2026-01-01T00:00:00.000Z".into(),
         digest: "00".into(),
         gateway: None,
+        listeners: Vec::new(),
         tls: None,
         supervisor: Supervisor {
             spawner_pid: 1,

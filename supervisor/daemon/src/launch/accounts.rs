@@ -117,6 +117,22 @@ fn entry(user: &str) -> Result<Found, Unknown> {
     }
 }
 
+/// Whose the file of a socket is to be: by name or number, or as the supervisor's own files are.
+pub(crate) fn of_socket(user: Option<&str>, group: Option<&str>) -> Result<(u32, u32), Unknown> {
+    let uid = match user.map(entry).transpose()? {
+        None => Uid::effective().as_raw(),
+        Some(Found::Entry(entry)) => entry.uid.as_raw(),
+        Some(Found::Number(number)) => number,
+    };
+    let gid = group.map(self::group).transpose()?;
+    Ok((uid, gid.unwrap_or_else(|| Gid::effective().as_raw())))
+}
+
+/// The supervisor's own user and group.
+pub(crate) fn own() -> (u32, u32) {
+    (Uid::effective().as_raw(), Gid::effective().as_raw())
+}
+
 /// The number of a group that is written by name or as a number.
 pub(crate) fn group(group: &str) -> Result<u32, Unknown> {
     if let Ok(number) = group.parse() {

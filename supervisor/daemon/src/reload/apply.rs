@@ -1,7 +1,12 @@
 //! The last step of a reload: another configuration takes the place of the one in force. Nothing in here can fail; what the kernel
 //! does not do of it is told as at a start.
 
-use std::{collections::BTreeSet, os::fd::OwnedFd, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    os::unix::fs::lchown,
+    sync::Arc,
+    time::Instant,
+};
 
 use watt_api::mesh::ListenerKind;
 use watt_certificates::Certificates;
@@ -9,7 +14,7 @@ use watt_config::Sources;
 use watt_core::{
     RunId, ServiceId,
     diff::{Diff, Field, ServiceDiff},
-    plan::{OnFailure, Plan},
+    plan::{ListenAt, OnFailure, Plan},
 };
 use watt_spawner::protocol::Request;
 
@@ -25,8 +30,10 @@ use crate::{
     control::Roles,
     doctor,
     events::happenings,
-    folders, gateway,
+    folders,
+    gateway::{self, AllBound, Binding, Bound, Place},
     in_force::{InForce, Left, PLAN},
+    launch::accounts,
     logs,
     operate::{Answer, Operation, answer},
     settings::StartError,
@@ -39,24 +46,23 @@ use crate::{
 /// How many sockets of the gateway's are known as our own: those of some reloads, with one for each processor.
 const KNOWN_SOCKETS_MAX: usize = 4096;
 
+/// Whose the files of listeners' sockets are, where something is said about that.
+type Owners = BTreeMap<String, Option<(u32, u32)>>;
+
 impl App {
     /// Puts a prepared configuration in force.
-    pub(super) fn apply(&mut self, asked: Vec<Asked>, prepared: Prepared, gateway: Option<Gateway>) {
+    pub(super) fn apply(&mut self, asked: Vec<Asked>, prepared: Prepared, gateway: Gateway) {
         if !prepared.is_back && self.has_to_come_back() {
-            if let Some(gateway) = &gateway {
-                self.unlisten(gateway);
-            }
+            self.unlisten(&gateway);
             // It is compared anew, with the one that comes back, and takes its place then.
             asked::put_back(&mut self.reloads.waiting, asked);
             return self.next_reload();
         }
-        let (plan, in_force) = self.next_in_force(&prepared, gateway.as_ref());
+        let (plan, in_force) = self.next_in_force(&prepared, &gateway);
         let sealed = match in_force.sealed() {
             Ok(sealed) => sealed,
             Err(source) => {
-                if let Some(gateway) = &gateway {
-                    self.unlisten(gateway);
-                }
+                self.unlisten(&gateway);
                 let what = "keep the configuration";
                 return self.not_reloaded(asked, &not_started(&StartError::Runtime { what, source }));
             }
@@ -71,12 +77,12 @@ impl App {
         // From here on a successor goes on with the new one.
         self.link.request(Request::Keep { name: PLAN.to_owned() }, vec![sealed]);
         watt_fault::step("daemon.reload_kept");
-        let generation = std::mem::replace(&mut self.in_force, in_force).gateway;
+        self.in_force = in_force;
         self.plan = Arc::new(plan);
         self.accounts = prepared.accounts;
         self.certificates = prepared.in_use;
         self.proxy_link.pass_folders(folders::of_plan(&self.plan));
-        self.apply_to_application(&prepared.diff, prepared.roles, generation, gateway);
+        self.apply_to_application(&prepared.diff, prepared.roles, gateway, &prepared.owners);
         self.note_who_is_alone();
         self.change_fleet(&renewed);
         watt_fault::step("daemon.reload_changed");
@@ -94,12 +100,12 @@ impl App {
     }
 
     /// The plan that is to be in force, with what leaves, and what a successor has to know of it.
-    fn next_in_force(&self, prepared: &Prepared, gateway: Option<&Gateway>) -> (Plan, InForce) {
+    fn next_in_force(&self, prepared: &Prepared, gateway: &Gateway) -> (Plan, InForce) {
         let mut plan = prepared.plan.clone();
         let mut in_force = self.in_force.clone();
         in_force.sources = Arc::new(prepared.sources.clone());
         in_force.loaded_at_ms = status::now_ms();
-        in_force.gateway = gateway.map_or(in_force.gateway, |gateway| gateway.generation);
+        in_force.bound(&gateway.bound());
         in_force.limits = prepared.limits.clone();
         for left in &mut in_force.leaving {
             left.services.retain(|id| !plan.services.contains_key(id));
@@ -158,12 +164,12 @@ impl App {
         (!services.is_empty()).then(|| Left { services, after, sources: Arc::new(sources) })
     }
 
-    fn apply_to_application(&mut self, diff: &Diff, roles: Roles, generation: u64, gateway: Option<Gateway>) {
+    fn apply_to_application(&mut self, diff: &Diff, roles: Roles, gateway: Gateway, owners: &Owners) {
         self.write_names();
-        // The one that is there may be where the configuration wants it.
-        if gateway.is_some() || (self.plan.server.is_none() && diff.app.contains(&Field::Server)) {
-            self.replace_gateway(generation, gateway);
+        if diff.app.contains(&Field::Listeners) {
+            self.own_sockets(&gateway.stay, owners);
         }
+        self.replace_gateway(gateway);
         if diff.app.contains(&Field::Logs) {
             let settings =
                 logs::Settings::new(self.places.logs(&self.plan), self.places.bookmarks(), &self.plan.logs);
@@ -182,34 +188,58 @@ impl App {
         self.warnings = roles.unknown().iter().cloned().chain(ceiling).chain(host).collect();
     }
 
-    /// Has the proxy accept clients on these listeners.
-    pub(crate) fn give_gateway(&mut self, generation: u64, listeners: Vec<Arc<OwnedFd>>) {
+    /// Has the proxy accept clients at this listener.
+    pub(crate) fn give_gateway(&mut self, binding: Binding) {
+        let Binding { number, sockets, .. } = binding;
         // Those that were given up stay known: the proxy and the service manager may have them for a moment longer. Numbers count up.
-        self.gateway_inodes.extend(gateway::inodes(listeners.iter().map(AsRef::as_ref)));
+        self.gateway_inodes.extend(gateway::inodes(sockets.iter().map(AsRef::as_ref)));
         while self.gateway_inodes.len() > KNOWN_SOCKETS_MAX {
             self.gateway_inodes.pop_first();
         }
-        for (index, (thread, listener)) in (0..).zip(listeners).enumerate() {
-            let name = gateway::name(generation, index);
-            let kind = ListenerKind::Gateway { thread, listener: listener_name(generation) };
-            self.proxy_link.add_listener(name, kind, listener);
+        // That of a Unix socket is every thread's.
+        for (thread, socket) in (0..self.threads).zip(sockets.iter().cycle()) {
+            let kind = ListenerKind::Gateway {
+                thread: u32::try_from(thread).unwrap_or(u32::MAX),
+                listener: listener_name(number),
+            };
+            self.proxy_link.add_listener(gateway::name(number, thread), kind, Arc::clone(socket));
         }
     }
 
-    /// Connections that were accepted stay; the old listeners take no more.
-    fn replace_gateway(&mut self, generation: u64, gateway: Option<Gateway>) {
-        for thread in 0..self.threads {
-            let name = gateway::name(generation, thread);
-            self.proxy_link.remove_listener(&name);
-            self.link.request(Request::Unlisten { name }, Vec::new());
-        }
-        self.gateway = gateway.as_ref().map(|gateway| gateway.address);
-        if let Some(Gateway { generation, bound, .. }) = gateway {
-            for thread in 0..bound.len() {
-                let name = gateway::name(generation, thread);
-                self.link.request(Request::Store { name }, Vec::new());
+    /// Those that are no longer where the configuration wants some take nobody any more; new ones do. Connections that were accepted stay.
+    fn replace_gateway(&mut self, gateway: Gateway) {
+        let before = std::mem::replace(&mut self.gateway, gateway.bound());
+        let stays = |number: u64| gateway.stay.values().any(|bound| bound.number == number);
+        for bound in before.values().filter(|bound| !stays(bound.number)) {
+            for thread in 0..self.threads {
+                let name = gateway::name(bound.number, thread);
+                self.proxy_link.remove_listener(&name);
+                self.link.request(Request::Unlisten { name }, Vec::new());
             }
-            self.give_gateway(generation, bound);
+        }
+        for binding in gateway.fresh {
+            if matches!(binding.bound(), Some(Bound { place: Place::Tcp(_), .. })) {
+                for thread in 0..binding.sockets.len() {
+                    let name = gateway::name(binding.number, thread);
+                    self.link.request(Request::Store { name }, Vec::new());
+                }
+            }
+            self.give_gateway(binding);
+        }
+    }
+
+    /// Mode and owner of the files of those that stay.
+    fn own_sockets(&self, stay: &AllBound, owners: &Owners) {
+        for (name, listener) in self.plan.other_listeners() {
+            let ListenAt::Unix { path, mode, owner: _ } = &listener.at else { continue };
+            if !stay.contains_key(name) {
+                continue;
+            }
+            set_mode(path, *mode);
+            let (uid, gid) = owners.get(name).copied().flatten().unwrap_or_else(accounts::own);
+            if let Err(error) = lchown(path, Some(uid), Some(gid)) {
+                tracing::warn!("the owner of {} cannot be set: {error}", path.display());
+            }
         }
     }
 

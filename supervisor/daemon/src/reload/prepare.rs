@@ -1,14 +1,18 @@
 //! The first step of a reload, beside the loop: the configuration is read, checked as `wattctl config check` does, and compared with
 //! the one in force.
 
-use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use watt_certificates::{Certificates, Pem};
 use watt_config::{Config, Report, Sources};
 use watt_core::{
     ServiceId, WorkerId,
     diff::{Diff, Effect, Field},
-    plan::{Limits, Plan, Service},
+    plan::{Limits, Listener, Plan, Service},
     worker::ExecFailure,
 };
 
@@ -16,7 +20,7 @@ use super::{Folder, Single, asked::What, not_started};
 use crate::{
     control::{Refusal, Roles},
     file_watch::Unusable,
-    gateway,
+    gateway::{self, AllBound},
     in_force::InForce,
     jobs,
     launch::{Host, Launch, Launcher, accounts, accounts::Accounts},
@@ -40,7 +44,7 @@ pub(super) struct Input {
     pub(super) places: Places,
     pub(super) host: Host,
     /// Where clients come in, and the sockets that are ours.
-    pub(super) gateway: Option<SocketAddr>,
+    pub(super) gateway: AllBound,
     pub(super) gateway_inodes: BTreeSet<u64>,
     /// The folder of what became of jobs.
     pub(super) jobs: PathBuf,
@@ -62,6 +66,8 @@ pub(crate) struct Prepared {
     pub(super) plan: Plan,
     /// Changes of limits by operators that stay.
     pub(super) limits: Changes,
+    /// Whose the files of listeners' sockets are.
+    pub(super) owners: BTreeMap<String, Option<(u32, u32)>>,
     pub(super) accounts: Accounts,
     pub(super) roles: Roles,
     pub(super) diff: Diff,
@@ -153,12 +159,14 @@ pub(super) fn prepare(input: Input) -> Result<Box<Prepared>, Refused> {
     let old = without_leaving(&base, &in_force);
     let diff = Diff::between(&old, &plan);
     possible(&diff)?;
-    if let Some(server) =
-        plan.server.as_ref().filter(|server| !gateway.is_some_and(|bound| gateway::is_at(server, bound)))
-    {
-        let address = SocketAddr::new(server.hostname, server.port);
-        gateway::check_free(address, &gateway_inodes).map_err(|error| not_started(&error))?;
+    for (name, listener) in gateway::assign(&plan, &gateway).1 {
+        gateway::check_free(name, listener, &gateway_inodes).map_err(|error| not_started(&error))?;
     }
+    let owner = |(name, listener): (&str, &Listener)| {
+        gateway::owner(name, listener).map(|owner| (name.to_owned(), owner))
+    };
+    let owners: Result<_, _> = gateway::in_order(&plan).map(owner).collect();
+    let owners = owners.map_err(|error| not_started(&error))?;
     // With those that leave or will: they may have to be started again, as the same users, and nobody else gets their numbers.
     let mut with_leaving = plan.clone();
     for (id, service) in &base.services {
@@ -186,6 +194,7 @@ pub(super) fn prepare(input: Input) -> Result<Box<Prepared>, Refused> {
         sources,
         plan,
         limits,
+        owners,
         accounts: new_accounts,
         roles,
         diff,

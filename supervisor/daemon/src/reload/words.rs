@@ -1,23 +1,20 @@
 //! A difference as the API says it, and a refusal as the event log does.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use watt_api::control::{Change, ChangeEffect, ChangeKind};
 use watt_config::written_limits;
 use watt_core::{
     ServiceId,
     diff::{Effect, Field, ServiceDiff},
-    plan::{CgroupLimits, Plan, Service},
+    plan::{CgroupLimits, Listener, Plan, Service},
 };
 
 use super::prepare::Prepared;
-use crate::control::Refusal;
+use crate::{control::Refusal, gateway::AllBound};
 
 /// Every difference: of the application, then of each service.
-pub(super) fn changes(old: &Plan, prepared: &Prepared, gateway: Option<SocketAddr>) -> Vec<Change> {
+pub(super) fn changes(old: &Plan, prepared: &Prepared, gateway: &AllBound) -> Vec<Change> {
     let new = &prepared.plan;
     let mut changes = Vec::new();
     for field in &prepared.diff.app {
@@ -26,13 +23,13 @@ pub(super) fn changes(old: &Plan, prepared: &Prepared, gateway: Option<SocketAdd
                 changes.extend(limits(None, "limits", &old.limits, &new.limits, effect(*field)));
             }
             Field::Server => {
-                let after = new.server.as_ref().map(|server| format!("{}:{}", server.hostname, server.port));
                 changes.push(Change {
-                    before: gateway.map(|address| address.to_string()),
-                    after,
+                    before: gateway.get(Listener::SERVER).map(|bound| bound.place.to_string()),
+                    after: new.server().map(|server| server.at.to_string()),
                     ..changed(None, field.key(), effect(*field))
                 });
             }
+            Field::Listeners => changes.extend(listeners(old, new, gateway)),
             field => changes.push(changed(None, field.key(), effect(*field))),
         }
     }
@@ -54,6 +51,29 @@ pub(super) fn changes(old: &Plan, prepared: &Prepared, gateway: Option<SocketAdd
         changes.extend(services.iter().map(|id| changed(Some(id), key, ChangeEffect::NewWorkers)));
     }
     changes
+}
+
+/// Each of `gateway.listeners` that is another one, with where it is where that is another place.
+fn listeners(old: &Plan, new: &Plan, gateway: &AllBound) -> Vec<Change> {
+    let (old, new) = (old.other_listeners(), new.other_listeners());
+    let names: BTreeSet<&str> = old.keys().chain(new.keys()).copied().collect();
+    let one = |name: &str| {
+        let (before, after) = (old.get(name), new.get(name));
+        let is_moved = before.map(|one| &one.at) != after.map(|one| &one.at);
+        let kind = match (before, after) {
+            (None, _) => ChangeKind::Added,
+            (_, None) => ChangeKind::Removed,
+            (Some(_), Some(_)) => ChangeKind::Changed,
+        };
+        let bound = gateway.get(name).map(|bound| bound.place.to_string());
+        Change {
+            kind,
+            before: before.and(bound).filter(|_| is_moved),
+            after: after.map(|one| one.at.to_string()).filter(|_| is_moved),
+            ..changed(None, &format!("gateway.listeners.{name}"), effect(Field::Listeners))
+        }
+    };
+    names.into_iter().filter(|name| old.get(name) != new.get(name)).map(one).collect()
 }
 
 fn of_service(id: &ServiceId, field: Field, old: &Service, new: &Service) -> Vec<Change> {

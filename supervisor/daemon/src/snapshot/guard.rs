@@ -9,24 +9,29 @@ use watt_core::plan::{
 
 use super::millis;
 
-/// Of a route.
-pub(crate) fn of_route(route: &Route) -> mesh::Guard {
-    guard(&route.guard, || place(route))
+/// Of a route. `listener` has it for itself.
+pub(crate) fn of_route(listener: Option<&str>, route: &Route) -> mesh::Guard {
+    guard(&route.guard, || place(listener, route))
 }
 
 /// All that tells one route from another: what is counted is the route's, wherever it is in the file.
-fn place(route: &Route) -> String {
+fn place(listener: Option<&str>, route: &Route) -> String {
     let Route { path, matching, host, methods, conditions, .. } = route;
-    format!("route {host:?} {matching:?} {path} {methods:?} {conditions:?}")
+    let of = listener.map_or(String::new(), |name| format!("{name} "));
+    format!("{of}route {host:?} {matching:?} {path} {methods:?} {conditions:?}")
 }
 
 /// How it is known who asks, everywhere.
 pub(super) fn auths(plan: &Plan) -> BTreeMap<String, mesh::Auth> {
-    let of_route = |route: &Route| {
+    let of_route = |listener: Option<&str>, route: &Route| {
         let auth = route.guard.auth.as_ref()?;
-        Some((auth_name(auth, || place(route)), self::auth(auth)))
+        Some((auth_name(auth, || place(listener, route)), self::auth(auth)))
     };
-    plan.routes.iter().filter_map(of_route).collect()
+    let common = plan.routes.iter().filter_map(|route| of_route(None, route));
+    let own = plan.listeners.iter().flat_map(|(name, listener)| {
+        listener.routes.iter().flatten().filter_map(|route| of_route(Some(name), route))
+    });
+    common.chain(own).collect()
 }
 
 fn auth_name(auth: &Auth, place: impl Fn() -> String) -> String {

@@ -11,7 +11,7 @@ use watt_core::{
 };
 
 use super::*;
-use crate::testing;
+use crate::{gateway::Place, testing};
 
 /// A plan and its fleet.
 struct Bench {
@@ -52,15 +52,15 @@ impl Bench {
     }
 
     fn snapshot_with(&self, facts: &dyn Fn(RunId) -> RunFacts) -> Snapshot {
-        self.snapshot_of(0, facts)
+        self.snapshot_of(&AllBound::new(), facts)
     }
 
-    fn snapshot_of(&self, generation: u64, facts: &dyn Fn(RunId) -> RunFacts) -> Snapshot {
+    fn snapshot_of(&self, bound: &AllBound, facts: &dyn Fn(RunId) -> RunFacts) -> Snapshot {
         let resolvers = &[];
         snapshot(
             &Sources {
                 certificates: &Default::default(),
-                generation,
+                bound,
                 plan: &self.plan,
                 addresses: &crate::addresses::of_services(&self.plan, &Default::default()),
                 fleet: &self.fleet,
@@ -453,15 +453,63 @@ fn a_service_that_does_not_listen_says_so_in_every_state() {
 #[test]
 fn listeners_that_are_bound_anew_have_another_name() {
     let bench = Bench::new(&["api"], |plan| {
-        plan.server =
-            Some(plan::Server { hostname: [127, 0, 0, 1].into(), port: 0, tls: None, proxies: Vec::new() });
+        plan.listeners.insert(plan::Listener::SERVER.into(), plan::Listener::tcp([127, 0, 0, 1].into(), 0));
     });
-    for generation in [0, 7] {
-        let snapshot = bench.snapshot_of(generation, &|_| RunFacts::default());
+    let place = || Place::Tcp(([127, 0, 0, 1], 80).into());
+    for number in [0, 7] {
+        let bound = [(plan::Listener::SERVER.to_owned(), Bound { number, place: place() })].into();
+        let snapshot = bench.snapshot_of(&bound, &|_| RunFacts::default());
         let names: Vec<&String> = snapshot.listeners.keys().collect();
-        assert_eq!(names, [&tls::listener_name(generation)]);
+        assert_eq!(names, [&tls::listener_name(number)]);
     }
     assert_ne!(tls::listener_name(0), tls::listener_name(7));
+}
+
+#[test]
+fn a_listener_has_its_own_routes_and_sends_to_the_one_that_speaks_tls() {
+    let bench = Bench::new(&["api"], |plan| {
+        let tcp = |port| plan::Listener::tcp([127, 0, 0, 1].into(), port);
+        let secure =
+            plan::Tls { certificates: Vec::new(), clients: None, version_min: plan::TlsVersion::V1_2 };
+        let route = plan::Route {
+            guard: plan::Guard {
+                limits: vec![plan::RateLimit {
+                    name: "default".into(),
+                    of_gateway: false,
+                    requests: 1.try_into().unwrap(),
+                    per: Duration::from_secs(1),
+                    burst: 1.try_into().unwrap(),
+                    header: None,
+                    by: plan::CountedBy::Address,
+                }],
+                ..plan::Guard::default()
+            },
+            ..plan::Route::prefix("/", id("api"))
+        };
+        plan.routes = vec![route.clone()];
+        let plain =
+            plan::Listener { to_https: Some(plan::ToHttps { port: None }), routes: Some(vec![]), ..tcp(80) };
+        let listeners = [
+            ("server", plan::Listener { tls: Some(secure), ..tcp(0) }),
+            ("admin", plan::Listener { routes: Some(vec![route]), ..tcp(9000) }),
+            ("plain", plain),
+        ];
+        plan.listeners.extend(listeners.map(|(name, one)| (name.to_owned(), one)));
+    });
+    let bound = ["server", "admin", "plain"].into_iter().zip([8443, 9000, 80]).zip(3..);
+    let bound = bound.map(|((name, port), number)| {
+        (name.to_owned(), Bound { number, place: Place::Tcp(([127, 0, 0, 1], port).into()) })
+    });
+    let snapshot = bench.snapshot_of(&bound.collect(), &|_| RunFacts::default());
+    let [server, admin, plain] = ["3", "4", "5"].map(|number| &snapshot.listeners[number]);
+    assert_eq!((server.name.as_str(), &server.routes, server.to_https), ("server", &None, None));
+    let own = &admin.routes.as_ref().unwrap()[0];
+    let [common, own] = [&snapshot.routes[0], own].map(|route| &route.guard.limits[0].id);
+    assert_ne!(common, own, "what is counted is each listener's own");
+    assert_eq!(
+        (plain.routes.as_deref(), plain.to_https),
+        (Some(&[][..]), Some(mesh::ToHttps { port: 8443, for_all: false }))
+    );
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Which changes of the file system each profile asks for, and in which order.
 
 use watt_core::{
-    plan::{CertificateFiles, ClientAuthorities, Server, TlsVersion},
+    plan::{CertificateFiles, ClientAuthorities, Listener, TlsVersion},
     sandbox::Profile,
 };
 
@@ -203,8 +203,8 @@ fn keys_of_tls_are_closed_and_certificates_cannot_be_written() {
             let clients = Some(ClientAuthorities { file: "/tls/clients.pem".into(), required: true });
             let certificates = vec![pair("shop", "shop.key"), pair("both", "both.pem")];
             let tls = Tls { certificates, clients, version_min: TlsVersion::V1_2 };
-            let (hostname, proxies) = ([127, 0, 0, 1].into(), Vec::new());
-            plan.server = Some(Server { hostname, port: 0, tls: Some(tls), proxies });
+            let server = Listener { tls: Some(tls), ..Listener::tcp([127, 0, 0, 1].into(), 0) };
+            plan.listeners.insert(Listener::SERVER.into(), server);
             sandbox.paths.extend(named.map(read_only_rule));
         });
         let found: Vec<&String> = words.iter().filter(|word| word.contains(" /tls/")).collect();
@@ -229,8 +229,8 @@ fn folders_on_the_way_to_files_of_the_configuration_stay_where_they_are() {
                 vec![CertificateFiles { certificate: file("all.pem"), key: "/keys/all".into() }];
             let clients = Some(ClientAuthorities { file: file("clients/ca.pem"), required: true });
             let tls = Tls { certificates, clients, version_min: TlsVersion::V1_2 };
-            let (hostname, proxies) = ([127, 0, 0, 1].into(), Vec::new());
-            plan.server = Some(Server { hostname, port: 0, tls: Some(tls), proxies });
+            let server = Listener { tls: Some(tls), ..Listener::tcp([127, 0, 0, 1].into(), 0) };
+            plan.listeners.insert(Listener::SERVER.into(), server);
             plan.secrets.insert("key".into(), Secret::File("/srv/shop/secrets/key".into()));
             let access = PathAccess::ReadWrite;
             sandbox.paths.push(PathRule { access, path: "/srv/shop/tls".into(), optional: false });
