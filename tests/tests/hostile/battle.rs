@@ -12,7 +12,7 @@ use std::{
 use serde_json::Value;
 use watt_tests::{App, get, wait_within};
 
-use super::{Attack, Outcome, Setting, Verdict, outside::Outside};
+use super::{Attack, Outcome, Setting, Verdict, outside::Outside, systemd};
 
 /// How long all of them together may take, in six settings at the same time, of which some take all that there is.
 const ATTACKS_PATIENCE: Duration = Duration::from_secs(300);
@@ -65,6 +65,8 @@ impl Battle {
     fn configuration(&self, outside: &Outside) -> String {
         let dir = self.app.dir.display();
         let is_off = self.setting.profile == "off";
+        let is_systemds = self.setting.profile == systemd::PROFILE;
+        let sandbox = if is_systemds { systemd::SANDBOX } else { self.setting.profile };
         let network = match is_off {
             true => "network: host",
             false => "network: private\n    egress: { allow: [] }",
@@ -75,7 +77,7 @@ impl Battle {
         let key = tag.bytes().fold(7_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
         let mut text = format!(
             "name: hostile
-sandbox: {profile}
+sandbox: {sandbox}
 server: {{ port: 0 }}
 gateway: {{ routes: [{{ path: /, service: victim }}] }}
 logs: {{ file_size: {LOG_FILE}, files: {LOG_FILES} }}
@@ -99,7 +101,6 @@ services:
     command: python3 -m http.server {{port}} --bind 127.0.0.1
     listen: port
 ",
-            profile = self.setting.profile,
             key = key & 0x7fff_ffff,
             victims_network = network.lines().next().unwrap_or_default(),
         );

@@ -10,6 +10,7 @@ mod battle;
 mod machines;
 mod outside;
 mod page;
+mod systemd;
 
 use std::{collections::BTreeMap, fs, path::PathBuf, process::Command, thread};
 
