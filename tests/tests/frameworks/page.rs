@@ -13,17 +13,28 @@ Programs of every language, as they are: nothing of them is changed for watt, ea
 has it, and asked for a page through the gateway. `standard` is the default, and everything runs in it. In `strict` a program only
 reads its own folder; what does not run there says why.
 
-Made by `WATT_BLESS=1 cargo test -p watt-tests --test frameworks -- --ignored` as root, which fetches a gigabyte from npm, PyPI and Debian's
-archive. The versions are those of that day: the newest of what `tests/cases/frameworks/fetch` names. Node's `http`, Python's
-`http.server` and Rust run in the shop of `examples/`, a browser in its test. Not among them are Astro, SvelteKit and React Router, which want a newer
-Node.js than Debian's, Rails, Jetty and uWSGI, and PHP-FPM, which speaks no HTTP.
+Made by `WATT_BLESS=1 cargo test -p watt-tests --test frameworks -- --ignored` as root, which fetches two gigabytes from npm, PyPI, crates.io and
+Debian's archive. The versions are those of that day: the newest of what `tests/cases/frameworks/fetch` names. Node's `http`, Python's
+`http.server` and a Rust server without a framework run in the shop of `examples/`, a browser in its test. PHP-FPM speaks no HTTP: nginx and Caddy,
+each a service of its own, call it as `php-fpm.plt.local:9000`. Astro, React Router and SvelteKit run on a Node.js from npm, as Debian's is too old for them.
+Not tried are ASP.NET Core, Phoenix, Spring Boot, Quarkus, Helidon, FrankenPHP and RoadRunner, which none of these archives has.
 ";
 
 /// Why some do not run in `strict`.
-const REASONS: [(&str, &str); 1] = [(
-    "chromium",
-    "its own sandbox makes namespaces, and it writes in its home: [sandbox.md](sandbox.md#what-runtimes-need)",
-)];
+const REASONS: [(&str, &str); 4] = [
+    (
+        "chromium",
+        "its own sandbox makes namespaces, and it writes in its home: [sandbox.md](sandbox.md#what-runtimes-need)",
+    ),
+    ("next-dev", DEVELOPMENT),
+    ("astro-dev", DEVELOPMENT),
+    (
+        "rails",
+        "it makes folders in its own, `tmp` and `log`: `read_write_paths: [.]`, or have them there and `rails server --pid /tmp/rails.pid`",
+    ),
+];
+
+const DEVELOPMENT: &str = "a server for development writes what it compiles in its own folder: `read_write_paths: [.]`, or build it and run what was built";
 
 const RUNS: &str = "runs";
 

@@ -1,0 +1,1 @@
+export const load = () => ({ text: "hello from sveltekit" });
