@@ -89,6 +89,7 @@ fn route(listener: Option<&str>, route: &Route) -> mesh::Route {
     let Route {
         path,
         matching,
+        case_exact,
         host,
         methods,
         conditions,
@@ -132,6 +133,7 @@ fn route(listener: Option<&str>, route: &Route) -> mesh::Route {
             PathMatch::Exact => mesh::PathMatch::Exact,
             PathMatch::Regex => mesh::PathMatch::Regex,
         },
+        case_exact: *case_exact,
         host: host.clone(),
         methods: methods.clone(),
         conditions: conditions.iter().map(condition).collect(),

@@ -4,7 +4,7 @@ use super::{
     ACCESS, CEILING, GROUP, JOB, KeyDef, Kind, LISTENER, NOT_YET, PROFILE, Preset, RELOAD, ROLE, ROUTE,
     SANDBOX, SCHEDULED, SERVER, SERVICE, Table,
     auth::{AUTH_KEY, ROLES_KEY},
-    guard::{BODY_LIMIT, CORS_KEY, IP, RATE_LIMIT_KEY},
+    guard::{BODY_LIMIT, CORS_KEY, IP, RATE_LIMIT_KEY, RULES_KEY},
 };
 
 pub(crate) static ROOT: Table = Table {
@@ -161,6 +161,7 @@ pub(crate) static GATEWAY: Table = Table {
         CORS_KEY,
         BODY_LIMIT,
         RATE_LIMIT_KEY,
+        RULES_KEY,
         AUTH_KEY,
         ROLES_KEY,
     ],

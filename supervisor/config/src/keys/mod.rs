@@ -156,7 +156,7 @@ pub(crate) enum Kind {
 }
 
 /// Every table, in the order they are documented.
-pub(crate) static TABLES: [&Table; 60] = [
+pub(crate) static TABLES: [&Table; 63] = [
     &ROOT,
     &SERVER,
     &TLS,
@@ -201,9 +201,12 @@ pub(crate) static TABLES: [&Table; 60] = [
     &MIRROR,
     &AUTH,
     &API_KEY,
+    &BASIC,
+    &USER,
     &JWT,
     &CORS,
     &RATE_LIMIT,
+    &ACCESS_RULE,
     &HOLD,
     &POLICIES,
     &JOB,
