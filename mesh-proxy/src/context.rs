@@ -46,7 +46,7 @@ impl Context {
     /// Uses this snapshot from now on.
     pub(crate) fn apply(&self, view: Arc<View>) {
         self.thread.use_folders(&view.folders);
-        self.thread.apply_with(&view.snapshot, &view.service_gates);
+        self.thread.apply_with(&view.snapshot, &view.service_gates, &view.wards);
         if view.ends_connections() {
             // Those of HTTP/2 say GOAWAY, and need no answer for that.
             self.thread.clock.wake_all();

@@ -25,6 +25,7 @@ use crate::{
     counts::Totals,
     drains::Drains,
     egress::{EgressRefusal, Outside},
+    ejection::{self, Wards},
     files::Folders,
     gate::{self, Gates},
     link::{Door, Link, LinkError, Order},
@@ -73,6 +74,7 @@ pub(crate) struct Control {
     /// The newest snapshot.
     view: Arc<View>,
     gates: Gates,
+    wards: Wards,
     /// Folders that the daemon has passed; of those that no route leads to any more none is kept.
     folders: Folders,
     applying: Applying,
@@ -145,6 +147,7 @@ impl Control {
             outside: Arc::default(),
             view: Arc::default(),
             gates: Gates::new(),
+            wards: Wards::new(),
             folders: Folders::new(),
             threads,
             link: None,
@@ -294,7 +297,11 @@ impl Control {
         self.folders.retain(|id, _| is_named(id));
         // Before any thread has the snapshot, and not by each: one that is late would bring the limits of the last one back.
         gate::renew(&mut self.gates, &snapshot);
-        let view = self.view.next(snapshot, uid, Arc::clone(&self.outside)).with_gates(self.gates.clone());
+        ejection::renew(&mut self.wards, &snapshot)
+            .into_iter()
+            .for_each(|trouble| self.troubles.add(trouble));
+        let view = self.view.next(snapshot, uid, Arc::clone(&self.outside));
+        let view = view.with_gates(self.gates.clone(), self.wards.clone());
         let view = Arc::new(view.with_folders(self.folders.clone()));
         self.view = Arc::clone(&view);
         for thread in 0..self.threads.len() {
@@ -395,7 +402,8 @@ impl Control {
         self.ask_for_sockets();
         if self.link.is_some() {
             let refused = self.gates.iter().flat_map(|(service, gate)| gate.refusals(service));
-            refused.for_each(|trouble| self.troubles.add(trouble));
+            let back = self.wards.iter().flat_map(|(service, ward)| ward.returned(service));
+            refused.chain(back).for_each(|trouble| self.troubles.add(trouble));
         }
         if self.link.is_some()
             && let Some((services, handshakes)) = self.totals.news(!self.troubles.is_empty())

@@ -139,6 +139,8 @@ mod tests {
             refused_shed: 10,
             breaker_opened: 11,
             breaker_is_open: requests == 7,
+            ejections: 13,
+            ejected: requests,
         };
         [("api".to_owned(), counts)].into()
     }
@@ -163,6 +165,8 @@ mod tests {
             refused_shed: 20,
             breaker_opened: 22,
             breaker_is_open: true,
+            ejections: 26,
+            ejected: 7,
         };
         assert_eq!(totals.news(false), Some(([("api".to_owned(), sum)].into(), Handshakes::default())));
         assert_eq!(totals.news(false), None);

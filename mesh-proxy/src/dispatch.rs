@@ -6,7 +6,8 @@ use tokio::time::Instant;
 use watt_api::mesh::{Outlook, Protocol};
 
 use crate::{
-    balance,
+    affinity::Wish,
+    balance::Asked,
     failures::Outcome,
     http::{Loss, Stream},
     http2::links,
@@ -39,6 +40,40 @@ impl For {
     }
 }
 
+/// Runs that a request does not go to for now. Of most requests there are none.
+#[derive(Debug, Default)]
+pub(crate) struct LeftOut(Vec<(u64, Why)>);
+
+/// Why a run is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// It did not answer.
+    Failed,
+    /// Its queue was full. When there is no other one, it is waited for.
+    Full,
+    /// It answered, but not so that it would do: others come first, and after them it is asked once more.
+    Answered,
+    /// Workers die of this request, it seems.
+    Spared,
+}
+
+impl LeftOut {
+    pub(crate) fn has(&self, run: u64) -> bool {
+        self.0.iter().any(|(other, _)| *other == run)
+    }
+
+    pub(crate) fn add(&mut self, run: u64, why: Why) {
+        self.0.push((run, why));
+    }
+
+    /// Those that are left out for this alone may be asked again. Whether there were any.
+    fn take_back(&mut self, why: Why) -> bool {
+        let before = self.0.len();
+        self.0.retain(|(_, other)| *other != why);
+        self.0.len() < before
+    }
+}
+
 /// A connection to a worker, and the request that is counted there.
 pub(crate) struct Reached {
     pub(crate) stream: Stream,
@@ -51,13 +86,11 @@ pub(crate) struct Reached {
 pub(crate) struct Dispatch<'t> {
     thread: &'t Rc<Thread>,
     pub(crate) service: Rc<Service>,
-    /// Runs that did not answer this request.
-    tried: Vec<u64>,
-    /// Those of them whose queue was full, and whether a full queue is waited for by now.
-    full: Vec<u64>,
+    /// The worker that it is to go to before others.
+    wish: Wish,
+    left_out: LeftOut,
+    /// A full queue is waited for by now.
     patient: bool,
-    /// Those that answered, but not so that it would do: others come first, and after them these once more.
-    avoided: Vec<u64>,
     /// Lost together with a kept connection; its next answer tells whether it died.
     suspect: Option<Rc<Worker>>,
     losses: u32,
@@ -73,14 +106,14 @@ pub(crate) struct Dispatch<'t> {
 }
 
 impl<'t> Dispatch<'t> {
+    /// One that any worker will do for.
     pub(crate) fn new(thread: &'t Rc<Thread>, service: Rc<Service>) -> Self {
         Dispatch {
             thread,
             service,
-            tried: Vec::new(),
-            full: Vec::new(),
+            wish: Wish::Any,
+            left_out: LeftOut::default(),
             patient: false,
-            avoided: Vec::new(),
             suspect: None,
             losses: 0,
             again: false,
@@ -89,6 +122,11 @@ impl<'t> Dispatch<'t> {
             died: false,
             until: None,
         }
+    }
+
+    /// The same for one that goes to this worker before others.
+    pub(crate) fn wishing(self, wish: Wish) -> Self {
+        Dispatch { wish, ..self }
     }
 
     /// A connection to a worker: a kept one if there is and it may be, which costs no system call, else a new one.
@@ -161,14 +199,15 @@ impl<'t> Dispatch<'t> {
             // Another port is no reason to pass the worker over.
             ConnectError::Refused(_) | ConnectError::Timeout if port.is_none() => {
                 worker.refused(self.thread.clock.now());
+                self.service.judge(self.thread, worker, worker.era(), Outcome::Connect);
             }
-            ConnectError::Full => self.full.push(worker.run),
             _ => {}
         }
+        let why = if matches!(error, ConnectError::Full) { Why::Full } else { Why::Failed };
         self.died = matches!(error, ConnectError::Refused(_));
         self.is_ours = matches!(error, ConnectError::Ours(_) | ConnectError::NoSocket);
         let failure = self.connect_failure(error);
-        self.give_up_on(worker, failure);
+        self.give_up_on(worker, why, failure);
     }
 
     /// No worker is left: looks for another one in the newest table, then at those whose queue was full, then waits.
@@ -182,15 +221,11 @@ impl<'t> Dispatch<'t> {
             self.service = service.clone();
             return Ok(());
         }
-        if !self.full.is_empty() {
-            let full = std::mem::take(&mut self.full);
-            self.tried.retain(|run| !full.contains(run));
+        if self.left_out.take_back(Why::Full) {
             self.patient = true;
             return Ok(());
         }
-        if !self.avoided.is_empty() {
-            let avoided = std::mem::take(&mut self.avoided);
-            self.tried.retain(|run| !avoided.contains(run));
+        if self.left_out.take_back(Why::Answered) {
             return Ok(());
         }
         // A closed port is the caller's affair, and no sign that workers died.
@@ -210,14 +245,13 @@ impl<'t> Dispatch<'t> {
             return true;
         }
         self.died |= !loss.refused;
-        self.give_up_on(worker, failure);
+        self.give_up_on(worker, Why::Failed, failure);
         !loss.delivered || self.may_lose_another()
     }
 
     /// It is asked for again what this worker did not answer as it should.
     pub(crate) fn avoid(&mut self, worker: &Worker) {
-        self.tried.push(worker.run);
-        self.avoided.push(worker.run);
+        self.left_out.add(worker.run, Why::Answered);
     }
 
     /// Whether it may go to one more worker although one had it, as far as the sum of such requests goes. The next time that it is sent is
@@ -241,19 +275,20 @@ impl<'t> Dispatch<'t> {
         if self.losses + 1 == LOSSES_MAX {
             let table = self.thread.table();
             let newest = table.service(&self.service.name).unwrap_or(&self.service);
-            self.tried.extend(newest.workers.iter().map(|worker| worker.run));
+            newest.workers.iter().for_each(|worker| self.left_out.add(worker.run, Why::Spared));
         }
         self.losses < LOSSES_MAX && self.may_resend()
     }
 
     /// This worker did not answer; the next attempt goes to another one.
-    fn give_up_on(&mut self, worker: &Worker, failure: Failure) {
-        self.tried.push(worker.run);
+    fn give_up_on(&mut self, worker: &Worker, why: Why, failure: Failure) {
+        self.left_out.add(worker.run, why);
         self.last_error = Some(failure);
     }
 
     fn pick(&self) -> Option<&Rc<Worker>> {
-        balance::pick(&self.service.workers, self.thread.clock.now(), &self.tried)
+        let asked = Asked { now: self.thread.clock.now(), left_out: &self.left_out, wish: self.wish };
+        self.service.balance.pick(&self.service.workers, asked)
     }
 
     fn connect_failure(&self, error: &ConnectError) -> Failure {

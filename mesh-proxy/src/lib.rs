@@ -8,6 +8,7 @@
 //!   `caller` asks the kernel who it is.
 
 mod access;
+mod affinity;
 mod auth;
 mod balance;
 mod bells;
@@ -24,6 +25,7 @@ mod dns;
 mod drains;
 mod edges;
 mod egress;
+mod ejection;
 mod entrances;
 mod failures;
 mod files;
@@ -33,6 +35,7 @@ mod guards;
 mod host_port;
 pub mod http;
 mod http2;
+mod latency;
 mod link;
 mod listeners;
 pub mod lost;

@@ -9,7 +9,9 @@ use watt_api::mesh::{self, Believed, Outlook, Protocol, Snapshot};
 
 use crate::{
     auth::Auths,
+    balance::Balance,
     caller::UNKNOWN_CALLER,
+    ejection::{Ejection, Wards},
     entrances::{Met, Terms},
     gate::{Gate, Gates},
     guards::Guard,
@@ -66,6 +68,10 @@ pub(crate) struct Service {
     pub(crate) try_timeout: Option<Duration>,
     pub(crate) total_timeout: Option<Duration>,
     pub(crate) retries: Retries,
+    /// How they are spread over its workers.
+    pub(crate) balance: Balance,
+    /// When one of those is left out, if ever.
+    pub(crate) ejection: Option<Ejection>,
     /// What its requests pass, where it has limits of its own.
     pub(crate) gate: Option<Arc<Gate>>,
     /// Whose word counts there on how urgent a request is.
@@ -85,6 +91,7 @@ pub(crate) struct Kept<'k> {
     /// By the name of a service.
     pub(crate) tally: &'k dyn Fn(&str) -> Rc<Tally>,
     pub(crate) gates: &'k Gates,
+    pub(crate) wards: &'k Wards,
 }
 
 impl Table {
@@ -93,7 +100,11 @@ impl Table {
         let compile = |(name, service): (&String, &mesh::Service)| {
             let workers = service.workers.iter().map(kept.worker).filter(|worker| worker.is_ready());
             let upstream = service.upstream.as_ref();
-            let workers = workers.chain(upstream.map(|_| (kept.outside)(name))).collect();
+            let workers: Vec<_> = workers.chain(upstream.map(|_| (kept.outside)(name))).collect();
+            let ward = kept.wards.get(name);
+            for (worker, ward) in workers.iter().flat_map(|worker| Some((worker, ward?))) {
+                worker.standing.get_or_init(|| ward.standing(worker.run));
+            }
             let tally = (kept.tally)(name);
             tally.meter.switch(service.measured);
             let service = Service {
@@ -114,6 +125,13 @@ impl Table {
                 try_timeout: some_ms(service.traffic.try_timeout_ms),
                 total_timeout: some_ms(service.traffic.total_timeout_ms),
                 retries: Retries::new(&service.traffic.retries),
+                balance: Balance::from(&service.traffic.balance),
+                ejection: service
+                    .traffic
+                    .ejection
+                    .as_ref()
+                    .zip(ward)
+                    .map(|(rules, ward)| Ejection::new(rules, ward)),
                 gate: kept.gates.get(name).cloned(),
                 believes: service.traffic.bulkhead.as_ref().map(|rules| rules.believes).unwrap_or_default(),
                 hold_timeout: Duration::from_millis(service.hold_timeout_ms),
@@ -284,6 +302,7 @@ mod tests {
             folder: &|_| None,
             tally: &|_| Rc::default(),
             gates: &Gates::new(),
+            wards: &Wards::new(),
         };
         Table::new(&Table::default(), snapshot, threads, &kept)
     }

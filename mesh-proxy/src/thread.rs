@@ -16,6 +16,7 @@ use watt_api::mesh::{Counts, EdgeCounts, EdgeOf, Snapshot, Trouble, Work};
 use crate::{
     access::{Log, Queue},
     dispatch::{Dispatch, Reached},
+    ejection::{self, Ejection, Wards},
     files::Folders,
     gate::{self, Gate, Gates},
     guards::Counted,
@@ -116,6 +117,7 @@ pub struct Thread {
     tallies: RefCell<BTreeMap<String, Rc<Tally>>>,
     /// Of a thread that has no others beside it; see [`Thread::apply`].
     own_gates: RefCell<Gates>,
+    own_wards: RefCell<Wards>,
     early: RefCell<HashMap<u64, EarlySockets>>,
     pub(crate) sweeping: Cell<bool>,
     /// Turns at the disk.
@@ -159,6 +161,7 @@ impl Thread {
             upstreams_made: Cell::new(0),
             tallies: RefCell::default(),
             own_gates: RefCell::default(),
+            own_wards: RefCell::default(),
             early: RefCell::default(),
             sweeping: Cell::new(false),
             disk: Arc::new(Semaphore::new(DISK_MAX)),
@@ -189,11 +192,13 @@ impl Thread {
     pub fn apply(&self, snapshot: &Snapshot) {
         let mut gates = self.own_gates.borrow_mut();
         gate::renew(&mut gates, snapshot);
-        self.apply_with(snapshot, &gates);
+        let mut wards = self.own_wards.borrow_mut();
+        ejection::renew(&mut wards, snapshot).into_iter().for_each(|trouble| self.tell(trouble));
+        self.apply_with(snapshot, &gates, &wards);
     }
 
-    /// The same as one of several threads, to which these gates are common.
-    pub(crate) fn apply_with(&self, snapshot: &Snapshot, gates: &Gates) {
+    /// The same as one of several threads, to which these gates and wards are common.
+    pub(crate) fn apply_with(&self, snapshot: &Snapshot, gates: &Gates, wards: &Wards) {
         let mut known = self.workers.take();
         let now = self.clock.look();
         let named = snapshot.services.values().flat_map(|service| {
@@ -231,6 +236,7 @@ impl Thread {
                 folder: &|id| self.folders.borrow().get(id).cloned(),
                 tally: &|name| self.tally(name),
                 gates,
+                wards,
             };
             Table::new(&self.table(), snapshot, self.threads.get(), &kept)
         };
@@ -321,6 +327,10 @@ impl Thread {
             let gate = table.service(name).and_then(|service| service.gate.as_deref());
             gate.is_some_and(Gate::is_open)
         };
+        let out = |name: &str| {
+            let ejection = table.service(name).and_then(|service| service.ejection.as_ref());
+            ejection.map_or(0, Ejection::out)
+        };
         let counts = |name: &str, tally: &Tally| Counts {
             requests: tally.requests.get(),
             failures: tally.failures.get(),
@@ -336,6 +346,8 @@ impl Thread {
             refused_shed: tally.refused[3].get(),
             breaker_opened: tally.breaker_opened.get(),
             breaker_is_open: is_open(name),
+            ejections: tally.ejections.get(),
+            ejected: out(name),
         };
         self.tallies.borrow().iter().map(|(name, tally)| (name.clone(), counts(name, tally))).collect()
     }

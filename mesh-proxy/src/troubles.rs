@@ -1,8 +1,10 @@
 //! What goes wrong at a service as a whole, on its way to the event stream.
 
+use std::time::Duration;
+
 use watt_api::mesh::Trouble;
 
-use crate::{breaker::Change, gate::Refused};
+use crate::{breaker::Change, failures::Outcome, gate::Refused};
 
 /// The most that wait to be told. What tells of them is bounded by time, so that these are many services.
 const TOLD_MAX: usize = 256;
@@ -36,6 +38,42 @@ pub(crate) fn breaker(service: &str, change: Change) -> Trouble {
         Change::Closed => ("circuit_closed", String::new(), "it answers, and is asked again".to_owned()),
     };
     Trouble { service: service.to_owned(), run: None, kind: kind.to_owned(), reason, text, count: 0 }
+}
+
+/// A worker gets no requests for so long, since so many in a row failed there, and the last one so.
+pub(crate) fn ejected(service: &str, run: u64, row: u32, last: Outcome, length: Duration) -> Trouble {
+    let (reason, how) = match last {
+        Outcome::Connect => ("connect", "accepted no connection".to_owned()),
+        Outcome::Reset => ("reset", "ended the connection without an answer".to_owned()),
+        Outcome::Timeout => ("timeout", "did not answer in time".to_owned()),
+        Outcome::Status(status) => ("status", format!("answered {status}")),
+    };
+    let (requests, it) = if row == 1 {
+        ("1 request".to_owned(), "")
+    } else {
+        (format!("{row} requests in a row"), "at last ")
+    };
+    let text = format!("it gets no requests for {} s: {requests} failed, {it}it {how}", length.as_secs());
+    Trouble {
+        service: service.to_owned(),
+        run: Some(run),
+        kind: "worker_ejected".to_owned(),
+        reason: reason.to_owned(),
+        text,
+        count: row.into(),
+    }
+}
+
+/// It gets some again.
+pub(crate) fn returned(service: &str, run: u64) -> Trouble {
+    Trouble {
+        service: service.to_owned(),
+        run: Some(run),
+        kind: "worker_returned".to_owned(),
+        reason: String::new(),
+        text: "it gets requests again".to_owned(),
+        count: 0,
+    }
 }
 
 /// So many requests were refused since this was told last.

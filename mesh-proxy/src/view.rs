@@ -12,6 +12,7 @@ use crate::{
     caller::Callers,
     dns::{Names, Zone},
     egress::{Outside, Rules},
+    ejection::Wards,
     entrances::{Entrance, Entrances},
     files::Folders,
     gate,
@@ -30,6 +31,8 @@ pub(crate) struct View {
     pub(crate) outside: Arc<Outside>,
     /// What requests to services pass that have limits of their own; one for all threads.
     pub(crate) service_gates: gate::Gates,
+    /// What is known of workers' failures; the same for all threads.
+    pub(crate) wards: Wards,
     /// Folders with files that routes lead to.
     pub(crate) folders: Folders,
     rules: BTreeMap<String, Rules>,
@@ -70,6 +73,7 @@ impl View {
             zone: Arc::new(Zone { names: Names::new(&snapshot), resolvers: snapshot.resolvers.clone() }),
             outside,
             service_gates: gate::Gates::new(),
+            wards: Wards::new(),
             rules: snapshot.services.iter().map(rules).collect(),
             entrances: entrances.next(&snapshot.listeners),
             by_address: snapshot.services.iter().filter_map(address).collect(),
@@ -78,9 +82,9 @@ impl View {
         }
     }
 
-    /// The same with these gates.
-    pub(crate) fn with_gates(self, service_gates: gate::Gates) -> Self {
-        Self { service_gates, ..self }
+    /// The same with these gates and wards.
+    pub(crate) fn with_gates(self, service_gates: gate::Gates, wards: Wards) -> Self {
+        Self { service_gates, wards, ..self }
     }
 
     /// With these folders.

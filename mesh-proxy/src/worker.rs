@@ -1,10 +1,11 @@
 //! A worker as one thread sees it: where it accepts, what is on its way there, and the connections that are ready.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     net::SocketAddr,
     os::fd::OwnedFd,
     rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
@@ -12,8 +13,8 @@ use tokio::sync::Notify;
 use watt_api::mesh::{Denied, Endpoint, Server, WorkerState};
 
 use crate::{
-    edges::Edges, gate::REASONS, guards, http::Stream, http2::links::Links, meter::Meter, names::Name,
-    respond::Reason, thread::Report, timer::Ticks,
+    edges::Edges, ejection::Standing, gate::REASONS, guards, http::Stream, http2::links::Links,
+    latency::Latency, meter::Meter, names::Name, respond::Reason, thread::Report, timer::Ticks,
 };
 
 /// A service's counts on one thread, since the proxy started.
@@ -32,6 +33,8 @@ pub(crate) struct Tally {
     /// Requests that were refused at its gate, by [`crate::gate::Refused::number`].
     pub(crate) refused: [Cell<u64>; REASONS],
     pub(crate) breaker_opened: Cell<u64>,
+    /// How often a worker was put out.
+    pub(crate) ejections: Cell<u64>,
     resends: Budget,
     pub(crate) meter: Meter,
     pub(crate) edges: Edges,
@@ -168,7 +171,13 @@ pub(crate) struct Worker {
     pub(crate) run: u64,
     pub(crate) place: RefCell<Option<Rc<Place>>>,
     pub(crate) state: Cell<WorkerState>,
+    /// Counts from 0 within the service; a successor has its predecessor's.
+    pub(crate) index: Cell<u16>,
     pub(crate) in_flight: Cell<u64>,
+    /// How long its answers take, where that decides who is asked.
+    pub(crate) latency: Latency,
+    /// What all threads know of its failures, from the first table on that has it.
+    pub(crate) standing: OnceCell<Arc<Standing>>,
     /// The one used last is at the end and is taken first: it is the least likely to have been closed.
     pub(crate) idle: RefCell<Vec<Idle>>,
     /// Its connections of HTTP/2.
@@ -211,7 +220,10 @@ impl Worker {
             run,
             place: RefCell::new(None),
             state: Cell::new(WorkerState::Starting),
+            index: Cell::new(0),
             in_flight: Cell::new(0),
+            latency: Latency::default(),
+            standing: OnceCell::new(),
             idle: RefCell::default(),
             links: Links::default(),
             sockets: RefCell::default(),
@@ -233,6 +245,7 @@ impl Worker {
     pub(crate) fn update(&self, worker: &watt_api::mesh::Worker) {
         self.moves(worker.endpoint.clone().map(Place::Of));
         self.state.set(worker.state);
+        self.index.set(worker.index);
         if worker.state == WorkerState::Draining {
             self.forget_kept();
             self.say_if_drained();
@@ -312,9 +325,29 @@ impl Worker {
         (now < to).then(|| part().max(SHARE_MIN))
     }
 
+    /// Whether one that warms up leaves to another what is its turn. Drawn anew each time.
+    pub(crate) fn leaves_it(&self, now: Ticks) -> bool {
+        self.share(now).is_some_and(|share| fastrand::f32() > share)
+    }
+
+    /// How long one more request is likely to wait for its answer there. In no unit: to compare workers by.
+    pub(crate) fn cost(&self, now: Ticks) -> f32 {
+        self.latency.cost(self.in_flight.get(), now)
+    }
+
     /// Whether new requests may go there.
     pub(crate) fn is_ready(&self) -> bool {
         self.state.get() == WorkerState::Ready && self.place.borrow().is_some()
+    }
+
+    /// Whether it gets nothing for a while, since it failed.
+    pub(crate) fn is_out(&self) -> bool {
+        self.standing.get().is_some_and(|standing| standing.is_out())
+    }
+
+    /// What it got since then says something about how it is now.
+    pub(crate) fn era(&self) -> u32 {
+        self.standing.get().map_or(0, |standing| standing.era())
     }
 
     pub(crate) fn is_passed_over(&self, now: Ticks) -> bool {

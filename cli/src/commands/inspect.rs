@@ -77,6 +77,13 @@ fn trouble(requests: &Requests) -> String {
     if requests.breaker_is_open {
         parts.push("the breaker is open".to_owned());
     }
+    let times = |count: u64| if count == 1 { "once".to_owned() } else { format!("{count} times") };
+    if requests.ejections > 0 {
+        parts.push(format!("a worker was ejected {}", times(requests.ejections)));
+    }
+    if requests.ejected > 0 {
+        parts.push(format!("{} out now", requests.ejected));
+    }
     if parts.is_empty() { String::new() } else { format!("             {}\n", parts.join(", ")) }
 }
 

@@ -167,6 +167,12 @@ fn service_note(service: &Service, noted: Option<&Worker>) -> Cell {
     if service.requests.breaker_is_open && told.text.is_empty() {
         return Cell::tone(Tone::Bad, "it fails, and is not asked: its breaker is open");
     }
+    if service.requests.ejected > 0 && told.text.is_empty() {
+        let workers = if service.requests.ejected == 1 { "worker gets" } else { "workers get" };
+        let text =
+            format!("{} {workers} no requests for a while: they failed there", service.requests.ejected);
+        return Cell::tone(Tone::Bad, text);
+    }
     let Some(scaling) = service.scaling.as_ref().filter(|_| told.text.is_empty()) else { return told };
     match &scaling.lacks {
         Some(lacks) => Cell::tone(Tone::Bad, safe::line(lacks, false)),

@@ -54,12 +54,20 @@ impl Exchange<'_> {
 
     /// Whether an answer is one after which another one is asked for.
     pub(super) fn is_unwanted(&mut self, answer: &Answer) -> bool {
-        self.request.service.retries.on.have(Outcome::Status(answer.verdict)) && self.may_try_again()
+        self.is_sent_on_after(Outcome::Status(answer.verdict))
     }
 
     /// Whether another worker is asked after the time of a try.
     pub(super) fn may_ask_another(&mut self) -> bool {
-        self.request.service.retries.on.have(Outcome::Timeout) && self.may_try_again()
+        self.is_sent_on_after(Outcome::Timeout)
+    }
+
+    fn is_sent_on_after(&mut self, outcome: Outcome) -> bool {
+        let is_sent = self.request.service.retries.on.have(outcome) && self.may_try_again();
+        if is_sent {
+            self.judge(outcome);
+        }
+        is_sent
     }
 
     /// Whether it may be sent once more although its worker lives. The last question uses up what may be sent.

@@ -177,7 +177,9 @@ fn changed(request: &Prepared, response: &Response<'_, '_>, drop: &mut Lines) ->
     if let Some(headers) = headers {
         headers.write(&mut changed);
     }
-    changed.extend_from_slice(returning.cookie.as_deref().unwrap_or_default().as_bytes());
+    for cookie in [&returning.cookie, &returning.worker_cookie].into_iter().flatten() {
+        changed.extend_from_slice(cookie.as_bytes());
+    }
     changed
 }
 

@@ -27,6 +27,7 @@ use super::{
     chunked::ChunkError,
     connection::{After, Connection},
     deadline::Progress,
+    judging::Trial,
     mirror,
     pipe::Break,
     prepare::Prepared,
@@ -119,7 +120,7 @@ pub(crate) async fn run(connection: &mut Connection, request: Prepared) -> After
     let timed =
         thread.counts_edges().then(|| request.service.tally.edges.begin(side, request.route.as_ref()));
     let mut exchange = Exchange {
-        dispatch: Dispatch::new(&thread, request.service.clone()),
+        dispatch: Dispatch::new(&thread, request.service.clone()).wishing(request.wish),
         thread: &thread,
         connection,
         request,
@@ -134,6 +135,7 @@ pub(crate) async fn run(connection: &mut Connection, request: Prepared) -> After
         answering: false,
         continued: false,
         interims: 0,
+        trial: None,
         ticket: None,
         timed,
     };
@@ -187,6 +189,8 @@ pub(super) struct Exchange<'e> {
     /// The client was told to go on with the body.
     continued: bool,
     pub(super) interims: u32,
+    /// The worker that has it.
+    pub(super) trial: Option<Trial>,
     /// From the gate of its service, where that has one.
     pub(super) ticket: Option<Ticket>,
     /// Counts it by where it came from, when this is dropped.
@@ -199,7 +203,9 @@ impl Exchange<'_> {
         self.pass_gate().await?;
         let mut fresh = false;
         loop {
+            self.trial = None;
             let Reached { stream, flight, reused } = self.reach(fresh).await?;
+            self.is_at(flight.worker());
             self.sends();
             let tries = self.tries;
             self.connection.note(|outcome| outcome.sent_to(flight.worker().run, tries));
@@ -238,6 +244,10 @@ impl Exchange<'_> {
                 // Nobody begins to answer, or ends one request of many, because he was asked nothing for long.
                 waited: reused && !self.answering && !Break::is_of_one_stream(&error),
             };
+            // A client that is slow to send may have had its worker lose patience.
+            if !loss.waited && !loss.refused && !self.waits_for_client() {
+                self.judge(Outcome::Reset);
+            }
             let failure = self.connection_lost(&error);
             if !self.may_send_again(&loss) || !self.dispatch.lost(flight.worker(), &loss, failure.clone()) {
                 if loss.delivered {

@@ -66,6 +66,7 @@ impl Exchange<'_> {
 
     /// What it came to in the end. The breaker learns of it once.
     pub(super) fn came_to(&mut self, outcome: Outcome) {
+        self.judge(outcome);
         let Some(change) = self.ticket.as_mut().and_then(|ticket| ticket.tell(outcome)) else { return };
         let service = &self.request.service;
         if matches!(change, Change::Opened { .. }) {

@@ -13,6 +13,7 @@ mod files;
 mod frames;
 mod gating;
 mod head;
+mod judging;
 mod mirror;
 mod pause;
 mod pipe;

@@ -18,6 +18,7 @@ use super::{
     request::{self, Method, Refusal, Request, is_protocol},
 };
 use crate::{
+    affinity::{Wish, set_cookie},
     forwarded::{Forwarded, Theirs},
     gate::URGENCY,
     guards::{self, Asking, Held, Known, Passed, Pending, SoFar},
@@ -41,6 +42,8 @@ pub(crate) struct Prepared {
     pub(crate) may_repeat: bool,
     /// When it is over, if it ever is.
     pub(crate) deadline: Option<Deadline>,
+    /// The worker that it goes to before others.
+    pub(crate) wish: Wish,
     /// How urgent it is at a full service: 0 is the most.
     pub(crate) urgency: u8,
     pub(crate) http10: bool,
@@ -63,11 +66,14 @@ pub(crate) struct Prepared {
 }
 
 /// How a response is changed.
+#[derive(Default)]
 pub(crate) struct Returning {
     /// Its paths.
     pub(crate) outward: Option<Outward>,
     /// A line that is added.
     pub(crate) cookie: Option<String>,
+    /// The same, for the worker that has answered.
+    pub(crate) worker_cookie: Option<String>,
     /// Others, of what the request had to pass.
     pub(crate) lines: Vec<u8>,
     /// What the service says about other origins is left out.
@@ -176,6 +182,7 @@ pub(crate) fn prepare(
         method: request.method,
         may_repeat: target.service.retries.allows(request.method, request.method_name.as_bytes()),
         deadline,
+        wish: target.service.balance.wish(client, &request),
         urgency: urgency(&target.service, client, &request),
         http10: request.http10,
         keep_alive: !connection.close && (!request.http10 || connection.keep_alive),
@@ -273,7 +280,7 @@ impl Destination {
             Some(host) => Some(Outward::foreign(change, host)),
             None => change.map(|change| change.outward(host)),
         };
-        Some(Box::new(Returning { outward, cookie, lines, replaces_cors, headers }))
+        Some(Box::new(Returning { outward, cookie, worker_cookie: None, lines, replaces_cors, headers }))
     }
 }
 
@@ -352,11 +359,9 @@ fn route(asking: &Asking<'_>) -> Result<Destination, Aside> {
         service.guard.as_ref().filter(|guard| guard.has_rules()).and_then(|_| inward(route, request));
     let of_service = Asking { service: Some(service), inward: inward.as_deref(), ..*asking };
     let passed = guards::pass([route.guard(), service.guard.as_ref()], &of_service)?;
-    let secure = if client.tls.is_some() { "; Secure" } else { "" };
-    let line = |cookie: String| format!("Set-Cookie: {cookie}; Path=/; HttpOnly; SameSite=Lax{secure}\r\n");
     Ok(Destination {
         service: service.clone(),
-        cookie: chosen.cookie.map(line),
+        cookie: chosen.cookie.map(|name| set_cookie(name, chosen.service, client)),
         delay,
         mirror: mirror(route, asking),
         route: Some(route.clone()),

@@ -220,8 +220,8 @@ impl Split {
         (total > 0).then(|| Split { shares, total, sticky: rule.sticky.as_deref().map(Box::from) })
     }
 
-    /// The one for a request, and the cookie that the client gets.
-    pub(super) fn choose(&self, asked: &Asked<'_>) -> (&Share, Option<String>) {
+    /// The one for a request, and the name of the cookie that the client gets.
+    pub(super) fn choose(&self, asked: &Asked<'_>) -> (&Share, Option<&str>) {
         if let Some(share) = self.sticky.as_ref().and_then(|cookie| self.known(cookie, asked)) {
             return (share, None);
         }
@@ -232,16 +232,15 @@ impl Split {
             is_it
         });
         let share = drawn.unwrap_or(&self.shares[0]);
-        (share, self.sticky.as_ref().map(|cookie| format!("{cookie}={}", share.service)))
+        (share, self.sticky.as_deref())
     }
 
     /// The one that the client has met, unless nobody is to meet it any more.
     fn known(&self, cookie: &str, asked: &Asked<'_>) -> Option<&Share> {
-        // There may be others of this name, which browsers send first when their path is longer (RFC 6265 §5.4).
-        let pairs = asked.parsed.cookies(asked).iter().filter(|(name, _)| *name == cookie.as_bytes());
         let share = |value: &[u8]| {
             self.shares.iter().find(|share| share.weight > 0 && share.service.as_bytes() == value)
         };
-        pairs.into_iter().find_map(|(_, value)| share(value))
+        // There may be others of this name.
+        asked.cookies(cookie.as_bytes()).find_map(share)
     }
 }

@@ -94,9 +94,7 @@ impl Condition {
         let name = self.name.as_bytes();
         match self.part {
             RequestPart::Header => asked.values(name).any(satisfies),
-            RequestPart::Cookie => {
-                asked.parsed.cookies(asked).iter().any(|(other, value)| *other == name && satisfies(value))
-            }
+            RequestPart::Cookie => asked.cookies(name).any(satisfies),
             RequestPart::Query => {
                 asked.parsed.query(asked).iter().any(|(other, value)| **other == *name && satisfies(value))
             }

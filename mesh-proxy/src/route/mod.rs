@@ -66,8 +66,8 @@ pub(crate) struct Route {
 pub(crate) struct Chosen<'r> {
     pub(crate) service: &'r str,
     pub(crate) target: Option<&'r Rc<Service>>,
-    /// A cookie that keeps the client there: `name=value`.
-    pub(crate) cookie: Option<String>,
+    /// The name of a cookie that is to keep the client there.
+    pub(crate) cookie: Option<&'r str>,
 }
 
 /// All routes.
@@ -104,11 +104,19 @@ impl<'a> Asked<'a> {
     }
 
     /// The values of a header as the service gets them. Its name is in lower case or not.
-    fn values<'s>(&'s self, name: &'s [u8]) -> impl Iterator<Item = &'a [u8]> + use<'s, 'a> {
+    pub(crate) fn values<'s>(&'s self, name: &'s [u8]) -> impl Iterator<Item = &'a [u8]> + use<'s, 'a> {
         let named = self.headers.iter().enumerate().filter(|(line, header)| {
             header.name.as_bytes().eq_ignore_ascii_case(name) && !self.dropped.has(*line)
         });
         named.map(|(_, header)| header.value)
+    }
+}
+
+impl<'a> Asked<'a> {
+    /// The values of cookies of this name. Browsers send that first whose path is longest (RFC 6265 §5.4).
+    pub(crate) fn cookies<'s>(&'s self, name: &'s [u8]) -> impl Iterator<Item = &'a [u8]> + use<'s, 'a> {
+        let pairs = self.parsed.cookies(self).iter();
+        pairs.filter(move |(other, _)| *other == name).map(|(_, value)| *value)
     }
 }
 

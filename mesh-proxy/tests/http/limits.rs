@@ -37,7 +37,7 @@ impl Bed {
     }
 
     /// What was told of services, without what lost requests and the like are.
-    fn troubles(&self) -> Vec<Trouble> {
+    pub(crate) fn troubles(&self) -> Vec<Trouble> {
         let reports = self.reports.borrow();
         let trouble = |report: &Report| match report {
             Report::Trouble(trouble) => Some(trouble.clone()),

@@ -224,6 +224,12 @@ pub struct Requests {
     /// Whether it is open now, or tries whether it may close.
     #[serde(default)]
     pub breaker_is_open: bool,
+    /// How often a worker was ejected: it got no requests for a while, since those that it had failed.
+    #[serde(default)]
+    pub ejections: u64,
+    /// How many workers are ejected now.
+    #[serde(default)]
+    pub ejected: u64,
 }
 
 /// Requests that were answered 503 because of a limit of their service, by the reason that the answer has.
@@ -599,7 +605,7 @@ pub struct Event {
     pub seq: u64,
     /// When.
     pub at: String,
-    /// What: `worker_state`, `check_failed`, `oom`, `pids_limit`, `slowed_down`, `pressure`, `pressure_over`, `limits_changed`, `scaled`, `scaling_refused`, `reloaded`, `reload_refused`, `roll`, `roll_failed`, `rolled_back`, `upgrade_started`, `upgraded`, `upgrade_rolled_back`, `refused`, `egress_refused`, `request_lost`, `circuit_opened`, `circuit_closed`, `requests_refused`,
+    /// What: `worker_state`, `check_failed`, `oom`, `pids_limit`, `slowed_down`, `pressure`, `pressure_over`, `limits_changed`, `scaled`, `scaling_refused`, `reloaded`, `reload_refused`, `roll`, `roll_failed`, `rolled_back`, `upgrade_started`, `upgraded`, `upgrade_rolled_back`, `refused`, `egress_refused`, `request_lost`, `circuit_opened`, `circuit_closed`, `requests_refused`, `worker_ejected`, `worker_returned`,
     /// `job_started`, `job_ended`, `job_missed`, `job_skipped`, `proxy_replaced`, `daemon_replaced`, `app_ready`, `app_stopping`,
     /// `task_started`, `task_ended`, `webhook_ended`.
     pub kind: String,

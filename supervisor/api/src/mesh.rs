@@ -31,7 +31,9 @@ pub use route::{
     HeaderRules, PathMatch, RequestPart, Route, RouteAnswer, RouteCondition, RouteFault, RouteFiles,
     RouteMirror, RouteShare, ValueTest,
 };
-pub use traffic::{Believed, Breaker, Bulkhead, Failures, Retries, Traffic, Trouble};
+pub use traffic::{
+    Balance, Believed, Breaker, Bulkhead, Ejection, Failures, HashKey, Retries, Traffic, Trouble,
+};
 pub use upstream::{Server, Upstream};
 pub use work::{Work, answer_bucket, answer_within};
 
@@ -672,6 +674,10 @@ pub struct Counts {
     pub breaker_opened: u64,
     /// Whether it is open now.
     pub breaker_is_open: bool,
+    /// How often a worker was put out since its requests failed.
+    pub ejections: u64,
+    /// How many are out now.
+    pub ejected: u64,
 }
 
 impl Counts {
@@ -692,6 +698,8 @@ impl Counts {
             refused_shed,
             breaker_opened,
             breaker_is_open,
+            ejections,
+            ejected,
         } = *others;
         let add = |sum: &mut u64, count| *sum = sum.saturating_add(count);
         add(&mut self.requests, requests);
@@ -707,8 +715,10 @@ impl Counts {
         add(&mut self.refused_late, refused_late);
         add(&mut self.refused_shed, refused_shed);
         add(&mut self.breaker_opened, breaker_opened);
-        // The breaker is one for all threads of a proxy.
+        // The breaker is one for all threads of a proxy, and so is who is out.
         self.breaker_is_open |= breaker_is_open;
+        add(&mut self.ejections, ejections);
+        self.ejected = self.ejected.max(ejected);
     }
 }
 

@@ -95,6 +95,8 @@ pub enum Field {
     Retries,
     Breaker,
     Bulkhead,
+    Balance,
+    Ejection,
     BodyLimit,
     RateLimit,
     Rules,
@@ -103,7 +105,7 @@ pub enum Field {
 use Effect::{FromNowOn, InPlace, Listener, NewWorkers, WorkerCount};
 
 /// Every field with the key of the configuration that it comes from, what it takes, and why, where that is not plain.
-pub const FIELDS: [(Field, &str, Effect, &str); 65] = [
+pub const FIELDS: [(Field, &str, Effect, &str); 67] = [
     (Field::Name, "name", Effect::Restart, "folders, cgroups and addresses have it"),
     (Field::File, "the configuration file", Effect::Restart, "the same file is read again"),
     (Field::Server, "server", Listener, "open connections stay"),
@@ -196,6 +198,8 @@ pub const FIELDS: [(Field, &str, Effect, &str); 65] = [
     (Field::Retries, "services.NAME.retries", InPlace, "for the next request"),
     (Field::Breaker, "services.NAME.breaker", InPlace, "for the next request"),
     (Field::Bulkhead, "services.NAME.bulkhead", InPlace, "for the next request"),
+    (Field::Balance, "services.NAME.balance", InPlace, "for the next request"),
+    (Field::Ejection, "services.NAME.ejection", InPlace, "for the next request; who is out stays out"),
     (Field::BodyLimit, "services.NAME.body_limit", InPlace, "for the next request"),
     (
         Field::RateLimit,
@@ -419,10 +423,12 @@ fn of_service(old: &Service, new: &Service) -> Vec<Field> {
     found.note(Field::ManagementAtAll, at_all);
     found.note(Field::FdStore, old.fd_store != *fd_store);
     found.note(Field::Timeouts, old.timeouts != *timeouts);
-    let Traffic { retries, breaker, bulkhead } = traffic;
+    let Traffic { retries, breaker, bulkhead, balance, ejection } = traffic;
     found.note(Field::Retries, old.traffic.retries != *retries);
     found.note(Field::Breaker, old.traffic.breaker != *breaker);
     found.note(Field::Bulkhead, old.traffic.bulkhead != *bulkhead);
+    found.note(Field::Balance, old.traffic.balance != *balance);
+    found.note(Field::Ejection, old.traffic.ejection != *ejection);
     found.note(Field::BodyLimit, old.guard.body_max != guard.body_max);
     found.note(Field::RateLimit, old.guard.limits != guard.limits);
     found.note(Field::Rules, old.guard.rules != guard.rules);

@@ -43,7 +43,7 @@ pub use route::{
     HeaderRules, PathMatch, RequestPart, Route, RouteCondition, RouteFault, RouteTarget, ValueTest,
 };
 pub use scaling::{Scaling, Targets, Workers};
-pub use traffic::{Believed, Breaker, Bulkhead, Failure, Retries, Traffic};
+pub use traffic::{Balance, Believed, Breaker, Bulkhead, Ejection, Failure, HashKey, Retries, Traffic};
 pub use upstream::{Upstream, UpstreamServer};
 
 /// A whole application.

@@ -344,7 +344,10 @@ impl App {
             }
             LinkEvent::Message(FromProxy::Counts { troubles, .. }) => {
                 self.counts = self.proxy_link.counts();
-                troubles.into_iter().for_each(|trouble| self.events.tell_trouble(trouble));
+                for trouble in troubles {
+                    let run = trouble.run.and_then(|run| self.runs.get(&RunId(run)));
+                    self.events.tell_trouble(trouble, run.map(|run| run.worker.index));
+                }
             }
             LinkEvent::Message(FromProxy::Wanted { service }) => self.wanted(&service),
             LinkEvent::Message(FromProxy::Work { services }) => {

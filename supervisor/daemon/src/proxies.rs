@@ -428,7 +428,7 @@ impl Proxies {
             self.past_edges.entry(edge).or_default().add(&counts);
         }
         for (service, counts) in gone.counts {
-            let ended = Counts { in_flight: 0, held: 0, breaker_is_open: false, ..counts };
+            let ended = Counts { in_flight: 0, held: 0, breaker_is_open: false, ejected: 0, ..counts };
             self.past.entry(service).or_default().add(&ended);
         }
         self.asked.values_mut().for_each(|waiting| waiting.retain(|asked| *asked != program));

@@ -312,6 +312,8 @@ pub(crate) fn requests(counts: &Counts) -> Requests {
         refused,
         breaker_opened: counts.breaker_opened,
         breaker_is_open: counts.breaker_is_open,
+        ejections: counts.ejections,
+        ejected: counts.ejected,
     }
 }
 

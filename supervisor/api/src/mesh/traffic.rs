@@ -17,6 +17,78 @@ pub struct Traffic {
     pub breaker: Option<Breaker>,
     /// How many requests it has at a time, from all threads.
     pub bulkhead: Option<Bulkhead>,
+    /// How requests are spread over its workers.
+    pub balance: Balance,
+    /// When one of those is left out for a while; `None` is never.
+    pub ejection: Option<Ejection>,
+}
+
+/// As `watt_core::plan::Ejection`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ejection {
+    /// So many failures in a row.
+    pub failures: u32,
+    /// What is a failure.
+    pub on: Failures,
+    /// How long the worker is out the first time, in milliseconds.
+    pub first_ms: u64,
+    /// And at most.
+    pub max_ms: u64,
+}
+
+impl Default for Ejection {
+    fn default() -> Self {
+        Ejection {
+            failures: 5,
+            on: Failures { connect: true, reset: true, timeout: true, statuses: Vec::new() },
+            first_ms: 10_000,
+            max_ms: 300_000,
+        }
+    }
+}
+
+/// As `watt_core::plan::Balance`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(tag = "by", rename_all = "snake_case")]
+pub enum Balance {
+    /// To the one of two drawn by lot that has fewer requests in flight.
+    #[default]
+    P2c,
+    /// In turn.
+    RoundRobin,
+    /// To the one of two drawn by lot that answers sooner.
+    LeastLatency,
+    /// Those with the same key to the same one.
+    Hash {
+        /// What is hashed.
+        key: HashKey,
+    },
+    /// Each client's to one.
+    Sticky {
+        /// The name of the cookie that says which one.
+        cookie: String,
+    },
+}
+
+/// As `watt_core::plan::HashKey`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HashKey {
+    /// The client's address.
+    Address,
+    /// The path, without the query.
+    Path,
+    /// A header.
+    Header {
+        /// Its name, in lower case.
+        name: String,
+    },
+    /// A cookie.
+    Cookie {
+        /// Its name.
+        name: String,
+    },
 }
 
 /// As `watt_core::plan::Breaker`.
@@ -88,7 +160,7 @@ pub struct Trouble {
     /// The worker's run, where it is about one.
     #[serde(default)]
     pub run: Option<u64>,
-    /// `circuit_opened`, `circuit_closed`, `requests_refused`.
+    /// `circuit_opened`, `circuit_closed`, `requests_refused`, `worker_ejected`, `worker_returned`.
     pub kind: String,
     /// A word for programs: why.
     #[serde(default)]

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use watt_core::{
     ServiceId,
     plan::{
-        HeaderRules, Listen, PathMatch, Route, RouteCondition, RouteTarget, Upstream, UpstreamServer,
-        ValueTest,
+        Balance, HeaderRules, Listen, PathMatch, Route, RouteCondition, RouteTarget, Upstream,
+        UpstreamServer, ValueTest,
     },
 };
 
@@ -30,7 +30,7 @@ pub(crate) fn routes(services: &[ServiceDraft], routes: &[&RouteDraft], problems
         services.iter().map(|draft| (&draft.service.id, draft)).collect();
     bounds(routes, problems);
     upstreams(routes, problems);
-    sticky(routes, problems);
+    sticky(services, routes, problems);
     redirects(routes, problems);
     for (id, at) in routes.iter().flat_map(|draft| &draft.services) {
         if let Some(target) = listens.get(id).filter(|target| target.service.listen == Listen::None) {
@@ -44,7 +44,7 @@ pub(crate) fn routes(services: &[ServiceDraft], routes: &[&RouteDraft], problems
 
 /// A cookie has one name for the whole gateway: routes that share it have to agree on what it may say, or each would have the client forget the
 /// other's.
-fn sticky(routes: &[&RouteDraft], problems: &mut Problems) {
+fn sticky(services: &[ServiceDraft], routes: &[&RouteDraft], problems: &mut Problems) {
     let mut first: HashMap<&str, (Vec<&ServiceId>, Span)> = HashMap::new();
     for draft in routes {
         let RouteTarget::Split { sticky: Some(name), .. } = &draft.route.target else { continue };
@@ -55,6 +55,15 @@ fn sticky(routes: &[&RouteDraft], problems: &mut Problems) {
             let message = format!("the cookie {} is another route's, with other services", quote(name));
             let problem = Problem::new(draft.at, message).related(*at, "the first one is here");
             problems.push(problem.hint("give each of them a name of its own"));
+        }
+    }
+    let mut taken: HashMap<&str, Span> = first.into_iter().map(|(name, (_, at))| (name, at)).collect();
+    for draft in services {
+        let Balance::Sticky(name) = &draft.service.traffic.balance else { continue };
+        if let Some(other) = taken.insert(name, draft.at) {
+            let message = format!("the cookie {} says two things", quote(name));
+            let problem = Problem::new(draft.at, message).related(other, "the other one is here");
+            problems.push(problem.hint("write `balance: { by: sticky, cookie: … }` with a name of its own"));
         }
     }
 }

@@ -139,7 +139,7 @@ fn split(f: &mut Fields<'_, '_, '_>) -> Option<Vec<(ServiceId, u32, Span)>> {
 }
 
 /// A name that needs no quotes (RFC 6265 §4.1.1).
-fn cookie_name(text: &str) -> Result<String, Bad> {
+pub(super) fn cookie_name(text: &str) -> Result<String, Bad> {
     if is_token(text) && text.len() <= 64 {
         return Ok(text.to_owned());
     }

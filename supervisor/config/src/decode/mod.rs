@@ -7,6 +7,7 @@ mod access;
 mod actions;
 mod app;
 mod auth;
+mod balance;
 mod command;
 mod egress;
 mod environment;

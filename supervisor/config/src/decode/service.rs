@@ -157,7 +157,7 @@ pub(super) fn decode(
     let fd_store = u16::try_from(fd_store.value.0).unwrap_or(0);
     probes::leaves_room(&mut f, &ready, listen.value, fd_store);
     let timeouts = traffic::timeouts(&mut f);
-    let traffic = traffic::decode(&mut f);
+    let traffic = traffic::decode(&mut f, id.as_str());
     let (guard, callers) = guard::of_service(&mut f, id.as_str());
     let shown = f.close();
 

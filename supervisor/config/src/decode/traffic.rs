@@ -3,19 +3,24 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use serde_json::json;
-use watt_core::plan::{Breaker, Bulkhead, Failure, Retries, Timeouts, Traffic};
+use watt_core::plan::{Breaker, Bulkhead, Ejection, Failure, Retries, Timeouts, Traffic};
 
-use super::fields::{Fields, Written, show_word, word_of};
+use super::{
+    balance,
+    fields::{Field, Fields, Written, show_word, word_of},
+};
 use crate::{
-    keys::{ATTEMPTS_MAX, BELIEVED, BREAKER, BREAKER_ON, BULKHEAD, FAILURE, RETRIES, TIMEOUTS},
+    keys::{
+        ATTEMPTS_MAX, BELIEVED, BREAKER, BREAKER_ON, BULKHEAD, EJECTION, FAILURE, NEVER, RETRIES, TIMEOUTS,
+    },
     report::Problem,
     scalar::{Bad, Percent, Scalar, Status, Whole, quote},
     show::Shown,
     tree::Value,
 };
 
-/// A breaker that turned faster would tell of it more often than anybody reads.
-const BREAKER_TIME_MIN: Duration = Duration::from_secs(1);
+/// What is told of each time takes so long at least.
+const TOLD_TIME_MIN: Duration = Duration::from_secs(1);
 
 /// `timeouts`.
 pub(super) fn timeouts(f: &mut Fields<'_, '_, '_>) -> Timeouts {
@@ -53,8 +58,14 @@ pub(super) fn timeouts(f: &mut Fields<'_, '_, '_>) -> Timeouts {
 }
 
 /// Everything else.
-pub(super) fn decode(f: &mut Fields<'_, '_, '_>) -> Traffic {
-    Traffic { retries: retries(f), breaker: breaker(f), bulkhead: bulkhead(f) }
+pub(super) fn decode(f: &mut Fields<'_, '_, '_>, service: &str) -> Traffic {
+    Traffic {
+        retries: retries(f),
+        breaker: breaker(f),
+        bulkhead: bulkhead(f),
+        balance: balance::decode(f, service),
+        ejection: ejection(f),
+    }
 }
 
 fn retries(f: &mut Fields<'_, '_, '_>) -> Retries {
@@ -106,18 +117,8 @@ fn breaker(f: &mut Fields<'_, '_, '_>) -> Option<Breaker> {
     let open: Written<Duration> = inner.value("open");
     let probes: Written<Whole<1, 1000>> = inner.value("probes");
     let on = self::failures(&mut inner, &BREAKER_ON);
-    if let Some(on) =
-        inner.written("on").filter(|on| matches!(&on.node.value, Value::List(list) if list.is_empty()))
-    {
-        let problem = Problem::new(on.at(), "a breaker that takes nothing for a failure never opens");
-        inner.d.problem(problem.hint("leave `on` out, or name what is a failure"));
-    }
-    for (name, time) in [("window", window), ("open", open)] {
-        if let (true, Some(span)) = (time.value < BREAKER_TIME_MIN, time.span) {
-            let message = format!("{} is shorter than a second", quote(name));
-            inner.d.problem(Problem::new(span, message).hint("for example `5s`"));
-        }
-    }
+    some_failure(&mut inner, "a breaker that takes nothing for a failure never opens");
+    no_less_than_a_second(&mut inner, [("window", window), ("open", open)]);
     let shown = inner.close();
     f.show("breaker", shown);
     Some(Breaker {
@@ -129,6 +130,53 @@ fn breaker(f: &mut Fields<'_, '_, '_>) -> Option<Breaker> {
         probes: count(probes.value.0),
         on,
     })
+}
+
+fn ejection(f: &mut Fields<'_, '_, '_>) -> Option<Ejection> {
+    let field = f.field("ejection");
+    let mut inner = Fields::open(f.d, &EJECTION, field, Some("failures"));
+    let parse = |text: &str| match word_of(text, &NEVER) {
+        Ok(_) => Ok(None),
+        Err(_) => Whole::<1, 1000>::parse(text).map(Some).map_err(|bad| Bad {
+            hint: bad.hint.or_else(|| Some("a number such as `5`, or `never`".into())),
+            ..bad
+        }),
+    };
+    let failures = inner
+        .parsed("failures", parse, |failures| failures.map_or_else(|| "never".into(), |some| some.show()));
+    let usual = Ejection::default();
+    let on = self::failures(&mut inner, &usual.on);
+    some_failure(&mut inner, "an ejection that takes nothing for a failure never happens");
+    let first: Written<Duration> = inner.value("first");
+    let max: Written<Duration> = inner.value("max");
+    no_less_than_a_second(&mut inner, [("first", first), ("max", max)]);
+    if let (true, Some(span)) = (first.value > max.value, first.span.or(max.span)) {
+        let problem = Problem::new(span, "the first time is longer than the longest");
+        inner.d.problem(problem.hint("`first` is at most `max`"));
+    }
+    let shown = inner.close();
+    f.show("ejection", shown);
+    let failures =
+        failures.map_or(Some(usual.failures), |written| written.value.map(|some| count(some.0)))?;
+    Some(Ejection { failures, on, first: first.value, max: max.value })
+}
+
+/// A list of failures is not empty.
+fn some_failure(f: &mut Fields<'_, '_, '_>, message: &str) {
+    let is_empty = |on: &Field<'_>| matches!(&on.node.value, Value::List(list) if list.is_empty());
+    if let Some(on) = f.written("on").filter(is_empty) {
+        f.d.problem(Problem::new(on.at(), message).hint("leave `on` out, or name what is a failure"));
+    }
+}
+
+/// What turned faster would be told more often than anybody reads.
+fn no_less_than_a_second(f: &mut Fields<'_, '_, '_>, times: [(&str, Written<Duration>); 2]) {
+    for (name, time) in times {
+        if let (true, Some(span)) = (time.value < TOLD_TIME_MIN, time.span) {
+            let message = format!("{} is shorter than a second", quote(name));
+            f.d.problem(Problem::new(span, message).hint("for example `5s`"));
+        }
+    }
 }
 
 fn bulkhead(f: &mut Fields<'_, '_, '_>) -> Option<Bulkhead> {

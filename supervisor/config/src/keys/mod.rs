@@ -156,7 +156,7 @@ pub(crate) enum Kind {
 }
 
 /// Every table, in the order they are documented.
-pub(crate) static TABLES: [&Table; 63] = [
+pub(crate) static TABLES: [&Table; 65] = [
     &ROOT,
     &SERVER,
     &TLS,
@@ -187,6 +187,8 @@ pub(crate) static TABLES: [&Table; 63] = [
     &RETRIES,
     &BREAKER,
     &BULKHEAD,
+    &BALANCE,
+    &EJECTION,
     &GROUP,
     &GATEWAY,
     &LISTENER,

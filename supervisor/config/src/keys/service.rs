@@ -1,9 +1,9 @@
 //! The tables of a service.
 
 use super::{
-    BREAKER, BULKHEAD, CEILING, CONDITION, HEALTH, HOOKS, KeyDef, Kind, LIMITS, LISTEN, NETWORK, NEVER,
-    NOT_YET, ORDER, POLICY, PORT, PRESSURE, PROFILE, PROTOCOL, Preset, READINESS, READY, RETRIES, ROLE, ROLL,
-    SANDBOX, SCHEDULING, STARTUP, Table, WORKERS,
+    BALANCE, BALANCE_BY, BREAKER, BULKHEAD, CEILING, CONDITION, EJECTION, HEALTH, HOOKS, KeyDef, Kind,
+    LIMITS, LISTEN, NETWORK, NEVER, NOT_YET, ORDER, POLICY, PORT, PRESSURE, PROFILE, PROTOCOL, Preset,
+    READINESS, READY, RETRIES, ROLE, ROLL, SANDBOX, SCHEDULING, STARTUP, Table, WORKERS,
     guard::{BODY_LIMIT, RATE_LIMIT_KEY, RULES_KEY},
 };
 
@@ -241,11 +241,36 @@ pub(crate) static SERVICE: Table = Table {
             doc: "How many requests it has at a time, and how many wait.",
             example: r#"{"in_flight": 100, "queue": 50}"#,
         },
+        KeyDef {
+            name: "balance",
+            kind: Kind::Either(&[Kind::Words(&BALANCE_BY), Kind::Table(&BALANCE)]),
+            default: Preset::Inner,
+            doc: "How its requests are spread over its workers: a word, or a table where that needs more. [More](http.md#which-worker)",
+            example: r#""round_robin""#,
+        },
+        KeyDef {
+            name: "ejection",
+            kind: Kind::Either(&[
+                Kind::Whole { min: 1, max: 1000 },
+                Kind::Words(&NEVER),
+                Kind::Table(&EJECTION),
+            ]),
+            default: Preset::Inner,
+            doc: "When one of its workers gets no requests for a while, because it fails.",
+            example: r#"{"on": ["connect", "reset", "timeout", "500-599"]}"#,
+        },
         BODY_LIMIT,
         RATE_LIMIT_KEY,
         RULES_KEY,
     ],
     foreign: &[
+        ("load_balancing", "write `balance`"),
+        ("loadBalancer", "write `balance`"),
+        ("lb_policy", "write `balance`"),
+        ("sticky", "write `balance: sticky`"),
+        ("outlier_detection", "write `ejection`"),
+        ("outlierDetection", "write `ejection`"),
+        ("weight", "write `services: { NAME: WEIGHT }` into a route: the workers of a service are all alike"),
         ("cors", "write it into `gateway`, or one of its routes"),
         ("ip", "write it into `gateway`, or one of its routes; who may call in the mesh is in `policies`"),
         ("build", NOT_YET),
@@ -512,6 +537,7 @@ pub(crate) static TIMEOUTS: Table = Table {
     ],
     foreign: &[
         ("request", "write `total`"),
+        ("general", "write `total`"),
         ("read", "write `first_byte` or `idle`"),
         ("try", "write `per_try`"),
         ("perTry", "write `per_try`"),

@@ -2,7 +2,7 @@
 
 use watt_core::plan::{Believed, Failure};
 
-use super::{KeyDef, Kind, Preset, Table, Words};
+use super::{KeyDef, Kind, NEVER, Preset, Table, Words};
 
 /// The most that a request is sent.
 pub(crate) const ATTEMPTS_MAX: u64 = 10;
@@ -59,6 +59,12 @@ pub(crate) static RETRIES: Table = Table {
         ("timeout", "write `per_try` inside `timeouts`"),
         ("per_try_timeout", "write `per_try` inside `timeouts`"),
         ("interval", "write `backoff`"),
+        ("duration", "write `backoff`"),
+        ("policy", "remove it: each wait is twice the one before"),
+        ("maxInterval", "remove it: a wait is ten times the first at most"),
+        ("matching", "write its statuses into `on`"),
+        ("httpStatusCodes", "write them into `on`"),
+        ("gRPCStatusCodes", "write the statuses into `on` that they stand for, such as 503 for UNAVAILABLE"),
         ("budget", "remove it: a fifth of all requests, and ten each second"),
     ],
 };
@@ -134,7 +140,8 @@ pub(crate) static BREAKER: Table = Table {
     ],
     foreign: &[
         ("threshold", "write `failures` or `ratio`"),
-        ("trip", "write `failures` or `ratio`"),
+        ("trip", "write `failures` for `consecutiveFailures`, or `ratio` for a part of the requests"),
+        ("consecutiveFailures", "write `failures`"),
         ("interval", "write `window`"),
         ("timeout", "write `open`"),
         ("resetTimeout", "write `open`"),
@@ -183,5 +190,140 @@ pub(crate) static BULKHEAD: Table = Table {
         ("maxConcurrent", "write `in_flight`"),
         ("max_queue", "write `queue`"),
         ("timeout", "write `queue_timeout`"),
+    ],
+};
+
+/// How requests are spread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BalanceBy {
+    TwoChoices,
+    RoundRobin,
+    LeastLatency,
+    Hash,
+    Sticky,
+}
+
+pub(crate) static BALANCE_BY: Words<BalanceBy> = Words(&[
+    ("p2c", BalanceBy::TwoChoices, "two are drawn by lot, and the one with fewer requests in flight gets it"),
+    ("round_robin", BalanceBy::RoundRobin, "in turn, on each thread of the proxy"),
+    (
+        "least_latency",
+        BalanceBy::LeastLatency,
+        "two are drawn by lot, and the one gets it that answers sooner: by how long its answers took of late, a slow one at once and fast ones \
+         little by little, times its requests in flight",
+    ),
+    (
+        "hash",
+        BalanceBy::Hash,
+        "requests with the same `of`, `header` or `cookie` go to the same worker; when workers come or go, only those move that were theirs",
+    ),
+    (
+        "sticky",
+        BalanceBy::Sticky,
+        "a client goes where it was before, which a cookie says that it gets with the first answer",
+    ),
+]);
+
+/// What is hashed unless it is a header or a cookie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HashOf {
+    Address,
+    Path,
+}
+
+pub(crate) static HASH_OF: Words<HashOf> = Words(&[
+    ("address", HashOf::Address, "the client's address; calls in the mesh have none"),
+    ("path", HashOf::Path, "the path as the client sent it, without the query"),
+]);
+
+pub(crate) static BALANCE: Table = Table {
+    title: "services.NAME.balance",
+    doc: "How requests are spread over the workers. The word of `by` alone is enough. What has no `header` or `cookie` goes as by `p2c`, and so does what cannot go where it should.",
+    keys: &[
+        KeyDef {
+            name: "by",
+            kind: Kind::Words(&BALANCE_BY),
+            default: Preset::Value("p2c"),
+            doc: "Which worker gets a request.",
+            example: r#""hash""#,
+        },
+        KeyDef {
+            name: "of",
+            kind: Kind::Words(&HASH_OF),
+            default: Preset::Derived("`address`, of `hash` without `header` and `cookie`"),
+            doc: "What is hashed.",
+            example: r#""path""#,
+        },
+        KeyDef {
+            name: "header",
+            kind: Kind::Text,
+            default: Preset::Unset("none"),
+            doc: "The header that is hashed.",
+            example: r#""X-Tenant""#,
+        },
+        KeyDef {
+            name: "cookie",
+            kind: Kind::Text,
+            default: Preset::Derived("the service's name and `_worker`, of `sticky`"),
+            doc: "The cookie that is hashed, or that `sticky` has clients bring back: it is the number of a worker. Each service has one of its own.",
+            example: r#""cart""#,
+        },
+    ],
+    foreign: &[
+        ("strategy", "write `by`"),
+        ("policy", "write `by`"),
+        ("method", "write `by`"),
+        ("algorithm", "write `by`"),
+        ("key", "write `of`, `header` or `cookie`"),
+        ("name", "write `header` or `cookie`"),
+        ("weight", "write `services: { NAME: WEIGHT }` into a route: the workers of a service are all alike"),
+        (
+            "weights",
+            "write `services: { NAME: WEIGHT }` into a route: the workers of a service are all alike",
+        ),
+    ],
+};
+
+pub(crate) static EJECTION: Table = Table {
+    title: "services.NAME.ejection",
+    doc: "When a worker that fails gets no requests for a while. Never more than half of the ready workers, and none that is alone. `failures` alone, or `never`, is enough. [More](http.md#workers-that-fail)",
+    keys: &[
+        KeyDef {
+            name: "failures",
+            kind: Kind::Either(&[Kind::Whole { min: 1, max: 1000 }, Kind::Words(&NEVER)]),
+            default: Preset::Value("5"),
+            doc: "So many requests in a row that failed there, from whatever client.",
+            example: "10",
+        },
+        KeyDef {
+            name: "on",
+            kind: Kind::List(&Kind::Either(&[Kind::Words(&FAILURE), Kind::Status])),
+            default: Preset::Derived("`[\"connect\", \"reset\", \"timeout\"]`"),
+            doc: "What is a failure, of each try: these words, and statuses of the answer. Everything else that a worker answers is a success.",
+            example: r#"["connect", "reset", "timeout", "500-599"]"#,
+        },
+        KeyDef {
+            name: "first",
+            kind: Kind::Duration,
+            default: Preset::Value("10s"),
+            doc: "How long it is left out the first time. Then one more failure is enough as long as nothing succeeds. Doubled each time, until it has been well for as long as it was out.",
+            example: r#""30s""#,
+        },
+        KeyDef {
+            name: "max",
+            kind: Kind::Duration,
+            default: Preset::Value("5m"),
+            doc: "How long it is left out at most.",
+            example: r#""1m""#,
+        },
+    ],
+    foreign: &[
+        ("consecutive_5xx", "write `failures`, and the statuses into `on`"),
+        ("consecutiveErrors", "write `failures`"),
+        ("max_fails", "write `failures`"),
+        ("fail_timeout", "write `first`"),
+        ("base_ejection_time", "write `first`"),
+        ("time", "write `first`"),
+        ("max_ejection_percent", "remove it: never more than half"),
     ],
 };

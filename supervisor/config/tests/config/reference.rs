@@ -248,6 +248,9 @@ fn file_with(title: &str, key: &str, value: &Value) -> Value {
     if title == "services.NAME.bulkhead" && key != "in_flight" {
         file["services"]["web"]["bulkhead"]["in_flight"] = json!(5);
     }
+    if title == "services.NAME.balance" && key != "by" {
+        file["services"]["web"]["balance"]["by"] = json!("hash");
+    }
     if title.is_empty() && key == "server" {
         file["gateway"] = json!({ "routes": [{ "service": "api" }] });
     }

@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, time::Duration};
 use insta::assert_snapshot;
 use watt_core::{
     ServiceId,
-    plan::{Believed, Breaker, Bulkhead, Failure, Retries, Service},
+    plan::{Balance, Believed, Breaker, Bulkhead, Ejection, Failure, HashKey, Retries, Service},
 };
 
 use crate::{invalid, valid};
@@ -19,6 +19,7 @@ fn service(keys: &str) -> Service {
 fn what_is_not_written_is_the_models() {
     let service = service("listen: auto");
     assert_eq!(service.traffic.retries, Retries::default());
+    assert_eq!(service.traffic.ejection, Some(Ejection::default()));
     assert_eq!((service.timeouts.per_try, service.timeouts.total), (None, None));
 }
 
@@ -36,6 +37,167 @@ fn times_and_repetitions() {
         backoff: Duration::ZERO,
     };
     assert_eq!(service.traffic.retries, expected);
+}
+
+#[test]
+fn which_worker_gets_a_request() {
+    let balance = |written: &str| service(&format!("balance: {written}")).traffic.balance;
+    assert_eq!(service("listen: auto").traffic.balance, Balance::TwoChoices);
+    for (written, expected) in [
+        ("p2c", Balance::TwoChoices),
+        ("round_robin", Balance::RoundRobin),
+        ("{by: least_latency}", Balance::LeastLatency),
+        ("hash", Balance::Hash(HashKey::Address)),
+        ("{by: hash, of: path}", Balance::Hash(HashKey::Path)),
+        ("{by: hash, header: X-Tenant}", Balance::Hash(HashKey::Header("x-tenant".into()))),
+        ("{by: hash, cookie: cart}", Balance::Hash(HashKey::Cookie("cart".into()))),
+        ("sticky", Balance::Sticky("a_worker".into())),
+        ("{by: sticky, cookie: home}", Balance::Sticky("home".into())),
+    ] {
+        assert_eq!(balance(written), expected, "{written}");
+    }
+}
+
+#[test]
+fn ways_to_choose_a_worker_that_make_no_sense() {
+    assert_snapshot!(invalid("services:\n  a:\n    command: x\n    balance: random\n  b:\n    command: x\n    balance: {by: round_robin, header: X-Tenant}\n  c:\n    command: x\n    balance: {by: hash, of: path, header: Connection, cookie: a b}\n  d:\n    command: x\n    balance: {by: sticky, cookie: x, of: path, weight: 3}\n  e:\n    command: x\n    balance: {by: sticky, cookie: x}\n"), @r"
+error: `random` is not understood here
+ --> watt.yaml:4:14
+  |
+4 |     balance: random
+  |              ^^^^^^
+  = hint: one of `p2c`, `round_robin`, `least_latency`, `hash`, `sticky`
+
+error: `header` is for `hash`, and this is `round_robin`
+ --> watt.yaml:7:32
+  |
+7 |     balance: {by: round_robin, header: X-Tenant}
+  |                                ^^^^^^
+  = hint: write `by: hash`, or remove `header`
+
+error: `of` and `header` at once
+  --> watt.yaml:10:35
+   |
+10 |     balance: {by: hash, of: path, header: Connection, cookie: a b}
+   |                                   ^^^^^^
+   = hint: one of them decides which worker it is
+
+error: `Connection` is the connection's or the proxy's own, and a client may write anything there
+  --> watt.yaml:10:43
+   |
+10 |     balance: {by: hash, of: path, header: Connection, cookie: a b}
+   |                                           ^^^^^^^^^^
+   = hint: name one of the client's own, for example `X-Tenant`
+
+error: `header` and `cookie` at once
+  --> watt.yaml:10:55
+   |
+10 |     balance: {by: hash, of: path, header: Connection, cookie: a b}
+   |                                                       ^^^^^^
+   = hint: one of them decides which worker it is
+
+error: `a b` is not the name of a cookie
+  --> watt.yaml:10:63
+   |
+10 |     balance: {by: hash, of: path, header: Connection, cookie: a b}
+   |                                                               ^^^
+   = hint: for example `canary`
+
+error: `of` is for `hash`, and this is `sticky`
+  --> watt.yaml:13:38
+   |
+13 |     balance: {by: sticky, cookie: x, of: path, weight: 3}
+   |                                      ^^
+   = hint: write `by: hash`, or remove `of`
+
+error: unknown key `weight` in `services.d.balance`
+  --> watt.yaml:13:48
+   |
+13 |     balance: {by: sticky, cookie: x, of: path, weight: 3}
+   |                                                ^^^^^^
+   = hint: write `services: { NAME: WEIGHT }` into a route: the workers of a service are all alike
+
+error: the cookie `x` says two things
+  --> watt.yaml:14:3
+   |
+14 |   e:
+   |   ^
+   = note: the other one is here
+  --> watt.yaml:11:3
+   |
+11 |   d:
+   |   ^
+   = hint: write `balance: { by: sticky, cookie: … }` with a name of its own
+");
+}
+
+#[test]
+fn workers_that_fail() {
+    let ejection = |written: &str| service(&format!("ejection: {written}")).traffic.ejection;
+    assert_eq!(ejection("never"), None);
+    assert_eq!(ejection("{failures: never}"), None);
+    assert_eq!(ejection("9"), Some(Ejection { failures: 9, ..Ejection::default() }));
+    let on = vec![Failure::Reset, Failure::Status(500, 599)];
+    let (first, max) = (Duration::from_secs(1), Duration::from_secs(60));
+    let expected = Ejection { on, first, max, ..Ejection::default() };
+    assert_eq!(ejection("{on: [reset, 500-599], first: 1s, max: 1m}"), Some(expected));
+    assert_snapshot!(invalid("services:\n  a:\n    command: x\n    ejection: often\n  b:\n    command: x\n    ejection: {on: [], first: 1ms, max: 0}\n  c:\n    command: x\n    ejection: {failures: 0, first: 10m, fail_timeout: 1s}\n"), @r"
+error: `often` is not a whole number
+ --> watt.yaml:4:15
+  |
+4 |     ejection: often
+  |               ^^^^^
+  = hint: a number such as `5`, or `never`
+
+error: an ejection that takes nothing for a failure never happens
+ --> watt.yaml:7:20
+  |
+7 |     ejection: {on: [], first: 1ms, max: 0}
+  |                    ^^
+  = hint: leave `on` out, or name what is a failure
+
+error: `first` is shorter than a second
+ --> watt.yaml:7:31
+  |
+7 |     ejection: {on: [], first: 1ms, max: 0}
+  |                               ^^^
+  = hint: for example `5s`
+
+error: the first time is longer than the longest
+ --> watt.yaml:7:31
+  |
+7 |     ejection: {on: [], first: 1ms, max: 0}
+  |                               ^^^
+  = hint: `first` is at most `max`
+
+error: `max` is shorter than a second
+ --> watt.yaml:7:41
+  |
+7 |     ejection: {on: [], first: 1ms, max: 0}
+  |                                         ^
+  = hint: for example `5s`
+
+error: 0 is out of range
+  --> watt.yaml:10:26
+   |
+10 |     ejection: {failures: 0, first: 10m, fail_timeout: 1s}
+   |                          ^
+   = hint: between 1 and 1000
+
+error: the first time is longer than the longest
+  --> watt.yaml:10:36
+   |
+10 |     ejection: {failures: 0, first: 10m, fail_timeout: 1s}
+   |                                    ^^^
+   = hint: `first` is at most `max`
+
+error: unknown key `fail_timeout` in `services.c.ejection`
+  --> watt.yaml:10:41
+   |
+10 |     ejection: {failures: 0, first: 10m, fail_timeout: 1s}
+   |                                         ^^^^^^^^^^^^
+   = hint: write `first`
+");
 }
 
 #[test]

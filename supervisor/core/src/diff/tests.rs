@@ -137,6 +137,8 @@ fn change(plan: &mut Plan, of: &ServiceId, field: Field) {
                 believes: Believed::Nobody,
             });
         }
+        Field::Balance => service.traffic.balance = Balance::RoundRobin,
+        Field::Ejection => service.traffic.ejection = Some(Ejection::default()),
         Field::BodyLimit => service.guard.body_max = Some(1 << 20),
         Field::Rules => service.guard.rules.push(AccessRule {
             allows: true,

@@ -11,6 +11,63 @@ pub struct Traffic {
     pub breaker: Option<Breaker>,
     /// How many requests it has at a time.
     pub bulkhead: Option<Bulkhead>,
+    /// How requests are spread over its workers.
+    pub balance: Balance,
+    /// When one of those is left out for a while.
+    pub ejection: Option<Ejection>,
+}
+
+/// How requests are spread over a service's workers, which are all alike.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Balance {
+    /// To the one of two drawn by lot that has fewer requests in flight.
+    #[default]
+    TwoChoices,
+    /// In turn.
+    RoundRobin,
+    /// To the one of two drawn by lot that has answered sooner of late, times its requests in flight.
+    LeastLatency,
+    /// Those that have the same of something to the same one.
+    Hash(HashKey),
+    /// Each client's to the one that had it first, which a cookie of this name says.
+    Sticky(String),
+}
+
+/// What decides, of a request, which worker gets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HashKey {
+    /// The client's address.
+    Address,
+    /// The path, without the query.
+    Path,
+    /// The header of this name, in lower case.
+    Header(String),
+    /// The cookie of this name.
+    Cookie(String),
+}
+
+/// When a worker that fails gets no requests for a while. Never more than half of a service's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ejection {
+    /// So many failures in a row.
+    pub failures: u32,
+    /// What is a failure.
+    pub on: Vec<Failure>,
+    /// How long it is left out the first time. Doubled each time until it has been well for as long as it was out.
+    pub first: Duration,
+    /// And at most.
+    pub max: Duration,
+}
+
+impl Default for Ejection {
+    fn default() -> Self {
+        Ejection {
+            failures: 5,
+            on: vec![Failure::Connect, Failure::Reset, Failure::Timeout],
+            first: Duration::from_secs(10),
+            max: Duration::from_secs(300),
+        }
+    }
 }
 
 /// When a service that fails is not asked for a while.

@@ -133,6 +133,12 @@ const MESSAGES: &[(&str, Kind, &str)] = &[
         "requests were refused because of a limit of their service",
     ),
     (
+        "b73433af7ebb4460b4412b88cde961fd",
+        Kind::Event("worker_ejected"),
+        "a worker gets no requests for a while, since those that it had failed",
+    ),
+    ("0aa22ad73286424b9fe0da9a0861f1aa", Kind::Event("worker_returned"), "it gets requests again"),
+    (
         "a525da6d46ba4b28a14a7b7e3c15dc68",
         Kind::Event("control_refused"),
         "a process that may not tried to use the control socket",

@@ -245,6 +245,13 @@ fn a_snapshot_holds_the_whole_plan() {
             probes: 5,
             on: vec![plan::Failure::Connect],
         });
+        service(plan, "api").traffic.balance = plan::Balance::Hash(plan::HashKey::Header("x-tenant".into()));
+        service(plan, "api").traffic.ejection = Some(plan::Ejection {
+            failures: 7,
+            first: Duration::from_secs(8),
+            max: Duration::from_secs(9),
+            on: vec![plan::Failure::Status(500, 599)],
+        });
         service(plan, "api").protocol = Protocol::H2c;
         service(plan, "api").egress.host_ports = [5432].into();
         service(plan, "api").egress.allow = Some(vec![
@@ -309,6 +316,11 @@ fn a_snapshot_holds_the_whole_plan() {
         on: mesh::Failures { connect: true, ..mesh::Failures::default() },
     };
     assert_eq!(api.traffic.breaker, Some(breaker));
+    let on = mesh::Failures { statuses: vec![(500, 599)], ..mesh::Failures::default() };
+    let ejection = mesh::Ejection { failures: 7, on, first_ms: 8_000, max_ms: 9_000 };
+    assert_eq!(api.traffic.ejection, Some(ejection));
+    let key = mesh::HashKey::Header { name: "x-tenant".into() };
+    assert_eq!(api.traffic.balance, mesh::Balance::Hash { key });
     assert_eq!(web.traffic, mesh::Traffic::default());
 }
 

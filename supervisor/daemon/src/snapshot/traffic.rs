@@ -3,18 +3,51 @@
 use std::num::NonZeroU32;
 
 use watt_api::mesh;
-use watt_core::plan::{Believed, Breaker, Bulkhead, Failure, Retries, Service, Traffic};
+use watt_core::plan::{
+    Balance, Believed, Breaker, Bulkhead, Ejection, Failure, HashKey, Retries, Service, Traffic,
+};
 
 use super::millis;
 
 pub(super) fn of(service: &Service) -> mesh::Traffic {
-    let Traffic { retries, breaker, bulkhead } = &service.traffic;
+    let Traffic { retries, breaker, bulkhead, balance, ejection } = &service.traffic;
     mesh::Traffic {
         total_timeout_ms: service.timeouts.total.map_or(0, millis),
         try_timeout_ms: service.timeouts.per_try.map_or(0, millis),
         retries: self::retries(retries),
         breaker: breaker.as_ref().map(self::breaker),
         bulkhead: bulkhead.as_ref().map(self::bulkhead),
+        balance: self::balance(balance),
+        ejection: ejection.as_ref().map(self::ejection),
+    }
+}
+
+fn ejection(ejection: &Ejection) -> mesh::Ejection {
+    let Ejection { failures, on, first, max } = ejection;
+    mesh::Ejection {
+        failures: *failures,
+        on: self::failures(on),
+        first_ms: millis(*first),
+        max_ms: millis(*max),
+    }
+}
+
+fn balance(balance: &Balance) -> mesh::Balance {
+    match balance {
+        Balance::TwoChoices => mesh::Balance::P2c,
+        Balance::RoundRobin => mesh::Balance::RoundRobin,
+        Balance::LeastLatency => mesh::Balance::LeastLatency,
+        Balance::Hash(key) => mesh::Balance::Hash { key: hash_key(key) },
+        Balance::Sticky(cookie) => mesh::Balance::Sticky { cookie: cookie.clone() },
+    }
+}
+
+fn hash_key(key: &HashKey) -> mesh::HashKey {
+    match key {
+        HashKey::Address => mesh::HashKey::Address,
+        HashKey::Path => mesh::HashKey::Path,
+        HashKey::Header(name) => mesh::HashKey::Header { name: name.clone() },
+        HashKey::Cookie(name) => mesh::HashKey::Cookie { name: name.clone() },
     }
 }
 
