@@ -25,6 +25,8 @@ const DIGITS_READ_MAX: usize = 12;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Deadline {
     pub(crate) at: Instant,
+    /// How long it may take in all.
+    length: Duration,
     is_grpc: bool,
     /// Its client wanted less than the service lets it have, so that nobody failed when it is over.
     pub(crate) is_wish: bool,
@@ -59,7 +61,12 @@ impl Deadline {
             (Some(total), None) => (total, false),
             (None, wanted) => (wanted?, true),
         };
-        Some(Deadline { at: Instant::now() + length, is_grpc, is_wish, place: 0 })
+        Some(Deadline { at: Instant::now() + length, length, is_grpc, is_wish, place: 0 })
+    }
+
+    /// Whether less than half of the time is left from then on.
+    pub(crate) fn is_mostly_over(&self, at: Instant) -> bool {
+        self.at.saturating_duration_since(at) < self.length / 2
     }
 
     /// Puts the field at the end of a head, in front of its empty line.
@@ -175,8 +182,13 @@ mod tests {
             (false, "X: y\r\nX-Request-Timeout-Ms:     2000\r\n\r\n"),
             (true, "X: y\r\ngrpc-timeout:     2000m\r\n\r\n"),
         ] {
-            let mut deadline =
-                Deadline { at: Instant::now() + Duration::from_secs(5), is_grpc, is_wish: false, place: 0 };
+            let mut deadline = Deadline {
+                at: Instant::now() + Duration::from_secs(5),
+                length: Duration::ZERO,
+                is_grpc,
+                is_wish: false,
+                place: 0,
+            };
             let mut head = b"X: y\r\n\r\n".to_vec();
             deadline.write(&mut head);
             deadline.stamp(&mut head);
@@ -196,6 +208,7 @@ mod tests {
     async fn what_takes_too_long_ends_and_a_tunnel_does_not() {
         let mut deadline = Deadline {
             at: Instant::now() + Duration::from_millis(10),
+            length: Duration::ZERO,
             is_grpc: false,
             is_wish: false,
             place: 0,

@@ -131,6 +131,7 @@ pub(crate) async fn run(connection: &mut Connection, request: Prepared) -> After
         sent: false,
         tries: 0,
         try_over: None,
+        whole_at: None,
         since: None,
         answering: false,
         continued: false,
@@ -182,6 +183,8 @@ pub(super) struct Exchange<'e> {
     /// When the present try is over, where tries have a time: from when the worker has all of the request, since how fast a client sends it
     /// is not the worker's affair.
     try_over: Option<Pin<Box<Sleep>>>,
+    /// When a worker had all of it first, where its time is bounded.
+    pub(super) whole_at: Option<Instant>,
     /// When it was sent first, where that is measured.
     since: Option<Instant>,
     /// The worker that has it now sent a part of a response.
@@ -381,6 +384,9 @@ impl Exchange<'_> {
                             mirror::send(self.thread, mirror, whole, is_chunked);
                         }
                         connection.alarm.set(self.request.service.first_byte_timeout);
+                        if self.request.deadline.is_some() {
+                            self.whole_at.get_or_insert_with(Instant::now);
+                        }
                         self.try_over = self.request.service.try_from_now();
                     }
                     Poll::Ready(Err(PumpError::Source(_))) => return Poll::Ready(Err(Wait::ClientGone)),

@@ -153,6 +153,13 @@ impl Exchange<'_> {
         self.uploading() && self.upload.is_starved()
     }
 
+    /// Whether most of the time was over before a worker had the whole request: its client took it to send it, or it waited for its turn or
+    /// for a worker. What is left says little of who got it then.
+    pub(super) fn came_late(&self) -> bool {
+        let came_late = |at| self.request.deadline.is_some_and(|deadline| deadline.is_mostly_over(at));
+        self.whole_at.is_some_and(came_late)
+    }
+
     /// Whether the client set the time, and so no service failed that takes longer. Otherwise anybody could have one fail.
     pub(super) fn is_wish(&self) -> bool {
         self.request.deadline.is_some_and(|deadline| deadline.is_wish)

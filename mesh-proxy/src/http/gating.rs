@@ -88,7 +88,8 @@ impl Exchange<'_> {
             {
                 return;
             }
-            Reason::DeadlineExceeded if self.is_wish() || self.dispatch.service.workers.is_empty() => return,
+            Reason::DeadlineExceeded if self.is_wish() || self.came_late() => return,
+            Reason::DeadlineExceeded if self.dispatch.service.workers.is_empty() => return,
             Reason::ConnectionLost => Outcome::Reset,
             Reason::FirstByteTimeout
             | Reason::TryTimeout

@@ -287,6 +287,23 @@ fn a_client_that_is_slow_to_send_fails_no_service() {
 }
 
 #[test]
+fn a_request_that_comes_just_before_the_end_of_its_time_fails_no_service() {
+    at_once(async {
+        for (slow_ms, is_open) in [(900, false), (100, true)] {
+            let (bed, worker) = Bed::breaking(|rules| rules.failures = 1);
+            bed.change_api(|api| api.traffic.total_timeout_ms = 1_000);
+            let mut client = bed.ask("POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: 4\r\n\r\nsl").await;
+            let mut wire = worker.asked().await;
+            sleep(Duration::from_millis(slow_ms)).await;
+            client.send("ow").await;
+            assert_eq!(wire.take(4).await, "slow");
+            assert_eq!(client.failure().await, (504, "deadline_exceeded".into()));
+            assert_eq!(bed.thread.counts()["api"].breaker_is_open, is_open, "sent within {slow_ms} ms");
+        }
+    });
+}
+
+#[test]
 fn what_this_process_lacks_is_no_failure_of_the_service() {
     at_once(async {
         let (bed, worker) = Bed::breaking(|rules| rules.failures = 1);
