@@ -105,6 +105,8 @@ pub enum Command {
     Graph(Graph),
     /// Show which requests of clients go where, and for one request why
     Routes(Routes),
+    /// Show what the proxy has stored of responses, or remove it
+    Cache(Cache),
     /// Show what the last start waited for, and what was slow
     Analyze(Analyze),
     /// Show how exposed each service leaves the host and its neighbours, and the switch that would lower that most
@@ -360,6 +362,48 @@ pub struct Limits {
     /// What to do; without one, limits are shown
     #[command(subcommand)]
     pub command: Option<LimitsCommand>,
+    #[command(flatten)]
+    pub which: Which,
+    #[command(flatten)]
+    pub print: Print,
+}
+
+/// `cache`
+#[derive(Debug, Args)]
+pub struct Cache {
+    /// What to do
+    #[command(subcommand)]
+    pub command: CacheCommand,
+}
+
+/// The commands of `cache`.
+#[derive(Debug, Subcommand)]
+pub enum CacheCommand {
+    /// Show how much is stored, and of what use it was to each service
+    Status(Plain),
+    /// Remove stored responses, those that all options hold for
+    Purge(CachePurge),
+}
+
+/// `cache purge`
+#[derive(Debug, Args)]
+#[group(id = "purged", required = true, multiple = true, args = ["service", "uri", "prefix", "tag", "all"])]
+pub struct CachePurge {
+    /// Of this service
+    #[arg(long, value_name = "SERVICE", add = ArgValueCompleter::new(complete::services))]
+    pub service: Option<String>,
+    /// With this URI: https://example.org/a?b, or /a?b for any host
+    #[arg(long, value_name = "URI")]
+    pub uri: Option<String>,
+    /// With a URI that begins like this: https://example.org/a, or /a for any host
+    #[arg(long, value_name = "URI")]
+    pub prefix: Option<String>,
+    /// With this tag
+    #[arg(long, value_name = "TAG")]
+    pub tag: Option<String>,
+    /// All of them
+    #[arg(long, conflicts_with_all = ["service", "uri", "prefix", "tag"])]
+    pub all: bool,
     #[command(flatten)]
     pub which: Which,
     #[command(flatten)]

@@ -70,6 +70,7 @@ fn perform(command: Command) -> Outcome {
             Command::Metrics(arguments) => commands::metrics::run(arguments).await,
             Command::Graph(arguments) => commands::graph::run(arguments).await,
             Command::Routes(arguments) => commands::routes::run(arguments).await,
+            Command::Cache(arguments) => commands::cache::run(arguments).await,
             Command::Analyze(arguments) => commands::analyze::run(arguments).await,
             Command::Audit(arguments) => commands::audit::run(arguments).await,
             Command::Jobs(arguments) => commands::jobs::run(arguments).await,
@@ -135,6 +136,10 @@ fn wants_json(command: &Command) -> bool {
         },
         Command::Graph(arguments) => arguments.print.json,
         Command::Routes(arguments) => arguments.print.json,
+        Command::Cache(args::Cache { command }) => match command {
+            args::CacheCommand::Status(status) => status.print.json,
+            args::CacheCommand::Purge(purge) => purge.print.json,
+        },
         Command::Analyze(arguments) => arguments.print.json,
         Command::Audit(arguments) => arguments.print.json,
         Command::Jobs(arguments) => arguments.print().json,

@@ -19,9 +19,10 @@ use tokio::{
     sync::mpsc,
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
 };
-use watt_api::mesh::{FORMAT, FromProxy, ListenerId, ListenerKind, Snapshot};
+use watt_api::mesh::{CacheStatus, FORMAT, FromProxy, ListenerId, ListenerKind, Snapshot};
 
 use crate::{
+    cache::Cached,
     counts::Totals,
     drains::Drains,
     egress::{EgressRefusal, Outside},
@@ -75,6 +76,9 @@ pub(crate) struct Control {
     view: Arc<View>,
     gates: Gates,
     wards: Wards,
+    /// What is stored of responses, and how much of it the daemon was told of.
+    cached: Arc<Cached>,
+    cache_told: CacheStatus,
     /// Folders that the daemon has passed; of those that no route leads to any more none is kept.
     folders: Folders,
     applying: Applying,
@@ -136,7 +140,7 @@ impl Signals {
 
 impl Control {
     /// Commands these threads. `give_back` is called when much memory may have become free.
-    pub(crate) fn new(threads: Vec<mpsc::Sender<ThreadOrder>>, give_back: fn()) -> Self {
+    pub(crate) fn new(threads: Vec<mpsc::Sender<ThreadOrder>>, cached: Arc<Cached>, give_back: fn()) -> Self {
         let count = threads.len();
         Self {
             registry: Registry::new(NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN)),
@@ -148,6 +152,8 @@ impl Control {
             view: Arc::default(),
             gates: Gates::new(),
             wards: Wards::new(),
+            cached,
+            cache_told: CacheStatus::default(),
             folders: Folders::new(),
             threads,
             link: None,
@@ -209,6 +215,10 @@ impl Control {
                 }
             }
             Ok(Some(Order::Snapshot(snapshot))) => self.apply(*snapshot).await,
+            Ok(Some(Order::Purge { number, purge })) => {
+                let removed = self.cached.purge(purge);
+                self.tell(&FromProxy::CachePurged { number, removed });
+            }
             Ok(Some(Order::Retire { within })) => self.retire(Instant::now() + within).await,
             Ok(None) => {
                 tracing::info!("the daemon has gone; serving what is known");
@@ -297,6 +307,7 @@ impl Control {
         self.folders.retain(|id, _| is_named(id));
         // Before any thread has the snapshot, and not by each: one that is late would bring the limits of the last one back.
         gate::renew(&mut self.gates, &snapshot);
+        self.cached.renew(&self.view.snapshot, &snapshot);
         ejection::renew(&mut self.wards, &snapshot)
             .into_iter()
             .for_each(|trouble| self.troubles.add(trouble));
@@ -406,10 +417,13 @@ impl Control {
             refused.chain(back).for_each(|trouble| self.troubles.add(trouble));
         }
         if self.link.is_some()
-            && let Some((services, handshakes)) = self.totals.news(!self.troubles.is_empty())
+            && let cache = self.cached.status()
+            && let Some((services, handshakes)) =
+                self.totals.news(!self.troubles.is_empty() || cache != self.cache_told)
         {
+            self.cache_told = cache;
             let troubles = self.troubles.take();
-            self.tell(&FromProxy::Counts { services, handshakes, troubles });
+            self.tell(&FromProxy::Counts { services, handshakes, troubles, cache });
         }
         if self.link.is_some() {
             // A message has an end, and there may be many.

@@ -119,7 +119,7 @@ impl Totals {
 
 #[cfg(test)]
 mod tests {
-    use watt_api::mesh::Denied;
+    use watt_api::mesh::{CacheCounts, Denied};
 
     use super::*;
 
@@ -141,6 +141,7 @@ mod tests {
             breaker_is_open: requests == 7,
             ejections: 13,
             ejected: requests,
+            cache: CacheCounts { hits: 12, stale: 13, validated: 14, misses: 15, stored: 16, collapsed: 17 },
         };
         [("api".to_owned(), counts)].into()
     }
@@ -167,6 +168,7 @@ mod tests {
             breaker_is_open: true,
             ejections: 26,
             ejected: 7,
+            cache: CacheCounts { hits: 24, stale: 26, validated: 28, misses: 30, stored: 32, collapsed: 34 },
         };
         assert_eq!(totals.news(false), Some(([("api".to_owned(), sum)].into(), Handshakes::default())));
         assert_eq!(totals.news(false), None);

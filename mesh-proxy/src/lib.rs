@@ -13,6 +13,7 @@ mod auth;
 mod balance;
 mod bells;
 mod breaker;
+mod cache;
 mod caller;
 mod clients;
 mod context;

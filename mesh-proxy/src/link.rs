@@ -16,8 +16,8 @@ use tokio::{
     time::Instant,
 };
 use watt_api::mesh::{
-    CodecError, FromProxy, ListenerId, ListenerKind, MESSAGE_DESCRIPTORS_MAX, Snapshot, ToProxy, decode,
-    encode, is_readable,
+    CachePurge, CodecError, FromProxy, ListenerId, ListenerKind, MESSAGE_DESCRIPTORS_MAX, Snapshot, ToProxy,
+    decode, encode, is_readable,
 };
 
 use crate::process;
@@ -45,6 +45,8 @@ pub(crate) enum Order {
     Sockets { run: u64, sockets: Vec<OwnedFd> },
     /// [`ToProxy::Snapshot`].
     Snapshot(Box<Snapshot>),
+    /// [`ToProxy::PurgeCache`].
+    Purge { number: u64, purge: CachePurge },
     /// [`ToProxy::Retire`].
     Retire { within: Duration },
 }
@@ -215,6 +217,7 @@ impl Link {
             ToProxy::Hello { .. } => Order::Hello,
             ToProxy::Retire { within_ms } => Order::Retire { within: Duration::from_millis(within_ms) },
             ToProxy::RemoveListener { id } => Order::RemoveListener { id },
+            ToProxy::PurgeCache { number, purge } => Order::Purge { number, purge },
             ToProxy::Snapshot(mut snapshot) => {
                 snapshot.join_routes();
                 Order::Snapshot(snapshot)

@@ -136,6 +136,8 @@ pub enum Reason {
     QueueTimeout,
     /// More urgent requests came.
     Shed,
+    /// Only what is stored was asked for, and nothing is.
+    NotCached,
 }
 
 impl Reason {
@@ -178,6 +180,7 @@ impl Reason {
             Reason::BulkheadFull => "bulkhead_full",
             Reason::QueueTimeout => "queue_timeout",
             Reason::Shed => "shed",
+            Reason::NotCached => "not_cached",
         }
     }
 
@@ -215,7 +218,8 @@ impl Reason {
             Reason::ConnectTimeout
             | Reason::FirstByteTimeout
             | Reason::TryTimeout
-            | Reason::DeadlineExceeded => 504,
+            | Reason::DeadlineExceeded
+            | Reason::NotCached => 504,
             Reason::Injected(status) => status,
         }
     }

@@ -23,6 +23,7 @@ use tokio::{
 
 use crate::{
     access::Queue,
+    cache::Cached,
     control::{self, Control, End, Signals},
     guards::Counted,
     link::Door,
@@ -98,11 +99,16 @@ fn serve(listener: UnixListener, settings: &Settings) -> Result<(), RunError> {
     make_room(&listener);
     let (events, queue) = mpsc::unbounded_channel();
     let counted = Arc::new(Counted::default());
+    let cached = Arc::new(Cached::default());
     let prepare = |what| move |source| RunError::Prepare { what, source };
     let access_queue = stdout().and_then(Queue::start).map_err(prepare("access log"))?;
     let mut threads = Vec::new();
     for index in 0..count.get() {
-        let shared = Shared { counted: Arc::clone(&counted), access_queue: Arc::clone(&access_queue) };
+        let shared = Shared {
+            counted: Arc::clone(&counted),
+            access_queue: Arc::clone(&access_queue),
+            cached: Arc::clone(&cached),
+        };
         let orders = threads::start(index, count, connections_max, shared, events.clone());
         threads.push(orders.map_err(|source| RunError::StartThread { index, source })?);
     }
@@ -115,7 +121,7 @@ fn serve(listener: UnixListener, settings: &Settings) -> Result<(), RunError> {
             interrupt: signal(SignalKind::interrupt()).map_err(prepare("SIGINT"))?,
         };
         tracing::info!(threads = count, "the proxy serves");
-        Ok(Control::new(threads, settings.give_back_memory)
+        Ok(Control::new(threads, cached, settings.give_back_memory)
             .run(&door, queue, signals, settings.drain_timeout)
             .await)
     })?;

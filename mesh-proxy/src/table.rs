@@ -10,6 +10,7 @@ use watt_api::mesh::{self, Believed, Outlook, Protocol, Snapshot};
 use crate::{
     auth::Auths,
     balance::Balance,
+    cache,
     caller::UNKNOWN_CALLER,
     ejection::{Ejection, Wards},
     entrances::{Met, Terms},
@@ -79,6 +80,10 @@ pub(crate) struct Service {
     pub(crate) hold_timeout: Duration,
     /// On this thread.
     pub(crate) hold_requests_max: usize,
+    /// Which of its responses are stored.
+    pub(crate) cache: Option<Rc<cache::Rules>>,
+    /// Its name, for what other threads see.
+    pub(crate) shared_name: Arc<str>,
 }
 
 /// What a thread keeps from one table to the next.
@@ -136,6 +141,8 @@ impl Table {
                 believes: service.traffic.bulkhead.as_ref().map(|rules| rules.believes).unwrap_or_default(),
                 hold_timeout: Duration::from_millis(service.hold_timeout_ms),
                 hold_requests_max: service.hold_requests_max.div_ceil(threads),
+                cache: service.cache.as_ref().map(|rules| Rc::new(cache::Rules::new(rules))),
+                shared_name: name.as_str().into(),
             };
             (name.as_str().into(), Rc::new(service))
         };

@@ -15,6 +15,7 @@ use watt_api::mesh::{Counts, EdgeCounts, EdgeOf, Snapshot, Trouble, Work};
 
 use crate::{
     access::{Log, Queue},
+    cache::Cached,
     dispatch::{Dispatch, Reached},
     ejection::{self, Ejection, Wards},
     files::Folders,
@@ -128,6 +129,11 @@ pub struct Thread {
     folders: RefCell<Folders>,
     /// Copies of requests that are under way.
     pub(crate) copies: Cell<usize>,
+    /// What is being got in place of stale responses.
+    pub(crate) refreshes: Cell<usize>,
+    /// What is stored, by all threads together. Each has its own in tests that have one thread.
+    cached: OnceCell<Arc<Cached>>,
+    own_snapshot: RefCell<Snapshot>,
     closing: Cell<bool>,
     hurrying: Cell<bool>,
     connections: Cell<usize>,
@@ -168,6 +174,9 @@ impl Thread {
             checks: Checks::default(),
             folders: RefCell::default(),
             copies: Cell::new(0),
+            refreshes: Cell::new(0),
+            cached: OnceCell::new(),
+            own_snapshot: RefCell::default(),
             closing: Cell::new(false),
             hurrying: Cell::new(false),
             connections: Cell::new(0),
@@ -192,6 +201,8 @@ impl Thread {
     pub fn apply(&self, snapshot: &Snapshot) {
         let mut gates = self.own_gates.borrow_mut();
         gate::renew(&mut gates, snapshot);
+        let before = self.own_snapshot.replace(snapshot.clone());
+        self.cached().renew(&before, snapshot);
         let mut wards = self.own_wards.borrow_mut();
         ejection::renew(&mut wards, snapshot).into_iter().for_each(|trouble| self.tell(trouble));
         self.apply_with(snapshot, &gates, &wards);
@@ -348,6 +359,7 @@ impl Thread {
             breaker_is_open: is_open(name),
             ejections: tally.ejections.get(),
             ejected: out(name),
+            cache: tally.cache.get(),
         };
         self.tallies.borrow().iter().map(|(name, tally)| (name.clone(), counts(name, tally))).collect()
     }
@@ -474,6 +486,22 @@ impl Thread {
     pub(crate) fn count_with(&self, counted: Arc<Counted>) {
         // There is one for the whole process.
         let _ = self.counted.set(counted);
+    }
+
+    /// Stores with others from now on.
+    pub(crate) fn store_with(&self, cached: Arc<Cached>) {
+        // There is one for the whole process.
+        let _ = self.cached.set(cached);
+    }
+
+    /// What is stored of responses.
+    pub(crate) fn cached(&self) -> &Cached {
+        self.cached.get_or_init(Arc::default)
+    }
+
+    /// How much memory is taken by what is stored, with what is being stored and sent.
+    pub fn cache_bytes(&self) -> u64 {
+        self.cached().store.status().bytes
     }
 
     /// What is counted for limits.

@@ -12,6 +12,7 @@ use watt_api::mesh::{EdgeCounts, EdgeOf, Handshakes, ListenerId, ListenerKind, T
 
 use crate::{
     access::Queue,
+    cache::Cached,
     context::Context,
     counts::{ByService, WorkByService},
     guards::Counted,
@@ -88,6 +89,8 @@ pub(crate) struct Shared {
     pub(crate) counted: Arc<Counted>,
     /// Where lines of the access log wait.
     pub(crate) access_queue: Arc<Queue>,
+    /// What is stored of responses.
+    pub(crate) cached: Arc<Cached>,
 }
 
 /// Starts thread number `index` of `threads`. It ends when its orders do.
@@ -107,6 +110,7 @@ pub(crate) fn start(
         let context = context(threads, &reporter);
         context.thread.count_with(shared.counted);
         context.thread.use_access_queue(shared.access_queue);
+        context.thread.store_with(shared.cached);
         let serving = serve(context, connections_max, queue, Rc::clone(&reporter));
         LocalSet::new().block_on(&runtime, serving);
     })?;

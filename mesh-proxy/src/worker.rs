@@ -10,7 +10,7 @@ use std::{
 };
 
 use tokio::sync::Notify;
-use watt_api::mesh::{Denied, Endpoint, Server, WorkerState};
+use watt_api::mesh::{CacheCounts, Denied, Endpoint, Server, WorkerState};
 
 use crate::{
     edges::Edges, ejection::Standing, gate::REASONS, guards, http::Stream, http2::links::Links,
@@ -35,6 +35,7 @@ pub(crate) struct Tally {
     pub(crate) breaker_opened: Cell<u64>,
     /// How often a worker was put out.
     pub(crate) ejections: Cell<u64>,
+    pub(crate) cache: Cell<CacheCounts>,
     resends: Budget,
     pub(crate) meter: Meter,
     pub(crate) edges: Edges,
@@ -68,6 +69,13 @@ impl Tally {
         let mut denied = self.denied.get();
         guards::add(&mut denied, reason);
         self.denied.set(denied);
+    }
+
+    /// What the cache was for a request.
+    pub(crate) fn count_cached(&self, count: impl FnOnce(&mut CacheCounts)) {
+        let mut counts = self.cache.get();
+        count(&mut counts);
+        self.cache.set(counts);
     }
 
     pub(crate) fn count_failure(&self) {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use watt_api::{
     control::{Inspect, Outgoing, Requests, Worker, WorkerState},
-    mesh::Denied,
+    mesh::{CacheCounts, Denied},
 };
 
 use crate::{
@@ -87,6 +87,17 @@ fn trouble(requests: &Requests) -> String {
     if parts.is_empty() { String::new() } else { format!("             {}\n", parts.join(", ")) }
 }
 
+/// What the cache was for them; nothing where there is none.
+fn cached(cache: &CacheCounts) -> String {
+    if *cache == CacheCounts::default() {
+        return String::new();
+    }
+    let CacheCounts { hits, stale, validated, misses, stored, collapsed } = cache;
+    format!(
+        "  cache      {hits} hits ({collapsed} waited), {stale} stale, {validated} validated, {misses} asked for; {stored} stored\n"
+    )
+}
+
 fn render(inspect: &Inspect, style: Style) -> String {
     let service = &inspect.service;
     let mut text = format!(
@@ -102,6 +113,7 @@ fn render(inspect: &Inspect, style: Style) -> String {
         requests.total, requests.failures, requests.in_flight, requests.held
     ));
     text.push_str(&trouble(requests));
+    text.push_str(&cached(&requests.cache));
     if let Some(scaling) = &service.scaling {
         let range =
             scaling.range.map(|range| format!("{} to {}; ", range.min, range.max)).unwrap_or_default();

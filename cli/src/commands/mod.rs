@@ -3,6 +3,7 @@
 pub mod analyze;
 pub mod apply;
 pub mod audit;
+pub mod cache;
 pub mod completion;
 pub mod config;
 pub mod doctor;

@@ -6,7 +6,7 @@ thread_local!(static GIVEN_BACK: std::cell::Cell<u32> = const { std::cell::Cell:
 
 fn control(threads: usize) -> (Control, Vec<mpsc::Receiver<ThreadOrder>>) {
     let (orders, queues) = (0..threads).map(|_| mpsc::channel(8)).unzip();
-    (Control::new(orders, || GIVEN_BACK.set(GIVEN_BACK.get() + 1)), queues)
+    (Control::new(orders, Arc::default(), || GIVEN_BACK.set(GIVEN_BACK.get() + 1)), queues)
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use super::{
     Stream,
     buffer::{Buffer, Stock},
     chunked::{ChunkError, Chunked, Piece},
+    tap::Tap,
 };
 
 /// Up to this much of a body is copied behind its head and goes out with one `write`; more goes with a `writev`, whose
@@ -126,6 +127,8 @@ pub(crate) struct Pump {
     starved: bool,
     /// How much data a chunked body may yet have.
     data_left: u64,
+    /// Who keeps a copy.
+    tap: Option<Box<Tap>>,
 }
 
 impl Pump {
@@ -144,12 +147,23 @@ impl Pump {
             sent: 0,
             starved: false,
             data_left: u64::MAX,
+            tap: None,
         }
     }
 
     /// One whose body, if it is chunked, has no more data than this. That of others is known beforehand.
     pub(crate) fn of_at_most(self, max: Option<u64>) -> Pump {
         Pump { data_left: max.unwrap_or(u64::MAX), ..self }
+    }
+
+    /// One whose body is kept by this as well.
+    pub(super) fn tapped(self, tap: Option<Box<Tap>>) -> Pump {
+        Pump { tap, ..self }
+    }
+
+    /// Who kept a copy.
+    pub(super) fn take_tap(&mut self) -> Option<Box<Tap>> {
+        self.tap.take()
     }
 
     /// One of which a body can be sent again: a short one, which costs nothing, and where it may be `repeated` one of up to
@@ -344,6 +358,9 @@ impl Pump {
             Body::UntilClose => self.ready = input.len(),
             Body::Length(left) => {
                 self.ready = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
+                if let Some(tap) = &mut self.tap {
+                    tap.keep(&input[..self.ready]);
+                }
                 *left -= self.ready as u64;
                 if *left == 0 {
                     self.body = Body::Done;
@@ -356,6 +373,9 @@ impl Pump {
                         Piece::Data(len) => {
                             let left = self.data_left.checked_sub(len as u64);
                             self.data_left = left.ok_or(ChunkError::TooMuch)?;
+                            if let Some(tap) = &mut self.tap {
+                                tap.keep(&input[self.ready..self.ready + len]);
+                            }
                             self.ready += len;
                         }
                         Piece::More => break,
@@ -378,6 +398,9 @@ impl Pump {
                 Piece::Framing(len) => used += len,
                 Piece::Data(len) => {
                     out.extend_from_slice(&input[used..used + len]);
+                    if let Some(tap) = &mut self.tap {
+                        tap.keep(&input[used..used + len]);
+                    }
                     used += len;
                 }
                 Piece::More => break,

@@ -24,6 +24,7 @@ use super::{
     again::Loss,
     answer::{self, Answer, Kind, State},
     body::{Body, Coding, Peer, Pump, PumpError},
+    cached::{self, Filling, Heard, Look},
     chunked::ChunkError,
     connection::{After, Connection},
     deadline::Progress,
@@ -89,14 +90,14 @@ impl<S: Into<Stop>> From<S> for Lost {
 }
 
 /// How an exchange ended that passed a response on.
-struct Ended {
-    after: After,
+pub(super) struct Ended {
+    pub(super) after: After,
     /// The worker's connection is as good as new.
-    reuse: bool,
+    pub(super) reuse: bool,
 }
 
 /// Serves a request whose head for the worker is in the connection's `request_out`.
-pub(crate) async fn run(connection: &mut Connection, request: Prepared) -> After {
+pub(crate) async fn run(connection: &mut Connection, mut request: Prepared) -> After {
     connection.peer.input.consume(request.head_len);
     connection.note(|outcome| outcome.service = Some(request.service.name.clone()));
     let thread = connection.thread.clone();
@@ -110,6 +111,13 @@ pub(crate) async fn run(connection: &mut Connection, request: Prepared) -> After
     {
         return after;
     }
+    let filling = match request.cache.is_some() {
+        true => match cached::look(connection, &mut request).await {
+            Look::Answered(after) => return after,
+            Look::Ask(filling) => filling,
+        },
+        false => None,
+    };
     // What services send each other may be slow on purpose: a stream of events, for example.
     let bounds = connection.client.terms.bounds();
     let rate_min = matches!(connection.client.side, Side::Gateway)
@@ -139,6 +147,7 @@ pub(crate) async fn run(connection: &mut Connection, request: Prepared) -> After
         trial: None,
         ticket: None,
         timed,
+        filling,
     };
     let answered = match (started, deadline) {
         (Ok(()), None) => exchange.answer().await,
@@ -160,7 +169,10 @@ pub(crate) async fn run(connection: &mut Connection, request: Prepared) -> After
             exchange.connection.peer.stream.breaks_off();
             After::Close
         }
-        Err(Stop::Failure(failure)) => exchange.fail(failure).await,
+        Err(Stop::Failure(failure)) => match exchange.cover(&failure).await {
+            Some(after) => after,
+            None => exchange.fail(failure).await,
+        },
     }
 }
 
@@ -198,6 +210,8 @@ pub(super) struct Exchange<'e> {
     pub(super) ticket: Option<Ticket>,
     /// Counts it by where it came from, when this is dropped.
     pub(super) timed: Option<Timed>,
+    /// What is to be done with the response for what is stored.
+    pub(super) filling: Option<Box<Filling>>,
 }
 
 impl Exchange<'_> {
@@ -295,11 +309,21 @@ impl Exchange<'_> {
     async fn attempt(&mut self, worker: &mut Peer, of: &Worker) -> Result<Ended, Lost> {
         let answer = loop {
             let answer = self.response_head(worker).await?;
+            let is_unwanted = matches!(answer.kind, Kind::Final { .. }) && self.is_unwanted(&answer);
+            let is_last = matches!(answer.kind, Kind::Final { .. }) && !is_unwanted;
+            if is_last
+                && self.filling.is_some()
+                && let Heard::Stored { entry, told, lines } =
+                    self.hear(&worker.input.bytes()[..answer.head_len])
+            {
+                worker.input.consume(answer.head_len);
+                return Ok(self.pass_stored(worker, answer, (entry, told, lines)).await?);
+            }
             worker.input.consume(answer.head_len);
             match answer.kind {
                 Kind::Interim => self.pass_interim(answer.status).await?,
                 Kind::Switch => return Ok(Ended { after: self.tunnel(worker, of).await?, reuse: false }),
-                Kind::Final { .. } if self.is_unwanted(&answer) => return Err(Lost::Again),
+                Kind::Final { .. } if is_unwanted => return Err(Lost::Again),
                 Kind::Final { .. } => break answer,
             }
         };
@@ -474,29 +498,38 @@ impl Exchange<'_> {
     /// Passes the response on, whose head is in `response_out`.
     async fn pass_response(&mut self, worker: &mut Peer, answer: Answer) -> Result<Ended, Stop> {
         let Kind::Final { body, coding, close, reuse } = answer.kind else { return Err(Stop::Abort) };
-        if answer.status >= 500 {
-            self.request.service.tally.count_failure();
-        }
-        if let Some(since) = self.since {
-            self.request.service.tally.meter.answered(since);
-        }
+        self.answered(answer);
         self.progress.set(Progress::Begun);
         self.connection.note(|outcome| outcome.status = answer.status);
         self.answered_with(answer.status);
         self.upload.forget(&mut self.connection.request_out);
-        let mut download = Pump::new(body, coding);
+        let tap = self.filling.as_mut().and_then(|filling| filling.tap(self.thread, body));
+        let mut download = Pump::new(body, coding).tapped(tap);
         download
             .start(&mut worker.input, &mut self.connection.response_out)
             .map_err(|_| self.bad_body("its chunked framing is malformed"))?;
         self.came_to(Outcome::Status(answer.verdict));
         self.connection.alarm.set(self.request.service.idle_timeout);
         self.download(&mut download, worker).await?;
+        if let (Some(tap), Some(filling)) = (download.take_tap(), &mut self.filling) {
+            filling.finish(&self.request, self.thread, *tap);
+        }
         if self.uploading() {
             return Ok(Ended { after: After::Linger, reuse: false });
         }
         // More bytes than the response has would be taken for the next one.
         let reuse = reuse && worker.input.is_empty();
         Ok(Ended { after: if close { After::Close } else { After::Next }, reuse })
+    }
+
+    /// A worker has answered.
+    pub(super) fn answered(&self, answer: Answer) {
+        if answer.status >= 500 {
+            self.request.service.tally.count_failure();
+        }
+        if let Some(since) = self.since {
+            self.request.service.tally.meter.answered(since);
+        }
     }
 
     async fn download(&mut self, download: &mut Pump, worker: &mut Peer) -> Result<(), Stop> {

@@ -34,6 +34,13 @@ impl Exchange<'_> {
             failure.lines.extend_from_slice(&returning.lines);
         }
         let close = self.uploading() || !self.request.keep_alive || self.connection.is_closing();
+        self.failed(&failure);
+        let manner = self.request.manner(close);
+        self.connection.respond(&failure, manner).await
+    }
+
+    /// No worker has answered.
+    pub(super) fn failed(&mut self, failure: &Failure) {
         let is_clients = match failure.reason {
             Reason::Refused(_) => true,
             Reason::DeadlineExceeded => self.is_wish() || self.waits_for_client(),
@@ -49,8 +56,6 @@ impl Exchange<'_> {
         self.answered_with(failure.reason.status());
         // Its place is another one's while the client takes the answer.
         self.ticket = None;
-        let manner = self.request.manner(close);
-        self.connection.respond(&failure, manner).await
     }
 
     /// What is wrong with the framing of the request's body, or its size.

@@ -123,7 +123,8 @@ impl Exchange<'_> {
             | Reason::BreakerOpen
             | Reason::BulkheadFull
             | Reason::QueueTimeout
-            | Reason::Shed => return,
+            | Reason::Shed
+            | Reason::NotCached => return,
         };
         self.came_to(outcome);
     }

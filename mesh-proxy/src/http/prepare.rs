@@ -5,6 +5,7 @@
 use std::{io::Write, rc::Rc, time::Duration};
 
 use watt_api::mesh::Believed;
+use watt_cache::Place;
 use watt_policies::cors::Preflight;
 
 use super::{
@@ -19,6 +20,7 @@ use super::{
 };
 use crate::{
     affinity::{Wish, set_cookie},
+    cache::{Caching, OfRoute},
     forwarded::{Forwarded, Theirs},
     gate::URGENCY,
     guards::{self, Asking, Held, Known, Passed, Pending, SoFar},
@@ -63,6 +65,8 @@ pub(crate) struct Prepared {
     pub(crate) mirror: Option<Mirror>,
     /// The largest body that it may have.
     pub(crate) body_max: Option<u64>,
+    /// Where it may be answered by what is stored.
+    pub(crate) cache: Option<Box<Caching>>,
 }
 
 /// How a response is changed.
@@ -195,6 +199,7 @@ pub(crate) fn prepare(
         mirror,
         body_max,
         route: target.route.as_ref().map(|route| route.label.clone()),
+        cache: target.caching(client, &request),
         service: target.service,
     };
     out.clear();
@@ -259,6 +264,30 @@ impl Destination {
     /// Whether its route changes headers of requests.
     fn changes_headers(&self) -> bool {
         self.actions().is_some_and(|actions| actions.request.is_some())
+    }
+
+    /// What the cache may be of use to, if there is one.
+    fn caching(&self, client: &Client, request: &Request<'_, '_>) -> Option<Box<Caching>> {
+        let of_route = self.actions().and_then(|actions| actions.cache.as_ref());
+        let rules = match of_route {
+            None => self.service.cache.as_ref()?,
+            Some(OfRoute::Off) => return None,
+            Some(OfRoute::On(rules)) => rules,
+        };
+        let target = request.target.path_and_query.as_bytes();
+        if request.host.is_empty() || !target.starts_with(b"/") {
+            return None;
+        }
+        Some(Box::new(Caching {
+            rules: rules.clone(),
+            uri: watt_cache::uri(client.tls.is_some(), request.host, target),
+            place: Place {
+                service: self.service.shared_name.clone(),
+                route: self.route.as_ref().map_or(0, |route| route.number()),
+            },
+            is_believed: rules.believes(&client.side),
+            is_refresh: false,
+        }))
     }
 
     fn returning(

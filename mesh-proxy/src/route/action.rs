@@ -11,6 +11,7 @@ use super::{
     rewrite::{Change, Template},
 };
 use crate::{
+    cache::OfRoute,
     guards::Guard,
     http::{Fields, Lines},
     respond::{Failure, OwnAnswer, Reason, Reply},
@@ -27,6 +28,8 @@ pub(crate) struct Actions {
     pub(crate) guard: Option<Guard>,
     /// It leads to files.
     pub(super) has_files: bool,
+    /// Which responses are stored, where it says that itself.
+    pub(crate) cache: Option<OfRoute>,
 }
 
 enum Answer {
@@ -59,10 +62,16 @@ impl Actions {
             fault: rule.fault.clone(),
             guard: Guard::new(&rule.guard),
             has_files: rule.files.is_some(),
+            cache: rule.cache.as_ref().map(OfRoute::new),
         };
-        let Actions { request, response, answer, fault, guard, has_files } = &actions;
+        let Actions { request, response, answer, fault, guard, has_files, cache } = &actions;
         let changes = request.is_some() || response.is_some();
-        let is_something = changes || answer.is_some() || fault.is_some() || guard.is_some() || *has_files;
+        let is_something = changes
+            || answer.is_some()
+            || fault.is_some()
+            || guard.is_some()
+            || *has_files
+            || cache.is_some();
         is_something.then(|| Box::new(actions))
     }
 

@@ -246,6 +246,11 @@ impl Route {
         self.rule().actions.as_deref()
     }
 
+    /// What it makes of requests before a service sees them, as a number.
+    pub(crate) fn number(&self) -> u64 {
+        self.rule().change_number
+    }
+
     /// What requests have to pass.
     pub(crate) fn guard(&self) -> Option<&Guard> {
         self.actions()?.guard.as_ref()

@@ -15,7 +15,7 @@ use super::{
     rewrite::{Change, Template},
     tree::{self, Node},
 };
-use crate::table::lower_case;
+use crate::{cache, table::lower_case};
 
 /// One rule.
 pub(crate) struct Rule {
@@ -25,6 +25,8 @@ pub(crate) struct Rule {
     pub(super) conditions: Conditions,
     pub(super) rewrite: Option<Template>,
     pub(super) actions: Option<Box<Actions>>,
+    /// See [`cache::route_number`].
+    pub(super) change_number: u64,
 }
 
 impl Rule {
@@ -35,7 +37,8 @@ impl Rule {
             |text: &String| Template::new(if of_prefix { text.trim_end_matches('/') } else { text });
         let rewrite = rule.rewrite.as_ref().map(template);
         let actions = Actions::new(rule);
-        Ok(Rule { number, pattern, conditions: Conditions::new(rule)?, rewrite, actions })
+        let conditions = Conditions::new(rule)?;
+        Ok(Rule { number, pattern, conditions, rewrite, actions, change_number: cache::route_number(rule) })
     }
 
     /// What it makes of a path that it takes; `None` when the path stays.

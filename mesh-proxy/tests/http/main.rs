@@ -6,6 +6,7 @@ mod auth;
 mod balancing;
 mod bed;
 mod bodies;
+mod caching;
 mod connections;
 mod ejecting;
 mod files;

@@ -22,10 +22,13 @@ use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
 use tokio::net::UnixStream;
 
-use crate::control::{
-    Analysis, Apply, Audit, Event, Graph, Inspect, Job, JobDetail, JobInstants, JobRequest, JobRun, Jobs,
-    Limits, LimitsChange, LimitsChanged, LogLine, Outcome, Problem, Reload, Reloaded, Routes, Scale, Scaled,
-    Selection, Shutdown, Status, Upgrade, UpgradeState,
+use crate::{
+    control::{
+        Analysis, Apply, Audit, Cache, CachePurged, Event, Graph, Inspect, Job, JobDetail, JobInstants,
+        JobRequest, JobRun, Jobs, Limits, LimitsChange, LimitsChanged, LogLine, Outcome, Problem, Reload,
+        Reloaded, Routes, Scale, Scaled, Selection, Shutdown, Status, Upgrade, UpgradeState,
+    },
+    mesh::CachePurge,
 };
 
 /// The largest reply that is read, in bytes: the status of ten thousand workers has room.
@@ -189,6 +192,17 @@ impl Client {
         // Doing it twice is doing it once.
         let path = format!("/v1/limits/{}", encoded(service));
         persistently(|| self.order(&path, change)).await
+    }
+
+    /// What the proxy has stored of responses.
+    pub async fn cache(&self) -> Result<Cache, Error> {
+        self.ask("/v1/cache").await
+    }
+
+    /// Removes some of it.
+    pub async fn purge_cache(&self, purge: &CachePurge) -> Result<CachePurged, Error> {
+        // Doing it twice is doing it once.
+        persistently(|| self.order("/v1/cache/purge", purge)).await
     }
 
     /// Gives services other numbers of workers, and returns when those are ready, or not going to be.

@@ -41,6 +41,7 @@
 
 mod apply;
 mod audit;
+mod cache;
 mod graph;
 mod jobs;
 mod routes;
@@ -53,11 +54,12 @@ use std::{collections::BTreeMap, path::PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::mesh::Denied;
+use crate::mesh::{CacheCounts, Denied};
 
 pub use self::{
     apply::{Applied, Apply},
     audit::{Audit, AuditBasis, AuditCheck, AuditFact, AuditState, AuditStep, AuditedService},
+    cache::{Cache, CachePurged},
     graph::{Analysis, AnalyzedStart, Graph, GraphEdge, GraphGroup, GraphService},
     jobs::{
         Job, JobCause, JobDetail, JobInstant, JobInstants, JobRequest, JobResult, JobRun, JobState, Jobs,
@@ -230,6 +232,9 @@ pub struct Requests {
     /// How many workers are ejected now.
     #[serde(default)]
     pub ejected: u64,
+    /// What the cache was for them. Those that it answered are not among the others.
+    #[serde(default)]
+    pub cache: CacheCounts,
 }
 
 /// Requests that were answered 503 because of a limit of their service, by the reason that the answer has.

@@ -6,6 +6,7 @@
 //! of the message that names them (at most 253, unix(7)). After connecting, the daemon sends every listener and
 //! a full snapshot; what the proxy had from an earlier daemon and does not hear of again is dropped.
 
+mod cache;
 mod guard;
 mod listener;
 mod route;
@@ -23,6 +24,7 @@ use std::{
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+pub use cache::{Cache, CacheCookies, CacheCounts, CacheLimits, CachePurge, CacheStatus, RouteCache};
 pub use guard::{
     AccessRule, AddressRule, ApiKey, Auth, Basic, Cors, CountedBy, Denied, Guard, Jwt, RateLimit, User,
 };
@@ -158,6 +160,13 @@ pub enum ToProxy {
     },
     /// Everything else the proxy has to know. Replaces the last one as a whole.
     Snapshot(Box<Snapshot>),
+    /// Remove stored responses, and say so with this number. Only for a proxy of the daemon's own program: older ones do not know it.
+    PurgeCache {
+        /// Of the purge.
+        number: u64,
+        /// Which ones.
+        purge: CachePurge,
+    },
     /// Another proxy has taken over: accept nothing more, anywhere, and end when nobody is connected any longer. Connections are told to
     /// close with their next answer, and idle ones are left to their clients, none of whom then meets a closed one. Said again, it
     /// changes nothing.
@@ -214,6 +223,16 @@ pub enum FromProxy {
         /// What happened since the last time; of much of a kind, some is told.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         troubles: Vec<Trouble>,
+        /// How much is stored.
+        #[serde(default)]
+        cache: CacheStatus,
+    },
+    /// The answer to [`ToProxy::PurgeCache`].
+    CachePurged {
+        /// Of the purge.
+        number: u64,
+        /// How many responses were removed.
+        removed: u64,
     },
     /// What services had to do since the proxy started, of those that are [`Service::measured`]. Sent once a second while there are such.
     Work {
@@ -440,6 +459,9 @@ pub struct Snapshot {
     /// Whether the daemon understands [`FromProxy::Edges`], which one of an earlier version does not.
     #[serde(default)]
     pub edges: bool,
+    /// How much is stored of responses; `None` is nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheLimits>,
 }
 
 /// What is written of requests, as lines of JSON on the proxy's standard output.
@@ -525,6 +547,9 @@ pub struct Service {
     /// The server that it is in place of workers, which is always there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream: Option<Upstream>,
+    /// Which of its responses are stored; `None` is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Cache>,
 }
 
 /// What a worker speaks.
@@ -678,6 +703,8 @@ pub struct Counts {
     pub ejections: u64,
     /// How many are out now.
     pub ejected: u64,
+    /// What the cache was for its requests.
+    pub cache: CacheCounts,
 }
 
 impl Counts {
@@ -700,6 +727,7 @@ impl Counts {
             breaker_is_open,
             ejections,
             ejected,
+            cache,
         } = *others;
         let add = |sum: &mut u64, count| *sum = sum.saturating_add(count);
         add(&mut self.requests, requests);
@@ -719,6 +747,7 @@ impl Counts {
         self.breaker_is_open |= breaker_is_open;
         add(&mut self.ejections, ejections);
         self.ejected = self.ejected.max(ejected);
+        self.cache.add(&cache);
     }
 }
 

@@ -46,6 +46,7 @@ pub enum Field {
     Policies,
     Hold,
     BodyRate,
+    CacheStore,
     Reload,
     Logs,
     AccessLog,
@@ -100,12 +101,13 @@ pub enum Field {
     BodyLimit,
     RateLimit,
     Rules,
+    Cache,
 }
 
 use Effect::{FromNowOn, InPlace, Listener, NewWorkers, WorkerCount};
 
 /// Every field with the key of the configuration that it comes from, what it takes, and why, where that is not plain.
-pub const FIELDS: [(Field, &str, Effect, &str); 67] = [
+pub const FIELDS: [(Field, &str, Effect, &str); 69] = [
     (Field::Name, "name", Effect::Restart, "folders, cgroups and addresses have it"),
     (Field::File, "the configuration file", Effect::Restart, "the same file is read again"),
     (Field::Server, "server", Listener, "open connections stay"),
@@ -134,6 +136,7 @@ pub const FIELDS: [(Field, &str, Effect, &str); 67] = [
     (Field::Policies, "policies", InPlace, "for the next call"),
     (Field::Hold, "gateway.hold", InPlace, ""),
     (Field::BodyRate, "gateway.body_rate", InPlace, "for the next request"),
+    (Field::CacheStore, "cache", InPlace, "what has no room any longer is removed"),
     (Field::Reload, "reload", InPlace, ""),
     (Field::Logs, "logs.file_size, logs.files", InPlace, ""),
     (Field::AccessLog, "logs.access", InPlace, "for the next request"),
@@ -208,6 +211,12 @@ pub const FIELDS: [(Field, &str, Effect, &str); 67] = [
         "for the next request; what was counted under a name stays",
     ),
     (Field::Rules, "services.NAME.rules", InPlace, "for the next request"),
+    (
+        Field::Cache,
+        "services.NAME.cache",
+        InPlace,
+        "for the next request; what is stored stays, unless it is turned off",
+    ),
 ];
 
 impl Field {
@@ -313,6 +322,7 @@ fn of_app(old: &Plan, new: &Plan) -> Vec<Field> {
         policies,
         hold,
         body_rate_min,
+        cache,
         reload_on_change,
         logs,
         limits,
@@ -329,6 +339,7 @@ fn of_app(old: &Plan, new: &Plan) -> Vec<Field> {
     found.note(Field::Policies, old.policies != *policies);
     found.note(Field::Hold, old.hold != *hold);
     found.note(Field::BodyRate, old.body_rate_min != *body_rate_min);
+    found.note(Field::CacheStore, old.cache != *cache);
     found.note(Field::Reload, old.reload_on_change != *reload_on_change);
     let sizes = (old.logs.file_size_max, old.logs.files_max);
     found.note(Field::Logs, sizes != (logs.file_size_max, logs.files_max));
@@ -389,6 +400,7 @@ fn of_service(old: &Service, new: &Service) -> Vec<Field> {
         timeouts,
         traffic,
         guard,
+        cache,
     } = new;
     let mut found = Found(Vec::new());
     found.note(Field::Path, old.path != *path);
@@ -432,6 +444,7 @@ fn of_service(old: &Service, new: &Service) -> Vec<Field> {
     found.note(Field::BodyLimit, old.guard.body_max != guard.body_max);
     found.note(Field::RateLimit, old.guard.limits != guard.limits);
     found.note(Field::Rules, old.guard.rules != guard.rules);
+    found.note(Field::Cache, old.cache != *cache);
     found.0
 }
 

@@ -1,6 +1,7 @@
 //! What an application is meant to be: the validated configuration, with every default applied and every path
 //! absolute. `watt-config` makes it, everything else reads it.
 
+mod cache;
 mod dependency;
 mod files;
 mod guard;
@@ -25,6 +26,7 @@ use std::{
 
 use crate::{AppName, JobId, ServiceId, sandbox::Sandbox};
 
+pub use cache::{Cache, CacheCookies, CacheStore, RouteCache};
 pub use dependency::{Condition, Dependency, Group, GroupStrategy};
 pub use files::Files;
 pub use guard::{
@@ -70,6 +72,8 @@ pub struct Plan {
     pub hold: Hold,
     /// Bytes a second that a client's request body has to come with, on average, after its first minute; 0 is any rate.
     pub body_rate_min: u64,
+    /// How much is stored of responses.
+    pub cache: CacheStore,
     /// Whether the configuration is read again whenever its file changes.
     pub reload_on_change: bool,
     /// Where and how much output is kept.
@@ -188,6 +192,8 @@ pub struct Service {
     pub traffic: Traffic,
     /// What requests have to pass, whoever calls.
     pub guard: Guard,
+    /// Which of its responses are stored, if any are.
+    pub cache: Option<Cache>,
 }
 
 /// What a private service may reach outside the mesh.

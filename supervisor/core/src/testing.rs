@@ -54,6 +54,7 @@ pub fn service(name: &str) -> Service {
         timeouts: Timeouts::default(),
         traffic: Default::default(),
         guard: Default::default(),
+        cache: None,
     }
 }
 
@@ -92,6 +93,7 @@ pub fn plan(services: impl IntoIterator<Item = Service>) -> Plan {
         policies: Vec::new(),
         hold: Hold::default(),
         body_rate_min: 100,
+        cache: crate::plan::CacheStore { bytes_max: 64 << 20, entries_max: 1_000_000 },
         reload_on_change: false,
         logs: Logs::default(),
         limits: CgroupLimits::default(),

@@ -55,6 +55,7 @@ use crate::{
     proxies::Proxies,
     proxy::Proxy,
     proxy_link::LinkEvent,
+    purges::Purges,
     readiness,
     record::{self, Times, Uptime, WorkerNote},
     reload::{self, Reloads},
@@ -133,6 +134,8 @@ pub(crate) struct App {
     /// How far each roll was when that was told last.
     pub(crate) rolls_told: BTreeMap<ServiceId, RollProgress>,
     pub(crate) autoscale: Autoscale,
+    /// Of the cache.
+    pub(crate) purges: Purges,
     /// What is configured and not enforced, by service.
     pub(crate) unenforced: BTreeMap<String, Vec<String>>,
     /// The last change of limits that the kernel is being told of, by service; `None` is the application as a whole.

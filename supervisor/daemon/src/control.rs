@@ -10,6 +10,7 @@
 
 mod audit;
 mod body;
+mod cache;
 mod command;
 mod events;
 mod gateway;

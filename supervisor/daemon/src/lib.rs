@@ -89,6 +89,7 @@ pub mod logs;
 pub mod own_log;
 pub mod places;
 pub mod proxy_link;
+mod purges;
 pub mod readiness;
 pub mod routes;
 pub mod snapshot;

@@ -368,6 +368,9 @@ impl App {
             }
             // Those who ask get them.
             LinkEvent::Message(FromProxy::Edges { .. }) => {}
+            LinkEvent::Message(FromProxy::CachePurged { number, removed }) => {
+                self.cache_purged(number, removed)
+            }
             LinkEvent::Message(FromProxy::Outside { service, .. }) => {
                 let destinations = self.proxy_link.outside(&service);
                 self.outside.insert(service, destinations);

@@ -94,6 +94,8 @@ impl App {
             Command::Graph { reply } => self.graph(reply),
             Command::Routes { reply } => self.routes(reply),
             Command::Edges { reply } => drop(reply.send(Ok(self.proxy_link.edges().into_iter().collect()))),
+            Command::Cache { reply } => self.cache(reply),
+            Command::PurgeCache { purge, reply } => self.purge_cache(purge, reply),
             Command::Analyze { service, reply } => self.analysis(service, reply),
             Command::Limits { reply } => self.limits(reply),
             Command::Audit { services, full, turn, reply } => self.audit(services, full, turn, reply),

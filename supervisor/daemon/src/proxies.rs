@@ -20,8 +20,8 @@ use std::{
 
 use tokio::sync::{mpsc, watch};
 use watt_api::mesh::{
-    Counts, EdgeCounts, EdgeOf, FromProxy, Handshakes, ListenerId, ListenerKind, Outgoing, OutgoingCounts,
-    Snapshot, ToProxy,
+    CachePurge, CacheStatus, Counts, EdgeCounts, EdgeOf, FromProxy, Handshakes, ListenerId, ListenerKind,
+    Outgoing, OutgoingCounts, Snapshot, ToProxy,
 };
 use watt_core::RunId;
 
@@ -74,6 +74,7 @@ struct Linked {
     counts: BTreeMap<String, Counts>,
     handshakes: Handshakes,
     edges: Edges,
+    cache: CacheStatus,
     outside: BTreeMap<String, Vec<Outgoing>>,
 }
 
@@ -188,6 +189,7 @@ impl Proxies {
             counts: BTreeMap::new(),
             handshakes: Handshakes::default(),
             edges: Edges::new(),
+            cache: CacheStatus::default(),
             outside: BTreeMap::new(),
         };
         self.all.insert(program, linked);
@@ -214,6 +216,18 @@ impl Proxies {
             linked.link.pass_folders(folders.clone());
         }
         self.folders = folders;
+    }
+
+    /// Has the one of the own program remove what is stored. Others may not know what that is; they serve those who are connected to them, and leave.
+    pub(crate) fn purge_cache(&self, number: u64, purge: CachePurge) {
+        for linked in self.all.values().filter(|linked| linked.other.is_none()) {
+            linked.link.purge_cache(number, purge.clone());
+        }
+    }
+
+    /// How much the own one has stored.
+    pub(crate) fn cache(&self) -> CacheStatus {
+        self.all.get(&self.own).map(|linked| linked.cache).unwrap_or_default()
     }
 
     /// Gives sockets made in a run's network to whoever asked for them first, else to one that serves.
@@ -257,8 +271,9 @@ impl Proxies {
                 linked.uses = Uses::Version(*version);
                 self.note_used();
             }
-            LinkEvent::Message(FromProxy::Counts { services, handshakes, .. }) => {
+            LinkEvent::Message(FromProxy::Counts { services, handshakes, cache, .. }) => {
                 linked.counts.clone_from(services);
+                linked.cache = *cache;
                 linked.handshakes.clone_from(handshakes);
             }
             LinkEvent::Message(FromProxy::Edges { edges }) => linked.edges.extend(edges.iter().cloned()),
@@ -281,6 +296,7 @@ impl Proxies {
                 | FromProxy::EgressRefused { .. }
                 | FromProxy::Lost { .. }
                 | FromProxy::Work { .. }
+                | FromProxy::CachePurged { .. }
                 | FromProxy::Wanted { .. },
             ) => {}
         }

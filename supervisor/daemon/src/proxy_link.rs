@@ -22,7 +22,7 @@ use tokio::{
     sync::{Notify, mpsc},
     task::JoinHandle,
 };
-use watt_api::mesh::{self, FromProxy, ListenerId, ListenerKind, ToProxy};
+use watt_api::mesh::{self, CachePurge, FromProxy, ListenerId, ListenerKind, ToProxy};
 use watt_core::RunId;
 
 use crate::folders;
@@ -32,6 +32,9 @@ const SOCKETS_PER_MESSAGE_MAX: usize = 250;
 
 /// Batches of sockets kept for a proxy that does not take them. It asks again for what it misses.
 const SOCKETS_WAITING_MAX: usize = 64;
+
+/// Purges kept for a proxy that does not take them.
+const PURGES_WAITING_MAX: usize = 256;
 
 /// The largest message from the proxy. The counts of a thousand services take a tenth of it.
 const FROM_PROXY_SIZE_MAX: usize = 4 << 20;
@@ -76,6 +79,8 @@ struct Desired {
     snapshot: Option<(u64, Arc<ToProxy>)>,
     /// It is to accept nothing more, and to end within this time.
     retire: Option<Duration>,
+    /// What is to be removed of what is stored, once, with numbers; the oldest are dropped when there are too many, and whoever waits for those hears nothing.
+    purges: VecDeque<(u64, CachePurge)>,
     /// To be given away once; the oldest are dropped when there are too many.
     sockets: VecDeque<(RunId, Vec<OwnedFd>)>,
     /// What it was told on the present connection, when there is one.
@@ -105,6 +110,7 @@ enum Next {
     Retire(Duration),
     Folder(PathBuf),
     Snapshot(Arc<ToProxy>),
+    Purge(u64, CachePurge),
     Sockets(RunId, Vec<OwnedFd>),
 }
 
@@ -143,6 +149,16 @@ impl ProxyLink {
             }
             while desired.sockets.len() > SOCKETS_WAITING_MAX {
                 desired.sockets.pop_front();
+            }
+        });
+    }
+
+    /// Has it remove what is stored.
+    pub fn purge_cache(&self, number: u64, purge: CachePurge) {
+        self.change(|desired| {
+            desired.purges.push_back((number, purge));
+            while desired.purges.len() > PURGES_WAITING_MAX {
+                desired.purges.pop_front();
             }
         });
     }
@@ -253,6 +269,9 @@ impl Desired {
             told.version = Some(*version);
             return Some(Next::Snapshot(Arc::clone(snapshot)));
         }
+        if let Some((number, purge)) = self.purges.pop_front() {
+            return Some(Next::Purge(number, purge));
+        }
         self.sockets.pop_front().map(|(run, sockets)| Next::Sockets(run, sockets))
     }
 }
@@ -327,6 +346,9 @@ async fn tell(stream: &UnixStream, shared: &Shared) -> io::Result<()> {
                     }
                 },
                 Next::Snapshot(snapshot) => send(stream, &snapshot, &[]).await?,
+                Next::Purge(number, purge) => {
+                    send(stream, &ToProxy::PurgeCache { number, purge }, &[]).await?;
+                }
                 Next::Sockets(run, sockets) => {
                     let descriptors: Vec<BorrowedFd<'_>> = sockets.iter().map(AsFd::as_fd).collect();
                     send(stream, &ToProxy::Sockets { run: run.0 }, &descriptors).await?;

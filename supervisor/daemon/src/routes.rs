@@ -100,6 +100,7 @@ fn route(listener: Option<&str>, route: &Route) -> mesh::Route {
         fault,
         mirror,
         guard: _,
+        cache,
     } = route;
     let (mut service, mut split, mut sticky_cookie) = (String::new(), Vec::new(), None);
     let (mut answer, mut files) = (None, None);
@@ -150,6 +151,7 @@ fn route(listener: Option<&str>, route: &Route) -> mesh::Route {
             .as_ref()
             .map(|(service, percent)| mesh::RouteMirror { service: service.to_string(), percent: *percent }),
         guard: crate::snapshot::guard::of_route(listener, route),
+        cache: cache.as_ref().map(crate::snapshot::cache::of_route),
     }
 }
 

@@ -20,6 +20,7 @@ use crate::{
     routes, tls, upstreams, words,
 };
 
+pub(crate) mod cache;
 pub(crate) mod guard;
 mod traffic;
 
@@ -89,6 +90,7 @@ pub fn snapshot(sources: &Sources<'_>, version: u64) -> Snapshot {
             traffic: traffic::of(plan),
             guard: guard::of_service(plan),
             upstream: None,
+            cache: plan.cache.as_ref().map(cache::of),
         };
         (id.to_string(), service)
     };
@@ -104,6 +106,7 @@ pub fn snapshot(sources: &Sources<'_>, version: u64) -> Snapshot {
         auths: guard::auths(sources.plan, sources.certificates),
         body_rate_min: sources.plan.body_rate_min,
         access_log: sources.plan.logs.access.as_ref().map(access_log),
+        cache: cache::limits(sources.plan),
         listeners: listeners(sources),
         edges: true,
     }

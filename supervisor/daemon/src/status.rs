@@ -314,6 +314,7 @@ pub(crate) fn requests(counts: &Counts) -> Requests {
         breaker_is_open: counts.breaker_is_open,
         ejections: counts.ejections,
         ejected: counts.ejected,
+        cache: counts.cache,
     }
 }
 

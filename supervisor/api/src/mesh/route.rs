@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Guard;
+use super::{Guard, RouteCache};
 
 /// One rule of the gateway; the meaning is that of `watt_core::plan::Route`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -55,6 +55,9 @@ pub struct Route {
     /// What requests have to pass.
     #[serde(default, skip_serializing_if = "Guard::is_nothing")]
     pub guard: Guard,
+    /// Which responses are stored; `None`: those of its service that this one says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<RouteCache>,
 }
 
 /// One of the services that share the requests of a route.

@@ -1,5 +1,6 @@
 //! What the proxy does with a service's requests when they do not go as they should.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// As `watt_core::plan::Traffic`, with the timeouts of whole requests.
@@ -140,7 +141,7 @@ pub struct Bulkhead {
 }
 
 /// Whose requests may say how urgent they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Believed {
     /// Nobody's.

@@ -9,7 +9,7 @@ use watt_core::{
 };
 
 use super::{
-    Decoder, access,
+    Decoder, access, cache,
     fields::{Field, Fields, Written, show_word, word_of},
     gateway::{self, Gateway},
     groups, jobs, limits,
@@ -95,6 +95,7 @@ pub(super) fn decode(
     let items = fields.list("policies");
     let (policies, shown_policies) = gateway::policies(fields.d, items);
     fields.show("policies", shown_policies);
+    let cache = cache::store(&mut fields);
     let jobs = jobs::decode(&mut fields);
     let (logs, logged_headers) = logs(&mut fields);
     let reload = fields.word_or_default("reload", &RELOAD);
@@ -128,6 +129,7 @@ pub(super) fn decode(
         policies: policies.into_iter().map(|draft| draft.policy).collect(),
         hold,
         body_rate_min,
+        cache,
         reload_on_change: reload.value,
         logs,
         limits: limits.limits,

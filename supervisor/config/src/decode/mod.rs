@@ -8,6 +8,7 @@ mod actions;
 mod app;
 mod auth;
 mod balance;
+mod cache;
 mod command;
 mod egress;
 mod environment;

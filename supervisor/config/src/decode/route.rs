@@ -7,7 +7,7 @@ use watt_core::{
 };
 
 use super::{
-    Decoder, Text, actions,
+    Decoder, Text, actions, cache,
     fields::{Field, Fields, Written},
     gateway::start_of,
     guard,
@@ -75,6 +75,7 @@ pub(super) fn decode(d: &mut Decoder<'_>, node: &Node, base: &guard::Base) -> (O
     let fault = actions::fault(&mut f);
     let mirror = actions::mirror(&mut f);
     let guard = guard::of_route(&mut f, base);
+    let cache = cache::of_route(&mut f);
     if let Some((target, _)) = &target {
         actions::check_unused(&mut f, target);
     }
@@ -102,6 +103,7 @@ pub(super) fn decode(d: &mut Decoder<'_>, node: &Node, base: &guard::Base) -> (O
             fault,
             mirror: mirror.as_ref().map(|(service, percent, _)| (service.clone(), *percent)),
             guard,
+            cache,
         },
         at: path.span.unwrap_or(at),
         services: services.into_iter().chain(mirror.map(|(service, _, at)| (service, at))).collect(),

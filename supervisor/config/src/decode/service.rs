@@ -16,7 +16,7 @@ use watt_core::{
 use super::{
     Decoder, Text,
     app::suggest_name,
-    command, egress, environment,
+    cache, command, egress, environment,
     fields::{Field, Fields, Written, show_word, word_of},
     guard,
     hooks::{self, Hooks},
@@ -159,6 +159,7 @@ pub(super) fn decode(
     let timeouts = traffic::timeouts(&mut f);
     let traffic = traffic::decode(&mut f, id.as_str());
     let (guard, callers) = guard::of_service(&mut f, id.as_str());
+    let cache = cache::of_service(&mut f);
     let shown = f.close();
 
     let service = Service {
@@ -193,6 +194,7 @@ pub(super) fn decode(
         timeouts,
         traffic,
         guard,
+        cache,
     };
     (
         ServiceDraft {

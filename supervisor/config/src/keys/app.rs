@@ -4,6 +4,7 @@ use super::{
     ACCESS, CEILING, GROUP, JOB, KeyDef, Kind, LISTENER, NOT_YET, PROFILE, Preset, RELOAD, ROLE, ROUTE,
     SANDBOX, SCHEDULED, SERVER, SERVICE, Table,
     auth::{AUTH_KEY, ROLES_KEY},
+    cache::CACHE_STORE_KEY,
     guard::{BODY_LIMIT, CORS_KEY, IP, RATE_LIMIT_KEY, RULES_KEY},
 };
 
@@ -53,6 +54,7 @@ pub(crate) static ROOT: Table = Table {
             doc: "Who may call whom. A service that is named in a `to` may be called only by those in the `from` beside it.",
             example: r#"[{"from": "web", "to": "api"}]"#,
         },
+        CACHE_STORE_KEY,
         KeyDef {
             name: "jobs",
             kind: Kind::Named(&Kind::Table(&JOB)),
@@ -118,6 +120,10 @@ pub(crate) static ROOT: Table = Table {
         ("version", "remove it: the file has no version"),
         ("routes", "write it inside `gateway`"),
         ("hold", "write it inside `gateway`"),
+        (
+            "httpCache",
+            "write `cache` into the services whose responses are to be stored; how much is `cache` here",
+        ),
         ("port", "write it inside `server`"),
         ("hostname", "write it inside `server`"),
         ("env", "write it inside a service, or put variables for all of them into `.env`"),

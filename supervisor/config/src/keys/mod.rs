@@ -6,6 +6,7 @@
 
 mod app;
 mod auth;
+mod cache;
 mod groups;
 mod guard;
 mod hooks;
@@ -25,8 +26,9 @@ mod words;
 mod workers;
 
 pub(crate) use self::{
-    app::*, auth::*, groups::*, guard::*, hooks::*, jobs::*, limits::*, listener::*, pressure::*, probes::*,
-    roll::*, route::*, sandbox::*, scheduling::*, service::*, tls::*, traffic::*, words::*, workers::*,
+    app::*, auth::*, cache::*, groups::*, guard::*, hooks::*, jobs::*, limits::*, listener::*, pressure::*,
+    probes::*, roll::*, route::*, sandbox::*, scheduling::*, service::*, tls::*, traffic::*, words::*,
+    workers::*,
 };
 
 /// A set of keys that belong together.
@@ -156,7 +158,7 @@ pub(crate) enum Kind {
 }
 
 /// Every table, in the order they are documented.
-pub(crate) static TABLES: [&Table; 65] = [
+pub(crate) static TABLES: [&Table; 67] = [
     &ROOT,
     &SERVER,
     &TLS,
@@ -189,6 +191,7 @@ pub(crate) static TABLES: [&Table; 65] = [
     &BULKHEAD,
     &BALANCE,
     &EJECTION,
+    &CACHE,
     &GROUP,
     &GATEWAY,
     &LISTENER,
@@ -211,6 +214,7 @@ pub(crate) static TABLES: [&Table; 65] = [
     &ACCESS_RULE,
     &HOLD,
     &POLICIES,
+    &CACHE_STORE,
     &JOB,
     &CALL,
     &CATCHING_UP,

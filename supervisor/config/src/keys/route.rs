@@ -3,6 +3,7 @@
 use super::{
     KeyDef, Kind, Preset, TIMEOUTS, Table,
     auth::{AUTH_KEY, ROLES_KEY},
+    cache::ROUTE_CACHE_KEY,
     guard::{BODY_LIMIT, CORS_KEY, IP, RATE_LIMIT_KEY, RULES_KEY},
     words::{PATH_CASE, PATH_MATCH, PROTOCOL},
 };
@@ -173,6 +174,7 @@ pub(crate) static ROUTE: Table = Table {
         RULES_KEY,
         AUTH_KEY,
         ROLES_KEY,
+        ROUTE_CACHE_KEY,
     ],
     foreign: &[
         ("to", "write `service`"),

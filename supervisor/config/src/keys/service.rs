@@ -4,6 +4,7 @@ use super::{
     BALANCE, BALANCE_BY, BREAKER, BULKHEAD, CEILING, CONDITION, EJECTION, HEALTH, HOOKS, KeyDef, Kind,
     LIMITS, LISTEN, NETWORK, NEVER, NOT_YET, ORDER, POLICY, PORT, PRESSURE, PROFILE, PROTOCOL, Preset,
     READINESS, READY, RETRIES, ROLE, ROLL, SANDBOX, SCHEDULING, STARTUP, Table, WORKERS,
+    cache::CACHE_KEY,
     guard::{BODY_LIMIT, RATE_LIMIT_KEY, RULES_KEY},
 };
 
@@ -262,6 +263,7 @@ pub(crate) static SERVICE: Table = Table {
         BODY_LIMIT,
         RATE_LIMIT_KEY,
         RULES_KEY,
+        CACHE_KEY,
     ],
     foreign: &[
         ("load_balancing", "write `balance`"),

@@ -4,6 +4,7 @@ mod access;
 mod actions;
 mod applied;
 mod auth;
+mod cache;
 mod errors;
 mod groups;
 mod guard;

@@ -54,6 +54,7 @@ pub(super) fn findings(standing: &Standing<'_>) -> Vec<Finding> {
         timeouts: _,
         traffic: _,
         guard: _,
+        cache: _,
     } = standing.service;
     let levels = [cgroup, limits_total];
     let suspects = look_like_secrets(env, unset_env);

@@ -50,6 +50,7 @@ fn change(plan: &mut Plan, of: &ServiceId, field: Field) {
         Field::Policies => plan.policies.push(Policy { from: of.clone(), to: of.clone() }),
         Field::Hold => plan.hold.requests_max += 1,
         Field::BodyRate => plan.body_rate_min += 1,
+        Field::CacheStore => plan.cache.bytes_max += 1,
         Field::Reload => plan.reload_on_change = !plan.reload_on_change,
         Field::Logs => plan.logs.files_max += 1,
         Field::AccessLog => {
@@ -158,6 +159,20 @@ fn change(plan: &mut Plan, of: &ServiceId, field: Field) {
             header: None,
             by: CountedBy::Everyone,
         }),
+        Field::Cache => {
+            service.cache = Some(Cache {
+                head: true,
+                entry_max: 1,
+                ttl: None,
+                heuristic_percent: 0,
+                stale_while_revalidate: Duration::ZERO,
+                stale_if_error: Duration::ZERO,
+                vary: Vec::new(),
+                tags: "cache-tag".into(),
+                cookies: CacheCookies::Refuse,
+                believes: Believed::Services,
+            });
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Files, Guard, Upstream};
+use super::{Files, Guard, RouteCache, Upstream};
 use crate::ServiceId;
 
 /// One of them. Of all that take a request, the first one in this order has it: by host, an exact one before the longest wildcard before
@@ -37,6 +37,8 @@ pub struct Route {
     pub mirror: Option<(ServiceId, u32)>,
     /// What requests have to pass.
     pub guard: Guard,
+    /// Which responses are stored, where it is not for its service to say.
+    pub cache: Option<RouteCache>,
 }
 
 /// Where requests go.
@@ -179,6 +181,7 @@ impl Route {
             fault: None,
             mirror: None,
             guard: Guard::default(),
+            cache: None,
         }
     }
 }

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use watt_api::control::{
-    Analysis, Audit, Graph, Inspect, Job, JobDetail, JobInstants, JobRun, Jobs, Limits, LimitsChange,
-    LimitsChanged, Outcome, Reload, Reloaded, Routes, Scaled, Status, Upgrade, UpgradeState,
+    Analysis, Audit, Cache, CachePurged, Graph, Inspect, Job, JobDetail, JobInstants, JobRun, Jobs, Limits,
+    LimitsChange, LimitsChanged, Outcome, Reload, Reloaded, Routes, Scaled, Status, Upgrade, UpgradeState,
 };
-use watt_api::mesh::{EdgeCounts, EdgeOf};
+use watt_api::mesh::{CachePurge, EdgeCounts, EdgeOf};
 use watt_core::{ServiceId, plan::Role};
 
 use crate::{jobs::Order, reload, tasks};
@@ -57,6 +57,18 @@ pub enum Command {
     Edges {
         /// The answer.
         reply: Reply<Vec<(EdgeOf, EdgeCounts)>>,
+    },
+    /// What the proxy has stored of responses. Always legal.
+    Cache {
+        /// The answer.
+        reply: Reply<Box<Cache>>,
+    },
+    /// Remove some of it. Always legal.
+    PurgeCache {
+        /// What.
+        purge: CachePurge,
+        /// Answered when the proxy has done it.
+        reply: Reply<CachePurged>,
     },
     /// What a start waited for: the application's, or the last one of a service. Always legal.
     Analyze {

@@ -3,16 +3,18 @@
 use hyper::{Method, Request, Response, body::Incoming};
 use schemars::{Schema, SchemaGenerator};
 use watt_api::control::{
-    Analysis, Audit, Event, Exec, Graph, Inspect, Job, JobDetail, JobInstants, JobRequest, JobRun, Jobs,
-    Limits, LimitsChange, LimitsChanged, LogLine, OfTask, Outcome, Reload, Reloaded, Routes, Run, Scale,
-    Scaled, Selection, Shutdown, Status, TaskEnd, TaskStarted, TaskStop, Tasks, Upgrade, UpgradeState,
+    Analysis, Audit, Cache, CachePurged, Event, Exec, Graph, Inspect, Job, JobDetail, JobInstants,
+    JobRequest, JobRun, Jobs, Limits, LimitsChange, LimitsChanged, LogLine, OfTask, Outcome, Reload,
+    Reloaded, Routes, Run, Scale, Scaled, Selection, Shutdown, Status, TaskEnd, TaskStarted, TaskStop, Tasks,
+    Upgrade, UpgradeState,
 };
+use watt_api::mesh::CachePurge;
 use watt_core::plan::Role;
 
 use super::{
     Control, audit,
     body::Reply,
-    events, gateway, graph, jobs, limits, logs, metrics, openapi,
+    cache, events, gateway, graph, jobs, limits, logs, metrics, openapi,
     operations::{self, Order},
     problem::Failure,
     request::{Query, decoded},
@@ -27,6 +29,8 @@ pub(super) enum Action {
     Inspect,
     Graph,
     Routes,
+    Cache,
+    PurgeCache,
     Analyze,
     Apply,
     Remove,
@@ -191,6 +195,28 @@ pub(super) const ROUTES: &[Route] = &[
         query: &[],
         body: None,
         reply: Content::One(SchemaGenerator::subschema_for::<Routes>),
+    },
+    Route {
+        method: "GET",
+        path: "/v1/cache",
+        action: Action::Cache,
+        role: Role::View,
+        id: "cache",
+        summary: "What the proxy has stored of responses",
+        query: &[],
+        body: None,
+        reply: Content::One(SchemaGenerator::subschema_for::<Cache>),
+    },
+    Route {
+        method: "POST",
+        path: "/v1/cache/purge",
+        action: Action::PurgeCache,
+        role: Role::Operate,
+        id: "purgeCache",
+        summary: "Remove stored responses: all of them, or those that all that is said holds for",
+        query: &[],
+        body: Some(SchemaGenerator::subschema_for::<CachePurge>),
+        reply: Content::One(SchemaGenerator::subschema_for::<CachePurged>),
     },
     Route {
         method: "GET",
@@ -532,6 +558,8 @@ pub(super) async fn answer(
         Action::Inspect => services::get(control, &segment.unwrap_or_default()).await,
         Action::Graph => graph::get(control).await,
         Action::Routes => gateway::routes(control).await,
+        Action::Cache => cache::get(control).await,
+        Action::PurgeCache => cache::purge(control, request.into_body()).await,
         Action::Analyze => graph::analyze(control, &query).await,
         Action::Apply => {
             services::apply(control, caller, &segment.unwrap_or_default(), &query, request.into_body()).await

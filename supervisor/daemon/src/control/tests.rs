@@ -18,11 +18,11 @@ use tokio::{
 use watt_api::{
     client::{Client, Error, EventsQuery, LogsQuery},
     control::{
-        Analysis, Audit, AuditBasis, Graph, Inspect, Limits, LimitsChanged, Outcome, Problem, Reload,
-        Reloaded, Requests, Routes, Scaled, ScaledService, Service, Shutdown, Status, Supervisor,
-        WorkerState,
+        Analysis, Audit, AuditBasis, Cache, CachePurged, Graph, Inspect, Limits, LimitsChanged, Outcome,
+        Problem, Reload, Reloaded, Requests, Routes, Scaled, ScaledService, Service, Shutdown, Status,
+        Supervisor, WorkerState,
     },
-    mesh::Route,
+    mesh::{CachePurge, CacheStatus, Route},
 };
 use watt_core::{RunId, ServiceId, WorkerId};
 
@@ -129,6 +129,14 @@ async fn scripted_loop(mut commands: mpsc::Receiver<Command>, tell: mpsc::Unboun
                     groups: Vec::new(),
                 };
                 drop(reply.send(Ok(Box::new(graph))));
+            }
+            Command::Cache { reply } => {
+                let store = CacheStatus { entries: 3, ..CacheStatus::default() };
+                drop(reply.send(Ok(Box::new(Cache { store, services: Default::default() }))));
+            }
+            Command::PurgeCache { purge, reply } => {
+                let removed = if purge == CachePurge::default() { 3 } else { 1 };
+                drop(reply.send(Ok(CachePurged { removed })));
             }
             Command::Routes { reply } => {
                 let routes = Routes {
@@ -306,6 +314,9 @@ async fn every_call_reaches_the_loop_and_comes_back() {
     assert_eq!(client.status().await.unwrap(), status());
     assert_eq!(client.graph().await.unwrap().app, "shop");
     assert_eq!(client.routes().await.unwrap().routes[0].service, "web");
+    assert_eq!(client.cache().await.unwrap().store.entries, 3);
+    let purge = CachePurge { tag: Some("a".into()), ..CachePurge::default() };
+    assert_eq!(client.purge_cache(&purge).await.unwrap().removed, 1);
     assert_eq!(client.analyze(None).await.unwrap().service, None);
     assert_eq!(client.analyze(Some("orders")).await.unwrap().service, Some("orders".into()));
     assert_eq!(client.inspect("web").await.unwrap(), inspect("web"));
@@ -352,6 +363,9 @@ async fn wrong_requests_are_told_what_is_wrong() {
     check("GET", "/", "", 404, "unknown_path", "there is no /").await;
     let limits = r#"{"limits":{"memory":"1"}}"#;
     check("POST", "/v1/limits/api", limits, 400, "bad_request", "less than 1M").await;
+    check("POST", "/v1/cache/purge", r#"{"uri":"x"}"#, 400, "bad_request", "is no URI").await;
+    check("POST", "/v1/cache/purge", r#"{"service":"wbe"}"#, 404, "unknown_service", "web").await;
+    check("POST", "/v1/cache/purge", r#"{"tags":["x"]}"#, 400, "bad_request", "unknown field").await;
     check("POST", "/v1/scale", r#"{"services":{"api":null}}"#, 400, "bad_request", "write one").await;
     check("POST", "/v1/scale", r#"{"services":{"api":-1}}"#, 400, "bad_request", "invalid value").await;
     check("POST", "/v1/reload", "{}", 409, "config", "no such service").await;

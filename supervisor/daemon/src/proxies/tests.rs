@@ -80,6 +80,7 @@ async fn counts_are_those_of_both_and_of_the_one_that_left() {
     let counts = |requests, in_flight| Counts { requests, in_flight, ..Counts::default() };
     let said = |requests, in_flight| FromProxy::Counts {
         handshakes: Handshakes::default(),
+        cache: Default::default(),
         services: [("api".to_owned(), counts(requests, in_flight))].into(),
         troubles: Vec::new(),
     };

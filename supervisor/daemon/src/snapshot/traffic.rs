@@ -71,11 +71,15 @@ fn bulkhead(bulkhead: &Bulkhead) -> mesh::Bulkhead {
         in_flight_max: number(*in_flight_max),
         queue_max: number(*queue_max),
         queue_timeout_ms: millis(*queue_timeout),
-        believes: match believes {
-            Believed::Nobody => mesh::Believed::Nobody,
-            Believed::Services => mesh::Believed::Services,
-            Believed::Everybody => mesh::Believed::Everybody,
-        },
+        believes: believed(*believes),
+    }
+}
+
+pub(super) fn believed(believes: Believed) -> mesh::Believed {
+    match believes {
+        Believed::Nobody => mesh::Believed::Nobody,
+        Believed::Services => mesh::Believed::Services,
+        Believed::Everybody => mesh::Believed::Everybody,
     }
 }
 

@@ -1,0 +1,180 @@
+//! The cache of responses: what the proxy's threads have in common of it, and what services and routes say of it.
+//!
+//! What is decided, and what is stored, is `watt_cache`'s; what becomes of a request that it is of use to is `http::cached`'s. The store is shared,
+//! because each thread with one of its own would ask for everything as often as there are threads, and because a purge is one for all.
+
+mod turns;
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    rc::Rc,
+    sync::Arc,
+    time::SystemTime,
+};
+
+use tokio::time::Instant;
+use watt_api::mesh::{self, Believed, CacheCookies, RouteCache, Snapshot};
+use watt_cache::{Cookies, Moment, Naming, Place, Purge, Settings, Store};
+
+pub(crate) use self::turns::{Lead, Turn, Turns, WAIT_MAX};
+use crate::http::Side;
+
+/// What the threads share.
+#[derive(Debug)]
+pub(crate) struct Cached {
+    pub(crate) store: Store,
+    /// Who gets what is not there.
+    pub(crate) turns: Arc<Turns>,
+    since: Instant,
+}
+
+impl Default for Cached {
+    fn default() -> Self {
+        Cached { store: Store::default(), turns: Arc::default(), since: Instant::now() }
+    }
+}
+
+impl Cached {
+    pub(crate) fn now(&self) -> Moment {
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Moment {
+            ms: u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX),
+            unix_s: unix.as_secs(),
+        }
+    }
+
+    /// Removes what is said. Returns how many responses there were.
+    pub(crate) fn purge(&self, purge: mesh::CachePurge) -> u64 {
+        let mesh::CachePurge { service, uri, prefix, tag } = purge;
+        let bytes = |text: Option<String>| text.map(String::into_bytes);
+        let purge = Purge { service, uri: bytes(uri), prefix: bytes(prefix), tag: bytes(tag) };
+        self.store.purge(&purge) as u64
+    }
+
+    /// How much there is.
+    pub(crate) fn status(&self) -> mesh::CacheStatus {
+        let watt_cache::Status { bytes, bytes_max, entries, stored, evicted, purged } = self.store.status();
+        mesh::CacheStatus { bytes, bytes_max, entries, stored, evicted, purged }
+    }
+
+    /// Keeps as much as a snapshot says, and nothing of services that have no cache any longer.
+    pub(crate) fn renew(&self, before: &Snapshot, snapshot: &Snapshot) {
+        let limits = snapshot.cache.unwrap_or_default();
+        let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        self.store.limit(size(limits.bytes_max), size(limits.entries_max));
+        let users = |snapshot: &Snapshot| -> Vec<String> {
+            snapshot.services.keys().filter(|name| uses_cache(snapshot, name)).cloned().collect()
+        };
+        let users_now = users(snapshot);
+        for gone in users(before).into_iter().filter(|name| !users_now.contains(name)) {
+            self.store.purge(&Purge { service: Some(gone), ..Purge::default() });
+        }
+    }
+}
+
+/// Whether responses of a service are stored along any way.
+fn uses_cache(snapshot: &Snapshot, name: &str) -> bool {
+    let of_route = |route: &mesh::Route| {
+        let leads_there = route.service == name || route.split.iter().any(|share| share.service == name);
+        leads_there && matches!(route.cache, Some(RouteCache::On(_)))
+    };
+    snapshot.services.get(name).is_some_and(|service| service.cache.is_some())
+        || snapshot.all_routes().any(of_route)
+}
+
+/// What a service, or a route, says.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    pub(crate) settings: Settings,
+    pub(crate) naming: Naming,
+    /// HEAD is answered as well.
+    pub(crate) head: bool,
+    pub(crate) entry_max: usize,
+    believes: Believed,
+}
+
+impl Rules {
+    pub(crate) fn new(cache: &mesh::Cache) -> Rules {
+        let mesh::Cache {
+            head,
+            entry_max,
+            ttl_s,
+            heuristic_percent,
+            while_revalidate_s,
+            if_error_s,
+            vary,
+            tags,
+            cookies,
+            believes,
+        } = cache;
+        Rules {
+            settings: Settings {
+                default_ttl_s: *ttl_s,
+                heuristic_percent: u64::from(*heuristic_percent),
+                while_revalidate_s: *while_revalidate_s,
+                if_error_s: *if_error_s,
+                cookies: match cookies {
+                    CacheCookies::Refuse => Cookies::Refuse,
+                    CacheCookies::Strip => Cookies::Strip,
+                    CacheCookies::Keep => Cookies::Keep,
+                },
+            },
+            naming: Naming {
+                vary: vary.iter().map(|name| name.as_str().into()).collect(),
+                tags: tags.as_deref().map(Box::from),
+            },
+            head: *head,
+            entry_max: usize::try_from(*entry_max).unwrap_or(usize::MAX),
+            believes: *believes,
+        }
+    }
+
+    /// Whether what a client asks of the cache counts.
+    pub(crate) fn believes(&self, side: &Side) -> bool {
+        match (self.believes, side) {
+            (Believed::Nobody, _) | (Believed::Services, Side::Gateway) => false,
+            (Believed::Everybody, _) | (Believed::Services, Side::Mesh { .. }) => true,
+        }
+    }
+}
+
+/// What a route says.
+#[derive(Debug)]
+pub(crate) enum OfRoute {
+    Off,
+    On(Rc<Rules>),
+}
+
+impl OfRoute {
+    pub(crate) fn new(cache: &RouteCache) -> OfRoute {
+        match cache {
+            RouteCache::Off => OfRoute::Off,
+            RouteCache::On(cache) => OfRoute::On(Rc::new(Rules::new(cache))),
+        }
+    }
+}
+
+/// A number for what a route makes of requests before a service sees them, and for what it asks of them besides a path; 0 for nothing. Two routes
+/// that differ in that may have different responses for one URI. It is the same in each life of the proxy, so that a reload changes it only where
+/// that changes.
+pub(crate) fn route_number(route: &mesh::Route) -> u64 {
+    if route.rewrite.is_none() && route.request_headers.is_nothing() && route.conditions.is_empty() {
+        return 0;
+    }
+    let mut hasher = DefaultHasher::new();
+    let mesh::HeaderRules { remove, set, add } = &route.request_headers;
+    (&route.path, &route.rewrite, remove, set, add, format!("{:?}", route.conditions)).hash(&mut hasher);
+    hasher.finish().max(1)
+}
+
+/// A request that the cache may be of use to.
+#[derive(Debug)]
+pub(crate) struct Caching {
+    pub(crate) rules: Rc<Rules>,
+    pub(crate) uri: Vec<u8>,
+    pub(crate) place: Place,
+    /// What the client asks of the cache counts.
+    pub(crate) is_believed: bool,
+    /// It is the proxy's own, to have a fresh response.
+    pub(crate) is_refresh: bool,
+}
