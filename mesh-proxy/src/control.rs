@@ -3,15 +3,7 @@
 //! A daemon that goes away changes nothing for traffic. The next one, or one that connects while the last one hangs,
 //! says [`Order::Hello`], names every listener and sends a snapshot; what it did not name is then dropped.
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    io,
-    num::NonZeroUsize,
-    os::fd::OwnedFd,
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, io, num::NonZeroUsize, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use tokio::{
     net::UnixListener,
@@ -33,7 +25,6 @@ use crate::{
     lost::LostRequest,
     refusals::Refusal,
     registry::Registry,
-    route,
     sockets::Sockets,
     threads::{ThreadEvent, ThreadOrder},
     troubles::Troubles,
@@ -42,8 +33,8 @@ use crate::{
 
 /// How often the daemon is told what changed.
 const TELL_EVERY: Duration = Duration::from_secs(1);
-/// How many edges one message tells of. Each takes some 300 bytes, and a message may have [`watt_api::mesh::MESSAGE_SIZE_MAX`].
-const EDGES_TOLD_MAX: usize = 10_000;
+/// How many edges are told of at a time. Each takes some 400 bytes, and what waits to be sent may have a few MiB.
+const EDGES_TOLD_MAX: usize = 2_000;
 /// The wait after the link's listener could not accept, for lack of descriptors for example.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
@@ -70,6 +61,8 @@ pub(crate) struct Control {
     drains: Drains,
     sockets: Sockets,
     totals: Totals,
+    /// The daemon understands what is said of edges. Before its first snapshot that is not known.
+    tells_edges: bool,
     troubles: Troubles,
     outside: Arc<Outside>,
     /// The newest snapshot.
@@ -147,6 +140,7 @@ impl Control {
             drains: Drains::new(count),
             sockets: Sockets::new(count),
             totals: Totals::new(count),
+            tells_edges: false,
             troubles: Troubles::default(),
             outside: Arc::default(),
             view: Arc::default(),
@@ -236,6 +230,7 @@ impl Control {
         self.drains.hello();
         self.sockets.hello();
         self.totals.hello();
+        self.tells_edges = false;
         self.outside.hello();
         self.applying.left = 0;
         self.tell(&FromProxy::Hello { format: FORMAT, version: env!("CARGO_PKG_VERSION").to_owned() });
@@ -295,11 +290,8 @@ impl Control {
         let number = self.applying.number + 1;
         self.applying = Applying { number, version: snapshot.version, left: self.threads.len() };
         self.outside.retain(|name| snapshot.services.contains_key(name));
-        let labels: HashSet<Rc<str>> = snapshot.all_routes().map(route::label).collect();
-        self.totals.keep_edges(|edge| {
-            let is_route = edge.route.is_empty() || labels.contains(edge.route.as_str());
-            is_route && snapshot.services.contains_key(&edge.service)
-        });
+        self.totals.keep_edges(snapshot.edges_left());
+        self.tells_edges = snapshot.edges;
         let uid = self.link.as_ref().map(Link::peer_uid);
         let is_named = |id: &String| {
             snapshot.all_routes().filter_map(|route| route.files.as_ref()).any(|files| files.folder == *id)
@@ -343,7 +335,7 @@ impl Control {
             ThreadEvent::Wanted { service } => self.tell(&FromProxy::Wanted { service }),
             ThreadEvent::Counts(counts) => self.totals.update(thread, counts),
             ThreadEvent::Handshakes(handshakes) => self.totals.shaken(thread, handshakes),
-            ThreadEvent::Edges(edges) => self.totals.counted_edges(thread, edges),
+            ThreadEvent::Edges(edges) => self.totals.counted_edges(edges),
             ThreadEvent::Work(work) => self.totals.measured(thread, work),
             ThreadEvent::Lost(LostRequest { service, run, method, path, reason }) => {
                 self.tell(&FromProxy::Lost { service, run, method, path, reason });
@@ -425,10 +417,10 @@ impl Control {
             let troubles = self.troubles.take();
             self.tell(&FromProxy::Counts { services, handshakes, troubles, cache });
         }
-        if self.link.is_some() {
-            // A message has an end, and there may be many.
-            for edges in self.totals.edges().chunks(EDGES_TOLD_MAX) {
-                self.tell(&FromProxy::Edges { edges: edges.to_vec() });
+        if self.link.is_some() && self.tells_edges {
+            let edges = self.totals.edges(EDGES_TOLD_MAX);
+            if !edges.is_empty() {
+                self.tell(&FromProxy::Edges { edges });
             }
         }
         if let (Some(services), true) = (self.totals.work(), self.link.is_some()) {

@@ -1,6 +1,9 @@
 //! The sum of what the threads count.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    iter,
+};
 
 use watt_api::mesh::{Counts, EdgeCounts, EdgeOf, Handshakes, Work};
 
@@ -17,7 +20,7 @@ pub(crate) struct Totals {
     handshakes: Vec<Handshakes>,
     told: Option<(ByService, Handshakes)>,
     work: Vec<WorkByService>,
-    edges: BTreeMap<EdgeOf, Vec<EdgeCounts>>,
+    edges: BTreeMap<EdgeOf, EdgeCounts>,
     /// Edges that the daemon has not been told of as they are.
     edges_changed: BTreeSet<EdgeOf>,
 }
@@ -47,27 +50,23 @@ impl Totals {
         self.edges_changed.retain(is_left);
     }
 
-    /// What this thread counted of these since it started.
-    pub(crate) fn counted_edges(&mut self, thread: usize, edges: Vec<(EdgeOf, EdgeCounts)>) {
-        let threads = self.threads.len();
+    /// A thread counted these since it told of them last.
+    pub(crate) fn counted_edges(&mut self, edges: Vec<(EdgeOf, EdgeCounts)>) {
         for (edge, counts) in edges {
-            let all = self.edges.entry(edge.clone()).or_insert_with(|| vec![EdgeCounts::default(); threads]);
-            if let Some(known) = all.get_mut(thread) {
-                *known = counts;
-                self.edges_changed.insert(edge);
-            }
+            self.edges.entry(edge.clone()).or_default().add(&counts);
+            self.edges_changed.insert(edge);
         }
     }
 
-    /// The sums of those that changed since this was asked last.
-    pub(crate) fn edges(&mut self) -> Vec<(EdgeOf, EdgeCounts)> {
-        let changed = std::mem::take(&mut self.edges_changed);
-        let sum = |edge: EdgeOf| {
-            let mut sum = EdgeCounts::default();
-            self.edges.get(&edge)?.iter().for_each(|counts| sum.add(counts));
-            Some((edge, sum))
-        };
-        changed.into_iter().filter_map(sum).collect()
+    /// The sums of at most so many of those that changed since the daemon was told of them.
+    pub(crate) fn edges(&mut self, max: usize) -> Vec<(EdgeOf, EdgeCounts)> {
+        let next = || self.edges_changed.pop_first();
+        let changed: Vec<EdgeOf> = iter::from_fn(next).take(max).collect();
+        changed
+            .into_iter()
+            .filter_map(|edge| self.edges.get_key_value(&edge))
+            .map(|(edge, sum)| (edge.clone(), *sum))
+            .collect()
     }
 
     /// What this thread counted since it started.

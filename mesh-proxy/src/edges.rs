@@ -21,6 +21,16 @@ struct Way {
     route: Option<Rc<str>>,
 }
 
+impl Way {
+    fn edge(&self, service: &str) -> EdgeOf {
+        EdgeOf {
+            caller: self.from.name().to_owned(),
+            service: service.to_owned(),
+            route: self.route.as_deref().unwrap_or_default().to_owned(),
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum From {
     Gateway,
@@ -43,7 +53,11 @@ impl From {
 pub(crate) struct Edges(RefCell<HashMap<Way, Rc<Edge>>>);
 
 #[derive(Debug, Default)]
-struct Edge(Cell<EdgeCounts>);
+struct Edge {
+    counts: Cell<EdgeCounts>,
+    /// What of them was told.
+    told: Cell<EdgeCounts>,
+}
 
 impl Edges {
     /// A request begins that came in there, along this route.
@@ -58,20 +72,20 @@ impl Edges {
         Timed { edge, since: Instant::now(), status: 0 }
     }
 
-    /// What was counted of each.
-    pub(crate) fn read(&self, service: &str) -> Vec<(EdgeOf, EdgeCounts)> {
+    /// What was counted of each since this was asked last, of those of which anything was.
+    pub(crate) fn news(&self, service: &str) -> Vec<(EdgeOf, EdgeCounts)> {
         let edges = self.0.borrow();
-        let read = |(way, edge): (&Way, &Rc<Edge>)| {
-            let route = way.route.as_deref().unwrap_or_default().to_owned();
-            let of = EdgeOf { caller: way.from.name().to_owned(), service: service.to_owned(), route };
-            (of, edge.0.get())
+        let changed = edges.iter().filter(|(_, edge)| edge.counts.get() != edge.told.get());
+        let tell = |(way, edge): (&Way, &Rc<Edge>)| {
+            let counts = edge.counts.get();
+            (way.edge(service), counts.since(&edge.told.replace(counts)))
         };
-        edges.iter().map(read).collect()
+        changed.map(tell).collect()
     }
 
-    /// Forgets those along routes that there are no longer.
-    pub(crate) fn keep(&self, is_route: impl Fn(&str) -> bool) {
-        self.0.borrow_mut().retain(|way, _| way.route.as_deref().is_none_or(&is_route));
+    /// Forgets those that there are no longer.
+    pub(crate) fn keep(&self, service: &str, is_left: impl Fn(&EdgeOf) -> bool) {
+        self.0.borrow_mut().retain(|way, _| is_left(&way.edge(service)));
     }
 }
 
@@ -94,13 +108,13 @@ impl Timed {
 impl Drop for Timed {
     fn drop(&mut self) {
         let took = u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let mut counts = self.edge.0.get();
+        let mut counts = self.edge.counts.get();
         let class = usize::from(self.status / 100);
         counts.by_class[if class < counts.by_class.len() { class } else { 0 }] += 1;
         let bucket = EDGE_BOUNDS_US.partition_point(|bound| *bound < took);
         counts.by_time[bucket] += 1;
         counts.us += took;
-        self.edge.0.set(counts);
+        self.edge.counts.set(counts);
     }
 }
 
@@ -110,10 +124,9 @@ mod tests {
 
     use super::*;
 
-    fn counted(edges: &Edges, caller: &str, route: &str) -> EdgeCounts {
+    fn counted(news: &[(EdgeOf, EdgeCounts)], caller: &str, route: &str) -> EdgeCounts {
         let of = EdgeOf { caller: caller.into(), service: "api".into(), route: route.into() };
-        let read = edges.read("api");
-        read.into_iter().find(|(edge, _)| *edge == of).unwrap_or_else(|| panic!("no {of:?}")).1
+        news.iter().find(|(edge, _)| *edge == of).unwrap_or_else(|| panic!("no {of:?}")).1
     }
 
     #[tokio::test(start_paused = true)]
@@ -135,15 +148,20 @@ mod tests {
         begin(&from_web, None, 0).switched();
         drop(begin(&Side::Mesh { caller: None }, None, 999));
 
-        let shop_counts = counted(&edges, "@gateway", "/shop");
+        let news = edges.news("api");
+        let shop_counts = counted(&news, "@gateway", "/shop");
         assert_eq!(shop_counts.by_class, [0, 0, 1, 0, 0, 1]);
         assert_eq!((shop_counts.by_time[0], shop_counts.us), (1, 30_000));
         let bound = EDGE_BOUNDS_US.iter().position(|bound| *bound == 50_000).unwrap();
         assert_eq!(shop_counts.by_time[bound], 1);
-        assert_eq!(counted(&edges, "web", "").by_class, [1, 1, 0, 0, 0, 0]);
-        assert_eq!(counted(&edges, "@operator", "").by_class, [1, 0, 0, 0, 0, 0], "an odd status is none");
+        assert_eq!(counted(&news, "web", "").by_class, [1, 1, 0, 0, 0, 0]);
+        assert_eq!(counted(&news, "@operator", "").by_class, [1, 0, 0, 0, 0, 0], "an odd status is none");
 
-        edges.keep(|route| route == "/shop");
-        assert_eq!(edges.read("api").len(), 3, "the other route has gone");
+        assert_eq!(edges.news("api"), [], "all of it was told");
+        drop(begin(&Side::Gateway, Some(&shop), 200));
+        drop(begin(&Side::Gateway, Some(&other), 200));
+        edges.keep("api", |edge| edge.route != "/other");
+        let news = edges.news("api");
+        assert_eq!((news.len(), counted(&news, "@gateway", "/shop").by_class), (1, [0, 0, 1, 0, 0, 0]));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     num::NonZeroUsize,
     os::fd::OwnedFd,
     rc::Rc,
@@ -25,7 +25,6 @@ use crate::{
     lost::LostRequest,
     respond::{Failure, Reason},
     room::{Place, Pool, Rooms},
-    route,
     table::{Kept, Table},
     timer::{Clock, Ticks},
     tls,
@@ -148,8 +147,6 @@ pub struct Thread {
     access_queue: OnceCell<Arc<Queue>>,
     access: RefCell<Option<Rc<Log>>>,
     counts_edges: Cell<bool>,
-    /// What was told of edges last.
-    edges_told: RefCell<HashMap<EdgeOf, EdgeCounts>>,
 }
 
 impl Thread {
@@ -188,7 +185,6 @@ impl Thread {
             access_queue: OnceCell::new(),
             access: RefCell::default(),
             counts_edges: Cell::new(false),
-            edges_told: RefCell::default(),
         })
     }
 
@@ -255,16 +251,11 @@ impl Thread {
         self.changed.notify_waiters();
     }
 
-    /// Forgets what was counted along routes that there are no longer.
+    /// Forgets what was counted of edges that there are no longer.
     fn renew_edges(&self, snapshot: &Snapshot) {
         self.counts_edges.set(snapshot.edges);
-        let labels: HashSet<Rc<str>> = snapshot.all_routes().map(route::label).collect();
-        self.tallies.borrow().values().for_each(|tally| tally.edges.keep(|route| labels.contains(route)));
-        let mut told = self.edges_told.borrow_mut();
-        told.retain(|edge, _| {
-            snapshot.services.contains_key(&edge.service)
-                && (edge.route.is_empty() || labels.contains(edge.route.as_str()))
-        });
+        let is_left = snapshot.edges_left();
+        self.tallies.borrow().iter().for_each(|(service, tally)| tally.edges.keep(service, &is_left));
     }
 
     /// Those of a snapshot, with the connections that there are.
@@ -380,14 +371,9 @@ impl Thread {
         self.counts_edges.get()
     }
 
-    /// What this thread counted of edges, of those that changed since this was asked last.
+    /// What this thread counted of edges since this was asked last.
     pub(crate) fn edges(&self) -> Vec<(EdgeOf, EdgeCounts)> {
-        let mut told = self.edges_told.borrow_mut();
-        let tallies = self.tallies.borrow();
-        let all = tallies.iter().flat_map(|(service, tally)| tally.edges.read(service));
-        let news = all.filter(|(edge, counts)| told.get(edge) != Some(counts)).collect::<Vec<_>>();
-        told.extend(news.iter().cloned());
-        news
+        self.tallies.borrow().iter().flat_map(|(service, tally)| tally.edges.news(service)).collect()
     }
 
     /// How many requests were refused for which reason.

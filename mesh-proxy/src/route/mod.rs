@@ -162,7 +162,7 @@ impl Router {
                 files: source.files.as_ref().and_then(files),
                 rules: rules.clone(),
                 rule: id,
-                label: label(source),
+                label: source.label().into(),
                 service: source.service.as_str().into(),
                 target: service(&source.service),
                 split: Split::new(source, service).map(Box::new),
@@ -289,14 +289,6 @@ impl Route {
     /// What it makes of a path that it takes; `None` when the path stays.
     pub(crate) fn change<'r>(&'r self, path: &'r [u8]) -> Option<Change<'r>> {
         self.rule().change(path)
-    }
-}
-
-/// What a route is called where requests are counted by it.
-pub(crate) fn label(route: &mesh::Route) -> Rc<str> {
-    match &route.host {
-        Some(host) => format!("{host}{}", route.path).into(),
-        None => route.path.as_str().into(),
     }
 }
 

@@ -15,7 +15,7 @@ mod upstream;
 mod work;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     error, fmt,
     net::{IpAddr, SocketAddr},
     num::NonZeroU16,
@@ -310,10 +310,10 @@ impl EdgeOf {
 }
 
 /// How long requests took is counted by these bounds, in microseconds; what took longer comes behind the last. They are those that
-/// client libraries of Prometheus have in advance, and two below them, since a call within one host takes less than a millisecond.
-pub const EDGE_BOUNDS_US: [u64; 13] = [
+/// client libraries of Prometheus have in advance, and three below them, since a call within one host takes less than a millisecond.
+pub const EDGE_BOUNDS_US: [u64; 14] = [
     500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
-    10_000_000,
+    5_000_000, 10_000_000,
 ];
 
 /// What was counted of an edge.
@@ -328,6 +328,15 @@ pub struct EdgeCounts {
 }
 
 impl EdgeCounts {
+    /// What came since `earlier`.
+    pub fn since(&self, earlier: &EdgeCounts) -> EdgeCounts {
+        let mut since = *self;
+        since.by_class.iter_mut().zip(earlier.by_class).for_each(|(count, before)| *count -= before);
+        since.by_time.iter_mut().zip(earlier.by_time).for_each(|(count, before)| *count -= before);
+        since.us -= earlier.us;
+        since
+    }
+
     /// Adds what was counted elsewhere.
     pub fn add(&mut self, other: &EdgeCounts) {
         let EdgeCounts { by_class, by_time, us } = other;
@@ -492,6 +501,17 @@ impl Snapshot {
     pub fn all_routes(&self) -> impl Iterator<Item = &Route> {
         let own = self.listeners.values().filter_map(|listener| listener.routes.as_ref()).flatten();
         self.routes.iter().chain(&self.narrow_routes).chain(own)
+    }
+
+    /// Whether an edge is one of this application as it is now: caller, service and route.
+    pub fn edges_left(&self) -> impl Fn(&EdgeOf) -> bool {
+        let labels: HashSet<String> = self.all_routes().map(Route::label).collect();
+        move |edge| {
+            let is_service = |name: &str| self.services.contains_key(name);
+            (edge.caller.starts_with('@') || is_service(&edge.caller))
+                && is_service(&edge.service)
+                && (edge.route.is_empty() || labels.contains(&edge.route))
+        }
     }
 
     /// Puts all routes into `routes`, as a proxy needs them.

@@ -20,7 +20,7 @@ use watt_api::{
     mesh::{EDGE_BOUNDS_US, EdgeCounts, EdgeOf},
 };
 
-use crate::{events, timestamp};
+use crate::{events, proxies::Edges, timestamp};
 
 /// The format of a scrape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,10 +146,16 @@ fn family(
 }
 
 /// Of the application.
-pub(crate) fn families(status: &Status, limits: &Limits, edges: &[(EdgeOf, EdgeCounts)]) -> Vec<Family> {
+///
+/// Without `edges` the proxies have not told this daemon yet what they counted, and all that is theirs is left out: who adds up counters
+/// would take it for a beginning at 0.
+pub(crate) fn families(status: &Status, limits: &Limits, edges: Option<&Edges>) -> Vec<Family> {
     let mut families = of_application(status);
-    families.extend(of_requests(&status.services));
-    families.extend(of_edges(edges));
+    if let Some(edges) = edges {
+        families.extend(of_tls(status));
+        families.extend(of_requests(&status.services));
+        families.extend(of_edges(edges));
+    }
     families.extend(of_services(&status.services));
     families.extend(of_workers(&status.services));
     families.extend(of_limits(limits));
@@ -163,7 +169,6 @@ fn of_application(status: &Status) -> Vec<Family> {
     let build = vec![("app", status.app.clone()), ("version", status.version.clone())];
     let restarts = [("daemon", supervisor.daemon_restarts), ("mesh-proxy", supervisor.proxy_restarts)];
     let tls = status.tls.as_ref();
-    let failed = tls.into_iter().flat_map(|tls| &tls.failed);
     let certificates = tls.into_iter().flat_map(|tls| &tls.certificates);
     let expiry = certificates.filter_map(|one| {
         Some((vec![("file", one.file.display().to_string())], Value::Is(seconds(&one.expires_at)?)))
@@ -195,6 +200,20 @@ fn of_application(status: &Status) -> Vec<Family> {
             once(Value::Is(float(supervisor.memory))),
         ),
         family(
+            "tls_certificate_expiry_time",
+            Some(Unit::Seconds),
+            "When a certificate of the gateway expires, since the Unix epoch",
+            expiry,
+        ),
+    ]
+}
+
+fn of_tls(status: &Status) -> Vec<Family> {
+    let tls = status.tls.as_ref();
+    let failed = tls.into_iter().flat_map(|tls| &tls.failed);
+    let failed = failed.map(|(reason, count)| (vec![("reason", reason.clone())], Value::Count(*count)));
+    vec![
+        family(
             "tls_handshakes",
             None,
             "Connections to the gateway on which TLS was agreed upon",
@@ -204,13 +223,7 @@ fn of_application(status: &Status) -> Vec<Family> {
             "tls_handshakes_failed",
             None,
             "Connections to the gateway that ended before that, by reason",
-            failed.map(|(reason, count)| labelled("reason", reason, Value::Count(*count))),
-        ),
-        family(
-            "tls_certificate_expiry_time",
-            Some(Unit::Seconds),
-            "When a certificate of the gateway expires, since the Unix epoch",
-            expiry,
+            failed,
         ),
     ]
 }
@@ -290,7 +303,7 @@ fn of_requests(services: &[Service]) -> Vec<Family> {
 /// The words for [`EdgeCounts::by_class`].
 const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
-fn of_edges(edges: &[(EdgeOf, EdgeCounts)]) -> Vec<Family> {
+fn of_edges(edges: &Edges) -> Vec<Family> {
     let labels = |edge: &EdgeOf| {
         let EdgeOf { caller, service, route } = edge.clone();
         vec![("caller", caller), ("service", service), ("route", route)]

@@ -93,7 +93,7 @@ impl App {
             Command::Inspect { service, reply } => self.inspect(&service, reply),
             Command::Graph { reply } => self.graph(reply),
             Command::Routes { reply } => self.routes(reply),
-            Command::Edges { reply } => drop(reply.send(Ok(self.proxy_link.edges().into_iter().collect()))),
+            Command::Edges { reply } => drop(reply.send(Ok(self.proxy_link.edges()))),
             Command::Cache { reply } => self.cache(reply),
             Command::PurgeCache { purge, reply } => self.purge_cache(purge, reply),
             Command::Analyze { service, reply } => self.analysis(service, reply),

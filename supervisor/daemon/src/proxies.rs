@@ -75,6 +75,8 @@ struct Linked {
     handshakes: Handshakes,
     edges: Edges,
     cache: CacheStatus,
+    /// It has told this daemon what it counted before.
+    has_told: bool,
     outside: BTreeMap<String, Vec<Outgoing>>,
 }
 
@@ -156,6 +158,10 @@ impl Proxies {
     /// The process of the own program's has ended. The next one has no snapshot.
     pub(crate) fn own_ended(&mut self) {
         self.own_uses(Uses::None);
+        if let Some(own) = self.all.get_mut(&self.own) {
+            // The next one begins at 0.
+            own.edges.clear();
+        }
     }
 
     fn own_uses(&mut self, uses: Uses) {
@@ -190,6 +196,7 @@ impl Proxies {
             handshakes: Handshakes::default(),
             edges: Edges::new(),
             cache: CacheStatus::default(),
+            has_told: false,
             outside: BTreeMap::new(),
         };
         self.all.insert(program, linked);
@@ -244,6 +251,10 @@ impl Proxies {
     /// Replaces what they know of services and routes.
     pub(crate) fn publish(&mut self, snapshot: Snapshot) {
         let version = snapshot.version;
+        let is_left = snapshot.edges_left();
+        self.past_edges.retain(|edge, _| is_left(edge));
+        self.all.values_mut().for_each(|linked| linked.edges.retain(|edge, _| is_left(edge)));
+        drop(is_left);
         let snapshot = Arc::new(ToProxy::Snapshot(Box::new(snapshot)));
         self.all.values().for_each(|linked| linked.link.publish(version, Arc::clone(&snapshot)));
         self.snapshot = Some((version, snapshot));
@@ -272,6 +283,7 @@ impl Proxies {
                 self.note_used();
             }
             LinkEvent::Message(FromProxy::Counts { services, handshakes, cache, .. }) => {
+                linked.has_told = true;
                 linked.counts.clone_from(services);
                 linked.cache = *cache;
                 linked.handshakes.clone_from(handshakes);
@@ -316,13 +328,17 @@ impl Proxies {
         sum
     }
 
-    /// What they counted together, by where requests came from.
-    pub(crate) fn edges(&self) -> Edges {
+    /// What they counted together, by where requests came from. `None` as long as one has not told what it counted before this daemon came:
+    /// what there is would look as if all began anew.
+    pub(crate) fn edges(&self) -> Option<Edges> {
+        if !self.all.values().all(|linked| linked.has_told) {
+            return None;
+        }
         let mut sum = self.past_edges.clone();
         for (edge, counts) in self.all.values().flat_map(|linked| &linked.edges) {
             sum.entry(edge.clone()).or_default().add(counts);
         }
-        sum
+        Some(sum)
     }
 
     /// Beginnings of TLS at all of them.
@@ -348,10 +364,8 @@ impl Proxies {
     /// A service has gone.
     pub(crate) fn forget(&mut self, service: &str) {
         self.past.remove(service);
-        self.past_edges.retain(|edge, _| edge.service != service && edge.caller != service);
         for linked in self.all.values_mut() {
             linked.counts.remove(service);
-            linked.edges.retain(|edge, _| edge.service != service && edge.caller != service);
             linked.outside.remove(service);
         }
     }

@@ -156,6 +156,11 @@ pub struct RouteFault {
 }
 
 impl Route {
+    /// What it is called where requests are counted by it: host and path as the file has them.
+    pub fn label(&self) -> String {
+        format!("{}{}", self.host.as_deref().unwrap_or_default(), self.path)
+    }
+
     /// Whether it takes what those took that there were first: a host, and a path with everything below it, without parameters. What it
     /// does with that is another thing: a route without a `service` leads nowhere there, and others to their service.
     pub fn is_of_first_form(&self) -> bool {

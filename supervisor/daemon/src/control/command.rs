@@ -8,10 +8,10 @@ use watt_api::control::{
     Analysis, Audit, Cache, CachePurged, Graph, Inspect, Job, JobDetail, JobInstants, JobRun, Jobs, Limits,
     LimitsChange, LimitsChanged, Outcome, Reload, Reloaded, Routes, Scaled, Status, Upgrade, UpgradeState,
 };
-use watt_api::mesh::{CachePurge, EdgeCounts, EdgeOf};
+use watt_api::mesh::CachePurge;
 use watt_core::{ServiceId, plan::Role};
 
-use crate::{jobs::Order, reload, tasks};
+use crate::{jobs::Order, proxies::Edges, reload, tasks};
 
 /// Where an answer goes. Sending fails when the client has gone, which is none of the loop's business.
 pub type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
@@ -53,10 +53,10 @@ pub enum Command {
         /// The answer.
         reply: Reply<Box<Routes>>,
     },
-    /// What was counted of requests by where they came from. Always legal.
+    /// What was counted of requests by where they came from; `None` when that is not known yet. Always legal.
     Edges {
         /// The answer.
-        reply: Reply<Vec<(EdgeOf, EdgeCounts)>>,
+        reply: Reply<Option<Edges>>,
     },
     /// What the proxy has stored of responses. Always legal.
     Cache {

@@ -20,7 +20,7 @@ pub(super) async fn get(
     let status = control.ask(|reply| Command::Status { reply }).await?;
     let limits = control.ask(|reply| Command::Limits { reply }).await?;
     let edges = control.ask(|reply| Command::Edges { reply }).await?;
-    let text = metrics::render(metrics::families(&status, &limits, &edges), format);
+    let text = metrics::render(metrics::families(&status, &limits, edges.as_ref()), format);
     let text = text.map_err(|error| Failure::Internal(error.to_string()))?;
     Ok(body::response(StatusCode::OK, format.content_type(), Reply::Whole(text.into())))
 }

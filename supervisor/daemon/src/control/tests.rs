@@ -120,7 +120,7 @@ async fn scripted_loop(mut commands: mpsc::Receiver<Command>, tell: mpsc::Unboun
             Command::ServiceOf { reply, .. } => drop(reply.send(Ok(None))),
             Command::Names { reply } => drop(reply.send(Ok(known()))),
             Command::Status { reply } => drop(reply.send(Ok(Box::new(status())))),
-            Command::Edges { reply } => drop(reply.send(Ok(Vec::new()))),
+            Command::Edges { reply } => drop(reply.send(Ok(None))),
             Command::Graph { reply } => {
                 let graph = Graph {
                     app: "shop".into(),

@@ -41,7 +41,7 @@ fn scrape() -> Vec<Family> {
     let mut counts = EdgeCounts { us: 1_200_000, ..EdgeCounts::default() };
     (counts.by_class[2], counts.by_class[5]) = (3, 1);
     (counts.by_time[0], counts.by_time[EDGE_BOUNDS_US.len()]) = (3, 1);
-    families(&status, &limits, &[(edge, counts)])
+    families(&status, &limits, Some(&[(edge, counts)].into()))
 }
 
 #[test]
