@@ -26,8 +26,8 @@ use crate::respond::Reason;
 pub(crate) struct Identity {
     pub(crate) name: Box<str>,
     roles: Box<[Box<str>]>,
-    /// What a token says besides.
-    claims: Option<Claims>,
+    /// What a token says besides, and which claim of it has the roles.
+    claims: Option<(Claims, Rc<str>)>,
     /// Lines for the service about that.
     lines: String,
 }
@@ -65,7 +65,7 @@ impl access::Known for Identity {
     }
 
     fn has_claim(&self, name: &str, value: &str) -> bool {
-        self.claims.as_ref().is_some_and(|claims| claims.has(name, value))
+        self.claims.as_ref().is_some_and(|(claims, roles_claim)| claims.has(name, value, roles_claim))
     }
 }
 

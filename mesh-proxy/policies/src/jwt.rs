@@ -331,11 +331,16 @@ impl Claims {
         Some(told.join(",")).filter(|text| has_no_controls(text))
     }
 
-    /// Whether a claim is this text, or has it among its items or words.
-    pub fn has(&self, name: &str, value: &str) -> bool {
+    /// Whether a claim is this text, or has it among its items; of a scope, and of the claim with roles, among its words as well. Elsewhere
+    /// words are none: whoever may write a text himself, a name for example, would have whatever he writes into it.
+    pub fn has(&self, name: &str, value: &str, roles_claim: &str) -> bool {
+        let is_list = || ["scope", "scp", roles_claim].contains(&name);
         match self.0.get(name) {
             Some(Value::Array(items)) => items.iter().filter_map(plain).any(|item| item == value),
-            Some(claim) => plain(claim).is_some_and(|text| text == value) || self.list(name).contains(&value),
+            Some(claim) => {
+                plain(claim).is_some_and(|text| text == value)
+                    || is_list() && self.list(name).contains(&value)
+            }
             None => false,
         }
     }
@@ -669,6 +674,30 @@ mod tests {
         assert_eq!((line("evil"), line("deep"), line("none")), (None, None, None));
         assert_eq!((text("evil"), text("deep"), text("none")), (None, None, None));
         assert_eq!((claims.list("roles"), claims.list("scope")), (vec!["a", "b"], vec!["read", "write"]));
+    }
+
+    #[test]
+    fn words_are_items_of_scopes_and_roles_alone() {
+        let mut claims = usual();
+        claims["department"] = json!("foo admin");
+        claims["groups"] = json!(["staff", "foo admin"]);
+        claims["permissions"] = json!("read write");
+        (claims["scope"], claims["scp"]) = (json!("read write"), json!("read write"));
+        let claims = taken(&of_secret(&claims)).unwrap();
+        for (name, value, expected) in [
+            ("department", "admin", false),
+            ("department", "foo admin", true),
+            ("groups", "admin", false),
+            ("groups", "staff", true),
+            ("permissions", "write", true),
+            ("scope", "write", true),
+            ("scope", "writ", false),
+            ("scp", "read", true),
+            ("none", "read", false),
+        ] {
+            assert_eq!(claims.has(name, value, "permissions"), expected, "{name}: {value}");
+        }
+        assert!(!claims.has("permissions", "write", "roles"));
     }
 
     #[test]

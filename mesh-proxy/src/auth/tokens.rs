@@ -27,7 +27,7 @@ pub(super) struct Tokens {
     keys: KeySet,
     rules: Rules,
     name_claim: Box<str>,
-    roles_claim: Box<str>,
+    roles_claim: Rc<str>,
     claims: Box<[Box<str>]>,
     /// Those that were, with the time until which they hold.
     taken: RefCell<Recent<(Rc<Identity>, SystemTime)>>,
@@ -104,7 +104,12 @@ impl Tokens {
                 lines += &format!("X-Forwarded-Claim-{}: {value}\r\n", claim.replace('_', "-"));
             }
         }
-        Some(Identity { name: name.into(), roles, lines, claims: Some(claims) })
+        Some(Identity {
+            name: name.into(),
+            roles,
+            lines,
+            claims: Some((claims, Rc::clone(&self.roles_claim))),
+        })
     }
 }
 

@@ -318,10 +318,18 @@ fn names_other_version(input: &[u8]) -> bool {
     is_version && version != b"HTTP/1.0" && version != b"HTTP/1.1"
 }
 
-/// Whether it is a usual method in other letters. Methods are not the same in other letters (RFC 9110 §9.1), and routes and policies
-/// compare them so; many services write them in capitals first, and would act on a POST that was none here.
+/// Whether it is a registered method in other letters, or one of caches. Methods are not the same in other letters (RFC 9110 §9.1), and
+/// routes and policies compare them so; many services write them in capitals first, and would act on a POST that was none here.
 fn is_miswritten(method: &str) -> bool {
-    const USUAL: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"];
+    #[rustfmt::skip]
+    const USUAL: [&str; 40] = [
+        "GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "QUERY",
+        // The rest of IANA's list, which is WebDAV's and its relatives'.
+        "ACL", "BASELINE-CONTROL", "BIND", "CHECKIN", "CHECKOUT", "COPY", "LABEL", "LINK", "LOCK", "MERGE", "MKACTIVITY", "MKCALENDAR",
+        "MKCOL", "MKREDIRECTREF", "MKWORKSPACE", "MOVE", "ORDERPATCH", "PROPFIND", "PROPPATCH", "REBIND", "REPORT", "SEARCH", "UNBIND",
+        "UNCHECKOUT", "UNLINK", "UNLOCK", "UPDATE", "UPDATEREDIRECTREF", "VERSION-CONTROL",
+        "PURGE",
+    ];
     let is_usual = || USUAL.iter().any(|usual| usual.eq_ignore_ascii_case(method));
     method.bytes().any(|byte| byte.is_ascii_lowercase()) && is_usual()
 }

@@ -25,6 +25,8 @@ fn refused() -> Vec<(String, u16, &'static str)> {
         (get("X: a\r\n b\r\n"), 400, "malformed_request"),
         (line("post /x HTTP/1.1"), 400, "malformed_request"),
         (line("Get /x HTTP/1.1"), 400, "malformed_request"),
+        (line("delete /orders/1 HTTP/1.1"), 400, "malformed_request"),
+        (line("PropFind /x HTTP/1.1"), 400, "malformed_request"),
         (get("X: a\rb\r\n"), 400, "malformed_request"),
         (get("X: a\0b\r\n"), 400, "malformed_request"),
         (get("X: a\x07b\r\n"), 400, "malformed_request"),
