@@ -56,8 +56,8 @@ pub struct Terms {
 pub(crate) struct Met {
     /// What its sockets are called.
     pub(crate) number: Box<str>,
-    /// What the configuration calls it.
-    pub(crate) name: Box<str>,
+    /// What was asked of the client, and by whom.
+    pub(crate) asked: Asked,
     /// Whether it has routes of its own.
     pub(crate) has_own_routes: bool,
     bounds: Bounds,
@@ -136,9 +136,9 @@ impl Terms {
 
 /// What of a listener decides who may come in. Which certificate it shows does not.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Asked {
-    /// One that goes takes its clients along.
-    name: String,
+pub(crate) struct Asked {
+    /// What the configuration calls it. One that goes takes its clients along.
+    pub(crate) name: String,
     tls: Option<AskedInTls>,
     proxies: Vec<mesh::Network>,
 }
@@ -151,7 +151,7 @@ struct AskedInTls {
 }
 
 impl Asked {
-    fn by(listener: &Listener) -> Asked {
+    pub(crate) fn by(listener: &Listener) -> Asked {
         let tls = |tls: &mesh::Tls| {
             let mesh::Tls { certificates: _, client_ca, client_required, only_1_3 } = tls;
             AskedInTls {
@@ -165,6 +165,13 @@ impl Asked {
             tls: listener.tls.as_ref().map(tls),
             proxies: listener.proxies.clone(),
         }
+    }
+}
+
+impl Asked {
+    /// Whether clients are met in the same way there, whatever it is called.
+    pub(crate) fn is_as(&self, other: &Asked) -> bool {
+        self.tls == other.tls && self.proxies == other.proxies
     }
 }
 
@@ -185,7 +192,7 @@ impl Entrances {
             let over = same.and_then(|(_, entrance)| entrance.terms.over.clone());
             let met = Met {
                 number: name.as_str().into(),
-                name: listener.name.as_str().into(),
+                asked: asked.clone(),
                 has_own_routes: listener.routes.is_some(),
                 bounds: Bounds::new(&listener.bounds),
             };

@@ -13,7 +13,7 @@ use crate::{
     cache,
     caller::UNKNOWN_CALLER,
     ejection::{Ejection, Wards},
-    entrances::{Met, Terms},
+    entrances::{Asked, Met, Terms},
     gate::{Gate, Gates},
     guards::Guard,
     respond::{Failure, Reason},
@@ -164,13 +164,13 @@ impl Table {
         if !self.listeners.has_own && !met.has_own_routes {
             return Some(common);
         }
-        match self.listeners.find(met) {
-            Some(Own { routes: None, .. }) => Some(common),
-            Some(Own { routes: Some(router), to_https, .. }) => {
-                Some(Ways { router, to_https: to_https.as_ref() })
-            }
-            None => (!met.has_own_routes).then_some(common),
-        }
+        let own = match self.listeners.find(met) {
+            // Another listener is where it came in, and its ways are for those who came as that one asks.
+            Some(own) if own.asked.name != met.asked.name && !own.asked.is_as(&met.asked) => return None,
+            Some(own) => own,
+            None => return (!met.has_own_routes).then_some(common),
+        };
+        Some(own.routes.as_ref().map_or(common, |router| Ways { router, to_https: own.to_https.as_ref() }))
     }
 
     pub(crate) fn service(&self, name: &str) -> Option<&Rc<Service>> {
@@ -222,7 +222,7 @@ struct Listeners {
 
 struct Own {
     number: Box<str>,
-    name: Box<str>,
+    asked: Asked,
     routes: Option<Router>,
     to_https: Option<ToHttps>,
 }
@@ -235,14 +235,14 @@ impl Listeners {
         kept: &Kept<'_>,
     ) -> Listeners {
         let own = |(number, listener): (&String, &mesh::Listener)| {
-            let known = before.all.iter().find(|own| *own.name == *listener.name);
+            let known = before.all.iter().find(|own| own.asked.name == listener.name);
             let known = known.and_then(|own| own.routes.as_ref());
             let renewed = |routes: &Vec<mesh::Route>| {
                 known.unwrap_or(&Router::default()).renewed(routes, services, kept.folder)
             };
             Own {
                 number: number.as_str().into(),
-                name: listener.name.as_str().into(),
+                asked: Asked::by(listener),
                 routes: listener.routes.as_ref().map(renewed),
                 to_https: listener.to_https.map(ToHttps::new),
             }
@@ -251,11 +251,11 @@ impl Listeners {
         Listeners { has_own: all.iter().any(|own| own.routes.is_some()), all }
     }
 
-    /// By its sockets, whatever they are called by now; else by its name, for one that is elsewhere by now.
+    /// By its name, wherever it is by now; else by its sockets, for one that is called otherwise by now.
     fn find(&self, met: &Met) -> Option<&Own> {
-        let by_number = self.all.iter().find(|own| own.number == met.number);
-        let is_named = |own: &&Own| !met.name.is_empty() && own.name == met.name;
-        by_number.or_else(|| self.all.iter().find(is_named))
+        let is_named = |own: &&Own| !met.asked.name.is_empty() && own.asked.name == met.asked.name;
+        let by_name = self.all.iter().find(is_named);
+        by_name.or_else(|| self.all.iter().find(|own| own.number == met.number))
     }
 }
 
@@ -362,5 +362,38 @@ mod tests {
         let failure = api.admits(Some(UNKNOWN_CALLER)).unwrap_err();
         assert!(failure.message.starts_with("The caller, which is no known service, may not"));
         assert!(api.admits(None).is_ok(), "operators may");
+    }
+
+    /// A client that came in by plain text never gets the routes of those who show a certificate, whoever has which port by now.
+    #[test]
+    fn connections_have_the_routes_of_their_own_listener_when_two_change_places() {
+        let listener = |name: &str, is_secure: bool| {
+            let tls = mesh::Tls { client_required: true, ..mesh::Tls::default() };
+            mesh::Listener {
+                name: name.into(),
+                tls: is_secure.then_some(tls),
+                routes: Some(Vec::new()),
+                ..mesh::Listener::default()
+            }
+        };
+        let snapshot = |listeners: &[(&str, mesh::Listener)]| {
+            let listeners = listeners.iter().map(|(number, one)| ((*number).to_owned(), one.clone()));
+            Snapshot { listeners: listeners.collect(), ..Snapshot::default() }
+        };
+        let terms = |snapshot: &Snapshot| {
+            crate::entrances::Entrances::default().next(&snapshot.listeners).get("1").terms
+        };
+        let (open, strict) = (listener("open", false), listener("strict", true));
+        let terms = terms(&snapshot(&[("1", open.clone()), ("2", strict.clone())]));
+        let of = |listeners: &[(&str, mesh::Listener)]| {
+            let table = nothing_kept(&snapshot(listeners), 1);
+            let ways = table.ways(&terms)?;
+            let is_own = |own: &&Own| own.routes.as_ref().is_some_and(|own| std::ptr::eq(own, ways.router));
+            table.listeners.all.iter().find(is_own).map(|own| own.asked.name.clone())
+        };
+        assert_eq!(of(&[("1", open.clone()), ("2", strict.clone())]).as_deref(), Some("open"));
+        assert_eq!(of(&[("2", open.clone()), ("1", strict.clone())]).as_deref(), Some("open"));
+        assert_eq!(of(&[("1", strict)]), None, "it is gone, and its place is another one's");
+        assert_eq!(of(&[("1", listener("renamed", false))]).as_deref(), Some("renamed"));
     }
 }

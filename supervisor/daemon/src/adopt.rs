@@ -47,7 +47,7 @@ use crate::{
     proxy::{self, Proxy},
     purges::Purges,
     record::{self, RunNote, RunOf, Uptime},
-    reload::{Reloads, set_mode},
+    reload::{Reloads, own_socket},
     runs::{Main, Run, SIGKILL},
     scaling,
     secret_command::Commands,
@@ -94,7 +94,7 @@ impl App {
         let (senders, inbox) = app::channels(signals, backlog);
         let Listeners { control, mesh, gateway, mesh_host, mesh_host_address, threads } = listeners;
         // A reload may have given others a role, or taken the last one away.
-        set_mode(&places.control_socket(), roles.socket_mode());
+        own_socket(&places.control_socket(), roles.socket_mode(), None);
         let server = Server::new(control, roles, senders.commands.clone(), events.clone(), logs.clone());
         let server = Serving::start(server.map_err(StartError::Control)?);
         let upgrades = Upgrades::new(&held);

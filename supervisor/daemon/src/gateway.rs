@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// The beginning of their names at the spawner.
-const PREFIX: &str = "gateway/";
+const PREFIX: &str = watt_spawner::protocol::GATEWAY_PREFIX;
 
 /// The sockets that the spawner holds, by name.
 type Held = BTreeMap<String, (Address, OwnedFd)>;
@@ -372,8 +372,10 @@ fn check_path(path: &Path) -> Result<(), GatewayRefusal> {
 fn refused(listener: &str, place: &Place, error: &io::Error) -> StartError {
     let reason = match (error.kind(), place) {
         (io::ErrorKind::AddrInUse, Place::Tcp(address)) => GatewayRefusal::Taken(holder::of_port(*address)),
-        // The spawner removes what it may, so this is no socket.
-        (io::ErrorKind::AddrInUse, Place::Unix(_)) => GatewayRefusal::NoSocket,
+        // The spawner removes what it may, so this is no socket, or somebody listens there since a moment ago.
+        (io::ErrorKind::AddrInUse, Place::Unix(path)) => {
+            check_path(path).err().unwrap_or(GatewayRefusal::NoSocket)
+        }
         (io::ErrorKind::PermissionDenied, _) => GatewayRefusal::Denied(error.to_string()),
         _ => GatewayRefusal::Other(error.to_string()),
     };

@@ -1,22 +1,13 @@
 //! What others tell the loop: the spawner, the proxy, and the watches for readiness.
 
-use std::{
-    fs, io,
-    os::{
-        fd::{AsRawFd, OwnedFd},
-        unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
-    },
-    path::Path,
-    sync::Arc,
-    time::Instant,
-};
+use std::{io, os::fd::OwnedFd, path::Path, sync::Arc, time::Instant};
 
-use nix::fcntl::OFlag;
 use watt_api::mesh::{Endpoint, FromProxy, ListenerKind};
 use watt_core::{
     RunId,
     worker::{Event, ExecFailure, State},
 };
+use watt_os::socket_file::SocketFile;
 use watt_spawner::protocol::{Message, Request};
 
 use crate::{
@@ -464,17 +455,8 @@ pub(crate) fn listener_kind(name: &str, caller: &str) -> Option<(ListenerKind, S
 /// Lets the proxy, which has its group, connect to a socket that a program made. Connecting takes the right to write
 /// (unix(7)), which most umasks take away.
 fn open_to_group(path: &Path) -> io::Result<()> {
-    // Held by descriptor, so that what was looked at is what is changed; chmod(2) of a link would lead elsewhere.
-    let socket = fs::OpenOptions::new()
-        .read(true)
-        .custom_flags((OFlag::O_PATH | OFlag::O_NOFOLLOW).bits())
-        .open(path)?;
-    let found = socket.metadata()?;
-    if !found.file_type().is_socket() {
-        return Err(io::Error::other("it is not a socket"));
-    }
-    let mode = found.mode() & 0o7777 | 0o060;
-    fs::set_permissions(format!("/proc/self/fd/{}", socket.as_raw_fd()), fs::Permissions::from_mode(mode))
+    let socket = SocketFile::open(path)?;
+    socket.set_mode(socket.mode()? | 0o060)
 }
 
 #[cfg(test)]

@@ -18,15 +18,16 @@ mod words;
 
 use std::{
     collections::BTreeMap,
-    fs,
     hash::RandomState,
-    os::{fd::OwnedFd, unix::fs::PermissionsExt},
+    io,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use watt_api::control::Reloaded;
 use watt_core::{ServiceId, plan::Listener, worker::ExecFailure};
+use watt_os::socket_file::SocketFile;
 use watt_spawner::protocol::{Address, Request};
 
 pub(crate) use self::asked::{Asked, Single};
@@ -338,10 +339,17 @@ fn refuse(asked: Vec<Asked>, refusal: &Refusal) {
     }
 }
 
-/// Whoever has a role may connect, and nobody else.
-pub(crate) fn set_mode(socket: &Path, mode: u32) {
-    if let Err(error) = fs::set_permissions(socket, fs::Permissions::from_mode(mode)) {
-        tracing::warn!("the mode of {} cannot be set: {error}", socket.display());
+/// Says who may connect to a socket, by the mode of its file and, where one is given, its owner. The file is found without following links: its
+/// folder may be somebody else's.
+pub(crate) fn own_socket(socket: &Path, mode: u32, owner: Option<(u32, u32)>) {
+    let set = || {
+        let file = SocketFile::open(socket)?;
+        owner.map_or(Ok(()), |owner| file.set_owner(owner))?;
+        file.set_mode(mode)
+    };
+    let set: io::Result<()> = set();
+    if let Err(error) = set {
+        tracing::warn!("mode and owner of {} cannot be set: {error}", socket.display());
     }
 }
 

@@ -26,6 +26,7 @@ pub mod seccomp;
 pub mod signalfd;
 pub mod signals;
 pub mod sock_diag;
+pub mod socket_file;
 pub mod systemd;
 pub mod terminal;
 pub mod xattr;

@@ -1,7 +1,7 @@
 //! From a spawner to its table, and back.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io,
     os::fd::AsFd,
     panic,
@@ -10,13 +10,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use watt_os::inherited::{self, Unclaimed};
+use watt_os::{
+    inherited::{self, Unclaimed},
+    socket_file::FileId,
+};
 
 use crate::{
     Error, Settings,
     daemon::Daemon,
     launch::{Launcher, Reports},
-    listeners::Listener,
+    listeners::{Listener, file_of},
     lock::Lock,
     manager::Manager,
     notes,
@@ -25,6 +28,9 @@ use crate::{
     table::{Descriptors, ListenerRow, Number, ProgramRow, ReportsRow, RunRow, Table, TableError, number},
     upgrade::{Program, Resume, Upgrade, become_program, chain},
 };
+
+/// The value of a table that says which files are our sockets'. A value, and no row, so that versions that do not know it read the table.
+const FILES: &str = "spawner/socket-files";
 
 impl Spawner {
     /// Everything, for `next` to take over. `own` goes on when that cannot.
@@ -43,7 +49,7 @@ impl Spawner {
             runs: holdings.runs.iter().map(|(id, run)| self.run_row(*id, run)).collect(),
             listeners: holdings.listeners.iter().map(listener_row).collect(),
             kept: holdings.kept.iter().map(|(name, fd)| (name.clone(), number(fd))).collect(),
-            values: holdings.values.clone(),
+            values: self.values_with_files(),
             daemon: self.daemon.row(),
             manager: self.manager.row(),
             notes: notes::row(&self.writer),
@@ -52,6 +58,16 @@ impl Spawner {
             trial_ms: trial.map(|trial| u64::try_from(trial.as_millis()).unwrap_or(u64::MAX)),
             went_back,
         }
+    }
+
+    /// All values, and which files are our sockets'.
+    fn values_with_files(&self) -> BTreeMap<String, Vec<u8>> {
+        let listeners = self.holdings.listeners.iter();
+        let files: BTreeMap<&String, FileId> =
+            listeners.filter_map(|(name, listener)| Some((name, listener.file?))).collect();
+        let mut values = self.holdings.values.clone();
+        values.extend(postcard::to_allocvec(&files).ok().map(|files| (FILES.to_owned(), files)));
+        values
     }
 
     fn run_row(&self, id: u64, run: &Run) -> RunRow {
@@ -71,10 +87,13 @@ impl Spawner {
     }
 
     /// Puts back what the table has. On an error nothing of it was closed.
-    fn fill(&mut self, table: Table, descriptors: &Descriptors) -> Result<(), TableError> {
+    fn fill(&mut self, mut table: Table, descriptors: &Descriptors) -> Result<(), TableError> {
+        let files = table.values.remove(FILES).and_then(|files| postcard::from_bytes(&files).ok());
+        let files: BTreeMap<String, FileId> = files.unwrap_or_default();
         for ListenerRow { name, address, socket } in table.listeners {
             let socket = descriptors.share(socket)?;
-            self.holdings.listeners.insert(name, Listener { address, socket });
+            let file = files.get(&name).copied().or_else(|| file_of(&address));
+            self.holdings.listeners.insert(name, Listener { address, socket, file });
         }
         for (name, kept) in table.kept {
             self.holdings.kept.insert(name, descriptors.share(kept)?);

@@ -2,10 +2,7 @@
 
 use std::{
     fs, io,
-    os::{
-        fd::OwnedFd,
-        unix::fs::{FileTypeExt, lchown},
-    },
+    os::{fd::OwnedFd, unix::fs::FileTypeExt},
     path::Path,
     rc::Rc,
 };
@@ -15,6 +12,8 @@ use nix::{
     sys::stat::{Mode, umask},
 };
 use socket2::{Domain, SockAddr, Socket, Type};
+
+use watt_os::socket_file::{FileId, SocketFile};
 
 use crate::protocol::Address;
 
@@ -31,28 +30,32 @@ pub(crate) struct Listener {
     pub(crate) address: Address,
     /// The socket.
     pub(crate) socket: Rc<OwnedFd>,
+    /// The file that was made for it.
+    pub(crate) file: Option<FileId>,
 }
 
 impl Listener {
-    /// Binds.
-    pub(crate) fn bind(address: Address) -> Result<Self, Errno> {
-        let (address, socket) = match address {
+    /// Binds. Where others put sockets as well, one that somebody listens at is left alone.
+    pub(crate) fn bind(address: Address, with_others: bool) -> Result<Self, Errno> {
+        let (address, socket, file) = match address {
             Address::Tcp { address, reuse_port } => {
                 let socket = tcp(&address.into(), reuse_port)?;
                 let bound = socket.local_addr().map_err(errno)?.as_socket().unwrap_or(address);
-                (Address::Tcp { address: bound, reuse_port }, socket)
+                (Address::Tcp { address: bound, reuse_port }, socket, None)
             }
             Address::Unix { path, mode, owner } => {
-                let socket = unix(Type::STREAM, &path, mode, owner)?;
+                make_room(&path, with_others)?;
+                let (socket, file) = unix(Type::STREAM, &path, mode, owner)?;
                 socket.listen(BACKLOG).map_err(errno)?;
-                (Address::Unix { path, mode, owner }, socket)
+                (Address::Unix { path, mode, owner }, socket, Some(file))
             }
             Address::UnixDatagram { path, mode, owner } => {
-                let socket = unix(Type::DGRAM.nonblocking(), &path, mode, owner)?;
-                (Address::UnixDatagram { path, mode, owner }, socket)
+                make_room(&path, false)?;
+                let (socket, file) = unix(Type::DGRAM.nonblocking(), &path, mode, owner)?;
+                (Address::UnixDatagram { path, mode, owner }, socket, Some(file))
             }
         };
-        Ok(Self { address, socket: Rc::new(socket.into()) })
+        Ok(Self { address, socket: Rc::new(socket.into()), file })
     }
 
     /// Whether messages come to it, with whatever sockets in them.
@@ -60,13 +63,33 @@ impl Listener {
         matches!(self.address, Address::UnixDatagram { .. })
     }
 
-    /// Removes the socket's file, if it has one. The socket is closed when its last user drops it.
+    /// Removes the socket's file, if it has one and nobody has put another one there. The socket is closed when its last user drops it.
     pub(crate) fn unlink(&self) {
-        match &self.address {
-            Address::Tcp { .. } => {}
-            Address::Unix { path, .. } | Address::UnixDatagram { path, .. } => drop(fs::remove_file(path)),
+        if let Some(path) = path(&self.address)
+            && self.file.is_some()
+            && file_at(path) == self.file
+        {
+            drop(fs::remove_file(path));
         }
     }
+}
+
+/// Where the file of such a socket is.
+fn path(address: &Address) -> Option<&Path> {
+    match address {
+        Address::Tcp { .. } => None,
+        Address::Unix { path, .. } | Address::UnixDatagram { path, .. } => Some(path),
+    }
+}
+
+/// The socket file that is there now.
+fn file_at(path: &Path) -> Option<FileId> {
+    SocketFile::open(path).ok().map(|file| file.id())
+}
+
+/// The file of a socket that a version of watt has bound which did not say which one it was: the one that is there.
+pub(crate) fn file_of(address: &Address) -> Option<FileId> {
+    path(address).and_then(file_at)
 }
 
 fn tcp(address: &SockAddr, reuse_port: bool) -> Result<Socket, Errno> {
@@ -81,16 +104,30 @@ fn tcp(address: &SockAddr, reuse_port: bool) -> Result<Socket, Errno> {
     bind().map_err(errno)
 }
 
-/// A bound Unix socket. A stream socket stays blocking: a worker that inherits it (sd_listen_fds(3)) expects
+/// Removes a socket that is where one is to be. In our own folders it belongs to nobody, since the application's lock is ours; where others put
+/// some as well, only one that nobody listens at is removed. Other files are left alone: bind then says EADDRINUSE.
+fn make_room(path: &Path, with_others: bool) -> Result<(), Errno> {
+    if !fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
+        return Ok(());
+    }
+    if with_others {
+        let asking = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None).map_err(errno)?;
+        let answer = SockAddr::unix(path).and_then(|address| asking.connect(&address));
+        match answer.map_err(errno) {
+            Err(Errno::ECONNREFUSED) => {}
+            Err(Errno::ENOENT) => return Ok(()),
+            // Somebody listens, has a full queue, or has a socket of another type.
+            Ok(()) | Err(_) => return Err(Errno::EADDRINUSE),
+        }
+    }
+    fs::remove_file(path).map_err(errno)
+}
+
+/// A bound Unix socket, with its file. A stream socket stays blocking: a worker that inherits it (sd_listen_fds(3)) expects
 /// that, and whoever else takes it sets what it needs.
-fn unix(kind: Type, path: &Path, mode: u32, owner: Option<(u32, u32)>) -> Result<Socket, Errno> {
+fn unix(kind: Type, path: &Path, mode: u32, owner: Option<(u32, u32)>) -> Result<(Socket, FileId), Errno> {
     if path.as_os_str().len() > PATH_SIZE_MAX {
         return Err(Errno::ENAMETOOLONG);
-    }
-    // The application's lock is ours, so a socket that is there belongs to nobody. Other files are left
-    // alone: bind then says EADDRINUSE.
-    if fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
-        fs::remove_file(path).map_err(errno)?;
     }
     let socket = Socket::new(Domain::UNIX, kind.cloexec(), None).map_err(errno)?;
     if kind != Type::STREAM {
@@ -103,12 +140,46 @@ fn unix(kind: Type, path: &Path, mode: u32, owner: Option<(u32, u32)>) -> Result
     let bound = SockAddr::unix(path).and_then(|address| socket.bind(&address));
     umask(before);
     bound.map_err(errno)?;
-    if let Some((uid, gid)) = owner {
-        lchown(path, Some(uid), Some(gid)).map_err(errno)?;
+    let file = SocketFile::open(path).map_err(errno)?;
+    if let Some(owner) = owner {
+        file.set_owner(owner).map_err(errno)?;
     }
-    Ok(socket)
+    Ok((socket, file.id()))
 }
 
 fn errno(error: io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::EINVAL, Errno::from_raw)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::{UnixDatagram, UnixListener};
+
+    use super::*;
+
+    #[test]
+    fn sockets_of_others_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.sock");
+        let bind = |with_others| {
+            let address = Address::Unix { path: path.clone(), mode: 0o600, owner: None };
+            Listener::bind(address, with_others)
+        };
+        let first = bind(true).unwrap();
+        assert_eq!(bind(true).unwrap_err(), Errno::EADDRINUSE, "it listens");
+        // Somebody else takes the place.
+        fs::remove_file(&path).unwrap();
+        let other = UnixListener::bind(&path).unwrap();
+        first.unlink();
+        assert!(path.exists());
+        drop(other);
+        let second = bind(true).expect("nobody listens there any more");
+        first.unlink();
+        assert!(path.exists());
+        second.unlink();
+        assert!(!path.exists());
+        let _datagram = UnixDatagram::bind(&path).unwrap();
+        assert_eq!(bind(true).unwrap_err(), Errno::EADDRINUSE, "it is in use");
+        bind(false).expect("in our own folders what is there is nobody's");
+    }
 }

@@ -207,7 +207,7 @@ fn listener(socket: OwnedFd) -> io::Result<Listener> {
         let address = socket.local_addr().ok().as_ref().and_then(SockAddr::as_socket);
         (address.ok_or(io::ErrorKind::InvalidInput)?, socket.reuse_port()?)
     };
-    Ok(Listener { address: Address::Tcp { address, reuse_port }, socket: Rc::new(socket) })
+    Ok(Listener { address: Address::Tcp { address, reuse_port }, socket: Rc::new(socket), file: None })
 }
 
 #[cfg(test)]

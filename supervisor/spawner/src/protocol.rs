@@ -159,6 +159,9 @@ pub enum Request {
     },
 }
 
+/// The names of the gateway's listeners begin with this. Their places are the configuration's choice, and others may use them too.
+pub const GATEWAY_PREFIX: &str = "gateway/";
+
 /// What to bind. TCP listeners and datagram sockets are non-blocking. Unix stream listeners are blocking,
 /// because that is what a program expects of one that it inherits, and the setting is shared by all who hold
 /// the socket.

@@ -18,7 +18,7 @@ use crate::{
     launch::{Reports, Start, at, output_pipe},
     listeners::Listener,
     notes::note,
-    protocol::{Address, Message, PROGRAM, Request, Stage},
+    protocol::{Address, GATEWAY_PREFIX, Message, PROGRAM, Request, Stage},
     runs::{Holdings, Run},
     spawner::{Owner, Spawner},
 };
@@ -219,8 +219,11 @@ impl Spawner {
 
     fn listen(&mut self, name: String, address: Address) {
         if !self.holdings.listeners.contains_key(&name) {
-            let bound =
-                if name.len() > NAME_SIZE_MAX { Err(Errno::ENAMETOOLONG) } else { Listener::bind(address) };
+            let bound = match name.len() {
+                // The gateway's sockets are where the configuration says, the others in folders of the application alone.
+                0..=NAME_SIZE_MAX => Listener::bind(address, name.starts_with(GATEWAY_PREFIX)),
+                _ => Err(Errno::ENAMETOOLONG),
+            };
             match bound {
                 Ok(listener) => drop(self.holdings.listeners.insert(name.clone(), listener)),
                 Err(errno) => {

@@ -3,7 +3,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    os::unix::fs::lchown,
     sync::Arc,
     time::Instant,
 };
@@ -21,9 +20,8 @@ use watt_spawner::protocol::Request;
 use super::{
     Asked, Gateway, asked,
     back::Before,
-    not_started,
+    not_started, own_socket,
     prepare::{Prepared, is_limit},
-    set_mode,
 };
 use crate::{
     app::App,
@@ -176,7 +174,7 @@ impl App {
             self.logs.rotate(settings.rotation);
         }
         self.warn_anew(&roles);
-        set_mode(&self.places.control_socket(), roles.socket_mode());
+        own_socket(&self.places.control_socket(), roles.socket_mode(), None);
         self.server.roles.send_replace(Arc::new(roles));
     }
 
@@ -235,11 +233,8 @@ impl App {
             if !stay.contains_key(name) {
                 continue;
             }
-            set_mode(path, *mode);
-            let (uid, gid) = owners.get(name).copied().flatten().unwrap_or_else(accounts::own);
-            if let Err(error) = lchown(path, Some(uid), Some(gid)) {
-                tracing::warn!("the owner of {} cannot be set: {error}", path.display());
-            }
+            let owner = owners.get(name).copied().flatten().unwrap_or_else(accounts::own);
+            own_socket(path, *mode, Some(owner));
         }
     }
 
