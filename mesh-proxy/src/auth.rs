@@ -81,11 +81,11 @@ pub(crate) struct Auth {
     challenge_wrong: Box<[u8]>,
 }
 
-/// All of it, by the names that guards have for it. Made anew when something of it changes.
+/// All of it, by the names that guards have for it. What changes is made anew; the rest goes on with what it remembers.
 #[derive(Debug, Default)]
 pub(crate) struct Auths {
     source: BTreeMap<String, mesh::Auth>,
-    all: BTreeMap<String, Auth>,
+    all: BTreeMap<String, Rc<Auth>>,
 }
 
 impl Auths {
@@ -93,12 +93,17 @@ impl Auths {
         if this.source == *source {
             return Rc::clone(this);
         }
-        let all = source.iter().map(|(name, auth)| (name.clone(), Auth::new(auth))).collect();
+        let unchanged = |name: &str, auth: &mesh::Auth| {
+            let known = this.all.get(name)?;
+            (this.source.get(name) == Some(auth)).then(|| Rc::clone(known))
+        };
+        let of = |name: &str, auth| unchanged(name, auth).unwrap_or_else(|| Rc::new(Auth::new(auth)));
+        let all = source.iter().map(|(name, auth)| (name.clone(), of(name, auth))).collect();
         Rc::new(Auths { source: source.clone(), all })
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Auth> {
-        self.all.get(name)
+        self.all.get(name).map(|auth| &**auth)
     }
 }
 

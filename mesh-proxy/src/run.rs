@@ -29,6 +29,7 @@ use crate::{
     link::Door,
     process,
     room::ConnectionsMax,
+    thread::Checks,
     threads::{self, Shared},
 };
 
@@ -99,6 +100,7 @@ fn serve(listener: UnixListener, settings: &Settings) -> Result<(), RunError> {
     make_room(&listener);
     let (events, queue) = mpsc::unbounded_channel();
     let counted = Arc::new(Counted::default());
+    let check_turns = Checks::turns_of(thread::available_parallelism().map_or(1, NonZeroUsize::get));
     let cached = Arc::new(Cached::default());
     let prepare = |what| move |source| RunError::Prepare { what, source };
     let access_queue = stdout().and_then(Queue::start).map_err(prepare("access log"))?;
@@ -106,6 +108,7 @@ fn serve(listener: UnixListener, settings: &Settings) -> Result<(), RunError> {
     for index in 0..count.get() {
         let shared = Shared {
             counted: Arc::clone(&counted),
+            check_turns: Arc::clone(&check_turns),
             access_queue: Arc::clone(&access_queue),
             cached: Arc::clone(&cached),
         };

@@ -80,19 +80,26 @@ const DISK_MAX: usize = 8;
 /// Servers outside are numbered from here on, and no run is.
 const FIRST_UPSTREAM: u64 = 1 << 63;
 
-/// Checks of passwords, which take long on other threads: one at a time for each of those that serve, so that they do not take the processors
-/// from these.
+/// Checks of passwords, which take long, and much memory, on other threads.
+#[derive(Default)]
 pub(crate) struct Checks {
-    pub(crate) turns: Arc<Semaphore>,
+    /// Turns at them, which all threads have in common. Each has its own in tests that have one thread.
+    turns: OnceCell<Arc<Semaphore>>,
     /// How many requests wait for one.
     pub(crate) waiting: Cell<usize>,
     /// How many were made.
     pub(crate) made: Cell<u64>,
 }
 
-impl Default for Checks {
-    fn default() -> Self {
-        Checks { turns: Arc::new(Semaphore::new(1)), waiting: Cell::new(0), made: Cell::new(0) }
+impl Checks {
+    /// As many turns as a process with so many processors has: few, so that checks take neither these from the threads that serve, nor more
+    /// than half a gigabyte.
+    pub(crate) fn turns_of(processors: usize) -> Arc<Semaphore> {
+        Arc::new(Semaphore::new((processors / 4).clamp(1, 4)))
+    }
+
+    pub(crate) fn turns(&self) -> Arc<Semaphore> {
+        Arc::clone(self.turns.get_or_init(|| Checks::turns_of(1)))
     }
 }
 
@@ -472,6 +479,12 @@ impl Thread {
     pub(crate) fn count_with(&self, counted: Arc<Counted>) {
         // There is one for the whole process.
         let _ = self.counted.set(counted);
+    }
+
+    /// Checks passwords in turn with others from now on.
+    pub(crate) fn check_with(&self, turns: Arc<Semaphore>) {
+        // There is one for the whole process.
+        let _ = self.checks.turns.set(turns);
     }
 
     /// Stores with others from now on.

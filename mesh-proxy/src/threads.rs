@@ -4,7 +4,7 @@ use std::{io, num::NonZeroUsize, os::fd::OwnedFd, rc::Rc, sync::Arc, thread, tim
 
 use tokio::{
     runtime::Builder,
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
     task::{self, LocalSet},
     time::{MissedTickBehavior, interval},
 };
@@ -87,6 +87,8 @@ pub(crate) type Events = mpsc::UnboundedSender<(usize, ThreadEvent)>;
 pub(crate) struct Shared {
     /// What guards count.
     pub(crate) counted: Arc<Counted>,
+    /// Turns at checks of passwords.
+    pub(crate) check_turns: Arc<Semaphore>,
     /// Where lines of the access log wait.
     pub(crate) access_queue: Arc<Queue>,
     /// What is stored of responses.
@@ -109,6 +111,7 @@ pub(crate) fn start(
         let reporter = Rc::new(reporter);
         let context = context(threads, &reporter);
         context.thread.count_with(shared.counted);
+        context.thread.check_with(shared.check_turns);
         context.thread.use_access_queue(shared.access_queue);
         context.thread.store_with(shared.cached);
         let serving = serve(context, connections_max, queue, Rc::clone(&reporter));

@@ -152,18 +152,18 @@ impl Check {
         let Check { print, hash, password } = self;
         let busy = Found { print, verdict: Verdict::Busy };
         let Some(_waiting) = Waiting::enter(thread) else { return busy };
-        thread.checks.made.set(thread.checks.made.get() + 1);
-        let turns = thread.checks.turns.clone();
+        let turns = thread.checks.turns();
         let check = async move {
             // Nobody closes it.
             let turn = turns.acquire_owned().await.ok();
+            thread.checks.made.set(thread.checks.made.get() + 1);
             let check = move || {
                 let is_right = hash.is(&password);
                 // Kept for as long as the thread is taken, whoever still waits for it.
                 drop(turn);
                 is_right
             };
-            #[expect(clippy::disallowed_methods, reason = "there is a turn for each thread")]
+            #[expect(clippy::disallowed_methods, reason = "there are four turns at most")]
             let checking = tokio::task::spawn_blocking(check);
             checking.await
         };

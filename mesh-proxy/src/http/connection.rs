@@ -23,6 +23,7 @@ use crate::{
     access::{CutOff, Entry, Outcome, Running},
     entrances::HEAD_TIMEOUT,
     forwarded::Forwarded,
+    guards::{Pending, SoFar},
     http2,
     respond::{self, Failure, Manner, Reason, Reply},
     room::Pool,
@@ -168,7 +169,7 @@ impl Connection {
                     Err(Unready::Asks(pending)) => {
                         self.is_fresh = false;
                         self.alarm.busy();
-                        so_far = Some(pending.find_out(&self.thread).await);
+                        so_far = Some(self.find_out(*pending).await?);
                         continue;
                     }
                     // To HTTP/1.1 it is a request of another version.
@@ -191,6 +192,17 @@ impl Connection {
                 self.alarm.set(bounds.head_timeout);
             }
         }
+    }
+
+    /// Finds out what has to be known of a request first, unless its client goes.
+    async fn find_out(&mut self, pending: Pending) -> Result<SoFar, After> {
+        let thread = Rc::clone(&self.thread);
+        let mut finding = Box::pin(pending.find_out(&thread));
+        poll_fn(|cx| match finding.as_mut().poll(cx) {
+            Poll::Ready(found) => Poll::Ready(Ok(found)),
+            Poll::Pending => self.poll_gone_behind(cx).map(|()| Err(After::Close)),
+        })
+        .await
     }
 
     /// Reads more of a head. True when that may complete it.
@@ -250,6 +262,26 @@ impl Connection {
         if !self.peer.input.is_empty() {
             return Poll::Pending;
         }
+        self.poll_end(cx)
+    }
+
+    /// The same while the request's head still waits in the input: what comes behind it is read as well, as far as there is room.
+    fn poll_gone_behind(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.ended {
+            return self.alarm.poll_let_go(cx);
+        }
+        while !self.peer.input.is_full() {
+            let before = self.peer.input.bytes().len();
+            let gone = self.poll_end(cx);
+            if gone.is_ready() || self.peer.input.bytes().len() == before {
+                return gone;
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Reads once.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match ready!(self.peer.poll_read(&self.thread.stock, cx)) {
             Ok(0) if !self.peer.stream.is_deaf() => {
                 self.ended = true;

@@ -357,12 +357,40 @@ fn a_password_that_was_right_is_right_until_the_configuration_changes() {
         bed.change(|snapshot| snapshot.version += 1);
         client.send(get("/", &basic("ada", "U*U"))).await;
         assert_eq!(client.response().await, (200, "ok".to_owned()));
+        bed.change(|snapshot| drop(snapshot.auths.insert("other".into(), keys())));
+        client.send(get("/", &basic("ada", "U*U"))).await;
+        assert_eq!(client.response().await, (200, "ok".to_owned()));
         assert_eq!(bed.thread.password_checks(), checked, "nobody checks twice");
         bed.change(|snapshot| {
             snapshot.auths.get_mut("gateway").unwrap().basic.as_mut().unwrap().users.clear()
         });
         client.send(get("/", &basic("ada", "U*U"))).await;
         assert_eq!(client.failure().await, (401, "credentials_wrong".to_owned()));
+    });
+}
+
+/// Whoever goes takes no turn, whether his request had a body or not.
+#[test]
+fn who_goes_does_not_wait_for_a_check() {
+    local(async {
+        let (bed, worker) = bed(passwords(), vec![route_with("/", &[])]);
+        worker.answer(OK);
+        let mut guessing = Vec::new();
+        for number in 0..60 {
+            let (mut client, ended) = bed.client_at(gateway());
+            let credentials = basic("ada", &format!("guess {number}"));
+            client.send(get("/", &format!("{credentials}Content-Length: {}\r\n", number % 2 * 9))).await;
+            client.send(&"body, cut"[..number % 2 * 5]).await;
+            guessing.push((client, ended));
+        }
+        let ended: Vec<_> = guessing.into_iter().map(|(_, ended)| ended).collect();
+        for ended in ended {
+            ended.await.unwrap();
+        }
+        let checked = bed.thread.password_checks();
+        assert!(checked < 40, "{checked}");
+        let mut client = bed.ask(get("/", &basic("ada", "U*U"))).await;
+        assert_eq!(client.response().await, (200, "ok".to_owned()));
     });
 }
 
