@@ -16,7 +16,7 @@ use watt_api::mesh::ListenerKind;
 use watt_core::{
     RunId, ServiceId, WorkerId,
     fleet::{Fleet, FleetEvent, Request, Saved, SavedState, Selection},
-    plan::{HookPoint, Plan},
+    plan::{HookPoint, ListenAt, Plan},
     worker::{Effect, Event, ExecFailure, ExitCause, Part, State, Wanted},
 };
 use watt_os::{
@@ -62,6 +62,17 @@ use crate::{
     usage::Meter,
 };
 
+/// Mode and owner of the gateway's sockets: an earlier daemon may have ended between keeping a plan and this. What a name service does not
+/// know now stays whose it is.
+fn own_gateway(plan: &Plan) {
+    for (name, listener) in plan.other_listeners() {
+        if let ListenAt::Unix { path, mode, owner: _ } = &listener.at {
+            let owner = gateway::owner(name, listener).map(|owner| owner.unwrap_or_else(accounts::own));
+            own_socket(path, *mode, owner.ok());
+        }
+    }
+}
+
 impl App {
     /// Makes the loop's state from what the start found.
     pub(crate) fn begin(
@@ -95,6 +106,7 @@ impl App {
         let Listeners { control, mesh, gateway, mesh_host, mesh_host_address, threads } = listeners;
         // A reload may have given others a role, or taken the last one away.
         own_socket(&places.control_socket(), roles.socket_mode(), None);
+        own_gateway(&plan);
         let server = Server::new(control, roles, senders.commands.clone(), events.clone(), logs.clone());
         let server = Serving::start(server.map_err(StartError::Control)?);
         let upgrades = Upgrades::new(&held);

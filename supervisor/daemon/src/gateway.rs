@@ -9,7 +9,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, fs, io,
-    net::{SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr, TcpListener},
     os::{
         fd::{AsFd, OwnedFd},
         unix::fs::FileTypeExt,
@@ -229,14 +229,20 @@ pub(crate) fn assign<'p>(plan: &'p Plan, bound: &AllBound) -> (AllBound, Vec<(&'
         if stay.contains_key(name) {
             continue;
         }
-        let is_any = matches!(listener.at, ListenAt::Tcp { port: 0, .. });
-        let fits = |one: &&Bound| !is_any && one.place.is_at(&listener.at) && !is_taken(&stay, one);
+        let fits = |one: &&Bound| {
+            !is_any_port(&listener.at) && one.place.is_at(&listener.at) && !is_taken(&stay, one)
+        };
         match bound.values().find(fits).cloned() {
             Some(other) => drop(stay.insert(name.to_owned(), other)),
             None => missing.push((name, listener)),
         }
     }
     (stay, missing)
+}
+
+/// Whether the kernel chooses the port.
+fn is_any_port(at: &ListenAt) -> bool {
+    matches!(at, ListenAt::Tcp { port: 0, .. })
 }
 
 /// What a new application goes on with, of what an earlier life left in a service manager's keeping: for each listener the number most of
@@ -246,7 +252,9 @@ pub(crate) fn first_numbers(plan: &Plan, held: &Held, threads: usize) -> BTreeMa
     let mut free = known.last().map_or(0, |last| last.saturating_add(1));
     let mut taken = BTreeSet::new();
     let mut numbers = BTreeMap::new();
-    for (name, listener) in in_order(plan) {
+    // Where any port will do last: what is wanted at a certain one is that one's.
+    let (any, fixed): (Vec<_>, Vec<_>) = in_order(plan).partition(|(_, listener)| is_any_port(&listener.at));
+    for (name, listener) in fixed.into_iter().chain(any) {
         let fitting = |number: &u64| fitting(&listener.at, *number, held, threads).len();
         let left = known.iter().filter(|number| !taken.contains(*number));
         let best = left.map(|number| (fitting(number), *number)).max();
@@ -310,6 +318,29 @@ pub(crate) fn owner(name: &str, listener: &Listener) -> Result<Option<(u32, u32)
         place: Place::wanted(&listener.at),
         reason: GatewayRefusal::Account(unknown.what),
     })
+}
+
+/// Whether no other listener of ours stays at the port where one is to be: the kernel may have chosen it for one that any port will do for, and would
+/// let both share it in silence.
+pub(crate) fn check_beside(name: &str, listener: &Listener, stay: &AllBound) -> Result<(), StartError> {
+    let place = Place::wanted(&listener.at);
+    let Place::Tcp(wanted) = place else { return Ok(()) };
+    let shares = |bound: &Bound| match bound.place {
+        Place::Tcp(bound) => {
+            let takes =
+                |all: IpAddr, other: IpAddr| all.is_unspecified() && (all.is_ipv6() || other.is_ipv4());
+            let (first, second) = (bound.ip(), wanted.ip());
+            bound.port() == wanted.port() && (first == second || takes(first, second) || takes(second, first))
+        }
+        Place::Unix(_) => false,
+    };
+    match stay.iter().find(|(_, bound)| shares(bound)) {
+        None => Ok(()),
+        Some((other, _)) => {
+            let reason = GatewayRefusal::Other(format!("the listener `{other}` has that port"));
+            Err(StartError::Gateway { listener: name.to_owned(), place, reason })
+        }
+    }
 }
 
 /// Whether nobody else listens where a listener is to be. Own sockets are no obstacle.
@@ -488,6 +519,8 @@ mod tests {
         // Where any port will do, two listeners are not given the same sockets.
         let any = ["127.0.0.1:0", "admin 127.0.0.1:0"];
         check(&any, &["gateway/0 127.0.0.1:80"], &[("admin", 1), ("server", 0)]);
+        let one_fixed = ["127.0.0.1:0", "admin 127.0.0.1:80"];
+        check(&one_fixed, &["gateway/0 127.0.0.1:80"], &[("admin", 0), ("server", 1)]);
         let stored = held(&all);
         assert_eq!(unwanted(&stored, &BTreeMap::new()).len(), 3);
         assert!(unwanted(&held(&["mesh.sock unix:/run/mesh.sock"]), &BTreeMap::new()).is_empty());
@@ -518,6 +551,17 @@ mod tests {
         // Any port: its own, and no other's.
         check(&["127.0.0.1:0"], &["server 0 127.0.0.1:80"], &["server 0 127.0.0.1:80"], &[]);
         check(&["a 127.0.0.1:0"], &["server 0 127.0.0.1:80"], &[], &["a"]);
+    }
+
+    #[test]
+    fn no_two_listeners_share_a_port() {
+        let stay = bound(&["any 3 127.0.0.1:4000", "local 4 unix:/run/x"]);
+        let check = |wanted: &str| {
+            let plan = plan(&[wanted]);
+            check_beside(Listener::SERVER, plan.server().unwrap(), &stay).is_ok()
+        };
+        assert!(check("127.0.0.1:4001") && check("127.0.0.2:4000") && check("127.0.0.1:0"));
+        assert!(!check("127.0.0.1:4000") && !check("0.0.0.0:4000") && !check("[::]:4000"));
     }
 
     #[test]

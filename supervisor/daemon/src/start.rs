@@ -422,9 +422,14 @@ impl Connection {
         }
         let mut bound = Vec::new();
         for (name, listener) in gateway::in_order(plan) {
-            let owner = gateway::owner(name, listener)?;
+            let found = fitting((name, listener)).into_values().next();
+            let owner = match &found {
+                // One that is held has its owner: a name service that does not answer now is no reason not to start.
+                Some(_) => None,
+                None => gateway::owner(name, listener)?,
+            };
             let mut binding = Binding::new(name, number(name), &listener.at, owner, threads);
-            match fitting((name, listener)).into_values().next() {
+            match found {
                 Some(place) => binding.goes_on_at(&place),
                 // Those that were just given back may not be closed yet.
                 None => {

@@ -114,8 +114,7 @@ fn redirects(listeners: &[ListenerDraft], problems: &mut Problems) {
     };
     if let Some(span) = listeners.iter().find_map(lost) {
         let problem = Problem::new(span, "clients are sent to TLS, and no listener speaks it");
-        let hint =
-            "give one of them `tls`, or write `redirect_port` if something before the gateway speaks it";
+        let hint = "give one of them `tls`, or write `redirect_port` if something before the gateway speaks it and comes in by another listener";
         problems.push(problem.hint(hint));
     }
 }

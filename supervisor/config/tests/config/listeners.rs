@@ -224,7 +224,7 @@ gateway:
       |
     2 | …ners: { x: { port: 80, redirect: https }, y: { port: 81 } } }
       |                                   ^^^^^
-      = hint: give one of them `tls`, or write `redirect_port` if something before the gateway speaks it
+      = hint: give one of them `tls`, or write `redirect_port` if something before the gateway speaks it and comes in by another listener
     "#);
     assert_snapshot!(wrong("gateway: { routes: [{ service: a }], listeners: { x: { port: 80, routes: [{ service: b }] } } }"), @r#"
     error: routes of the gateway that no listener has: each has its own

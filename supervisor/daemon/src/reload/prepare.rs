@@ -161,7 +161,9 @@ pub(super) fn prepare(input: Input) -> Result<Box<Prepared>, Refused> {
     let old = without_leaving(&base, &in_force);
     let diff = Diff::between(&old, &plan);
     possible(&diff)?;
-    for (name, listener) in gateway::assign(&plan, &gateway).1 {
+    let (stay, missing) = gateway::assign(&plan, &gateway);
+    for (name, listener) in missing {
+        gateway::check_beside(name, listener, &stay).map_err(|error| not_started(&error))?;
         gateway::check_free(name, listener, &gateway_inodes).map_err(|error| not_started(&error))?;
     }
     let owner = |(name, listener): (&str, &Listener)| {
