@@ -137,7 +137,8 @@ pub fn judge(
         return Err(Unstorable::Vary);
     }
     let (lifetime_s, is_explicit) = lifetime(status, fields, &control, settings, now);
-    if !is_explicit && asked.has_cookie && !control.public && lifetime_s > 0 {
+    // Also where it is stale from the beginning: it would be given to others by a 304, or while another one is got.
+    if !is_explicit && asked.has_cookie && !control.public {
         return Err(Unstorable::Cookie);
     }
     let facts = facts(status, fields, &control, settings, lifetime_s, waited_ms, now);
@@ -168,7 +169,8 @@ fn facts(
     let after = |said: Option<u64>, default: u64| match said {
         _ if revalidates || control.no_cache => 0,
         Some(said) => said,
-        None if strict => 0,
+        // What the operator says is about responses that were fresh once.
+        None if strict || lifetime_s == 0 => 0,
         None => default,
     };
     let date_s = fields.first("date").and_then(date::seconds);
@@ -289,6 +291,7 @@ mod tests {
                 "Last-Modified: Sun, 06 Nov 1983 08:49:37 GMT",
                 Unstorable::Cookie,
             ),
+            (&Asked { has_cookie: true, ..Asked::default() }, "ETag: \"a\"", Unstorable::Cookie),
         ] {
             assert_eq!(judged(asked, 200, text), Err(expected), "{text}");
         }

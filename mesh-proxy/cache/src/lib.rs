@@ -28,4 +28,4 @@ pub use invalidate::{invalidated, is_unsafe};
 pub use judge::{Cookies, Settings, Unstorable, judge};
 pub use key::uri;
 pub use request::{Asked, Directives};
-pub use store::{Looked, Place, Purge, Reserved, Status, Store};
+pub use store::{Looked, Place, Purge, Reserved, Side, Status, Store};

@@ -36,13 +36,27 @@ const LATELY_MAX: usize = 64;
 /// What is being stored at a time may take this part of the memory.
 const RESERVED_PART: usize = 2;
 
-/// Whose a response is: a service and a rule that led to it. Two rules may have a service see two different requests for one URI.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Whose a response is: that of a service, for somebody, along a rule. Two rules may have a service see two different requests for one URI.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Place {
     /// The service.
     pub service: Arc<str>,
+    /// Who it is for.
+    pub side: Side,
     /// The rule; 0 is none.
     pub route: u64,
+}
+
+/// Whom a response is for. A service is told in `Forwarded` which one calls it, and gets what a caller says in such fields itself; so what it
+/// gives to one is never another one's.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// Clients from outside.
+    Gateway,
+    /// Operators at the mesh.
+    Operators,
+    /// This service.
+    Service(Arc<str>),
 }
 
 /// All of it. Clones are the same one.
@@ -184,9 +198,10 @@ impl Store {
         if slots.len() >= VARIANTS_MAX {
             gone.extend(entries.remove(slots.remove(0)));
         }
+        // Before anybody can see it, and take it out and count that.
+        self.0.entries.fetch_add(1, Relaxed);
         slots.push(entries.insert(entry));
         drop(part);
-        self.0.entries.fetch_add(1, Relaxed);
         self.0.entries.fetch_sub(gone.len(), Relaxed);
         self.0.stored.fetch_add(1, Relaxed);
         // Their memory is freed without the lock.
@@ -426,7 +441,7 @@ mod tests {
     use crate::{Asked, Making, Moment, Naming, Settings, fields::tests::with, judge::judge};
 
     fn place(service: &str) -> Place {
-        Place { service: service.into(), route: 0 }
+        Place { service: service.into(), side: Side::Gateway, route: 0 }
     }
 
     /// A response with these fields, to a request with those.
@@ -488,6 +503,11 @@ mod tests {
         assert_eq!(store.status().entries, VARIANTS_MAX as u64);
         let other = with("foo: 199", |fields| store.look(b"http://a/x", &place("web"), fields));
         assert!(matches!(other, Looked::Variants));
+        for side in [Side::Operators, Side::Service("api".into())] {
+            let place = Place { side, ..place("api") };
+            let other = with("foo: 199", |fields| store.look(b"http://a/x", &place, fields));
+            assert!(matches!(other, Looked::Variants), "{place:?}");
+        }
     }
 
     #[test]

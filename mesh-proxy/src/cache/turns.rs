@@ -66,7 +66,7 @@ impl Default for Turns {
 impl Turns {
     /// A request for this.
     pub(crate) fn take(self: &Arc<Self>, uri: &[u8], place: &Place, now_ms: u64) -> Turn {
-        let print = self.hasher.hash_one((uri, &place.service, place.route));
+        let print = self.hasher.hash_one((uri, place));
         let mut part = self.part(print);
         if let Some(lead) = part.leads.get(&print) {
             return Turn::Follows(lead.clone());
@@ -107,10 +107,12 @@ impl Drop for Lead {
 
 #[cfg(test)]
 mod tests {
+    use watt_cache::Side;
+
     use super::*;
 
     fn place() -> Place {
-        Place { service: "api".into(), route: 0 }
+        Place { service: "api".into(), side: Side::Gateway, route: 0 }
     }
 
     #[test]

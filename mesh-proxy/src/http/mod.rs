@@ -85,6 +85,16 @@ impl Side {
             Side::Mesh { caller: Some(_) } => Pool::Services,
         }
     }
+
+    /// Whom responses are stored for. `None` where it is not known who asks: two such clients are not to have what one of them was told.
+    pub(crate) fn cached(&self) -> Option<watt_cache::Side> {
+        Some(match self {
+            Side::Gateway => watt_cache::Side::Gateway,
+            Side::Mesh { caller: None } => watt_cache::Side::Operators,
+            Side::Mesh { caller: Some(caller) } if **caller == *UNKNOWN_CALLER => return None,
+            Side::Mesh { caller: Some(caller) } => watt_cache::Side::Service((&**caller).into()),
+        })
+    }
 }
 
 /// Serves one client's connection until it ends. Never fails: what goes wrong is answered and counted here.

@@ -283,6 +283,7 @@ impl Destination {
             uri: watt_cache::uri(client.tls.is_some(), request.host, target),
             place: Place {
                 service: self.service.shared_name.clone(),
+                side: client.side.cached()?,
                 route: self.route.as_ref().map_or(0, |route| route.number()),
             },
             is_believed: rules.believes(&client.side),

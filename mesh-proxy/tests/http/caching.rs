@@ -138,6 +138,7 @@ fn what_is_for_one_client_is_not_for_another() {
         for (request, response) in [
             ("Authorization: Basic x\r\n", "Cache-Control: max-age=60\r\n"),
             ("", "Cache-Control: private, max-age=60\r\n"),
+            ("Cookie: a=b\r\n", "ETag: \"a\"\r\n"),
             ("", "Cache-Control: max-age=60\r\nSet-Cookie: id=1\r\n"),
             ("Cache-Control: no-store\r\n", "Cache-Control: max-age=60\r\n"),
             ("", "Cache-Control: max-age=60\r\nVary: *\r\n"),
@@ -435,6 +436,32 @@ fn clients_of_http2_and_services_get_what_is_stored_as_well() {
         drop(wire);
         caller.send(request).await;
         assert_eq!(caller.response().await.1, "0123456789");
+    });
+}
+
+#[test]
+fn what_a_caller_got_no_other_one_gets() {
+    local(async {
+        let (bed, worker) = Bed::caching();
+        let ask = async |name: &str, method: &str, is_asked: bool| {
+            let mut caller = bed.caller(name);
+            caller.send(format!("{method} /x HTTP/1.1\r\nHost: api.plt.local\r\n\r\n")).await;
+            if is_asked {
+                let mut wire = worker.accept().await;
+                assert!(wire.head().await.starts_with(method), "{name}");
+                wire.send(FRESH.replace("0123456789", &format!("{name:>10}"))).await;
+            }
+            caller.response().await.1
+        };
+        for is_asked in [true, false] {
+            for name in ["web", "other"] {
+                assert_eq!(ask(name, "GET", is_asked).await, format!("{name:>10}"));
+            }
+        }
+        // What somebody changes is changed for all of them.
+        ask("other", "DELETE", true).await;
+        ask("web", "GET", true).await;
+        ask("other", "GET", true).await;
     });
 }
 
