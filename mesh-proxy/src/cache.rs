@@ -6,6 +6,7 @@
 mod turns;
 
 use std::{
+    collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
     rc::Rc,
     sync::Arc,
@@ -57,29 +58,50 @@ impl Cached {
         mesh::CacheStatus { bytes, bytes_max, entries, stored, evicted, purged }
     }
 
-    /// Keeps as much as a snapshot says, and nothing of services that have no cache any longer.
+    /// Keeps as much as a snapshot says, and nothing that was stored under other rules than hold now.
     pub(crate) fn renew(&self, before: &Snapshot, snapshot: &Snapshot) {
         let limits = snapshot.cache.unwrap_or_default();
         let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
         self.store.limit(size(limits.bytes_max), size(limits.entries_max));
-        let users = |snapshot: &Snapshot| -> Vec<String> {
-            snapshot.services.keys().filter(|name| uses_cache(snapshot, name)).cloned().collect()
-        };
-        let users_now = users(snapshot);
-        for gone in users(before).into_iter().filter(|name| !users_now.contains(name)) {
-            self.store.purge(&Purge { service: Some(gone), ..Purge::default() });
+        let now = said(snapshot);
+        for (name, before) in said(before) {
+            if now.get(name) != Some(&before) {
+                self.store.purge(&Purge { service: Some(name.to_owned()), ..Purge::default() });
+            }
         }
     }
 }
 
-/// Whether responses of a service are stored along any way.
-fn uses_cache(snapshot: &Snapshot, name: &str) -> bool {
-    let of_route = |route: &mesh::Route| {
-        let leads_there = route.service == name || route.split.iter().any(|share| share.service == name);
-        leads_there && matches!(route.cache, Some(RouteCache::On(_)))
-    };
-    snapshot.services.get(name).is_some_and(|service| service.cache.is_some())
-        || snapshot.all_routes().any(of_route)
+/// What is said of the cache for a service: by itself, and by the routes that lead there and say something, each with its host and path.
+#[derive(Debug, Default, PartialEq)]
+struct SaidOf<'s> {
+    service: Option<&'s mesh::Cache>,
+    routes: Vec<(Option<&'s str>, &'s str, &'s RouteCache)>,
+}
+
+/// The same for each service of which anything is said.
+fn said(snapshot: &Snapshot) -> BTreeMap<&str, SaidOf<'_>> {
+    let mut all: BTreeMap<&str, SaidOf<'_>> = BTreeMap::new();
+    for (name, service) in &snapshot.services {
+        if let Some(cache) = &service.cache {
+            all.entry(name).or_default().service = Some(cache);
+        }
+    }
+    for route in snapshot.all_routes() {
+        let Some(cache) = &route.cache else { continue };
+        let shares = route.split.iter().map(|share| share.service.as_str());
+        for name in shares.chain([route.service.as_str()]) {
+            let said = (route.host.as_deref(), route.path.as_str(), cache);
+            all.entry(name).or_default().routes.push(said);
+        }
+    }
+    all
+}
+
+/// Whether anything is stored.
+pub(crate) fn is_used(snapshot: &Snapshot) -> bool {
+    let is_on = |route: &mesh::Route| matches!(route.cache, Some(RouteCache::On(_)));
+    snapshot.services.values().any(|service| service.cache.is_some()) || snapshot.all_routes().any(is_on)
 }
 
 /// What a service, or a route, says.
@@ -175,6 +197,8 @@ pub(crate) struct Caching {
     pub(crate) place: Place,
     /// What the client asks of the cache counts.
     pub(crate) is_believed: bool,
+    /// It may be answered by what is stored, and stored itself. Otherwise it makes invalid what it changes, and that is all.
+    pub(crate) stores: bool,
     /// It is the proxy's own, to have a fresh response.
     pub(crate) is_refresh: bool,
 }

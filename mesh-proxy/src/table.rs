@@ -42,6 +42,8 @@ pub(crate) struct Table {
     pub(crate) auths: Rc<Auths>,
     /// Of bodies of clients, in bytes a second.
     pub(crate) body_rate_min: Option<NonZeroU64>,
+    /// For requests that may change what is stored along another way, where anything is.
+    pub(crate) invalidating: Option<Rc<cache::Rules>>,
 }
 
 /// A service that can be called.
@@ -153,6 +155,8 @@ impl Table {
             router: before.router.renewed(&snapshot.routes, &services, kept.folder),
             listeners: Listeners::renewed(&before.listeners, snapshot, &services, kept),
             body_rate_min: NonZeroU64::new(snapshot.body_rate_min),
+            invalidating: cache::is_used(snapshot)
+                .then(|| Rc::new(cache::Rules::new(&mesh::Cache::default()))),
             services,
         }
     }

@@ -267,6 +267,10 @@ impl Entry {
         match judge(asked, self.made.facts.status, fields, settings, waited_ms, now) {
             Ok(judged) => {
                 let making = Making::new(self.status_line(), fields, |_| false, judged, request, naming);
+                // By other fields than before it may be for others than it was stored for.
+                if !making.selecting.is_by_those_of(&self.made.selecting) {
+                    return (making, Err(Unstorable::Vary));
+                }
                 // What it was chosen by does not change with whoever asks whether it is right.
                 (Making { selecting: self.made.selecting.clone(), ..making }, Ok(()))
             }

@@ -46,6 +46,11 @@ impl Selecting {
         })
     }
 
+    /// Whether both are chosen by the same fields.
+    pub(crate) fn is_by_those_of(&self, other: &Selecting) -> bool {
+        self.fields.iter().map(|by| &by.name).eq(other.fields.iter().map(|by| &by.name))
+    }
+
     /// Whether the response is in the one language that the request wants above all.
     fn is_in_language(&self, asked: Option<&[u8]>) -> bool {
         self.language.is_some() && asked.and_then(favourite) == self.language.as_deref()

@@ -66,19 +66,37 @@ impl Default for Turns {
 impl Turns {
     /// A request for this.
     pub(crate) fn take(self: &Arc<Self>, uri: &[u8], place: &Place, now_ms: u64) -> Turn {
-        let print = self.hasher.hash_one((uri, place));
+        let print = self.print(uri, place);
         let mut part = self.part(print);
-        if let Some(lead) = part.leads.get(&print) {
-            return Turn::Follows(lead.clone());
-        }
         match part.vain.get(&print) {
             Some(until) if *until > now_ms => return Turn::Alone,
             Some(_) => drop(part.vain.remove(&print)),
             None => {}
         }
+        if let Some(lead) = part.leads.get(&print) {
+            return Turn::Follows(lead.clone());
+        }
         let (sender, receiver) = watch::channel(());
         part.leads.insert(print, receiver);
         Turn::Leads(Lead { turns: Arc::clone(self), print, _sender: sender })
+    }
+
+    /// Somebody has waited for this for as long as may be.
+    pub(crate) fn was_too_long(&self, uri: &[u8], place: &Place, now_ms: u64) {
+        self.forgo(self.print(uri, place), now_ms);
+    }
+
+    /// Nobody waits for this for a while.
+    fn forgo(&self, print: u64, now_ms: u64) {
+        let mut part = self.part(print);
+        if part.vain.len() >= VAIN_MAX {
+            part.vain.clear();
+        }
+        part.vain.insert(print, now_ms.saturating_add(VAIN_MS));
+    }
+
+    fn print(&self, uri: &[u8], place: &Place) -> u64 {
+        self.hasher.hash_one((uri, place))
     }
 
     fn part(&self, print: u64) -> MutexGuard<'_, Part> {
@@ -91,11 +109,7 @@ impl Turns {
 impl Lead {
     /// It is not to be stored.
     pub(crate) fn was_in_vain(self, now_ms: u64) {
-        let mut part = self.turns.part(self.print);
-        if part.vain.len() >= VAIN_MAX {
-            part.vain.clear();
-        }
-        part.vain.insert(self.print, now_ms.saturating_add(VAIN_MS));
+        self.turns.forgo(self.print, now_ms);
     }
 }
 
@@ -128,7 +142,10 @@ mod tests {
         let Turn::Leads(lead) = turns.take(b"a", &place(), 0) else { panic!("it does not lead") };
         lead.was_in_vain(0);
         assert!(matches!(turns.take(b"a", &place(), VAIN_MS - 1), Turn::Alone));
-        assert!(matches!(turns.take(b"a", &place(), VAIN_MS), Turn::Leads(_)));
+        let Turn::Leads(_lead) = turns.take(b"a", &place(), VAIN_MS) else { panic!("it does not lead") };
+        turns.was_too_long(b"a", &place(), VAIN_MS);
+        assert!(matches!(turns.take(b"a", &place(), VAIN_MS), Turn::Alone));
+        assert!(matches!(turns.take(b"a", &place(), 2 * VAIN_MS), Turn::Follows(_)));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use watt_cache::{Asked, Cookies, Entry, Fields as Said, Looked, Making, Told, Unstorable, Use};
 
 use super::{
@@ -50,6 +50,9 @@ const HEAD_MAX: usize = 32 << 10;
 const TOGETHER_MAX: usize = 16 << 10;
 const PIECE: usize = 128 << 10;
 const PIECE_TIMEOUT: Ticks = Ticks::from_ms(60_000);
+
+/// Longer than any wait for another request.
+const WAIT_ALARM: Ticks = Ticks::from_ms(60_000);
 
 /// The most responses that a thread gets in place of stale ones at a time.
 const REFRESHES_MAX: usize = 64;
@@ -120,8 +123,12 @@ pub(super) async fn look(connection: &mut Connection, request: &mut Prepared) ->
         match cached.turns.take(&caching.uri, &caching.place, cached.now().ms) {
             Turn::Leads(leads) => lead = Some(leads),
             Turn::Follows(leader) => {
-                if !wait(connection, leader).await {
-                    return Look::Answered(gone(connection));
+                match wait(connection, request, leader).await {
+                    Waited::Done => {}
+                    Waited::TooLong => {
+                        cached.turns.was_too_long(&caching.uri, &caching.place, cached.now().ms);
+                    }
+                    Waited::Gone => return Look::Answered(gone(connection)),
                 }
                 decided = decide(&thread, &caching, is_plain, &connection.request_out);
                 told = Told::Collapsed;
@@ -179,6 +186,9 @@ fn decide(thread: &Thread, caching: &Caching, is_plain: bool, head: &[u8]) -> De
         if watt_cache::is_unsafe(method) {
             return Decided::Ask(Asked::default(), Why::Unsafe);
         }
+        if !caching.stores {
+            return Decided::Pass;
+        }
         let is_known = method == "GET" || method == "HEAD" && caching.rules.head;
         let asked = Asked::read(method, fields, caching.is_believed);
         if !is_known || !is_plain || asked.is_for_service {
@@ -219,12 +229,31 @@ fn may_share(asked: &Asked, why: &Why, caching: &Caching) -> bool {
     is_shared && !is_own && !asked.conditions.are_any() && !caching.is_refresh
 }
 
-/// Waits until another request has got what this one is for, or for long enough. False when the client has gone meanwhile.
-async fn wait(connection: &mut Connection, mut leader: watch::Receiver<()>) -> bool {
-    let mut waiting = pin!(tokio::time::timeout(WAIT_MAX, leader.changed()));
+/// How a wait for another request ended.
+enum Waited {
+    /// It has its response, or this one has no more time: what there is now is looked at.
+    Done,
+    /// It took as long as a request waits at most.
+    TooLong,
+    /// The client is gone.
+    Gone,
+}
+
+/// Waits until another request has got what this one is for, for long enough, or until its own time or the proxy's is over.
+async fn wait(connection: &mut Connection, request: &Prepared, mut leader: watch::Receiver<()>) -> Waited {
+    let (latest, last) = (Instant::now() + WAIT_MAX, request.deadline.map(|deadline| deadline.at));
+    let is_own = last.is_some_and(|last| last < latest);
+    let until = last.map_or(latest, |last| last.min(latest));
+    let mut waiting = pin!(tokio::time::timeout_at(until, leader.changed()));
+    // It is not to ring, but wakes this task with all others that are to look at what the proxy does.
+    connection.alarm.set(WAIT_ALARM);
     poll_fn(|cx| match waiting.as_mut().poll(cx) {
-        Poll::Ready(_) => Poll::Ready(true),
-        Poll::Pending => connection.poll_gone(cx).map(|()| false),
+        Poll::Ready(Err(_)) if !is_own => Poll::Ready(Waited::TooLong),
+        Poll::Ready(_) => Poll::Ready(Waited::Done),
+        Poll::Pending if connection.thread.is_hurrying() || connection.alarm.poll(cx).is_ready() => {
+            Poll::Ready(Waited::Done)
+        }
+        Poll::Pending => connection.poll_gone(cx).map(|()| Waited::Gone),
     })
     .await
 }
@@ -378,7 +407,8 @@ impl Filling {
         changed.iter().for_each(|uri| store.invalidate(uri));
         self.generation = store.generation(&self.caching.uri);
         let is_of_itself = said.has("content-location") && changed.iter().all(|uri| *uri == self.caching.uri);
-        if response.status != 200 || !is_of_itself || !self.head.starts_with(b"POST ") {
+        if !self.caching.stores || response.status != 200 || !is_of_itself || !self.head.starts_with(b"POST ")
+        {
             return false;
         }
         let believed = self.caching.is_believed;
@@ -591,6 +621,7 @@ fn refresh(connection: &Connection, request: &Prepared, rules: Rc<Rules>, entry:
         uri: entry.uri().to_vec(),
         place: entry.place().clone(),
         is_believed: false,
+        stores: true,
         is_refresh: true,
     };
     let request = Prepared {

@@ -199,7 +199,7 @@ pub(crate) fn prepare(
         mirror,
         body_max,
         route: target.route.as_ref().map(|route| route.label.clone()),
-        cache: target.caching(client, &request),
+        cache: target.caching(&table, client, &request),
         service: target.service,
     };
     out.clear();
@@ -266,14 +266,21 @@ impl Destination {
         self.actions().is_some_and(|actions| actions.request.is_some())
     }
 
-    /// What the cache may be of use to, if there is one.
-    fn caching(&self, client: &Client, request: &Request<'_, '_>) -> Option<Box<Caching>> {
+    /// What the cache may be of use to, if there is one. A request that may change something is also where nothing is stored along its way: it may
+    /// be along another one.
+    fn caching(&self, table: &Table, client: &Client, request: &Request<'_, '_>) -> Option<Box<Caching>> {
         let of_route = self.actions().and_then(|actions| actions.cache.as_ref());
         let rules = match of_route {
-            None => self.service.cache.as_ref()?,
-            Some(OfRoute::Off) => return None,
-            Some(OfRoute::On(rules)) => rules,
+            None => self.service.cache.as_ref(),
+            Some(OfRoute::Off) => None,
+            Some(OfRoute::On(rules)) => Some(rules),
         };
+        let side = client.side.cached();
+        let stores = rules.is_some() && side.is_some();
+        if !stores && (table.invalidating.is_none() || !watt_cache::is_unsafe(request.method_name)) {
+            return None;
+        }
+        let rules = rules.or(table.invalidating.as_ref())?;
         let target = request.target.path_and_query.as_bytes();
         if request.host.is_empty() || !target.starts_with(b"/") {
             return None;
@@ -283,10 +290,11 @@ impl Destination {
             uri: watt_cache::uri(client.tls.is_some(), request.host, target),
             place: Place {
                 service: self.service.shared_name.clone(),
-                side: client.side.cached()?,
+                side: side.unwrap_or(watt_cache::Side::Gateway),
                 route: self.route.as_ref().map_or(0, |route| route.number()),
             },
             is_believed: rules.believes(&client.side),
+            stores,
             is_refresh: false,
         }))
     }

@@ -413,6 +413,10 @@ fn it_outlives_a_reload_and_ends_when_it_is_turned_off() {
         bed.through(&worker, &get(""), FRESH).await;
         bed.change_api(|api| api.slow_start_ms = 5);
         bed.stored(&get("")).await;
+        // Not what was stored under other rules.
+        bed.change_api(|api| api.cache = Some(Cache { vary: vec!["x-who".into()], ..cache() }));
+        bed.through(&worker, &get(""), FRESH).await;
+        bed.stored(&get("")).await;
         bed.change_api(|api| api.cache = None);
         let (_, (head, _)) = bed.through(&worker, &get(""), OK).await;
         assert_eq!(field(&head, "cache-status"), None);
@@ -443,6 +447,8 @@ fn clients_of_http2_and_services_get_what_is_stored_as_well() {
 fn what_a_caller_got_no_other_one_gets() {
     local(async {
         let (bed, worker) = Bed::caching();
+        let route = watt_api::mesh::Route { cache: Some(RouteCache::Off), ..route("/", "api", None) };
+        bed.change(|snapshot| snapshot.routes = vec![route]);
         let ask = async |name: &str, method: &str, is_asked: bool| {
             let mut caller = bed.caller(name);
             caller.send(format!("{method} /x HTTP/1.1\r\nHost: api.plt.local\r\n\r\n")).await;
@@ -462,6 +468,11 @@ fn what_a_caller_got_no_other_one_gets() {
         ask("other", "DELETE", true).await;
         ask("web", "GET", true).await;
         ask("other", "GET", true).await;
+        // Also along a route by which nothing is stored.
+        let change = "POST /x HTTP/1.1\r\nHost: api.plt.local\r\nContent-Length: 0\r\n\r\n";
+        let (_, (head, _)) = bed.through(&worker, change, OK).await;
+        assert_eq!(field(&head, "cache-status"), None);
+        ask("web", "GET", true).await;
     });
 }
 
