@@ -109,7 +109,7 @@ fn what_is_stored_is_one_for_all_threads_and_is_purged_and_counted() {
         });
         let text = app.ok(&["inspect", "api"]);
         assert!(text.contains("  cache      "), "{text}");
-        assert!(app.ok(&["cache", "status"]).contains("of 8M"), "{}", app.ok(&["cache", "status"]));
+        assert!(app.ok(&["cache", "status"]).contains("of 8.0 MB"), "{}", app.ok(&["cache", "status"]));
     });
 }
 

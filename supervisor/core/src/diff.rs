@@ -215,7 +215,7 @@ pub const FIELDS: [(Field, &str, Effect, &str); 69] = [
         Field::Cache,
         "services.NAME.cache",
         InPlace,
-        "for the next request; what is stored stays, unless it is turned off",
+        "for the next request; what was stored under other rules is removed",
     ),
 ];
 

@@ -339,6 +339,8 @@ async fn every_call_reaches_the_loop_and_comes_back() {
             "Status {",
             "Graph {",
             "Routes {",
+            "Cache {",
+            "PurgeCache { purge: CachePurge { service: None, uri: None, prefix: None, tag: Some(\"a\") },",
             "Analyze { service: None,",
             "Analyze { service: Some(orders),",
             "Inspect { service: web,",
