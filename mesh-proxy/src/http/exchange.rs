@@ -17,7 +17,10 @@ use std::{
     task::Poll,
 };
 
-use tokio::time::{Instant, Sleep};
+use tokio::{
+    io::AsyncWrite,
+    time::{Instant, Sleep},
+};
 
 use super::{
     Side,
@@ -391,6 +394,8 @@ impl Exchange<'_> {
         let waits_for_continue = self.must_continue();
         poll_fn(|cx| {
             let connection = &mut *self.connection;
+            // What TLS has taken is not sent yet, even when the upload is done. What goes wrong is seen by the reader.
+            let _ = Pin::new(&mut worker.stream).poll_flush(cx);
             if !self.upload_broken && !self.upload.is_done(&connection.request_out) {
                 let out = &mut connection.request_out;
                 let sent =
@@ -535,6 +540,8 @@ impl Exchange<'_> {
     async fn download(&mut self, download: &mut Pump, worker: &mut Peer) -> Result<(), Stop> {
         poll_fn(|cx| {
             let connection = &mut *self.connection;
+            // What TLS has taken is not sent yet, even when the upload is done. What goes wrong is seen by the reader.
+            let _ = Pin::new(&mut worker.stream).poll_flush(cx);
             if !self.upload_broken && !self.upload.is_done(&connection.request_out) {
                 let out = &mut connection.request_out;
                 let sent =

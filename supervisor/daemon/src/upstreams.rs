@@ -4,19 +4,33 @@
 use std::collections::BTreeMap;
 
 use watt_api::mesh::{self, Outlook};
+use watt_certificates::Certificates;
 use watt_core::plan::{Plan, Upstream, UpstreamServer};
 
-use crate::snapshot::{millis, protocol};
+use crate::{
+    snapshot::{millis, protocol},
+    tls,
+};
 
 /// Those of a plan, by what routes call them. Of one server all routes say the same.
-pub(crate) fn of_plan(plan: &Plan) -> BTreeMap<String, mesh::Service> {
-    plan.upstreams().map(|upstream| (upstream.server.to_string(), service(plan, upstream))).collect()
+pub(crate) fn of_plan(plan: &Plan, read: &Certificates) -> BTreeMap<String, mesh::Service> {
+    let named = |upstream: &Upstream| (upstream.server.to_string(), service(plan, read, upstream));
+    plan.upstreams().map(named).collect()
 }
 
-fn service(plan: &Plan, upstream: &Upstream) -> mesh::Service {
-    let Upstream { server, host, protocol: spoken, timeouts } = upstream;
+fn service(plan: &Plan, read: &Certificates, upstream: &Upstream) -> mesh::Service {
+    let Upstream { server, host, protocol: spoken, timeouts, ca } = upstream;
+    let tls = match server {
+        UpstreamServer::Tls { name, .. } => Some(mesh::UpstreamTls {
+            name: name.clone(),
+            ca: ca.as_ref().map(|path| tls::text(read, path).to_owned()),
+        }),
+        UpstreamServer::Tcp { .. } | UpstreamServer::Unix(_) => None,
+    };
     let server = match server {
-        UpstreamServer::Tcp { name, port } => mesh::Server::Tcp { name: name.clone(), port: *port },
+        UpstreamServer::Tcp { name, port } | UpstreamServer::Tls { name, port } => {
+            mesh::Server::Tcp { name: name.clone(), port: *port }
+        }
         UpstreamServer::Unix(path) => mesh::Server::Unix { path: path.clone() },
     };
     mesh::Service {
@@ -35,7 +49,7 @@ fn service(plan: &Plan, upstream: &Upstream) -> mesh::Service {
             total_timeout_ms: timeouts.total.map_or(0, millis),
             ..mesh::Traffic::default()
         },
-        upstream: Some(mesh::Upstream { server, host: host.clone() }),
+        upstream: Some(mesh::Upstream { server, host: host.clone(), tls }),
         ..mesh::Service::default()
     }
 }
