@@ -34,8 +34,9 @@ fn service(plan: &Plan, upstream: &Upstream) -> mesh::Service {
             try_timeout_ms: timeouts.per_try.map_or(0, millis),
             total_timeout_ms: timeouts.total.map_or(0, millis),
             ..mesh::Traffic::default()
-        },
-        upstream: Some(mesh::Upstream { server, host: host.clone() }),
+        }
+        .into(),
+        upstream: Some(Box::new(mesh::Upstream { server, host: host.clone() })),
         ..mesh::Service::default()
     }
 }
