@@ -1,28 +1,43 @@
-//! Who asks, found out by what a request brings along: a key or a token.
+//! Who asks, found out by what a request brings along: a key, a password or a token.
 //!
 //! What services are told of it begins with `X-Forwarded-`, and nothing that a client sends under such a name goes on from the gateway: not
 //! with `_` for `-`, and not as a trailer either.
+
+mod passwords;
+mod recent;
+mod tokens;
 
 use std::{collections::BTreeMap, rc::Rc, time::SystemTime};
 
 use watt_api::mesh;
 use watt_policies::{
-    jwt::{self, Algorithm, Claims, KeySet, Rules},
+    access,
+    jwt::Claims,
     keys::{Hash, Keys},
+    passwords as files,
 };
 
+pub(crate) use self::passwords::{Check, Found};
+use self::{passwords::Passwords, tokens::Tokens};
 use crate::respond::Reason;
 
 /// Somebody who is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) name: Box<str>,
-    pub(crate) roles: Rc<[Box<str>]>,
-    /// Lines for the service about what else is known.
-    claims: String,
+    roles: Box<[Box<str>]>,
+    /// What a token says besides.
+    claims: Option<Claims>,
+    /// Lines for the service about that.
+    lines: String,
 }
 
 impl Identity {
+    fn new(name: &str, roles: &[String]) -> Identity {
+        let roles = roles.iter().map(|role| role.as_str().into()).collect();
+        Identity { name: name.into(), roles, claims: None, lines: String::new() }
+    }
+
     /// Whether one of these roles is had.
     pub(crate) fn has_one_of(&self, roles: &[Box<str>]) -> bool {
         roles.iter().any(|role| self.roles.contains(role))
@@ -36,7 +51,21 @@ impl Identity {
             let lines = format!("X-Forwarded-Roles: {}\r\n", self.roles.join(","));
             out.extend_from_slice(lines.as_bytes());
         }
-        out.extend_from_slice(self.claims.as_bytes());
+        out.extend_from_slice(self.lines.as_bytes());
+    }
+}
+
+impl access::Known for Identity {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn has_role(&self, role: &str) -> bool {
+        self.roles.iter().any(|one| **one == *role)
+    }
+
+    fn has_claim(&self, name: &str, value: &str) -> bool {
+        self.claims.as_ref().is_some_and(|claims| claims.has(name, value))
     }
 }
 
@@ -44,17 +73,12 @@ impl Identity {
 #[derive(Debug)]
 pub(crate) struct Auth {
     pub(crate) key_header: Box<str>,
-    keys: Keys<Identity>,
-    jwt: Option<Jwt>,
-}
-
-#[derive(Debug)]
-struct Jwt {
-    keys: KeySet,
-    rules: Rules,
-    name_claim: Box<str>,
-    roles_claim: Box<str>,
-    claims: Box<[Box<str>]>,
+    keys: Keys<Rc<Identity>>,
+    passwords: Option<Passwords>,
+    tokens: Option<Tokens>,
+    /// What a client is told to try (RFC 9110 §11.6.1), as lines: who brings nothing, and who brings what is wrong.
+    challenge: Box<[u8]>,
+    challenge_wrong: Box<[u8]>,
 }
 
 /// All of it, by the names that guards have for it. Made anew when something of it changes.
@@ -83,105 +107,116 @@ impl Auths {
 pub(crate) struct Credentials<'r> {
     /// In the header for keys.
     pub(crate) key: Option<&'r [u8]>,
+    /// Behind `Authorization: Basic`.
+    pub(crate) basic: Option<&'r [u8]>,
     /// Behind `Authorization: Bearer`.
     pub(crate) token: Option<&'r [u8]>,
 }
 
 /// Why nobody is known to ask.
+#[derive(Debug)]
+pub(crate) enum Unidentified {
+    Unknown(Unknown),
+    /// It has to be checked first, which takes long.
+    Unchecked(Box<Check>),
+    /// Too much is checked already.
+    Busy,
+}
+
+/// Nobody that is known asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Unknown {
     pub(crate) reason: Reason,
     pub(crate) message: &'static str,
 }
 
+impl From<Unknown> for Unidentified {
+    fn from(unknown: Unknown) -> Self {
+        Unidentified::Unknown(unknown)
+    }
+}
+
+fn wrong(message: &'static str) -> Unknown {
+    Unknown { reason: Reason::CredentialsWrong, message }
+}
+
 impl Auth {
     fn new(auth: &mesh::Auth) -> Auth {
-        let mesh::Auth { key_header, keys, jwt } = auth;
+        let mesh::Auth { key_header, keys, key_file, basic, jwt } = auth;
         let holder = |key: &mesh::ApiKey| {
-            let roles = key.roles.iter().map(|role| role.as_str().into()).collect();
-            let identity = Identity { name: key.name.as_str().into(), roles, claims: String::new() };
-            Some((Hash::parse(&key.hash)?, identity))
+            Some((Hash::parse(&key.hash)?, Rc::new(Identity::new(&key.name, &key.roles))))
         };
+        // The configuration's check refuses what is not understood. Nobody gets in by that.
+        let in_file = key_file.as_ref().and_then(|file| files::keys(&file.0).ok()).unwrap_or_default();
+        let in_file =
+            in_file.into_iter().map(|(name, hash, roles)| (hash, Rc::new(Identity::new(&name, &roles))));
+        let passwords = basic.as_ref().map(Passwords::new);
+        let tokens = jwt.as_ref().map(Tokens::new);
+        let realm = basic.as_ref().map(|basic| &*basic.realm);
         Auth {
             key_header: key_header.as_str().into(),
-            keys: keys.iter().filter_map(holder).collect(),
-            jwt: jwt.as_ref().map(Jwt::new),
+            keys: keys.iter().filter_map(holder).chain(in_file).collect(),
+            challenge: challenge(realm, tokens.is_some(), false),
+            challenge_wrong: challenge(realm, tokens.is_some(), true),
+            passwords,
+            tokens,
         }
     }
 
-    /// Who brings these. A key that is there decides: who has a wrong one does not get in by a token.
+    /// Who brings these. A key that is there decides: who has a wrong one does not get in by a token. `found` is what came of a check that was
+    /// asked for.
     pub(crate) fn identify(
         &self,
         credentials: Credentials<'_>,
+        found: Option<&Found>,
         now: SystemTime,
-    ) -> Result<Identity, Unknown> {
-        let wrong = |message| Unknown { reason: Reason::CredentialsWrong, message };
-        match (credentials.key, &self.jwt, credentials.token) {
-            (Some(key), _, _) if !self.keys.is_empty() => {
-                self.keys.holder(key).cloned().ok_or(wrong("The key is not one that is known."))
-            }
-            (_, Some(jwt), Some(token)) => {
-                let now_s = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs());
-                let claims = jwt::verify(token, &jwt.keys, &jwt.rules, now_s);
-                jwt.identity(&claims.map_err(|rejected| wrong(rejected.message()))?)
-                    .ok_or(wrong("The token does not say who it is."))
-            }
-            _ => Err(Unknown {
-                reason: Reason::CredentialsMissing,
-                message: "This needs a key or a token, and none was sent.",
-            }),
+    ) -> Result<Rc<Identity>, Unidentified> {
+        if let (Some(key), false) = (credentials.key, self.keys.is_empty()) {
+            let holder = self.keys.holder(key).cloned();
+            return Ok(holder.ok_or(wrong("The key is not one that is known."))?);
         }
+        if let (Some(passwords), Some(basic)) = (&self.passwords, credentials.basic) {
+            return passwords.identify(basic, found);
+        }
+        if let (Some(tokens), Some(token)) = (&self.tokens, credentials.token) {
+            return Ok(tokens.identify(token, now)?);
+        }
+        let message = "This needs a key, a password or a token, and none was sent.";
+        Err(Unknown { reason: Reason::CredentialsMissing, message }.into())
     }
 
-    /// What a client is told to try (RFC 9110 §11.6.1), as a line.
-    pub(crate) fn challenge(&self, unknown: &Unknown) -> &'static [u8] {
-        match (&self.jwt, unknown.reason) {
-            (Some(_), Reason::CredentialsWrong) => b"WWW-Authenticate: Bearer error=\"invalid_token\"\r\n",
-            (Some(_), _) => b"WWW-Authenticate: Bearer\r\n",
-            // There is no scheme for keys in headers, and something has to be said.
-            (None, _) => b"WWW-Authenticate: ApiKey\r\n",
+    /// Whether passwords come in `Authorization`, which go no further then.
+    pub(crate) fn takes_passwords(&self) -> bool {
+        self.passwords.is_some()
+    }
+
+    /// What a client is told to try, as lines.
+    pub(crate) fn challenge(&self, reason: Reason) -> &[u8] {
+        match reason {
+            Reason::CredentialsWrong => &self.challenge_wrong,
+            _ => &self.challenge,
         }
     }
 }
 
-impl Jwt {
-    fn new(jwt: &mesh::Jwt) -> Jwt {
-        let mesh::Jwt { jwks, algorithms, issuer, audiences, skew_s, name_claim, roles_claim, claims } = jwt;
-        let keys = KeySet::parse(jwks.as_bytes()).unwrap_or_else(|error| {
-            // The configuration's check refuses them. Without a key nobody gets in.
-            tracing::error!(%error, "the keys of tokens are not understood");
-            KeySet::default()
-        });
-        Jwt {
-            keys,
-            rules: Rules {
-                algorithms: algorithms.iter().filter_map(|name| Algorithm::named(name)).collect(),
-                issuer: issuer.clone(),
-                audiences: audiences.clone(),
-                skew_s: *skew_s,
-            },
-            name_claim: name_claim.as_str().into(),
-            roles_claim: roles_claim.as_str().into(),
-            claims: claims.iter().map(|name| name.as_str().into()).collect(),
-        }
+fn challenge(realm: Option<&str>, tokens: bool, is_wrong: bool) -> Box<[u8]> {
+    let mut lines = String::new();
+    if let Some(realm) = realm {
+        lines += &format!("WWW-Authenticate: Basic realm=\"{realm}\", charset=\"UTF-8\"\r\n");
     }
-
-    fn identity(&self, claims: &Claims) -> Option<Identity> {
-        let name = claims.text(&self.name_claim).filter(|name| is_of_header(name))?;
-        // A role with a comma in it would be two to whoever reads the header.
-        let roles = claims.list(&self.roles_claim).into_iter();
-        let roles = roles.filter(|role| is_of_header(role) && !role.contains(',')).map(Box::from).collect();
-        let mut lines = String::new();
-        for claim in &self.claims {
-            if let Some(value) = claims.text(claim).filter(|value| is_of_header(value)) {
-                lines += &format!("X-Forwarded-Claim-{}: {value}\r\n", claim.replace('_', "-"));
-            }
-        }
-        Some(Identity { name: name.into(), roles, claims: lines })
+    lines += match (tokens, is_wrong) {
+        (true, true) => "WWW-Authenticate: Bearer error=\"invalid_token\"\r\n",
+        (true, false) => "WWW-Authenticate: Bearer\r\n",
+        (false, _) => "",
+    };
+    if lines.is_empty() {
+        // There is no scheme for keys in headers, and something has to be said.
+        lines += "WWW-Authenticate: ApiKey\r\n";
     }
+    lines.into_bytes().into()
 }
 
-/// Visible ASCII, and spaces within: whatever else there may be in a claim, not every program reads it in the same way in a header.
+/// Visible ASCII, and spaces within: whatever else there may be in a claim or a name, not every program reads it in the same way in a header.
 fn is_of_header(value: &str) -> bool {
     !value.is_empty() && value.trim() == value && value.bytes().all(|byte| (b' '..0x7f).contains(&byte))
 }

@@ -2,48 +2,33 @@
 //!
 //! Of a request that has to pass nothing no more is asked than whether that is so.
 
-use std::{
-    net::IpAddr,
-    num::NonZeroU64,
-    rc::Rc,
-    time::{Duration, SystemTime},
-};
+mod asking;
+mod limits;
 
-use tokio::time::Instant;
+use std::{rc::Rc, time::SystemTime};
+
 use watt_api::mesh::{self, CountedBy, Denied};
 use watt_policies::{
+    access::{self, Caller},
     address::{self, Network, Verdict},
     cors::{self, Cors, Origin, Origins, Preflight},
-    ledger::{Key, Ledger},
-    rate::{Outcome, Rate},
 };
 
+pub(crate) use self::{asking::Asking, limits::Counted};
+use self::{
+    asking::BASIC,
+    limits::{Limit, count},
+};
 use crate::{
-    auth::{Auth, Credentials, Identity, Unknown},
-    http::{Client, Fields, Lines, Request, Side},
+    auth::{Auth, Check, Found, Identity, Unidentified},
+    http::{Fields, Lines},
     respond::{Failure, OwnAnswer, Reason, Reply},
-    table::{Service, Table},
+    route,
     thread::Thread,
 };
 
-/// What is counted, for all threads of the proxy.
-#[derive(Debug)]
-pub(crate) struct Counted {
-    ledger: Ledger,
-    since: Instant,
-}
-
-impl Default for Counted {
-    fn default() -> Self {
-        Counted { ledger: Ledger::default(), since: Instant::now() }
-    }
-}
-
-impl Counted {
-    fn now_ns(&self) -> u64 {
-        u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX)
-    }
-}
+/// How often a request is looked at again, because something had to be found out first: a table may change meanwhile.
+const ROUNDS_MAX: u8 = 4;
 
 /// All that has to be passed at one place.
 #[derive(Debug)]
@@ -54,17 +39,7 @@ pub(crate) struct Guard {
     limits: Box<[Limit]>,
     auth: Option<Box<str>>,
     roles: Box<[Box<str>]>,
-}
-
-#[derive(Debug)]
-struct Limit {
-    id: Box<str>,
-    name: Box<str>,
-    rate: Rate,
-    header: Option<Box<[u8]>>,
-    by: CountedBy,
-    /// For `RateLimit-Policy`.
-    policy: Box<str>,
+    rules: Box<[access::Rule]>,
 }
 
 /// What came of a request that passed, for its body and its response.
@@ -82,45 +57,89 @@ pub(crate) struct Passed {
 /// Who asks.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Known {
-    pub(crate) identity: Identity,
+    pub(crate) identity: Rc<Identity>,
     /// The header that keys come in.
     key_header: Box<str>,
+    takes_passwords: bool,
 }
 
 impl Known {
-    /// Adds the lines that keys come in to `drop`: services have no use for them. Also those with `_` for `-`.
-    pub(crate) fn take_key(&self, fields: &Fields<'_, '_>, drop: &mut Lines) {
+    /// Adds the lines that keys and passwords come in to `drop`: services have no use for them. Also those with `_` for `-`.
+    pub(crate) fn take_credentials(&self, fields: &Fields<'_, '_>, drop: &mut Lines) {
         let folded = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+        let is_password = |header: &httparse::Header<'_>| {
+            let scheme = header.value.get(..BASIC.len());
+            self.takes_passwords
+                && header.name.eq_ignore_ascii_case("authorization")
+                && scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(BASIC))
+        };
         for (line, header) in fields.headers.iter().enumerate() {
-            if header.name.bytes().map(folded).eq(self.key_header.bytes().map(folded)) {
+            let is_key = header.name.bytes().map(folded).eq(self.key_header.bytes().map(folded));
+            if is_key || is_password(header) {
                 drop.add(line);
             }
         }
     }
 }
 
-/// What is asked about.
-#[derive(Clone, Copy)]
-pub(crate) struct Asking<'a> {
-    pub(crate) table: &'a Table,
-    pub(crate) thread: &'a Thread,
-    pub(crate) client: &'a Client,
-    pub(crate) request: &'a Request<'a, 'a>,
-    /// Whom it is for, where that is known.
-    pub(crate) service: Option<&'a Service>,
+/// Why a request does not pass, or not now.
+#[derive(Debug)]
+pub(crate) enum Held {
+    Denied(Failure),
+    Asks(Box<Pending>),
+}
+
+impl From<Failure> for Held {
+    fn from(failure: Failure) -> Self {
+        Held::Denied(failure)
+    }
+}
+
+/// Something that has to be found out about a request first, which takes time, and what is known of it until then.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    question: Question,
+    so_far: SoFar,
+}
+
+#[derive(Debug)]
+enum Question {
+    Password(Box<Check>),
+}
+
+/// What was found out about a request before it is looked at again.
+#[derive(Debug, Default)]
+pub(crate) struct SoFar {
+    /// It was counted, and its response gets these lines for that.
+    counted: Option<Vec<u8>>,
+    password: Option<Found>,
+    rounds: u8,
+}
+
+impl Pending {
+    /// Finds it out.
+    pub(crate) async fn find_out(self, thread: &Rc<Thread>) -> SoFar {
+        let Pending { question, mut so_far } = self;
+        match question {
+            Question::Password(check) => so_far.password = Some(check.make(thread).await),
+        }
+        so_far.rounds += 1;
+        so_far
+    }
 }
 
 impl Guard {
     /// `None` when everything passes.
     pub(crate) fn new(guard: &mesh::Guard) -> Option<Guard> {
-        let mesh::Guard { addresses, cors, body_max, limits, auth, roles } = guard;
+        let mesh::Guard { addresses, cors, body_max, limits, auth, roles, rules } = guard;
         let compiled = || Guard {
             addresses: (!addresses.is_empty()).then(|| address::Rules::new(addresses.iter().map(rule))),
             cors: cors.as_ref().map(self::cors),
             body_max: *body_max,
             limits: limits.iter().map(Limit::new).collect(),
             auth: auth.as_deref().map(Box::from),
-            roles: roles.iter().map(|role| role.as_str().into()).collect(),
+            roles: boxed(roles).into(),
+            rules: rules.iter().map(access_rule).collect(),
         };
         (!guard.is_nothing()).then(compiled)
     }
@@ -138,27 +157,50 @@ impl Guard {
         })
     }
 
+    /// Whether it has rules, which are about paths as well.
+    pub(crate) fn has_rules(&self) -> bool {
+        !self.rules.is_empty()
+    }
+
     /// Finds out who asks, and whether that is somebody who may.
-    fn identify(&self, asking: &Asking<'_>, passed: &mut Passed) -> Result<(), Failure> {
-        if let Some(name) = &self.auth {
-            let Some(auth) = asking.table.auths.get(name) else {
-                let message = "What this needs to be known by is not known to the proxy.".to_owned();
-                return Err(asking.deny(Reason::CredentialsMissing, message));
-            };
-            let credentials = asking.credentials(auth);
-            let found = credentials.and_then(|credentials| auth.identify(credentials, SystemTime::now()));
-            let identity = found.map_err(|unknown| {
-                passed.lines.extend_from_slice(auth.challenge(&unknown));
-                asking.deny(unknown.reason, unknown.message.to_owned())
-            })?;
-            passed.known = Some(Known { identity, key_header: auth.key_header.clone() });
+    fn identify(&self, asking: &Asking<'_>, passed: &mut Passed) -> Result<(), Unidentified> {
+        let Some(name) = &self.auth else { return Ok(()) };
+        let Some(auth) = asking.table.auths.get(name) else {
+            let message = "What this needs to be known by is not known to the proxy.";
+            return Err(crate::auth::Unknown { reason: Reason::CredentialsMissing, message }.into());
+        };
+        let found = asking.so_far.and_then(|so_far| so_far.password.as_ref());
+        let credentials = asking.credentials(auth).map_err(Unidentified::from);
+        let identity =
+            credentials.and_then(|credentials| auth.identify(credentials, found, SystemTime::now()));
+        if let Err(Unidentified::Unknown(unknown)) = &identity {
+            passed.lines.extend_from_slice(auth.challenge(unknown.reason));
         }
-        let has_role = || passed.known.as_ref().is_some_and(|known| known.identity.has_one_of(&self.roles));
-        if self.roles.is_empty() || has_role() {
+        passed.known = Some(Known::new(identity?, auth));
+        Ok(())
+    }
+
+    /// Whether whoever asks may do that. `path` is what rules are about.
+    fn authorise(&self, asking: &Asking<'_>, known: Option<&Identity>, path: &[u8]) -> Result<(), Failure> {
+        if !self.roles.is_empty() && !known.is_some_and(|known| known.has_one_of(&self.roles)) {
+            let message = format!("This needs one of these roles: {}.", self.roles.join(", "));
+            return Err(asking.deny(Reason::RoleMissing, message));
+        }
+        if self.rules.is_empty() {
             return Ok(());
         }
-        let message = format!("This needs one of these roles: {}.", self.roles.join(", "));
-        Err(asking.deny(Reason::RoleMissing, message))
+        // Operators could change the rules as well.
+        let Some(caller) = asking.caller() else { return Ok(()) };
+        let asked = access::Asked {
+            method: asking.request.method_name.as_bytes(),
+            paths: &route::spellings(path),
+            caller: Some(&caller),
+            known: known.map(|known| known as &dyn access::Known),
+        };
+        match access::allows(&self.rules, &asked) {
+            true => Ok(()),
+            false => Err(asking.deny(Reason::RuleDenied, "A rule says that this may not be.".to_owned())),
+        }
     }
 
     fn admit_address(&self, asking: &Asking<'_>) -> Result<(), Failure> {
@@ -172,195 +214,80 @@ impl Guard {
     }
 }
 
-/// Asks all guards of a request. Of a failure, what the response gets is in it.
-pub(crate) fn pass(guards: [Option<&Guard>; 2], asking: &Asking<'_>) -> Result<Option<Passed>, Failure> {
+impl Known {
+    fn new(identity: Rc<Identity>, auth: &Auth) -> Known {
+        Known { identity, key_header: auth.key_header.clone(), takes_passwords: auth.takes_passwords() }
+    }
+}
+
+/// Asks the guards of a request: its route's and its service's. Of a failure, what the response gets is in it.
+pub(crate) fn pass(guards: [Option<&Guard>; 2], asking: &Asking<'_>) -> Result<Option<Passed>, Held> {
     if let [None, None] = guards {
         return Ok(None);
     }
     let mut passed = Passed::default();
     match pass_all(guards, asking, &mut passed) {
         Ok(()) => Ok(Some(passed)),
-        Err(failure) => Err(Failure { lines: passed.lines, ..failure }),
+        Err(Held::Denied(failure)) => Err(Held::Denied(Failure { lines: passed.lines, ..failure })),
+        Err(asks) => Err(asks),
     }
 }
 
-fn pass_all(guards: [Option<&Guard>; 2], asking: &Asking<'_>, passed: &mut Passed) -> Result<(), Failure> {
-    let guards = || guards.into_iter().flatten();
-    for cors in guards().filter_map(|guard| guard.cors.as_ref()) {
+fn pass_all(guards: [Option<&Guard>; 2], asking: &Asking<'_>, passed: &mut Passed) -> Result<(), Held> {
+    let all = || guards.into_iter().flatten();
+    for cors in all().filter_map(|guard| guard.cors.as_ref()) {
         passed.replaces_cors = true;
         cors.write(asking.origin(), &mut passed.lines);
     }
-    guards().try_for_each(|guard| guard.admit_address(asking))?;
-    passed.body_max = guards().filter_map(|guard| guard.body_max).min();
+    all().try_for_each(|guard| guard.admit_address(asking))?;
+    passed.body_max = all().filter_map(|guard| guard.body_max).min();
     if let Some(max) = passed.body_max
         && asking.request.body_length().is_some_and(|length| length > max)
     {
-        return Err(asking.too_large(max));
+        return Err(asking.too_large(max).into());
     }
-    let limits = || guards().flat_map(|guard| &guard.limits);
-    // Before it is known who asks: guesses are counted as well.
-    count(limits().filter(|limit| limit.by != CountedBy::User), asking, passed)?;
-    guards().try_for_each(|guard| guard.identify(asking, passed))?;
-    count(limits().filter(|limit| limit.by == CountedBy::User), asking, passed)
+    let limits = || all().flat_map(|guard| &guard.limits);
+    let before = passed.lines.len();
+    match asking.so_far.and_then(|so_far| so_far.counted.as_deref()) {
+        Some(lines) => passed.lines.extend_from_slice(lines),
+        // Before it is known who asks: guesses are counted as well.
+        None => count(limits().filter(|limit| limit.by != CountedBy::User), asking, passed)?,
+    }
+    let counted = before..passed.lines.len();
+    let [of_route, of_service] = guards;
+    // Browsers ask without credentials whether they may send a request with some.
+    if let Some(guard) = of_route.filter(|_| !asking.is_preflight()) {
+        guard.identify(asking, passed).map_err(|unidentified| match unidentified {
+            Unidentified::Unknown(unknown) => {
+                Held::Denied(asking.deny(unknown.reason, unknown.message.to_owned()))
+            }
+            Unidentified::Unchecked(check) if asking.rounds() < ROUNDS_MAX => {
+                let counted = Some(passed.lines[counted].to_vec());
+                let so_far = SoFar { counted, rounds: asking.rounds(), ..SoFar::default() };
+                Held::Asks(Box::new(Pending { question: Question::Password(check), so_far }))
+            }
+            Unidentified::Unchecked(_) | Unidentified::Busy => {
+                let message = "Too many passwords are being checked.".to_owned();
+                Held::Denied(asking.deny(Reason::AuthBusy, message).retry_after(Some(1)))
+            }
+        })?;
+        guard.authorise(asking, passed.identity(), asking.path)?;
+    }
+    if let Some(guard) = of_service {
+        guard.authorise(asking, passed.identity(), asking.inward.unwrap_or(asking.path))?;
+    }
+    Ok(count(limits().filter(|limit| limit.by == CountedBy::User), asking, passed)?)
 }
 
-/// Counts a request at all of these, or at none if one of them has had enough.
-fn count<'l>(
-    limits: impl Iterator<Item = &'l Limit>,
-    asking: &Asking<'_>,
-    passed: &mut Passed,
-) -> Result<(), Failure> {
-    let mut limits = limits.peekable();
-    if limits.peek().is_none() {
-        return Ok(());
-    }
-    let counted = asking.thread.counted();
-    let now_ns = counted.now_ns();
-    let mut policies = b"RateLimit-Policy: ".to_vec();
-    let mut states = b"RateLimit: ".to_vec();
-    let mut taken: Vec<(&Limit, Key<'_>)> = Vec::new();
-    let mut refused = None;
-    let known = passed.known.take();
-    for limit in limits {
-        let key = limit.key(asking, known.as_ref().map(|known| &known.identity));
-        let outcome = counted.ledger.take(&limit.id, key, &limit.rate, now_ns);
-        if policies.last() != Some(&b' ') {
-            policies.extend_from_slice(b", ");
-            states.extend_from_slice(b", ");
-        }
-        policies.extend_from_slice(limit.policy.as_bytes());
-        let (left, full_after) = match outcome {
-            Outcome::Admitted { left, full_after } => {
-                taken.push((limit, key));
-                (left.min(limit.rate.requests()), full_after)
-            }
-            Outcome::Refused { retry_after, full_after } => {
-                refused = Some((limit, retry_after));
-                (0, full_after)
-            }
-        };
-        states.extend_from_slice(format!("\"{}\";r={left};t={}", limit.name, seconds(full_after)).as_bytes());
-        if refused.is_some() {
-            break;
-        }
-    }
-    for line in [policies, states] {
-        passed.lines.extend_from_slice(&line);
-        passed.lines.extend_from_slice(b"\r\n");
-    }
-    let Some((limit, retry_after)) = refused else {
-        passed.known = known;
-        return Ok(());
-    };
-    for (limit, key) in taken {
-        counted.ledger.give_back(&limit.id, key, &limit.rate);
-    }
-    let message = format!(
-        "Too many requests: `{}` allows {} in {:?}.",
-        limit.name,
-        limit.rate.requests(),
-        limit.rate.per()
-    );
-    Err(asking.deny(Reason::RateLimited, message).retry_after(Some(seconds(retry_after).max(1))))
-}
-
-/// Rounded up: who comes back exactly then must not be too early.
-fn seconds(time: Duration) -> u64 {
-    time.as_secs() + u64::from(time.subsec_nanos() > 0)
-}
-
-impl Limit {
-    fn new(limit: &mesh::RateLimit) -> Limit {
-        let some = |number: u64| NonZeroU64::new(number).unwrap_or(NonZeroU64::MIN);
-        let per = Duration::from_millis(limit.per_ms);
-        let window = match per.as_secs() {
-            // The draft has whole seconds.
-            0 => String::new(),
-            seconds => format!(";w={seconds}"),
-        };
-        Limit {
-            id: limit.id.as_str().into(),
-            name: limit.name.as_str().into(),
-            rate: Rate::new(some(limit.requests), per, some(limit.burst)),
-            header: limit.header.as_ref().map(|name| name.as_bytes().into()),
-            by: limit.by,
-            policy: format!("\"{}\";q={}{window}", limit.name, limit.requests).into(),
-        }
-    }
-
-    fn key<'k>(&self, asking: &Asking<'k>, identity: Option<&'k Identity>) -> Key<'k> {
-        if let Some(value) = self.header.as_ref().and_then(|name| asking.header(name)) {
-            return Key::Value(value);
-        }
-        if let (CountedBy::User, Some(identity)) = (self.by, identity) {
-            return Key::User(&identity.name);
-        }
-        let caller = match &asking.client.side {
-            Side::Gateway => None,
-            // Whoever is no service may do to the application what he likes anyway.
-            Side::Mesh { caller } => Some(caller.as_deref().unwrap_or_default()),
-        };
-        match (self.by, caller) {
-            (CountedBy::Everyone, _) => Key::Everyone,
-            (CountedBy::Address | CountedBy::Service | CountedBy::User, Some(caller)) => Key::Service(caller),
-            // No service has such a name.
-            (CountedBy::Service, None) => Key::Service("(gateway)"),
-            (CountedBy::Address | CountedBy::User, None) => {
-                asking.address().map_or(Key::Nowhere, |address| Key::Address(address::counted(address)))
-            }
-        }
+impl Passed {
+    fn identity(&self) -> Option<&Identity> {
+        self.known.as_ref().map(|known| &*known.identity)
     }
 }
 
-impl<'a> Asking<'a> {
-    fn address(&self) -> Option<IpAddr> {
-        self.client.peer.map(|peer| peer.ip().to_canonical())
-    }
-
-    fn origin(&self) -> Option<&'a [u8]> {
-        self.request.found.origin.map(|line| self.request.fields.value(line))
-    }
-
-    /// The first value of a header, as the service gets it.
-    fn header(&self, name: &[u8]) -> Option<&'a [u8]> {
-        let dropped: Lines = self.request.found.hop_by_hop;
-        let mut lines = self.request.fields.headers.iter().enumerate();
-        let is_it = |header: &httparse::Header<'_>| header.name.as_bytes().eq_ignore_ascii_case(name);
-        lines.find(|(line, header)| is_it(header) && !dropped.has(*line)).map(|(_, header)| header.value)
-    }
-
-    /// What is brought along. Of two lines of one name nobody knows which one counts.
-    fn credentials(&self, auth: &Auth) -> Result<Credentials<'a>, Unknown> {
-        let one = |name: &[u8]| {
-            let lines = self.request.fields.headers.iter().enumerate();
-            let is_it = |header: &httparse::Header<'_>| header.name.as_bytes().eq_ignore_ascii_case(name);
-            let dropped = self.request.found.hop_by_hop;
-            let mut lines = lines.filter(|(line, header)| is_it(header) && !dropped.has(*line));
-            match (lines.next(), lines.next()) {
-                (first, None) => Ok(first.map(|(_, header)| header.value)),
-                (_, Some(_)) => Err(Unknown {
-                    reason: Reason::CredentialsWrong,
-                    message: "The credentials are there twice.",
-                }),
-            }
-        };
-        let token = one(b"authorization")?.and_then(|value| {
-            let (scheme, token) = value.split_at_checked(7)?;
-            scheme.eq_ignore_ascii_case(b"bearer ").then_some(token.trim_ascii())
-        });
-        Ok(Credentials { key: one(auth.key_header.as_bytes())?, token })
-    }
-
-    /// A failure, counted.
-    fn deny(&self, reason: Reason, message: String) -> Failure {
-        if let Some(service) = self.service {
-            service.tally.count_denied(reason);
-        }
-        Failure::new(reason, self.service.map(|service| service.name.clone()), message)
-    }
-
-    fn too_large(&self, max: u64) -> Failure {
-        self.deny(Reason::BodyTooLarge, too_large(max))
+impl Asking<'_> {
+    fn rounds(&self) -> u8 {
+        self.so_far.map_or(0, |so_far| so_far.rounds)
     }
 }
 
@@ -378,7 +305,26 @@ pub(crate) fn add(denied: &mut Denied, reason: Reason) {
         Reason::RateLimited => denied.rate += 1,
         Reason::CredentialsMissing | Reason::CredentialsWrong => denied.credentials += 1,
         Reason::RoleMissing => denied.role += 1,
+        Reason::RuleDenied => denied.rule += 1,
         _ => {}
+    }
+}
+
+fn boxed(texts: &[String]) -> Vec<Box<str>> {
+    texts.iter().map(|text| text.as_str().into()).collect()
+}
+
+fn access_rule(rule: &mesh::AccessRule) -> access::Rule {
+    let mesh::AccessRule { allows, methods, path, roles, users, claims, callers, clients } = rule;
+    let services = callers.iter().map(|name| Caller::Service(name.as_str().into()));
+    access::Rule {
+        allows: *allows,
+        methods: boxed(methods),
+        path: path.as_deref().map(access::Path::new),
+        roles: boxed(roles),
+        users: boxed(users),
+        claims: claims.iter().map(|(name, values)| (name.as_str().into(), boxed(values))).collect(),
+        callers: services.chain(clients.then_some(Caller::Client)).collect(),
     }
 }
 
@@ -389,14 +335,13 @@ fn rule(rule: &mesh::AddressRule) -> (Verdict, Option<Network>) {
 
 fn cors(cors: &mesh::Cors) -> Cors {
     let mesh::Cors { origins, methods, headers, expose, credentials, max_age_s } = cors;
-    let boxed = |texts: &Vec<String>| texts.iter().map(|text| text.as_str().into()).collect();
     Cors {
         origins: match origins.iter().any(|origin| origin == "*") {
             true => Origins::Any,
             false => Origins::Listed(origins.iter().map(|origin| Origin::new(origin)).collect()),
         },
         methods: boxed(methods),
-        headers: headers.as_ref().map(boxed),
+        headers: headers.as_deref().map(boxed),
         expose: boxed(expose),
         credentials: *credentials,
         max_age_s: *max_age_s,

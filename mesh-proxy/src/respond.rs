@@ -92,6 +92,10 @@ pub enum Reason {
     CredentialsWrong,
     /// Whoever asks has none of the roles that are needed.
     RoleMissing,
+    /// A rule says that it may not be.
+    RuleDenied,
+    /// Too much is looked at already to find out who asks.
+    AuthBusy,
     /// A route leads to files, and to none of this path.
     NoFile,
     /// The disk or the folder of a route's files cannot be used.
@@ -150,6 +154,8 @@ impl Reason {
             Reason::CredentialsMissing => "credentials_missing",
             Reason::CredentialsWrong => "credentials_wrong",
             Reason::RoleMissing => "role_missing",
+            Reason::RuleDenied => "rule_denied",
+            Reason::AuthBusy => "auth_busy",
             Reason::NoFile => "no_file",
             Reason::FilesUnavailable => "files_unavailable",
             Reason::NotListening => "not_listening",
@@ -179,7 +185,11 @@ impl Reason {
             Reason::RequestTimeout => 408,
             Reason::NoRoute | Reason::UnknownService | Reason::NoFile => 404,
             Reason::MethodNotAllowed => 405,
-            Reason::PolicyDenied | Reason::AddressDenied | Reason::CorsDenied | Reason::RoleMissing => 403,
+            Reason::PolicyDenied
+            | Reason::AddressDenied
+            | Reason::CorsDenied
+            | Reason::RoleMissing
+            | Reason::RuleDenied => 403,
             Reason::CredentialsMissing | Reason::CredentialsWrong => 401,
             Reason::BodyTooLarge => 413,
             Reason::RateLimited => 429,
@@ -196,6 +206,7 @@ impl Reason {
             | Reason::BulkheadFull
             | Reason::QueueTimeout
             | Reason::Shed
+            | Reason::AuthBusy
             | Reason::FilesUnavailable => 503,
             Reason::ConnectTimeout
             | Reason::FirstByteTimeout

@@ -78,6 +78,22 @@ const DISK_MAX: usize = 8;
 /// Servers outside are numbered from here on, and no run is.
 const FIRST_UPSTREAM: u64 = 1 << 63;
 
+/// Checks of passwords, which take long on other threads: one at a time for each of those that serve, so that they do not take the processors
+/// from these.
+pub(crate) struct Checks {
+    pub(crate) turns: Arc<Semaphore>,
+    /// How many requests wait for one.
+    pub(crate) waiting: Cell<usize>,
+    /// How many were made.
+    pub(crate) made: Cell<u64>,
+}
+
+impl Default for Checks {
+    fn default() -> Self {
+        Checks { turns: Arc::new(Semaphore::new(1)), waiting: Cell::new(0), made: Cell::new(0) }
+    }
+}
+
 struct EarlySockets {
     sockets: Vec<OwnedFd>,
     snapshots_seen: u8,
@@ -103,6 +119,8 @@ pub struct Thread {
     pub(crate) sweeping: Cell<bool>,
     /// Turns at the disk.
     pub(crate) disk: Arc<Semaphore>,
+    /// Checks of passwords.
+    pub(crate) checks: Checks,
     /// Folders with files that routes lead to.
     folders: RefCell<Folders>,
     /// Copies of requests that are under way.
@@ -140,6 +158,7 @@ impl Thread {
             early: RefCell::default(),
             sweeping: Cell::new(false),
             disk: Arc::new(Semaphore::new(DISK_MAX)),
+            checks: Checks::default(),
             folders: RefCell::default(),
             copies: Cell::new(0),
             closing: Cell::new(false),
@@ -191,6 +210,7 @@ impl Thread {
         }
         self.workers.replace(workers);
         self.renew_upstreams(snapshot);
+        self.counted().keep(snapshot);
         self.tallies.borrow_mut().retain(|name, _| snapshot.services.contains_key(name));
         self.age_early_sockets();
         let log = snapshot.access_log.as_ref().zip(self.access_queue.get());
@@ -299,6 +319,11 @@ impl Thread {
             breaker_is_open: is_open(name),
         };
         self.tallies.borrow().iter().map(|(name, tally)| (name.clone(), counts(name, tally))).collect()
+    }
+
+    /// How many passwords were checked for this thread.
+    pub fn password_checks(&self) -> u64 {
+        self.checks.made.get()
     }
 
     /// What this thread measured, of the services that are.

@@ -141,3 +141,64 @@ fn what_was_counted_lives_on_with_another_configuration_and_another_daemon() {
     app.ok(&["reload"]);
     assert_eq!(ask(&app, "GET /limited", "").0, 429, "it is the proxy that counts");
 }
+
+/// Of `U*U`, by bcrypt.
+const PASSWORD: &str = "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";
+
+const WITH_FILES: &str = r#"
+services:
+  api:
+    command: python3 services/echo.py
+    rules:
+      - { do: allow, from: [gateway], path: /files }
+      - { do: allow, from: [web], methods: [GET], path: /mesh }
+  web: { command: python3 services/echo.py }
+server: { port: 0 }
+gateway:
+  routes:
+    - path: /files
+      service: api
+      auth: { api_keys_file: credentials/keys, basic: credentials/users }
+      rules: [{ do: deny, path: /files/secret, roles: [guest] }]
+    - { path: /mesh, service: api }
+"#;
+
+/// What those are known by who ask is in files: they are read with the configuration, a wrong one refuses it, and no service has them.
+#[test]
+fn credentials_of_files_change_with_a_reload() {
+    for_each_user(|user| {
+        let app = App::yaml(WITH_FILES, user);
+        app.write("services/echo.py", ECHO);
+        app.write("credentials/keys", &format!("# keys\nbilling:{KEY_HASH}\n"));
+        app.write("credentials/users", &format!("ada:{PASSWORD}:guest\n"));
+        app.up();
+        // `ada:U*U`
+        let ada = "Authorization: Basic YWRhOlUqVQ==\r\n";
+        let status = |path: &str, fields: &str| ask(&app, &format!("GET {path}"), fields).0;
+        assert_eq!(status("/files", ""), 401);
+        assert_eq!(status("/files", "X-Api-Key: abc\r\n"), 200);
+        assert_eq!(status("/files", "X-Api-Key: abcd\r\n"), 401);
+        assert_eq!(status("/files", ada), 200);
+        assert_eq!(status("/files/secret", ada), 403, "by the route's rule");
+        assert_eq!(status("/files/SECRET", ada), 403, "in whatever letters");
+        assert_eq!(status("/files/secret", "X-Api-Key: abc\r\n"), 200);
+        assert_eq!(status("/mesh", ""), 403, "by the service's rule");
+        app.write("credentials/keys", &format!("root:{ROOT_HASH}\n"));
+        app.write("credentials/users", "# nobody\n");
+        let text = app.ok(&["reload"]);
+        assert!(text.contains("gateway.routes"), "{text}");
+        assert_eq!(status("/files", "X-Api-Key: abc\r\n"), 401);
+        assert_eq!(status("/files", "X-Api-Key: abcd\r\n"), 200);
+        assert_eq!(status("/files", ada), 401);
+        app.write("credentials/users", "ada:hunter2\n");
+        let refused = app.run(&["reload"]);
+        let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && told.contains("users, line 1"), "{told}");
+        assert!(!told.contains("hunter2"), "{told}");
+        assert_eq!(status("/files", "X-Api-Key: abcd\r\n"), 200, "what was in force stays");
+        app.kill_daemon();
+        app.write("credentials/users", "");
+        app.ok(&["reload"]);
+        assert_eq!(status("/files", "X-Api-Key: abcd\r\n"), 200);
+    });
+}

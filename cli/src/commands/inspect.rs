@@ -57,13 +57,14 @@ fn trouble(requests: &Requests) -> String {
     count(requests.retries, "sent again");
     count(requests.retries_denied, "not sent again, for too many were");
     count(requests.timed_out, "took too long");
-    let Denied { address, cors, body, rate, credentials, role } = requests.denied;
+    let Denied { address, cors, body, rate, credentials, role, rule } = requests.denied;
     count(address, "denied for their address");
     count(cors, "denied to pages of other origins");
     count(body, "denied for the size of their body");
     count(rate, "denied for their rate");
     count(credentials, "denied without credentials that are taken");
     count(role, "denied for their roles");
+    count(rule, "denied by a rule");
     let refused = &requests.refused;
     count(refused.breaker_open, "refused by the breaker");
     count(refused.bulkhead_full, "refused for want of room");

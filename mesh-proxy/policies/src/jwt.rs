@@ -154,6 +154,39 @@ impl KeySet {
         Ok(KeySet { keys })
     }
 
+    /// The same of public keys alone: a secret in it would be one that others know who have the set.
+    ///
+    /// # Errors
+    /// A set that is none, or has a secret or a private part.
+    pub fn public(text: &[u8]) -> Result<KeySet, BadKeys> {
+        let is_secret = |key: &Map<String, Value>| ["k", "d", "p", "q"].iter().any(|part| key.contains_key(*part));
+        let jwks: Option<Jwks> = serde_json::from_slice(text).ok();
+        if let Some(index) = jwks.and_then(|jwks| jwks.keys.iter().position(is_secret)) {
+            return Err(BadKeys(format!("key {index} has a part that is secret")));
+        }
+        KeySet::parse(text)
+    }
+
+    /// One secret, that whoever signs has as well: a text, without the end of its last line.
+    ///
+    /// # Errors
+    /// A secret that is too short.
+    pub fn secret(text: &[u8]) -> Result<KeySet, BadKeys> {
+        let end = text.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |last| last + 1);
+        let secret = &text[..end];
+        if secret.len() < SECRET_MIN {
+            return Err(BadKeys(format!("a shared secret has {SECRET_MIN} bytes at least")));
+        }
+        let material = Material::Secret(hmac::Key::new(hmac::HMAC_SHA256, secret));
+        Ok(KeySet { keys: vec![Key { id: None, algorithm: Some(Algorithm::Hs256), material }] })
+    }
+
+    /// These and others.
+    pub fn and(mut self, others: KeySet) -> KeySet {
+        self.keys.extend(others.keys);
+        self
+    }
+
     /// Whether some key may check this algorithm.
     pub fn serves(&self, algorithm: Algorithm) -> bool {
         self.keys.iter().any(|key| key.may(algorithm))
@@ -283,20 +316,32 @@ impl Rejected {
 pub struct Claims(Map<String, Value>);
 
 impl Claims {
-    /// One of them as text: what is text or a number, and of lists those of their items that are, with commas between them.
-    /// What has control characters in it is none, since it goes into headers.
+    /// One of them as text: what is text, a number, true or false. What has control characters in it is none, since it goes into headers.
     pub fn text(&self, name: &str) -> Option<String> {
-        let plain = |value: &Value| match value {
-            Value::String(text) => Some(text.clone()),
-            Value::Number(number) => Some(number.to_string()),
-            Value::Bool(is) => Some(is.to_string()),
-            Value::Null | Value::Array(_) | Value::Object(_) => None,
-        };
-        let text = match self.0.get(name)? {
-            Value::Array(items) => items.iter().map(plain).collect::<Option<Vec<_>>>()?.join(","),
-            value => plain(value)?,
-        };
-        text.bytes().all(|byte| byte >= b' ' && byte != 0x7f).then_some(text)
+        plain(self.0.get(name)?).filter(|text| has_no_controls(text))
+    }
+
+    /// The same, and of a list its items with commas between them. An item with a comma in it would be two to whoever reads that, and is
+    /// left out.
+    pub fn line(&self, name: &str) -> Option<String> {
+        let Value::Array(items) = self.0.get(name)? else { return self.text(name) };
+        let items: Vec<String> = items.iter().map(plain).collect::<Option<_>>()?;
+        let told: Vec<String> = items.into_iter().filter(|item| !item.contains(',')).collect();
+        Some(told.join(",")).filter(|text| has_no_controls(text))
+    }
+
+    /// Whether a claim is this text, or has it among its items or words.
+    pub fn has(&self, name: &str, value: &str) -> bool {
+        match self.0.get(name) {
+            Some(Value::Array(items)) => items.iter().filter_map(plain).any(|item| item == value),
+            Some(claim) => plain(claim).is_some_and(|text| text == value) || self.list(name).contains(&value),
+            None => false,
+        }
+    }
+
+    /// Until when it holds, in seconds since the Unix epoch.
+    pub fn expiry(&self) -> Option<f64> {
+        self.0.get("exp")?.as_f64()
     }
 
     /// The items of a list, or the words of a text (RFC 8693 §4.2).
@@ -307,6 +352,20 @@ impl Claims {
             Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) | None => Vec::new(),
         }
     }
+}
+
+/// What is one value.
+fn plain(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(is) => Some(is.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+fn has_no_controls(text: &str) -> bool {
+    text.bytes().all(|byte| byte >= b' ' && byte != 0x7f)
 }
 
 #[derive(Deserialize)]
@@ -595,13 +654,18 @@ mod tests {
     fn claims_as_text() {
         let mut claims = usual();
         claims["roles"] = json!(["a", "b"]);
+        claims["groups"] = json!(["staff", "x,admin", 7]);
         claims["scope"] = json!("read write");
         claims["n"] = json!(7);
         claims["evil"] = json!("x\r\nY: z");
         claims["deep"] = json!({ "a": 1 });
         let claims = taken(&of_secret(&claims)).unwrap();
         let text = |name: &str| claims.text(name);
-        assert_eq!((text("roles").as_deref(), text("n").as_deref()), (Some("a,b"), Some("7")));
+        let line = |name: &str| claims.line(name);
+        assert_eq!((text("roles"), text("n").as_deref()), (None, Some("7")));
+        assert_eq!((line("roles").as_deref(), line("n").as_deref()), (Some("a,b"), Some("7")));
+        assert_eq!(line("groups").as_deref(), Some("staff,7"), "nobody gets a role by a comma");
+        assert_eq!((line("evil"), line("deep"), line("none")), (None, None, None));
         assert_eq!((text("evil"), text("deep"), text("none")), (None, None, None));
         assert_eq!((claims.list("roles"), claims.list("scope")), (vec!["a", "b"], vec!["read", "write"]));
     }

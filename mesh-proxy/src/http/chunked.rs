@@ -6,8 +6,9 @@
 
 use std::fmt;
 
-use super::head::{is_lookalike, is_token_byte};
-use crate::tls;
+use watt_policies::fields;
+
+use super::head::is_token_byte;
 
 /// The longest size line with its extensions.
 const LINE_MAX: usize = 4 << 10;
@@ -100,11 +101,8 @@ impl Chunked {
 
     /// Whether a field of this name may be one.
     pub(crate) fn allows_trailer(name: &[u8]) -> bool {
-        let is_forbidden = FORBIDDEN.iter().any(|other| name.eq_ignore_ascii_case(other.as_bytes()))
-            || name.len() >= 12 && name[..12].eq_ignore_ascii_case(b"x-forwarded-")
-            || tls::is_own_field(name)
-            || is_lookalike(name);
-        !is_forbidden
+        let is = |other: &&str| name.eq_ignore_ascii_case(other.as_bytes());
+        fields::own_folded(name).is_none() && !FORBIDDEN.iter().any(|other| is(&other))
     }
 
     /// What the next bytes are. `input` starts where the last piece ended.
@@ -210,30 +208,14 @@ fn check_trailer(line: &[u8]) -> Result<(), ChunkError> {
     if Chunked::allows_trailer(name) { Ok(()) } else { Err(ChunkError::TrailerForbidden) }
 }
 
-const FORBIDDEN: [&str; 23] = [
+const FORBIDDEN: [&str; 7] = [
     "authorization",
     "cache-control",
-    "connection",
     "content-encoding",
-    "content-length",
     "content-range",
     "content-type",
     "cookie",
-    "expect",
-    "forwarded",
-    "grpc-timeout",
-    "host",
-    "keep-alive",
-    "proxy-authorization",
-    "proxy-connection",
     "set-cookie",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "via",
-    "x-real-ip",
-    "x-request-timeout-ms",
 ];
 
 #[cfg(test)]

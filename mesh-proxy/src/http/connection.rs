@@ -16,7 +16,7 @@ use super::{
     body::Peer,
     exchange,
     pause::Paused,
-    prepare::{Declined, Prepared, prepare},
+    prepare::{Declined, Prepared, Unready, prepare},
     request::leading_empty_lines,
 };
 use crate::{
@@ -154,12 +154,14 @@ impl Connection {
         self.alarm.wait(self.pool, IDLE_TIMEOUT);
         let mut begun = false;
         let mut whole_line = true;
+        let mut so_far = None;
         loop {
             let empty_lines = leading_empty_lines(self.peer.input.bytes());
             self.peer.input.consume(empty_lines);
             if whole_line && !self.peer.input.is_empty() {
-                let out = &mut self.request_out;
-                match prepare(&self.thread, &self.client, &mut self.forwarded, self.peer.input.bytes(), out) {
+                let (input, out) = (self.peer.input.bytes(), &mut self.request_out);
+                let known = so_far.take();
+                match prepare(&self.thread, &self.client, &mut self.forwarded, input, known.as_ref(), out) {
                     Ok(Some(request)) => {
                         self.is_fresh = false;
                         self.alarm.busy();
@@ -167,12 +169,18 @@ impl Connection {
                         return Ok(request);
                     }
                     Ok(None) => {}
+                    Err(Unready::Asks(pending)) => {
+                        self.is_fresh = false;
+                        self.alarm.busy();
+                        so_far = Some(pending.find_out(&self.thread).await);
+                        continue;
+                    }
                     // To HTTP/1.1 it is a request of another version.
                     Err(_) if self.is_fresh && http2::is_preface(self.peer.input.bytes()) => {
                         return Err(After::Http2);
                     }
                     Err(_) if self.is_fresh && http2::begins_preface(self.peer.input.bytes()) => {}
-                    Err(declined) => {
+                    Err(Unready::Declined(declined)) => {
                         self.is_fresh = false;
                         self.decline(*declined).await?;
                         self.alarm.wait(self.pool, IDLE_TIMEOUT);

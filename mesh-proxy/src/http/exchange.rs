@@ -354,10 +354,12 @@ impl Exchange<'_> {
                 self.trickle.look(self.thread.clock.now(), received, starved);
                 match sent {
                     Poll::Ready(Ok(())) => {
-                        if let Some(to) = self.request.mirror.take()
+                        if let Some(mirror) = self.request.mirror.take()
                             && !self.request.upgrade
                         {
-                            mirror::send(self.thread, to, self.upload.is_whole().then_some(out));
+                            let is_chunked = matches!(self.request.body, Body::Chunked(_));
+                            let whole = self.upload.is_whole().then_some(&out[..]);
+                            mirror::send(self.thread, mirror, whole, is_chunked);
                         }
                         connection.alarm.set(self.request.service.first_byte_timeout);
                         self.try_over = self.request.service.try_from_now();
@@ -471,7 +473,10 @@ impl Exchange<'_> {
                 let out = &mut connection.request_out;
                 let sent =
                     self.upload.poll(&mut connection.peer, &mut worker.stream, out, &self.thread.stock, cx);
-                // Whatever went wrong there: the response is what counts now.
+                if let Poll::Ready(Err(PumpError::Chunk(error))) = sent {
+                    return Poll::Ready(Err(self.body_broken(download, error)));
+                }
+                // Whatever else went wrong there: the response is what counts now.
                 self.upload_broken = matches!(sent, Poll::Ready(Err(_)));
                 self.upload.forget(out);
             }

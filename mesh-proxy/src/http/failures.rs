@@ -63,6 +63,12 @@ impl Exchange<'_> {
         Failure::new(Reason::BodyTooLarge, Some(service.name.clone()), message)
     }
 
+    /// The same once a response has come. The worker waits for a body that goes no further, and the client is told as long as it can be.
+    pub(super) fn body_broken(&self, download: &Pump, error: ChunkError) -> Stop {
+        let failure = self.bad_chunk(error);
+        if download.has_begun() { Stop::Abort } else { failure.into() }
+    }
+
     pub(super) fn connection_lost(&self, error: &io::Error) -> Failure {
         let name = &self.request.service.name;
         let message = match error.kind() {

@@ -115,6 +115,8 @@ impl Exchange<'_> {
             | Reason::CredentialsMissing
             | Reason::CredentialsWrong
             | Reason::RoleMissing
+            | Reason::RuleDenied
+            | Reason::AuthBusy
             | Reason::BreakerOpen
             | Reason::BulkheadFull
             | Reason::QueueTimeout

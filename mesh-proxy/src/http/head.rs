@@ -6,8 +6,7 @@
 use std::{mem::MaybeUninit, ops::BitOrAssign};
 
 use httparse::Header;
-
-use crate::tls;
+use watt_policies::fields;
 
 /// The most fields that a head may have. Also the number of bits in a [`Lines`] mask.
 pub(crate) const HEADERS_MAX: usize = 128;
@@ -231,26 +230,7 @@ pub(crate) fn is_token_byte(byte: u8) -> bool {
 /// Whether a name is one that the proxy owns or that frames, for programs that read `_` as `-` as CGI does (RFC 3875
 /// §4.1.18).
 pub(super) fn is_lookalike(name: &[u8]) -> bool {
-    if memchr::memchr(b'_', name).is_none() {
-        return false;
-    }
-    let dash = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-    let name: Vec<u8> = name.iter().map(dash).collect();
-    const OWNED: [&[u8]; 12] = [
-        b"connection",
-        b"content-length",
-        b"forwarded",
-        b"grpc-timeout",
-        b"host",
-        b"te",
-        b"traceparent",
-        b"tracestate",
-        b"transfer-encoding",
-        b"upgrade",
-        b"x-real-ip",
-        b"x-request-timeout-ms",
-    ];
-    OWNED.contains(&&name[..]) || name.starts_with(b"x-forwarded-") || tls::is_own_field(&name)
+    memchr::memchr(b'_', name).is_some() && fields::own_folded(name).is_some()
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ pub(crate) use buffer::Stock;
 pub(crate) use chunked::{Chunked, Piece};
 pub(crate) use connection::Http2Begun;
 pub(crate) use files::FileAsked;
-pub(crate) use head::{Fields, Lines, list, trim};
+pub(crate) use head::{Fields, Framing, Lines, list, trim};
 pub(crate) use pipe::{Break, Far, Pipe, pipe};
 pub(crate) use prepare::{asked, is_http};
 pub use request::Refusal;

@@ -14,12 +14,13 @@ use super::{
     deadline::Deadline,
     gating,
     head::{Framing, Lines, list, storage},
+    mirror::Mirror,
     request::{self, Method, Refusal, Request, is_protocol},
 };
 use crate::{
     forwarded::{Forwarded, Theirs},
     gate::URGENCY,
-    guards::{self, Asking, Known, Passed},
+    guards::{self, Asking, Held, Known, Passed, Pending, SoFar},
     respond::{Failure, Format, Manner, Reason, Reply},
     route::{Actions, Asked, Change, HeaderChange, Outward, Parsed, Route, Unrouted},
     table::{Service, Table},
@@ -54,7 +55,7 @@ pub(crate) struct Prepared {
     /// How long it waits on purpose.
     pub(crate) delay: Option<Duration>,
     /// Who gets a copy.
-    pub(crate) mirror: Option<Rc<Service>>,
+    pub(crate) mirror: Option<Mirror>,
     /// The largest body that it may have.
     pub(crate) body_max: Option<u64>,
 }
@@ -83,10 +84,40 @@ pub(crate) struct Declined {
     pub(crate) head_len: usize,
 }
 
-impl From<Refusal> for Box<Declined> {
+/// A request that does not go anywhere, or not now.
+pub(crate) enum Unready {
+    Declined(Box<Declined>),
+    /// Something has to be found out first, and then it is prepared anew.
+    Asks(Box<Pending>),
+}
+
+impl From<Refusal> for Unready {
     fn from(refusal: Refusal) -> Self {
         let manner = Manner { close: true, ..Manner::default() };
-        Box::new(Declined { reply: Failure::from(refusal).into(), manner, delay: None, head_len: 0 })
+        let reply = Failure::from(refusal).into();
+        Unready::Declined(Box::new(Declined { reply, manner, delay: None, head_len: 0 }))
+    }
+}
+
+/// The same before it is known how it is answered.
+enum Aside {
+    /// By an answer, after a delay that is made on purpose.
+    Answered(Reply, Option<Duration>),
+    Asks(Box<Pending>),
+}
+
+impl From<Failure> for Aside {
+    fn from(failure: Failure) -> Self {
+        Aside::Answered(failure.into(), None)
+    }
+}
+
+impl From<Held> for Aside {
+    fn from(held: Held) -> Self {
+        match held {
+            Held::Denied(failure) => failure.into(),
+            Held::Asks(pending) => Aside::Asks(pending),
+        }
     }
 }
 
@@ -103,18 +134,19 @@ impl Prepared {
 }
 
 /// Reads the request at the start of `input`, and writes the head for the worker to `out`. `None` when the head is
-/// not there as a whole.
+/// not there as a whole. `so_far` is what was found out about this one already.
 pub(crate) fn prepare(
     thread: &Thread,
     client: &Client,
     forwarded: &mut Forwarded,
     input: &[u8],
+    so_far: Option<&SoFar>,
     out: &mut Vec<u8>,
-) -> Result<Option<Prepared>, Box<Declined>> {
+) -> Result<Option<Prepared>, Unready> {
     let mut room = storage();
     let Some(request) = request::parse(input, &mut room)? else { return Ok(None) };
     let table = thread.table();
-    let mut target = direct(thread, &table, client, &request)?;
+    let mut target = direct(thread, &table, client, &request, so_far)?;
     let mut passed = target.passed.take();
     let known = passed.as_mut().and_then(|passed| passed.known.take());
     let body_max = passed.as_ref().and_then(|passed| passed.body_max);
@@ -193,7 +225,7 @@ struct Destination {
     /// A Set-Cookie line for the client.
     cookie: Option<String>,
     delay: Option<Duration>,
-    mirror: Option<Rc<Service>>,
+    mirror: Option<Mirror>,
     passed: Option<Passed>,
 }
 
@@ -241,8 +273,19 @@ fn direct(
     table: &Table,
     client: &Client,
     request: &Request<'_, '_>,
-) -> Result<Destination, Box<Declined>> {
-    let decline = |(reply, delay): (Reply, Option<Duration>)| {
+    so_far: Option<&SoFar>,
+) -> Result<Destination, Unready> {
+    let path = path(request);
+    let asking = Asking { table, thread, client, request, service: None, path, inward: None, so_far };
+    let directed = match &client.side {
+        Side::Gateway => route(&asking),
+        Side::Mesh { caller } => name(&asking, caller.as_deref()),
+    };
+    directed.map_err(|aside| {
+        let (reply, delay) = match aside {
+            Aside::Answered(reply, delay) => (reply, delay),
+            Aside::Asks(pending) => return Unready::Asks(pending),
+        };
         let has_body = !matches!(request.found.framing, Framing::Unspecified | Framing::Length(0));
         let connection = &request.found.connection;
         let close = has_body || connection.close || request.http10 && !connection.keep_alive;
@@ -251,61 +294,75 @@ fn direct(
         let without_body = request.method == Method::Head;
         let manner =
             Manner { format: format(request), without_body, close, keep_alive: request.http10 && !close };
-        Box::new(Declined { reply, manner, delay, head_len: request.fields.bytes.len() })
-    };
-    match &client.side {
-        Side::Gateway => route(thread, table, client, request).map_err(decline),
-        Side::Mesh { caller } => {
-            let fail = |failure: Failure| decline((failure.into(), None));
-            let service = table.service_of_authority(request.host).map_err(fail)?;
-            thread.admit(service, caller.as_deref()).map_err(fail)?;
-            let asking = Asking { table, thread, client, request, service: Some(service) };
-            let passed = guards::pass([None, service.guard.as_ref()], &asking).map_err(fail)?;
-            Ok(Destination::named(service.clone(), passed))
-        }
-    }
+        Unready::Declined(Box::new(Declined { reply, manner, delay, head_len: request.fields.bytes.len() }))
+    })
 }
 
-/// An error is an answer, after a delay that is made on purpose.
-fn route(
-    thread: &Thread,
-    table: &Table,
-    client: &Client,
-    request: &Request<'_, '_>,
-) -> Result<Destination, (Reply, Option<Duration>)> {
-    let asking = Asking { table, thread, client, request, service: None };
+/// A call in the mesh.
+fn name(asking: &Asking<'_>, caller: Option<&str>) -> Result<Destination, Aside> {
+    let service = asking.table.service_of_authority(asking.request.host)?;
+    asking.thread.admit(service, caller)?;
+    let passed = guards::pass(
+        [None, service.guard.as_ref()],
+        &Asking { service: Some(service), ..*asking },
+    )?;
+    Ok(Destination::named(service.clone(), passed))
+}
+
+/// A request at the gateway.
+fn route(asking: &Asking<'_>) -> Result<Destination, Aside> {
+    let Asking { table, client, request, .. } = *asking;
     if request.found.origin.is_some()
         && request.method_name == "OPTIONS"
-        && let Some(reply) = preflight(table, &asking)
+        && let Some(reply) = preflight(table, asking)
     {
-        return Err((reply, None));
+        return Err(Aside::Answered(reply, None));
     }
     let asked = asked(request);
-    let failed = |failure: Failure| (failure.into(), None);
-    let route = table.router.find(&asked).map_err(|unrouted| failed(not_routed(unrouted, &asked)))?;
+    let route = table.router.find(&asked).map_err(|unrouted| not_routed(unrouted, &asked))?;
     let delay = route.actions().and_then(Actions::delay);
     if let Some(reply) = route.reply(&asked) {
-        let asking = Asking { service: route.service(), ..asking };
-        let passed = guards::pass([route.guard(), None], &asking).map_err(failed)?;
-        return Err((reply.with(&passed.unwrap_or_default().lines), delay));
+        let passed =
+            guards::pass([route.guard(), None], &Asking { service: route.service(), ..*asking })?;
+        return Err(Aside::Answered(reply.with(&passed.unwrap_or_default().lines), delay));
     }
     let chosen = route.choose(&asked);
     let service = chosen.target.ok_or_else(|| {
         let message = format!("The route leads to `{}`, which is no service.", chosen.service);
-        failed(Failure::new(Reason::UnknownService, Some(chosen.service.into()), message))
+        Failure::new(Reason::UnknownService, Some(chosen.service.into()), message)
     })?;
-    let guards = [route.guard(), service.guard.as_ref()];
-    let passed = guards::pass(guards, &Asking { service: Some(service), ..asking }).map_err(failed)?;
+    let inward = service.guard.as_ref().filter(|guard| guard.has_rules()).and_then(|_| inward(route, request));
+    let of_service = Asking { service: Some(service), inward: inward.as_deref(), ..*asking };
+    let passed = guards::pass([route.guard(), service.guard.as_ref()], &of_service)?;
     let secure = if client.tls.is_some() { "; Secure" } else { "" };
     let line = |cookie: String| format!("Set-Cookie: {cookie}; Path=/; HttpOnly; SameSite=Lax{secure}\r\n");
     Ok(Destination {
         service: service.clone(),
         cookie: chosen.cookie.map(line),
         delay,
-        mirror: route.mirror(),
+        mirror: mirror(route, asking),
         route: Some(route.clone()),
         passed,
     })
+}
+
+/// The path that a service gets, where that is another one.
+fn inward(route: &Route, request: &Request<'_, '_>) -> Option<Vec<u8>> {
+    let change = route.change(path(request))?;
+    let mut inward = Vec::new();
+    change.write_inward(request.target.path_and_query.as_bytes(), &mut inward);
+    inward.truncate(memchr::memchr(b'?', &inward).unwrap_or(inward.len()));
+    Some(inward)
+}
+
+/// Who gets a copy: the service that the route names, if the request may come to that one.
+fn mirror(route: &Route, asking: &Asking<'_>) -> Option<Mirror> {
+    let to = route.mirror()?;
+    let guard = to.guard.as_ref();
+    let inward = guard.filter(|guard| guard.has_rules()).and_then(|_| inward(route, asking.request));
+    let of_copy = Asking { service: Some(&to), inward: inward.as_deref(), so_far: None, ..*asking };
+    let body_max = guards::pass([None, guard], &of_copy).ok()?.and_then(|passed| passed.body_max);
+    Some(Mirror { to, body_max })
 }
 
 /// The answer to a question of a browser's, before it sends another request for a page. The route of that one has it, so that one
@@ -437,7 +494,7 @@ impl Head<'_> {
             headers.take(&self.request.fields, &mut drop);
         }
         if let Some(known) = self.known {
-            known.take_key(&self.request.fields, &mut drop);
+            known.take_credentials(&self.request.fields, &mut drop);
         }
         let trace = self.trace(&mut drop);
         self.write_lines(drop, out);

@@ -135,7 +135,7 @@ impl Refusal {
             Refusal::Target => "The request's target must be a path or an http URL.",
             Refusal::ConnectionField => "Connection names a field that must not be removed.",
             Refusal::Chunk => "The chunked framing of the body is malformed.",
-            Refusal::AmbiguousPath => "The path would take another route once it is decoded or normalised.",
+            Refusal::AmbiguousPath => "The path would take another route once it is decoded, normalised, or written in other letters.",
             Refusal::TargetTooLong => "The request's target is too long.",
             Refusal::HeadTooLarge => "The request's head is too large.",
             Refusal::Expectation => "The only expectation that is known is 100-continue.",
@@ -219,7 +219,7 @@ pub(crate) struct Found {
     pub(crate) priority: Lines,
     pub(crate) forwarded: Lines,
     pub(crate) forwarded_for: Lines,
-    /// `X-Forwarded-*` but for the last, `X-Real-IP`, and those of a client's certificate.
+    /// `X-Forwarded-*` but for the last, `X-Real-IP`, `X-Mirrored`, and those of a client's certificate.
     pub(crate) forwarded_other: Lines,
     /// Other fields that some programs take for ones of the proxy's, or for framing.
     pub(crate) lookalikes: Lines,
@@ -453,6 +453,7 @@ impl Found {
             }
             10 if is(b"keep-alive") => self.hop_by_hop.add(line),
             10 if is(b"tracestate") => self.tracestate.add(line),
+            10 if is(b"x-mirrored") => self.forwarded_other.add(line),
             11 if is(b"traceparent") => self.traceparent.add(line),
             11 if tls::is_own_field(name) => self.forwarded_other.add(line),
             14 if is(b"content-length") => self.framing.length(value)?,
@@ -524,3 +525,55 @@ pub(crate) fn is_protocol(value: &[u8]) -> bool {
 }
 
 const _: () = assert!(HEADERS_MAX == u128::BITS as usize);
+
+#[cfg(test)]
+mod tests {
+    use watt_policies::fields::{OWN, OWN_BEGINNINGS, Own};
+
+    use super::*;
+
+    fn found(name: &str, own: Own) -> Found {
+        let mut found = Found::new();
+        let value: &[u8] = match (name, own) {
+            ("expect", _) => b"100-continue",
+            ("transfer-encoding", _) => b"chunked",
+            _ => b"1",
+        };
+        found.take(5, name.as_bytes(), value).unwrap();
+        found
+    }
+
+    #[test]
+    fn what_is_the_proxys_to_say_has_its_place() {
+        let beginnings = OWN_BEGINNINGS.map(|(begins, own)| (format!("{begins}x"), own));
+        let all = OWN.map(|(name, own)| (name.to_owned(), own)).into_iter().chain(beginnings);
+        for (name, own) in all.flat_map(|(name, own)| [(name.to_uppercase(), own), (name, own)]) {
+            let found = found(&name.to_ascii_lowercase(), own);
+            let is_taken = match own {
+                Own::Connection => {
+                    found.hop_by_hop.has(5) || found.expect.has(5) || found.framing == Framing::Chunked
+                }
+                Own::Host => found.host == Some(5),
+                Own::Message => true,
+                Own::Said => [
+                    found.traceparent,
+                    found.tracestate,
+                    found.grpc_timeout,
+                    found.timeout_ms,
+                    found.forwarded,
+                    found.forwarded_for,
+                    found.forwarded_other,
+                ]
+                .iter()
+                .any(|lines| lines.has(5)),
+            };
+            assert!(is_taken, "{name}");
+            let lookalike = name.replace('-', "_");
+            if lookalike != name {
+                let mut found = Found::new();
+                found.take(5, lookalike.as_bytes(), b"1").unwrap();
+                assert!(found.lookalikes.has(5), "{lookalike}");
+            }
+        }
+    }
+}

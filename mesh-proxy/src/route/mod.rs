@@ -12,12 +12,14 @@
 //! Paths are passed on as they came, never decoded or normalised. But the service may do either, and so a path is
 //! read in every way that is common ([`reading`]). If one reading leads along another route than the bytes themselves, the request is
 //! refused: nobody gets at `/admin` through `/api/..%2fadmin`. So it is if a path is rewritten and a reading leaves what
-//! is below it: what the rewrite leads to is all that clients can reach.
+//! is below it: what the rewrite leads to is all that clients can reach. And so it is if other letters lead along a route that asks for more
+//! ([`folded`]).
 
 mod action;
 mod condition;
 pub mod explain;
 mod file;
+mod folded;
 mod pattern;
 mod reading;
 mod rewrite;
@@ -177,6 +179,7 @@ impl Rules {
         if found.is_some_and(|rule| self.all[rule as usize].pattern.is_unknown(asked.path)) {
             return Err(Unrouted::TooLong);
         }
+        self.look_at_letters(host, asked.path, asked, found)?;
         if has_other_readings(asked.path) {
             self.guard(host, asked, found)?;
         }
@@ -189,6 +192,21 @@ impl Rules {
         }
     }
 
+    /// Whether a path, in whatever letters, leads along no rule that asks for more.
+    fn look_at_letters(
+        &self,
+        host: &[u8],
+        path: &[u8],
+        asked: &Asked<'_>,
+        found: Option<u32>,
+    ) -> Result<(), Unrouted> {
+        let (Some(folded), Some(found)) = (&self.folded, found) else { return Ok(()) };
+        match folded.stricter(self, host, path, asked, found) {
+            None => Ok(()),
+            to => Err(Unrouted::Ambiguous(Box::new(Ambiguity { path: path.to_ascii_lowercase(), to }))),
+        }
+    }
+
     /// Whether every reading of a path leads along the same rule, and within what that is about.
     fn guard(&self, host: &[u8], asked: &Asked<'_>, found: Option<u32>) -> Result<(), Unrouted> {
         let ambiguous = |path, to| Err(Unrouted::Ambiguous(Box::new(Ambiguity { path, to })));
@@ -198,6 +216,7 @@ impl Rules {
             if to != found || rule.is_some_and(|rule| rule.is_left_at(depth_min, asked.path)) {
                 return ambiguous(path, to);
             }
+            self.look_at_letters(host, &path, asked, found)?;
         }
         if rule.is_some_and(|rule| rule.hides_slashes(asked.path)) {
             return ambiguous(reading::decode(asked.path), found);
@@ -255,6 +274,15 @@ impl Route {
     pub(crate) fn change<'r>(&'r self, path: &'r [u8]) -> Option<Change<'r>> {
         self.rule().change(path)
     }
+}
+
+/// A path in every way that somebody may read it, as it came first.
+pub(crate) fn spellings(path: &[u8]) -> Vec<Vec<u8>> {
+    let mut spellings = vec![path.to_vec()];
+    if has_other_readings(path) {
+        spellings.extend(readings(path).into_iter().map(|reading| reading.path));
+    }
+    spellings
 }
 
 /// The name of an authority, without port and without the dot of the root.

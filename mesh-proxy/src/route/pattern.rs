@@ -55,6 +55,20 @@ impl Pattern {
         })
     }
 
+    /// The same in lower case, and with expressions that do not tell letters apart.
+    pub(super) fn folded(rule: &mesh::Route) -> Result<Pattern, regex::Error> {
+        let Pattern { segments, end } = Pattern::new(rule)?;
+        let lower = |segment| match segment {
+            Segment::Text(text) => Segment::Text(text.to_ascii_lowercase().into()),
+            Segment::Parameter(name) => Segment::Parameter(name),
+        };
+        let end = match end {
+            End::Regex(_) => End::Regex(build(&format!("(?i)^(?:{})$", rule.path))?),
+            End::Here | End::Below => end,
+        };
+        Ok(Pattern { segments: segments.into_iter().map(lower).collect(), end })
+    }
+
     /// Whether it takes a path. The tree of all patterns answers that for all at once; this is for explanations and for tests of the tree.
     pub(super) fn takes(&self, path: &[u8]) -> bool {
         if let End::Regex(regex) = &self.end {

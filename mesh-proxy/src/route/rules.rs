@@ -9,6 +9,7 @@ use super::{
     Asked,
     action::Actions,
     condition::Conditions,
+    folded::Folded,
     pattern::{End, Pattern},
     reading::decode,
     rewrite::{Change, Template},
@@ -77,12 +78,9 @@ pub(crate) struct Rules {
     /// What they were made of.
     pub(super) source: Vec<mesh::Route>,
     pub(super) all: Vec<Rule>,
-    exact: HashMap<Box<[u8]>, Node>,
-    /// By the part after `*`, which starts with a dot.
-    wildcards: HashMap<Box<[u8]>, Node>,
-    /// The length of the longest of those.
-    wildcard_len_max: usize,
-    any: Node,
+    hosts: Hosts,
+    /// For services that do not tell letters apart; none where nothing depends on that.
+    pub(super) folded: Option<Box<Folded>>,
 }
 
 impl tree::Rules for Vec<Rule> {
@@ -92,6 +90,70 @@ impl tree::Rules for Vec<Rule> {
 
     fn conditions(&self, rule: u32) -> usize {
         self[rule as usize].conditions.count()
+    }
+}
+
+/// Where rules are found by the host that a request is for.
+#[derive(Default)]
+pub(super) struct Hosts {
+    exact: HashMap<Box<[u8]>, Node>,
+    /// By the part after `*`, which starts with a dot.
+    wildcards: HashMap<Box<[u8]>, Node>,
+    /// The length of the longest of those.
+    wildcard_len_max: usize,
+    any: Node,
+}
+
+impl Hosts {
+    pub(super) fn add(&mut self, id: u32, host: Option<&str>, rules: &impl tree::Rules) {
+        let host = host.map(str::to_ascii_lowercase);
+        let node = match host.as_deref().map(|host| (host.strip_prefix('*'), host)) {
+            None => &mut self.any,
+            Some((Some(suffix), _)) => {
+                self.wildcard_len_max = self.wildcard_len_max.max(suffix.len());
+                self.wildcards.entry(suffix.as_bytes().into()).or_default()
+            }
+            Some((None, host)) => self.exact.entry(host.as_bytes().into()).or_default(),
+        };
+        node.add(id, rules);
+    }
+
+    /// Offers the rules that take this host and path until one is taken: those of the host itself before those of a wildcard, the
+    /// longer one first, before those of every host.
+    pub(super) fn offer(
+        &self,
+        host: &[u8],
+        path: &[u8],
+        rules: &impl tree::Rules,
+        take: &mut impl FnMut(u32) -> bool,
+    ) -> Option<u32> {
+        let is_by_host = !self.exact.is_empty() || !self.wildcards.is_empty();
+        if is_by_host && let Some(found) = self.offer_by_name(host, path, rules, take) {
+            return Some(found);
+        }
+        self.any.find(path, path, rules, take)
+    }
+
+    fn offer_by_name(
+        &self,
+        host: &[u8],
+        path: &[u8],
+        rules: &impl tree::Rules,
+        take: &mut impl FnMut(u32) -> bool,
+    ) -> Option<u32> {
+        let host = lower_case(host);
+        if let Some(found) = self.exact.get(&*host).and_then(|node| node.find(path, path, rules, take)) {
+            return Some(found);
+        }
+        // Whatever is longer than the longest wildcard need not be looked at: a name may have thousands of labels.
+        let first = host.len().saturating_sub(self.wildcard_len_max).max(1);
+        for dot in memchr::memchr_iter(b'.', host.get(first..).unwrap_or_default()) {
+            let node = self.wildcards.get(&host[first + dot..]);
+            if let Some(found) = node.and_then(|node| node.find(path, path, rules, take)) {
+                return Some(found);
+            }
+        }
+        None
     }
 }
 
@@ -108,17 +170,9 @@ impl Rules {
             }
         }
         for (id, rule) in (0..).zip(&rules.all) {
-            let host = source[rule.number].host.as_deref().map(str::to_ascii_lowercase);
-            let node = match host.as_deref().map(|host| (host.strip_prefix('*'), host)) {
-                None => &mut rules.any,
-                Some((Some(suffix), _)) => {
-                    rules.wildcard_len_max = rules.wildcard_len_max.max(suffix.len());
-                    rules.wildcards.entry(suffix.as_bytes().into()).or_default()
-                }
-                Some((None, host)) => rules.exact.entry(host.as_bytes().into()).or_default(),
-            };
-            node.add(id, &rules.all);
+            rules.hosts.add(id, source[rule.number].host.as_deref(), &rules.all);
         }
+        rules.folded = Folded::new(&rules);
         rules
     }
 
@@ -185,29 +239,7 @@ impl Rules {
         (!methods.is_empty()).then(|| methods.join(", ").into())
     }
 
-    /// Offers the rules that take this host and path until one is taken: those of the host itself before those of a wildcard, the
-    /// longer one first, before those of every host.
     fn offer(&self, host: &[u8], path: &[u8], take: &mut impl FnMut(u32) -> bool) -> Option<u32> {
-        let is_by_host = !self.exact.is_empty() || !self.wildcards.is_empty();
-        if is_by_host && let Some(found) = self.offer_by_name(host, path, take) {
-            return Some(found);
-        }
-        self.any.find(path, path, &self.all, take)
-    }
-
-    fn offer_by_name(&self, host: &[u8], path: &[u8], take: &mut impl FnMut(u32) -> bool) -> Option<u32> {
-        let host = lower_case(host);
-        if let Some(found) = self.exact.get(&*host).and_then(|node| node.find(path, path, &self.all, take)) {
-            return Some(found);
-        }
-        // Whatever is longer than the longest wildcard need not be looked at: a name may have thousands of labels.
-        let first = host.len().saturating_sub(self.wildcard_len_max).max(1);
-        for dot in memchr::memchr_iter(b'.', host.get(first..).unwrap_or_default()) {
-            let node = self.wildcards.get(&host[first + dot..]);
-            if let Some(found) = node.and_then(|node| node.find(path, path, &self.all, take)) {
-                return Some(found);
-            }
-        }
-        None
+        self.hosts.offer(host, path, &self.all, take)
     }
 }

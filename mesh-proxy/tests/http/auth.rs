@@ -6,7 +6,9 @@ use ring::{
     signature::{Ed25519KeyPair, KeyPair},
 };
 use serde_json::{Value, json};
-use watt_api::mesh::{ApiKey, Auth, CountedBy, Denied, Guard, Jwt, RateLimit, Route};
+use watt_api::mesh::{
+    AccessRule, ApiKey, Auth, Basic, CountedBy, Denied, Guard, Jwt, RateLimit, Route, Secret, User,
+};
 use watt_policies::keys::Hash;
 
 use crate::bed::*;
@@ -20,7 +22,7 @@ fn key(name: &str, key: &str, roles: &[&str]) -> ApiKey {
 
 fn keys() -> Auth {
     let keys = vec![key("billing", "secret-1", &["read"]), key("root", "secret-2", &["read", "admin"])];
-    Auth { key_header: "x-api-key".into(), keys, jwt: None }
+    Auth { key_header: "x-api-key".into(), keys, ..Auth::default() }
 }
 
 fn route_with(path: &str, roles: &[&str]) -> Route {
@@ -119,6 +121,34 @@ fn what_is_not_known_lets_nobody_in() {
     });
 }
 
+/// Browsers send none with it, and whether the service lets a page in is the service's affair where there is no `cors`.
+#[test]
+fn a_preflight_needs_no_credentials() {
+    at_once(async {
+        let (bed, worker) = bed(keys(), vec![route_with("/", &["admin"])]);
+        let preflight = "Origin: https://a.example\r\nAccess-Control-Request-Method: PUT\r\n";
+        let ask = |method: &str, fields: &str| format!("{method} / HTTP/1.1\r\nHost: shop\r\n{fields}\r\n");
+        let mut client = bed.ask(ask("OPTIONS", &format!("{preflight}X-Forwarded-User: root\r\n"))).await;
+        let mut wire = worker.accept().await;
+        let head = wire.head().await;
+        assert!(!head.contains("User"), "nobody is told of: {head}");
+        wire.send("HTTP/1.1 204 No Content\r\nAccess-Control-Allow-Origin: https://a.example\r\n\r\n").await;
+        let head = client.head().await;
+        assert_eq!(field(&head, "access-control-allow-origin"), Some("https://a.example"), "{head}");
+        for (method, fields) in [
+            ("PUT", preflight.to_owned()),
+            ("OPTIONS", "Origin: https://a.example\r\n".to_owned()),
+            ("OPTIONS", "Access-Control-Request-Method: PUT\r\n".to_owned()),
+            ("OPTIONS", format!("{preflight}Content-Length: 1\r\n")),
+            ("OPTIONS", format!("{preflight}Connection: access-control-request-method\r\n")),
+            ("OPTIONS", format!("{preflight}Connection: upgrade\r\nUpgrade: websocket\r\n")),
+        ] {
+            let mut client = bed.ask(ask(method, &fields)).await;
+            assert_eq!(client.failure().await, (401, "credentials_missing".to_owned()), "{method} {fields}");
+        }
+    });
+}
+
 #[test]
 fn keys_change_with_the_snapshot() {
     at_once(async {
@@ -149,6 +179,7 @@ fn signer() -> (Ed25519KeyPair, Auth) {
         name_claim: "sub".into(),
         roles_claim: "roles".into(),
         claims: vec!["tenant".into(), "deep".into()],
+        ..Jwt::default()
     };
     (pair, Auth { jwt: Some(jwt), ..keys() })
 }
@@ -163,7 +194,7 @@ fn token(pair: &Ed25519KeyPair, claims: &Value) -> String {
 fn claims() -> Value {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     json!({ "iss": "https://id.example", "aud": "shop", "exp": now + 3600, "sub": "ada@example.org",
-            "roles": ["admin", "a,b", "x\r\ny"], "tenant": "blue", "deep": {"a": 1} })
+            "roles": ["admin", "a,b", "x\r\ny"], "tenant": ["blue", "x,green"], "deep": {"a": 1} })
 }
 
 #[test]
@@ -226,5 +257,258 @@ fn somebody_who_is_known_is_counted_wherever_he_comes_from() {
         assert_eq!(ask("192.0.2.2", "secret-1").await, 200);
         assert_eq!(ask("192.0.2.3", "secret-1").await, 429);
         assert_eq!(ask("192.0.2.3", "secret-2").await, 200);
+    });
+}
+
+/// Of `U*U`.
+const HASH: &str = "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";
+
+fn passwords() -> Auth {
+    let users =
+        vec![User { name: "ada".into(), password: Secret(HASH.into()), roles: vec!["admin".into()] }];
+    let file = Some(Secret(format!("# staff\nbob:{HASH}:read\n")));
+    let basic = Basic { realm: "shop".into(), users, file };
+    Auth { key_header: "x-api-key".into(), basic: Some(basic), ..Auth::default() }
+}
+
+fn basic(name: &str, password: &str) -> String {
+    let credentials = base64::engine::general_purpose::STANDARD.encode(format!("{name}:{password}"));
+    format!("Authorization: Basic {credentials}\r\n")
+}
+
+#[test]
+fn a_password_opens_and_goes_no_further() {
+    local(async {
+        let (bed, worker) = bed(passwords(), vec![route_with("/", &[]), route_with("/admin", &["admin"])]);
+        for (fields, expected) in [
+            (String::new(), (401, "credentials_missing")),
+            (basic("ada", "wrong"), (401, "credentials_wrong")),
+            (basic("eve", "U*U"), (401, "credentials_wrong")),
+            ("Authorization: Basic ?\r\n".to_owned(), (401, "credentials_wrong")),
+            (format!("{0}{0}", basic("ada", "U*U")), (401, "credentials_wrong")),
+        ] {
+            let mut client = bed.ask(get("/", &fields)).await;
+            let head = client.head().await;
+            let challenge = field(&head, "www-authenticate");
+            assert_eq!(challenge, Some("Basic realm=\"shop\", charset=\"UTF-8\""), "{fields}");
+            let body = client.rest_of(&head).await;
+            assert!(status(&head) == expected.0 && body.contains(expected.1), "{fields}: {body}");
+        }
+        let mut client = bed.client();
+        client.send(get("/admin", &basic("ada", "U*U"))).await;
+        let mut wire = worker.accept().await;
+        let head = wire.head().await;
+        assert!(head.contains("X-Forwarded-User: ada\r\nX-Forwarded-Roles: admin\r\n"), "{head}");
+        assert!(!head.to_ascii_lowercase().contains("authorization"), "{head}");
+        wire.send(OK).await;
+        assert_eq!(client.response().await, (200, "ok".to_owned()));
+        client.send(get("/admin", &basic("bob", "U*U"))).await;
+        assert_eq!(client.failure().await, (403, "role_missing".to_owned()));
+        client.send(get("/", &basic("bob", "U*U"))).await;
+        assert!(wire.head().await.contains("X-Forwarded-User: bob\r\nX-Forwarded-Roles: read\r\n"));
+    });
+}
+
+/// Whoever guesses is counted once for each guess, however often the request is looked at.
+#[test]
+fn a_guess_of_a_password_counts_once() {
+    local(async {
+        let limit = RateLimit {
+            id: "x".into(),
+            name: "x".into(),
+            requests: 4,
+            per_ms: 3_600_000,
+            burst: 4,
+            header: None,
+            by: CountedBy::Everyone,
+        };
+        let mut route = route_with("/", &[]);
+        route.guard.limits = vec![limit];
+        let (bed, worker) = bed(passwords(), vec![route]);
+        worker.answer(OK);
+        let mut client = bed.client();
+        let mut ask = async |password: &str| {
+            client.send(get("/", &basic("ada", password))).await;
+            let head = client.head().await;
+            client.rest_of(&head).await;
+            (status(&head), field(&head, "ratelimit").unwrap().split(';').nth(1).unwrap().to_owned())
+        };
+        assert_eq!(ask("a").await, (401, "r=3".to_owned()));
+        assert_eq!(ask("a").await, (401, "r=2".to_owned()), "one that is remembered counts as well");
+        assert_eq!(ask("U*U").await, (200, "r=1".to_owned()));
+        assert_eq!(ask("U*U").await, (200, "r=0".to_owned()));
+        assert_eq!(ask("U*U").await, (429, "r=0".to_owned()));
+    });
+}
+
+/// A check is made once; what came of it is forgotten with the hash that it was about.
+#[test]
+fn a_password_that_was_right_is_right_until_the_configuration_changes() {
+    local(async {
+        let (bed, worker) = bed(passwords(), vec![route_with("/", &[])]);
+        worker.answer(OK);
+        let mut client = bed.client();
+        client.send(get("/", &basic("ada", "U*U"))).await;
+        assert_eq!(client.response().await, (200, "ok".to_owned()));
+        let checked = bed.thread.password_checks();
+        for _ in 0..5 {
+            client.send(get("/", &basic("ada", "U*U"))).await;
+            assert_eq!(client.response().await, (200, "ok".to_owned()));
+        }
+        bed.change(|snapshot| snapshot.version += 1);
+        client.send(get("/", &basic("ada", "U*U"))).await;
+        assert_eq!(client.response().await, (200, "ok".to_owned()));
+        assert_eq!(bed.thread.password_checks(), checked, "nobody checks twice");
+        bed.change(|snapshot| snapshot.auths.get_mut("gateway").unwrap().basic.as_mut().unwrap().users.clear());
+        client.send(get("/", &basic("ada", "U*U"))).await;
+        assert_eq!(client.failure().await, (401, "credentials_wrong".to_owned()));
+    });
+}
+
+/// Checks are made one after the other, and others are served meanwhile.
+#[test]
+fn a_flood_of_guesses_keeps_nobody_else_waiting() {
+    local(async {
+        let (bed, worker) = bed(passwords(), vec![route_with("/", &[]), route("/open", "api", None)]);
+        worker.answer(OK);
+        let mut guessing = Vec::new();
+        for number in 0..100 {
+            guessing.push(bed.ask(get("/", &basic("ada", &format!("guess {number}")))).await);
+        }
+        let mut other = bed.ask(get("/open", "")).await;
+        assert_eq!(other.response().await, (200, "ok".to_owned()));
+        let mut reasons = std::collections::BTreeMap::new();
+        for mut client in guessing {
+            *reasons.entry(client.failure().await).or_insert(0) += 1;
+        }
+        let count = |status, reason: &str| reasons.get(&(status, reason.to_owned())).copied().unwrap_or(0);
+        let (wrong, busy) = (count(401, "credentials_wrong"), count(503, "auth_busy"));
+        assert!(wrong >= 64 && busy > 0 && wrong + busy == 100, "{reasons:?}");
+    });
+}
+
+#[test]
+fn keys_of_files_and_secrets_are_taken_as_well() {
+    at_once(async {
+        let (pair, mut auth) = signer();
+        let hash = Hash::of(b"secret-7").reveal();
+        auth.key_file = Some(Secret(format!("ci:{hash}:deploy\n")));
+        let jwt = auth.jwt.as_mut().unwrap();
+        jwt.key_file = Some(std::mem::replace(&mut jwt.jwks, r#"{"keys":[]}"#.into()));
+        let secret = "0123456789abcdef0123456789abcdef";
+        jwt.secret = Some(Secret(format!("{secret}\n")));
+        jwt.algorithms.push("HS256".into());
+        let (bed, worker) = bed(auth, vec![route_with("/", &[])]);
+        worker.answer(OK);
+        let message = {
+            let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+            format!("{}.{}", encode(&json!({ "alg": "HS256" })), encode(&claims()))
+        };
+        let sign = |secret: &str| {
+            let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret.as_bytes());
+            let sign = URL_SAFE_NO_PAD.encode(ring::hmac::sign(&key, message.as_bytes()));
+            format!("Authorization: Bearer {message}.{sign}\r\n")
+        };
+        for (fields, expected) in [
+            ("X-Api-Key: secret-7\r\n".to_owned(), 200),
+            ("X-Api-Key: secret-8\r\n".to_owned(), 401),
+            (token(&pair, &claims()), 200),
+            (sign(secret), 200),
+            (sign(&format!("{secret}\n")), 401),
+        ] {
+            assert_eq!(status(&bed.ask(get("/", &fields)).await.head().await), expected, "{fields}");
+        }
+    });
+}
+
+/// One that was taken is remembered, and no longer than it holds.
+#[test]
+fn a_token_is_taken_until_it_expires_and_its_keys_go() {
+    at_once(async {
+        let (pair, auth) = signer();
+        let (bed, worker) = bed(auth, vec![route_with("/", &[])]);
+        worker.answer(OK);
+        let token = token(&pair, &claims());
+        let mut client = bed.client();
+        for _ in 0..3 {
+            client.send(get("/", &token)).await;
+            assert_eq!(client.response().await, (200, "ok".to_owned()));
+        }
+        let (_, other) = signer();
+        bed.change(|snapshot| drop(snapshot.auths.insert("gateway".into(), other)));
+        client.send(get("/", &token)).await;
+        assert_eq!(client.failure().await, (401, "credentials_wrong".to_owned()));
+    });
+}
+
+fn allow(path: &str) -> AccessRule {
+    AccessRule { allows: true, path: Some(path.into()), ..AccessRule::default() }
+}
+
+#[test]
+fn rules_say_who_may_do_what() {
+    at_once(async {
+        let (pair, auth) = signer();
+        let mut api = route_with("/api", &[]);
+        let blue = [("tenant".to_owned(), vec!["blue".to_owned()])].into();
+        let green = [("tenant".to_owned(), vec!["green".to_owned()])].into();
+        api.guard.rules = vec![
+            AccessRule { claims: green, ..allow("/api/green") },
+            AccessRule { claims: blue, methods: vec!["GET".into()], ..allow("/api/blue") },
+            AccessRule { users: vec!["ada@example.org".into()], ..allow("/api/ada") },
+        ];
+        let (bed, worker) = bed(auth, vec![api]);
+        worker.answer(OK);
+        let token = token(&pair, &claims());
+        let ask = async |method: &str, path: &str| {
+            let request = format!("{method} {path} HTTP/1.1\r\nHost: shop\r\nContent-Length: 0\r\n{token}\r\n");
+            status(&bed.ask(request).await.head().await)
+        };
+        for (method, path, expected) in [
+            ("GET", "/api/blue", 200),
+            ("HEAD", "/api/blue/x", 200),
+            ("POST", "/api/blue", 403),
+            ("GET", "/api/green", 403),
+            ("GET", "/api/ada", 200),
+            ("GET", "/api", 403),
+            ("GET", "/api/blue/%2e%2e/green", 403),
+            ("GET", "/api/BLUE", 403),
+        ] {
+            assert_eq!(ask(method, path).await, expected, "{method} {path}");
+        }
+        assert_eq!(bed.thread.counts()["api"].denied.rule, 5);
+    });
+}
+
+#[test]
+fn rules_of_a_service_are_about_who_calls_and_what_it_gets() {
+    at_once(async {
+        let (bed, worker) = Bed::with_worker();
+        worker.answer(OK);
+        bed.change(|snapshot| snapshot.routes = vec![route("/shop", "api", Some(""))]);
+        bed.change_api(|service| {
+            service.guard.rules = vec![
+                AccessRule { clients: true, ..allow("/public") },
+                AccessRule { callers: vec!["web".into()], ..allow("/orders") },
+            ];
+        });
+        let call = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: api.plt.local\r\n\r\n");
+        for (caller, path, expected) in [
+            ("web", "/orders/7", 200),
+            ("web", "/public", 403),
+            ("jobs", "/orders/7", 403),
+        ] {
+            let mut wire = bed.caller(caller);
+            wire.send(call(path)).await;
+            assert_eq!(status(&wire.head().await), expected, "{caller} {path}");
+        }
+        // An operator may.
+        let mut operator = bed.client_at(watt_mesh_proxy::http::Side::Mesh { caller: None }).0;
+        operator.send(call("/orders")).await;
+        assert_eq!(status(&operator.head().await), 200);
+        for (path, expected) in [("/shop/public", 200), ("/shop/orders", 403), ("/shop/public/..%2forders", 403)] {
+            let head = bed.ask(get(path, "")).await.head().await;
+            assert_eq!(status(&head), expected, "{path}");
+        }
     });
 }

@@ -245,6 +245,27 @@ fn a_body_that_grows_too_large_on_its_way_breaks_off() {
     });
 }
 
+/// Once a worker has begun to answer it waits for a body that never comes whole, and nobody is to wait with it.
+#[test]
+fn a_body_that_grows_too_large_after_the_answer_began_ends_it() {
+    at_once(async {
+        let (bed, worker) = Bed::with_worker();
+        bed.change_api(|service| service.guard.body_max = Some(10));
+        let began = tokio::time::Instant::now();
+        let mut client = bed.ask("POST / HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+        let mut wire = worker.asked().await;
+        wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n").await;
+        client.head().await;
+        assert_eq!(client.take(7).await, "2\r\nok\r\n");
+        client.send("5\r\n01234\r\n6\r\n567890\r\n").await;
+        assert_eq!(client.rest().await, "", "it breaks off");
+        assert!(!wire.rest().await.contains("567890"));
+        assert!(began.elapsed() < std::time::Duration::from_secs(1), "{:?}", began.elapsed());
+        assert_eq!(denied(&bed).body, 1);
+        assert!(bed.lost().is_empty(), "the client's own fault");
+    });
+}
+
 #[test]
 fn a_rate_is_for_each_address_and_told() {
     at_once(async {

@@ -23,7 +23,9 @@ use std::{
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-pub use guard::{AddressRule, ApiKey, Auth, Cors, CountedBy, Denied, Guard, Jwt, RateLimit};
+pub use guard::{
+    AccessRule, AddressRule, ApiKey, Auth, Basic, Cors, CountedBy, Denied, Guard, Jwt, RateLimit, User,
+};
 pub use listener::{Certificate, Handshakes, Listener, Network, Secret, Tls};
 pub use route::{
     HeaderRules, PathMatch, RequestPart, Route, RouteAnswer, RouteCondition, RouteFault, RouteFiles,

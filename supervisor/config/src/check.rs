@@ -34,7 +34,7 @@ pub(crate) fn services(services: &[ServiceDraft], server: Option<&ServerDraft>, 
 pub(crate) fn logged_headers(logged: &[(String, Span)], routes: &[RouteDraft], problems: &mut Problems) {
     let of_keys = |name: &String| {
         let mut auths = routes.iter().filter_map(|draft| draft.route.guard.auth.as_ref());
-        auths.any(|auth| !auth.keys.is_empty() && auth.key_header == *name)
+        auths.any(|auth| (!auth.keys.is_empty() || auth.key_file.is_some()) && auth.key_header == *name)
     };
     for (name, span) in logged.iter().filter(|(name, _)| of_keys(name)) {
         let message = format!("keys come in {}, and are not written to a log", quote(name));
@@ -65,7 +65,7 @@ pub(crate) fn references(
     for (id, _, at) in services.iter().flat_map(|draft| &draft.dependencies) {
         check(id, *at);
     }
-    for (id, at) in services.iter().flat_map(|draft| &draft.receivers) {
+    for (id, at) in services.iter().flat_map(|draft| draft.receivers.iter().chain(&draft.callers)) {
         check(id, *at);
     }
     for (id, at) in groups.iter().flat_map(|draft| &draft.services) {

@@ -94,12 +94,13 @@ pub enum Field {
     Bulkhead,
     BodyLimit,
     RateLimit,
+    Rules,
 }
 
 use Effect::{FromNowOn, InPlace, Listener, NewWorkers, WorkerCount};
 
 /// Every field with the key of the configuration that it comes from, what it takes, and why, where that is not plain.
-pub const FIELDS: [(Field, &str, Effect, &str); 61] = [
+pub const FIELDS: [(Field, &str, Effect, &str); 62] = [
     (Field::Name, "name", Effect::Restart, "folders, cgroups and addresses have it"),
     (Field::File, "the configuration file", Effect::Restart, "the same file is read again"),
     (Field::Server, "server", Listener, "open connections stay"),
@@ -186,6 +187,7 @@ pub const FIELDS: [(Field, &str, Effect, &str); 61] = [
         InPlace,
         "for the next request; what was counted under a name stays",
     ),
+    (Field::Rules, "services.NAME.rules", InPlace, "for the next request"),
 ];
 
 impl Field {
@@ -399,6 +401,7 @@ fn of_service(old: &Service, new: &Service) -> Vec<Field> {
     found.note(Field::Bulkhead, old.traffic.bulkhead != *bulkhead);
     found.note(Field::BodyLimit, old.guard.body_max != guard.body_max);
     found.note(Field::RateLimit, old.guard.limits != guard.limits);
+    found.note(Field::Rules, old.guard.rules != guard.rules);
     found.0
 }
 

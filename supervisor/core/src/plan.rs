@@ -26,7 +26,9 @@ use crate::{AppName, JobId, ServiceId, sandbox::Sandbox};
 
 pub use dependency::{Condition, Dependency, Group, GroupStrategy};
 pub use files::Files;
-pub use guard::{AddressRule, ApiKey, Auth, Cors, CountedBy, Guard, Hidden, Jwt, RateLimit};
+pub use guard::{
+    AccessRule, AddressRule, ApiKey, Auth, Basic, Caller, Cors, CountedBy, Guard, Hidden, Jwt, RateLimit, User,
+};
 pub use hooks::{Hook, HookAct, HookPoint, Receiver, Webhook};
 pub use jobs::{Call, CatchUp, Job, Overlap, Work};
 pub use pressure::{PRESSURE_WINDOW, Pressure, Resource};

@@ -33,7 +33,7 @@ use tokio::{
     time::Instant,
 };
 use watt_config::Sources;
-use watt_core::plan::{Plan, Tls};
+use watt_core::plan::Plan;
 
 use self::trail::Trail;
 use crate::{
@@ -122,7 +122,7 @@ impl App {
         {
             return;
         }
-        tracing::info!("the configuration file, its .env or a certificate has changed and is read again");
+        tracing::info!("the configuration file, its .env, a certificate or a file of credentials has changed and is read again");
         // First, so that a successor of a daemon that dies of it does not.
         self.keep_file_seen(digest);
         self.reload(Asked::by_watch());
@@ -140,7 +140,7 @@ pub(crate) struct Unusable {
 impl Unusable {
     /// Those of a configuration, as they are now, beside those of the plan in force. Waits for disks.
     pub(crate) fn look(refused: &Plan, in_force: &Plan) -> Unusable {
-        let of_refused = refused.tls().flat_map(Tls::files).cloned().collect();
+        let of_refused = refused.text_files().into_iter().cloned().collect();
         Unusable { digest: read(&files(in_force, &of_refused)), files: of_refused }
     }
 }
@@ -148,7 +148,7 @@ impl Unusable {
 /// What is watched: the file, its `.env`, and then the files of certificates and keys.
 fn files(plan: &Plan, refused: &BTreeSet<PathBuf>) -> Vec<PathBuf> {
     let own = [plan.file.clone(), plan.file.with_file_name(".env")];
-    let others: BTreeSet<&PathBuf> = plan.tls().flat_map(Tls::files).chain(refused).collect();
+    let others: BTreeSet<&PathBuf> = plan.text_files().into_iter().chain(refused).collect();
     own.into_iter().chain(others.into_iter().cloned()).collect()
 }
 

@@ -56,6 +56,7 @@ fn route(route: &Route) -> mesh::Route {
     let Route {
         path,
         matching,
+        case_exact,
         host,
         methods,
         conditions,
@@ -99,6 +100,7 @@ fn route(route: &Route) -> mesh::Route {
             PathMatch::Exact => mesh::PathMatch::Exact,
             PathMatch::Regex => mesh::PathMatch::Regex,
         },
+        case_exact: *case_exact,
         host: host.clone(),
         methods: methods.clone(),
         conditions: conditions.iter().map(condition).collect(),

@@ -51,7 +51,7 @@ pub struct Sources<'a> {
     pub facts: &'a dyn Fn(RunId) -> RunFacts,
     /// The tasks of a service: they take no requests, and make some.
     pub tasks: &'a dyn Fn(&ServiceId) -> Vec<mesh::Worker>,
-    /// The files of certificates and keys that the plan names.
+    /// The files of certificates, keys and credentials that the plan names.
     pub certificates: &'a Certificates,
     /// Which listeners of the gateway are its own.
     pub generation: u64,
@@ -98,7 +98,7 @@ pub fn snapshot(sources: &Sources<'_>, version: u64) -> Snapshot {
         routes,
         narrow_routes,
         resolvers: sources.resolvers.to_vec(),
-        auths: guard::auths(sources.plan),
+        auths: guard::auths(sources.plan, sources.certificates),
         body_rate_min: sources.plan.body_rate_min,
         access_log: sources.plan.logs.access.as_ref().map(access_log),
         listeners: listeners(sources),

@@ -80,9 +80,9 @@ impl Shown {
     }
 }
 
-/// Reads the certificates that a plan needs, when that is in force for the first time.
+/// Reads the files that a plan needs the text of, when that is in force for the first time.
 pub(crate) fn read_at_start(sources: &mut Sources, plan: &Plan) -> Result<(), Report> {
-    if plan.tls().next().is_some() {
+    if !plan.text_files().is_empty() {
         sources.certificates =
             watt_config::parse(sources).as_ref().map_err(Report::clone).and_then(Config::certificates)?;
     }

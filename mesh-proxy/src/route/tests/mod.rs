@@ -1,6 +1,7 @@
 //! Which route takes a request.
 
 mod conditions;
+mod letters;
 mod paths;
 
 use proptest::prelude::*;

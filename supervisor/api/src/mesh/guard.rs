@@ -1,9 +1,11 @@
 //! What requests have to pass before they go to a service.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::Secret;
 
 /// As `watt_core::plan::Guard`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -27,6 +29,38 @@ pub struct Guard {
     /// One of these roles has to be had.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
+    /// Who may do what: the first rule that fits decides, and where none does it is the opposite of the last.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<AccessRule>,
+}
+
+/// As `watt_core::plan::AccessRule`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct AccessRule {
+    /// It may.
+    pub allows: bool,
+    /// With one of these methods.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub methods: Vec<String>,
+    /// This path, or one below it. A segment `*` is any one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// With one of these roles.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<String>,
+    /// One of these names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<String>,
+    /// Each of these claims has one of its values.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub claims: BTreeMap<String, Vec<String>>,
+    /// One of these services calls, where `clients` may not be what is asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub callers: Vec<String>,
+    /// Clients of the gateway are among those who may call.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub clients: bool,
 }
 
 /// How it is known who asks. As `watt_core::plan::Auth`; operators never see it.
@@ -37,8 +71,39 @@ pub struct Auth {
     pub key_header: String,
     /// Who has a key.
     pub keys: Vec<ApiKey>,
+    /// The text of a file with others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<Secret>,
+    /// Who has a password.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub basic: Option<Basic>,
     /// What tokens are taken.
     pub jwt: Option<Jwt>,
+}
+
+/// Who has a password.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Basic {
+    /// What browsers show when they ask for it.
+    pub realm: String,
+    /// Who.
+    pub users: Vec<User>,
+    /// The text of a file with others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<Secret>,
+}
+
+/// Who has a password.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct User {
+    /// What services are told.
+    pub name: String,
+    /// The password's hash.
+    pub password: Secret,
+    /// What he may.
+    pub roles: Vec<String>,
 }
 
 /// Who has a key.
@@ -66,6 +131,12 @@ impl std::fmt::Debug for ApiKey {
 pub struct Jwt {
     /// The public keys of those who sign, as a JWK Set.
     pub jwks: String,
+    /// The text of a file with another set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<String>,
+    /// The text of a file with a secret that those who sign have as well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret: Option<Secret>,
     /// How they may sign, in the words of RFC 7518.
     pub algorithms: Vec<String>,
     /// Who has to have made it.
@@ -170,12 +241,14 @@ pub struct Denied {
     pub credentials: u64,
     /// Whoever it was may not.
     pub role: u64,
+    /// A rule says that it may not be.
+    pub rule: u64,
 }
 
 impl Denied {
     /// Adds others.
     pub fn add(&mut self, others: &Denied) {
-        let Denied { address, cors, body, rate, credentials, role } = *others;
+        let Denied { address, cors, body, rate, credentials, role, rule } = *others;
         let add = |sum: &mut u64, count| *sum = sum.saturating_add(count);
         add(&mut self.address, address);
         add(&mut self.cors, cors);
@@ -183,5 +256,6 @@ impl Denied {
         add(&mut self.rate, rate);
         add(&mut self.credentials, credentials);
         add(&mut self.role, role);
+        add(&mut self.rule, rule);
     }
 }

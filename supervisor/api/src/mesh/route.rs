@@ -13,6 +13,9 @@ pub struct Route {
     /// How the path is meant.
     #[serde(default, skip_serializing_if = "PathMatch::is_prefix")]
     pub matching: PathMatch,
+    /// Whether other letters are another path, which may lead past what this route asks for. Else requests that would do so are refused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub case_exact: bool,
     /// The host, lower case; `*.` in front matches every name below.
     pub host: Option<String>,
     /// The methods it takes; none is every one. `GET` takes HEAD as well.

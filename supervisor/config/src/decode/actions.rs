@@ -7,6 +7,7 @@ use watt_core::{
     ServiceId,
     plan::{HeaderRules, PathMatch, RouteFault, RouteTarget},
 };
+use watt_policies::fields;
 
 use super::{
     Text,
@@ -37,38 +38,21 @@ const HEADERS_BYTES_MAX: usize = 8 << 10;
 /// The longest delay on purpose.
 const DELAY_MAX: Duration = Duration::from_secs(60);
 
-/// Fields that are the connection's, of the framing, or the proxy's to make.
-pub(super) const OWN_OF_REQUESTS: [&str; 23] = [
-    "client-cert",
-    "client-cert-chain",
-    "x-client-cert-*",
-    "connection",
-    "content-length",
-    "expect",
-    "forwarded",
-    "grpc-timeout",
-    "host",
-    "keep-alive",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "traceparent",
-    "tracestate",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "via",
-    "x-forwarded-*",
-    "x-real-ip",
-    "x-request-timeout-ms",
-    "http2-settings",
-];
-pub(super) const OWN_OF_RESPONSES: [&str; 8] = [
+/// Whether a field of requests is the connection's, of the framing, or the proxy's to make.
+pub(super) fn is_own_of_requests(name: &str) -> bool {
+    fields::own_folded(name.as_bytes()).is_some()
+}
+
+/// The same of responses.
+pub(super) fn is_own_of_responses(name: &str) -> bool {
+    OWN_OF_RESPONSES.contains(&name) || name.starts_with("sec-websocket-")
+}
+
+const OWN_OF_RESPONSES: [&str; 7] = [
     "connection",
     "content-length",
     "keep-alive",
     "proxy-connection",
-    "sec-websocket-*",
     "trailer",
     "transfer-encoding",
     "upgrade",
@@ -258,13 +242,17 @@ pub(super) fn header_value(text: &str) -> Result<String, Bad> {
     Err(Bad { message: format!("{} has characters that no header has", quote(text)), hint: None })
 }
 
-/// The headers that are changed; not those in `own`.
-pub(super) fn header_rules(f: &mut Fields<'_, '_, '_>, key: &'static str, own: &[&str]) -> HeaderRules {
+/// The headers that are changed; not those that are the proxy's own.
+pub(super) fn header_rules(
+    f: &mut Fields<'_, '_, '_>,
+    key: &'static str,
+    is_own: fn(&str) -> bool,
+) -> HeaderRules {
     let field = f.field(key);
     let mut inner = Fields::open(f.d, &HEADER_RULES, field, None);
-    let set = header_values(&mut inner, "set", own);
-    let add = header_values(&mut inner, "add", own);
-    let remove = inner.each("remove", "a header's name", |text| header_name(text, own), |name| json!(name));
+    let set = header_values(&mut inner, "set", is_own);
+    let add = header_values(&mut inner, "add", is_own);
+    let remove = inner.each("remove", "a header's name", |text| header_name(text, is_own), |name| json!(name));
     let remove: Vec<String> = remove.unwrap_or_default().into_iter().map(|(name, _)| name).collect();
     let bytes: usize = set.iter().chain(&add).map(|(name, value)| name.len() + value.len() + 4).sum();
     if let Some(Field { key_span, .. }) = field {
@@ -285,14 +273,18 @@ pub(super) fn header_rules(f: &mut Fields<'_, '_, '_>, key: &'static str, own: &
     HeaderRules { remove, set, add }
 }
 
-fn header_values(f: &mut Fields<'_, '_, '_>, key: &'static str, own: &[&str]) -> Vec<(String, String)> {
+fn header_values(
+    f: &mut Fields<'_, '_, '_>,
+    key: &'static str,
+    is_own: fn(&str) -> bool,
+) -> Vec<(String, String)> {
     let mut pairs = Vec::new();
     let mut shown = Vec::new();
     for entry in f.entries(key, "name") {
         if f.d.problems.is_full() {
             break;
         }
-        let name = match header_name(&entry.key.text, own) {
+        let name = match header_name(&entry.key.text, is_own) {
             Ok(name) => name,
             Err(Bad { message, hint }) => {
                 f.d.problem(Problem::new(entry.key.span, message).maybe_hint(hint));
@@ -316,15 +308,13 @@ fn header_values(f: &mut Fields<'_, '_, '_>, key: &'static str, own: &[&str]) ->
     pairs
 }
 
-fn header_name(text: &str, own: &[&str]) -> Result<String, Bad> {
+fn header_name(text: &str, is_own: fn(&str) -> bool) -> Result<String, Bad> {
     let name = text.to_ascii_lowercase();
     if !is_token(&name) {
         return Err(Bad { message: format!("{} is not the name of a header", quote(text)), hint: None });
     }
     // Many programs take `_` for `-`.
-    let dashed = name.replace('_', "-");
-    let is = |own: &&str| own.strip_suffix('*').map_or(dashed == **own, |start| dashed.starts_with(start));
-    if own.iter().any(is) {
+    if is_own(&name.replace('_', "-")) {
         let message = format!("{} is the connection's or the proxy's own", quote(text));
         return Err(Bad { message, hint: None });
     }

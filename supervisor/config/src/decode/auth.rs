@@ -3,10 +3,11 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::json;
-use watt_core::plan::{ApiKey, Auth, Hidden, Jwt};
+use watt_core::plan::{ApiKey, Auth, Basic, Hidden, Jwt, User};
 use watt_policies::{
     jwt::{Algorithm, KeySet},
     keys::{Hash, is_name},
+    passwords::Password,
 };
 
 use super::{
@@ -15,7 +16,7 @@ use super::{
     route::bad,
 };
 use crate::{
-    keys::{ALGORITHM, ALGORITHMS, API_KEY, AUTH, JWT, OFF},
+    keys::{ALGORITHM, ALGORITHMS, API_KEY, AUTH, BASIC, JWT, OFF, USER},
     report::Problem,
     scalar::{Bad, quote},
     show::Shown,
@@ -37,26 +38,84 @@ pub(super) fn decode(f: &mut Fields<'_, '_, '_>, of_gateway: bool) -> Option<Aut
     }
     let mut inner = Fields::open(f.d, &AUTH, Some(field), None);
     let keys = keys(&mut inner);
+    let key_file = inner.path("api_keys_file").map(|file| file.value);
     let header = inner.parsed("header", deciding_header, |name| json!(name));
+    let basic = basic(&mut inner);
     let jwt = jwt(&mut inner);
-    if let (Some(header), Some(_)) = (&header, &jwt)
+    if let (Some(header), true) = (&header, basic.is_some() || jwt.is_some())
         && let (Some(span), true) = (header.span, header.value == "authorization")
     {
-        let problem =
-            Problem::new(span, "tokens come in `Authorization` already, and would be taken for wrong keys");
+        let problem = Problem::new(
+            span,
+            "tokens and passwords come in `Authorization` already, and would be taken for wrong keys",
+        );
         inner.d.problem(problem.hint("for example `X-Api-Key`"));
     }
-    if !inner.is_written("api_keys")
-        && !inner.is_written("jwt")
-        && !matches!(field.node.value, Value::List(_))
-    {
+    let is_known = ["api_keys", "api_keys_file", "basic", "jwt"].into_iter().any(|key| inner.is_written(key));
+    if !is_known && !matches!(field.node.value, Value::List(_)) {
         let problem = Problem::new(field.key_span, "nobody could ever be known");
-        inner.d.problem(problem.hint("write `api_keys` or `jwt`, or `auth: off`"));
+        inner.d.problem(problem.hint("write `api_keys`, `basic` or `jwt`, or `auth: off`"));
     }
     let shown = inner.close();
     f.show("auth", shown);
     let key_header = header.map_or_else(|| "x-api-key".to_owned(), |header| header.value);
-    Some(Auth { of_gateway, key_header, keys, jwt })
+    Some(Auth { of_gateway, key_header, keys, key_file, basic, jwt })
+}
+
+fn basic(f: &mut Fields<'_, '_, '_>) -> Option<Basic> {
+    let field = f.field("basic")?;
+    let mut inner = Fields::open(f.d, &BASIC, Some(field), Some("file"));
+    let users = users(&mut inner);
+    let file = inner.path("file").map(|file| file.value);
+    let realm = inner.parsed("realm", realm, |realm| json!(realm));
+    if !inner.is_written("users") && !inner.is_written("file") {
+        let problem = Problem::new(field.key_span, "nobody has a password");
+        inner.d.problem(problem.hint("write `users` or `file`"));
+    }
+    let shown = inner.close();
+    f.show("basic", shown);
+    Some(Basic { realm: realm.map(|realm| realm.value).unwrap_or_default(), users, file })
+}
+
+/// What is in quotes in a header.
+fn realm(text: &str) -> Result<String, Bad> {
+    let is_plain = |c: char| (' '..='~').contains(&c) && c != '"' && c != '\\';
+    if !text.is_empty() && text.len() <= 128 && text.chars().all(is_plain) {
+        return Ok(text.to_owned());
+    }
+    let hint = "up to 128 letters and signs, without quotes and backslashes";
+    Err(bad(format!("{} cannot be the name of a realm", quote(text)), hint))
+}
+
+fn users(f: &mut Fields<'_, '_, '_>) -> Vec<User> {
+    let mut users = Vec::new();
+    let mut shown = Vec::new();
+    for entry in f.entries("users", "name") {
+        if f.d.problems.is_full() {
+            break;
+        }
+        let name = &entry.key.text;
+        if name.contains(':') {
+            let problem = Problem::new(entry.key.span, "a colon parts a name from its password");
+            f.d.problem(problem.hint("give it another name"));
+        } else if let Err(Bad { message, hint }) = plain(name, "the name of who has a password") {
+            f.d.problem(Problem::new(entry.key.span, message).maybe_hint(hint));
+        }
+        let mut inner = Fields::open(f.d, &USER, Some(Field::from(entry)), Some("password"));
+        // What was written is not said, not even where it is wrong: it may be the password.
+        let password = inner.parsed("password", password, |_| json!("(hidden)"));
+        let roles = roles(&mut inner);
+        shown.push((name.clone(), inner.close()));
+        let Some(Written { value: password, .. }) = password else { continue };
+        users.push(User { name: name.clone(), password: Hidden(password), roles });
+    }
+    f.show("users", Shown::Map(shown));
+    users
+}
+
+fn password(text: &str) -> Result<String, Bad> {
+    let password = Password::parse(text).map_err(|wrong| bad(wrong.message().to_owned(), wrong.hint()))?;
+    Ok(password.reveal().to_owned())
 }
 
 /// `roles` of the gateway and of routes.
@@ -65,7 +124,7 @@ pub(super) fn roles(f: &mut Fields<'_, '_, '_>) -> Vec<String> {
     roles.into_iter().map(|(role, _)| role).collect()
 }
 
-fn role(text: &str) -> Result<String, Bad> {
+pub(super) fn role(text: &str) -> Result<String, Bad> {
     plain(text, "a role")
 }
 
@@ -122,6 +181,12 @@ fn jwt(f: &mut Fields<'_, '_, '_>) -> Option<Jwt> {
     let mut inner = Fields::open(f.d, &JWT, Some(field), None);
     let keys_at = inner.written("keys").map(|field| field.key_span);
     let signers = signers(&mut inner);
+    let key_file = inner.path("keys_file").map(|file| file.value);
+    let secret_file = inner.path("secret_file").map(|file| file.value);
+    if !["keys", "keys_file", "secret_file"].into_iter().any(|key| inner.is_written(key)) {
+        let problem = Problem::new(field.key_span, "no token could ever be taken: there is no key");
+        inner.d.problem(problem.hint("write `keys`, `keys_file` or `secret_file`"));
+    }
     let algorithm = |text: &str| word_of(text, &ALGORITHM);
     let algorithms = inner.each("algorithms", "an algorithm", algorithm, |word| show_word(*word, &ALGORITHM));
     let algorithms_at = inner.written("algorithms").map(|field| field.key_span);
@@ -153,7 +218,7 @@ fn jwt(f: &mut Fields<'_, '_, '_>) -> Option<Jwt> {
         inner.d.problem(Problem::new(*span, problem));
     }
     let is_for = |one: Algorithm| signers.iter().any(|(_, keys)| keys.serves(one));
-    if let (false, Some(span)) = (signers.is_empty(), keys_at)
+    if let (false, None, None, Some(span)) = (signers.is_empty(), &key_file, &secret_file, keys_at)
         && !algorithms.iter().filter_map(|name| Algorithm::named(name)).any(is_for)
     {
         let problem = Problem::new(algorithms_at.unwrap_or(span), "no key is for any of these algorithms");
@@ -165,6 +230,8 @@ fn jwt(f: &mut Fields<'_, '_, '_>) -> Option<Jwt> {
         |written: Option<Written<String>>, usual: &str| written.map_or(usual.to_owned(), |one| one.value);
     Some(Jwt {
         jwks: json!({ "keys": signers.into_iter().map(|(jwk, _)| jwk).collect::<Vec<_>>() }).to_string(),
+        key_file,
+        secret_file,
         algorithms,
         issuer: issuer.map(|written| written.value),
         audiences: audiences.into_iter().map(|(audience, _)| audience).collect(),
@@ -177,11 +244,6 @@ fn jwt(f: &mut Fields<'_, '_, '_>) -> Option<Jwt> {
 
 /// The keys of those who sign, each as it was written and as it is understood.
 fn signers(f: &mut Fields<'_, '_, '_>) -> Vec<(serde_json::Value, KeySet)> {
-    if !f.is_written("keys") {
-        f.field("keys");
-        f.missing("keys");
-        return Vec::new();
-    }
     let mut signers = Vec::new();
     let mut shown = Vec::new();
     for item in f.list("keys") {

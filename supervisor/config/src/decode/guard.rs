@@ -1,34 +1,42 @@
 //! What requests have to pass: at the gateway as a whole, at a route, at a service.
 
 use std::{
+    collections::BTreeMap,
     net::IpAddr,
     num::{NonZeroU32, NonZeroU64},
     time::Duration,
 };
 
 use serde_json::json;
-use watt_core::plan::{AddressRule, Cors, CountedBy, Guard, RateLimit};
+use watt_core::{
+    ServiceId,
+    plan::{AccessRule, AddressRule, Caller, Cors, CountedBy, Guard, RateLimit},
+};
 
 use super::{
     auth,
     fields::{Field, Fields, Written, show_word},
-    route::{bad, is_token, method},
+    route::{bad, is_token, method, spelt_in_one_way},
+    service,
 };
 use crate::{
-    keys::{CORS, CORS_METHODS, COUNTED_BY, RATE_LIMIT, REQUESTS_MAX},
+    keys::{ACCESS_RULE, CORS, CORS_METHODS, COUNTED_BY, RATE_LIMIT, REQUESTS_MAX, VERDICT},
     report::Problem,
-    scalar::{Bad, Bytes, HostName, Scalar, Whole, quote},
+    scalar::{Bad, Bytes, HostName, Scalar, UrlPath, Whole, quote},
     show::Shown,
     source::Span,
     tree::Value,
 };
 
 /// The keys of it that the gateway and routes have.
-const KEYS: [&str; 6] = ["ip", "cors", "body_limit", "rate_limit", "auth", "roles"];
+const KEYS: [&str; 7] = ["ip", "cors", "body_limit", "rate_limit", "rules", "auth", "roles"];
 
 /// The most rules of addresses, and limits of one place: each is asked for each request.
 const RULES_MAX: usize = 1_000;
 const LIMITS_MAX: usize = 16;
+
+/// The most rules of who may do what.
+const ACCESS_RULES_MAX: usize = 200;
 
 /// What holds for the gateway as a whole, and so for routes that say nothing else.
 pub(super) struct Base {
@@ -77,6 +85,7 @@ pub(super) fn of_route(f: &mut Fields<'_, '_, '_>, base: &Base) -> Guard {
             "body_limit" => guard.body_max = own.body_max,
             "auth" => guard.auth.clone_from(&own.auth),
             "roles" => guard.roles.clone_from(&own.roles),
+            "rules" => guard.rules.clone_from(&own.rules),
             _ => guard.limits.clone_from(&own.limits),
         }
     }
@@ -93,6 +102,13 @@ fn check_auth(f: &mut Fields<'_, '_, '_>, guard: &Guard) {
         let problem = Problem::new(field.key_span, "nobody has a role where anybody may");
         f.d.problem(problem.hint("write `auth` as well, here or in `gateway`"));
     }
+    let asks = |rule: &AccessRule| {
+        !(rule.roles.is_empty() && rule.users.is_empty() && rule.claims.is_empty())
+    };
+    if let (true, Some(field)) = (guard.rules.iter().any(asks), f.written("rules")) {
+        let problem = Problem::new(field.key_span, "rules about who asks, where nobody is known");
+        f.d.problem(problem.hint("write `auth` as well, here or in `gateway`"));
+    }
     let by_user = guard.limits.iter().any(|limit| limit.by == CountedBy::User);
     if let (true, Some(field)) = (by_user, f.written("rate_limit")) {
         let problem = Problem::new(field.key_span, "`by: user` where nobody is known");
@@ -100,13 +116,18 @@ fn check_auth(f: &mut Fields<'_, '_, '_>, guard: &Guard) {
     }
 }
 
-/// Decodes what a service has.
-pub(super) fn of_service(f: &mut Fields<'_, '_, '_>, service: &str) -> Guard {
-    Guard { body_max: body_limit(f), limits: limits(f, Place::Service(service)), ..Guard::default() }
+/// Decodes what a service has, and the services that it names.
+pub(super) fn of_service(f: &mut Fields<'_, '_, '_>, service: &str) -> (Guard, Vec<(ServiceId, Span)>) {
+    let place = Place::Service(service);
+    let mut callers = Vec::new();
+    let rules = rules(f, place, &mut callers);
+    let guard = Guard { body_max: body_limit(f), limits: limits(f, place), rules, ..Guard::default() };
+    (guard, callers)
 }
 
 fn decode(f: &mut Fields<'_, '_, '_>, place: Place<'_>) -> Guard {
     Guard {
+        rules: rules(f, place, &mut Vec::new()),
         addresses: addresses(f),
         cors: cors(f),
         body_max: body_limit(f),
@@ -114,6 +135,132 @@ fn decode(f: &mut Fields<'_, '_, '_>, place: Place<'_>) -> Guard {
         auth: auth::decode(f, matches!(place, Place::Gateway)),
         roles: auth::roles(f),
     }
+}
+
+/// Who may do what. `callers` gets the services that are named, with their places.
+fn rules(
+    f: &mut Fields<'_, '_, '_>,
+    place: Place<'_>,
+    callers: &mut Vec<(ServiceId, Span)>,
+) -> Vec<AccessRule> {
+    let mut rules: Vec<(AccessRule, Span)> = Vec::new();
+    let mut shown = Vec::new();
+    let items = f.list("rules");
+    for item in items {
+        if f.d.problems.is_full() {
+            break;
+        }
+        let field = Field { key_span: super::gateway::start_of(item), node: item };
+        let (rule, shown_rule) = access_rule(f, field, place, callers);
+        shown.push(shown_rule);
+        rules.extend(rule.map(|rule| (rule, field.key_span)));
+    }
+    if f.is_written("rules") {
+        f.show("rules", Shown::List(shown));
+    }
+    if let Some((_, span)) = rules.get(ACCESS_RULES_MAX) {
+        let message = format!("{} rules; at most {ACCESS_RULES_MAX} are supported", rules.len());
+        f.d.problem(Problem::new(*span, message));
+    }
+    rules.into_iter().map(|(rule, _)| rule).collect()
+}
+
+fn access_rule(
+    f: &mut Fields<'_, '_, '_>,
+    field: Field<'_>,
+    place: Place<'_>,
+    callers: &mut Vec<(ServiceId, Span)>,
+) -> (Option<AccessRule>, Shown) {
+    let mut inner = Fields::open(f.d, &ACCESS_RULE, Some(field), None);
+    let allows = inner.word("do", &VERDICT);
+    let texts = |list: Option<Vec<(String, Span)>>| -> Vec<String> {
+        list.unwrap_or_default().into_iter().map(|(text, _)| text).collect()
+    };
+    let methods = texts(inner.each("methods", "a method", method, |method| json!(method)));
+    let path = inner.parsed("path", rule_path, |path| json!(path));
+    let roles = texts(inner.each("roles", "a role", auth::role, |role| json!(role)));
+    let users = inner.each("users", "a name", |text| Ok(text.to_owned()), |name| json!(name));
+    let claims = claims(&mut inner);
+    let from = from(&mut inner, place, callers);
+    let shown = inner.close();
+    let rule = allows.map(|allows| AccessRule {
+        allows: allows.value,
+        methods,
+        path: path.map(|path| path.value),
+        roles,
+        users: texts(users),
+        claims,
+        callers: from,
+    });
+    (rule, shown)
+}
+
+/// A path that is compared segment by segment.
+fn rule_path(text: &str) -> Result<String, Bad> {
+    spelt_in_one_way(text)?;
+    let UrlPath::<false>(text) = UrlPath::parse(text)?;
+    if let Some(part) = text.split('/').find(|segment| segment.contains('*') && *segment != "*") {
+        let hint = "`*` is a whole segment: `/orders/*/items`";
+        return Err(bad(format!("{} is no segment of a rule's path", quote(part)), hint));
+    }
+    Ok(text)
+}
+
+fn claims(f: &mut Fields<'_, '_, '_>) -> BTreeMap<String, Vec<String>> {
+    let mut claims = BTreeMap::new();
+    let mut shown = Vec::new();
+    for entry in f.entries("claims", "claim") {
+        if f.d.problems.is_full() {
+            break;
+        }
+        let name = &entry.key.text;
+        let items = match &entry.node.value {
+            Value::List(items) => items.iter().map(|item| &**item).collect(),
+            Value::Null | Value::Scalar { .. } | Value::Map(_) => vec![&*entry.node],
+        };
+        let (mut values, mut shown_values) = (Vec::new(), Vec::new());
+        for item in items {
+            let at = Field { key_span: entry.key.span, node: item }.at();
+            let Some(text) = f.d.scalar(item, at, name, "a value", &[]) else { continue };
+            shown_values.push(Shown::Leaf { value: json!(text.text), from: text.from, span: Some(text.span) });
+            values.push(text.text);
+        }
+        if values.is_empty() && f.d.problems.is_empty() {
+            let problem = Problem::new(entry.key.span, format!("{} has no value that would do", quote(name)));
+            f.d.problem(problem.hint("write one, or a list"));
+        }
+        shown.push((name.clone(), Shown::List(shown_values)));
+        claims.insert(name.clone(), values);
+    }
+    if f.is_written("claims") {
+        f.show("claims", Shown::Map(shown));
+    }
+    claims
+}
+
+/// What stands for the clients of the gateway among services.
+const GATEWAY: &str = "gateway";
+
+fn from(
+    f: &mut Fields<'_, '_, '_>,
+    place: Place<'_>,
+    callers: &mut Vec<(ServiceId, Span)>,
+) -> Vec<Caller> {
+    let named = f.each("from", "a service's name", |text| Ok(text.to_owned()), |name| json!(name));
+    if let (Place::Gateway | Place::Route, Some(field)) = (place, f.written("from")) {
+        let problem = Problem::new(field.key_span, "all that come here are clients");
+        f.d.problem(problem.hint("write the rule at the service"));
+    }
+    let mut from = Vec::new();
+    for (name, span) in named.unwrap_or_default() {
+        if name == GATEWAY {
+            from.push(Caller::Gateway);
+        } else if let Some(id) = service::id(f.d, &name, span) {
+            callers.push((id.clone(), span));
+            from.push(Caller::Service(id));
+        }
+    }
+    from
 }
 
 fn body_limit(f: &mut Fields<'_, '_, '_>) -> Option<u64> {

@@ -13,7 +13,7 @@ use super::{
     guard,
 };
 use crate::{
-    keys::{PATH_MATCH, ROUTE, ROUTE_CONDITION},
+    keys::{PATH_CASE, PATH_MATCH, ROUTE, ROUTE_CONDITION},
     report::{Problem, did_you_mean},
     scalar::{Bad, Expression, HostName, Scalar, UrlPath, quote},
     show::Shown,
@@ -52,6 +52,7 @@ pub(super) fn decode(d: &mut Decoder<'_>, node: &Node, base: &guard::Base) -> (O
     let mut f = Fields::open(d, &ROUTE, Some(Field { key_span: at, node }), None);
     let matching = f.word_or_default("match", &PATH_MATCH).value;
     let path = path(&mut f, matching);
+    let case_exact = f.word_or_default("case", &PATH_CASE).value;
     let host: Option<Written<HostName>> = f.scalar("host");
     let methods = f.each("methods", "a method", method, |method| json!(method)).unwrap_or_default();
     let mut conditions = Vec::new();
@@ -69,8 +70,8 @@ pub(super) fn decode(d: &mut Decoder<'_>, node: &Node, base: &guard::Base) -> (O
     let strip: Written<bool> = f.value("strip");
     let rewrite = rewrite(&mut f, path.as_ref().map(|path| &path.value));
     check_strip(&mut f, matching, &strip, rewrite.as_ref());
-    let request_headers = actions::header_rules(&mut f, "request_headers", &actions::OWN_OF_REQUESTS);
-    let response_headers = actions::header_rules(&mut f, "response_headers", &actions::OWN_OF_RESPONSES);
+    let request_headers = actions::header_rules(&mut f, "request_headers", actions::is_own_of_requests);
+    let response_headers = actions::header_rules(&mut f, "response_headers", actions::is_own_of_responses);
     let fault = actions::fault(&mut f);
     let mirror = actions::mirror(&mut f);
     let guard = guard::of_route(&mut f, base);
@@ -86,6 +87,7 @@ pub(super) fn decode(d: &mut Decoder<'_>, node: &Node, base: &guard::Base) -> (O
                 path.value.text
             },
             matching,
+            case_exact,
             host: host.map(|written| written.value.0),
             methods: methods.into_iter().map(|(method, _)| method).collect(),
             conditions,
@@ -164,7 +166,7 @@ pub(super) fn bad(message: String, hint: impl Into<String>) -> Bad {
 
 /// A path that is compared segment by segment has letters that everybody reads alike: requests for others, which are written with `%`, or
 /// cut at `;` by some, would be refused as ambiguous, whatever the route says.
-fn spelt_in_one_way(text: &str) -> Result<(), Bad> {
+pub(super) fn spelt_in_one_way(text: &str) -> Result<(), Bad> {
     let differs = |c: &char| !c.is_ascii_graphic() || matches!(c, '%' | ';' | '?' | '\\' | '"' | '<' | '>');
     let Some(c) = text.chars().find(differs) else { return Ok(()) };
     let hint = match c {
@@ -286,28 +288,7 @@ fn conditions(f: &mut Fields<'_, '_, '_>, key: &'static str, part: RequestPart) 
 /// Whether a header is one that the proxy does not pass on as the client sent it: it would be asked for something that no service sees.
 /// With `_` for `-` it is dropped as well.
 pub(super) fn is_the_proxys(name: &str) -> bool {
-    const NAMES: [&str; 18] = [
-        "client-cert",
-        "client-cert-chain",
-        "connection",
-        "expect",
-        "forwarded",
-        "grpc-timeout",
-        "host",
-        "http2-settings",
-        "keep-alive",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "traceparent",
-        "tracestate",
-        "transfer-encoding",
-        "upgrade",
-        "x-real-ip",
-        "x-request-timeout-ms",
-    ];
-    let name = name.replace('_', "-");
-    NAMES.contains(&name.as_str()) || name.starts_with("x-forwarded-") || name.starts_with("x-client-cert-")
+    watt_policies::fields::is_replaced(name.as_bytes())
 }
 
 pub(super) fn is_token(name: &str) -> bool {

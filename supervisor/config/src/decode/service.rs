@@ -53,6 +53,8 @@ pub(crate) struct ServiceDraft {
     pub(crate) restart_at: Option<Span>,
     /// Each service that gets a webhook, with its place.
     pub(crate) receivers: Vec<(ServiceId, Span)>,
+    /// The services that its rules name, and where.
+    pub(crate) callers: Vec<(ServiceId, Span)>,
     /// Each secret's name with its place.
     pub(crate) secrets: Vec<(String, Span)>,
     /// The ceiling of all its workers, with its places.
@@ -156,7 +158,7 @@ pub(super) fn decode(
     probes::leaves_room(&mut f, &ready, listen.value, fd_store);
     let timeouts = traffic::timeouts(&mut f);
     let traffic = traffic::decode(&mut f);
-    let guard = guard::of_service(&mut f, id.as_str());
+    let (guard, callers) = guard::of_service(&mut f, id.as_str());
     let shown = f.close();
 
     let service = Service {
@@ -200,6 +202,7 @@ pub(super) fn decode(
             listen_at: listen.span,
             restart_at: restart_field.map(|field| field.key_span),
             receivers,
+            callers,
             secrets: secrets.into_iter().map(|(_, name, at)| (name, at)).collect(),
             total,
         },

@@ -4,7 +4,7 @@ use super::{
     ACCESS, CEILING, GROUP, JOB, KeyDef, Kind, NOT_YET, PORT_OR_ANY, PROFILE, Preset, RELOAD, ROLE, ROUTE,
     SANDBOX, SCHEDULED, SERVICE, TLS, Table,
     auth::{AUTH_KEY, ROLES_KEY},
-    guard::{BODY_LIMIT, CORS_KEY, IP, RATE_LIMIT_KEY},
+    guard::{BODY_LIMIT, CORS_KEY, IP, RATE_LIMIT_KEY, RULES_KEY},
 };
 
 pub(crate) static ROOT: Table = Table {
@@ -195,6 +195,7 @@ pub(crate) static GATEWAY: Table = Table {
         CORS_KEY,
         BODY_LIMIT,
         RATE_LIMIT_KEY,
+        RULES_KEY,
         AUTH_KEY,
         ROLES_KEY,
     ],

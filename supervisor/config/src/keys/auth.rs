@@ -5,8 +5,9 @@ use super::{KeyDef, Kind, Preset, Table, Words};
 /// What stands for nothing that would be asked.
 pub(crate) static OFF: Words<()> = Words(&[("off", (), "anybody may")]);
 
-/// How tokens may be signed, in the words of RFC 7518. Not by a shared secret: that would be in this file.
+/// How tokens may be signed, in the words of RFC 7518.
 pub(crate) static ALGORITHM: Words<&str> = Words(&[
+    ("HS256", "HS256", "HMAC, with `secret_file`"),
     ("RS256", "RS256", "RSA, PKCS #1 v1.5"),
     ("PS256", "PS256", "RSA, PSS"),
     ("ES256", "ES256", "ECDSA on P-256"),
@@ -14,7 +15,7 @@ pub(crate) static ALGORITHM: Words<&str> = Words(&[
 ]);
 
 /// Those that are taken unless others are listed.
-pub(crate) const ALGORITHMS: [&str; 4] = ["RS256", "PS256", "ES256", "EdDSA"];
+pub(crate) const ALGORITHMS: [&str; 5] = ["HS256", "RS256", "PS256", "ES256", "EdDSA"];
 
 pub(super) const AUTH_KEY: KeyDef = KeyDef {
     name: "auth",
@@ -34,7 +35,7 @@ pub(super) const ROLES_KEY: KeyDef = KeyDef {
 
 pub(crate) static AUTH: Table = Table {
     title: "auth",
-    doc: "How it is known who asks: by a key, or by a token that somebody else has signed. Of both, either will do.",
+    doc: "How it is known who asks: by a key, by a password, or by a token that somebody else has signed. Of several, any will do.",
     keys: &[
         KeyDef {
             name: "api_keys",
@@ -42,6 +43,20 @@ pub(crate) static AUTH: Table = Table {
             default: Preset::Unset("none"),
             doc: "Who has a key: its hash, or a table, by the holder's name.",
             example: r#"{"billing": "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}"#,
+        },
+        KeyDef {
+            name: "api_keys_file",
+            kind: Kind::FilePath,
+            default: Preset::Unset("none"),
+            doc: "A file with others: lines `NAME:sha256:HASH`, and behind another colon roles with commas between them. It is read again by `wattctl reload`, and as soon as it changes with `reload: on-change`.",
+            example: r#""api-keys""#,
+        },
+        KeyDef {
+            name: "basic",
+            kind: Kind::Either(&[Kind::FilePath, Kind::Table(&BASIC)]),
+            default: Preset::Unset("none is taken"),
+            doc: "Passwords in `Authorization: Basic`: a file, or a table. They go no further.",
+            example: r#"{"file": ".htpasswd"}"#,
         },
         KeyDef {
             name: "header",
@@ -61,7 +76,8 @@ pub(crate) static AUTH: Table = Table {
     foreign: &[
         ("keys", "write `api_keys`"),
         ("apiKeys", "write `api_keys`"),
-        ("basic", super::NOT_YET),
+        ("htpasswd", "write `basic`"),
+        ("users", "write `basic`"),
         ("oidc", super::NOT_YET),
     ],
 };
@@ -88,6 +104,57 @@ pub(crate) static API_KEY: Table = Table {
     foreign: &[("key", "write its hash as `hash`"), ("sha256", "write `hash`")],
 };
 
+pub(crate) static BASIC: Table = Table {
+    title: "auth.basic",
+    doc: "Who has a password (RFC 7617). The hash alone is enough, by argon2 or bcrypt.",
+    keys: &[
+        KeyDef {
+            name: "users",
+            kind: Kind::Named(&Kind::Either(&[Kind::Text, Kind::Table(&USER)])),
+            default: Preset::Unset("none"),
+            doc: "Who has a password: its hash, or a table, by name.",
+            example: r#"{"ada": "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"}"#,
+        },
+        KeyDef {
+            name: "file",
+            kind: Kind::FilePath,
+            default: Preset::Unset("none"),
+            doc: "A file with others, as `htpasswd -B` writes it: lines `NAME:HASH`, and behind another colon roles with commas between them.",
+            example: r#"".htpasswd""#,
+        },
+        KeyDef {
+            name: "realm",
+            kind: Kind::Text,
+            default: Preset::Derived("the application's name"),
+            doc: "What browsers show when they ask for it.",
+            example: r#""shop""#,
+        },
+    ],
+    foreign: &[("htpasswd", "write `file`")],
+};
+
+pub(crate) static USER: Table = Table {
+    title: "auth.basic.users.NAME",
+    doc: "Who has a password.",
+    keys: &[
+        KeyDef {
+            name: "password",
+            kind: Kind::Text,
+            default: Preset::Required,
+            doc: "The password's hash. It is shown nowhere.",
+            example: r#""$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW""#,
+        },
+        KeyDef {
+            name: "roles",
+            kind: Kind::List(&Kind::Text),
+            default: Preset::Unset("none"),
+            doc: "What he may.",
+            example: r#"["read"]"#,
+        },
+    ],
+    foreign: &[("hash", "write `password`")],
+};
+
 pub(crate) static JWT: Table = Table {
     title: "auth.jwt",
     doc: "Tokens that others have signed (RFC 7519). They have to say until when they hold.",
@@ -95,9 +162,23 @@ pub(crate) static JWT: Table = Table {
         KeyDef {
             name: "keys",
             kind: Kind::List(&Kind::Variables),
-            default: Preset::Required,
+            default: Preset::Derived("these, `keys_file` or `secret_file` have to be written"),
             doc: "The public keys of those who sign, as in the `keys` of a JWK Set (RFC 7517).",
             example: r#"[{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]"#,
+        },
+        KeyDef {
+            name: "keys_file",
+            kind: Kind::FilePath,
+            default: Preset::Unset("none"),
+            doc: "A file with a JWK Set, of public keys. It is read again by `wattctl reload`, and as soon as it changes with `reload: on-change`.",
+            example: r#""jwks.json""#,
+        },
+        KeyDef {
+            name: "secret_file",
+            kind: Kind::FilePath,
+            default: Preset::Unset("none"),
+            doc: "A file with a secret that whoever signs has as well, of 32 bytes at least: for HS256. Whoever has it can sign.",
+            example: r#""/etc/shop/jwt.secret""#,
         },
         KeyDef {
             name: "algorithms",
@@ -153,10 +234,11 @@ pub(crate) static JWT: Table = Table {
         ("audience", "write `audiences`"),
         ("aud", "write `audiences`"),
         ("iss", "write `issuer`"),
-        ("secret", "tokens are checked with public keys alone: write them into `keys`"),
+        ("secret", "write `secret_file`: a secret does not belong into this file"),
         ("algorithm", "write `algorithms`"),
         ("leeway", "write `skew`"),
-        ("jwks", "write its `keys`"),
+        ("jwks", "write its `keys`, or `keys_file`"),
+        ("jwks_file", "write `keys_file`"),
         ("jwks_uri", super::NOT_YET),
         ("jwks_url", super::NOT_YET),
     ],

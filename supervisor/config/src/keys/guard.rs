@@ -55,6 +55,84 @@ pub(super) const RATE_LIMIT_KEY: KeyDef = KeyDef {
     example: r#"{"requests": 100, "per": "1m"}"#,
 };
 
+pub(super) const RULES_KEY: KeyDef = KeyDef {
+    name: "rules",
+    kind: Kind::List(&Kind::Table(&ACCESS_RULE)),
+    default: Preset::Unset("all who get here"),
+    doc: "Who may do what: the first rule that fits decides, and where none does it is the opposite of the last one's word. Others are answered with 403. \
+          [More](policies.md#rules)",
+    example: r#"[{"do": "allow", "methods": ["GET"]}]"#,
+};
+
+/// What a rule says.
+pub(crate) static VERDICT: Words<bool> = Words(&[("allow", true, "it may"), ("deny", false, "it may not")]);
+
+pub(crate) static ACCESS_RULE: Table = Table {
+    title: "rules",
+    doc: "One rule. It fits where all that is written holds; of a list, one will do.",
+    keys: &[
+        KeyDef {
+            name: "do",
+            kind: Kind::Words(&VERDICT),
+            default: Preset::Required,
+            doc: "What it says.",
+            example: r#""allow""#,
+        },
+        KeyDef {
+            name: "methods",
+            kind: Kind::List(&Kind::Text),
+            default: Preset::Unset("every method"),
+            doc: "The request's method; `GET` is HEAD as well.",
+            example: r#"["GET"]"#,
+        },
+        KeyDef {
+            name: "path",
+            kind: Kind::UrlPath,
+            default: Preset::Unset("every path"),
+            doc: "Its path, or one below: as the client sent it, and for the rules of a service as the service gets it. A segment `*` is any one. A denial is meant for all spellings of it, an allowance for this one.",
+            example: r#""/orders/*/items""#,
+        },
+        KeyDef {
+            name: "roles",
+            kind: Kind::List(&Kind::Text),
+            default: Preset::Unset("whoever it is"),
+            doc: "The roles of whoever asks, where that is known by `auth`.",
+            example: r#"["admin"]"#,
+        },
+        KeyDef {
+            name: "users",
+            kind: Kind::List(&Kind::Text),
+            default: Preset::Unset("whoever it is"),
+            doc: "Who asks, likewise.",
+            example: r#"["ada"]"#,
+        },
+        KeyDef {
+            name: "claims",
+            kind: Kind::Named(&Kind::Either(&[Kind::Text, Kind::List(&Kind::Text)])),
+            default: Preset::Unset("whatever they are"),
+            doc: "What the token says: by claim its value, or a list of them. Of a claim that is a list, or words, one has to be among them.",
+            example: r#"{"tenant": ["blue", "green"]}"#,
+        },
+        KeyDef {
+            name: "from",
+            kind: Kind::List(&Kind::Text),
+            default: Preset::Unset("whoever calls"),
+            doc: "The service that calls, and `gateway` for clients. Of the rules of services alone.",
+            example: r#"["api"]"#,
+        },
+    ],
+    foreign: &[
+        ("allow", "write `do: allow`"),
+        ("deny", "write `do: deny`"),
+        ("effect", "write `do`"),
+        ("action", "write `do`"),
+        ("method", "write `methods`"),
+        ("role", "write `roles`"),
+        ("user", "write `users`"),
+        ("services", "write `from`"),
+    ],
+};
+
 pub(crate) static CORS: Table = Table {
     title: "cors",
     doc: "Which pages of other origins may send requests from browsers, and read what is answered (CORS).",

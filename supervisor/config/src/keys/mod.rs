@@ -155,7 +155,7 @@ pub(crate) enum Kind {
 }
 
 /// Every table, in the order they are documented.
-pub(crate) static TABLES: [&Table; 59] = [
+pub(crate) static TABLES: [&Table; 62] = [
     &ROOT,
     &SERVER,
     &TLS,
@@ -199,9 +199,12 @@ pub(crate) static TABLES: [&Table; 59] = [
     &MIRROR,
     &AUTH,
     &API_KEY,
+    &BASIC,
+    &USER,
     &JWT,
     &CORS,
     &RATE_LIMIT,
+    &ACCESS_RULE,
     &HOLD,
     &POLICIES,
     &JOB,

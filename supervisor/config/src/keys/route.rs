@@ -3,8 +3,8 @@
 use super::{
     KeyDef, Kind, Preset, TIMEOUTS, Table,
     auth::{AUTH_KEY, ROLES_KEY},
-    guard::{BODY_LIMIT, CORS_KEY, IP, RATE_LIMIT_KEY},
-    words::{PATH_MATCH, PROTOCOL},
+    guard::{BODY_LIMIT, CORS_KEY, IP, RATE_LIMIT_KEY, RULES_KEY},
+    words::{PATH_CASE, PATH_MATCH, PROTOCOL},
 };
 
 /// What each header, cookie or parameter of the query has to be.
@@ -27,6 +27,13 @@ pub(crate) static ROUTE: Table = Table {
             kind: Kind::Words(&PATH_MATCH),
             default: Preset::Value("prefix"),
             doc: "How the path is meant.",
+            example: r#""exact""#,
+        },
+        KeyDef {
+            name: "case",
+            kind: Kind::Words(&PATH_CASE),
+            default: Preset::Value("guarded"),
+            doc: "What its path is in other letters. [More](policies.md#spellings-of-a-path)",
             example: r#""exact""#,
         },
         KeyDef {
@@ -163,6 +170,7 @@ pub(crate) static ROUTE: Table = Table {
         CORS_KEY,
         BODY_LIMIT,
         RATE_LIMIT_KEY,
+        RULES_KEY,
         AUTH_KEY,
         ROLES_KEY,
     ],

@@ -4,7 +4,7 @@ use super::{
     BREAKER, BULKHEAD, CEILING, CONDITION, HEALTH, HOOKS, KeyDef, Kind, LIMITS, LISTEN, NETWORK, NEVER,
     NOT_YET, ORDER, POLICY, PORT, PRESSURE, PROFILE, PROTOCOL, Preset, READINESS, READY, RETRIES, ROLE, ROLL,
     SANDBOX, SCHEDULING, STARTUP, Table, WORKERS,
-    guard::{BODY_LIMIT, RATE_LIMIT_KEY},
+    guard::{BODY_LIMIT, RATE_LIMIT_KEY, RULES_KEY},
 };
 
 /// How many workers a service may have.
@@ -243,6 +243,7 @@ pub(crate) static SERVICE: Table = Table {
         },
         BODY_LIMIT,
         RATE_LIMIT_KEY,
+        RULES_KEY,
     ],
     foreign: &[
         ("cors", "write it into `gateway`, or one of its routes"),

@@ -135,6 +135,12 @@ pub(crate) static PATH_MATCH: Words<PathMatch> = Words(&[
     ),
 ]);
 
+/// Whether other letters are another path.
+pub(crate) static PATH_CASE: Words<bool> = Words(&[
+    ("guarded", false, "the same path to some services: a request that would get past what this route asks for is refused"),
+    ("exact", true, "another path, which other routes take"),
+]);
+
 pub(crate) static NETWORK: Words<Network> = Words(&[
     ("private", Network::Private, "a network namespace for each worker"),
     ("host", Network::Host, "the host's network"),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use insta::assert_snapshot;
-use watt_core::plan::{ApiKey, Auth, Hidden, Jwt};
+use watt_core::plan::{ApiKey, Auth, Basic, Caller, Hidden, Jwt, User};
 
 use crate::{invalid, valid};
 
@@ -54,13 +54,15 @@ fn everything_in_its_places() {
             key("billing", HASH, &[]),
             key("ci", &format!("sha256:{}", "0".repeat(64)), &["read", "write"]),
         ],
-        jwt: None,
+        ..Auth::default()
     };
     assert_eq!((usual.guard.auth.as_ref(), &usual.guard.roles[..]), (Some(&auth), &["read".to_owned()][..]));
     assert_eq!((open.guard.auth.as_ref(), &open.guard.roles[..]), (None, &[][..]));
     assert_eq!((admin.guard.auth.as_ref(), &admin.guard.roles[..]), (Some(&auth), &["admin".to_owned()][..]));
     let jwt = Jwt {
         jwks: r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo","kid":"one"}]}"#.into(),
+        key_file: None,
+        secret_file: None,
         algorithms: vec!["EdDSA".into()],
         issuer: Some("https://id.example.org".into()),
         audiences: vec!["shop".into()],
@@ -69,7 +71,7 @@ fn everything_in_its_places() {
         roles_claim: "scope".into(),
         claims: vec!["tenant".into()],
     };
-    let expected = Auth { of_gateway: false, key_header: "x-key".into(), keys: Vec::new(), jwt: Some(jwt) };
+    let expected = Auth { key_header: "x-key".into(), jwt: Some(jwt), ..Auth::default() };
     assert_eq!((own.guard.auth.as_ref(), &own.guard.roles[..]), (Some(&expected), &[][..]));
     let shown = format!("{}{}{:?}", config.show_text(), config.show(), config.plan);
     assert!(!shown.contains("ba7816"), "hashes are shown nowhere: {shown}");
@@ -223,4 +225,117 @@ error: `a b` cannot be a part of a header's name
   |                                   ^^^^^
   = hint: letters, digits, `-` and `_`
 "#);
+}
+
+const PASSWORD: &str = "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";
+
+#[test]
+fn passwords_and_files() {
+    let config = valid(
+        &with(
+            r#"
+  routes:
+  - path: /
+    service: a
+    auth:
+      api_keys_file: keys/api
+      basic: {users: {ada: PASSWORD, bob: {password: PASSWORD, roles: [admin]}}, file: .htpasswd, realm: The shop}
+      jwt: {keys_file: jwks.json, secret_file: /etc/jwt, algorithms: [HS256]}
+  - {path: /short, service: a, auth: {basic: users}}"#,
+        )
+        .replace("PASSWORD", PASSWORD),
+    );
+    let [first, short] = &config.plan.routes[..] else { panic!("two routes") };
+    let auth = first.guard.auth.as_ref().unwrap();
+    let user = |name: &str, roles: &[&str]| User {
+        name: name.into(),
+        password: Hidden(PASSWORD.into()),
+        roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+    };
+    let basic = Basic {
+        realm: "The shop".into(),
+        users: vec![user("ada", &[]), user("bob", &["admin"])],
+        file: Some("/srv/shop/.htpasswd".into()),
+    };
+    assert_eq!(auth.basic.as_ref(), Some(&basic));
+    assert_eq!(auth.key_file.as_deref(), Some("/srv/shop/keys/api".as_ref()));
+    let jwt = auth.jwt.as_ref().unwrap();
+    assert_eq!(jwt.algorithms, ["HS256"]);
+    let short = short.guard.auth.as_ref().unwrap().basic.as_ref().unwrap();
+    assert_eq!(short.file.as_deref(), Some("/srv/shop/users".as_ref()));
+    let files: Vec<_> = config.plan.text_files().into_iter().map(|path| path.display().to_string()).collect();
+    let expected = ["/etc/jwt", "/srv/shop/.htpasswd", "/srv/shop/jwks.json", "/srv/shop/keys/api", "/srv/shop/users"];
+    assert_eq!(files, expected);
+    let shown = format!("{}{}{:?}", config.show_text(), config.show(), config.plan);
+    assert!(!shown.contains("CCCCCC"), "hashes are shown nowhere: {shown}");
+}
+
+#[test]
+fn what_is_in_the_files_is_looked_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = with(
+        "  auth: {api_keys: {ci: HASH}, api_keys_file: keys, basic: users, jwt: {keys_file: jwks, secret_file: secret}}\n  routes: [{path: /, service: a}]",
+    );
+    let sources = watt_config::Sources {
+        file: folder.path().join("watt.yaml"),
+        text,
+        ..watt_config::Sources::default()
+    };
+    let config = watt_config::parse(&sources).unwrap();
+    let told = |keys: &str, users: &str, jwks: &str, secret: &str| {
+        for (name, text) in [("keys", keys), ("users", users), ("jwks", jwks), ("secret", secret)] {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        match config.certificates() {
+            Ok(read) => {
+                assert!(config.accepts(&read) && read.len() == 4);
+                Vec::new()
+            }
+            Err(report) => {
+                let text = report.to_string().replace(&*folder.path().to_string_lossy(), "DIR");
+                assert!(!text.contains("hunter2"), "{text}");
+                text.lines().filter_map(|line| line.strip_prefix("error: ").map(str::to_owned)).collect()
+            }
+        }
+    };
+    let (users, secret) = (format!("ada:{PASSWORD}:admin"), "0123456789abcdef0123456789abcdef");
+    let key = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+    let keys = HASH.replace("ba", "bb");
+    assert_eq!(told(&format!("billing:{keys}"), &users, key, secret), Vec::<String>::new());
+    let wrong = told("# x\nbilling:hunter2", "ada:hunter2", "{}", "short");
+    let expected = [
+        "DIR/keys, line 2: this is not the hash of a key",
+        "DIR/users, line 1: this is not the hash of a password by argon2 or bcrypt",
+        "DIR/jwks: it is no JWK Set",
+        "DIR/secret: a shared secret has 32 bytes at least",
+    ];
+    assert!(wrong.len() == 4 && wrong.iter().zip(expected).all(|(told, start)| told.starts_with(start)), "{wrong:?}");
+    let private = key.replace("\"x\"", "\"d\":\"x\",\"x\"");
+    let wrong = told(&format!("ci:{keys}"), &users, &private, secret);
+    assert!(wrong[0].contains("this name is in the configuration as well"), "{wrong:?}");
+    assert!(wrong[1].contains("key 0 has a part that is secret"), "{wrong:?}");
+}
+
+#[test]
+fn rules_in_their_places() {
+    let config = valid(&format!(
+        "services: {{a: {{command: x, rules: [{{do: allow, from: [b, gateway], path: /x, methods: [GET]}}, {{do: deny}}]}}, b: {{command: x}}}}\n{}",
+        with("  auth: {api_keys: {billing: HASH}}\n  rules: [{do: deny, path: '/admin/*/keys', claims: {tenant: [red, blue], level: 3}, users: [x]}]\n  routes:\n  - {path: /, service: a}\n  - {path: /free, service: a, rules: [], case: exact}")
+            .split_once('\n').unwrap().1
+    ));
+    let [first, free] = &config.plan.routes[..] else { panic!("two routes") };
+    let [rule] = &first.guard.rules[..] else { panic!("one rule") };
+    assert_eq!((rule.allows, rule.path.as_deref()), (false, Some("/admin/*/keys")));
+    let claims: Vec<_> = rule.claims.iter().map(|(name, values)| format!("{name}={}", values.join("|"))).collect();
+    assert_eq!(claims, ["level=3", "tenant=red|blue"]);
+    assert!(free.guard.rules.is_empty() && free.case_exact && !first.case_exact);
+    let service = &config.plan.services[&crate::id("a")];
+    assert_eq!(service.guard.rules[0].callers, [Caller::Service(crate::id("b")), Caller::Gateway]);
+}
+
+#[test]
+fn rules_that_make_no_sense() {
+    assert_snapshot!(invalid(&with(
+        "  rules: [{allow: true}, {do: maybe, path: 'x', methods: [get]}, {do: deny, from: [a]}]\n  routes:\n  - {path: /, service: a, rules: [{do: allow, roles: [admin]}, {do: deny, path: '/a*', claims: {x: []}}]}"
+    )), @"");
 }

@@ -118,6 +118,29 @@ fn file_with(title: &str, key: &str, value: &Value) -> Value {
             }
             file["gateway"] = json!({ "auth": { "api_keys": { "billing": entry } } });
         }
+        "auth.basic" => {
+            let mut basic = json!({ "file": ".htpasswd" });
+            merge(&mut basic, entry);
+            file["gateway"] = json!({ "auth": { "basic": basic } });
+        }
+        "auth.basic.users.NAME" => {
+            if key != "password" {
+                entry["password"] = json!("$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW");
+            }
+            file["gateway"] = json!({ "auth": { "basic": { "users": { "ada": entry } } } });
+        }
+        "rules" => {
+            if key != "do" {
+                entry["do"] = json!("allow");
+            }
+            let at_service = key == "from";
+            match at_service {
+                true => file["services"]["api"]["rules"] = json!([entry]),
+                false => {
+                    file["gateway"] = json!({ "auth": with_a_key(json!({})), "rules": [entry] });
+                }
+            }
+        }
         "auth.jwt" => {
             let mut jwt = json!({ "keys": [{
                 "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",

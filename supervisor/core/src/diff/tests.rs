@@ -128,6 +128,15 @@ fn change(plan: &mut Plan, of: &ServiceId, field: Field) {
             });
         }
         Field::BodyLimit => service.guard.body_max = Some(1 << 20),
+        Field::Rules => service.guard.rules.push(AccessRule {
+            allows: true,
+            methods: Vec::new(),
+            path: None,
+            roles: Vec::new(),
+            users: Vec::new(),
+            claims: Default::default(),
+            callers: vec![Caller::Gateway],
+        }),
         Field::RateLimit => service.guard.limits.push(RateLimit {
             name: "x".into(),
             of_gateway: false,

@@ -1,6 +1,15 @@
 //! What requests have to pass before they go to a service.
 
-use std::{net::IpAddr, num::NonZeroU64, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    num::NonZeroU64,
+    path::PathBuf,
+    time::Duration,
+};
+
+use super::Plan;
+use crate::ServiceId;
 
 /// All of it at one place: a route, with what it has from the gateway as a whole, or a service.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -17,6 +26,36 @@ pub struct Guard {
     pub auth: Option<Auth>,
     /// One of these roles has to be had, if there are any. Of routes alone.
     pub roles: Vec<String>,
+    /// Who may do what. The first one that fits decides; where none does, it is the opposite of what the last one says.
+    pub rules: Vec<AccessRule>,
+}
+
+/// Whether somebody may do something. What it does not say it does not ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessRule {
+    /// Whether he may.
+    pub allows: bool,
+    /// With one of these methods; GET is HEAD as well.
+    pub methods: Vec<String>,
+    /// This path, or one below it. A segment `*` is any one that is not empty.
+    pub path: Option<String>,
+    /// With one of these roles.
+    pub roles: Vec<String>,
+    /// One of these names.
+    pub users: Vec<String>,
+    /// Each of these claims has one of its values.
+    pub claims: BTreeMap<String, Vec<String>>,
+    /// One of these calls. Of services alone.
+    pub callers: Vec<Caller>,
+}
+
+/// Who calls a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Caller {
+    /// A client, by the gateway.
+    Gateway,
+    /// Another service.
+    Service(ServiceId),
 }
 
 /// How it is known who asks.
@@ -28,8 +67,60 @@ pub struct Auth {
     pub key_header: String,
     /// Who has a key.
     pub keys: Vec<ApiKey>,
+    /// A file with others.
+    pub key_file: Option<PathBuf>,
+    /// Who has a password.
+    pub basic: Option<Basic>,
     /// What tokens are taken.
     pub jwt: Option<Jwt>,
+}
+
+impl Auth {
+    /// Every file that it is made from.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        let of_jwt = self.jwt.iter().flat_map(|jwt| [&jwt.key_file, &jwt.secret_file]);
+        let of_basic = self.basic.iter().map(|basic| &basic.file);
+        [&self.key_file].into_iter().chain(of_basic).chain(of_jwt).flatten()
+    }
+}
+
+impl Plan {
+    /// How it is known who asks, of each route.
+    pub fn auths(&self) -> impl Iterator<Item = &Auth> {
+        self.routes.iter().filter_map(|route| route.guard.auth.as_ref())
+    }
+
+    /// The files with what that is known by, each once.
+    pub fn credential_files(&self) -> BTreeSet<&PathBuf> {
+        self.auths().flat_map(Auth::files).collect()
+    }
+
+    /// All files whose text is a part of what is in force, each once: those, and the ones of TLS.
+    pub fn text_files(&self) -> BTreeSet<&PathBuf> {
+        self.tls().flat_map(super::Tls::files).chain(self.credential_files()).collect()
+    }
+}
+
+/// Who has a password.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Basic {
+    /// What browsers show when they ask for it.
+    pub realm: String,
+    /// Who.
+    pub users: Vec<User>,
+    /// A file with others.
+    pub file: Option<PathBuf>,
+}
+
+/// Who has a password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// What services are told.
+    pub name: String,
+    /// The password's hash.
+    pub password: Hidden,
+    /// What he may.
+    pub roles: Vec<String>,
 }
 
 /// Who has a key.
@@ -58,6 +149,10 @@ impl std::fmt::Debug for Hidden {
 pub struct Jwt {
     /// The public keys of those who sign, as a JWK Set.
     pub jwks: String,
+    /// A file with such a set.
+    pub key_file: Option<PathBuf>,
+    /// A file with a secret that whoever signs has as well.
+    pub secret_file: Option<PathBuf>,
     /// How they may sign, in the words of RFC 7518.
     pub algorithms: Vec<String>,
     /// Who has to have made it.

@@ -14,6 +14,8 @@ pub struct Route {
     pub path: String,
     /// How the path is meant.
     pub matching: PathMatch,
+    /// Whether other letters are another path, which may lead past what this route asks for.
+    pub case_exact: bool,
     /// The host it is for, lower case, `*.example.org` for every name below; `None` for all.
     pub host: Option<String>,
     /// The methods it takes; none is every one. GET takes HEAD as well.
@@ -166,6 +168,7 @@ impl Route {
         Route {
             path: path.to_owned(),
             matching: PathMatch::Prefix,
+            case_exact: false,
             host: None,
             methods: Vec::new(),
             conditions: Vec::new(),

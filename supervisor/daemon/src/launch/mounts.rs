@@ -329,8 +329,8 @@ impl View<'_> {
         paths
     }
 
-    /// Files with values of secrets, the folder of those that systemd gave to watt's unit, and keys of TLS: modes of files do not keep a
-    /// service of the same user from them.
+    /// Files with values of secrets, the folder of those that systemd gave to watt's unit, keys of TLS, and what those are known by who ask
+    /// at the gateway: modes of files do not keep a service of the same user from them.
     fn secret_files(&self) -> Vec<PathBuf> {
         let files = self.plan.secrets.values().filter_map(|secret| match secret {
             Secret::File(file) => Some(file.clone()),
@@ -343,7 +343,8 @@ impl View<'_> {
             |folder: &Path| self.service.path.starts_with(folder) || self.plan.root.starts_with(folder);
         let unit = unit.filter(|folder| folder.is_absolute() && !is_around_us(folder));
         let keys = self.plan.tls().flat_map(|tls| &tls.certificates).map(|files| files.key.clone());
-        let sources: BTreeSet<PathBuf> = files.chain(unit).chain(keys).collect();
+        let credentials = self.plan.credential_files().into_iter().cloned();
+        let sources: BTreeSet<PathBuf> = files.chain(unit).chain(keys).chain(credentials).collect();
         sources.into_iter().collect()
     }
 

@@ -71,6 +71,8 @@ pub(crate) struct Prepared {
     pub(super) rotated: BTreeSet<ServiceId>,
     /// Whether files of certificates and keys say something else.
     pub(super) certificates: bool,
+    /// Whether files of what those are known by who ask say something else.
+    pub(super) credentials: bool,
     /// What is in them.
     pub(super) in_use: InUse,
     pub(super) jobs: jobs::Prepared,
@@ -176,7 +178,9 @@ pub(super) fn prepare(input: Input) -> Result<Box<Prepared>, Refused> {
     let surroundings = surroundings(&diff, &before, &after);
     let roles = Roles::of_plan(&plan, start::own_uid());
     let jobs = jobs::Prepared::read(&jobs, &base, &plan);
-    let certificates = sources.certificates != in_force.sources.certificates;
+    let says_else = |path: &&PathBuf| sources.certificates.get(*path) != in_force.sources.certificates.get(*path);
+    let certificates = plan.tls().flat_map(Tls::files).any(|path| says_else(&path));
+    let credentials = plan.credential_files().iter().any(says_else);
     let in_use = InUse::of(&plan, &sources.certificates);
     Ok(Box::new(Prepared {
         base,
@@ -192,6 +196,7 @@ pub(super) fn prepare(input: Input) -> Result<Box<Prepared>, Refused> {
         surroundings,
         rotated: BTreeSet::new(),
         certificates,
+        credentials,
         in_use,
         jobs,
     }))

@@ -39,6 +39,9 @@ pub(super) fn changes(old: &Plan, prepared: &Prepared, gateway: Option<SocketAdd
     if prepared.certificates && !prepared.diff.app.contains(&Field::Tls) && new.tls().next().is_some() {
         changes.push(changed(None, Field::Tls.key(), effect(Field::Tls)));
     }
+    if prepared.credentials && !prepared.diff.app.contains(&Field::Routes) {
+        changes.push(changed(None, Field::Routes.key(), effect(Field::Routes)));
+    }
     for (id, diff) in &prepared.diff.services {
         match (diff, old.services.get(id), new.services.get(id)) {
             (ServiceDiff::Added, ..) => changes.push(whole(id, ChangeKind::Added)),

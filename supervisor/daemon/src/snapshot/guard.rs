@@ -1,10 +1,12 @@
 //! What requests have to pass, as the proxy is told it.
 
-use std::collections::BTreeMap;
-use watt_api::mesh;
+use std::{collections::BTreeMap, path::PathBuf};
 
+use watt_api::mesh;
+use watt_certificates::Certificates;
 use watt_core::plan::{
-    AddressRule, ApiKey, Auth, Cors, CountedBy, Guard, Hidden, Jwt, Plan, RateLimit, Route, Service,
+    AccessRule, AddressRule, ApiKey, Auth, Basic, Caller, Cors, CountedBy, Guard, Hidden, Jwt, Plan,
+    RateLimit, Route, Service, User,
 };
 
 use super::millis;
@@ -20,11 +22,11 @@ fn place(route: &Route) -> String {
     format!("route {host:?} {matching:?} {path} {methods:?} {conditions:?}")
 }
 
-/// How it is known who asks, everywhere.
-pub(super) fn auths(plan: &Plan) -> BTreeMap<String, mesh::Auth> {
+/// How it is known who asks, everywhere, with what is in the files of it.
+pub(super) fn auths(plan: &Plan, read: &Certificates) -> BTreeMap<String, mesh::Auth> {
     let of_route = |route: &Route| {
         let auth = route.guard.auth.as_ref()?;
-        Some((auth_name(auth, || place(route)), self::auth(auth)))
+        Some((auth_name(auth, || place(route)), self::auth(auth, plan, read)))
     };
     plan.routes.iter().filter_map(of_route).collect()
 }
@@ -33,8 +35,8 @@ fn auth_name(auth: &Auth, place: impl Fn() -> String) -> String {
     if auth.of_gateway { "gateway".to_owned() } else { place() }
 }
 
-fn auth(auth: &Auth) -> mesh::Auth {
-    let Auth { of_gateway: _, key_header, keys, jwt } = auth;
+fn auth(auth: &Auth, plan: &Plan, read: &Certificates) -> mesh::Auth {
+    let Auth { of_gateway: _, key_header, keys, key_file, basic, jwt } = auth;
     let key = |ApiKey { name, hash: Hidden(hash), roles }: &ApiKey| mesh::ApiKey {
         name: name.clone(),
         hash: hash.clone(),
@@ -43,14 +45,48 @@ fn auth(auth: &Auth) -> mesh::Auth {
     mesh::Auth {
         key_header: key_header.clone(),
         keys: keys.iter().map(key).collect(),
-        jwt: jwt.as_ref().map(self::jwt),
+        key_file: text(key_file.as_ref(), read).map(mesh::Secret),
+        basic: basic.as_ref().map(|basic| self::basic(basic, plan, read)),
+        jwt: jwt.as_ref().map(|jwt| self::jwt(jwt, read)),
     }
 }
 
-fn jwt(jwt: &Jwt) -> mesh::Jwt {
-    let Jwt { jwks, algorithms, issuer, audiences, skew, name_claim, roles_claim, claims } = jwt;
+/// What a file says. All of them were read before the plan came into force.
+fn text(file: Option<&PathBuf>, read: &Certificates) -> Option<String> {
+    file.map(|file| read.get(file).map_or_else(String::new, |text| text.text().to_owned()))
+}
+
+fn basic(basic: &Basic, plan: &Plan, read: &Certificates) -> mesh::Basic {
+    let Basic { realm, users, file } = basic;
+    let user = |User { name, password: Hidden(password), roles }: &User| mesh::User {
+        name: name.clone(),
+        password: mesh::Secret(password.clone()),
+        roles: roles.clone(),
+    };
+    mesh::Basic {
+        realm: if realm.is_empty() { plan.name.to_string() } else { realm.clone() },
+        users: users.iter().map(user).collect(),
+        file: text(file.as_ref(), read).map(mesh::Secret),
+    }
+}
+
+fn jwt(jwt: &Jwt, read: &Certificates) -> mesh::Jwt {
+    let Jwt {
+        jwks,
+        key_file,
+        secret_file,
+        algorithms,
+        issuer,
+        audiences,
+        skew,
+        name_claim,
+        roles_claim,
+        claims,
+    } = jwt;
     mesh::Jwt {
         jwks: jwks.clone(),
+        key_file: text(key_file.as_ref(), read),
+        secret: text(secret_file.as_ref(), read).map(mesh::Secret),
         algorithms: algorithms.clone(),
         issuer: issuer.clone(),
         audiences: audiences.clone(),
@@ -67,7 +103,7 @@ pub(super) fn of_service(service: &Service) -> mesh::Guard {
 }
 
 fn guard(guard: &Guard, place: impl Fn() -> String) -> mesh::Guard {
-    let Guard { addresses, cors, body_max, limits, auth, roles } = guard;
+    let Guard { addresses, cors, body_max, limits, auth, roles, rules } = guard;
     mesh::Guard {
         addresses: addresses.iter().map(address_rule).collect(),
         cors: cors.as_ref().map(self::cors),
@@ -75,6 +111,25 @@ fn guard(guard: &Guard, place: impl Fn() -> String) -> mesh::Guard {
         limits: limits.iter().map(|limit| self::limit(limit, &place)).collect(),
         auth: auth.as_ref().map(|auth| auth_name(auth, &place)),
         roles: roles.clone(),
+        rules: rules.iter().map(access_rule).collect(),
+    }
+}
+
+fn access_rule(rule: &AccessRule) -> mesh::AccessRule {
+    let AccessRule { allows, methods, path, roles, users, claims, callers } = rule;
+    let service = |caller: &Caller| match caller {
+        Caller::Gateway => None,
+        Caller::Service(id) => Some(id.to_string()),
+    };
+    mesh::AccessRule {
+        allows: *allows,
+        methods: methods.clone(),
+        path: path.clone(),
+        roles: roles.clone(),
+        users: users.clone(),
+        claims: claims.clone(),
+        callers: callers.iter().filter_map(service).collect(),
+        clients: callers.contains(&Caller::Gateway),
     }
 }
 

@@ -1,0 +1,126 @@
+//! Tokens that others have signed. A signature costs up to a tenth of a millisecond, and a client sends the same token with each request: one that
+//! was taken is remembered until it expires.
+
+use std::{
+    cell::RefCell,
+    fmt,
+    rc::Rc,
+    time::{Duration, SystemTime},
+};
+
+use ring::digest::{SHA256, digest};
+use watt_api::mesh;
+use watt_policies::jwt::{self, Algorithm, BadKeys, Claims, KeySet, Rules};
+
+use super::{
+    Identity, Unknown, is_of_header,
+    recent::{Print, Recent},
+    wrong,
+};
+
+/// How many are remembered of each thread and each `auth`, and how long one may be.
+const REMEMBERED_MAX: usize = 1_024;
+const REMEMBERED_LEN_MAX: usize = 4 << 10;
+
+/// What tokens are taken.
+pub(super) struct Tokens {
+    keys: KeySet,
+    rules: Rules,
+    name_claim: Box<str>,
+    roles_claim: Box<str>,
+    claims: Box<[Box<str>]>,
+    /// Those that were, with the time until which they hold.
+    taken: RefCell<Recent<(Rc<Identity>, SystemTime)>>,
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokens").field("keys", &self.keys).field("rules", &self.rules).finish()
+    }
+}
+
+impl Tokens {
+    pub(super) fn new(jwt: &mesh::Jwt) -> Tokens {
+        let mesh::Jwt {
+            jwks,
+            key_file,
+            secret,
+            algorithms,
+            issuer,
+            audiences,
+            skew_s,
+            name_claim,
+            roles_claim,
+            claims,
+        } = jwt;
+        let listed = (jwks != NO_KEYS).then(|| KeySet::parse(jwks.as_bytes()));
+        let in_file = key_file.as_ref().map(|text| KeySet::public(text.as_bytes()));
+        let secret = secret.as_ref().map(|text| KeySet::secret(text.0.as_bytes()));
+        let sets = [listed, in_file, secret].into_iter().flatten().map(usable);
+        Tokens {
+            keys: sets.fold(KeySet::default(), KeySet::and),
+            rules: Rules {
+                algorithms: algorithms.iter().filter_map(|name| Algorithm::named(name)).collect(),
+                issuer: issuer.clone(),
+                audiences: audiences.clone(),
+                skew_s: *skew_s,
+            },
+            name_claim: name_claim.as_str().into(),
+            roles_claim: roles_claim.as_str().into(),
+            claims: claims.iter().map(|name| name.as_str().into()).collect(),
+            taken: RefCell::new(Recent::new(REMEMBERED_MAX)),
+        }
+    }
+
+    pub(super) fn identify(&self, token: &[u8], now: SystemTime) -> Result<Rc<Identity>, Unknown> {
+        let print = (token.len() <= REMEMBERED_LEN_MAX).then(|| print(token));
+        if let Some((identity, until)) = print.and_then(|print| self.taken.borrow().get(&print).cloned())
+            && now < until
+        {
+            return Ok(identity);
+        }
+        let now_s = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        let claims = jwt::verify(token, &self.keys, &self.rules, now_s);
+        let claims = claims.map_err(|rejected| wrong(rejected.message()))?;
+        let until = claims.expiry().map(|expiry| expiry + self.rules.skew_s as f64);
+        let identity = Rc::new(self.identity(claims).ok_or(wrong("The token does not say who it is."))?);
+        // Whole seconds, so that it is not taken for longer than it would be without this.
+        let until = until.and_then(|until| Duration::try_from_secs_f64(until.floor()).ok());
+        let until = until.and_then(|until| SystemTime::UNIX_EPOCH.checked_add(until));
+        if let (Some(print), Some(until)) = (print, until) {
+            self.taken.borrow_mut().insert(print, (Rc::clone(&identity), until));
+        }
+        Ok(identity)
+    }
+
+    fn identity(&self, claims: Claims) -> Option<Identity> {
+        let name = claims.text(&self.name_claim).filter(|name| is_of_header(name))?;
+        // A role with a comma in it would be two to whoever reads the header.
+        let roles = claims.list(&self.roles_claim).into_iter();
+        let roles = roles.filter(|role| is_of_header(role) && !role.contains(',')).map(Box::from).collect();
+        let mut lines = String::new();
+        for claim in &self.claims {
+            if let Some(value) = claims.line(claim).filter(|value| is_of_header(value)) {
+                lines += &format!("X-Forwarded-Claim-{}: {value}\r\n", claim.replace('_', "-"));
+            }
+        }
+        Some(Identity { name: name.into(), roles, lines, claims: Some(claims) })
+    }
+}
+
+/// What is sent where none are listed.
+const NO_KEYS: &str = r#"{"keys":[]}"#;
+
+fn usable(set: Result<KeySet, BadKeys>) -> KeySet {
+    set.unwrap_or_else(|error| {
+        // The configuration's check refuses them. Without a key nobody gets in.
+        tracing::error!(%error, "the keys of tokens are not understood");
+        KeySet::default()
+    })
+}
+
+fn print(token: &[u8]) -> Print {
+    let mut print = Print::default();
+    print.copy_from_slice(digest(&SHA256, token).as_ref());
+    print
+}
