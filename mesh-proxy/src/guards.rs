@@ -3,6 +3,7 @@
 //! Of a request that has to pass nothing no more is asked than whether that is so.
 
 mod asking;
+mod authority;
 mod limits;
 
 use std::{rc::Rc, time::SystemTime};
@@ -14,13 +15,15 @@ use watt_policies::{
     cors::{self, Cors, Origin, Origins, Preflight},
 };
 
-pub(crate) use self::{asking::Asking, limits::Counted};
+pub(crate) use self::{asking::Asking, authority::Granted, limits::Counted};
 use self::{
     asking::BASIC,
+    authority::{Authority, Inquiry, Said, Word},
     limits::{Limit, count},
 };
 use crate::{
-    auth::{Auth, Check, Found, Identity, Unidentified},
+    auth::{Auth, Check, FoundOut, Identity, Remote, Unidentified},
+    forwarded::Forwarded,
     http::{Fields, Lines},
     respond::{Failure, OwnAnswer, Reason, Reply},
     route,
@@ -40,6 +43,7 @@ pub(crate) struct Guard {
     auth: Option<Box<str>>,
     roles: Box<[Box<str>]>,
     rules: Box<[access::Rule]>,
+    authority: Option<Rc<Authority>>,
 }
 
 /// What came of a request that passed, for its body and its response.
@@ -52,6 +56,8 @@ pub(crate) struct Passed {
     pub(crate) body_max: Option<u64>,
     /// Who asks, where that was found out.
     pub(crate) known: Option<Known>,
+    /// What the authority says of it.
+    pub(crate) granted: Option<Rc<Granted>>,
 }
 
 /// Who asks.
@@ -86,6 +92,8 @@ impl Known {
 #[derive(Debug)]
 pub(crate) enum Held {
     Denied(Failure),
+    /// Somebody else answers it.
+    Answered(OwnAnswer),
     Asks(Box<Pending>),
 }
 
@@ -105,6 +113,8 @@ pub(crate) struct Pending {
 #[derive(Debug)]
 enum Question {
     Password(Box<Check>),
+    Authority(Box<Inquiry>),
+    Keys(Rc<Remote>),
 }
 
 /// What was found out about a request before it is looked at again.
@@ -112,16 +122,22 @@ enum Question {
 pub(crate) struct SoFar {
     /// It was counted, and its response gets these lines for that.
     counted: Option<Vec<u8>>,
-    password: Option<Found>,
+    of_auth: FoundOut,
+    said: Option<Said>,
     rounds: u8,
 }
 
 impl Pending {
     /// Finds it out.
-    pub(crate) async fn find_out(self, thread: &Rc<Thread>) -> SoFar {
+    pub(crate) async fn find_out(self, thread: &Rc<Thread>, forwarded: &mut Forwarded) -> SoFar {
         let Pending { question, mut so_far } = self;
         match question {
-            Question::Password(check) => so_far.password = Some(check.make(thread).await),
+            Question::Password(check) => so_far.of_auth.password = Some(check.make(thread).await),
+            Question::Keys(remote) => {
+                remote.fetch(thread).await;
+                so_far.of_auth.fetched = true;
+            }
+            Question::Authority(inquiry) => so_far.said = Some(inquiry.ask(thread, forwarded).await),
         }
         so_far.rounds += 1;
         so_far
@@ -131,7 +147,7 @@ impl Pending {
 impl Guard {
     /// `None` when everything passes.
     pub(crate) fn new(guard: &mesh::Guard) -> Option<Guard> {
-        let mesh::Guard { addresses, cors, body_max, limits, auth, roles, rules } = guard;
+        let mesh::Guard { addresses, cors, body_max, limits, auth, roles, rules, authority } = guard;
         let compiled = || Guard {
             addresses: (!addresses.is_empty()).then(|| address::Rules::new(addresses.iter().map(rule))),
             cors: cors.as_ref().map(self::cors),
@@ -140,6 +156,7 @@ impl Guard {
             auth: auth.as_deref().map(Box::from),
             roles: boxed(roles).into(),
             rules: rules.iter().map(access_rule).collect(),
+            authority: authority.as_ref().map(|authority| Rc::new(Authority::new(authority))),
         };
         (!guard.is_nothing()).then(compiled)
     }
@@ -169,10 +186,10 @@ impl Guard {
             let message = "What this needs to be known by is not known to the proxy.";
             return Err(crate::auth::Unknown { reason: Reason::CredentialsMissing, message }.into());
         };
-        let found = asking.so_far.and_then(|so_far| so_far.password.as_ref());
+        let found = asking.so_far.map(|so_far| so_far.of_auth).unwrap_or_default();
         let credentials = asking.credentials(auth).map_err(Unidentified::from);
         let identity =
-            credentials.and_then(|credentials| auth.identify(credentials, found, SystemTime::now()));
+            credentials.and_then(|given| auth.identify(given, found, SystemTime::now(), asking.thread));
         if let Err(Unidentified::Unknown(unknown)) = &identity {
             passed.lines.extend_from_slice(auth.challenge(unknown.reason));
         }
@@ -203,6 +220,38 @@ impl Guard {
         }
     }
 
+    /// What the authority says.
+    fn consult(
+        &self,
+        asking: &Asking<'_>,
+        passed: &mut Passed,
+        counted: std::ops::Range<usize>,
+    ) -> Result<(), Held> {
+        let Some(authority) = &self.authority else { return Ok(()) };
+        let said = asking.so_far.and_then(|so_far| so_far.said.as_ref());
+        let why = match said.filter(|said| said.is_of(authority)).map(|said| &said.word) {
+            Some(Word::Allowed(granted)) => {
+                passed.granted = Some(Rc::clone(granted));
+                return Ok(());
+            }
+            Some(Word::Answered(own)) => {
+                asking.count_denied(Reason::AuthorityUnavailable);
+                return Err(Held::Answered(own.clone()));
+            }
+            Some(Word::Nothing(why)) => why.clone(),
+            None if asking.rounds() >= ROUNDS_MAX => "it is another one each time".to_owned(),
+            None => match authority.inquiry(asking, passed.known.as_ref()) {
+                Some(inquiry) => {
+                    let question = Question::Authority(Box::new(inquiry));
+                    return Err(asking.needs(question, &passed.lines[counted]));
+                }
+                None => "there is no such service".to_owned(),
+            },
+        };
+        let message = format!("`{}` does not say whether this may be: {why}.", authority.service);
+        Err(asking.deny(Reason::AuthorityUnavailable, message).retry_after(Some(1)).into())
+    }
+
     fn admit_address(&self, asking: &Asking<'_>) -> Result<(), Failure> {
         let Some(rules) = &self.addresses else { return Ok(()) };
         let address = asking.address();
@@ -229,6 +278,9 @@ pub(crate) fn pass(guards: [Option<&Guard>; 2], asking: &Asking<'_>) -> Result<O
     match pass_all(guards, asking, &mut passed) {
         Ok(()) => Ok(Some(passed)),
         Err(Held::Denied(failure)) => Err(Held::Denied(Failure { lines: passed.lines, ..failure })),
+        Err(Held::Answered(own)) => {
+            Err(Held::Answered(OwnAnswer { lines: [passed.lines, own.lines].concat(), ..own }))
+        }
         Err(asks) => Err(asks),
     }
 }
@@ -262,9 +314,14 @@ fn pass_all(guards: [Option<&Guard>; 2], asking: &Asking<'_>, passed: &mut Passe
                 Held::Denied(asking.deny(unknown.reason, unknown.message.to_owned()))
             }
             Unidentified::Unchecked(check) if asking.rounds() < ROUNDS_MAX => {
-                let counted = Some(passed.lines[counted].to_vec());
-                let so_far = SoFar { counted, rounds: asking.rounds(), ..SoFar::default() };
-                Held::Asks(Box::new(Pending { question: Question::Password(check), so_far }))
+                asking.needs(Question::Password(check), &passed.lines[counted.clone()])
+            }
+            Unidentified::Unfetched(remote) if asking.rounds() < ROUNDS_MAX => {
+                asking.needs(Question::Keys(remote), &passed.lines[counted.clone()])
+            }
+            Unidentified::Unfetched(_) | Unidentified::NoKeys => {
+                let message = "The keys that tokens are signed with could not be fetched.".to_owned();
+                Held::Denied(asking.deny(Reason::KeysUnavailable, message).retry_after(Some(5)))
             }
             Unidentified::Unchecked(_) | Unidentified::Busy => {
                 let message = "Too many passwords are being checked.".to_owned();
@@ -272,6 +329,7 @@ fn pass_all(guards: [Option<&Guard>; 2], asking: &Asking<'_>, passed: &mut Passe
             }
         })?;
         guard.authorise(asking, passed.identity(), asking.path)?;
+        guard.consult(asking, passed, counted)?;
     }
     if let Some(guard) = of_service {
         guard.authorise(asking, passed.identity(), asking.inward.unwrap_or(asking.path))?;
@@ -286,6 +344,17 @@ impl Passed {
 }
 
 impl Asking<'_> {
+    /// Something has to be found out first. `counted` are the lines of limits that the request was counted at.
+    fn needs(&self, question: Question, counted: &[u8]) -> Held {
+        let so_far = SoFar {
+            counted: Some(counted.to_vec()),
+            of_auth: self.so_far.map(|so_far| so_far.of_auth).unwrap_or_default(),
+            said: None,
+            rounds: self.rounds(),
+        };
+        Held::Asks(Box::new(Pending { question, so_far }))
+    }
+
     fn rounds(&self) -> u8 {
         self.so_far.map_or(0, |so_far| so_far.rounds)
     }
@@ -306,6 +375,7 @@ pub(crate) fn add(denied: &mut Denied, reason: Reason) {
         Reason::CredentialsMissing | Reason::CredentialsWrong => denied.credentials += 1,
         Reason::RoleMissing => denied.role += 1,
         Reason::RuleDenied => denied.rule += 1,
+        Reason::AuthorityUnavailable => denied.authority += 1,
         _ => {}
     }
 }

@@ -94,6 +94,10 @@ pub enum Reason {
     RoleMissing,
     /// A rule says that it may not be.
     RuleDenied,
+    /// Who says who may says nothing.
+    AuthorityUnavailable,
+    /// The keys that tokens are signed with could not be fetched.
+    KeysUnavailable,
     /// Too much is looked at already to find out who asks.
     AuthBusy,
     /// A route leads to files, and to none of this path.
@@ -155,6 +159,8 @@ impl Reason {
             Reason::CredentialsWrong => "credentials_wrong",
             Reason::RoleMissing => "role_missing",
             Reason::RuleDenied => "rule_denied",
+            Reason::AuthorityUnavailable => "authority_unavailable",
+            Reason::KeysUnavailable => "keys_unavailable",
             Reason::AuthBusy => "auth_busy",
             Reason::NoFile => "no_file",
             Reason::FilesUnavailable => "files_unavailable",
@@ -206,6 +212,8 @@ impl Reason {
             | Reason::BulkheadFull
             | Reason::QueueTimeout
             | Reason::Shed
+            | Reason::AuthorityUnavailable
+            | Reason::KeysUnavailable
             | Reason::AuthBusy
             | Reason::FilesUnavailable => 503,
             Reason::ConnectTimeout

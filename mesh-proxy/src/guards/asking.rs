@@ -1,6 +1,6 @@
 //! A request that is asked about.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, rc::Rc};
 
 use watt_policies::access::Caller;
 
@@ -20,7 +20,7 @@ pub(super) const BASIC: &[u8] = b"basic ";
 #[derive(Clone, Copy)]
 pub(crate) struct Asking<'a> {
     pub(crate) table: &'a Table,
-    pub(crate) thread: &'a Thread,
+    pub(crate) thread: &'a Rc<Thread>,
     pub(crate) client: &'a Client,
     pub(crate) request: &'a Request<'a, 'a>,
     /// Whom it is for, where that is known.
@@ -95,11 +95,15 @@ impl<'a> Asking<'a> {
         }
     }
 
-    /// A failure, counted.
-    pub(super) fn deny(&self, reason: Reason, message: String) -> Failure {
+    pub(super) fn count_denied(&self, reason: Reason) {
         if let Some(service) = self.service {
             service.tally.count_denied(reason);
         }
+    }
+
+    /// A failure, counted.
+    pub(super) fn deny(&self, reason: Reason, message: String) -> Failure {
+        self.count_denied(reason);
         Failure::new(reason, self.service.map(|service| service.name.clone()), message)
     }
 

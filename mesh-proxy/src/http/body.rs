@@ -12,6 +12,7 @@ use super::{
     Stream,
     buffer::{Buffer, Stock},
     chunked::{ChunkError, Chunked, Piece},
+    compress::{Encoder, PIECE_MAX},
 };
 
 /// Up to this much of a body is copied behind its head and goes out with one `write`; more goes with a `writev`, whose
@@ -89,6 +90,8 @@ pub(crate) enum Coding {
     Unwrap,
     /// Plain until close comes, chunked goes, so that the client can tell the end from an accident.
     Wrap,
+    /// In whatever framing it comes, compressed and chunked it goes.
+    Squeeze,
 }
 
 /// Why a body could not be moved to its end.
@@ -126,6 +129,7 @@ pub(crate) struct Pump {
     starved: bool,
     /// How much data a chunked body may yet have.
     data_left: u64,
+    encoder: Option<Box<Encoder>>,
 }
 
 impl Pump {
@@ -144,7 +148,13 @@ impl Pump {
             sent: 0,
             starved: false,
             data_left: u64::MAX,
+            encoder: None,
         }
+    }
+
+    /// One whose body is compressed by this.
+    pub(super) fn squeezed_by(self, encoder: Option<Encoder>) -> Pump {
+        Pump { encoder: encoder.map(Box::new), ..self }
     }
 
     /// One whose body, if it is chunked, has no more data than this. That of others is known beforehand.
@@ -311,6 +321,12 @@ impl Pump {
                 input.consume(used);
                 Ok(used > 0)
             }
+            Coding::Squeeze => {
+                self.clear(out);
+                let used = self.squeeze(input.bytes(), out)?;
+                input.consume(used);
+                Ok(used > 0)
+            }
             Coding::Wrap => {
                 self.clear(out);
                 out.extend_from_slice(format!("{:x}\r\n", input.bytes().len()).as_bytes());
@@ -389,6 +405,51 @@ impl Pump {
         Ok(used)
     }
 
+    /// Compresses some of the data that is there, and appends what comes of it. Returns how many bytes of `input` were used up.
+    fn squeeze(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, ChunkError> {
+        let Some(encoder) = &mut self.encoder else { return Ok(0) };
+        // Writing to memory does not fail.
+        let mut write = |data: &[u8]| drop(encoder.write(data));
+        let mut used = 0;
+        match &mut self.body {
+            Body::Done => {}
+            Body::UntilClose => {
+                used = input.len().min(PIECE_MAX);
+                write(&input[..used]);
+            }
+            Body::Length(left) => {
+                used = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len()).min(PIECE_MAX);
+                write(&input[..used]);
+                *left -= used as u64;
+                if *left == 0 {
+                    self.body = Body::Done;
+                }
+            }
+            Body::Chunked(chunked) => {
+                while used < PIECE_MAX {
+                    let end = input.len().min(used + PIECE_MAX);
+                    match chunked.next(&input[used..end])? {
+                        Piece::Framing(len) => used += len,
+                        Piece::Data(len) => {
+                            write(&input[used..used + len]);
+                            used += len;
+                        }
+                        Piece::More => break,
+                    }
+                }
+                if chunked.is_done() {
+                    self.body = Body::Done;
+                }
+            }
+        }
+        let _ = match self.body {
+            Body::Done => encoder.finish(out),
+            _ if used > 0 => encoder.flush(out),
+            _ => Ok(()),
+        };
+        Ok(used)
+    }
+
     /// The sender closed.
     fn end(&mut self, out: &mut Vec<u8>) -> Result<(), PumpError> {
         if self.body != Body::UntilClose {
@@ -398,6 +459,12 @@ impl Pump {
         if self.coding == Coding::Wrap {
             self.clear(out);
             out.extend_from_slice(b"0\r\n\r\n");
+        }
+        if let Some(encoder) = &mut self.encoder {
+            out.clear();
+            self.written = 0;
+            // Writing to memory does not fail.
+            let _ = encoder.finish(out);
         }
         Ok(())
     }

@@ -172,7 +172,7 @@ impl Connection {
                     Err(Unready::Asks(pending)) => {
                         self.is_fresh = false;
                         self.alarm.busy();
-                        so_far = Some(pending.find_out(&self.thread).await);
+                        so_far = Some(pending.find_out(&self.thread, &mut self.forwarded).await);
                         continue;
                     }
                     // To HTTP/1.1 it is a request of another version.

@@ -25,6 +25,7 @@ use super::{
     answer::{self, Answer, Kind, State},
     body::{Body, Coding, Peer, Pump, PumpError},
     chunked::ChunkError,
+    compress::Encoder,
     connection::{After, Connection},
     deadline::Progress,
     mirror,
@@ -314,7 +315,7 @@ impl Exchange<'_> {
         loop {
             if may_end && !worker.input.is_empty() {
                 let (uploading, closing) = (self.uploading(), self.connection.is_closing());
-                let state = State { request: &self.request, uploading, closing };
+                let state = State { request: &self.request, thread: self.thread, uploading, closing };
                 match answer::read(state, worker.input.bytes(), &mut self.connection.response_out) {
                     Ok(Some(answer)) => return Ok(answer),
                     Ok(None) => worker.stream.acknowledge(),
@@ -441,7 +442,7 @@ impl Exchange<'_> {
 
     /// Passes the response on, whose head is in `response_out`.
     async fn pass_response(&mut self, worker: &mut Peer, answer: Answer) -> Result<Ended, Stop> {
-        let Kind::Final { body, coding, close, reuse } = answer.kind else { return Err(Stop::Abort) };
+        let Kind::Final { body, coding, close, reuse, squeezed } = answer.kind else { return Err(Stop::Abort) };
         if answer.status >= 500 {
             self.request.service.tally.count_failure();
         }
@@ -451,7 +452,9 @@ impl Exchange<'_> {
         self.progress.set(Progress::Begun);
         self.connection.note(|outcome| outcome.status = answer.status);
         self.upload.forget(&mut self.connection.request_out);
-        let mut download = Pump::new(body, coding);
+        let encoder = squeezed.map(|coding| Encoder::new(coding, self.thread)).transpose();
+        let encoder = encoder.map_err(|error| self.bad_body(&format!("it cannot be compressed: {error}")))?;
+        let mut download = Pump::new(body, coding).squeezed_by(encoder);
         download
             .start(&mut worker.input, &mut self.connection.response_out)
             .map_err(|_| self.bad_body("its chunked framing is malformed"))?;

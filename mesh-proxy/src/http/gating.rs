@@ -116,6 +116,8 @@ impl Exchange<'_> {
             | Reason::CredentialsWrong
             | Reason::RoleMissing
             | Reason::RuleDenied
+            | Reason::AuthorityUnavailable
+            | Reason::KeysUnavailable
             | Reason::AuthBusy
             | Reason::BreakerOpen
             | Reason::BulkheadFull

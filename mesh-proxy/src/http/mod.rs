@@ -2,9 +2,11 @@
 
 mod again;
 mod answer;
+mod ask;
 mod body;
 mod buffer;
 mod chunked;
+mod compress;
 mod connection;
 mod deadline;
 mod exchange;
@@ -27,9 +29,11 @@ mod websocket;
 use std::{net::SocketAddr, rc::Rc};
 
 pub(crate) use again::Loss;
+pub(crate) use ask::{Answered, ask};
 pub(crate) use body::Body;
 pub(crate) use buffer::Stock;
 pub(crate) use chunked::{Chunked, Piece};
+pub(crate) use compress::Rules as CompressRules;
 pub(crate) use connection::Http2Begun;
 pub(crate) use files::FileAsked;
 pub(crate) use head::{Fields, Framing, Lines, list, trim};

@@ -11,6 +11,7 @@ use super::{
     Client, Side,
     body::Body,
     chunked::Chunked,
+    compress::Wanted,
     deadline::Deadline,
     gating,
     head::{Framing, Lines, list, storage},
@@ -20,7 +21,7 @@ use super::{
 use crate::{
     forwarded::{Forwarded, Theirs},
     gate::URGENCY,
-    guards::{self, Asking, Held, Known, Passed, Pending, SoFar},
+    guards::{self, Asking, Granted, Held, Known, Passed, Pending, SoFar},
     respond::{Failure, Format, Manner, Reason, Reply},
     route::{Actions, Asked, Change, HeaderChange, Outward, Parsed, Route, Unrouted},
     table::{Service, Table},
@@ -58,6 +59,8 @@ pub(crate) struct Prepared {
     pub(crate) mirror: Option<Mirror>,
     /// The largest body that it may have.
     pub(crate) body_max: Option<u64>,
+    /// How its response may be compressed.
+    pub(crate) compress: Option<Wanted>,
 }
 
 /// How a response is changed.
@@ -116,6 +119,7 @@ impl From<Held> for Aside {
     fn from(held: Held) -> Self {
         match held {
             Held::Denied(failure) => failure.into(),
+            Held::Answered(own) => Aside::Answered(Reply::Own(own), None),
             Held::Asks(pending) => Aside::Asks(pending),
         }
     }
@@ -136,7 +140,7 @@ impl Prepared {
 /// Reads the request at the start of `input`, and writes the head for the worker to `out`. `None` when the head is
 /// not there as a whole. `so_far` is what was found out about this one already.
 pub(crate) fn prepare(
-    thread: &Thread,
+    thread: &Rc<Thread>,
     client: &Client,
     forwarded: &mut Forwarded,
     input: &[u8],
@@ -149,6 +153,7 @@ pub(crate) fn prepare(
     let mut target = direct(thread, &table, client, &request, so_far)?;
     let mut passed = target.passed.take();
     let known = passed.as_mut().and_then(|passed| passed.known.take());
+    let granted = passed.as_mut().and_then(|passed| passed.granted.take());
     let body_max = passed.as_ref().and_then(|passed| passed.body_max);
     let (cookie, mirror) = (target.cookie.take(), target.mirror.take());
     let head_len = request.fields.bytes.len();
@@ -157,7 +162,7 @@ pub(crate) fn prepare(
     let body = match request.found.framing {
         Framing::Unspecified | Framing::Length(0) => Body::Done,
         Framing::Length(length) => Body::Length(length),
-        Framing::Chunked if target.changes_headers() => Body::Chunked(Chunked::new().without_trailers()),
+        Framing::Chunked if target.changes_headers() || granted.is_some() => Body::Chunked(Chunked::new().without_trailers()),
         Framing::Chunked => Body::Chunked(Chunked::new()),
     };
     let deadline = deadline(&target.service, &request);
@@ -178,6 +183,7 @@ pub(crate) fn prepare(
         delay: target.delay,
         mirror,
         body_max,
+        compress: target.actions().and_then(|actions| Wanted::of(actions.compress.as_ref()?, &request)),
         service: target.service,
     };
     out.clear();
@@ -189,6 +195,7 @@ pub(crate) fn prepare(
         change: change.as_ref(),
         prepared: &prepared,
         known: known.as_ref(),
+        granted: granted.as_deref(),
     }
     .write(forwarded, out);
     if let Some(deadline) = &mut prepared.deadline {
@@ -269,7 +276,7 @@ impl Destination {
 
 /// Route or name, then policy.
 fn direct(
-    thread: &Thread,
+    thread: &Rc<Thread>,
     table: &Table,
     client: &Client,
     request: &Request<'_, '_>,
@@ -463,6 +470,7 @@ struct Head<'a> {
     change: Option<&'a Change<'a>>,
     prepared: &'a Prepared,
     known: Option<&'a Known>,
+    granted: Option<&'a Granted>,
 }
 
 impl Head<'_> {
@@ -496,10 +504,16 @@ impl Head<'_> {
         if let Some(known) = self.known {
             known.take_credentials(&self.request.fields, &mut drop);
         }
+        if let Some(granted) = self.granted {
+            granted.take(&self.request.fields, &mut drop);
+        }
         let trace = self.trace(&mut drop);
         self.write_lines(drop, out);
         if let Some(known) = self.known {
             known.identity.write(out);
+        }
+        if let Some(granted) = self.granted {
+            granted.write(out);
         }
         if let Some(headers) = headers {
             headers.write(out);

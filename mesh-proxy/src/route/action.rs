@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     guards::Guard,
-    http::{Fields, Lines},
+    http::{CompressRules, Fields, Lines},
     respond::{Failure, OwnAnswer, Reason, Reply},
     table::Service,
 };
@@ -25,6 +25,8 @@ pub(crate) struct Actions {
     fault: Option<mesh::RouteFault>,
     /// What requests have to pass.
     pub(crate) guard: Option<Guard>,
+    /// How responses of services are compressed.
+    pub(crate) compress: Option<Rc<CompressRules>>,
     /// It leads to files.
     pub(super) has_files: bool,
 }
@@ -58,11 +60,13 @@ impl Actions {
             answer,
             fault: rule.fault.clone(),
             guard: Guard::new(&rule.guard),
+            compress: rule.compress.as_ref().map(|rules| Rc::new(CompressRules::new(rules))),
             has_files: rule.files.is_some(),
         };
-        let Actions { request, response, answer, fault, guard, has_files } = &actions;
+        let Actions { request, response, answer, fault, guard, compress, has_files } = &actions;
         let changes = request.is_some() || response.is_some();
-        let is_something = changes || answer.is_some() || fault.is_some() || guard.is_some() || *has_files;
+        let asks = guard.is_some() || compress.is_some();
+        let is_something = changes || answer.is_some() || fault.is_some() || asks || *has_files;
         is_something.then(|| Box::new(actions))
     }
 

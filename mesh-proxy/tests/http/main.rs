@@ -3,9 +3,11 @@
 mod actions;
 mod again;
 mod auth;
+mod authority;
 mod balancing;
 mod bed;
 mod bodies;
+mod compress;
 mod connections;
 mod files;
 mod fuzz;

@@ -24,11 +24,12 @@ use std::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use guard::{
-    AccessRule, AddressRule, ApiKey, Auth, Basic, Cors, CountedBy, Denied, Guard, Jwt, RateLimit, User,
+    AccessRule, AddressRule, ApiKey, Auth, Authority, Basic, Cors, CountedBy, Denied, Guard, Jwt, RateLimit,
+    RemoteKeys, User,
 };
 pub use listener::{Certificate, Handshakes, Listener, Network, Secret, Tls};
 pub use route::{
-    HeaderRules, PathMatch, RequestPart, Route, RouteAnswer, RouteCondition, RouteFault, RouteFiles,
+    Compress, HeaderRules, PathMatch, RequestPart, Route, RouteAnswer, RouteCondition, RouteFault, RouteFiles,
     RouteMirror, RouteShare, ValueTest,
 };
 pub use traffic::{Believed, Breaker, Bulkhead, Failures, Retries, Traffic, Trouble};

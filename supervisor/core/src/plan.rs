@@ -27,14 +27,15 @@ use crate::{AppName, JobId, ServiceId, sandbox::Sandbox};
 pub use dependency::{Condition, Dependency, Group, GroupStrategy};
 pub use files::Files;
 pub use guard::{
-    AccessRule, AddressRule, ApiKey, Auth, Basic, Caller, Cors, CountedBy, Guard, Hidden, Jwt, RateLimit, User,
+    AccessRule, AddressRule, ApiKey, Auth, Authority, Basic, Caller, Cors, CountedBy, Guard, Hidden, Jwt,
+    KeysAt, RateLimit, RemoteKeys, User,
 };
 pub use hooks::{Hook, HookAct, HookPoint, Receiver, Webhook};
 pub use jobs::{Call, CatchUp, Job, Overlap, Work};
 pub use pressure::{PRESSURE_WINDOW, Pressure, Resource};
 pub use roll::{OnFailure, Roll, Share, Steps};
 pub use route::{
-    HeaderRules, PathMatch, RequestPart, Route, RouteCondition, RouteFault, RouteTarget, ValueTest,
+    Compress, HeaderRules, PathMatch, RequestPart, Route, RouteCondition, RouteFault, RouteTarget, ValueTest,
 };
 pub use scaling::{Scaling, Targets, Workers};
 pub use traffic::{Believed, Breaker, Bulkhead, Failure, Retries, Traffic};

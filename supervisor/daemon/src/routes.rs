@@ -7,7 +7,7 @@ use watt_api::{
 use watt_core::{
     ServiceId,
     plan::{
-        HeaderRules, PathMatch, Plan, RequestPart, Route, RouteCondition, RouteFault, RouteTarget, ValueTest,
+        Compress, HeaderRules, PathMatch, Plan, RequestPart, Route, RouteCondition, RouteFault, RouteTarget, ValueTest,
     },
 };
 
@@ -67,6 +67,7 @@ fn route(route: &Route) -> mesh::Route {
         fault,
         mirror,
         guard: _,
+        compress,
     } = route;
     let (mut service, mut split, mut sticky_cookie) = (String::new(), Vec::new(), None);
     let (mut answer, mut files) = (None, None);
@@ -117,6 +118,11 @@ fn route(route: &Route) -> mesh::Route {
             .as_ref()
             .map(|(service, percent)| mesh::RouteMirror { service: service.to_string(), percent: *percent }),
         guard: crate::snapshot::guard::of_route(route),
+        compress: compress.as_ref().map(|Compress { codings, types, len_min }| mesh::Compress {
+            codings: codings.clone(),
+            types: types.clone(),
+            len_min: *len_min,
+        }),
     }
 }
 

@@ -71,6 +71,10 @@ pub(super) fn decode(d: &mut Decoder<'_>, field: Option<Field<'_>>) -> Gateway {
         routes.extend(route);
         shown.push(shown_route);
     }
+    // Where it is looked whether they exist.
+    if let Some(first) = routes.first_mut() {
+        first.services.extend(base.services);
+    }
     f.show("routes", Shown::List(shown));
     let hold = hold(&mut f);
     let body_rate: Written<Whole<0, 1_000_000_000>> = f.value("body_rate");

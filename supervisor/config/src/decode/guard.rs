@@ -10,7 +10,7 @@ use std::{
 use serde_json::json;
 use watt_core::{
     ServiceId,
-    plan::{AccessRule, AddressRule, Caller, Cors, CountedBy, Guard, RateLimit},
+    plan::{AccessRule, AddressRule, Authority, Caller, Compress, Cors, CountedBy, Guard, KeysAt, RateLimit, RemoteKeys},
 };
 
 use super::{
@@ -20,7 +20,7 @@ use super::{
     service,
 };
 use crate::{
-    keys::{ACCESS_RULE, CORS, CORS_METHODS, COUNTED_BY, RATE_LIMIT, REQUESTS_MAX, VERDICT},
+    keys::{ACCESS_RULE, AUTHORITY, CORS, CORS_METHODS, COUNTED_BY, RATE_LIMIT, REQUESTS_MAX, VERDICT},
     report::Problem,
     scalar::{Bad, Bytes, HostName, Scalar, UrlPath, Whole, quote},
     show::Shown,
@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// The keys of it that the gateway and routes have.
-const KEYS: [&str; 7] = ["ip", "cors", "body_limit", "rate_limit", "rules", "auth", "roles"];
+const KEYS: [&str; 8] = ["ip", "cors", "body_limit", "rate_limit", "rules", "authority", "auth", "roles"];
 
 /// The most rules of addresses, and limits of one place: each is asked for each request.
 const RULES_MAX: usize = 1_000;
@@ -42,6 +42,10 @@ const ACCESS_RULES_MAX: usize = 200;
 pub(super) struct Base {
     guard: Guard,
     shown: Vec<(&'static str, Shown)>,
+    /// The services that it names, and where.
+    pub(super) services: Vec<(ServiceId, Span)>,
+    /// How responses are compressed, and how that is shown.
+    pub(super) compress: (Option<Compress>, Option<Shown>),
 }
 
 /// Whose it is.
@@ -54,15 +58,17 @@ enum Place<'p> {
 
 /// Decodes what the gateway as a whole has.
 pub(super) fn of_gateway(f: &mut Fields<'_, '_, '_>) -> Base {
-    let guard = decode(f, Place::Gateway);
+    let (guard, services) = decode(f, Place::Gateway);
     check_auth(f, &guard);
     let shown = KEYS.into_iter().filter_map(|key| Some((key, f.shown(key)?.clone()))).collect();
-    Base { guard, shown }
+    let compress = super::compress::decode(f);
+    let compress = (compress, f.shown("compress").cloned());
+    Base { guard, shown, services, compress }
 }
 
-/// Decodes what a route has. A key that it does not have is the gateway's.
-pub(super) fn of_route(f: &mut Fields<'_, '_, '_>, base: &Base) -> Guard {
-    let own = decode(f, Place::Route);
+/// Decodes what a route has, and the services that it names. A key that it does not have is the gateway's.
+pub(super) fn of_route(f: &mut Fields<'_, '_, '_>, base: &Base) -> (Guard, Vec<(ServiceId, Span)>) {
+    let (own, services) = decode(f, Place::Route);
     let mut guard = base.guard.clone();
     // Whoever may be anybody has no roles.
     let is_off = f.is_written("auth") && own.auth.is_none();
@@ -86,11 +92,12 @@ pub(super) fn of_route(f: &mut Fields<'_, '_, '_>, base: &Base) -> Guard {
             "auth" => guard.auth.clone_from(&own.auth),
             "roles" => guard.roles.clone_from(&own.roles),
             "rules" => guard.rules.clone_from(&own.rules),
+            "authority" => guard.authority.clone_from(&own.authority),
             _ => guard.limits.clone_from(&own.limits),
         }
     }
     check_auth(f, &guard);
-    guard
+    (guard, services)
 }
 
 /// What is asked of somebody who is known, where nobody is.
@@ -125,8 +132,11 @@ pub(super) fn of_service(f: &mut Fields<'_, '_, '_>, service: &str) -> (Guard, V
     (guard, callers)
 }
 
-fn decode(f: &mut Fields<'_, '_, '_>, place: Place<'_>) -> Guard {
-    Guard {
+fn decode(f: &mut Fields<'_, '_, '_>, place: Place<'_>) -> (Guard, Vec<(ServiceId, Span)>) {
+    let authority = authority(f);
+    let mut services: Vec<_> = authority.iter().map(|(authority, at)| (authority.service.clone(), *at)).collect();
+    let guard = Guard {
+        authority: authority.map(|(authority, _)| authority),
         rules: rules(f, place, &mut Vec::new()),
         addresses: addresses(f),
         cors: cors(f),
@@ -134,7 +144,34 @@ fn decode(f: &mut Fields<'_, '_, '_>, place: Place<'_>) -> Guard {
         limits: limits(f, place),
         auth: auth::decode(f, matches!(place, Place::Gateway)),
         roles: auth::roles(f),
+    };
+    let remote = guard.auth.as_ref().and_then(|auth| auth.jwt.as_ref()?.remote.as_ref());
+    if let (Some(RemoteKeys { from: KeysAt::Service(id), .. }), Some(field)) = (remote, f.written("auth")) {
+        services.push((id.clone(), field.key_span));
     }
+    (guard, services)
+}
+
+/// Who is asked, and where that is written. `None` when it is off or was not written.
+fn authority(f: &mut Fields<'_, '_, '_>) -> Option<(Authority, Span)> {
+    let field = f.field("authority")?;
+    if let Value::Scalar { .. } = field.node.value {
+        auth::off(f, field, "authority")?;
+        return None;
+    }
+    let mut inner = Fields::open(f.d, &AUTHORITY, Some(field), None);
+    let service = super::gateway::service_name(&mut inner, "service");
+    let path: Written<UrlPath<false>> = inner.value("path");
+    let copy = inner.each("copy", "a header's name", deciding_header, |name| json!(name));
+    let timeout: Written<Duration> = inner.value("timeout");
+    if let (true, Some(span)) = (timeout.value.is_zero(), timeout.span) {
+        inner.d.problem(Problem::new(span, "in no time nobody answers").hint("for example `5s`"));
+    }
+    let shown = inner.close();
+    f.show("authority", shown);
+    let (service, at) = service?;
+    let copy = copy.unwrap_or_default().into_iter().map(|(name, _)| name).collect();
+    Some((Authority { service, path: path.value.0, copy, timeout: timeout.value }, at))
 }
 
 /// Who may do what. `callers` gets the services that are named, with their places.

@@ -8,6 +8,7 @@ mod actions;
 mod app;
 mod auth;
 mod command;
+mod compress;
 mod egress;
 mod environment;
 mod fields;

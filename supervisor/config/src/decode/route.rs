@@ -7,7 +7,7 @@ use watt_core::{
 };
 
 use super::{
-    Decoder, Text, actions,
+    Decoder, Text, actions, compress,
     fields::{Field, Fields, Written},
     gateway::start_of,
     guard,
@@ -74,7 +74,17 @@ pub(super) fn decode(d: &mut Decoder<'_>, node: &Node, base: &guard::Base) -> (O
     let response_headers = actions::header_rules(&mut f, "response_headers", actions::is_own_of_responses);
     let fault = actions::fault(&mut f);
     let mirror = actions::mirror(&mut f);
-    let guard = guard::of_route(&mut f, base);
+    let (guard, authorities) = guard::of_route(&mut f, base);
+    let compress = match f.is_written("compress") {
+        true => compress::decode(&mut f),
+        false => {
+            f.field("compress");
+            if let Some(shown) = &base.compress.1 {
+                f.show("compress", shown.clone());
+            }
+            base.compress.0.clone()
+        }
+    };
     if let Some((target, _)) = &target {
         actions::check_unused(&mut f, target);
     }
@@ -102,9 +112,14 @@ pub(super) fn decode(d: &mut Decoder<'_>, node: &Node, base: &guard::Base) -> (O
             fault,
             mirror: mirror.as_ref().map(|(service, percent, _)| (service.clone(), *percent)),
             guard,
+            compress,
         },
         at: path.span.unwrap_or(at),
-        services: services.into_iter().chain(mirror.map(|(service, _, at)| (service, at))).collect(),
+        services: services
+            .into_iter()
+            .chain(mirror.map(|(service, _, at)| (service, at)))
+            .chain(authorities)
+            .collect(),
     });
     (route, shown)
 }

@@ -4,7 +4,8 @@ use super::{
     ACCESS, CEILING, GROUP, JOB, KeyDef, Kind, NOT_YET, PORT_OR_ANY, PROFILE, Preset, RELOAD, ROLE, ROUTE,
     SANDBOX, SCHEDULED, SERVICE, TLS, Table,
     auth::{AUTH_KEY, ROLES_KEY},
-    guard::{BODY_LIMIT, CORS_KEY, IP, RATE_LIMIT_KEY, RULES_KEY},
+    guard::{AUTHORITY_KEY, BODY_LIMIT, CORS_KEY, IP, RATE_LIMIT_KEY, RULES_KEY},
+    route::COMPRESS_KEY,
 };
 
 pub(crate) static ROOT: Table = Table {
@@ -196,6 +197,8 @@ pub(crate) static GATEWAY: Table = Table {
         BODY_LIMIT,
         RATE_LIMIT_KEY,
         RULES_KEY,
+        AUTHORITY_KEY,
+        COMPRESS_KEY,
         AUTH_KEY,
         ROLES_KEY,
     ],

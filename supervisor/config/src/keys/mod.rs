@@ -155,7 +155,7 @@ pub(crate) enum Kind {
 }
 
 /// Every table, in the order they are documented.
-pub(crate) static TABLES: [&Table; 62] = [
+pub(crate) static TABLES: [&Table; 65] = [
     &ROOT,
     &SERVER,
     &TLS,
@@ -197,14 +197,17 @@ pub(crate) static TABLES: [&Table; 62] = [
     &HEADER_RULES,
     &FAULT,
     &MIRROR,
+    &COMPRESS,
     &AUTH,
     &API_KEY,
     &BASIC,
     &USER,
     &JWT,
+    &KEYS_URL,
     &CORS,
     &RATE_LIMIT,
     &ACCESS_RULE,
+    &AUTHORITY,
     &HOLD,
     &POLICIES,
     &JOB,

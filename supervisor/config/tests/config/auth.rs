@@ -63,6 +63,7 @@ fn everything_in_its_places() {
         jwks: r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo","kid":"one"}]}"#.into(),
         key_file: None,
         secret_file: None,
+        remote: None,
         algorithms: vec!["EdDSA".into()],
         issuer: Some("https://id.example.org".into()),
         audiences: vec!["shop".into()],

@@ -129,6 +129,17 @@ fn file_with(title: &str, key: &str, value: &Value) -> Value {
             }
             file["gateway"] = json!({ "auth": { "basic": { "users": { "ada": entry } } } });
         }
+        "auth.jwt.keys_url" => {
+            let mut url = json!({ "url": "http://id.example.org/" });
+            merge(&mut url, entry);
+            file["gateway"] = json!({ "auth": { "jwt": { "keys_url": url } } });
+        }
+        "compress" => file["gateway"] = json!({ "compress": entry }),
+        "authority" => {
+            let mut authority = json!({ "service": "api" });
+            merge(&mut authority, entry);
+            file["gateway"] = json!({ "authority": authority });
+        }
         "rules" => {
             if key != "do" {
                 entry["do"] = json!("allow");

@@ -37,6 +37,19 @@ pub struct Route {
     pub mirror: Option<(ServiceId, u32)>,
     /// What requests have to pass.
     pub guard: Guard,
+    /// How responses of services are compressed.
+    pub compress: Option<Compress>,
+}
+
+/// How responses are compressed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compress {
+    /// In which codings, the best one first, as `Content-Encoding` has them.
+    pub codings: Vec<String>,
+    /// Of which types, in lower case; `*` at the end or at the beginning stands for anything.
+    pub types: Vec<String>,
+    /// From how many bytes on, where that is known.
+    pub len_min: u64,
 }
 
 /// Where requests go.
@@ -179,6 +192,7 @@ impl Route {
             fault: None,
             mirror: None,
             guard: Guard::default(),
+            compress: None,
         }
     }
 }

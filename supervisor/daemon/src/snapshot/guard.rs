@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 use watt_api::mesh;
 use watt_certificates::Certificates;
 use watt_core::plan::{
-    AccessRule, AddressRule, ApiKey, Auth, Basic, Caller, Cors, CountedBy, Guard, Hidden, Jwt, Plan,
-    RateLimit, Route, Service, User,
+    AccessRule, AddressRule, ApiKey, Auth, Authority, Basic, Caller, Cors, CountedBy, Guard, Hidden, Jwt, KeysAt, Plan,
+    RateLimit, RemoteKeys, Route, Service, User,
 };
 
 use super::millis;
@@ -75,6 +75,7 @@ fn jwt(jwt: &Jwt, read: &Certificates) -> mesh::Jwt {
         jwks,
         key_file,
         secret_file,
+        remote,
         algorithms,
         issuer,
         audiences,
@@ -87,6 +88,7 @@ fn jwt(jwt: &Jwt, read: &Certificates) -> mesh::Jwt {
         jwks: jwks.clone(),
         key_file: text(key_file.as_ref(), read),
         secret: text(secret_file.as_ref(), read).map(mesh::Secret),
+        remote: remote.as_ref().map(remote_keys),
         algorithms: algorithms.clone(),
         issuer: issuer.clone(),
         audiences: audiences.clone(),
@@ -97,13 +99,21 @@ fn jwt(jwt: &Jwt, read: &Certificates) -> mesh::Jwt {
     }
 }
 
+fn remote_keys(RemoteKeys { from, path, every }: &RemoteKeys) -> mesh::RemoteKeys {
+    let (service, host) = match from {
+        KeysAt::Service(id) => (id.to_string(), format!("{id}.plt.local")),
+        KeysAt::Server(server) => (server.to_string(), server.host().unwrap_or_default()),
+    };
+    mesh::RemoteKeys { service, host, path: path.clone(), every_ms: millis(*every) }
+}
+
 /// Of a service.
 pub(super) fn of_service(service: &Service) -> mesh::Guard {
     guard(&service.guard, || format!("service {}", service.id))
 }
 
 fn guard(guard: &Guard, place: impl Fn() -> String) -> mesh::Guard {
-    let Guard { addresses, cors, body_max, limits, auth, roles, rules } = guard;
+    let Guard { addresses, cors, body_max, limits, auth, roles, rules, authority } = guard;
     mesh::Guard {
         addresses: addresses.iter().map(address_rule).collect(),
         cors: cors.as_ref().map(self::cors),
@@ -112,6 +122,15 @@ fn guard(guard: &Guard, place: impl Fn() -> String) -> mesh::Guard {
         auth: auth.as_ref().map(|auth| auth_name(auth, &place)),
         roles: roles.clone(),
         rules: rules.iter().map(access_rule).collect(),
+        authority: authority.as_ref().map(|authority| {
+            let Authority { service, path, copy, timeout } = authority;
+            mesh::Authority {
+                service: service.to_string(),
+                path: path.clone(),
+                copy: copy.clone(),
+                timeout_ms: millis(*timeout),
+            }
+        }),
     }
 }
 
