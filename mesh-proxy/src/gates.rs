@@ -89,6 +89,10 @@ impl Gates {
     /// Those that follow these. What has not changed goes on, under another name too: it has the keys of sessions that clients may resume,
     /// and the connections of those that were taken on the same terms.
     pub(crate) fn next(&self, listeners: &BTreeMap<String, Listener>) -> Gates {
+        if listeners.is_empty() {
+            // Without a gateway nobody comes there; and an older daemon, which may take over from a newer one, says nothing of listeners.
+            return Gates { all: self.all.clone(), end_connections: false };
+        }
         let gate = |(name, listener): (&String, &Listener)| {
             let asked = Asked::by(listener);
             let same = self.all.values().find(|(before, _)| *before == asked);
@@ -99,8 +103,7 @@ impl Gates {
             (name.clone(), (asked, Gate { door, proxies, terms }))
         };
         let all: BTreeMap<_, _> = listeners.iter().map(gate).collect();
-        // Without a gateway there is nothing that others would have to show.
-        let is_over = |asked: &Asked| !all.is_empty() && !all.values().any(|(now, _)| now == asked);
+        let is_over = |asked: &Asked| !all.values().any(|(now, _)| now == asked);
         let mut end_connections = false;
         for (_, gate) in self.all.values().filter(|(asked, _)| is_over(asked)) {
             gate.terms.end();
@@ -199,6 +202,8 @@ mod tests {
         assert!(matches!(gates.get("1").door, Door::Tls(_)) && gates.knows("1"));
         assert!(matches!(gates.get("0").door, Door::Closed) && !gates.knows("0"));
         assert!(matches!(gates.get("").door, Door::Plain) && gates.knows(""));
+        // By an older daemon, which knows of no listeners, clients are met as they were.
+        assert!(matches!(gates.next(&BTreeMap::new()).get("1").door, Door::Tls(_)));
         let unusable = Listener { tls: Some(mesh::Tls::default()), ..Listener::default() };
         assert!(matches!(gates.next(&one("1", &unusable)).get("1").door, Door::Closed));
     }
