@@ -392,10 +392,10 @@ pub struct CachePurge {
     /// Of this service
     #[arg(long, value_name = "SERVICE", add = ArgValueCompleter::new(complete::services))]
     pub service: Option<String>,
-    /// With this URI: https://example.org/a?b, or /a?b for any host
+    /// With this URI: `https://example.org/a?b`, or `/a?b` for any host
     #[arg(long, value_name = "URI")]
     pub uri: Option<String>,
-    /// With a URI that begins like this: https://example.org/a, or /a for any host
+    /// With a URI that begins like this: `https://example.org/a`, or `/a` for any host
     #[arg(long, value_name = "URI")]
     pub prefix: Option<String>,
     /// With this tag
