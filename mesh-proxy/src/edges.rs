@@ -52,12 +52,9 @@ impl From {
 #[derive(Debug, Default)]
 pub(crate) struct Edges(RefCell<HashMap<Way, Rc<Edge>>>);
 
+/// What was counted since it was told.
 #[derive(Debug, Default)]
-struct Edge {
-    counts: Cell<EdgeCounts>,
-    /// What of them was told.
-    told: Cell<EdgeCounts>,
-}
+struct Edge(Cell<EdgeCounts>);
 
 impl Edges {
     /// A request begins that came in there, along this route.
@@ -75,12 +72,9 @@ impl Edges {
     /// What was counted of each since this was asked last, of those of which anything was.
     pub(crate) fn news(&self, service: &str) -> Vec<(EdgeOf, EdgeCounts)> {
         let edges = self.0.borrow();
-        let changed = edges.iter().filter(|(_, edge)| edge.counts.get() != edge.told.get());
-        let tell = |(way, edge): (&Way, &Rc<Edge>)| {
-            let counts = edge.counts.get();
-            (way.edge(service), counts.since(&edge.told.replace(counts)))
-        };
-        changed.map(tell).collect()
+        let taken = edges.iter().map(|(way, edge)| (way, edge.0.take()));
+        let changed = taken.filter(|(_, counts)| *counts != EdgeCounts::default());
+        changed.map(|(way, counts)| (way.edge(service), counts)).collect()
     }
 
     /// Forgets those that there are no longer.
@@ -108,13 +102,13 @@ impl Timed {
 impl Drop for Timed {
     fn drop(&mut self) {
         let took = u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let mut counts = self.edge.counts.get();
+        let mut counts = self.edge.0.get();
         let class = usize::from(self.status / 100);
         counts.by_class[if class < counts.by_class.len() { class } else { 0 }] += 1;
         let bucket = EDGE_BOUNDS_US.partition_point(|bound| *bound < took);
         counts.by_time[bucket] += 1;
         counts.us += took;
-        self.edge.counts.set(counts);
+        self.edge.0.set(counts);
     }
 }
 

@@ -328,15 +328,6 @@ pub struct EdgeCounts {
 }
 
 impl EdgeCounts {
-    /// What came since `earlier`.
-    pub fn since(&self, earlier: &EdgeCounts) -> EdgeCounts {
-        let mut since = *self;
-        since.by_class.iter_mut().zip(earlier.by_class).for_each(|(count, before)| *count -= before);
-        since.by_time.iter_mut().zip(earlier.by_time).for_each(|(count, before)| *count -= before);
-        since.us -= earlier.us;
-        since
-    }
-
     /// Adds what was counted elsewhere.
     pub fn add(&mut self, other: &EdgeCounts) {
         let EdgeCounts { by_class, by_time, us } = other;
