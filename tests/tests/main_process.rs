@@ -124,6 +124,23 @@ fn what_names_the_process_outlives_a_daemon() {
 }
 
 #[test]
+fn one_that_stays_beside_the_process_that_it_named_is_heard_by_a_later_daemon() {
+    for_each_user(|user| {
+        let stays = PROGRAM.replace("sys.exit(0)", "time.sleep(1000)");
+        let app = app(user, &stays, "policy: always");
+        let fault = app.dir.join("faults/daemon.main_followed");
+        fs::write(&fault, "").expect("the folder is there");
+        let mut up = app.wattctl(&["up", "-d"]);
+        let _ = up.env("WATT_FAULTS", app.dir.join("faults")).output().expect("wattctl runs");
+        for sandbox in SANDBOXES {
+            ready(&app, sandbox, 0);
+        }
+        assert!(!fault.exists(), "{user:?}: nobody came by the step");
+        app.down();
+    });
+}
+
+#[test]
 fn what_was_named_is_known_to_another_version() {
     let app = app(User::Ordinary, PROGRAM, "policy: always");
     app.up();

@@ -134,13 +134,19 @@ impl App {
         (run.unjudged, run.has_lost_main) = (None, false);
         run.follows += 1;
         let is_here = passed.is_some();
+        if is_here {
+            // Before the spawner goes on with another: a successor has to know the one that has said so as the run's own.
+            self.note_run(id);
+        }
         self.link.request(Request::Follow { run: id.0, pid }, passed.into_iter().collect());
         watt_fault::step("daemon.main_followed");
-        self.note_run(id);
-        self.unsettle();
         if is_here {
             self.signal_again(id);
+        } else {
+            // After the init has it: what is noted is not ordered again.
+            self.note_run(id);
         }
+        self.unsettle();
     }
 
     /// The signal to stop went to the main process before, or waited for this one.

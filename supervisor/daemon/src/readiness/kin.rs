@@ -63,7 +63,11 @@ impl Eq for Named {}
 impl Kin {
     /// Those of the run with this main process, which in a PID namespace of the run's own is the init, with the main one `inside`.
     pub fn new(main: u32, inside: Option<u32>, group: Group, marks: Marks) -> Kin {
-        Kin { mains: vec![main], group, marks, inside }
+        // One that has named another may be there for long, and what it said may have been left by a predecessor.
+        let started = |pid| process_info::start_time(pid).ok();
+        let first =
+            (marks.main != main && started(marks.main) == Some(marks.main_started)).then_some(marks.main);
+        Kin { mains: first.into_iter().chain([main]).collect(), group, marks, inside }
     }
 
     /// Those that are or were the main process.
