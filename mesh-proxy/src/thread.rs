@@ -129,6 +129,8 @@ pub struct Thread {
     pub(crate) sweeping: Cell<bool>,
     /// Turns at the disk.
     pub(crate) disk: Arc<Semaphore>,
+    /// Responses that are being compressed.
+    pub(crate) encoders: Cell<usize>,
     /// Checks of passwords.
     pub(crate) checks: Checks,
     /// Folders with files that routes lead to.
@@ -175,6 +177,7 @@ impl Thread {
             early: RefCell::default(),
             sweeping: Cell::new(false),
             disk: Arc::new(Semaphore::new(DISK_MAX)),
+            encoders: Cell::new(0),
             checks: Checks::default(),
             folders: RefCell::default(),
             copies: Cell::new(0),

@@ -5,11 +5,13 @@ use watt_policies::cors::Cors;
 use super::{
     body::{Body, Coding},
     chunked::Chunked,
+    compress,
     head::{Framing, Lines, storage},
     prepare::Prepared,
     request::Method,
     response::{self, BadResponse, Response},
 };
+use crate::thread::Thread;
 
 /// A response head that was written to `out`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +39,8 @@ pub(crate) enum Kind {
         close: bool,
         /// The worker's may be used again.
         reuse: bool,
+        /// In which coding the body goes on, where that is another one than it came in.
+        squeezed: Option<crate::files::Coding>,
     },
 }
 
@@ -44,6 +48,7 @@ pub(crate) enum Kind {
 #[derive(Clone, Copy)]
 pub(crate) struct State<'r> {
     pub(crate) request: &'r Prepared,
+    pub(crate) thread: &'r Thread,
     /// The request's body is still on its way.
     pub(crate) uploading: bool,
     /// The proxy is going to end.
@@ -99,13 +104,23 @@ fn without_framing(response: &Response<'_, '_>) -> Lines {
 fn last(state: State<'_>, response: &Response<'_, '_>, out: &mut Vec<u8>) -> Kind {
     let request = state.request;
     let mut drop = response.hop_by_hop;
-    let (body, coding) = body(request, response, &mut drop);
+    let (body, mut coding) = body(request, response, &mut drop);
+    let changed = changed(request, response, &mut drop);
+    let chosen = match &request.compress {
+        Some(wanted) => compress::choose(wanted, request.method, response, state.thread, &mut drop),
+        None => compress::Chosen::default(),
+    };
+    // An answer to HEAD says what one to GET would have.
+    let squeezed = chosen.coding.filter(|_| body != Body::Done);
+    if squeezed.is_some() {
+        coding = Coding::Squeeze;
+    }
     let length_unknown = body == Body::UntilClose || coding == Coding::Unwrap;
     let close = !request.keep_alive || state.closing || state.uploading || request.http10 && length_unknown;
-    let changed = changed(request, response, &mut drop);
     write_lines(response, drop, out);
     out.extend_from_slice(&changed);
-    if coding == Coding::Wrap {
+    out.extend_from_slice(&chosen.lines);
+    if matches!(coding, Coding::Wrap | Coding::Squeeze) {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     if close {
@@ -114,7 +129,8 @@ fn last(state: State<'_>, response: &Response<'_, '_>, out: &mut Vec<u8>) -> Kin
         out.extend_from_slice(b"Connection: keep-alive\r\n");
     }
     out.extend_from_slice(b"\r\n");
-    Kind::Final { body, coding, close, reuse: response.keeps_alive() && body != Body::UntilClose }
+    let reuse = response.keeps_alive() && body != Body::UntilClose;
+    Kind::Final { body, coding, close, reuse, squeezed }
 }
 
 /// How long the body is and how it goes on (RFC 9112 §6.3). Adds the framing lines that do not fit to `drop`.

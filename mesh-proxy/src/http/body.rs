@@ -1,8 +1,9 @@
 //! Moves a message's body from one connection to the other, in bounded memory.
 
 use std::{
+    future::Future,
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll, ready},
 };
 
@@ -12,6 +13,7 @@ use super::{
     Stream,
     buffer::{Buffer, Stock},
     chunked::{ChunkError, Chunked, Piece},
+    compress::{Encoder, PIECE_MAX},
     tap::Tap,
 };
 
@@ -90,6 +92,8 @@ pub(crate) enum Coding {
     Unwrap,
     /// Plain until close comes, chunked goes, so that the client can tell the end from an accident.
     Wrap,
+    /// In whatever framing it comes, compressed and chunked it goes.
+    Squeeze,
 }
 
 /// Why a body could not be moved to its end.
@@ -129,6 +133,9 @@ pub(crate) struct Pump {
     data_left: u64,
     /// Who keeps a copy.
     tap: Option<Box<Tap>>,
+    /// Who compresses it, and how much of it since others had their turn.
+    encoder: Option<Box<Encoder>>,
+    squeezed: usize,
 }
 
 impl Pump {
@@ -148,7 +155,14 @@ impl Pump {
             starved: false,
             data_left: u64::MAX,
             tap: None,
+            encoder: None,
+            squeezed: 0,
         }
+    }
+
+    /// One whose body is compressed by this.
+    pub(super) fn squeezed_by(self, encoder: Option<Encoder>) -> Pump {
+        Pump { encoder: encoder.map(Box::new), ..self }
     }
 
     /// One whose body, if it is chunked, has no more data than this. That of others is known beforehand.
@@ -178,8 +192,17 @@ impl Pump {
 
     /// Takes in what is there of the body already, and puts it behind the head when it is short.
     pub(crate) fn start(&mut self, input: &mut Buffer, out: &mut Vec<u8>) -> Result<(), ChunkError> {
-        if self.body == Body::Done || self.coding != Coding::AsIs || input.is_empty() {
+        if self.body == Body::Done || input.is_empty() {
             return Ok(());
+        }
+        match self.coding {
+            Coding::AsIs => {}
+            Coding::Squeeze => {
+                let used = self.squeeze(input.bytes(), out)?;
+                input.consume(used);
+                return Ok(());
+            }
+            Coding::Unwrap | Coding::Wrap => return Ok(()),
         }
         self.accept(input.bytes())?;
         if self.ready <= COALESCE_MAX.max(self.keep_max) {
@@ -251,6 +274,7 @@ impl Pump {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), PumpError>> {
         self.starved = false;
+        self.squeezed = 0;
         loop {
             while self.ready > 0 || self.written < out.len() {
                 ready!(self.poll_write(&mut from.input, to, out, cx)).map_err(|_| PumpError::Sink)?;
@@ -258,6 +282,11 @@ impl Pump {
             ready!(Pin::new(&mut *to).poll_flush(cx)).map_err(|_| PumpError::Sink)?;
             if self.body == Body::Done {
                 return Poll::Ready(Ok(()));
+            }
+            if self.squeezed >= PIECE_MAX {
+                // A thread has others to serve, those among them whose bytes it has not looked for yet.
+                let _ = pin!(tokio::task::yield_now()).poll(cx);
+                return Poll::Pending;
             }
             if self.take_buffered(&mut from.input, out).map_err(PumpError::Chunk)? {
                 continue;
@@ -322,6 +351,12 @@ impl Pump {
             Coding::Unwrap => {
                 self.clear(out);
                 let used = self.unwrap(input.bytes(), out)?;
+                input.consume(used);
+                Ok(used > 0)
+            }
+            Coding::Squeeze => {
+                self.clear(out);
+                let used = self.squeeze(input.bytes(), out)?;
                 input.consume(used);
                 Ok(used > 0)
             }
@@ -412,6 +447,56 @@ impl Pump {
         Ok(used)
     }
 
+    /// Compresses some of the data that is there, and appends what comes of it. Returns how many bytes of `input` were used up.
+    fn squeeze(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, ChunkError> {
+        let Some(encoder) = &mut self.encoder else { return Ok(0) };
+        let mut take = |data: &[u8]| {
+            if let Some(tap) = &mut self.tap {
+                tap.keep(data);
+            }
+            // Writing to memory does not fail.
+            let _ = encoder.write(data);
+        };
+        let mut used = 0;
+        match &mut self.body {
+            Body::Done => {}
+            Body::UntilClose => {
+                used = input.len().min(PIECE_MAX);
+                take(&input[..used]);
+            }
+            Body::Length(left) => {
+                used = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len()).min(PIECE_MAX);
+                take(&input[..used]);
+                *left -= used as u64;
+                if *left == 0 {
+                    self.body = Body::Done;
+                }
+            }
+            Body::Chunked(chunked) => {
+                while used < PIECE_MAX {
+                    let end = input.len().min(PIECE_MAX);
+                    match chunked.next(&input[used..end])? {
+                        Piece::Framing(len) => used += len,
+                        Piece::Data(len) => {
+                            take(&input[used..used + len]);
+                            used += len;
+                        }
+                        Piece::More => break,
+                    }
+                }
+                if chunked.is_done() {
+                    self.body = Body::Done;
+                }
+            }
+        }
+        self.squeezed += used;
+        let _ = match self.body {
+            Body::Done => encoder.finish(out),
+            _ => encoder.take(used == input.len(), out),
+        };
+        Ok(used)
+    }
+
     /// The sender closed.
     fn end(&mut self, out: &mut Vec<u8>) -> Result<(), PumpError> {
         if self.body != Body::UntilClose {
@@ -421,6 +506,11 @@ impl Pump {
         if self.coding == Coding::Wrap {
             self.clear(out);
             out.extend_from_slice(b"0\r\n\r\n");
+        }
+        if let Some(mut encoder) = self.encoder.take() {
+            self.clear(out);
+            // Writing to memory does not fail.
+            let _ = encoder.finish(out);
         }
         Ok(())
     }

@@ -21,6 +21,7 @@ use super::{
     Client,
     answer::{self, Answer, Kind, State},
     body::{Body, Peer},
+    compress::{Encoder, PIECE_MAX},
     connection::{After, Connection},
     deadline::Progress,
     exchange::{self, Ended, Exchange, Stop},
@@ -37,6 +38,7 @@ use crate::{
     affinity::Wish,
     cache::{Caching, Lead, Rules, Turn, WAIT_MAX},
     failures::Outcome,
+    files::Coding,
     respond::{Failure, Reason},
     thread::Thread,
     timer::Ticks,
@@ -327,9 +329,10 @@ async fn send(
     let mut head = Vec::with_capacity(1024);
     let now = connection.thread.cached().now();
     let range = watt_cache::write_head(entry, part, told, lines, now, &mut head);
-    let state = State { request, uploading: false, closing: connection.is_closing() };
+    let thread = connection.thread.clone();
+    let state = State { request, thread: &thread, uploading: false, closing: connection.is_closing() };
     let read = answer::read(state, &head, &mut connection.response_out);
-    let Ok(Some(Answer { status, kind: Kind::Final { body, close, .. }, .. })) = read else {
+    let Ok(Some(Answer { status, kind: Kind::Final { body, close, squeezed, .. }, .. })) = read else {
         tracing::error!(service = &*request.service.name, "what is stored cannot be read");
         let message = "What is stored of the response cannot be read.".to_owned();
         let failure = Failure::new(Reason::BadResponse, Some(request.service.name.clone()), message);
@@ -337,12 +340,47 @@ async fn send(
     };
     connection.note(|outcome| outcome.status = status);
     let body = if body == Body::Done { Bytes::new() } else { entry.body().slice(range) };
-    let together = if body.len() <= TOGETHER_MAX { body.len() } else { 0 };
-    connection.response_out.extend_from_slice(&body[..together]);
-    if write(connection, &body[together..]).await {
-        return if close { After::Close } else { After::Next };
+    let is_sent = match squeezed {
+        Some(coding) => write_squeezed(connection, &body, coding).await,
+        None => {
+            let together = if body.len() <= TOGETHER_MAX { body.len() } else { 0 };
+            connection.response_out.extend_from_slice(&body[..together]);
+            write(connection, &body[together..]).await
+        }
+    };
+    match (is_sent, close) {
+        (true, true) => After::Close,
+        (true, false) => After::Next,
+        (false, _) => gone(connection),
     }
-    gone(connection)
+}
+
+/// Writes the head that is in `response_out`, and a body that gets smaller on its way, between whose pieces others have their turns. Whether the
+/// client took all of it.
+async fn write_squeezed(connection: &mut Connection, body: &[u8], coding: Coding) -> bool {
+    let Ok(mut encoder) = Encoder::new(coding, &connection.thread) else { return false };
+    let mut pieces = body.chunks(PIECE_MAX).peekable();
+    let mut sent = 0;
+    while let Some(piece) = pieces.next() {
+        let is_last = pieces.peek().is_none();
+        let out = &mut connection.response_out;
+        // Writing to memory does not fail.
+        let _ = encoder.write(piece);
+        let _ = if is_last { encoder.finish(out) } else { encoder.take(false, out) };
+        if is_last || out.len() >= PIECE_MAX {
+            connection.alarm.set(PIECE_TIMEOUT);
+            sent += out.len() as u64;
+            if connection.write_response_out().await.is_err() {
+                return false;
+            }
+            connection.response_out.clear();
+            connection.note(|outcome| outcome.sent = sent);
+        }
+        if !is_last {
+            tokio::task::yield_now().await;
+        }
+    }
+    true
 }
 
 /// Writes the head that is in `response_out`, and a body. Whether the client took all of it.
@@ -644,6 +682,7 @@ fn refresh(connection: &Connection, request: &Prepared, rules: Rc<Rules>, entry:
         delay: None,
         mirror: None,
         body_max: None,
+        compress: None,
         cache: Some(Box::new(caching)),
     };
     tokio::task::spawn_local(refreshing(

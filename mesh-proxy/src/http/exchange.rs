@@ -26,6 +26,7 @@ use super::{
     body::{Body, Coding, Peer, Pump, PumpError},
     cached::{self, Filling, Heard, Look},
     chunked::ChunkError,
+    compress::Encoder,
     connection::{After, Connection},
     deadline::Progress,
     judging::Trial,
@@ -360,7 +361,7 @@ impl Exchange<'_> {
         loop {
             if may_end && !worker.input.is_empty() {
                 let (uploading, closing) = (self.uploading(), self.connection.is_closing());
-                let state = State { request: &self.request, uploading, closing };
+                let state = State { request: &self.request, thread: self.thread, uploading, closing };
                 match answer::read(state, worker.input.bytes(), &mut self.connection.response_out) {
                     Ok(Some(answer)) => return Ok(answer),
                     Ok(None) => worker.stream.acknowledge(),
@@ -497,14 +498,18 @@ impl Exchange<'_> {
 
     /// Passes the response on, whose head is in `response_out`.
     async fn pass_response(&mut self, worker: &mut Peer, answer: Answer) -> Result<Ended, Stop> {
-        let Kind::Final { body, coding, close, reuse } = answer.kind else { return Err(Stop::Abort) };
+        let Kind::Final { body, coding, close, reuse, squeezed } = answer.kind else {
+            return Err(Stop::Abort);
+        };
         self.answered(answer);
         self.progress.set(Progress::Begun);
         self.connection.note(|outcome| outcome.status = answer.status);
         self.answered_with(answer.status);
         self.upload.forget(&mut self.connection.request_out);
         let tap = self.filling.as_mut().and_then(|filling| filling.tap(self.thread, body));
-        let mut download = Pump::new(body, coding).tapped(tap);
+        let encoder = squeezed.map(|coding| Encoder::new(coding, self.thread)).transpose();
+        let encoder = encoder.map_err(|error| self.bad_body(&format!("it cannot be compressed: {error}")))?;
+        let mut download = Pump::new(body, coding).tapped(tap).squeezed_by(encoder);
         download
             .start(&mut worker.input, &mut self.connection.response_out)
             .map_err(|_| self.bad_body("its chunked framing is malformed"))?;

@@ -12,6 +12,7 @@ use super::{
     Client, Side,
     body::Body,
     chunked::Chunked,
+    compress::Wanted,
     deadline::Deadline,
     gating,
     head::{Framing, Lines, list, storage},
@@ -65,6 +66,8 @@ pub(crate) struct Prepared {
     pub(crate) mirror: Option<Mirror>,
     /// The largest body that it may have.
     pub(crate) body_max: Option<u64>,
+    /// How its response may be compressed.
+    pub(crate) compress: Option<Wanted>,
     /// Where it may be answered by what is stored.
     pub(crate) cache: Option<Box<Caching>>,
 }
@@ -198,6 +201,7 @@ pub(crate) fn prepare(
         delay: target.delay,
         mirror,
         body_max,
+        compress: target.actions().and_then(|actions| Wanted::of(actions.compress.as_ref()?, &request)),
         route: target.route.as_ref().map(|route| route.label.clone()),
         cache: target.caching(&table, client, &request),
         service: target.service,

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     cache::OfRoute,
     guards::Guard,
-    http::{Fields, Lines},
+    http::{CompressRules, Fields, Lines},
     respond::{Failure, OwnAnswer, Reason, Reply},
     table::Service,
 };
@@ -26,6 +26,8 @@ pub(crate) struct Actions {
     fault: Option<mesh::RouteFault>,
     /// What requests have to pass.
     pub(crate) guard: Option<Guard>,
+    /// How responses of services are compressed.
+    pub(crate) compress: Option<Rc<CompressRules>>,
     /// It leads to files.
     pub(super) has_files: bool,
     /// Which responses are stored, where it says that itself.
@@ -61,11 +63,12 @@ impl Actions {
             answer,
             fault: rule.fault.clone(),
             guard: Guard::new(&rule.guard),
+            compress: rule.compress.as_ref().map(|rules| Rc::new(CompressRules::new(rules))),
             has_files: rule.files.is_some(),
             cache: rule.cache.as_ref().map(OfRoute::new),
         };
-        let Actions { request, response, answer, fault, guard, has_files, cache } = &actions;
-        let changes = request.is_some() || response.is_some();
+        let Actions { request, response, answer, fault, guard, compress, has_files, cache } = &actions;
+        let changes = request.is_some() || response.is_some() || compress.is_some();
         let is_something = changes
             || answer.is_some()
             || fault.is_some()

@@ -7,6 +7,7 @@ mod balancing;
 mod bed;
 mod bodies;
 mod caching;
+mod compress;
 mod connections;
 mod ejecting;
 mod files;

@@ -30,8 +30,8 @@ pub use guard::{
 };
 pub use listener::{Certificate, ClientBounds, Handshakes, Listener, Network, Secret, Tls, ToHttps};
 pub use route::{
-    HeaderRules, PathMatch, RequestPart, Route, RouteAnswer, RouteCondition, RouteFault, RouteFiles,
-    RouteMirror, RouteShare, ValueTest,
+    Compress, HeaderRules, PathMatch, RequestPart, Route, RouteAnswer, RouteCondition, RouteFault,
+    RouteFiles, RouteMirror, RouteShare, ValueTest,
 };
 pub use traffic::{
     Balance, Believed, Breaker, Bulkhead, Ejection, Failures, HashKey, Retries, Traffic, Trouble,

@@ -42,7 +42,7 @@ pub use listener::{
 pub use pressure::{PRESSURE_WINDOW, Pressure, Resource};
 pub use roll::{OnFailure, Roll, Share, Steps};
 pub use route::{
-    HeaderRules, PathMatch, RequestPart, Route, RouteCondition, RouteFault, RouteTarget, ValueTest,
+    Compress, HeaderRules, PathMatch, RequestPart, Route, RouteCondition, RouteFault, RouteTarget, ValueTest,
 };
 pub use scaling::{Scaling, Targets, Workers};
 pub use traffic::{Balance, Believed, Breaker, Bulkhead, Ejection, Failure, HashKey, Retries, Traffic};

@@ -7,8 +7,8 @@ use watt_api::{
 use watt_core::{
     ServiceId,
     plan::{
-        HeaderRules, Listener, PathMatch, Plan, RequestPart, Route, RouteCondition, RouteFault, RouteTarget,
-        ValueTest,
+        Compress, HeaderRules, Listener, PathMatch, Plan, RequestPart, Route, RouteCondition, RouteFault,
+        RouteTarget, ValueTest,
     },
 };
 
@@ -101,6 +101,7 @@ fn route(listener: Option<&str>, route: &Route) -> mesh::Route {
         mirror,
         guard: _,
         cache,
+        compress,
     } = route;
     let (mut service, mut split, mut sticky_cookie) = (String::new(), Vec::new(), None);
     let (mut answer, mut files) = (None, None);
@@ -152,6 +153,11 @@ fn route(listener: Option<&str>, route: &Route) -> mesh::Route {
             .map(|(service, percent)| mesh::RouteMirror { service: service.to_string(), percent: *percent }),
         guard: crate::snapshot::guard::of_route(listener, route),
         cache: cache.as_ref().map(crate::snapshot::cache::of_route),
+        compress: compress.as_ref().map(|Compress { codings, types, len_min }| mesh::Compress {
+            codings: codings.clone(),
+            types: types.clone(),
+            len_min: *len_min,
+        }),
     }
 }
 

@@ -58,6 +58,21 @@ pub struct Route {
     /// Which responses are stored; `None`: those of its service that this one says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<RouteCache>,
+    /// How responses of services are compressed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compress: Option<Compress>,
+}
+
+/// How responses are compressed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Compress {
+    /// In which codings, the best one first, as `Content-Encoding` has them.
+    pub codings: Vec<String>,
+    /// Of which types; `*` at the end or at the beginning stands for anything.
+    pub types: Vec<String>,
+    /// From how many bytes on, where that is known.
+    pub len_min: u64,
 }
 
 /// One of the services that share the requests of a route.

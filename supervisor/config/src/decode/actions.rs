@@ -370,7 +370,7 @@ pub(super) fn check_unused(f: &mut Fields<'_, '_, '_>, target: &RouteTarget) {
     if !target.is_answer() {
         return;
     }
-    for key in ["strip", "rewrite", "request_headers", "mirror", "cache"] {
+    for key in ["strip", "rewrite", "request_headers", "mirror", "cache", "compress"] {
         if let Some(field) = f.written(key) {
             let problem =
                 Problem::new(field.key_span, format!("`{key}` has no effect: no service sees the request"));

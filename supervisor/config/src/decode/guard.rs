@@ -10,11 +10,11 @@ use std::{
 use serde_json::json;
 use watt_core::{
     ServiceId,
-    plan::{AccessRule, AddressRule, Caller, Cors, CountedBy, Guard, RateLimit},
+    plan::{AccessRule, AddressRule, Caller, Compress, Cors, CountedBy, Guard, RateLimit},
 };
 
 use super::{
-    auth,
+    auth, compress,
     fields::{Field, Fields, Written, show_word},
     route::{bad, is_token, method, spelt_in_one_way},
     service,
@@ -42,6 +42,8 @@ const ACCESS_RULES_MAX: usize = 200;
 pub(super) struct Base {
     guard: Guard,
     shown: Vec<(&'static str, Shown)>,
+    /// How responses are compressed, and how that is shown.
+    pub(super) compress: (Option<Compress>, Option<Shown>),
 }
 
 /// Whose it is.
@@ -57,7 +59,9 @@ pub(super) fn of_gateway(f: &mut Fields<'_, '_, '_>) -> Base {
     let guard = decode(f, Place::Gateway);
     check_auth(f, &guard);
     let shown = KEYS.into_iter().filter_map(|key| Some((key, f.shown(key)?.clone()))).collect();
-    Base { guard, shown }
+    let compress = compress::decode(f);
+    let compress = (compress, f.shown("compress").cloned());
+    Base { guard, shown, compress }
 }
 
 /// Decodes what a route has. A key that it does not have is the gateway's.

@@ -10,6 +10,7 @@ mod auth;
 mod balance;
 mod cache;
 mod command;
+mod compress;
 mod egress;
 mod environment;
 mod fields;

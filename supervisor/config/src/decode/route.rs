@@ -7,7 +7,7 @@ use watt_core::{
 };
 
 use super::{
-    Decoder, Text, actions, cache,
+    Decoder, Text, actions, cache, compress,
     fields::{Field, Fields, Written},
     gateway::start_of,
     guard,
@@ -76,6 +76,7 @@ pub(super) fn decode(d: &mut Decoder<'_>, node: &Node, base: &guard::Base) -> (O
     let mirror = actions::mirror(&mut f);
     let guard = guard::of_route(&mut f, base);
     let cache = cache::of_route(&mut f);
+    let compress = compress::of_route(&mut f, &base.compress);
     if let Some((target, _)) = &target {
         actions::check_unused(&mut f, target);
     }
@@ -104,6 +105,7 @@ pub(super) fn decode(d: &mut Decoder<'_>, node: &Node, base: &guard::Base) -> (O
             mirror: mirror.as_ref().map(|(service, percent, _)| (service.clone(), *percent)),
             guard,
             cache,
+            compress,
         },
         at: path.span.unwrap_or(at),
         services: services.into_iter().chain(mirror.map(|(service, _, at)| (service, at))).collect(),

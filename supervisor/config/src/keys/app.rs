@@ -5,6 +5,7 @@ use super::{
     SANDBOX, SCHEDULED, SERVER, SERVICE, Table,
     auth::{AUTH_KEY, ROLES_KEY},
     cache::CACHE_STORE_KEY,
+    compress::COMPRESS_KEY,
     guard::{BODY_LIMIT, CORS_KEY, IP, RATE_LIMIT_KEY, RULES_KEY},
 };
 
@@ -168,6 +169,7 @@ pub(crate) static GATEWAY: Table = Table {
         BODY_LIMIT,
         RATE_LIMIT_KEY,
         RULES_KEY,
+        COMPRESS_KEY,
         AUTH_KEY,
         ROLES_KEY,
     ],

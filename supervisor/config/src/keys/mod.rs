@@ -7,6 +7,7 @@
 mod app;
 mod auth;
 mod cache;
+mod compress;
 mod groups;
 mod guard;
 mod hooks;
@@ -26,9 +27,9 @@ mod words;
 mod workers;
 
 pub(crate) use self::{
-    app::*, auth::*, cache::*, groups::*, guard::*, hooks::*, jobs::*, limits::*, listener::*, pressure::*,
-    probes::*, roll::*, route::*, sandbox::*, scheduling::*, service::*, tls::*, traffic::*, words::*,
-    workers::*,
+    app::*, auth::*, cache::*, compress::*, groups::*, guard::*, hooks::*, jobs::*, limits::*, listener::*,
+    pressure::*, probes::*, roll::*, route::*, sandbox::*, scheduling::*, service::*, tls::*, traffic::*,
+    words::*, workers::*,
 };
 
 /// A set of keys that belong together.
@@ -158,7 +159,7 @@ pub(crate) enum Kind {
 }
 
 /// Every table, in the order they are documented.
-pub(crate) static TABLES: [&Table; 67] = [
+pub(crate) static TABLES: [&Table; 68] = [
     &ROOT,
     &SERVER,
     &TLS,
@@ -204,6 +205,7 @@ pub(crate) static TABLES: [&Table; 67] = [
     &HEADER_RULES,
     &FAULT,
     &MIRROR,
+    &COMPRESS,
     &AUTH,
     &API_KEY,
     &BASIC,

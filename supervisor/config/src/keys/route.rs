@@ -4,6 +4,7 @@ use super::{
     KeyDef, Kind, Preset, TIMEOUTS, Table,
     auth::{AUTH_KEY, ROLES_KEY},
     cache::ROUTE_CACHE_KEY,
+    compress::COMPRESS_KEY,
     guard::{BODY_LIMIT, CORS_KEY, IP, RATE_LIMIT_KEY, RULES_KEY},
     words::{PATH_CASE, PATH_MATCH, PROTOCOL},
 };
@@ -175,6 +176,7 @@ pub(crate) static ROUTE: Table = Table {
         AUTH_KEY,
         ROLES_KEY,
         ROUTE_CACHE_KEY,
+        COMPRESS_KEY,
     ],
     foreign: &[
         ("to", "write `service`"),

@@ -135,6 +135,10 @@ pub(crate) static PATH_MATCH: Words<PathMatch> = Words(&[
     ),
 ]);
 
+/// What responses are compressed in.
+pub(crate) static CODING: Words<&str> =
+    Words(&[("br", "br", "brotli"), ("zstd", "zstd", "Zstandard"), ("gzip", "gzip", "gzip")]);
+
 /// Whether other letters are another path.
 pub(crate) static PATH_CASE: Words<bool> = Words(&[
     (

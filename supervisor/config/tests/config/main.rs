@@ -5,6 +5,7 @@ mod actions;
 mod applied;
 mod auth;
 mod cache;
+mod compress;
 mod errors;
 mod groups;
 mod guard;

@@ -146,6 +146,7 @@ fn file_with(title: &str, key: &str, value: &Value) -> Value {
             }
             file["gateway"] = json!({ "auth": { "basic": { "users": { "ada": entry } } } });
         }
+        "compress" => file["gateway"] = json!({ "compress": entry }),
         "rules" => {
             if key != "do" {
                 entry["do"] = json!("allow");

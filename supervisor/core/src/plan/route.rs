@@ -39,6 +39,19 @@ pub struct Route {
     pub guard: Guard,
     /// Which responses are stored, where it is not for its service to say.
     pub cache: Option<RouteCache>,
+    /// How responses of services are compressed.
+    pub compress: Option<Compress>,
+}
+
+/// How responses are compressed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compress {
+    /// In which codings, the best one first, as `Content-Encoding` has them.
+    pub codings: Vec<String>,
+    /// Of which types, in lower case; `*` at the end or at the beginning stands for anything.
+    pub types: Vec<String>,
+    /// From how many bytes on, where that is known.
+    pub len_min: u64,
 }
 
 /// Where requests go.
@@ -182,6 +195,7 @@ impl Route {
             mirror: None,
             guard: Guard::default(),
             cache: None,
+            compress: None,
         }
     }
 }
