@@ -5,6 +5,7 @@
 
 mod passwords;
 mod recent;
+mod remote;
 mod tokens;
 
 use std::{collections::BTreeMap, rc::Rc, time::SystemTime};
@@ -17,9 +18,12 @@ use watt_policies::{
     passwords as files,
 };
 
-pub(crate) use self::passwords::{Check, Found};
 use self::{passwords::Passwords, tokens::Tokens};
-use crate::respond::Reason;
+pub(crate) use self::{
+    passwords::{Check, Found},
+    remote::Remote,
+};
+use crate::{respond::Reason, thread::Thread};
 
 /// Somebody who is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,7 +101,12 @@ impl Auths {
             let known = this.all.get(name)?;
             (this.source.get(name) == Some(auth)).then(|| Rc::clone(known))
         };
-        let of = |name: &str, auth| unchanged(name, auth).unwrap_or_else(|| Rc::new(Auth::new(auth)));
+        let fetched = |wanted: &mesh::RemoteKeys| {
+            let mut remotes = this.all.values().filter_map(|auth| auth.tokens.as_ref()?.remote.as_ref());
+            remotes.find(|remote| remote.source == *wanted).cloned()
+        };
+        let of =
+            |name: &str, auth| unchanged(name, auth).unwrap_or_else(|| Rc::new(Auth::new(auth, fetched)));
         let all = source.iter().map(|(name, auth)| (name.clone(), of(name, auth))).collect();
         Rc::new(Auths { source: source.clone(), all })
     }
@@ -126,6 +135,18 @@ pub(crate) enum Unidentified {
     Unchecked(Box<Check>),
     /// Too much is checked already.
     Busy,
+    /// The keys of those who sign have to be fetched first.
+    Unfetched(Rc<Remote>),
+    /// They could not be.
+    NoKeys,
+}
+
+/// What was found out for a request.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct FoundOut {
+    pub(crate) password: Option<Found>,
+    /// Keys were fetched.
+    pub(crate) fetched: bool,
 }
 
 /// Nobody that is known asks.
@@ -146,7 +167,8 @@ fn wrong(message: &'static str) -> Unknown {
 }
 
 impl Auth {
-    fn new(auth: &mesh::Auth) -> Auth {
+    /// `fetched` are keys that were already.
+    fn new(auth: &mesh::Auth, fetched: impl Fn(&mesh::RemoteKeys) -> Option<Rc<Remote>>) -> Auth {
         let mesh::Auth { key_header, keys, key_file, basic, jwt } = auth;
         let holder = |key: &mesh::ApiKey| {
             Some((Hash::parse(&key.hash)?, Rc::new(Identity::new(&key.name, &key.roles))))
@@ -156,7 +178,7 @@ impl Auth {
         let in_file =
             in_file.into_iter().map(|(name, hash, roles)| (hash, Rc::new(Identity::new(&name, &roles))));
         let passwords = basic.as_ref().map(Passwords::new);
-        let tokens = jwt.as_ref().map(Tokens::new);
+        let tokens = jwt.as_ref().map(|jwt| Tokens::new(jwt, fetched));
         let realm = basic.as_ref().map(|basic| &*basic.realm);
         Auth {
             key_header: key_header.as_str().into(),
@@ -168,23 +190,24 @@ impl Auth {
         }
     }
 
-    /// Who brings these. A key that is there decides: who has a wrong one does not get in by a token. `found` is what came of a check that was
-    /// asked for.
+    /// Who brings these. A key that is there decides: who has a wrong one does not get in by a token. `found` is what was found out for
+    /// that.
     pub(crate) fn identify(
         &self,
         credentials: Credentials<'_>,
-        found: Option<&Found>,
+        found: FoundOut,
         now: SystemTime,
+        thread: &Rc<Thread>,
     ) -> Result<Rc<Identity>, Unidentified> {
         if let (Some(key), false) = (credentials.key, self.keys.is_empty()) {
             let holder = self.keys.holder(key).cloned();
             return Ok(holder.ok_or(wrong("The key is not one that is known."))?);
         }
         if let (Some(passwords), Some(basic)) = (&self.passwords, credentials.basic) {
-            return passwords.identify(basic, found);
+            return passwords.identify(basic, found.password.as_ref());
         }
         if let (Some(tokens), Some(token)) = (&self.tokens, credentials.token) {
-            return Ok(tokens.identify(token, now)?);
+            return tokens.identify(token, found.fetched, now, thread);
         }
         let message = "This needs a key, a password or a token, and none was sent.";
         Err(Unknown { reason: Reason::CredentialsMissing, message }.into())

@@ -20,7 +20,7 @@ use self::{
     limits::{Limit, count},
 };
 use crate::{
-    auth::{Auth, Check, Found, Identity, Unidentified},
+    auth::{Auth, Check, FoundOut, Identity, Remote, Unidentified},
     http::{Fields, Lines},
     respond::{Failure, OwnAnswer, Reason, Reply},
     route,
@@ -105,6 +105,7 @@ pub(crate) struct Pending {
 #[derive(Debug)]
 enum Question {
     Password(Box<Check>),
+    Keys(Rc<Remote>),
 }
 
 /// What was found out about a request before it is looked at again.
@@ -112,7 +113,7 @@ enum Question {
 pub(crate) struct SoFar {
     /// It was counted, and its response gets these lines for that.
     counted: Option<Vec<u8>>,
-    password: Option<Found>,
+    of_auth: FoundOut,
     rounds: u8,
 }
 
@@ -121,7 +122,11 @@ impl Pending {
     pub(crate) async fn find_out(self, thread: &Rc<Thread>) -> SoFar {
         let Pending { question, mut so_far } = self;
         match question {
-            Question::Password(check) => so_far.password = Some(check.make(thread).await),
+            Question::Password(check) => so_far.of_auth.password = Some(check.make(thread).await),
+            Question::Keys(remote) => {
+                remote.fetch(thread).await;
+                so_far.of_auth.fetched = true;
+            }
         }
         so_far.rounds += 1;
         so_far
@@ -169,10 +174,10 @@ impl Guard {
             let message = "What this needs to be known by is not known to the proxy.";
             return Err(crate::auth::Unknown { reason: Reason::CredentialsMissing, message }.into());
         };
-        let found = asking.so_far.and_then(|so_far| so_far.password.as_ref());
+        let found = asking.so_far.map(|so_far| so_far.of_auth).unwrap_or_default();
         let credentials = asking.credentials(auth).map_err(Unidentified::from);
         let identity =
-            credentials.and_then(|credentials| auth.identify(credentials, found, SystemTime::now()));
+            credentials.and_then(|given| auth.identify(given, found, SystemTime::now(), asking.thread));
         if let Err(Unidentified::Unknown(unknown)) = &identity {
             passed.lines.extend_from_slice(auth.challenge(unknown.reason));
         }
@@ -262,9 +267,14 @@ fn pass_all(guards: [Option<&Guard>; 2], asking: &Asking<'_>, passed: &mut Passe
                 Held::Denied(asking.deny(unknown.reason, unknown.message.to_owned()))
             }
             Unidentified::Unchecked(check) if asking.rounds() < ROUNDS_MAX => {
-                let counted = Some(passed.lines[counted].to_vec());
-                let so_far = SoFar { counted, rounds: asking.rounds(), ..SoFar::default() };
-                Held::Asks(Box::new(Pending { question: Question::Password(check), so_far }))
+                asking.needs(Question::Password(check), &passed.lines[counted])
+            }
+            Unidentified::Unfetched(remote) if asking.rounds() < ROUNDS_MAX => {
+                asking.needs(Question::Keys(remote), &passed.lines[counted])
+            }
+            Unidentified::Unfetched(_) | Unidentified::NoKeys => {
+                let message = "The keys that tokens are signed with could not be fetched.".to_owned();
+                Held::Denied(asking.deny(Reason::KeysUnavailable, message).retry_after(Some(5)))
             }
             Unidentified::Unchecked(_) | Unidentified::Busy => {
                 let message = "Too many passwords are being checked.".to_owned();
@@ -286,6 +296,16 @@ impl Passed {
 }
 
 impl Asking<'_> {
+    /// Something has to be found out first. `counted` are the lines of limits that the request was counted at.
+    fn needs(&self, question: Question, counted: &[u8]) -> Held {
+        let so_far = SoFar {
+            counted: Some(counted.to_vec()),
+            of_auth: self.so_far.map(|so_far| so_far.of_auth).unwrap_or_default(),
+            rounds: self.rounds(),
+        };
+        Held::Asks(Box::new(Pending { question, so_far }))
+    }
+
     fn rounds(&self) -> u8 {
         self.so_far.map_or(0, |so_far| so_far.rounds)
     }

@@ -96,6 +96,8 @@ pub enum Reason {
     RoleMissing,
     /// A rule says that it may not be.
     RuleDenied,
+    /// The keys that tokens are signed with could not be fetched.
+    KeysUnavailable,
     /// Too much is looked at already to find out who asks.
     AuthBusy,
     /// A route leads to files, and to none of this path.
@@ -160,6 +162,7 @@ impl Reason {
             Reason::CredentialsWrong => "credentials_wrong",
             Reason::RoleMissing => "role_missing",
             Reason::RuleDenied => "rule_denied",
+            Reason::KeysUnavailable => "keys_unavailable",
             Reason::AuthBusy => "auth_busy",
             Reason::NoFile => "no_file",
             Reason::FilesUnavailable => "files_unavailable",
@@ -213,6 +216,7 @@ impl Reason {
             | Reason::BulkheadFull
             | Reason::QueueTimeout
             | Reason::Shed
+            | Reason::KeysUnavailable
             | Reason::AuthBusy
             | Reason::FilesUnavailable => 503,
             Reason::ConnectTimeout

@@ -2,7 +2,7 @@
 //! was taken is remembered until it expires.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     fmt,
     rc::Rc,
     time::{Duration, SystemTime},
@@ -10,13 +10,15 @@ use std::{
 
 use ring::digest::{SHA256, digest};
 use watt_api::mesh;
-use watt_policies::jwt::{self, Algorithm, BadKeys, Claims, KeySet, Rules};
+use watt_policies::jwt::{self, Algorithm, BadKeys, Claims, KeySet, Rejected, Rules};
 
 use super::{
-    Identity, Unknown, is_of_header,
+    Identity, Unidentified, is_of_header,
     recent::{Print, Recent},
+    remote::{Remote, Why},
     wrong,
 };
+use crate::thread::Thread;
 
 /// How many are remembered of each thread and each `auth`, and how long one may be.
 const REMEMBERED_MAX: usize = 1_024;
@@ -25,12 +27,16 @@ const REMEMBERED_LEN_MAX: usize = 4 << 10;
 /// What tokens are taken.
 pub(super) struct Tokens {
     keys: KeySet,
+    /// Others, that are published somewhere.
+    pub(super) remote: Option<Rc<Remote>>,
     rules: Rules,
     name_claim: Box<str>,
     roles_claim: Rc<str>,
     claims: Box<[Box<str>]>,
     /// Those that were, with the time until which they hold.
     taken: RefCell<Recent<(Rc<Identity>, SystemTime)>>,
+    /// Which set of the others those were taken with.
+    version: Cell<u64>,
 }
 
 impl fmt::Debug for Tokens {
@@ -40,11 +46,12 @@ impl fmt::Debug for Tokens {
 }
 
 impl Tokens {
-    pub(super) fn new(jwt: &mesh::Jwt) -> Tokens {
+    pub(super) fn new(jwt: &mesh::Jwt, fetched: impl Fn(&mesh::RemoteKeys) -> Option<Rc<Remote>>) -> Tokens {
         let mesh::Jwt {
             jwks,
             key_file,
             secret,
+            remote,
             algorithms,
             issuer,
             audiences,
@@ -69,10 +76,22 @@ impl Tokens {
             roles_claim: roles_claim.as_str().into(),
             claims: claims.iter().map(|name| name.as_str().into()).collect(),
             taken: RefCell::new(Recent::new(REMEMBERED_MAX)),
+            version: Cell::new(0),
+            remote: remote
+                .as_ref()
+                .map(|remote| fetched(remote).unwrap_or_else(|| Rc::new(Remote::new(remote)))),
         }
     }
 
-    pub(super) fn identify(&self, token: &[u8], now: SystemTime) -> Result<Rc<Identity>, Unknown> {
+    /// `fetched`: keys were, for this request.
+    pub(super) fn identify(
+        &self,
+        token: &[u8],
+        fetched: bool,
+        now: SystemTime,
+        thread: &Rc<Thread>,
+    ) -> Result<Rc<Identity>, Unidentified> {
+        self.look_at_remote(thread);
         let print = (token.len() <= REMEMBERED_LEN_MAX).then(|| print(token));
         if let Some((identity, until)) = print.and_then(|print| self.taken.borrow().get(&print).cloned())
             && now < until
@@ -80,8 +99,7 @@ impl Tokens {
             return Ok(identity);
         }
         let now_s = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs());
-        let claims = jwt::verify(token, &self.keys, &self.rules, now_s);
-        let claims = claims.map_err(|rejected| wrong(rejected.message()))?;
+        let claims = self.verify(token, fetched, now_s)?;
         let until = claims.expiry().map(|expiry| expiry + self.rules.skew_s as f64);
         let identity = Rc::new(self.identity(claims).ok_or(wrong("The token does not say who it is."))?);
         // Whole seconds, so that it is not taken for longer than it would be without this.
@@ -91,6 +109,36 @@ impl Tokens {
             self.taken.borrow_mut().insert(print, (Rc::clone(&identity), until));
         }
         Ok(identity)
+    }
+
+    /// Forgets what was taken with keys that there are no more, and has old ones fetched again.
+    fn look_at_remote(&self, thread: &Rc<Thread>) {
+        let Some(remote) = &self.remote else { return };
+        let (_, version) = remote.keys();
+        if self.version.replace(version) != version {
+            self.taken.replace(Recent::new(REMEMBERED_MAX));
+        }
+        if remote.is_old() {
+            remote.begin(thread, Why::Old);
+        }
+    }
+
+    fn verify(&self, token: &[u8], fetched: bool, now_s: u64) -> Result<Claims, Unidentified> {
+        let by = |keys: &KeySet| jwt::verify(token, keys, &self.rules, now_s);
+        let refused = |rejected: Rejected| Err(wrong(rejected.message()).into());
+        let remote = match (by(&self.keys), &self.remote) {
+            (Ok(claims), _) => return Ok(claims),
+            (Err(Rejected::UnknownKey), Some(remote)) => remote,
+            (Err(rejected), _) => return refused(rejected),
+        };
+        match by(&remote.keys().0) {
+            Ok(claims) => Ok(claims),
+            Err(Rejected::UnknownKey) if !fetched && remote.may_fetch() => {
+                Err(Unidentified::Unfetched(Rc::clone(remote)))
+            }
+            Err(_) if !remote.is_known() => Err(Unidentified::NoKeys),
+            Err(rejected) => refused(rejected),
+        }
     }
 
     fn identity(&self, claims: Claims) -> Option<Identity> {

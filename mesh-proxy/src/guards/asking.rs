@@ -1,6 +1,6 @@
 //! A request that is asked about.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, rc::Rc};
 
 use watt_policies::access::Caller;
 
@@ -20,7 +20,7 @@ pub(super) const BASIC: &[u8] = b"basic ";
 #[derive(Clone, Copy)]
 pub(crate) struct Asking<'a> {
     pub(crate) table: &'a Table,
-    pub(crate) thread: &'a Thread,
+    pub(crate) thread: &'a Rc<Thread>,
     pub(crate) client: &'a Client,
     pub(crate) request: &'a Request<'a, 'a>,
     /// Whom it is for, where that is known.

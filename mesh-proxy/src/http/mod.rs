@@ -2,6 +2,7 @@
 
 mod again;
 mod answer;
+mod ask;
 mod body;
 mod buffer;
 mod cached;
@@ -31,6 +32,7 @@ mod websocket;
 use std::{net::SocketAddr, rc::Rc};
 
 pub(crate) use again::Loss;
+pub(crate) use ask::ask;
 pub(crate) use body::Body;
 pub(crate) use buffer::{LARGE, Stock};
 pub(crate) use chunked::{Chunked, Piece};

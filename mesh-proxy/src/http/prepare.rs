@@ -151,7 +151,7 @@ impl Prepared {
 /// Reads the request at the start of `input`, and writes the head for the worker to `out`. `None` when the head is
 /// not there as a whole. `so_far` is what was found out about this one already.
 pub(crate) fn prepare(
-    thread: &Thread,
+    thread: &Rc<Thread>,
     client: &Client,
     forwarded: &mut Forwarded,
     input: &[u8],
@@ -328,7 +328,7 @@ impl Destination {
 
 /// Route or name, then policy.
 fn direct(
-    thread: &Thread,
+    thread: &Rc<Thread>,
     table: &Table,
     client: &Client,
     request: &Request<'_, '_>,

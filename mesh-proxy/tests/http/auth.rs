@@ -1,13 +1,17 @@
 //! Who asks: keys, tokens, roles, and what services are told.
 
+use std::time::Duration;
+
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::{
     rand::SystemRandom,
     signature::{Ed25519KeyPair, KeyPair},
 };
 use serde_json::{Value, json};
+use tokio::{io::AsyncWriteExt, task::spawn_local};
 use watt_api::mesh::{
-    AccessRule, ApiKey, Auth, Basic, CountedBy, Denied, Guard, Jwt, RateLimit, Route, Secret, User,
+    AccessRule, ApiKey, Auth, Basic, CountedBy, Denied, Guard, Jwt, RateLimit, RemoteKeys, Route, Secret,
+    User,
 };
 use watt_policies::keys::Hash;
 
@@ -540,5 +544,152 @@ fn rules_of_a_service_are_about_who_calls_and_what_it_gets() {
             let head = bed.ask(get(path, "")).await.head().await;
             assert_eq!(status(&head), expected, "{path}");
         }
+    });
+}
+
+/// A signer whose keys are published by the service `id`.
+fn published() -> (Ed25519KeyPair, Auth, String) {
+    let (pair, mut auth) = signer();
+    let jwt = auth.jwt.as_mut().unwrap();
+    let set = std::mem::replace(&mut jwt.jwks, r#"{"keys":[]}"#.into());
+    jwt.remote = Some(RemoteKeys {
+        service: "id".into(),
+        host: "id.plt.local".into(),
+        path: "/jwks?x=1".into(),
+        every_ms: 3_600_000,
+    });
+    let set = set.replace("\"kty\"", "\"kid\":\"one\",\"kty\"");
+    (pair, auth, set)
+}
+
+fn token_with(kid: &str, pair: &Ed25519KeyPair, claims: &Value) -> String {
+    let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let message = format!("{}.{}", encode(&json!({ "alg": "EdDSA", "kid": kid })), encode(claims));
+    let sign = URL_SAFE_NO_PAD.encode(pair.sign(message.as_bytes()));
+    format!("Authorization: Bearer {message}.{sign}\r\n")
+}
+
+fn with_id(auth: Auth) -> (Bed, MockWorker, MockWorker) {
+    let (bed, api) = bed(auth, vec![route_with("/", &[])]);
+    bed.change(|snapshot| drop(snapshot.services.insert("id".into(), service())));
+    let id = bed.worker("id", 7);
+    (bed, api, id)
+}
+
+async fn publish(id: &MockWorker, set: &str) {
+    let mut wire = id.accept().await;
+    let head = wire.head().await;
+    assert!(head.starts_with("GET /jwks?x=1 HTTP/1.1\r\nHost: id.plt.local\r\n"), "{head}");
+    wire.send(format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{set}", set.len()))
+        .await;
+}
+
+#[test]
+fn keys_are_fetched_with_the_first_token_and_when_others_come() {
+    at_once(async {
+        let (pair, auth, set) = published();
+        let (bed, api, id) = with_id(auth);
+        api.answer(OK);
+        let mut client = bed.ask(get("/", &token_with("one", &pair, &claims()))).await;
+        // Others wait for the same fetch.
+        let mut other = bed.ask(get("/", &token_with("one", &pair, &claims()))).await;
+        publish(&id, &set).await;
+        assert_eq!(client.response().await, (200, "ok".to_owned()));
+        assert_eq!(other.response().await, (200, "ok".to_owned()));
+        assert_eq!(bed.thread.counts()["id"].requests, 1);
+        // Somebody signs with a new key.
+        let (second, _, set2) = published();
+        let set2 = set2.replace("one", "two");
+        let both = format!("{}{}", set.trim_end_matches("]}"), set2.replace(r#"{"keys":["#, ","));
+        let token = token_with("two", &second, &claims());
+        client.send(get("/", &token)).await;
+        assert_eq!(
+            client.failure().await,
+            (401, "credentials_wrong".to_owned()),
+            "not so soon after the last one"
+        );
+        tokio::time::advance(Duration::from_secs(6)).await;
+        client.send(get("/", &token)).await;
+        publish(&id, &both).await;
+        assert_eq!(client.response().await, (200, "ok".to_owned()));
+        // And the old one goes: what was taken with it is forgotten.
+        tokio::time::advance(Duration::from_secs(3_601)).await;
+        let mut client = bed.ask(get("/", &token_with("one", &pair, &claims()))).await;
+        assert_eq!(
+            client.response().await,
+            (200, "ok".to_owned()),
+            "the old ones hold while others are fetched"
+        );
+        publish(&id, &set2).await;
+        until("they are used", || bed.thread.counts()["id"].in_flight == 0).await;
+        client.send(get("/", &token_with("one", &pair, &claims()))).await;
+        assert_eq!(client.failure().await, (401, "credentials_wrong".to_owned()));
+    });
+}
+
+#[test]
+fn tokens_with_keys_that_nobody_has_do_not_have_them_fetched_each_time() {
+    at_once(async {
+        let (pair, auth, set) = published();
+        let (bed, _api, id) = with_id(auth);
+        let set: &'static str = Box::leak(set.into_boxed_str());
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{set}", set.len());
+        id.answer(Box::leak(answer.into_boxed_str()));
+        let mut client = bed.client();
+        for number in 0..600 {
+            client.send(get("/", &token_with(&format!("k{number}"), &pair, &claims()))).await;
+            assert_eq!(client.failure().await, (401, "credentials_wrong".to_owned()));
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        let fetched = bed.thread.counts()["id"].requests;
+        assert!((2..=9).contains(&fetched), "in ten minutes: {fetched}");
+    });
+}
+
+#[test]
+fn without_keys_nobody_gets_in() {
+    at_once(async {
+        let (pair, auth, _) = published();
+        let (bed, _api, id) = with_id(auth);
+        let ask = async || bed.ask(get("/", &token_with("one", &pair, &claims()))).await;
+        let unavailable = (503, "keys_unavailable".to_owned());
+        for answer in [
+            "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned(),
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}".to_owned(),
+            format!("HTTP/1.1 200 OK\r\nContent-Length: {0}\r\n\r\n{1}", 300 << 10, " ".repeat(300 << 10)),
+        ] {
+            let mut client = ask().await;
+            let mut wire = id.asked().await;
+            // It may be refused before it is all there.
+            let answering = spawn_local(async move {
+                let _ = wire.stream.write_all(answer.as_bytes()).await;
+                wire
+            });
+            assert_eq!(client.failure().await, unavailable);
+            assert_eq!(ask().await.failure().await, unavailable, "and nobody is asked again at once");
+            tokio::time::advance(Duration::from_secs(301)).await;
+            drop(answering.await.unwrap());
+        }
+    });
+}
+
+/// Whoever has them fetched and goes does not have them fetched again.
+#[test]
+fn a_fetch_goes_on_without_the_client_that_it_was_begun_for() {
+    local(async {
+        let (pair, auth, set) = published();
+        let (bed, api, id) = with_id(auth);
+        api.answer(OK);
+        let (mut client, served) = bed.client_at(gateway());
+        client.send(get("/", &token_with("one", &pair, &claims()))).await;
+        let mut wire = id.accept().await;
+        wire.head().await;
+        drop(client);
+        served.await.unwrap();
+        wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{set}", set.len())).await;
+        until("they are there", || bed.thread.counts()["id"].in_flight == 0).await;
+        let mut other = bed.ask(get("/", &token_with("one", &pair, &claims()))).await;
+        assert_eq!(other.response().await, (200, "ok".to_owned()));
+        assert_eq!(bed.thread.counts()["id"].requests, 1);
     });
 }

@@ -1,16 +1,35 @@
 //! Servers outside of the application that routes lead to. The proxy has each as a service that is always there: that it is not shows when
 //! it is connected to.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use watt_api::mesh::{self, Outlook};
-use watt_core::plan::{Plan, Upstream, UpstreamServer};
+use watt_core::plan::{Plan, Protocol, Timeouts, Upstream, UpstreamServer};
 
 use crate::snapshot::{millis, protocol};
 
 /// Those of a plan, by what routes call them. Of one server all routes say the same.
 pub(crate) fn of_plan(plan: &Plan) -> BTreeMap<String, mesh::Service> {
-    plan.upstreams().map(|upstream| (upstream.server.to_string(), service(plan, upstream))).collect()
+    // What a route says of a server holds for keys that come from there as well.
+    let of_keys = plan.key_servers().map(|server| (server.to_string(), service(plan, &for_keys(server))));
+    let of_routes = plan.upstreams().map(|upstream| (upstream.server.to_string(), service(plan, upstream)));
+    of_keys.chain(of_routes).collect()
+}
+
+/// A server that nobody is led to: keys are fetched from it.
+fn for_keys(server: &UpstreamServer) -> Upstream {
+    Upstream {
+        server: server.clone(),
+        host: server.host(),
+        protocol: Protocol::Http1,
+        timeouts: Timeouts {
+            connect: Duration::from_secs(5),
+            first_byte: Duration::from_secs(30),
+            idle: Duration::from_secs(30),
+            per_try: None,
+            total: None,
+        },
+    }
 }
 
 fn service(plan: &Plan, upstream: &Upstream) -> mesh::Service {

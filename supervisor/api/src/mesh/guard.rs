@@ -137,6 +137,9 @@ pub struct Jwt {
     /// The text of a file with a secret that those who sign have as well.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret: Option<Secret>,
+    /// Where others are published.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote: Option<RemoteKeys>,
     /// How they may sign, in the words of RFC 7518.
     pub algorithms: Vec<String>,
     /// Who has to have made it.
@@ -151,6 +154,20 @@ pub struct Jwt {
     pub roles_claim: String,
     /// The claims that services are told.
     pub claims: Vec<String>,
+}
+
+/// A JWK Set that is fetched.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RemoteKeys {
+    /// The service that has it, or the server outside, by the name that it has among services.
+    pub service: String,
+    /// What is asked for in `Host`.
+    pub host: String,
+    /// Its path, with a query if there is one.
+    pub path: String,
+    /// How often it is fetched again, in milliseconds.
+    pub every_ms: u64,
 }
 
 impl Guard {

@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::json;
-use watt_core::plan::{ApiKey, Auth, Basic, Hidden, Jwt, User};
+use watt_core::{
+    ServiceId,
+    plan::{ApiKey, Auth, Basic, Hidden, Jwt, KeysAt, RemoteKeys, User},
+};
 use watt_policies::{
     jwt::{Algorithm, KeySet},
     keys::{Hash, is_name},
@@ -16,9 +19,9 @@ use super::{
     route::bad,
 };
 use crate::{
-    keys::{ALGORITHM, ALGORITHMS, API_KEY, AUTH, BASIC, JWT, OFF, USER},
+    keys::{ALGORITHM, ALGORITHMS, API_KEY, AUTH, BASIC, JWT, KEYS_URL, OFF, USER},
     report::Problem,
-    scalar::{Bad, quote},
+    scalar::{Bad, Scalar, UpstreamUrl, UrlPath, quote},
     show::Shown,
     source::Span,
     tree::Value,
@@ -183,9 +186,11 @@ fn jwt(f: &mut Fields<'_, '_, '_>) -> Option<Jwt> {
     let signers = signers(&mut inner);
     let key_file = inner.path("keys_file").map(|file| file.value);
     let secret_file = inner.path("secret_file").map(|file| file.value);
-    if !["keys", "keys_file", "secret_file"].into_iter().any(|key| inner.is_written(key)) {
+    let remote = remote(&mut inner);
+    let sources = ["keys", "keys_file", "keys_url", "secret_file"];
+    if !sources.into_iter().any(|key| inner.is_written(key)) {
         let problem = Problem::new(field.key_span, "no token could ever be taken: there is no key");
-        inner.d.problem(problem.hint("write `keys`, `keys_file` or `secret_file`"));
+        inner.d.problem(problem.hint("write `keys`, `keys_file`, `keys_url` or `secret_file`"));
     }
     let algorithm = |text: &str| word_of(text, &ALGORITHM);
     let algorithms = inner.each("algorithms", "an algorithm", algorithm, |word| show_word(*word, &ALGORITHM));
@@ -218,7 +223,8 @@ fn jwt(f: &mut Fields<'_, '_, '_>) -> Option<Jwt> {
         inner.d.problem(Problem::new(*span, problem));
     }
     let is_for = |one: Algorithm| signers.iter().any(|(_, keys)| keys.serves(one));
-    if let (false, None, None, Some(span)) = (signers.is_empty(), &key_file, &secret_file, keys_at)
+    let has_others = key_file.is_some() || secret_file.is_some() || remote.is_some();
+    if let (false, false, Some(span)) = (signers.is_empty(), has_others, keys_at)
         && !algorithms.iter().filter_map(|name| Algorithm::named(name)).any(is_for)
     {
         let problem = Problem::new(algorithms_at.unwrap_or(span), "no key is for any of these algorithms");
@@ -232,6 +238,7 @@ fn jwt(f: &mut Fields<'_, '_, '_>) -> Option<Jwt> {
         jwks: json!({ "keys": signers.into_iter().map(|(jwk, _)| jwk).collect::<Vec<_>>() }).to_string(),
         key_file,
         secret_file,
+        remote,
         algorithms,
         issuer: issuer.map(|written| written.value),
         audiences: audiences.into_iter().map(|(audience, _)| audience).collect(),
@@ -240,6 +247,57 @@ fn jwt(f: &mut Fields<'_, '_, '_>) -> Option<Jwt> {
         roles_claim: or(roles, "roles"),
         claims: claims.into_iter().map(|(claim, _)| claim).collect(),
     })
+}
+
+/// Where keys are published.
+fn remote(f: &mut Fields<'_, '_, '_>) -> Option<RemoteKeys> {
+    let field = f.field("keys_url")?;
+    let mut inner = Fields::open(f.d, &KEYS_URL, Some(field), Some("url"));
+    let url = inner.parsed("url", keys_url, |(_, _, text)| json!(text));
+    let every: Written<Duration> = inner.value("every");
+    if let (true, Some(span)) = (every.value < Duration::from_secs(5), every.span) {
+        let problem = Problem::new(span, "keys are fetched at most every five seconds");
+        inner.d.problem(problem.hint("for example `10m`"));
+    }
+    let shown = inner.close();
+    f.show("keys_url", shown);
+    let (from, path, _) = url?.value;
+    Some(RemoteKeys { from, path, every: every.value })
+}
+
+/// Whom a URL is of, its path, and all of it.
+fn keys_url(text: &str) -> Result<(KeysAt, String, String), Bad> {
+    let scheme = ["http://", "https://", "internal://"].into_iter().find(|scheme| text.starts_with(scheme));
+    let Some(scheme) = scheme else {
+        let hint = "for example `http://id.plt.local/jwks.json` of a service `id`";
+        return Err(bad(format!("{} is no URL that keys are fetched from", quote(text)), hint));
+    };
+    let rest = &text[scheme.len()..];
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let (plain, query) = path.split_once('?').unwrap_or((path, ""));
+    let is_plain = |c: char| c.is_ascii_graphic() && c != '#';
+    if !query.chars().all(is_plain) {
+        return Err(bad(format!("{} has a query that is none", quote(text)), "letters and signs of ASCII"));
+    }
+    if !plain.is_empty() {
+        UrlPath::<false>::parse(plain)?;
+    }
+    let path = if path.is_empty() { "/".to_owned() } else { path.to_owned() };
+    let of_mesh = host.strip_suffix(".plt.local").filter(|_| scheme == "http://");
+    let from = match of_mesh {
+        Some(name) => {
+            let id = ServiceId::new(name);
+            let message = |error| format!("{} cannot be a service's name: {error}", quote(name));
+            KeysAt::Service(
+                id.map_err(|error| bad(message(error), "for example `http://id.plt.local/jwks.json`"))?,
+            )
+        }
+        None => match UpstreamUrl::parse(&format!("{scheme}{host}"))? {
+            UpstreamUrl::Inside(id) => KeysAt::Service(id),
+            UpstreamUrl::Outside(server) => KeysAt::Server(server),
+        },
+    };
+    Ok((from, path, text.to_owned()))
 }
 
 /// The keys of those who sign, each as it was written and as it is understood.

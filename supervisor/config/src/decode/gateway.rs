@@ -67,7 +67,12 @@ pub(super) fn decode(d: &mut Decoder<'_>, field: Option<Field<'_>>) -> Gateway {
         shown.push(shown_route);
     }
     f.show("routes", Shown::List(shown));
-    let listeners = listener::further(&mut f, &base);
+    let mut listeners = listener::further(&mut f, &base);
+    let of_listeners = listeners.iter_mut().filter_map(|one| one.routes.as_mut()).flatten();
+    // Where it is looked whether they exist, once.
+    if let Some(first) = routes.iter_mut().chain(of_listeners).next() {
+        first.services.extend(base.services);
+    }
     let hold = hold(&mut f);
     let body_rate: Written<Whole<0, 1_000_000_000>> = f.value("body_rate");
     Gateway { routes, listeners, hold, body_rate_min: body_rate.value.0, shown: f.close() }

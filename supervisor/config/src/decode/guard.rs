@@ -10,7 +10,9 @@ use std::{
 use serde_json::json;
 use watt_core::{
     ServiceId,
-    plan::{AccessRule, AddressRule, Caller, Compress, Cors, CountedBy, Guard, RateLimit},
+    plan::{
+        AccessRule, AddressRule, Caller, Compress, Cors, CountedBy, Guard, KeysAt, RateLimit, RemoteKeys,
+    },
 };
 
 use super::{
@@ -42,6 +44,8 @@ const ACCESS_RULES_MAX: usize = 200;
 pub(super) struct Base {
     guard: Guard,
     shown: Vec<(&'static str, Shown)>,
+    /// The services that it names, and where.
+    pub(super) services: Vec<(ServiceId, Span)>,
     /// How responses are compressed, and how that is shown.
     pub(super) compress: (Option<Compress>, Option<Shown>),
 }
@@ -57,16 +61,18 @@ enum Place<'p> {
 /// Decodes what the gateway as a whole has.
 pub(super) fn of_gateway(f: &mut Fields<'_, '_, '_>) -> Base {
     let guard = decode(f, Place::Gateway);
+    let services = named(f, &guard);
     check_auth(f, &guard);
     let shown = KEYS.into_iter().filter_map(|key| Some((key, f.shown(key)?.clone()))).collect();
     let compress = compress::decode(f);
     let compress = (compress, f.shown("compress").cloned());
-    Base { guard, shown, compress }
+    Base { guard, shown, services, compress }
 }
 
-/// Decodes what a route has. A key that it does not have is the gateway's.
-pub(super) fn of_route(f: &mut Fields<'_, '_, '_>, base: &Base) -> Guard {
+/// Decodes what a route has, and the services that it names. A key that it does not have is the gateway's.
+pub(super) fn of_route(f: &mut Fields<'_, '_, '_>, base: &Base) -> (Guard, Vec<(ServiceId, Span)>) {
     let own = decode(f, Place::Route);
+    let services = named(f, &own);
     let mut guard = base.guard.clone();
     // Whoever may be anybody has no roles.
     let is_off = f.is_written("auth") && own.auth.is_none();
@@ -94,7 +100,18 @@ pub(super) fn of_route(f: &mut Fields<'_, '_, '_>, base: &Base) -> Guard {
         }
     }
     check_auth(f, &guard);
-    guard
+    (guard, services)
+}
+
+/// The services that a guard asks something of, and where they are written.
+fn named(f: &Fields<'_, '_, '_>, guard: &Guard) -> Vec<(ServiceId, Span)> {
+    let remote = guard.auth.as_ref().and_then(|auth| auth.jwt.as_ref()?.remote.as_ref());
+    match (remote, f.written("auth")) {
+        (Some(RemoteKeys { from: KeysAt::Service(id), .. }), Some(field)) => {
+            vec![(id.clone(), field.key_span)]
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// What is asked of somebody who is known, where nobody is.

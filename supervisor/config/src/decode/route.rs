@@ -74,7 +74,7 @@ pub(super) fn decode(d: &mut Decoder<'_>, node: &Node, base: &guard::Base) -> (O
     let response_headers = actions::header_rules(&mut f, "response_headers", actions::is_own_of_responses);
     let fault = actions::fault(&mut f);
     let mirror = actions::mirror(&mut f);
-    let guard = guard::of_route(&mut f, base);
+    let (guard, asked) = guard::of_route(&mut f, base);
     let cache = cache::of_route(&mut f);
     let compress = compress::of_route(&mut f, &base.compress);
     if let Some((target, _)) = &target {
@@ -108,7 +108,11 @@ pub(super) fn decode(d: &mut Decoder<'_>, node: &Node, base: &guard::Base) -> (O
             compress,
         },
         at: path.span.unwrap_or(at),
-        services: services.into_iter().chain(mirror.map(|(service, _, at)| (service, at))).collect(),
+        services: services
+            .into_iter()
+            .chain(mirror.map(|(service, _, at)| (service, at)))
+            .chain(asked)
+            .collect(),
     });
     (route, shown)
 }

@@ -104,6 +104,28 @@ pub(crate) static API_KEY: Table = Table {
     foreign: &[("key", "write its hash as `hash`"), ("sha256", "write `hash`")],
 };
 
+pub(crate) static KEYS_URL: Table = Table {
+    title: "auth.jwt.keys_url",
+    doc: "A JWK Set that is fetched. As text alone it is `url`.",
+    keys: &[
+        KeyDef {
+            name: "url",
+            kind: Kind::Text,
+            default: Preset::Required,
+            doc: "Where it is.",
+            example: r#""http://id.example.org/jwks.json""#,
+        },
+        KeyDef {
+            name: "every",
+            kind: Kind::Duration,
+            default: Preset::Value("1h"),
+            doc: "How often it is fetched again, while tokens come. Until another one comes the last one holds.",
+            example: r#""10m""#,
+        },
+    ],
+    foreign: &[("refresh", "write `every`"), ("interval", "write `every`")],
+};
+
 pub(crate) static BASIC: Table = Table {
     title: "auth.basic",
     doc: "Who has a password (RFC 7617). The hash alone is enough, by argon2 or bcrypt.",
@@ -162,7 +184,7 @@ pub(crate) static JWT: Table = Table {
         KeyDef {
             name: "keys",
             kind: Kind::List(&Kind::Variables),
-            default: Preset::Derived("these, `keys_file` or `secret_file` have to be written"),
+            default: Preset::Derived("these, `keys_file`, `keys_url` or `secret_file` have to be written"),
             doc: "The public keys of those who sign, as in the `keys` of a JWK Set (RFC 7517).",
             example: r#"[{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]"#,
         },
@@ -179,6 +201,13 @@ pub(crate) static JWT: Table = Table {
             default: Preset::Unset("none"),
             doc: "A file with a secret that whoever signs has as well, of 32 bytes at least: for HS256. Whoever has it can sign.",
             example: r#""/etc/shop/jwt.secret""#,
+        },
+        KeyDef {
+            name: "keys_url",
+            kind: Kind::Either(&[Kind::Text, Kind::Table(&KEYS_URL)]),
+            default: Preset::Unset("none"),
+            doc: "Where a JWK Set is published: `http://NAME.plt.local/…` of a service, or `http://…` outside. It is fetched by the proxy, with the first token and when one names a key that is not known.",
+            example: r#""http://id.example.org/jwks.json""#,
         },
         KeyDef {
             name: "algorithms",
@@ -239,7 +268,7 @@ pub(crate) static JWT: Table = Table {
         ("leeway", "write `skew`"),
         ("jwks", "write its `keys`, or `keys_file`"),
         ("jwks_file", "write `keys_file`"),
-        ("jwks_uri", super::NOT_YET),
-        ("jwks_url", super::NOT_YET),
+        ("jwks_uri", "write `keys_url`"),
+        ("jwks_url", "write `keys_url`"),
     ],
 };

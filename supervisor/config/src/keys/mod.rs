@@ -159,7 +159,7 @@ pub(crate) enum Kind {
 }
 
 /// Every table, in the order they are documented.
-pub(crate) static TABLES: [&Table; 68] = [
+pub(crate) static TABLES: [&Table; 69] = [
     &ROOT,
     &SERVER,
     &TLS,
@@ -211,6 +211,7 @@ pub(crate) static TABLES: [&Table; 68] = [
     &BASIC,
     &USER,
     &JWT,
+    &KEYS_URL,
     &CORS,
     &RATE_LIMIT,
     &ACCESS_RULE,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use insta::assert_snapshot;
 use watt_core::{
     ServiceId,
-    plan::{ApiKey, Auth, Basic, Caller, Hidden, Jwt, User},
+    plan::{ApiKey, Auth, Basic, Caller, Hidden, Jwt, KeysAt, RemoteKeys, UpstreamServer, User},
 };
 
 use crate::{invalid, valid};
@@ -70,6 +70,7 @@ fn everything_in_its_places() {
         jwks: r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo","kid":"one"}]}"#.into(),
         key_file: None,
         secret_file: None,
+        remote: None,
         algorithms: vec!["EdDSA".into()],
         issuer: Some("https://id.example.org".into()),
         audiences: vec!["shop".into()],
@@ -406,4 +407,50 @@ error: `a*` is no segment of a rule's path
   |                                   ^^^^^
   = hint: `*` is a whole segment: `/orders/*/items`
 "#);
+}
+
+#[test]
+fn keys_may_be_published_by_a_service_or_elsewhere() {
+    let from = |url: &str| {
+        let jwt = format!("auth: {{jwt: {{keys_url: {url}}}}}");
+        let config = valid(&format!(
+            "services: {{a: {{command: x}}, id: {{command: y}}}}\ngateway: {{routes: [{{path: /, service: a, {jwt}}}]}}"
+        ));
+        config.plan.routes[0].guard.auth.clone().unwrap().jwt.unwrap().remote.unwrap()
+    };
+    let hour = Duration::from_secs(3_600);
+    let of_service =
+        |path: &str, every| RemoteKeys { from: KeysAt::Service(id("id")), path: path.into(), every };
+    assert_eq!(from("http://id.plt.local/jwks.json"), of_service("/jwks.json", hour));
+    assert_eq!(from("'internal://id/jwks?v=1'"), of_service("/jwks?v=1", hour));
+    assert_eq!(from("{url: http://id.plt.local, every: 10m}"), of_service("/", Duration::from_secs(600)));
+    let server = UpstreamServer::Tcp { name: "id.example.org".into(), port: 8080 };
+    let outside = RemoteKeys { from: KeysAt::Server(server.clone()), path: "/k".into(), every: hour };
+    assert_eq!(from("http://id.example.org:8080/k"), outside);
+    let config = valid(&with(
+        "  auth: {jwt: {keys_url: 'http://id.example.org:8080/k'}}\n  routes: [{path: /, service: a}]",
+    ));
+    assert_eq!(config.plan.key_servers().collect::<Vec<_>>(), [&server]);
+}
+
+#[test]
+fn what_keys_are_not_fetched_from() {
+    for (gateway, expected) in [
+        ("  auth: {jwt: {keys_url: /jwks.json}}", "is no URL that keys are fetched from"),
+        ("  auth: {jwt: {keys_url: 'http://id.example.org/a#b'}}", "error"),
+        ("  auth: {jwt: {keys_url: 'http://id.example.org/a?b c'}}", "has a query that is none"),
+        ("  auth: {jwt: {keys_url: 'http:///a'}}", "is not a host"),
+        (
+            "  auth: {jwt: {keys_url: {url: 'http://id.example.org/', every: 1s}}}",
+            "at most every five seconds",
+        ),
+        (
+            "  auth: {jwt: {keys_url: 'http://nobody.plt.local/'}}\n  routes: [{path: /, service: a}]",
+            "nobody",
+        ),
+        ("  auth: {jwt: {}}", "write `keys`, `keys_file`, `keys_url` or `secret_file`"),
+    ] {
+        let report = invalid(&with(gateway)).to_string();
+        assert!(report.contains(expected), "{expected}: {report}");
+    }
 }

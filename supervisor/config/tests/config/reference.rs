@@ -146,6 +146,11 @@ fn file_with(title: &str, key: &str, value: &Value) -> Value {
             }
             file["gateway"] = json!({ "auth": { "basic": { "users": { "ada": entry } } } });
         }
+        "auth.jwt.keys_url" => {
+            let mut url = json!({ "url": "http://id.example.org/" });
+            merge(&mut url, entry);
+            file["gateway"] = json!({ "auth": { "jwt": { "keys_url": url } } });
+        }
         "compress" => file["gateway"] = json!({ "compress": entry }),
         "rules" => {
             if key != "do" {

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::Plan;
+use super::{Plan, UpstreamServer};
 use crate::ServiceId;
 
 /// All of it at one place: a route, with what it has from the gateway as a whole, or a service.
@@ -75,6 +75,26 @@ pub struct Auth {
     pub jwt: Option<Jwt>,
 }
 
+/// A JWK Set that is fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteKeys {
+    /// Who has it.
+    pub from: KeysAt,
+    /// Its path, with a query if there is one.
+    pub path: String,
+    /// How often it is fetched again.
+    pub every: Duration,
+}
+
+/// Who publishes keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeysAt {
+    /// A service.
+    Service(ServiceId),
+    /// A server that is none.
+    Server(UpstreamServer),
+}
+
 impl Auth {
     /// Every file that it is made from.
     pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
@@ -88,6 +108,15 @@ impl Plan {
     /// How it is known who asks, of each route.
     pub fn auths(&self) -> impl Iterator<Item = &Auth> {
         self.all_routes().filter_map(|route| route.guard.auth.as_ref())
+    }
+
+    /// The servers outside that keys are fetched from, some of them several times.
+    pub fn key_servers(&self) -> impl Iterator<Item = &UpstreamServer> {
+        let remotes = self.auths().filter_map(|auth| auth.jwt.as_ref()?.remote.as_ref());
+        remotes.filter_map(|remote| match &remote.from {
+            KeysAt::Server(server) => Some(server),
+            KeysAt::Service(_) => None,
+        })
     }
 
     /// The files with what that is known by, each once.
@@ -153,6 +182,8 @@ pub struct Jwt {
     pub key_file: Option<PathBuf>,
     /// A file with a secret that whoever signs has as well.
     pub secret_file: Option<PathBuf>,
+    /// Where such a set is published.
+    pub remote: Option<RemoteKeys>,
     /// How they may sign, in the words of RFC 7518.
     pub algorithms: Vec<String>,
     /// Who has to have made it.

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 use watt_api::mesh;
 use watt_certificates::Certificates;
 use watt_core::plan::{
-    AccessRule, AddressRule, ApiKey, Auth, Basic, Caller, Cors, CountedBy, Guard, Hidden, Jwt, Plan,
-    RateLimit, Route, Service, User,
+    AccessRule, AddressRule, ApiKey, Auth, Basic, Caller, Cors, CountedBy, Guard, Hidden, Jwt, KeysAt, Plan,
+    RateLimit, RemoteKeys, Route, Service, User,
 };
 
 use super::millis;
@@ -80,6 +80,7 @@ fn jwt(jwt: &Jwt, read: &Certificates) -> mesh::Jwt {
         jwks,
         key_file,
         secret_file,
+        remote,
         algorithms,
         issuer,
         audiences,
@@ -92,6 +93,7 @@ fn jwt(jwt: &Jwt, read: &Certificates) -> mesh::Jwt {
         jwks: jwks.clone(),
         key_file: text(key_file.as_ref(), read),
         secret: text(secret_file.as_ref(), read).map(mesh::Secret),
+        remote: remote.as_ref().map(remote_keys),
         algorithms: algorithms.clone(),
         issuer: issuer.clone(),
         audiences: audiences.clone(),
@@ -100,6 +102,14 @@ fn jwt(jwt: &Jwt, read: &Certificates) -> mesh::Jwt {
         roles_claim: roles_claim.clone(),
         claims: claims.clone(),
     }
+}
+
+fn remote_keys(RemoteKeys { from, path, every }: &RemoteKeys) -> mesh::RemoteKeys {
+    let (service, host) = match from {
+        KeysAt::Service(id) => (id.to_string(), format!("{id}.plt.local")),
+        KeysAt::Server(server) => (server.to_string(), server.host().unwrap_or_default()),
+    };
+    mesh::RemoteKeys { service, host, path: path.clone(), every_ms: millis(*every) }
 }
 
 /// Of a service.
