@@ -197,6 +197,8 @@ pub(crate) struct Caching {
     pub(crate) place: Place,
     /// What the client asks of the cache counts.
     pub(crate) is_believed: bool,
+    /// It says who asks, in fields that are the operator's own.
+    pub(crate) is_for_one: bool,
     /// It may be answered by what is stored, and stored itself. Otherwise it makes invalid what it changes, and that is all.
     pub(crate) stores: bool,
     /// It is the proxy's own, to have a fresh response.

@@ -87,6 +87,14 @@ impl Forwarded {
         }
     }
 
+    /// The same of a client of the gateway, whatever it has sent itself.
+    pub(crate) fn write_for_client(&mut self, host: &[u8], out: &mut Vec<u8>) {
+        if self.lines.is_empty() || self.host != host {
+            self.remember(host);
+        }
+        out.extend_from_slice(&self.lines);
+    }
+
     fn remember(&mut self, host: &[u8]) {
         self.host.clear();
         self.host.extend_from_slice(host);

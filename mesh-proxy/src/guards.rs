@@ -3,9 +3,10 @@
 //! Of a request that has to pass nothing no more is asked than whether that is so.
 
 mod asking;
+mod authority;
 mod limits;
 
-use std::{rc::Rc, time::SystemTime};
+use std::{ops::Range, rc::Rc, time::SystemTime};
 
 use watt_api::mesh::{self, CountedBy, Denied};
 use watt_policies::{
@@ -14,13 +15,15 @@ use watt_policies::{
     cors::{self, Cors, Origin, Origins, Preflight},
 };
 
-pub(crate) use self::{asking::Asking, limits::Counted};
+pub(crate) use self::{asking::Asking, authority::Granted, limits::Counted};
 use self::{
     asking::BASIC,
+    authority::{Authority, Inquiry, Said, Word},
     limits::{Limit, count},
 };
 use crate::{
     auth::{Auth, Check, FoundOut, Identity, Remote, Unidentified},
+    forwarded::Forwarded,
     http::{Fields, Lines},
     respond::{Failure, OwnAnswer, Reason, Reply},
     route,
@@ -40,6 +43,7 @@ pub(crate) struct Guard {
     auth: Option<Box<str>>,
     roles: Box<[Box<str>]>,
     rules: Box<[access::Rule]>,
+    authority: Option<Rc<Authority>>,
 }
 
 /// What came of a request that passed, for its body and its response.
@@ -52,6 +56,8 @@ pub(crate) struct Passed {
     pub(crate) body_max: Option<u64>,
     /// Who asks, where that was found out.
     pub(crate) known: Option<Known>,
+    /// What the authority says of it.
+    pub(crate) granted: Option<Rc<Granted>>,
 }
 
 /// Who asks.
@@ -86,6 +92,8 @@ impl Known {
 #[derive(Debug)]
 pub(crate) enum Held {
     Denied(Failure),
+    /// Somebody else answers it.
+    Answered(OwnAnswer),
     Asks(Box<Pending>),
 }
 
@@ -106,6 +114,7 @@ pub(crate) struct Pending {
 enum Question {
     Password(Box<Check>),
     Keys(Rc<Remote>),
+    Authority(Box<Inquiry>),
 }
 
 /// What was found out about a request before it is looked at again.
@@ -114,10 +123,19 @@ pub(crate) struct SoFar {
     /// It was counted, and its response gets these lines for that.
     counted: Option<Vec<u8>>,
     of_auth: FoundOut,
+    said: Option<Said>,
     rounds: u8,
 }
 
 impl Pending {
+    /// Adds what is said of the client.
+    pub(crate) fn tell_of_client(&mut self, forwarded: &mut Forwarded) {
+        match &mut self.question {
+            Question::Password(_) | Question::Keys(_) => {}
+            Question::Authority(inquiry) => inquiry.tell_of_client(forwarded),
+        }
+    }
+
     /// Finds it out.
     pub(crate) async fn find_out(self, thread: &Rc<Thread>) -> SoFar {
         let Pending { question, mut so_far } = self;
@@ -127,6 +145,7 @@ impl Pending {
                 remote.fetch(thread).await;
                 so_far.of_auth.fetched = true;
             }
+            Question::Authority(inquiry) => so_far.said = Some(inquiry.ask(thread).await),
         }
         so_far.rounds += 1;
         so_far
@@ -136,7 +155,7 @@ impl Pending {
 impl Guard {
     /// `None` when everything passes.
     pub(crate) fn new(guard: &mesh::Guard) -> Option<Guard> {
-        let mesh::Guard { addresses, cors, body_max, limits, auth, roles, rules } = guard;
+        let mesh::Guard { addresses, cors, body_max, limits, auth, roles, rules, authority } = guard;
         let compiled = || Guard {
             addresses: (!addresses.is_empty()).then(|| address::Rules::new(addresses.iter().map(rule))),
             cors: cors.as_ref().map(self::cors),
@@ -145,6 +164,7 @@ impl Guard {
             auth: auth.as_deref().map(Box::from),
             roles: boxed(roles).into(),
             rules: rules.iter().map(access_rule).collect(),
+            authority: authority.as_ref().map(|authority| Rc::new(Authority::new(authority))),
         };
         (!guard.is_nothing()).then(compiled)
     }
@@ -208,6 +228,33 @@ impl Guard {
         }
     }
 
+    /// What the authority says. `counted` are the lines of limits that the request was counted at.
+    fn consult(&self, asking: &Asking<'_>, passed: &mut Passed, counted: Range<usize>) -> Result<(), Held> {
+        let Some(authority) = &self.authority else { return Ok(()) };
+        let said = asking.so_far.and_then(|so_far| so_far.said.as_ref());
+        let why = match said.filter(|said| said.is_of(authority)).map(|said| &said.word) {
+            Some(Word::Allowed(granted)) => {
+                passed.granted = Some(Rc::clone(granted));
+                return Ok(());
+            }
+            Some(Word::Answered(own)) => {
+                asking.count_denied(Reason::AuthorityUnavailable);
+                return Err(Held::Answered(own.clone()));
+            }
+            Some(Word::Nothing(why)) => why.clone(),
+            None if asking.rounds() >= ROUNDS_MAX => "it is another one each time".to_owned(),
+            None => match authority.inquiry(asking, passed.known.as_ref()) {
+                Some(inquiry) => {
+                    let question = Question::Authority(Box::new(inquiry));
+                    return Err(asking.needs(question, &passed.lines[counted]));
+                }
+                None => "there is no such service".to_owned(),
+            },
+        };
+        let message = format!("`{}` does not say whether this may be: {why}.", authority.service);
+        Err(asking.deny(Reason::AuthorityUnavailable, message).retry_after(Some(1)).into())
+    }
+
     fn admit_address(&self, asking: &Asking<'_>) -> Result<(), Failure> {
         let Some(rules) = &self.addresses else { return Ok(()) };
         let address = asking.address();
@@ -234,6 +281,9 @@ pub(crate) fn pass(guards: [Option<&Guard>; 2], asking: &Asking<'_>) -> Result<O
     match pass_all(guards, asking, &mut passed) {
         Ok(()) => Ok(Some(passed)),
         Err(Held::Denied(failure)) => Err(Held::Denied(Failure { lines: passed.lines, ..failure })),
+        Err(Held::Answered(own)) => {
+            Err(Held::Answered(OwnAnswer { lines: [passed.lines, own.lines].concat(), ..own }))
+        }
         Err(asks) => Err(asks),
     }
 }
@@ -261,16 +311,17 @@ fn pass_all(guards: [Option<&Guard>; 2], asking: &Asking<'_>, passed: &mut Passe
     let counted = before..passed.lines.len();
     let [of_route, of_service] = guards;
     // Browsers ask without credentials whether they may send a request with some.
-    if let Some(guard) = of_route.filter(|_| !asking.is_preflight()) {
+    let of_route = of_route.filter(|_| !asking.is_preflight());
+    if let Some(guard) = of_route {
         guard.identify(asking, passed).map_err(|unidentified| match unidentified {
             Unidentified::Unknown(unknown) => {
                 Held::Denied(asking.deny(unknown.reason, unknown.message.to_owned()))
             }
             Unidentified::Unchecked(check) if asking.rounds() < ROUNDS_MAX => {
-                asking.needs(Question::Password(check), &passed.lines[counted])
+                asking.needs(Question::Password(check), &passed.lines[counted.clone()])
             }
             Unidentified::Unfetched(remote) if asking.rounds() < ROUNDS_MAX => {
-                asking.needs(Question::Keys(remote), &passed.lines[counted])
+                asking.needs(Question::Keys(remote), &passed.lines[counted.clone()])
             }
             Unidentified::Unfetched(_) | Unidentified::NoKeys => {
                 let message = "The keys that tokens are signed with could not be fetched.".to_owned();
@@ -285,6 +336,9 @@ fn pass_all(guards: [Option<&Guard>; 2], asking: &Asking<'_>, passed: &mut Passe
     }
     if let Some(guard) = of_service {
         guard.authorise(asking, passed.identity(), asking.inward.unwrap_or(asking.path))?;
+    }
+    if let Some(guard) = of_route {
+        guard.consult(asking, passed, counted)?;
     }
     Ok(count(limits().filter(|limit| limit.by == CountedBy::User), asking, passed)?)
 }
@@ -301,6 +355,7 @@ impl Asking<'_> {
         let so_far = SoFar {
             counted: Some(counted.to_vec()),
             of_auth: self.so_far.map(|so_far| so_far.of_auth).unwrap_or_default(),
+            said: None,
             rounds: self.rounds(),
         };
         Held::Asks(Box::new(Pending { question, so_far }))
@@ -326,6 +381,7 @@ pub(crate) fn add(denied: &mut Denied, reason: Reason) {
         Reason::CredentialsMissing | Reason::CredentialsWrong => denied.credentials += 1,
         Reason::RoleMissing => denied.role += 1,
         Reason::RuleDenied => denied.rule += 1,
+        Reason::AuthorityUnavailable => denied.authority += 1,
         _ => {}
     }
 }

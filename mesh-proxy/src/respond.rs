@@ -96,6 +96,8 @@ pub enum Reason {
     RoleMissing,
     /// A rule says that it may not be.
     RuleDenied,
+    /// Who says who may says nothing.
+    AuthorityUnavailable,
     /// The keys that tokens are signed with could not be fetched.
     KeysUnavailable,
     /// Too much is looked at already to find out who asks.
@@ -162,6 +164,7 @@ impl Reason {
             Reason::CredentialsWrong => "credentials_wrong",
             Reason::RoleMissing => "role_missing",
             Reason::RuleDenied => "rule_denied",
+            Reason::AuthorityUnavailable => "authority_unavailable",
             Reason::KeysUnavailable => "keys_unavailable",
             Reason::AuthBusy => "auth_busy",
             Reason::NoFile => "no_file",
@@ -216,6 +219,7 @@ impl Reason {
             | Reason::BulkheadFull
             | Reason::QueueTimeout
             | Reason::Shed
+            | Reason::AuthorityUnavailable
             | Reason::KeysUnavailable
             | Reason::AuthBusy
             | Reason::FilesUnavailable => 503,

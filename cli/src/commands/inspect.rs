@@ -57,7 +57,7 @@ fn trouble(requests: &Requests) -> String {
     count(requests.retries, "sent again");
     count(requests.retries_denied, "not sent again, for too many were");
     count(requests.timed_out, "took too long");
-    let Denied { address, cors, body, rate, credentials, role, rule } = requests.denied;
+    let Denied { address, cors, body, rate, credentials, role, rule, authority } = requests.denied;
     count(address, "denied for their address");
     count(cors, "denied to pages of other origins");
     count(body, "denied for the size of their body");
@@ -65,6 +65,7 @@ fn trouble(requests: &Requests) -> String {
     count(credentials, "denied without credentials that are taken");
     count(role, "denied for their roles");
     count(rule, "denied by a rule");
+    count(authority, "not allowed by the authority");
     let refused = &requests.refused;
     count(refused.breaker_open, "refused by the breaker");
     count(refused.bulkhead_full, "refused for want of room");

@@ -95,11 +95,15 @@ impl<'a> Asking<'a> {
         }
     }
 
-    /// A failure, counted.
-    pub(super) fn deny(&self, reason: Reason, message: String) -> Failure {
+    pub(super) fn count_denied(&self, reason: Reason) {
         if let Some(service) = self.service {
             service.tally.count_denied(reason);
         }
+    }
+
+    /// A failure, counted.
+    pub(super) fn deny(&self, reason: Reason, message: String) -> Failure {
+        self.count_denied(reason);
         Failure::new(reason, self.service.map(|service| service.name.clone()), message)
     }
 

@@ -1,4 +1,4 @@
-//! Requests of the proxy's own, to a service or a server outside: with which keys tokens are signed. They go the way of
+//! Requests of the proxy's own, to a service or a server outside: who may do something, and with which keys tokens are signed. They go the way of
 //! other requests, by the table, the balancer, the pool and the gate; of the answer all is read, up to a bound.
 
 use std::{cell::RefCell, future::poll_fn, io, rc::Rc, time::Duration};
@@ -33,7 +33,20 @@ const INTERIM_MAX: u32 = 16;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Answered {
     pub(crate) status: u16,
+    /// Its fields but for those of the connection and the framing, each a whole line.
+    pub(crate) lines: Vec<u8>,
     pub(crate) body: Vec<u8>,
+}
+
+impl Answered {
+    /// The fields, by name and value.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let lines = self.lines.split(|byte| *byte == b'\n');
+        lines.filter_map(|line| {
+            let colon = memchr::memchr(b':', line)?;
+            Some((&line[..colon], line[colon + 1..].trim_ascii()))
+        })
+    }
 }
 
 /// Sends a request without a body, and reads the answer. Says in words why there is none. What is asked here changes nothing, and may be asked
@@ -210,6 +223,11 @@ async fn head(thread: &Rc<Thread>, worker: &mut Peer) -> Result<(Answered, Left,
         if response.status < 200 {
             return Err(Broken::Wrong("it does not come to an answer".to_owned()));
         }
+        let mut drop = response.hop_by_hop;
+        drop |= response.length_lines;
+        drop |= response.coding_lines;
+        let mut lines = Vec::new();
+        response.fields.copy_lines(response.fields.start_of(0), drop, &mut lines);
         let left = match response.framing {
             _ if response.is_bodiless() => Left::Length(0),
             Framing::Length(length) => Left::Length(length),
@@ -217,7 +235,7 @@ async fn head(thread: &Rc<Thread>, worker: &mut Peer) -> Result<(Answered, Left,
             Framing::Unspecified => Left::UntilClose,
         };
         let keeps = response.keeps_alive() && !matches!(left, Left::UntilClose);
-        let answered = Answered { status: response.status, body: Vec::new() };
+        let answered = Answered { status: response.status, lines, body: Vec::new() };
         worker.input.consume(len);
         return Ok((answered, left, keeps));
     }

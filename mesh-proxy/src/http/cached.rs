@@ -153,7 +153,8 @@ pub(super) async fn look(connection: &mut Connection, request: &mut Prepared) ->
                 if is_stale { counts.stale += 1 } else { counts.hits += 1 }
             });
             if is_refreshed {
-                refresh(connection, request, caching.rules, &entry);
+                let is_for_one = caching.is_for_one;
+                refresh(connection, request, caching.rules, is_for_one, &entry);
             }
             Look::Answered(send(connection, request, &entry, &asked, told, &[]).await)
         }
@@ -192,7 +193,7 @@ fn decide(thread: &Thread, caching: &Caching, is_plain: bool, head: &[u8]) -> De
             return Decided::Pass;
         }
         let is_known = method == "GET" || method == "HEAD" && caching.rules.head;
-        let asked = Asked::read(method, fields, caching.is_believed);
+        let asked = asked(caching, method, fields);
         if !is_known || !is_plain || asked.is_for_service {
             return Decided::Pass;
         }
@@ -216,6 +217,13 @@ fn decide(thread: &Thread, caching: &Caching, is_plain: bool, head: &[u8]) -> De
         }
     });
     decided.unwrap_or(Decided::Pass)
+}
+
+/// What a request says to the cache. What tells a service who asks has a name of the operator's choice with an authority.
+fn asked(caching: &Caching, method: &str, fields: Said<'_>) -> Asked {
+    let mut asked = Asked::read(method, fields, caching.is_believed);
+    asked.is_authorized |= caching.is_for_one;
+    asked
 }
 
 /// Whether another request may get the response for this one, or this one for others. Not where it is for one alone, by what is known of it, or where
@@ -449,8 +457,7 @@ impl Filling {
         {
             return false;
         }
-        let believed = self.caching.is_believed;
-        let asked = with_request(&self.head, |method, fields| Asked::read(method, fields, believed));
+        let asked = with_request(&self.head, |method, fields| asked(&self.caching, method, fields));
         self.asked = asked.unwrap_or_default();
         true
     }
@@ -649,7 +656,13 @@ impl Exchange<'_> {
 }
 
 /// Gets another response in place of a stale one, beside the request that was answered by that.
-fn refresh(connection: &Connection, request: &Prepared, rules: Rc<Rules>, entry: &Arc<Entry>) {
+fn refresh(
+    connection: &Connection,
+    request: &Prepared,
+    rules: Rc<Rules>,
+    is_for_one: bool,
+    entry: &Arc<Entry>,
+) {
     let turn = Refreshing::take(&connection.thread, entry);
     let head = bare(&connection.request_out).filter(|head| head.starts_with(b"GET "));
     let (Some(turn), Some(mut head)) = (turn, head) else { return };
@@ -659,6 +672,7 @@ fn refresh(connection: &Connection, request: &Prepared, rules: Rc<Rules>, entry:
         uri: entry.uri().to_vec(),
         place: entry.place().clone(),
         is_believed: false,
+        is_for_one,
         stores: true,
         is_refresh: true,
     };

@@ -119,6 +119,7 @@ impl Exchange<'_> {
             | Reason::CredentialsWrong
             | Reason::RoleMissing
             | Reason::RuleDenied
+            | Reason::AuthorityUnavailable
             | Reason::KeysUnavailable
             | Reason::AuthBusy
             | Reason::BreakerOpen

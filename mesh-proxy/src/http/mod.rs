@@ -32,7 +32,7 @@ mod websocket;
 use std::{net::SocketAddr, rc::Rc};
 
 pub(crate) use again::Loss;
-pub(crate) use ask::ask;
+pub(crate) use ask::{Answered, ask};
 pub(crate) use body::Body;
 pub(crate) use buffer::{LARGE, Stock};
 pub(crate) use chunked::{Chunked, Piece};

@@ -24,7 +24,7 @@ use crate::{
     cache::{Caching, OfRoute},
     forwarded::{Forwarded, Theirs},
     gate::URGENCY,
-    guards::{self, Asking, Held, Known, Passed, Pending, SoFar},
+    guards::{self, Asking, Granted, Held, Known, Passed, Pending, SoFar},
     respond::{Failure, Format, Manner, Reason, Reply},
     route::{Actions, Asked, Change, HeaderChange, Outward, Parsed, Route, Router, Unrouted},
     table::{Service, Table, Ways},
@@ -131,6 +131,7 @@ impl From<Held> for Aside {
     fn from(held: Held) -> Self {
         match held {
             Held::Denied(failure) => failure.into(),
+            Held::Answered(own) => Aside::Answered(Reply::Own(own), None),
             Held::Asks(pending) => Aside::Asks(pending),
         }
     }
@@ -167,9 +168,15 @@ pub(crate) fn prepare(
         return Err(request::too_large(input).into());
     }
     let table = thread.table();
-    let mut target = direct(thread, &table, client, &request, so_far)?;
+    let mut target = direct(thread, &table, client, &request, so_far).map_err(|mut unready| {
+        if let Unready::Asks(pending) = &mut unready {
+            pending.tell_of_client(forwarded);
+        }
+        unready
+    })?;
     let mut passed = target.passed.take();
     let known = passed.as_mut().and_then(|passed| passed.known.take());
+    let granted = passed.as_mut().and_then(|passed| passed.granted.take());
     let of_guards = passed.as_ref().and_then(|passed| passed.body_max);
     let body_max = of_guards.into_iter().chain(client.terms.bounds().body_max).min();
     let (cookie, mirror) = (target.cookie.take(), target.mirror.take());
@@ -179,7 +186,9 @@ pub(crate) fn prepare(
     let body = match request.found.framing {
         Framing::Unspecified | Framing::Length(0) => Body::Done,
         Framing::Length(length) => Body::Length(length),
-        Framing::Chunked if target.changes_headers() => Body::Chunked(Chunked::new().without_trailers()),
+        Framing::Chunked if target.changes_headers() || granted.is_some() => {
+            Body::Chunked(Chunked::new().without_trailers())
+        }
         Framing::Chunked => Body::Chunked(Chunked::new()),
     };
     let deadline = deadline(&target.service, &request);
@@ -203,7 +212,7 @@ pub(crate) fn prepare(
         body_max,
         compress: target.actions().and_then(|actions| Wanted::of(actions.compress.as_ref()?, &request)),
         route: target.route.as_ref().map(|route| route.label.clone()),
-        cache: target.caching(&table, client, &request),
+        cache: target.caching(&table, client, &request, granted.as_deref()),
         service: target.service,
     };
     out.clear();
@@ -215,6 +224,7 @@ pub(crate) fn prepare(
         change: change.as_ref(),
         prepared: &prepared,
         known: known.as_ref(),
+        granted: granted.as_deref(),
     }
     .write(forwarded, out);
     if let Some(deadline) = &mut prepared.deadline {
@@ -272,7 +282,13 @@ impl Destination {
 
     /// What the cache may be of use to, if there is one. A request that may change something is also where nothing is stored along its way: it may
     /// be along another one.
-    fn caching(&self, table: &Table, client: &Client, request: &Request<'_, '_>) -> Option<Box<Caching>> {
+    fn caching(
+        &self,
+        table: &Table,
+        client: &Client,
+        request: &Request<'_, '_>,
+        granted: Option<&Granted>,
+    ) -> Option<Box<Caching>> {
         let of_route = self.actions().and_then(|actions| actions.cache.as_ref());
         let rules = match of_route {
             None => self.service.cache.as_ref(),
@@ -298,6 +314,7 @@ impl Destination {
                 route: self.route.as_ref().map_or(0, |route| route.number()),
             },
             is_believed: rules.believes(&client.side),
+            is_for_one: granted.is_some_and(Granted::is_seen),
             stores,
             is_refresh: false,
         }))
@@ -534,6 +551,7 @@ struct Head<'a> {
     change: Option<&'a Change<'a>>,
     prepared: &'a Prepared,
     known: Option<&'a Known>,
+    granted: Option<&'a Granted>,
 }
 
 impl Head<'_> {
@@ -567,10 +585,16 @@ impl Head<'_> {
         if let Some(known) = self.known {
             known.take_credentials(&self.request.fields, &mut drop);
         }
+        if let Some(granted) = self.granted {
+            granted.take(&self.request.fields, &mut drop);
+        }
         let trace = self.trace(&mut drop);
         self.write_lines(drop, out);
         if let Some(known) = self.known {
             known.identity.write(out);
+        }
+        if let Some(granted) = self.granted {
+            granted.write(out);
         }
         if let Some(headers) = headers {
             headers.write(out);

@@ -3,6 +3,7 @@
 mod actions;
 mod again;
 mod auth;
+mod authority;
 mod balancing;
 mod bed;
 mod bodies;

@@ -273,7 +273,8 @@ fn of_requests(services: &[Service]) -> Vec<Family> {
             Value::Count(of.timed_out)
         }),
         by_reason("requests_denied", "Requests that did not pass a policy, by reason", |of| {
-            let watt_api::mesh::Denied { address, cors, body, rate, credentials, role, rule } = of.denied;
+            let watt_api::mesh::Denied { address, cors, body, rate, credentials, role, rule, authority } =
+                of.denied;
             vec![
                 ("address", address),
                 ("cors", cors),
@@ -282,6 +283,7 @@ fn of_requests(services: &[Service]) -> Vec<Family> {
                 ("credentials", credentials),
                 ("role", role),
                 ("rule", rule),
+                ("authority", authority),
             ]
         }),
         by_reason("requests_refused", "Requests that a service had no room for, by reason", |of| {

@@ -32,6 +32,23 @@ pub struct Guard {
     /// Who may do what: the first rule that fits decides, and where none does it is the opposite of the last.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<AccessRule>,
+    /// Who is asked whether they may.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authority: Option<Authority>,
+}
+
+/// As `watt_core::plan::Authority`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Authority {
+    /// The service.
+    pub service: String,
+    /// The path that it is asked at.
+    pub path: String,
+    /// The headers of its answer that requests get, in lower case.
+    pub copy: Vec<String>,
+    /// How long it has to answer, in milliseconds.
+    pub timeout_ms: u64,
 }
 
 /// As `watt_core::plan::AccessRule`.
@@ -260,12 +277,14 @@ pub struct Denied {
     pub role: u64,
     /// A rule says that it may not be.
     pub rule: u64,
+    /// The authority did not allow it, or said nothing.
+    pub authority: u64,
 }
 
 impl Denied {
     /// Adds others.
     pub fn add(&mut self, others: &Denied) {
-        let Denied { address, cors, body, rate, credentials, role, rule } = *others;
+        let Denied { address, cors, body, rate, credentials, role, rule, authority } = *others;
         let add = |sum: &mut u64, count| *sum = sum.saturating_add(count);
         add(&mut self.address, address);
         add(&mut self.cors, cors);
@@ -274,5 +293,6 @@ impl Denied {
         add(&mut self.credentials, credentials);
         add(&mut self.role, role);
         add(&mut self.rule, rule);
+        add(&mut self.authority, authority);
     }
 }

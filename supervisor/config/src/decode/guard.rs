@@ -10,19 +10,17 @@ use std::{
 use serde_json::json;
 use watt_core::{
     ServiceId,
-    plan::{
-        AccessRule, AddressRule, Caller, Compress, Cors, CountedBy, Guard, KeysAt, RateLimit, RemoteKeys,
-    },
+    plan::{AccessRule, AddressRule, Authority, Caller, Compress, Cors, CountedBy, Guard, KeysAt, RateLimit},
 };
 
 use super::{
     auth, compress,
-    fields::{Field, Fields, Written, show_word},
+    fields::{Field, Fields, Written, show_word, word_of},
     route::{bad, is_token, method, spelt_in_one_way},
     service,
 };
 use crate::{
-    keys::{ACCESS_RULE, CORS, CORS_METHODS, COUNTED_BY, RATE_LIMIT, REQUESTS_MAX, VERDICT},
+    keys::{ACCESS_RULE, AUTHORITY, CORS, CORS_METHODS, COUNTED_BY, OFF, RATE_LIMIT, REQUESTS_MAX, VERDICT},
     report::Problem,
     scalar::{Bad, Bytes, HostName, Scalar, UrlPath, Whole, quote},
     show::Shown,
@@ -31,11 +29,14 @@ use crate::{
 };
 
 /// The keys of it that the gateway and routes have.
-const KEYS: [&str; 7] = ["ip", "cors", "body_limit", "rate_limit", "rules", "auth", "roles"];
+const KEYS: [&str; 8] = ["ip", "cors", "body_limit", "rate_limit", "rules", "authority", "auth", "roles"];
 
 /// The most rules of addresses, and limits of one place: each is asked for each request.
 const RULES_MAX: usize = 1_000;
 const LIMITS_MAX: usize = 16;
+
+/// The most headers of an authority's answer that requests get.
+const COPIED_MAX: usize = 32;
 
 /// The most rules of who may do what.
 const ACCESS_RULES_MAX: usize = 200;
@@ -96,6 +97,7 @@ pub(super) fn of_route(f: &mut Fields<'_, '_, '_>, base: &Base) -> (Guard, Vec<(
             "auth" => guard.auth.clone_from(&own.auth),
             "roles" => guard.roles.clone_from(&own.roles),
             "rules" => guard.rules.clone_from(&own.rules),
+            "authority" => guard.authority.clone_from(&own.authority),
             _ => guard.limits.clone_from(&own.limits),
         }
     }
@@ -106,12 +108,13 @@ pub(super) fn of_route(f: &mut Fields<'_, '_, '_>, base: &Base) -> (Guard, Vec<(
 /// The services that a guard asks something of, and where they are written.
 fn named(f: &Fields<'_, '_, '_>, guard: &Guard) -> Vec<(ServiceId, Span)> {
     let remote = guard.auth.as_ref().and_then(|auth| auth.jwt.as_ref()?.remote.as_ref());
-    match (remote, f.written("auth")) {
-        (Some(RemoteKeys { from: KeysAt::Service(id), .. }), Some(field)) => {
-            vec![(id.clone(), field.key_span)]
-        }
-        _ => Vec::new(),
-    }
+    let publishes = match remote.map(|remote| &remote.from) {
+        Some(KeysAt::Service(id)) => Some(id),
+        Some(KeysAt::Server(_)) | None => None,
+    };
+    let says = guard.authority.as_ref().map(|authority| &authority.service);
+    let named = [("auth", publishes), ("authority", says)];
+    named.into_iter().filter_map(|(key, id)| Some((id?.clone(), f.written(key)?.key_span))).collect()
 }
 
 /// What is asked of somebody who is known, where nobody is.
@@ -154,7 +157,35 @@ fn decode(f: &mut Fields<'_, '_, '_>, place: Place<'_>) -> Guard {
         limits: limits(f, place),
         auth: auth::decode(f, matches!(place, Place::Gateway)),
         roles: auth::roles(f),
+        authority: authority(f),
     }
+}
+
+/// Who is asked. `None` when it is off or was not written.
+fn authority(f: &mut Fields<'_, '_, '_>) -> Option<Authority> {
+    let field = f.field("authority")?;
+    if let Value::Scalar { .. } = field.node.value {
+        let text = f.d.scalar(field.node, field.at(), "authority", "`off`, or a table", &[])?;
+        f.d.parse(&text, |text| word_of(text, &OFF))?;
+        f.show("authority", Shown::Leaf { value: json!("off"), from: text.from, span: Some(text.span) });
+        return None;
+    }
+    let mut inner = Fields::open(f.d, &AUTHORITY, Some(field), None);
+    let service = super::gateway::service_name(&mut inner, "service");
+    let path: Written<UrlPath<false>> = inner.value("path");
+    let copy = inner.each("copy", "a header's name", deciding_header, |name| json!(name));
+    let timeout: Written<Duration> = inner.value("timeout");
+    if let (true, Some(span)) = (timeout.value.is_zero(), timeout.span) {
+        inner.d.problem(Problem::new(span, "in no time nobody answers").hint("for example `5s`"));
+    }
+    let copy = copy.unwrap_or_default();
+    if let Some((_, span)) = copy.get(COPIED_MAX) {
+        inner.d.problem(Problem::new(*span, format!("more than {COPIED_MAX} headers")));
+    }
+    let shown = inner.close();
+    f.show("authority", shown);
+    let copy = copy.into_iter().map(|(name, _)| name).collect();
+    Some(Authority { service: service?.0, path: path.value.0, copy, timeout: timeout.value })
 }
 
 /// Who may do what. `callers` gets the services that are named, with their places.

@@ -55,6 +55,56 @@ pub(super) const RATE_LIMIT_KEY: KeyDef = KeyDef {
     example: r#"{"requests": 100, "per": "1m"}"#,
 };
 
+pub(super) const AUTHORITY_KEY: KeyDef = KeyDef {
+    name: "authority",
+    kind: Kind::Either(&[Kind::Words(&super::OFF), Kind::Table(&AUTHORITY)]),
+    default: Preset::Unset("nobody is asked"),
+    doc: "A service that gets the head of each request and allows it, by a status of 2xx, or answers it. [More](policies.md#authority)",
+    example: r#"{"service": "api"}"#,
+};
+
+pub(crate) static AUTHORITY: Table = Table {
+    title: "authority",
+    doc: "Who says whether a request may go on. One that does not answer says no.",
+    keys: &[
+        KeyDef {
+            name: "service",
+            kind: Kind::ServiceName,
+            default: Preset::Required,
+            doc: "The service. It is asked by GET, with the headers of the request, its method in `X-Forwarded-Method` and its path and query in `X-Forwarded-Uri`.",
+            example: r#""api""#,
+        },
+        KeyDef {
+            name: "path",
+            kind: Kind::UrlPath,
+            default: Preset::Value("/"),
+            doc: "The path that it is asked at.",
+            example: r#""/allow""#,
+        },
+        KeyDef {
+            name: "copy",
+            kind: Kind::List(&Kind::Text),
+            default: Preset::Unset("none"),
+            doc: "The headers of its answer that the request gets, in place of what the client sent.",
+            example: r#"["X-User"]"#,
+        },
+        KeyDef {
+            name: "timeout",
+            kind: Kind::Duration,
+            default: Preset::Value("5s"),
+            doc: "How long it has to answer.",
+            example: r#""2s""#,
+        },
+    ],
+    foreign: &[
+        ("url", "write `service`, and `path`"),
+        ("uri", "write `path`"),
+        ("headers", "write `copy`"),
+        ("authResponseHeaders", "write `copy`"),
+        ("allowed_upstream_headers", "write `copy`"),
+    ],
+};
+
 pub(super) const RULES_KEY: KeyDef = KeyDef {
     name: "rules",
     kind: Kind::List(&Kind::Table(&ACCESS_RULE)),

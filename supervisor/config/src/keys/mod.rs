@@ -159,7 +159,7 @@ pub(crate) enum Kind {
 }
 
 /// Every table, in the order they are documented.
-pub(crate) static TABLES: [&Table; 69] = [
+pub(crate) static TABLES: [&Table; 70] = [
     &ROOT,
     &SERVER,
     &TLS,
@@ -215,6 +215,7 @@ pub(crate) static TABLES: [&Table; 69] = [
     &CORS,
     &RATE_LIMIT,
     &ACCESS_RULE,
+    &AUTHORITY,
     &HOLD,
     &POLICIES,
     &CACHE_STORE,

@@ -5,7 +5,7 @@ use super::{
     auth::{AUTH_KEY, ROLES_KEY},
     cache::ROUTE_CACHE_KEY,
     compress::COMPRESS_KEY,
-    guard::{BODY_LIMIT, CORS_KEY, IP, RATE_LIMIT_KEY, RULES_KEY},
+    guard::{AUTHORITY_KEY, BODY_LIMIT, CORS_KEY, IP, RATE_LIMIT_KEY, RULES_KEY},
     words::{PATH_CASE, PATH_MATCH, PROTOCOL},
 };
 
@@ -173,6 +173,7 @@ pub(crate) static ROUTE: Table = Table {
         BODY_LIMIT,
         RATE_LIMIT_KEY,
         RULES_KEY,
+        AUTHORITY_KEY,
         AUTH_KEY,
         ROLES_KEY,
         ROUTE_CACHE_KEY,

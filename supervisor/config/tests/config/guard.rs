@@ -5,7 +5,7 @@ use std::{num::NonZeroU64, time::Duration};
 use insta::assert_snapshot;
 use watt_core::{
     ServiceId,
-    plan::{AddressRule, Cors, CountedBy, Guard, RateLimit},
+    plan::{AddressRule, Authority, Cors, CountedBy, Guard, RateLimit},
 };
 
 use crate::{invalid, valid};
@@ -301,4 +301,54 @@ error: `big` is not a size
   |                                                                  ^^^
   = hint: write `64K`, `512M` or `1.5G` (powers of 1024), or a number of bytes
 "#);
+}
+
+#[test]
+fn a_service_may_be_asked_who_may() {
+    let config = valid(
+        r#"
+services: {a: {command: x}, judge: {command: y}}
+gateway:
+  authority: {service: judge, path: /allow, copy: [X-User], timeout: 2s}
+  routes:
+  - {path: /, service: a}
+  - {path: /open, service: a, authority: off}
+  - {path: /own, service: a, authority: {service: judge}}
+"#,
+    );
+    let [usual, open, own] = &config.plan.routes[..] else { panic!("three routes") };
+    let judge = Authority {
+        service: ServiceId::new("judge").unwrap(),
+        path: "/allow".into(),
+        copy: vec!["x-user".into()],
+        timeout: Duration::from_secs(2),
+    };
+    assert_eq!(usual.guard.authority.as_ref(), Some(&judge));
+    assert_eq!(open.guard.authority, None);
+    let timeout = Duration::from_secs(5);
+    assert_eq!(own.guard.authority, Some(Authority { path: "/".into(), copy: Vec::new(), timeout, ..judge }));
+}
+
+#[test]
+fn who_cannot_be_asked() {
+    let report = invalid(
+        r#"
+services: {a: {command: x}}
+gateway:
+  authority: {service: nobody, timeout: 0s}
+  routes:
+  - {path: /, service: a}
+  - {path: /own, service: a, authority: {copy: [X-Forwarded-User, "a b"], url: /x}}
+"#,
+    )
+    .to_string();
+    for expected in [
+        "`nobody`",
+        "in no time nobody answers",
+        "`X-Forwarded-User`",
+        "`a b`",
+        "write `service`, and `path`",
+    ] {
+        assert!(report.contains(expected), "{expected}: {report}");
+    }
 }

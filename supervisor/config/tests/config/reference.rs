@@ -151,6 +151,11 @@ fn file_with(title: &str, key: &str, value: &Value) -> Value {
             merge(&mut url, entry);
             file["gateway"] = json!({ "auth": { "jwt": { "keys_url": url } } });
         }
+        "authority" => {
+            let mut authority = json!({ "service": "api" });
+            merge(&mut authority, entry);
+            file["gateway"] = json!({ "authority": authority });
+        }
         "compress" => file["gateway"] = json!({ "compress": entry }),
         "rules" => {
             if key != "do" {

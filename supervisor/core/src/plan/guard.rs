@@ -28,6 +28,21 @@ pub struct Guard {
     pub roles: Vec<String>,
     /// Who may do what. The first one that fits decides; where none does, it is the opposite of what the last one says.
     pub rules: Vec<AccessRule>,
+    /// Who is asked whether they may. Of routes alone.
+    pub authority: Option<Authority>,
+}
+
+/// A service that gets the head of each request, and allows it or answers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authority {
+    /// Which.
+    pub service: ServiceId,
+    /// The path that it is asked at.
+    pub path: String,
+    /// The headers of its answer that requests get, in lower case.
+    pub copy: Vec<String>,
+    /// How long it has to answer.
+    pub timeout: Duration,
 }
 
 /// Whether somebody may do something. What it does not say it does not ask for.

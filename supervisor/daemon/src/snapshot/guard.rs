@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 use watt_api::mesh;
 use watt_certificates::Certificates;
 use watt_core::plan::{
-    AccessRule, AddressRule, ApiKey, Auth, Basic, Caller, Cors, CountedBy, Guard, Hidden, Jwt, KeysAt, Plan,
-    RateLimit, RemoteKeys, Route, Service, User,
+    AccessRule, AddressRule, ApiKey, Auth, Authority, Basic, Caller, Cors, CountedBy, Guard, Hidden, Jwt,
+    KeysAt, Plan, RateLimit, RemoteKeys, Route, Service, User,
 };
 
 use super::millis;
@@ -118,7 +118,7 @@ pub(super) fn of_service(service: &Service) -> mesh::Guard {
 }
 
 fn guard(guard: &Guard, place: impl Fn() -> String) -> mesh::Guard {
-    let Guard { addresses, cors, body_max, limits, auth, roles, rules } = guard;
+    let Guard { addresses, cors, body_max, limits, auth, roles, rules, authority } = guard;
     mesh::Guard {
         addresses: addresses.iter().map(address_rule).collect(),
         cors: cors.as_ref().map(self::cors),
@@ -127,6 +127,16 @@ fn guard(guard: &Guard, place: impl Fn() -> String) -> mesh::Guard {
         auth: auth.as_ref().map(|auth| auth_name(auth, &place)),
         roles: roles.clone(),
         rules: rules.iter().map(access_rule).collect(),
+        authority: authority.as_ref().map(self::authority),
+    }
+}
+
+fn authority(Authority { service, path, copy, timeout }: &Authority) -> mesh::Authority {
+    mesh::Authority {
+        service: service.to_string(),
+        path: path.clone(),
+        copy: copy.clone(),
+        timeout_ms: millis(*timeout),
     }
 }
 
