@@ -121,6 +121,8 @@ pub enum Command {
     Inject(Inject),
     /// Show what this host offers, and how to get what it does not
     Doctor(Print),
+    /// Make a certificate for development, of an authority that is this user's own
+    Cert(Cert),
     /// Check, show or describe the configuration
     Config(Config),
     /// Print a completion script: wattctl completion bash > /etc/bash_completion.d/wattctl
@@ -493,6 +495,22 @@ pub struct Routes {
     /// Of this configuration alone (the file, or its folder), and not of what runs
     #[arg(long, value_name = "PATH", conflicts_with = "app")]
     pub file: Option<PathBuf>,
+    #[command(flatten)]
+    pub print: Print,
+}
+
+/// `cert`
+#[derive(Debug, Args)]
+pub struct Cert {
+    /// Hosts and addresses that it is for: shop.test '*.shop.test'; localhost, 127.0.0.1 and ::1 when none is given
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+    /// The folder for its files, in place of this one
+    #[arg(long, value_name = "PATH")]
+    pub dir: Option<PathBuf>,
+    /// Replace files that are there
+    #[arg(long)]
+    pub force: bool,
     #[command(flatten)]
     pub print: Print,
 }

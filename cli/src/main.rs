@@ -78,6 +78,7 @@ fn perform(command: Command) -> Outcome {
             Command::Events(arguments) => commands::events::run(arguments).await,
             Command::Inject(arguments) => commands::inject::run(arguments).await,
             Command::Doctor(print) => commands::doctor::run(print).await,
+            Command::Cert(arguments) => commands::cert::run(arguments),
             Command::Config(arguments) => commands::config::run(arguments),
             Command::Completion { shell } => commands::completion::run(shell),
             Command::Man { folder } => commands::man::run(&folder),
@@ -147,6 +148,7 @@ fn wants_json(command: &Command) -> bool {
         Command::Events(arguments) => arguments.print.json,
         Command::Inject(arguments) => arguments.print.json,
         Command::Doctor(print) => print.json,
+        Command::Cert(arguments) => arguments.print.json,
         Command::Config(args::Config { command }) => match command {
             args::ConfigCommand::Check(file) | args::ConfigCommand::Show(args::ConfigShow { file, .. }) => {
                 file.print.json

@@ -184,13 +184,17 @@ impl<'t> Dispatch<'t> {
             (For::Request { fresh: false }, Protocol::Http1) => {
                 match pool::take(worker, self.thread.clock.now()) {
                     Some(stream) => Ok((stream, true)),
-                    None => Ok((pool::connect(worker, None, patient, timeout).await?, false)),
+                    None => {
+                        Ok((pool::connect(worker, None, patient, Protocol::Http1, timeout).await?, false))
+                    }
                 }
             }
             (For::Request { fresh: true }, Protocol::Http1) => {
-                Ok((pool::connect(worker, None, patient, timeout).await?, false))
+                Ok((pool::connect(worker, None, patient, Protocol::Http1, timeout).await?, false))
             }
-            (For::Bytes { port }, _) => Ok((pool::connect(worker, port, patient, timeout).await?, false)),
+            (For::Bytes { port }, _) => {
+                Ok((pool::connect(worker, port, patient, Protocol::Http1, timeout).await?, false))
+            }
         }
     }
 
@@ -311,6 +315,9 @@ impl<'t> Dispatch<'t> {
             ),
             ConnectError::Timeout | ConnectError::Full => {
                 (Reason::ConnectTimeout, format!("{nobody} accepted a connection in time."))
+            }
+            ConnectError::Tls(why) => {
+                (Reason::TlsFailed, format!("TLS with `{name}` did not come to be: {why}."))
             }
             ConnectError::NoSocket => (
                 Reason::ConnectTimeout,

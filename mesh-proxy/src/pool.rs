@@ -10,7 +10,7 @@ use std::{
 
 use rustix::io::Errno;
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
-use watt_api::mesh::{Endpoint, WorkerState};
+use watt_api::mesh::{Endpoint, Protocol, WorkerState};
 
 use crate::{
     http::Stream,
@@ -51,6 +51,8 @@ pub(crate) enum ConnectError {
     Timeout,
     /// No unconnected socket of the worker's network came in time.
     NoSocket,
+    /// TLS did not come to be, for this reason.
+    Tls(String),
 }
 
 impl From<io::Error> for ConnectError {
@@ -74,7 +76,7 @@ pub(crate) fn take(worker: &Worker, now: Ticks) -> Option<Stream> {
             worker.idle.borrow_mut().clear();
             return None;
         }
-        if lives(&stream) {
+        if lives(&stream) && !stream.has_more() {
             return Some(stream);
         }
     }
@@ -128,12 +130,13 @@ async fn sweep(thread: Rc<Thread>) {
     }
 }
 
-/// A new connection to a worker. `port` is another one in the worker's own network. Whether a full queue is waited for
+/// A new connection to a worker, on which this protocol is to be spoken. `port` is another one in the worker's own network. Whether a full queue is waited for
 /// is up to `patient`.
 pub(crate) async fn connect(
     worker: &Worker,
     port: Option<u16>,
     patient: bool,
+    protocol: Protocol,
     timeout: Duration,
 ) -> Result<Stream, ConnectError> {
     let Some(place) = worker.place.borrow().clone() else {
@@ -141,25 +144,17 @@ pub(crate) async fn connect(
     };
     // A timeout of 0 is none.
     let timeout = if timeout.is_zero() { Duration::MAX } else { timeout };
+    let connector = worker.connector.borrow().clone();
     let connecting = async {
-        let endpoint = match &*place {
-            Place::Of(endpoint) => endpoint,
-            Place::Named { name, port } => {
-                return connect_by_name(name, *port, timeout).await.map(Stream::Tcp);
+        let stream = connect_to(worker, &place, port, patient, timeout).await?;
+        match (connector, stream) {
+            (Some(connector), Stream::Tcp(stream)) => {
+                let _ = stream.set_nodelay(true);
+                // In memory of its own, which requests to others do not have to hold.
+                let begun = Box::pin(connector.begin(stream, protocol)).await;
+                begun.map(Stream::from).map_err(ConnectError::Tls)
             }
-        };
-        match endpoint {
-            Endpoint::Unix { path } => connect_unix(path, patient).await.map(Stream::Unix),
-            Endpoint::Tcp { address } => {
-                if port.is_some_and(|port| port != address.port()) {
-                    return Err(ConnectError::OtherPort);
-                }
-                Ok(Stream::Tcp(TcpStream::connect(address).await?))
-            }
-            Endpoint::PrivateTcp { address } => {
-                let address = SocketAddr::new(address.ip(), port.unwrap_or(address.port()));
-                Ok(Stream::Tcp(connect_private(worker, address).await?))
-            }
+            (_, stream) => Ok(stream),
         }
     };
     let stream = match tokio::time::timeout(timeout, connecting).await {
@@ -174,6 +169,34 @@ pub(crate) async fn connect(
         let _ = stream.set_nodelay(true);
     }
     Ok(stream)
+}
+
+async fn connect_to(
+    worker: &Worker,
+    place: &Place,
+    port: Option<u16>,
+    patient: bool,
+    timeout: Duration,
+) -> Result<Stream, ConnectError> {
+    let endpoint = match place {
+        Place::Of(endpoint) => endpoint,
+        Place::Named { name, port } => {
+            return connect_by_name(name, *port, timeout).await.map(Stream::Tcp);
+        }
+    };
+    match endpoint {
+        Endpoint::Unix { path } => connect_unix(path, patient).await.map(Stream::Unix),
+        Endpoint::Tcp { address } => {
+            if port.is_some_and(|port| port != address.port()) {
+                return Err(ConnectError::OtherPort);
+            }
+            Ok(Stream::Tcp(TcpStream::connect(address).await?))
+        }
+        Endpoint::PrivateTcp { address } => {
+            let address = SocketAddr::new(address.ip(), port.unwrap_or(address.port()));
+            Ok(Stream::Tcp(connect_private(worker, address).await?))
+        }
+    }
 }
 
 async fn connect_unix(path: &std::path::Path, patient: bool) -> Result<UnixStream, ConnectError> {

@@ -110,6 +110,8 @@ pub enum Reason {
     NotListening,
     /// No worker could be connected to.
     ConnectionRefused,
+    /// TLS with the server did not come to be.
+    TlsFailed,
     /// The worker went away before it answered.
     ConnectionLost,
     /// The worker's answer cannot be passed on.
@@ -171,6 +173,7 @@ impl Reason {
             Reason::FilesUnavailable => "files_unavailable",
             Reason::NotListening => "not_listening",
             Reason::ConnectionRefused => "connection_refused",
+            Reason::TlsFailed => "tls_failed",
             Reason::ConnectionLost => "connection_lost",
             Reason::BadResponse => "bad_response",
             Reason::ServiceFailed => "service_failed",
@@ -209,6 +212,7 @@ impl Reason {
             Reason::UnknownHost
             | Reason::NotListening
             | Reason::ConnectionRefused
+            | Reason::TlsFailed
             | Reason::ConnectionLost
             | Reason::BadResponse => 502,
             Reason::ServiceFailed

@@ -279,7 +279,7 @@ impl Thread {
                 self.upstreams_made.set(number + 1);
                 Rc::new(Worker::new(FIRST_UPSTREAM + number, self.report.clone()))
             });
-            worker.serve_at(&upstream.server);
+            worker.serve_at(upstream);
             (name.clone(), worker)
         };
         self.upstreams.replace(named.map(update).collect());

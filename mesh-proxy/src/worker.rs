@@ -10,11 +10,12 @@ use std::{
 };
 
 use tokio::sync::Notify;
-use watt_api::mesh::{CacheCounts, Denied, Endpoint, Server, WorkerState};
+use watt_api::mesh::{CacheCounts, Denied, Endpoint, Server, Upstream, WorkerState};
 
 use crate::{
     edges::Edges, ejection::Standing, gate::REASONS, guards, http::Stream, http2::links::Links,
     latency::Latency, meter::Meter, names::Name, respond::Reason, thread::Report, timer::Ticks,
+    tls::Connector,
 };
 
 /// A service's counts on one thread, since the proxy started.
@@ -178,6 +179,8 @@ pub(crate) enum Place {
 pub(crate) struct Worker {
     pub(crate) run: u64,
     pub(crate) place: RefCell<Option<Rc<Place>>>,
+    /// How TLS is spoken with it, if it is.
+    pub(crate) connector: RefCell<Option<Rc<Connector>>>,
     pub(crate) state: Cell<WorkerState>,
     /// Counts from 0 within the service; a successor has its predecessor's.
     pub(crate) index: Cell<u16>,
@@ -227,6 +230,7 @@ impl Worker {
         Worker {
             run,
             place: RefCell::new(None),
+            connector: RefCell::default(),
             state: Cell::new(WorkerState::Starting),
             index: Cell::new(0),
             in_flight: Cell::new(0),
@@ -261,7 +265,13 @@ impl Worker {
     }
 
     /// Is a server outside, which is always there.
-    pub(crate) fn serve_at(&self, server: &Server) {
+    pub(crate) fn serve_at(&self, upstream: &Upstream) {
+        let Upstream { server, host: _, tls } = upstream;
+        let is_same = self.connector.borrow().as_deref().map(Connector::of) == tls.as_ref();
+        if !is_same {
+            self.connector.replace(tls.clone().map(|tls| Rc::new(Connector::new(tls))));
+            self.forget_kept();
+        }
         let place = match server {
             Server::Unix { path } => Place::Of(Endpoint::Unix { path: path.clone() }),
             Server::Tcp { name, port } => match name.parse() {

@@ -32,7 +32,15 @@ const ALLOWED: [(&str, &[&str]); 15] = [
     ),
     (
         "wattctl",
-        &["watt-api", "watt-config", "watt-core", "watt-mesh-proxy", "watt-spawner", "watt-supervisor"],
+        &[
+            "watt-api",
+            "watt-certificates",
+            "watt-config",
+            "watt-core",
+            "watt-mesh-proxy",
+            "watt-spawner",
+            "watt-supervisor",
+        ],
     ),
     ("watt-tests", &[]),
     ("watt-bench", &[]),

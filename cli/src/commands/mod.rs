@@ -4,6 +4,7 @@ pub mod analyze;
 pub mod apply;
 pub mod audit;
 pub mod cache;
+pub mod cert;
 pub mod completion;
 pub mod config;
 pub mod doctor;

@@ -113,6 +113,8 @@ pub(crate) struct Pump {
     coding: Coding,
     /// How much of `out` is written.
     written: usize,
+    /// All that was written is sent. TLS takes a piece before the socket does.
+    flushed: bool,
     /// So many bytes at the start of the input may go on as they are.
     ready: usize,
     /// How much of a body is to be had again, and how much of it is in `out`.
@@ -144,6 +146,7 @@ impl Pump {
             body,
             coding,
             written: 0,
+            flushed: true,
             ready: 0,
             keep_max: 0,
             kept: 0,
@@ -213,9 +216,9 @@ impl Pump {
         Ok(())
     }
 
-    /// Whether everything was written, as far as `out` goes.
+    /// Whether everything was written, as far as `out` goes, and sent: as long as it is not, this has to be polled.
     pub(crate) fn is_done(&self, out: &[u8]) -> bool {
-        self.body == Body::Done && self.ready == 0 && self.written == out.len()
+        self.body == Body::Done && self.ready == 0 && self.written == out.len() && self.flushed
     }
 
     /// Whether the receiver was handed anything.
@@ -280,6 +283,7 @@ impl Pump {
                 ready!(self.poll_write(&mut from.input, to, out, cx)).map_err(|_| PumpError::Sink)?;
             }
             ready!(Pin::new(&mut *to).poll_flush(cx)).map_err(|_| PumpError::Sink)?;
+            self.flushed = true;
             if self.body == Body::Done {
                 return Poll::Ready(Ok(()));
             }
@@ -323,6 +327,7 @@ impl Pump {
             ready!(non_zero(ready!(Pin::new(to).poll_write_vectored(cx, &both))))?
         };
         self.begun = true;
+        self.flushed = false;
         self.sent += len as u64;
         let of_head = len.min(head.len());
         let of_body = len - of_head;

@@ -80,7 +80,7 @@ impl Exchange<'_> {
         let outcome = match reason {
             // What this process lacks is no fault of a worker.
             Reason::ConnectionRefused | Reason::ConnectTimeout if self.dispatch.is_ours => return,
-            Reason::ConnectionRefused | Reason::ConnectTimeout => Outcome::Connect,
+            Reason::ConnectionRefused | Reason::ConnectTimeout | Reason::TlsFailed => Outcome::Connect,
             // Nor is a client that has no patience, or is slow to send: anybody could have a service fail by that. Nor is time that was
             // spent waiting for a worker.
             Reason::ConnectionLost | Reason::RequestTimeout | Reason::DeadlineExceeded

@@ -34,6 +34,8 @@ use std::{net::SocketAddr, rc::Rc};
 pub(crate) use again::Loss;
 pub(crate) use ask::{Answered, ask};
 pub(crate) use body::Body;
+#[cfg(test)]
+pub(crate) use body::{Coding, Peer, Pump};
 pub(crate) use buffer::{LARGE, Stock};
 pub(crate) use chunked::{Chunked, Piece};
 pub(crate) use compress::Rules as CompressRules;

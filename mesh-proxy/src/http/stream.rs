@@ -71,6 +71,11 @@ impl Stream {
         }
     }
 
+    /// Whether bytes are here already that nobody has asked for.
+    pub(crate) fn has_more(&self) -> bool {
+        matches!(self, Stream::Tls(stream) if stream.has_more())
+    }
+
     /// Whether the peer can certainly read no more, after it ended its direction. Over a Unix socket the kernel knows,
     /// and says EPIPE even to a message of no bytes; over TCP it learns of it only by a reset.
     pub(crate) fn is_deaf(&self) -> bool {

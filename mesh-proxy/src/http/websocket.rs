@@ -241,7 +241,8 @@ impl Socket {
             return Poll::Ready(ended);
         }
         ready!(alarm.poll(cx));
-        // The client does not answer; the worker is not left without a word for that.
+        // The client does not answer; the worker is not left without a word for that. As far as it goes at once: whatever is in the way of it there, the
+        // worker has not read.
         if self.up.frames.is_between() && !self.up.frames.is_closed() && !self.up.ended {
             let _ = Pin::new(&mut worker.stream).poll_write(cx, &RESTARTS_MASKED);
         }

@@ -12,6 +12,7 @@ use std::{
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
 use tokio::sync::Notify;
+use watt_api::mesh::Protocol;
 
 use super::{CONNECTION_WINDOW, HEADER_LIST_MAX, SEND_BUFFER_MAX, SMALL_PIECES_MAX, STREAM_WINDOW, request};
 use crate::{
@@ -136,7 +137,7 @@ async fn linked(
         links.connected.notified().await;
     }
     let _connecting = Connecting(links);
-    let socket = pool::connect(worker, None, patient, timeout).await?;
+    let socket = pool::connect(worker, None, patient, Protocol::H2c, timeout).await?;
     let link =
         Link::new(socket, clock).await.map_err(|error| ConnectError::Refused(io::Error::other(error)))?;
     let stream = link.begin();

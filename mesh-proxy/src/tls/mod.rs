@@ -1,11 +1,13 @@
-//! TLS at the gateway: how a connection begins ([`handshake`]), what it shows and asks ([`acceptor`]), and the stream that the engine has of it
+//! TLS with clients and with servers outside ([`connector`]): how a connection begins ([`handshake`]), what it shows and asks ([`acceptor`]), and the stream that the engine has of it
 //! ([`stream`]), which is in TLS what a socket is without.
 
 mod acceptor;
+mod connector;
 mod handshake;
 mod stream;
 
 pub(crate) use acceptor::Acceptor;
+pub(crate) use connector::Connector;
 pub(crate) use handshake::{Tally, accept};
 pub use stream::TlsStream;
 

@@ -9,7 +9,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use rustls::ServerConnection;
+use rustls::Connection;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -22,7 +22,7 @@ const PIECE_MAX: usize = 32 << 10;
 #[derive(Debug)]
 pub struct TlsStream {
     socket: TcpStream,
-    session: ServerConnection,
+    session: Connection,
     /// The client is told that it has everything, once it has.
     farewell: Farewell,
 }
@@ -37,7 +37,8 @@ enum Farewell {
 }
 
 impl TlsStream {
-    pub(super) fn new(socket: TcpStream, mut session: ServerConnection) -> TlsStream {
+    pub(super) fn new(socket: TcpStream, session: impl Into<Connection>) -> TlsStream {
+        let mut session = session.into();
         session.set_buffer_limit(Some(PIECE_MAX));
         TlsStream { socket, session, farewell: Farewell::Owed }
     }
@@ -45,6 +46,11 @@ impl TlsStream {
     /// What it goes over.
     pub(crate) fn socket(&self) -> &TcpStream {
         &self.socket
+    }
+
+    /// Whether something came that nobody has asked for yet, or the end.
+    pub(crate) fn has_more(&self) -> bool {
+        !self.session.wants_read()
     }
 
     /// The client's certificate, if it has one, as it was verified.

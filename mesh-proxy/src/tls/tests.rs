@@ -1,6 +1,7 @@
 //! A real client of TLS, in a thread of its own, at the other end of a socket.
 
 use std::{
+    future::poll_fn,
     io::{Read, Write},
     net::SocketAddr,
     num::NonZeroUsize,
@@ -23,7 +24,7 @@ use watt_api::mesh::{self, Handshakes};
 
 use super::*;
 use crate::{
-    http::Stream,
+    http::{Body, Coding, Peer, Pump, Stock, Stream},
     thread::{Report, Thread},
 };
 
@@ -177,6 +178,39 @@ async fn bytes_go_both_ways_and_a_slow_reader_costs_one_piece() {
         stream.shutdown().await.unwrap();
         let received = received.await.unwrap();
         assert!(received == sent, "{} of {SIZE} bytes", received.len());
+    })
+    .await;
+}
+
+/// What TLS has taken and the socket has not is not sent, and goes on only as long as somebody asks for it.
+#[tokio::test]
+async fn a_body_is_done_when_its_end_is_sent() {
+    Bed::run(async |bed| {
+        let authority = Authority::new();
+        let (go_on, may_go_on) = std::sync::mpsc::channel();
+        let received = client(bed.address(), authority.client(None), move |mut stream| {
+            stream.write_all(b"x").unwrap();
+            may_go_on.recv().unwrap();
+            let mut all = Vec::new();
+            stream.read_to_end(&mut all).unwrap();
+            all.len()
+        });
+        let (stream, _) = bed.accept(&authority.acceptor(|_| {})).await.unwrap();
+        let mut stream = Stream::from(stream);
+        stream.read_exact(&mut [0]).await.unwrap();
+        let (nobody, _other) = tokio::net::UnixStream::pair().unwrap();
+        let (mut from, stock) = (Peer::new(nobody.into()), Stock::default());
+        let (mut pump, mut out) = (Pump::new(Body::Done, Coding::AsIs), vec![0; 8 << 20]);
+        // As much as goes without anybody who reads. It ends there.
+        let pumped = poll_fn(|cx| pump.poll(&mut from, &mut stream, &mut out, &stock, cx));
+        assert!(tokio::time::timeout(Duration::from_millis(300), pumped).await.is_err());
+        out.truncate(usize::try_from(pump.sent()).unwrap());
+        assert!(!pump.is_done(&out), "of {} bytes the end is not sent", out.len());
+        go_on.send(()).unwrap();
+        poll_fn(|cx| pump.poll(&mut from, &mut stream, &mut out, &stock, cx)).await.unwrap();
+        assert!(pump.is_done(&out));
+        stream.shutdown().await.unwrap();
+        assert_eq!(received.await.unwrap(), out.len());
     })
     .await;
 }

@@ -37,7 +37,7 @@ pub use route::{
 pub use traffic::{
     Balance, Believed, Breaker, Bulkhead, Ejection, Failures, HashKey, Retries, Traffic, Trouble,
 };
-pub use upstream::{Server, Upstream};
+pub use upstream::{Server, Upstream, UpstreamTls};
 pub use work::{Work, answer_bucket, answer_within};
 
 /// The largest message either side accepts, in bytes.

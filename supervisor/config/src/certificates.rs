@@ -2,7 +2,10 @@
 //!
 //! Apart from [`crate::parse`], which is pure, as [`crate::check_host`] is.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use watt_certificates::{Certificates, Fault, Identity};
 use watt_core::plan::{Auth, CertificateFiles, Tls};
@@ -60,6 +63,8 @@ impl Config {
 
     fn look_at_all(&self, read: &Certificates, problems: &mut Problems) {
         self.plan.tls().for_each(|tls| self.look_at(tls, read, problems));
+        let of_upstreams: BTreeSet<&PathBuf> = self.plan.upstream_authorities().collect();
+        of_upstreams.into_iter().for_each(|path| self.look_at_authorities(path, read, problems));
         let mut seen: Vec<&Auth> = Vec::new();
         for auth in self.plan.auths() {
             // Routes that say nothing else have the gateway's.
@@ -140,9 +145,11 @@ impl Config {
             problems
                 .push(Problem::new(self.place_of(path), format!("{} {fault}", path.display())).hint(hint));
         }
-        let authorities =
-            tls.clients.as_ref().and_then(|clients| Some((&clients.file, read.get(&clients.file)?)));
-        if let Some((path, pem)) = authorities
+        tls.clients.iter().for_each(|clients| self.look_at_authorities(&clients.file, read, problems));
+    }
+
+    fn look_at_authorities(&self, path: &Path, read: &Certificates, problems: &mut Problems) {
+        if let Some(pem) = read.get(path)
             && let Err(what) = watt_certificates::authorities(pem.text())
         {
             problems.push(Problem::new(self.place_of(path), format!("{} {what}", path.display())));

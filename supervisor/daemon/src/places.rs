@@ -126,7 +126,8 @@ impl Places {
         })
     }
 
-    fn state_base(env: &dyn Fn(&str) -> Option<OsString>, uid: u32) -> PathBuf {
+    /// The folder that holds the state folders of all of this user's applications.
+    pub fn state_base(env: &dyn Fn(&str) -> Option<OsString>, uid: u32) -> PathBuf {
         let folder = |name: &str| absolute(env(name));
         folder("WATT_STATE_DIR").unwrap_or_else(|| match uid {
             0 => PathBuf::from("/var/lib/watt"),

@@ -168,7 +168,10 @@ pub(crate) fn launch(
     let argv = ["wattctl", "mesh-proxy", "--app", app.as_str(), "--threads", &threads.to_string()]
         .map(|argument| argument.as_bytes().to_vec());
     // Listeners are numbered from 3 on; the second of the two is our program.
-    let kept = ["WATT_LOG", "TZ"].into_iter().filter_map(|name| Some((name, inherited.get(name)?.as_str())));
+    // Where whom the host trusts is written down, if elsewhere than usual.
+    let kept = ["WATT_LOG", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR"]
+        .into_iter()
+        .filter_map(|name| Some((name, inherited.get(name)?.as_str())));
     let own = [("LISTEN_FDS", "1"), ("LISTEN_FDNAMES", "proxy")];
     let env = kept.chain(own).map(|(name, value)| format!("{name}={value}").into_bytes());
     let env = env.chain(watt_fault::variable().map(String::into_bytes));

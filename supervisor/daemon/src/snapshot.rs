@@ -94,7 +94,12 @@ pub fn snapshot(sources: &Sources<'_>, version: u64) -> Snapshot {
         };
         (id.to_string(), service)
     };
-    let services = sources.plan.services.iter().map(service).chain(upstreams::of_plan(sources.plan));
+    let services = sources
+        .plan
+        .services
+        .iter()
+        .map(service)
+        .chain(upstreams::of_plan(sources.plan, sources.certificates));
     let (routes, narrow_routes) = Snapshot::part_routes(routes::of_plan(sources.plan));
     Snapshot {
         version,

@@ -150,7 +150,7 @@ fn of_proxy(tls: &Tls, read: &Certificates) -> mesh::Tls {
 }
 
 /// What a file says. All of them were read before the plan came into force.
-fn text<'a>(read: &'a Certificates, path: &PathBuf) -> &'a str {
+pub(crate) fn text<'a>(read: &'a Certificates, path: &PathBuf) -> &'a str {
     read.get(path).map_or("", |pem| pem.text())
 }
 

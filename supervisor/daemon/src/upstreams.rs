@@ -4,16 +4,20 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use watt_api::mesh::{self, Outlook};
+use watt_certificates::Certificates;
 use watt_core::plan::{Plan, Protocol, Timeouts, Upstream, UpstreamServer};
 
-use crate::snapshot::{millis, protocol};
+use crate::{
+    snapshot::{millis, protocol},
+    tls,
+};
 
 /// Those of a plan, by what routes call them. Of one server all routes say the same.
-pub(crate) fn of_plan(plan: &Plan) -> BTreeMap<String, mesh::Service> {
+pub(crate) fn of_plan(plan: &Plan, read: &Certificates) -> BTreeMap<String, mesh::Service> {
+    let named = |upstream: &Upstream| (upstream.server.to_string(), service(plan, read, upstream));
     // What a route says of a server holds for keys that come from there as well.
-    let of_keys = plan.key_servers().map(|server| (server.to_string(), service(plan, &for_keys(server))));
-    let of_routes = plan.upstreams().map(|upstream| (upstream.server.to_string(), service(plan, upstream)));
-    of_keys.chain(of_routes).collect()
+    let of_keys = plan.key_servers().map(|server| named(&for_keys(server)));
+    of_keys.chain(plan.upstreams().map(named)).collect()
 }
 
 /// A server that nobody is led to: keys are fetched from it.
@@ -29,13 +33,23 @@ fn for_keys(server: &UpstreamServer) -> Upstream {
             per_try: None,
             total: None,
         },
+        ca: None,
     }
 }
 
-fn service(plan: &Plan, upstream: &Upstream) -> mesh::Service {
-    let Upstream { server, host, protocol: spoken, timeouts } = upstream;
+fn service(plan: &Plan, read: &Certificates, upstream: &Upstream) -> mesh::Service {
+    let Upstream { server, host, protocol: spoken, timeouts, ca } = upstream;
+    let tls = match server {
+        UpstreamServer::Tls { name, .. } => Some(mesh::UpstreamTls {
+            name: name.clone(),
+            ca: ca.as_ref().map(|path| tls::text(read, path).to_owned()),
+        }),
+        UpstreamServer::Tcp { .. } | UpstreamServer::Unix(_) => None,
+    };
     let server = match server {
-        UpstreamServer::Tcp { name, port } => mesh::Server::Tcp { name: name.clone(), port: *port },
+        UpstreamServer::Tcp { name, port } | UpstreamServer::Tls { name, port } => {
+            mesh::Server::Tcp { name: name.clone(), port: *port }
+        }
         UpstreamServer::Unix(path) => mesh::Server::Unix { path: path.clone() },
     };
     mesh::Service {
@@ -54,7 +68,7 @@ fn service(plan: &Plan, upstream: &Upstream) -> mesh::Service {
             total_timeout_ms: timeouts.total.map_or(0, millis),
             ..mesh::Traffic::default()
         },
-        upstream: Some(mesh::Upstream { server, host: host.clone() }),
+        upstream: Some(mesh::Upstream { server, host: host.clone(), tls }),
         ..mesh::Service::default()
     }
 }

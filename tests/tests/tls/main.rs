@@ -2,8 +2,10 @@
 
 mod bed;
 mod changes;
+mod development;
 mod proxy_protocol;
 mod redirect;
+mod upstream;
 
 use std::{
     fs,

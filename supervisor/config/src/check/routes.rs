@@ -94,7 +94,8 @@ fn upstreams(routes: &[&RouteDraft], problems: &mut Problems) {
                 format!("two routes say different things of {}", quote(&upstream.server.to_string()));
             let problem = Problem::new(draft.at, message).related(at, "the first one is here");
             problems.push(
-                problem.hint("`host`, `protocol` and `timeouts` are the same for all routes to a server"),
+                problem
+                    .hint("`host`, `protocol`, `timeouts` and `ca` are the same for all routes to a server"),
             );
         }
     }

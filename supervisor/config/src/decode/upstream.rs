@@ -1,7 +1,7 @@
 //! A server outside that a route leads to.
 
 use serde_json::json;
-use watt_core::plan::{Protocol, RouteTarget, Upstream};
+use watt_core::plan::{Protocol, RouteTarget, Upstream, UpstreamServer};
 
 use super::{
     actions::Target,
@@ -40,8 +40,21 @@ pub(super) fn decode(f: &mut Fields<'_, '_, '_>) -> Option<Target> {
         }
     };
     let protocol: Written<Protocol> = inner.word_or_default("protocol", &PROTOCOL);
+    let ca = inner.path("ca").map(|written| written.value);
     let timeouts = traffic::timeouts(&mut inner);
     let url = url?;
+    if let (Some(field), false) = (inner.written("ca"), is_secure(&url.value)) {
+        let problem = Problem::new(field.key_span, "nobody vouches for a server without TLS");
+        inner.d.problem(problem.hint("write `https://` in `url`, or remove it"));
+    }
+    if let (Some(field), true, Protocol::H2c) =
+        (inner.written("protocol"), is_secure(&url.value), protocol.value)
+    {
+        let problem = Problem::new(field.key_span, "HTTP/2 is not spoken in TLS with servers outside");
+        inner.d.problem(
+            problem.hint("remove it: HTTP/1.1 is, which nearly all that speak HTTP/2 speak as well"),
+        );
+    }
     if let UpstreamUrl::Inside(_) = &url.value {
         for key in ["host", "protocol", "timeouts"] {
             if let Some(field) = inner.written(key) {
@@ -61,8 +74,12 @@ pub(super) fn decode(f: &mut Fields<'_, '_, '_>) -> Option<Target> {
                 Some(HostField::Client) => None,
                 Some(HostField::Is(host)) => Some(host),
             };
-            let upstream = Upstream { server, host, protocol: protocol.value, timeouts };
+            let upstream = Upstream { server, host, protocol: protocol.value, timeouts, ca };
             (RouteTarget::Upstream(upstream), Vec::new())
         }
     })
+}
+
+fn is_secure(url: &UpstreamUrl) -> bool {
+    matches!(url, UpstreamUrl::Outside(UpstreamServer::Tls { .. }))
 }

@@ -200,7 +200,7 @@ pub(crate) static UPSTREAM: Table = Table {
             name: "url",
             kind: Kind::Text,
             default: Preset::Required,
-            doc: "`http://HOST:PORT`, `unix:/PATH` or, for a service, `internal://NAME`. Names are looked up as the host does, again every 10 s. The proxy's user connects, \
+            doc: "`http://HOST:PORT`, `https://HOST:PORT`, `unix:/PATH` or, for a service, `internal://NAME`. Names are looked up as the host does, again every 10 s. The proxy's user connects, \
                   which is nobody in particular where root has started watt.",
             example: r#""http://legacy.example.org:8080""#,
         },
@@ -215,14 +215,21 @@ pub(crate) static UPSTREAM: Table = Table {
             name: "protocol",
             kind: Kind::Words(&PROTOCOL),
             default: Preset::Value("http1"),
-            doc: "What it speaks.",
+            doc: "What it speaks; over `https://` only `http1`.",
             example: r#""h2c""#,
+        },
+        KeyDef {
+            name: "ca",
+            kind: Kind::FilePath,
+            default: Preset::Unset("those whom this host trusts: `/etc/ssl/certs`"),
+            doc: "With `https://`: a file of PEM with the certificates of those who vouch for it. It is read when the configuration is.",
+            example: r#""/etc/shop/tls/partner.pem""#,
         },
         KeyDef {
             name: "timeouts",
             kind: Kind::Table(&TIMEOUTS),
             default: Preset::Inner,
-            doc: "How long is waited for it, as for services.",
+            doc: "How long is waited for it, as for services. The handshake of TLS is part of `connect`.",
             example: r#"{"connect": "1s"}"#,
         },
     ],

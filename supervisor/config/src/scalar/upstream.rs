@@ -32,13 +32,13 @@ impl Scalar for UpstreamUrl {
                 .map(UpstreamUrl::Inside)
                 .map_err(|error| Bad::new(format!("{} cannot be a service's name: {error}", quote(name))));
         }
-        if text.starts_with("https://") {
-            return Err(Bad::new(format!("{} needs TLS, which is not spoken to upstreams", quote(text)))
-                .hint("a service that passes requests on can speak it"));
-        }
-        let Some(rest) = text.strip_prefix("http://") else {
-            return Err(Bad::new(format!("{} is not an upstream", quote(text)))
-                .hint("write `http://example.org:8080`, `unix:/run/other.sock` or `internal://NAME`"));
+        let schemes = [("http://", false), ("https://", true)];
+        let rest =
+            schemes.into_iter().find_map(|(scheme, secure)| Some((text.strip_prefix(scheme)?, secure)));
+        let Some((rest, secure)) = rest else {
+            return Err(Bad::new(format!("{} is not an upstream", quote(text))).hint(
+                "write `http://example.org:8080`, `https://example.org`, `unix:/run/other.sock` or `internal://NAME`",
+            ));
         };
         let host = rest.strip_suffix('/').unwrap_or(rest);
         if host.contains(['/', '?', '#']) {
@@ -46,7 +46,10 @@ impl Scalar for UpstreamUrl {
                 .hint("write what the path becomes as `rewrite`"));
         }
         let (name, port) = host_and_port(host)?;
-        Ok(UpstreamUrl::Outside(UpstreamServer::Tcp { name, port: port.unwrap_or(80) }))
+        Ok(UpstreamUrl::Outside(match secure {
+            true => UpstreamServer::Tls { name, port: port.unwrap_or(443) },
+            false => UpstreamServer::Tcp { name, port: port.unwrap_or(80) },
+        }))
     }
 
     fn show(&self) -> Value {

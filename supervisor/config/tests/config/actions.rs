@@ -346,10 +346,12 @@ fn servers_outside() {
             host: host.map(str::to_owned),
             protocol: Protocol::Http1,
             timeouts: Timeouts::default(),
+            ca: None,
         })
     };
     let timeouts = Timeouts { connect: Duration::from_secs(1), ..Timeouts::default() };
-    let other = Upstream { server: tcp("localhost", 8080), host: None, protocol: Protocol::H2c, timeouts };
+    let other =
+        Upstream { server: tcp("localhost", 8080), host: None, protocol: Protocol::H2c, timeouts, ca: None };
     assert_eq!(
         targets,
         [
@@ -375,6 +377,44 @@ fn servers_outside() {
 }
 
 #[test]
+fn servers_outside_in_tls() {
+    let config = valid(&with_routes(
+        "  - {path: /a, upstream: 'https://Example.org'}\n  - {path: /b, upstream: {url: 'https://[::1]:8443', ca: /ca.pem, protocol: http1}}\n",
+    ));
+    let said: Vec<_> = config.plan.upstreams().map(|to| (to.server.to_string(), to.host.clone())).collect();
+    let said: Vec<_> = said.iter().map(|(url, host)| (url.as_str(), host.as_deref())).collect();
+    let expected = [("https://example.org", Some("example.org")), ("https://[::1]:8443", Some("[::1]:8443"))];
+    assert_eq!(said, expected);
+    let read: Vec<_> = config.plan.text_files().into_iter().map(|path| path.display().to_string()).collect();
+    assert_eq!(read, ["/ca.pem"]);
+
+    assert_snapshot!(invalid(&with_routes(
+        "  - {path: /a, upstream: {url: 'http://a.example', ca: ca.pem}}\n  - {path: /b, upstream: {url: 'https://b.example', protocol: http2}}\n  - {path: /c, upstream: {url: 'internal://a', ca: ca.pem}}\n"
+    )), @r#"
+    error: nobody vouches for a server without TLS
+     --> watt.yaml:5:52
+      |
+    5 |   - {path: /a, upstream: {url: 'http://a.example', ca: ca.pem}}
+      |                                                    ^^
+      = hint: write `https://` in `url`, or remove it
+
+    error: HTTP/2 is not spoken in TLS with servers outside
+     --> watt.yaml:6:53
+      |
+    6 |   - {path: /b, upstream: {url: 'https://b.example', protocol: http2}}
+      |                                                     ^^^^^^^^
+      = hint: remove it: HTTP/1.1 is, which nearly all that speak HTTP/2 speak as well
+
+    error: nobody vouches for a server without TLS
+     --> watt.yaml:7:48
+      |
+    7 |   - {path: /c, upstream: {url: 'internal://a', ca: ca.pem}}
+      |                                                ^^
+      = hint: write `https://` in `url`, or remove it
+    "#);
+}
+
+#[test]
 fn servers_outside_that_are_none() {
     assert_snapshot!(invalid(&with_routes(
         "  - {path: /a, upstream: example.org}\n  - {path: /b, upstream: 'http://example.org/x'}\n  - {path: /c, upstream: 'unix:other.sock'}\n  - {path: /d, upstream: 'http://a.plt.local'}\n  - {path: /e, upstream: 'internal://b'}\n  - {path: /f, upstream: {url: 'internal://a', host: client}}\n  - {path: /g, upstream: 'http://x'}\n  - {path: /h, upstream: {url: 'http://x', host: client}}\n  - {path: /i, upstream: {host: 'a b'}}\n  - {path: /j, upstream: 'http://me:secret@x:80'}\n"
@@ -384,7 +424,7 @@ fn servers_outside_that_are_none() {
       |
     5 |   - {path: /a, upstream: example.org}
       |                          ^^^^^^^^^^^
-      = hint: write `http://example.org:8080`, `unix:/run/other.sock` or `internal://NAME`
+      = hint: write `http://example.org:8080`, `https://example.org`, `unix:/run/other.sock` or `internal://NAME`
 
     error: `http://example.org/x` has a path
      --> watt.yaml:6:26
@@ -431,7 +471,7 @@ fn servers_outside_that_are_none() {
        |
     11 |   - {path: /g, upstream: 'http://x'}
        |            ^^
-       = hint: `host`, `protocol` and `timeouts` are the same for all routes to a server
+       = hint: `host`, `protocol`, `timeouts` and `ca` are the same for all routes to a server
 
     error: `url` is missing
       --> watt.yaml:13:16

@@ -61,8 +61,10 @@ fn file_with(title: &str, key: &str, value: &Value) -> Value {
             file["gateway"] = json!({ "routes": [{ name: entry }] });
         }
         "gateway.routes.upstream" => {
-            if key != "url" {
-                entry["url"] = json!("http://example.org");
+            match key {
+                "url" => {}
+                "ca" => entry["url"] = json!("https://example.org"),
+                _ => entry["url"] = json!("http://example.org"),
             }
             file["gateway"] = json!({ "routes": [{ "upstream": entry }] });
         }

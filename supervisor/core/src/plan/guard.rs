@@ -141,7 +141,7 @@ impl Plan {
 
     /// All files whose text is a part of what is in force, each once: those, and the ones of TLS.
     pub fn text_files(&self) -> BTreeSet<&PathBuf> {
-        self.tls().flat_map(super::Tls::files).chain(self.credential_files()).collect()
+        self.certificate_files().into_iter().chain(self.credential_files()).collect()
     }
 }
 

@@ -1,8 +1,8 @@
 //! Servers outside of the application that routes lead to.
 
-use std::{fmt, path::PathBuf};
+use std::{collections::BTreeSet, fmt, path::PathBuf};
 
-use super::{Files, Plan, Protocol, RouteTarget, Timeouts};
+use super::{Files, Plan, Protocol, RouteTarget, Timeouts, Tls};
 
 /// One of them, and how it is spoken to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct Upstream {
     pub protocol: Protocol,
     /// How long is waited for it.
     pub timeouts: Timeouts,
+    /// A file with the certificates of those who vouch for it, where it speaks TLS; `None` is those whom the host trusts.
+    pub ca: Option<PathBuf>,
 }
 
 /// Where a server accepts. Written as it is displayed.
@@ -27,9 +29,20 @@ pub enum UpstreamServer {
         /// The port.
         port: u16,
     },
+    /// Over TCP, in TLS.
+    Tls {
+        /// A name, or an address, which its certificate is to be for.
+        name: String,
+        /// The port.
+        port: u16,
+    },
     /// At a Unix socket.
     Unix(PathBuf),
 }
+
+/// The ports that URLs leave out (RFC 9110 §4.2).
+const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
 
 impl Plan {
     /// The servers outside that routes lead to, some of them several times.
@@ -42,6 +55,18 @@ impl Plan {
             | RouteTarget::Redirect { .. }
             | RouteTarget::Respond { .. } => None,
         })
+    }
+}
+
+impl Plan {
+    /// Every file with certificates or keys that is read with the configuration, each once.
+    pub fn certificate_files(&self) -> BTreeSet<&PathBuf> {
+        self.tls().flat_map(Tls::files).chain(self.upstream_authorities()).collect()
+    }
+
+    /// Those with the certificates of those who vouch for servers outside, some of them several times.
+    pub fn upstream_authorities(&self) -> impl Iterator<Item = &PathBuf> {
+        self.upstreams().filter_map(|upstream| upstream.ca.as_ref())
     }
 }
 
@@ -64,7 +89,10 @@ impl UpstreamServer {
     pub fn host(&self) -> Option<String> {
         match self {
             UpstreamServer::Tcp { name, port } => {
-                Some(UpstreamServer::authority(name, (*port != 80).then_some(*port)))
+                Some(UpstreamServer::authority(name, (*port != HTTP_PORT).then_some(*port)))
+            }
+            UpstreamServer::Tls { name, port } => {
+                Some(UpstreamServer::authority(name, (*port != HTTPS_PORT).then_some(*port)))
             }
             UpstreamServer::Unix(_) => None,
         }
@@ -84,7 +112,14 @@ impl fmt::Display for UpstreamServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             UpstreamServer::Tcp { name, port } => {
-                write!(f, "http://{}", UpstreamServer::authority(name, (*port != 80).then_some(*port)))
+                write!(f, "http://{}", UpstreamServer::authority(name, (*port != HTTP_PORT).then_some(*port)))
+            }
+            UpstreamServer::Tls { name, port } => {
+                write!(
+                    f,
+                    "https://{}",
+                    UpstreamServer::authority(name, (*port != HTTPS_PORT).then_some(*port))
+                )
             }
             UpstreamServer::Unix(path) => write!(f, "unix:{}", path.display()),
         }

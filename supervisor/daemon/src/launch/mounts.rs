@@ -13,7 +13,7 @@ use std::{
 
 use nix::unistd::geteuid;
 use watt_core::{
-    plan::{Network, Plan, Secret, Service, Tls},
+    plan::{Network, Plan, Secret, Service},
     sandbox::{PathAccess, PathRule, ProtectHome, ProtectProc, ProtectSystem, Sandbox, Temporary},
 };
 use watt_exec::plan::{HiddenFolder, HideProcesses, Mount};
@@ -272,7 +272,7 @@ impl View<'_> {
             Secret::File(file) => Some(file),
             Secret::Environment(_) | Secret::Credential(_) | Secret::Command(_) => None,
         });
-        let files = own.iter().chain(secrets).chain(self.plan.tls().flat_map(Tls::files));
+        let files = own.iter().chain(secrets).chain(self.plan.certificate_files());
         let folders = files.flat_map(|file| file.ancestors().skip(1));
         let apart = folders.filter(|folder| folder.parent().is_some() && !self.plan.root.starts_with(folder));
         // In their order parents come first.
@@ -401,7 +401,7 @@ impl View<'_> {
             return Vec::new();
         }
         let secrets = self.secret_files();
-        let certificates: BTreeSet<&PathBuf> = self.plan.tls().flat_map(Tls::files).collect();
+        let certificates = self.plan.certificate_files();
         let files =
             [self.plan.file.clone(), self.dotenv()].into_iter().chain(certificates.into_iter().cloned());
         let files = files.filter(|file| !self.is_named(file) && !secrets.contains(file));

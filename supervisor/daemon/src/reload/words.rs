@@ -33,8 +33,12 @@ pub(super) fn changes(old: &Plan, prepared: &Prepared, gateway: &AllBound) -> Ve
             field => changes.push(changed(None, field.key(), effect(*field))),
         }
     }
-    if prepared.certificates && !prepared.diff.app.contains(&Field::Tls) && new.tls().next().is_some() {
-        changes.push(changed(None, Field::Tls.key(), effect(Field::Tls)));
+    if prepared.certificates {
+        // Those of upstreams are the routes'.
+        let of = if new.tls().next().is_some() { Field::Tls } else { Field::Routes };
+        if !prepared.diff.app.contains(&of) && !new.certificate_files().is_empty() {
+            changes.push(changed(None, of.key(), effect(of)));
+        }
     }
     if prepared.credentials && !prepared.diff.app.contains(&Field::Routes) {
         changes.push(changed(None, Field::Routes.key(), effect(Field::Routes)));

@@ -1,7 +1,7 @@
 //! Which changes of the file system each profile asks for, and in which order.
 
 use watt_core::{
-    plan::{CertificateFiles, ClientAuthorities, Listener, TlsVersion},
+    plan::{CertificateFiles, ClientAuthorities, Listener, Tls, TlsVersion},
     sandbox::Profile,
 };
 
