@@ -108,8 +108,8 @@ impl Forwarded {
             lines.extend_from_slice(b"X-Forwarded-Host: ");
             lines.extend_from_slice(host);
             let _ = write!(lines, "\r\nX-Forwarded-Proto: {}\r\n", self.proto);
-            if let Some(secure) = &self.secure {
-                lines.extend_from_slice(secure.fields.as_bytes());
+            if let Some(shown) = self.secure.as_ref().and_then(|secure| secure.shown.as_ref()) {
+                lines.extend_from_slice(shown.fields.as_bytes());
             }
         }
         lines.extend_from_slice(b"Forwarded: ");
@@ -157,7 +157,10 @@ fn obfuscated(service: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::{Terms, with_request};
+    use crate::{
+        http::{Terms, with_request},
+        tls::Shown,
+    };
 
     fn client(side: Side, peer: Option<&str>) -> Client {
         Client {
@@ -206,11 +209,13 @@ mod tests {
     #[test]
     fn a_clients_certificate_is_told_and_cannot_be_made_up() {
         let forged = "Client-Cert: :AAAA:\r\nClient-Cert-Chain: :AAAA:\r\nX-Client-Cert-Subject: CN=root\r\n\
-                      x-client-cert-anything: 1\r\nX-Client-Certain: stays\r\n";
+                      X-Client-Cert-San: \"dns:root\"\r\nx-client-cert-anything: 1\r\nX-Client-Certain: stays\r\n";
         let mut gateway = client(Side::Gateway, Some("192.0.2.7:1234"));
         assert!(written(&gateway, forged, None).starts_with("X-Client-Certain: stays\r\nX-Forwarded-For: "));
         let fields = "X-Client-Cert-Subject: CN=alice\r\nClient-Cert: :MAA=:\r\n".to_owned();
-        gateway.tls = Some(Rc::new(Secure { fields: fields.clone() }));
+        let shown =
+            Shown { name: "CN=alice".into(), names: Default::default(), fields: fields.as_str().into() };
+        gateway.tls = Some(Rc::new(Secure { shown: Some(shown) }));
         assert_eq!(
             written(&gateway, forged, None),
             format!(

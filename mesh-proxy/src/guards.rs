@@ -221,6 +221,7 @@ impl Guard {
             paths: &route::spellings(path),
             caller: Some(&caller),
             known: known.map(|known| known as &dyn access::Known),
+            certificate: asking.certificate(),
         };
         match access::allows(&self.rules, &asked) {
             true => Ok(()),
@@ -391,7 +392,8 @@ fn boxed(texts: &[String]) -> Vec<Box<str>> {
 }
 
 fn access_rule(rule: &mesh::AccessRule) -> access::Rule {
-    let mesh::AccessRule { allows, methods, path, roles, users, claims, callers, clients } = rule;
+    let mesh::AccessRule { allows, methods, path, roles, users, claims, callers, clients, certificate } =
+        rule;
     let services = callers.iter().map(|name| Caller::Service(name.as_str().into()));
     access::Rule {
         allows: *allows,
@@ -401,7 +403,13 @@ fn access_rule(rule: &mesh::AccessRule) -> access::Rule {
         users: boxed(users),
         claims: claims.iter().map(|(name, values)| (name.as_str().into(), boxed(values))).collect(),
         callers: services.chain(clients.then_some(Caller::Client)).collect(),
+        certificate: certificate.as_ref().map(certificate_names),
     }
+}
+
+fn certificate_names(names: &mesh::CertificateNames) -> access::Names {
+    let mesh::CertificateNames { cn, dns, uri, email } = names;
+    access::Names { common: boxed(cn), dns: boxed(dns), uris: boxed(uri), emails: boxed(email) }
 }
 
 fn rule(rule: &mesh::AddressRule) -> (Verdict, Option<Network>) {

@@ -5,7 +5,8 @@
 //!
 //! A path may be read in several ways, by whoever decodes escapes or resolves dots and by whoever does not, and some services do not tell letters
 //! apart. So a denial fits where its path does in any of them and in any letters, and an allowance only where it does in all of them as it is
-//! written: whatever the service makes of a path, it is one that was allowed and none that was denied.
+//! written: whatever the service makes of a path, it is one that was allowed and none that was denied. With the letters of names in certificates
+//! it is the same, but for hosts, in which they are never told apart.
 
 /// One of the rules. What it does not say it does not ask for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -24,6 +25,34 @@ pub struct Rule {
     pub claims: Vec<(Box<str>, Vec<Box<str>>)>,
     /// One of these calls; none is anybody.
     pub callers: Vec<Caller>,
+    /// It is shown a certificate, with one of these names of each kind; of a kind without any nothing is asked.
+    pub certificate: Option<Names>,
+}
+
+/// Names in a certificate, as RFC 5280 has them: of the subject the common ones (§4.1.2.6), and the alternative ones (§4.2.1.6).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Names {
+    /// `CN` of the subject.
+    pub common: Vec<Box<str>>,
+    /// Hosts.
+    pub dns: Vec<Box<str>>,
+    /// URIs, as SPIFFE has them.
+    pub uris: Vec<Box<str>>,
+    /// Mail addresses.
+    pub emails: Vec<Box<str>>,
+}
+
+impl Names {
+    /// Whether a certificate with the names `had` has one of each kind that is asked for here.
+    fn fit(&self, had: &Names, same: fn(&str, &str) -> bool) -> bool {
+        let fit = |asked: &[Box<str>], had: &[Box<str>], same: fn(&str, &str) -> bool| {
+            asked.is_empty() || asked.iter().any(|asked| had.iter().any(|had| same(asked, had)))
+        };
+        fit(&self.common, &had.common, same)
+            && fit(&self.dns, &had.dns, str::eq_ignore_ascii_case)
+            && fit(&self.uris, &had.uris, same)
+            && fit(&self.emails, &had.emails, same)
+    }
 }
 
 /// Who calls.
@@ -76,6 +105,8 @@ pub struct Asked<'a> {
     pub caller: Option<&'a Caller>,
     /// Who it is, where that is known.
     pub known: Option<&'a dyn Known>,
+    /// The names in the certificate that the client has shown, which was verified.
+    pub certificate: Option<&'a Names>,
 }
 
 /// Whether it is allowed.
@@ -103,6 +134,13 @@ impl Rule {
             && self.claims.iter().all(|(name, values)| {
                 is_known(&|known| values.iter().any(|value| known.has_claim(name, value)))
             })
+            && self.certificate.as_ref().is_none_or(|names| self.fits_certificate(names, asked.certificate))
+    }
+
+    fn fits_certificate(&self, names: &Names, shown: Option<&Names>) -> bool {
+        let same =
+            if self.allows { |one: &str, other: &str| one == other } else { str::eq_ignore_ascii_case };
+        shown.is_some_and(|shown| names.fit(shown, same))
     }
 
     fn fits_path(&self, path: &Path, readings: &[Vec<u8>]) -> bool {
@@ -144,6 +182,7 @@ mod tests {
             paths: &paths,
             caller: Some(&Caller::Client),
             known: Some(&Ada),
+            certificate: None,
         };
         allows(rules, &asked)
     }
@@ -208,9 +247,49 @@ mod tests {
     #[test]
     fn nobody_has_no_role_and_no_claim() {
         let rules = [Rule { roles: vec!["admin".into()], ..allow() }];
-        let asked = Asked { method: b"GET", paths: &[b"/".to_vec()], caller: None, known: None };
+        let asked =
+            Asked { method: b"GET", paths: &[b"/".to_vec()], caller: None, known: None, certificate: None };
         assert!(!allows(&rules, &asked));
         let from = [Rule { callers: vec![Caller::Client], ..allow() }];
         assert!(!allows(&from, &asked));
+        let with_any = [Rule { certificate: Some(Names::default()), ..allow() }];
+        assert!(!allows(&with_any, &asked));
+    }
+
+    #[test]
+    fn one_name_of_each_kind_that_is_asked_for_is_in_the_certificate() {
+        let of = |common: &[&str], dns: &[&str], uris: &[&str], emails: &[&str]| {
+            let boxed = |texts: &[&str]| texts.iter().map(|text| Box::from(*text)).collect();
+            Names { common: boxed(common), dns: boxed(dns), uris: boxed(uris), emails: boxed(emails) }
+        };
+        let shown = of(&["alice"], &["a.example", "b.example"], &["spiffe://shop/a"], &["alice@a.example"]);
+        // Whether an allowance with these names fits, and a denial.
+        for (names, allowance, denial) in [
+            (of(&[], &[], &[], &[]), true, true),
+            (of(&["bob", "alice"], &[], &[], &[]), true, true),
+            (of(&["bob"], &[], &[], &[]), false, false),
+            (of(&["Alice"], &[], &[], &[]), false, true),
+            (of(&[], &["B.example"], &[], &[]), true, true),
+            (of(&[], &["c.example"], &[], &[]), false, false),
+            (of(&[], &[], &["spiffe://shop/a"], &[]), true, true),
+            (of(&[], &[], &["spiffe://shop"], &[]), false, false),
+            (of(&[], &[], &["spiffe://shop/A"], &[]), false, true),
+            (of(&[], &[], &[], &["alice@a.example"]), true, true),
+            (of(&["alice"], &["a.example"], &["spiffe://shop/a"], &["alice@a.example"]), true, true),
+            (of(&["alice"], &["c.example"], &[], &[]), false, false),
+            // A name of one kind is none of another.
+            (of(&[], &["alice"], &[], &[]), false, false),
+        ] {
+            let asked = Asked {
+                method: b"GET",
+                paths: &[b"/".to_vec()],
+                caller: Some(&Caller::Client),
+                known: None,
+                certificate: Some(&shown),
+            };
+            let rule = |allows| Rule { allows, certificate: Some(names.clone()), ..Rule::default() };
+            assert_eq!(allows(&[rule(true)], &asked), allowance, "{names:?}");
+            assert_eq!(allows(&[rule(false)], &asked), !denial, "{names:?}");
+        }
     }
 }

@@ -21,10 +21,11 @@ use crate::{
 
 pub(crate) use queue::Queue;
 
-/// How many bytes are written of a name, a host, a path or a query, a field's value, and about how many of all fields: together less than
+/// How many bytes are written of a name, a host, a certificate's subject, a path or a query, a field's value, and about how many of all fields: together less than
 /// the 8 KiB that the daemon takes for one line.
 const NAME_MAX: usize = 64;
 const HOST_MAX: usize = 256;
+const CERTIFICATE_MAX: usize = 256;
 const TEXT_MAX: usize = 2 << 10;
 const FIELD_MAX: usize = 512;
 const FIELDS_MAX: usize = 1 << 10;
@@ -220,6 +221,9 @@ impl Members<'_> {
         }
         if let Some(peer) = client.peer {
             let _ = write!(self.0, r#","client":"{}""#, peer.ip().to_canonical());
+        }
+        if let Some(shown) = client.tls.as_ref().and_then(|secure| secure.shown.as_ref()) {
+            self.text("certificate", shown.name.as_bytes(), CERTIFICATE_MAX);
         }
     }
 

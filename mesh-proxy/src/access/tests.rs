@@ -8,8 +8,13 @@ use std::{
 
 use serde_json::{Value, json};
 
+use watt_policies::access::Names;
+
 use super::*;
-use crate::entrances::Terms;
+use crate::{
+    entrances::Terms,
+    tls::{Secure, Shown},
+};
 
 struct Lines(Mutex<mpsc::Sender<String>>);
 
@@ -39,6 +44,12 @@ fn everything() -> AccessLog {
 fn gateway() -> Client {
     let peer = Some("[::ffff:192.0.2.7]:5555".parse().unwrap());
     Client { side: Side::Gateway, peer, local: None, tls: None, terms: Terms::default() }
+}
+
+/// One whose certificate has this subject.
+fn shows_certificate(name: &str) -> Client {
+    let shown = Shown { name: name.into(), names: Names::default(), fields: "".into() };
+    Client { tls: Some(Rc::new(Secure { shown: Some(shown) })), ..gateway() }
 }
 
 fn line(written: &Receiver<String>) -> Value {
@@ -105,6 +116,18 @@ fn what_is_no_request_is_a_line_as_well() {
 }
 
 #[test]
+fn a_line_says_whose_certificate_the_client_has() {
+    let (log, written) = log(everything());
+    let head = b"GET / HTTP/1.1\r\nHost: x\r\nClient-Cert: :AAAA:\r\nX-Client-Cert-Subject: CN=root\r\n\r\n";
+    for (client, expected) in
+        [(gateway(), Value::Null), (shows_certificate("CN=ada,O=\"Shop\""), "CN=ada,O=\"Shop\"".into())]
+    {
+        drop(Entry::begin(&log, None, &client, false, head, None).end());
+        assert_eq!(line(&written)["certificate"], expected);
+    }
+}
+
+#[test]
 fn of_many_a_part_is_written_and_each_that_failed() {
     let (log, written) = log(AccessLog { percent: 10, ..everything() });
     let one = |outcome: Outcome| {
@@ -157,7 +180,7 @@ fn no_line_is_longer_than_the_daemon_takes_for_one_whatever_a_client_sends() {
     let garbage =
         [b"GET /".to_vec(), vec![1; 3_000], b"?".to_vec(), vec![1; 3_000], b" HTTP/1.1\r\n\r\n".to_vec()];
     for head in [long.as_bytes(), &garbage.concat()] {
-        drop(Entry::begin(&log, None, &gateway(), false, head, None).end());
+        drop(Entry::begin(&log, None, &shows_certificate(&"\\".repeat(8_000)), false, head, None).end());
         let line = written.recv().unwrap();
         assert!(line.len() < 8 << 10, "{}", line.len());
         assert!(serde_json::from_str::<Value>(&line).is_ok(), "{line}");

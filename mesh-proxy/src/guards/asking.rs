@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, rc::Rc};
 
-use watt_policies::access::Caller;
+use watt_policies::access::{Caller, Names};
 
 use super::{SoFar, too_large};
 use crate::{
@@ -93,6 +93,11 @@ impl<'a> Asking<'a> {
             Side::Gateway => Some(Caller::Client),
             Side::Mesh { caller } => caller.as_deref().map(|caller| Caller::Service(caller.into())),
         }
+    }
+
+    /// The names in the client's certificate. Services that call have none, whatever they pass on of somebody else's.
+    pub(super) fn certificate(&self) -> Option<&'a Names> {
+        self.client.tls.as_ref()?.shown.as_ref().map(|shown| &shown.names)
     }
 
     pub(super) fn count_denied(&self, reason: Reason) {

@@ -10,23 +10,70 @@ pub(crate) use acceptor::Acceptor;
 pub(crate) use connector::Connector;
 pub(crate) use handshake::{Tally, accept};
 pub use stream::TlsStream;
+use watt_policies::access::Names;
 
 /// What is known of a client that speaks TLS.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Secure {
-    /// The fields that tell services whose certificate it has: empty, or whole lines.
-    pub(crate) fields: String,
+    /// Whose certificate it has, where it has one.
+    pub(crate) shown: Option<Shown>,
+}
+
+/// A client's certificate, which was verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Shown {
+    /// What it is called in logs: its subject, and where that is empty, as in those of SPIFFE, the first of its other names.
+    pub(crate) name: Box<str>,
+    /// What rules ask for.
+    pub(crate) names: Names,
+    /// The fields that tell services of it, as whole lines.
+    pub(crate) fields: Box<str>,
 }
 
 impl Secure {
     /// For a client with this certificate, which was verified.
     pub(crate) fn new(certificate: Option<&[u8]>) -> Secure {
-        let Some(certificate) = certificate else { return Secure::default() };
+        Secure { shown: certificate.map(Shown::new) }
+    }
+}
+
+/// The longest list of alternative names that services get. Together with the certificate it has to fit into heads of 16 KB, which is what most take.
+const SAN_SIZE_MAX: usize = 2 << 10;
+
+impl Shown {
+    fn new(certificate: &[u8]) -> Shown {
         let subject = watt_certificates::subject(certificate).unwrap_or_default();
+        let names = watt_certificates::names(certificate).unwrap_or_default();
+        let san = alternative(&names);
+        let first = san.first().cloned().unwrap_or_default();
+        let name = if subject.is_empty() { first } else { subject.clone() };
+        let san = san.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
+        let san = match san.len() {
+            1..=SAN_SIZE_MAX => format!("X-Client-Cert-San: {san}\r\n"),
+            _ => String::new(),
+        };
         // A byte sequence of RFC 8941 §3.3.5.
         let whole = base64(certificate);
-        Secure { fields: format!("X-Client-Cert-Subject: {subject}\r\nClient-Cert: :{whole}:\r\n") }
+        let fields = format!("X-Client-Cert-Subject: {subject}\r\n{san}Client-Cert: :{whole}:\r\n");
+        let boxed = |names: Vec<String>| names.into_iter().map(String::into_boxed_str).collect();
+        let watt_certificates::Names { common, dns, uris, emails } = names;
+        let names =
+            Names { common: boxed(common), dns: boxed(dns), uris: boxed(uris), emails: boxed(emails) };
+        Shown { name: name.into(), names, fields: fields.into() }
     }
+}
+
+/// The alternative names, each behind its kind. They are visible ASCII.
+fn alternative(names: &watt_certificates::Names) -> Vec<String> {
+    let of = |kind: &'static str, names: &[String]| -> Vec<String> {
+        names.iter().map(|name| format!("{kind}:{name}")).collect()
+    };
+    [of("uri", &names.uris), of("dns", &names.dns), of("email", &names.emails)].concat()
+}
+
+/// A string of RFC 8941 §3.3.3.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// Whether this is a name of those fields (RFC 9440, and our own).

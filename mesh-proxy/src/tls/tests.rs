@@ -45,6 +45,31 @@ fn own_fields_are_known_in_any_case() {
     }
 }
 
+#[test]
+fn what_services_and_logs_are_told_of_a_certificate() {
+    let told = |common: Option<&str>, uris: &[&str]| {
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        if let Some(name) = common {
+            params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        }
+        params.subject_alt_names =
+            uris.iter().map(|uri| rcgen::SanType::URI((*uri).try_into().unwrap())).collect();
+        let certificate = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        let shown = Shown::new(certificate.der());
+        let fields: Vec<String> = shown.fields.lines().map(str::to_owned).collect();
+        (shown.name.into_string(), fields)
+    };
+    let (name, fields) = told(Some("ada"), &["spiffe://shop/a", r#"x:1","dns:root\"#]);
+    assert_eq!((&*name, &*fields[0]), ("CN=ada", "X-Client-Cert-Subject: CN=ada"));
+    assert_eq!(fields[1], r#"X-Client-Cert-San: "uri:spiffe://shop/a", "uri:x:1\",\"dns:root\\""#);
+    assert!(fields[2].starts_with("Client-Cert: :MII"));
+    assert_eq!(told(None, &["spiffe://shop/a"]).0, "uri:spiffe://shop/a");
+    // A list that is too long is none, since a part of it could be taken for all.
+    let (name, fields) = told(None, &[&"x".repeat(2_100), "y"]);
+    assert_eq!((name.len(), fields.len()), (2_104, 2));
+}
+
 /// Somebody who vouches for `shop.example` and for clients.
 struct Authority {
     certificate: CertificateDer<'static>,
@@ -292,13 +317,14 @@ async fn a_clients_certificate_is_one_of_the_authoritys() {
             match expected {
                 Ok(name) => {
                     let (_, secure) = accepted.unwrap();
-                    let begin = if name.is_empty() {
-                        String::new()
-                    } else {
-                        format!("X-Client-Cert-Subject: {name}\r\n")
-                    };
-                    assert!(secure.fields.starts_with(&begin), "{secure:?}");
-                    assert_eq!(secure.fields.is_empty(), name.is_empty());
+                    let begin = format!(
+                        "X-Client-Cert-Subject: {name}\r\nX-Client-Cert-San: \"dns:alice\"\r\nClient-Cert: :"
+                    );
+                    let shown = secure.shown;
+                    assert_eq!(shown.is_some(), !name.is_empty());
+                    assert!(
+                        shown.is_none_or(|shown| shown.fields.starts_with(&begin) && *shown.name == *name)
+                    );
                 }
                 Err(reason) => {
                     assert!(accepted.is_none());

@@ -10,8 +10,8 @@ use ring::{
 use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt, task::spawn_local};
 use watt_api::mesh::{
-    AccessRule, ApiKey, Auth, Basic, CountedBy, Denied, Guard, Jwt, RateLimit, RemoteKeys, Route, Secret,
-    User,
+    AccessRule, ApiKey, Auth, Basic, CertificateNames, CountedBy, Denied, Guard, Jwt, RateLimit, RemoteKeys,
+    Route, Secret, User,
 };
 use watt_policies::keys::Hash;
 
@@ -524,6 +524,7 @@ fn rules_of_a_service_are_about_who_calls_and_what_it_gets() {
             service.guard.rules = vec![
                 AccessRule { clients: true, ..allow("/public") },
                 AccessRule { callers: vec!["web".into()], ..allow("/orders") },
+                AccessRule { certificate: Some(CertificateNames::default()), ..allow("/proven") },
             ];
         });
         let call = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: api.plt.local\r\n\r\n");
@@ -534,6 +535,10 @@ fn rules_of_a_service_are_about_who_calls_and_what_it_gets() {
             wire.send(call(path)).await;
             assert_eq!(status(&wire.head().await), expected, "{caller} {path}");
         }
+        // What a service passes on of a client's certificate anybody could have made up.
+        let mut web = bed.caller("web");
+        web.send("GET /proven HTTP/1.1\r\nHost: api.plt.local\r\nClient-Cert: :MAA=:\r\n\r\n").await;
+        assert_eq!(status(&web.head().await), 403);
         // An operator may.
         let mut operator = bed.client_at(watt_mesh_proxy::http::Side::Mesh { caller: None }).0;
         operator.send(call("/orders")).await;

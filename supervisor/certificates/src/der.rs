@@ -63,6 +63,8 @@ pub(crate) struct Certificate<'a> {
     pub(crate) subject: &'a [u8],
     /// Whether it may vouch for others, as it says itself: those of the first version could not say.
     pub(crate) vouches: bool,
+    /// Its other names (§4.2.1.6), with their tag and length.
+    pub(crate) alternative: Option<&'a [u8]>,
 }
 
 /// Reads a certificate.
@@ -79,13 +81,23 @@ pub(crate) fn certificate(der: &[u8]) -> Option<Certificate<'_>> {
     let validity = (time(validity.next()?)?, time(validity.next()?)?);
     let subject = to_be_signed.take(SEQUENCE)?;
     let vouches = first.tag != VERSION || is_authority(to_be_signed).unwrap_or(false);
-    Some(Certificate { validity, subject, vouches })
+    let alternative = extension(to_be_signed, SUBJECT_ALT_NAME);
+    Some(Certificate { validity, subject, vouches, alternative })
 }
 
-/// What the extensions behind a subject say (RFC 5280 §4.2.1.9).
-fn is_authority(mut after_subject: Reader<'_>) -> Option<bool> {
+/// Extensions, by the content of their object identifiers (§4.2.1.6, §4.2.1.9).
+const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
+const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
+
+fn is_authority(after_subject: Reader<'_>) -> Option<bool> {
+    let value = extension(after_subject, BASIC_CONSTRAINTS)?;
+    let mut constraints = Reader::new(Reader::new(value).take(SEQUENCE)?);
+    Some(constraints.take(BOOLEAN)? == [0xff])
+}
+
+/// The value of one of the extensions behind a subject.
+fn extension<'a>(mut after_subject: Reader<'a>, id: &[u8]) -> Option<&'a [u8]> {
     const EXTENSIONS: u8 = 0xa3;
-    const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
     let all = loop {
         let item = after_subject.next()?;
         if item.tag == EXTENSIONS {
@@ -95,13 +107,12 @@ fn is_authority(mut after_subject: Reader<'_>) -> Option<bool> {
     let mut all = Reader::new(Reader::new(all).take(SEQUENCE)?);
     loop {
         let mut extension = Reader::new(all.take(SEQUENCE)?);
-        if extension.take(OBJECT_ID)? != BASIC_CONSTRAINTS {
+        if extension.take(OBJECT_ID)? != id {
             continue;
         }
         let first = extension.next()?;
         let value = if first.tag == BOOLEAN { extension.next()? } else { first };
-        let mut constraints = Reader::new(Reader::new(value.content).take(SEQUENCE)?);
-        return Some(constraints.take(BOOLEAN)? == [0xff]);
+        return Some(value.content);
     }
 }
 

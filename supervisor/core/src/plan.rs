@@ -30,8 +30,8 @@ pub use cache::{Cache, CacheCookies, CacheStore, RouteCache};
 pub use dependency::{Condition, Dependency, Group, GroupStrategy};
 pub use files::Files;
 pub use guard::{
-    AccessRule, AddressRule, ApiKey, Auth, Authority, Basic, Caller, Cors, CountedBy, Guard, Hidden, Jwt,
-    KeysAt, RateLimit, RemoteKeys, User,
+    AccessRule, AddressRule, ApiKey, Auth, Authority, Basic, Caller, CertificateNames, Cors, CountedBy,
+    Guard, Hidden, Jwt, KeysAt, RateLimit, RemoteKeys, User,
 };
 pub use hooks::{Hook, HookAct, HookPoint, Receiver, Webhook};
 pub use jobs::{Call, CatchUp, Job, Overlap, Work};

@@ -35,7 +35,7 @@ try:
     stream = connection.makefile("rb")
     names = [value for _, value in connection.getpeercert()["subjectAltName"]]
     for path in map(str.strip, sys.stdin):
-        fields = f"GET {path} HTTP/1.1\r\nHost: {name}\r\nX-Client-Cert-Subject: CN=root\r\nClient-Cert: :AAAA:\r\n\r\n"
+        fields = f"GET {path} HTTP/1.1\r\nHost: {name}\r\nX-Client-Cert-Subject: CN=root\r\nX-Client-Cert-San: \"dns:root\"\r\nClient-Cert: :AAAA:\r\n\r\n"
         connection.sendall(fields.encode())
         status, closes, body = response(stream)
         said = {"status": status, "closes": closes, "body": body, "names": names, "version": connection.version()}

@@ -5,7 +5,7 @@ use std::{
     process::{Child, ChildStdout, Command, Stdio},
 };
 
-use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, SanType};
 use serde_json::Value;
 use watt_tests::{App, User, printed};
 
@@ -49,6 +49,21 @@ impl Authority {
         // As clients want them.
         app.write(&format!("{file}.both"), &format!("{}{}", certificate.pem(), key.serialize_pem()));
         key.serialize_pem()
+    }
+}
+
+impl Authority {
+    /// Writes what a client with this name and these others shows.
+    pub(crate) fn make_client(&self, app: &App, file: &str, name: Option<&str>, others: Vec<SanType>) {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name = DistinguishedName::new();
+        if let Some(name) = name {
+            params.distinguished_name.push(DnType::CommonName, name);
+        }
+        params.subject_alt_names = others;
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        app.write(&format!("{file}.both"), &format!("{}{}", certificate.pem(), key.serialize_pem()));
     }
 }
 

@@ -3,6 +3,7 @@
 mod bed;
 mod changes;
 mod development;
+mod identity;
 mod proxy_protocol;
 mod redirect;
 mod upstream;

@@ -78,6 +78,27 @@ pub struct AccessRule {
     /// Clients of the gateway are among those who may call.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub clients: bool,
+    /// With a certificate in which these names are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<CertificateNames>,
+}
+
+/// As `watt_core::plan::CertificateNames`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct CertificateNames {
+    /// `CN` of the subject is one of these.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cn: Vec<String>,
+    /// One of these hosts is among its alternative names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<String>,
+    /// One of these URIs is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub uri: Vec<String>,
+    /// One of these mail addresses is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub email: Vec<String>,
 }
 
 /// How it is known who asks. As `watt_core::plan::Auth`; operators never see it.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use watt_core::plan::{Listen, ListenAt};
+use watt_core::plan::{Guard, Listen, ListenAt};
 
 use super::routes::equals;
 use crate::{
@@ -22,6 +22,7 @@ pub(crate) fn listeners(
     listeners.iter().filter_map(|one| one.routes.as_ref()).for_each(|own| equals(own, problems));
     places(listeners, problems);
     redirects(listeners, problems);
+    certificates(services, routes, listeners, problems);
     // A wrong route is no route here, and was noted.
     if problems.is_empty() {
         without_routes(services, routes, listeners, problems);
@@ -102,6 +103,27 @@ fn collide(first: &ListenAt, second: &ListenAt) -> bool {
 fn meet(first: IpAddr, second: IpAddr) -> bool {
     let takes = |all: IpAddr, other: IpAddr| all.is_unspecified() && (all.is_ipv6() || other.is_ipv4());
     first == second || takes(first, second) || takes(second, first)
+}
+
+/// Rules about certificates that no client is asked for.
+fn certificates(
+    services: &[ServiceDraft],
+    routes: &[RouteDraft],
+    listeners: &[ListenerDraft],
+    problems: &mut Problems,
+) {
+    if listeners.iter().any(ListenerDraft::asks_for_certificates) {
+        return;
+    }
+    let asks = |guard: &Guard| guard.rules.iter().any(|rule| rule.certificate.is_some());
+    let own = listeners.iter().flat_map(|listener| listener.routes.iter().flatten());
+    let of_routes = routes.iter().chain(own).find(|draft| asks(&draft.route.guard)).map(|draft| draft.at);
+    let of_services = services.iter().find(|draft| asks(&draft.service.guard)).map(|draft| draft.at);
+    // What the gateway says each route has.
+    for at in [of_routes, of_services].into_iter().flatten() {
+        let problem = Problem::new(at, "a rule about certificates, and no client is asked for one");
+        problems.push(problem.hint("write `client_ca` in `tls` of `server` or of another listener"));
+    }
 }
 
 /// Clients that would be sent where nobody listens.

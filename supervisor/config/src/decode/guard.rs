@@ -10,7 +10,10 @@ use std::{
 use serde_json::json;
 use watt_core::{
     ServiceId,
-    plan::{AccessRule, AddressRule, Authority, Caller, Compress, Cors, CountedBy, Guard, KeysAt, RateLimit},
+    plan::{
+        AccessRule, AddressRule, Authority, Caller, CertificateNames, Compress, Cors, CountedBy, Guard,
+        KeysAt, RateLimit,
+    },
 };
 
 use super::{
@@ -20,7 +23,10 @@ use super::{
     service,
 };
 use crate::{
-    keys::{ACCESS_RULE, AUTHORITY, CORS, CORS_METHODS, COUNTED_BY, OFF, RATE_LIMIT, REQUESTS_MAX, VERDICT},
+    keys::{
+        ACCESS_CERTIFICATE, ACCESS_RULE, AUTHORITY, CORS, CORS_METHODS, COUNTED_BY, OFF, RATE_LIMIT,
+        REQUESTS_MAX, VERDICT,
+    },
     report::Problem,
     scalar::{Bad, Bytes, HostName, Scalar, UrlPath, Whole, quote},
     show::Shown,
@@ -232,6 +238,7 @@ fn access_rule(
     let roles = texts(inner.each("roles", "a role", auth::role, |role| json!(role)));
     let users = inner.each("users", "a name", |text| Ok(text.to_owned()), |name| json!(name));
     let claims = claims(&mut inner);
+    let certificate = certificate(&mut inner);
     let from = from(&mut inner, place, callers);
     let shown = inner.close();
     let rule = allows.map(|allows| AccessRule {
@@ -242,6 +249,7 @@ fn access_rule(
         users: texts(users),
         claims,
         callers: from,
+        certificate,
     });
     (rule, shown)
 }
@@ -291,6 +299,38 @@ fn claims(f: &mut Fields<'_, '_, '_>) -> BTreeMap<String, Vec<String>> {
         f.show("claims", Shown::Map(shown));
     }
     claims
+}
+
+/// The names that are asked for of a certificate.
+fn certificate(f: &mut Fields<'_, '_, '_>) -> Option<CertificateNames> {
+    let field = f.field("certificate")?;
+    let mut inner = Fields::open(f.d, &ACCESS_CERTIFICATE, Some(field), None);
+    let mut names = |key: &'static str| -> Vec<String> {
+        let names = inner.each(key, "a name", certificate_name, |name| json!(name));
+        if let (Some([]), Some(field), true) =
+            (names.as_deref(), inner.written(key), inner.d.problems.is_empty())
+        {
+            let problem = Problem::new(field.key_span, format!("{} has no name that would do", quote(key)));
+            inner.d.problem(problem.hint("write one, or remove it"));
+        }
+        names.unwrap_or_default().into_iter().map(|(name, _)| name).collect()
+    };
+    let names =
+        CertificateNames { cn: names("cn"), dns: names("dns"), uri: names("uri"), email: names("email") };
+    let shown = inner.close();
+    f.show("certificate", shown);
+    Some(names)
+}
+
+fn certificate_name(text: &str) -> Result<String, Bad> {
+    match text.split_once('=') {
+        None if text.is_empty() => Err(bad("no certificate has an empty name".to_owned(), "remove it")),
+        Some((kind, name)) if kind.eq_ignore_ascii_case("cn") => Err(bad(
+            format!("{} is a subject, and here its name alone", quote(text)),
+            format!("write {}", quote(name)),
+        )),
+        _ => Ok(text.to_owned()),
+    }
 }
 
 /// What stands for the clients of the gateway among services.

@@ -65,6 +65,10 @@ impl ListenerDraft {
         self.listener.tls.is_some()
     }
 
+    pub(crate) fn asks_for_certificates(&self) -> bool {
+        self.listener.tls.as_ref().is_some_and(|tls| tls.clients.is_some())
+    }
+
     pub(crate) fn to_https(&self) -> Option<ToHttps> {
         self.listener.to_https
     }

@@ -164,6 +164,13 @@ pub(crate) static ACCESS_RULE: Table = Table {
             example: r#"{"tenant": ["blue", "green"]}"#,
         },
         KeyDef {
+            name: "certificate",
+            kind: Kind::Table(&ACCESS_CERTIFICATE),
+            default: Preset::Unset("with or without one"),
+            doc: "The certificate that the client has shown, where `tls` asks for one by `client_ca`; `{}` is any.",
+            example: r#"{"cn": ["billing"]}"#,
+        },
+        KeyDef {
             name: "from",
             kind: Kind::List(&Kind::Text),
             default: Preset::Unset("whoever calls"),
@@ -180,6 +187,47 @@ pub(crate) static ACCESS_RULE: Table = Table {
         ("role", "write `roles`"),
         ("user", "write `users`"),
         ("services", "write `from`"),
+    ],
+};
+
+pub(crate) static ACCESS_CERTIFICATE: Table = Table {
+    title: "rules.certificate",
+    doc: "Names that a client's certificate has: one of each kind that is written. A denial is meant for names in any letters, an allowance for these; in hosts they are never told apart.",
+    keys: &[
+        KeyDef {
+            name: "cn",
+            kind: Kind::List(&Kind::Text),
+            default: Preset::Unset("any or none"),
+            doc: "`CN` of its subject, as a whole.",
+            example: r#"["billing"]"#,
+        },
+        KeyDef {
+            name: "dns",
+            kind: Kind::List(&Kind::Text),
+            default: Preset::Unset("any or none"),
+            doc: "A host among its alternative names (`subjectAltName`), as it is written there.",
+            example: r#"["billing.shop.example"]"#,
+        },
+        KeyDef {
+            name: "uri",
+            kind: Kind::List(&Kind::Text),
+            default: Preset::Unset("any or none"),
+            doc: "A URI among them, as SPIFFE has it.",
+            example: r#"["spiffe://shop.example/billing"]"#,
+        },
+        KeyDef {
+            name: "email",
+            kind: Kind::List(&Kind::Text),
+            default: Preset::Unset("any or none"),
+            doc: "A mail address among them.",
+            example: r#"["ada@shop.example"]"#,
+        },
+    ],
+    foreign: &[
+        ("common_name", "write `cn`"),
+        ("subject", "write `cn`, or one of its alternative names"),
+        ("san", "write `dns`, `uri` or `email`"),
+        ("spiffe", "write `uri`"),
     ],
 };
 

@@ -159,7 +159,7 @@ pub(crate) enum Kind {
 }
 
 /// Every table, in the order they are documented.
-pub(crate) static TABLES: [&Table; 70] = [
+pub(crate) static TABLES: [&Table; 71] = [
     &ROOT,
     &SERVER,
     &TLS,
@@ -215,6 +215,7 @@ pub(crate) static TABLES: [&Table; 70] = [
     &CORS,
     &RATE_LIMIT,
     &ACCESS_RULE,
+    &ACCESS_CERTIFICATE,
     &AUTHORITY,
     &HOLD,
     &POLICIES,

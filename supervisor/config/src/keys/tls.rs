@@ -31,7 +31,7 @@ pub(crate) static TLS: Table = Table {
             name: "client_ca",
             kind: Kind::FilePath,
             default: Preset::Unset("clients are not asked for certificates"),
-            doc: "A file of PEM with the certificates of those who vouch for clients. Services get a client's name in `X-Client-Cert-Subject`, and its certificate in `Client-Cert` (RFC 9440); what a client sends under these names is dropped.",
+            doc: "A file of PEM with the certificates of those who vouch for clients. Services get a client's names in `X-Client-Cert-Subject` and `X-Client-Cert-San`, and its certificate in `Client-Cert` (RFC 9440); what a client sends under these names is dropped.",
             example: r#""/etc/shop/tls/clients.pem""#,
         },
         KeyDef {

@@ -5,7 +5,9 @@ use std::time::Duration;
 use insta::assert_snapshot;
 use watt_core::{
     ServiceId,
-    plan::{ApiKey, Auth, Basic, Caller, Hidden, Jwt, KeysAt, RemoteKeys, UpstreamServer, User},
+    plan::{
+        ApiKey, Auth, Basic, Caller, CertificateNames, Hidden, Jwt, KeysAt, RemoteKeys, UpstreamServer, User,
+    },
 };
 
 use crate::{invalid, valid};
@@ -344,6 +346,92 @@ fn rules_in_their_places() {
     assert!(free.guard.rules.is_empty() && free.case_exact && !first.case_exact);
     let service = &config.plan.services[&id("a")];
     assert_eq!(service.guard.rules[0].callers, [Caller::Service(id("b")), Caller::Gateway]);
+}
+
+#[test]
+fn rules_about_certificates() {
+    let asks = |rule: &str, tls: &str| {
+        format!(
+            "services: {{a: {{command: x, rules: [{rule}]}}}}\nserver: {{tls: {{certificate: a.pem{tls}}}}}\ngateway:\n  rules: [{rule}]\n  routes:\n  - {{path: /, service: a}}\n  - {{path: /b, service: a}}\n"
+        )
+    };
+    let ca = ", client_ca: ca.pem";
+    let rule =
+        "{do: allow, certificate: {cn: [ada, bob], dns: [a.example], uri: ['spiffe://a/b'], email: [a@b]}}";
+    let config = valid(&asks(rule, ca));
+    let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+    let names = CertificateNames {
+        cn: texts(&["ada", "bob"]),
+        dns: texts(&["a.example"]),
+        uri: texts(&["spiffe://a/b"]),
+        email: texts(&["a@b"]),
+    };
+    let guards =
+        [&config.plan.routes[1].guard, &config.plan.services[&id("a")].guard].map(|guard| &guard.rules[..]);
+    for rules in guards {
+        assert_eq!(rules[0].certificate.as_ref(), Some(&names));
+    }
+    let any = valid(&asks("{do: allow, certificate: {}}", ca));
+    assert_eq!(any.plan.routes[0].guard.rules[0].certificate, Some(CertificateNames::default()));
+    let none = valid(&asks("{do: allow}", ""));
+    assert_eq!(none.plan.routes[0].guard.rules[0].certificate, None);
+
+    assert_snapshot!(invalid(&asks("{do: allow, certificate: {cn: [ada]}}", "")), @r#"
+    error: a rule about certificates, and no client is asked for one
+     --> watt.yaml:1:12
+      |
+    1 | services: {a: {command: x, rules: [{do: allow, certificate: {cn: [ada]}}]}}
+      |            ^
+      = hint: write `client_ca` in `tls` of `server` or of another listener
+
+    error: a rule about certificates, and no client is asked for one
+     --> watt.yaml:6:12
+      |
+    6 |   - {path: /, service: a}
+      |            ^
+      = hint: write `client_ca` in `tls` of `server` or of another listener
+    "#);
+    assert_snapshot!(invalid(&with(
+        "  rules: [{do: allow, certificate: {cn: 'CN=ada'}}, {do: deny, certificate: {san: x}}]\n  routes: [{path: /, service: a}]"
+    )), @r#"
+    error: `cn` is a list, and this is text
+     --> watt.yaml:3:41
+      |
+    3 |   rules: [{do: allow, certificate: {cn: 'CN=ada'}}, {do: deny, certificate: {san: x}}]
+      |                                         ^^^^^^^^
+      = hint: write `[…]`, or a line with `-` for each item
+
+    error: unknown key `san` in `rules.certificate`
+     --> watt.yaml:3:78
+      |
+    3 |   rules: [{do: allow, certificate: {cn: 'CN=ada'}}, {do: deny, certificate: {san: x}}]
+      |                                                                              ^^^
+      = hint: write `dns`, `uri` or `email`
+
+    error: a rule about certificates, and no client is asked for one
+     --> watt.yaml:4:19
+      |
+    4 |   routes: [{path: /, service: a}]
+      |                   ^
+      = hint: write `client_ca` in `tls` of `server` or of another listener
+    "#);
+    assert_snapshot!(invalid(&with(
+        "  rules: [{do: allow, certificate: {cn: []}}]\n  routes: [{path: /, service: a}]"
+    )), @r#"
+    error: `cn` has no name that would do
+     --> watt.yaml:3:37
+      |
+    3 |   rules: [{do: allow, certificate: {cn: []}}]
+      |                                     ^^
+      = hint: write one, or remove it
+
+    error: a rule about certificates, and no client is asked for one
+     --> watt.yaml:4:19
+      |
+    4 |   routes: [{path: /, service: a}]
+      |                   ^
+      = hint: write `client_ca` in `tls` of `server` or of another listener
+    "#);
 }
 
 #[test]

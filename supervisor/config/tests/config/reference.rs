@@ -170,6 +170,14 @@ fn file_with(title: &str, key: &str, value: &Value) -> Value {
                     file["gateway"] = json!({ "auth": with_a_key(json!({})), "rules": [entry] });
                 }
             }
+            if key == "certificate" {
+                asks_for_certificates(&mut file);
+            }
+        }
+        "rules.certificate" => {
+            let rule = json!({ "do": "allow", "certificate": entry });
+            file["gateway"] = json!({ "rules": [rule] });
+            asks_for_certificates(&mut file);
         }
         "auth.jwt" => {
             let mut jwt = json!({ "keys": [{
@@ -268,6 +276,11 @@ fn file_with(title: &str, key: &str, value: &Value) -> Value {
         file["gateway"] = json!({ "routes": [{ "service": "api" }] });
     }
     file
+}
+
+fn asks_for_certificates(file: &mut Value) {
+    file["server"] = json!({ "tls": { "certificate": "a.pem", "client_ca": "ca.pem" } });
+    merge(file, json!({ "gateway": { "routes": [{ "service": "api" }] } }));
 }
 
 /// What one of two keys makes no sense without.

@@ -149,6 +149,7 @@ fn change(plan: &mut Plan, of: &ServiceId, field: Field) {
             users: Vec::new(),
             claims: Default::default(),
             callers: vec![Caller::Gateway],
+            certificate: None,
         }),
         Field::RateLimit => service.guard.limits.push(RateLimit {
             name: "x".into(),

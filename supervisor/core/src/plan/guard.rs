@@ -62,6 +62,21 @@ pub struct AccessRule {
     pub claims: BTreeMap<String, Vec<String>>,
     /// One of these calls. Of services alone.
     pub callers: Vec<Caller>,
+    /// With a certificate in which these names are.
+    pub certificate: Option<CertificateNames>,
+}
+
+/// Names that a client's certificate has: one of each kind that there are any of.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CertificateNames {
+    /// `CN` of the subject.
+    pub cn: Vec<String>,
+    /// Of the alternative names hosts.
+    pub dns: Vec<String>,
+    /// URIs.
+    pub uri: Vec<String>,
+    /// Mail addresses.
+    pub email: Vec<String>,
 }
 
 /// Who calls a service.

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 use watt_api::mesh;
 use watt_certificates::Certificates;
 use watt_core::plan::{
-    AccessRule, AddressRule, ApiKey, Auth, Authority, Basic, Caller, Cors, CountedBy, Guard, Hidden, Jwt,
-    KeysAt, Plan, RateLimit, RemoteKeys, Route, Service, User,
+    AccessRule, AddressRule, ApiKey, Auth, Authority, Basic, Caller, CertificateNames, Cors, CountedBy,
+    Guard, Hidden, Jwt, KeysAt, Plan, RateLimit, RemoteKeys, Route, Service, User,
 };
 
 use super::millis;
@@ -141,7 +141,7 @@ fn authority(Authority { service, path, copy, timeout }: &Authority) -> mesh::Au
 }
 
 fn access_rule(rule: &AccessRule) -> mesh::AccessRule {
-    let AccessRule { allows, methods, path, roles, users, claims, callers } = rule;
+    let AccessRule { allows, methods, path, roles, users, claims, callers, certificate } = rule;
     let service = |caller: &Caller| match caller {
         Caller::Gateway => None,
         Caller::Service(id) => Some(id.to_string()),
@@ -155,7 +155,13 @@ fn access_rule(rule: &AccessRule) -> mesh::AccessRule {
         claims: claims.clone(),
         callers: callers.iter().filter_map(service).collect(),
         clients: callers.contains(&Caller::Gateway),
+        certificate: certificate.as_ref().map(certificate_names),
     }
+}
+
+fn certificate_names(names: &CertificateNames) -> mesh::CertificateNames {
+    let CertificateNames { cn, dns, uri, email } = names.clone();
+    mesh::CertificateNames { cn, dns, uri, email }
 }
 
 fn address_rule(AddressRule { allows, network }: &AddressRule) -> mesh::AddressRule {
