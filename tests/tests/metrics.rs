@@ -109,6 +109,82 @@ fn requests_are_counted_by_caller_service_route_and_class_and_survive_the_daemon
     });
 }
 
+/// In what Prometheus asks with.
+const ACCEPTS: &str =
+    "Accept: application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.4,*/*;q=0.1\r\n";
+
+#[test]
+fn collectors_get_it_over_tcp_and_nothing_else() {
+    for_each_user(|user| {
+        let app = App::yaml(&(APPLICATION.to_owned() + "metrics: { port: 0 }\n"), user);
+        app.write("web.py", WEB);
+        app.write("api.py", API);
+        app.up();
+        let at = |app: &App| {
+            let status = app.status();
+            let listeners = status["listeners"].as_array().cloned().unwrap_or_default();
+            let found = listeners.into_iter().find(|listener| listener["name"] == "metrics");
+            let url = found.and_then(|listener| Some(listener["url"].as_str()?.to_owned()))?;
+            Some(url.trim_start_matches("http://").trim_end_matches('/').to_owned())
+        };
+        let address = at(&app).expect("a listener");
+        assert!(address.starts_with("127.0.0.1:") && address != app.gateway(), "{address}");
+        let get = |request: &str, fields: &str| {
+            let head = format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{fields}\r\n");
+            let answer = exchange(&address, &head).expect("an answer");
+            let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+            (head.to_lowercase(), body.to_owned())
+        };
+        ask(&app, "/");
+        let sample = "watt_edge_requests_total{caller=\"@gateway\",service=\"web\",route=\"/\",code=\"2xx\"}";
+        wait("a request that was counted", || match get("GET /metrics?x=1", "") {
+            (head, body) if head.starts_with("http/1.1 200 ") && value(&body, sample) == Some(1.0) => Ok(()),
+            answer => Err(format!("{answer:?}")),
+        });
+        assert!(get("GET /metrics", "").0.contains("content-type: text/plain; version=0.0.4"));
+        let (head, body) = get("GET /metrics", ACCEPTS);
+        assert!(
+            head.contains("content-type: application/openmetrics-text") && body.ends_with("# EOF\n"),
+            "{head}"
+        );
+        let (head, body) = get("HEAD /metrics", "");
+        assert!(head.starts_with("http/1.1 200 ") && body.is_empty(), "{head}");
+        for (request, status) in [
+            ("GET /", "404"),
+            ("GET /v1/status", "404"),
+            ("GET /metrics/x", "404"),
+            ("GET /metrics/../v1/status", "404"),
+            ("POST /metrics", "405"),
+        ] {
+            assert!(get(request, "").0.starts_with(&format!("http/1.1 {status} ")), "{request}");
+        }
+        for path in ["/ready", "/status"] {
+            let (head, body) = get(&format!("GET {path}"), "");
+            assert!(head.starts_with("http/1.1 200 ") && body == "OK", "{head}");
+        }
+        assert!(get("GET /metrics", "Content-Length: 1\r\n").0.starts_with("http/1.1 413 "));
+        assert!(app.get("/metrics").1 == "ok", "the gateway's path is the services'");
+
+        // One that never listens, beside those that do.
+        let deaf = APPLICATION.replace("services:", "services:\n  deaf: { command: sleep 1000 }");
+        app.write("watt.yaml", &(deaf + "metrics: { port: 0 }\n"));
+        app.ok(&["reload"]);
+        wait("it is not ready", || match get("GET /ready", "") {
+            (head, body) if head.starts_with("http/1.1 500 ") && body == "ERR" => Ok(()),
+            answer => Err(format!("{answer:?}")),
+        });
+        assert!(get("GET /status", "").0.starts_with("http/1.1 200 "));
+
+        // The spawner has the socket, and a collector waits for the next daemon.
+        app.kill_daemon();
+        assert!(get("GET /metrics", "").0.starts_with("http/1.1 200 "));
+        app.write("watt.yaml", APPLICATION);
+        app.ok(&["reload", "--wait"]);
+        assert_eq!(at(&app), None);
+        app.down();
+    });
+}
+
 #[test]
 fn the_parser_of_open_metrics_takes_all_of_it() {
     if !Path::new("/usr/lib/python3/dist-packages/prometheus_client").exists() {

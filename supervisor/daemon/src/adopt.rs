@@ -103,12 +103,16 @@ impl App {
         let logs = Logs::start(settings, events.clone());
         let logs = logs.map_err(|source| StartError::Runtime { what: "start to read output", source })?;
         let (senders, inbox) = app::channels(signals, backlog);
-        let Listeners { control, mesh, gateway, mesh_host, mesh_host_address, threads } = listeners;
+        let Listeners { control, metrics, mesh, gateway, mesh_host, mesh_host_address, threads } = listeners;
         // A reload may have given others a role, or taken the last one away.
         own_socket(&places.control_socket(), roles.socket_mode(), None);
+        // Of a proxy that is another user it is the group's.
+        let of_proxy = host.proxy_group.map(|group| (accounts::own().0, group));
+        own_socket(&places.metrics_socket(), if of_proxy.is_some() { 0o660 } else { 0o600 }, of_proxy);
         own_gateway(&plan);
         let server = Server::new(control, roles, senders.commands.clone(), events.clone(), logs.clone());
-        let server = Serving::start(server.map_err(StartError::Control)?);
+        let server = server.and_then(|server| server.with_scrapes(metrics)).map_err(StartError::Control)?;
+        let server = Serving::start(server);
         let upgrades = Upgrades::new(&held);
         let is_tried = held.trial && held.runs.iter().any(|run| is_other_proxy(run, held.program));
         let socket = places.proxy_socket(held.program);

@@ -640,7 +640,9 @@ impl App {
         self.version += 1;
         let (runs, tasks) = (&self.runs, &self.tasks);
         let facts = |run: RunId| runs.get(&run).map(|run| run.facts()).unwrap_or_default();
+        let metrics = self.places.metrics_socket();
         let sources = snapshot::Sources {
+            metrics: &metrics,
             plan: &self.plan,
             addresses: &self.in_force.addresses,
             certificates: &self.in_force.sources.certificates,

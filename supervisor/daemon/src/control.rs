@@ -5,6 +5,7 @@
 //!
 //! - `server` accepts, has `roles` find out who it is, and hands requests to `routes`, the one table of what there is and of what
 //!   role it takes.
+//! - `scrapes` says to the proxy what was counted, which collectors get from there over TCP.
 //! - Each resource is a file: `status`, `services`, `gateway`, `operations`, `limits`, `jobs`, `metrics`, `audit`, `tasks`, `events`, `logs`, `openapi`.
 //! - `request` reads what came, `body` writes what goes, and `problem` is the one place where errors become replies.
 
@@ -26,6 +27,7 @@ mod problem;
 mod request;
 mod roles;
 mod routes;
+mod scrapes;
 mod server;
 mod services;
 mod status;

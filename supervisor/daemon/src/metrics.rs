@@ -17,7 +17,7 @@ use prometheus_client::{
 };
 use watt_api::{
     control::{Limits, Requests, Service, Status, Worker},
-    mesh::{EDGE_BOUNDS_US, EdgeCounts, EdgeOf},
+    mesh::{CacheCounts, EDGE_BOUNDS_US, EdgeCounts, EdgeOf},
 };
 
 use crate::{events, proxies::Edges, timestamp};
@@ -245,14 +245,14 @@ fn of_service(service: &Service) -> Labels {
 
 fn of_requests(services: &[Service]) -> Vec<Family> {
     let each = |name, help, value: fn(&Requests) -> Value| of_each(services, name, help, value);
-    let by_reason = |name, help, reasons: fn(&Requests) -> Vec<(&'static str, u64)>| {
+    let by = |label: &'static str, name, help, counts: fn(&Requests) -> Vec<(&'static str, u64)>| {
         let samples = services.iter().flat_map(|service| {
-            let sample = |(reason, count): (&str, u64)| {
+            let sample = |(value, count): (&str, u64)| {
                 let mut labels = of_service(service);
-                labels.push(("reason", reason.to_owned()));
+                labels.push((label, value.to_owned()));
                 (labels, Value::Count(count))
             };
-            reasons(&service.requests).into_iter().map(sample)
+            counts(&service.requests).into_iter().map(sample)
         });
         family(name, None, help, samples)
     };
@@ -272,7 +272,7 @@ fn of_requests(services: &[Service]) -> Vec<Family> {
         each("requests_timed_out", "Requests that took longer than they may", |of| {
             Value::Count(of.timed_out)
         }),
-        by_reason("requests_denied", "Requests that did not pass a policy, by reason", |of| {
+        by("reason", "requests_denied", "Requests that did not pass a policy, by reason", |of| {
             let watt_api::mesh::Denied { address, cors, body, rate, credentials, role, rule, authority } =
                 of.denied;
             vec![
@@ -286,7 +286,7 @@ fn of_requests(services: &[Service]) -> Vec<Family> {
                 ("authority", authority),
             ]
         }),
-        by_reason("requests_refused", "Requests that a service had no room for, by reason", |of| {
+        by("reason", "requests_refused", "Requests that a service had no room for, by reason", |of| {
             let refused = &of.refused;
             vec![
                 ("breaker_open", refused.breaker_open),
@@ -299,6 +299,22 @@ fn of_requests(services: &[Service]) -> Vec<Family> {
         each("breaker_open", "Whether a circuit breaker is open", |of| {
             Value::Is(f64::from(u8::from(of.breaker_is_open)))
         }),
+        each(
+            "worker_ejections",
+            "How often a worker got no more requests for a while, since it had failed",
+            |of| Value::Count(of.ejections),
+        ),
+        each("workers_ejected", "Workers that get no requests now, since they had failed", |of| {
+            Value::Is(float(of.ejected))
+        }),
+        by("result", "cache_requests", "Requests that the cache was asked for, by what came of it", |of| {
+            let CacheCounts { hits, stale, validated, misses, stored: _, collapsed: _ } = of.cache;
+            vec![("hit", hits), ("stale", stale), ("validated", validated), ("miss", misses)]
+        }),
+        each("cache_collapsed", "Of the hits, those that waited for another request to get it", |of| {
+            Value::Count(of.cache.collapsed)
+        }),
+        each("cache_stored", "Responses that the cache stored", |of| Value::Count(of.cache.stored)),
     ]
 }
 

@@ -279,6 +279,7 @@ impl App {
     /// Puts together what is in memory, and has the rest read beside the loop.
     fn status(&self, reply: Reply<Box<control::Status>>) {
         let sources = self.facts();
+        let gateway = self.gateway_url();
         let now_s = i64::try_from(status::now_ms() / 1_000).unwrap_or(i64::MAX);
         let status = control::Status {
             app: self.plan.name.to_string(),
@@ -287,8 +288,11 @@ impl App {
             started_at: timestamp::from_ms(self.started_at_ms),
             loaded_at: timestamp::from_ms(self.in_force.loaded_at_ms),
             digest: self.in_force.digest(),
-            gateway: self.gateway_url(),
-            listeners: Some(self.gateway_listeners()).filter(|all| all.len() > 1).unwrap_or_default(),
+            listeners: Some(self.gateway_listeners())
+                // What `gateway` says alone is not said twice.
+                .filter(|all| all.len() > usize::from(gateway.is_some()))
+                .unwrap_or_default(),
+            gateway,
             tls: self.tls(),
             supervisor: control::Supervisor {
                 spawner_pid: std::os::unix::process::parent_id(),

@@ -149,6 +149,11 @@ impl Places {
         self.runtime.join("control.sock")
     }
 
+    /// Where the proxy gets what was counted.
+    pub fn metrics_socket(&self) -> PathBuf {
+        self.runtime.join("metrics.sock")
+    }
+
     /// Between daemon and proxy: that of the program with this number, since there may be two of them.
     pub fn proxy_socket(&self, program: u64) -> PathBuf {
         self.runtime.join(crate::proxy::listener(program))
@@ -268,7 +273,9 @@ impl Places {
             let index = service.workers.most().get() - 1;
             self.worker(&WorkerId::new(service.id.clone(), index).beside()).socket
         });
-        let longest = of_workers.chain([self.control_socket()]).max_by_key(|path| path.as_os_str().len());
+        let longest = of_workers
+            .chain([self.control_socket(), self.metrics_socket()])
+            .max_by_key(|path| path.as_os_str().len());
         match longest {
             Some(path) if path.as_os_str().as_bytes().len() > SOCKET_PATH_LEN_MAX => {
                 Err(PlaceError::PathTooLong { path })

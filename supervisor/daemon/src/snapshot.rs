@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -59,6 +60,8 @@ pub struct Sources<'a> {
     pub certificates: &'a Certificates,
     /// The gateway's listeners.
     pub(crate) bound: &'a AllBound,
+    /// Where the proxy gets what was counted, for collectors.
+    pub metrics: &'a Path,
     /// Whether services have addresses of their own: packets are redirected in private networks.
     pub redirect: bool,
     /// Name servers of the host, see [`resolvers`].
@@ -94,12 +97,11 @@ pub fn snapshot(sources: &Sources<'_>, version: u64) -> Snapshot {
         };
         (id.to_string(), service)
     };
-    let services = sources
-        .plan
-        .services
-        .iter()
-        .map(service)
-        .chain(upstreams::of_plan(sources.plan, sources.certificates));
+    let services = sources.plan.services.iter().map(service).chain(upstreams::of_plan(
+        sources.plan,
+        sources.certificates,
+        sources.metrics,
+    ));
     let (routes, narrow_routes) = Snapshot::part_routes(routes::of_plan(sources.plan));
     Snapshot {
         version,

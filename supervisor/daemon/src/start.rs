@@ -68,6 +68,8 @@ pub(crate) struct Start {
 #[derive(Debug)]
 pub(crate) struct Listeners {
     pub(crate) control: OwnedFd,
+    /// Where the proxy gets what was counted.
+    pub(crate) metrics: OwnedFd,
     /// Operators' calls into the mesh.
     pub(crate) mesh: Arc<OwnedFd>,
     /// Those for clients.
@@ -391,11 +393,12 @@ impl Connection {
         // First what most probably fails, and what the user can do something about.
         let gateway = self.gateway(plan, in_force, held, threads).await?;
         let control = self.unix("control.sock", places.control_socket(), roles.socket_mode()).await?;
+        let metrics = self.unix("metrics.sock", places.metrics_socket(), 0o600).await?;
         // Held for the proxy; it is reached by its path.
         drop(self.unix(&proxy::listener(held.program), places.proxy_socket(held.program), 0o600).await?);
         let mesh = self.unix("mesh.sock", places.mesh_socket(), 0o600).await?.into();
         let (mesh_host_address, mesh_host) = self.mesh_host(places, plan, warnings).await.unzip();
-        Ok(Listeners { control, mesh, gateway, mesh_host, mesh_host_address, threads })
+        Ok(Listeners { control, metrics, mesh, gateway, mesh_host, mesh_host_address, threads })
     }
 
     async fn unix(&mut self, name: &str, path: PathBuf, mode: u32) -> Result<OwnedFd, StartError> {

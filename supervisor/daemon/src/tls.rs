@@ -164,7 +164,8 @@ impl App {
 
     /// Where clients come in: by the listener of `server`, else by the first one.
     pub(crate) fn gateway_url(&self) -> Option<String> {
-        self.gateway_listeners().into_iter().next().map(|listener| listener.url)
+        let mut listeners = self.gateway_listeners().into_iter();
+        listeners.find(|listener| listener.name != Listener::METRICS).map(|listener| listener.url)
     }
 
     /// All places where they do, that of `server` first.

@@ -1,7 +1,7 @@
 //! Servers outside of the application that routes lead to. The proxy has each as a service that is always there: that it is not shows when
 //! it is connected to.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use watt_api::mesh::{self, Outlook};
 use watt_certificates::Certificates;
@@ -12,9 +12,9 @@ use crate::{
     tls,
 };
 
-/// Those of a plan, by what routes call them. Of one server all routes say the same.
-pub(crate) fn of_plan(plan: &Plan, read: &Certificates) -> BTreeMap<String, mesh::Service> {
-    let named = |upstream: &Upstream| (upstream.server.to_string(), service(plan, read, upstream));
+/// Those of a plan, by what routes call them. Of one server all routes say the same. `metrics` is where we say ourselves what was counted.
+pub(crate) fn of_plan(plan: &Plan, read: &Certificates, metrics: &Path) -> BTreeMap<String, mesh::Service> {
+    let named = |upstream: &Upstream| (upstream.server.to_string(), service(plan, read, metrics, upstream));
     // What a route says of a server holds for keys that come from there as well.
     let of_keys = plan.key_servers().map(|server| named(&for_keys(server)));
     of_keys.chain(plan.upstreams().map(named)).collect()
@@ -37,20 +37,21 @@ fn for_keys(server: &UpstreamServer) -> Upstream {
     }
 }
 
-fn service(plan: &Plan, read: &Certificates, upstream: &Upstream) -> mesh::Service {
+fn service(plan: &Plan, read: &Certificates, metrics: &Path, upstream: &Upstream) -> mesh::Service {
     let Upstream { server, host, protocol: spoken, timeouts, ca } = upstream;
     let tls = match server {
         UpstreamServer::Tls { name, .. } => Some(mesh::UpstreamTls {
             name: name.clone(),
             ca: ca.as_ref().map(|path| tls::text(read, path).to_owned()),
         }),
-        UpstreamServer::Tcp { .. } | UpstreamServer::Unix(_) => None,
+        UpstreamServer::Tcp { .. } | UpstreamServer::Unix(_) | UpstreamServer::Metrics => None,
     };
     let server = match server {
         UpstreamServer::Tcp { name, port } | UpstreamServer::Tls { name, port } => {
             mesh::Server::Tcp { name: name.clone(), port: *port }
         }
         UpstreamServer::Unix(path) => mesh::Server::Unix { path: path.clone() },
+        UpstreamServer::Metrics => mesh::Server::Unix { path: metrics.to_path_buf() },
     };
     mesh::Service {
         outlook: Outlook::Coming,

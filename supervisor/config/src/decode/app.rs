@@ -14,6 +14,7 @@ use super::{
     gateway::{self, Gateway},
     groups, jobs, limits,
     listener::{self, ListenerDraft},
+    metrics,
     route::RouteDraft,
     sandbox, secrets,
     service::{self, Common, ServiceDraft},
@@ -72,7 +73,8 @@ pub(super) fn decode(
         gateway::decode(fields.d, gateway_field);
     let is_implied = gateway::has(gateway_field, "routes") && !gateway::has(gateway_field, "listeners");
     let server = listener::server(&mut fields, server_field, is_implied);
-    let listeners: Vec<ListenerDraft> = server.into_iter().chain(listeners).collect();
+    let metrics = metrics::decode(&mut fields);
+    let listeners: Vec<ListenerDraft> = server.into_iter().chain(listeners).chain(metrics).collect();
     let sandbox_field = fields.field("sandbox");
     let sandbox = sandbox::decode(fields.d, sandbox_field, &sandbox::Base::of_nothing());
     fields.show("sandbox", sandbox.shown().clone());

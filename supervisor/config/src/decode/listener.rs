@@ -52,6 +52,24 @@ pub(crate) struct ListenerDraft {
 }
 
 impl ListenerDraft {
+    /// One over TCP that has these routes and nothing else. `at` is where it was written, and where its port was.
+    pub(super) fn with_routes(
+        name: &str,
+        place: ListenAt,
+        routes: Vec<RouteDraft>,
+        (at, place_at): (Span, Span),
+    ) -> ListenerDraft {
+        let listener = Listener { at: place, ..Listener::tcp(IpAddr::from([127, 0, 0, 1]), 0) };
+        ListenerDraft {
+            name: name.to_owned(),
+            listener,
+            routes: Some(routes),
+            at: Some(at),
+            place_at: Some(place_at),
+            redirect_at: None,
+        }
+    }
+
     pub(crate) fn into_listener(self) -> (String, Listener) {
         let routes = self.routes.map(|routes| routes.into_iter().map(|draft| draft.route).collect());
         (self.name, Listener { routes, ..self.listener })
@@ -130,7 +148,7 @@ pub(super) fn further(f: &mut Fields<'_, '_, '_>, base: &guard::Base) -> Vec<Lis
         if let Err(error) = AppName::new(name) {
             let message = format!("{} cannot be a listener's name: {error}", quote(name));
             f.d.problem(Problem::new(entry.key.span, message));
-        } else if name == Listener::SERVER {
+        } else if [Listener::SERVER, Listener::METRICS].contains(&name.as_str()) {
             let message = format!("{} is the listener at the top of the file", quote(name));
             f.d.problem(Problem::new(entry.key.span, message).hint("give this one another name"));
         }
@@ -291,6 +309,6 @@ fn bounds(f: &mut Fields<'_, '_, '_>) -> ClientBounds {
     }
 }
 
-fn port_of(port: Whole<0, 65535>) -> u16 {
+pub(super) fn port_of(port: Whole<0, 65535>) -> u16 {
     u16::try_from(port.0).expect("the kind's largest value is the type's")
 }

@@ -22,6 +22,7 @@ mod hooks;
 mod jobs;
 mod limits;
 mod listener;
+mod metrics;
 mod path_rules;
 mod pressure;
 mod probes;

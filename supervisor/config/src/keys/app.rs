@@ -78,6 +78,13 @@ pub(crate) static ROOT: Table = Table {
             example: r#"{"file_size": "10M", "files": 10}"#,
         },
         KeyDef {
+            name: "metrics",
+            kind: Kind::Either(&[Kind::Bool, Kind::Table(&METRICS)]),
+            default: Preset::Value("false"),
+            doc: "Where collectors such as Prometheus get what was counted: `true`, or a table of what is to be other than usual. [More](metrics.md)",
+            example: r#"{"port": 9090}"#,
+        },
+        KeyDef {
             name: "reload",
             kind: Kind::Words(&RELOAD),
             default: Preset::Value("on-request"),
@@ -128,6 +135,52 @@ pub(crate) static ROOT: Table = Table {
         ("port", "write it inside `server`"),
         ("hostname", "write it inside `server`"),
         ("env", "write it inside a service, or put variables for all of them into `.env`"),
+    ],
+};
+
+pub(crate) static METRICS: Table = Table {
+    title: "metrics",
+    doc: "A port where whoever asks gets what was counted, in plain text and without credentials. At `/ready` is said whether each service has a worker that is ready (200 or 500), at `/status` that watt is there.",
+    keys: &[
+        KeyDef {
+            name: "enabled",
+            kind: Kind::Bool,
+            default: Preset::Value("true"),
+            doc: "Whether there is one.",
+            example: "true",
+        },
+        KeyDef {
+            name: "hostname",
+            kind: Kind::IpAddress,
+            default: Preset::Value("127.0.0.1"),
+            doc: "The address. Another one than this host's own, and everybody who gets there can read it.",
+            example: r#""10.0.0.5""#,
+        },
+        KeyDef {
+            name: "port",
+            kind: Kind::Whole { min: 0, max: 65535 },
+            default: Preset::Value("9090"),
+            doc: "The port; 0 is a free one.",
+            example: "9090",
+        },
+        KeyDef {
+            name: "endpoint",
+            kind: Kind::UrlPath,
+            default: Preset::Value("/metrics"),
+            doc: "The path.",
+            example: r#""/metrics""#,
+        },
+    ],
+    foreign: &[
+        ("host", "write `hostname`"),
+        ("path", "write `endpoint`"),
+        ("server", "write `hostname` and `port`"),
+        ("auth", NOT_YET),
+        ("https", NOT_YET),
+        ("labels", NOT_YET),
+        ("otlpExporter", NOT_YET),
+        ("readiness", NOT_YET),
+        ("liveness", NOT_YET),
     ],
 };
 

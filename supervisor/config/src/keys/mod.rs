@@ -159,7 +159,7 @@ pub(crate) enum Kind {
 }
 
 /// Every table, in the order they are documented.
-pub(crate) static TABLES: [&Table; 71] = [
+pub(crate) static TABLES: [&Table; 72] = [
     &ROOT,
     &SERVER,
     &TLS,
@@ -226,6 +226,7 @@ pub(crate) static TABLES: [&Table; 71] = [
     &SCHEDULED,
     &LOGS,
     &ACCESS_LOG,
+    &METRICS,
     &SANDBOX,
     &CEILING,
     &IO,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use insta::assert_snapshot;
-use watt_core::plan::{ClientBounds, ListenAt, SocketOwner, ToHttps};
+use watt_core::plan::{ClientBounds, ListenAt, Listener, RouteTarget, SocketOwner, ToHttps, UpstreamServer};
 
 use crate::{invalid, valid};
 
@@ -249,5 +249,68 @@ gateway:
     2 | server: { tls: { certificate: a.pem }, redirect: https }
       |                                                  ^^^^^
       = hint: write it at a listener without `tls`
+    "#);
+}
+
+#[test]
+fn collectors_have_a_listener_of_their_own_that_only_this_host_reaches_by_default() {
+    let at = |text: &str| {
+        let plan = of(text);
+        let listener = plan.listeners.get(Listener::METRICS)?;
+        let routes = listener.routes.as_ref().expect("its own");
+        assert_eq!(routes[2..].iter().map(|route| &*route.path).collect::<Vec<_>>(), ["/ready", "/status"]);
+        for route in routes {
+            let RouteTarget::Upstream(upstream) = &route.target else { panic!("{route:?}") };
+            assert_eq!((&upstream.server, route.guard.body_max), (&UpstreamServer::Metrics, Some(0)));
+        }
+        Some(format!("{}{}", listener.at, listener.routes.as_ref()?.first()?.path))
+    };
+    for none in ["", "metrics: false", "metrics: { enabled: false, port: 9091 }"] {
+        assert_eq!(at(none), None, "{none}");
+    }
+    for (text, expected) in [
+        ("metrics: true", "127.0.0.1:9090/metrics"),
+        ("metrics: {}", "127.0.0.1:9090/metrics"),
+        ("metrics: { port: 9091 }", "127.0.0.1:9091/metrics"),
+        ("metrics: { hostname: 0.0.0.0, endpoint: /figures }", "0.0.0.0:9090/figures"),
+    ] {
+        assert_eq!(at(text).as_deref(), Some(expected), "{text}");
+    }
+    let with_routes = of("metrics: true\ngateway: { routes: [{ service: a }] }");
+    assert_eq!(with_routes.listeners.keys().collect::<Vec<_>>(), ["metrics", "server"]);
+
+    assert_snapshot!(wrong("metrics: { port: 3042, endpoint: metrics }\ngateway: { routes: [{ service: a }], listeners: { metrics: { port: 1 } } }\nserver: { port: 3042 }\n"), @r#"
+    error: 127.0.0.1:3042 is taken by the listener of `server`
+     --> watt.yaml:2:18
+      |
+    2 | metrics: { port: 3042, endpoint: metrics }
+      |                  ^^^^
+      = note: it listens there
+     --> watt.yaml:4:17
+      |
+    4 | server: { port: 3042 }
+      |                 ^^^^
+      = hint: write another one, or put the routes of both into one
+
+    error: `metrics` does not start with `/`
+     --> watt.yaml:2:34
+      |
+    2 | metrics: { port: 3042, endpoint: metrics }
+      |                                  ^^^^^^^
+      = hint: did you mean `/metrics`?
+
+    error: `metrics` is the listener at the top of the file
+     --> watt.yaml:3:51
+      |
+    3 | gateway: { routes: [{ service: a }], listeners: { metrics: { port: 1 } } }
+      |                                                   ^^^^^^^
+      = hint: give this one another name
+    "#);
+    assert_snapshot!(wrong("metrics: yes please\n"), @r#"
+    error: `yes please` is neither `true` nor `false`
+     --> watt.yaml:2:10
+      |
+    2 | metrics: yes please
+      |          ^^^^^^^^^^
     "#);
 }

@@ -32,6 +32,9 @@ impl Listener {
     /// What the one is called that `server` describes.
     pub const SERVER: &str = "server";
 
+    /// What the one is called at which collectors get what was counted.
+    pub const METRICS: &str = "metrics";
+
     /// One over TCP with every default.
     pub fn tcp(hostname: IpAddr, port: u16) -> Listener {
         Listener {

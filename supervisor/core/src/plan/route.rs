@@ -180,6 +180,11 @@ pub enum ValueTest {
 impl Route {
     /// A rule for a path and everything below it.
     pub fn prefix(path: &str, service: ServiceId) -> Route {
+        Route::to(path, RouteTarget::Service(service))
+    }
+
+    /// The same, wherever it leads.
+    pub fn to(path: &str, target: RouteTarget) -> Route {
         Route {
             path: path.to_owned(),
             matching: PathMatch::Prefix,
@@ -187,7 +192,7 @@ impl Route {
             host: None,
             methods: Vec::new(),
             conditions: Vec::new(),
-            target: RouteTarget::Service(service),
+            target,
             rewrite: None,
             request_headers: HeaderRules::default(),
             response_headers: HeaderRules::default(),

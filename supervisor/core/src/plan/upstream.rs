@@ -38,6 +38,8 @@ pub enum UpstreamServer {
     },
     /// At a Unix socket.
     Unix(PathBuf),
+    /// Where watt itself says what it has counted, see [`super::Listener::METRICS`].
+    Metrics,
 }
 
 /// The ports that URLs leave out (RFC 9110 §4.2).
@@ -94,7 +96,7 @@ impl UpstreamServer {
             UpstreamServer::Tls { name, port } => {
                 Some(UpstreamServer::authority(name, (*port != HTTPS_PORT).then_some(*port)))
             }
-            UpstreamServer::Unix(_) => None,
+            UpstreamServer::Unix(_) | UpstreamServer::Metrics => None,
         }
     }
 
@@ -122,6 +124,7 @@ impl fmt::Display for UpstreamServer {
                 )
             }
             UpstreamServer::Unix(path) => write!(f, "unix:{}", path.display()),
+            UpstreamServer::Metrics => f.write_str("watt:metrics"),
         }
     }
 }

@@ -17,10 +17,15 @@ pub(super) async fn get(
 ) -> Result<Response<Reply>, Failure> {
     let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
     let format = if query.flag("openmetrics")? { Format::OpenMetrics } else { Format::accepted(accept) };
+    let text = text(control, format).await?;
+    Ok(body::response(StatusCode::OK, format.content_type(), Reply::Whole(text.into())))
+}
+
+/// All figures as they are now.
+pub(super) async fn text(control: &Control, format: Format) -> Result<String, Failure> {
     let status = control.ask(|reply| Command::Status { reply }).await?;
     let limits = control.ask(|reply| Command::Limits { reply }).await?;
     let edges = control.ask(|reply| Command::Edges { reply }).await?;
     let text = metrics::render(metrics::families(&status, &limits, edges.as_ref()), format);
-    let text = text.map_err(|error| Failure::Internal(error.to_string()))?;
-    Ok(body::response(StatusCode::OK, format.content_type(), Reply::Whole(text.into())))
+    text.map_err(|error| Failure::Internal(error.to_string()))
 }

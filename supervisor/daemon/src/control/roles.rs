@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use tokio::net::UnixStream;
 use watt_core::{
     ServiceId,
-    plan::{Plan, Role},
+    plan::{Listener, Plan, Role},
     sandbox::User,
 };
 use watt_os::peer::groups;
@@ -31,6 +31,8 @@ pub struct Roles {
     /// Whether any service has a role.
     of_services: bool,
     mode: u32,
+    /// Whether collectors may have what was counted, without any.
+    has_scrapes: bool,
     /// What the configuration names and this host does not have.
     unknown: Vec<String>,
 }
@@ -74,7 +76,13 @@ impl Roles {
         // A socket has one group, and there may be several, and services with users of their own. So everybody can connect
         // then, and is asked who he is, as in any case.
         let mode = if groups.is_empty() && !of_other_users { 0o600 } else { 0o666 };
-        Roles { own, groups, of_services, mode, unknown }
+        let has_scrapes = plan.listeners.contains_key(Listener::METRICS);
+        Roles { own, groups, of_services, mode, has_scrapes, unknown }
+    }
+
+    /// Whether collectors may have what was counted, by the listener that the configuration has for them.
+    pub(super) fn has_scrapes(&self) -> bool {
+        self.has_scrapes
     }
 
     /// The mode of the socket.

@@ -23,7 +23,7 @@ use super::{
     Command, Control, LONG_CALLS_MAX,
     problem::Failure,
     roles::{Caller, Roles, Who},
-    routes,
+    routes, scrapes,
 };
 use crate::{
     beside::AUDITS_MAX,
@@ -48,7 +48,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest request head.
 const HEAD_SIZE_MAX: usize = 16 << 10;
 /// How long to wait after accept(2) failed for want of descriptors or memory.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long replies may take to leave at the end.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -64,6 +64,8 @@ pub enum ServeError {
 #[derive(Debug)]
 pub struct Server {
     listener: UnixListener,
+    /// Where the proxy gets what was counted.
+    scrapes: Option<UnixListener>,
     control: Control,
     stopping: watch::Sender<bool>,
     gate: Arc<Gate>,
@@ -89,9 +91,7 @@ impl Server {
         events: Events,
         logs: Logs,
     ) -> Result<Server, ServeError> {
-        let listener = StdListener::from(listener);
-        listener.set_nonblocking(true).map_err(ServeError::Listener)?;
-        let listener = UnixListener::from_std(listener).map_err(ServeError::Listener)?;
+        let listener = listening(listener)?;
         let (stopping, receiver) = watch::channel(false);
         let long_calls = Arc::new(Semaphore::new(LONG_CALLS_MAX));
         let audits = Arc::new(Semaphore::new(AUDITS_MAX));
@@ -103,7 +103,12 @@ impl Server {
             others: Others::default(),
             told: Mutex::new(None),
         };
-        Ok(Server { listener, control, stopping, gate: gate.into(), roles })
+        Ok(Server { listener, scrapes: None, control, stopping, gate: gate.into(), roles })
+    }
+
+    /// One that says at this listener as well what was counted, to whoever gets there.
+    pub fn with_scrapes(self, listener: OwnedFd) -> Result<Server, ServeError> {
+        Ok(Server { scrapes: Some(listening(listener)?), ..self })
     }
 
     /// The way to give it other roles, which hold for connections from then on.
@@ -114,6 +119,11 @@ impl Server {
     /// Serves until `stop` is done; then streams end, and replies under way get a moment to leave.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let mut connections = JoinSet::new();
+        // Ends with this.
+        let mut beside = JoinSet::new();
+        if let Some(listener) = self.scrapes {
+            beside.spawn(scrapes::serve(listener, self.control.clone(), self.roles.subscribe()));
+        }
         tokio::pin!(stop);
         loop {
             tokio::select! {
@@ -139,6 +149,12 @@ impl Server {
         };
         let _ = tokio::time::timeout(FAREWELL, farewell).await;
     }
+}
+
+fn listening(descriptor: OwnedFd) -> Result<UnixListener, ServeError> {
+    let listener = StdListener::from(descriptor);
+    listener.set_nonblocking(true).map_err(ServeError::Listener)?;
+    UnixListener::from_std(listener).map_err(ServeError::Listener)
 }
 
 async fn serve(stream: UnixStream, control: Control, gate: Arc<Gate>) {

@@ -28,7 +28,8 @@ fn scrape() -> Vec<Family> {
         },
         "services": [{
             "id": "web", "state": "ready", "ready": 1, "wanted": 2, "workers": [worker, leaving], "sandbox": "standard", "unenforced": [],
-            "requests": { "total": 10, "failures": 1, "in_flight": 2, "held": 3, "breaker_is_open": true },
+            "requests": { "total": 10, "failures": 1, "in_flight": 2, "held": 3, "breaker_is_open": true, "retries": 4,
+                "refused": { "shed": 5 }, "ejections": 6, "ejected": 1, "cache": { "hits": 7, "stored": 8 } },
         }],
     }))
     .unwrap();
@@ -52,6 +53,12 @@ fn figures_have_names_labels_and_units() {
         "watt_requests_total{service=\"web\"} 10",
         "watt_requests_in_flight{service=\"web\"} 2.0",
         "watt_breaker_open{service=\"web\"} 1.0",
+        "watt_request_retries_total{service=\"web\"} 4",
+        "watt_requests_refused_total{service=\"web\",reason=\"shed\"} 5",
+        "watt_worker_ejections_total{service=\"web\"} 6",
+        "watt_workers_ejected{service=\"web\"} 1.0",
+        "watt_cache_requests_total{service=\"web\",result=\"hit\"} 7",
+        "watt_cache_stored_total{service=\"web\"} 8",
         "watt_worker_state{service=\"web\",worker=\"0\",state=\"ready\"} 1.0",
         "watt_worker_cpu_seconds_total{service=\"web\",worker=\"0\"} 1.5",
         "watt_worker_memory_bytes{service=\"web\",worker=\"0\"} 1000.0",

@@ -1,4 +1,4 @@
-use std::{cell::RefCell, num::NonZeroU16};
+use std::{cell::RefCell, num::NonZeroU16, path::Path};
 
 use watt_core::{
     WorkerId,
@@ -66,6 +66,7 @@ impl Bench {
                 fleet: &self.fleet,
                 facts,
                 tasks: &|_| Vec::new(),
+                metrics: Path::new("/run/watt/shop/metrics.sock"),
                 redirect: true,
                 resolvers,
                 now: self.now,
