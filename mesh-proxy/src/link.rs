@@ -168,7 +168,13 @@ impl Link {
             Ok(rustix::net::sendmsg(&self.stream, &slices, &mut no_descriptors, SendFlags::NOSIGNAL)?)
         });
         match sent {
-            Ok(size) => drop(self.outgoing.drain(..size)),
+            Ok(size) => {
+                self.outgoing.drain(..size);
+                if self.outgoing.is_empty() {
+                    // As with what comes in.
+                    self.outgoing = Vec::new();
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(LinkError::Write(error)),
         }
@@ -220,6 +226,7 @@ impl Link {
             ToProxy::PurgeCache { number, purge } => Order::Purge { number, purge },
             ToProxy::Snapshot(mut snapshot) => {
                 snapshot.join_routes();
+                snapshot.shrink();
                 Order::Snapshot(snapshot)
             }
             ToProxy::AddFolder { id } => {
@@ -322,6 +329,19 @@ mod tests {
         assert_eq!(*received, snapshot);
         writer.join().unwrap();
         assert_eq!(link.incoming.capacity(), 0, "the memory is given back");
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_of_a_snapshot_has_no_room_to_spare() {
+        let (mut link, mut daemon) = pair();
+        let state = watt_api::mesh::WorkerState::Ready;
+        let (endpoint, drain_ms, cgroup, pid) = (None, None, None, None);
+        let worker = watt_api::mesh::Worker { run: 1, index: 0, endpoint, state, drain_ms, cgroup, pid };
+        let api = watt_api::mesh::Service { workers: vec![worker], ..Default::default() };
+        let snapshot = Snapshot { services: [("api".to_owned(), api)].into(), ..Snapshot::default() };
+        io::Write::write_all(&mut daemon, &frame(&ToProxy::Snapshot(Box::new(snapshot)))).unwrap();
+        let Ok(Some(Order::Snapshot(received))) = link.next().await else { panic!() };
+        assert_eq!(received.services["api"].workers.capacity(), 1);
     }
 
     #[tokio::test]

@@ -57,7 +57,7 @@ pub(crate) struct Service {
     pub(crate) is_wanted: Cell<bool>,
     callers: Option<Vec<String>>,
     /// What requests have to pass, whoever calls.
-    pub(crate) guard: Option<Guard>,
+    pub(crate) guard: Option<Box<Guard>>,
     pub(crate) reserved_ports: Vec<u16>,
     pub(crate) protocol: Protocol,
     /// Whether it is a server outside of the application.
@@ -90,7 +90,8 @@ pub(crate) struct Service {
 
 /// What a thread keeps from one table to the next.
 pub(crate) struct Kept<'k> {
-    pub(crate) worker: &'k dyn Fn(&mesh::Worker) -> Rc<Worker>,
+    /// None of one that no request is sent to.
+    pub(crate) worker: &'k dyn Fn(&mesh::Worker) -> Option<Rc<Worker>>,
     /// By the name of an upstream.
     pub(crate) outside: &'k dyn Fn(&str) -> Rc<Worker>,
     /// By the number of a route's files.
@@ -105,7 +106,7 @@ impl Table {
     /// The table after `before`.
     pub(crate) fn new(before: &Table, snapshot: &Snapshot, threads: usize, kept: &Kept<'_>) -> Table {
         let compile = |(name, service): (&String, &mesh::Service)| {
-            let workers = service.workers.iter().map(kept.worker).filter(|worker| worker.is_ready());
+            let workers = service.workers.iter().filter_map(kept.worker).filter(|worker| worker.is_ready());
             let upstream = service.upstream.as_ref();
             let workers: Vec<_> = workers.chain(upstream.map(|_| (kept.outside)(name))).collect();
             let ward = kept.wards.get(name);
@@ -121,7 +122,7 @@ impl Table {
                 outlook: service.outlook.clone(),
                 is_wanted: Cell::new(false),
                 callers: service.callers.clone(),
-                guard: Guard::new(&service.guard),
+                guard: Guard::new(&service.guard).map(Box::new),
                 reserved_ports: service.reserved_ports.clone(),
                 protocol: service.protocol,
                 is_upstream: upstream.is_some(),

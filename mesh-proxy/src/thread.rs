@@ -11,7 +11,7 @@ use std::{
 };
 
 use tokio::sync::{Notify, Semaphore};
-use watt_api::mesh::{Counts, EdgeCounts, EdgeOf, Snapshot, Trouble, Work};
+use watt_api::mesh::{Counts, EdgeCounts, EdgeOf, Outlook, Snapshot, Trouble, Work, WorkerState};
 
 use crate::{
     access::{Log, Queue},
@@ -30,6 +30,12 @@ use crate::{
     tls,
     worker::{Flight, Tally, Worker},
 };
+
+/// Whether a thread has something to do with a worker. That of a service that does not listen only calls others, and all that is
+/// waited for is that it has no request, once it drains.
+fn is_reached(service: &watt_api::mesh::Service, worker: &watt_api::mesh::Worker) -> bool {
+    service.outlook != Outlook::NotListening || worker.state == WorkerState::Draining
+}
 
 /// What a thread has to say to the process around it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -222,7 +228,8 @@ impl Thread {
             // 0 is none, as a length of time without end would be elsewhere.
             let slow =
                 if service.slow_start_ms == 0 { Ticks::NONE } else { Ticks::from_ms(service.slow_start_ms) };
-            service.workers.iter().map(move |worker| (worker, slow))
+            let workers = service.workers.iter().filter(|worker| is_reached(service, worker));
+            workers.map(move |worker| (worker, slow))
         });
         let update = |(worker, slow): (&watt_api::mesh::Worker, Ticks)| {
             let known = known.remove(&worker.run);
@@ -248,7 +255,7 @@ impl Thread {
             let workers = self.workers.borrow();
             let upstreams = self.upstreams.borrow();
             let kept = Kept {
-                worker: &|worker| workers[&worker.run].clone(),
+                worker: &|worker| workers.get(&worker.run).cloned(),
                 outside: &|name| upstreams[name].clone(),
                 folder: &|id| self.folders.borrow().get(id).cloned(),
                 tally: &|name| self.tally(name),
@@ -272,7 +279,7 @@ impl Thread {
     fn renew_upstreams(&self, snapshot: &Snapshot) {
         let mut known = self.upstreams.take();
         let named =
-            snapshot.services.iter().filter_map(|(name, service)| Some((name, service.upstream.as_ref()?)));
+            snapshot.services.iter().filter_map(|(name, service)| Some((name, service.upstream.as_deref()?)));
         let update = |(name, upstream): (&String, &watt_api::mesh::Upstream)| {
             let worker = known.remove(name).unwrap_or_else(|| {
                 let number = self.upstreams_made.get();
@@ -335,15 +342,24 @@ impl Thread {
     /// What this thread counted, by service.
     pub fn counts(&self) -> BTreeMap<String, Counts> {
         let table = self.table();
-        let is_open = |name: &str| {
-            let gate = table.service(name).and_then(|service| service.gate.as_deref());
-            gate.is_some_and(Gate::is_open)
-        };
-        let out = |name: &str| {
-            let ejection = table.service(name).and_then(|service| service.ejection.as_ref());
-            ejection.map_or(0, Ejection::out)
-        };
-        let counts = |name: &str, tally: &Tally| Counts {
+        let counts =
+            |(name, tally): (&String, &Rc<Tally>)| (name.clone(), Self::counts_of(&table, name, tally));
+        self.tallies.borrow().iter().map(counts).collect()
+    }
+
+    /// The same without services that it counted nothing of, which of many are most.
+    pub(crate) fn counts_of_some(&self) -> BTreeMap<String, Counts> {
+        let table = self.table();
+        let tallies = self.tallies.borrow();
+        let all = tallies.iter().map(|(name, tally)| (name, Self::counts_of(&table, name, tally)));
+        let counted = all.filter(|(_, counts)| *counts != Counts::default());
+        counted.map(|(name, counts)| (name.clone(), counts)).collect()
+    }
+
+    fn counts_of(table: &Table, name: &str, tally: &Tally) -> Counts {
+        let gate = table.service(name).and_then(|service| service.gate.as_deref());
+        let ejection = table.service(name).and_then(|service| service.ejection.as_ref());
+        Counts {
             requests: tally.requests.get(),
             failures: tally.failures.get(),
             in_flight: tally.in_flight.get(),
@@ -357,12 +373,11 @@ impl Thread {
             refused_late: tally.refused[2].get(),
             refused_shed: tally.refused[3].get(),
             breaker_opened: tally.breaker_opened.get(),
-            breaker_is_open: is_open(name),
+            breaker_is_open: gate.is_some_and(Gate::is_open),
             ejections: tally.ejections.get(),
-            ejected: out(name),
+            ejected: ejection.map_or(0, Ejection::out),
             cache: tally.cache.get(),
-        };
-        self.tallies.borrow().iter().map(|(name, tally)| (name.clone(), counts(name, tally))).collect()
+        }
     }
 
     /// How many passwords were checked for this thread.
@@ -575,4 +590,43 @@ pub struct Passage {
     /// Connected, with nothing sent.
     pub stream: Stream,
     _flight: Flight,
+}
+
+#[cfg(test)]
+mod tests {
+    use watt_api::mesh::{self, Service};
+
+    use super::*;
+
+    fn snapshot(outlook: &Outlook, state: WorkerState) -> Snapshot {
+        let worker =
+            mesh::Worker { run: 7, index: 0, endpoint: None, state, drain_ms: None, cgroup: None, pid: None };
+        let quiet = Service { workers: vec![worker], outlook: outlook.clone(), ..Service::default() };
+        let services = [("api".to_owned(), Service::default()), ("quiet".to_owned(), quiet)];
+        Snapshot { services: services.into(), ..Snapshot::default() }
+    }
+
+    #[tokio::test]
+    async fn only_services_that_something_was_counted_of_are_told_of() {
+        let thread = Thread::new(NonZeroUsize::MIN, |_| {});
+        thread.apply(&snapshot(&Outlook::Coming, WorkerState::Ready));
+        assert!(thread.counts_of_some().is_empty());
+        assert_eq!(thread.counts().len(), 2);
+        thread.tally("api").count_request();
+        let told = thread.counts_of_some();
+        assert_eq!((told.len(), told["api"].requests), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_does_not_listen_is_nobody_until_it_drains() {
+        let drained = Rc::new(RefCell::new(Vec::new()));
+        let heard = Rc::clone(&drained);
+        let thread = Thread::new(NonZeroUsize::MIN, move |report| heard.borrow_mut().push(report));
+        thread.apply(&snapshot(&Outlook::Coming, WorkerState::Ready));
+        assert!(thread.workers.borrow().contains_key(&7));
+        thread.apply(&snapshot(&Outlook::NotListening, WorkerState::Ready));
+        assert!(thread.workers.borrow().is_empty() && drained.borrow().is_empty());
+        thread.apply(&snapshot(&Outlook::NotListening, WorkerState::Draining));
+        assert_eq!(*drained.borrow(), [Report::Drained { run: 7 }]);
+    }
 }

@@ -185,7 +185,7 @@ async fn serve(
             },
             id = listeners.ended() => reporter.report(ThreadEvent::ListenerEnded { id }),
             _ = tick.tick() => {
-                let counts = context.thread.counts();
+                let counts = context.thread.counts_of_some();
                 if counts != counted {
                     counted.clone_from(&counts);
                     reporter.report(ThreadEvent::Counts(counts));

@@ -12,7 +12,7 @@ fn gate(in_flight_max: usize, queue_max: usize) -> (Gates, Arc<Gate>) {
 
 /// With these rules in the next snapshot.
 fn ruled(gates: &mut Gates, traffic: mesh::Traffic) -> Option<Arc<Gate>> {
-    let service = mesh::Service { traffic, ..mesh::Service::default() };
+    let service = mesh::Service { traffic: traffic.into(), ..mesh::Service::default() };
     let services = BTreeMap::from([("api".to_owned(), service)]);
     renew(gates, &Snapshot { services, ..Snapshot::default() });
     gates.get("api").cloned()

@@ -35,7 +35,7 @@ impl Counted {
     pub(crate) fn keep(&self, snapshot: &Snapshot) {
         let of_listeners = snapshot.listeners.values().filter_map(|one| one.routes.as_ref()).flatten();
         let of_routes = snapshot.routes.iter().chain(of_listeners).map(|route| &route.guard);
-        let guards = of_routes.chain(snapshot.services.values().map(|service| &service.guard));
+        let guards = of_routes.chain(snapshot.services.values().map(|service| &*service.guard));
         let limits: HashSet<&str> = guards.flat_map(|guard| &guard.limits).map(|limit| &*limit.id).collect();
         self.ledgers.keep(|limit| limits.contains(limit));
     }

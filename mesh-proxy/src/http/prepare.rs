@@ -378,7 +378,8 @@ fn direct(
 fn name(asking: &Asking<'_>, caller: Option<&str>) -> Result<Destination, Aside> {
     let service = asking.table.service_of_authority(asking.request.host)?;
     asking.thread.admit(service, caller)?;
-    let passed = guards::pass([None, service.guard.as_ref()], &Asking { service: Some(service), ..*asking })?;
+    let passed =
+        guards::pass([None, service.guard.as_deref()], &Asking { service: Some(service), ..*asking })?;
     Ok(Destination::named(service.clone(), passed))
 }
 
@@ -415,9 +416,9 @@ fn route(asking: &Asking<'_>) -> Result<Destination, Aside> {
         Failure::new(Reason::UnknownService, Some(chosen.service.into()), message)
     })?;
     let inward =
-        service.guard.as_ref().filter(|guard| guard.has_rules()).and_then(|_| inward(route, request));
+        service.guard.as_deref().filter(|guard| guard.has_rules()).and_then(|_| inward(route, request));
     let of_service = Asking { service: Some(service), inward: inward.as_deref(), ..*asking };
-    let passed = guards::pass([route.guard(), service.guard.as_ref()], &of_service)?;
+    let passed = guards::pass([route.guard(), service.guard.as_deref()], &of_service)?;
     Ok(Destination {
         service: service.clone(),
         cookie: chosen.cookie.map(|name| set_cookie(name, chosen.service, client)),
@@ -440,7 +441,7 @@ fn inward(route: &Route, request: &Request<'_, '_>) -> Option<Vec<u8>> {
 /// Who gets a copy: the service that the route names, if the request may come to that one.
 fn mirror(route: &Route, asking: &Asking<'_>) -> Option<Mirror> {
     let to = route.mirror()?;
-    let guard = to.guard.as_ref();
+    let guard = to.guard.as_deref();
     let inward = guard.filter(|guard| guard.has_rules()).and_then(|_| inward(route, asking.request));
     let of_copy = Asking { service: Some(&to), inward: inward.as_deref(), so_far: None, ..*asking };
     let body_max = guards::pass([None, guard], &of_copy).ok()?.and_then(|passed| passed.body_max);

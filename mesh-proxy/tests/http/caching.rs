@@ -34,7 +34,7 @@ impl Bed {
         change(&mut rules);
         bed.change(|snapshot| {
             snapshot.cache = limits(1 << 20);
-            snapshot.services.get_mut("api").unwrap().cache = Some(rules);
+            snapshot.services.get_mut("api").unwrap().cache = Some(Box::new(rules));
         });
         (bed, worker)
     }
@@ -414,13 +414,13 @@ fn it_outlives_a_reload_and_ends_when_it_is_turned_off() {
         bed.change_api(|api| api.slow_start_ms = 5);
         bed.stored(&get("")).await;
         // Not what was stored under other rules.
-        bed.change_api(|api| api.cache = Some(Cache { vary: vec!["x-who".into()], ..cache() }));
+        bed.change_api(|api| api.cache = Some(Box::new(Cache { vary: vec!["x-who".into()], ..cache() })));
         bed.through(&worker, &get(""), FRESH).await;
         bed.stored(&get("")).await;
         bed.change_api(|api| api.cache = None);
         let (_, (head, _)) = bed.through(&worker, &get(""), OK).await;
         assert_eq!(field(&head, "cache-status"), None);
-        bed.change_api(|api| api.cache = Some(cache()));
+        bed.change_api(|api| api.cache = Some(Box::new(cache())));
         assert_eq!(bed.through(&worker, &get(""), OK).await.1.1, "ok");
     });
 }

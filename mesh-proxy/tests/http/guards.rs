@@ -362,7 +362,9 @@ fn a_services_limit_holds_in_the_mesh_and_survives_a_new_table() {
     at_once(async {
         let (bed, worker) = Bed::with_worker();
         worker.answer(OK);
-        bed.change_api(|service| service.guard = limits(&[limit("api-service", 2, CountedBy::Service)]));
+        bed.change_api(|service| {
+            service.guard = limits(&[limit("api-service", 2, CountedBy::Service)]).into()
+        });
         let get = "GET / HTTP/1.1\r\nHost: api.plt.local\r\n\r\n";
         let mut web = bed.caller("web");
         for expected in [200, 200, 429] {

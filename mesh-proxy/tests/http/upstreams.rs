@@ -11,7 +11,7 @@ const NAME: &str = "http://legacy";
 fn leading_to(server: Server, host: Option<&str>) -> Bed {
     let bed = Bed::new();
     bed.change(|snapshot| {
-        let upstream = Some(Upstream { server, host: host.map(str::to_owned), tls: None });
+        let upstream = Some(Box::new(Upstream { server, host: host.map(str::to_owned), tls: None }));
         let service =
             watt_api::mesh::Service { upstream, hold_timeout_ms: 0, callers: Some(Vec::new()), ..service() };
         snapshot.services.insert(NAME.into(), service);
@@ -77,7 +77,7 @@ fn a_server_that_has_moved_is_asked_where_it_is() {
         let (second, port) = tcp().await;
         bed.change(|snapshot| {
             let service = snapshot.services.get_mut(NAME).unwrap();
-            service.upstream = Some(Upstream { server: at("127.0.0.1", port), host: None, tls: None });
+            service.upstream = Some(Box::new(Upstream { server: at("127.0.0.1", port), host: None, tls: None }));
         });
         client.send(GET).await;
         let mut wire = accept(&second).await;

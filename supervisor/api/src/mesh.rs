@@ -12,6 +12,7 @@ mod listener;
 mod route;
 mod traffic;
 mod upstream;
+mod usual;
 mod work;
 
 use std::{
@@ -38,6 +39,7 @@ pub use traffic::{
     Balance, Believed, Breaker, Bulkhead, Ejection, Failures, HashKey, Retries, Traffic, Trouble,
 };
 pub use upstream::{Server, Upstream, UpstreamTls};
+pub use usual::{OrUsual, Usual};
 pub use work::{Work, answer_bucket, answer_within};
 
 /// The largest message either side accepts, in bytes.
@@ -216,7 +218,7 @@ pub enum FromProxy {
     },
     /// Counts since the proxy started, sent once a second when they changed.
     Counts {
-        /// By service.
+        /// By service. Nothing was counted of one that is not in it.
         services: BTreeMap<String, Counts>,
         /// Beginnings of TLS at the gateway.
         #[serde(default)]
@@ -506,6 +508,17 @@ impl Snapshot {
         }
     }
 
+    /// Gives back the room that lists have beyond what is in them: after it was decoded, whoever keeps it. A list is begun with room for
+    /// four, and most services have one worker.
+    pub fn shrink(&mut self) {
+        for service in self.services.values_mut() {
+            service.workers.shrink_to_fit();
+            service.reserved_ports.shrink_to_fit();
+            service.callers.iter_mut().for_each(Vec::shrink_to_fit);
+            service.egress.iter_mut().for_each(Vec::shrink_to_fit);
+        }
+    }
+
     /// Puts all routes into `routes`, as a proxy needs them.
     pub fn join_routes(&mut self) {
         self.routes.append(&mut self.narrow_routes);
@@ -551,17 +564,17 @@ pub struct Service {
     #[serde(default)]
     pub measured: bool,
     /// What becomes of requests that do not go as they should.
-    #[serde(default)]
-    pub traffic: Traffic,
+    #[serde(default, skip_serializing_if = "OrUsual::is_usual")]
+    pub traffic: OrUsual<Traffic>,
     /// What requests have to pass, whoever calls.
-    #[serde(default, skip_serializing_if = "Guard::is_nothing")]
-    pub guard: Guard,
+    #[serde(default, skip_serializing_if = "OrUsual::is_usual")]
+    pub guard: OrUsual<Guard>,
     /// The server that it is in place of workers, which is always there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub upstream: Option<Upstream>,
+    pub upstream: Option<Box<Upstream>>,
     /// Which of its responses are stored; `None` is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cache: Option<Cache>,
+    pub cache: Option<Box<Cache>>,
 }
 
 /// What a worker speaks.

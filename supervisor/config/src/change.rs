@@ -58,8 +58,8 @@ impl LimitChanges {
             .map_err(|report| report.problems().iter().map(Problem::in_words).collect::<Vec<_>>())?;
         let mut after = service.clone();
         for decoded in decoded.services.into_values() {
-            put(&mut after.limits.cgroup, decoded.limits.cgroup);
-            put(&mut after.limits_total, decoded.limits_total);
+            put(&mut after.limits.cgroup, decoded.limits.cgroup.clone());
+            put(&mut after.limits_total, (*decoded.limits_total).clone());
         }
         Ok(after)
     }
@@ -158,7 +158,7 @@ mod tests {
         let expected =
             CgroupLimits { memory: Some(1 << 30), cpu_millis: Some(1500), ..CgroupLimits::default() };
         assert_eq!(after.limits.cgroup, expected);
-        assert_eq!(after.limits_total, CgroupLimits { pids: Some(5), ..CgroupLimits::default() });
+        assert_eq!(*after.limits_total, CgroupLimits { pids: Some(5), ..CgroupLimits::default() });
         assert!(after.limits.oom_group);
     }
 

@@ -435,7 +435,7 @@ fn of_service(old: &Service, new: &Service) -> Vec<Field> {
     found.note(Field::ManagementAtAll, at_all);
     found.note(Field::FdStore, old.fd_store != *fd_store);
     found.note(Field::Timeouts, old.timeouts != *timeouts);
-    let Traffic { retries, breaker, bulkhead, balance, ejection } = traffic;
+    let Traffic { retries, breaker, bulkhead, balance, ejection } = &**traffic;
     found.note(Field::Retries, old.traffic.retries != *retries);
     found.note(Field::Breaker, old.traffic.breaker != *breaker);
     found.note(Field::Bulkhead, old.traffic.bulkhead != *bulkhead);

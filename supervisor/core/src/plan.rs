@@ -12,6 +12,7 @@ mod pressure;
 mod roll;
 mod route;
 mod scaling;
+mod shared;
 mod traffic;
 mod upstream;
 
@@ -45,6 +46,7 @@ pub use route::{
     Compress, HeaderRules, PathMatch, RequestPart, Route, RouteCondition, RouteFault, RouteTarget, ValueTest,
 };
 pub use scaling::{Scaling, Targets, Workers};
+pub use shared::Shared;
 pub use traffic::{Balance, Believed, Breaker, Bulkhead, Ejection, Failure, HashKey, Retries, Traffic};
 pub use upstream::{Upstream, UpstreamServer};
 
@@ -125,7 +127,7 @@ pub struct AccessLog {
     pub query: bool,
 }
 
-/// One service.
+/// One service. What takes much and is the same for most services is [`Shared`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Service {
     /// Its name.
@@ -159,11 +161,11 @@ pub struct Service {
     /// What has to be seen before a worker's readiness is looked for; for programs that take long to come up.
     pub startup: Option<Startup>,
     /// When a worker counts as ready.
-    pub ready: Ready,
+    pub ready: Shared<Ready>,
     /// What a ready worker has to go on showing, or it is replaced.
     pub health: Option<Health>,
     /// What follows an exit.
-    pub restart: Restart,
+    pub restart: Shared<Restart>,
     /// By how many at a time its workers are replaced.
     pub roll: Roll,
     /// How a worker is stopped.
@@ -171,11 +173,11 @@ pub struct Service {
     /// What is run at points of a worker's life.
     pub hooks: BTreeMap<HookPoint, Hook>,
     /// What the kernel enforces for each worker.
-    pub limits: Limits,
+    pub limits: Shared<Limits>,
     /// The ceiling of all its workers together.
-    pub limits_total: CgroupLimits,
+    pub limits_total: Shared<CgroupLimits>,
     /// What is made of a worker that stalls.
-    pub pressure: Pressure,
+    pub pressure: Shared<Pressure>,
     /// How its processes are scheduled.
     pub scheduling: Scheduling,
     /// What it may see and do. Most services of an application share one.
@@ -187,11 +189,11 @@ pub struct Service {
     /// How many descriptors a worker may have kept for its successor (`FDSTORE=1` of sd_notify(3)).
     pub fd_store: u16,
     /// Timeouts of requests sent to this service.
-    pub timeouts: Timeouts,
+    pub timeouts: Shared<Timeouts>,
     /// What becomes of requests that do not go as they should.
-    pub traffic: Traffic,
+    pub traffic: Shared<Traffic>,
     /// What requests have to pass, whoever calls.
-    pub guard: Guard,
+    pub guard: Shared<Guard>,
     /// Which of its responses are stored, if any are.
     pub cache: Option<Cache>,
 }
@@ -604,6 +606,18 @@ impl Default for Logs {
 }
 
 impl Service {
+    /// Has together with another one what both have in common.
+    pub fn join(&mut self, other: &Service) {
+        self.ready.join(&other.ready);
+        self.restart.join(&other.restart);
+        self.limits.join(&other.limits);
+        self.limits_total.join(&other.limits_total);
+        self.pressure.join(&other.pressure);
+        self.timeouts.join(&other.timeouts);
+        self.traffic.join(&other.traffic);
+        self.guard.join(&other.guard);
+    }
+
     /// How often it has to say that it lives, if it has to.
     pub fn watchdog(&self) -> Option<Duration> {
         match self.health {

@@ -262,7 +262,7 @@ impl App {
         watt_fault::step("daemon.taking_over");
         self.adopt_stores(held.kept);
         let uptime = Uptime::now();
-        self.times.extend(notes.iter().map(|(worker, note)| (worker.clone(), note.times)));
+        self.times.extend(notes.iter().map(|(worker, note)| (worker.clone(), Box::new(note.times))));
         let saved = notes.into_iter().map(|(worker, note)| (worker, note.restore(uptime)));
         let mut saved: BTreeMap<WorkerId, Saved> = saved.collect();
         let numbers: BTreeSet<RunId> = held.runs.iter().map(|run| RunId(run.run)).collect();

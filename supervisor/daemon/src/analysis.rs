@@ -33,7 +33,7 @@ impl App {
 /// What is known of the starts of a service's workers: of each the first and the last one.
 type Records = BTreeMap<ServiceId, Vec<(Option<Start>, Option<Start>)>>;
 
-fn records(times: &BTreeMap<WorkerId, Times>) -> Records {
+fn records(times: &BTreeMap<WorkerId, Box<Times>>) -> Records {
     let mut records = Records::new();
     for (worker, times) in times {
         records.entry(worker.service.clone()).or_default().push((times.starts.first, times.starts.last));

@@ -124,9 +124,9 @@ pub(crate) struct App {
     pub(crate) daemon_restarts: u64,
 
     pub(crate) fleet: Fleet,
-    /// In boxes, because a map keeps room for more than it has.
+    /// In boxes like `times`, because a map keeps room for more than it has.
     pub(crate) runs: BTreeMap<RunId, Box<Run>>,
-    pub(crate) times: BTreeMap<WorkerId, Times>,
+    pub(crate) times: BTreeMap<WorkerId, Box<Times>>,
     /// The last state of each worker that was told.
     pub(crate) told: BTreeMap<WorkerId, WorkerState>,
     /// Services that have another number of workers than the configuration says, and why.
@@ -553,7 +553,7 @@ impl App {
             self.note_hooks(&worker, is_new);
             self.release_store(&worker.service, worker.index);
             let Some(saved) = self.fleet.save(now, &worker) else { continue };
-            let times = self.times.get(&worker).copied().unwrap_or_default();
+            let times = self.times.get(&worker).map(|times| **times).unwrap_or_default();
             let note = WorkerNote::new(&saved, times, uptime);
             // A note is strings and numbers, which always have a JSON form.
             if let Ok(value) = serde_json::to_vec(&note) {

@@ -448,7 +448,7 @@ impl Levels {
     /// `None` for a service that the plan does not have.
     fn of(service: &ServiceId, plan: &Plan) -> Option<Levels> {
         let service = plan.services.get(service)?;
-        let plan::Limits { cgroup, oom_group, rlimits: _ } = &service.limits;
+        let plan::Limits { cgroup, oom_group, rlimits: _ } = &*service.limits;
         Some(Levels {
             worker: cgroup::Limits { oom_group: *oom_group, ..of_ceiling(cgroup) },
             service: of_ceiling(&service.limits_total),

@@ -96,7 +96,7 @@ impl Changes {
             let id = ServiceId::new(name).ok()?;
             let (old, new) = (old.services.get(&id), new.services.get(&id)?);
             let each = stay(&change.each, old.map(|old| &old.limits.cgroup), &new.limits.cgroup);
-            let total = stay(&change.total, old.map(|old| &old.limits_total), &new.limits_total);
+            let total = stay(&change.total, old.map(|old| &*old.limits_total), &new.limits_total);
             (!each.is_empty() || !total.is_empty()).then(|| (name.clone(), Change { each, total }))
         });
         Changes(changes.collect())

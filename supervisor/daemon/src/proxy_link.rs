@@ -403,6 +403,10 @@ async fn listen(stream: &UnixStream, shared: &Shared, events: &Events) -> io::Re
                 return Ok(());
             }
         }
+        if buffer.is_empty() {
+            // Counts of many services are large, and mostly far apart.
+            buffer = Vec::new();
+        }
         if buffer.len() > FROM_PROXY_SIZE_MAX {
             return Err(io::Error::other("the proxy sent a message that is too large"));
         }

@@ -48,6 +48,12 @@ impl Uptime {
     }
 }
 
+/// Whether something is as it is by itself, so that a note without it says the same: to a daemon of the program before as well, as long as
+/// that has a default for it or knows it as an `Option`. The spawner keeps two notes for each worker.
+fn is_usual<T: Default + PartialEq>(it: &T) -> bool {
+    *it == T::default()
+}
+
 /// The note on a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RunNote {
@@ -82,28 +88,29 @@ pub(crate) enum RunOf {
         /// Its index.
         index: u16,
         /// Whether it is in the second place of that.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "is_usual")]
         second: bool,
         /// How it accepts.
         accepts: AcceptsNote,
         /// Where it was found accepting.
+        #[serde(skip_serializing_if = "Option::is_none")]
         endpoint: Option<Endpoint>,
         /// Out-of-memory kills its cgroup had counted when it was started.
         oom_kills_before: u64,
         /// Forks that its limit of processes had refused in that cgroup.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "is_usual")]
         pids_refused_before: u64,
         /// What it has said that holds for as long as it lives.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "is_usual")]
         said: Said,
         /// The process that was cloned for it and when that started, if another one has taken its place.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         first: Option<(u32, u64)>,
         /// The number of its main process in a PID namespace of its own.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         inside: Option<u32>,
         /// Whether its hook `post_start` was not begun yet.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "is_usual")]
         owes_post_start: bool,
     },
 }
@@ -165,7 +172,7 @@ pub(crate) struct Times {
     /// When its last run ended.
     pub(crate) exited_at_ms: u64,
     /// How many forks the limit of processes refused to the last ended run that met it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_usual")]
     pub(crate) pids_refused: u64,
     /// When it was started.
     #[serde(default)]
@@ -181,16 +188,17 @@ pub(crate) struct WorkerNote {
     state: StateNote,
     stop_pending: bool,
     restarts: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
     last_exit: Option<CauseNote>,
     failures_at_up_ms: Vec<u64>,
     failures_in_row: u32,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     recycled: Option<RecycledNote>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     last_run: Option<u64>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     healthy_run: Option<u64>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_usual")]
     part: PartNote,
 }
 
@@ -201,7 +209,7 @@ struct RecycledNote {
     in_row: NonZeroU32,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum PartNote {
     #[default]
@@ -544,6 +552,54 @@ mod tests {
             SavedState::Failed { failures: three, retry_in: None },
         );
         check(SavedState::Completed { exit: exec.clone() }, SavedState::Completed { exit: exec });
+    }
+
+    /// What the daemon of the program before this one has to read, after a way back, has all that it wants.
+    #[test]
+    fn what_is_as_usual_takes_no_room_in_notes_and_its_absence_says_the_same() {
+        let saved = Saved {
+            wanted: Wanted::Up,
+            state: SavedState::Ready { run: RunId(3), ready_for: Duration::from_secs(1) },
+            stop_pending: false,
+            restarts: 0,
+            last_exit: None,
+            recent_failures: Vec::new(),
+            failures_in_row: 0,
+            recycled: None,
+            last_run: None,
+            healthy_run: None,
+            part: Part::Stays,
+        };
+        let note = WorkerNote::new(&saved, Times::default(), Uptime(5_000));
+        let text = serde_json::to_string(&note).unwrap();
+        assert_eq!(
+            text,
+            r#"{"times":{"since_ms":0,"exited_at_ms":0,"starts":{}},"wanted_up":true,"#.to_owned()
+                + r#""state":{"ready":{"run":3,"since_up_ms":4000}},"stop_pending":false,"restarts":0,"#
+                + r#""failures_at_up_ms":[],"failures_in_row":0}"#
+        );
+        assert_eq!(serde_json::from_str::<WorkerNote>(&text).unwrap(), note);
+
+        let run = RunNote {
+            of: RunOf::Worker {
+                service: "api".into(),
+                index: 0,
+                second: false,
+                accepts: AcceptsNote::Nowhere,
+                endpoint: None,
+                oom_kills_before: 0,
+                pids_refused_before: 0,
+                said: Said::default(),
+                first: None,
+                owes_post_start: false,
+                inside: None,
+            },
+            started_at_ms: 7,
+        };
+        let text = serde_json::to_string(&run).unwrap();
+        let of = r#"{"worker":{"service":"api","index":0,"accepts":"nowhere","oom_kills_before":0}}"#;
+        assert_eq!(text, format!(r#"{{"of":{of},"started_at_ms":7}}"#));
+        assert_eq!(serde_json::from_str::<RunNote>(&text).unwrap(), run);
     }
 
     #[test]

@@ -90,10 +90,10 @@ pub fn snapshot(sources: &Sources<'_>, version: u64) -> Snapshot {
             hold_requests_max: sources.plan.hold.requests_max,
             slow_start_ms: plan.slow_start.map_or(0, millis),
             measured: plan.workers.scaling().is_some_and(Scaling::needs_proxy),
-            traffic: traffic::of(plan),
-            guard: guard::of_service(plan),
+            traffic: traffic::of(plan).into(),
+            guard: guard::of_service(plan).into(),
             upstream: None,
-            cache: plan.cache.as_ref().map(cache::of),
+            cache: plan.cache.as_ref().map(|cache| Box::new(cache::of(cache))),
         };
         (id.to_string(), service)
     };

@@ -14,10 +14,10 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Starts {
     /// The first one that succeeded, from when that was first wanted; until then the present try.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) first: Option<Start>,
     /// The last try.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) last: Option<Start>,
 }
 
@@ -27,16 +27,22 @@ pub(crate) struct Start {
     /// When it was wanted.
     pub(crate) wanted: u64,
     /// Its run, once there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) run: Option<u64>,
     /// When everything that it needs was there.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) spawned: Option<u64>,
     /// When its program was executed.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) executed: Option<u64>,
     /// When it was ready for the first time.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ready: Option<u64>,
     /// When it had passed its health check for the first time.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) healthy: Option<u64>,
     /// When it had completed.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ended: Option<u64>,
 }
 
@@ -114,7 +120,7 @@ impl App {
         if !self.times.contains_key(id) {
             let first = self.times.get(&id.beside()).and_then(|beside| beside.starts.first);
             let starts = Starts { first, last: None };
-            self.times.insert(id.clone(), Times { starts, ..Times::default() });
+            self.times.insert(id.clone(), Box::new(Times { starts, ..Times::default() }));
         }
         let Some(times) = self.times.get_mut(id) else { return false };
         let ready = |starts: &Starts| starts.last.and_then(|last| Some((last.run?, last.ready?)));

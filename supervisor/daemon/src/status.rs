@@ -30,7 +30,7 @@ use crate::{
 pub(crate) struct Sources<'a> {
     pub(crate) fleet: &'a Fleet,
     pub(crate) runs: &'a BTreeMap<RunId, Box<Run>>,
-    pub(crate) times: &'a BTreeMap<WorkerId, Times>,
+    pub(crate) times: &'a BTreeMap<WorkerId, Box<Times>>,
     pub(crate) counts: &'a BTreeMap<String, Counts>,
     pub(crate) unenforced: &'a BTreeMap<String, Vec<String>>,
     pub(crate) scales: &'a BTreeMap<ServiceId, Scale>,
@@ -108,7 +108,7 @@ impl Sources<'_> {
     }
 
     fn worker(&self, plan: &plan::Service, id: &WorkerId, worker: &Worker) -> control::Worker {
-        let times = self.times.get(id).copied().unwrap_or_default();
+        let times = self.times.get(id).map(|times| **times).unwrap_or_default();
         let run = worker.run();
         let details = run.and_then(|run| self.runs.get(&run));
         let deadline = deadline(&worker.state).map(|at| at.saturating_duration_since(self.now));

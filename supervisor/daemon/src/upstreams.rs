@@ -68,8 +68,9 @@ fn service(plan: &Plan, read: &Certificates, metrics: &Path, upstream: &Upstream
             try_timeout_ms: timeouts.per_try.map_or(0, millis),
             total_timeout_ms: timeouts.total.map_or(0, millis),
             ..mesh::Traffic::default()
-        },
-        upstream: Some(mesh::Upstream { server, host: host.clone(), tls }),
+        }
+        .into(),
+        upstream: Some(Box::new(mesh::Upstream { server, host: host.clone(), tls })),
         ..mesh::Service::default()
     }
 }

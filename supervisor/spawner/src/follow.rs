@@ -83,7 +83,7 @@ impl Spawner {
 
     /// Has the end of a run's main process noticed.
     pub(crate) fn watch_main(&mut self, id: u64) {
-        let Some(Run { pid, pidfd, .. }) = self.holdings.runs.get(&id) else { return };
+        let Some(Run { pid, pidfd, .. }) = self.holdings.runs.get(&id).map(|run| &**run) else { return };
         if process::is_child(*pid) {
             self.pids.insert(*pid, id);
             return;
@@ -98,7 +98,7 @@ impl Spawner {
     /// Listens to the init of a run again, after another program has taken over.
     pub(crate) fn watch_init(&mut self, id: u64) {
         let token = self.token();
-        let Some(init) = self.holdings.runs.get(&id).and_then(|run| run.init.as_ref()) else { return };
+        let Some(init) = self.holdings.runs.get(&id).and_then(|run| run.init.as_deref()) else { return };
         match self.epoll.add(init, EpollEvent::new(EpollFlags::EPOLLIN, token)) {
             Ok(()) => drop(self.watched.insert(token, Watched::Init(id))),
             // Its own end is noticed all the same.
@@ -120,7 +120,7 @@ impl Spawner {
         let Some(init) = &mut run.init else { return };
         if init.read(&mut self.buffer) {
             // It has ended, which is noticed when it is reaped.
-            let _ = self.epoll.delete(&*init);
+            let _ = self.epoll.delete(&**init);
             self.watched.remove(&token);
         }
         if let Some(Left(ended)) = init.left.take() {

@@ -80,7 +80,7 @@ impl Spawner {
             stderr: number(&run.stderr),
             stage: run.stage.clone(),
             reports: run.reports.and_then(|token| self.reports(token)).map(Reports::row),
-            init: run.init.as_ref().map(Reports::row),
+            init: run.init.as_deref().map(Reports::row),
             kept: run.kept.iter().map(|(name, fd)| (name.clone(), number(fd))).collect(),
             exit: run.exit,
         }
@@ -118,7 +118,7 @@ impl Spawner {
             stderr: descriptors.share(row.stderr)?,
             stage: row.stage,
             reports: None,
-            init: row.init.map(|init| Reports::from_row(init, descriptors)).transpose()?,
+            init: row.init.map(|init| Reports::from_row(init, descriptors).map(Box::new)).transpose()?,
             kept: kept.collect::<Result<_, TableError>>()?,
             exit: row.exit,
         };
@@ -127,7 +127,7 @@ impl Spawner {
             // The init lives on for a while when its program has ended.
             self.pids.insert(run.pid, id);
         }
-        self.holdings.runs.insert(id, run);
+        self.holdings.runs.insert(id, Box::new(run));
         match (has_init, is_alive) {
             (true, _) => self.watch_init(id),
             (false, true) => self.watch_main(id),

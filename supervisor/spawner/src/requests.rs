@@ -185,7 +185,7 @@ impl Spawner {
         watt_fault::step("spawner.cloned");
         let told = vec![run.pidfd.clone(), run.stdout.clone(), run.stderr.clone()];
         self.pids.insert(child.pid, id);
-        self.holdings.runs.insert(id, run);
+        self.holdings.runs.insert(id, Box::new(run));
         self.follow(Owner::Run(id), reports);
         Ok((child.pid, told))
     }

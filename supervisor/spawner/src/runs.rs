@@ -22,7 +22,8 @@ use crate::{
 /// Everything that outlives a daemon.
 #[derive(Debug, Default)]
 pub(crate) struct Holdings {
-    pub(crate) runs: BTreeMap<u64, Run>,
+    /// In boxes, because a map keeps room for more than it has.
+    pub(crate) runs: BTreeMap<u64, Box<Run>>,
     pub(crate) listeners: BTreeMap<String, Listener>,
     pub(crate) kept: BTreeMap<String, Rc<OwnedFd>>,
     pub(crate) values: BTreeMap<String, Vec<u8>>,
@@ -55,7 +56,7 @@ pub(crate) struct Run {
     pub(crate) reports: Option<u64>,
     /// What its init will say, when it has one and that has said that the program is executed, until it is reaped: its program may have
     /// ended before.
-    pub(crate) init: Option<Reports>,
+    pub(crate) init: Option<Box<Reports>>,
     /// The descriptors that the stage made and that are to be kept.
     pub(crate) kept: Vec<(String, Rc<OwnedFd>)>,
     pub(crate) exit: Option<WaitStatus>,
@@ -82,7 +83,7 @@ impl Run {
             Said::Executing => Some(self.executed(run, reports.descriptors)),
             Said::Executed => {
                 let made = mem::take(&mut reports.descriptors);
-                self.init = Some(reports);
+                self.init = Some(Box::new(reports));
                 Some(self.executed(run, made))
             }
             Said::Failed(failure) => Some(self.failed(run, failure)),
@@ -94,7 +95,7 @@ impl Run {
     pub(crate) fn wait_status(&mut self, reaped: &Reaped, buffer: &mut [u8]) -> WaitStatus {
         let init = self.init.take().map(|mut init| {
             init.read(buffer);
-            init
+            *init
         });
         let own = wait_status(reaped);
         match init {

@@ -223,14 +223,17 @@ fn decode_services<'n>(
         );
         return (Vec::new(), Shown::Map(Vec::new()));
     }
-    let mut drafts = Vec::with_capacity(named.len());
+    let mut drafts: Vec<ServiceDraft> = Vec::with_capacity(named.len());
     let mut shown = Vec::with_capacity(named.len());
     for (id, field) in named {
         if d.problems.is_full() {
             break;
         }
         d.name = Some(id.as_str().to_owned());
-        let (draft, shown_service) = service::decode(d, id, field, common);
+        let (mut draft, shown_service) = service::decode(d, id, field, common);
+        if let Some(last) = drafts.last() {
+            draft.service.join(&last.service);
+        }
         shown.push((draft.service.id.as_str().to_owned(), shown_service));
         drafts.push(draft);
     }

@@ -108,7 +108,7 @@ fn listening() {
 
 #[test]
 fn readiness() {
-    let ready = |text: &str| service(text).ready.when;
+    let ready = |text: &str| service(text).ready.when.clone();
     assert_eq!(ready("ready: started"), ReadyWhen::Started);
     assert_eq!(ready("ready: tcp"), ReadyWhen::Check(Check::Tcp));
     assert_eq!(ready("ready: notify"), ReadyWhen::Notify);

@@ -42,7 +42,7 @@ pub(super) fn findings(standing: &Standing<'_>) -> Vec<Finding> {
         restart: _,
         roll: _,
         stop: _,
-        limits: Limits { cgroup, oom_group: _, rlimits: _ },
+        limits,
         limits_total,
         // What is done about a stall, and no wall.
         pressure: _,
@@ -56,7 +56,8 @@ pub(super) fn findings(standing: &Standing<'_>) -> Vec<Finding> {
         guard: _,
         cache: _,
     } = standing.service;
-    let levels = [cgroup, limits_total];
+    let Limits { cgroup, oom_group: _, rlimits: _ } = &**limits;
+    let levels = [cgroup, &**limits_total];
     let suspects = look_like_secrets(env, unset_env);
     vec![
         self::network(*network),

@@ -38,7 +38,7 @@ fn service(text: &str) -> Service {
     Service {
         workers: Workers::Fixed(NonZeroU16::new(workers.parse().unwrap()).unwrap()),
         depends_on: dependencies.split_whitespace().map(dependency).collect(),
-        restart: Restart { policy, ..Restart::default() },
+        restart: Restart { policy, ..Restart::default() }.into(),
         health: has_check.then(|| Health::Check(Check::Tcp, Rhythm::default())),
         ..testing::service(name)
     }

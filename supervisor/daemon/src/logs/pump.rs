@@ -55,9 +55,10 @@ pub(super) struct Pump {
     scratch: Scratch,
     bookmarks: Bookmarks,
     store: Store,
-    streams: BTreeMap<u64, Stream>,
+    /// In boxes, because a map keeps room for more than it has.
+    streams: BTreeMap<u64, Box<Stream>>,
     last_number: u64,
-    runs: HashMap<RunId, Run>,
+    runs: HashMap<RunId, Box<Run>>,
     /// Streams that have, or may have, something; each at most once.
     ready: VecDeque<u64>,
     /// When to look at a stream again although nothing new has come; each at most once.
@@ -262,7 +263,7 @@ impl Pump {
             self.bookmarks.done(&slot);
             self.add_stream(pipe, slot, origin)
         });
-        self.runs.insert(info.run, Run { info, streams, since });
+        self.runs.insert(info.run, Box::new(Run { info, streams, since }));
     }
 
     /// Takes lines out of a pipe that an earlier daemon has written to the file already.
@@ -300,7 +301,7 @@ impl Pump {
             unwatched,
             tail_since: None,
         };
-        self.streams.insert(number, stream);
+        self.streams.insert(number, Box::new(stream));
         self.mark_ready(number);
         number
     }

@@ -320,8 +320,8 @@ fn surroundings(diff: &Diff, before: &Launches<'_>, after: &Launches<'_>) -> BTr
             return false;
         }
         // Limits change in place, and with them only the size of /tmp, which follows at the next start.
-        let limits = Limits { cgroup: old.limits.cgroup.clone(), ..service.limits.clone() };
-        let same_limits = Service { limits, ..Service::clone(service) };
+        let limits = Limits { cgroup: old.limits.cgroup.clone(), ..(*service.limits).clone() };
+        let same_limits = Service { limits: limits.into(), ..Service::clone(service) };
         before.of(old) != after.of(&same_limits)
     };
     after.plan.services.values().filter(differs).map(|service| service.id.clone()).collect()

@@ -10,7 +10,7 @@ use watt_core::plan::{
 use super::millis;
 
 pub(super) fn of(service: &Service) -> mesh::Traffic {
-    let Traffic { retries, breaker, bulkhead, balance, ejection } = &service.traffic;
+    let Traffic { retries, breaker, bulkhead, balance, ejection } = &*service.traffic;
     mesh::Traffic {
         total_timeout_ms: service.timeouts.total.map_or(0, millis),
         try_timeout_ms: service.timeouts.per_try.map_or(0, millis),

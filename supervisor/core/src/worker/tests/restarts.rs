@@ -92,7 +92,7 @@ proptest! {
     ) {
         let mut bench = Bench::new("waiting");
         let begin = bench.now;
-        bench.plan.restart = policy.clone();
+        bench.plan.restart = policy.clone().into();
         let mut model = Model::default();
         for life in lives {
             bench.jitter = f64::from(life.jitter) / 1_000.0;
