@@ -186,6 +186,10 @@ impl Entrances {
     /// Those that follow these. What has not changed goes on, under another name too: it has the keys of sessions that clients may resume,
     /// and the connections of those that were taken on the same terms.
     pub(crate) fn next(&self, listeners: &BTreeMap<String, Listener>) -> Entrances {
+        if listeners.is_empty() {
+            // Without a gateway nobody comes there; and an older daemon, which may take over from a newer one, says nothing of listeners.
+            return Entrances { all: self.all.clone(), end_connections: false };
+        }
         let entrance = |(name, listener): (&String, &Listener)| {
             let asked = Asked::by(listener);
             let same = self.all.values().find(|(before, _)| *before == asked);
@@ -207,8 +211,7 @@ impl Entrances {
             (name.clone(), (asked, Entrance { door, proxies, terms }))
         };
         let all: BTreeMap<_, _> = listeners.iter().map(entrance).collect();
-        // Without a gateway there is nothing that others would have to show.
-        let is_over = |asked: &Asked| !all.is_empty() && !all.values().any(|(now, _)| now == asked);
+        let is_over = |asked: &Asked| !all.values().any(|(now, _)| now == asked);
         let mut end_connections = false;
         for (_, entrance) in self.all.values().filter(|(asked, _)| is_over(asked)) {
             entrance.terms.end();
@@ -331,6 +334,8 @@ mod tests {
         assert!(matches!(entrances.get("1").door, Door::Tls(_)) && entrances.knows("1"));
         assert!(matches!(entrances.get("0").door, Door::Closed) && !entrances.knows("0"));
         assert!(matches!(entrances.get("").door, Door::Plain) && entrances.knows(""));
+        // By an older daemon, which knows of no listeners, clients are met as they were.
+        assert!(matches!(entrances.next(&BTreeMap::new()).get("1").door, Door::Tls(_)));
         let unusable = Listener { tls: Some(mesh::Tls::default()), ..Listener::default() };
         assert!(matches!(entrances.next(&one("1", &unusable)).get("1").door, Door::Closed));
     }
