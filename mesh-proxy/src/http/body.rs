@@ -24,6 +24,9 @@ const COALESCE_MAX: usize = 4 << 10;
 /// The longest body that is kept to be sent again, as linkerd has it.
 const REPEAT_MAX: usize = 64 << 10;
 
+/// How much of a body is moved before others have their turn, in bytes: in chunks of a byte each that is some 20,000 of them.
+const TURN_MAX: usize = 128 << 10;
+
 /// One end of an exchange: a socket, and what was read from it and not used yet.
 pub(crate) struct Peer {
     pub(crate) stream: Stream,
@@ -278,6 +281,7 @@ impl Pump {
     ) -> Poll<Result<(), PumpError>> {
         self.starved = false;
         self.squeezed = 0;
+        let mut turn = 0;
         loop {
             while self.ready > 0 || self.written < out.len() {
                 ready!(self.poll_write(&mut from.input, to, out, cx)).map_err(|_| PumpError::Sink)?;
@@ -295,12 +299,17 @@ impl Pump {
             if self.take_buffered(&mut from.input, out).map_err(PumpError::Chunk)? {
                 continue;
             }
+            if turn >= TURN_MAX {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             from.input.make_room(stock);
             let filled = from.input.poll_fill(&mut from.stream, cx);
             self.starved = filled.is_pending();
             let len = ready!(filled).map_err(PumpError::Source)?;
             self.progressed = true;
             self.received += len as u64;
+            turn += len;
             if len == 0 {
                 self.end(out)?;
             } else {

@@ -30,6 +30,9 @@ const IDLE_BYTES_PER_SECOND: u64 = 2 << 10;
 const REQUEST_EARNS: u64 = 1 << 10;
 const PIECE_EARNS: u64 = 64;
 
+/// How much is read of a connection before others have their turn, in bytes. Frames that lead to nothing are 9 bytes each.
+const TURN_MAX: usize = 32 << 10;
+
 /// The kinds of frames that are parts of requests (RFC 9113 §6).
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -74,6 +77,8 @@ pub(super) struct Ledger {
     frames: RefCell<Frames>,
     /// Bytes of such frames that came since somebody looked.
     came: Cell<u64>,
+    /// Bytes that were read in this turn.
+    turn: Cell<usize>,
     overdrawn: Cell<bool>,
 }
 
@@ -84,8 +89,14 @@ impl Ledger {
             bytes: Allowance::new(IDLE_BYTES_MAX, IDLE_BYTES_PER_SECOND, now),
             frames: RefCell::default(),
             came: Cell::new(0),
+            turn: Cell::new(0),
             overdrawn: Cell::new(false),
         }
+    }
+
+    /// The connection has its turn.
+    pub(super) fn begin_turn(&self) {
+        self.turn.set(0);
     }
 
     /// The client asked for something.
@@ -186,9 +197,16 @@ impl AsyncRead for Wire {
             begin.advance(len);
             return Poll::Ready(Ok(()));
         }
+        if ledger.turn.get() >= TURN_MAX {
+            // Others are served meanwhile, and what came is looked at.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
         let read = Pin::new(stream).poll_read(cx, buf);
-        ledger.came(&buf.filled()[before..]);
+        let came = &buf.filled()[before..];
+        ledger.turn.set(ledger.turn.get() + came.len());
+        ledger.came(came);
         read
     }
 }

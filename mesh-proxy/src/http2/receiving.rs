@@ -24,11 +24,22 @@ pub(super) struct Receiving {
     left: Option<u64>,
     ended: bool,
     out: Vec<u8>,
+    /// What came while the engine had enough. In `h2` each piece takes some 200 bytes more than it has, and a window is full of pieces of a
+    /// byte each if somebody wants that.
+    waiting: Vec<u8>,
 }
 
 impl Receiving {
     pub(super) fn new(from: RecvStream, framing: Framing) -> Receiving {
-        Receiving { from, framing, unreleased: 0, left: None, ended: false, out: Vec::new() }
+        Receiving {
+            from,
+            framing,
+            unreleased: 0,
+            left: None,
+            ended: false,
+            out: Vec::new(),
+            waiting: Vec::new(),
+        }
     }
 
     pub(super) fn of_length(self, length: Option<u64>) -> Receiving {
@@ -37,7 +48,7 @@ impl Receiving {
 
     /// Whether all of it is there, but perhaps for its end.
     pub(super) fn is_complete(&self) -> bool {
-        self.left == Some(0)
+        self.left == Some(0) && self.waiting.is_empty()
     }
 
     /// Hands over what has come. Ready at the end of the body, and when it broke off.
@@ -47,13 +58,26 @@ impl Receiving {
                 return Poll::Ready(Ok(()));
             }
             let untaken = far.untaken(cx);
-            self.release(untaken);
+            self.release(untaken + self.waiting.len());
             // Framing counts: around pieces of a byte each it is most of what waits.
-            if untaken > STREAM_WINDOW as usize {
-                return Poll::Pending;
+            let has_enough = untaken > STREAM_WINDOW as usize;
+            if !has_enough && !self.waiting.is_empty() {
+                let waiting = std::mem::take(&mut self.waiting);
+                self.push(&waiting, far);
+                continue;
             }
             match ready!(self.from.poll_data(cx)) {
-                Some(Ok(data)) => self.push(&data, far),
+                Some(Ok(data)) => {
+                    self.unreleased += data.len();
+                    self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
+                    match has_enough {
+                        // No more than a window.
+                        true => self.waiting.extend_from_slice(&data),
+                        false => self.push(&data, far),
+                    }
+                }
+                // The end is told behind what came before it.
+                None | Some(Err(_)) if has_enough => return Poll::Pending,
                 Some(Err(error)) => return Poll::Ready(Err(broken(&error))),
                 None => {
                     let trailers = ready!(self.from.poll_trailers(cx)).map_err(|error| broken(&error))?;
@@ -69,8 +93,6 @@ impl Receiving {
     }
 
     fn push(&mut self, data: &[u8], far: &Far) {
-        self.unreleased += data.len();
-        self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
         match self.framing {
             Framing::Plain => far.push(data),
             // An empty chunk would be the last one.

@@ -75,9 +75,12 @@ pub(crate) async fn serve(begun: Http2Begun) {
     alarm.busy();
     alarm.set(GREETING_TIMEOUT);
     let mut greeting = pin!(builder().handshake::<_, Bytes>(wire));
-    let greeted = poll_fn(|cx| match greeting.as_mut().poll(cx) {
-        Poll::Ready(greeted) => Poll::Ready(greeted.ok()),
-        Poll::Pending => alarm.poll(cx).map(|()| None),
+    let greeted = poll_fn(|cx| {
+        ledger.begin_turn();
+        match greeting.as_mut().poll(cx) {
+            Poll::Ready(greeted) => Poll::Ready(greeted.ok()),
+            Poll::Pending => alarm.poll(cx).map(|()| None),
+        }
     });
     let Some(connection) = greeted.await else { return };
     let shared = Rc::new(Shared { ledger, streams: Cell::new(0), waker: RefCell::new(None) });
@@ -130,10 +133,11 @@ struct Session {
 impl Session {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.shared.waker.replace(Some(cx.waker().clone()));
+        self.shared.ledger.begin_turn();
         loop {
             match self.connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
-                    self.begin(request, respond);
+                    self.begin(request, respond, cx);
                     continue;
                 }
                 Poll::Ready(Some(Err(error))) => {
@@ -210,7 +214,16 @@ impl Session {
         Poll::Ready(())
     }
 
-    fn begin(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+    fn begin(
+        &mut self,
+        request: Request<RecvStream>,
+        mut respond: SendResponse<Bytes>,
+        cx: &mut Context<'_>,
+    ) {
+        // Taken back before anybody looked at it, which costs the client as little as it should cost us.
+        if respond.poll_reset(cx).is_ready() {
+            return self.shared.ledger.took_back(self.thread.clock.now());
+        }
         // The first one has the connection's.
         let place = match self.shared.streams.get() {
             0 => None,

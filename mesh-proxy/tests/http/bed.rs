@@ -270,7 +270,7 @@ impl MockWorker {
 /// One end of a connection, with what was read and not looked at yet.
 pub(crate) struct Wire {
     pub(crate) stream: Stream,
-    input: Vec<u8>,
+    pub(crate) input: Vec<u8>,
 }
 
 impl Wire {

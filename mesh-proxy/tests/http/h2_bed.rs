@@ -203,6 +203,11 @@ impl Frames {
         Frames { stream }
     }
 
+    /// Sends this.
+    pub(crate) async fn send(&mut self, bytes: Vec<u8>) {
+        self.stream.write_all(&bytes).await.unwrap();
+    }
+
     /// Reads up to a frame of this kind.
     pub(crate) async fn wait_for(&mut self, kind: u8) {
         loop {

@@ -81,6 +81,46 @@ fn streams_that_are_opened_and_taken_back_end_the_connection() {
 }
 
 #[test]
+fn a_request_that_was_taken_back_at_once_reaches_no_worker() {
+    local(async {
+        let (bed, worker) = Bed::with_worker();
+        let both = |stream| {
+            let cancel = frame(RST_STREAM, 0, stream, &8u32.to_be_bytes());
+            [frame(HEADERS, 5, stream, GET_BLOCK), cancel].concat()
+        };
+        let mut frames = Frames::new(&bed).await;
+        // In one piece, as a client does that means harm, and then one in earnest, of `/last`.
+        let mut all: Vec<u8> = (0..100).flat_map(|number| both(2 * number + 1)).collect();
+        all.extend(frame(HEADERS, 5, 201, b"\x82\x44\x05/last\x86\x41\x04shop"));
+        frames.send(all).await;
+        let mut wire = worker.accept().await;
+        let head = wire.head().await;
+        assert!(head.starts_with("GET /last "), "{head}");
+    });
+}
+
+#[test]
+fn a_body_in_pieces_of_a_byte_waits_in_little_memory() {
+    local(async {
+        let bed = Bed::new();
+        let mut frames = Frames::new(&bed).await;
+        frames.send(frame(HEADERS, 4, 1, b"\x83\x84\x86\x41\x04shop")).await;
+        // All that its window allows, while nobody takes it. With each piece kept by itself the connection would be ended.
+        let count = 65_000;
+        frames.send(frame(DATA, 0, 1, b"x").repeat(count)).await;
+        frames.send([frame(DATA, 1, 1, b""), frame(PING, 0, 0, b"12345678")].concat()).await;
+        frames.wait_for(PING).await;
+        let mut wire = bed.worker("api", 1).asked().await;
+        while !wire.input.ends_with(b"\r\n0\r\n\r\n") {
+            assert_ne!(wire.stream.read_buf(&mut wire.input).await.unwrap(), 0);
+        }
+        let data = wire.input.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"x"));
+        assert_eq!(data.map(|line| line.len() - 1).sum::<usize>(), count);
+        assert_eq!(bed.thread.refusals().map(|(_, count)| count).sum::<u64>(), 0);
+    });
+}
+
+#[test]
 fn frames_that_lead_to_nothing_end_the_connection() {
     local(async {
         let bed = Bed::new();
