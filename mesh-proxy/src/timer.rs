@@ -71,7 +71,11 @@ enum Need {
 }
 
 /// Added to the turn of all but those that are needed least.
-const WAS_OF_USE: u64 = 1 << 63;
+const WAS_OF_USE: u64 = 1 << 62;
+
+/// Added to the turn of those whose request is under way, and whose client is what is waited for: room is made there when there is none
+/// to be made anywhere else.
+const LAGS: u64 = 1 << 63;
 
 /// The part of the spare connections that is let go at once. To look for them takes a look at all.
 const LET_GO_PART: usize = 64;
@@ -136,7 +140,11 @@ impl Clock {
                 Need::Busy | Need::Waits { .. } | Need::LetGo { .. } => {}
             }
         }
-        let count = waiting.len().div_ceil(LET_GO_PART);
+        // With a request under way no more go than have to.
+        let count = match waiting.iter().filter(|(turn, _)| *turn < LAGS).count() {
+            0 => waiting.len().min(1),
+            spare => spare.div_ceil(LET_GO_PART),
+        };
         if let Some(last) = count.checked_sub(1) {
             waiting.select_nth_unstable_by_key(last, |(turn, _)| *turn);
         }
@@ -231,6 +239,15 @@ impl Alarm {
     pub(crate) fn may_let_go(&self, pool: Pool) {
         let turn = WAS_OF_USE + self.next_turn();
         self.state.need.set(Need::Waits { pool, turn });
+    }
+
+    /// A request is under way here and its client is what is waited for, since the turn that is noted there. That somebody was told to go is
+    /// not taken back by it.
+    pub(crate) fn lags(&self, pool: Pool, since: &mut Option<u64>) {
+        if !self.is_let_go() {
+            let turn = LAGS + *since.get_or_insert_with(|| self.next_turn());
+            self.state.need.set(Need::Waits { pool, turn });
+        }
     }
 
     fn next_turn(&self) -> u64 {
@@ -351,12 +368,34 @@ mod tests {
             assert_eq!([&second, &third].map(Alarm::is_let_go), [false, true], "a new wait is a new turn");
             third.busy();
             assert_eq!(clock.let_go(Pool::Gateway), 1, "its request came just in time");
+            let (lags, mut since) = (clock.alarm(), None);
+            lags.lags(Pool::Gateway, &mut since);
             drop(second);
+            let idle = waits(Pool::Gateway);
+            assert_eq!(clock.let_go(Pool::Gateway), 1, "one without a request goes before one with");
+            assert_eq!([&idle, &lags].map(Alarm::is_let_go), [true, false]);
+            drop(idle);
+            let (later, mut later_since) = (clock.alarm(), None);
+            later.lags(Pool::Gateway, &mut later_since);
+            lags.busy();
+            lags.lags(Pool::Gateway, &mut since);
+            assert_eq!(clock.let_go(Pool::Gateway), 1, "a byte now and then is no new turn");
+            lags.lags(Pool::Gateway, &mut since);
+            assert_eq!([&lags, &later].map(Alarm::is_let_go), [true, false]);
+            lags.busy();
+            later.busy();
             assert_eq!(clock.let_go(Pool::Gateway), 0, "the others are busy, or another pool's");
             assert!(![busy, service, third].iter().any(Alarm::is_let_go));
             let many: Vec<Alarm> = (0..=LET_GO_PART).map(|_| waits(Pool::Gateway)).collect();
-            assert_eq!(clock.let_go(Pool::Gateway), 2);
+            lags.lags(Pool::Gateway, &mut since);
+            assert_eq!(clock.let_go(Pool::Gateway), 2, "of {LET_GO_PART} and one that wait");
             drop(many);
+            let mut slow: Vec<Alarm> = (0..LET_GO_PART * 2).map(|_| clock.alarm()).collect();
+            for alarm in &slow {
+                alarm.lags(Pool::Gateway, &mut None);
+            }
+            assert_eq!(clock.let_go(Pool::Gateway), 1, "one alone with a request under way");
+            slow.clear();
         })
         .await;
     }

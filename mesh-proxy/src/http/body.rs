@@ -134,6 +134,8 @@ pub(crate) struct Pump {
     sent: u64,
     /// The sender is waited for, and not the receiver.
     starved: bool,
+    /// The receiver is waited for.
+    choked: bool,
     /// How much data a chunked body may yet have.
     data_left: u64,
     /// Who keeps a copy.
@@ -159,6 +161,7 @@ impl Pump {
             received: 0,
             sent: 0,
             starved: false,
+            choked: false,
             data_left: u64::MAX,
             tap: None,
             encoder: None,
@@ -270,6 +273,11 @@ impl Pump {
         self.starved
     }
 
+    /// Whether the receiver is what is waited for.
+    pub(crate) fn is_choked(&self) -> bool {
+        self.choked
+    }
+
     /// Moves as much as can be moved now. Ready when the body is at its end and written.
     pub(crate) fn poll(
         &mut self,
@@ -283,25 +291,23 @@ impl Pump {
         self.squeezed = 0;
         let mut turn = 0;
         loop {
+            self.choked = true;
             while self.ready > 0 || self.written < out.len() {
                 ready!(self.poll_write(&mut from.input, to, out, cx)).map_err(|_| PumpError::Sink)?;
             }
             ready!(Pin::new(&mut *to).poll_flush(cx)).map_err(|_| PumpError::Sink)?;
             self.flushed = true;
+            self.choked = false;
             if self.body == Body::Done {
                 return Poll::Ready(Ok(()));
             }
-            if self.squeezed >= PIECE_MAX {
+            if self.squeezed >= PIECE_MAX || turn >= TURN_MAX {
                 // A thread has others to serve, those among them whose bytes it has not looked for yet.
                 let _ = pin!(tokio::task::yield_now()).poll(cx);
                 return Poll::Pending;
             }
             if self.take_buffered(&mut from.input, out).map_err(PumpError::Chunk)? {
                 continue;
-            }
-            if turn >= TURN_MAX {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
             }
             from.input.make_room(stock);
             let filled = from.input.poll_fill(&mut from.stream, cx);

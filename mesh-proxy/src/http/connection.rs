@@ -55,7 +55,7 @@ pub(crate) struct Connection {
     entry: Running,
     /// Memory for the next one.
     spare_entry: Option<Box<Entry>>,
-    pool: Pool,
+    pub(super) pool: Pool,
     forwarded: Forwarded,
     /// For how long, and how many bytes, it is read on after the last answer.
     lingers: (Ticks, usize),

@@ -45,8 +45,9 @@ use crate::{
     gate::Ticket,
     pool,
     respond::Failure,
+    room::Pool,
     thread::Thread,
-    timer::Ticks,
+    timer::{Alarm, Ticks},
     worker::Worker,
 };
 
@@ -121,9 +122,9 @@ pub(crate) async fn run(connection: &mut Connection, mut request: Prepared) -> A
     };
     // What services send each other may be slow on purpose: a stream of events, for example.
     let bounds = connection.client.terms.bounds();
-    let rate_min = matches!(connection.client.side, Side::Gateway)
-        .then(|| bounds.body_rate_min(thread.table().body_rate_min))
-        .flatten();
+    let is_gateway = matches!(connection.client.side, Side::Gateway);
+    let is_pipe = connection.peer.stream.is_pipe();
+    let rate_min = is_gateway.then(|| bounds.body_rate_min(thread.table().body_rate_min)).flatten();
     let (progress, deadline) = (Cell::default(), request.deadline);
     let side = &connection.client.side;
     let timed =
@@ -135,6 +136,7 @@ pub(crate) async fn run(connection: &mut Connection, mut request: Prepared) -> A
         request,
         upload,
         trickle: Trickle::new(rate_min),
+        lag: (is_gateway && !is_pipe).then(Lag::default),
         upload_broken: false,
         progress: &progress,
         sent: false,
@@ -186,6 +188,8 @@ pub(super) struct Exchange<'e> {
     pub(super) upload: Pump,
     /// Whether the client sends it fast enough.
     trickle: Trickle,
+    /// Whether the client lags, where that is looked at: services may be slow on purpose, and what a stream of HTTP/2 has is its connection's.
+    lag: Option<Lag>,
     /// The worker took no more of the request. It may have answered all the same.
     pub(super) upload_broken: bool,
     /// How far the client has got with the response.
@@ -222,6 +226,9 @@ impl Exchange<'_> {
         let mut fresh = false;
         loop {
             self.trial = None;
+            if let Some(lag) = &mut self.lag {
+                lag.look((&self.connection.alarm, self.connection.pool), false, 0);
+            }
             let Reached { stream, flight, reused } = self.reach(fresh).await?;
             self.is_at(flight.worker());
             self.sends();
@@ -399,6 +406,10 @@ impl Exchange<'_> {
                 let progressed = self.upload.take_progress() && !waits_for_continue;
                 let (received, starved) = (self.upload.take_received(), self.upload.is_starved());
                 self.trickle.look(self.thread.clock.now(), received, starved);
+                if let Some(lag) = &mut self.lag {
+                    let lags = sent.is_pending() && starved && !waits_for_continue;
+                    lag.look((&connection.alarm, connection.pool), lags, received);
+                }
                 match sent {
                     Poll::Ready(Ok(())) => {
                         if let Some(mirror) = self.request.mirror.take()
@@ -447,7 +458,11 @@ impl Exchange<'_> {
             {
                 return Poll::Ready(Err(Wait::TryOver));
             }
-            connection.alarm.poll(cx).map(|()| Err(Wait::TooLong))
+            connection.alarm.poll(cx).map(|()| match connection.alarm.is_let_go() {
+                // Nobody is there to whom it would have to be said.
+                true => Err(Wait::ClientGone),
+                false => Err(Wait::TooLong),
+            })
         })
         .await
     }
@@ -552,9 +567,14 @@ impl Exchange<'_> {
                 self.upload.forget(out);
             }
             let out = &mut connection.response_out;
+            let sent = download.sent();
             let received = download.poll(worker, &mut connection.peer.stream, out, &self.thread.stock, cx);
             // At once, since this may be dropped at any time.
             connection.note(|outcome| outcome.sent = download.sent());
+            if let Some(lag) = &mut self.lag {
+                let lags = received.is_pending() && download.is_choked();
+                lag.look((&connection.alarm, connection.pool), lags, download.sent() - sent);
+            }
             let more = download.take_progress();
             if more && received.is_pending() {
                 worker.stream.acknowledge();
@@ -594,6 +614,35 @@ impl Exchange<'_> {
             self.name_lost(of, "the worker left its WebSocket without a Close".to_owned());
         }
         Ok(After::Close)
+    }
+}
+
+/// After so many bytes a client has shown that it is not one that only holds its place.
+const LAG_IS_OVER_AFTER: u64 = 64 << 10;
+
+/// Whether a client with a request under way is what is waited for: when there is no room, those make some that have been for longest.
+#[derive(Default)]
+struct Lag {
+    does: bool,
+    /// Since which turn: [`Alarm::lags`](crate::timer::Alarm::lags).
+    since: Option<u64>,
+    /// Bytes that moved since then.
+    moved: u64,
+}
+
+impl Lag {
+    /// After so many more bytes.
+    fn look(&mut self, (alarm, pool): (&Alarm, Pool), does: bool, moved: u64) {
+        self.moved += moved;
+        if self.moved >= LAG_IS_OVER_AFTER {
+            (self.moved, self.since) = (0, None);
+        }
+        if does {
+            alarm.lags(pool, &mut self.since);
+        } else if self.does {
+            alarm.busy();
+        }
+        self.does = does;
     }
 }
 

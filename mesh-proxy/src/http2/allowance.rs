@@ -6,8 +6,9 @@
 
 use std::{
     cell::{Cell, RefCell},
+    future::Future,
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll},
 };
@@ -198,8 +199,8 @@ impl AsyncRead for Wire {
             return Poll::Ready(Ok(()));
         }
         if ledger.turn.get() >= TURN_MAX {
-            // Others are served meanwhile, and what came is looked at.
-            cx.waker().wake_by_ref();
+            // Others are served meanwhile, those among them whose bytes nobody has looked for yet, and what came is looked at.
+            let _ = pin!(tokio::task::yield_now()).poll(cx);
             return Poll::Pending;
         }
         let before = buf.filled().len();

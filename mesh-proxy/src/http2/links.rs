@@ -14,7 +14,9 @@ use h2::client::{Builder, SendRequest};
 use tokio::sync::Notify;
 use watt_api::mesh::Protocol;
 
-use super::{CONNECTION_WINDOW, HEADER_LIST_MAX, SEND_BUFFER_MAX, SMALL_PIECES_MAX, STREAM_WINDOW, request};
+use super::{
+    CONNECTION_WINDOW, HEADER_LIST_MAX, SEND_BUFFER_MAX, SMALL_PIECES_OF_WORKER_MAX, STREAM_WINDOW, request,
+};
 use crate::{
     http::{Stream, pipe},
     pool::{self, ConnectError},
@@ -166,7 +168,7 @@ impl Link {
             .initial_max_send_streams(STREAMS_FIRST)
             .max_header_list_size(HEADER_LIST_MAX)
             .max_send_buffer_size(SEND_BUFFER_MAX)
-            .data_frame_budget(SMALL_PIECES_MAX)
+            .data_frame_budget(SMALL_PIECES_OF_WORKER_MAX)
             .enable_push(false);
         let (worker, connection) = builder.handshake(socket).await?;
         tokio::task::spawn_local(async move {

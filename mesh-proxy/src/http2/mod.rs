@@ -29,9 +29,12 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const STREAM_WINDOW: u32 = (64 << 10) - 1;
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 
-/// What pieces of bodies that are smaller than 256 bytes may take beyond them, of one connection, until somebody looks at them: memory for
-/// some 16,000 pieces, which is what comes in a few turns ([`allowance`]). Without a limit of its own `h2` derives one from the window.
+/// What pieces of bodies that are smaller than 256 bytes may take beyond them, of one client's connection, until somebody looks at them: memory
+/// for some 16,000 pieces, which is what comes in a few turns ([`allowance`]). Without a limit of its own `h2` derives one from the window.
 const SMALL_PIECES_MAX: usize = 4 << 20;
+
+/// The same of a worker's connection, whose turns have no bound.
+const SMALL_PIECES_OF_WORKER_MAX: usize = 32 << 20;
 
 /// How much of a body may wait to be sent.
 const SEND_BUFFER_MAX: usize = 16 << 10;

@@ -236,7 +236,7 @@ fn what_is_made_of_its_word_is_not_for_others() {
             bed.change(|snapshot| {
                 snapshot.cache = Some(CacheLimits { bytes_max: 1 << 20, entries_max: 100 });
                 let rules = Cache { entry_max: 1 << 20, ..Cache::default() };
-                snapshot.services.get_mut("api").unwrap().cache = Some(rules);
+                snapshot.services.get_mut("api").unwrap().cache = Some(Box::new(rules));
             });
             let mut client = bed.client();
             for _ in 0..2 {

@@ -199,7 +199,7 @@ fn what_is_stored_is_sent_to_each_client_as_it_takes_it() {
             snapshot.cache = Some(CacheLimits { bytes_max: 1 << 20, entries_max: 100 });
             let rules =
                 Cache { head: true, entry_max: 1 << 20, believes: Believed::Nobody, ..Cache::default() };
-            snapshot.services.get_mut("api").unwrap().cache = Some(rules);
+            snapshot.services.get_mut("api").unwrap().cache = Some(Box::new(rules));
         });
         let text = "All happy families are alike. ".repeat(2_000);
         let len = text.len();

@@ -184,6 +184,40 @@ fn clients_that_ask_for_nothing_make_room() {
 }
 
 #[test]
+fn clients_whose_request_never_comes_whole_make_room() {
+    let proxy = Proxy::start_with_descriptors(400);
+    let worker = UnixListener::bind(proxy.path("worker.sock")).unwrap();
+    std::thread::spawn(move || {
+        let mut held = Vec::new();
+        while let Ok((mut stream, _)) = worker.accept() {
+            let mut head = [0; 3];
+            if stream.read_exact(&mut head).is_ok() && &head == b"GET" {
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+            }
+            held.push(stream);
+        }
+    });
+    let gateway = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = gateway.local_addr().unwrap();
+    let mut daemon = proxy.daemon();
+    daemon.add_listener("gateway/0", ListenerKind::Gateway { thread: 0, listener: String::new() }, &gateway);
+    daemon.publish(with_worker(1, &proxy.path("worker.sock")));
+    let slow = || {
+        let mut client = connect(address);
+        client.write_all(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 1000\r\n\r\nx").unwrap();
+        client
+    };
+    let slow: Vec<TcpStream> = (0..100).map(|_| slow()).collect();
+    let mut client = connect(address);
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
+    let mut status = [0; 12];
+    client.read_exact(&mut status).unwrap();
+    assert_eq!(&status, b"HTTP/1.1 200");
+    drop(slow);
+}
+
+#[test]
 fn a_service_is_turned_away() {
     let proxy = Proxy::start();
     // As a service does that found the socket: the daemon's user, a child of the proxy's parent, in a session of its own.
