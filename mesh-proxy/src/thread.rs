@@ -223,13 +223,19 @@ impl Thread {
     /// The same as one of several threads, to which these gates and wards are common.
     pub(crate) fn apply_with(&self, snapshot: &Snapshot, gates: &Gates, wards: &Wards) {
         let mut known = self.workers.take();
+        // They may have requests yet, whatever becomes of their service.
+        let at_work: Vec<u64> =
+            known.values().filter(|worker| worker.in_flight.get() > 0).map(|worker| worker.run).collect();
         let now = self.clock.look();
         let named = snapshot.services.values().flat_map(|service| {
             // 0 is none, as a length of time without end would be elsewhere.
             let slow =
                 if service.slow_start_ms == 0 { Ticks::NONE } else { Ticks::from_ms(service.slow_start_ms) };
-            let workers = service.workers.iter().filter(|worker| is_reached(service, worker));
-            workers.map(move |worker| (worker, slow))
+            let at_work = &at_work;
+            let is_kept = |worker: &&watt_api::mesh::Worker| {
+                is_reached(service, worker) || at_work.contains(&worker.run)
+            };
+            service.workers.iter().filter(is_kept).map(move |worker| (worker, slow))
         });
         let update = |(worker, slow): (&watt_api::mesh::Worker, Ticks)| {
             let known = known.remove(&worker.run);

@@ -39,6 +39,9 @@ const PURGES_WAITING_MAX: usize = 256;
 /// The largest message from the proxy. The counts of a thousand services take a tenth of it.
 const FROM_PROXY_SIZE_MAX: usize = 4 << 20;
 
+/// What is kept to read its messages into, in bytes. Counts of many services are larger, and mostly far apart.
+const READ_AT_LEAST: usize = 4 << 10;
+
 /// The wait before the first attempt to connect again, and the longest one.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
 
@@ -385,7 +388,7 @@ async fn send(stream: &UnixStream, message: &ToProxy, descriptors: &[BorrowedFd<
 
 /// Hands the proxy's messages to the loop until the connection ends.
 async fn listen(stream: &UnixStream, shared: &Shared, events: &Events) -> io::Result<()> {
-    let mut buffer = Vec::new();
+    let mut buffer = Vec::with_capacity(READ_AT_LEAST);
     loop {
         stream.readable().await?;
         match stream.try_read_buf(&mut buffer) {
@@ -404,8 +407,7 @@ async fn listen(stream: &UnixStream, shared: &Shared, events: &Events) -> io::Re
             }
         }
         if buffer.is_empty() {
-            // Counts of many services are large, and mostly far apart.
-            buffer = Vec::new();
+            buffer.shrink_to(READ_AT_LEAST);
         }
         if buffer.len() > FROM_PROXY_SIZE_MAX {
             return Err(io::Error::other("the proxy sent a message that is too large"));
