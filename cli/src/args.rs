@@ -1,6 +1,10 @@
 //! The command line.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::{Shell, engine::ArgValueCompleter};
@@ -125,6 +129,8 @@ pub enum Command {
     Cert(Cert),
     /// Check, show or describe the configuration
     Config(Config),
+    /// Write the watt.yaml that means what a project of Platformatic Watt does
+    Migrate(Migrate),
     /// Print a completion script: wattctl completion bash > /etc/bash_completion.d/wattctl
     Completion {
         /// For this shell
@@ -751,6 +757,27 @@ pub struct ConfigFile {
     pub file: Option<PathBuf>,
     #[command(flatten)]
     pub print: Print,
+}
+
+impl ConfigFile {
+    /// What was named.
+    pub fn named(&self) -> Option<&Path> {
+        self.file.as_deref().or(self.dir.as_deref())
+    }
+}
+
+/// `migrate`
+#[derive(Debug, Args)]
+pub struct Migrate {
+    /// The project
+    #[command(flatten)]
+    pub file: ConfigFile,
+    /// Print it in place of writing it
+    #[arg(long)]
+    pub stdout: bool,
+    /// Write it even where there is a watt.yaml already
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// The role of the spawner.

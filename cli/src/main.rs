@@ -80,6 +80,7 @@ fn perform(command: Command) -> Outcome {
             Command::Doctor(print) => commands::doctor::run(print).await,
             Command::Cert(arguments) => commands::cert::run(arguments),
             Command::Config(arguments) => commands::config::run(arguments),
+            Command::Migrate(arguments) => commands::migrate::run(arguments),
             Command::Completion { shell } => commands::completion::run(shell),
             Command::Man { folder } => commands::man::run(&folder),
             Command::Exec(_)
@@ -155,6 +156,7 @@ fn wants_json(command: &Command) -> bool {
             }
             args::ConfigCommand::Schema => true,
         },
+        Command::Migrate(arguments) => arguments.file.print.json,
         Command::Run(arguments) => arguments.print.json,
         Command::Exec(_)
         | Command::Metrics(_)

@@ -18,18 +18,22 @@ pub fn run(arguments: args::Config) -> Outcome {
             Ok(Exit::Ok)
         }
         args::ConfigCommand::Check(file) => {
-            let config = load(file.file.as_deref().or(file.dir.as_deref()), file.print.json)?;
+            let (config, warnings) = load_with_warnings(file.named(), file.print.json)?;
             let services = config.plan.services.len();
             if file.print.json {
-                out::json(&serde_json::json!({ "ok": true, "file": config.plan.file, "services": services }));
+                out::json(&serde_json::json!({
+                    "ok": true, "file": config.plan.file, "services": services, "warnings": warnings,
+                }));
             } else {
+                warn(&warnings);
                 let services = counted(services, "service");
                 out::print(&format!("{}: ok, {services}\n", config.plan.file.display()));
             }
             Ok(Exit::Ok)
         }
         args::ConfigCommand::Show(args::ConfigShow { file, redact }) => {
-            let mut config = load(file.file.as_deref().or(file.dir.as_deref()), file.print.json)?;
+            let (mut config, warnings) = load_with_warnings(file.named(), file.print.json)?;
+            warn(&warnings);
             if redact {
                 config.redact();
             }
@@ -44,7 +48,7 @@ pub fn run(arguments: args::Config) -> Outcome {
 }
 
 /// Prints all errors of a configuration, on standard error as every error.
-fn refused(report: Report, json: bool) -> Failure {
+pub fn refused(report: Report, json: bool) -> Failure {
     if json {
         let mut error = report.to_json();
         error["code"] = Exit::Config.code().into();
@@ -57,19 +61,37 @@ fn refused(report: Report, json: bool) -> Failure {
     Failure::silent(Exit::Config)
 }
 
+/// Says what of a project of Platformatic's is not taken over.
+pub fn warn(warnings: &[String]) {
+    for warning in warnings {
+        out::say(&format!("warning: {warning}"));
+    }
+}
+
 /// Finds, reads and checks the configuration that `from` (or the current folder) leads to. Errors are printed, all of them.
 pub fn load(from: Option<&Path>, json: bool) -> Result<Config, Failure> {
-    let config = load_alone(from, json)?;
+    load_with_warnings(from, json).map(|(config, _)| config)
+}
+
+/// The same, with what of a project of Platformatic's is not taken over.
+fn load_with_warnings(from: Option<&Path>, json: bool) -> Result<(Config, Vec<String>), Failure> {
+    let sources = sources(from, json)?;
+    let config = watt_config::parse(&sources).map_err(|report| refused(report, json))?;
     let host = watt_config::check_host(&config);
     if !host.is_empty() {
         return Err(refused(host, json));
     }
     config.certificates().map_err(|report| refused(report, json))?;
-    Ok(config)
+    Ok((config, watt_config::warnings(&sources)))
 }
 
 /// The same without a look at the host, on which it may never run.
 pub fn load_alone(from: Option<&Path>, json: bool) -> Result<Config, Failure> {
+    watt_config::parse(&sources(from, json)?).map_err(|report| refused(report, json))
+}
+
+/// Finds and reads the files of the configuration that `from` (or the current folder) leads to.
+pub fn sources(from: Option<&Path>, json: bool) -> Result<Sources, Failure> {
     let start = match from {
         Some(path) => path.to_owned(),
         None => current_dir()?,
@@ -77,9 +99,7 @@ pub fn load_alone(from: Option<&Path>, json: bool) -> Result<Config, Failure> {
     let file = watt_config::find(&start).map_err(|error| {
         Failure::new(Exit::Config, watt_supervisor::words::chain(&error)).hint(error.hint())
     })?;
-    let refused = |report: watt_config::Report| refused(report, json);
-    let sources = Sources::read(&file, environment()).map_err(refused)?;
-    watt_config::parse(&sources).map_err(refused)
+    Sources::read(&file, environment()).map_err(|report| refused(report, json))
 }
 
 /// The environment as text; variables that are not UTF-8 cannot be named in a configuration and are left out.

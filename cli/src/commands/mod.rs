@@ -19,6 +19,7 @@ pub mod limits;
 pub mod logs;
 pub mod man;
 pub mod metrics;
+pub mod migrate;
 pub mod operate;
 pub mod reload;
 pub mod routes;

@@ -4,7 +4,12 @@
 //! that all that is checked of services together is checked with it. Places in documents are told from places in the file
 //! by counting on: a document's bytes come after the file's and after those of the documents before it.
 
-use std::{borrow::Cow, collections::BTreeMap, path::PathBuf, rc::Rc};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
 
 use serde::{Deserialize, Serialize};
 use watt_core::ServiceId;
@@ -12,6 +17,7 @@ use watt_core::ServiceId;
 use crate::{
     Sources,
     decode::Field,
+    platformatic::Project,
     report::Problems,
     source::Span,
     tree::{self, Node},
@@ -63,10 +69,21 @@ impl Sources {
         Sources { applied: BTreeMap::new(), ..self.clone() }
     }
 
+    /// The other files of a project of Platformatic's, each with the place of its first byte.
+    pub(crate) fn attached(&self) -> impl Iterator<Item = (usize, &Path, &str)> {
+        let texts = self.platformatic.iter().flat_map(Project::texts);
+        texts.scan(self.text.len() + GAP, |next, (path, text)| {
+            let base = *next;
+            *next += text.len() + GAP;
+            Some((base, path, text))
+        })
+    }
+
     /// The documents, each with the place of its first byte.
     pub(crate) fn documents(&self) -> impl Iterator<Item = (usize, &str, &Document)> {
         let documents = self.applied.iter().filter_map(|(name, one)| Some((name, one.document.as_ref()?)));
-        documents.scan(self.text.len() + GAP, |next, (name, document)| {
+        let attached: usize = self.attached().map(|(_, _, text)| text.len() + GAP).sum();
+        documents.scan(self.text.len() + GAP + attached, |next, (name, document)| {
             let base = *next;
             *next += document.text.len() + GAP;
             Some((base, name.as_str(), document))
@@ -76,10 +93,11 @@ impl Sources {
     /// Everything that places are in.
     pub(crate) fn all_text(&self) -> Cow<'_, str> {
         let mut text = Cow::Borrowed(self.text.as_str());
-        for (_, _, document) in self.documents() {
+        let documents = self.documents().map(|(_, _, document)| document.text.as_str());
+        for part in self.attached().map(|(_, _, text)| text).chain(documents) {
             let text = text.to_mut();
             text.push('\n');
-            text.push_str(&document.text);
+            text.push_str(part);
         }
         text
     }

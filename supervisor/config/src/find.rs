@@ -2,6 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::{
+    platformatic::{self, FileKind},
+    source::{FILE_BYTES_MAX, read_capped},
+};
+
 /// The names a configuration file may have, in the order they are looked for.
 pub const FILE_NAMES: [&str; 4] = ["watt.yaml", "watt.yml", "watt.json", "watt.toml"];
 
@@ -73,7 +78,8 @@ impl std::error::Error for FindError {
 }
 
 /// Finds the configuration file for `start`: the file itself, or one of [`FILE_NAMES`] in that folder or the nearest
-/// folder above it.
+/// folder above it. A project of Platformatic's is found as well, by the names that it has for its files; where there is a file of watt's
+/// own beside it, that one counts. A file of one application of Platformatic's counts where there is no project around it.
 ///
 /// # Errors
 /// See [`FindError`].
@@ -86,11 +92,12 @@ pub fn find(start: &Path) -> Result<PathBuf, FindError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(FindError::Missing(start)),
         Err(error) => return Err(unreadable(&start, error)),
     }
+    let mut application = None;
     for folder in start.ancestors() {
         let mut names = Vec::new();
         for name in FILE_NAMES {
             let path = folder.join(name);
-            if path.try_exists().map_err(|error| unreadable(&path, error))? {
+            if path.try_exists().map_err(|error| unreadable(&path, error))? && kind(&path).is_none() {
                 names.push(name);
             }
         }
@@ -99,6 +106,18 @@ pub fn find(start: &Path) -> Result<PathBuf, FindError> {
             [name] => return Ok(folder.join(name)),
             _ => return Err(FindError::Ambiguous { folder: folder.to_path_buf(), names }),
         }
+        match platformatic::first_in(folder, Path::exists).map(|path| (kind(&path), path)) {
+            Some((Some(FileKind::Root), path)) => return Ok(path),
+            // One that does not say what it is for is refused with that, by its name.
+            Some((Some(FileKind::Application(_)) | None, path)) => drop(application.get_or_insert(path)),
+            None => {}
+        }
     }
-    Err(FindError::NotFound { start })
+    application.ok_or(FindError::NotFound { start })
+}
+
+/// What a file is among Platformatic's, if it is one of them and can be read.
+fn kind(path: &Path) -> Option<FileKind> {
+    let text = String::from_utf8(read_capped(path, FILE_BYTES_MAX).ok()?).ok()?;
+    platformatic::kind(path, &text)
 }

@@ -8,6 +8,8 @@
 //! 3. `decode` walks that tree along the tables of `keys`, expands placeholders, and notes every error instead of
 //!    stopping at the first. `check` then looks at services together: cycles, unknown names, collisions.
 //!
+//! A project of Platformatic's is read by `platformatic` into the same tree, so that everything after is the same.
+//!
 //! The tables of `keys` are the one list of what may be written. Decoder, suggestions, [`schema()`] and [`reference()`]
 //! (docs/configuration.md) all read it.
 
@@ -21,6 +23,7 @@ mod find;
 mod host;
 mod keys;
 mod placeholder;
+mod platformatic;
 mod reference;
 mod report;
 mod scalar;
@@ -41,6 +44,7 @@ pub use applied::{Applied, Document};
 pub use change::{LimitChanges, written_limits};
 pub use find::{FILE_NAMES, FindError, find};
 pub use host::check_host;
+pub use platformatic::{LOADER_FILE, Migrated, NODE_LOADER, Project, platformatic_reference};
 pub use reference::{reference, sandboxes};
 pub use report::{Problem, Report};
 pub use schema::schema;
@@ -86,6 +90,19 @@ fn read(sources: &Sources, shows: bool) -> Result<Config, Report> {
         }
         _ => Err(Report::new(files, problems)),
     }
+}
+
+/// What of a project of Platformatic's is not taken over, a line each with its place. None of watt's own configurations has any.
+pub fn warnings(sources: &Sources) -> Vec<String> {
+    platformatic::warnings(sources)
+}
+
+/// The watt.yaml that means what a project of Platformatic's does. `None` where the file is none of Platformatic's.
+///
+/// # Errors
+/// The report has what is wrong with the project.
+pub fn migrate(sources: &Sources) -> Option<Result<Migrated, Report>> {
+    sources.platformatic.is_some().then(|| platformatic::migrate(sources))
 }
 
 /// A destination as `egress.allow` has it; `None` when it is none.

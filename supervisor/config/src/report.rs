@@ -142,6 +142,36 @@ impl Problems {
         self.omitted += others.omitted;
     }
 
+    /// Takes those of a file with variables that begins here, which is not the `.env` of the configuration.
+    pub(crate) fn append_text_at(&mut self, base: usize, others: Problems) {
+        let of_config = |place: Place| match place.span {
+            Some(span) => span.moved(base).into(),
+            None => place,
+        };
+        for mut problem in others.kept {
+            problem.place = of_config(problem.place);
+            if let Some(related) = &mut problem.related {
+                related.0 = of_config(related.0);
+            }
+            self.push(problem);
+        }
+        self.omitted += others.omitted;
+    }
+
+    /// Each on a line, with its place, in their order.
+    pub(crate) fn in_lines(mut self, files: &Files) -> Vec<String> {
+        self.kept.sort_by_key(|problem| problem.place);
+        let mut lines: Vec<String> = self
+            .kept
+            .iter()
+            .map(|problem| format!("{}: {}", files.short(problem.place), problem.in_words()))
+            .collect();
+        if self.omitted > 0 {
+            lines.push(format!("and at least {} more", self.omitted));
+        }
+        lines
+    }
+
     /// Whether more problems would only be counted. Loops over what the file has any number of end then, because working
     /// out a suggestion for each of half a million mistakes would take minutes.
     pub(crate) fn is_full(&self) -> bool {
@@ -162,7 +192,7 @@ pub(crate) struct Files(Arc<Texts>);
 struct Texts {
     config: SourceFile,
     dotenv: SourceFile,
-    /// What was applied of single services, each with the place of its first byte.
+    /// The other files of a project of Platformatic's and what was applied of single services, each with the place of its first byte.
     applied: Vec<(usize, SourceFile)>,
 }
 
@@ -174,9 +204,13 @@ impl Files {
             None => SourceFile::new(DotEnv::path_beside(&sources.file), String::new()),
         };
         let config = SourceFile::new(sources.file.clone(), sources.text.clone());
-        let applied = sources
+        let attached = sources
+            .attached()
+            .map(|(base, path, text)| (base, SourceFile::new(path.to_path_buf(), text.to_owned())));
+        let documents = sources
             .documents()
             .map(|(base, _, document)| (base, SourceFile::new(document.file.clone(), document.text.clone())));
+        let applied = attached.chain(documents);
         Files(Arc::new(Texts { config, dotenv, applied: applied.collect() }))
     }
 
@@ -203,10 +237,14 @@ impl Files {
         }
     }
 
-    /// `watt.yaml:12:5`: the file's name, line and column.
+    /// `watt.yaml:12:5`: the file's name, from the configuration's folder, line and column.
     pub(crate) fn short(&self, place: impl Into<Place>) -> String {
         let (file, span) = self.find(place.into());
-        let name = file.path.file_name().unwrap_or_default().to_string_lossy();
+        let below = self.0.config.path.parent().and_then(|folder| file.path.strip_prefix(folder).ok());
+        let name = match below {
+            Some(below) => below.to_string_lossy(),
+            None => file.path.file_name().unwrap_or_default().to_string_lossy(),
+        };
         match span {
             Some(span) => {
                 let (line, column) = file.position(span.start);

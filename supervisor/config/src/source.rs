@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use watt_certificates::Certificates;
 
 use crate::{
-    Applied, dotenv,
+    Applied, dotenv, platformatic,
     report::{FileId, Files, Place, Problem, Problems, Report},
 };
 
@@ -37,10 +37,14 @@ pub struct Sources {
     /// The files of certificates and keys that the plan names, as [`crate::Config::certificates`] has read them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub certificates: Certificates,
+    /// What else was looked at, where the file is one of Platformatic's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platformatic: Option<platformatic::Project>,
 }
 
 impl Sources {
-    /// Reads a configuration file and the `.env` beside it. A missing `.env` is fine.
+    /// Reads a configuration file and the `.env` beside it. A missing `.env` is fine. Of a project of Platformatic's, all that its meaning
+    /// depends on is read.
     ///
     /// # Errors
     /// A file that cannot be read, is larger than 4 MiB, or is not UTF-8.
@@ -52,9 +56,15 @@ impl Sources {
             Report::one(Files::unread(path), problem.hint(hint))
         };
         let file = std::path::absolute(file).map_err(|error| failed(file, &error))?;
-        let text = text_of(&file, read_capped(&file).map_err(|error| failed(&file, &error))?)?;
+        let text =
+            text_of(&file, read_capped(&file, FILE_BYTES_MAX).map_err(|error| failed(&file, &error))?)?;
+        if platformatic::is_one(&file, &text) {
+            let mut sources = Sources { file, text, env, ..Sources::default() };
+            platformatic::read(&mut sources)?;
+            return Ok(sources);
+        }
         let path = DotEnv::path_beside(&file);
-        let dotenv = match read_capped(&path) {
+        let dotenv = match read_capped(&path, FILE_BYTES_MAX) {
             Ok(bytes) => {
                 let text = text_of(&path, bytes)?;
                 Some((path, text))
@@ -95,16 +105,19 @@ pub(crate) fn plain(error: &io::Error) -> String {
 
 /// Reads a regular file, one byte more than is allowed at most. Anything else (a pipe, a device) could block or never
 /// end.
-fn read_capped(path: &Path) -> io::Result<Vec<u8>> {
+pub(crate) fn read_capped(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
     // Looked at before opening, because opening a named pipe waits for a writer.
     let kind = std::fs::metadata(path)?;
     if !kind.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
     let mut bytes = Vec::new();
-    File::open(path)?.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > FILE_BYTES_MAX {
-        return Err(io::Error::other(too_large()));
+    File::open(path)?.take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > bytes_max {
+        return Err(io::Error::other(match bytes_max {
+            FILE_BYTES_MAX => too_large(),
+            _ => format!("it is larger than {bytes_max} bytes"),
+        }));
     }
     Ok(bytes)
 }

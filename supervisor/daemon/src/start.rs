@@ -171,7 +171,8 @@ pub(crate) async fn start(
         connection.put(FORM, FORMAT.to_string().into_bytes());
     }
     let roles = Roles::of_plan(&plan, uid);
-    let mut warnings = roles.unknown().to_vec();
+    let mut warnings = watt_config::warnings(&in_force.sources);
+    warnings.extend(roles.unknown().iter().cloned());
     let listeners =
         connection.listeners(places, &plan, &roles, (&in_force, threads), held, &mut warnings).await?;
     let mut probe = connection.probe(held).await?;

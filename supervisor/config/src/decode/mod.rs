@@ -55,6 +55,7 @@ pub(crate) use self::{
 use crate::{
     Sources, applied, dotenv,
     placeholder::{self, ExpandError, Origin, Reason, Variables},
+    platformatic::{self, For},
     report::{Files, Place, Problem, Problems, did_you_mean},
     scalar::quote,
     show::{Shown, VARIABLE},
@@ -85,7 +86,10 @@ pub(crate) fn sources(
         None => Default::default(),
     };
     let root = sources.file.parent().unwrap_or(Path::new("/")).to_path_buf();
-    let tree = tree::read(&sources.file, &sources.text, problems)?;
+    let tree = match &sources.platformatic {
+        Some(project) => platformatic::translate(sources, project, &dotenv, problems, For::Running)?.tree,
+        None => tree::read(&sources.file, &sources.text, problems)?,
+    };
     let applied = applied::Trees::read(sources, problems)?;
     let text = sources.all_text();
     let variables = Variables { env: &sources.env, dotenv, root: root.to_string_lossy().into_owned() };

@@ -3,6 +3,7 @@
 //! Scalars stay text as written. So `1.10` in an `env` is "1.10" and not 1.1, `no` is a word, a number may come from a
 //! placeholder, and it is the decoder that knows what a value is for, and says so when it is something else.
 
+mod json5;
 mod toml;
 mod yaml;
 
@@ -68,7 +69,8 @@ pub(crate) struct Key {
 }
 
 impl Node {
-    fn new(span: Span, value: Value) -> Self {
+    /// One made of what it is.
+    pub(crate) fn new(span: Span, value: Value) -> Self {
         let (weight, depth) = match &value {
             Value::Null => (1, 0),
             Value::Scalar { text, .. } => (text_weight(text), 0),
@@ -137,7 +139,9 @@ enum Language {
 impl Language {
     fn of(file: &Path) -> Self {
         match file.extension() {
-            Some(extension) if extension.eq_ignore_ascii_case("toml") => Language::Toml,
+            Some(extension) if ["toml", "tml"].iter().any(|one| extension.eq_ignore_ascii_case(one)) => {
+                Language::Toml
+            }
             _ => Language::Yaml,
         }
     }
@@ -150,7 +154,10 @@ pub(crate) fn read(file: &Path, text: &str, problems: &mut Problems) -> Option<R
         problems.push(Problem::new(Span::default(), format!("cannot read this file: {}", too_large())));
         return None;
     }
+    let is_json5 = file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json5"));
     match Language::of(file) {
+        // What JSON5 has and YAML has not is comments: in their place are spaces, so that places stay.
+        Language::Yaml if is_json5 => yaml::read(&json5::without_comments(text), problems),
         Language::Yaml => yaml::read(text, problems),
         Language::Toml => toml::read(text, problems),
     }

@@ -15,6 +15,7 @@ mod hostile;
 mod jobs;
 mod listeners;
 mod plan;
+mod platformatic;
 mod reference;
 mod tls;
 mod traffic;

@@ -183,7 +183,9 @@ impl App {
         let ceiling: Vec<String> =
             self.warnings.iter().filter(|line| line.starts_with(OF_APPLICATION)).cloned().collect();
         let host = doctor::warnings(self.probe.as_ref(), self.cgroups.found().clone(), &self.plan);
-        self.warnings = roles.unknown().iter().cloned().chain(ceiling).chain(host).collect();
+        let project = watt_config::warnings(&self.in_force.sources);
+        self.warnings =
+            project.into_iter().chain(roles.unknown().iter().cloned()).chain(ceiling).chain(host).collect();
     }
 
     /// Has the proxy accept clients at this listener.

@@ -1,0 +1,1 @@
+export const build = () => (request, response) => response.end('one ' + request.url + '{NOTHING}' + process.env.NOTHING)

@@ -1,0 +1,1 @@
+export const build = () => (request, response) => response.end('two ' + request.url + '{NOTHING}' + process.env.NOTHING)
