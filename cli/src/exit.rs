@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use crate::text::out;
+
 /// How a command ended, for scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -105,13 +107,10 @@ impl Failure {
         if json {
             let error =
                 serde_json::json!({ "code": self.exit.code(), "message": self.message, "hint": self.hint });
-            eprintln!("{}", serde_json::json!({ "error": error }));
-            return;
+            return out::fail(&format!("{}\n", serde_json::json!({ "error": error })));
         }
-        eprintln!("error: {}", self.message);
-        if let Some(hint) = &self.hint {
-            eprintln!(" hint: {hint}");
-        }
+        let hint = self.hint.as_ref().map(|hint| format!(" hint: {hint}\n")).unwrap_or_default();
+        out::fail(&format!("error: {}\n{hint}", self.message));
     }
 }
 

@@ -172,7 +172,7 @@ fn what_is_wrong_is_told_with_its_place_and_changes_nothing() {
     check(&["apply", "New"], "command: sleep 1", 1, "cannot be a service's name");
     check(&["apply", "api", "-f", "nowhere.yaml"], "", 3, "cannot read nowhere.yaml");
     check(&["apply", "api"], &"#".repeat(300 << 10), 3, "more than 256 KiB");
-    check(&["remove", "web"], "", 3, "there is no service `web`");
+    check(&["remove", "web"], "", 3, "`web` is taken out of the application, and ");
     check(&["remove", "wbe"], "", 1, "its services are api, spare, web");
     check(&["apply", "api", "--json"], "comand: x", 3, r#""line":1"#);
     let after = app.status();

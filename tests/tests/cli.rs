@@ -205,7 +205,7 @@ services:
 }
 
 #[test]
-fn ctrl_c_while_it_starts_stops_it() {
+fn ctrl_c_while_it_starts_ends_the_waiting() {
     let app =
         App::yaml("services:\n  late: { command: sleep 1000, ready: { log: never } }\n", User::Ordinary);
     let mut up = app.wattctl(&["up", "-d"]).stderr(Stdio::null()).spawn().expect("wattctl runs");
@@ -216,7 +216,8 @@ fn ctrl_c_while_it_starts_stops_it() {
     });
     watt_tests::kill("INT", up.id());
     assert_eq!(up.wait().expect("it ends").code(), Some(1), "it did not come up");
-    app.assert_gone();
+    assert_eq!(app.worker("late", 0)["state"], "starting", "it is in the background");
+    app.down();
 }
 
 /// A real shell, which has sourced the script and is told that Tab was pressed.

@@ -141,7 +141,7 @@ fn how_a_command_ends_is_how_wattctl_ends() {
         check(&["exec", "api/7", "--", "true"], "api/7 does not run");
         check(&["exec", "api/x", "--", "true"], "is no number of a worker");
         app.ok(&["stop", "other"]);
-        check(&["exec", "other", "--", "true"], "any worker of other does not run");
+        check(&["exec", "other", "--", "true"], "no worker of other runs");
         app.down();
     });
 }

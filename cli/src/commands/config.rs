@@ -53,10 +53,10 @@ pub fn refused(report: Report, json: bool) -> Failure {
         let mut error = report.to_json();
         error["code"] = Exit::Config.code().into();
         error["message"] = "the configuration is wrong".into();
-        eprintln!("{}", serde_json::json!({ "error": error }));
+        out::fail(&format!("{}\n", serde_json::json!({ "error": error })));
     } else {
         let folder = std::env::current_dir().unwrap_or_default();
-        eprint!("{}", report.seen_from(&folder));
+        out::fail(&report.seen_from(&folder).to_string());
     }
     Failure::silent(Exit::Config)
 }

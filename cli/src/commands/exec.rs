@@ -155,7 +155,7 @@ fn lost(running: &Running, error: watt_api::client::Error) -> Failure {
 
 fn ended(TaskEnd { text, status, executed }: TaskEnd) -> Result<ExitCode, Failure> {
     if !executed {
-        eprintln!("error: {text}");
+        out::say(&format!("error: {text}"));
     }
     Ok(ExitCode::from(if executed || status != 0 { status } else { UNKNOWN }))
 }

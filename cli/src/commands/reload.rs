@@ -60,9 +60,9 @@ pub fn refused(running: &Running, error: Error, json: bool) -> Failure {
                 let mut report = problem.report.as_deref().cloned().unwrap_or_else(|| serde_json::json!({}));
                 report["code"] = Exit::Config.code().into();
                 report["message"] = "the configuration is wrong".into();
-                eprintln!("{}", serde_json::json!({ "error": report }));
+                out::fail(&format!("{}\n", serde_json::json!({ "error": report })));
             } else {
-                eprint!("{}", problem.message);
+                out::fail(&problem.message);
             }
             return Failure::silent(Exit::Config);
         }

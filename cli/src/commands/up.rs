@@ -38,6 +38,9 @@ const CONTROL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often the state is asked for what is shown while it changes.
 pub const POLL: Duration = Duration::from_millis(50);
 
+/// How long after a reader has gone a signal is the one that has ended both.
+const SAME_TIME: Duration = Duration::from_millis(200);
+
 /// How much longer than a look the pause after it is at least.
 const POLL_REST: u32 = 10;
 
@@ -47,7 +50,7 @@ pub async fn run(arguments: args::Up) -> Outcome {
         return unit::run(&arguments);
     }
     let json = arguments.print.json;
-    let mut signals = Signals::new()?;
+    let mut signals = Signals::new(arguments.detach)?;
     if !arguments.detach {
         out::outlive_reader();
     }
@@ -59,9 +62,16 @@ pub async fn run(arguments: args::Up) -> Outcome {
     let (status, reply) = tokio::select! {
         settled = watch(&running, &client, json) => settled?,
         () = signals.next() => {
-            let stopped = stop(&running, &client, &mut signals, &mut spawner, json).await?;
-            // `wattctl up -d && …` must not go on after Ctrl-C.
-            return Ok(if arguments.detach { Exit::Failed } else { stopped });
+            if arguments.detach {
+                if !json {
+                    out::say(&format!(
+                        "\n{app} goes on starting; `wattctl status` shows it, `wattctl down` stops it"
+                    ));
+                }
+                // `wattctl up -d && …` must not go on after Ctrl-C.
+                return Ok(Exit::Failed);
+            }
+            return stop(&running, &client, &mut signals, &mut spawner, json).await;
         }
     };
     if arguments.detach {
@@ -84,15 +94,18 @@ pub async fn run(arguments: args::Up) -> Outcome {
     }
 }
 
-/// What ends a foreground `up`: Ctrl-C, a supervisor's TERM, and a terminal that goes away, unless it was started to outlive that.
+/// What ends `up`: Ctrl-C, a supervisor's TERM, and a terminal that goes away, or in the foreground a reader, unless it was started to
+/// outlive that.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hangup: Option<Signal>,
+    /// Whether a reader of standard output that goes away is as good as one of these.
+    ends_with_reader: bool,
 }
 
 impl Signals {
-    fn new() -> Result<Signals, Failure> {
+    fn new(is_detached: bool) -> Result<Signals, Failure> {
         let listen = |kind| {
             signal(kind)
                 .map_err(|error| Failure::new(Exit::Host, format!("cannot listen for signals: {error}")))
@@ -101,10 +114,25 @@ impl Signals {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,
             hangup: if is_nohup() { None } else { Some(listen(SignalKind::hangup())?) },
+            ends_with_reader: !is_detached && !is_nohup(),
         })
     }
 
     async fn next(&mut self) {
+        let ends_with_reader = self.ends_with_reader;
+        let is_asked = self.asked();
+        tokio::pin!(is_asked);
+        // A Ctrl-C that has ended our reader as well is no second one.
+        tokio::select! {
+            biased;
+            () = &mut is_asked => {}
+            () = out::reader_gone(), if ends_with_reader => {
+                let _ = tokio::time::timeout(SAME_TIME, is_asked).await;
+            }
+        }
+    }
+
+    async fn asked(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}

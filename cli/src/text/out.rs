@@ -2,7 +2,7 @@
 //! but `up`, which has an application to stop.
 
 use std::{
-    fs::File,
+    fs::{File, FileType},
     io::{ErrorKind, IsTerminal, Write},
     os::{fd::AsFd, unix::fs::FileTypeExt},
     sync::atomic::{AtomicBool, Ordering},
@@ -14,11 +14,14 @@ use tokio::io::{Interest, Ready, unix::AsyncFd};
 /// stops the application.
 const HUNG_UP: i32 = 5;
 
+/// 128 + SIGPIPE: what a shell shows for a program that SIGPIPE ended.
+const SIGPIPE: i32 = 141;
+
 /// Whether the command goes on when nobody reads what it writes.
 static OUTLIVES_READER: AtomicBool = AtomicBool::new(false);
 
-/// From now on a reader that goes away ends nothing. In `wattctl up | tee log` Ctrl-C ends `tee` as well, perhaps first, and the
-/// application is still to be stopped.
+/// From now on a reader that goes away does not end the process: the application is still to be stopped ([`reader_gone`]). In
+/// `wattctl up | tee log` Ctrl-C ends `tee` as well, perhaps first.
 pub fn outlive_reader() {
     OUTLIVES_READER.store(true, Ordering::Relaxed);
 }
@@ -32,7 +35,7 @@ pub fn print(text: &str) {
 pub fn bytes(bytes: &[u8]) {
     let mut stdout = std::io::stdout().lock();
     if let Err(error) = stdout.write_all(bytes).and_then(|()| stdout.flush())
-        && !(error.raw_os_error() == Some(HUNG_UP) && is_device())
+        && !(error.raw_os_error() == Some(HUNG_UP) && is_of(FileTypeExt::is_char_device))
         && !OUTLIVES_READER.load(Ordering::Relaxed)
     {
         gone(&error);
@@ -60,6 +63,21 @@ pub async fn while_read() -> std::convert::Infallible {
     if std::io::stdout().is_terminal() || OUTLIVES_READER.load(Ordering::Relaxed) {
         return std::future::pending().await;
     }
+    closed().await;
+    gone(&ErrorKind::BrokenPipe.into())
+}
+
+/// Returns when standard output is a pipe and nobody reads it any more: what ends a command that outlives its reader in its own way. A
+/// socket, as systemd's journal is, may have another reader again.
+pub async fn reader_gone() {
+    if !is_of(FileTypeExt::is_fifo) {
+        return std::future::pending().await;
+    }
+    closed().await;
+}
+
+/// Nobody reads standard output any more.
+async fn closed() {
     #[expect(deprecated, reason = "its successor is unsafe; standard output is open as long as the process")]
     let stdout = AsyncFd::with_interest(std::io::stdout(), Interest::WRITABLE);
     let Ok(stdout) = stdout else { return std::future::pending().await };
@@ -69,13 +87,12 @@ pub async fn while_read() -> std::convert::Infallible {
     {
         state.clear_ready_matching(Ready::WRITABLE);
     }
-    gone(&ErrorKind::BrokenPipe.into())
 }
 
-/// Whether standard output is a device, as a terminal is. One that was closed does not say that it is one.
-fn is_device() -> bool {
+/// Whether standard output is of a kind: a device, as a terminal is that does not say so any more when it was closed; a pipe.
+fn is_of(kind: fn(&FileType) -> bool) -> bool {
     let stdout = std::io::stdout().as_fd().try_clone_to_owned().map(File::from);
-    stdout.and_then(|stdout| stdout.metadata()).is_ok_and(|metadata| metadata.file_type().is_char_device())
+    stdout.and_then(|stdout| stdout.metadata()).is_ok_and(|metadata| kind(&metadata.file_type()))
 }
 
 /// Writes a line for people to standard error. That nobody can read it is no reason for anything.
@@ -83,10 +100,17 @@ pub fn say(text: &str) {
     let _ = std::io::stderr().lock().write_all(format!("{text}\n").as_bytes());
 }
 
+/// Writes what was wrong to standard error: the last that a command says. A reader that has gone is as one of standard output.
+pub fn fail(text: &str) {
+    let written = std::io::stderr().lock().write_all(text.as_bytes());
+    if written.is_err_and(|error| error.kind() == ErrorKind::BrokenPipe) {
+        std::process::exit(SIGPIPE);
+    }
+}
+
 fn gone(error: &std::io::Error) -> ! {
-    // 128 + SIGPIPE is what a shell shows for a program that SIGPIPE ended.
     if error.kind() == ErrorKind::BrokenPipe {
-        std::process::exit(141);
+        std::process::exit(SIGPIPE);
     }
     say(&format!("error: cannot write to standard output: {error}"));
     std::process::exit(crate::exit::Exit::Host as i32)

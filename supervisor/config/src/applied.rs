@@ -127,6 +127,11 @@ impl Trees {
         self.0.is_empty()
     }
 
+    /// The services that were taken out of the application.
+    pub(crate) fn removed(&self) -> impl Iterator<Item = &ServiceId> {
+        self.0.iter().filter(|(_, tree)| tree.is_none()).map(|(id, _)| id)
+    }
+
     /// Puts what was applied in the place of what the file says.
     pub(crate) fn apply<'n>(&'n self, named: &mut Vec<(ServiceId, Field<'n>)>) {
         named.retain(|(id, _)| !self.0.contains_key(id));

@@ -43,44 +43,59 @@ pub(crate) fn logged_headers(logged: &[(String, Span)], routes: &[&RouteDraft], 
     }
 }
 
+/// What names services.
+pub(crate) struct Naming<'a> {
+    pub(crate) services: &'a [ServiceDraft],
+    pub(crate) groups: &'a [GroupDraft],
+    pub(crate) routes: &'a [&'a RouteDraft],
+    pub(crate) policies: &'a [PolicyDraft],
+    pub(crate) jobs: &'a [JobDraft],
+    /// Those that an operator took out of the application.
+    pub(crate) removed: BTreeSet<&'a ServiceId>,
+}
+
 /// Names that are used have to exist.
-pub(crate) fn references(
-    services: &[ServiceDraft],
-    groups: &[GroupDraft],
-    routes: &[&RouteDraft],
-    policies: &[PolicyDraft],
-    jobs: &[JobDraft],
-    problems: &mut Problems,
-) {
+pub(crate) fn references(naming: &Naming<'_>, problems: &mut Problems) {
+    let Naming { services, groups, routes, policies, jobs, removed } = naming;
     let known: BTreeSet<&ServiceId> = services.iter().map(|draft| &draft.service.id).collect();
-    let mut check = |id: &ServiceId, at: Span| {
-        if !known.contains(id) && !problems.is_full() {
-            let names = || known.iter().map(|id| id.as_str());
-            let hint = did_you_mean(id.as_str(), names()).unwrap_or_else(|| {
-                let shown: Vec<_> = names().take(10).map(quote).collect();
-                format!("the services are {}{}", shown.join(", "), if known.len() > 10 { ", …" } else { "" })
-            });
-            problems.push(Problem::new(at, format!("there is no service {}", quote(id.as_str()))).hint(hint));
+    let mut check = |id: &ServiceId, at: Span, by: Option<&ServiceId>| {
+        if known.contains(id) || problems.is_full() {
+            return;
         }
+        let name = quote(id.as_str());
+        if removed.contains(id) {
+            let why =
+                by.map_or("it is named here".to_owned(), |by| format!("{} needs it", quote(by.as_str())));
+            let problem = Problem::new(at, format!("{name} is taken out of the application, and {why}"));
+            return problems.push(problem.hint("change first what names it"));
+        }
+        let names = || known.iter().map(|id| id.as_str());
+        let hint = did_you_mean(id.as_str(), names()).unwrap_or_else(|| {
+            let shown: Vec<_> = names().take(10).map(quote).collect();
+            format!("the services are {}{}", shown.join(", "), if known.len() > 10 { ", …" } else { "" })
+        });
+        problems.push(Problem::new(at, format!("there is no service {name}")).hint(hint));
     };
-    for (id, _, at) in services.iter().flat_map(|draft| &draft.dependencies) {
-        check(id, *at);
+    for draft in *services {
+        let by = Some(&draft.service.id);
+        draft.dependencies.iter().for_each(|(id, _, at)| check(id, *at, by));
     }
-    for (id, at) in services.iter().flat_map(|draft| draft.receivers.iter().chain(&draft.callers)) {
-        check(id, *at);
+    for draft in *services {
+        let by = Some(&draft.service.id);
+        draft.receivers.iter().chain(&draft.callers).for_each(|(id, at)| check(id, *at, by));
     }
     for (id, at) in groups.iter().flat_map(|draft| &draft.services) {
-        check(id, *at);
+        check(id, *at, None);
     }
     for (id, at) in routes.iter().flat_map(|draft| &draft.services) {
-        check(id, *at);
+        check(id, *at, None);
     }
-    for draft in policies {
-        check(&draft.policy.from, draft.from_at);
-        check(&draft.policy.to, draft.to_at);
+    for draft in *policies {
+        check(&draft.policy.from, draft.from_at, None);
+        check(&draft.policy.to, draft.to_at, None);
     }
-    for draft in jobs {
-        check(&draft.job.service, draft.service_at);
+    for draft in *jobs {
+        check(&draft.job.service, draft.service_at, None);
     }
 }
 

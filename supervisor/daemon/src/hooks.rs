@@ -357,7 +357,7 @@ impl App {
         let plan = self.fleet.plan(&worker.service);
         let known = self.fleet.worker(worker).and_then(|worker| worker.record.last_exit.as_ref());
         if let (true, Some(cause), Some(plan)) = (has_ended, known, plan) {
-            let (word, text) = (words::exit_cause(cause), words::exit(cause, plan.ready.timeout));
+            let (word, text) = (words::exit_cause(cause), words::exit_of(cause, Some(plan)));
             event["cause"] = word.into();
             event["text"] = text.clone().into();
             env.insert("WATT_CAUSE".to_owned(), word.to_owned());

@@ -258,9 +258,11 @@ fn of_requests(services: &[Service]) -> Vec<Family> {
     };
     vec![
         each("requests", "Requests that were sent to a worker", |of| Value::Count(of.total)),
-        each("request_failures", "Requests that were answered with 5xx, or lost", |of| {
-            Value::Count(of.failures)
-        }),
+        each(
+            "request_failures",
+            "Requests that were answered with 5xx or lost, also those that no worker got, which `watt_requests_total` does not count",
+            |of| Value::Count(of.failures),
+        ),
         each("requests_in_flight", "Requests and tunnels at workers now", |of| {
             Value::Is(float(of.in_flight))
         }),

@@ -263,10 +263,7 @@ impl App {
             Verdict::Asleep => "asleep".to_owned(),
             Verdict::Completed => "completed".to_owned(),
             Verdict::Down => "down".to_owned(),
-            Verdict::Failed { exit: Some(cause) } => {
-                let timeout = self.fleet.plan(service).map(|plan| plan.ready.timeout).unwrap_or_default();
-                words::exit(cause, timeout)
-            }
+            Verdict::Failed { exit: Some(cause) } => words::exit_of(cause, self.fleet.plan(service)),
             Verdict::Failed { exit: None } => "failed".to_owned(),
             Verdict::Kept { why } => words::kept(why, self.fleet.plan(service)),
             Verdict::Blocked { on: (service, condition) } => {

@@ -179,6 +179,14 @@ pub(crate) struct Times {
     pub(crate) starts: Starts,
 }
 
+impl Times {
+    /// Those that one begins with which takes over from this one, as it does its record of exits.
+    pub(crate) fn of_next(&self) -> Times {
+        let starts = Starts { first: self.starts.first, last: None };
+        Times { starts, exited_at_ms: self.exited_at_ms, ..Times::default() }
+    }
+}
+
 /// The note on a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct WorkerNote {

@@ -4,10 +4,7 @@
 use serde::{Deserialize, Serialize};
 use watt_core::{RunId, WorkerId, worker::State};
 
-use crate::{
-    app::App,
-    record::{Times, Uptime},
-};
+use crate::{app::App, record::Uptime};
 
 /// The first start of a worker since the application was started, and the last one. Milliseconds on the clock of
 /// [`crate::record::Uptime`].
@@ -114,13 +111,13 @@ impl Starts {
 
 impl App {
     /// Notes what a worker is doing, and says whether its run is ready for the first time. One that takes over from another has the
-    /// first start of that one.
+    /// first start of that one, and when a run ended there last.
     pub(crate) fn note_start(&mut self, id: &WorkerId, Uptime(now): Uptime) -> bool {
         let Some(worker) = self.fleet.worker(id) else { return false };
         if !self.times.contains_key(id) {
-            let first = self.times.get(&id.beside()).and_then(|beside| beside.starts.first);
-            let starts = Starts { first, last: None };
-            self.times.insert(id.clone(), Box::new(Times { starts, ..Times::default() }));
+            let beside = self.times.get(&id.beside());
+            let times = beside.map(|beside| beside.of_next()).unwrap_or_default();
+            self.times.insert(id.clone(), Box::new(times));
         }
         let Some(times) = self.times.get_mut(id) else { return false };
         let ready = |starts: &Starts| starts.last.and_then(|last| Some((last.run?, last.ready?)));
@@ -136,6 +133,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::record::Times;
 
     fn starting(run: u64, executed: bool) -> State {
         State::Starting { run: RunId(run), ready_by: None, executed }
@@ -176,6 +174,16 @@ mod tests {
         starts.note(&ready(3), None, 600);
         assert_eq!(starts.first.and_then(|first| first.done()), Some(70));
         assert_eq!(starts.last.and_then(|last| last.done()), Some(600));
+    }
+
+    #[test]
+    fn who_takes_over_has_the_first_start_and_the_last_exit() {
+        let mut starts = Starts::default();
+        starts.note(&State::Waiting, None, 10);
+        starts.note(&ready(1), None, 30);
+        let old = Times { since_ms: 5, exited_at_ms: 4, pids_refused: 3, starts };
+        let starts = Starts { first: starts.first, last: None };
+        assert_eq!(old.of_next(), Times { exited_at_ms: 4, starts, ..Times::default() });
     }
 
     #[test]

@@ -196,7 +196,7 @@ pub(crate) fn exit(cause: &ExitCause, plan: &plan::Service, at_ms: u64) -> Exit 
     Exit {
         cause: words::exit_cause(cause).to_owned(),
         code: words::exit_code(cause),
-        text: words::exit(cause, plan.ready.timeout),
+        text: words::exit_of(cause, Some(plan)),
         at: timestamp::from_ms(at_ms),
     }
 }
@@ -204,7 +204,7 @@ pub(crate) fn exit(cause: &ExitCause, plan: &plan::Service, at_ms: u64) -> Exit 
 /// A state in words, with its numbers: what an event says.
 pub(crate) fn describe(worker: &Worker, plan: &plan::Service, now: Instant, waiting_for: &str) -> String {
     let last = || match &worker.record.last_exit {
-        Some(cause) => words::exit(cause, plan.ready.timeout),
+        Some(cause) => words::exit_of(cause, Some(plan)),
         None => "nothing has run yet".to_owned(),
     };
     let wait = |at: Instant| words::duration(at.saturating_duration_since(now));
@@ -231,7 +231,7 @@ pub(crate) fn describe(worker: &Worker, plan: &plan::Service, now: Instant, wait
         State::Stopping { cause: ExitCause::Group, .. } => {
             "stopping, because another service of its group failed".to_owned()
         }
-        State::Stopping { cause, .. } => format!("ends: {}", words::exit(cause, plan.ready.timeout)),
+        State::Stopping { cause, .. } => format!("ends: {}", words::exit_of(cause, Some(plan))),
         State::Backoff { until, .. } => {
             format!("{}; retry in {}", last(), wait(*until))
         }
@@ -243,7 +243,7 @@ pub(crate) fn describe(worker: &Worker, plan: &plan::Service, now: Instant, wait
             };
             format!("{}, {}; {next}", last(), words::times(failures.get(), within))
         }
-        State::Completed { exit } => format!("completed: {}", words::exit(exit, plan.ready.timeout)),
+        State::Completed { exit } => format!("completed: {}", words::exit_of(exit, Some(plan))),
     }
 }
 

@@ -3,7 +3,7 @@
 //! The texts are a part of what the plan is made from ([`Sources::certificates`]), so that a successor, or a configuration that comes back,
 //! has those that were in force and not what the files have become. The proxy, which may read no file, gets them in its snapshot.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
 
 use watt_api::{control, mesh};
 use watt_certificates::{Certificates, Identity};
@@ -42,14 +42,14 @@ struct Shown {
 pub(crate) struct InUse(Vec<Shown>);
 
 impl InUse {
-    /// Those of a plan.
+    /// Those of a plan, each file once.
     pub(crate) fn of(plan: &Plan, read: &Certificates) -> InUse {
         let shown = |files: &CertificateFiles| {
             let identity = Identity::read(text(read, &files.certificate), text(read, &files.key)).ok()?;
             let names = identity.names().to_vec();
             Some(Shown { file: files.certificate.clone(), names, validity: identity.validity() })
         };
-        InUse(plan.tls().flat_map(|tls| &tls.certificates).filter_map(shown).collect())
+        InUse(each_once(plan).filter_map(shown).collect())
     }
 
     /// What is to be said of those that do not hold now, or not for long.
@@ -67,6 +67,13 @@ impl InUse {
         };
         self.0.iter().map(view).collect()
     }
+}
+
+/// The files of a plan. Of two listeners with one file it is the same certificate.
+fn each_once(plan: &Plan) -> impl Iterator<Item = &CertificateFiles> {
+    let mut seen = BTreeSet::new();
+    let all = plan.tls().flat_map(|tls| &tls.certificates);
+    all.filter(move |files| seen.insert(&files.certificate))
 }
 
 impl Shown {
@@ -112,7 +119,8 @@ pub(crate) fn listener(listener: &Listener, read: &Certificates) -> mesh::Listen
     }
 }
 
-/// Where clients are sent that are to speak TLS: a port that the operator wrote, or that of the first listener that speaks it.
+/// Where clients are sent that are to speak TLS: a port that the operator wrote, or that of the first listener that speaks it. Those that turn
+/// away who has no certificate come last: browsers have none.
 pub(crate) fn to_https(to: ToHttps, plan: &Plan, bound: &AllBound) -> mesh::ToHttps {
     /// Of https (RFC 9110 §4.2.2).
     const USUAL_PORT: u16 = 443;
@@ -121,8 +129,12 @@ pub(crate) fn to_https(to: ToHttps, plan: &Plan, bound: &AllBound) -> mesh::ToHt
         (_, ListenAt::Tcp { port, .. }) => Some(*port),
         (_, ListenAt::Unix { .. }) => None,
     };
-    let mut secure = gateway::in_order(plan).filter(|(_, listener)| listener.tls.is_some());
-    let found = || secure.find_map(port).unwrap_or(USUAL_PORT);
+    let secure = || gateway::in_order(plan).filter(|(_, listener)| listener.tls.is_some());
+    let asks = |(_, listener): &(&str, &Listener)| {
+        listener.tls.as_ref().and_then(|tls| tls.clients.as_ref()).is_some_and(|clients| clients.required)
+    };
+    let open_to_all = || secure().filter(|one| !asks(one)).find_map(port);
+    let found = || open_to_all().or_else(|| secure().find_map(port)).unwrap_or(USUAL_PORT);
     mesh::ToHttps { port: to.port.unwrap_or_else(found), for_all: to.port.is_some() }
 }
 
@@ -180,7 +192,43 @@ impl App {
 
 #[cfg(test)]
 mod tests {
+    use watt_core::plan::ClientAuthorities;
+
     use super::*;
+
+    /// A plan with these listeners, which speak TLS: each name with its port, and whether it asks for certificates.
+    fn plan(listeners: &[(&str, u16, bool)]) -> Plan {
+        let mut plan = crate::testing::plan(&["api"]);
+        let listener = |&(name, port, required): &(&str, u16, bool)| {
+            let tls = Tls {
+                certificates: vec![CertificateFiles { certificate: "/a.pem".into(), key: "/a.key".into() }],
+                clients: required.then(|| ClientAuthorities { file: "/ca.pem".into(), required }),
+                version_min: TlsVersion::V1_2,
+            };
+            let at = Listener::tcp([127, 0, 0, 1].into(), port);
+            (name.to_owned(), Listener { tls: Some(tls), ..at })
+        };
+        plan.listeners = listeners.iter().map(listener).collect();
+        plan
+    }
+
+    #[test]
+    fn clients_are_sent_to_a_listener_that_takes_them() {
+        let check = |listeners: &[(&str, u16, bool)], expected: u16| {
+            let to = to_https(ToHttps { port: None }, &plan(listeners), &AllBound::new());
+            assert_eq!(to.port, expected, "{listeners:?}");
+        };
+        check(&[("admin", 9443, true), ("public", 8443, false)], 8443);
+        check(&[("admin", 9443, true)], 9443);
+        check(&[("admin", 9443, false), ("server", 8443, false)], 8443);
+        check(&[("admin", 9443, false), ("server", 8443, true)], 9443);
+        check(&[], 443);
+    }
+
+    #[test]
+    fn a_certificate_of_two_listeners_is_shown_once() {
+        assert_eq!(each_once(&plan(&[("server", 8443, false), ("admin", 9443, true)])).count(), 1);
+    }
 
     #[test]
     fn who_lets_a_certificate_run_out_is_warned() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use watt_api::control::JobResult;
 use watt_core::{
     fleet::WhyKept,
-    plan::{Condition, GroupStrategy, Role, Service},
+    plan::{Condition, GroupStrategy, ReadyWhen, Role, Service},
     sandbox::Profile,
     worker::ExitCause,
 };
@@ -28,6 +28,26 @@ pub fn exit(cause: &ExitCause, start_timeout: Duration) -> String {
     }
 }
 
+/// The same of a service's worker; a start timeout with what was waited for.
+pub fn exit_of(cause: &ExitCause, plan: Option<&Service>) -> String {
+    let text = exit(cause, plan.map(|plan| plan.ready.timeout).unwrap_or_default());
+    match (cause, plan.and_then(missed)) {
+        (ExitCause::StartTimeout, Some(missed)) => format!("{text}: {missed}"),
+        _ => text,
+    }
+}
+
+/// What one that was not ready in time has not done. A check that failed is an event, and one at the start came before.
+fn missed(plan: &Service) -> Option<&'static str> {
+    match plan.ready.when {
+        _ if plan.startup.is_some() => None,
+        ReadyWhen::Listening => Some("it accepts no connections; `listen: none` if it is not to"),
+        ReadyWhen::Notify => Some("it has not said `READY=1`"),
+        ReadyWhen::NotificationFd(_) => Some("it has written no line to its descriptor"),
+        ReadyWhen::Started | ReadyWhen::Check(_) | ReadyWhen::Log { .. } => None,
+    }
+}
+
 /// Why a service's old workers stay.
 pub fn kept(why: &WhyKept, plan: Option<&Service>) -> String {
     format!("the old workers stay, because {}", roll_failed(why, plan))
@@ -36,10 +56,7 @@ pub fn kept(why: &WhyKept, plan: Option<&Service>) -> String {
 /// Why the replacement of a service's workers failed.
 pub fn roll_failed(why: &WhyKept, plan: Option<&Service>) -> String {
     match why {
-        WhyKept::Ended(cause) => {
-            let timeout = plan.map(|plan| plan.ready.timeout).unwrap_or_default();
-            format!("a new one did not get ready: {}", exit(cause, timeout))
-        }
+        WhyKept::Ended(cause) => format!("a new one did not get ready: {}", exit_of(cause, plan)),
         WhyKept::Deadline => {
             let deadline = plan.and_then(|plan| plan.roll.deadline).unwrap_or_default();
             format!("the new ones were not there in time ({})", duration(deadline))
@@ -243,5 +260,18 @@ mod tests {
         check(446_400_000, "5d4h");
         assert!(duration(Duration::MAX).ends_with('h'));
         assert_eq!(exit(&ExitCause::StartTimeout, Duration::from_secs(30)), "start timeout (30s)");
+    }
+
+    #[test]
+    fn a_start_timeout_says_what_was_waited_for() {
+        let plan = crate::testing::plan(&["api"]);
+        let mut api = plan.services.into_values().next().expect("it is there");
+        api.ready.when = ReadyWhen::Listening;
+        let text = exit_of(&ExitCause::StartTimeout, Some(&api));
+        assert!(text.ends_with("): it accepts no connections; `listen: none` if it is not to"), "{text}");
+        assert_eq!(exit_of(&ExitCause::Exited(3), Some(&api)), "exit 3");
+        api.ready.when = ReadyWhen::Log { pattern: "up".to_owned() };
+        let text = exit_of(&ExitCause::StartTimeout, Some(&api));
+        assert!(text.starts_with("start timeout (") && text.ends_with(')'), "{text}");
     }
 }

@@ -111,7 +111,15 @@ pub(super) fn decode(
     check::services(&services, &listeners, d.problems);
     let all_routes = || routes.iter().chain(listeners.iter().filter_map(|one| one.routes.as_ref()).flatten());
     let all_routes: Vec<&RouteDraft> = all_routes().collect();
-    check::references(&services, &groups, &all_routes, &policies, &jobs, d.problems);
+    let named = check::Naming {
+        services: &services,
+        groups: &groups,
+        routes: &all_routes,
+        policies: &policies,
+        jobs: &jobs,
+        removed: applied.removed().collect(),
+    };
+    check::references(&named, d.problems);
     check::groups(&services, &groups, d.problems);
     check::routes(&services, &all_routes, d.problems);
     check::listeners(&services, &routes, &listeners, d.problems);

@@ -10,7 +10,7 @@ use super::{
     route::{bad, is_token},
 };
 use crate::{
-    keys::{BELIEVED, CACHE, CACHE_COOKIES, CACHE_METHOD, CACHE_STORE},
+    keys::{CACHE, CACHE_BELIEVED, CACHE_COOKIES, CACHE_METHOD, CACHE_STORE},
     report::Problem,
     scalar::{Bad, Bytes, Percent, Scalar, Whole, quote},
     show::Shown,
@@ -99,7 +99,7 @@ fn table(f: &mut Fields<'_, '_, '_>, field: Option<Field<'_>>) -> (Cache, Shown)
     }
     let tags = inner.parsed("tags", header, |name| json!(name));
     let cookies = inner.word_or_default("set_cookie", &CACHE_COOKIES).value;
-    let believes = inner.word_or_default("request_directives", &BELIEVED).value;
+    let believes = inner.word_or_default("request_directives", &CACHE_BELIEVED).value;
     let shown = inner.close();
     let cache = Cache {
         head,

@@ -1,8 +1,8 @@
 //! Which responses the proxy stores.
 
-use watt_core::plan::CacheCookies;
+use watt_core::plan::{Believed, CacheCookies};
 
-use super::{BELIEVED, KeyDef, Kind, Preset, Table, Words};
+use super::{KeyDef, Kind, Preset, Table, Words};
 
 /// What becomes of responses that set cookies.
 pub(crate) static CACHE_COOKIES: Words<CacheCookies> = Words(&[
@@ -13,6 +13,13 @@ pub(crate) static CACHE_COOKIES: Words<CacheCookies> = Words(&[
     ),
     ("strip", CacheCookies::Strip, "they are stored without their cookies"),
     ("keep", CacheCookies::Keep, "they are stored with them: whoever asks next gets the same ones"),
+]);
+
+/// Whose wishes count.
+pub(crate) static CACHE_BELIEVED: Words<Believed> = Words(&[
+    ("nobody", Believed::Nobody, "of nobody"),
+    ("services", Believed::Services, "of calls of services and operators, and not of clients of the gateway"),
+    ("everybody", Believed::Everybody, "of clients of the gateway as well"),
 ]);
 
 /// What is answered by what is stored.
@@ -145,7 +152,7 @@ pub(crate) static CACHE: Table = Table {
         },
         KeyDef {
             name: "request_directives",
-            kind: Kind::Words(&BELIEVED),
+            kind: Kind::Words(&CACHE_BELIEVED),
             default: Preset::Value("services"),
             doc: "Whose requests may say in `Cache-Control` that they want no stored response, or one of some age. Browsers do with each reload of a page. `no-store` is heeded in any case: the response is not stored.",
             example: r#""everybody""#,

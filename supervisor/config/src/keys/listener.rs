@@ -34,7 +34,7 @@ const REDIRECT_PORT: KeyDef = KeyDef {
     name: "redirect_port",
     kind: Kind::Whole { min: 1, max: 65535 },
     default: Preset::Derived(
-        "the port of `server` or else of the first listener that speaks TLS; behind a proxy that speaks the PROXY protocol 443",
+        "the port of `server` if it speaks TLS, or else of the first listener by name that does, those last that turn clients without certificates away; behind a proxy that speaks the PROXY protocol 443",
     ),
     doc: "With `redirect`: the port that clients are sent to.",
     example: "443",
@@ -88,7 +88,7 @@ pub(crate) static SERVER: Table = Table {
             name: "hostname",
             kind: Kind::IpAddress,
             default: Preset::Value("127.0.0.1"),
-            doc: "The address to listen on. `0.0.0.0` or `::` are all addresses of the host.",
+            doc: "The address to listen on, or `localhost`. `0.0.0.0` or `::` are all addresses of the host.",
             example: r#""0.0.0.0""#,
         },
         KeyDef {
@@ -119,7 +119,7 @@ pub(crate) static LISTENER: Table = Table {
             name: "hostname",
             kind: Kind::IpAddress,
             default: Preset::Value("127.0.0.1"),
-            doc: "The address to listen on. `0.0.0.0` or `::` are all addresses of the host.",
+            doc: "The address to listen on, or `localhost`. `0.0.0.0` or `::` are all addresses of the host.",
             example: r#""0.0.0.0""#,
         },
         KeyDef {

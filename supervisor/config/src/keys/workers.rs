@@ -33,7 +33,7 @@ pub(crate) static WORKERS: Table = Table {
             name: "window",
             kind: Kind::Duration,
             default: Preset::Value("10s"),
-            doc: "What was measured over this time counts.",
+            doc: "What was measured over this time counts, 2 seconds at least.",
             example: r#""30s""#,
         },
         KeyDef {

@@ -102,7 +102,10 @@ fn what_is_checked_of_services_together_is_checked_with_it() {
             assert!(text.contains(expected), "no {expected:?} in\n{text}");
         }
     };
-    check(base().with(&id("api"), removed()), &["there is no service `api`", "watt.yaml:3:"]);
+    check(
+        base().with(&id("api"), removed()),
+        &["`api` is taken out of the application, and `web` needs it", "watt.yaml:3:"],
+    );
     check(
         base().with(&id("api"), document("a.yaml", "command: x\ndepends_on:\n  - web\n")),
         &["services depend on each other in a circle", "--> a.yaml:3:5"],

@@ -43,16 +43,19 @@ impl App {
             lives(run) && executed && !is_earlier(run)
         };
         let mut all = self.runs.keys().filter(is_meant);
-        let name = match index {
-            Some(index) => format!("{}/{index}", service.id),
-            None => format!("any worker of {}", service.id),
+        let (name, none_runs) = match index {
+            Some(index) => {
+                let name = format!("{}/{index}", service.id);
+                (name.clone(), format!("{name} does not run"))
+            }
+            None => (format!("every worker of {}", service.id), format!("no worker of {} runs", service.id)),
         };
         match all.clone().find(|run| is_up(run)) {
             Some(run) => Ok(*run),
             None if all.any(|run| lives(run) && is_earlier(run)) => Err(Refusal::NotStarted(format!(
                 "{name} is of an earlier configuration and being replaced, with walls that are not known any more"
             ))),
-            None => Err(Refusal::NotStarted(format!("{name} does not run"))),
+            None => Err(Refusal::NotStarted(none_runs)),
         }
     }
 
