@@ -77,7 +77,8 @@ fn a_server_that_has_moved_is_asked_where_it_is() {
         let (second, port) = tcp().await;
         bed.change(|snapshot| {
             let service = snapshot.services.get_mut(NAME).unwrap();
-            service.upstream = Some(Box::new(Upstream { server: at("127.0.0.1", port), host: None, tls: None }));
+            service.upstream =
+                Some(Box::new(Upstream { server: at("127.0.0.1", port), host: None, tls: None }));
         });
         client.send(GET).await;
         let mut wire = accept(&second).await;
