@@ -24,7 +24,7 @@ use self::{
 use crate::{
     auth::{Auth, Check, FoundOut, Identity, Remote, Unidentified},
     forwarded::Forwarded,
-    http::{Fields, Lines},
+    http::{Fields, Lines, Refusal},
     respond::{Failure, OwnAnswer, Reason, Reply},
     route,
     thread::Thread,
@@ -232,6 +232,10 @@ impl Guard {
     /// What the authority says. `counted` are the lines of limits that the request was counted at.
     fn consult(&self, asking: &Asking<'_>, passed: &mut Passed, counted: Range<usize>) -> Result<(), Held> {
         let Some(authority) = &self.authority else { return Ok(()) };
+        if !route::is_plain(asking.path) {
+            // It may read the path otherwise than the service, and would speak of another page.
+            return Err(Failure::from(Refusal::AmbiguousPath).into());
+        }
         let said = asking.so_far.and_then(|so_far| so_far.said.as_ref());
         let why = match said.filter(|said| said.is_of(authority)).map(|said| &said.word) {
             Some(Word::Allowed(granted)) => {
@@ -312,6 +316,10 @@ fn pass_all(guards: [Option<&Guard>; 2], asking: &Asking<'_>, passed: &mut Passe
     let counted = before..passed.lines.len();
     let [of_route, of_service] = guards;
     // Browsers ask without credentials whether they may send a request with some.
+    let preflight = of_route.filter(|_| asking.is_preflight());
+    if let Some(authority) = preflight.and_then(|guard| guard.authority.as_ref()) {
+        passed.granted = Some(Rc::new(authority.grants_nothing()));
+    }
     let of_route = of_route.filter(|_| !asking.is_preflight());
     if let Some(guard) = of_route {
         guard.identify(asking, passed).map_err(|unidentified| match unidentified {

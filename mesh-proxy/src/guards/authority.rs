@@ -31,6 +31,9 @@ const CONDITIONS: [&str; 7] = [
     "range",
 ];
 
+/// By what such programs go to know what is asked for, and what a client may not say in our place.
+const ORIGINALS: [&str; 4] = ["x-original-url", "x-original-uri", "x-original-method", "x-rewrite-url"];
+
 /// Whom to ask, and what of the answer the request gets.
 #[derive(Debug)]
 pub(crate) struct Authority {
@@ -86,10 +89,8 @@ impl Granted {
 
     /// Adds the lines of these names that the client sent to `drop`: nobody says of himself what the authority says. Also those with `_` for `-`.
     pub(crate) fn take(&self, fields: &Fields<'_, '_>, drop: &mut Lines) {
-        let folded = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-        let is = |name: &str, header: &str| name.bytes().map(folded).eq(header.bytes().map(folded));
         for (line, header) in fields.headers.iter().enumerate() {
-            if self.names.iter().any(|name| is(name, header.name)) {
+            if self.names.iter().any(|name| is_spelt_like(name, header.name)) {
                 drop.add(line);
             }
         }
@@ -99,6 +100,12 @@ impl Granted {
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.lines);
     }
+}
+
+/// Whether programs that take `_` for `-` take both for one.
+fn is_spelt_like(name: &str, header: &str) -> bool {
+    let folded = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    name.bytes().map(folded).eq(header.bytes().map(folded))
 }
 
 impl Said {
@@ -135,7 +142,9 @@ impl Authority {
                 Some(Own::Connection | Own::Message | Own::Host) => true,
                 None => false,
             };
-            if is_own || CONDITIONS.iter().any(|name| header.name.eq_ignore_ascii_case(name)) {
+            let is_ours = ORIGINALS.iter().any(|name| is_spelt_like(name, header.name))
+                || self.copy.iter().any(|name| is_spelt_like(name, header.name));
+            if is_own || is_ours || CONDITIONS.iter().any(|name| header.name.eq_ignore_ascii_case(name)) {
                 drop.add(line);
             }
         }
@@ -146,7 +155,11 @@ impl Authority {
         request.fields.copy_lines(request.fields.start_of(0), drop, &mut head);
         let (method, target) = (request.method_name, request.target.path_and_query);
         head.extend_from_slice(
-            format!("X-Forwarded-Method: {method}\r\nX-Forwarded-Uri: {target}\r\n").as_bytes(),
+            format!(
+                "X-Forwarded-Method: {method}\r\nX-Forwarded-Uri: {target}\r\n\
+                 X-Original-Method: {method}\r\nX-Original-URI: {target}\r\n"
+            )
+            .as_bytes(),
         );
         if let Some(known) = known {
             known.identity.write(&mut head);
@@ -167,8 +180,13 @@ impl Authority {
         }
     }
 
+    /// What a request gets that it says nothing of: none of what a client may have written in its place.
+    pub(super) fn grants_nothing(&self) -> Granted {
+        Granted { names: self.copy.to_vec(), lines: Vec::new() }
+    }
+
     fn granted(&self, answered: &Answered) -> Granted {
-        let mut granted = Granted { names: self.copy.to_vec(), lines: Vec::new() };
+        let mut granted = self.grants_nothing();
         for name in &self.copy {
             let is = |(other, _): &(&[u8], &[u8])| other.eq_ignore_ascii_case(name.as_bytes());
             for (_, value) in answered.fields().filter(is) {

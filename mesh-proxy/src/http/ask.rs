@@ -141,6 +141,10 @@ async fn exchange(
             }
             Err(Broken::Lost(error)) => error,
             Err(Broken::Wrong(what)) => return (Err(what), Some(Outcome::Status(502))),
+            Err(Broken::TooLarge(status)) => {
+                let what = format!("its body is larger than {body_max} bytes");
+                return (Err(what), Some(Outcome::Status(status)));
+            }
         };
         let loss = Loss {
             delivered: !Break::is_unprocessed(&error),
@@ -161,6 +165,8 @@ enum Broken {
     Lost(io::Error),
     /// It did, and is none.
     Wrong(String),
+    /// It did, with this status, and is larger than the one who asks can use: the worker is well.
+    TooLarge(u16),
 }
 
 impl From<io::Error> for Broken {
@@ -188,7 +194,7 @@ async fn pass(
     loop {
         let is_whole = take(&mut left, worker, &mut answered.body)?;
         if answered.body.len() > body_max {
-            return Err(Broken::Wrong(format!("its body is larger than {body_max} bytes")));
+            return Err(Broken::TooLarge(answered.status));
         }
         if is_whole {
             return Ok((answered, keeps));

@@ -301,6 +301,11 @@ pub(crate) fn spellings(path: &[u8]) -> Vec<Vec<u8>> {
     spellings
 }
 
+/// Whether everybody reads a path as it is written.
+pub(crate) fn is_plain(path: &[u8]) -> bool {
+    reading::is_plain(path)
+}
+
 /// The name of an authority, without port and without the dot of the root.
 pub(crate) fn host_of(authority: &[u8]) -> &[u8] {
     let end = match memchr::memrchr(b':', authority) {

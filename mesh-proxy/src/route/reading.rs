@@ -11,6 +11,18 @@ pub(super) fn has_other_readings(path: &[u8]) -> bool {
     })
 }
 
+/// Whether everybody reads a path as it is written, but for escapes of what has to be escaped.
+pub(super) fn is_plain(path: &[u8]) -> bool {
+    if !has_other_readings(path) {
+        return true;
+    }
+    let is_needless = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    let escapes = path.windows(3).filter(|part| part[0] == b'%');
+    let mut decoded = escapes.filter_map(|part| Some(digit(part[1])? << 4 | digit(part[2])?));
+    let plain = decode_but_slashes(path);
+    !decoded.any(is_needless) && readings(path).iter().all(|reading| reading.path == plain)
+}
+
 /// A path as somebody may see it.
 pub(super) struct Reading {
     pub(super) path: Vec<u8>,

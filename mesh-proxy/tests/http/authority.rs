@@ -39,7 +39,7 @@ fn it_gets_the_head_and_the_request_gets_its_word() {
         client
             .send(
                 "POST /a?b=c HTTP/1.1\r\nHost: shop\r\nCookie: k=v\r\nAuthorization: Bearer t\r\nX-User: root\r\nx_groups: wheel\r\n\
-                 Range: bytes=0-1\r\nX-Forwarded-Method: GET\r\nConnection: x-hop\r\nX-Hop: 1\r\nExpect: 100-continue\r\n\
+                 X-Original-URL: http://shop/free\r\nx_original_uri: /free\r\nRange: bytes=0-1\r\nX-Forwarded-Method: GET\r\nConnection: x-hop\r\nX-Hop: 1\r\nExpect: 100-continue\r\n\
                  Content-Length: 2\r\n\r\n",
             )
             .await;
@@ -51,12 +51,23 @@ fn it_gets_the_head_and_the_request_gets_its_word() {
             "Authorization: Bearer t",
             "X-Forwarded-Method: POST",
             "X-Forwarded-Uri: /a?b=c",
+            "X-Original-URI: /a?b=c",
             "X-Forwarded-For: 192.0.2.7",
             "X-Forwarded-Host: shop",
         ] {
             assert_eq!(head.matches(&format!("{line}\r\n")).count(), 1, "{line}: {head}");
         }
-        for gone in ["X-Hop", "Range", "Content-Length", "Expect", "Connection"] {
+        for gone in [
+            "X-Original-URL",
+            "x_original_uri",
+            "X-User",
+            "x_groups",
+            "X-Hop",
+            "Range",
+            "Content-Length",
+            "Expect",
+            "Connection",
+        ] {
             assert!(!head.contains(&format!("{gone}: ")), "{gone}: {head}");
         }
         asked.send(GRANT).await;
@@ -246,5 +257,42 @@ fn what_is_made_of_its_word_is_not_for_others() {
             let counts = bed.thread.counts();
             assert_eq!((counts["api"].requests, counts["judge"].requests), (requests, 2), "{control}");
         }
+    });
+}
+
+#[test]
+fn a_path_that_it_may_read_otherwise_than_the_service_is_refused() {
+    local(async {
+        let bed = bed();
+        let (_api, judge) = (bed.worker("api", 1), bed.worker("judge", 2));
+        for path in [
+            "/free/../admin",
+            "/free/%2e%2e/admin",
+            "//admin",
+            "/admin;x",
+            "/free\\..\\admin",
+            "/%61dmin",
+            "/a%2fb",
+        ] {
+            let mut client = bed.ask(&format!("GET {path} HTTP/1.1\r\nHost: shop\r\n\r\n")).await;
+            assert_eq!(client.failure().await, (400, "ambiguous_path".into()), "{path}");
+        }
+        for path in ["/.well-known/a%20b", "/%C3%A4?a=../b", "/a.b/"] {
+            let _client = bed.ask(&format!("GET {path} HTTP/1.1\r\nHost: shop\r\n\r\n")).await;
+            judge.asked().await;
+        }
+    });
+}
+
+#[test]
+fn nobody_says_in_its_place_what_it_is_not_asked_about() {
+    local(async {
+        let bed = bed();
+        let api = bed.worker("api", 1);
+        let preflight = "OPTIONS / HTTP/1.1\r\nHost: shop\r\nOrigin: http://a\r\nAccess-Control-Request-Method: GET\r\n\
+                         X-User: root\r\nx_groups: wheel\r\nX-Other: 1\r\n\r\n";
+        let _client = bed.ask(preflight).await;
+        let head = api.accept().await.head().await;
+        assert!(!head.contains("root") && !head.contains("wheel") && head.contains("X-Other: 1"), "{head}");
     });
 }
