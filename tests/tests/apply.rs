@@ -105,7 +105,7 @@ fn a_service_is_applied_and_taken_out_and_everything_else_goes_on() {
         let body = app.get("/call/new/").1;
         assert!(body.contains(r#""status": 200"#), "{user:?}: {body}");
         let inspected = app.json(&["inspect", "new"]);
-        assert_eq!(inspected["config"]["path"]["from"], "new.yaml:2:7");
+        assert_eq!(inspected["config"]["path"]["from"], "elsewhere/new.yaml:2:7");
         app.ok(&["remove", "spare", "--wait"]);
 
         for _ in 0..2 {
