@@ -3,6 +3,8 @@
 //! What services are told of it begins with `X-Forwarded-`, and nothing that a client sends under such a name goes on from the gateway: not
 //! with `_` for `-`, and not as a trailer either.
 
+mod naming;
+mod oidc;
 mod passwords;
 mod recent;
 mod remote;
@@ -18,12 +20,16 @@ use watt_policies::{
     passwords as files,
 };
 
-use self::{passwords::Passwords, tokens::Tokens};
+use self::{naming::Naming, oidc::Said, passwords::Passwords, tokens::Tokens};
 pub(crate) use self::{
+    oidc::{Came, Login, Renewals, Step, Visit},
     passwords::{Check, Found},
     remote::Remote,
 };
-use crate::{respond::Reason, thread::Thread};
+use crate::{
+    respond::{OwnAnswer, Reason},
+    thread::Thread,
+};
 
 /// Somebody who is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +86,7 @@ pub(crate) struct Auth {
     keys: Keys<Rc<Identity>>,
     passwords: Option<Passwords>,
     tokens: Option<Tokens>,
+    login: Option<Rc<Login>>,
     /// What a client is told to try (RFC 9110 §11.6.1), as lines: who brings nothing, and who brings what is wrong.
     challenge: Box<[u8]>,
     challenge_wrong: Box<[u8]>,
@@ -90,6 +97,7 @@ pub(crate) struct Auth {
 pub(crate) struct Auths {
     source: BTreeMap<String, mesh::Auth>,
     all: BTreeMap<String, Rc<Auth>>,
+    logins: Vec<Rc<Login>>,
 }
 
 impl Auths {
@@ -105,10 +113,23 @@ impl Auths {
             let mut remotes = this.all.values().filter_map(|auth| auth.tokens.as_ref()?.remote.as_ref());
             remotes.find(|remote| remote.source == *wanted).cloned()
         };
-        let of =
-            |name: &str, auth| unchanged(name, auth).unwrap_or_else(|| Rc::new(Auth::new(auth, fetched)));
+        let of = |name: &str, auth| {
+            unchanged(name, auth).unwrap_or_else(|| Rc::new(Auth::new(name, auth, fetched)))
+        };
         let all = source.iter().map(|(name, auth)| (name.clone(), of(name, auth))).collect();
-        Rc::new(Auths { source: source.clone(), all })
+        let all: BTreeMap<String, Rc<Auth>> = all;
+        let logins = all.values().filter_map(|auth| auth.login.clone()).collect();
+        Rc::new(Auths { source: source.clone(), all, logins })
+    }
+
+    /// Whether anybody logs in.
+    pub(crate) fn have_logins(&self) -> bool {
+        !self.logins.is_empty()
+    }
+
+    /// What is at a path, if it is one of a login's own.
+    pub(crate) fn login_at(&self, path: &str, visit: Visit<'_>) -> Option<Step> {
+        self.logins.iter().find_map(|login| login.at(path, visit))
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Auth> {
@@ -125,6 +146,8 @@ pub(crate) struct Credentials<'r> {
     pub(crate) basic: Option<&'r [u8]>,
     /// Behind `Authorization: Bearer`.
     pub(crate) token: Option<&'r [u8]>,
+    /// What a browser sends by itself, where it may be logged in.
+    pub(crate) visit: Option<Visit<'r>>,
 }
 
 /// Why nobody is known to ask.
@@ -139,14 +162,22 @@ pub(crate) enum Unidentified {
     Unfetched(Rc<Remote>),
     /// They could not be.
     NoKeys,
+    /// Whoever knows browsers has to be asked first.
+    Unasked(Box<Step>),
+    /// The browser gets this.
+    Answered(OwnAnswer),
+    /// There was a login, and why nobody is known by it.
+    Failed(Reason, String),
 }
 
 /// What was found out for a request.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct FoundOut {
     pub(crate) password: Option<Found>,
     /// Keys were fetched.
     pub(crate) fetched: bool,
+    /// What came of a login.
+    pub(crate) login: Option<Rc<Came>>,
 }
 
 /// Nobody that is known asks.
@@ -168,8 +199,8 @@ fn wrong(message: &'static str) -> Unknown {
 
 impl Auth {
     /// `fetched` are keys that were already.
-    fn new(auth: &mesh::Auth, fetched: impl Fn(&mesh::RemoteKeys) -> Option<Rc<Remote>>) -> Auth {
-        let mesh::Auth { key_header, keys, key_file, basic, jwt } = auth;
+    fn new(name: &str, auth: &mesh::Auth, fetched: impl Fn(&mesh::RemoteKeys) -> Option<Rc<Remote>>) -> Auth {
+        let mesh::Auth { key_header, keys, key_file, basic, jwt, oidc } = auth;
         let holder = |key: &mesh::ApiKey| {
             Some((Hash::parse(&key.hash)?, Rc::new(Identity::new(&key.name, &key.roles))))
         };
@@ -187,6 +218,7 @@ impl Auth {
             challenge_wrong: challenge(realm, tokens.is_some(), true),
             passwords,
             tokens,
+            login: oidc.as_ref().map(|oidc| Rc::new(Login::new(name, oidc))),
         }
     }
 
@@ -195,7 +227,7 @@ impl Auth {
     pub(crate) fn identify(
         &self,
         credentials: Credentials<'_>,
-        found: FoundOut,
+        found: &FoundOut,
         now: SystemTime,
         thread: &Rc<Thread>,
     ) -> Result<Rc<Identity>, Unidentified> {
@@ -209,8 +241,15 @@ impl Auth {
         if let (Some(tokens), Some(token)) = (&self.tokens, credentials.token) {
             return tokens.identify(token, found.fetched, now, thread);
         }
-        let message = "This needs a key, a password or a token, and none was sent.";
-        Err(Unknown { reason: Reason::CredentialsMissing, message }.into())
+        if let (Some(login), Some(visit)) = (&self.login, credentials.visit) {
+            return by_session(login, visit, found.login.as_deref(), now);
+        }
+        Err(missing())
+    }
+
+    /// How browsers log in.
+    pub(crate) fn login(&self) -> Option<&Rc<Login>> {
+        self.login.as_ref()
     }
 
     /// Whether passwords come in `Authorization`, which go no further then.
@@ -224,6 +263,35 @@ impl Auth {
             Reason::CredentialsWrong => &self.challenge_wrong,
             _ => &self.challenge,
         }
+    }
+}
+
+fn missing() -> Unidentified {
+    let message = "This needs a key, a password, a token or a login, and there is none.";
+    Unknown { reason: Reason::CredentialsMissing, message }.into()
+}
+
+fn by_session(
+    login: &Rc<Login>,
+    visit: Visit<'_>,
+    came: Option<&Came>,
+    now: SystemTime,
+) -> Result<Rc<Identity>, Unidentified> {
+    let nobody = || match login.begin(visit) {
+        Some(step) => Unidentified::Unasked(Box::new(step)),
+        None => missing(),
+    };
+    match came {
+        Some(Came::Answered(own)) => Err(Unidentified::Answered(own.clone())),
+        Some(Came::Failed(reason, message)) => Err(Unidentified::Failed(*reason, message.clone())),
+        Some(Came::Known(identity, _)) => Ok(Rc::clone(identity)),
+        Some(Came::Over(_)) => Err(nobody()),
+        Some(Came::AsBefore) => login.identify_as_before(visit, now).ok_or_else(nobody),
+        None => match login.identify(visit, now) {
+            Said::Known(identity) => Ok(identity),
+            Said::Nobody => Err(nobody()),
+            Said::Unsure(step) => Err(Unidentified::Unasked(step)),
+        },
     }
 }
 

@@ -22,7 +22,7 @@ use self::{
     limits::{Limit, count},
 };
 use crate::{
-    auth::{Auth, Check, FoundOut, Identity, Remote, Unidentified},
+    auth::{Auth, Came, Check, Credentials, FoundOut, Identity, Remote, Step, Unidentified},
     forwarded::Forwarded,
     http::{Fields, Lines},
     respond::{Failure, OwnAnswer, Reason, Reply},
@@ -67,6 +67,8 @@ pub(crate) struct Known {
     /// The header that keys come in.
     key_header: Box<str>,
     takes_passwords: bool,
+    /// The cookies that services get, where some of them are a login's: what is left, as a line's value.
+    other_cookies: Option<Option<Vec<u8>>>,
 }
 
 impl Known {
@@ -80,10 +82,20 @@ impl Known {
                 && scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(BASIC))
         };
         for (line, header) in fields.headers.iter().enumerate() {
+            let is_cookie = self.other_cookies.is_some() && header.name.eq_ignore_ascii_case("cookie");
             let is_key = header.name.bytes().map(folded).eq(self.key_header.bytes().map(folded));
-            if is_key || is_password(header) {
+            if is_key || is_cookie || is_password(header) {
                 drop.add(line);
             }
+        }
+    }
+
+    /// Appends what is left of them.
+    pub(crate) fn write_cookies(&self, out: &mut Vec<u8>) {
+        if let Some(Some(cookies)) = &self.other_cookies {
+            out.extend_from_slice(b"Cookie: ");
+            out.extend_from_slice(cookies);
+            out.extend_from_slice(b"\r\n");
         }
     }
 }
@@ -115,6 +127,7 @@ enum Question {
     Password(Box<Check>),
     Keys(Rc<Remote>),
     Authority(Box<Inquiry>),
+    Login(Box<Step>),
 }
 
 /// What was found out about a request before it is looked at again.
@@ -131,7 +144,7 @@ impl Pending {
     /// Adds what is said of the client.
     pub(crate) fn tell_of_client(&mut self, forwarded: &mut Forwarded) {
         match &mut self.question {
-            Question::Password(_) | Question::Keys(_) => {}
+            Question::Password(_) | Question::Keys(_) | Question::Login(_) => {}
             Question::Authority(inquiry) => inquiry.tell_of_client(forwarded),
         }
     }
@@ -145,6 +158,7 @@ impl Pending {
                 remote.fetch(thread).await;
                 so_far.of_auth.fetched = true;
             }
+            Question::Login(step) => so_far.of_auth.login = Some(Rc::new(step.go(thread).await)),
             Question::Authority(inquiry) => so_far.said = Some(inquiry.ask(thread).await),
         }
         so_far.rounds += 1;
@@ -194,14 +208,24 @@ impl Guard {
             let message = "What this needs to be known by is not known to the proxy.";
             return Err(crate::auth::Unknown { reason: Reason::CredentialsMissing, message }.into());
         };
-        let found = asking.so_far.map(|so_far| so_far.of_auth).unwrap_or_default();
+        let found = asking.so_far.map(|so_far| so_far.of_auth.clone()).unwrap_or_default();
+        if let Some(Came::Known(_, lines) | Came::Over(lines)) = found.login.as_deref() {
+            passed.lines.extend_from_slice(lines.as_bytes());
+        }
+        let cookies = auth.login().map(|_| asking.cookies()).unwrap_or_default();
+        let origin = auth.login().and_then(|_| asking.page_origin());
         let credentials = asking.credentials(auth).map_err(Unidentified::from);
+        let credentials = credentials.map(|given| Credentials {
+            visit: auth.login().map(|_| asking.visit(&cookies, origin.as_deref())),
+            ..given
+        });
         let identity =
-            credentials.and_then(|given| auth.identify(given, found, SystemTime::now(), asking.thread));
+            credentials.and_then(|given| auth.identify(given, &found, SystemTime::now(), asking.thread));
         if let Err(Unidentified::Unknown(unknown)) = &identity {
             passed.lines.extend_from_slice(auth.challenge(unknown.reason));
         }
-        passed.known = Some(Known::new(identity?, auth));
+        let other_cookies = auth.login().map(|login| login.other_cookies(&cookies));
+        passed.known = Some(Known::new(identity?, auth, other_cookies));
         Ok(())
     }
 
@@ -268,8 +292,9 @@ impl Guard {
 }
 
 impl Known {
-    fn new(identity: Rc<Identity>, auth: &Auth) -> Known {
-        Known { identity, key_header: auth.key_header.clone(), takes_passwords: auth.takes_passwords() }
+    fn new(identity: Rc<Identity>, auth: &Auth, other_cookies: Option<Option<Vec<u8>>>) -> Known {
+        let (key_header, takes_passwords) = (auth.key_header.clone(), auth.takes_passwords());
+        Known { identity, key_header, takes_passwords, other_cookies }
     }
 }
 
@@ -287,6 +312,26 @@ pub(crate) fn pass(guards: [Option<&Guard>; 2], asking: &Asking<'_>) -> Result<O
         }
         Err(asks) => Err(asks),
     }
+}
+
+/// Whether a request is for a login itself: where a browser comes back to, or leaves.
+pub(crate) fn login(asking: &Asking<'_>) -> Option<Held> {
+    if !asking.table.auths.have_logins() || asking.request.method_name != "GET" {
+        return None;
+    }
+    let (cookies, origin) = (asking.cookies(), asking.page_origin());
+    let step = asking
+        .table
+        .auths
+        .login_at(asking.request.target.path(), asking.visit(&cookies, origin.as_deref()))?;
+    let came = asking.so_far.and_then(|so_far| so_far.of_auth.login.as_deref());
+    Some(match came {
+        Some(Came::Answered(own)) => Held::Answered(own.clone()),
+        Some(Came::Failed(reason, message)) => asking.deny(*reason, message.clone()).into(),
+        Some(Came::Known(..) | Came::Over(_) | Came::AsBefore) | None => {
+            asking.needs(Question::Login(Box::new(step)), &[])
+        }
+    })
 }
 
 fn pass_all(guards: [Option<&Guard>; 2], asking: &Asking<'_>, passed: &mut Passed) -> Result<(), Held> {
@@ -324,6 +369,15 @@ fn pass_all(guards: [Option<&Guard>; 2], asking: &Asking<'_>, passed: &mut Passe
             Unidentified::Unfetched(remote) if asking.rounds() < ROUNDS_MAX => {
                 asking.needs(Question::Keys(remote), &passed.lines[counted.clone()])
             }
+            Unidentified::Unasked(step) if asking.rounds() < ROUNDS_MAX => {
+                asking.needs(Question::Login(step), &passed.lines[counted.clone()])
+            }
+            Unidentified::Unasked(_) => {
+                let message = "Whoever knows who asks was asked too often.".to_owned();
+                Held::Denied(asking.deny(Reason::LoginUnavailable, message).retry_after(Some(1)))
+            }
+            Unidentified::Answered(own) => Held::Answered(own),
+            Unidentified::Failed(reason, message) => Held::Denied(asking.deny(reason, message)),
             Unidentified::Unfetched(_) | Unidentified::NoKeys => {
                 let message = "The keys that tokens are signed with could not be fetched.".to_owned();
                 Held::Denied(asking.deny(Reason::KeysUnavailable, message).retry_after(Some(5)))
@@ -355,7 +409,7 @@ impl Asking<'_> {
     fn needs(&self, question: Question, counted: &[u8]) -> Held {
         let so_far = SoFar {
             counted: Some(counted.to_vec()),
-            of_auth: self.so_far.map(|so_far| so_far.of_auth).unwrap_or_default(),
+            of_auth: self.so_far.map(|so_far| so_far.of_auth.clone()).unwrap_or_default(),
             said: None,
             rounds: self.rounds(),
         };
@@ -379,7 +433,10 @@ pub(crate) fn add(denied: &mut Denied, reason: Reason) {
         Reason::CorsDenied => denied.cors += 1,
         Reason::BodyTooLarge => denied.body += 1,
         Reason::RateLimited => denied.rate += 1,
-        Reason::CredentialsMissing | Reason::CredentialsWrong => denied.credentials += 1,
+        Reason::CredentialsMissing
+        | Reason::CredentialsWrong
+        | Reason::LoginFailed
+        | Reason::LoginUnavailable => denied.credentials += 1,
         Reason::RoleMissing => denied.role += 1,
         Reason::RuleDenied => denied.rule += 1,
         Reason::AuthorityUnavailable => denied.authority += 1,

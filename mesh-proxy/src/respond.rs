@@ -100,6 +100,10 @@ pub enum Reason {
     AuthorityUnavailable,
     /// The keys that tokens are signed with could not be fetched.
     KeysUnavailable,
+    /// Nobody is known by a login.
+    LoginFailed,
+    /// Whoever knows who browsers are of cannot be asked.
+    LoginUnavailable,
     /// Too much is looked at already to find out who asks.
     AuthBusy,
     /// A route leads to files, and to none of this path.
@@ -168,6 +172,8 @@ impl Reason {
             Reason::RuleDenied => "rule_denied",
             Reason::AuthorityUnavailable => "authority_unavailable",
             Reason::KeysUnavailable => "keys_unavailable",
+            Reason::LoginFailed => "login_failed",
+            Reason::LoginUnavailable => "login_unavailable",
             Reason::AuthBusy => "auth_busy",
             Reason::NoFile => "no_file",
             Reason::FilesUnavailable => "files_unavailable",
@@ -205,7 +211,8 @@ impl Reason {
             | Reason::AddressDenied
             | Reason::CorsDenied
             | Reason::RoleMissing
-            | Reason::RuleDenied => 403,
+            | Reason::RuleDenied
+            | Reason::LoginFailed => 403,
             Reason::CredentialsMissing | Reason::CredentialsWrong => 401,
             Reason::BodyTooLarge => 413,
             Reason::RateLimited => 429,
@@ -225,6 +232,7 @@ impl Reason {
             | Reason::Shed
             | Reason::AuthorityUnavailable
             | Reason::KeysUnavailable
+            | Reason::LoginUnavailable
             | Reason::AuthBusy
             | Reason::FilesUnavailable => 503,
             Reason::ConnectTimeout

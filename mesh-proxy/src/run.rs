@@ -23,6 +23,7 @@ use tokio::{
 
 use crate::{
     access::Queue,
+    auth::Renewals,
     cache::Cached,
     control::{self, Control, End, Signals},
     guards::Counted,
@@ -101,7 +102,7 @@ fn serve(listener: UnixListener, settings: &Settings) -> Result<(), RunError> {
     let (events, queue) = mpsc::unbounded_channel();
     let counted = Arc::new(Counted::default());
     let check_turns = Checks::turns_of(thread::available_parallelism().map_or(1, NonZeroUsize::get));
-    let cached = Arc::new(Cached::default());
+    let (cached, renewals) = (Arc::new(Cached::default()), Arc::new(Renewals::default()));
     let prepare = |what| move |source| RunError::Prepare { what, source };
     let access_queue = stdout().and_then(Queue::start).map_err(prepare("access log"))?;
     let mut threads = Vec::new();
@@ -111,6 +112,7 @@ fn serve(listener: UnixListener, settings: &Settings) -> Result<(), RunError> {
             check_turns: Arc::clone(&check_turns),
             access_queue: Arc::clone(&access_queue),
             cached: Arc::clone(&cached),
+            renewals: Arc::clone(&renewals),
         };
         let orders = threads::start(index, count, connections_max, shared, events.clone());
         threads.push(orders.map_err(|source| RunError::StartThread { index, source })?);

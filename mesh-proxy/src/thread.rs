@@ -15,6 +15,7 @@ use watt_api::mesh::{Counts, EdgeCounts, EdgeOf, Outlook, Snapshot, Trouble, Wor
 
 use crate::{
     access::{Log, Queue},
+    auth::Renewals,
     cache::Cached,
     dispatch::{Dispatch, Reached},
     ejection::{self, Ejection, Wards},
@@ -156,6 +157,8 @@ pub struct Thread {
     rooms: OnceCell<Rc<Rooms>>,
     /// What is counted for limits, of all threads together. Each has its own in tests that have one thread.
     counted: OnceCell<Arc<Counted>>,
+    /// Sessions that are renewed; the same holds for them.
+    renewals: OnceCell<Arc<Renewals>>,
     refused: [Cell<u64>; Refusal::ALL.len()],
     pub(crate) handshakes: tls::Tally,
     /// Where the access log is written; in tests that have no process nowhere.
@@ -196,6 +199,7 @@ impl Thread {
             connection_ended: Notify::new(),
             rooms: OnceCell::new(),
             counted: OnceCell::new(),
+            renewals: OnceCell::new(),
             refused: Default::default(),
             handshakes: tls::Tally::default(),
             access_queue: OnceCell::new(),
@@ -503,6 +507,17 @@ impl Thread {
     pub(crate) fn count_with(&self, counted: Arc<Counted>) {
         // There is one for the whole process.
         let _ = self.counted.set(counted);
+    }
+
+    /// Renews sessions with others from now on.
+    pub(crate) fn renew_with(&self, renewals: Arc<Renewals>) {
+        // There is one for the whole process.
+        let _ = self.renewals.set(renewals);
+    }
+
+    /// Sessions that are renewed.
+    pub(crate) fn renewals(&self) -> &Renewals {
+        self.renewals.get_or_init(Arc::default)
     }
 
     /// Checks passwords in turn with others from now on.

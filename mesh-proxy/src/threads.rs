@@ -12,6 +12,7 @@ use watt_api::mesh::{EdgeCounts, EdgeOf, Handshakes, ListenerId, ListenerKind, T
 
 use crate::{
     access::Queue,
+    auth::Renewals,
     cache::Cached,
     context::Context,
     counts::{ByService, WorkByService},
@@ -93,6 +94,8 @@ pub(crate) struct Shared {
     pub(crate) access_queue: Arc<Queue>,
     /// What is stored of responses.
     pub(crate) cached: Arc<Cached>,
+    /// Sessions of browsers that are renewed.
+    pub(crate) renewals: Arc<Renewals>,
 }
 
 /// Starts thread number `index` of `threads`. It ends when its orders do.
@@ -114,6 +117,7 @@ pub(crate) fn start(
         context.thread.check_with(shared.check_turns);
         context.thread.use_access_queue(shared.access_queue);
         context.thread.store_with(shared.cached);
+        context.thread.renew_with(shared.renewals);
         let serving = serve(context, connections_max, queue, Rc::clone(&reporter));
         LocalSet::new().block_on(&runtime, serving);
     })?;

@@ -202,3 +202,130 @@ fn credentials_of_files_change_with_a_reload() {
         assert_eq!(status("/files", "X-Api-Key: abcd\r\n"), 200);
     });
 }
+
+const LOGINS: &str = r#"
+services:
+  web: { command: python3 services/echo.py }
+  id: { path: FOLDER, command: node provider.mjs }
+server: { port: 0 }
+gateway:
+  routes:
+    - { host: id.test, path: /, service: id }
+    - host: shop.test
+      path: /
+      service: web
+      rules: [{ do: allow, roles: [staff] }]
+      auth:
+        oidc:
+          issuer: http://id.test
+          discovery_url: http://id.plt.local/.well-known/openid-configuration
+          client_id: shop
+          client_secret_file: client.secret
+          cookie_keys_file: cookie.keys
+          scopes: [openid, email, staff, offline_access]
+          logout: /auth/logout
+          after_logout: http://shop.test/bye
+          user: email
+          renew: 1m
+"#;
+
+/// A browser without a page: it keeps cookies by host, and goes where it is sent.
+struct Browser<'a> {
+    app: &'a App,
+    cookies: std::collections::BTreeMap<(String, String), String>,
+}
+
+impl Browser<'_> {
+    /// Goes to a URL and on from there. Returns the last URL, status and body.
+    fn go(&mut self, url: &str, form: Option<&str>) -> (String, u16, String) {
+        let (mut url, mut form) = (url.to_owned(), form);
+        for _ in 0..12 {
+            let (host, path) = url.strip_prefix("http://").expect("a URL").split_once('/').expect("a path");
+            let (status, head, body) = self.ask(host, &format!("/{path}"), form.take());
+            let Some(place) = value(&head, "location") else { return (url, status, body) };
+            url = match place.starts_with('/') {
+                true => format!("http://{host}{place}"),
+                false => place.to_owned(),
+            };
+        }
+        panic!("it is sent on and on: {url}");
+    }
+
+    fn ask(&mut self, host: &str, path: &str, form: Option<&str>) -> (u16, String, String) {
+        let of_host = self.cookies.iter().filter(|((of, _), _)| of == host);
+        let cookies: Vec<_> = of_host.map(|((_, name), value)| format!("{name}={value}")).collect();
+        let (method, body) = form.map_or(("GET", ""), |form| ("POST", form));
+        let answer = exchange(
+            &self.app.gateway(),
+            &format!(
+                "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nAccept: text/html\r\nCookie: {}\r\n\
+                 Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
+                cookies.join("; "),
+                body.len(),
+            ),
+        );
+        let answer = answer.expect("an answer");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        for line in head.lines().filter(|line| line.to_ascii_lowercase().starts_with("set-cookie: ")) {
+            let pair = line["set-cookie: ".len()..].split(';').next().expect("a cookie");
+            let (name, value) = pair.split_once('=').expect("a value");
+            let key = (host.to_owned(), name.to_owned());
+            match value.is_empty() {
+                true => drop(self.cookies.remove(&key)),
+                false => drop(self.cookies.insert(key, value.to_owned())),
+            }
+        }
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+        (status, head.to_owned(), body.to_owned())
+    }
+}
+
+fn value<'h>(head: &'h str, name: &str) -> Option<&'h str> {
+    let mut lines = head.lines().filter_map(|line| line.split_once(": "));
+    lines.find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+}
+
+/// What is between two texts.
+fn between<'t>(text: &'t str, start: &str, end: &str) -> &'t str {
+    text.split_once(start)
+        .and_then(|(_, rest)| rest.split_once(end))
+        .unwrap_or_else(|| panic!("{start} in {text}"))
+        .0
+}
+
+#[test]
+#[ignore = "fetches a provider from npm"]
+fn browsers_log_in_at_a_real_provider() {
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("oidc");
+    let fetch = watt_tests::repository().join("tests/cases/oidc/fetch");
+    let fetched = std::process::Command::new(fetch).arg(&folder).status().expect("bash runs");
+    assert!(fetched.success());
+    let app = App::yaml(&LOGINS.replace("FOLDER", &folder.display().to_string()), User::Ordinary);
+    app.write("services/echo.py", ECHO);
+    app.write("client.secret", "a secret of the shop's\n");
+    app.write("cookie.keys", "a key of cookies that nobody else has\n");
+    app.up();
+    let mut browser = Browser { app: &app, cookies: Default::default() };
+    let log_in = |browser: &mut Browser<'_>, path: &str| {
+        let (url, status, page) = browser.go(&format!("http://shop.test{path}"), None);
+        assert_eq!(status, 200, "{url}: {page}");
+        assert!(url.starts_with("http://id.test/interaction/"), "{url}");
+        let (url, _, page) = browser.go(&url, Some("prompt=login&login=ada&password=x"));
+        assert!(url.starts_with("http://id.test/interaction/") && page.contains("consent"), "{url}: {page}");
+        browser.go(&url, Some("prompt=consent"))
+    };
+    let (url, status, body) = log_in(&mut browser, "/a?b=c");
+    assert_eq!((&*url, status, &*body), ("http://shop.test/a?b=c", 200, "/a?b=c ada@example.org"));
+    let (_, status, body) = browser.go("http://shop.test/next", None);
+    assert_eq!((status, &*body), (200, "/next ada@example.org"));
+    assert_eq!(ask(&app, "GET /x", "Host: shop.test\r\n").0, 400, "two hosts");
+    let (url, status, page) = browser.go("http://shop.test/auth/logout", None);
+    assert!(status == 200 && url.starts_with("http://id.test/session/end"), "{url}: {page}");
+    let xsrf = between(&page, "name=\"xsrf\" value=\"", "\"");
+    let action = between(&page, "action=\"", "\"").to_owned();
+    let (url, _, page) = browser.go(&action, Some(&format!("xsrf={xsrf}&logout=yes")));
+    assert!(
+        url.starts_with("http://id.test/interaction/"),
+        "the page after it asks for a login again: {url} {page}"
+    );
+}

@@ -8,7 +8,7 @@ use std::fmt;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::{hmac, signature};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// The longest token: a head has 64 KB in all.
@@ -121,6 +121,12 @@ impl Material {
 /// Why a set of keys is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadKeys(String);
+
+impl BadKeys {
+    pub(crate) fn new(why: String) -> BadKeys {
+        BadKeys(why)
+    }
+}
 
 impl fmt::Display for BadKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -313,7 +319,8 @@ impl Rejected {
 }
 
 /// What a token says that was taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Claims(Map<String, Value>);
 
 impl Claims {

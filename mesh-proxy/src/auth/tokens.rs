@@ -13,7 +13,7 @@ use watt_api::mesh;
 use watt_policies::jwt::{self, Algorithm, BadKeys, Claims, KeySet, Rejected, Rules};
 
 use super::{
-    Identity, Unidentified, is_of_header,
+    Identity, Naming, Unidentified,
     recent::{Print, Recent},
     remote::{Remote, Why},
     wrong,
@@ -30,9 +30,7 @@ pub(super) struct Tokens {
     /// Others, that are published somewhere.
     pub(super) remote: Option<Rc<Remote>>,
     rules: Rules,
-    name_claim: Box<str>,
-    roles_claim: Rc<str>,
-    claims: Box<[Box<str>]>,
+    naming: Naming,
     /// Those that were, with the time until which they hold.
     taken: RefCell<Recent<(Rc<Identity>, SystemTime)>>,
     /// Which set of the others those were taken with.
@@ -72,9 +70,7 @@ impl Tokens {
                 audiences: audiences.clone(),
                 skew_s: *skew_s,
             },
-            name_claim: name_claim.as_str().into(),
-            roles_claim: roles_claim.as_str().into(),
-            claims: claims.iter().map(|name| name.as_str().into()).collect(),
+            naming: Naming::new(name_claim, roles_claim, claims),
             taken: RefCell::new(Recent::new(REMEMBERED_MAX)),
             version: Cell::new(0),
             remote: remote
@@ -101,7 +97,8 @@ impl Tokens {
         let now_s = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs());
         let claims = self.verify(token, fetched, now_s)?;
         let until = claims.expiry().map(|expiry| expiry + self.rules.skew_s as f64);
-        let identity = Rc::new(self.identity(claims).ok_or(wrong("The token does not say who it is."))?);
+        let identity =
+            Rc::new(self.naming.identity(claims).ok_or(wrong("The token does not say who it is."))?);
         // Whole seconds, so that it is not taken for longer than it would be without this.
         let until = until.and_then(|until| Duration::try_from_secs_f64(until.floor()).ok());
         let until = until.and_then(|until| SystemTime::UNIX_EPOCH.checked_add(until));
@@ -139,25 +136,6 @@ impl Tokens {
             Err(_) if !remote.is_known() => Err(Unidentified::NoKeys),
             Err(rejected) => refused(rejected),
         }
-    }
-
-    fn identity(&self, claims: Claims) -> Option<Identity> {
-        let name = claims.text(&self.name_claim).filter(|name| is_of_header(name))?;
-        // A role with a comma in it would be two to whoever reads the header.
-        let roles = claims.list(&self.roles_claim).into_iter();
-        let roles = roles.filter(|role| is_of_header(role) && !role.contains(',')).map(Box::from).collect();
-        let mut lines = String::new();
-        for claim in &self.claims {
-            if let Some(value) = claims.line(claim).filter(|value| is_of_header(value)) {
-                lines += &format!("X-Forwarded-Claim-{}: {value}\r\n", claim.replace('_', "-"));
-            }
-        }
-        Some(Identity {
-            name: name.into(),
-            roles,
-            lines,
-            claims: Some((claims, Rc::clone(&self.roles_claim))),
-        })
     }
 }
 

@@ -6,7 +6,7 @@ use watt_policies::access::{Caller, Names};
 
 use super::{SoFar, too_large};
 use crate::{
-    auth::{Auth, Credentials, Unknown},
+    auth::{Auth, Credentials, Unknown, Visit},
     http::{Client, Framing, Lines, Request, Side},
     respond::{Failure, Reason},
     table::{Service, Table},
@@ -84,7 +84,45 @@ impl<'a> Asking<'a> {
             key: one(auth.key_header.as_bytes())?,
             basic: behind(BASIC),
             token: behind(b"bearer "),
+            visit: None,
         })
+    }
+
+    /// The values of its `Cookie` lines.
+    pub(super) fn cookies(&self) -> Vec<&'a [u8]> {
+        let dropped: Lines = self.request.found.hop_by_hop;
+        let lines = self.request.fields.headers.iter().enumerate();
+        let is_cookie = |header: &httparse::Header<'_>| header.name.eq_ignore_ascii_case("cookie");
+        let lines = lines.filter(|(line, header)| is_cookie(header) && !dropped.has(*line));
+        lines.map(|(_, header)| header.value).collect()
+    }
+
+    /// What is before the path in a browser: scheme, host and port.
+    pub(super) fn page_origin(&self) -> Option<String> {
+        let host = std::str::from_utf8(self.request.host).ok().filter(|host| !host.is_empty())?;
+        let scheme = if self.client.tls.is_some() { "https" } else { "http" };
+        Some(format!("{scheme}://{}", host.to_ascii_lowercase()))
+    }
+
+    /// What a browser says by itself.
+    pub(super) fn visit<'v>(&'v self, cookies: &'v [&'v [u8]], origin: Option<&'v str>) -> Visit<'v> {
+        Visit {
+            cookies,
+            origin,
+            target: self.request.target.path_and_query,
+            is_navigation: self.is_navigation(),
+        }
+    }
+
+    /// Whether a browser goes there, and shows what it gets: whatever else asks has no use for a page to log in.
+    fn is_navigation(&self) -> bool {
+        let goes = match self.header(b"sec-fetch-mode") {
+            Some(mode) => mode == b"navigate" && self.header(b"sec-fetch-dest") == Some(b"document"),
+            None => self
+                .header(b"accept")
+                .is_some_and(|accept| memchr::memmem::find(accept, b"text/html").is_some()),
+        };
+        goes && self.request.method_name == "GET" && self.request.found.upgrade.is_empty()
     }
 
     /// Who calls, as rules know it. Operators could change the rules as well.

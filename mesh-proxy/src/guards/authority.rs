@@ -149,6 +149,7 @@ impl Authority {
             format!("X-Forwarded-Method: {method}\r\nX-Forwarded-Uri: {target}\r\n").as_bytes(),
         );
         if let Some(known) = known {
+            known.write_cookies(&mut head);
             known.identity.write(&mut head);
         }
         head.extend_from_slice(&asking.table.via);

@@ -49,8 +49,7 @@ impl Answered {
     }
 }
 
-/// Sends a request without a body, and reads the answer. Says in words why there is none. What is asked here changes nothing, and may be asked
-/// twice.
+/// Sends a request, and reads the answer. Says in words why there is none. What is asked so changes nothing, and may be asked twice.
 pub(crate) async fn ask(
     thread: &Rc<Thread>,
     to: &Rc<Service>,
@@ -58,11 +57,38 @@ pub(crate) async fn ask(
     body_max: usize,
     time: Duration,
 ) -> Result<Answered, String> {
-    let until = Instant::now() + time;
+    send(thread, to, Question { request, body_max, time, may_repeat: true }).await
+}
+
+/// The same of what is not to be asked twice.
+pub(crate) async fn ask_once(
+    thread: &Rc<Thread>,
+    to: &Rc<Service>,
+    request: &[u8],
+    body_max: usize,
+    time: Duration,
+) -> Result<Answered, String> {
+    send(thread, to, Question { request, body_max, time, may_repeat: false }).await
+}
+
+/// A request of the proxy's own.
+#[derive(Clone, Copy)]
+struct Question<'q> {
+    /// All of it.
+    request: &'q [u8],
+    /// The longest body of an answer.
+    body_max: usize,
+    /// How long it may take.
+    time: Duration,
+    may_repeat: bool,
+}
+
+async fn send(thread: &Rc<Thread>, to: &Rc<Service>, question: Question<'_>) -> Result<Answered, String> {
+    let until = Instant::now() + question.time;
     let late = |_| "it did not answer in time".to_owned();
     let mut ticket = timeout_at(until, enter(to)).await.map_err(late)??;
     let at = RefCell::new(None);
-    let asked = timeout_at(until, exchange(thread, to, request, body_max, &at)).await;
+    let asked = timeout_at(until, exchange(thread, to, question, &at)).await;
     let (answered, outcome) = asked.unwrap_or_else(|elapsed| {
         // Waiting for a worker is no worker's failure.
         (Err(late(elapsed)), at.borrow().as_ref().map(|_| Outcome::Timeout))
@@ -110,12 +136,13 @@ type At = RefCell<Option<(Rc<Worker>, u32)>>;
 async fn exchange(
     thread: &Rc<Thread>,
     to: &Rc<Service>,
-    request: &[u8],
-    body_max: usize,
+    question: Question<'_>,
     at: &At,
 ) -> (Result<Answered, String>, Option<Outcome>) {
     let mut dispatch = Dispatch::new(thread, to.clone());
-    let (mut fresh, mut counted) = (false, false);
+    let Question { request, body_max, may_repeat, time: _ } = question;
+    // A kept connection may have ended, and then it may be sent again only if it may be at all.
+    let (mut fresh, mut counted) = (!may_repeat, false);
     loop {
         at.take();
         let Reached { stream, flight, reused } = match dispatch.connection(fresh).await {
@@ -149,7 +176,7 @@ async fn exchange(
         };
         let message = format!("the connection broke: {error}");
         let failure = Failure::new(Reason::ConnectionLost, Some(to.name.clone()), message.clone());
-        if !dispatch.lost(flight.worker(), &loss, failure) {
+        if loss.delivered && !may_repeat || !dispatch.lost(flight.worker(), &loss, failure) {
             return (Err(message), Some(Outcome::Reset));
         }
         fresh = true;

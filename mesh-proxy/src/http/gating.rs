@@ -121,6 +121,8 @@ impl Exchange<'_> {
             | Reason::RuleDenied
             | Reason::AuthorityUnavailable
             | Reason::KeysUnavailable
+            | Reason::LoginFailed
+            | Reason::LoginUnavailable
             | Reason::AuthBusy
             | Reason::BreakerOpen
             | Reason::BulkheadFull

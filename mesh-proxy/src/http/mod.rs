@@ -32,7 +32,7 @@ mod websocket;
 use std::{net::SocketAddr, rc::Rc};
 
 pub(crate) use again::Loss;
-pub(crate) use ask::{Answered, ask};
+pub(crate) use ask::{Answered, ask, ask_once};
 pub(crate) use body::Body;
 #[cfg(test)]
 pub(crate) use body::{Coding, Peer, Pump};

@@ -400,6 +400,9 @@ fn route(asking: &Asking<'_>) -> Result<Destination, Aside> {
     {
         return Err(Aside::Answered(reply, None));
     }
+    if let Some(held) = guards::login(asking) {
+        return Err(held.into());
+    }
     let asked = asked(request);
     let route = router.find(&asked).map_err(|unrouted| match (unrouted, to_https) {
         (Unrouted::NoRoute, Some(to)) => Aside::Answered(Reply::Own(to.answer(&asked, client)), None),
@@ -592,6 +595,7 @@ impl Head<'_> {
         let trace = self.trace(&mut drop);
         self.write_lines(drop, out);
         if let Some(known) = self.known {
+            known.write_cookies(out);
             known.identity.write(out);
         }
         if let Some(granted) = self.granted {

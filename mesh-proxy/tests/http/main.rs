@@ -22,6 +22,7 @@ mod h2_workers;
 mod heads;
 mod holding;
 mod limits;
+mod logins;
 mod mirrors;
 mod retries;
 mod routing;

@@ -12,6 +12,7 @@ use watt_core::plan::{Auth, CertificateFiles, Tls};
 use watt_policies::{
     jwt::{BadKeys, KeySet},
     passwords::{self, BadLine},
+    sealed::Sealer,
 };
 
 use crate::{
@@ -107,6 +108,13 @@ impl Config {
                 }
                 Ok(_) => {}
             }
+        }
+        let keys = auth.oidc.as_ref().map(|oidc| &oidc.cookie_keys_file);
+        if let Some((path, text)) = keys.and_then(|path| Some((path, read.get(path)?.text())))
+            && let Err(error) = Sealer::parse(text)
+        {
+            let problem = Problem::new(self.place_of(path), format!("{}: {error}", path.display()));
+            problems.push(problem.hint("for example `openssl rand -hex 32 >FILE`"));
         }
         let Some(jwt) = &auth.jwt else { return };
         for (found, parse, hint) in [

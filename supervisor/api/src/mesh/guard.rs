@@ -117,6 +117,9 @@ pub struct Auth {
     pub basic: Option<Basic>,
     /// What tokens are taken.
     pub jwt: Option<Jwt>,
+    /// How browsers log in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oidc: Option<Oidc>,
 }
 
 /// Who has a password.
@@ -192,6 +195,64 @@ pub struct Jwt {
     pub roles_claim: String,
     /// The claims that services are told.
     pub claims: Vec<String>,
+}
+
+/// Logins of browsers.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Oidc {
+    /// What the provider calls itself.
+    pub issuer: String,
+    /// What it calls the gateway.
+    pub client_id: String,
+    /// What the gateway proves that by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_secret: Option<Secret>,
+    /// What cookies are sealed with: the text of a file with a key in each line.
+    pub cookie_keys: Secret,
+    /// Where it says what else there is of it.
+    pub discovery: RemoteKeys,
+    /// Whom the proxy asks, by what is before the path of URLs.
+    pub servers: BTreeMap<String, OidcServer>,
+    /// What is asked for.
+    pub scopes: Vec<String>,
+    /// What is before the paths of the gateway in browsers, where that is not what they asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// The path that browsers come back to.
+    pub callback: String,
+    /// The path at which they leave.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logout: Option<String>,
+    /// Where they go then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after_logout: Option<String>,
+    /// The name of the cookie.
+    pub cookie: String,
+    /// How long a session lasts that is not renewed, in seconds.
+    pub session_s: u64,
+    /// How often it is, in seconds; 0 is never.
+    pub renew_s: u64,
+    /// How ID tokens may be signed, in the words of RFC 7518.
+    pub algorithms: Vec<String>,
+    /// How far clocks may be apart, in seconds.
+    pub skew_s: u64,
+    /// The claim that is whose name it is.
+    pub name_claim: String,
+    /// The claim with roles.
+    pub roles_claim: String,
+    /// The claims that services are told.
+    pub claims: Vec<String>,
+}
+
+/// Whom the proxy asks.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OidcServer {
+    /// The service, or the server outside, by the name that it has among services.
+    pub service: String,
+    /// What is asked for in `Host`.
+    pub host: String,
 }
 
 /// A JWK Set that is fetched.

@@ -16,6 +16,7 @@ use watt_policies::{
 use super::{
     fields::{Field, Fields, Written, show_word, word_of},
     guard::deciding_header,
+    oidc,
     route::bad,
 };
 use crate::{
@@ -28,7 +29,7 @@ use crate::{
 };
 
 /// The most claims that services are told, each in a header.
-const CLAIMS_MAX: usize = 16;
+pub(super) const CLAIMS_MAX: usize = 16;
 
 /// `auth`. `None` when it is off or was not written.
 pub(super) fn decode(f: &mut Fields<'_, '_, '_>, of_gateway: bool) -> Option<Auth> {
@@ -45,6 +46,7 @@ pub(super) fn decode(f: &mut Fields<'_, '_, '_>, of_gateway: bool) -> Option<Aut
     let header = inner.parsed("header", deciding_header, |name| json!(name));
     let basic = basic(&mut inner);
     let jwt = jwt(&mut inner);
+    let oidc = oidc::decode(&mut inner);
     if let (Some(header), true) = (&header, basic.is_some() || jwt.is_some())
         && let (Some(span), true) = (header.span, header.value == "authorization")
     {
@@ -54,15 +56,16 @@ pub(super) fn decode(f: &mut Fields<'_, '_, '_>, of_gateway: bool) -> Option<Aut
         );
         inner.d.problem(problem.hint("for example `X-Api-Key`"));
     }
-    let is_known = ["api_keys", "api_keys_file", "basic", "jwt"].into_iter().any(|key| inner.is_written(key));
+    let is_known =
+        ["api_keys", "api_keys_file", "basic", "jwt", "oidc"].into_iter().any(|key| inner.is_written(key));
     if !is_known && !matches!(field.node.value, Value::List(_)) {
         let problem = Problem::new(field.key_span, "nobody could ever be known");
-        inner.d.problem(problem.hint("write `api_keys`, `basic` or `jwt`, or `auth: off`"));
+        inner.d.problem(problem.hint("write `api_keys`, `basic`, `jwt` or `oidc`, or `auth: off`"));
     }
     let shown = inner.close();
     f.show("auth", shown);
     let key_header = header.map_or_else(|| "x-api-key".to_owned(), |header| header.value);
-    Some(Auth { of_gateway, key_header, keys, key_file, basic, jwt })
+    Some(Auth { of_gateway, key_header, keys, key_file, basic, jwt, oidc })
 }
 
 fn basic(f: &mut Fields<'_, '_, '_>) -> Option<Basic> {
@@ -209,14 +212,6 @@ fn jwt(f: &mut Fields<'_, '_, '_>) -> Option<Jwt> {
     let skew: Written<Duration> = inner.value("skew");
     let user = inner.parsed("user", text, |text| json!(text));
     let roles = inner.parsed("roles", text, |text| json!(text));
-    let claim =
-        |text: &str| match text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) {
-            true if !text.is_empty() => Ok(text.to_owned()),
-            _ => Err(bad(
-                format!("{} cannot be a part of a header's name", quote(text)),
-                "letters, digits, `-` and `_`",
-            )),
-        };
     let claims = inner.each("claims", "a claim's name", claim, |text| json!(text)).unwrap_or_default();
     if let Some((_, span)) = claims.get(CLAIMS_MAX) {
         let problem = format!("{} claims; at most {CLAIMS_MAX} are supported", claims.len());
@@ -249,11 +244,22 @@ fn jwt(f: &mut Fields<'_, '_, '_>) -> Option<Jwt> {
     })
 }
 
+/// A claim that is told in a header of its name.
+pub(super) fn claim(text: &str) -> Result<String, Bad> {
+    match text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) {
+        true if !text.is_empty() => Ok(text.to_owned()),
+        _ => {
+            let message = format!("{} cannot be a part of a header's name", quote(text));
+            Err(bad(message, "letters, digits, `-` and `_`"))
+        }
+    }
+}
+
 /// Where keys are published.
 fn remote(f: &mut Fields<'_, '_, '_>) -> Option<RemoteKeys> {
     let field = f.field("keys_url")?;
     let mut inner = Fields::open(f.d, &KEYS_URL, Some(field), Some("url"));
-    let url = inner.parsed("url", keys_url, |(_, _, text)| json!(text));
+    let url = inner.parsed("url", published, |(_, _, text)| json!(text));
     let every: Written<Duration> = inner.value("every");
     if let (true, Some(span)) = (every.value < Duration::from_secs(5), every.span) {
         let problem = Problem::new(span, "keys are fetched at most every five seconds");
@@ -266,7 +272,7 @@ fn remote(f: &mut Fields<'_, '_, '_>) -> Option<RemoteKeys> {
 }
 
 /// Whom a URL is of, its path, and all of it.
-fn keys_url(text: &str) -> Result<(KeysAt, String, String), Bad> {
+pub(super) fn published(text: &str) -> Result<(KeysAt, String, String), Bad> {
     let scheme = ["http://", "https://", "internal://"].into_iter().find(|scheme| text.starts_with(scheme));
     let Some(scheme) = scheme else {
         let hint = "for example `http://id.plt.local/jwks.json` of a service `id`";

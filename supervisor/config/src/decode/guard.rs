@@ -1,7 +1,7 @@
 //! What requests have to pass: at the gateway as a whole, at a route, at a service.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     num::{NonZeroU32, NonZeroU64},
     time::Duration,
@@ -11,7 +11,7 @@ use serde_json::json;
 use watt_core::{
     ServiceId,
     plan::{
-        AccessRule, AddressRule, Authority, Caller, CertificateNames, Compress, Cors, CountedBy, Guard,
+        AccessRule, AddressRule, Auth, Authority, Caller, CertificateNames, Compress, Cors, CountedBy, Guard,
         KeysAt, RateLimit,
     },
 };
@@ -113,14 +113,13 @@ pub(super) fn of_route(f: &mut Fields<'_, '_, '_>, base: &Base) -> (Guard, Vec<(
 
 /// The services that a guard asks something of, and where they are written.
 fn named(f: &Fields<'_, '_, '_>, guard: &Guard) -> Vec<(ServiceId, Span)> {
-    let remote = guard.auth.as_ref().and_then(|auth| auth.jwt.as_ref()?.remote.as_ref());
-    let publishes = match remote.map(|remote| &remote.from) {
-        Some(KeysAt::Service(id)) => Some(id),
-        Some(KeysAt::Server(_)) | None => None,
-    };
-    let says = guard.authority.as_ref().map(|authority| &authority.service);
-    let named = [("auth", publishes), ("authority", says)];
-    named.into_iter().filter_map(|(key, id)| Some((id?.clone(), f.written(key)?.key_span))).collect()
+    let of_auth = guard.auth.iter().flat_map(Auth::asked).filter_map(|at| match at {
+        KeysAt::Service(id) => Some(("auth", id)),
+        KeysAt::Server(_) => None,
+    });
+    let says = guard.authority.iter().map(|authority| ("authority", &authority.service));
+    let named: BTreeSet<_> = of_auth.chain(says).collect();
+    named.into_iter().filter_map(|(key, id)| Some((id.clone(), f.written(key)?.key_span))).collect()
 }
 
 /// What is asked of somebody who is known, where nobody is.

@@ -35,7 +35,7 @@ pub(super) const ROLES_KEY: KeyDef = KeyDef {
 
 pub(crate) static AUTH: Table = Table {
     title: "auth",
-    doc: "How it is known who asks: by a key, by a password, or by a token that somebody else has signed. Of several, any will do.",
+    doc: "How it is known who asks: by a key, by a password, by a token that somebody else has signed, or by a login. Of several, any will do.",
     keys: &[
         KeyDef {
             name: "api_keys",
@@ -72,13 +72,19 @@ pub(crate) static AUTH: Table = Table {
             doc: "JSON Web Tokens in `Authorization: Bearer`.",
             example: r#"{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#,
         },
+        KeyDef {
+            name: "oidc",
+            kind: Kind::Table(&super::OIDC),
+            default: Preset::Unset("nobody logs in"),
+            doc: "Logins of browsers by OpenID Connect. [More](policies.md#logins-of-browsers)",
+            example: r#"{"issuer": "http://id.example.org", "client_id": "shop", "cookie_keys_file": "/etc/shop/cookie.keys"}"#,
+        },
     ],
     foreign: &[
         ("keys", "write `api_keys`"),
         ("apiKeys", "write `api_keys`"),
         ("htpasswd", "write `basic`"),
         ("users", "write `basic`"),
-        ("oidc", super::NOT_YET),
     ],
 };
 

@@ -14,6 +14,7 @@ mod hooks;
 mod jobs;
 mod limits;
 mod listener;
+mod oidc;
 mod pressure;
 mod probes;
 mod roll;
@@ -28,8 +29,8 @@ mod workers;
 
 pub(crate) use self::{
     app::*, auth::*, cache::*, compress::*, groups::*, guard::*, hooks::*, jobs::*, limits::*, listener::*,
-    pressure::*, probes::*, roll::*, route::*, sandbox::*, scheduling::*, service::*, tls::*, traffic::*,
-    words::*, workers::*,
+    oidc::*, pressure::*, probes::*, roll::*, route::*, sandbox::*, scheduling::*, service::*, tls::*,
+    traffic::*, words::*, workers::*,
 };
 
 /// A set of keys that belong together.
@@ -159,7 +160,7 @@ pub(crate) enum Kind {
 }
 
 /// Every table, in the order they are documented.
-pub(crate) static TABLES: [&Table; 72] = [
+pub(crate) static TABLES: [&Table; 73] = [
     &ROOT,
     &SERVER,
     &TLS,
@@ -212,6 +213,7 @@ pub(crate) static TABLES: [&Table; 72] = [
     &USER,
     &JWT,
     &KEYS_URL,
+    &OIDC,
     &CORS,
     &RATE_LIMIT,
     &ACCESS_RULE,

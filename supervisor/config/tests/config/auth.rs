@@ -156,7 +156,7 @@ error: nobody could ever be known
   |
 7 |   - {path: /b, service: a, auth: {}}
   |                            ^^^^
-  = hint: write `api_keys`, `basic` or `jwt`, or `auth: off`
+  = hint: write `api_keys`, `basic`, `jwt` or `oidc`, or `auth: off`
 
 error: nobody has a role where anybody may
  --> watt.yaml:8:39

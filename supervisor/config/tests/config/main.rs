@@ -14,6 +14,7 @@ mod host;
 mod hostile;
 mod jobs;
 mod listeners;
+mod oidc;
 mod plan;
 mod platformatic;
 mod reference;

@@ -158,6 +158,13 @@ fn file_with(title: &str, key: &str, value: &Value) -> Value {
             merge(&mut authority, entry);
             file["gateway"] = json!({ "authority": authority });
         }
+        "auth.oidc" => {
+            let mut oidc = json!({
+                "issuer": "http://id.example.org", "client_id": "shop", "cookie_keys_file": "/etc/shop/cookie.keys",
+            });
+            merge(&mut oidc, entry);
+            file["gateway"] = json!({ "auth": { "oidc": oidc } });
+        }
         "compress" => file["gateway"] = json!({ "compress": entry }),
         "rules" => {
             if key != "do" {

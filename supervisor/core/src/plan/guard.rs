@@ -103,6 +103,51 @@ pub struct Auth {
     pub basic: Option<Basic>,
     /// What tokens are taken.
     pub jwt: Option<Jwt>,
+    /// How browsers log in.
+    pub oidc: Option<Oidc>,
+}
+
+/// Logins of browsers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Oidc {
+    /// What the provider calls itself.
+    pub issuer: String,
+    /// What it calls the gateway.
+    pub client_id: String,
+    /// A file with what the gateway proves that by.
+    pub client_secret_file: Option<PathBuf>,
+    /// A file with what cookies are sealed with.
+    pub cookie_keys_file: PathBuf,
+    /// Where it says what else there is of it.
+    pub discovery: RemoteKeys,
+    /// Whom the proxy asks, by what is before the path of URLs.
+    pub servers: Vec<(String, KeysAt)>,
+    /// What is asked for.
+    pub scopes: Vec<String>,
+    /// What is before the paths of the gateway in browsers, where that is not what they asked for.
+    pub url: Option<String>,
+    /// The path that browsers come back to.
+    pub callback: String,
+    /// The path at which they leave.
+    pub logout: Option<String>,
+    /// Where they go then.
+    pub after_logout: Option<String>,
+    /// The name of the cookie.
+    pub cookie: String,
+    /// How long a session lasts that is not renewed.
+    pub session: Duration,
+    /// How often it is; zero is never.
+    pub renew: Duration,
+    /// How ID tokens may be signed, in the words of RFC 7518.
+    pub algorithms: Vec<String>,
+    /// How far clocks may be apart.
+    pub skew: Duration,
+    /// The claim that is whose name it is.
+    pub name_claim: String,
+    /// The claim with roles.
+    pub roles_claim: String,
+    /// The claims that services are told.
+    pub claims: Vec<String>,
 }
 
 /// A JWK Set that is fetched.
@@ -116,7 +161,7 @@ pub struct RemoteKeys {
     pub every: Duration,
 }
 
-/// Who publishes keys.
+/// Who publishes keys, or gives tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeysAt {
     /// A service.
@@ -126,11 +171,19 @@ pub enum KeysAt {
 }
 
 impl Auth {
+    /// Whom the proxy asks for it.
+    pub fn asked(&self) -> impl Iterator<Item = &KeysAt> {
+        let remote = self.jwt.iter().filter_map(|jwt| jwt.remote.as_ref()).map(|remote| &remote.from);
+        remote.chain(self.oidc.iter().flat_map(|oidc| oidc.servers.iter().map(|(_, at)| at)))
+    }
+
     /// Every file that it is made from.
     pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
         let of_jwt = self.jwt.iter().flat_map(|jwt| [&jwt.key_file, &jwt.secret_file]);
         let of_basic = self.basic.iter().map(|basic| &basic.file);
-        [&self.key_file].into_iter().chain(of_basic).chain(of_jwt).flatten()
+        let of_logins =
+            self.oidc.iter().flat_map(|oidc| oidc.client_secret_file.iter().chain([&oidc.cookie_keys_file]));
+        [&self.key_file].into_iter().chain(of_basic).chain(of_jwt).flatten().chain(of_logins)
     }
 }
 
@@ -140,10 +193,9 @@ impl Plan {
         self.all_routes().filter_map(|route| route.guard.auth.as_ref())
     }
 
-    /// The servers outside that keys are fetched from, some of them several times.
+    /// The servers outside that keys are fetched from, and tokens, some of them several times.
     pub fn key_servers(&self) -> impl Iterator<Item = &UpstreamServer> {
-        let remotes = self.auths().filter_map(|auth| auth.jwt.as_ref()?.remote.as_ref());
-        remotes.filter_map(|remote| match &remote.from {
+        self.auths().flat_map(Auth::asked).filter_map(|at| match at {
             KeysAt::Server(server) => Some(server),
             KeysAt::Service(_) => None,
         })

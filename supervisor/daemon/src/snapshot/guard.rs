@@ -6,7 +6,7 @@ use watt_api::mesh;
 use watt_certificates::Certificates;
 use watt_core::plan::{
     AccessRule, AddressRule, ApiKey, Auth, Authority, Basic, Caller, CertificateNames, Cors, CountedBy,
-    Guard, Hidden, Jwt, KeysAt, Plan, RateLimit, RemoteKeys, Route, Service, User,
+    Guard, Hidden, Jwt, KeysAt, Oidc, Plan, RateLimit, RemoteKeys, Route, Service, User,
 };
 
 use super::millis;
@@ -41,7 +41,7 @@ fn auth_name(auth: &Auth, place: impl Fn() -> String) -> String {
 }
 
 fn auth(auth: &Auth, plan: &Plan, read: &Certificates) -> mesh::Auth {
-    let Auth { of_gateway: _, key_header, keys, key_file, basic, jwt } = auth;
+    let Auth { of_gateway: _, key_header, keys, key_file, basic, jwt, oidc } = auth;
     let key = |ApiKey { name, hash: Hidden(hash), roles }: &ApiKey| mesh::ApiKey {
         name: name.clone(),
         hash: hash.clone(),
@@ -53,6 +53,7 @@ fn auth(auth: &Auth, plan: &Plan, read: &Certificates) -> mesh::Auth {
         key_file: text(key_file.as_ref(), read).map(mesh::Secret),
         basic: basic.as_ref().map(|basic| self::basic(basic, plan, read)),
         jwt: jwt.as_ref().map(|jwt| self::jwt(jwt, read)),
+        oidc: oidc.as_ref().map(|oidc| self::oidc(oidc, read)),
     }
 }
 
@@ -105,11 +106,74 @@ fn jwt(jwt: &Jwt, read: &Certificates) -> mesh::Jwt {
 }
 
 fn remote_keys(RemoteKeys { from, path, every }: &RemoteKeys) -> mesh::RemoteKeys {
-    let (service, host) = match from {
+    let (service, host) = asked(from);
+    mesh::RemoteKeys { service, host, path: path.clone(), every_ms: millis(*every) }
+}
+
+/// Whom the proxy asks, by the name that it has there, and its host.
+fn asked(at: &KeysAt) -> (String, String) {
+    match at {
         KeysAt::Service(id) => (id.to_string(), format!("{id}.plt.local")),
         KeysAt::Server(server) => (server.to_string(), server.host().unwrap_or_default()),
+    }
+}
+
+fn oidc(oidc: &Oidc, read: &Certificates) -> mesh::Oidc {
+    let Oidc {
+        issuer,
+        client_id,
+        client_secret_file,
+        cookie_keys_file,
+        discovery,
+        servers,
+        scopes,
+        url,
+        callback,
+        logout,
+        after_logout,
+        cookie,
+        session,
+        renew,
+        algorithms,
+        skew,
+        name_claim,
+        roles_claim,
+        claims,
+    } = oidc;
+    // A provider that is a service says of itself what browsers know it by.
+    let public = issuer.split_once("://").map_or("", |(_, rest)| rest).split('/').next().unwrap_or_default();
+    let server = |(origin, at): &(String, KeysAt)| {
+        let (service, host) = asked(at);
+        let host = if matches!(at, KeysAt::Service(_)) { public.to_owned() } else { host };
+        (origin.clone(), mesh::OidcServer { service, host })
     };
-    mesh::RemoteKeys { service, host, path: path.clone(), every_ms: millis(*every) }
+    let mut discovery = remote_keys(discovery);
+    if let Some((_, server)) =
+        servers.iter().map(server).find(|(_, server)| server.service == discovery.service)
+    {
+        discovery.host = server.host;
+    }
+    mesh::Oidc {
+        issuer: issuer.clone(),
+        client_id: client_id.clone(),
+        client_secret: text(client_secret_file.as_ref(), read).map(mesh::Secret),
+        cookie_keys: mesh::Secret(text(Some(cookie_keys_file), read).unwrap_or_default()),
+        discovery,
+        servers: servers.iter().map(server).collect(),
+        scopes: scopes.clone(),
+        url: url.clone(),
+        callback: callback.clone(),
+        logout: logout.clone(),
+        after_logout: after_logout.clone(),
+        cookie: cookie.clone(),
+        session_s: session.as_secs(),
+        renew_s: renew.as_secs(),
+        algorithms: algorithms.clone(),
+        skew_s: skew.as_secs(),
+        name_claim: name_claim.clone(),
+        roles_claim: roles_claim.clone(),
+        claims: claims.clone(),
+    }
 }
 
 /// Of a service.
