@@ -46,6 +46,7 @@ impl Context {
     /// Uses this snapshot from now on.
     pub(crate) fn apply(&self, view: Arc<View>) {
         self.thread.use_folders(&view.folders);
+        self.thread.use_documents(&view.documents);
         self.thread.apply_with(&view.snapshot, &view.service_gates, &view.wards);
         if view.ends_connections() {
             // Those of HTTP/2 say GOAWAY, and need no answer for that.

@@ -23,6 +23,7 @@ use crate::{
     gate::{self, Gates},
     link::{Door, Link, LinkError, Order},
     lost::LostRequest,
+    pages::{Document, Documents},
     refusals::Refusal,
     registry::Registry,
     sockets::Sockets,
@@ -74,6 +75,8 @@ pub(crate) struct Control {
     cache_told: CacheStatus,
     /// Folders that the daemon has passed; of those that no route leads to any more none is kept.
     folders: Folders,
+    /// The same of documents.
+    documents: Documents,
     applying: Applying,
     tidying: Tidying,
     life: Life,
@@ -149,6 +152,7 @@ impl Control {
             cached,
             cache_told: CacheStatus::default(),
             folders: Folders::new(),
+            documents: Documents::new(),
             threads,
             link: None,
             waiting: Vec::new(),
@@ -198,6 +202,9 @@ impl Control {
                 self.add_listener(id, kind, listener).await
             }
             Ok(Some(Order::AddFolder { id, folder })) => drop(self.folders.insert(id, Arc::new(folder))),
+            Ok(Some(Order::AddDocument { id, body })) => {
+                self.documents.insert(id, Arc::new(Document::json(body)));
+            }
             Ok(Some(Order::RemoveListener { id })) => {
                 self.waiting.retain(|(waiting, ..)| *waiting != id);
                 let threads = self.registry.remove(&id);
@@ -297,6 +304,10 @@ impl Control {
             snapshot.all_routes().filter_map(|route| route.files.as_ref()).any(|files| files.folder == *id)
         };
         self.folders.retain(|id, _| is_named(id));
+        let is_shown = |id: &String| {
+            snapshot.all_routes().filter_map(|route| route.page.as_ref()).any(|page| page.document == *id)
+        };
+        self.documents.retain(|id, _| is_shown(id));
         // Before any thread has the snapshot, and not by each: one that is late would bring the limits of the last one back.
         gate::renew(&mut self.gates, &snapshot);
         self.cached.renew(&self.view.snapshot, &snapshot);
@@ -305,7 +316,7 @@ impl Control {
             .for_each(|trouble| self.troubles.add(trouble));
         let view = self.view.next(snapshot, uid, Arc::clone(&self.outside));
         let view = view.with_gates(self.gates.clone(), self.wards.clone());
-        let view = Arc::new(view.with_folders(self.folders.clone()));
+        let view = Arc::new(view.with_content(self.folders.clone(), self.documents.clone()));
         self.view = Arc::clone(&view);
         for thread in 0..self.threads.len() {
             self.order(thread, ThreadOrder::Apply { number, view: Arc::clone(&view) }).await;

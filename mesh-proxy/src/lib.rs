@@ -43,6 +43,7 @@ pub mod lost;
 mod mesh_port;
 mod meter;
 mod names;
+pub mod pages;
 mod patience;
 mod pool;
 mod process;

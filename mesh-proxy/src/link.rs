@@ -39,6 +39,8 @@ pub(crate) enum Order {
     AddListener { id: ListenerId, kind: ListenerKind, listener: OwnedFd },
     /// [`ToProxy::AddFolder`].
     AddFolder { id: String, folder: OwnedFd },
+    /// [`ToProxy::AddDocument`].
+    AddDocument { id: String, body: String },
     /// [`ToProxy::RemoveListener`].
     RemoveListener { id: ListenerId },
     /// [`ToProxy::Sockets`].
@@ -224,6 +226,7 @@ impl Link {
             ToProxy::Retire { within_ms } => Order::Retire { within: Duration::from_millis(within_ms) },
             ToProxy::RemoveListener { id } => Order::RemoveListener { id },
             ToProxy::PurgeCache { number, purge } => Order::Purge { number, purge },
+            ToProxy::AddDocument { id, body } => Order::AddDocument { id, body },
             ToProxy::Snapshot(mut snapshot) => {
                 snapshot.join_routes();
                 snapshot.shrink();

@@ -7,7 +7,7 @@ use std::{io::Write, rc::Rc};
 
 use serde::Serialize;
 
-use crate::http::{FileAsked, Refusal};
+use crate::http::{DocumentAsked, FileAsked, Refusal};
 
 /// A request that a worker did not answer, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +41,7 @@ pub(crate) enum Reply {
     Failure(Failure),
     Own(OwnAnswer),
     File(Box<FileAsked>),
+    Document(Box<DocumentAsked>),
 }
 
 impl Reply {
@@ -50,6 +51,7 @@ impl Reply {
             Reply::Failure(failure) => failure.lines.extend_from_slice(more),
             Reply::Own(own) => own.lines.extend_from_slice(more),
             Reply::File(asked) => asked.lines.extend_from_slice(more),
+            Reply::Document(asked) => asked.lines.extend_from_slice(more),
         }
         self
     }
@@ -106,6 +108,8 @@ pub enum Reason {
     NoFile,
     /// The disk or the folder of a route's files cannot be used.
     FilesUnavailable,
+    /// The description of the APIs has not been made yet.
+    NoDocument,
     /// The service does not listen.
     NotListening,
     /// No worker could be connected to.
@@ -171,6 +175,7 @@ impl Reason {
             Reason::AuthBusy => "auth_busy",
             Reason::NoFile => "no_file",
             Reason::FilesUnavailable => "files_unavailable",
+            Reason::NoDocument => "no_document",
             Reason::NotListening => "not_listening",
             Reason::ConnectionRefused => "connection_refused",
             Reason::TlsFailed => "tls_failed",
@@ -226,7 +231,8 @@ impl Reason {
             | Reason::AuthorityUnavailable
             | Reason::KeysUnavailable
             | Reason::AuthBusy
-            | Reason::FilesUnavailable => 503,
+            | Reason::FilesUnavailable
+            | Reason::NoDocument => 503,
             Reason::ConnectTimeout
             | Reason::FirstByteTimeout
             | Reason::TryTimeout

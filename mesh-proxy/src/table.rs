@@ -16,6 +16,7 @@ use crate::{
     entrances::{Asked, Met, Terms},
     gate::{Gate, Gates},
     guards::Guard,
+    pages::Document,
     respond::{Failure, Reason},
     retries::Retries,
     route::Router,
@@ -96,6 +97,8 @@ pub(crate) struct Kept<'k> {
     pub(crate) outside: &'k dyn Fn(&str) -> Rc<Worker>,
     /// By the number of a route's files.
     pub(crate) folder: &'k dyn Fn(&str) -> Option<Arc<OwnedFd>>,
+    /// By what the daemon calls it.
+    pub(crate) document: &'k dyn Fn(&str) -> Option<Arc<Document>>,
     /// By the name of a service.
     pub(crate) tally: &'k dyn Fn(&str) -> Rc<Tally>,
     pub(crate) gates: &'k Gates,
@@ -153,7 +156,7 @@ impl Table {
         Table {
             via: via(&snapshot.app),
             auths: Auths::renewed(&before.auths, &snapshot.auths),
-            router: before.router.renewed(&snapshot.routes, &services, kept.folder),
+            router: before.router.renewed(&snapshot.routes, &services, kept.folder, kept.document),
             listeners: Listeners::renewed(&before.listeners, snapshot, &services, kept),
             body_rate_min: NonZeroU64::new(snapshot.body_rate_min),
             invalidating: cache::is_used(snapshot)
@@ -243,7 +246,7 @@ impl Listeners {
             let known = before.all.iter().find(|own| own.asked.name == listener.name);
             let known = known.and_then(|own| own.routes.as_ref());
             let renewed = |routes: &Vec<mesh::Route>| {
-                known.unwrap_or(&Router::default()).renewed(routes, services, kept.folder)
+                known.unwrap_or(&Router::default()).renewed(routes, services, kept.folder, kept.document)
             };
             Own {
                 number: number.as_str().into(),
@@ -312,6 +315,7 @@ mod tests {
             worker: &|_| unreachable!("no workers"),
             outside: &|_| unreachable!("nobody outside"),
             folder: &|_| None,
+            document: &|_| None,
             tally: &|_| Rc::default(),
             gates: &Gates::new(),
             wards: &Wards::new(),

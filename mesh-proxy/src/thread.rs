@@ -23,6 +23,7 @@ use crate::{
     guards::Counted,
     http::{Refusal, Side, Stock, Stream},
     lost::LostRequest,
+    pages::{Document, Documents},
     respond::{Failure, Reason},
     room::{Place, Pool, Rooms},
     table::{Kept, Table},
@@ -141,6 +142,8 @@ pub struct Thread {
     pub(crate) checks: Checks,
     /// Folders with files that routes lead to.
     folders: RefCell<Folders>,
+    /// What pages show.
+    documents: RefCell<Documents>,
     /// Copies of requests that are under way.
     pub(crate) copies: Cell<usize>,
     /// What is being got in place of stale responses.
@@ -186,6 +189,7 @@ impl Thread {
             encoders: Cell::new(0),
             checks: Checks::default(),
             folders: RefCell::default(),
+            documents: RefCell::default(),
             copies: Cell::new(0),
             refreshes: Cell::new(0),
             cached: OnceCell::new(),
@@ -207,6 +211,11 @@ impl Thread {
     /// Serves files of these folders from the next snapshot on.
     pub fn use_folders(&self, folders: &BTreeMap<String, Arc<OwnedFd>>) {
         self.folders.borrow_mut().clone_from(folders);
+    }
+
+    /// Has pages show these documents from the next snapshot on.
+    pub fn use_documents(&self, documents: &BTreeMap<String, Arc<Document>>) {
+        self.documents.borrow_mut().clone_from(documents);
     }
 
     /// Uses this snapshot from the next request on. Requests that wait for a worker look again. Services' limits are this thread's own.
@@ -264,6 +273,7 @@ impl Thread {
                 worker: &|worker| workers.get(&worker.run).cloned(),
                 outside: &|name| upstreams[name].clone(),
                 folder: &|id| self.folders.borrow().get(id).cloned(),
+                document: &|id| self.documents.borrow().get(id).cloned(),
                 tally: &|name| self.tally(name),
                 gates,
                 wards,

@@ -16,6 +16,7 @@ use crate::{
     entrances::{Entrance, Entrances},
     files::Folders,
     gate,
+    pages::Documents,
 };
 
 /// One snapshot. Immutable, so that threads share it without sharing anything that changes.
@@ -35,6 +36,8 @@ pub(crate) struct View {
     pub(crate) wards: Wards,
     /// Folders with files that routes lead to.
     pub(crate) folders: Folders,
+    /// What pages show.
+    pub(crate) documents: Documents,
     rules: BTreeMap<String, Rules>,
     entrances: Entrances,
     by_address: BTreeMap<Ipv4Addr, String>,
@@ -78,6 +81,7 @@ impl View {
             entrances: entrances.next(&snapshot.listeners),
             by_address: snapshot.services.iter().filter_map(address).collect(),
             folders: Folders::new(),
+            documents: Documents::new(),
             snapshot,
         }
     }
@@ -87,9 +91,9 @@ impl View {
         Self { service_gates, wards, ..self }
     }
 
-    /// With these folders.
-    pub(crate) fn with_folders(self, folders: Folders) -> Self {
-        Self { folders, ..self }
+    /// With these folders, and what pages show.
+    pub(crate) fn with_content(self, folders: Folders, documents: Documents) -> Self {
+        Self { folders, documents, ..self }
     }
 
     /// Where this service may connect to outside. One that is gone, whose last processes are about to end,

@@ -221,6 +221,123 @@ fn a_route_serves_files_that_only_the_operator_gets_to() {
     });
 }
 
+/// Has the description that lies in its folder, and asks nobody who it is.
+const DESCRIBED: &str = r#"
+import http.server, os
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        try: body, status = open(os.environ["FILE"], "rb").read(), 200
+        except OSError: body, status = b"", 404
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *arguments): pass
+http.server.ThreadingHTTPServer(("", int(os.environ["PORT"])), Handler).serve_forever()
+"#;
+
+const DESCRIBED_APPLICATION: &str = r#"
+services:
+  users:
+    command: python3 services/described.py
+    env: { FILE: services/users.json }
+    openapi: { path: /openapi.json, refresh: 100ms, ignore: ["/internal/*"] }
+  orders:
+    command: python3 services/described.py
+    env: { FILE: services/none }
+    openapi: { file: services/orders.json, refresh: 100ms }
+server: { port: 0 }
+gateway:
+  routes:
+    - { path: /users, service: users, strip: true, deprecation: "2026-06-30", sunset: { at: "2026-12-31", link: /moving } }
+    - { path: /orders, service: orders }
+    - { path: /docs, openapi: { title: The shop } }
+"#;
+
+/// A description with one operation at each of these paths, whose answer is a thing.
+fn description(version: &str, paths: &[&str]) -> String {
+    let operation = serde_json::json!({ "get": { "operationId": "list", "responses": { "200": { "description": "all",
+        "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Thing" } } } } } } });
+    let paths: serde_json::Map<String, Value> =
+        paths.iter().map(|path| ((*path).to_owned(), operation.clone())).collect();
+    let thing = serde_json::json!({ "Thing": { "type": "string" } });
+    serde_json::json!({ "openapi": version, "paths": paths, "components": { "schemas": thing } }).to_string()
+}
+
+#[test]
+fn the_apis_are_described_in_one_document_that_follows_the_services() {
+    for_each_user(|user| {
+        let app = App::yaml(DESCRIBED_APPLICATION, user);
+        app.write("services/described.py", DESCRIBED);
+        app.write("services/users.json", &description("3.0.3", &["/", "/{id}", "/internal/x"]));
+        app.write("services/orders.json", &description("3.1.0", &["/orders/{id}", "/elsewhere"]));
+        app.up();
+        let is_described = |paths: &[&str]| {
+            wait("the APIs are described", || {
+                let (status, body) = ask(&app, "GET /docs/openapi.json", "");
+                let whole: Value = serde_json::from_str(&body).unwrap_or_default();
+                let found = whole["paths"].as_object().map(|paths| paths.keys().cloned().collect::<Vec<_>>());
+                match found == Some(paths.iter().map(|path| (*path).to_owned()).collect()) {
+                    true => Ok(whole),
+                    false => Err(format!("{status} {body}")),
+                }
+            })
+        };
+        let whole = is_described(&["/orders/{id}", "/users", "/users/{id}"]);
+        assert_eq!(
+            (&whole["openapi"], &whole["info"]["title"]),
+            (&Value::from("3.1.1"), &Value::from("The shop"))
+        );
+        let schemas: Vec<&String> =
+            whole["components"]["schemas"].as_object().expect("schemas").keys().collect();
+        assert_eq!(schemas, ["orders_Thing", "users_Thing"]);
+        let list = &whole["paths"]["/users"]["get"];
+        assert_eq!(
+            (&list["operationId"], &list["deprecated"]),
+            (&Value::from("users_list"), &Value::from(true))
+        );
+        let (status, page) = ask(&app, "GET /docs/", "");
+        assert!(status == 200 && page.contains("page.js"), "{status} {page}");
+        // Without a restart: what a service says, and what a file has.
+        app.write("services/users.json", &description("3.0.3", &["/{id}/friends"]));
+        is_described(&["/orders/{id}", "/users/{id}/friends"]);
+        app.write("services/orders.json", &description("3.1.0", &["/orders"]));
+        is_described(&["/orders", "/users/{id}/friends"]);
+        // One that is wrong is told of, and what was right stays.
+        app.write("services/orders.json", "{");
+        wait("it is told", || {
+            let events = app.ok(&["events", "--json"]);
+            match events.contains("openapi_problem") && events.contains("no JSON") {
+                true => Ok(()),
+                false => Err(events),
+            }
+        });
+        is_described(&["/orders", "/users/{id}/friends"]);
+        // Another proxy has it as well, and so has another daemon.
+        let proxy = app.status()["supervisor"]["proxy_pid"]
+            .as_u64()
+            .and_then(|pid| u32::try_from(pid).ok())
+            .expect("a proxy");
+        watt_tests::kill("KILL", proxy);
+        is_described(&["/orders", "/users/{id}/friends"]);
+        app.kill_daemon();
+        app.write("services/users.json", &description("3.0.3", &["/new"]));
+        is_described(&["/orders", "/users/new"]);
+        let request = "GET /users/1 HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n";
+        let answer = exchange(&app.gateway(), request).expect("an answer");
+        for line in [
+            "Deprecation: @1782777600",
+            "Sunset: Thu, 31 Dec 2026 00:00:00 GMT",
+            "Link: </moving>; rel=\"sunset\"",
+        ] {
+            assert!(
+                answer.to_lowercase().contains(&format!("\r\n{}\r\n", line.to_lowercase())),
+                "{line}: {answer}"
+            );
+        }
+    });
+}
+
 #[test]
 fn routes_are_listed_and_changed_by_a_reload() {
     for_each_user(|user| {

@@ -295,6 +295,7 @@ fn leads_to(route: &Route) -> String {
         None if route.files.is_some() => {
             format!("files {}", route.files.as_ref().map_or("", |files| &files.root))
         }
+        None if route.page.is_some() => "the APIs' description".to_owned(),
         None if route.split.is_empty() => route.service.clone(),
         None => {
             let total: u64 = route.split.iter().map(|share| u64::from(share.weight)).sum();

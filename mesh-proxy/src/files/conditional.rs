@@ -75,6 +75,11 @@ enum Compare {
     Weakly,
 }
 
+/// Whether a client that has one of these has what is called so.
+pub(crate) fn is_known(tags: &[u8], etag: &str) -> bool {
+    lists(tags, etag, Compare::Weakly)
+}
+
 /// Whether a list of tags has this one, which is a strong one (RFC 9110 §8.8.3.2). No tag of ours has a comma.
 fn lists(tags: &[u8], etag: &str, compare: Compare) -> bool {
     let is = |tag: &[u8]| match tag.strip_prefix(b"W/") {

@@ -16,7 +16,7 @@ use std::{collections::BTreeMap, os::fd::OwnedFd, sync::Arc};
 use watt_api::mesh;
 
 pub(crate) use self::{
-    conditional::{Conditions, Part},
+    conditional::{Conditions, Part, is_known},
     find::{File, Found, Patience, Unfound, find, read},
     kinds::{Coding, accepted},
 };

@@ -319,6 +319,7 @@ impl Connection {
                 self.send_response_out(declined.manner).await
             }
             Reply::File(asked) => self.send_file(asked, declined.manner).await,
+            Reply::Document(asked) => self.send_document(asked, declined.manner).await,
         };
         self.end_entry();
         if after == After::Next { Ok(()) } else { Err(after) }

@@ -105,6 +105,7 @@ impl Exchange<'_> {
             | Reason::PolicyDenied
             | Reason::NoFile
             | Reason::FilesUnavailable
+            | Reason::NoDocument
             | Reason::NotListening
             | Reason::ServiceFailed
             | Reason::ServiceStopped

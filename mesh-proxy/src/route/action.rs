@@ -30,6 +30,8 @@ pub(crate) struct Actions {
     pub(crate) compress: Option<Rc<CompressRules>>,
     /// It leads to files.
     pub(super) has_files: bool,
+    /// It leads to a page of the proxy's own.
+    pub(super) has_page: bool,
     /// Which responses are stored, where it says that itself.
     pub(crate) cache: Option<OfRoute>,
 }
@@ -65,15 +67,18 @@ impl Actions {
             guard: Guard::new(&rule.guard),
             compress: rule.compress.as_ref().map(|rules| Rc::new(CompressRules::new(rules))),
             has_files: rule.files.is_some(),
+            has_page: rule.page.is_some(),
             cache: rule.cache.as_ref().map(OfRoute::new),
         };
-        let Actions { request, response, answer, fault, guard, compress, has_files, cache } = &actions;
+        let Actions { request, response, answer, fault, guard, compress, has_files, has_page, cache } =
+            &actions;
         let changes = request.is_some() || response.is_some() || compress.is_some();
         let is_something = changes
             || answer.is_some()
             || fault.is_some()
             || guard.is_some()
             || *has_files
+            || *has_page
             || cache.is_some();
         is_something.then(|| Box::new(actions))
     }

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     http::{self, Refusal},
+    pages::Below,
     table::lower_case,
 };
 
@@ -112,7 +113,14 @@ fn chosen(rules: &Rules, rule: u32, asked: &Asked<'_>) -> Verdict {
         let rest = &asked.path[rule.pattern.len_in(asked.path)..];
         Becomes::File(format!("{}{}", files.root.trim_end_matches('/'), text(rest)))
     });
-    let becomes = match own.or(file) {
+    let page = rules.source[rule.number].page.as_ref().map(|_| {
+        Becomes::Answer(match Below::of(&asked.path[rule.pattern.len_in(asked.path)..]) {
+            Some(Below::Bare) => 301,
+            Some(_) => 200,
+            None => 404,
+        })
+    });
+    let becomes = match own.or(file).or(page) {
         Some(becomes) => becomes,
         None => {
             let mut target = Vec::new();

@@ -20,6 +20,7 @@ mod condition;
 pub mod explain;
 mod file;
 mod folded;
+mod page;
 mod pattern;
 mod reading;
 mod rewrite;
@@ -43,7 +44,7 @@ use self::{
     reading::{Reading, has_other_readings, readings},
     rules::{Rule, Rules},
 };
-use crate::{files::Folder, guards::Guard, http::Lines, respond::Reply, table::Service};
+use crate::{files::Folder, guards::Guard, http::Lines, pages::Document, respond::Reply, table::Service};
 
 /// A rule and what it leads to.
 pub(crate) struct Route {
@@ -58,6 +59,8 @@ pub(crate) struct Route {
     split: Option<Box<Split>>,
     /// The folder whose files it leads to, if the daemon has passed it.
     files: Option<Arc<Folder>>,
+    /// What its page shows, once the daemon has given it.
+    document: Option<Arc<Document>>,
     /// Who gets copies, and of how many of a hundred requests.
     mirror: Option<(Rc<Service>, u32)>,
 }
@@ -149,6 +152,7 @@ impl Router {
         routes: &[mesh::Route],
         services: &HashMap<Box<str>, Rc<Service>>,
         folder: impl Fn(&str) -> Option<Arc<OwnedFd>>,
+        document: impl Fn(&str) -> Option<Arc<Document>>,
     ) -> Router {
         let rules = Rules::renewed(&self.rules, routes);
         let route = |(id, rule): (u32, &Rule)| {
@@ -160,6 +164,7 @@ impl Router {
             };
             Rc::new(Route {
                 files: source.files.as_ref().and_then(files),
+                document: source.page.as_ref().and_then(|page| document(&page.document)),
                 rules: rules.clone(),
                 rule: id,
                 label: source.label().into(),
@@ -266,7 +271,8 @@ impl Route {
         let actions = self.actions()?;
         let pattern = &self.rule().pattern;
         let files = || actions.has_files.then(|| file::reply(self.files.as_ref(), actions, pattern, asked));
-        actions.reply(pattern, asked).or_else(files)
+        let page = || actions.has_page.then(|| page::reply(self.document.as_ref(), actions, pattern, asked));
+        actions.reply(pattern, asked).or_else(files).or_else(page)
     }
 
     /// Who gets a copy of this request.

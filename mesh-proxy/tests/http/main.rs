@@ -23,6 +23,7 @@ mod heads;
 mod holding;
 mod limits;
 mod mirrors;
+mod pages;
 mod retries;
 mod routing;
 mod spreading;

@@ -610,7 +610,7 @@ pub struct Event {
     pub seq: u64,
     /// When.
     pub at: String,
-    /// What: `worker_state`, `check_failed`, `oom`, `pids_limit`, `slowed_down`, `pressure`, `pressure_over`, `limits_changed`, `scaled`, `scaling_refused`, `reloaded`, `reload_refused`, `roll`, `roll_failed`, `rolled_back`, `upgrade_started`, `upgraded`, `upgrade_rolled_back`, `refused`, `egress_refused`, `request_lost`, `circuit_opened`, `circuit_closed`, `requests_refused`, `worker_ejected`, `worker_returned`,
+    /// What: `worker_state`, `check_failed`, `oom`, `pids_limit`, `slowed_down`, `pressure`, `pressure_over`, `limits_changed`, `scaled`, `scaling_refused`, `reloaded`, `reload_refused`, `roll`, `roll_failed`, `rolled_back`, `upgrade_started`, `upgraded`, `upgrade_rolled_back`, `refused`, `egress_refused`, `request_lost`, `circuit_opened`, `circuit_closed`, `requests_refused`, `worker_ejected`, `worker_returned`, `openapi_problem`,
     /// `job_started`, `job_ended`, `job_missed`, `job_skipped`, `proxy_replaced`, `daemon_replaced`, `app_ready`, `app_stopping`,
     /// `task_started`, `task_ended`, `webhook_ended`.
     pub kind: String,

@@ -33,7 +33,7 @@ pub use guard::{
 pub use listener::{Certificate, ClientBounds, Handshakes, Listener, Network, Secret, Tls, ToHttps};
 pub use route::{
     Compress, HeaderRules, PathMatch, RequestPart, Route, RouteAnswer, RouteCondition, RouteFault,
-    RouteFiles, RouteMirror, RouteShare, ValueTest,
+    RouteFiles, RouteMirror, RoutePage, RouteShare, ValueTest,
 };
 pub use traffic::{
     Balance, Believed, Breaker, Bulkhead, Ejection, Failures, HashKey, Retries, Traffic, Trouble,
@@ -149,6 +149,14 @@ pub enum ToProxy {
     AddFolder {
         /// What [`RouteFiles::folder`] calls it.
         id: String,
+    },
+    /// A document that pages show, as JSON; in place of one with the same id. It is shown from the next snapshot on, and one that no page of
+    /// that shows is forgotten. Only for a proxy of the daemon's own program: older ones do not know it.
+    AddDocument {
+        /// What [`RoutePage::document`] calls it.
+        id: String,
+        /// All of it.
+        body: String,
     },
     /// Accept there no longer; connections that were accepted live on.
     RemoveListener {

@@ -102,12 +102,13 @@ pub enum Field {
     RateLimit,
     Rules,
     Cache,
+    OpenApi,
 }
 
 use Effect::{FromNowOn, InPlace, Listener, NewWorkers, WorkerCount};
 
 /// Every field with the key of the configuration that it comes from, what it takes, and why, where that is not plain.
-pub const FIELDS: [(Field, &str, Effect, &str); 69] = [
+pub const FIELDS: [(Field, &str, Effect, &str); 70] = [
     (Field::Name, "name", Effect::Restart, "folders, cgroups and addresses have it"),
     (Field::File, "the configuration file", Effect::Restart, "the same file is read again"),
     (Field::Server, "server", Listener, "open connections stay"),
@@ -217,6 +218,7 @@ pub const FIELDS: [(Field, &str, Effect, &str); 69] = [
         InPlace,
         "for the next request; what was stored under other rules is removed",
     ),
+    (Field::OpenApi, "services.NAME.openapi", InPlace, "the description of all is made anew"),
 ];
 
 impl Field {
@@ -401,6 +403,7 @@ fn of_service(old: &Service, new: &Service) -> Vec<Field> {
         traffic,
         guard,
         cache,
+        openapi,
     } = new;
     let mut found = Found(Vec::new());
     found.note(Field::Path, old.path != *path);
@@ -445,6 +448,7 @@ fn of_service(old: &Service, new: &Service) -> Vec<Field> {
     found.note(Field::RateLimit, old.guard.limits != guard.limits);
     found.note(Field::Rules, old.guard.rules != guard.rules);
     found.note(Field::Cache, old.cache != *cache);
+    found.note(Field::OpenApi, old.openapi != *openapi);
     found.0
 }
 

@@ -8,6 +8,7 @@ mod guard;
 mod hooks;
 mod jobs;
 mod listener;
+mod openapi;
 mod pressure;
 mod roll;
 mod route;
@@ -40,6 +41,7 @@ pub use listener::{
     CertificateFiles, ClientAuthorities, ClientBounds, HEAD_SIZE_MAX, ListenAt, Listener, SocketOwner, Tls,
     TlsVersion, ToHttps,
 };
+pub use openapi::{ApiPage, DescribedBy, Description, Notice};
 pub use pressure::{PRESSURE_WINDOW, Pressure, Resource};
 pub use roll::{OnFailure, Roll, Share, Steps};
 pub use route::{
@@ -196,6 +198,8 @@ pub struct Service {
     pub guard: Shared<Guard>,
     /// Which of its responses are stored, if any are.
     pub cache: Option<Cache>,
+    /// Where its API is described, if it is.
+    pub openapi: Option<Description>,
 }
 
 /// What a private service may reach outside the mesh.

@@ -55,6 +55,7 @@ pub fn service(name: &str) -> Service {
         traffic: Default::default(),
         guard: Default::default(),
         cache: None,
+        openapi: None,
     }
 }
 

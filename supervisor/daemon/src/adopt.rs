@@ -26,6 +26,7 @@ use watt_os::{
 use watt_spawner::protocol::{self, Stage};
 
 use crate::{
+    apis::Apis,
     app::{self, App, Ending, LAST_RUN, PROXY, SHUTDOWN, STARTED, Serving, Signals},
     autoscale::Autoscale,
     ceilings::Ceilings,
@@ -161,6 +162,7 @@ impl App {
             secret_commands: Commands::new(),
             stores: Stores::default(),
             tasks: Tasks::default(),
+            apis: Apis::default(),
             hooks: Hooks::default(),
             operations: Vec::new(),
             meter: Meter::default(),

@@ -33,6 +33,7 @@ use watt_exec::plan::Probe;
 use watt_spawner::protocol;
 
 use crate::{
+    apis::{self, Apis},
     autoscale::Autoscale,
     ceilings::Ceilings,
     cgroups::Cgroups,
@@ -134,6 +135,8 @@ pub(crate) struct App {
     /// How far each roll was when that was told last.
     pub(crate) rolls_told: BTreeMap<ServiceId, RollProgress>,
     pub(crate) autoscale: Autoscale,
+    /// Descriptions of services' APIs.
+    pub(crate) apis: Apis,
     /// Of the cache.
     pub(crate) purges: Purges,
     /// What is configured and not enforced, by service.
@@ -254,6 +257,8 @@ pub(crate) enum Event {
     Reload(reload::News),
     /// Something of a job, or the wall clock.
     Jobs(jobs::News),
+    /// The description of all APIs was made anew.
+    Apis(apis::News),
     /// A webhook is over.
     Hook(hooks::webhooks::News),
     /// An upgrade has.
@@ -285,6 +290,7 @@ pub(crate) struct Senders {
     pub(crate) proxy: mpsc::Sender<(u64, LinkEvent)>,
     pub(crate) reload: mpsc::Sender<reload::News>,
     pub(crate) jobs: mpsc::Sender<jobs::News>,
+    pub(crate) apis: mpsc::Sender<apis::News>,
     pub(crate) hooks: mpsc::Sender<hooks::webhooks::News>,
     pub(crate) upgrade: mpsc::Sender<upgrade::News>,
     pub(crate) commands: mpsc::Sender<Command>,
@@ -301,6 +307,7 @@ pub(crate) struct Inbox {
     proxy: mpsc::Receiver<(u64, LinkEvent)>,
     reload: mpsc::Receiver<reload::News>,
     jobs: mpsc::Receiver<jobs::News>,
+    apis: mpsc::Receiver<apis::News>,
     hooks: mpsc::Receiver<hooks::webhooks::News>,
     upgrade: mpsc::Receiver<upgrade::News>,
     commands: mpsc::Receiver<Command>,
@@ -345,6 +352,7 @@ pub(crate) fn channels(signals: Signals, backlog: VecDeque<News>) -> (Senders, I
     let (proxy_sender, proxy) = mpsc::channel(INBOX_SIZE);
     let (reload_sender, reload) = mpsc::channel(INBOX_SIZE);
     let (jobs_sender, jobs) = mpsc::channel(INBOX_SIZE);
+    let (apis_sender, apis) = mpsc::channel(1);
     let (hooks_sender, hooks) = mpsc::channel(INBOX_SIZE);
     let (upgrade_sender, upgrade) = mpsc::channel(INBOX_SIZE);
     let (commands_sender, commands) = mpsc::channel(INBOX_SIZE);
@@ -357,6 +365,7 @@ pub(crate) fn channels(signals: Signals, backlog: VecDeque<News>) -> (Senders, I
         proxy: proxy_sender,
         reload: reload_sender,
         jobs: jobs_sender,
+        apis: apis_sender,
         hooks: hooks_sender,
         upgrade: upgrade_sender,
         commands: commands_sender,
@@ -370,6 +379,7 @@ pub(crate) fn channels(signals: Signals, backlog: VecDeque<News>) -> (Senders, I
         proxy,
         reload,
         jobs,
+        apis,
         hooks,
         upgrade,
         commands,
@@ -437,6 +447,7 @@ impl App {
             proxy,
             reload,
             jobs,
+            apis,
             hooks,
             upgrade,
             commands,
@@ -455,6 +466,7 @@ impl App {
             Some((program, news)) = proxy.recv() => Event::Proxy(program, news),
             Some(news) = reload.recv() => Event::Reload(news),
             Some(news) = jobs.recv() => Event::Jobs(news),
+            Some(news) = apis.recv() => Event::Apis(news),
             Some(news) = hooks.recv() => Event::Hook(news),
             Some(news) = upgrade.recv() => Event::Upgrade(news),
             Some(command) = commands.recv() => Event::Command(command),
@@ -479,6 +491,7 @@ impl App {
             Event::Command(command) => self.command(command),
             Event::Reload(news) => self.reload_news(news),
             Event::Jobs(news) => self.job_news(news),
+            Event::Apis(news) => self.apis_described(news),
             Event::Hook(news) => self.hook_news(news),
             Event::Upgrade(news) => self.upgrade_news(news),
             Event::Hangup => self.reload(reload::Asked::by_signal()),
@@ -654,7 +667,9 @@ impl App {
             resolvers: &self.resolvers,
             now: Instant::now(),
         };
-        self.proxy_link.publish(snapshot::snapshot(&sources, self.version));
+        let snapshot = snapshot::snapshot(&sources, self.version);
+        self.describe_apis(&snapshot);
+        self.proxy_link.publish(snapshot);
         watt_fault::step("daemon.published");
     }
 

@@ -25,6 +25,9 @@ pub(crate) static JOBS: Share = Share::of(JOBS_MAX);
 /// Looks at the configuration's files.
 pub(crate) static FILES: Share = Share::of(FILES_MAX);
 
+/// Descriptions of APIs: files of them, and what is made of all.
+pub(crate) static APIS: Share = Share::of(APIS_MAX);
+
 /// Folders that the proxy gets.
 pub(crate) static FOLDERS: Share = Share::of(FOLDERS_MAX);
 
@@ -36,6 +39,7 @@ const NAMES_MAX: usize = 2;
 const JOBS_MAX: usize = 1;
 const FILES_MAX: usize = 1;
 const FOLDERS_MAX: usize = 1;
+const APIS_MAX: usize = 1;
 
 /// How many audits may be under way at a time. Who asks for one more is told that we are busy.
 pub(crate) const AUDITS_MAX: usize = 1;
@@ -53,6 +57,7 @@ pub(crate) const THREADS_MAX: usize = LOG_READS_MAX
     + JOBS_MAX
     + FILES_MAX
     + FOLDERS_MAX
+    + APIS_MAX
     + AUDITS_MAX
     + OTHERS_MIN;
 
@@ -105,7 +110,7 @@ mod tests {
         let (release, hang) = mpsc::channel::<()>();
         let hang = Arc::new(Mutex::new(hang));
         runtime.block_on(async {
-            let hanging: Vec<_> = [&LOG_READS, &VIEWS, &LIMITS, &SECRETS, &JOBS, &FILES, &FOLDERS]
+            let hanging: Vec<_> = [&LOG_READS, &VIEWS, &LIMITS, &SECRETS, &JOBS, &FILES, &FOLDERS, &APIS]
                 .into_iter()
                 .flat_map(|share| (0..2 * THREADS_MAX).map(move |_| share))
                 .map(|share| {

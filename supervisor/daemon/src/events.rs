@@ -5,6 +5,7 @@
 //! late is told how many events it has missed. Each kind of event is a struct of its own ([`happenings`]), which makes
 //! the line of our own log as well.
 
+pub(crate) mod apis;
 pub mod happenings;
 pub(crate) mod hooks;
 pub mod jobs;

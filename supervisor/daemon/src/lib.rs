@@ -21,6 +21,7 @@
 
 mod adopt;
 mod analysis;
+mod apis;
 mod app;
 mod beside;
 mod call;

@@ -26,6 +26,7 @@ use watt_api::mesh::{
 use watt_core::RunId;
 
 use crate::{
+    apis::Documents,
     proxy_link::{LinkEvent, ProxyLink},
     runs::{Main, SIGKILL},
 };
@@ -50,6 +51,7 @@ pub(crate) struct Proxies {
     events: mpsc::Sender<(u64, LinkEvent)>,
     listeners: BTreeMap<ListenerId, (ListenerKind, Arc<OwnedFd>)>,
     folders: BTreeSet<PathBuf>,
+    documents: Documents,
     snapshot: Option<(u64, Arc<ToProxy>)>,
     /// Who has asked for sockets of a run, in order.
     asked: BTreeMap<RunId, VecDeque<u64>>,
@@ -134,6 +136,7 @@ impl Proxies {
             events,
             listeners: BTreeMap::new(),
             folders: BTreeSet::new(),
+            documents: Documents::new(),
             snapshot: None,
             asked: BTreeMap::new(),
             past: BTreeMap::new(),
@@ -180,6 +183,7 @@ impl Proxies {
         }
         if other.is_none() {
             link.pass_folders(self.folders.clone());
+            link.pass_documents(self.documents.clone());
         }
         if let Some((version, snapshot)) = &self.snapshot {
             link.publish(*version, Arc::clone(snapshot));
@@ -223,6 +227,14 @@ impl Proxies {
             linked.link.pass_folders(folders.clone());
         }
         self.folders = folders;
+    }
+
+    /// Gives documents that pages show to the one of the own program, in place of those that it has. Others may not know what they are.
+    pub(crate) fn pass_documents(&mut self, documents: Documents) {
+        for linked in self.all.values().filter(|linked| linked.other.is_none()) {
+            linked.link.pass_documents(documents.clone());
+        }
+        self.documents = documents;
     }
 
     /// Has the one of the own program remove what is stored. Others may not know what that is; they serve those who are connected to them, and leave.

@@ -25,7 +25,7 @@ use tokio::{
 use watt_api::mesh::{self, CachePurge, FromProxy, ListenerId, ListenerKind, ToProxy};
 use watt_core::RunId;
 
-use crate::folders;
+use crate::{apis::Documents, folders};
 
 /// The most descriptors in one message: SCM_MAX_FD of unix(7) is 253.
 const SOCKETS_PER_MESSAGE_MAX: usize = 250;
@@ -78,6 +78,8 @@ struct Desired {
     listeners: BTreeMap<ListenerId, (ListenerKind, Arc<OwnedFd>)>,
     /// Folders that have the roots of routes.
     folders: BTreeSet<PathBuf>,
+    /// Documents that pages show.
+    documents: Documents,
     /// The last snapshot with its version, as the message that it is sent in.
     snapshot: Option<(u64, Arc<ToProxy>)>,
     /// It is to accept nothing more, and to end within this time.
@@ -99,6 +101,8 @@ struct Told {
     pending: BTreeSet<ListenerId>,
     /// Folders that it has to get, or to get anew.
     folders: BTreeSet<PathBuf>,
+    /// The same of documents.
+    documents: BTreeSet<String>,
     version: Option<u64>,
     /// Whether it is told to retire.
     retired: bool,
@@ -112,6 +116,7 @@ enum Next {
     Remove(ListenerId),
     Retire(Duration),
     Folder(PathBuf),
+    Document(String, Arc<str>),
     Snapshot(Arc<ToProxy>),
     Purge(u64, CachePurge),
     Sockets(RunId, Vec<OwnedFd>),
@@ -176,6 +181,17 @@ impl ProxyLink {
         });
     }
 
+    /// Gives it documents that pages show, in place of those that it has. It shows them with the next snapshot.
+    pub(crate) fn pass_documents(&self, documents: Documents) {
+        self.change(|desired| {
+            if let Some(told) = &mut desired.told {
+                let differs = |id: &&String| documents.get(*id) != desired.documents.get(*id);
+                told.documents.extend(documents.keys().filter(differs).cloned());
+            }
+            desired.documents = documents;
+        });
+    }
+
     /// Replaces what it knows of services and routes, by a [`ToProxy::Snapshot`] with this version, which must be larger than the last
     /// one's.
     pub fn publish(&self, version: u64, snapshot: Arc<ToProxy>) {
@@ -215,7 +231,8 @@ impl Shared {
         let mut desired = self.lock();
         let pending = desired.listeners.keys().cloned().collect();
         let folders = desired.folders.clone();
-        desired.told = Some(Told { pending, folders, ..Told::default() });
+        let documents = desired.documents.keys().cloned().collect();
+        desired.told = Some(Told { pending, folders, documents, ..Told::default() });
     }
 
     /// The connection has ended. Returns whether the proxy had all of it that it was to be told first.
@@ -266,6 +283,11 @@ impl Desired {
         }
         if let Some(folder) = told.folders.pop_first() {
             return Some(Next::Folder(folder));
+        }
+        while let Some(id) = told.documents.pop_first() {
+            if let Some(body) = self.documents.get(&id) {
+                return Some(Next::Document(id, Arc::clone(body)));
+            }
         }
         let (version, snapshot) = self.snapshot.as_ref()?;
         if told.version != Some(*version) {
@@ -348,6 +370,9 @@ async fn tell(stream: &UnixStream, shared: &Shared) -> io::Result<()> {
                         tracing::error!(folder = %folder.display(), %error, "cannot open a folder of files for routes");
                     }
                 },
+                Next::Document(id, body) => {
+                    send(stream, &ToProxy::AddDocument { id, body: body.to_string() }, &[]).await?;
+                }
                 Next::Snapshot(snapshot) => send(stream, &snapshot, &[]).await?,
                 Next::Purge(number, purge) => {
                     send(stream, &ToProxy::PurgeCache { number, purge }, &[]).await?;

@@ -7,12 +7,13 @@ use watt_api::{
 use watt_core::{
     ServiceId,
     plan::{
-        Compress, HeaderRules, Listener, PathMatch, Plan, RequestPart, Route, RouteCondition, RouteFault,
-        RouteTarget, ValueTest,
+        Compress, HeaderRules, Listener, Notice, PathMatch, Plan, RequestPart, Route, RouteCondition,
+        RouteFault, RouteTarget, ValueTest,
     },
 };
 
 use crate::{
+    apis,
     app::App,
     control::Reply,
     folders,
@@ -101,10 +102,12 @@ fn route(listener: Option<&str>, route: &Route) -> mesh::Route {
         mirror,
         guard: _,
         cache,
+        deprecation,
+        sunset,
         compress,
     } = route;
     let (mut service, mut split, mut sticky_cookie) = (String::new(), Vec::new(), None);
-    let (mut answer, mut files) = (None, None);
+    let (mut answer, mut files, mut page) = (None, None, None);
     match target {
         RouteTarget::Service(id) => service = id.to_string(),
         RouteTarget::Split { shares, sticky } => {
@@ -117,6 +120,7 @@ fn route(listener: Option<&str>, route: &Route) -> mesh::Route {
         }
         RouteTarget::Upstream(upstream) => service = upstream.server.to_string(),
         RouteTarget::Files(of) => files = Some(folders::files(of)),
+        RouteTarget::ApiPage(of) => page = Some(apis::page(listener, route, of)),
         RouteTarget::Redirect { status, to } => {
             answer = Some(mesh::RouteAnswer::Redirect { status: *status, to: to.clone() });
         }
@@ -144,9 +148,10 @@ fn route(listener: Option<&str>, route: &Route) -> mesh::Route {
         sticky: sticky_cookie,
         answer,
         files,
+        page,
         rewrite: rewrite.clone(),
         request_headers: header_rules(request_headers),
-        response_headers: header_rules(response_headers),
+        response_headers: with_notices(header_rules(response_headers), deprecation.as_ref(), sunset.as_ref()),
         fault: fault.as_ref().map(fault_of),
         mirror: mirror
             .as_ref()
@@ -163,6 +168,25 @@ fn route(listener: Option<&str>, route: &Route) -> mesh::Route {
 
 fn header_rules(HeaderRules { remove, set, add }: &HeaderRules) -> mesh::HeaderRules {
     mesh::HeaderRules { remove: remove.clone(), set: set.clone(), add: add.clone() }
+}
+
+/// With what clients are told of the route's end (RFC 9745, RFC 8594).
+fn with_notices(
+    mut rules: mesh::HeaderRules,
+    deprecation: Option<&Notice>,
+    sunset: Option<&Notice>,
+) -> mesh::HeaderRules {
+    let notices = [
+        ("deprecation", deprecation.map(|notice| (notice, format!("@{}", notice.at)))),
+        ("sunset", sunset.map(|notice| (notice, notice.date.clone()))),
+    ];
+    for (name, notice) in notices {
+        let Some((notice, value)) = notice else { continue };
+        rules.set.push((name.to_owned(), value));
+        let link = notice.link.as_ref().map(|to| ("link".to_owned(), format!("<{to}>; rel=\"{name}\"")));
+        rules.add.extend(link);
+    }
+    rules
 }
 
 fn fault_of(RouteFault { delay, abort }: &RouteFault) -> mesh::RouteFault {

@@ -41,7 +41,7 @@ fn condition(part: RequestPart, name: &str, test: ValueTest) -> RouteCondition {
 }
 
 fn router(rules: &[mesh::Route]) -> Router {
-    Router::default().renewed(rules, &HashMap::new(), |_| None)
+    Router::default().renewed(rules, &HashMap::new(), |_| None, |_| None)
 }
 
 fn prefixes(rules: &[(&str, &str, Option<&str>)]) -> Router {
@@ -268,8 +268,11 @@ fn no_spelling_dodges_a_route_of_another_kind() {
 fn rules_that_did_not_change_are_kept() {
     let rules = [regex("/x/.*"), rule("", "/", None)];
     let first = router(&rules);
-    assert!(Rc::ptr_eq(&first.rules, &first.renewed(&rules, &HashMap::new(), |_| None).rules));
-    assert!(!Rc::ptr_eq(&first.rules, &first.renewed(&rules[..1], &HashMap::new(), |_| None).rules));
+    assert!(Rc::ptr_eq(&first.rules, &first.renewed(&rules, &HashMap::new(), |_| None, |_| None).rules));
+    assert!(!Rc::ptr_eq(
+        &first.rules,
+        &first.renewed(&rules[..1], &HashMap::new(), |_| None, |_| None).rules
+    ));
 }
 
 #[test]

@@ -38,6 +38,9 @@ pub struct Route {
     /// Files that it leads to, where `service` is empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<RouteFiles>,
+    /// A page that it leads to, where `service` is empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page: Option<RoutePage>,
     /// What the path, or the prefix, becomes; `None` leaves it.
     pub rewrite: Option<String>,
     /// What becomes of the headers of requests.
@@ -134,6 +137,15 @@ pub struct RouteFiles {
     pub precompressed: bool,
     /// Whether names that begin with a dot are served.
     pub hidden: bool,
+}
+
+/// A page of the proxy's own that shows a document.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct RoutePage {
+    /// The document, as [`AddDocument`](super::ToProxy::AddDocument) calls it.
+    pub document: String,
+    /// Its title, for people.
+    pub title: String,
 }
 
 /// What becomes of headers. First some are removed, those that are set among them.

@@ -14,6 +14,7 @@ use super::{
     fields::{Field, Fields, Written},
     files,
     gateway::service_name,
+    openapi,
     route::{RoutePath, bad, filled_in, is_token, with_parameters, without_slash},
     service, upstream,
 };
@@ -67,7 +68,7 @@ pub(super) fn target(
     matching: PathMatch,
     path: Option<&RoutePath>,
 ) -> Option<Target> {
-    let written = ["service", "services", "upstream", "static", "redirect", "respond"]
+    let written = ["service", "services", "upstream", "static", "openapi", "redirect", "respond"]
         .map(|key| f.written(key).map(|field| (key, field.key_span)));
     let mut written = written.into_iter().flatten();
     let first = written.next();
@@ -85,6 +86,7 @@ pub(super) fn target(
     let split = split(f);
     let upstream = upstream::decode(f);
     let files = files::decode(f, matching);
+    let page = openapi::of_route(f, matching);
     let redirect = redirect(f, matching, path);
     let respond = respond(f);
     let sticky = f.parsed("sticky", cookie_name, |name| json!(name));
@@ -101,7 +103,7 @@ pub(super) fn target(
         .map(|(id, at)| (RouteTarget::Service(id.clone()), vec![(id, at)]))
         .or(split)
         .or(upstream)
-        .or(files.or(redirect).or(respond).map(|target| (target, Vec::new())))
+        .or(files.or(page).or(redirect).or(respond).map(|target| (target, Vec::new())))
 }
 
 fn split(f: &mut Fields<'_, '_, '_>) -> Option<Vec<(ServiceId, u32, Span)>> {

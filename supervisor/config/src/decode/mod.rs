@@ -23,6 +23,7 @@ mod jobs;
 mod limits;
 mod listener;
 mod metrics;
+mod openapi;
 mod path_rules;
 mod pressure;
 mod probes;

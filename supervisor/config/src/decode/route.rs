@@ -10,7 +10,7 @@ use super::{
     Decoder, Text, actions, cache, compress,
     fields::{Field, Fields, Written},
     gateway::start_of,
-    guard,
+    guard, openapi,
 };
 use crate::{
     keys::{PATH_CASE, PATH_MATCH, ROUTE, ROUTE_CONDITION},
@@ -76,6 +76,7 @@ pub(super) fn decode(d: &mut Decoder<'_>, node: &Node, base: &guard::Base) -> (O
     let mirror = actions::mirror(&mut f);
     let (guard, asked) = guard::of_route(&mut f, base);
     let cache = cache::of_route(&mut f);
+    let (deprecation, sunset) = openapi::notices(&mut f);
     let compress = compress::of_route(&mut f, &base.compress);
     if let Some((target, _)) = &target {
         actions::check_unused(&mut f, target);
@@ -105,6 +106,8 @@ pub(super) fn decode(d: &mut Decoder<'_>, node: &Node, base: &guard::Base) -> (O
             mirror: mirror.as_ref().map(|(service, percent, _)| (service.clone(), *percent)),
             guard,
             cache,
+            deprecation,
+            sunset,
             compress,
         },
         at: path.span.unwrap_or(at),
@@ -154,13 +157,13 @@ pub(super) fn with_parameters(
         Value::Scalar { text, .. } if key != "path" || matching != PathMatch::Regex => text.as_str(),
         Value::Scalar { .. } | Value::Null | Value::List(_) | Value::Map(_) => "",
     };
-    let kept: Vec<&str> = written
-        .split('{')
-        .skip(1)
-        .filter_map(|rest| rest.split('}').next())
-        .filter(|name| is_name(name))
-        .collect();
-    f.d.scalar(field.node, field.at(), key, "a path such as `/users/{id}`", &kept)
+    f.d.scalar(field.node, field.at(), key, "a path such as `/users/{id}`", &parameters_in(written))
+}
+
+/// The names that stay as they are in a text: `{name}` in lower case.
+pub(super) fn parameters_in(text: &str) -> Vec<&str> {
+    let names = text.split('{').skip(1).filter_map(|rest| rest.split('}').next());
+    names.filter(|name| is_name(name)).collect()
 }
 
 fn is_name(name: &str) -> bool {

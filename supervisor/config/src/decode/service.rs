@@ -20,7 +20,7 @@ use super::{
     fields::{Field, Fields, Written, show_word, word_of},
     guard,
     hooks::{self, Hooks},
-    limits, pressure,
+    limits, openapi, pressure,
     probes::{self, Probes},
     roll,
     sandbox::{self, Base},
@@ -160,6 +160,7 @@ pub(super) fn decode(
     let traffic = traffic::decode(&mut f, id.as_str());
     let (guard, callers) = guard::of_service(&mut f, id.as_str());
     let cache = cache::of_service(&mut f);
+    let openapi = openapi::of_service(&mut f, listen.value);
     let shown = f.close();
 
     let service = Service {
@@ -195,6 +196,7 @@ pub(super) fn decode(
         traffic: traffic.into(),
         guard: guard.into(),
         cache,
+        openapi,
     };
     (
         ServiceDraft {

@@ -14,6 +14,7 @@ mod hooks;
 mod jobs;
 mod limits;
 mod listener;
+mod openapi;
 mod pressure;
 mod probes;
 mod roll;
@@ -28,8 +29,8 @@ mod workers;
 
 pub(crate) use self::{
     app::*, auth::*, cache::*, compress::*, groups::*, guard::*, hooks::*, jobs::*, limits::*, listener::*,
-    pressure::*, probes::*, roll::*, route::*, sandbox::*, scheduling::*, service::*, tls::*, traffic::*,
-    words::*, workers::*,
+    openapi::*, pressure::*, probes::*, roll::*, route::*, sandbox::*, scheduling::*, service::*, tls::*,
+    traffic::*, words::*, workers::*,
 };
 
 /// A set of keys that belong together.
@@ -159,7 +160,7 @@ pub(crate) enum Kind {
 }
 
 /// Every table, in the order they are documented.
-pub(crate) static TABLES: [&Table; 72] = [
+pub(crate) static TABLES: [&Table; 75] = [
     &ROOT,
     &SERVER,
     &TLS,
@@ -193,6 +194,7 @@ pub(crate) static TABLES: [&Table; 72] = [
     &BALANCE,
     &EJECTION,
     &CACHE,
+    &DESCRIPTION,
     &GROUP,
     &GATEWAY,
     &LISTENER,
@@ -200,11 +202,13 @@ pub(crate) static TABLES: [&Table; 72] = [
     &ROUTE_CONDITION,
     &UPSTREAM,
     &FILES,
+    &API_PAGE,
     &REDIRECT,
     &RESPOND,
     &HEADER_RULES,
     &FAULT,
     &MIRROR,
+    &NOTICE,
     &COMPRESS,
     &AUTH,
     &API_KEY,

@@ -6,6 +6,7 @@ use super::{
     cache::ROUTE_CACHE_KEY,
     compress::COMPRESS_KEY,
     guard::{AUTHORITY_KEY, BODY_LIMIT, CORS_KEY, IP, RATE_LIMIT_KEY, RULES_KEY},
+    openapi::{API_PAGE_KEY, DEPRECATION_KEY, SUNSET_KEY},
     words::{PATH_CASE, PATH_MATCH, PROTOCOL},
 };
 
@@ -77,7 +78,7 @@ pub(crate) static ROUTE: Table = Table {
             name: "service",
             kind: Kind::ServiceName,
             default: Preset::Derived(
-                "this, `services`, `upstream`, `static`, `redirect` or `respond` has to be written",
+                "this, `services`, `upstream`, `static`, `openapi`, `redirect` or `respond` has to be written",
             ),
             doc: "Where the requests go.",
             example: r#""api""#,
@@ -111,6 +112,7 @@ pub(crate) static ROUTE: Table = Table {
             doc: "Files of a folder, in place of a service: what follows the route's path is the path of the file. [More](http.md#files)",
             example: r#""dist""#,
         },
+        API_PAGE_KEY,
         KeyDef {
             name: "redirect",
             kind: Kind::Either(&[Kind::Text, Kind::Table(&REDIRECT)]),
@@ -177,6 +179,8 @@ pub(crate) static ROUTE: Table = Table {
         AUTH_KEY,
         ROLES_KEY,
         ROUTE_CACHE_KEY,
+        DEPRECATION_KEY,
+        SUNSET_KEY,
         COMPRESS_KEY,
     ],
     foreign: &[

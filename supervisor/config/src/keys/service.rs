@@ -6,6 +6,7 @@ use super::{
     READINESS, READY, RETRIES, ROLE, ROLL, SANDBOX, SCHEDULING, STARTUP, Table, WORKERS,
     cache::CACHE_KEY,
     guard::{BODY_LIMIT, RATE_LIMIT_KEY, RULES_KEY},
+    openapi::OPENAPI_KEY,
 };
 
 /// How many workers a service may have.
@@ -264,6 +265,7 @@ pub(crate) static SERVICE: Table = Table {
         RATE_LIMIT_KEY,
         RULES_KEY,
         CACHE_KEY,
+        OPENAPI_KEY,
     ],
     foreign: &[
         ("load_balancing", "write `balance`"),

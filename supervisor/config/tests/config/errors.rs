@@ -109,7 +109,7 @@ fn unknown_keys() {
       |
     1 | services: {a: {command: x, cwd: y, build: strict, zzz: 1}}
       |                                                   ^^^
-      = hint: known here: `id`, `path`, `command`, `env`, `unset_env`, `stdin`, `workers`, `slow_start`, `listen`, `protocol`, `network`, `egress`, `depends_on`, `startup`, `ready`, `health`, `restart`, `roll`, `stop`, `hooks`, `limits`, `limits_total`, `pressure`, `scheduling`, `sandbox`, `secrets`, `management`, `fd_store`, `timeouts`, `retries`, `breaker`, `bulkhead`, `balance`, `ejection`, `body_limit`, `rate_limit`, `rules`, `cache`
+      = hint: known here: `id`, `path`, `command`, `env`, `unset_env`, `stdin`, `workers`, `slow_start`, `listen`, `protocol`, `network`, `egress`, `depends_on`, `startup`, `ready`, `health`, `restart`, `roll`, `stop`, `hooks`, `limits`, `limits_total`, `pressure`, `scheduling`, `sandbox`, `secrets`, `management`, `fd_store`, `timeouts`, `retries`, `breaker`, `bulkhead`, `balance`, `ejection`, `body_limit`, `rate_limit`, `rules`, `cache`, `openapi`
     "#);
 }
 

@@ -14,6 +14,7 @@ mod host;
 mod hostile;
 mod jobs;
 mod listeners;
+mod openapi;
 mod plan;
 mod platformatic;
 mod reference;

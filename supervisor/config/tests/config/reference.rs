@@ -35,7 +35,8 @@ fn file_with(title: &str, key: &str, value: &Value) -> Value {
             file["services"] = json!([{ "id": value, "command": "x" }]);
         }
         "gateway.routes" => {
-            if !["service", "services", "upstream", "static", "redirect", "respond"].contains(&key) {
+            if !["service", "services", "upstream", "static", "openapi", "redirect", "respond"].contains(&key)
+            {
                 entry["service"] = json!("api");
             }
             if key == "sticky" {
@@ -90,6 +91,17 @@ fn file_with(title: &str, key: &str, value: &Value) -> Value {
                 entry["root"] = json!("dist");
             }
             file["gateway"] = json!({ "routes": [{ "static": entry }] });
+        }
+        "gateway.routes.openapi" => file["gateway"] = json!({ "routes": [{ "openapi": entry }] }),
+        "gateway.routes.deprecation" => {
+            if key != "at" {
+                entry["at"] = json!("2026-06-30");
+            }
+            file["gateway"] = json!({ "routes": [{ "service": "api", "deprecation": entry }] });
+        }
+        "services.NAME.openapi" if !matches!(key, "path" | "file") => {
+            entry["path"] = json!("/openapi.json");
+            file["services"]["api"]["openapi"] = entry;
         }
         "gateway.routes.request_headers" | "gateway.routes.fault" | "gateway.routes.mirror" => {
             match key {

@@ -55,6 +55,7 @@ pub(super) fn findings(standing: &Standing<'_>) -> Vec<Finding> {
         traffic: _,
         guard: _,
         cache: _,
+        openapi: _,
     } = standing.service;
     let Limits { cgroup, oom_group: _, rlimits: _ } = &**limits;
     let levels = [cgroup, &**limits_total];

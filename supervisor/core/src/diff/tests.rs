@@ -1,6 +1,9 @@
 //! The diff against a model: a plan to which single things were done.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use proptest::prelude::*;
 
@@ -160,6 +163,15 @@ fn change(plan: &mut Plan, of: &ServiceId, field: Field) {
             header: None,
             by: CountedBy::Everyone,
         }),
+        Field::OpenApi => {
+            service.openapi = Some(Description {
+                from: DescribedBy::Path("/openapi.json".into()),
+                base: String::new(),
+                refresh: None,
+                ignore: Vec::new(),
+                rename: BTreeMap::new(),
+            });
+        }
         Field::Cache => {
             service.cache = Some(Cache {
                 head: true,

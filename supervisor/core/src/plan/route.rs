@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Files, Guard, RouteCache, Upstream};
+use super::{ApiPage, Files, Guard, Notice, RouteCache, Upstream};
 use crate::ServiceId;
 
 /// One of them. Of all that take a request, the first one in this order has it: by host, an exact one before the longest wildcard before
@@ -39,6 +39,10 @@ pub struct Route {
     pub guard: Guard,
     /// Which responses are stored, where it is not for its service to say.
     pub cache: Option<RouteCache>,
+    /// Since when, or from when on, it is not to be used any longer.
+    pub deprecation: Option<Notice>,
+    /// When it will be there no longer.
+    pub sunset: Option<Notice>,
     /// How responses of services are compressed.
     pub compress: Option<Compress>,
 }
@@ -70,6 +74,8 @@ pub enum RouteTarget {
     Upstream(Upstream),
     /// To files.
     Files(Files),
+    /// To a page about the APIs that routes lead to.
+    ApiPage(ApiPage),
     /// Nowhere: the client is sent elsewhere.
     Redirect {
         /// 301, 302, 303, 307 or 308.
@@ -96,6 +102,7 @@ impl RouteTarget {
             RouteTarget::Split { shares, sticky: _ } => shares.iter().map(|(service, _)| service).collect(),
             RouteTarget::Upstream(_)
             | RouteTarget::Files(_)
+            | RouteTarget::ApiPage(_)
             | RouteTarget::Redirect { .. }
             | RouteTarget::Respond { .. } => Vec::new(),
         }
@@ -104,7 +111,10 @@ impl RouteTarget {
     /// Whether the proxy answers by itself.
     pub fn is_answer(&self) -> bool {
         match self {
-            RouteTarget::Files(_) | RouteTarget::Redirect { .. } | RouteTarget::Respond { .. } => true,
+            RouteTarget::Files(_)
+            | RouteTarget::ApiPage(_)
+            | RouteTarget::Redirect { .. }
+            | RouteTarget::Respond { .. } => true,
             RouteTarget::Service(_) | RouteTarget::Split { .. } | RouteTarget::Upstream(_) => false,
         }
     }
@@ -200,6 +210,8 @@ impl Route {
             mirror: None,
             guard: Guard::default(),
             cache: None,
+            deprecation: None,
+            sunset: None,
             compress: None,
         }
     }

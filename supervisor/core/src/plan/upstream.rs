@@ -54,6 +54,7 @@ impl Plan {
             RouteTarget::Service(_)
             | RouteTarget::Split { .. }
             | RouteTarget::Files(_)
+            | RouteTarget::ApiPage(_)
             | RouteTarget::Redirect { .. }
             | RouteTarget::Respond { .. } => None,
         })
@@ -80,6 +81,7 @@ impl Plan {
             RouteTarget::Service(_)
             | RouteTarget::Split { .. }
             | RouteTarget::Upstream(_)
+            | RouteTarget::ApiPage(_)
             | RouteTarget::Redirect { .. }
             | RouteTarget::Respond { .. } => None,
         })

@@ -139,6 +139,11 @@ const MESSAGES: &[(&str, Kind, &str)] = &[
     ),
     ("0aa22ad73286424b9fe0da9a0861f1aa", Kind::Event("worker_returned"), "it gets requests again"),
     (
+        "5d1c3b0a9e7f4d62b8a4c1f07e93d258",
+        Kind::Event("openapi_problem"),
+        "the description of a service's API cannot be had, or something in it is wrong",
+    ),
+    (
         "a525da6d46ba4b28a14a7b7e3c15dc68",
         Kind::Event("control_refused"),
         "a process that may not tried to use the control socket",
@@ -229,6 +234,7 @@ mod tests {
     #[test]
     fn every_kind_of_event_has_one() {
         let sources = [
+            include_str!("../events/apis.rs"),
             include_str!("../events/happenings.rs"),
             include_str!("../events/limits.rs"),
             include_str!("../events/jobs.rs"),
