@@ -4,6 +4,7 @@
 
 mod asking;
 mod authority;
+mod filters;
 mod limits;
 
 use std::{ops::Range, rc::Rc, time::SystemTime};
@@ -15,10 +16,11 @@ use watt_policies::{
     cors::{self, Cors, Origin, Origins, Preflight},
 };
 
-pub(crate) use self::{asking::Asking, authority::Granted, limits::Counted};
+pub(crate) use self::{asking::Asking, authority::Granted, filters::Changed, limits::Counted};
 use self::{
     asking::BASIC,
     authority::{Authority, Inquiry, Said, Word},
+    filters::{Filter, Look, Ruling, Seen},
     limits::{Limit, count},
 };
 use crate::{
@@ -33,6 +35,9 @@ use crate::{
 /// How often a request is looked at again, because something had to be found out first: a table may change meanwhile.
 const ROUNDS_MAX: u8 = 4;
 
+/// And how often more for filters: a configuration has no more of them.
+const FILTERS_MAX: u8 = 8;
+
 /// All that has to be passed at one place.
 #[derive(Debug)]
 pub(crate) struct Guard {
@@ -44,6 +49,7 @@ pub(crate) struct Guard {
     roles: Box<[Box<str>]>,
     rules: Box<[access::Rule]>,
     authority: Option<Rc<Authority>>,
+    filters: Box<[Rc<Filter>]>,
 }
 
 /// What came of a request that passed, for its body and its response.
@@ -58,6 +64,8 @@ pub(crate) struct Passed {
     pub(crate) known: Option<Known>,
     /// What the authority says of it.
     pub(crate) granted: Option<Rc<Granted>>,
+    /// What filters made of it, where there are some.
+    pub(crate) changed: Option<Rc<Changed>>,
 }
 
 /// Who asks.
@@ -115,6 +123,7 @@ enum Question {
     Password(Box<Check>),
     Keys(Rc<Remote>),
     Authority(Box<Inquiry>),
+    Filter(Box<Look>),
 }
 
 /// What was found out about a request before it is looked at again.
@@ -124,6 +133,8 @@ pub(crate) struct SoFar {
     counted: Option<Vec<u8>>,
     of_auth: FoundOut,
     said: Option<Said>,
+    /// What filters made of it.
+    seen: Vec<Seen>,
     rounds: u8,
 }
 
@@ -131,7 +142,7 @@ impl Pending {
     /// Adds what is said of the client.
     pub(crate) fn tell_of_client(&mut self, forwarded: &mut Forwarded) {
         match &mut self.question {
-            Question::Password(_) | Question::Keys(_) => {}
+            Question::Password(_) | Question::Keys(_) | Question::Filter(_) => {}
             Question::Authority(inquiry) => inquiry.tell_of_client(forwarded),
         }
     }
@@ -146,6 +157,7 @@ impl Pending {
                 so_far.of_auth.fetched = true;
             }
             Question::Authority(inquiry) => so_far.said = Some(inquiry.ask(thread).await),
+            Question::Filter(look) => so_far.seen.push(look.ask(thread).await),
         }
         so_far.rounds += 1;
         so_far
@@ -155,7 +167,7 @@ impl Pending {
 impl Guard {
     /// `None` when everything passes.
     pub(crate) fn new(guard: &mesh::Guard) -> Option<Guard> {
-        let mesh::Guard { addresses, cors, body_max, limits, auth, roles, rules, authority } = guard;
+        let mesh::Guard { addresses, cors, body_max, limits, auth, roles, rules, authority, filters } = guard;
         let compiled = || Guard {
             addresses: (!addresses.is_empty()).then(|| address::Rules::new(addresses.iter().map(rule))),
             cors: cors.as_ref().map(self::cors),
@@ -165,6 +177,7 @@ impl Guard {
             roles: boxed(roles).into(),
             rules: rules.iter().map(access_rule).collect(),
             authority: authority.as_ref().map(|authority| Rc::new(Authority::new(authority))),
+            filters: filters.iter().map(|filter| Rc::new(Filter::new(filter))).collect(),
         };
         (!guard.is_nothing()).then(compiled)
     }
@@ -185,6 +198,11 @@ impl Guard {
     /// Whether it has rules, which are about paths as well.
     pub(crate) fn has_rules(&self) -> bool {
         !self.rules.is_empty()
+    }
+
+    /// Whether it has filters, which are told of paths as the service gets them.
+    pub(crate) fn has_filters(&self) -> bool {
+        !self.filters.is_empty()
     }
 
     /// Finds out who asks, and whether that is somebody who may.
@@ -254,6 +272,41 @@ impl Guard {
         };
         let message = format!("`{}` does not say whether this may be: {why}.", authority.service);
         Err(asking.deny(Reason::AuthorityUnavailable, message).retry_after(Some(1)).into())
+    }
+
+    /// What the filters make of it, one after the other. `counted` as above.
+    fn look(&self, asking: &Asking<'_>, passed: &mut Passed, counted: Range<usize>) -> Result<(), Held> {
+        if self.filters.is_empty() {
+            return Ok(());
+        }
+        let mut changed = Changed::default();
+        for filter in &self.filters {
+            let seen = asking.so_far.and_then(|so_far| so_far.seen.iter().find(|seen| seen.is_of(filter)));
+            let why = match seen.map(|seen| &seen.verdict) {
+                Some(Ruling::Passes(more)) => {
+                    changed.add(more);
+                    continue;
+                }
+                Some(Ruling::Answered(own)) => return Err(Held::Answered(own.clone())),
+                Some(Ruling::Failed(why)) => why.clone(),
+                None if asking.rounds() >= ROUNDS_MAX + FILTERS_MAX => {
+                    "it is another one each time".to_owned()
+                }
+                None => match filter.look(asking, passed.known.as_ref(), &changed) {
+                    Some(look) => {
+                        let question = Question::Filter(Box::new(look));
+                        return Err(asking.needs(question, &passed.lines[counted]));
+                    }
+                    None => "there is no such service".to_owned(),
+                },
+            };
+            if !filter.may_fail {
+                let message = format!("`{}` does not say what becomes of this: {why}.", filter.service);
+                return Err(asking.deny(Reason::FilterFailed, message).retry_after(Some(1)).into());
+            }
+        }
+        passed.changed = Some(Rc::new(changed));
+        Ok(())
     }
 
     fn admit_address(&self, asking: &Asking<'_>) -> Result<(), Failure> {
@@ -339,7 +392,13 @@ fn pass_all(guards: [Option<&Guard>; 2], asking: &Asking<'_>, passed: &mut Passe
         guard.authorise(asking, passed.identity(), asking.inward.unwrap_or(asking.path))?;
     }
     if let Some(guard) = of_route {
-        guard.consult(asking, passed, counted)?;
+        guard.consult(asking, passed, counted.clone())?;
+        guard.look(asking, passed, counted)?;
+    }
+    // Rules of a service are about what it gets.
+    let changed = passed.changed.clone();
+    if let (Some(guard), Some(path)) = (of_service, changed.as_ref().and_then(|changed| changed.path())) {
+        guard.authorise(asking, passed.identity(), path)?;
     }
     Ok(count(limits().filter(|limit| limit.by == CountedBy::User), asking, passed)?)
 }
@@ -356,7 +415,8 @@ impl Asking<'_> {
         let so_far = SoFar {
             counted: Some(counted.to_vec()),
             of_auth: self.so_far.map(|so_far| so_far.of_auth).unwrap_or_default(),
-            said: None,
+            said: self.so_far.and_then(|so_far| so_far.said.clone()),
+            seen: self.so_far.map(|so_far| so_far.seen.clone()).unwrap_or_default(),
             rounds: self.rounds(),
         };
         Held::Asks(Box::new(Pending { question, so_far }))

@@ -100,6 +100,8 @@ pub enum Reason {
     RuleDenied,
     /// Who says who may says nothing.
     AuthorityUnavailable,
+    /// A filter failed.
+    FilterFailed,
     /// The keys that tokens are signed with could not be fetched.
     KeysUnavailable,
     /// Too much is looked at already to find out who asks.
@@ -171,6 +173,7 @@ impl Reason {
             Reason::RoleMissing => "role_missing",
             Reason::RuleDenied => "rule_denied",
             Reason::AuthorityUnavailable => "authority_unavailable",
+            Reason::FilterFailed => "filter_failed",
             Reason::KeysUnavailable => "keys_unavailable",
             Reason::AuthBusy => "auth_busy",
             Reason::NoFile => "no_file",
@@ -229,6 +232,7 @@ impl Reason {
             | Reason::QueueTimeout
             | Reason::Shed
             | Reason::AuthorityUnavailable
+            | Reason::FilterFailed
             | Reason::KeysUnavailable
             | Reason::AuthBusy
             | Reason::FilesUnavailable

@@ -202,3 +202,53 @@ fn credentials_of_files_change_with_a_reload() {
         assert_eq!(status("/files", "X-Api-Key: abcd\r\n"), 200);
     });
 }
+
+/// Looks at requests: those without a plan have to pay, others are told of it and go elsewhere.
+const GATEKEEPER: &str = r#"
+import http.server, json, os
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        plans = [value for name, value in asked["headers"] if name == "x-plan"]
+        if plans: said = {"path": asked["path"] + "/" + asked["method"] + "/" + plans[0]}
+        else: said = {"respond": {"status": 402, "headers": {"x-why": asked["service"]}, "body": "pay"}}
+        body = json.dumps(said).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *arguments): pass
+http.server.ThreadingHTTPServer(("", int(os.environ["PORT"])), Handler).serve_forever()
+"#;
+
+#[test]
+fn a_service_in_any_language_looks_at_requests_first() {
+    for_each_user(|user| {
+        let app = App::yaml(
+            r#"
+services:
+  api: { command: python3 services/echo.py }
+  gatekeeper: { command: python3 services/gatekeeper.py }
+server: { port: 0 }
+gateway:
+  filters: [gatekeeper]
+  routes:
+    - { path: /, service: api }
+    - { path: /open, service: api, filters: [] }
+"#,
+            user,
+        );
+        app.write("services/echo.py", ECHO);
+        app.write("services/gatekeeper.py", GATEKEEPER);
+        app.up();
+        let (status, answer) = ask(&app, "GET /x", "");
+        assert!(status == 402 && answer.contains("x-why: api\r\n") && answer.ends_with("pay"), "{answer}");
+        let (status, answer) = ask(&app, "GET /x", "X-Plan: pro\r\n");
+        assert!(status == 200 && answer.ends_with("/x/get/pro nobody"), "{answer}");
+        assert_eq!(ask(&app, "GET /open", "").0, 200);
+        app.ok(&["stop", "gatekeeper"]);
+        let (status, answer) = ask(&app, "GET /x", "X-Plan: pro\r\n");
+        assert!(status == 503 && answer.contains("filter_failed"), "{answer}");
+    });
+}

@@ -33,6 +33,14 @@ pub(crate) struct Asking<'a> {
 }
 
 impl<'a> Asking<'a> {
+    /// The path with the query, as the service would get it.
+    pub(super) fn target(&self) -> String {
+        let target = self.request.target.path_and_query.as_bytes();
+        let query = memchr::memchr(b'?', target).map_or(&[][..], |at| &target[at..]);
+        let path = self.inward.unwrap_or(self.path);
+        String::from_utf8_lossy(&[path, query].concat()).into_owned()
+    }
+
     pub(super) fn address(&self) -> Option<IpAddr> {
         self.client.peer.map(|peer| peer.ip().to_canonical())
     }

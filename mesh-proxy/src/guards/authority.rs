@@ -56,7 +56,7 @@ impl fmt::Debug for Inquiry {
 }
 
 /// What it said.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Said {
     authority: Rc<Authority>,
     pub(super) word: Word,

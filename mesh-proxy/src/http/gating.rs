@@ -121,6 +121,7 @@ impl Exchange<'_> {
             | Reason::RoleMissing
             | Reason::RuleDenied
             | Reason::AuthorityUnavailable
+            | Reason::FilterFailed
             | Reason::KeysUnavailable
             | Reason::AuthBusy
             | Reason::BreakerOpen

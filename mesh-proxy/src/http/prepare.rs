@@ -24,7 +24,7 @@ use crate::{
     cache::{Caching, OfRoute},
     forwarded::{Forwarded, Theirs},
     gate::URGENCY,
-    guards::{self, Asking, Granted, Held, Known, Passed, Pending, SoFar},
+    guards::{self, Asking, Changed, Granted, Guard, Held, Known, Passed, Pending, SoFar},
     respond::{Failure, Format, Manner, Reason, Reply},
     route::{Actions, Asked, Change, HeaderChange, Outward, Parsed, Route, Router, Unrouted},
     table::{Service, Table, Ways},
@@ -177,6 +177,7 @@ pub(crate) fn prepare(
     let mut passed = target.passed.take();
     let known = passed.as_mut().and_then(|passed| passed.known.take());
     let granted = passed.as_mut().and_then(|passed| passed.granted.take());
+    let changed = passed.as_mut().and_then(|passed| passed.changed.take());
     let of_guards = passed.as_ref().and_then(|passed| passed.body_max);
     let body_max = of_guards.into_iter().chain(client.terms.bounds().body_max).min();
     let (cookie, mirror) = (target.cookie.take(), target.mirror.take());
@@ -186,7 +187,7 @@ pub(crate) fn prepare(
     let body = match request.found.framing {
         Framing::Unspecified | Framing::Length(0) => Body::Done,
         Framing::Length(length) => Body::Length(length),
-        Framing::Chunked if target.changes_headers() || granted.is_some() => {
+        Framing::Chunked if target.changes_headers() || granted.is_some() || changed.is_some() => {
             Body::Chunked(Chunked::new().without_trailers())
         }
         Framing::Chunked => Body::Chunked(Chunked::new()),
@@ -212,7 +213,7 @@ pub(crate) fn prepare(
         body_max,
         compress: target.actions().and_then(|actions| Wanted::of(actions.compress.as_ref()?, &request)),
         route: target.route.as_ref().map(|route| route.label.clone()),
-        cache: target.caching(&table, client, &request, granted.as_deref()),
+        cache: target.caching(&table, client, &request, granted.as_deref(), changed.as_deref()),
         service: target.service,
     };
     out.clear();
@@ -225,6 +226,7 @@ pub(crate) fn prepare(
         prepared: &prepared,
         known: known.as_ref(),
         granted: granted.as_deref(),
+        filtered: changed.as_deref(),
     }
     .write(forwarded, out);
     if let Some(deadline) = &mut prepared.deadline {
@@ -288,7 +290,12 @@ impl Destination {
         client: &Client,
         request: &Request<'_, '_>,
         granted: Option<&Granted>,
+        changed: Option<&Changed>,
     ) -> Option<Box<Caching>> {
+        // What is stored is found by what clients ask for, and this is something else.
+        if changed.is_some_and(|changed| changed.target.is_some()) {
+            return None;
+        }
         let of_route = self.actions().and_then(|actions| actions.cache.as_ref());
         let rules = match of_route {
             None => self.service.cache.as_ref(),
@@ -314,7 +321,7 @@ impl Destination {
                 route: self.route.as_ref().map_or(0, |route| route.number()),
             },
             is_believed: rules.believes(&client.side),
-            is_for_one: granted.is_some_and(Granted::is_seen),
+            is_for_one: granted.is_some_and(Granted::is_seen) || changed.is_some_and(Changed::is_seen),
             stores,
             is_refresh: false,
         }))
@@ -415,8 +422,9 @@ fn route(asking: &Asking<'_>) -> Result<Destination, Aside> {
         let message = format!("The route leads to `{}`, which is no service.", chosen.service);
         Failure::new(Reason::UnknownService, Some(chosen.service.into()), message)
     })?;
-    let inward =
-        service.guard.as_deref().filter(|guard| guard.has_rules()).and_then(|_| inward(route, request));
+    let is_told =
+        service.guard.as_deref().is_some_and(Guard::has_rules) || route.guard().is_some_and(Guard::has_filters);
+    let inward = if is_told { inward(route, request) } else { None };
     let of_service = Asking { service: Some(service), inward: inward.as_deref(), ..*asking };
     let passed = guards::pass([route.guard(), service.guard.as_deref()], &of_service)?;
     Ok(Destination {
@@ -553,6 +561,7 @@ struct Head<'a> {
     prepared: &'a Prepared,
     known: Option<&'a Known>,
     granted: Option<&'a Granted>,
+    filtered: Option<&'a Changed>,
 }
 
 impl Head<'_> {
@@ -589,6 +598,9 @@ impl Head<'_> {
         if let Some(granted) = self.granted {
             granted.take(&self.request.fields, &mut drop);
         }
+        if let Some(filtered) = self.filtered {
+            filtered.take(&self.request.fields, &mut drop);
+        }
         let trace = self.trace(&mut drop);
         self.write_lines(drop, out);
         if let Some(known) = self.known {
@@ -596,6 +608,9 @@ impl Head<'_> {
         }
         if let Some(granted) = self.granted {
             granted.write(out);
+        }
+        if let Some(filtered) = self.filtered {
+            filtered.write(out);
         }
         if let Some(headers) = headers {
             headers.write(out);
@@ -616,15 +631,17 @@ impl Head<'_> {
         let Request { fields, target, http10, host, found, .. } = self.request;
         let theirs = self.prepared.service.host.as_deref();
         let own_host = target.absolute || found.host.is_none() || theirs.is_some();
-        if self.change.is_none() && !own_host && !http10 {
+        let written = self.filtered.and_then(|filtered| filtered.target.as_deref());
+        if self.change.is_none() && written.is_none() && !own_host && !http10 {
             fields.copy_lines(0, drop, out);
             return;
         }
         let method_end = memchr::memchr(b' ', fields.bytes).unwrap_or(0);
         out.extend_from_slice(&fields.bytes[..method_end + 1]);
-        match self.change {
-            Some(change) => change.write_inward(target.path_and_query.as_bytes(), out),
-            None => out.extend_from_slice(target.path_and_query.as_bytes()),
+        match (written, self.change) {
+            (Some(written), _) => out.extend_from_slice(written.as_bytes()),
+            (None, Some(change)) => change.write_inward(target.path_and_query.as_bytes(), out),
+            (None, None) => out.extend_from_slice(target.path_and_query.as_bytes()),
         }
         out.extend_from_slice(b" HTTP/1.1\r\n");
         if own_host {

@@ -108,7 +108,7 @@ fn refusal(route: &mesh::Route) -> Option<&RouteAnswer> {
 
 /// Whether a route asks for something that the other one does not.
 fn asks_more(one: &mesh::Route, other: &mesh::Route) -> bool {
-    let Guard { addresses, cors: _, body_max, limits, auth, roles, rules, authority } = &one.guard;
+    let Guard { addresses, cors: _, body_max, limits, auth, roles, rules, authority, filters } = &one.guard;
     let theirs = &other.guard;
     let refuses = refusal(one).is_some() && refusal(one) != refusal(other);
     let asks = !addresses.is_empty() && *addresses != theirs.addresses
@@ -116,6 +116,7 @@ fn asks_more(one: &mesh::Route, other: &mesh::Route) -> bool {
         || !roles.is_empty() && *roles != theirs.roles
         || !rules.is_empty() && *rules != theirs.rules
         || authority.is_some() && *authority != theirs.authority
+        || !filters.is_empty() && *filters != theirs.filters
         || limits.iter().any(|limit| !theirs.limits.contains(limit))
         || body_max.is_some_and(|max| theirs.body_max.is_none_or(|other| other > max));
     !one.case_exact && (refuses || asks)

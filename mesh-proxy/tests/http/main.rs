@@ -12,6 +12,7 @@ mod compress;
 mod connections;
 mod ejecting;
 mod files;
+mod filters;
 mod fuzz;
 mod guard;
 mod guards;

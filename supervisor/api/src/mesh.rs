@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub use cache::{Cache, CacheCookies, CacheCounts, CacheLimits, CachePurge, CacheStatus, RouteCache};
 pub use guard::{
     AccessRule, AddressRule, ApiKey, Auth, Authority, Basic, CertificateNames, Cors, CountedBy, Denied,
-    Guard, Jwt, RateLimit, RemoteKeys, User,
+    Filter, Guard, Jwt, RateLimit, RemoteKeys, User,
 };
 pub use listener::{Certificate, ClientBounds, Handshakes, Listener, Network, Secret, Tls, ToHttps};
 pub use route::{

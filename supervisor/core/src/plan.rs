@@ -33,7 +33,7 @@ pub use dependency::{Condition, Dependency, Group, GroupStrategy};
 pub use files::Files;
 pub use guard::{
     AccessRule, AddressRule, ApiKey, Auth, Authority, Basic, Caller, CertificateNames, Cors, CountedBy,
-    Guard, Hidden, Jwt, KeysAt, RateLimit, RemoteKeys, User,
+    Filter, Guard, Hidden, Jwt, KeysAt, RateLimit, RemoteKeys, User,
 };
 pub use hooks::{Hook, HookAct, HookPoint, Receiver, Webhook};
 pub use jobs::{Call, CatchUp, Job, Overlap, Work};

@@ -35,6 +35,23 @@ pub struct Guard {
     /// Who is asked whether they may.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authority: Option<Authority>,
+    /// Who looks at requests, one after the other.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub filters: Vec<Filter>,
+}
+
+/// As `watt_core::plan::Filter`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Filter {
+    /// The service.
+    pub service: String,
+    /// The path that it is asked at.
+    pub path: String,
+    /// How long it has to answer, in milliseconds.
+    pub timeout_ms: u64,
+    /// Whether requests pass when it fails.
+    pub may_fail: bool,
 }
 
 /// As `watt_core::plan::Authority`.

@@ -11,8 +11,8 @@ use serde_json::json;
 use watt_core::{
     ServiceId,
     plan::{
-        AccessRule, AddressRule, Authority, Caller, CertificateNames, Compress, Cors, CountedBy, Guard,
-        KeysAt, RateLimit,
+        AccessRule, AddressRule, Authority, Caller, CertificateNames, Compress, Cors, CountedBy, Filter,
+        Guard, KeysAt, RateLimit,
     },
 };
 
@@ -24,8 +24,8 @@ use super::{
 };
 use crate::{
     keys::{
-        ACCESS_CERTIFICATE, ACCESS_RULE, AUTHORITY, CORS, CORS_METHODS, COUNTED_BY, OFF, RATE_LIMIT,
-        REQUESTS_MAX, VERDICT,
+        ACCESS_CERTIFICATE, ACCESS_RULE, AUTHORITY, CORS, CORS_METHODS, COUNTED_BY, FILTER, OFF, RATE_LIMIT,
+        REQUESTS_MAX, VERDICT, WHEN_FAILED,
     },
     report::Problem,
     scalar::{Bad, Bytes, HostName, Scalar, UrlPath, Whole, quote},
@@ -35,7 +35,8 @@ use crate::{
 };
 
 /// The keys of it that the gateway and routes have.
-const KEYS: [&str; 8] = ["ip", "cors", "body_limit", "rate_limit", "rules", "authority", "auth", "roles"];
+const KEYS: [&str; 9] =
+    ["ip", "cors", "body_limit", "rate_limit", "rules", "authority", "filters", "auth", "roles"];
 
 /// The most rules of addresses, and limits of one place: each is asked for each request.
 const RULES_MAX: usize = 1_000;
@@ -46,6 +47,9 @@ const COPIED_MAX: usize = 32;
 
 /// The most rules of who may do what.
 const ACCESS_RULES_MAX: usize = 200;
+
+/// The most filters of one place: each has requests wait for it.
+const FILTERS_MAX: usize = 8;
 
 /// What holds for the gateway as a whole, and so for routes that say nothing else.
 pub(super) struct Base {
@@ -104,6 +108,7 @@ pub(super) fn of_route(f: &mut Fields<'_, '_, '_>, base: &Base) -> (Guard, Vec<(
             "roles" => guard.roles.clone_from(&own.roles),
             "rules" => guard.rules.clone_from(&own.rules),
             "authority" => guard.authority.clone_from(&own.authority),
+            "filters" => guard.filters.clone_from(&own.filters),
             _ => guard.limits.clone_from(&own.limits),
         }
     }
@@ -120,7 +125,9 @@ fn named(f: &Fields<'_, '_, '_>, guard: &Guard) -> Vec<(ServiceId, Span)> {
     };
     let says = guard.authority.as_ref().map(|authority| &authority.service);
     let named = [("auth", publishes), ("authority", says)];
-    named.into_iter().filter_map(|(key, id)| Some((id?.clone(), f.written(key)?.key_span))).collect()
+    let filters = guard.filters.iter().map(|filter| ("filters", Some(&filter.service)));
+    let all = named.into_iter().chain(filters);
+    all.filter_map(|(key, id)| Some((id?.clone(), f.written(key)?.key_span))).collect()
 }
 
 /// What is asked of somebody who is known, where nobody is.
@@ -164,7 +171,43 @@ fn decode(f: &mut Fields<'_, '_, '_>, place: Place<'_>) -> Guard {
         auth: auth::decode(f, matches!(place, Place::Gateway)),
         roles: auth::roles(f),
         authority: authority(f),
+        filters: filters(f),
     }
+}
+
+/// Who looks at requests.
+fn filters(f: &mut Fields<'_, '_, '_>) -> Vec<Filter> {
+    let mut filters = Vec::new();
+    let mut shown = Vec::new();
+    let items = f.list("filters");
+    if let Some(beyond) = items.get(FILTERS_MAX) {
+        f.d.problem(Problem::new(beyond.span, format!("more than {FILTERS_MAX} filters")));
+        return filters;
+    }
+    for item in items {
+        if f.d.problems.is_full() {
+            break;
+        }
+        let field = Field { key_span: super::gateway::start_of(item), node: item };
+        let mut inner = Fields::open(f.d, &FILTER, Some(field), Some("service"));
+        let service = super::gateway::service_name(&mut inner, "service");
+        let path: Written<UrlPath<false>> = inner.value("path");
+        let timeout: Written<Duration> = inner.value("timeout");
+        let may_fail = inner.word_or_default("on_failure", &WHEN_FAILED).value;
+        if let (true, Some(span)) = (timeout.value.is_zero(), timeout.span) {
+            inner.d.problem(Problem::new(span, "in no time nobody answers").hint("for example `1s`"));
+        }
+        shown.push(inner.close());
+        let filter = service.map(|(service, _)| Filter {
+            service,
+            path: path.value.0,
+            timeout: timeout.value,
+            may_fail,
+        });
+        filters.extend(filter);
+    }
+    f.show("filters", Shown::List(shown));
+    filters
 }
 
 /// Who is asked. `None` when it is off or was not written.

@@ -6,7 +6,7 @@ use super::{
     auth::{AUTH_KEY, ROLES_KEY},
     cache::CACHE_STORE_KEY,
     compress::COMPRESS_KEY,
-    guard::{AUTHORITY_KEY, BODY_LIMIT, CORS_KEY, IP, RATE_LIMIT_KEY, RULES_KEY},
+    guard::{AUTHORITY_KEY, BODY_LIMIT, CORS_KEY, FILTERS_KEY, IP, RATE_LIMIT_KEY, RULES_KEY},
 };
 
 pub(crate) static ROOT: Table = Table {
@@ -223,6 +223,7 @@ pub(crate) static GATEWAY: Table = Table {
         RATE_LIMIT_KEY,
         RULES_KEY,
         AUTHORITY_KEY,
+        FILTERS_KEY,
         COMPRESS_KEY,
         AUTH_KEY,
         ROLES_KEY,

@@ -105,6 +105,61 @@ pub(crate) static AUTHORITY: Table = Table {
     ],
 };
 
+pub(super) const FILTERS_KEY: KeyDef = KeyDef {
+    name: "filters",
+    kind: Kind::List(&Kind::Either(&[Kind::ServiceName, Kind::Table(&FILTER)])),
+    default: Preset::Unset("none"),
+    doc: "Services that get the head of each request, one after the other, and let it pass, change its headers or its path, or answer it. \
+          [More](policies.md#filters)",
+    example: r#"[{"service": "api", "path": "/look"}]"#,
+};
+
+pub(crate) static FILTER: Table = Table {
+    title: "filters",
+    doc: "A service that looks at requests before they get on. As text alone it is `service`. [More](policies.md#filters)",
+    keys: &[
+        KeyDef {
+            name: "service",
+            kind: Kind::ServiceName,
+            default: Preset::Required,
+            doc: "The service. It is asked by POST, with what is in the head as JSON.",
+            example: r#""api""#,
+        },
+        KeyDef {
+            name: "path",
+            kind: Kind::UrlPath,
+            default: Preset::Value("/"),
+            doc: "The path that it is asked at.",
+            example: r#""/look""#,
+        },
+        KeyDef {
+            name: "timeout",
+            kind: Kind::Duration,
+            default: Preset::Value("1s"),
+            doc: "How long it has to answer.",
+            example: r#""200ms""#,
+        },
+        KeyDef {
+            name: "on_failure",
+            kind: Kind::Words(&WHEN_FAILED),
+            default: Preset::Value("refuse"),
+            doc: "What becomes of requests when it does not answer, or not as a filter does.",
+            example: r#""pass""#,
+        },
+    ],
+    foreign: &[
+        ("url", "write `service`, and `path`"),
+        ("failure_mode_allow", "write `on_failure: pass`"),
+        ("message_timeout", "write `timeout`"),
+    ],
+};
+
+/// Whether requests pass.
+pub(crate) static WHEN_FAILED: Words<bool> = Words(&[
+    ("refuse", false, "they are answered with 503"),
+    ("pass", true, "they go on as if it were not there"),
+]);
+
 pub(super) const RULES_KEY: KeyDef = KeyDef {
     name: "rules",
     kind: Kind::List(&Kind::Table(&ACCESS_RULE)),

@@ -160,7 +160,7 @@ pub(crate) enum Kind {
 }
 
 /// Every table, in the order they are documented.
-pub(crate) static TABLES: [&Table; 75] = [
+pub(crate) static TABLES: [&Table; 76] = [
     &ROOT,
     &SERVER,
     &TLS,
@@ -221,6 +221,7 @@ pub(crate) static TABLES: [&Table; 75] = [
     &ACCESS_RULE,
     &ACCESS_CERTIFICATE,
     &AUTHORITY,
+    &FILTER,
     &HOLD,
     &POLICIES,
     &CACHE_STORE,

@@ -5,7 +5,7 @@ use super::{
     auth::{AUTH_KEY, ROLES_KEY},
     cache::ROUTE_CACHE_KEY,
     compress::COMPRESS_KEY,
-    guard::{AUTHORITY_KEY, BODY_LIMIT, CORS_KEY, IP, RATE_LIMIT_KEY, RULES_KEY},
+    guard::{AUTHORITY_KEY, BODY_LIMIT, CORS_KEY, FILTERS_KEY, IP, RATE_LIMIT_KEY, RULES_KEY},
     openapi::{API_PAGE_KEY, DEPRECATION_KEY, SUNSET_KEY},
     words::{PATH_CASE, PATH_MATCH, PROTOCOL},
 };
@@ -176,6 +176,7 @@ pub(crate) static ROUTE: Table = Table {
         RATE_LIMIT_KEY,
         RULES_KEY,
         AUTHORITY_KEY,
+        FILTERS_KEY,
         AUTH_KEY,
         ROLES_KEY,
         ROUTE_CACHE_KEY,

@@ -165,6 +165,11 @@ fn file_with(title: &str, key: &str, value: &Value) -> Value {
             merge(&mut url, entry);
             file["gateway"] = json!({ "auth": { "jwt": { "keys_url": url } } });
         }
+        "filters" => {
+            let mut filter = json!({ "service": "api" });
+            merge(&mut filter, entry);
+            file["gateway"] = json!({ "filters": [filter] });
+        }
         "authority" => {
             let mut authority = json!({ "service": "api" });
             merge(&mut authority, entry);

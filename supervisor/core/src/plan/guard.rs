@@ -30,6 +30,21 @@ pub struct Guard {
     pub rules: Vec<AccessRule>,
     /// Who is asked whether they may. Of routes alone.
     pub authority: Option<Authority>,
+    /// Who looks at requests, one after the other. Of routes alone.
+    pub filters: Vec<Filter>,
+}
+
+/// A service that gets the head of each request, and lets it pass, changes it, or answers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filter {
+    /// Which.
+    pub service: ServiceId,
+    /// The path that it is asked at.
+    pub path: String,
+    /// How long it has to answer.
+    pub timeout: Duration,
+    /// Whether requests pass when it fails.
+    pub may_fail: bool,
 }
 
 /// A service that gets the head of each request, and allows it or answers it.

@@ -6,7 +6,7 @@ use watt_api::mesh;
 use watt_certificates::Certificates;
 use watt_core::plan::{
     AccessRule, AddressRule, ApiKey, Auth, Authority, Basic, Caller, CertificateNames, Cors, CountedBy,
-    Guard, Hidden, Jwt, KeysAt, Plan, RateLimit, RemoteKeys, Route, Service, User,
+    Filter, Guard, Hidden, Jwt, KeysAt, Plan, RateLimit, RemoteKeys, Route, Service, User,
 };
 
 use super::millis;
@@ -118,7 +118,7 @@ pub(super) fn of_service(service: &Service) -> mesh::Guard {
 }
 
 fn guard(guard: &Guard, place: impl Fn() -> String) -> mesh::Guard {
-    let Guard { addresses, cors, body_max, limits, auth, roles, rules, authority } = guard;
+    let Guard { addresses, cors, body_max, limits, auth, roles, rules, authority, filters } = guard;
     mesh::Guard {
         addresses: addresses.iter().map(address_rule).collect(),
         cors: cors.as_ref().map(self::cors),
@@ -128,6 +128,16 @@ fn guard(guard: &Guard, place: impl Fn() -> String) -> mesh::Guard {
         roles: roles.clone(),
         rules: rules.iter().map(access_rule).collect(),
         authority: authority.as_ref().map(self::authority),
+        filters: filters.iter().map(filter).collect(),
+    }
+}
+
+fn filter(Filter { service, path, timeout, may_fail }: &Filter) -> mesh::Filter {
+    mesh::Filter {
+        service: service.to_string(),
+        path: path.clone(),
+        timeout_ms: millis(*timeout),
+        may_fail: *may_fail,
     }
 }
 
