@@ -113,7 +113,7 @@ pub(crate) static KEYS_URL: Table = Table {
             kind: Kind::Text,
             default: Preset::Required,
             doc: "Where it is.",
-            example: r#""http://id.example.org/jwks.json""#,
+            example: r#""https://id.example.org/jwks.json""#,
         },
         KeyDef {
             name: "every",
@@ -206,8 +206,8 @@ pub(crate) static JWT: Table = Table {
             name: "keys_url",
             kind: Kind::Either(&[Kind::Text, Kind::Table(&KEYS_URL)]),
             default: Preset::Unset("none"),
-            doc: "Where a JWK Set is published: `http://NAME.plt.local/…` of a service, or `http://…` outside. It is fetched by the proxy, with the first token and when one names a key that is not known.",
-            example: r#""http://id.example.org/jwks.json""#,
+            doc: "Where a JWK Set is published: `http://NAME.plt.local/…` of a service, or `https://…` outside: over `http://`, whoever is on the way says which keys hold. It is fetched by the proxy, with the first token and when one names a key that is not known.",
+            example: r#""https://id.example.org/jwks.json""#,
         },
         KeyDef {
             name: "algorithms",
