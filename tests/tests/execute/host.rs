@@ -114,15 +114,23 @@ impl Host {
 }
 
 /// What a shell does before watt is started in a mount namespace of its own, where `/tmp` is empty but for the application's
-/// folder, `$1`, and a network namespace with an interface that a private network must not show. What follows is executed.
+/// folder, `$1`, and the program, `$2`, and a network namespace with an interface that a private network must not show. What follows is executed.
 pub(crate) const PREPARE: &str = r#"
 set -e
-home=$1
-shift
+home=$1 program=$2
+shift 2
+exec 9< "$program"
 mount --bind "$home" /mnt
 mount -t tmpfs -o mode=1777 tmpfs /tmp
 mkdir -p "$home"
 mount --move /mnt "$home"
+# Where this repository is below /tmp.
+if [ ! -e "$program" ]; then
+    mkdir -p "$(dirname "$program")"
+    touch "$program"
+    mount --no-canonicalize --bind /proc/self/fd/9 "$program"
+fi
+exec 9<&-
 mount -t tmpfs -o mode=1777 tmpfs /var/tmp
 ip link set lo up
 ip link add dummy-test-exec type dummy 2>/dev/null || ip link add dummy-test-exec type bridge
