@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use watt_tests::{App, for_each_user, kill, printed, wait};
+use watt_tests::{App, for_each_user, kill, printed, wait, wattctl};
 
 fn stubborn(argument: &str) -> String {
     format!(
@@ -155,7 +155,10 @@ fn an_application_whose_daemon_cannot_start_can_be_stopped() {
         let none = NoDaemon::begin(&app);
         // Whoever has waited long enough can go.
         wait("Ctrl-C ends one that waits", || {
-            let mut down = app.wattctl(&["down"]).stderr(Stdio::null()).spawn().expect("wattctl runs");
+            // A shell has what it starts in the background ignore Ctrl-C, and that is inherited.
+            let mut down = app.command("/usr/bin/env");
+            down.arg("--default-signal=INT").arg(wattctl()).arg("down").stderr(Stdio::null());
+            let mut down = down.spawn().expect("env runs");
             let ended = interrupt(&mut down);
             // One whose connection went with the daemon that was killed just now ends by itself.
             if ended.signal() == Some(2) { Ok(()) } else { Err(ended.to_string()) }
