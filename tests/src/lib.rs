@@ -118,6 +118,15 @@ impl App {
         command
     }
 
+    /// `wattctl` in the application's folder, for its services: where this repository is below `/tmp`, they do not see the one that was built.
+    pub fn own_wattctl(&self) -> PathBuf {
+        let own = self.dir.join("own-wattctl");
+        if !own.exists() {
+            fs::hard_link(wattctl(), &own).or_else(|_| fs::copy(wattctl(), &own).map(drop)).expect("a copy");
+        }
+        own
+    }
+
     /// A command as the application's user would run it.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);

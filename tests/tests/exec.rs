@@ -359,9 +359,7 @@ fn a_service_does_not_get_into_another_one() {
                 user,
             );
             app.up();
-            // Where this repository is below /tmp, a service does not see the program there.
-            let own = app.dir.join("own-wattctl");
-            fs::hard_link(wattctl(), &own).or_else(|_| fs::copy(wattctl(), &own).map(drop)).expect("a copy");
+            let own = app.own_wattctl();
             let script = "\"$0\" exec back -- echo inside 2>/dev/null || echo refused";
             let output = app.run(&["exec", "front", "--", "sh", "-c", script, &own.display().to_string()]);
             assert_eq!(lines(&output), [expected], "{user:?} {management}: {}", printed(&output));

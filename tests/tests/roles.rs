@@ -92,6 +92,7 @@ services: {{ api: {{ command: sleep 1000, listen: none }} }}"
 
 /// Tries what each role may, as a service.
 const TRY: &str = r#"
+WATTCTL=$PWD/own-wattctl
 try() { "$WATTCTL" "$@" >/dev/null 2>error && echo "$1: done" || echo "$1: $(grep -o 'role [a-z]*' error || head -1 error)"; }
 cd "$STATE_DIRECTORY"
 [ -n "$WATT_CONTROL_SOCKET" ] && echo "has a socket" || echo "has none"
@@ -107,14 +108,13 @@ services:
     command: sh try.sh
     listen: none
     depends_on: {{ other: ready }}
-    env: {{ WATTCTL: \"{wattctl}\" }}
     {management}
   other: {{ command: sleep 1000, listen: none }}
-",
-            wattctl = watt_tests::wattctl().display(),
+"
         ),
         user,
     );
+    app.own_wattctl();
     app.write("try.sh", TRY);
     // The service may stop the other one before `up` has seen that ready.
     app.run(&["up", "-d"]);
